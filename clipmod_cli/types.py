@@ -1,0 +1,312 @@
+"""The values that flow down the line: Item → Frame → Evidence → Verdict, or Failure.
+
+All are frozen and keyword-only. None of them does I/O, and none knows how it
+is written down: that is `clipmod_cli.records`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmod_cli.errors import ErrorCode, is_retryable
+
+Decision: TypeAlias = Literal["NSFW", "Safe"]
+Kind: TypeAlias = Literal["image", "animation", "video"]
+Stage: TypeAlias = Literal["source", "decode", "measure", "judge"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Item:
+    """One input. Two items are equal only if they are the same object.
+
+    Attributes:
+        source: the path or URL as it was given; a name that is not UTF-8 holds
+            surrogate escapes (`os.fsdecode`), so `open(item.source)` works.
+        index: position in the input, from 0.
+        member: the name inside the archive `source`, if it came from one.
+        data: the bytes, if they are already here; else they are read from `source`.
+    """
+
+    source: str
+    index: int
+    member: str | None = None
+    data: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """The geometry in which a model wants to see a picture.
+
+    The result is a uint8 RGB array `(height, width, 3)`.
+
+    Attributes:
+        fit: how the whole picture is scaled to `size`:
+            `shortest`: its shorter side becomes `size[0]`, the ratio is kept;
+            `longest`: its longer side becomes `size[0]`, the ratio is kept;
+            `squash`: it becomes exactly `size`;
+            `corner`: padded right and below with `fill` to a square, then `size`;
+            `whole`: not scaled at all (`size` is then ignored).
+        size: (height, width) in pixels.
+        crop: (height, width) cut from the middle afterwards, padded with `fill`
+            where the picture is smaller; None keeps what scaling gave.
+        resample: the interpolation.
+        fill: grey level 0..255 of padding.
+        engine: whose arithmetic the exact path follows to the bit.
+    """
+
+    fit: Literal["shortest", "longest", "squash", "corner", "whole"]
+    size: tuple[int, int]
+    crop: tuple[int, int] | None = None
+    resample: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bicubic"
+    fill: int = 0
+    engine: Literal["pillow", "torchvision", "opencv"] = "pillow"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """What is known of an input's bytes; shared by all its frames.
+
+    Every field but `started` is None where the input failed before it was known.
+
+    Attributes:
+        started: `time.perf_counter()` when decoding of this input began, in seconds.
+        width: as displayed (after orientation), in pixels.
+        height: likewise.
+        format: Pillow's name of the format, as `JPEG`.
+        truncated: the bytes ended early; what was there has been decoded.
+    """
+
+    started: float
+    kind: Kind = "image"
+    sha256: str | None = None
+    bytes: int | None = None
+    mtime_ns: int | None = None
+    width: int | None = None
+    height: int | None = None
+    format: str | None = None
+    truncated: bool = False
+    duration_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Frame:
+    """One decoded picture: a still, or one sampled frame of an animation.
+
+    Attributes:
+        number: index of the frame in its animation, from 0; 0 for a still.
+        time_s: when it is shown, in seconds from the start; 0.0 for a still.
+        last: no further frame (and no failure) of this item follows.
+        views: for each geometry that was asked for, uint8 `(H, W, 3)` RGB.
+    """
+
+    item: Item
+    media: Media
+    number: int = 0
+    time_s: float = 0.0
+    last: bool = True
+    views: Mapping[View, NDArray[np.uint8]] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedding:
+    """A text-image model's view of a picture: unit length, float32 `(d,)`."""
+
+    vector: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelScores:
+    """A classifier's own labels with their probabilities, 0..1."""
+
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detection:
+    """One thing a detector saw; `box` is (x, y, width, height) in original pixels."""
+
+    label: str
+    score: float
+    box: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detections:
+    """All a detector saw, in falling order of score."""
+
+    found: tuple[Detection, ...]
+
+
+Seen: TypeAlias = Embedding | LabelScores | Detections
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Evidence:
+    """What every member of the ensemble saw in one frame; knows no policy.
+
+    Attributes:
+        seen: by member name.
+        forward_ms: by member name: the batch's forward time divided by its frames.
+    """
+
+    item: Item
+    media: Media
+    number: int
+    time_s: float
+    last: bool
+    seen: Mapping[str, Seen]
+    forward_ms: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Failure:
+    """An item that could not be judged. A value that keeps its place in the stream.
+
+    It is always the last thing in the stream for its item.
+    """
+
+    item: Item
+    stage: Stage
+    code: ErrorCode
+    message: str
+    media: Media | None = None
+    http_status: int | None = None
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same input may well succeed later."""
+        return is_retryable(self.code, self.http_status)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelScore:
+    """One member's judgement of the deciding frame.
+
+    Attributes:
+        probabilities: by category, summing to 1.
+        detections: what a detector saw; None for other models.
+    """
+
+    category: str
+    confidence: float
+    probabilities: Mapping[str, float]
+    forward_ms: float
+    detections: tuple[Detection, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameScore:
+    """The ensemble's scores for one frame."""
+
+    number: int
+    time_s: float
+    category: str
+    confidence: float
+    unsafe_score: float
+    probabilities: Mapping[str, float]
+    agreement: float
+    by_model: Mapping[str, ModelScore]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A run of consecutive scored frames at or over the threshold; times in seconds."""
+
+    start_s: float
+    end_s: float
+    category: str
+    peak_unsafe_score: float
+    peak_time_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Verdict:
+    """The judgement of one item.
+
+    Attributes:
+        decision: None only where the policy has no UNSAFE category (`--classes`).
+        deciding: the scores of the frame that decided (the worst one).
+        frames: every scored frame, in order; one for a still.
+        segments: empty for a still.
+        unseen_categories: UNSAFE categories that no member could see.
+        degraded: less than the ensemble judged.
+    """
+
+    item: Item
+    media: Media
+    decision: Decision | None
+    needs_review: bool
+    degraded: bool
+    deciding: FrameScore
+    frames: Sequence[FrameScore]
+    segments: Sequence[Segment]
+    unseen_categories: Sequence[str]
+    total_ms: float
+
+
+Result: TypeAlias = Verdict | Failure
+
+
+class Model(Protocol):
+    """The seam for a model. Built and called by one thread; never concurrently.
+
+    Attributes:
+        name: its name in records.
+        spec: the spec that names it, without weight; also the key of label maps.
+        revision: identifies weights and preprocessing (a commit or a hash).
+        view: the geometry it wants to see.
+    """
+
+    @property
+    def name(self) -> str:
+        """Its name in records."""
+        ...
+
+    @property
+    def spec(self) -> str:
+        """What names it on the command line, without weight."""
+        ...
+
+    @property
+    def revision(self) -> str:
+        """What identifies its weights and preprocessing."""
+        ...
+
+    @property
+    def view(self) -> View:
+        """The geometry it wants to see."""
+        ...
+
+    def measure(self, frames: Sequence[Frame]) -> Sequence[Seen]:
+        """Return what it sees in each frame, in the same order.
+
+        Raises whatever its library raises; the caller halves the batch.
+        """
+        ...
+
+
+class TextImageModel(Model, Protocol):
+    """A model that also understands words."""
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor on cosines before the softmax (already exponentiated)."""
+        ...
+
+    def embed(self, prompts: Sequence[str]) -> NDArray[np.float32]:
+        """Return unit-length float32 `(len(prompts), d)`."""
+        ...
+
+
+class LabelModel(Model, Protocol):
+    """A classifier or a detector: a model with labels of its own."""
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """All labels it can give."""
+        ...
