@@ -165,9 +165,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Failure:
-    """An item that could not be judged. A value that keeps its place in the stream.
+    """An item, or one frame of it, that could not be judged; keeps its place in the stream.
 
-    It is always the last thing in the stream for its item.
+    Attributes:
+        last: nothing more of this item follows; False where only a frame in its midst was lost.
     """
 
     item: Item
@@ -176,6 +177,7 @@ class Failure:
     message: str
     media: Media | None = None
     http_status: int | None = None
+    last: bool = True
 
     @property
     def retryable(self) -> bool:
@@ -233,7 +235,7 @@ class Verdict:
         deciding: the scores of the frame that decided (the worst one).
         frames: every scored frame, in order; one for a still.
         segments: empty for a still.
-        unseen_categories: UNSAFE categories that no member could see.
+        unseen_categories: UNSAFE categories that some member could not see.
         degraded: less than the ensemble judged.
     """
 

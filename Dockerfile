@@ -1,0 +1,86 @@
+# The command line in a container, without root, compiler or package manager's leftovers.
+#
+#   docker build -t clipmod:cpu .
+#   docker build -t clipmod:gpu --build-arg VARIANT=gpu .
+#   docker run --rm -v "$PWD/pictures:/pictures:ro" -v clipmod-weights:/weights -v clipmod-data:/data \
+#     clipmod:cpu scan /pictures
+#
+# The gpu variant needs the NVIDIA container toolkit on the host and `docker run --gpus all`.
+# It serves the torch models; the nudenet detector runs on the processor in both variants.
+
+ARG BASE=python:3.12-slim-bookworm
+# Both stages use one base, so that the virtual environment fits; give a digest here to pin it to the byte.
+
+# ---------------------------------------------------------------- build
+FROM ${BASE} AS build
+
+ARG VARIANT=cpu
+# "cpu": torch from PyTorch's own index, without CUDA (about 4 GB less). "gpu": torch with CUDA.
+ARG EXTRAS=nudenet,hf
+# The optional parts of the project to install, separated by commas; may be empty.
+
+ENV PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_ROOT_USER_ACTION=ignore
+
+RUN python -m venv /opt/clipmod
+ENV PATH=/opt/clipmod/bin:$PATH
+
+# torch comes first and alone: it is the largest layer, and a change of the source leaves it as it is.
+RUN case "${VARIANT}" in \
+      cpu) pip install --index-url https://download.pytorch.org/whl/cpu "torch>=2.10" "torchvision>=0.25" ;; \
+      gpu) pip install "torch>=2.10" "torchvision>=0.25" ;; \
+      *) echo "VARIANT is '${VARIANT}'; it must be cpu or gpu" >&2; exit 2 ;; \
+    esac
+
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY clipmod_cli ./clipmod_cli
+RUN pip wheel --no-deps --wheel-dir /wheels . \
+ && pip install "$(echo /wheels/clipmod-*.whl)${EXTRAS:+[${EXTRAS}]}" \
+ && pip check
+
+# Installing the rest must not have exchanged the torch that was chosen above.
+RUN python -c "import sys, torch; sys.exit((torch.version.cuda is None) != ('${VARIANT}' == 'cpu'))"
+
+# ---------------------------------------------------------------- what is shipped
+FROM ${BASE} AS final
+
+LABEL org.opencontainers.image.title="clipmod" \
+      org.opencontainers.image.description="Batch moderation of pictures and videos with an ensemble of OpenCLIP models" \
+      org.opencontainers.image.source="https://github.com/clipmod/clipmod" \
+      org.opencontainers.image.documentation="https://github.com/clipmod/clipmod/tree/main/docs" \
+      org.opencontainers.image.licenses="Apache-2.0"
+
+# A fixed number, so that the owner of a volume stays the same from one image to the next.
+# The folders belong to the user before they become volumes: a new named volume takes over their owner.
+RUN groupadd --gid 10001 clipmod \
+ && useradd --uid 10001 --gid clipmod --home-dir /data --no-create-home --shell /usr/sbin/nologin clipmod \
+ && install --directory --owner=clipmod --group=clipmod /weights /data
+
+COPY --from=build /opt/clipmod /opt/clipmod
+
+# Weights and data (the store, caches) live in volumes: the rest of the file system may be read-only.
+# The two NVIDIA variables mean nothing without the NVIDIA container toolkit.
+ENV PATH=/opt/clipmod/bin:$PATH \
+    HOME=/data \
+    XDG_DATA_HOME=/data \
+    XDG_CACHE_HOME=/data/cache \
+    XDG_CONFIG_HOME=/data/config \
+    HF_HOME=/weights \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+VOLUME ["/weights", "/data"]
+WORKDIR /data
+USER 10001:10001
+
+# A scan answers no port that could be asked, so health is what the doctor says of this installation:
+# libraries, devices, decoders, disk. It imports torch, hence seldom, and with patience for a slow disk.
+HEALTHCHECK --interval=5m --timeout=60s --start-period=60s --retries=3 \
+  CMD ["clipmod", "doctor", "--json"]
+
+ENTRYPOINT ["clipmod"]
+CMD ["--help"]

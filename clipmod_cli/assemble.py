@@ -1,0 +1,175 @@
+"""From `--models` to a loaded ensemble: what `auto` takes, what is missing, what is said of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.errors import MissingModelError
+from clipmod_cli.models import nudenet, weights
+from clipmod_cli.models.hub import Hub
+from clipmod_cli.models.progress import Progress, Silent
+from clipmod_cli.models.registry import ensemble_size, human_size
+from clipmod_cli.models.specs import (
+    AUTO,
+    ENSEMBLE,
+    FALLBACK,
+    NUDENET,
+    Members,
+    ModelSpec,
+    member_names,
+    parse_models,
+)
+from clipmod_cli.policy import Policy, unseen_categories
+from clipmod_cli.types import Model
+
+if TYPE_CHECKING:
+    from clipmod_cli.models.device import Placement
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which models judge, before any is loaded.
+
+    Attributes:
+        auto: nobody named them.
+        degraded: they are less than the three-model ensemble that `auto` wants.
+    """
+
+    members: Members
+    auto: bool
+    degraded: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The members' names in records."""
+        return member_names(self.members)
+
+
+def choose(models: Sequence[str], policy: Policy, hub: Hub | None = None) -> Choice:
+    """Return the models that a `--models` setting names; `auto` takes the best that is here.
+
+    `auto` never downloads. It passes over what cannot see the policy.
+
+    Raises:
+        SpecError: if the setting cannot be understood.
+        MissingModelError: if `auto` finds nothing here that can see the policy.
+    """
+    named = parse_models(models)
+    if named != AUTO:
+        return Choice(members=named, auto=False, degraded=False)
+    for text in (ENSEMBLE, FALLBACK, NUDENET):
+        members = parse_models([text])
+        if members != AUTO and all(_is_usable(m.spec, policy, hub) for m in members):
+            return Choice(members=members, auto=True, degraded=text != ENSEMBLE)
+    raise MissingModelError(
+        f"no model that can judge by the policy {policy.name!r} is on this machine. "
+        f"`clipmod models download ensemble` fetches the ensemble ({human_size(ensemble_size())}), "
+        f"`clipmod models download fallback` its first model; {nudenet.INSTALL} brings a detector"
+    )
+
+
+def load_ensemble(
+    models: Sequence[str] | str = AUTO,
+    policy: Policy | None = None,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    batch_size: int | None = None,
+    offline: bool = False,
+) -> Ensemble:
+    """Return a loaded ensemble.
+
+    Args:
+        models: `auto`, `ensemble`, `fallback`, `nudenet`, or model specs with weights.
+        policy: what it will judge by, so that `auto` can pass over a model that cannot see it.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        batch_size: frames in one forward pass; default by device.
+        offline: never touch the network; otherwise missing weights that were named are downloaded.
+
+    Raises:
+        SpecError: if `models` cannot be understood.
+        MissingError: if weights or a package are missing and cannot be had.
+    """
+    from clipmod_cli.policy import load_policy
+
+    texts = [models] if isinstance(models, str) else models
+    hub = Hub.of_environment(offline=offline)
+    choice = choose(texts, policy or load_policy("nsfw"), hub)
+    return load(choice, device=device, dtype=dtype, batch_size=batch_size, hub=hub)
+
+
+def load(
+    choice: Choice,
+    *,
+    device: str,
+    dtype: str,
+    batch_size: int | None,
+    hub: Hub,
+    progress: Progress | None = None,
+) -> Ensemble:
+    """Return the chosen models, loaded; downloads what is missing unless the hub is offline.
+
+    Raises:
+        MissingError: if weights or a package are missing and cannot be had.
+        SettingsError: if the device or precision cannot be had.
+    """
+    from clipmod_cli.models.device import place
+
+    placement = place(device, dtype)
+    loaded = [
+        Member(_load_one(m.spec, name, placement, hub, progress or Silent()), m.weight)
+        for m, name in zip(choice.members, choice.names, strict=True)
+    ]
+    return Ensemble(
+        members=loaded,
+        dtype=placement.dtype_name,
+        batch_size=batch_size or placement.batch_size,
+        degraded=choice.degraded,
+    )
+
+
+def _load_one(spec: ModelSpec, name: str, placement: Placement, hub: Hub, progress: Progress) -> Model:
+    log.info("loading %s", spec.spec)
+    match spec.kind:
+        case "nudenet":
+            return nudenet.load(name=name, spec=spec.spec, device=str(placement.device))
+        case "hf" | "hf_dir":
+            from clipmod_cli.models import transformers
+
+            folder = spec.path or _files(spec, hub, progress).folder
+            return transformers.load(folder, name=name, spec=spec.spec, placement=placement)
+        case "open_clip" | "open_clip_dir":
+            return _load_open_clip(spec, name, placement, hub, progress)
+    raise AssertionError(f"unknown kind of model {spec.kind!r}")
+
+
+def _load_open_clip(spec: ModelSpec, name: str, placement: Placement, hub: Hub, progress: Progress) -> Model:
+    from clipmod_cli.models import open_clip, text_cache
+
+    if spec.path:
+        source = open_clip.folder_source(spec.path)
+    else:
+        source = open_clip.tag_source(spec, _files(spec, hub, progress))
+    cache = text_cache.TextCache(text_cache.default_folder(), source.revision)
+    return open_clip.load(source, name=name, spec=spec.spec, placement=placement, cache=cache)
+
+
+def _files(spec: ModelSpec, hub: Hub, progress: Progress) -> weights.WeightFiles:
+    """Return the files of a model; what is here is used without asking anybody."""
+    return weights.locate(spec, hub=hub) or weights.download(spec, hub=hub, progress=progress)
+
+
+def _is_usable(spec: ModelSpec, policy: Policy, hub: Hub | None) -> bool:
+    text_image = spec.kind in ("open_clip", "open_clip_dir")
+    if unseen_categories(policy, spec=spec.spec, text_image=text_image):
+        return False
+    if spec.kind == "nudenet":
+        return nudenet.is_installed() and any(c.otherwise for c in policy.categories)
+    return weights.locate(spec, hub=hub) is not None

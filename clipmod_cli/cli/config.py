@@ -1,0 +1,52 @@
+"""`clipmod config show`: every setting, its value and where it came from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Annotated
+
+import typer
+
+from clipmod_cli.cli.options import ENVIRONMENT_NOTE, Flags, with_settings
+
+app = typer.Typer(help="What every setting is, and where it came from.", no_args_is_help=True)
+
+
+@app.callback()
+def config() -> None:
+    """Look at the settings."""
+
+
+@app.command(epilog=ENVIRONMENT_NOTE)
+@with_settings("judging", "output", "sources", "machine", "store", "talk", without=frozenset({"json"}))
+def show(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    flags: Flags,
+) -> None:
+    """Print every setting, its value, and where it came from: flag, environment, file or default."""
+    from clipmod_cli.settings import default_config_path, resolve
+
+    resolved = resolve(flags)
+    values = dataclasses.asdict(resolved.settings)
+    if as_json:
+        rows = {name: {"value": value, "from": resolved.origins[name]} for name, value in values.items()}
+        typer.echo(json.dumps(rows))
+        return
+    width = max(map(len, values))
+    for name, value in values.items():
+        typer.echo(f"{name:<{width}}  {_shown(value):<24}  {resolved.origins[name]}")
+    where = resolved.file or f"{default_config_path()} (not there)"
+    typer.echo(f"\nsettings file: {where}", err=True)
+
+
+def _shown(value: object) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case tuple():
+            return ", ".join(map(str, value)) or "-"
+    return str(value)

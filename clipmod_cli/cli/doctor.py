@@ -1,0 +1,55 @@
+"""`clipmod doctor`: what this machine has, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from clipmod_cli.checks import Check
+
+MARKS = {"ok": "ok", "note": "note", "missing": "MISSING"}
+
+
+def doctor(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Do not ask the hub whether it answers.")
+    ] = False,
+) -> None:
+    """Print versions, devices, decoders, caches and disk, what is missing and the command that mends it.
+
+    Exits 4 if no model that could judge is on this machine.
+    """
+    from clipmod_cli.checks import run_checks
+
+    checks = run_checks(offline=offline)
+    if as_json:
+        typer.echo(json.dumps({"checks": [check.as_dict() for check in checks], "ready": _ready(checks)}))
+    else:
+        _print(checks)
+    raise typer.Exit(0 if _ready(checks) else 4)
+
+
+def _ready(checks: list[Check]) -> bool:
+    return any(check.group == "models" and check.state == "ok" for check in checks)
+
+
+def _print(checks: list[Check]) -> None:
+    colour = sys.stdout.isatty()
+    group = ""
+    for check in checks:
+        if check.group != group:
+            group = check.group
+            typer.echo(f"\n{group}")
+        mark = f"{MARKS[check.state]:<8}"
+        if colour:
+            styles = {"ok": typer.colors.GREEN, "note": typer.colors.YELLOW, "missing": typer.colors.RED}
+            mark = typer.style(mark, fg=styles[check.state])
+        typer.echo(f"  {mark} {check.name:<14} {check.detail}")
+        if check.mend:
+            typer.echo(f"  {'':<8} {'':<14} → {check.mend}")

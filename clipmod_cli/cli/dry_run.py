@@ -1,0 +1,57 @@
+"""`--dry-run`: what would be judged, by format and size. Reads a few bytes of each input, no more."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from clipmod_cli.cli.summary import say
+from clipmod_cli.decode.formats import HEAD_BYTES, sniff
+from clipmod_cli.models.registry import human_size
+from clipmod_cli.settings import Settings
+from clipmod_cli.sources.local import Skipped
+from clipmod_cli.types import Item
+
+
+def count_inputs(items: Callable[[Skipped], Iterator[Item]], settings: Settings) -> int:
+    """Print the number of inputs, their formats and bytes, and what is skipped; return 0."""
+    skipped = Skipped()
+    formats: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    for item in itertools.islice(items(skipped), settings.limit):
+        name, size = _look(item.source)
+        formats[name] += 1
+        sizes[name] += size
+    facts = {
+        "inputs": formats.total(),
+        "bytes": sizes.total(),
+        "formats": {name: {"inputs": n, "bytes": sizes[name]} for name, n in formats.most_common()},
+        "skipped": dict(skipped.reasons.most_common()),
+    }
+    if settings.json or not sys.stdout.isatty():
+        print(json.dumps(facts))  # noqa: T201
+        return 0
+    for name, count in formats.most_common():
+        print(f"{name:<20} {count:>9} inputs  {human_size(sizes[name]):>9}")  # noqa: T201
+    print(f"{'in all':<20} {formats.total():>9} inputs  {human_size(sizes.total()):>9}")  # noqa: T201
+    if skipped.reasons:
+        say(f"skipped: {', '.join(f'{name} {count}' for name, count in skipped.reasons.most_common())}")
+    return 0
+
+
+def _look(path: str) -> tuple[str, int]:
+    """Return the format by content, or why it cannot be told, and the size in bytes."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except (OSError, ValueError):
+        return "cannot be read", 0
+    try:
+        return sniff(os.read(descriptor, HEAD_BYTES)) or "unknown", os.fstat(descriptor).st_size
+    except OSError:
+        return "cannot be read", 0
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,194 @@
+"""Where a run's records go: a file that can be resumed, stdout, or lines for a person."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from clipmod_cli.cli.lines import line_of, word_of
+from clipmod_cli.cli.progress import NoProgress, Progress
+from clipmod_cli.cli.stdout import RealStdout
+from clipmod_cli.cli.tally import Tally
+from clipmod_cli.errors import OutputError, OutputMismatchError
+from clipmod_cli.records import Record, to_line
+from clipmod_cli.settings import Settings, Wanted
+from clipmod_cli.sinks.jsonl import LineSink, OutputLock, StreamSink, is_regular, open_device, open_file
+from clipmod_cli.sinks.resume import Done, read_done
+
+StdoutMode = Literal["json", "lines", "nothing"]
+
+
+def stdout_mode(settings: Settings, stdout: RealStdout) -> StdoutMode:
+    """Return what stdout shows."""
+    if settings.json or settings.output == "-":
+        return "json"
+    if stdout.is_terminal:
+        return "lines"
+    return "nothing" if settings.output else "json"
+
+
+def output_path(settings: Settings) -> Path | None:
+    """Return the file that takes the records, links resolved; None if there is none."""
+    if settings.output in (None, "-"):
+        return None
+    return Path(os.path.realpath(Path(str(settings.output)).expanduser()))
+
+
+@dataclass
+class Output:
+    """Takes a run's records, and knows what an earlier run wrote."""
+
+    settings: Settings
+    stdout: RealStdout
+    mode: StdoutMode
+    path: Path | None
+    progress: Progress = field(default_factory=NoProgress)
+    _file: LineSink | None = None
+    _errors: ErrorsFile | None = None
+
+    def begin(self, run_key: str, tally: Tally) -> Done:
+        """Open the file and return what stands in it already; counts that in `tally`.
+
+        Raises:
+            OutputMismatchError: if another run or program wrote it, or resuming is off.
+            OutputError: if it cannot be written.
+        """
+        done = Done()
+        if self.settings.errors_to is not None:
+            self._errors = ErrorsFile(Path(self.settings.errors_to), null=self.settings.null)
+        if self.path is None:
+            return done
+        if not is_regular(self.path):
+            self._file = open_device(self.path)
+            return done
+        self._clear()
+        done = read_done(
+            self.path,
+            run_key,
+            verify=self.settings.resume == "verify",
+            kept=lambda r: self._count_kept(r, tally),
+        )
+        self._file = open_file(self.path)
+        return done
+
+    def _clear(self) -> None:
+        path = self.path
+        if path is None or not path.exists():
+            return
+        try:
+            if self.settings.overwrite:
+                os.truncate(path, 0)
+            elif self.settings.resume == "no" and path.stat().st_size:
+                raise OutputMismatchError(
+                    f"{path} exists; --overwrite begins it anew, --resume goes on with it"
+                )
+        except OSError as e:
+            raise OutputError(f"cannot write to {path}: {e.strerror}") from e
+
+    def _count_kept(self, record: dict[str, Any], tally: Tally) -> None:
+        tally.add_kept(record)
+        if self._errors and record["error"]:
+            from clipmod_cli.records import read_name
+
+            self._errors.add(read_name(record["source"], record["source_b64"]))
+
+    def write(self, record: Record, source: str, kinds: frozenset[Wanted]) -> bytes:
+        """Write one record where it belongs; return its line.
+
+        Raises:
+            OutputError: if it cannot be written.
+            BrokenPipeError: if the reader of stdout has left.
+        """
+        line = to_line(record)
+        if self._file is not None:
+            self._file.write(line)
+        if record.error is not None and self._errors is not None:
+            self._errors.add(source)
+        self._show(record, line, kinds)
+        return line
+
+    def _show(self, record: Record, line: bytes, kinds: frozenset[Wanted]) -> None:
+        only = self.settings.only
+        if self.mode == "nothing" or (only and not kinds & set(only)):
+            return
+        if self.mode == "json":
+            shown = line
+        elif word_of(record) == "Safe" and not self.settings.verbose and not only:
+            return
+        else:
+            shown = line_of(record, colour="NO_COLOR" not in os.environ).encode() + b"\n"
+        with self.progress.aside() if self.stdout.is_terminal else contextlib.nullcontext():
+            StreamSink(self.stdout.descriptor).write(shown)
+
+    def finish(self) -> None:
+        """Sync the file and put the list of errors in its place.
+
+        Raises:
+            OutputError: if that cannot be done.
+        """
+        sink, self._file = self._file, None
+        if sink is not None:
+            sink.close()
+        if self._errors is not None:
+            self._errors.finish()
+
+
+@contextmanager
+def open_output(settings: Settings, stdout: RealStdout) -> Iterator[Output]:
+    """Give the output of a run, its file locked for as long as the context lasts.
+
+    Raises:
+        OutputError: if the file cannot be written, or another process is writing it.
+    """
+    path = output_path(settings)
+    output = Output(settings=settings, stdout=stdout, mode=stdout_mode(settings, stdout), path=path)
+    with ExitStack() as stack:
+        if path is not None and is_regular(path):
+            if path.is_dir():
+                raise OutputError(f"cannot write to {path}: it is a folder")
+            stack.enter_context(OutputLock(path))
+        yield output
+
+
+class ErrorsFile:
+    """The failed inputs, one a line or NUL-terminated; appears whole, by rename."""
+
+    def __init__(self, path: Path, *, null: bool) -> None:
+        """Begin a list that will be at `path`.
+
+        Raises:
+            OutputError: if nothing can be written beside it.
+        """
+        self.path = path.expanduser()
+        self._end = b"\0" if null else b"\n"
+        try:
+            descriptor, self._part = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        except OSError as e:
+            raise OutputError(f"cannot write to {self.path}: {e.strerror}") from e
+        self._file = os.fdopen(descriptor, "wb")
+
+    def add(self, source: str) -> None:
+        """Add a failed input."""
+        self._file.write(os.fsencode(source) + self._end)
+
+    def finish(self) -> None:
+        """Put the list in its place.
+
+        Raises:
+            OutputError: if it cannot be written.
+        """
+        try:
+            with self._file:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            Path(self._part).chmod(0o644)
+            Path(self._part).replace(self.path)
+        except OSError as e:
+            Path(self._part).unlink(missing_ok=True)
+            raise OutputError(f"cannot write to {self.path}: {e.strerror}") from e

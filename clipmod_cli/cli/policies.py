@@ -1,0 +1,127 @@
+"""`clipmod policies`: the built-in policies, one in full, and a check of policy files.
+
+Prints only; what a policy is and when it is wrong is known by `clipmod_cli.policy`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from clipmod_cli.policy import Policy
+
+app = typer.Typer(
+    name="policies", help="Show the built-in policies, or check a policy file.", no_args_is_help=True
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON Lines on stdout even on a terminal.")]
+
+
+@app.command("list")
+def list_policies(*, as_json: AsJson = False) -> None:
+    """List the built-in policies and what each of them flags."""
+    from clipmod_cli.policy import DEFAULT_POLICY, builtin_names, load_policy
+
+    policies = [load_policy(name) for name in builtin_names()]
+    if as_json or not sys.stdout.isatty():
+        for policy in policies:
+            _print_json({**_summary(policy), "default": policy.name == DEFAULT_POLICY})
+    else:
+        _print_table(policies)
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="A built-in policy.")], *, as_json: AsJson = False) -> None:
+    """Print a built-in policy as TOML, ready to be copied and changed."""
+    from clipmod_cli.policy import builtin_text, load_policy
+
+    text = builtin_text(name)
+    if as_json:
+        _print_json(_whole(load_policy(name)))
+    else:
+        typer.echo(text, nl=False)
+
+
+@app.command()
+def check(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Policy files (TOML).")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Check policy files and tell every fault with its line. Exits with 2 if there is one."""
+    faults = [_check_file(file, as_json=as_json) for file in files]
+    if any(faults):
+        raise typer.Exit(2)
+
+
+def _check_file(file: str, *, as_json: bool) -> list[str]:
+    """Say what is wrong with a file, or that it is well; return its faults."""
+    from clipmod_cli.errors import PolicyError
+    from clipmod_cli.policy import doubts, read_policy
+
+    faults: list[str] = []
+    notes: list[str] = []
+    policy = None
+    try:
+        policy = read_policy(file)
+        notes = list(doubts(policy))
+    except PolicyError as error:
+        faults = str(error).splitlines()
+    if as_json:
+        known = _summary(policy) if policy else None
+        _print_json(
+            {"file": file, "ok": policy is not None, "errors": faults, "notes": notes, "policy": known}
+        )
+        return faults
+    for line in (*faults, *(f"{file}: note: {note}" for note in notes)):
+        typer.echo(line, err=True)
+    if policy:
+        typer.echo(f"{file}: OK ({_in_short(policy)})", err=True)
+    return faults
+
+
+def _in_short(policy: Policy) -> str:
+    flagged = ", ".join(policy.unsafe) or "nothing"
+    return f"policy {policy.name}, {len(policy.categories)} categories, flags {flagged}, hash {policy.hash}"
+
+
+def _summary(policy: Policy) -> dict[str, Any]:
+    return {
+        "name": policy.name,
+        "description": policy.description,
+        "unsafe": list(policy.unsafe),
+        "safe": [c.name for c in policy.categories if c.safety == "SAFE"],
+        "policy_hash": policy.hash,
+    }
+
+
+def _whole(policy: Policy) -> dict[str, Any]:
+    """Return a policy with its defaults filled in, as the keys of its TOML file."""
+    from dataclasses import asdict
+
+    table = asdict(policy)
+    video = {key: table.pop(key) for key in ("persistence_s", "max_gap_s")}
+    return {**table, "video": video, "policy_hash": policy.hash}
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False))
+
+
+def _print_table(policies: list[Policy]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from clipmod_cli.policy import DEFAULT_POLICY
+
+    table = Table(box=None, header_style="bold")
+    for heading in ("policy", "flags", "for"):
+        table.add_column(heading, overflow="fold")
+    for policy in policies:
+        mark = " (default)" if policy.name == DEFAULT_POLICY else ""
+        table.add_row(policy.name + mark, ", ".join(policy.unsafe) or "nothing", policy.description)
+    Console().print(table)

@@ -1,0 +1,260 @@
+"""One run, from resolved settings to an exit code: what `scan` does after it knows its inputs.
+
+Calls the pipeline and writes its results; judges nothing itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import shlex
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from clipmod_cli.assemble import Choice, choose, load
+from clipmod_cli.cli.download_bar import DownloadBar
+from clipmod_cli.cli.output import Output, open_output
+from clipmod_cli.cli.progress import choose_progress, count_aside
+from clipmod_cli.cli.signals import EXIT_CLOSED_PIPE, Interrupted, Stop, catch_signals
+from clipmod_cli.cli.stdout import take_stdout
+from clipmod_cli.cli.summary import print_summary, say
+from clipmod_cli.cli.tally import Tally
+from clipmod_cli.criteria import Criteria
+from clipmod_cli.decode.limits import DecodeOptions, parse_frames
+from clipmod_cli.ensemble import Ensemble
+from clipmod_cli.errors import OutputError
+from clipmod_cli.models.hub import Hub
+from clipmod_cli.models.registry import ensemble_size, human_size
+from clipmod_cli.pipeline import Options, default_workers, run, run_key
+from clipmod_cli.policy import Policy, load_policy, policy_from_classes
+from clipmod_cli.records import RunFacts, to_record
+from clipmod_cli.settings import Resolved, Settings, count_of
+from clipmod_cli.sinks.spool import RunInfo
+from clipmod_cli.sinks.store import Store, default_db_path
+from clipmod_cli.sources.local import Skipped
+from clipmod_cli.types import Item, Result
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What a run looks at.
+
+    Attributes:
+        items: gives the items from the beginning, counting what is skipped.
+        countable: they can be gone through twice, so the total can be counted beforehand.
+    """
+
+    items: Callable[[Skipped], Iterator[Item]]
+    countable: bool
+
+
+def judge_inputs(resolved: Resolved, inputs: Inputs) -> int:
+    """Judge the inputs, write their records, and return the exit code.
+
+    Raises:
+        ClipmodError: if the run cannot begin, or its output cannot be written.
+    """
+    settings = resolved.settings
+    policy = policy_of(resolved)
+    stdout = take_stdout()
+    with catch_signals() as stop, ExitStack() as stack:
+        try:
+            output = stack.enter_context(open_output(settings, stdout))
+            ensemble, criteria = _models(settings, policy)
+            return _Run(settings, inputs, output, ensemble, criteria, stop).carry_out()
+        except Interrupted as e:
+            return e.exit_code
+
+
+def policy_of(resolved: Resolved) -> Policy:
+    """Return the policy that the settings name; say what the default flags if they name none.
+
+    Raises:
+        PolicyError: if it cannot be read.
+    """
+    settings = resolved.settings
+    if settings.classes is not None:
+        return policy_from_classes(settings.classes, settings.unsafe)
+    if not resolved.named("policy"):
+        log.warning(
+            "no --policy was named: the documented default, female-presence, flags any picture with a woman "
+            "in it. For sexual content use --policy nsfw"
+        )
+    return load_policy(settings.policy)
+
+
+def _models(settings: Settings, policy: Policy) -> tuple[Ensemble, Criteria]:
+    hub = Hub.of_environment(offline=settings.offline)
+    choice = choose(settings.models, policy, hub)
+    _say_choice(choice, quiet=settings.quiet)
+    size = None if settings.batch_size == "auto" else count_of(settings.batch_size, "--batch-size", default=1)
+    with DownloadBar(quiet=settings.quiet) as progress:
+        ensemble = load(
+            choice, device=settings.device, dtype=settings.dtype, batch_size=size, hub=hub, progress=progress
+        )
+    threshold = policy.threshold_for(settings.sensitivity, settings.threshold)
+    return ensemble, ensemble.prepare(policy, threshold=threshold, allow_partial=settings.allow_partial)
+
+
+def _say_choice(choice: Choice, *, quiet: bool) -> None:
+    if quiet or not choice.auto:
+        return
+    names = ", ".join(choice.names)
+    if choice.degraded:
+        say(
+            f"clipmod: auto took {names}, the best that is here. The ensemble weighs "
+            f"{human_size(ensemble_size())}: clipmod models download ensemble"
+        )
+    else:
+        say(f"clipmod: auto took the ensemble: {names}")
+
+
+def _options(settings: Settings) -> Options:
+    decoding = DecodeOptions(exact=settings.decode == "exact", frames=parse_frames(settings.frames))
+    return Options(
+        decode=decoding, workers=count_of(settings.workers, "--workers", default=default_workers())
+    )
+
+
+class RowSink(Protocol):
+    """Takes the records of a run for the statistics."""
+
+    def add(self, record: bytes) -> None:
+        """Take one record's line; never fails."""
+        ...
+
+    def finish(self, counts: Mapping[str, int], exit_code: int) -> None:
+        """Take how the run ended; never fails."""
+        ...
+
+
+class NoStore:
+    """Keeps nothing (`--no-db`)."""
+
+    def add(self, record: bytes) -> None:
+        """Keep nothing."""
+
+    def finish(self, counts: Mapping[str, int], exit_code: int) -> None:
+        """Keep nothing."""
+
+
+class _Run:
+    """A run that has its models and its output."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        inputs: Inputs,
+        output: Output,
+        ensemble: Ensemble,
+        criteria: Criteria,
+        stop: Stop,
+    ) -> None:
+        self.settings = settings
+        self.inputs = inputs
+        self.output = output
+        self.ensemble = ensemble
+        self.criteria = criteria
+        self.stop = stop
+        self.tally = Tally()
+        self.skipped = Skipped()
+        self.options = _options(settings)
+        self.facts = RunFacts(
+            policy=criteria.policy.name,
+            policy_hash=criteria.policy.hash,
+            threshold=criteria.threshold,
+            run_key=run_key(ensemble, criteria, self.options.decode),
+            run_id=uuid.uuid4().hex,
+        )
+
+    def carry_out(self) -> int:
+        """Judge all inputs and return the exit code."""
+        done = self.output.begin(self.facts.run_key, self.tally)
+        if done.kept or done.dropped:
+            say(f"clipmod: {done.kept} inputs were judged before; {done.dropped} records are made anew")
+        items = (item for item in self._limited(self.skipped) if not done.take(item))
+        begun = time.monotonic()
+        exit_code = 0
+        store = self._store()
+        try:
+            self._judge(items, store, done.kept)
+        except BrokenPipeError:
+            exit_code = EXIT_CLOSED_PIPE
+        except OutputError as e:
+            log.error("%s", e)  # noqa: TRY400 — the message is for a person; the disk's state is no bug
+            exit_code = e.exit_code
+        finally:
+            exit_code = self._end(exit_code)
+            store.finish(self.tally.counts(), exit_code)
+        if not self.settings.quiet and exit_code != EXIT_CLOSED_PIPE:
+            print_summary(self.tally, self.skipped.reasons, time.monotonic() - begun, kept=done.kept)
+        self._say_how_to_go_on(exit_code)
+        return exit_code
+
+    def _judge(self, items: Iterable[Item], store: RowSink, kept: int) -> None:
+        progress = choose_progress(self.settings.progress, quiet=self.settings.quiet, done=kept)
+        self.output.progress = progress
+        if self.inputs.countable:
+            count_aside(lambda: sum(1 for _ in self._limited(Skipped())), progress)
+        results = run(items, self.ensemble, self.criteria, self.options, stopped=self.stop.asked)
+        self.stop.in_flight = True
+        try:
+            for result in results:
+                self._write(result, store)
+                progress.advance(self.tally.kinds["nsfw"], self.tally.kinds["error"])
+        finally:
+            progress.close()
+
+    def _limited(self, skipped: Skipped) -> Iterator[Item]:
+        return itertools.islice(self.inputs.items(skipped), self.settings.limit)
+
+    def _write(self, result: Result, store: RowSink) -> None:
+        record = to_record(result, self.facts, frames_detail=self.settings.frames_detail)
+        kinds = self.tally.add(record)
+        store.add(self.output.write(record, result.item.source, kinds))
+
+    def _end(self, exit_code: int) -> int:
+        """Flush the output and return the exit code that comes first in the documented order."""
+        try:
+            self.output.finish()
+        except OutputError as e:
+            log.error("%s", e)  # noqa: TRY400
+            exit_code = exit_code or e.exit_code
+        return self.stop.exit_code or exit_code or self.tally.exit_code(self.settings.fail_on)
+
+    def _store(self) -> RowSink:
+        if self.settings.no_db:
+            return NoStore()
+        path = Path(self.settings.db).expanduser() if self.settings.db else default_db_path()
+        info = RunInfo(
+            facts=self.facts,
+            command=shlex.join(sys.argv),
+            models=tuple(m.model.spec for m in self.ensemble.members),
+            started_at=datetime.now(UTC),
+        )
+        return Store(path, retention_days=self.settings.retention).open_run(info)
+
+    def _say_how_to_go_on(self, exit_code: int) -> None:
+        if not self.stop.asked():
+            return
+        if self.output.path is None:
+            say(f"clipmod: stopped ({exit_code}); with -o FILE a run can be resumed")
+        else:
+            say(f"clipmod: stopped ({exit_code}). To go on: {shlex.join(_resuming(sys.argv))}")
+
+
+def _resuming(argv: list[str]) -> list[str]:
+    """Return the command that goes on with this output: the same, but it must not begin anew."""
+    return [
+        "clipmod",
+        *(word for word in argv[1:] if word not in ("--overwrite", "--no-resume", "--resume=no")),
+    ]

@@ -1,0 +1,85 @@
+"""`clipmod scan`: files, folders and lists of paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clipmod_cli.cli.options import Flags, with_settings
+from clipmod_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from clipmod_cli.settings import Resolved, Settings
+    from clipmod_cli.sources.local import Rules, Skipped
+    from clipmod_cli.types import Item
+
+EXAMPLES = """
+\b
+Examples:
+  clipmod scan ./uploads --policy nsfw                 a folder and all below it
+  clipmod scan ./uploads --policy nsfw -o out.jsonl    records into a file; the same command resumes
+  clipmod scan photo.jpg --json | jq .final_decision   one picture, as JSON
+  find . -name '*.jpg' -print0 | clipmod scan -0 -     a list of paths from stdin
+  clipmod scan ./uploads --classes "cat, dog, neither" your own classes
+"""
+
+
+@with_settings("judging", "output", "sources", "machine", "store", "talk")
+def scan(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SOURCE...", help="Files and folders; - reads a list of paths."),
+    ] = None,
+    *,
+    flags: Flags,
+) -> None:
+    """Judge files and folders (recursively), and write one JSON line for each."""
+    from clipmod_cli.cli.logs import set_up_logs
+    from clipmod_cli.settings import resolve
+
+    resolved = resolve(flags)
+    settings = resolved.settings
+    set_up_logs(quiet=settings.quiet, verbose=settings.verbose, log_file=settings.log_file)
+    named = sources or []
+    if not named and settings.files_from is None:
+        raise UsageError("no source was named. Give files or folders, - for a list on stdin, or --files-from")
+    raise typer.Exit(_run(resolved, named))
+
+
+def _run(resolved: Resolved, named: list[str]) -> int:
+    from clipmod_cli.cli.run import Inputs, judge_inputs
+
+    settings = resolved.settings
+    if settings.dry_run:
+        from clipmod_cli.cli.dry_run import count_inputs
+
+        return count_inputs(lambda skipped: _items(named, settings, skipped), settings)
+    inputs = Inputs(
+        items=lambda skipped: _items(named, settings, skipped),
+        countable="-" not in named and settings.files_from != "-",
+    )
+    return judge_inputs(resolved, inputs)
+
+
+def _items(named: list[str], settings: Settings, skipped: Skipped) -> Iterator[Item]:
+    from clipmod_cli.sources.lists import read_list
+    from clipmod_cli.sources.local import expand
+
+    rules = _rules(settings)
+    listed = read_list(settings.files_from, null=settings.null) if settings.files_from else iter(())
+    return expand((source for part in (named, listed) for source in part), rules, skipped)
+
+
+def _rules(settings: Settings) -> Rules:
+    from clipmod_cli.sources.local import Rules
+
+    return Rules(
+        include=settings.include,
+        exclude=settings.exclude,
+        max_depth=settings.max_depth,
+        hidden=settings.hidden,
+        follow=settings.follow,
+        null=settings.null,
+    )

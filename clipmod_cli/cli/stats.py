@@ -1,0 +1,182 @@
+"""`clipmod stats`: what the store knows, as a person or a program wants to read it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from clipmod_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from clipmod_cli.sinks.store import Store, Table
+
+SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
+
+app = typer.Typer(
+    invoke_without_command=True, help="What the store knows: runs, decisions, latencies, errors."
+)
+
+Db = Annotated[
+    Path | None,
+    typer.Option(
+        "--db", metavar="FILE", help="The store.  [env: CLIPMOD_DB; default: in the user data folder]"
+    ),
+]
+
+
+@app.callback()
+def stats(
+    *,
+    context: typer.Context,
+    db: Db = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object (with --sql: JSON Lines) instead of tables.")
+    ] = False,
+    sql: Annotated[
+        str | None,
+        typer.Option(
+            "--sql",
+            metavar="QUERY",
+            help="Answer this query, which can only read: a table on a terminal, else JSON Lines. "
+            "Tables: runs, items, segments.",
+        ),
+    ] = None,
+    rebuild: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--rebuild",
+            metavar="FILE",
+            help="First add the records of this output. May be repeated; adds nothing twice.",
+        ),
+    ] = None,
+) -> None:
+    """Show what the store knows: runs, decisions, latencies, errors.
+
+    Nothing is read but the store; an empty one is fine.
+    """
+    if context.invoked_subcommand is not None:
+        context.obj = db
+        return
+    store = _open(db)
+    if rebuild:
+        _rebuild(store, rebuild)
+    if sql is not None:
+        _show_answer(store.query(sql), as_json=as_json)
+    elif as_json:
+        _echo(json.dumps(store.stats(), ensure_ascii=False, indent=2))
+    else:
+        from clipmod_cli.cli.stats_tables import show
+
+        show(store.stats())
+
+
+@app.command()
+def forget(
+    *,
+    context: typer.Context,
+    source: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The path or URL as its records have it.")
+    ] = None,
+    sha256: Annotated[str | None, typer.Option(metavar="HEX", help="The hash of the content.")] = None,
+    before: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="All that was judged before, in local time."
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    db: Db = None,
+) -> None:
+    """Erase records from the store for good.
+
+    Outputs, the JSON Lines files, are not touched.
+    """
+    what = _what_to_forget(source, sha256, before)
+    store = _open(db or context.obj)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"erasing {what} from {store.path} cannot be undone; say --yes if you mean it")
+        typer.confirm(f"Erase {what} from {store.path}? It cannot be undone.", abort=True, err=True)
+    count = store.forget(source=source, sha256=sha256, before=before.astimezone() if before else None)
+    typer.echo(
+        f"Erased {count:,} records from {store.path}. Outputs that you keep still have theirs, and --rebuild "
+        "from one would bring them back.",
+        err=True,
+    )
+
+
+def _open(db: Path | None) -> Store:
+    from clipmod_cli.settings import resolve
+    from clipmod_cli.sinks.store import Store, default_db_path
+
+    settings = resolve({"db": str(db)} if db else {}).settings
+    path = Path(settings.db).expanduser() if settings.db else default_db_path()
+    return Store(path, retention_days=settings.retention)
+
+
+def _what_to_forget(source: str | None, sha256: str | None, before: datetime | None) -> str:
+    if (source, sha256, before).count(None) != 2:
+        raise UsageError("say what to erase with one of --source, --sha256 and --before")
+    if sha256 is not None and not SHA256.fullmatch(sha256):
+        raise UsageError(f"--sha256 takes 64 hexadecimal digits, not {sha256!r}")
+    if source is not None:
+        return f"all records of {source!r}"
+    return f"all records of the content {sha256}" if sha256 else f"all records from before {before}"
+
+
+def _rebuild(store: Store, paths: list[Path]) -> None:
+    result = store.rebuild(paths)
+    message = f"{result.added:,} records added, {result.known:,} were there already"
+    if result.bad:
+        message += (
+            f"; {result.bad:,} lines are no record of this version (the last one of a killed run may be torn)"
+        )
+    typer.echo(f"{message}.", err=True)
+
+
+def _show_answer(answer: Table, *, as_json: bool) -> None:
+    if sys.stdout.isatty() and not as_json:
+        from clipmod_cli.cli.stats_tables import show_answer
+
+        show_answer(answer)
+        return
+    names = distinct(answer.columns)
+    for row in answer.rows:
+        fields = dict(zip(names, map(as_json_value, row), strict=True))
+        _echo(json.dumps(fields, ensure_ascii=False, allow_nan=False))
+
+
+def distinct(names: tuple[str, ...]) -> list[str]:
+    """Return column names of which no two are equal, so that none hides another in an object."""
+    result: list[str] = []
+    for name in names:
+        number, candidate = 1, name
+        while candidate in result:
+            number += 1
+            candidate = f"{name}_{number}"
+        result.append(candidate)
+    return result
+
+
+def as_json_value(value: Any) -> Any:
+    """Return a value of DuckDB's as JSON can say it; what it cannot count to is null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, dict):
+        return {str(name): as_json_value(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json_value(one) for one in value]
+    return value.isoformat() if isinstance(value, datetime | date | time) else str(value)
+
+
+def _echo(text: str) -> None:
+    typer.echo(f"{text}\n".encode(errors="replace"), nl=False)  # UTF-8, whatever the terminal's locale

@@ -1,0 +1,37 @@
+"""stdout is sacred: only records get there, whatever a library prints.
+
+The real stdout is kept as a descriptor of its own, and descriptor 1 is pointed at stderr, so
+that even a print from C code in a library cannot get into piped output.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RealStdout:
+    """The stdout that the user's shell connected."""
+
+    descriptor: int
+    is_terminal: bool
+
+
+def take_stdout() -> RealStdout:
+    """Return the real stdout; from now on everything else that prints goes to stderr."""
+    sys.stdout.flush()
+    # not inheritable: a worker process must not keep the reader of a pipe waiting
+    descriptor = os.dup(1)
+    os.dup2(2, 1)
+    return RealStdout(descriptor, os.isatty(descriptor))
+
+
+def plain(text: str) -> str:
+    """Return text that a terminal shows as it is: control characters and lone surrogates escaped.
+
+    A file's name may hold escape sequences that would move the cursor or retitle the window.
+    """
+    shown = (c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    return "".join(shown)

@@ -1,0 +1,83 @@
+"""Counts over all records of an output, and the exit code that follows from them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from clipmod_cli.records import Record
+from clipmod_cli.settings import Wanted
+
+
+def kinds_of(decision: str | None, status: str, *, needs_review: bool) -> frozenset[Wanted]:
+    """Return what `--only` and `--fail-on` call this record."""
+    if status == "error":
+        return frozenset({"error"})
+    named: dict[str | None, Wanted] = {"NSFW": "nsfw", "Safe": "safe"}
+    kinds = {named[decision]} if decision in named else set()
+    return frozenset(kinds | ({"review"} if needs_review else set()))
+
+
+@dataclass
+class Tally:
+    """What an output says as a whole, and what this run added to it.
+
+    Attributes:
+        judged: results of this run, errors among them.
+        pictures: frames that this run scored.
+        bytes: what this run read.
+    """
+
+    kinds: Counter[str] = field(default_factory=Counter)
+    categories: Counter[str] = field(default_factory=Counter)
+    codes: Counter[str] = field(default_factory=Counter)
+    total: int = 0
+    ok: int = 0
+    judged: int = 0
+    pictures: int = 0
+    bytes: int = 0
+
+    def add_kept(self, record: dict[str, Any]) -> None:
+        """Count a record that an earlier run wrote."""
+        error = record["error"]
+        self._count(
+            kinds_of(record["final_decision"], record["status"], needs_review=bool(record["needs_review"])),
+            record["ensemble_category"],
+            error["code"] if error else None,
+        )
+
+    def add(self, record: Record) -> frozenset[Wanted]:
+        """Count a record of this run; return its kinds."""
+        kinds = kinds_of(record.final_decision, record.status, needs_review=bool(record.needs_review))
+        self._count(kinds, record.ensemble_category, record.error.code if record.error else None)
+        self.judged += 1
+        self.bytes += record.bytes or 0
+        if record.status == "ok":
+            self.pictures += record.frames_scored or 1
+        return kinds
+
+    def _count(self, kinds: frozenset[Wanted], category: str | None, code: str | None) -> None:
+        self.total += 1
+        self.kinds.update(kinds)
+        if code is None:
+            self.ok += 1
+            self.categories[category or ""] += 1
+        else:
+            self.codes[code] += 1
+
+    def counts(self) -> dict[str, int]:
+        """Return the counts by kind over the whole output."""
+        return {
+            "inputs": self.total,
+            **{kind: self.kinds[kind] for kind in ("nsfw", "safe", "review", "error")},
+        }
+
+    def exit_code(self, fail_on: Collection[Wanted]) -> int:
+        """Return the exit code of a run that came to its end, over the whole output."""
+        if self.total and not self.ok:
+            return 6
+        if any(self.kinds[kind] for kind in fail_on):
+            return 1
+        return 3 if self.codes else 0

@@ -1,0 +1,90 @@
+"""The sampled frames of an animation: GIF, APNG, WebP, AVIF, and the pages of a TIFF.
+
+Which frames is `limits.FrameSampling`'s answer, when they are shown `timeline`'s. Frames build upon
+each other, so most formats are decoded from the first to the last frame whatever is sampled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import ImageFile
+
+from clipmod_cli.decode.colours import to_rgb
+from clipmod_cli.decode.geometry import Picture
+from clipmod_cli.decode.iso_media import frame_durations
+from clipmod_cli.decode.job import Job
+from clipmod_cli.decode.limits import Limits, check_size
+from clipmod_cli.decode.mending import trim_webp
+from clipmod_cli.decode.opening import decoder_errors, open_picture
+from clipmod_cli.decode.stills import read_orientation
+from clipmod_cli.decode.timeline import SUBSTITUTE_DELAY_S, Timeline, make_timeline, read_timeline, seen_delay
+from clipmod_cli.errors import ItemError
+
+_SEEKABLE = frozenset({"TIFF", "AVIF"})
+"""Formats whose decoder gets to a frame without our stepping through those before it."""
+
+
+def find_timeline(job: Job) -> Timeline | None:
+    """Return the timeline of an animation, or None for what is to be decoded as a still."""
+    if job.name != "AVIF":
+        timeline = read_timeline(job.data, job.name, job.options.limits.max_walked_frames)
+    else:
+        try:
+            timeline = _avif_timeline(job.data, job.options.limits)
+        except ItemError:
+            return None  # decoding it as a still will say what is wrong with it
+    return timeline if timeline and timeline.moves else None
+
+
+def decode_animation(job: Job, timeline: Timeline) -> Iterator[tuple[int, float, Picture]]:
+    """Yield (number, time in seconds, picture) of each sampled frame, then raise ItemError if any is lost."""
+    job.notes.learn(kind="animation", duration_s=timeline.duration_s, truncated=timeline.cut)
+    opened = open_picture(_usable(job, timeline), job.name, job.options.limits)
+    job.notes.learn(width=opened.width, height=opened.height)
+    chosen = job.options.frames.choose(timeline.starts)
+    steps = chosen if job.name in _SEEKABLE else range(chosen[-1] + 1)
+    wanted = frozenset(chosen)
+    for number in steps:
+        picture = _decode_frame(job, opened, number, wanted=number in wanted)
+        if picture is not None:
+            if number == 0:
+                job.notes.learn(height=picture.size[0], width=picture.size[1])
+            yield number, timeline.starts[number], picture
+    if timeline.lost is not None:
+        raise ItemError("decode_error", f"not all of this animation can be judged: {timeline.lost}")
+
+
+def _decode_frame(job: Job, opened: ImageFile.ImageFile, number: int, *, wanted: bool) -> Picture | None:
+    limits = job.options.limits
+    if time.perf_counter() - job.notes.media.started > limits.max_seconds:
+        raise ItemError(
+            "decode_timeout", f"decoding this animation took more than {limits.max_seconds:g} seconds"
+        )
+    with decoder_errors(f"{job.name} (frame {number})"):
+        opened.seek(number)
+    check_size(*opened.size, limits)
+    with job.gate(opened.width * opened.height), decoder_errors(f"{job.name} (frame {number})"):
+        opened.load()
+        pixels = np.array(to_rgb(opened)) if wanted else None
+    if pixels is None:
+        return None
+    orientation = read_orientation(opened)
+    size = orientation.store_size((pixels.shape[0], pixels.shape[1]))
+    return Picture(pixels=pixels, size=size, orientation=orientation)
+
+
+def _usable(job: Job, timeline: Timeline) -> bytes:
+    """Return bytes that the decoder opens: a cut WebP is refused unless its header says how long it is."""
+    return trim_webp(job.data, timeline.end) if job.name == "WEBP" and timeline.cut else job.data
+
+
+def _avif_timeline(data: bytes, limits: Limits) -> Timeline:
+    most = limits.max_walked_frames
+    with decoder_errors("AVIF"):
+        frames = int(getattr(open_picture(data, "AVIF", limits), "n_frames", 1))
+    durations = [seen_delay(seconds) for seconds in frame_durations(data, min(frames, most + 1))]
+    missing = min(frames, most + 1) - len(durations)
+    return make_timeline([*durations, *[SUBSTITUTE_DELAY_S] * missing], most)

@@ -1,0 +1,179 @@
+"""The limits of decoding, and which frames of an animation are looked at.
+
+Numbers and their arithmetic only: nothing here opens a picture. Cheap to import.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from clipmod_cli.errors import ItemError, SettingsError
+
+MAX_SCORED_FRAMES = 256
+"""Frames of one animation that are ever scored: at 150 KB a view more would not wait in memory."""
+
+KEY_FRAMES = 32
+"""Frames that `key` takes of an animation. Most shared GIFs have fewer, so all of theirs are seen."""
+
+FRAMES_HELP = "key, dense, fps=N or max=N"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a picture may cost; the reasons are in docs/architecture.md.
+
+    Attributes:
+        max_file_bytes: of the encoded file.
+        max_pixels: that are decoded; a JPEG counts after its DCT scaling.
+        max_header_pixels: that a header may declare, whatever the scaling.
+        max_side: of the declared width and height.
+        max_walked_frames: of an animation or pages of a TIFF.
+        max_seconds: that one animation may take; looked at between its frames.
+        pixels_in_flight: that all workers together may be decoding.
+    """
+
+    max_file_bytes: int = 50_000_000
+    max_pixels: int = 50_000_000
+    max_header_pixels: int = 200_000_000
+    max_side: int = 30_000
+    max_walked_frames: int = 10_000
+    max_seconds: float = 60.0
+    pixels_in_flight: int = 200_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameSampling:
+    """Which frames of an animation are looked at; the first and the last always are.
+
+    Attributes:
+        mode: `key` and `dense` take at most `KEY_FRAMES` and `MAX_SCORED_FRAMES`, `max` at most
+            `value`, all of them evenly by time; `fps` takes `value` a second.
+        value: None for `key` and `dense`.
+    """
+
+    mode: Literal["key", "fps", "dense", "max"] = "key"
+    value: float | None = None
+
+    def choose(self, starts: Sequence[float]) -> tuple[int, ...]:
+        """Return the indices of the frames to look at, rising; `starts` are their times in seconds."""
+        if self.mode == "fps" and self.value is not None:
+            ticks = math.floor(starts[-1] * self.value) + 1
+            if ticks < MAX_SCORED_FRAMES:
+                shown = (bisect_right(starts, tick / self.value) - 1 for tick in range(ticks))
+                return tuple(sorted({0, len(starts) - 1, *shown}))
+        return _spread(starts, self.most)
+
+    @property
+    def most(self) -> int:
+        """The number of frames that are taken at most."""
+        match self.mode:
+            case "key":
+                return KEY_FRAMES
+            case "max":
+                return min(int(self.value or KEY_FRAMES), MAX_SCORED_FRAMES)
+            case "fps" | "dense":
+                return MAX_SCORED_FRAMES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeOptions:
+    """How pictures are decoded.
+
+    Attributes:
+        exact: each model's own transform to the bit, instead of scaled decoding and fast resize.
+        heic: whether HEIC is accepted (it also needs the `heic` extra).
+    """
+
+    exact: bool = False
+    limits: Limits = field(default_factory=Limits)
+    frames: FrameSampling = field(default_factory=FrameSampling)
+    heic: bool = False
+
+
+def parse_frames(text: str) -> FrameSampling:
+    """Return the sampling that `key`, `dense`, `fps=N` or `max=N` names; raises SettingsError."""
+    match text.strip().partition("="):
+        case ("key" | "dense") as mode, "", "":
+            return FrameSampling(mode="key" if mode == "key" else "dense")
+        case "fps", "=", number:
+            return FrameSampling(mode="fps", value=_parse_rate(number))
+        case "max", "=", number:
+            return FrameSampling(mode="max", value=_parse_count(number))
+        case _:
+            raise SettingsError(f"frames: {text!r} is none of {FRAMES_HELP}")
+
+
+def check_size(width: int, height: int, limits: Limits, *, scale: int = 1) -> None:
+    """Raise ItemError(`too_many_pixels`) for a header beyond the limits.
+
+    Args:
+        width: as the header declares it, in pixels.
+        height: likewise.
+        limits: what is allowed.
+        scale: both sides are divided by this while decoding (a JPEG's DCT scaling).
+    """
+    if max(width, height) > limits.max_side:
+        raise ItemError(
+            "too_many_pixels", f"a side of {width} x {height} is over the limit of {limits.max_side} pixels"
+        )
+    if width * height > limits.max_header_pixels:
+        raise ItemError(
+            "too_many_pixels",
+            f"{width} x {height} is over the limit of {limits.max_header_pixels / 1e6:g} megapixels",
+        )
+    if math.ceil(width / scale) * math.ceil(height / scale) > limits.max_pixels:
+        raise ItemError(
+            "too_many_pixels",
+            f"{width} x {height} is over the limit of {limits.max_pixels / 1e6:g} megapixels to be decoded",
+        )
+
+
+def _parse_rate(number: str) -> float:
+    try:
+        rate = float(number)
+    except ValueError:
+        rate = math.nan
+    if not (math.isfinite(rate) and rate > 0):
+        raise SettingsError(f"frames: fps={number} needs a number above 0, as fps=2 or fps=0.5")
+    return rate
+
+
+def _parse_count(number: str) -> int:
+    count = int(number) if number.isascii() and number.isdigit() else 0
+    if not 2 <= count <= MAX_SCORED_FRAMES:
+        raise SettingsError(
+            f"frames: max={number} needs a whole number from 2 (the first and the last frame are always"
+            f" looked at) to {MAX_SCORED_FRAMES}"
+        )
+    return count
+
+
+def _spread(starts: Sequence[float], most: int) -> tuple[int, ...]:
+    """Return at most `most` frames: evenly by time, then what is left over evenly by number.
+
+    The second step is there because time alone would see next to nothing of a hundred short
+    frames beside one that stays for a minute.
+    """
+    last = len(starts) - 1
+    if last < most:
+        return tuple(range(last + 1))
+    by_time = (bisect_right(starts, starts[-1] * step / (most - 1)) - 1 for step in range(most))
+    chosen = _fill({0, last}, by_time, most)
+    rest = [number for number in range(last + 1) if number not in chosen]
+    left_over = most - len(chosen)
+    chosen = _fill(chosen, (rest[len(rest) * step // max(left_over, 1)] for step in range(left_over)), most)
+    return tuple(sorted(chosen))
+
+
+def _fill(chosen: set[int], more: Iterable[int], most: int) -> set[int]:
+    """Return `chosen` with what `more` adds to it, up to `most` in all."""
+    filled = set(chosen)
+    for number in more:
+        if len(filled) >= most:
+            break
+        filled.add(number)
+    return filled

@@ -1,0 +1,90 @@
+"""Gets out of a truncated file what it still holds, without Pillow's process-wide switch for that.
+
+`ImageFile.LOAD_TRUNCATED_IMAGES` would make every other thread tolerant too, and a strict decode
+that is secretly tolerant would call a truncated picture whole. So the bytes are mended where a
+decoder needs an end, and the rows that came before an error are kept.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+from PIL import Image, ImageFile
+
+from clipmod_cli.decode.limits import Limits
+
+_JPEG_END = b"\xff\xd9"
+_PNG_SIGNATURE_BYTES = 8
+_PNG_CHUNKS_NEEDED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf"})
+_RIFF_HEADER_BYTES = 8
+
+
+def mend(data: bytes, name: str, limits: Limits) -> bytes:
+    """Return `data` such that a decoder of the format `name` gets through to what is there."""
+    match name:
+        case "JPEG":
+            return data + _JPEG_END  # libjpeg fills what is missing with grey
+        case "PNG":
+            return _mend_png(data)
+        case "WEBP":
+            return _mend_webp(data, limits)
+        case _:
+            return data
+
+
+def trim_webp(data: bytes, end: int) -> bytes:
+    """Return an animated WebP that ends after `end` bytes, with a header that says so."""
+    return b"RIFF" + (end - _RIFF_HEADER_BYTES).to_bytes(4, "little") + data[8:end]
+
+
+def load_what_came(opened: ImageFile.ImageFile) -> Image.Image:
+    """Return the picture with the rows that were decoded before an error; raises if there were none."""
+    try:
+        opened.load()
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 — the strict try has reported it; here only the rows count
+        opened.tile = []
+        return opened.copy()  # its size is that of the rows; an unfinished TIFF has not been turned yet
+    return opened
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (type, start, end) of each chunk's body; the last one may end beyond the data."""
+    at = _PNG_SIGNATURE_BYTES
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        yield data[at + 4 : at + 8], at + 8, at + 8 + length
+        at += 12 + length
+
+
+def riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (type, start, end) of the body of each chunk of a WebP; the last one may end beyond the data."""
+    at = 12
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        yield data[at : at + 4], at + 8, at + 8 + length
+        at += 8 + length + (length & 1)
+
+
+def _mend_png(data: bytes) -> bytes:
+    """Return the still picture of a PNG from the chunks that it needs, with right checksums.
+
+    Pillow refuses a whole file for the checksum of a comment, which viewers pass over.
+    """
+    parts = [data[:_PNG_SIGNATURE_BYTES]]
+    for kind, start, end in png_chunks(data):
+        if kind in _PNG_CHUNKS_NEEDED:
+            body = data[start:end]
+            parts += [len(body).to_bytes(4, "big"), kind, body, zlib.crc32(kind + body).to_bytes(4, "big")]
+    return b"".join(parts)
+
+
+def _mend_webp(data: bytes, limits: Limits) -> bytes:
+    """Return a WebP filled up with zeros to the length that its header declares.
+
+    The decoder takes no less; the rows before the cut come out right, those after it are garbage.
+    """
+    declared = _RIFF_HEADER_BYTES + int.from_bytes(data[4:8], "little")
+    return data.ljust(min(declared, limits.max_file_bytes), b"\0")

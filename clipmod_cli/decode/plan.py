@@ -1,0 +1,124 @@
+"""The arithmetic of geometry: sizes, windows and orientations. Knows numbers, not pixels.
+
+Sizes are (height, width). "Stored" is the way the pixels lie in the file, "displayed" what a
+viewer shows after turning them by EXIF.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from clipmod_cli.types import View
+
+OVERSAMPLING = 2
+"""A scaled JPEG keeps at least this many times the pixels a view needs: less visibly changes scores."""
+
+_JPEG_SCALES = (8, 4, 2)
+"""libjpeg's power-of-two scalings; its others drift by up to a tenth of the grey levels."""
+
+
+class Window(NamedTuple):
+    """A rectangle, in whole pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+class Orientation(NamedTuple):
+    """How stored pixels become displayed ones: first transposed, then mirrored."""
+
+    transposed: bool = False
+    mirrored: bool = False
+    upside_down: bool = False
+
+    def store_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the stored size of what is displayed with `size`; it is its own inverse."""
+        return (size[1], size[0]) if self.transposed else size
+
+    def store_window(self, window: Window, size: tuple[int, int]) -> Window:
+        """Return where a window of the displayed picture of `size` lies in the stored one."""
+        top, left, height, width = window
+        if self.upside_down:
+            top = size[0] - top - height
+        if self.mirrored:
+            left = size[1] - left - width
+        return Window(left, top, width, height) if self.transposed else Window(top, left, height, width)
+
+
+UPRIGHT = Orientation()
+
+EXIF_ORIENTATIONS: dict[int, Orientation] = {
+    1: UPRIGHT,
+    2: Orientation(mirrored=True),
+    3: Orientation(mirrored=True, upside_down=True),
+    4: Orientation(upside_down=True),
+    5: Orientation(transposed=True),
+    6: Orientation(transposed=True, mirrored=True),
+    7: Orientation(transposed=True, mirrored=True, upside_down=True),
+    8: Orientation(transposed=True, upside_down=True),
+}
+"""EXIF 2.32, tag 0x0112: which side of the stored picture its row 0 and column 0 are."""
+
+
+def scaled_size(view: View, height: int, width: int) -> tuple[int, int]:
+    """Return (height, width) that a whole picture of `height` x `width` is scaled to for a view.
+
+    For `corner` without its padding. The rounding is that of the view's engine: torchvision's
+    `Resize` cuts off, open_clip's `ResizeKeepRatio` rounds.
+    """
+    match view.fit:
+        case "whole":
+            return height, width
+        case "squash":
+            return view.size
+        case "corner":
+            longer = max(height, width)
+            return _rounded(height * view.size[0] / longer, width * view.size[1] / longer)
+        case "shortest":
+            if view.engine == "pillow" and view.size[0] != view.size[1]:
+                ratio = min(height / view.size[0], width / view.size[1])
+                return _rounded(height / ratio, width / ratio)
+            longer_side = int(view.size[0] * max(height, width) / min(height, width))
+            return (view.size[0], longer_side) if height <= width else (longer_side, view.size[0])
+        case "longest":
+            if view.engine == "pillow":
+                ratio = max(height / view.size[0], width / view.size[1])
+                return _rounded(height / ratio, width / ratio)
+            shorter_side = max(int(view.size[0] * min(height, width) / max(height, width)), 1)
+            return (shorter_side, view.size[0]) if height <= width else (view.size[0], shorter_side)
+
+
+def crop_window(view: View, height: int, width: int) -> Window:
+    """Return the middle window that a view keeps of its scaled picture; it is inside it."""
+    if view.crop is None:
+        return Window(0, 0, height, width)
+    crop_height, crop_width = min(view.crop[0], height), min(view.crop[1], width)
+    return Window(
+        _middle(height - crop_height, view), _middle(width - crop_width, view), crop_height, crop_width
+    )
+
+
+def jpeg_scale(views: Iterable[View], height: int, width: int) -> int:
+    """Return by what a JPEG's sides may be divided while decoding: 1, 2, 4 or 8."""
+    room = min((_room(view, height, width) for view in views), default=1.0)
+    return next((scale for scale in _JPEG_SCALES if scale <= room), 1)
+
+
+def _room(view: View, height: int, width: int) -> float:
+    if view.fit == "whole":
+        return 1.0
+    target_height, target_width = scaled_size(view, height, width)
+    return min(height / target_height, width / target_width) / OVERSAMPLING
+
+
+def _rounded(height: float, width: float) -> tuple[int, int]:
+    """Return whole sides of at least one pixel: a 10,000 x 1 picture has a height too."""
+    return max(round(height), 1), max(round(width), 1)
+
+
+def _middle(spare: int, view: View) -> int:
+    """Return the offset that centres; transformers cuts off where torchvision rounds."""
+    return int(spare / 2.0) if view.engine == "torchvision" else round(spare / 2.0)

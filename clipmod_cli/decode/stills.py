@@ -1,0 +1,148 @@
+"""One still picture: bytes → RGB pixels; strictly first, then what a truncated file still holds.
+
+Leaves geometry to `geometry` and animations to `animation`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageFile
+
+from clipmod_cli.decode.colours import to_rgb
+from clipmod_cli.decode.geometry import Picture, Pixels
+from clipmod_cli.decode.job import Job
+from clipmod_cli.decode.limits import check_size
+from clipmod_cli.decode.mending import load_what_came, mend
+from clipmod_cli.decode.opening import decoder_errors, open_picture
+from clipmod_cli.decode.plan import EXIF_ORIENTATIONS, UPRIGHT, Orientation, jpeg_scale
+from clipmod_cli.errors import ItemError
+
+MAX_JPEG_SCANS = 200
+"""Progressive JPEGs have about ten scans. Each costs a pass over the whole picture but only a dozen
+bytes, so a file of 50 MB could keep a decoder busy for days."""
+
+_START_OF_SCAN = b"\xff\xda"
+_JPEG_END = b"\xff\xd9"
+
+
+def decode_still(job: Job) -> Picture:
+    """Return the picture in a job's bytes; raises ItemError.
+
+    What cannot be decoded strictly is tried again tolerantly; if that gives a picture it is noted
+    as truncated.
+    """
+    try:
+        return _decode(job, tolerant=False)
+    except ItemError as error:
+        if error.code != "decode_error":
+            raise
+        strict_error = error
+    try:
+        picture = _decode(replace(job, data=mend(job.data, job.name, job.options.limits)), tolerant=True)
+    except ItemError as again:
+        raise (strict_error if again.code == "decode_error" else again) from None
+    if _is_blank(picture.pixels):
+        raise strict_error
+    job.notes.learn(truncated=True)
+    return picture
+
+
+def read_orientation(picture: Image.Image) -> Orientation:
+    """Return how a loaded picture is to be turned; upright where its EXIF cannot be read."""
+    try:
+        number = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 — viewers show a picture with broken EXIF as it lies, and so does this
+        return UPRIGHT
+    return EXIF_ORIENTATIONS.get(number, UPRIGHT)
+
+
+def _decode(job: Job, *, tolerant: bool) -> Picture:
+    opened = open_picture(job.data, job.name, job.options.limits)
+    width, height = opened.size
+    job.notes.learn(width=width, height=height)
+    if job.name == "JPEG":
+        pixels, scale = _decode_jpeg(job, opened, tolerant=tolerant)
+        stored_size = (height, width)
+    else:
+        with job.gate(width * height):
+            pixels, scale = _load(opened, job.name, tolerant=tolerant), 1
+        stored_size = (pixels.shape[0], pixels.shape[1])
+    orientation = read_orientation(opened)
+    size = orientation.store_size(stored_size)
+    job.notes.learn(height=size[0], width=size[1])
+    return Picture(pixels=pixels, size=size, orientation=orientation, scale=scale)
+
+
+def _decode_jpeg(job: Job, opened: ImageFile.ImageFile, *, tolerant: bool) -> tuple[Pixels, int]:
+    """Return the pixels and by what their sides were divided."""
+    width, height = opened.size
+    scans = _count_scans(job.data, opened)
+    if scans > MAX_JPEG_SCANS:
+        raise ItemError(
+            "decode_error", f"this JPEG has {scans} scans, more than the limit of {MAX_JPEG_SCANS}"
+        )
+    scale = 1 if job.options.exact else jpeg_scale(job.views, height, width)
+    check_size(width, height, job.options.limits, scale=scale)
+    with job.gate(width * height if scans > 1 else math.ceil(width / scale) * math.ceil(height / scale)):
+        pixels = None if job.options.exact or tolerant else _decode_quickly(job.data, opened, scale)
+        if pixels is None:
+            opened.draft(None, (width // scale, height // scale))
+            pixels = _load(opened, "JPEG", tolerant=tolerant)
+    return pixels, scale
+
+
+def _load(opened: ImageFile.ImageFile, name: str, *, tolerant: bool) -> Pixels:
+    with decoder_errors(name):
+        if tolerant:
+            return np.array(to_rgb(load_what_came(opened)))
+        opened.load()
+        return np.array(to_rgb(opened))
+
+
+def _decode_quickly(data: bytes, opened: ImageFile.ImageFile, scale: int) -> Pixels | None:
+    """Return the pixels by simplejpeg, straight into an array; None where Pillow should do it.
+
+    Both carry libjpeg-turbo and give the same pixels. In doubt (it is not installed, CMYK, anything
+    that it finds odd) Pillow decides.
+    """
+    simplejpeg = _simplejpeg()
+    if simplejpeg is None or opened.mode not in {"RGB", "L"}:
+        return None
+    height, width = math.ceil(opened.height / scale), math.ceil(opened.width / scale)
+    try:
+        pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width, strict=True)
+    except ValueError:
+        return None
+    return pixels if pixels.shape == (height, width, 3) else None
+
+
+def _simplejpeg() -> Any | None:
+    try:
+        return importlib.import_module("simplejpeg")
+    except ImportError:
+        return None
+
+
+def _count_scans(data: bytes, opened: ImageFile.ImageFile) -> int:
+    """Return how many scans an opened JPEG has; with more than one it is held in memory unscaled.
+
+    Counted from behind the header (which may hold a thumbnail) to the end marker (behind which a
+    phone may put a film).
+    """
+    if opened.fp is None:
+        return 1
+    first = opened.fp.tell()
+    end = data.find(_JPEG_END, first)
+    return 1 + data.count(_START_OF_SCAN, first, len(data) if end < 0 else end)
+
+
+def _is_blank(pixels: Pixels) -> bool:
+    """Return whether all pixels are the same: then nothing but a decoder's filler came out."""
+    return bool((pixels == pixels[0, 0]).all())

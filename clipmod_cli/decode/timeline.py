@@ -1,0 +1,189 @@
+"""When each frame of an animation is shown, read from the container without decoding a pixel.
+
+Walked here and not by Pillow because Pillow takes a file that ends between two frames for a shorter
+animation, counts without bound, and tells some times only after decoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal
+
+from clipmod_cli.decode.mending import png_chunks, riff_chunks
+
+SHORTEST_DELAY_S = 0.010
+SUBSTITUTE_DELAY_S = 0.100
+"""Browsers show a frame that asks for 10 ms or less for 100 ms. Times are those that a person sees,
+for it is a person's exposure that `persistence_s` and the segments of a record speak of."""
+
+PAGE_S = 1.0
+"""The pages of a TIFF have no time: each counts as a second, so that they are sampled evenly and
+never only the first is looked at."""
+
+_PNG_CHECKSUM_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """The frames that are in a file.
+
+    Attributes:
+        starts: of each frame, in seconds.
+        duration_s: of the whole.
+        cut: the file ends before the container says it does.
+        lost: why there are frames that cannot be had; None if there are not.
+        end: where the last whole frame ends, in bytes (WebP only).
+    """
+
+    starts: tuple[float, ...]
+    duration_s: float
+    cut: bool = False
+    lost: str | None = None
+    end: int = 0
+
+    @property
+    def moves(self) -> bool:
+        """Whether there is or was more than one frame."""
+        return len(self.starts) > 1 or (bool(self.starts) and self.lost is not None)
+
+
+def read_timeline(data: bytes, name: str, most: int) -> Timeline | None:
+    """Return the timeline of an animation (or multi-page TIFF), of `most` frames at most.
+
+    None for formats that cannot move and for AVIF, whose number of frames only its decoder knows:
+    see `avif_timeline`.
+    """
+    match name:
+        case "GIF":
+            return _gif_timeline(data, most)
+        case "PNG":
+            return _apng_timeline(data, most)
+        case "WEBP":
+            return _webp_timeline(data, most)
+        case "TIFF":
+            return _tiff_timeline(data, most)
+        case _:
+            return None
+
+
+def make_timeline(
+    durations: Sequence[float], most: int, *, cut: bool = False, lost: str | None = None, end: int = 0
+) -> Timeline:
+    """Return the timeline of frames that last `durations` seconds, one after the other."""
+    if len(durations) > most:
+        lost = f"only its first {most} frames are looked at"
+    shown = durations[:most]
+    ends = list(accumulate(shown))
+    starts = (0.0, *ends[:-1]) if ends else ()
+    return Timeline(starts=starts, duration_s=ends[-1] if ends else 0.0, cut=cut, lost=lost, end=end)
+
+
+def seen_delay(seconds: float) -> float:
+    """Return for how long browsers show a frame that asks for `seconds`."""
+    return seconds if seconds > SHORTEST_DELAY_S else SUBSTITUTE_DELAY_S
+
+
+def _gif_timeline(data: bytes, most: int) -> Timeline:
+    """Walk the blocks of a GIF (GIF89a specification, sections 15 to 27)."""
+    at = 13 + _colour_table_bytes(data[10] if len(data) > 10 else 0)
+    durations: list[float] = []
+    delay = 0.0
+    while at < len(data) and len(durations) <= most:
+        kind = data[at]
+        if kind == 0x3B:
+            return make_timeline(durations, most)
+        if kind == 0x21:  # an extension; 0xF9 is the one with the delay, in hundredths
+            if data[at + 1 : at + 2] == b"\xf9":
+                delay = int.from_bytes(data[at + 4 : at + 6], "little") / 100
+            at = _skip_sub_blocks(data, at + 2)
+        elif kind == 0x2C and at + 10 < len(data):
+            at = _skip_sub_blocks(data, at + 11 + _colour_table_bytes(data[at + 9]))
+            durations.append(seen_delay(delay))
+            delay = 0.0
+        else:
+            at += 1  # decoders look for the next block they know
+    return make_timeline(durations, most, cut=at >= len(data))
+
+
+def _colour_table_bytes(flags: int) -> int:
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _skip_sub_blocks(data: bytes, at: int) -> int:
+    while at < len(data) and data[at]:
+        at += 1 + data[at]
+    return at + 1
+
+
+def _apng_timeline(data: bytes, most: int) -> Timeline | None:
+    """Walk the chunks of a PNG; None if it is none that moves (APNG specification 1.0)."""
+    declared = 0
+    durations: list[float] = []
+    kind, end = b"", 0
+    for kind, start, end in png_chunks(data):
+        if kind == b"acTL" and not declared:
+            declared = int.from_bytes(data[start : start + 4], "big")
+        elif kind == b"IDAT" and not declared:
+            return None
+        elif kind == b"IDAT" and not durations:  # a default image beside the animation: other viewers show it
+            declared += 1
+            durations.append(0.0)
+        elif kind == b"fcTL":
+            durations.append(_fctl_delay(data[start:end]))
+        elif kind == b"IEND":
+            break
+    if not declared:
+        return None
+    cut = kind != b"IEND"
+    incomplete = cut and end + _PNG_CHECKSUM_BYTES > len(data)
+    lost = f"of its {declared} frames only {len(durations)} are in the file"
+    return make_timeline(
+        durations[:declared], most, cut=cut, lost=lost if incomplete or len(durations) < declared else None
+    )
+
+
+def _fctl_delay(body: bytes) -> float:
+    numerator, denominator = int.from_bytes(body[20:22], "big"), int.from_bytes(body[22:24], "big")
+    return seen_delay(numerator / (denominator or 100))
+
+
+def _webp_timeline(data: bytes, most: int) -> Timeline | None:
+    """Walk the chunks of a WebP; None if it has no frames (WebP container specification)."""
+    declared_end = 8 + int.from_bytes(data[4:8], "little")
+    durations: list[float] = []
+    moves = False
+    whole_end = 12
+    for kind, start, end in riff_chunks(data[:declared_end]):
+        moves = moves or kind == b"ANMF"
+        if end > len(data):
+            break
+        whole_end = end + (end & 1)
+        if kind == b"ANMF":
+            durations.append(seen_delay(int.from_bytes(data[start + 12 : start + 15], "little") / 1000))
+    if not moves:
+        return None
+    cut = declared_end > len(data)
+    lost = f"the file ends after {len(durations)} whole frames" if cut else None
+    return make_timeline(durations, most, cut=cut, lost=lost, end=min(whole_end, len(data)))
+
+
+def _tiff_timeline(data: bytes, most: int) -> Timeline:
+    """Follow a TIFF's chain of pages (TIFF 6.0, section 2, and BigTIFF)."""
+    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
+    big = int.from_bytes(data[2:4], order) == 43  # BigTIFF's version
+    count_bytes, entry_bytes, offset_bytes = (8, 20, 8) if big else (2, 12, 4)
+    at = int.from_bytes(data[8:16] if big else data[4:8], order)
+    seen: set[int] = set()
+    cut = False
+    while at and at not in seen and len(seen) <= most:
+        entries = int.from_bytes(data[at : at + count_bytes], order)
+        link = at + count_bytes + entries * entry_bytes
+        cut = not entries or link > len(data)
+        if cut:
+            break
+        seen.add(at)
+        at = int.from_bytes(data[link : link + offset_bytes], order)
+    lost = f"the file ends after {len(seen)} whole pages" if cut else None
+    return make_timeline([PAGE_S] * len(seen), most, cut=cut, lost=lost)

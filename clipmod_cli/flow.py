@@ -1,0 +1,103 @@
+"""Generic plumbing between stages: batches that close in time. Knows nothing of pictures."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+PATIENCE_S = 0.02
+"""How long an open batch waits for more: nobody notices it, and a small picture decodes within it."""
+
+POLL_S = 0.1
+"""How often a thread that is blocked on a full queue looks whether its consumer has left."""
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """The stream ended; `error` is what it raised, if it did."""
+
+    error: BaseException | None
+
+
+class _Feeder(Generic[T]):
+    """Pulls a stream in a thread of its own into a bounded queue."""
+
+    def __init__(self, stream: Iterable[T], ahead: int) -> None:
+        self.queue: queue.Queue[T | _End] = queue.Queue(maxsize=ahead)
+        self._stream = stream
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="clipmod-feeder", daemon=True)
+        self._thread.start()
+
+    def leave(self) -> None:
+        """Tell the thread that nobody reads any more; it closes the stream and ends."""
+        self._left.set()
+
+    def _run(self) -> None:
+        error: BaseException | None = None
+        iterator = iter(self._stream)
+        try:
+            for value in iterator:
+                if not self._put(value):
+                    break
+        except BaseException as e:  # noqa: BLE001 — it is raised again in the consumer's thread
+            error = e
+        finally:
+            if close := getattr(iterator, "close", None):
+                close()
+            self._put(_End(error))
+
+    def _put(self, value: T | _End) -> bool:
+        while not self._left.is_set():
+            try:
+                self.queue.put(value, timeout=POLL_S)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+
+def batched(
+    stream: Iterable[T],
+    size: int,
+    *,
+    patience_s: float = PATIENCE_S,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[list[T]]:
+    """Yield non-empty lists of at most `size`, in the stream's order, losing nothing.
+
+    A batch closes when it is full or when nothing came for `patience_s` seconds. The stream is
+    read ahead by at most two batches in a thread of its own, so it works while the consumer does.
+    What the stream raises is raised here, after all that came before it was yielded. Once
+    `stopped` says so, no further batch is yielded, also while the stream is silent.
+    """
+    feeder = _Feeder(stream, 2 * size)
+    try:
+        end: _End | None = None
+        while end is None and not stopped():
+            batch, end = _gather(feeder.queue, size, patience_s)
+            if batch:
+                yield batch
+        if end is not None and end.error is not None:
+            raise end.error
+    finally:
+        feeder.leave()
+
+
+def _gather(source: queue.Queue[T | _End], size: int, patience_s: float) -> tuple[list[T], _End | None]:
+    """Return the next batch, which is empty if nothing came for a while, and the end if it came."""
+    batch: list[T] = []
+    while len(batch) < size:
+        try:
+            value = source.get(timeout=patience_s if batch else POLL_S)
+        except queue.Empty:
+            break
+        if isinstance(value, _End):
+            return batch, value
+        batch.append(value)
+    return batch, None

@@ -1,0 +1,153 @@
+"""Evidence + policy → verdicts. Arithmetic only: no I/O, no model, no clock but the item's own.
+
+A still is judged by its one frame. An animation is judged by its worst persistent evidence:
+never by a mean, in which a short scene would drown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from clipmod_cli.criteria import Criteria, Judge, Probabilities
+from clipmod_cli.spans import find_segments, persistent_frames
+from clipmod_cli.types import (
+    Decision,
+    Detections,
+    Evidence,
+    Failure,
+    FrameScore,
+    Media,
+    ModelScore,
+    Result,
+    Verdict,
+)
+
+
+def judge(stream: Iterable[Evidence | Failure], criteria: Criteria) -> Iterator[Result]:
+    """Yield one result for each item, in order, as soon as its last frame was seen."""
+    frames: list[FrameScore] = []
+    broken: Failure | None = None
+    for seen in stream:
+        score = seen if isinstance(seen, Failure) else score_frame(seen, criteria)
+        if isinstance(score, Failure):
+            broken = broken or score
+        else:
+            frames.append(score)
+        if seen.last:
+            yield (
+                _verdict(seen, frames, criteria) if broken is None else _judge_rest(broken, frames, criteria)
+            )
+            frames, broken = [], None
+
+
+def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
+    """Return the ensemble's scores for one frame, or a Failure if a score is not finite."""
+    by_model: dict[str, ModelScore] = {}
+    total: Probabilities = np.zeros(len(criteria.names))
+    for member in criteria.judges:
+        shares = member.reader.read(evidence.seen[member.name])
+        if not np.all(np.isfinite(shares)):
+            return Failure(
+                item=evidence.item,
+                stage="judge",
+                code="non_finite_score",
+                message=f"{member.name} gave no finite score for this picture",
+                media=evidence.media,
+            )
+        total += member.weight * shares
+        by_model[member.name] = _model_score(member, shares, evidence, criteria)
+    top = _top(total)
+    return FrameScore(
+        number=evidence.number,
+        time_s=evidence.time_s,
+        category=criteria.names[top],
+        confidence=float(total[top]),
+        unsafe_score=_unsafe(total, criteria),
+        probabilities=_by_name(total, criteria),
+        agreement=_agreement(by_model, criteria.judges, criteria.names[top]),
+        by_model=by_model,
+    )
+
+
+def _model_score(member: Judge, shares: Probabilities, evidence: Evidence, criteria: Criteria) -> ModelScore:
+    top = _top(shares)
+    seen = evidence.seen[member.name]
+    return ModelScore(
+        category=criteria.names[top],
+        confidence=float(shares[top]),
+        probabilities=_by_name(shares, criteria),
+        forward_ms=evidence.forward_ms[member.name],
+        detections=seen.found if isinstance(seen, Detections) else None,
+    )
+
+
+def _top(shares: Probabilities) -> int:
+    """Return the index of the highest share; of equal ones the later, more severe one."""
+    return int(len(shares) - 1 - np.argmax(shares[::-1]))
+
+
+def _by_name(shares: Probabilities, criteria: Criteria) -> dict[str, float]:
+    return dict(zip(criteria.names, shares.tolist(), strict=True))
+
+
+def _unsafe(total: Probabilities, criteria: Criteria) -> float:
+    unsafe = [c.safety == "UNSAFE" for c in criteria.policy.categories]
+    # Weights that sum to 1 only nearly may carry a sum over 1 by a rounding.
+    return float(min(1.0, total[unsafe].sum()))
+
+
+def _agreement(by_model: dict[str, ModelScore], judges: Sequence[Judge], category: str) -> float:
+    agreeing = sum(member.weight for member in judges if by_model[member.name].category == category)
+    return min(1.0, agreeing / sum(member.weight for member in judges))
+
+
+def _judge_rest(failure: Failure, frames: Sequence[FrameScore], criteria: Criteria) -> Result:
+    """Return NSFW if the frames that were scored say so, else the failure: never Safe."""
+    if not frames or failure.media is None:
+        return failure
+    cut = replace(failure, media=replace(failure.media, truncated=True))
+    verdict = _verdict(cut, frames, criteria)
+    return verdict if verdict.decision == "NSFW" else failure
+
+
+def _verdict(of: Evidence | Failure, frames: Sequence[FrameScore], criteria: Criteria) -> Verdict:
+    media = of.media
+    if media is None:
+        raise AssertionError("frames were scored, so their media is known")
+    segments = find_segments(frames, media.duration_s, criteria.threshold) if len(frames) > 1 else ()
+    counted = persistent_frames(frames, segments, media.duration_s, criteria.policy.persistence_s)
+    deciding = max(counted, key=lambda frame: frame.unsafe_score)
+    short_hit = len(counted) < len(frames)
+    return Verdict(
+        item=of.item,
+        media=media,
+        decision=_decide(deciding, criteria),
+        needs_review=short_hit or _needs_review(deciding, media, criteria),
+        degraded=criteria.degraded,
+        deciding=deciding,
+        frames=tuple(frames),
+        segments=tuple(segments),
+        unseen_categories=tuple(criteria.unseen),
+        total_ms=(time.perf_counter() - media.started) * 1000,
+    )
+
+
+def _decide(deciding: FrameScore, criteria: Criteria) -> Decision | None:
+    if not criteria.policy.unsafe:
+        return None
+    return "NSFW" if deciding.unsafe_score >= criteria.threshold else "Safe"
+
+
+def _needs_review(deciding: FrameScore, media: Media, criteria: Criteria) -> bool:
+    policy = criteria.policy
+    band = policy.review_band
+    return (
+        media.truncated
+        or bool(criteria.unseen)
+        or deciding.agreement < policy.agreement_threshold
+        or (band is not None and band[0] <= deciding.unsafe_score <= band[1])
+    )

@@ -1,0 +1,150 @@
+"""The body-part detector that ships in the `nudenet` package, through onnxruntime in batches.
+
+Its arithmetic (channel order, padding, thresholds, suppression of overlaps) is that of
+`nudenet.NudeDetector`; its resize is antialiased on the fast path (docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmod_cli.errors import MissingPackageError
+from clipmod_cli.types import Detection, Detections, Frame, View
+
+SIDE = 320
+"""Pixels on a side of the model's input (the `320n` model)."""
+
+VIEW = View(fit="corner", size=(SIDE, SIDE), resample="bilinear", engine="opencv")
+LABELS = (
+    "FEMALE_GENITALIA_COVERED",
+    "FACE_FEMALE",
+    "BUTTOCKS_EXPOSED",
+    "FEMALE_BREAST_EXPOSED",
+    "FEMALE_GENITALIA_EXPOSED",
+    "MALE_BREAST_EXPOSED",
+    "ANUS_EXPOSED",
+    "FEET_EXPOSED",
+    "BELLY_COVERED",
+    "FEET_COVERED",
+    "ARMPITS_COVERED",
+    "ARMPITS_EXPOSED",
+    "FACE_MALE",
+    "BELLY_EXPOSED",
+    "MALE_GENITALIA_EXPOSED",
+    "ANUS_COVERED",
+    "FEMALE_BREAST_COVERED",
+    "BUTTOCKS_COVERED",
+)
+"""In the order of the model's outputs."""
+
+CANDIDATE_SCORE = 0.2
+KEPT_SCORE = 0.25
+OVERLAP = 0.45
+"""The package's own thresholds: a box is looked at, is kept, and hides a weaker one it overlaps."""
+
+INSTALL = "pip install nudenet (as an extra: pip install '.[nudenet]')"
+
+
+def model_path() -> Path:
+    """Return the ONNX file inside the installed package.
+
+    Raises:
+        MissingPackageError: if the package or its runtime is not installed.
+    """
+    found = importlib.util.find_spec("nudenet")
+    if found is None or found.origin is None or importlib.util.find_spec("onnxruntime") is None:
+        raise MissingPackageError(f"the nudenet detector is not installed: {INSTALL}")
+    path = Path(found.origin).with_name("320n.onnx")
+    if not path.is_file():
+        raise MissingPackageError(f"the nudenet package here has no 320n.onnx: {INSTALL}")
+    return path
+
+
+def is_installed() -> bool:
+    """Return whether the detector can be used."""
+    try:
+        model_path()
+    except MissingPackageError:
+        return False
+    return True
+
+
+@dataclass
+class NudeNetModel:
+    """The detector, after the seam `LabelModel`. Its silence means that it found nothing."""
+
+    name: str
+    spec: str
+    revision: str
+    _session: Any = field(repr=False)
+    labels: Sequence[str] = LABELS
+    detects: bool = True
+    view: View = VIEW
+
+    def measure(self, frames: Sequence[Frame]) -> Sequence[Detections]:
+        """Return what was found in each frame, boxes in original pixels."""
+        crops = np.stack([frame.views[self.view] for frame in frames])  # (B, 320, 320, 3) RGB
+        # The package hands the model blue first (it swaps the channels twice); the scores depend on it.
+        blob = np.ascontiguousarray(crops[..., ::-1].transpose(0, 3, 1, 2), dtype=np.float32) / 255
+        (outputs,) = self._session.run(None, {self._session.get_inputs()[0].name: blob})  # (B, 22, boxes)
+        return [_read(output, frame) for output, frame in zip(outputs, frames, strict=True)]
+
+
+def load(*, name: str, spec: str, device: str) -> NudeNetModel:
+    """Return the detector, ready.
+
+    Raises:
+        MissingPackageError: if it is not installed.
+    """
+    path = model_path()
+    import onnxruntime
+
+    available = onnxruntime.get_available_providers()
+    wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
+    providers = [p for p in [*wanted, "CPUExecutionProvider"] if p in available]
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only: it warns on stderr of hosts it cannot probe
+    session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+    revision = hashlib.sha256(path.read_bytes()).hexdigest()
+    return NudeNetModel(name=name, spec=spec, revision=revision, _session=session)
+
+
+def _read(output: NDArray[np.float32], frame: Frame) -> Detections:
+    """Return the detections in one output `(4 + labels, boxes)`, best first."""
+    import cv2
+
+    if not np.all(np.isfinite(output)):
+        # Said aloud as a score: comparisons with NaN are all false, and would read as "nothing found".
+        return Detections(found=(Detection(label=LABELS[0], score=float("nan"), box=(0, 0, 0, 0)),))
+    scores = output[4:].max(axis=0)
+    chosen = np.flatnonzero(scores >= CANDIDATE_SCORE)
+    width, height = frame.media.width or SIDE, frame.media.height or SIDE
+    boxes = _boxes(output[:4, chosen].T, width, height)
+    kept = cv2.dnn.NMSBoxes(boxes.tolist(), scores[chosen].tolist(), KEPT_SCORE, OVERLAP)
+    labels = output[4:, chosen].argmax(axis=0)
+    indices = np.asarray(kept, dtype=int).reshape(-1)
+    found = [_detection(labels[i], scores[chosen][i], boxes[i]) for i in indices]
+    return Detections(found=tuple(sorted(found, key=lambda d: -d.score)))
+
+
+def _boxes(centred: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+    """Return boxes (x, y, w, h) in original pixels, cut at its edges, of centred ones in the input."""
+    scaled = centred * (max(width, height) / SIDE)
+    x = np.clip(scaled[:, 0] - scaled[:, 2] / 2, 0, width)
+    y = np.clip(scaled[:, 1] - scaled[:, 3] / 2, 0, height)
+    w = np.minimum(scaled[:, 2], width - x)
+    h = np.minimum(scaled[:, 3], height - y)
+    return np.stack([x, y, w, h], axis=1)
+
+
+def _detection(label: int, score: float, box: NDArray[np.float32]) -> Detection:
+    x, y, w, h = (int(value) for value in box)
+    return Detection(label=LABELS[label], score=float(score), box=(x, y, w, h))

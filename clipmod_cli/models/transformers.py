@@ -1,0 +1,179 @@
+"""Any image classifier of the transformers library, from a folder on this machine.
+
+Nothing is ever run from a model repository (`trust_remote_code` stays off), and only
+safetensors or `weights_only` checkpoints are read. Finding files is `models.weights`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clipmod_cli.errors import MissingModelError, MissingPackageError, SpecError
+from clipmod_cli.models.device import Placement
+from clipmod_cli.types import Frame, LabelScores, View
+
+INSTALL = "pip install '.[hf]'"
+
+RESAMPLES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+"""Pillow's numbers of the interpolations that `View` knows."""
+
+
+def is_installed() -> bool:
+    """Return whether transformers can be used."""
+    return importlib.util.find_spec("transformers") is not None
+
+
+@dataclass
+class TransformersModel:
+    """One classifier, after the seam `LabelModel`."""
+
+    name: str
+    spec: str
+    revision: str
+    view: View
+    labels: Sequence[str]
+    placement: Placement
+    _model: torch.nn.Module = field(repr=False)
+    _prepare: Callable[[list[NDArray[np.uint8]]], torch.Tensor] = field(repr=False)
+    _activate: Callable[[torch.Tensor], torch.Tensor] = field(repr=False)
+
+    def measure(self, frames: Sequence[Frame]) -> Sequence[LabelScores]:
+        """Return every label's probability for each frame, as the library's own pipeline does."""
+        pixels = self._prepare([frame.views[self.view] for frame in frames])  # (B, 3, H, W)
+        with torch.inference_mode():
+            logits = self._model(pixels.to(self.placement.device, self.placement.dtype)).logits
+            scores = self._activate(logits.float()).cpu().tolist()
+        return [LabelScores(scores=_by_label(self.labels, row)) for row in scores]
+
+
+def load(folder: Path, *, name: str, spec: str, placement: Placement) -> TransformersModel:
+    """Return the classifier in a folder with its configuration, processor and weights.
+
+    Raises:
+        MissingPackageError: if transformers is not installed.
+        MissingModelError: if something is missing in the folder or cannot be read.
+        SpecError: if the model there is not an image classifier.
+    """
+    if not is_installed():
+        raise MissingPackageError(f"{spec} needs the transformers library: {INSTALL}")
+    weights = _weights(folder)
+    processor, model = _open(folder, safe=weights[0].suffix == ".safetensors")
+    view, rest = _geometry(processor)
+    model = model.to(placement.device, placement.dtype).eval().requires_grad_(False)  # noqa: FBT003
+    return TransformersModel(
+        name=name,
+        spec=spec,
+        revision=_revision(folder, weights),
+        view=view,
+        labels=[model.config.id2label[i] for i in range(model.config.num_labels)],
+        placement=placement,
+        _model=model,
+        _prepare=_preparer(processor, rest),
+        _activate=_activation(model.config, spec),
+    )
+
+
+def _weights(folder: Path) -> Sequence[Path]:
+    found = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    missing = [n for n in ("config.json", "preprocessor_config.json") if not (folder / n).is_file()]
+    if missing or not found:
+        lacks = ", ".join(missing or ["model.safetensors"])
+        raise MissingModelError(f"{folder} is no folder of an image classifier: it lacks {lacks}")
+    return found
+
+
+def _revision(folder: Path, weights: Sequence[Path]) -> str:
+    total = hashlib.sha256()
+    for path in (folder / "config.json", folder / "preprocessor_config.json", *weights):
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def _open(folder: Path, *, safe: bool) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
+
+    local = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(folder, **local)
+        if "ForImageClassification" not in str(config.architectures):
+            raise SpecError(f"{folder} holds {config.architectures}, which is not an image classifier")
+        processor = AutoImageProcessor.from_pretrained(folder, **local)  # type: ignore[no-untyped-call]
+        model, report = AutoModelForImageClassification.from_pretrained(
+            folder, config=config, use_safetensors=safe, output_loading_info=True, **local
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, json.JSONDecodeError) as e:
+        raise MissingModelError(f"transformers cannot load {folder}: {e}") from e
+    if missing := sorted(report["missing_keys"]):
+        # The library fills what is missing with random numbers and goes on.
+        raise MissingModelError(f"the weights in {folder} lack {len(missing)} tensors, such as {missing[0]}")
+    return processor, model
+
+
+def _geometry(processor: Any) -> tuple[View, dict[str, bool]]:
+    """Return the view that does the processor's scaling and cropping, and what is left for it to skip.
+
+    A processor whose geometry is its own is given the whole picture and does everything itself.
+    """
+    from transformers.image_processing_backends import TorchvisionBackend
+
+    own = type(processor)
+    plain = issubclass(own, TorchvisionBackend) and all(
+        getattr(own, method) is getattr(TorchvisionBackend, method)
+        for method in ("_preprocess", "resize", "center_crop", "process_image")
+    )
+    view = _plain_view(processor) if plain else None
+    if view is None:
+        return View(fit="whole", size=(0, 0)), {}
+    return view, {"do_resize": False, "do_center_crop": False}
+
+
+def _plain_view(processor: Any) -> View | None:
+    size, crop = processor.size, processor.crop_size
+    resample = RESAMPLES.get(int(processor.resample)) if processor.resample is not None else "bilinear"
+    if not processor.do_resize or getattr(processor, "do_pad", None) or resample is None:
+        return None
+    cut = (crop["height"], crop["width"]) if processor.do_center_crop else None
+    common: dict[str, Any] = {"crop": cut, "resample": resample, "engine": "torchvision"}
+    if size.get("height") and size.get("width"):
+        return View(fit="squash", size=(size["height"], size["width"]), **common)
+    if size.get("shortest_edge") and not size.get("longest_edge") and cut:
+        return View(fit="shortest", size=(size["shortest_edge"], size["shortest_edge"]), **common)
+    return None
+
+
+def _preparer(processor: Any, rest: dict[str, bool]) -> Callable[[list[NDArray[np.uint8]]], torch.Tensor]:
+    def prepare(pictures: list[NDArray[np.uint8]]) -> torch.Tensor:
+        tensors = [torch.from_numpy(picture).permute(2, 0, 1) for picture in pictures]
+        batch = processor(images=tensors, return_tensors="pt", input_data_format="channels_first", **rest)
+        pixels: torch.Tensor = batch["pixel_values"]
+        return pixels
+
+    return prepare
+
+
+def _activation(config: Any, spec: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the function from logits to scores that `transformers.pipeline` chooses."""
+    if config.problem_type == "regression":
+        raise SpecError(f"{spec} is a regression model; its outputs are no probabilities")
+    if config.problem_type == "multi_label_classification" or config.num_labels == 1:
+        return torch.sigmoid
+    return lambda logits: torch.softmax(logits, dim=-1)
+
+
+def _by_label(labels: Sequence[str], scores: Sequence[float]) -> dict[str, float]:
+    # Summed, since two outputs of a classifier may carry the same label.
+    total: dict[str, float] = {}
+    for label, score in zip(labels, scores, strict=True):
+        total[label] = total.get(label, 0.0) + score
+    return total

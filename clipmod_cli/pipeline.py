@@ -1,0 +1,110 @@
+"""The one straight line from inputs to verdicts, and nothing else.
+
+    items ──► decode ──► measure ──► judge ──► results
+
+Each stage is a lazy generator that keeps the order it is given. Both front ends and the
+library call this.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from clipmod_cli.criteria import Criteria
+from clipmod_cli.decode.limits import DecodeOptions
+from clipmod_cli.decode.pool import decode
+from clipmod_cli.ensemble import Ensemble, fingerprint
+from clipmod_cli.flow import batched
+from clipmod_cli.judge import judge
+from clipmod_cli.policy import Policy, load_policy
+from clipmod_cli.sources.local import Rules, expand
+from clipmod_cli.types import Item, Result
+
+
+def default_workers() -> int:
+    """Return how many inputs are decoded at once: one for each core this process may use."""
+    # decoders release the interpreter's lock, and a forward pass on a GPU needs no core
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How inputs are decoded.
+
+    Attributes:
+        decode: limits, exactness and sampling of frames.
+        workers: how many inputs are decoded at once.
+    """
+
+    decode: DecodeOptions = field(default_factory=DecodeOptions)
+    workers: int = field(default_factory=default_workers)
+
+
+def run(
+    items: Iterable[Item],
+    ensemble: Ensemble,
+    criteria: Criteria,
+    options: Options | None = None,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[Result]:
+    """Yield one result for each item, in the items' order.
+
+    Args:
+        items: what there is to look at.
+        ensemble: the models that look.
+        criteria: the policy made ready for them (`Ensemble.prepare`).
+        options: how inputs are decoded.
+        stopped: asked between batches; once true, the batch in flight is finished and no more.
+    """
+    how = options or Options()
+    frames = decode(items, ensemble.views, how.decode, how.workers)
+    batches = batched(frames, ensemble.batch_size, stopped=stopped)
+    evidence = ensemble.measure(batches)
+    return judge(evidence, criteria)
+
+
+def scan(
+    sources: Iterable[str],
+    ensemble: Ensemble,
+    policy: Policy | str,
+    *,
+    threshold: float | None = None,
+    allow_partial: bool = False,
+    rules: Rules | None = None,
+    options: Options | None = None,
+) -> Iterator[Result]:
+    """Yield one `Verdict` or `Failure` for each input found in files and folders, in order.
+
+    Args:
+        sources: paths of files and folders, as for `clipmod scan`.
+        ensemble: from `load_ensemble`.
+        policy: from `load_policy`, or a built-in policy's name or a policy file.
+        threshold: the NSFW threshold, 0..1; default the policy's at medium sensitivity.
+        allow_partial: let a model judge a policy that it cannot wholly see.
+        rules: which files of folders are looked at.
+        options: how inputs are decoded.
+
+    Raises:
+        BlindModelError: if a model cannot see an UNSAFE category of the policy.
+        PolicyError: if the policy cannot be read.
+    """
+    chosen = load_policy(policy) if isinstance(policy, str) else policy
+    criteria = ensemble.prepare(
+        chosen, threshold=chosen.threshold_for("medium", threshold), allow_partial=allow_partial
+    )
+    return run(expand(sources, rules or Rules()), ensemble, criteria, options)
+
+
+def run_key(ensemble: Ensemble, criteria: Criteria, options: DecodeOptions) -> str:
+    """Return what identifies all that moves a score: records of one output share it."""
+    decoding = repr((options.exact, options.frames, options.heic))
+    return fingerprint(
+        ensemble.identity,
+        criteria.policy.hash,
+        repr(criteria.threshold),
+        ",".join(criteria.unseen),
+        decoding,
+    )

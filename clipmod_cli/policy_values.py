@@ -1,0 +1,161 @@
+"""The values of a policy, and what can be asked of them; reads and checks nothing.
+
+A `Policy` comes from `clipmod_cli.policy`, which reads TOML and words given on the
+command line. How evidence becomes probabilities is not known here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from clipmod_cli.errors import UsageError
+from clipmod_cli.policy_rules import DEFAULT_THRESHOLDS
+
+Safety: TypeAlias = Literal["SAFE", "UNSAFE"]
+Sensitivity: TypeAlias = Literal["low", "medium", "high", "ultra"]
+
+
+def complete_thresholds(given: Mapping[str, float]) -> Mapping[Sensitivity, float]:
+    """Return the thresholds by sensitivity, the defaults in place of those not given."""
+    names: tuple[Sensitivity, ...] = ("low", "medium", "high", "ultra")
+    return {name: float(given.get(name, DEFAULT_THRESHOLDS[name])) for name in names}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Category:
+    """One of the things a picture can be.
+
+    Attributes:
+        label: its name for people; the name with spaces if none is given.
+        otherwise: what a detector's silence speaks for.
+        prompts: words for text-image models.
+        labels: by model spec, which of that model's own labels count as this.
+    """
+
+    name: str
+    safety: Safety
+    label: str = ""
+    description: str = ""
+    otherwise: bool = False
+    prompts: tuple[str, ...] = ()
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.label:
+            object.__setattr__(self, "label", self.name.replace("_", " ").strip() or self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What is asked of a picture, and from which score on the answer is NSFW.
+
+    Attributes:
+        templates: sentences with one `{}` each, into which every prompt is put.
+        agreement_threshold: less agreement of the models than this needs review.
+        review_band: (low, high); an unsafe score inside it needs review.
+        thresholds: the NSFW threshold by sensitivity.
+        persistence_s: in a video, a shorter hit than this does not decide, but needs review.
+        max_gap_s: key frames of a video further apart are filled.
+        categories: from mild to severe.
+    """
+
+    name: str
+    categories: tuple[Category, ...]
+    description: str = ""
+    templates: tuple[str, ...] = ("{}",)
+    agreement_threshold: float = 0.7
+    review_band: tuple[float, float] | None = None
+    thresholds: Mapping[Sensitivity, float] = field(default_factory=lambda: complete_thresholds({}))
+    persistence_s: float = 0.0
+    max_gap_s: float = 10.0
+
+    @property
+    def unsafe(self) -> tuple[str, ...]:
+        """The names of the UNSAFE categories, from mild to severe."""
+        return tuple(c.name for c in self.categories if c.safety == "UNSAFE")
+
+    @property
+    def hash(self) -> str:
+        """Eight hex digits of a SHA-256 over everything that can change an outcome.
+
+        Names, labels and descriptions for people, comments, and the order of prompts,
+        templates and mapped labels are not among it; the order of categories is.
+        """
+        categories = [
+            {
+                "name": c.name,
+                "safety": c.safety,
+                "otherwise": c.otherwise,
+                "texts": sorted(self.texts_of(c)),
+                "labels": {spec: sorted(labels) for spec, labels in c.labels.items()},
+            }
+            for c in self.categories
+        ]
+        essence = {
+            "categories": categories,
+            "thresholds": dict(self.thresholds),
+            "agreement_threshold": self.agreement_threshold,
+            "review_band": self.review_band,
+            "video": [self.persistence_s, self.max_gap_s],
+        }
+        canonical = json.dumps(essence, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:8]
+
+    def threshold_for(self, sensitivity: Sensitivity, threshold: float | None = None) -> float:
+        """Return the score from which on a picture is NSFW: `threshold` if given, 0..1.
+
+        Raises:
+            UsageError: `threshold` is not a number from 0 to 1.
+        """
+        if threshold is None:
+            return self.thresholds[sensitivity]
+        if not 0.0 <= threshold <= 1.0:
+            raise UsageError(f"--threshold must be a number from 0 to 1, not {threshold}")
+        return threshold
+
+    def texts_of(self, category: Category) -> tuple[str, ...]:
+        """Return all prompts of a category in all templates."""
+        return tuple(t.replace("{}", prompt) for prompt in category.prompts for t in self.templates)
+
+
+def seen_categories(policy: Policy, *, spec: str, text_image: bool) -> tuple[str, ...]:
+    """Return the names of the categories that a model can give evidence for.
+
+    A text-image model sees those with prompts, any other those with mapped labels of its
+    spec (without weight). `otherwise` is not evidence. A model that sees nothing here
+    cannot judge the policy, even where nothing is UNSAFE.
+    """
+    return tuple(c.name for c in policy.categories if (c.prompts if text_image else c.labels.get(spec)))
+
+
+def unseen_categories(policy: Policy, *, spec: str, text_image: bool) -> tuple[str, ...]:
+    """Return the names of the UNSAFE categories that a model would call Safe for want of eyes."""
+    seen = seen_categories(policy, spec=spec, text_image=text_image)
+    return tuple(name for name in policy.unsafe if name not in seen)
+
+
+def doubts(policy: Policy) -> tuple[str, ...]:
+    """Return a sentence for each kind of model that this policy names but does not serve well.
+
+    They are no faults: a policy may be meant for other models only.
+    """
+    specs = sorted({spec for c in policy.categories for spec in c.labels})
+    asked = [("a text-image model", "", True)] if any(c.prompts for c in policy.categories) else []
+    asked += [(spec, spec, False) for spec in specs]
+    return tuple(s for name, spec, text in asked for s in _doubts_about(policy, name, spec, text_image=text))
+
+
+def _doubts_about(policy: Policy, name: str, spec: str, *, text_image: bool) -> Iterator[str]:
+    seen = seen_categories(policy, spec=spec, text_image=text_image)
+    unseen = unseen_categories(policy, spec=spec, text_image=text_image)
+    if unseen:
+        yield f"{name} cannot see {', '.join(unseen)}, and is refused without --allow-partial"
+    if spec == "nudenet":
+        if not any(c.otherwise for c in policy.categories):
+            yield 'nudenet is refused: no category is "otherwise", for what its silence means'
+    elif set(seen) <= set(policy.unsafe):
+        yield f"{name} sees no SAFE category, and would call every picture NSFW"

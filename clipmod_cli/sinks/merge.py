@@ -1,0 +1,174 @@
+"""How rows get into an open store: from the spool, and from the outputs of earlier runs.
+
+Each function is given a connection that may write, and the caller holds the store's lock. A part
+of the spool is one transaction, and its file goes after the commit; a part that is met
+again, because a process was killed in between, adds nothing, its rows being there by their keys.
+"""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from clipmod_cli.sinks import spool
+from clipmod_cli.sinks.store_file import count, transaction
+from clipmod_cli.sinks.store_schema import RECORD_COLUMNS, RUN_COLUMNS
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+LONGEST_LINE: Final = 1 << 28  # bytes; 10,000 frames in detail are about 5 MB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Added:
+    """What became of the lines of some files.
+
+    Attributes:
+        added: records that are new in the store.
+        known: records that were there already.
+        bad: lines that are no record, as a torn last one.
+    """
+
+    added: int = 0
+    known: int = 0
+    bad: int = 0
+
+    def __add__(self, other: Added) -> Added:
+        """Return both together."""
+        return Added(added=self.added + other.added, known=self.known + other.known, bad=self.bad + other.bad)
+
+
+def merge_spool(connection: DuckDBPyConnection, folder: Path) -> list[str]:
+    """Bring in all that waits in the spool; return what went wrong, each in a sentence.
+
+    A part that cannot be brought in stays where it is, and the others are not kept waiting.
+    """
+    problems: list[str] = []
+    for run_id in spool.run_ids(folder):
+        with spool.claim(folder, run_id) as gone:
+            found = _merge_run(connection, folder, run_id, alive=not gone)
+            if gone and not found:
+                spool.info_path(folder, run_id).unlink(missing_ok=True)
+        if gone and not found:
+            (folder / f"{run_id}.lock").unlink(missing_ok=True)
+        problems += found
+    spool.remove_orphans(folder)
+    return problems
+
+
+def rebuild_from(connection: DuckDBPyConnection, path: Path) -> Added:
+    """Add the records of a JSON Lines output that the store does not have yet."""
+    with transaction(connection):
+        bad = _stage(connection, path)
+        # A run that the store knows nothing of is known by its records, and began no later than this.
+        connection.execute(
+            "UPDATE staged SET judged_at = started_at FROM runs WHERE runs.run_id = staged.run_id"
+        )
+        connection.execute(
+            """
+            INSERT INTO runs BY NAME
+            SELECT run_id, any_value(run_key) AS run_key, max(judged_at) AS started_at, 'rebuilt' AS ended,
+                any_value(policy) AS policy, any_value(policy_hash) AS policy_hash,
+                any_value(threshold) AS threshold, any_value(models_used) AS models
+            FROM staged GROUP BY run_id
+            ON CONFLICT DO NOTHING
+            """
+        )
+        whole = count(connection, "SELECT count(*) FROM staged")
+        added = _insert_staged(connection)
+    return Added(added=added, known=whole - added, bad=bad)
+
+
+def _merge_run(connection: DuckDBPyConnection, folder: Path, run_id: str, *, alive: bool) -> list[str]:
+    import duckdb
+
+    problems: list[str] = []
+    for path in [spool.info_path(folder, run_id), *spool.parts(folder, run_id, alive=alive)]:
+        try:
+            if path.suffix == ".run":
+                _merge_info(connection, path, alive=alive)
+            else:
+                with transaction(connection):
+                    _stage(connection, path)
+                    _insert_staged(connection)
+                path.unlink()
+        except (duckdb.Error, OSError) as error:
+            problems.append(f"{path}: {str(error).partition(chr(10))[0]}")
+    if not alive and not problems:
+        connection.execute("DELETE FROM forgotten WHERE run_id = ?", [run_id])
+    return problems
+
+
+def _merge_info(connection: DuckDBPyConnection, path: Path, *, alive: bool) -> None:
+    if not path.exists():
+        return
+    # Its command is not written twice: it may have been erased since.
+    known = (
+        "DO NOTHING"
+        if alive
+        else (
+            "DO UPDATE SET finished_at = excluded.finished_at, ended = excluded.ended, "
+            "exit_code = excluded.exit_code, counts = excluded.counts"
+        )
+    )
+    connection.execute(
+        "INSERT INTO runs BY NAME SELECT * REPLACE (coalesce(ended, ?) AS ended) "
+        f"{_lines(RUN_COLUMNS)} WHERE run_id IS NOT NULL ON CONFLICT (run_id) {known}",
+        ["running" if alive else "killed", _pattern(path)],
+    )
+
+
+def _stage(connection: DuckDBPyConnection, path: Path) -> int:
+    """Read a file of lines into the table `staged`; return how many of them are no record."""
+    written = datetime.fromtimestamp(path.stat().st_mtime, UTC).replace(tzinfo=None)
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE staged AS SELECT *, ? AS judged_at {_lines(RECORD_COLUMNS)}",
+        [written, _pattern(path)],
+    )
+    bad = count(
+        connection,
+        """
+        DELETE FROM staged WHERE ("schema" = 'clipmod/1' AND run_id IS NOT NULL AND "index" IS NOT NULL
+            AND source IS NOT NULL AND status IN ('ok', 'error') AND isfinite(coalesce(unsafe_score, 0))
+        ) IS NOT TRUE
+        """,
+    )
+    connection.execute(
+        """
+        DELETE FROM staged USING forgotten
+        WHERE forgotten.run_id = staged.run_id AND forgotten.digest = sha256(
+            CASE forgotten."by" WHEN 'source' THEN coalesce(source_b64, source) ELSE staged.sha256 END)
+        """
+    )
+    return bad
+
+
+def _insert_staged(connection: DuckDBPyConnection) -> int:
+    connection.execute(
+        """
+        INSERT INTO segments BY NAME
+        SELECT run_id, "index", generate_subscripts(segments, 1) - 1 AS number,
+            unnest(segments, recursive := true)
+        FROM staged WHERE len(segments) > 0
+        ON CONFLICT DO NOTHING
+        """
+    )
+    return count(
+        connection, "INSERT INTO items BY NAME SELECT * EXCLUDE (segments) FROM staged ON CONFLICT DO NOTHING"
+    )
+
+
+def _lines(kinds: dict[str, str]) -> str:
+    listed = ", ".join(f"'{name}': '{kind}'" for name, kind in kinds.items())
+    return (
+        "FROM read_json(?, format = 'newline_delimited', ignore_errors = true, "
+        f"maximum_object_size = {LONGEST_LINE}, columns = {{{listed}}})"
+    )
+
+
+def _pattern(path: Path) -> str:
+    return glob.escape(str(path.resolve()))  # DuckDB takes a path for a pattern

@@ -1,0 +1,239 @@
+"""What an existing output holds already: which inputs need not be judged again.
+
+A record's key is (source, member, its how-manieth occurrence). A local file's record also
+needs the file's size and modification time as they were; what changed, and what failed in a
+way that may pass, is judged anew. Sixteen bytes and a counter are kept for each record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import tempfile
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmod_cli.errors import OutputError, OutputMismatchError
+from clipmod_cli.types import Item
+
+SCHEMA = "clipmod/1"
+
+
+@dataclass
+class Done:
+    """The inputs whose records stand, as a multiset of keyed hashes.
+
+    Attributes:
+        salt: a secret of this run, so that nobody can choose names whose hashes collide.
+        high: `(n,)` uint64, sorted: the upper half of each key's hash, each key once.
+        low: `(n,)` uint64, the lower half.
+        left: `(n,)` how many records of each key are still to be matched by an input.
+        kept: how many records stand.
+        dropped: how many records will be judged anew.
+    """
+
+    salt: bytes = field(default_factory=lambda: secrets.token_bytes(16), repr=False)
+    high: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
+    low: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
+    left: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, dtype=np.uint32))
+    kept: int = 0
+    dropped: int = 0
+
+    def take(self, item: Item) -> bool:
+        """Return whether this input's record stands; counts its occurrence."""
+        high, low = _hash(self.salt, os.fsencode(item.source), item.member)
+        at = int(np.searchsorted(self.high, np.uint64(high)))
+        while at < len(self.high) and self.high[at] == high:
+            if self.low[at] == low:
+                if not self.left[at]:
+                    return False
+                self.left[at] -= 1
+                return True
+            at += 1
+        return False
+
+
+def read_done(path: Path, run_key: str, *, verify: bool, kept: Callable[[dict[str, Any]], None]) -> Done:
+    """Return what stands in an existing output, after dropping from it what does not.
+
+    A torn last line and the lines that will be judged anew are dropped by one atomic rewrite.
+
+    Args:
+        path: the output; it may be missing or empty. The caller holds its lock.
+        run_key: that of this run.
+        verify: hash every file again instead of trusting size and time.
+        kept: called with each record that stands.
+
+    Raises:
+        OutputMismatchError: if another run or another program wrote it.
+        OutputError: if it cannot be read or rewritten.
+    """
+    done = Done()
+    hashes = _Hashes()
+    try:
+        with contextlib.suppress(FileNotFoundError), _Rewrite(path) as rewrite:
+            for number, line in enumerate(rewrite.lines(), 1):
+                record = _parse(line, number, path, run_key)
+                if not _stands(record, verify=verify):
+                    rewrite.drop()
+                    done.dropped += 1
+                    continue
+                rewrite.keep(line)
+                done.kept += 1
+                kept(record)
+                hashes.add(_hash(done.salt, _source_of(record), record["member"]))
+    except OSError as e:
+        raise OutputError(f"cannot read or rewrite {path}: {e.strerror}") from e
+    keys, counts = np.unique(hashes.all(), axis=0, return_counts=True)
+    done.high, done.low = np.ascontiguousarray(keys[:, 0]), np.ascontiguousarray(keys[:, 1])
+    done.left = counts.astype(np.uint32)
+    return done
+
+
+CHUNK = 65536
+"""Hashes held as Python integers, which are five times as large, before they become an array."""
+
+
+@dataclass
+class _Hashes:
+    chunk: list[tuple[int, int]] = field(default_factory=list)
+    arrays: list[NDArray[np.uint64]] = field(default_factory=list)
+
+    def add(self, pair: tuple[int, int]) -> None:
+        self.chunk.append(pair)
+        if len(self.chunk) == CHUNK:
+            self._pack()
+
+    def all(self) -> NDArray[np.uint64]:
+        self._pack()
+        return np.concatenate(self.arrays)
+
+    def _pack(self) -> None:
+        self.arrays.append(np.array(self.chunk, dtype=np.uint64).reshape(-1, 2))
+        self.chunk = []
+
+
+class _Rewrite:
+    """Reads a file line by line and, if anything is dropped, replaces it by what was kept."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._source = path.open("rb")
+        self._kept_bytes = 0
+        self._copy: Any = None
+        self._changed = False
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield whole lines; a torn last one is dropped."""
+        for line in self._source:
+            if not line.endswith(b"\n"):
+                self.drop()
+                return
+            yield line
+
+    def keep(self, line: bytes) -> None:
+        """Keep this line."""
+        if self._changed:
+            self._copy.write(line)
+        else:
+            self._kept_bytes += len(line)
+
+    def drop(self) -> None:
+        """Leave the current line out."""
+        if self._changed:
+            return
+        self._changed = True
+        self._copy = tempfile.NamedTemporaryFile(  # noqa: SIM115 — closed in __exit__
+            dir=self.path.parent, prefix=f".{self.path.name}.", delete=False
+        )
+        with self.path.open("rb") as source:
+            left = self._kept_bytes
+            while left and (part := source.read(min(left, 1 << 20))):
+                self._copy.write(part)
+                left -= len(part)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._source.close()
+        if not self._changed:
+            return
+        part = Path(self._copy.name)
+        try:
+            if error is None:
+                self._copy.flush()
+                os.fsync(self._copy.fileno())
+                part.chmod(self.path.stat().st_mode & 0o7777)
+                self._copy.close()
+                part.replace(self.path)
+        finally:
+            self._copy.close()
+            part.unlink(missing_ok=True)
+
+
+def _parse(line: bytes, number: int, path: Path, run_key: str) -> dict[str, Any]:
+    from pydantic_core import from_json
+
+    try:
+        record = from_json(line)
+        ours = record["schema"] == SCHEMA
+    except (ValueError, TypeError, KeyError):
+        ours = False
+    if not ours:
+        raise OutputMismatchError(
+            f"{path} line {number} is not a clipmod record, so this file is left alone. "
+            "Name another output, or --overwrite"
+        )
+    if record["run_key"] != run_key:
+        raise OutputMismatchError(
+            f"{path} was written with other models, policy or settings ({_described(record)}). "
+            "Name another output, or --overwrite, or use the same settings to go on"
+        )
+    return dict(record)
+
+
+def _described(record: dict[str, Any]) -> str:
+    models = ", ".join(record["models_used"] or ["none"])
+    return f"policy {record['policy']}, threshold {record['threshold']}, models {models}"
+
+
+def _source_of(record: dict[str, Any]) -> bytes:
+    encoded = record["source_b64"]
+    return b64decode(encoded) if encoded else str(record["source"]).encode()
+
+
+def _stands(record: dict[str, Any], *, verify: bool) -> bool:
+    error = record["error"]
+    if error and error["retryable"]:
+        return False
+    path = _source_of(record)
+    try:
+        info = os.stat(path)  # noqa: PTH116 — the name may hold any byte
+    except (OSError, ValueError):
+        return True  # gone: there is nothing to judge anew
+    if (info.st_size, info.st_mtime_ns) != (record["bytes"], record["mtime_ns"]):
+        return record["member"] is not None
+    return not verify or record["member"] is not None or _digest(path) == record["sha256"]
+
+
+def _digest(path: bytes) -> str | None:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _hash(salt: bytes, source: bytes, member: str | None) -> tuple[int, int]:
+    tail = b"" if member is None else b"\0" + member.encode("utf-8", "surrogateescape")
+    digest = hashlib.blake2b(source + tail, key=salt, digest_size=16).digest()
+    return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big")

@@ -1,0 +1,215 @@
+"""The spool: records that wait beside the store until they are merged into it.
+
+It is a private folder, named after the store with `.spool` behind it:
+
+    RUN.lock           locked by the run's writer for as long as its process lives
+    RUN.run            what is known of the run, in JSON
+    RUN.000000.open    the part that is being written; nobody but its writer touches it
+    RUN.000000.jsonl   a sealed part: whole lines, never changed again
+
+Appending is one `write` a record and waits for nobody. Merging is left to
+`clipmod_cli.sinks.merge`, and what to do about errors to `clipmod_cli.sinks.store`.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
+
+from clipmod_cli import __version__
+from clipmod_cli.records import RunFacts, write_name
+
+PRIVATE_FILE: Final = 0o600  # Names of files and what was found in them are nobody else's business.
+PRIVATE_FOLDER: Final = 0o700
+RUN_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")  # It becomes part of file names.
+ORPHAN_S: Final = 3600.0
+# A lock file with nothing beside it is a writer's first moment, or what is left of one that was killed
+# in that moment. No first moment lasts an hour.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """What the store knows of a run, beside its records.
+
+    Attributes:
+        command: the command line, as a person would type it.
+        models: their specs, in order.
+        started_at: in UTC.
+        ended: how it ended; None while it runs, and for ever if it was killed.
+        counts: of inputs, by outcome.
+    """
+
+    facts: RunFacts
+    command: str
+    models: tuple[str, ...]
+    started_at: datetime
+    finished_at: datetime | None = None
+    ended: str | None = None
+    exit_code: int | None = None
+    counts: Mapping[str, int] | None = None
+
+
+class SpoolWriter:
+    """Appends one run's records; safe to call from several threads."""
+
+    def __init__(self, folder: Path, info: RunInfo) -> None:
+        """Claim the run's name and write down what is known of it.
+
+        Raises:
+            OSError: the folder cannot be written, or another process writes this very run.
+            ValueError: the run's id cannot be part of a file name.
+        """
+        self._run_id = info.facts.run_id
+        if not RUN_ID.fullmatch(self._run_id):
+            raise ValueError(f"{self._run_id!r} cannot be a run's id")
+        make_private(folder)
+        self._folder = folder
+        self._info = info
+        self._mutex = threading.Lock()
+        self._descriptor: int | None = None
+        self._size = 0
+        self._part = 0
+        self._lock = lock_file(folder / f"{self._run_id}.lock")
+        self._lock.acquire(timeout=0)
+        try:
+            _write_info(folder, info)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def append(self, line: bytes) -> None:
+        """Append one whole line, or nothing.
+
+        Raises:
+            OSError: it cannot be written, as when the disk is full.
+        """
+        with self._mutex:
+            if self._descriptor is None:
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
+                self._descriptor = os.open(self._part_path(), flags, PRIVATE_FILE)
+            if os.write(self._descriptor, line) != len(line):
+                os.ftruncate(self._descriptor, self._size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
+            self._size += len(line)
+
+    def seal(self) -> None:
+        """Give what was appended so far to whoever merges next."""
+        with self._mutex:
+            if self._descriptor is None:
+                return
+            os.close(self._descriptor)
+            self._descriptor = None
+            part = self._part_path()
+            self._part += 1
+            self._size = 0
+            part.replace(part.with_suffix(".jsonl"))
+
+    def close(self, counts: Mapping[str, int], exit_code: int) -> None:
+        """Seal the last part, write down how the run ended, and let go of it."""
+        ended = replace(
+            self._info,
+            finished_at=datetime.now(UTC),
+            ended="finished",
+            exit_code=exit_code,
+            counts=dict(counts),
+        )
+        try:
+            self.seal()
+            _write_info(self._folder, ended)
+        finally:
+            self._lock.release()
+
+    def _part_path(self) -> Path:
+        return self._folder / f"{self._run_id}.{self._part:06d}.open"
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that only its owner can look into, and the folder around it."""
+    folder.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+
+
+def lock_file(path: Path) -> FileLock:
+    """Return a lock that any thread may release, in a file that only its owner can read."""
+    return FileLock(path, mode=PRIVATE_FILE, thread_local=False)
+
+
+def run_ids(folder: Path) -> list[str]:
+    """Return the runs that have anything in the spool, sorted."""
+    waiting = (path for path in folder.iterdir() if path.suffix in {".run", ".open", ".jsonl"})
+    names = {path.name.partition(".")[0] for path in waiting}
+    return sorted(name for name in names if RUN_ID.fullmatch(name))
+
+
+def info_path(folder: Path, run_id: str) -> Path:
+    """Return where a run's own facts are written."""
+    return folder / f"{run_id}.run"
+
+
+def parts(folder: Path, run_id: str, *, alive: bool) -> list[Path]:
+    """Return a run's parts that may be merged, in order: of a living run the sealed ones alone."""
+    sealed = folder.glob(f"{run_id}.*.jsonl")
+    return sorted(sealed) if alive else sorted([*sealed, *folder.glob(f"{run_id}.*.open")])
+
+
+@contextmanager
+def claim(folder: Path, run_id: str) -> Iterator[bool]:
+    """Enter with whether the run's writer is gone; it is kept from coming back meanwhile."""
+    lock = lock_file(folder / f"{run_id}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def remove_orphans(folder: Path) -> None:
+    """Remove the locks of runs that were killed before they had written anything."""
+    known = set(run_ids(folder))
+    for path in folder.glob("[!.]*.lock"):
+        run_id = path.name.partition(".")[0]
+        with suppress(OSError):
+            if run_id not in known and time.time() - path.stat().st_mtime > ORPHAN_S:
+                with claim(folder, run_id) as gone:
+                    if gone:
+                        path.unlink()
+
+
+def _write_info(folder: Path, info: RunInfo) -> None:
+    fields = {
+        "run_id": info.facts.run_id,
+        "run_key": info.facts.run_key,
+        "started_at": info.started_at.isoformat(),
+        "finished_at": info.finished_at.isoformat() if info.finished_at else None,
+        "ended": info.ended,
+        "exit_code": info.exit_code,
+        "command": write_name(info.command)[0],
+        "models": [write_name(model)[0] for model in info.models],
+        "policy": info.facts.policy,
+        "policy_hash": info.facts.policy_hash,
+        "threshold": info.facts.threshold,
+        "counts": info.counts,
+        "version": __version__,
+    }
+    path = info_path(folder, info.facts.run_id)
+    unfinished = path.with_suffix(".tmp")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(fields, file)
+    unfinished.replace(path)

@@ -1,0 +1,108 @@
+"""What the store knows, summed up. How it is shown is left to `clipmod_cli.cli`."""
+
+# ruff: noqa: S608 -- the queries are made of this file's own constants and of nothing else
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+STATS_SCHEMA: Final = "clipmod-stats/1"
+LAST_RUNS: Final = 10  # What a person remembers, and what fits on a screen.
+LAST_DAYS: Final = 30
+
+OUTCOMES: Final = """
+    count(*) AS inputs,
+    count(*) FILTER (final_decision = 'NSFW') AS nsfw,
+    count(*) FILTER (needs_review) AS review,
+    count(*) FILTER (status = 'error') AS errors
+"""
+TOTALS: Final = f"""
+    SELECT {OUTCOMES},
+        count(*) FILTER (final_decision = 'Safe') AS safe,
+        count(*) FILTER (status = 'ok' AND final_decision IS NULL) AS undecided,
+        count(*) FILTER (degraded) AS degraded,
+        (SELECT count(*) FROM runs) AS runs,
+        min(judged_at) AS since, max(judged_at) AS until
+    FROM items
+"""
+CATEGORIES: Final = f"""
+    SELECT policy, ensemble_category AS category, {OUTCOMES}
+    FROM items WHERE status = 'ok' GROUP BY ALL ORDER BY policy, inputs DESC, category
+"""
+POLICIES: Final = (
+    f"SELECT policy, policy_hash, {OUTCOMES} FROM items GROUP BY ALL ORDER BY inputs DESC, policy"
+)
+MODELS: Final = """
+    SELECT entry.key AS model, count(*) AS inputs,
+        avg(entry.value.inference_time_ms) AS mean_ms,
+        quantile_cont(entry.value.inference_time_ms, 0.95) AS p95_ms
+    FROM (SELECT unnest(map_entries(per_model_predictions)) AS entry FROM items)
+    GROUP BY ALL ORDER BY inputs DESC, model
+"""
+LATENCY: Final = """
+    SELECT quantile_cont(total_time_ms, 0.5) AS p50, quantile_cont(total_time_ms, 0.95) AS p95,
+        quantile_cont(total_time_ms, 0.99) AS p99
+    FROM items
+"""
+ERRORS: Final = """
+    SELECT error.code AS code, count(*) AS inputs, any_value(error.retryable) AS retryable
+    FROM items WHERE status = 'error' GROUP BY ALL ORDER BY inputs DESC, code
+"""
+RUNS: Final = f"""
+    WITH last AS (SELECT * FROM runs ORDER BY started_at DESC, run_id LIMIT {LAST_RUNS}),
+        judged AS (
+            SELECT run_id, {OUTCOMES} FROM items WHERE run_id IN (SELECT run_id FROM last) GROUP BY run_id
+        )
+    SELECT run_id, started_at, finished_at, command, models, policy, version, ended, exit_code,
+        coalesce(inputs, 0) AS inputs, coalesce(nsfw, 0) AS nsfw, coalesce(review, 0) AS review,
+        coalesce(errors, 0) AS errors,
+        coalesce(inputs, 0) / nullif(epoch(finished_at - started_at), 0) AS inputs_per_s
+    FROM last LEFT JOIN judged USING (run_id) ORDER BY started_at DESC, run_id
+"""
+DAYS: Final = f"""
+    WITH ends AS (SELECT min(judged_at)::DATE AS first, max(judged_at)::DATE AS final FROM items),
+        shown AS (SELECT greatest(first, final - {LAST_DAYS - 1}) AS first, final FROM ends),
+        days AS (SELECT unnest(range(first, final + 1, INTERVAL 1 DAY))::DATE AS day FROM shown)
+    SELECT strftime(day, '%Y-%m-%d') AS day, count(run_id) AS inputs,
+        count(*) FILTER (final_decision = 'NSFW') AS nsfw
+    FROM days LEFT JOIN items ON judged_at::DATE = day GROUP BY ALL ORDER BY day
+"""
+
+
+def collect(connection: DuckDBPyConnection, path: Path) -> dict[str, Any]:
+    """Return what the store holds, as an object that is ready for JSON.
+
+    Times are in UTC (ISO 8601) and latencies in milliseconds; a number that nothing is known of is
+    null. The keys, which stay: `schema`, `db`, `totals` (inputs, nsfw, safe, undecided, review,
+    errors, degraded, runs, since, until), `categories` (by policy and category), `policies`,
+    `models` (mean and 95th percentile of the forward pass), `latency_ms` (p50, p95, p99 of an
+    input's own way), `errors` (by code), `runs` (the last ten: how each ended is `finished` with an
+    exit code, `killed`, `running`, or `rebuilt` from its output) and `days` (the last thirty).
+    """
+    return {
+        "schema": STATS_SCHEMA,
+        "db": str(path),
+        "totals": _rows(connection, TOTALS)[0],
+        "categories": _rows(connection, CATEGORIES),
+        "policies": _rows(connection, POLICIES),
+        "models": _rows(connection, MODELS),
+        "latency_ms": _rows(connection, LATENCY)[0],
+        "errors": _rows(connection, ERRORS),
+        "runs": _rows(connection, RUNS),
+        "days": _rows(connection, DAYS),
+    }
+
+
+def _rows(connection: DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
+    answer = connection.execute(query)
+    names = [column[0] for column in answer.description or ()]
+    return [dict(zip(names, map(_plain, row), strict=True)) for row in answer.fetchall()]
+
+
+def _plain(value: Any) -> Any:
+    return f"{value.isoformat(timespec='seconds')}Z" if isinstance(value, datetime) else value

@@ -1,0 +1,232 @@
+"""The DuckDB store: what was judged, when and how, kept as an index over all runs.
+
+It never stands in a scan's way. Records go to the spool (`clipmod_cli.sinks.spool`); a thread
+merges them into the file every half minute (`clipmod_cli.sinks.merge`), and whoever finds the
+store busy leaves it to the next. What goes wrong is one warning: the records are in the output all
+the same, and `clipmod stats --rebuild` reads them from there. Nothing here formats an answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import platformdirs
+from filelock import Timeout
+
+from clipmod_cli.errors import ClipmodError, OutputError, UsageError
+from clipmod_cli.sinks import erase, merge, store_file
+from clipmod_cli.sinks.merge import Added
+from clipmod_cli.sinks.spool import RunInfo, lock_file, make_private, run_ids
+from clipmod_cli.sinks.stats import collect
+from clipmod_cli.sinks.store_run import StoreRun
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+__all__ = ["Added", "RunInfo", "Store", "StoreRun", "Table", "default_db_path"]
+
+MERGE_EVERY_S: Final = 30.0  # Half a minute of a fast scan is about a second of merging.
+PATIENCE_S: Final = 30.0  # How long a person's question waits for a merge or another question to end.
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """What a query answered."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+
+def default_db_path() -> Path:
+    """Return where the store is unless somebody says otherwise."""
+    return Path(platformdirs.user_data_dir("clipmod", appauthor=False)) / "clipmod.duckdb"
+
+
+class Store:
+    """One store file, and the spool beside it. Holds nothing open between calls."""
+
+    def __init__(
+        self, path: Path, *, retention_days: float | None = None, merge_every_s: float = MERGE_EVERY_S
+    ) -> None:
+        """Name the store; nothing is touched yet.
+
+        Args:
+            path: the DuckDB file; it and its folder are made when there is something to keep.
+            retention_days: rows older than this go at the next merge; None keeps all.
+            merge_every_s: how often a run merges what it has, in seconds.
+        """
+        self.path = path.resolve()  # a link stays one when the file is written anew
+        self.spool = Path(f"{self.path}.spool")
+        self.retention_days = retention_days
+        self.merge_every_s = merge_every_s
+
+    def open_run(self, info: RunInfo) -> StoreRun:
+        """Return where a run's records go. Never fails: what is wrong is logged as a warning."""
+        return StoreRun(self, info)
+
+    def merge(self, *, patience_s: float = 0.0) -> bool:
+        """Bring in what waits in the spool; return False if the store was busy for too long.
+
+        Raises:
+            ClipmodError: the store, or a part of the spool, cannot be used; nothing is lost.
+            OSError: likewise.
+        """
+        if not self.spool.exists() or not (
+            run_ids(self.spool) or (self.retention_days and self.path.exists())
+        ):
+            return True
+        try:
+            with self._writing(patience_s) as connection:
+                problems = self._bring_in(connection)
+        except Timeout:
+            return False
+        _raise_problems(problems)
+        return True
+
+    def rebuild(self, paths: Sequence[Path]) -> Added:
+        """Add the records of JSON Lines outputs that are not in the store; return how many.
+
+        Raises:
+            UsageError: a file cannot be read, or the store cannot be used.
+            OutputError: the store is busy.
+        """
+        for path in paths:
+            if not path.is_file() or not os.access(path, os.R_OK):
+                raise UsageError(f"{path} is no file that can be read; --rebuild takes the outputs of scans")
+        make_private(self.spool)
+        with self._waiting(), self._writing(PATIENCE_S) as connection:
+            for problem in self._bring_in(connection):
+                log.warning("what waits beside the store cannot be merged: %s", problem)
+            return sum((merge.rebuild_from(connection, path) for path in paths), Added())
+
+    def forget(
+        self, *, source: str | None = None, sha256: str | None = None, before: datetime | None = None
+    ) -> int:
+        """Erase all records of a source, of a content or of before a moment; return how many.
+
+        What a living run still holds back is erased as it comes in. The file is written anew, so
+        that the erased rows' bytes are gone from it too. Outputs are not touched.
+
+        Raises:
+            UsageError: the store cannot be used.
+            OutputError: it is busy, or something that waits in the spool cannot be erased.
+        """
+        if not self.path.exists() and not self.spool.exists():
+            return 0
+        make_private(self.spool)
+        with self._waiting():
+            with self._writing(PATIENCE_S) as connection:
+                _raise_problems(self._bring_in(connection))
+                number = self._erase(connection, source=source, sha256=sha256, before=before)
+                connection.close()
+                store_file.rewrite(self.path, self.spool)
+            return number
+
+    def query(self, sql: str) -> Table:
+        """Return what a query answers; it can neither change the store nor reach any other file.
+
+        Raises:
+            UsageError: the query is wrong, or the store cannot be used.
+            OutputError: the store is busy.
+        """
+        import duckdb
+
+        with self._reading() as connection:
+            try:
+                answer = connection.execute(sql)
+                columns = tuple(str(column[0]) for column in answer.description or ())
+                return Table(columns=columns, rows=answer.fetchall() if columns else [])
+            except duckdb.Error as error:
+                raise UsageError(f"the query failed: {error}") from error
+
+    def stats(self) -> dict[str, Any]:
+        """Return what the store holds, summed up as `clipmod_cli.sinks.stats.collect` describes.
+
+        Raises:
+            UsageError: the store cannot be used.
+            OutputError: it is busy.
+        """
+        import duckdb
+
+        with self._reading() as connection:
+            try:
+                return collect(connection, self.path)
+            except duckdb.Error as error:
+                raise store_file.broken(self.path, error) from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[DuckDBPyConnection]:
+        """Enter with a connection that can only read, merging first where that is possible."""
+        try:
+            self.merge(patience_s=PATIENCE_S)
+        except (ClipmodError, OSError) as error:
+            log.warning("rows that wait beside the store %s are not counted: %s", self.path, error)
+        with self._waiting(), self._lock_to_read(), store_file.open_for_reading(self.path) as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self, patience_s: float) -> Iterator[DuckDBPyConnection]:
+        import duckdb
+
+        with (
+            lock_file(self.spool / ".merge.lock").acquire(timeout=patience_s),
+            store_file.open_for_writing(self.path, self.spool) as connection,
+        ):
+            try:
+                yield connection
+            except duckdb.Error as error:
+                raise store_file.broken(self.path, error) from error
+
+    def _lock_to_read(self) -> Any:
+        # Where the spool cannot be written nobody merges, and there is nothing to wait for.
+        if not os.access(self.spool, os.W_OK):
+            return nullcontext()
+        return lock_file(self.spool / ".merge.lock").acquire(timeout=PATIENCE_S)
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        try:
+            yield
+        except Timeout as error:
+            raise OutputError(
+                f"the store {self.path} has been busy for {PATIENCE_S:.0f} s; try again"
+            ) from error
+
+    def _bring_in(self, connection: DuckDBPyConnection) -> list[str]:
+        problems = merge.merge_spool(connection, self.spool)
+        if self.retention_days is not None:
+            erase.erase_before(connection, datetime.now(UTC) - timedelta(days=self.retention_days))
+        return problems
+
+    def _erase(
+        self,
+        connection: DuckDBPyConnection,
+        *,
+        source: str | None,
+        sha256: str | None,
+        before: datetime | None,
+    ) -> int:
+        living = run_ids(self.spool)  # after a merge, nobody else has anything there
+        number = 0
+        if source is not None:
+            number += erase.erase_source(connection, source, living)
+        if sha256 is not None:
+            number += erase.erase_content(connection, sha256, living)
+        if before is not None:
+            number += erase.erase_before(connection, min(before, datetime.now(UTC)))
+        return number
+
+
+def _raise_problems(problems: Sequence[str]) -> None:
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise OutputError(f"what waits beside the store cannot all be merged: {problems[0]}{more}")

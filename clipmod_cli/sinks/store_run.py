@@ -1,0 +1,92 @@
+"""One run's way into the store: records go to the spool, and a thread has it merged.
+
+Nothing here raises for what the store, its disk or another process does: a scan goes on whatever
+becomes of its rows. A run that ends without `finish`, however it died, is brought in by whoever
+comes next.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from clipmod_cli.errors import ClipmodError
+from clipmod_cli.records import Record, to_line
+from clipmod_cli.sinks.spool import RunInfo, SpoolWriter
+
+if TYPE_CHECKING:
+    from clipmod_cli.sinks.store import Store
+
+PATIENCE_AT_EXIT_S: Final = 2.0  # A scan that is done should end; whoever comes next merges what it leaves.
+
+log = logging.getLogger(__name__)
+
+
+class StoreRun:
+    """Takes the records of one run; safe to call from several threads."""
+
+    def __init__(self, store: Store, info: RunInfo) -> None:
+        """Open the run's spool, and start the thread that merges it."""
+        self._store = store
+        self._warned = False
+        self._lost = 0
+        self._writer = self._open(info)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._keep_merging, name="clipmod-store", daemon=True)
+        if self._writer is not None:
+            self._thread.start()
+
+    def add(self, record: bytes | Record) -> None:
+        """Take one record, or the line that was made of it."""
+        if self._writer is None:
+            self._lost += 1
+            return
+        try:
+            self._writer.append(record if isinstance(record, bytes) else to_line(record))
+        except OSError as error:
+            self._lost += 1
+            self._warn(error)
+
+    def finish(self, counts: Mapping[str, int], exit_code: int) -> None:
+        """Write down how the run ended, and merge a last time if the store is free."""
+        if self._writer is not None:
+            self._stopped.set()
+            self._thread.join()
+            try:
+                self._writer.close(counts, exit_code)
+                self._store.merge(patience_s=PATIENCE_AT_EXIT_S)
+            except (ClipmodError, OSError) as error:
+                self._warn(error)
+        if self._lost:
+            log.info("%d records are missing from the store %s", self._lost, self._store.path)
+
+    def _open(self, info: RunInfo) -> SpoolWriter | None:
+        try:
+            return SpoolWriter(self._store.spool, info)
+        except OSError as error:
+            self._warn(error)
+            return None
+
+    def _keep_merging(self) -> None:
+        while not self._stopped.wait(self._store.merge_every_s):
+            try:
+                self._seal_and_merge()
+            except (ClipmodError, OSError) as error:
+                self._warn(error)
+
+    def _seal_and_merge(self) -> None:
+        if self._writer is not None:
+            self._writer.seal()
+            self._store.merge()
+
+    def _warn(self, error: Exception) -> None:
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "the store %s cannot take all of this run's records now, and the run goes on without. They are in "
+                "its output, from which clipmod stats --rebuild FILE can bring them in. (%s)",
+                self._store.path,
+                error,
+            )

@@ -1,0 +1,1 @@
+"""Where inputs come from: each source is a lazy generator of `Item`s. Nothing is decoded here."""

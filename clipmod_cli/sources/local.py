@@ -1,0 +1,221 @@
+"""Files, folders and lists of paths → Items, in a defined order, in constant memory an input.
+
+What is an input: a path that was named always is; a file found in a folder is one if its
+content or its name is that of a picture, a video or an archive. Every other one is counted
+by reason. Reading and judging files is left to the stages that follow.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from clipmod_cli.decode.formats import HEAD_BYTES, media_class
+from clipmod_cli.errors import UsageError
+from clipmod_cli.sources.lists import read_list
+from clipmod_cli.types import Item
+
+if TYPE_CHECKING:
+    from pathspec import PathSpec
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which of the files in a folder are looked at.
+
+    Attributes:
+        include: gitignore patterns; if any, a file must match one. Relative to the folder named.
+        exclude: gitignore patterns of files and folders that are passed over.
+        max_depth: 1 is a folder's own files; None is no limit.
+        hidden: names that begin with a dot too.
+        follow: links that are found; a named link is always followed.
+        null: lists are separated by NUL bytes, not by newlines.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    max_depth: int | None = None
+    hidden: bool = False
+    follow: bool = False
+    null: bool = False
+
+    @cached_property
+    def included(self) -> PathSpec[Any] | None:
+        """The compiled `include`, or None if everything is."""
+        return _compile(self.include)
+
+    @cached_property
+    def excluded(self) -> PathSpec[Any] | None:
+        """The compiled `exclude`, or None if nothing is."""
+        return _compile(self.exclude)
+
+
+@dataclass(slots=True)
+class Skipped:
+    """How many files were no input, by reason."""
+
+    reasons: Counter[str] = field(default_factory=Counter)
+
+
+def expand(sources: Iterable[str], rules: Rules, skipped: Skipped | None = None) -> Iterator[Item]:
+    """Yield one Item for each input, in order; folders sorted by the bytes of their names.
+
+    `-` reads a list of paths from stdin. A path that does not exist is an Item too: decoding
+    it fails with `not_found`, so it has its record.
+    """
+    seen = skipped if skipped is not None else Skipped()
+    paths = (path for source in sources for path in _named(source, rules, seen))
+    for index, path in enumerate(paths):
+        yield Item(source=path, index=index)
+
+
+def expand_list(name: str, rules: Rules, skipped: Skipped | None = None) -> Iterator[Item]:
+    """Yield the Items of a list of paths in a file; `-` is stdin.
+
+    Raises:
+        UsageError: if the list cannot be read.
+    """
+    return expand(read_list(name, null=rules.null), rules, skipped)
+
+
+def _named(source: str, rules: Rules, skipped: Skipped) -> Iterator[str]:
+    if source == "-":
+        for path in read_list("-", null=rules.null):
+            yield from _walk_if_folder(path, rules, skipped)
+    elif sys.platform == "win32" and glob.has_magic(source) and not os.path.lexists(source):
+        # cmd.exe and PowerShell hand patterns on as they are.
+        for path in sorted(glob.glob(source), key=os.fsencode) or [source]:  # noqa: PTH207
+            yield from _walk_if_folder(path, rules, skipped)
+    else:
+        yield from _walk_if_folder(source, rules, skipped)
+
+
+def _walk_if_folder(path: str, rules: Rules, skipped: Skipped) -> Iterator[str]:
+    if _is_folder(path):
+        yield from _Walk(path, rules, skipped).files()
+    else:
+        yield path
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return os.path.isdir(path)  # noqa: PTH112 — paths stay strings: they may hold any byte
+    except ValueError:  # an embedded NUL; decoding it says not_found
+        return False
+
+
+@dataclass(slots=True)
+class _Folder:
+    """A folder that is being walked: what is left of its names, the first one last."""
+
+    path: str
+    rel: str
+    names: list[bytes]
+    identity: object
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One walk below one named folder. Holds a stack of its own: folders may nest deeper than calls."""
+
+    root: str
+    rules: Rules
+    skipped: Skipped
+    stack: list[_Folder] = field(default_factory=list)
+
+    def files(self) -> Iterator[str]:
+        """Yield the paths of inputs below the root."""
+        yield from self._enter(self.root, "")
+        while self.stack:
+            folder = self.stack[-1]
+            if not folder.names:
+                self.stack.pop()
+                continue
+            name = os.fsdecode(folder.names.pop())
+            yield from self._entry(os.path.join(folder.path, name), folder.rel + name)  # noqa: PTH118
+
+    def _enter(self, path: str, rel: str) -> Iterator[str]:
+        identity = _identity(path)
+        if any(identity == above.identity for above in self.stack):
+            self.skipped.reasons["loop"] += 1
+            return
+        try:
+            names = sorted(os.listdir(os.fsencode(path)), reverse=True)  # noqa: PTH208
+        except OSError:
+            # The folder itself becomes an input, so that what cannot be seen has its error record.
+            yield path
+            return
+        self.stack.append(_Folder(path, rel, names, identity))
+
+    def _entry(self, path: str, rel: str) -> Iterator[str]:
+        try:
+            info = os.lstat(path)
+            if stat.S_ISLNK(info.st_mode) and self.rules.follow:
+                info = os.stat(path)  # noqa: PTH116
+        except OSError:
+            yield path  # gone, or a dangling link that was to be followed: its record says so
+            return
+        folder = stat.S_ISDIR(info.st_mode)
+        reason = self._passed_over(rel, info, folder=folder, depth=len(self.stack))
+        if reason is not None:
+            self.skipped.reasons[reason] += 1
+        elif folder:
+            yield from self._enter(path, rel + "/")
+        elif self._is_input(path, info):
+            yield path
+
+    def _passed_over(self, rel: str, info: os.stat_result, *, folder: bool, depth: int) -> str | None:
+        rules = self.rules
+        if not rules.hidden and rel.rpartition("/")[2].startswith("."):
+            return "hidden"
+        if stat.S_ISLNK(info.st_mode):
+            return "link"
+        if rules.excluded is not None and rules.excluded.match_file(rel + "/" * folder):
+            return "excluded"
+        if not folder and rules.included is not None and not rules.included.match_file(rel):
+            return "excluded"
+        if folder and rules.max_depth is not None and depth >= rules.max_depth:
+            return "depth"
+        return None
+
+    def _is_input(self, path: str, info: os.stat_result) -> bool:
+        known = media_class(b"", path)
+        if known is None and stat.S_ISREG(info.st_mode):
+            try:
+                known = media_class(_head(path), path)
+            except OSError:
+                return True  # it might be a picture: its record says that it cannot be read
+        if known is None:
+            self.skipped.reasons["other type"] += 1
+        return known is not None
+
+
+def _head(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        return file.read(HEAD_BYTES) or b""
+
+
+def _identity(path: str) -> object:
+    try:
+        info = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return path
+    return (info.st_dev, info.st_ino)
+
+
+def _compile(patterns: tuple[str, ...]) -> PathSpec[Any] | None:
+    if not patterns:
+        return None
+    import pathspec
+
+    try:
+        return pathspec.PathSpec.from_lines("gitignore", patterns)
+    except ValueError as e:
+        raise UsageError(f"a pattern of --include or --exclude cannot be understood: {e}") from e

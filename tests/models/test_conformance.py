@@ -1,0 +1,129 @@
+"""One suite over every backend: what the seam promises, held to. A new backend adds one line to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clipmod_cli.models.seam import is_detector, is_text_image, labels_of
+from clipmod_cli.types import Detections, Embedding, LabelScores, Model, Seen
+from tests.models import backends
+
+Build = Callable[[pytest.FixtureRequest, Path], Model]
+
+BACKENDS: dict[str, Build] = {
+    "open_clip": lambda _, cache: backends.tiny_clip("tiny-l", cache),
+    "open_clip, squashed": lambda _, cache: backends.tiny_clip("tiny-h", cache),
+    "open_clip, third": lambda _, cache: backends.tiny_clip("tiny-g", cache),
+    "transformers": lambda request, _: backends.load_vit(request.getfixturevalue("random_vit")),
+    "nudenet": lambda _, __: backends.load_nudenet(),
+}
+
+
+@pytest.fixture(params=BACKENDS, scope="module")
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return BACKENDS[request.param](request, tmp_path_factory.mktemp("cache"))
+
+
+def _numbers(seen: Seen) -> list[float]:
+    match seen:
+        case Embedding(vector=vector):
+            return [float(value) for value in vector]
+        case LabelScores(scores=scores):
+            return list(scores.values())
+        case Detections(found=found):
+            return [number for d in found for number in (d.score, *d.box)]
+
+
+def test_it_says_who_it_is(model: Model) -> None:
+    assert model.name
+    assert model.spec
+    assert len(model.revision) >= 16
+
+
+def test_what_it_sees_does_not_depend_on_the_batch(model: Model, pictures: list[Path]) -> None:
+    frames = backends.look(model, pictures)
+    together = model.measure(frames)
+    alone = [model.measure([frame])[0] for frame in frames]
+    assert len(together) == len(frames)
+    for one, other in zip(together, alone, strict=True):
+        assert type(one) is type(other)
+        assert _numbers(one) == pytest.approx(_numbers(other), abs=2e-4)
+
+
+def test_order_is_kept(model: Model, pictures: list[Path]) -> None:
+    frames = backends.look(model, pictures)
+    forwards = [_numbers(seen) for seen in model.measure(frames)]
+    backwards = [_numbers(seen) for seen in model.measure(frames[::-1])]
+    for one, other in zip(forwards, backwards[::-1], strict=True):
+        assert one == pytest.approx(other, abs=2e-4)
+
+
+def test_the_view_is_what_was_asked_for(model: Model, pictures: list[Path]) -> None:
+    for frame in backends.look(model, pictures, exact=False):
+        view = frame.views[model.view]
+        assert view.dtype == np.uint8
+        assert view.shape == (*(model.view.crop or model.view.size), 3)
+
+
+def test_numbers_mean_what_the_seam_says(model: Model, pictures: list[Path]) -> None:
+    for seen, frame in zip(model.measure(frames := backends.look(model, pictures)), frames, strict=True):
+        match seen:
+            case Embedding(vector=vector):
+                assert vector.dtype == np.float32
+                assert vector.ndim == 1
+                assert float(np.linalg.norm(vector)) == pytest.approx(1, abs=1e-5)
+            case LabelScores(scores=scores):
+                assert set(scores) == set(labels_of(model))
+                assert sum(scores.values()) == pytest.approx(1, abs=1e-5)
+            case Detections(found=found):
+                assert all(d.label in labels_of(model) and 0 < d.score <= 1 for d in found)
+                width, height = frame.media.width or 0, frame.media.height or 0
+                assert all(
+                    x >= 0 and y >= 0 and x + w <= width and y + h <= height
+                    for x, y, w, h in (d.box for d in found)
+                )
+
+
+def test_a_picture_of_a_wrong_shape_raises(model: Model, pictures: list[Path]) -> None:
+    frames = backends.look(model, pictures)
+    with pytest.raises(Exception, match=r".+"):
+        model.measure([*frames, backends.poison(frames[0], model)])
+
+
+def test_prompts_are_embedded_to_unit_length_and_kept(tmp_path: Path) -> None:
+    model = backends.tiny_clip("tiny-l", tmp_path)
+    assert is_text_image(model)
+    assert not is_detector(model)
+    first = model.embed(["red circle", "blue square"])
+    assert first.dtype == np.float32
+    assert np.linalg.norm(first, axis=1) == pytest.approx([1, 1], abs=1e-5)
+    # a second model, as a second run would build it, reads what the first one kept
+    again = backends.tiny_clip("tiny-l", tmp_path)
+    again._embed_texts = None
+    again._reload = _refuse
+    assert np.array_equal(again.embed(["blue square", "red circle"]), first[::-1])
+
+
+def test_a_new_prompt_brings_the_text_tower_back(tmp_path: Path) -> None:
+    model = backends.tiny_clip("tiny-l", tmp_path)
+    known = model.embed(["red circle"])
+    assert model._embed_texts is None
+    both = model.embed(["red circle", "green star"])
+    assert np.array_equal(both[0], known[0])
+    assert not np.allclose(both[0], both[1])
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", b"garbage" * 100])
+def test_a_damaged_text_cache_costs_time_only(tmp_path: Path, damage: bytes) -> None:
+    expected = backends.tiny_clip("tiny-l", tmp_path).embed(["red circle"])
+    for kept in tmp_path.rglob("*.npy"):
+        kept.write_bytes(damage)
+    assert np.array_equal(backends.tiny_clip("tiny-l", tmp_path).embed(["red circle"]), expected)
+
+
+def _refuse() -> object:
+    raise AssertionError("the text tower was loaded although every prompt was known")

@@ -1,0 +1,230 @@
+"""A faulty policy file is refused, and every fault is told on the line where it stands."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clipmod_cli.errors import PolicyError
+from clipmod_cli.policy import builtin_names, builtin_text, doubts, parse_policy
+
+TAIL = """
+[[categories]]
+name = "good"
+safety = "SAFE"
+otherwise = true
+prompts = ["good"]
+
+[[categories]]
+name = "bad"
+safety = "UNSAFE"
+prompts = ["bad"]
+labels = { nudenet = ["ANUS_EXPOSED"], "hf:a/b" = ["porn"] }
+"""
+HEAD = 'name = "mine"\n'
+
+# Each line that holds a fault ends in `#!`; after the text, words of each fault in order.
+FAULTS: list[tuple[str, list[str]]] = [
+    # TOML itself
+    (HEAD + "a = #!\n" + TAIL, ["not valid TOML"]),
+    (HEAD + "name = 'again' #!\n" + TAIL, ["not valid TOML"]),
+    (HEAD + "[thresholds]\n[thresholds] #!\n" + TAIL, ["not valid TOML"]),
+    (HEAD + TAIL + 'description = """#!', ["not valid TOML: unterminated string"]),
+    # unknown keys
+    (HEAD + "extra = 1 #!\n" + TAIL, ['unknown key "extra"']),
+    (HEAD + "tresholds = {} #!\n" + TAIL, ['unknown key "tresholds" (did you mean "thresholds"?)']),
+    (
+        HEAD + "[thresholds]\nlow = 0.8\nmedum = 0.5 #!\n" + TAIL,
+        ['"medum" in [thresholds] (did you mean "medium"?)'],
+    ),
+    (HEAD + "[video]\npersistence = 1 #!\n" + TAIL, ['in [video] (did you mean "persistence_s"?)']),
+    (HEAD + TAIL + 'promts = ["x"] #!', ['unknown key "promts" in [[categories]] (did you mean "prompts"?)']),
+    (HEAD + '"a\\nb\\u001b" = 1 #!' + TAIL, ['unknown key "a\\nb\\u001b"']),
+    # missing
+    ("#!" + TAIL, ['missing "name"']),
+    ('name = "x" #!', ['missing "categories"']),
+    (
+        HEAD + TAIL + '[[categories]] #!\nsafety = "SAFE"\nprompts = ["x"]',
+        ['missing "name" in [[categories]]'],
+    ),
+    (HEAD + TAIL + '[[categories]] #!\nname = "x"\nprompts = ["x"]', ['missing "safety" in [[categories]]']),
+    # wrong types and values
+    ("name = 1 #!" + TAIL, ['"name" must be text, not 1']),
+    ('name = "" #!' + TAIL, ['"name" must be text, not an empty string']),
+    ('name = " x" #!' + TAIL, ["blanks around it"]),
+    ('name = "a\\u001b[2J" #!' + TAIL, ['"a\\u001b[2J" has blanks around it or control signs']),
+    (HEAD + "description = [] #!" + TAIL, ['"description" must be text, not an empty list']),
+    (HEAD + "description = 2020-01-01 #!" + TAIL, ["not a date or a time"]),
+    (HEAD + 'categories = "x" #!', ["must be a list of tables ([[categories]]), not a string"]),
+    (HEAD + "categories = [\n1, #!\n2 #!\n]", ["must be a table, not 1", "must be a table, not 2"]),
+    (HEAD + "thresholds = 0.5 #!" + TAIL, ['"thresholds" must be a table, not 0.5']),
+    (HEAD + TAIL.replace('"UNSAFE"', '"unsafe" #!'), ['must be "SAFE" or "UNSAFE", not "unsafe"']),
+    (HEAD + TAIL.replace('"UNSAFE"', "true #!"), ['must be "SAFE" or "UNSAFE", not true']),
+    (HEAD + TAIL.replace("otherwise = true", "otherwise = 1 #!"), ["must be true or false, not 1"]),
+    (HEAD + TAIL.replace('["bad"]', '"bad" #!'), ['"prompts" in [[categories]] must be a list of texts']),
+    (HEAD + TAIL.replace('["bad"]', "[] #!"), ["must be a list of texts, not an empty list"]),
+    (
+        HEAD + TAIL.replace('["bad"]', '["a",\n" ", #!\n7 #!\n]'),
+        ["not an empty string", "must be text, not 7"],
+    ),
+    (HEAD + TAIL + "label = {} #!", ['"label" in [[categories]] must be text, not an empty table']),
+    # numbers
+    (HEAD + "agreement_threshold = nan #!" + TAIL, ["a number from 0 to 1, not nan"]),
+    (HEAD + "agreement_threshold = 1.5 #!" + TAIL, ["a number from 0 to 1, not 1.5"]),
+    (HEAD + "agreement_threshold = true #!" + TAIL, ["a number from 0 to 1, not true"]),
+    (HEAD + f"agreement_threshold = 1{'0' * 400} #!" + TAIL, ["a number from 0 to 1, not a huge number"]),
+    (HEAD + "[thresholds]\nultra = -inf #!" + TAIL, ['"ultra" in [thresholds] must be a number from 0 to 1']),
+    (HEAD + '[thresholds]\nlow = "0.7" #!' + TAIL, ["a number from 0 to 1, not a string"]),
+    (HEAD + "[thresholds]\nlow = 0.6\nmedium = 0.65 #!" + TAIL, ["low = 0.6 is under medium = 0.65"]),
+    (HEAD + "[thresholds]\nlow = 0.4 #!" + TAIL, ['low = 0.4 is under medium = 0.5 ("medium" by default)']),
+    (HEAD + "[thresholds]\nultra = 0.4 #!" + TAIL, ["high = 0.35 is under ultra = 0.4"]),
+    (HEAD + "review_band = [0.6, 0.4] #!" + TAIL, ['"review_band" is reversed: 0.6 is over 0.4']),
+    (HEAD + "review_band = [0.6] #!" + TAIL, ["must be a list of two numbers"]),
+    (
+        HEAD + "review_band = [0.1,\nnan #!\n]" + TAIL,
+        ['each of "review_band" must be a number from 0 to 1, not nan'],
+    ),
+    (
+        HEAD + "[video]\npersistence_s = -1 #!\nmax_gap_s = 0 #!" + TAIL,
+        ["from 0 to 86400, not -1", "from 0.01"],
+    ),
+    # templates
+    (HEAD + 'templates = ["a"] #!' + TAIL, ["exactly one {}"]),
+    (HEAD + 'templates = ["{}",\n"{} and {}", #!\n"{}"] #!' + TAIL, ["exactly one {}", "twice"]),
+    (HEAD + "templates = [] #!" + TAIL, ["must be a list of texts"]),
+    # categories together
+    (HEAD + TAIL.partition("\n\n")[0].replace("[[categories]]", "[[categories]] #!"), ["at least two"]),
+    (HEAD + "categories = [] #!", ["at least two [[categories]], not 0"]),
+    (HEAD + TAIL.replace('"bad"\nsafety', '"good" #!\nsafety'), ['named "good" stands already at line 4']),
+    (
+        HEAD + TAIL + '[[categories]] #!\nname = "x"\nsafety = "SAFE"',
+        ['needs "prompts", "labels" or "otherwise"'],
+    ),
+    (
+        HEAD + TAIL + '[[categories]] #!\nname = "x"\nsafety = "SAFE"\notherwise = false',
+        ["nothing could ever be it"],
+    ),
+    (
+        HEAD + TAIL.replace("otherwise = true", "") + "otherwise = true #!",
+        ['"otherwise" is for a SAFE category'],
+    ),
+    (
+        HEAD + TAIL + '[[categories]]\nname = "x"\nsafety = "SAFE"\notherwise = true #!',
+        ['only one category is "otherwise", and line 6 has it'],
+    ),
+    (HEAD + TAIL.replace('["bad"]', '["bad",\n"Bad"] #!'), ['the prompt "Bad" stands already at line 12']),
+    (HEAD + TAIL.replace('["bad"]', '[" GOOD"] #!'), ['the prompt " GOOD" stands already at line 7']),
+    # label maps
+    (HEAD + TAIL + "labels.x = 1 #!", ["not valid TOML"]),
+    (
+        HEAD + TAIL.replace("{ nudenet", "3 #!\n#"),
+        ['"labels" in [[categories]] must be a table of lists by model'],
+    ),
+    (
+        HEAD + TAIL + '[[categories]]\nname = "x"\nsafety = "SAFE"\nlabels = {} #!',
+        ["by model, not an empty table"],
+    ),
+    (HEAD + TAIL.replace('["porn"]', "[] } #!\n#"), ["must be a list of texts, not an empty list"]),
+    (
+        HEAD + TAIL.replace('"hf:a/b" = ["porn"] }', '"hf:a/b" = "porn" } #!'),
+        ["a list of texts, not a string"],
+    ),
+    (
+        HEAD + TAIL.replace("nudenet =", '"nudenet=0.4" =').rstrip() + " #!",
+        ['no weight: "nudenet", not "nudenet=0.4"'],
+    ),
+    (HEAD + TAIL.replace("hf:a/b", "hf:a/b=1e-1").rstrip() + " #!", ['no weight: "hf:a/b"']),
+    (
+        HEAD + TAIL.replace("hf:a/b", "a/b").rstrip() + " #!",
+        ['"a/b" is no model with labels: nudenet, hf:OWNER/NAME or hf:PATH (did you'],
+    ),
+    (HEAD + TAIL.replace("nudenet", "nude_net").rstrip() + " #!", ['did you mean "nudenet"?']),
+    (HEAD + TAIL.replace("hf:a/b", "open_clip:ViT-L-14/x").rstrip() + " #!", ['it judges by "prompts"']),
+    (HEAD + TAIL.replace("ANUS_EXPOSED", "ANUS_EXPOSD").rstrip() + " #!", ['did you mean "ANUS_EXPOSED"?']),
+    (
+        HEAD
+        + TAIL
+        + '[[categories]]\nname = "x"\nsafety = "SAFE"\n[categories.labels]\n"hf:a/b" = [\n"porn" #!\n]',
+        ['"porn" of hf:a/b is mapped already at line 13: it would count twice'],
+    ),
+    (
+        HEAD + TAIL.replace('["ANUS_EXPOSED"]', '["ANUS_EXPOSED", "ANUS_EXPOSED"]').rstrip() + " #!",
+        ["mapped already"],
+    ),
+]
+
+
+def faults_of(text: str) -> list[tuple[int, str]]:
+    """Return the line and message of each fault."""
+    with pytest.raises(PolicyError) as caught:
+        parse_policy(text, "my.toml")
+    found = []
+    for message in str(caught.value).splitlines():
+        place, _, rest = message.partition(": ")
+        name, line = place.split(":")
+        assert name == "my.toml"
+        found.append((int(line), rest))
+    return found
+
+
+def test_the_policy_without_a_fault_is_accepted() -> None:
+    assert parse_policy(HEAD + TAIL, "my.toml").unsafe == ("bad",)
+
+
+@pytest.mark.parametrize(("text", "words"), FAULTS)
+def test_a_fault_is_told_on_its_line(text: str, words: list[str]) -> None:
+    marked = [number for number, line in enumerate(text.splitlines(), 1) if "#!" in line]
+    found = faults_of(text)
+    assert [line for line, _ in found] == marked
+    assert [word for word, (_, message) in zip(words, found, strict=True) if word not in message] == []
+
+
+def test_all_faults_are_told_at_once_in_their_order() -> None:
+    text = 'name = 1\nextra = 2\n[thresholds]\nlow = 0.1\n[[categories]]\nsafety = "x"\n'
+    assert [line for line, _ in faults_of(text)] == [1, 2, 4, 5, 5, 5, 6]
+
+
+def test_lists_nested_without_end_are_refused() -> None:
+    (fault,) = faults_of("a = " + "[" * 20_000)
+    assert "nested too deeply" in fault[1]
+
+
+def test_numbers_without_end_are_refused() -> None:
+    (fault,) = faults_of("a = " + "9" * 20_000)
+    assert fault[0] == 1
+
+
+@given(st.sampled_from(builtin_names()), st.randoms(use_true_random=False))
+def test_a_damaged_policy_is_read_or_refused_but_never_breaks(name: str, random: Random) -> None:
+    lines = builtin_text(name).splitlines()
+    junk = "labels = 1;[video];[[categories]];safety = [];prompts = [{}];= ];categories = 1;[thresholds];"
+    junk += "low = [];name = {a = [1]};[categories.labels];nudenet = [[]]"
+    for _ in range(random.randrange(1, 4)):
+        at = random.randrange(len(lines))
+        lines[at : at + random.randrange(3)] = random.choices(junk.split(";"), k=random.randrange(2))
+    text = "\n".join(lines)
+    try:
+        policy = parse_policy(text, "my.toml")
+    except PolicyError as error:
+        for message in str(error).splitlines():
+            assert message.startswith("my.toml:")
+            assert 1 <= int(message.split(":")[1]) <= len(text.splitlines())
+    else:
+        assert len(policy.categories) >= 2
+        assert len(policy.hash) == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "remark"),
+    [
+        (HEAD + TAIL.replace("otherwise = true\n", ""), "nudenet is refused"),
+        (HEAD + TAIL, "hf:a/b sees no SAFE category"),
+        (HEAD + TAIL.replace('prompts = ["good"]', ""), "a text-image model sees no SAFE category"),
+        (HEAD + TAIL.replace('prompts = ["bad"]', ""), "a text-image model cannot see bad"),
+    ],
+)
+def test_what_is_no_fault_but_odd_is_remarked(text: str, remark: str) -> None:
+    assert any(remark in found for found in doubts(parse_policy(text, "my.toml")))

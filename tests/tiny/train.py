@@ -1,0 +1,228 @@
+"""Trains the tiny models from drawn pictures: `python -m tests.tiny.train [NAME...]`.
+
+The loss is CLIP's, with every pair of equal meaning in a batch as a positive.
+Drawing is `tests.tiny.shapes`, measuring what came of it `tests.tiny.measure`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch.nn import functional
+
+from tests.tiny import shapes
+from tests.tiny.configs import CONFIGS, VOCABULARY
+from tests.tiny.zero_shot import MODELS
+
+PICTURES = 16_000
+# drawn once for each model; turning and flipping makes eight of each
+STEPS = {"tiny-l": 4_000, "tiny-h": 3_000, "tiny-g": 2_400}
+BATCH = 192
+# nine of each class: enough positives and negatives
+CAPTIONS = 2
+# of each class in a batch: the text tower costs as much as the pictures otherwise
+TELL_EVERY = 200
+PEAK_RATE = 2e-3
+WARM_UP = 200
+WEIGHT_DECAY = 0.05
+MAX_LOG_SCALE = 4.6
+# open_clip's bound of 100, a little below so that rounding to half precision stays below it
+SEED = 20_250
+SPOILT = 0.35
+# share of pictures that pass through a lossy format first
+SEED_STEP = {"tiny-l": 1, "tiny-h": 2, "tiny-g": 3}
+# each model learns from other pictures, or all would err alike
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """Everything there is to learn from.
+
+    Attributes:
+        pictures: `(n, 3, size, size)` float32, normalised.
+        meanings: `(n,)` index of the picture's class.
+        texts: `(captions, context)` token ids.
+        text_meanings: `(captions,)` index of the caption's class.
+    """
+
+    pictures: torch.Tensor
+    meanings: torch.Tensor
+    texts: torch.Tensor
+    text_meanings: torch.Tensor
+
+
+def spoil(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Returns the picture as a poor JPEG or a palette of 64 colours would show it."""
+    if rng.random() < 0.2:
+        return picture.quantize(64).convert("RGB")
+    spoilt = io.BytesIO()
+    picture.save(spoilt, "JPEG", quality=int(rng.integers(25, 90)))
+    return Image.open(spoilt).convert("RGB")
+
+
+def write_lesson(transform: Any, tokenizer: Any, pictures: int, seed: int) -> Lesson:
+    """Returns `pictures` drawn pictures as the model sees them, and every caption."""
+    rng = np.random.default_rng(seed + 1)
+    views, meanings = [], []
+    for drawn, name in shapes.labelled(pictures, seed):
+        picture = spoil(drawn, rng) if rng.random() < SPOILT else drawn
+        views.append(transform(picture))
+        meanings.append(shapes.CLASSES.index(name))
+    said = [(text, i) for i, name in enumerate(shapes.CLASSES) for text in shapes.captions(name)]
+    texts = tokenizer([text for text, _ in said])
+    return Lesson(torch.stack(views), torch.tensor(meanings), texts, torch.tensor([i for _, i in said]))
+
+
+def turn(pictures: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """Returns the batch in eighths, each turned and flipped differently, its light and noise varied."""
+    parts = []
+    for i, part in enumerate(pictures.tensor_split(8)):
+        turned = torch.rot90(part, i % 4, dims=(2, 3))
+        parts.append(turned.flip(3) if i >= 4 else turned)
+    turned = torch.cat(parts)
+    light = 1 + 0.1 * torch.randn(len(turned), 1, 1, 1, generator=rng)
+    return turned * light + 0.04 * torch.randn(turned.shape, generator=rng)
+
+
+def contrast(
+    pictures: torch.Tensor, texts: torch.Tensor, same: torch.Tensor, scale: torch.Tensor
+) -> torch.Tensor:
+    """Returns CLIP's loss, its targets spread evenly over all pairs that are the same."""
+    logits = scale * pictures @ texts.T
+    return (
+        functional.cross_entropy(logits, spread(same)) + functional.cross_entropy(logits.T, spread(same.T))
+    ) / 2
+
+
+def spread(same: torch.Tensor) -> torch.Tensor:
+    """Returns rows that sum to 1, or stay 0 where nothing in the batch is the same."""
+    return same / same.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def batches(lesson: Lesson, steps: int, rng: torch.Generator) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Yields pictures, captions of every class, and which mean the same `(pictures, captions)`."""
+    by_class = [torch.nonzero(lesson.text_meanings == i).flatten() for i in range(len(shapes.CLASSES))]
+    order = torch.empty(0, dtype=torch.long)
+    for _ in range(steps):
+        if len(order) < BATCH:
+            order = torch.randperm(len(lesson.pictures), generator=rng)
+        chosen, order = order[:BATCH], order[BATCH:]
+        said = torch.cat([of[torch.randperm(len(of), generator=rng)[:CAPTIONS]] for of in by_class])
+        same = lesson.meanings[chosen, None] == lesson.text_meanings[None, said]
+        yield turn(lesson.pictures[chosen], rng), lesson.texts[said], same.float()
+
+
+def rate(step: int, steps: int) -> float:
+    """Returns the share of the peak learning rate: a short rise, then half a cosine down to nothing."""
+    if step < WARM_UP:
+        return (step + 1) / WARM_UP
+    return 0.5 + 0.5 * math.cos(math.pi * (step - WARM_UP) / (steps - WARM_UP))
+
+
+def shrink_vocabulary(clip: Any, texts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keeps only the embeddings of the tokens in `texts`; returns the tokens, and the texts renumbered.
+
+    The order stays, so that the end mark is still the highest number.
+    """
+    used = torch.unique(texts)
+    known = clip.token_embedding.weight.detach()[used].clone()
+    clip.token_embedding = torch.nn.Embedding(len(used), known.shape[1], _weight=known)
+    return used, torch.searchsorted(used, texts)
+
+
+def restore_vocabulary(clip: Any, used: torch.Tensor) -> None:
+    """Gives the model its whole vocabulary again; every other token is zero, so that the file compresses."""
+    known = clip.token_embedding.weight.detach()
+    whole = torch.zeros(VOCABULARY, known.shape[1]).index_copy(0, used, known)
+    clip.token_embedding = torch.nn.Embedding(VOCABULARY, known.shape[1], _weight=whole)
+
+
+def learn(clip: Any, lesson: Lesson, steps: int, seed: int) -> None:
+    """Trains the model in place, telling of its loss on the way."""
+    rng = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(
+        clip.parameters(), lr=PEAK_RATE, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.98), fused=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps))
+    started, total = time.monotonic(), 0.0
+    for step, (pictures, texts, same) in enumerate(batches(lesson, steps, rng), 1):
+        seen, said, scale = clip(pictures, texts)
+        loss = contrast(seen, said, same, scale)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        clip.logit_scale.data.clamp_(max=MAX_LOG_SCALE)
+        total += loss.item()
+        if step % TELL_EVERY == 0:
+            spent = time.monotonic() - started
+            print(
+                f"step {step}: loss {total / TELL_EVERY:.4f}, scale {scale.item():.1f}, {spent:.0f} s",
+                flush=True,
+            )
+            total = 0.0
+
+
+def create(name: str) -> tuple[Any, Any, Any]:
+    """Returns a new model, its transform and its tokenizer, from the folder's configuration alone."""
+    where = f"local-dir:{MODELS / name}"
+    clip, _, transform = open_clip.create_model_and_transforms(where, load_weights=False)
+    return clip, transform, open_clip.get_tokenizer(where)
+
+
+def save(clip: Any, folder: Path) -> None:
+    """Writes the weights in half precision, as open_clip's `local-dir:` finds them."""
+    weights = {key: value.to(torch.float16).contiguous() for key, value in clip.state_dict().items()}
+    path = folder / "open_clip_model.safetensors"
+    save_file(weights, path, metadata={"format": "pt"})
+    path.chmod(0o644)
+
+
+def train(name: str, *, pictures: int, steps: int) -> None:
+    """Makes one model, from nothing to its folder."""
+    folder = MODELS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    config = json.dumps(CONFIGS[name], indent=2) + "\n"
+    (folder / "open_clip_config.json").write_text(config, encoding="utf-8")
+    seed = SEED + SEED_STEP[name]
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(mode=True)
+    clip, transform, tokenizer = create(name)
+    print(f"{name}: drawing {pictures} pictures")
+    lesson = write_lesson(transform, tokenizer, pictures, seed)
+    used, texts = shrink_vocabulary(clip, lesson.texts)
+    print(f"{name}: learning for {steps} steps")
+    learn(clip.train(), replace(lesson, texts=texts), steps, seed)
+    restore_vocabulary(clip, used)
+    save(clip.eval(), folder)
+
+
+def main() -> None:
+    """Trains the models named on the command line, or all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("names", nargs="*", choices=[*CONFIGS, []], help="which models; all if none is named")
+    parser.add_argument("--pictures", type=int, default=PICTURES)
+    parser.add_argument("--steps", type=int, help="in place of the model's own number")
+    asked = parser.parse_args()
+    for name in asked.names or CONFIGS:
+        started = time.monotonic()
+        train(name, pictures=asked.pictures, steps=asked.steps or STEPS[name])
+        print(f"{name}: {time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
