@@ -28,7 +28,7 @@ from clipmod_cli.criteria import (
 )
 from clipmod_cli.errors import BlindModelError, ErrorCode
 from clipmod_cli.models.seam import is_detector, is_text_image, labels_of
-from clipmod_cli.policy import Policy, unseen_categories
+from clipmod_cli.policy import Policy, seen_categories, unseen_categories
 from clipmod_cli.types import (
     Detections,
     Embedding,
@@ -84,7 +84,13 @@ class Ensemble:
         Raises:
             BlindModelError: if a member cannot see an UNSAFE category and that is not allowed.
         """
-        unseen = sorted({name for m in self.members for name in _check_sight(m.model, policy, allow_partial)})
+        unseen = sorted(
+            {
+                name
+                for m in self.members
+                for name in _check_sight(m.model, policy, allow_partial=allow_partial)
+            }
+        )
         judges = [
             Judge(name=m.model.name, weight=m.weight, reader=_reader(m.model, policy)) for m in self.members
         ]
@@ -173,21 +179,23 @@ def _failed(frame: Frame, error: Exception) -> Failure:
     )
 
 
-def _check_sight(model: Model, policy: Policy, allow_partial: bool) -> Sequence[str]:  # noqa: FBT001
+def _check_sight(model: Model, policy: Policy, *, allow_partial: bool) -> Sequence[str]:
     unseen = unseen_categories(policy, spec=model.spec, text_image=is_text_image(model))
     if unseen and not allow_partial:
         raise BlindModelError(
             f"{model.name} cannot see {', '.join(unseen)} of the policy {policy.name!r}, "
-            f"so it would call them safe. Take another model, map its labels in the policy, or add --allow-partial"
+            "so it would call them safe. Take another model, map its labels in the policy, or add --allow-partial"
         )
     if is_detector(model) and not any(c.otherwise for c in policy.categories):
         raise BlindModelError(
             f"{model.name} is a detector, and the policy {policy.name!r} has no category with `otherwise = true` "
             "for what its silence means"
         )
-    if is_text_image(model) and len(categories_with_prompts(policy)) < 2:
+    seen = seen_categories(policy, spec=model.spec, text_image=is_text_image(model))
+    if len(seen) < 2 and not is_detector(model):
         raise BlindModelError(
-            f"{model.name} judges by prompts, and fewer than two categories of {policy.name!r} have any"
+            f"{model.name} sees {', '.join(seen) or 'none'} of the categories of the policy {policy.name!r}; to tell "
+            "two of them apart they need prompts (for a text-image model) or mapped labels (for a classifier)"
         )
     return unseen
 

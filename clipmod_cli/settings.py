@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_type_hints
@@ -188,9 +188,8 @@ def resolve(flags: Mapping[str, Any]) -> Resolved:
     from pydantic_settings import EnvSettingsSource
 
     path, file_values = _read_file(flags.get("config") or os.environ.get(f"{ENV_PREFIX}CONFIG"))
-    schema = _schema(path)
+    schema = _schema(file_values)
     env_values = EnvSettingsSource(schema)()
-    settings = _validate(schema, flags, env_values, path)
     origins: dict[str, Origin] = {}
     for name in (f.name for f in fields(Settings)):
         origins[name] = (
@@ -199,18 +198,21 @@ def resolve(flags: Mapping[str, Any]) -> Resolved:
             else "file" if name in file_values
             else "default"
         )  # fmt: skip
+    settings = _validate(schema, flags, lambda name: _place_of(name, origins[name], path))
     return Resolved(settings=settings, origins=origins, file=path)
 
 
 def _read_file(named: str | None) -> tuple[Path | None, dict[str, Any]]:
     import tomllib
 
-    path = Path(named).expanduser() if named else default_config_path()
-    if not named and not path.exists():
-        return None, {}
+    path = Path(named) if named else default_config_path()
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        if not named and not _is_there(path):
+            return None, {}
+        path = path.expanduser()
+        # utf-8-sig: Windows editors put a mark before the text
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, RuntimeError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
         raise SettingsError(f"cannot read the settings file {path}: {e}") from e
     known = {f.name for f in fields(Settings)} - {"config"}
     if unknown := sorted(set(values) - known):
@@ -219,20 +221,32 @@ def _read_file(named: str | None) -> tuple[Path | None, dict[str, Any]]:
     return path, values
 
 
-def _schema(path: Path | None) -> Any:
-    """Return the pydantic-settings class with the fields of `Settings`, reading this file."""
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:  # somebody else's home folder, as in a container run under another user
+        return False
+
+
+def _schema(file_values: Mapping[str, Any]) -> Any:
+    """Return the pydantic-settings class with the fields of `Settings` and these values of the file."""
     from typing import Annotated
 
     from pydantic import BeforeValidator, create_model
     from pydantic_settings import (
         BaseSettings,
+        InitSettingsSource,
         PydanticBaseSettingsSource,
         SettingsConfigDict,
-        TomlConfigSettingsSource,
     )
 
     class Base(BaseSettings):
-        model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, enable_decoding=False, extra="forbid")
+        model_config = SettingsConfigDict(
+            env_prefix=ENV_PREFIX,
+            enable_decoding=False,
+            extra="forbid",
+            coerce_numbers_to_str=True,  # `workers = 4` in the file
+        )
 
         @classmethod
         def settings_customise_sources(
@@ -243,10 +257,13 @@ def _schema(path: Path | None) -> Any:
             dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 — the signature is the library's
             file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path)
+            # The values, not the file: `--config <(...)` can be read but once.
+            return init_settings, env_settings, InitSettingsSource(settings_cls, dict(file_values))
 
     def split(value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
 
     hints = get_type_hints(Settings)
     lists = {
@@ -259,38 +276,44 @@ def _schema(path: Path | None) -> Any:
         return create_model("SettingsSchema", __base__=Base, **columns)
 
 
-def _validate(schema: Any, flags: Mapping[str, Any], env: Mapping[str, Any], path: Path | None) -> Settings:
-    from pydantic import ValidationError
+def _place_of(name: str, origin: Origin, path: Path | None) -> str:
+    """Return what a person has to change for this setting: a flag, a variable or a key."""
+    if origin == "environment":
+        return f"{ENV_PREFIX}{name.upper()}"
+    return f"{path}: {name}" if origin == "file" else flag_of(name)
 
-    def origin(name: str) -> str:
-        if name in flags:
-            return flag_of(name)
-        return f"{ENV_PREFIX}{name.upper()}" if name in env else f"{path}: {name}"
+
+def _validate(schema: Any, flags: Mapping[str, Any], place: Callable[[str], str]) -> Settings:
+    from pydantic import ValidationError
 
     try:
         checked = schema(**flags)
     except ValidationError as e:
-        lines = [f"{origin(str(err['loc'][0]))}: {err['msg']} (got {err['input']!r})" for err in e.errors()]
+        lines = [f"{place(str(err['loc'][0]))}: {err['msg']} (got {err['input']!r})" for err in e.errors()]
         raise SettingsError("\n".join(lines)) from None
     settings = Settings(**{f.name: getattr(checked, f.name) for f in fields(Settings)})
-    _check(settings)
+    if faults := list(_faults(settings, place)):
+        raise SettingsError("\n".join(faults))
     return settings
 
 
-def _check(settings: Settings) -> None:
-    """Refuse values that each are well-formed but make no sense."""
+def _faults(settings: Settings, place: Callable[[str], str]) -> Iterator[str]:
+    """Yield what is wrong with values that each are well-formed but make no sense."""
     if settings.threshold is not None and not 0 <= settings.threshold <= 1:
-        raise SettingsError(f"--threshold {settings.threshold} is not within 0..1")
+        yield f"{place('threshold')} {settings.threshold} is not within 0..1"
     if settings.unsafe is not None and settings.classes is None:
-        raise SettingsError("--unsafe names some of the --classes; give --classes too")
+        yield f"{place('unsafe')} names some of the --classes; give --classes too"
     if "safe" in settings.fail_on:
-        raise SettingsError("--fail-on takes nsfw, review or error")
+        yield f"{place('fail_on')} takes nsfw, review or error, not safe"
     for name in ("batch_size", "workers"):
-        count_of(getattr(settings, name), flag_of(name), default=1)
+        try:
+            count_of(getattr(settings, name), place(name), default=1)
+        except SettingsError as e:
+            yield str(e)
     for name in ("max_depth", "limit", "retention"):
         value = getattr(settings, name)
         if value is not None and value < 0:
-            raise SettingsError(f"{flag_of(name)} {value} is below 0")
+            yield f"{place(name)} {value} is below 0"
 
 
 def count_of(text: str, flag: str, *, default: int) -> int:

@@ -18,16 +18,49 @@ from clipmod_cli.records import Record, from_line, json_schema, read_name, to_li
 from clipmod_cli.types import Item, Result, Verdict
 from tests.results import RUN, names, plain_animation, plain_failure, plain_verdict, results
 
-PROMISED = """
-    schema source member kind status final_decision needs_review degraded confidence unsafe_score
-    ensemble_category category_ensemble_probabilities model_agreement models_used per_model_predictions
-    policy policy_hash threshold run_key sha256 bytes mtime_ns width height format truncated
-    total_time_ms error index run_id
-""".split()
-FURTHER = """
-    source_b64 final_url duration_s frames_scored segments frames models_skipped unsafe_score_bounds
-    unseen_categories
-""".split()
+PROMISED = [
+    "schema",
+    "source",
+    "member",
+    "kind",
+    "status",
+    "final_decision",
+    "needs_review",
+    "degraded",
+    "confidence",
+    "unsafe_score",
+    "ensemble_category",
+    "category_ensemble_probabilities",
+    "model_agreement",
+    "models_used",
+    "per_model_predictions",
+    "policy",
+    "policy_hash",
+    "threshold",
+    "run_key",
+    "sha256",
+    "bytes",
+    "mtime_ns",
+    "width",
+    "height",
+    "format",
+    "truncated",
+    "total_time_ms",
+    "error",
+    "index",
+    "run_id",
+]
+FURTHER = [
+    "source_b64",
+    "final_url",
+    "duration_s",
+    "frames_scored",
+    "segments",
+    "frames",
+    "models_skipped",
+    "unsafe_score_bounds",
+    "unseen_categories",
+]
 VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 
 
@@ -153,9 +186,18 @@ def _with(verdict: Verdict, where: str, number: float) -> Verdict:
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize(
     "where",
-    """
-    total_ms peak unsafe_score confidence agreement probability model model_probability forward_ms frame
-    """.split(),
+    [
+        "total_ms",
+        "peak",
+        "unsafe_score",
+        "confidence",
+        "agreement",
+        "probability",
+        "model",
+        "model_probability",
+        "forward_ms",
+        "frame",
+    ],
 )
 def test_a_number_that_is_not_finite_is_refused(where: str, number: float) -> None:
     with pytest.raises(ValueError, match=r"photos/7\.jpg"):

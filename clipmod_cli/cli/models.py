@@ -7,42 +7,39 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from clipmod_cli.errors import MissingModelError, SpecError
 
 if TYPE_CHECKING:
-    from clipmod_cli.models.progress import Progress
     from clipmod_cli.models.registry import KnownModel
     from clipmod_cli.models.specs import ModelSpec
     from clipmod_cli.models.weights import WeightFiles
 
-LINE_EVERY_S = 30.0
-# How often a download says how far it is where there is no terminal to draw on.
-
-app = typer.Typer(help="What can judge: list it, download it, verify it.", no_args_is_help=True)
+app = typer.Typer(
+    name="models", help="What can judge: list it, download it, verify it.", no_args_is_help=True
+)
 
 Specs = Annotated[
-    list[str], typer.Argument(metavar="SPEC...", help="ensemble, fallback, nudenet, or model specs")
+    list[str], typer.Argument(metavar="SPEC", help="ensemble, fallback, nudenet, or model specs")
 ]
 SomeSpecs = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[SPEC...]", help="models to read again (default: every one that is here)"),
+    typer.Argument(metavar="SPEC", help="models to read again (default: every one that is here)"),
 ]
 
 
 @app.command("list")
 def list_models(
-    *, as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON Lines on stdout even on a terminal")] = False,
 ) -> None:
     """Show what can judge, its size, licence, revision, and whether it is on this machine."""
     rows = _rows()
-    if as_json:
+    if as_json or not sys.stdout.isatty():
         for row in rows:
             typer.echo(json.dumps(row))
         return
@@ -56,12 +53,14 @@ def download_models(
     offline: Annotated[
         bool, typer.Option("--offline", envvar="CLIPMOD_OFFLINE", help="only check what is here")
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="show no progress")] = False,
 ) -> None:
     """Fetch the weights of models, check them, and lock their revision."""
+    from clipmod_cli.cli.download_bar import DownloadBar
     from clipmod_cli.models.weights import Hub, download
 
     hub = Hub.of_environment(offline=offline)
-    with telling() as progress:
+    with DownloadBar(quiet=quiet) as progress:
         for spec in _named(specs):
             files = download(spec, hub=hub, progress=progress)
             typer.echo(f"{spec.spec}: {files.folder}")
@@ -86,77 +85,6 @@ def verify_models(specs: SomeSpecs = None) -> None:
         raise MissingModelError(
             f"{len(wrong)} of {len(chosen)} models failed the check. {' '.join(_remedies(wrong))}"
         )
-
-
-@contextmanager
-def telling(mode: Literal["auto", "plain", "json", "none"] = "auto") -> Iterator[Progress]:
-    """Show a download on stderr: a bar on a terminal, else a line every 30 s."""
-    from clipmod_cli.models.progress import SILENT
-
-    if mode == "none":
-        yield SILENT
-    elif mode == "auto" and sys.stderr.isatty():
-        bars = _Bars()
-        try:
-            yield bars
-        finally:
-            bars.close()
-    else:
-        yield _Lines(as_json=mode == "json")
-
-
-class _Bars:
-    """A bar for each file."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._name = ""
-
-    def advance(self, name: str, done: int, total: int) -> None:
-        from tqdm import tqdm
-
-        if self._bar is None or name != self._name or done < self._bar.n:
-            self.close()
-            self._name = name
-            self._bar = tqdm(total=total, initial=done, desc=name, unit="B", unit_scale=True, file=sys.stderr)
-        self._bar.update(done - self._bar.n)
-        if done == total:
-            self.close()
-
-    def say(self, sentence: str) -> None:
-        from tqdm import tqdm
-
-        tqdm.write(sentence, file=sys.stderr)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        self._bar = None
-
-
-class _Lines:
-    """A line now and then."""
-
-    def __init__(self, *, as_json: bool) -> None:
-        self._json = as_json
-        self._told = time.monotonic()
-
-    def advance(self, name: str, done: int, total: int) -> None:
-        from clipmod_cli.models.registry import human_size
-
-        if time.monotonic() - self._told < LINE_EVERY_S:
-            return
-        self._told = time.monotonic()
-        if self._json:
-            typer.echo(
-                json.dumps({"event": "download", "file": name, "done": done, "total": total}), err=True
-            )
-        else:
-            typer.echo(f"{name}: {human_size(done)} of {human_size(total)}", err=True)
-
-    def say(self, sentence: str) -> None:
-        line = json.dumps({"event": "message", "message": sentence}) if self._json else sentence
-        typer.echo(line, err=True)
 
 
 def _named(texts: Sequence[str]) -> list[ModelSpec]:
@@ -221,17 +149,15 @@ def _row(model: KnownModel, files: WeightFiles | None) -> dict[str, Any]:
 
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from clipmod_cli.models.registry import human_size
 
-    table = Table("model", "what it is", "size", "licence", "revision", "here", box=None, pad_edge=False)
+    # A spec is there to be copied, so its column is the last to be made narrower.
+    model = Column("model", no_wrap=True, min_width=max(len(row["spec"]) for row in rows), overflow="fold")
+    table = Table(model, "what it is", "size", "licence", "revision", "here", box=None, pad_edge=False)
     for row in rows:
+        size, revision = human_size(row["size_bytes"]), (row["revision"] or "-")[:7]
         here = "yes" if row["on_this_machine"] else "no"
-        revision = (row["revision"] or "-")[:7]
-        table.add_row(
-            row["spec"], row["about"], human_size(row["size_bytes"]), row["licence"], revision, here
-        )
-    # A pipe has no width: nothing is to be cut or wrapped there.
-    console = Console(width=None if sys.stdout.isatty() else 250, markup=False)
-    console.print(table)
+        table.add_row(row["spec"], row["about"], size, row["licence"], revision, here)
+    Console(markup=False, highlight=False).print(table)

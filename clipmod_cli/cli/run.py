@@ -65,8 +65,7 @@ def judge_inputs(resolved: Resolved, inputs: Inputs) -> int:
     """
     settings = resolved.settings
     policy = policy_of(resolved)
-    stdout = take_stdout()
-    with catch_signals() as stop, ExitStack() as stack:
+    with take_stdout() as stdout, catch_signals() as stop, ExitStack() as stack:
         try:
             output = stack.enter_context(open_output(settings, stdout))
             ensemble, criteria = _models(settings, policy)
@@ -237,7 +236,7 @@ class _Run:
         path = Path(self.settings.db).expanduser() if self.settings.db else default_db_path()
         info = RunInfo(
             facts=self.facts,
-            command=shlex.join(sys.argv),
+            command=shlex.join(["clipmod", *sys.argv[1:]]),
             models=tuple(m.model.spec for m in self.ensemble.members),
             started_at=datetime.now(UTC),
         )

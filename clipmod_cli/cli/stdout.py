@@ -6,8 +6,11 @@ that even a print from C code in a library cannot get into piped output.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -19,13 +22,20 @@ class RealStdout:
     is_terminal: bool
 
 
-def take_stdout() -> RealStdout:
-    """Return the real stdout; from now on everything else that prints goes to stderr."""
+@contextmanager
+def take_stdout() -> Iterator[RealStdout]:
+    """Give the real stdout; while the context lasts, everything else that prints goes to stderr."""
     sys.stdout.flush()
     # not inheritable: a worker process must not keep the reader of a pipe waiting
     descriptor = os.dup(1)
     os.dup2(2, 1)
-    return RealStdout(descriptor, os.isatty(descriptor))
+    try:
+        yield RealStdout(descriptor, os.isatty(descriptor))
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        os.dup2(descriptor, 1)
+        os.close(descriptor)
 
 
 def plain(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from PIL import ImageFile
@@ -16,10 +17,10 @@ from clipmod_cli.decode.colours import to_rgb
 from clipmod_cli.decode.geometry import Picture
 from clipmod_cli.decode.iso_media import frame_durations
 from clipmod_cli.decode.job import Job
-from clipmod_cli.decode.limits import Limits, check_size
+from clipmod_cli.decode.limits import check_size
 from clipmod_cli.decode.mending import trim_webp
 from clipmod_cli.decode.opening import decoder_errors, open_picture
-from clipmod_cli.decode.stills import read_orientation
+from clipmod_cli.decode.stills import decode_still, read_orientation
 from clipmod_cli.decode.timeline import SUBSTITUTE_DELAY_S, Timeline, make_timeline, read_timeline, seen_delay
 from clipmod_cli.errors import ItemError
 
@@ -33,7 +34,7 @@ def find_timeline(job: Job) -> Timeline | None:
         timeline = read_timeline(job.data, job.name, job.options.limits.max_walked_frames)
     else:
         try:
-            timeline = _avif_timeline(job.data, job.options.limits)
+            timeline = _avif_timeline(job)
         except ItemError:
             return None  # decoding it as a still will say what is wrong with it
     return timeline if timeline and timeline.moves else None
@@ -42,13 +43,17 @@ def find_timeline(job: Job) -> Timeline | None:
 def decode_animation(job: Job, timeline: Timeline) -> Iterator[tuple[int, float, Picture]]:
     """Yield (number, time in seconds, picture) of each sampled frame, then raise ItemError if any is lost."""
     job.notes.learn(kind="animation", duration_s=timeline.duration_s, truncated=timeline.cut)
-    opened = open_picture(_usable(job, timeline), job.name, job.options.limits)
-    job.notes.learn(width=opened.width, height=opened.height)
+    opened = open_picture(replace(job, data=_usable(job, timeline)))
     chosen = job.options.frames.choose(timeline.starts)
     steps = chosen if job.name in _SEEKABLE else range(chosen[-1] + 1)
     wanted = frozenset(chosen)
     for number in steps:
-        picture = _decode_frame(job, opened, number, wanted=number in wanted)
+        try:
+            picture = _decode_frame(job, opened, number, wanted=number in wanted)
+        except ItemError as error:
+            if number == 0 and error.code == "decode_error":
+                yield 0, 0.0, decode_still(job)  # what is there of it may be reason enough to flag it
+            raise
         if picture is not None:
             if number == 0:
                 job.notes.learn(height=picture.size[0], width=picture.size[1])
@@ -81,10 +86,10 @@ def _usable(job: Job, timeline: Timeline) -> bytes:
     return trim_webp(job.data, timeline.end) if job.name == "WEBP" and timeline.cut else job.data
 
 
-def _avif_timeline(data: bytes, limits: Limits) -> Timeline:
-    most = limits.max_walked_frames
+def _avif_timeline(job: Job) -> Timeline:
+    most = job.options.limits.max_walked_frames
     with decoder_errors("AVIF"):
-        frames = int(getattr(open_picture(data, "AVIF", limits), "n_frames", 1))
-    durations = [seen_delay(seconds) for seconds in frame_durations(data, min(frames, most + 1))]
+        frames = int(getattr(open_picture(job), "n_frames", 1))
+    durations = [seen_delay(seconds) for seconds in frame_durations(job.data, min(frames, most + 1))]
     missing = min(frames, most + 1) - len(durations)
     return make_timeline([*durations, *[SUBSTITUTE_DELAY_S] * missing], most)

@@ -28,8 +28,9 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from clipmod_cli.decode.formats import PICTURES, class_of, sniff
-from clipmod_cli.decode.limits import DecodeOptions, Limits, check_size
+from clipmod_cli.decode.formats import class_of, sniff
+from clipmod_cli.decode.job import Job
+from clipmod_cli.decode.limits import DecodeOptions, check_size
 from clipmod_cli.errors import ItemError
 
 _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
@@ -126,25 +127,22 @@ def identify(data: bytes, options: DecodeOptions) -> str:
             return name
 
 
-def open_picture(data: bytes, name: str, limits: Limits) -> ImageFile.ImageFile:
-    """Return the opened, not yet decoded picture, its declared size within the limits; raises ItemError.
+def open_picture(job: Job) -> ImageFile.ImageFile:
+    """Return the opened, not yet decoded picture, its declared size noted and within the limits.
 
-    The caller checks the pixels of a JPEG again, once its scaling is known.
+    Raises ItemError. The caller checks the pixels of a JPEG again, once its scaling is known.
     """
-    if name == "WEBP":  # opening it already allocates the canvas
-        check_size(*_webp_canvas(data), limits)
-    plugin = _heif_plugin() if name == "HEIF" else _PLUGINS[name]
+    limits = job.options.limits
+    if job.name == "WEBP":  # opening it already allocates the canvas
+        check_size(*_webp_canvas(job.data), limits)
+    plugin = _heif_plugin() if job.name == "HEIF" else _PLUGINS[job.name]
     if plugin is None:
         raise ItemError("unsupported_format", _HEIC_REFUSED)
-    with decoder_errors(name):
-        picture = plugin(io.BytesIO(data))
-    check_size(*picture.size, limits, scale=_MOST_JPEG_SCALING if name == "JPEG" else 1)
+    with decoder_errors(job.name):
+        picture = plugin(io.BytesIO(job.data))
+    job.notes.learn(width=picture.width, height=picture.height)
+    check_size(*picture.size, limits, scale=_MOST_JPEG_SCALING if job.name == "JPEG" else 1)
     return picture
-
-
-def accepted_formats() -> frozenset[str]:
-    """Return the formats that can be opened on this machine (HEIF only with its extra)."""
-    return PICTURES if _heif_plugin() else PICTURES - {"HEIF"}
 
 
 def _heif_plugin() -> type[ImageFile.ImageFile] | None:

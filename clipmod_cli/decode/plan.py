@@ -101,17 +101,18 @@ def crop_window(view: View, height: int, width: int) -> Window:
     )
 
 
-def jpeg_scale(views: Iterable[View], height: int, width: int) -> int:
+def jpeg_scale(views: Iterable[View], height: int, width: int, *, oversampling: float = OVERSAMPLING) -> int:
     """Return by what a JPEG's sides may be divided while decoding: 1, 2, 4 or 8."""
-    room = min((_room(view, height, width) for view in views), default=1.0)
+    room = min((_room(view, height, width) / oversampling for view in views), default=1.0)
     return next((scale for scale in _JPEG_SCALES if scale <= room), 1)
 
 
 def _room(view: View, height: int, width: int) -> float:
+    """Return how many pixels of the picture there are for one of the view, along the tighter side."""
     if view.fit == "whole":
         return 1.0
     target_height, target_width = scaled_size(view, height, width)
-    return min(height / target_height, width / target_width) / OVERSAMPLING
+    return min(height / target_height, width / target_width)
 
 
 def _rounded(height: float, width: float) -> tuple[int, int]:

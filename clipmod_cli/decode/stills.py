@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
 from clipmod_cli.decode.colours import to_rgb
 from clipmod_cli.decode.geometry import Picture, Pixels
@@ -19,12 +19,15 @@ from clipmod_cli.decode.job import Job
 from clipmod_cli.decode.limits import check_size
 from clipmod_cli.decode.mending import load_what_came, mend
 from clipmod_cli.decode.opening import decoder_errors, open_picture
-from clipmod_cli.decode.plan import EXIF_ORIENTATIONS, UPRIGHT, Orientation, jpeg_scale
+from clipmod_cli.decode.plan import EXIF_ORIENTATIONS, OVERSAMPLING, UPRIGHT, Orientation, jpeg_scale
 from clipmod_cli.errors import ItemError
 
 MAX_JPEG_SCANS = 200
 """Progressive JPEGs have about ten scans. Each costs a pass over the whole picture but only a dozen
 bytes, so a file of 50 MB could keep a decoder busy for days."""
+
+_EVEN_SAMPLINGS = frozenset({0, 2})
+"""Pillow's numbers for 4:4:4 and 4:2:0."""
 
 _START_OF_SCAN = b"\xff\xda"
 _JPEG_END = b"\xff\xd9"
@@ -55,18 +58,16 @@ def decode_still(job: Job) -> Picture:
 def read_orientation(picture: Image.Image) -> Orientation:
     """Return how a loaded picture is to be turned; upright where its EXIF cannot be read."""
     try:
-        number = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        return EXIF_ORIENTATIONS.get(picture.getexif().get(ExifTags.Base.Orientation), UPRIGHT)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 — viewers show a picture with broken EXIF as it lies, and so does this
         return UPRIGHT
-    return EXIF_ORIENTATIONS.get(number, UPRIGHT)
 
 
 def _decode(job: Job, *, tolerant: bool) -> Picture:
-    opened = open_picture(job.data, job.name, job.options.limits)
+    opened = open_picture(job)
     width, height = opened.size
-    job.notes.learn(width=width, height=height)
     if job.name == "JPEG":
         pixels, scale = _decode_jpeg(job, opened, tolerant=tolerant)
         stored_size = (height, width)
@@ -88,14 +89,28 @@ def _decode_jpeg(job: Job, opened: ImageFile.ImageFile, *, tolerant: bool) -> tu
         raise ItemError(
             "decode_error", f"this JPEG has {scans} scans, more than the limit of {MAX_JPEG_SCANS}"
         )
-    scale = 1 if job.options.exact else jpeg_scale(job.views, height, width)
+    scale = 1
+    if not job.options.exact:
+        scale = jpeg_scale(job.views, height, width, oversampling=_oversampling(opened))
     check_size(width, height, job.options.limits, scale=scale)
     with job.gate(width * height if scans > 1 else math.ceil(width / scale) * math.ceil(height / scale)):
         pixels = None if job.options.exact or tolerant else _decode_quickly(job.data, opened, scale)
         if pixels is None:
-            opened.draft(None, (width // scale, height // scale))
+            if scale > 1:
+                opened.draft(None, (width // scale, height // scale))
             pixels = _load(opened, "JPEG", tolerant=tolerant)
     return pixels, scale
+
+
+def _oversampling(opened: ImageFile.ImageFile) -> int:
+    """Return how many times the pixels of a view a scaled JPEG must keep, by its chroma subsampling.
+
+    In 4:4:4 and 4:2:0 scaling takes the same off both sides of colour and brightness. In 4:2:2 and
+    rarer ones colour would end up with half the pixels along one side, and colour edges would shift.
+    """
+    with decoder_errors("JPEG"):
+        even = opened.mode == "L" or JpegImagePlugin.get_sampling(opened) in _EVEN_SAMPLINGS
+    return OVERSAMPLING if even else 2 * OVERSAMPLING
 
 
 def _load(opened: ImageFile.ImageFile, name: str, *, tolerant: bool) -> Pixels:

@@ -75,7 +75,7 @@ def make_timeline(
     if len(durations) > most:
         lost = f"only its first {most} frames are looked at"
     shown = durations[:most]
-    ends = list(accumulate(shown))
+    ends = [round(seconds, 6) for seconds in accumulate(shown)]
     starts = (0.0, *ends[:-1]) if ends else ()
     return Timeline(starts=starts, duration_s=ends[-1] if ends else 0.0, cut=cut, lost=lost, end=end)
 

@@ -74,5 +74,5 @@ def has_fast_bfloat16() -> bool:
 
     Elsewhere bfloat16 is emulated and slower than float32.
     """
-    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(bool(check()) for name in checks if (check := getattr(torch.cpu, name, None)))
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))

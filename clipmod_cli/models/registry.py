@@ -31,19 +31,19 @@ class KnownModel:
 KNOWN = (
     KnownModel(
         spec="open_clip:ViT-L-14/laion2b_s32b_b82k",
-        about="text-image model; 0.40 of ensemble, and all of fallback",
+        about="text-image, 0.40 of ensemble and fallback",
         size=int(1.71 * _GB),
         licence="MIT",
     ),
     KnownModel(
         spec="open_clip:ViT-H-14/laion2b_s32b_b79k",
-        about="text-image model; 0.35 of ensemble",
+        about="text-image, 0.35 of ensemble",
         size=int(3.94 * _GB),
         licence="MIT",
     ),
     KnownModel(
         spec="open_clip:ViT-g-14/laion2b_s34b_b88k",
-        about="text-image model; 0.25 of ensemble",
+        about="text-image, 0.25 of ensemble",
         size=int(5.47 * _GB),
         licence="MIT",
     ),
@@ -67,7 +67,7 @@ KNOWN = (
     ),
     KnownModel(
         spec=NUDENET,
-        about="detector of body parts; comes with the nudenet package",
+        about="detector, comes with its package",
         size=int(12.2 * _MB),
         licence="AGPL-3.0 (metadata: MIT)",
     ),

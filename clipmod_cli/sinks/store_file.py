@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,7 +40,9 @@ def open_for_writing(path: Path, spool: Path) -> DuckDBPyConnection:
     shared = {"threads": "1", "memory_limit": MEMORY, "wal_autocheckpoint": NO_CHECKPOINT}
     connection = _connect(path, read_only=False, temp_directory=str(spool / "tmp"), **shared)
     _check(connection, path)
-    connection.execute("INSERT OR REPLACE INTO meta VALUES ('opened_by', ?)", [__version__])
+    # The first change makes the log, for which this one is there: it must be a change, so it is the time.
+    opened = f"{datetime.now(UTC).isoformat()} by clipmod {__version__}"
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('opened', ?)", [opened])
     if _log(path).exists():
         _log(path).chmod(PRIVATE_FILE)
     return connection

@@ -85,8 +85,8 @@ class StoreRun:
         if not self._warned:
             self._warned = True
             log.warning(
-                "the store %s cannot take all of this run's records now, and the run goes on without. They are in "
-                "its output, from which clipmod stats --rebuild FILE can bring them in. (%s)",
+                "the store %s cannot take all of this run's records now; the run goes on without. They are "
+                "in its output, from which clipmod stats --rebuild FILE can bring them in. (%s)",
                 self._store.path,
                 error,
             )

@@ -1,22 +1,31 @@
-"""A hub on the loopback and a cache of its own for each test."""
+"""What the tests of several backends look at, made once a session."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from clipmod_cli.models.weights import Hub
-from tests.hub import FakeHub
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Real photographs, as PNG."""
+    from tests.models import backends
+
+    return backends.save_photographs(tmp_path_factory.mktemp("photographs"))
 
 
-@pytest.fixture
-def fake() -> Iterator[FakeHub]:
-    with FakeHub() as server:
-        yield server
+@pytest.fixture(scope="session")
+def random_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small image classifier with seeded random weights."""
+    from tests.models import backends
+
+    return backends.save_random_vit(tmp_path_factory.mktemp("models") / "vit")
 
 
-@pytest.fixture
-def hub(fake: FakeHub, tmp_path: Path) -> Hub:
-    return Hub(endpoint=fake.endpoint, cache_dir=tmp_path / "hub", patience_s=5, retries=2, pause_s=0)
+@pytest.fixture(scope="session")
+def random_vit_b_32(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a ViT-B-32 of open_clip with seeded random weights."""
+    from tests.models import backends
+
+    return backends.save_random_clip(tmp_path_factory.mktemp("models") / "vit-b-32", "ViT-B-32")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from clipmod_cli.models.seam import is_detector, is_text_image, labels_of
 from clipmod_cli.types import Detections, Embedding, LabelScores, Model, Seen
@@ -125,5 +126,5 @@ def test_a_damaged_text_cache_costs_time_only(tmp_path: Path, damage: bytes) -> 
     assert np.array_equal(backends.tiny_clip("tiny-l", tmp_path).embed(["red circle"]), expected)
 
 
-def _refuse() -> object:
+def _refuse() -> Callable[[Sequence[str]], NDArray[np.float32]]:
     raise AssertionError("the text tower was loaded although every prompt was known")

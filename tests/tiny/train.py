@@ -29,9 +29,9 @@ from tests.tiny.zero_shot import MODELS
 
 PICTURES = 16_000
 # drawn once for each model; turning and flipping makes eight of each
-STEPS = {"tiny-l": 4_000, "tiny-h": 3_000, "tiny-g": 2_400}
-BATCH = 192
-# nine of each class: enough positives and negatives
+STEPS = {"tiny-l": 2_400, "tiny-h": 2_200, "tiny-g": 2_200}
+BATCH = 128
+# six of each class: enough positives and negatives
 CAPTIONS = 2
 # of each class in a batch: the text tower costs as much as the pictures otherwise
 TELL_EVERY = 200

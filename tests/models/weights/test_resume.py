@@ -18,7 +18,7 @@ from clipmod_cli.errors import MissingModelError
 from clipmod_cli.models.cache import RepoFolder
 from clipmod_cli.models.weights import Hub, download, locate
 from tests.hub import FakeHub
-from tests.models.weights_kit import (
+from tests.models.weights.kit import (
     FILES,
     REPO,
     RUN,
@@ -51,7 +51,7 @@ def test_a_later_call_resumes_what_an_earlier_one_left(fake: FakeHub, hub: Hub) 
     assert [r.headers.get("Range") for r in fake.asked("/cdn/")] == ["bytes=120000-"]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None)
 @given(cut=st.integers(1, 20_000), ignore=st.booleans(), seed=st.integers(0, 9))
 def test_wherever_it_breaks_the_result_is_the_file(
     tmp_path_factory: pytest.TempPathFactory, cut: int, ignore: bool, seed: int

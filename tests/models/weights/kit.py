@@ -72,8 +72,8 @@ def environment(endpoint: str, home: Path, **more: str) -> dict[str, str]:
 def run(endpoint: str, home: Path, *args: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run `clipmod models ARGS` in a process of its own."""
     command = [sys.executable, "-c", RUN, *args]
-    environment = environment(endpoint, home, **more)
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    own = environment(endpoint, home, **more)
+    return subprocess.run(command, env=own, capture_output=True, text=True, timeout=60)
 
 
 BY_OTHERS = """

@@ -13,7 +13,7 @@ import pytest
 from clipmod_cli.errors import MissingModelError
 from clipmod_cli.models.weights import Hub, download
 from tests.hub import FakeHub, black_hole, refusing_port
-from tests.models.weights_kit import (
+from tests.models.weights.kit import (
     FILES,
     REPO,
     SPEC,

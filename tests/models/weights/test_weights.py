@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +16,10 @@ from clipmod_cli.errors import MissingModelError
 from clipmod_cli.models.specs import ModelSpec, parse_spec
 from clipmod_cli.models.weights import Hub, download, downloaded, locate, verify
 from tests.hub import FakeHub
-from tests.models.weights_kit import (
+from tests.models.weights.kit import (
     BY_OTHERS,
     FILES,
     REPO,
-    RUN,
     SHA256,
     SPEC,
     WEIGHTS,
@@ -29,7 +27,6 @@ from tests.models.weights_kit import (
     contents,
     environment,
     folder_of,
-    run,
 )
 
 
@@ -161,17 +158,6 @@ def test_two_at_once_fetch_once(fake: FakeHub, hub: Hub) -> None:
         found = list(pool.map(lambda _: download(SPEC, hub=hub), range(4)))
     assert found == [found[0]] * 4
     assert len(fake.asked("/cdn/")) == 1
-
-
-def environment(endpoint: str, home: Path, **more: str) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "CLIPMOD_"))}
-    return kept | {"HF_ENDPOINT": endpoint, "HF_HOME": str(home)} | more
-
-
-def run(endpoint: str, home: Path, *args: str, **more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", RUN, *args]
-    environment = environment(endpoint, home, **more)
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
 
 def test_other_programs_find_what_was_fetched(fake: FakeHub, tmp_path: Path) -> None:

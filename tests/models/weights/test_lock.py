@@ -14,7 +14,7 @@ from clipmod_cli.errors import MissingModelError
 from clipmod_cli.models.specs import parse_spec
 from clipmod_cli.models.weights import Hub, download, downloaded, locate, verify
 from tests.hub import FakeHub
-from tests.models.weights_kit import (
+from tests.models.weights.kit import (
     BY_OTHERS,
     FILES,
     REPO,

@@ -1,0 +1,42 @@
+"""For each setting a value that is not its default: what tests give as flag, variable or key."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, get_args, get_type_hints
+
+from clipmod_cli.settings import Settings
+
+FIELD_NAMES = tuple(f.name for f in fields(Settings))
+HINTS = get_type_hints(Settings)
+
+CHOSEN: dict[str, Any] = {
+    "fail_on": ("nsfw", "error"),
+    "only": ("nsfw", "review"),
+    "batch_size": "16",
+    "workers": "3",
+    "config": "~/mine.toml",
+    "threshold": 0.25,
+}
+"""Where not every value of the type is one of the setting."""
+
+
+def sample_of(name: str) -> Any:
+    """Return a value of this setting that is not its default."""
+    if name in CHOSEN:
+        return CHOSEN[name]
+    hint, default = HINTS[name], getattr(Settings(), name)
+    if hint is bool:
+        return not default
+    if "Literal" in str(hint):
+        return next(value for value in get_args(hint) if value != default)
+    if int in get_args(hint):
+        return 5
+    return ("one", "two") if "tuple" in str(hint) else f"a-{name}"
+
+
+def written(value: Any) -> str:
+    """Return a value as text: what stands in a variable."""
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clipmod_cli.sinks.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Return a store that is not there yet, and merges only when it is told to."""
+    return Store(tmp_path / "it's a [store]" / "clipmod.duckdb", merge_every_s=3600)

@@ -1,0 +1,109 @@
+"""What goes into the store comes out of it, and nobody else can read it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from clipmod_cli.records import Record, to_line, to_record
+from clipmod_cli.sinks.store import Store, default_db_path
+from clipmod_cli.sinks.store_file import open_for_writing
+from clipmod_cli.sinks.store_schema import ITEM_COLUMNS, RECORD_COLUMNS
+from clipmod_cli.types import Result
+from tests.results import RUN, plain_animation, plain_failure, plain_verdict, results
+from tests.sinks.rows import ending, info, lines, numbers
+
+
+def test_a_run_and_its_records_are_kept(store: Store) -> None:
+    run = store.open_run(info())
+    run.add(to_record(plain_verdict(0), RUN))
+    run.add(to_line(to_record(plain_animation(1), RUN)))
+    run.add(to_record(plain_failure(2), RUN))
+    run.finish({"inputs": 3, "errors": 1}, 3)
+    assert numbers(store) == [0, 1, 2]
+    assert store.query("SELECT count(*) FROM segments").rows == [(2,)]
+    kept = store.query(
+        "SELECT command, models, policy, threshold, counts, finished_at >= started_at FROM runs"
+    ).rows
+    assert kept == [("clipmod scan photos", ["nudenet"], RUN.policy, 0.5, {"inputs": 3, "errors": 1}, True)]
+    assert ending(store) == ("finished", 3)
+    assert [path.name for path in store.spool.iterdir()] == [".merge.lock"]
+
+
+def test_every_field_of_a_record_has_its_column() -> None:
+    names = [field.alias or name for name, field in Record.model_fields.items()]
+    assert sorted(RECORD_COLUMNS) == sorted(names)
+    assert list(ITEM_COLUMNS) == [name for name in names if name != "segments"]
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(found=st.lists(results, min_size=3, max_size=12), detail=st.booleans())
+def test_a_record_comes_back_from_the_store_as_it_was(
+    found: list[Result], detail: bool, tmp_path: Path
+) -> None:
+    run_id = f"run-{time.monotonic_ns()}"
+    store = Store(tmp_path / "one.duckdb", merge_every_s=3600)
+    facts = replace(RUN, run_id=run_id)
+    records = [
+        to_record(result, facts, frames_detail=detail).model_copy(update={"index": index})
+        for index, result in enumerate(found)
+    ]
+    run = store.open_run(info(run_id))
+    for record in records:
+        run.add(record)
+    run.finish({}, 0)
+    assert list(rows_of(store, run_id)) == [json.loads(to_line(record)) for record in records]
+
+
+def rows_of(store: Store, run_id: str) -> Iterator[dict[str, Any]]:
+    where = f"WHERE run_id = '{run_id}' ORDER BY ALL"
+    segments: dict[int, list[dict[str, Any]]] = {}
+    answer = store.query(f"SELECT * EXCLUDE run_id FROM segments {where}")  # noqa: S608
+    for row in answer.rows:
+        index, _, *fields = row
+        segments.setdefault(index, []).append(dict(zip(answer.columns[2:], fields, strict=True)))
+    names = ", ".join(f'"{name}"' for name in ITEM_COLUMNS)
+    where = f"""WHERE run_id = '{run_id}' ORDER BY "index" """
+    for row in store.query(f"SELECT {names} FROM items {where}").rows:  # noqa: S608
+        item = dict(zip(ITEM_COLUMNS, row, strict=True))
+        moving = item["frames_scored"] is not None
+        item["segments"] = segments.get(item["index"], []) if moving else None
+        yield item
+
+
+def test_nothing_is_made_for_a_look_at_a_store_that_is_not_there(store: Store) -> None:
+    assert store.stats()["totals"]["inputs"] == 0
+    assert store.query("SELECT * FROM items").rows == []
+    assert store.forget(source="x") == 0
+    assert not store.path.parent.exists()
+
+
+def test_the_default_is_in_the_user_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert default_db_path().name == "clipmod.duckdb"
+    if sys.platform == "linux":
+        assert default_db_path() == tmp_path / "clipmod" / "clipmod.duckdb"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of another kind")
+def test_nobody_else_can_read_it(store: Store) -> None:
+    run = store.open_run(info())
+    run.add(lines(1)[0])
+    for path in store.spool.iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path
+    run.finish({}, 0)
+    assert store.spool.stat().st_mode & 0o077 == 0
+    assert store.path.stat().st_mode & 0o077 == 0
+    with open_for_writing(store.path, store.spool) as connection:
+        connection.execute("DELETE FROM items")
+        assert Path(f"{store.path}.wal").stat().st_mode & 0o077 == 0

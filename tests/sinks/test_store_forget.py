@@ -1,0 +1,97 @@
+"""What is erased is gone, wherever it was."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from clipmod_cli.errors import OutputError
+from clipmod_cli.records import to_record
+from clipmod_cli.sinks.store import Store
+from tests.results import RUN, plain_animation, plain_verdict
+from tests.sinks.rows import fill, info, leave_behind, lines, numbers
+
+
+def content_of(store: Store) -> bytes:
+    return b"".join(path.read_bytes() for path in store.path.parent.rglob("*") if path.is_file())
+
+
+def test_forgetting_a_source_leaves_no_byte_of_it(store: Store) -> None:
+    name = "photos/someone-in-particular-7731.jpg"
+    run = store.open_run(replace(info(), command=f"clipmod scan {name}"))
+    for index, source in enumerate([name, None, name, "photos/someone"]):
+        run.add(to_record(plain_verdict(index, source=source), RUN))
+    run.add(to_record(plain_animation(4), RUN))
+    run.finish({}, 0)
+    assert name.encode() in content_of(store)
+    assert store.forget(source=name) == 2
+    assert numbers(store) == [1, 3, 4]
+    assert store.query("SELECT count(*) FROM segments").rows == [(2,)]
+    assert b"someone-in-particular" not in content_of(store)
+    assert store.forget(source=name) == 0
+
+
+def test_forgetting_a_content_takes_its_segments_too(store: Store) -> None:
+    run = store.open_run(info())
+    for index in range(3):
+        run.add(to_record(plain_animation(index), RUN))
+    run.finish({}, 0)
+    assert store.forget(sha256=f"{1:064X}") == 1
+    assert numbers(store) == [0, 2]
+    assert store.query('SELECT DISTINCT "index" FROM segments ORDER BY 1').rows == [(0,), (2,)]
+
+
+def test_forgetting_a_name_that_is_not_utf8(store: Store) -> None:
+    run = store.open_run(info())
+    for index, name in enumerate([b"\xff.jpg", b"\xfe.jpg"]):
+        run.add(to_record(plain_verdict(index, source=os.fsdecode(name)), RUN))
+    run.finish({}, 0)
+    assert store.forget(source=os.fsdecode(b"\xfe.jpg")) == 1
+    assert numbers(store) == [0]
+
+
+def test_forgetting_what_is_old(store: Store) -> None:
+    fill(store, 2, "now")
+    leave_behind(store, b"".join(lines(3)))
+    part = store.spool / f"{RUN.run_id}.000000.open"
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    os.utime(part, (long_ago.timestamp(), long_ago.timestamp()))
+    assert store.forget(before=long_ago) == 0
+    assert store.forget(before=long_ago + timedelta(days=1)) == 3
+    assert (numbers(store), numbers(store, "now")) == ([], [0, 1])
+
+
+def test_a_living_run_forgets_what_it_still_holds_back(store: Store) -> None:
+    run = store.open_run(replace(info(), command="clipmod scan photos/1.jpg"))
+    for line in lines(3):
+        run.add(line)
+    assert store.forget(source="photos/1.jpg") == 0
+    assert store.forget(sha256=f"{2:064x}") == 0
+    run.finish({}, 0)
+    assert numbers(store) == [0]
+    assert store.query("SELECT command FROM runs").rows == [(None,)]
+    assert store.query("SELECT * FROM forgotten").rows == []
+
+
+def test_what_waits_and_cannot_be_read_is_not_called_forgotten(store: Store) -> None:
+    fill(store, 1)
+    (store.spool / f"{RUN.run_id}.000000.jsonl").mkdir()
+    with pytest.raises(OutputError, match="cannot all be merged"):
+        store.forget(source="photos/0.jpg")
+    assert numbers(store) == [0]
+
+
+def test_old_rows_go_by_themselves(store: Store) -> None:
+    leave_behind(store, b"".join(lines(3)))
+    part = store.spool / f"{RUN.run_id}.000000.open"
+    os.utime(part, (0, 0))
+    (store.spool / f"{RUN.run_id}.run").write_text(
+        (store.spool / f"{RUN.run_id}.run").read_text().replace(datetime.now(UTC).strftime("%Y-"), "2020-")
+    )
+    keeper = Store(store.path, retention_days=30)
+    fill(keeper, 1, "now")
+    assert (numbers(store), numbers(store, "now")) == ([], [0])
+    assert [run["run_id"] for run in store.stats()["runs"]] == ["now"]

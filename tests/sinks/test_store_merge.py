@@ -1,0 +1,135 @@
+"""Merging, and being killed: nothing is lost and nothing doubled."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from clipmod_cli.sinks.store import Store
+from tests.results import RUN
+from tests.sinks.rows import ending, fill, info, leave_behind, lines, numbers, warnings_in
+
+
+def test_a_living_run_is_seen_up_to_its_last_sealed_part(tmp_path: Path) -> None:
+    store = Store(tmp_path / "x.duckdb", merge_every_s=0.01)
+    run = store.open_run(info())
+    for line in lines(3):
+        run.add(line)
+    while numbers(store) != [0, 1, 2]:
+        time.sleep(0.01)
+    assert ending(store) == ("running", None)
+    run.finish({}, 130)
+    assert ending(store) == ("finished", 130)
+
+
+def test_nobody_takes_the_open_part_of_a_living_run(store: Store) -> None:
+    run = store.open_run(info())
+    run.add(lines(1)[0])
+    assert store.merge()
+    assert numbers(store) == []
+    assert ending(store) == ("running", None)
+    run.add(lines(2)[1])
+    run.finish({}, 0)
+    assert numbers(store) == [0, 1]
+
+
+def test_two_runs_cannot_have_one_name(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = store.open_run(info()), store.open_run(info())
+    first.add(lines(1)[0])
+    second.add(lines(2)[1])
+    second.finish({}, 0)
+    first.finish({}, 0)
+    assert numbers(store) == [0]
+    assert len(warnings_in(caplog)) == 1
+
+
+def test_a_run_id_never_becomes_a_path(store: Store) -> None:
+    with pytest.raises(ValueError, match="run's id"):
+        store.open_run(info("../elsewhere"))
+
+
+@pytest.mark.parametrize("cut", [1, 20, 400])
+def test_a_torn_last_line_takes_nothing_with_it(store: Store, cut: int) -> None:
+    whole = b"".join(lines(3))
+    leave_behind(store, whole + lines(4)[3][:-cut])
+    assert store.merge()
+    assert numbers(store) == ([0, 1, 2, 3] if cut == 1 else [0, 1, 2])
+    assert ending(store) == ("killed", None)
+    assert list(store.spool.glob("*.*")) == [store.spool / ".merge.lock"]
+
+
+def test_garbage_in_a_part_takes_nothing_with_it(store: Store) -> None:
+    first, second, third = lines(3)
+    leave_behind(store, first + b"\0" * 100 + b"\n" + second + b"\xff\xfe{}\n[]\nnull\n{}\n" + third)
+    assert store.merge()
+    assert numbers(store) == [0, 1, 2]
+
+
+def test_a_part_that_is_met_again_after_its_commit_adds_nothing(store: Store) -> None:
+    leave_behind(store, b"".join(lines(3)), "000000.jsonl")
+    part = store.spool / f"{RUN.run_id}.000000.jsonl"
+    content = part.read_bytes()
+    assert store.merge()
+    part.write_bytes(content)  # as if it had been killed between the commit and the deletion
+    assert store.merge()
+    assert numbers(store) == [0, 1, 2]
+    assert not part.exists()
+
+
+def test_a_lock_that_was_left_alone_goes_after_an_hour(store: Store) -> None:
+    fill(store, 1)
+    old, new = store.spool / "old.lock", store.spool / "new.lock"
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (0, 0))
+    fill(store, 1, "another")
+    assert not old.exists()
+    assert new.exists()
+
+
+def start_writer(store: Store, run_id: str, records: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.sinks.writer", str(store.path), run_id, str(records)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_killed_run_loses_and_doubles_nothing(tmp_path: Path, seed: int) -> None:
+    store = Store(tmp_path / "x.duckdb")
+    random = Random(seed)
+    taken: dict[str, int] = {}
+    for number in range(5):
+        run_id = f"killed-{number}"
+        with start_writer(store, run_id, 1_000_000) as writer:
+            assert writer.stdout is not None
+            said = [writer.stdout.readline() for _ in range(random.randrange(1, 1200))]
+            writer.kill()
+            said += [line for line in writer.stdout if line.endswith("\n")]
+        taken[run_id] = len(said)
+    for run_id, least in taken.items():
+        kept = numbers(store, run_id)
+        assert kept == list(range(len(kept)))
+        assert least <= len(kept) <= least + 1
+        assert ending(store, run_id) == ("killed", None)
+    segments = store.query('SELECT count(*), count(DISTINCT (run_id, "index", number)) FROM segments').rows[0]
+    assert segments[0] == segments[1] == 2 * store.stats()["totals"]["inputs"]
+
+
+def test_two_runs_and_a_reader_at_once(tmp_path: Path) -> None:
+    store = Store(tmp_path / "x.duckdb")
+    count = 400
+    with start_writer(store, "one", count) as one, start_writer(store, "two", count) as two:
+        before = 0
+        while one.poll() is None or two.poll() is None:
+            now = store.stats()["totals"]["inputs"]
+            assert now >= before
+            before = now
+    assert (one.returncode, two.returncode) == (0, 0)
+    assert numbers(store, "one") == numbers(store, "two") == list(range(count))
+    assert Counter(run["ended"] for run in store.stats()["runs"]) == {"finished": 2}

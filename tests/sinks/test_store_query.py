@@ -1,0 +1,81 @@
+"""A query can only read, and only the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clipmod_cli.errors import UsageError
+from clipmod_cli.sinks.store import Store, StoreRun
+from clipmod_cli.sinks.store_file import open_for_reading
+from tests.sinks.rows import fill, info, numbers
+
+CHANGES = [
+    "DELETE FROM items",
+    "INSERT INTO meta VALUES ('a', 'b')",
+    "CREATE TABLE more AS SELECT 1",
+    "DROP TABLE items",
+]
+REACHES = [
+    "COPY items TO '{target}'",
+    "COPY (SELECT 1) TO '{target}' (FORMAT parquet)",
+    "EXPORT DATABASE '{target}'",
+    "ATTACH '{target}'",
+    "ATTACH '{target}' AS other; CREATE TABLE other.x AS SELECT 1",
+    "SELECT * FROM read_text('{secret}')",
+    "SELECT * FROM read_csv('{secret}')",
+    "SELECT * FROM '{secret}'",
+    "SELECT * FROM glob('{secret}*')",
+    "SET enable_external_access = true",
+    "SET temp_directory = '{target}'",
+    "SET lock_configuration = false",
+    "PRAGMA enable_profiling",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "CREATE PERSISTENT SECRET s (TYPE s3)",
+    "this is no query",
+]
+
+
+def refused(store: Store, statement: str, folder: Path) -> None:
+    secret, target = folder / "secret.csv", folder / "target"
+    secret.write_text("a,b\n1,2\n")
+    with pytest.raises(UsageError, match="query failed"):
+        store.query(statement.format(secret=secret, target=target))
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("statement", CHANGES + REACHES)
+def test_a_query_can_neither_change_the_store_nor_reach_a_file(
+    store: Store, tmp_path: Path, statement: str
+) -> None:
+    fill(store, 2)
+    refused(store, statement, tmp_path)
+    assert numbers(store) == [0, 1]
+
+
+@pytest.mark.parametrize("statement", REACHES)
+def test_a_query_of_a_store_that_is_not_there_reaches_no_file(
+    store: Store, tmp_path: Path, statement: str
+) -> None:
+    refused(store, statement, tmp_path)
+    assert not store.path.parent.exists()
+
+
+def test_a_store_in_a_folder_that_cannot_be_written_can_be_read(store: Store) -> None:
+    fill(store, 2)
+    for path in store.spool.iterdir():
+        path.unlink()
+    store.spool.rmdir()
+    assert numbers(store) == [0, 1]
+    with open_for_reading(store.path) as connection:
+        assert connection.execute("SELECT count(*) FROM items").fetchall() == [(2,)]
+
+
+def test_a_run_without_an_end_leaves_no_thread_that_keeps_the_process(store: Store) -> None:
+    run = store.open_run(info())
+    assert isinstance(run, StoreRun)
+    assert run._thread.daemon
+    run.finish({}, 0)
+    assert not run._thread.is_alive()

@@ -1,0 +1,57 @@
+"""A store can be had back from the outputs of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from clipmod_cli.errors import UsageError
+from clipmod_cli.sinks.store import Added, Store
+from tests.results import RUN
+from tests.sinks.rows import ending, fill, lines, numbers
+
+
+def test_rebuilding_twice_is_the_same_as_once(store: Store, tmp_path: Path) -> None:
+    output = tmp_path / "results [1].jsonl"
+    output.write_bytes(
+        b"".join(lines(3)) + b"not a record\n" + b"".join(lines(2, "other")) + lines(4)[3][:100]
+    )
+    assert store.rebuild([output]) == Added(added=5, known=0, bad=2)
+    once = store.query("SELECT * FROM items ORDER BY ALL"), store.query("SELECT * FROM runs ORDER BY ALL")
+    assert store.rebuild([output, output]) == Added(added=0, known=10, bad=4)
+    assert (
+        store.query("SELECT * FROM items ORDER BY ALL"),
+        store.query("SELECT * FROM runs ORDER BY ALL"),
+    ) == once
+    assert {run["run_id"]: run["ended"] for run in store.stats()["runs"]} == {
+        RUN.run_id: "rebuilt",
+        "other": "rebuilt",
+    }
+
+
+def test_rebuilding_adds_to_a_known_run_only_what_is_missing(store: Store, tmp_path: Path) -> None:
+    fill(store, 2)
+    output = tmp_path / "results.jsonl"
+    output.write_bytes(b"".join(lines(5)))
+    assert store.rebuild([output]) == Added(added=3, known=2)
+    assert numbers(store) == [0, 1, 2, 3, 4]
+    assert ending(store) == ("finished", 0)
+    moments = store.query(
+        "SELECT count(*), min(judged_at) >= min(started_at) FROM items JOIN runs USING (run_id)"
+    ).rows
+    assert moments == [(5, True)]
+
+
+def test_an_output_that_is_not_there_is_named(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"missing\.jsonl"):
+        store.rebuild([tmp_path / "missing.jsonl"])
+
+
+def test_a_file_that_is_no_output_adds_nothing(store: Store, tmp_path: Path) -> None:
+    picture = tmp_path / "x.jsonl"
+    picture.write_bytes(Random(2).randbytes(5000))
+    added = store.rebuild([picture])
+    assert (added.added, added.known) == (0, 0)
+    assert added.bad > 0

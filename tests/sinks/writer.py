@@ -1,0 +1,29 @@
+"""A run in a process of its own, to be killed: `python -m tests.sinks.writer DB RUN_ID RECORDS`.
+
+Says the number of each record on stdout once the store has taken it. Merges all the time.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from clipmod_cli.records import to_record
+from clipmod_cli.sinks.store import RunInfo, Store
+from tests.results import RUN, plain_animation
+
+
+def main(db: str, run_id: str, records: str) -> None:
+    facts = replace(RUN, run_id=run_id)
+    info = RunInfo(facts=facts, command="clipmod scan x", models=("nudenet",), started_at=datetime.now(UTC))
+    run = Store(Path(db), merge_every_s=0.02).open_run(info)
+    for index in range(int(records)):
+        run.add(to_record(plain_animation(index), facts))
+        print(index, flush=True)
+    run.finish({"inputs": int(records)}, 0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,300 @@
+"""`clipmod stats` and `clipmod schema`, as a person and as a program call them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from clipmod_cli.cli import schema, stats
+from clipmod_cli.cli.stats_tables import bar, show, show_answer, sparkline
+from clipmod_cli.errors import UsageError
+from clipmod_cli.records import to_line, to_record
+from clipmod_cli.sinks.store import RunInfo, Store, Table
+from tests.results import RUN, plain_animation, plain_failure, plain_verdict
+
+app = typer.Typer()
+app.add_typer(stats.app, name="stats")
+app.command()(schema.schema)
+
+
+@pytest.fixture(autouse=True)
+def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the settings and the store of whoever runs the tests out of them."""
+    for name in [name for name in os.environ if name.startswith("CLIPMOD_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("CLIPMOD_DB", str(tmp_path / "clipmod.duckdb"))
+    return tmp_path
+
+
+@pytest.fixture
+def store(at_home: Path) -> Store:
+    """Return a store with one run: NSFW and safe stills, an animation, two errors."""
+    store = Store(at_home / "clipmod.duckdb")
+    started = datetime.now(UTC) - timedelta(seconds=10)
+    run = store.open_run(
+        RunInfo(facts=RUN, command="clipmod scan photos", models=("ensemble",), started_at=started)
+    )
+    run.add(to_record(plain_verdict(0, unsafe=0.9), RUN))
+    run.add(to_record(replace(plain_verdict(1, unsafe=0.2), needs_review=True, total_ms=100.0), RUN))
+    run.add(to_record(plain_animation(2), RUN))
+    run.add(to_record(plain_failure(3), RUN))
+    run.add(to_record(plain_failure(4, "timeout"), RUN))
+    run.finish({"inputs": 5}, 3)
+    return store
+
+
+def call(*words: str) -> Result:
+    result = CliRunner().invoke(app, list(words))
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_an_empty_store_is_fine(at_home: Path) -> None:
+    assert "clipmod scan" in call("stats").stdout
+    found = json.loads(call("stats", "--json").stdout)
+    assert found["totals"]["inputs"] == 0
+    assert found["latency_ms"] == {"p50": None, "p95": None, "p99": None}
+    assert not (at_home / "clipmod.duckdb").exists()
+
+
+def test_the_object_says_what_was_judged(store: Store) -> None:
+    found = json.loads(call("stats", "--json").stdout)
+    assert found["schema"] == "clipmod-stats/1"
+    assert found["db"] == str(store.path)
+    totals = {key: value for key, value in found["totals"].items() if key not in ("since", "until")}
+    assert totals == {
+        "inputs": 5, "nsfw": 2, "review": 1, "errors": 2, "safe": 1, "undecided": 0, "degraded": 0, "runs": 1
+    }  # fmt: skip
+    assert [(row["category"], row["inputs"], row["nsfw"]) for row in found["categories"]] == [
+        ("female_present", 2, 2),
+        ("male_only", 1, 0),
+    ]
+    assert [(row["policy"], row["inputs"], row["errors"]) for row in found["policies"]] == [
+        (RUN.policy, 5, 2)
+    ]
+    assert [(row["code"], row["inputs"], row["retryable"]) for row in found["errors"]] == [
+        ("decode_error", 1, False),
+        ("timeout", 1, True),
+    ]
+    assert [(row["model"], row["inputs"], row["mean_ms"]) for row in found["models"]] == [
+        ("ViT-H-14", 3, pytest.approx(42.1)),
+        ("ViT-L-14", 3, pytest.approx(42.1)),
+    ]
+    assert found["latency_ms"]["p50"] == pytest.approx(61.0)
+    assert 61.0 < found["latency_ms"]["p95"] < found["latency_ms"]["p99"] <= 100.0
+    today = found["totals"]["until"][:10]
+    assert found["days"] == [{"day": today, "inputs": 5, "nsfw": 2}]
+
+
+def test_the_object_says_how_runs_ended(store: Store) -> None:
+    (run,) = json.loads(call("stats", "--json").stdout)["runs"]
+    assert (run["command"], run["models"], run["policy"]) == ("clipmod scan photos", ["ensemble"], RUN.policy)
+    assert (run["ended"], run["exit_code"], run["inputs"], run["errors"]) == ("finished", 3, 5, 2)
+    assert 0 < run["inputs_per_s"] <= 0.5
+    assert datetime.fromisoformat(run["started_at"]).tzinfo == UTC
+
+
+def test_days_without_anything_are_shown_as_such(store: Store, at_home: Path) -> None:
+    output = at_home / "results.jsonl"
+    output.write_bytes(to_line(to_record(plain_verdict(0), replace(RUN, run_id="earlier"))))
+    two_days_ago = datetime.now(UTC).timestamp() - 2 * 86_400
+    os.utime(output, (two_days_ago, two_days_ago))
+    found = json.loads(call("stats", "--rebuild", str(output), "--json").stdout)
+    assert [day["inputs"] for day in found["days"]] == [1, 0, 5]
+
+
+def test_a_person_sees_it_as_tables(store: Store) -> None:
+    said = call("stats").stdout
+    assert "\x1b" not in said
+    for word in (
+        "5 inputs",
+        "1 run",
+        "NSFW",
+        "female_present",
+        "decode_error",
+        "ViT-L-14",
+        "exit code 3",
+        "40.0%",
+    ):
+        assert word in said
+
+
+def test_the_flag_wins_over_the_environment(store: Store, at_home: Path) -> None:
+    other = str(at_home / "other.duckdb")
+    assert json.loads(call("stats", "--db", other, "--json").stdout)["db"] == other
+    assert json.loads(call("stats", "--json").stdout)["totals"]["inputs"] == 5
+
+
+def test_a_query_gives_json_lines_where_nobody_looks(store: Store) -> None:
+    query = """SELECT source, unsafe_score, error.code AS code, judged_at,
+        category_ensemble_probabilities AS p FROM items WHERE "index" IN (1, 3) ORDER BY "index" """
+    one, two = map(json.loads, call("stats", "--sql", query).stdout.splitlines())
+    assert (one["source"], one["unsafe_score"], one["code"]) == ("photos/1.jpg", 0.2, None)
+    assert one["p"] == {"no_person": 0.0, "male_only": 0.8, "female_present": 0.2}
+    assert (two["code"], two["p"]) == ("decode_error", None)
+    assert datetime.fromisoformat(two["judged_at"]) <= datetime.now(UTC).replace(tzinfo=None)
+
+
+def test_a_query_can_answer_anything_and_stays_json(store: Store) -> None:
+    query = """SELECT 1 AS a, 2 AS a, 'nan'::DOUBLE AS b, 1.5::DECIMAL(3, 1) AS c, [1, NULL] AS d,
+        MAP {1: 'x'} AS e, INTERVAL 1 DAY AS f, DATE '2026-01-02' AS g, 'h\u00e9' AS h, true AS i"""
+    (row,) = map(json.loads, call("stats", "--sql", query).stdout.splitlines())
+    assert row == {
+        "a": 1, "a_2": 2, "b": None, "c": "1.5", "d": [1, None], "e": {"1": "x"}, "f": "1 day, 0:00:00",
+        "g": "2026-01-02", "h": "h\u00e9", "i": True,
+    }  # fmt: skip
+
+
+def test_a_wrong_query_is_the_callers_mistake(store: Store) -> None:
+    with pytest.raises(UsageError, match="no_such_table"):
+        call("stats", "--sql", "SELECT * FROM no_such_table")
+
+
+def test_rebuilding_says_what_became_of_the_lines(store: Store, at_home: Path) -> None:
+    output = at_home / "results.jsonl"
+    line = to_line(to_record(plain_verdict(0), replace(RUN, run_id="another")))
+    output.write_bytes(line + to_line(to_record(plain_verdict(0), RUN)) + line[:50])
+    result = call("stats", "--rebuild", str(output), "--json")
+    assert "1 records added, 1 were there already; 1 lines are no record" in result.stderr
+    assert json.loads(result.stdout)["totals"]["inputs"] == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        (["--source", "photos/1.jpg"], 1),
+        (["--source", "photos"], 0),
+        (["--sha256", f"{2:064X}"], 1),
+        (["--before", "2999-01-01"], 5),
+        (["--before", "2001-01-01T10:00:00"], 0),
+    ],
+)
+def test_forgetting(store: Store, words: list[str], count: int) -> None:
+    result = call("stats", "forget", *words, "--yes")
+    assert f"Erased {count} records" in result.stderr
+    assert store.stats()["totals"]["inputs"] == 5 - count
+
+
+def test_forgetting_in_the_store_that_was_named(store: Store, at_home: Path) -> None:
+    other = str(at_home / "other.duckdb")
+    for words in (["--db", other, "forget"], ["forget", "--db", other]):
+        assert "Erased 0" in call("stats", *words, "--source", "photos/1.jpg", "-y").stderr
+    assert store.stats()["totals"]["inputs"] == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "one of --source"),
+        (["--source", "a", "--sha256", "0" * 64], "one of --source"),
+        (["--sha256", "abc"], "64 hexadecimal"),
+        (["--source", "a"], "--yes"),
+    ],
+)
+def test_nothing_is_erased_by_mistake(store: Store, words: list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        call("stats", "forget", *words)
+    assert store.stats()["totals"]["inputs"] == 5
+
+
+def test_names_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    show_answer(Table(columns=("source",), rows=[("[red]\x1b[2J\r.jpg",), (None,), (7,)]))
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert "\r" not in said
+    assert "[red]" in said
+
+
+def test_many_columns_are_shown_row_by_row(capsys: pytest.CaptureFixture[str]) -> None:
+    columns = tuple(f"column_{number}" for number in range(40))
+    show_answer(Table(columns=columns, rows=[tuple(range(40))]))
+    said = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["column_39", "39"] in said
+
+
+def test_a_bar_is_there_for_whatever_is_there() -> None:
+    assert bar(0, 10) == bar(0, 0) == ""
+    assert len(bar(1, 1_000_000)) == 1
+    assert len(bar(5, 10)) * 2 == len(bar(10, 10))
+    assert bar(10, 10, blocks=False).strip("#") == ""
+
+
+def test_a_line_of_days() -> None:
+    assert sparkline([]) == ""
+    assert sparkline([0, 1, 4, 8]) == " ▂▅█"
+    assert sparkline([1, 1_000_000])[0] == "▁"
+
+
+def test_what_is_not_known_is_left_out(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    found = store.stats()
+    unknown: dict[str, Any] = {"started_at": None, "models": None, "inputs_per_s": None, "command": None}
+    ends = ("running", "killed", "rebuilt")
+    found["runs"] = [{**found["runs"][0], **unknown, "ended": ended} for ended in ends]
+    show(found)
+    said = capsys.readouterr().out
+    assert "None" not in said
+    for word in ("still runs", "killed", "read back"):
+        assert word in said
+
+
+def test_a_locale_without_blocks_still_gets_an_answer(store: Store) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = "from clipmod_cli.cli.stats import app; app()"
+    done = subprocess.run([sys.executable, "-c", command], env=environment, capture_output=True, check=True)
+    said = done.stdout.decode("ascii")
+    assert "####" in said
+
+
+def read_all(terminal: int) -> bytes:
+    said = b""
+    try:
+        while piece := os.read(terminal, 1000):
+            said += piece
+    except OSError:  # Linux: nobody has the other end any more
+        pass
+    finally:
+        os.close(terminal)
+    return said
+
+
+def test_a_terminal_gets_a_table(store: Store) -> None:
+    pty = pytest.importorskip("pty")
+    leader, follower = pty.openpty()
+    command = "from clipmod_cli.cli.stats import app; app()"
+    query = ["--sql", 'SELECT source FROM items WHERE "index" = 0']
+    with subprocess.Popen([sys.executable, "-c", command, *query], stdout=follower):
+        os.close(follower)
+        said = read_all(leader)
+    assert b"source" in said
+    assert b"{" not in said
+
+
+def test_the_schema_is_printed(store: Store) -> None:
+    printed = json.loads(call("schema").stdout)
+    validator = jsonschema.Draft202012Validator(printed)
+    validator.check_schema(printed)
+    validator.validate(json.loads(to_line(to_record(plain_animation(), RUN, frames_detail=True))))
+
+
+def test_both_commands_are_light_to_import() -> None:
+    heavy = ["duckdb", "numpy", "pydantic", "rich.console", "torch", "filelock", "jsonschema"]
+    code = (
+        f"import sys, clipmod_cli.cli.stats, clipmod_cli.cli.schema; print(set({heavy}) & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,170 @@
+"""The project's own promises: the README runs, dependencies are used, help is light and documented."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.write_cli_docs import COMMANDS, DOCS, read_help, write_page
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+HEAVY = {
+    "torch",
+    "numpy",
+    "PIL",
+    "duckdb",
+    "pydantic",
+    "pydantic_settings",
+    "rich",
+    "tqdm",
+    "huggingface_hub",
+    "cv2",
+}
+
+PLUGINS = {"pytest-cov", "pytest-randomly", "pytest-timeout"}
+"""Used by pytest itself, through its configuration, and never imported."""
+
+THROUGH_ANOTHER = {
+    "pooch": "scikit-image imports it to find its pictures",
+    "torchvision": "open_clip and geometry import it",
+}
+
+
+def _imported(*folders: str) -> set[str]:
+    """Return the top-level names of all modules that are imported below the folders."""
+    found: set[str] = set()
+    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.add(node.value)  # import_module("...") and find_spec("...")
+    return found
+
+
+def _modules(distribution: str) -> set[str]:
+    """Return the importable names of an installed distribution."""
+    wanted = re.sub(r"[-_.]+", "-", distribution).lower()
+    return {
+        module
+        for module, names in importlib.metadata.packages_distributions().items()
+        if wanted in {re.sub(r"[-_.]+", "-", name).lower() for name in names}
+    }
+
+
+def _requirements() -> list[tuple[str, str]]:
+    project = PROJECT["project"]
+    extras = [r for name, rs in project["optional-dependencies"].items() if name != "all" for r in rs]
+    code = [(Requirement(r).name, "clipmod_cli") for r in [*project["dependencies"], *extras]]
+    tests = [(Requirement(r).name, "tests") for r in PROJECT["dependency-groups"]["test"]]
+    return code + tests
+
+
+@pytest.mark.parametrize(("name", "folder"), _requirements())
+def test_every_dependency_is_imported(name: str, folder: str) -> None:
+    if name in PLUGINS or name in THROUGH_ANOTHER:
+        return
+    modules = _modules(name)
+    assert modules, f"{name} is not installed"
+    assert modules & _imported(folder), f"{name} is declared, but nothing in {folder} imports it"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_imports_nothing_heavy(command: tuple[str, ...]) -> None:
+    code = (
+        f"import sys; sys.argv = ['clipmod', *{command!r}, '--help']\n"
+        "from clipmod_cli.cli.main import run\n"
+        "try: run()\n"
+        "except SystemExit as e: assert not e.code, e.code\n"
+        f"loaded = {HEAVY!r} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("Usage: clipmod")
+
+
+def test_the_documented_command_line_is_the_real_one() -> None:
+    assert DOCS.read_text(encoding="utf-8") == write_page(), "run `python -m tests.write_cli_docs`"
+
+
+def test_help_names_every_setting_of_scan() -> None:
+    text = read_help(("scan",))
+    for flag in ("--models", "--policy", "--resume", "--files-from", "--decode", "--frames", "--retention"):
+        assert flag in text
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_readmes_python_runs() -> None:
+    (block,) = _blocks("python")
+    run = subprocess.run([sys.executable, "-c", block], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    lines = dict(line.rsplit(" ", 2)[:2] for line in run.stdout.splitlines())
+    assert lines["sample_images/cat.png"] == "Safe"
+    assert len(lines) == sum(path.suffix != ".md" for path in (ROOT / "sample_images").iterdir())
+
+
+def test_the_readmes_ensemble_line_runs(tmp_path: Path) -> None:
+    (line,) = [line for block in _blocks("sh") for line in block.splitlines() if "tiny-l" in line]
+    words = line.removeprefix(".venv/bin/clipmod ").split()
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-m", "clipmod_cli", *words],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count('"models_used":["tiny-l","tiny-h","tiny-g"]') == len(run.stdout.splitlines()) > 0
+    assert {"NSFW", "Safe"} == set(re.findall(r'"final_decision":"(\w+)"', run.stdout))
+
+
+def test_the_readmes_lines_stand_alone() -> None:
+    lines = [line for block in _blocks("sh") for line in block.splitlines() if "-m venv" in line]
+    scan, test = lines
+    for line in lines:
+        assert line.startswith("python3 -m venv ")
+        assert "activate" not in line
+    assert scan.endswith("clipmod scan sample_images")
+    assert "pytest" in test
+
+
+def test_the_readme_names_only_commands_and_options_that_exist() -> None:
+    helps = {command: read_help(command) for command in COMMANDS}
+    for line in (line for block in _blocks("sh") for line in block.splitlines()):
+        for words in re.findall(r"(?:^|[|/ ])clipmod ((?:[a-z]+ ?)+)", line):
+            assert tuple(words.split()[:1]) in helps, line
+        if "clipmod scan" in line:
+            scan = line[line.index("clipmod scan") :].partition("|")[0]
+            for flag in re.findall(r" (--[a-z-]+)", scan):
+                assert flag in helps[("scan",)], flag
+
+
+def test_the_version_is_the_changelogs() -> None:
+    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert importlib.metadata.version("clipmod")
+
+
+def test_no_link_in_the_docs_is_dead() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "tests").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
