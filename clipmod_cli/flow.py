@@ -40,17 +40,21 @@ class _Feeder(Generic[T]):
 
     def _run(self) -> None:
         error: BaseException | None = None
+        try:
+            self._pull()
+        except BaseException as e:  # noqa: BLE001 — it is raised again in the consumer's thread
+            error = e
+        self._put(_End(error))
+
+    def _pull(self) -> None:
         iterator = iter(self._stream)
         try:
             for value in iterator:
                 if not self._put(value):
-                    break
-        except BaseException as e:  # noqa: BLE001 — it is raised again in the consumer's thread
-            error = e
+                    return
         finally:
             if close := getattr(iterator, "close", None):
                 close()
-            self._put(_End(error))
 
     def _put(self, value: T | _End) -> bool:
         while not self._left.is_set():
@@ -79,11 +83,13 @@ def batched(
     feeder = _Feeder(stream, 2 * size)
     try:
         end: _End | None = None
-        while end is None and not stopped():
+        while end is None:
             batch, end = _gather(feeder.queue, size, patience_s)
+            if stopped():
+                return
             if batch:
                 yield batch
-        if end is not None and end.error is not None:
+        if end.error is not None:
             raise end.error
     finally:
         feeder.leave()

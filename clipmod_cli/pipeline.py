@@ -20,7 +20,7 @@ from clipmod_cli.flow import batched
 from clipmod_cli.judge import judge
 from clipmod_cli.policy import Policy, load_policy
 from clipmod_cli.sources.local import Rules, expand
-from clipmod_cli.types import Item, Result
+from clipmod_cli.types import Failure, Item, Result
 
 
 def default_workers() -> int:
@@ -43,7 +43,7 @@ class Options:
 
 
 def run(
-    items: Iterable[Item],
+    items: Iterable[Item | Failure],
     ensemble: Ensemble,
     criteria: Criteria,
     options: Options | None = None,

@@ -78,6 +78,7 @@ def to_record(result: Result, run: RunFacts, *, frames_detail: bool = False) -> 
         "member": member,
         "member_b64": member_b64,
         "index": item.index,
+        "final_url": item.final_url,
         "policy": run.policy,
         "policy_hash": run.policy_hash,
         "threshold": run.threshold,

@@ -29,13 +29,20 @@ class Item:
             surrogate escapes (`os.fsdecode`), so `open(item.source)` works.
         index: position in the input, from 0.
         member: the name inside the archive `source`, if it came from one.
-        data: the bytes, if they are already here; else they are read from `source`.
+        data: the bytes, if they are already here.
+        spilled: a temporary file with the bytes, if they are too many to hold; whoever decodes
+            the item removes it. With neither, the bytes are read from `source`.
+        mtime_ns: when the archive that a member came from was last changed.
+        final_url: where redirects led, if the bytes came from a URL.
     """
 
     source: str
     index: int
     member: str | None = None
     data: bytes | None = field(default=None, repr=False)
+    spilled: str | None = None
+    mtime_ns: int | None = None
+    final_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

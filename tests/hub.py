@@ -25,7 +25,7 @@ from socket import create_server, socket
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.hub_files import LFS_FROM, Commit, Faults, Request, git_id, sibling, tree_entry
+from tests.hub_files import LFS_FROM, Commit, Faults, Request, git_id, sha256_of, sibling, tree_entry
 
 
 class FakeHub:
@@ -64,7 +64,13 @@ class FakeHub:
 
     def add(self, repo: str, files: Mapping[str, bytes]) -> str:
         """Commit these files to a repository's main; return the commit."""
-        seed = repr((repo, len(self._repos.get(repo, ())), sorted(files.items())))
+        seed = repr(
+            (
+                repo,
+                len(self._repos.get(repo, ())),
+                sorted((name, sha256_of(data)) for name, data in files.items()),
+            )
+        )
         commit = Commit(hashlib.sha1(seed.encode(), usedforsecurity=False).hexdigest(), dict(files))
         self._repos.setdefault(repo, []).append(commit)
         return commit.sha
@@ -93,7 +99,7 @@ class FakeHub:
 
     def blob(self, sha256: str) -> bytes | None:
         files = (data for commits in self._repos.values() for c in commits for data in c.files.values())
-        return next((data for data in files if hashlib.sha256(data).hexdigest() == sha256), None)
+        return next((data for data in files if sha256_of(data) == sha256), None)
 
 
 def _handler_of(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
@@ -177,9 +183,10 @@ class _Handler(BaseHTTPRequestHandler):
         if len(data) < LFS_FROM:
             self._file(data, headers | {"ETag": f'"{git_id(data)}"'})
             return
-        sha256 = hashlib.sha256(data).hexdigest()
+        sha256 = sha256_of(data)
         headers |= {"X-Linked-Etag": f'"{sha256}"', "X-Linked-Size": str(len(data))}
-        self._send(302, b"", headers | {"Location": f"{self.hub.cdn}/cdn/{sha256}?Signature=secret"})
+        host = self.hub.faults.elsewhere or self.hub.cdn
+        self._send(302, b"", headers | {"Location": f"{host}/cdn/{sha256}?Signature=secret"})
 
     def _file(self, data: bytes, headers: dict[str, str]) -> None:
         faults, total, status = self.hub.faults, len(data), 200

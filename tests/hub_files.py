@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 LFS_FROM = 1000
@@ -34,6 +35,7 @@ class Faults:
         status: answer everything with this status.
         gated: this repository answers 403 with the hub's GatedRepo code.
         html: answer everything with a web page, as a captive portal does.
+        elsewhere: redirect large files to this address.
         drip_s: seconds between any two bytes of an API answer.
     """
 
@@ -46,6 +48,7 @@ class Faults:
     status: int | None = None
     gated: bool = False
     html: bool = False
+    elsewhere: str | None = None
     drip_s: float = 0.0
 
 
@@ -57,6 +60,13 @@ class Commit:
     files: Mapping[str, bytes]
 
 
+@lru_cache(maxsize=64)
+def sha256_of(data: bytes) -> str:
+    """Return the sha256 in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+@lru_cache(maxsize=64)
 def git_id(data: bytes) -> str:
     """Return what git names a file with these bytes."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
@@ -66,7 +76,7 @@ def sibling(name: str, data: bytes) -> dict[str, Any]:
     """Return a file as `/api/models/REPO?blobs=true` describes it."""
     sibling: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": git_id(data)}
     if len(data) >= LFS_FROM:
-        sha256 = hashlib.sha256(data).hexdigest()
+        sha256 = sha256_of(data)
         sibling["lfs"] = {"sha256": sha256, "size": len(data), "pointerSize": 134}
     return sibling
 
@@ -75,6 +85,6 @@ def tree_entry(name: str, data: bytes) -> dict[str, Any]:
     """Return a file as `/api/models/REPO/tree/REV` describes it."""
     entry: dict[str, Any] = {"type": "file", "path": name, "size": len(data), "oid": git_id(data)}
     if len(data) >= LFS_FROM:
-        sha256 = hashlib.sha256(data).hexdigest()
+        sha256 = sha256_of(data)
         entry["lfs"] = {"oid": sha256, "size": len(data), "pointerSize": 134}
     return entry

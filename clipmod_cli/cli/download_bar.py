@@ -1,11 +1,13 @@
-"""Download progress on stderr: a bar on a terminal, else a line at each file's end."""
+"""Download progress on stderr: a bar on a terminal, else a plain line now and then."""
 
 from __future__ import annotations
 
 import sys
+import time
 from types import TracebackType
 from typing import Any, Self
 
+from clipmod_cli.cli.progress import LINE_EVERY_S
 from clipmod_cli.cli.summary import say
 
 
@@ -17,6 +19,7 @@ class DownloadBar:
         self._quiet = quiet
         self._name: str | None = None
         self._bar: Any = None
+        self._said = time.monotonic()
 
     def advance(self, name: str, done: int, total: int) -> None:
         """Show that `done` of `total` bytes of a file are here."""
@@ -26,8 +29,9 @@ class DownloadBar:
             self._begin(name, done, total)
         if self._bar is not None:
             self._bar.update(done - self._bar.n)
-        elif done >= total:
-            say(f"clipmod: downloaded {name} ({total / 1e6:.0f} MB)")
+        elif done >= total or time.monotonic() - self._said >= LINE_EVERY_S:
+            self._said = time.monotonic()
+            say(f"clipmod: {name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB")
 
     def say(self, sentence: str) -> None:
         """Show a sentence."""

@@ -5,20 +5,24 @@ Nothing heavy is imported before a command needs it: `clipmod --help` answers at
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from clipmod_cli import __version__
 from clipmod_cli.cli import config, doctor, models, policies, scan, schema, stats
-from clipmod_cli.errors import ClipmodError
+from clipmod_cli.cli.signals import EXIT_CLOSED_PIPE
+from clipmod_cli.cli.stdout import drop_stdout, safe_streams
+from clipmod_cli.errors import ClipmodError, OutputError
 
 ISSUES = "https://github.com/clipmod/clipmod/issues"
 EXIT_BUG = 70
-EXIT_CLOSED_PIPE = 141
 EXIT_INTERRUPTED = 130
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 EPILOG = """
 \b
@@ -29,8 +33,27 @@ Examples:
   clipmod doctor                                what is missing, and the command that mends it
 """
 
+
+class _Commands(TyperGroup):
+    """Keeps a closed pipe behind stdout from being one of Typer's errors, which exit with 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as e:
+            drop_stdout()
+            raise typer.Exit(EXIT_CLOSED_PIPE) from e
+        except OSError as e:
+            if e.errno not in NO_ROOM:
+                raise
+            drop_stdout()
+            raise OutputError(f"cannot write: {e.strerror}") from e
+
+
 app = typer.Typer(
     name="clipmod",
+    cls=_Commands,
     help="Judge pictures and animations with an ensemble of models, and write one JSON line for each.",
     epilog=EPILOG,
     no_args_is_help=True,
@@ -68,6 +91,11 @@ def main(
 def run() -> None:
     """Run the command line and exit; the entry point of `clipmod`."""
     sys.argv = [sys.argv[0], *normalise(sys.argv[1:])]
+    with safe_streams():
+        _run()
+
+
+def _run() -> None:
     try:
         app(prog_name="clipmod")
     except ClipmodError as e:
@@ -76,8 +104,6 @@ def run() -> None:
         sys.exit(e.exit_code)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        sys.exit(EXIT_CLOSED_PIPE)
     except Exception as e:
         logging.getLogger(__name__).debug("a bug", exc_info=True)
         print(  # noqa: T201

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from socket import socket
 
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 """128 + the signal's number, as shells report a process that a signal ended."""
@@ -41,25 +46,55 @@ class Stop:
         return self.exit_code != 0
 
     def handle(self, number: int, _: FrameType | None) -> None:
-        """Take a signal; the second Ctrl-C stops at once (every record written so far is whole)."""
-        code = EXIT_CODES[signal.Signals(number).name]
-        if self.exit_code and number == signal.SIGINT:
-            os._exit(code)
-        self.exit_code = self.exit_code or code
+        """Take a signal: ask, or end the run where it is. What comes after the first asks nothing more."""
+        if self.exit_code:
+            return
+        self.exit_code = EXIT_CODES[signal.Signals(number).name]
         if not self.in_flight:
             raise Interrupted(self.exit_code)
 
 
 @contextmanager
 def catch_signals() -> Iterator[Stop]:
-    """Give a `Stop` that signals set while the context lasts."""
+    """Give a `Stop` that signals set while the context lasts; a second Ctrl-C ends the process."""
     stop = Stop()
     known = [s for name in EXIT_CODES if (s := getattr(signal, name, None)) is not None]
     # nohup means that a hang-up is to be ignored, and so it stays.
     taken = [s for s in known if signal.getsignal(s) is not signal.SIG_IGN]
-    before = {s: signal.signal(s, stop.handle) for s in taken}
+    with _watch_for_impatience():
+        before = {s: signal.signal(s, stop.handle) for s in taken}
+        try:
+            yield stop
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _watch_for_impatience() -> Iterator[None]:
+    """End the process at the second signal, if that is Ctrl-C, while the context lasts.
+
+    A thread of its own is told of each signal as it comes. The handlers are not: they wait for
+    the end of a forward pass, which can take minutes, and two signals within it are one to them.
+    """
+    from socket import socketpair
+
+    receiver, sender = socketpair()
+    sender.setblocking(False)  # noqa: FBT003 — the library has it so
+    before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_end_at_the_second, args=(receiver,), name="clipmod-signals", daemon=True).start()
     try:
-        yield stop
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.set_wakeup_fd(before)
+        sender.close()
+
+
+def _end_at_the_second(receiver: socket) -> None:
+    asked = False
+    with receiver:
+        while byte := receiver.recv(1):
+            name = signal.Signals(byte[0]).name
+            if asked and name == "SIGINT":
+                os._exit(EXIT_CODES[name])  # every record written so far is whole
+            asked = asked or name in EXIT_CODES  # others, as SIGWINCH, ask for nothing

@@ -63,7 +63,7 @@ class FrameSampling:
         if self.mode == "fps" and self.value is not None:
             ticks = math.floor(starts[-1] * self.value) + 1
             if ticks < MAX_SCORED_FRAMES:
-                shown = (bisect_right(starts, tick / self.value) - 1 for tick in range(ticks))
+                shown = (_shown_at(starts, tick / self.value) for tick in range(ticks))
                 return tuple(sorted({0, len(starts) - 1, *shown}))
         return _spread(starts, self.most)
 
@@ -161,12 +161,17 @@ def _spread(starts: Sequence[float], most: int) -> tuple[int, ...]:
     last = len(starts) - 1
     if last < most:
         return tuple(range(last + 1))
-    by_time = (bisect_right(starts, starts[-1] * step / (most - 1)) - 1 for step in range(most))
+    by_time = (_shown_at(starts, starts[-1] * step / (most - 1)) for step in range(most))
     chosen = _fill({0, last}, by_time, most)
     rest = [number for number in range(last + 1) if number not in chosen]
     left_over = most - len(chosen)
     chosen = _fill(chosen, (rest[len(rest) * step // max(left_over, 1)] for step in range(left_over)), most)
     return tuple(sorted(chosen))
+
+
+def _shown_at(starts: Sequence[float], seconds: float) -> int:
+    """Return the frame that is shown at a time; sums of delays are off by less than a microsecond."""
+    return bisect_right(starts, seconds + 1e-6) - 1
 
 
 def _fill(chosen: set[int], more: Iterable[int], most: int) -> set[int]:

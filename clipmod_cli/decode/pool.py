@@ -63,7 +63,7 @@ class _Line:
     Its own thread, because a slow producer of items must not hold back results that are ready.
     """
 
-    def __init__(self, items: Iterable[Item], executor: ThreadPoolExecutor, ahead: int) -> None:
+    def __init__(self, items: Iterable[Item | Failure], executor: ThreadPoolExecutor, ahead: int) -> None:
         self.results: queue.SimpleQueue[Future[Decoded] | _End] = queue.SimpleQueue()
         self.free = threading.Semaphore(ahead)
         self._items = items
@@ -89,7 +89,12 @@ class _Line:
             while self._wait_for_room() and (item := next(iterator, None)) is not None:
                 if self._left.is_set():
                     break
-                self.results.put(self._executor.submit(decode_item, item, views, options, gate=budget.hold))
+                if isinstance(item, Failure):
+                    self.results.put(_already(item))
+                else:
+                    self.results.put(
+                        self._executor.submit(decode_item, item, views, options, gate=budget.hold)
+                    )
         except BaseException as e:  # noqa: BLE001 — it is raised again in the consumer's thread
             error = e
         finally:
@@ -102,8 +107,15 @@ class _Line:
         return not self._left.is_set()
 
 
+def _already(failure: Failure) -> Future[Decoded]:
+    """Return the result of an item that its source could not get hold of."""
+    future: Future[Decoded] = Future()
+    future.set_result([failure])
+    return future
+
+
 def decode(
-    items: Iterable[Item],
+    items: Iterable[Item | Failure],
     views: Sequence[View],
     options: DecodeOptions,
     workers: int,
@@ -113,7 +125,7 @@ def decode(
     """Yield the frames and failures of `items`, in their order; lazy.
 
     Args:
-        items: what to decode; at most `ahead` of them are pulled before their results are taken.
+        items: what to decode, failures passing through in their place; at most `ahead` of them are pulled before their results are taken.
             What they raise is raised here, after all results before it.
         views: the geometries of the arrays in each frame; equal ones are made once.
         options: limits, exactness, sampling of animations.

@@ -29,6 +29,9 @@ bytes, so a file of 50 MB could keep a decoder busy for days."""
 _EVEN_SAMPLINGS = frozenset({0, 2})
 """Pillow's numbers for 4:4:4 and 4:2:0."""
 
+_BLOCK = 16
+"""The side of a JPEG's largest block, in pixels."""
+
 _START_OF_SCAN = b"\xff\xda"
 _JPEG_END = b"\xff\xd9"
 
@@ -58,7 +61,7 @@ def decode_still(job: Job) -> Picture:
 def read_orientation(picture: Image.Image) -> Orientation:
     """Return how a loaded picture is to be turned; upright where its EXIF cannot be read."""
     try:
-        return EXIF_ORIENTATIONS.get(picture.getexif().get(ExifTags.Base.Orientation), UPRIGHT)
+        return EXIF_ORIENTATIONS.get(picture.getexif().get(ExifTags.Base.Orientation, 1), UPRIGHT)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 — viewers show a picture with broken EXIF as it lies, and so does this
@@ -159,5 +162,10 @@ def _count_scans(data: bytes, opened: ImageFile.ImageFile) -> int:
 
 
 def _is_blank(pixels: Pixels) -> bool:
-    """Return whether all pixels are the same: then nothing but a decoder's filler came out."""
-    return bool((pixels == pixels[0, 0]).all())
+    """Return whether nothing but a decoder's filler came out.
+
+    The first block does not count: libjpeg makes something up for it when there are no data at all.
+    """
+    filler = pixels[-1, -1]
+    below, beside = pixels[_BLOCK:], pixels[:_BLOCK, _BLOCK:]
+    return bool((below == filler).all() and (beside == filler).all())

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from clipmod_cli.errors import MissingModelError
 from clipmod_cli.models.cache import size_of
-from clipmod_cli.models.hub import Hub, HubFile, explain, request_headers
+from clipmod_cli.models.hub import Hub, HubFile, request_headers
+from clipmod_cli.models.hub_errors import explain
 from clipmod_cli.models.progress import Progress
 
 if TYPE_CHECKING:

@@ -1,14 +1,12 @@
-"""The Hugging Face hub: what a repository holds, and its refusals as sentences for a person.
+"""The Hugging Face hub: which one is asked, and what a repository holds there.
 
-Every error of the hub's client and of its HTTP library becomes a `MissingModelError`
-here and nowhere else. Downloads no files (`clipmod_cli.models.download`) and knows
-no cache. huggingface_hub reads HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE when it is
-imported, so it is imported inside functions.
+Downloads no files (`clipmod_cli.models.download`); what its refusals mean is told by
+`clipmod_cli.models.hub_errors`. huggingface_hub reads HF_HOME, HF_ENDPOINT and
+HF_HUB_OFFLINE when it is imported, so it is imported inside functions.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -19,8 +17,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from clipmod_cli import __version__
-from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models.cache import RepoFolder
+from clipmod_cli.models.hub_errors import NOT_A_HUB, explain
 from clipmod_cli.models.lockfile import is_commit, is_sha256
 
 PATIENCE_S = 6.0
@@ -29,9 +26,6 @@ RETRIES = 5
 # In a row without one new byte, once some have come: about 40 s of a dead line.
 PAUSE_S = 1.0
 # Between two tries, so that a restarting proxy is not hammered.
-
-_NOT_A_HUB = (TypeError, LookupError, AttributeError)
-# What reading an answer of another shape raises.
 
 _T = TypeVar("_T")
 
@@ -123,15 +117,7 @@ def ask(hub: Hub, repo: str, commit: str | None) -> RepoState:
     url = f"{hub.endpoint}/api/models/{repo}{revision}"
     try:
         return _state(_within(hub.patience_s, lambda: _get_json(hub, url)), commit)
-    except (
-        httpx2.HTTPError,
-        httpx2.InvalidURL,
-        OSError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-    ) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, *NOT_A_HUB) as error:
         raise explain(error, hub, repo) from error
 
 
@@ -145,68 +131,6 @@ def request_headers() -> dict[str, str]:
     headers = {"User-Agent": f"clipmod/{__version__}", "Accept-Encoding": "identity"}
     token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
     return headers | ({"Authorization": f"Bearer {token}"} if token else {})
-
-
-def explain(error: Exception, hub: Hub, repo: str, name: str = "") -> MissingModelError:
-    """Return what happened to a request for `repo` (its file `name`), and what to do about it."""
-    from huggingface_hub import errors
-
-    what = f"{name} of {repo}" if name else repo
-    page = f"{hub.shown}/{repo}"
-    told: tuple[tuple[type[Exception], str], ...] = (
-        (
-            errors.OfflineModeIsEnabled,
-            f"{what} is not on this machine, and HF_HUB_OFFLINE forbids fetching it",
-        ),
-        (errors.GatedRepoError, f"{repo} is gated: accept its terms at {page}, then `hf auth login`"),
-        (errors.RepositoryNotFoundError, _no_such_repo(hub, repo)),
-        (errors.RevisionNotFoundError, _no_such_commit(hub, repo)),
-        (errors.RemoteEntryNotFoundError, f"{what} is not on the hub at {hub.shown} any more; see {page}"),
-        (errors.DisabledRepoError, f"the hub at {hub.shown} has disabled {repo}; see {page}"),
-    )
-    for kind, sentence in told:
-        if isinstance(error, kind):
-            return MissingModelError(sentence)
-    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
-    if status in (401, 403):
-        return MissingModelError(_no_such_repo(hub, repo))
-    if status == 404:
-        return MissingModelError(f"{what} is not on the hub at {hub.shown}; see {page}")
-    return MissingModelError(_unreachable(hub, what, _reason(error, status, hub)))
-
-
-def _no_such_repo(hub: Hub, repo: str) -> str:
-    return (
-        f"the hub at {hub.shown} has no {repo} for you: check the name; if it is private or gated, log in "
-        "with `hf auth login` (or set HF_TOKEN); if a token is set, it may have expired"
-    )
-
-
-def _no_such_commit(hub: Hub, repo: str) -> str:
-    return (
-        f"the hub at {hub.shown} no longer has the commit of {repo} that this machine holds to; to take what "
-        f"it has now, delete {RepoFolder(hub.cache_dir, repo).path} and download again"
-    )
-
-
-def _unreachable(hub: Hub, what: str, reason: str) -> str:
-    return (
-        f"the hub at {hub.shown} cannot be reached ({reason}), so {what} cannot be downloaded now: check the "
-        f"network or set HF_ENDPOINT to a mirror; or copy {hub.cache_dir} from a machine that has the "
-        "weights and use --offline; or judge without a download by --models nudenet"
-    )
-
-
-def _reason(error: Exception, status: int | None, hub: Hub) -> str:
-    import httpx2
-
-    if status is not None:
-        return f"it answers HTTP {status}"
-    if isinstance(error, (TimeoutError, httpx2.TimeoutException)):
-        return f"no answer within {hub.patience_s:g} s"
-    if isinstance(error, (json.JSONDecodeError, *_NOT_A_HUB)):
-        return "what answers there is not a Hugging Face hub"
-    return str(error) or type(error).__name__
 
 
 def _get_json(hub: Hub, url: str) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import stat
 import sys
 import time
@@ -56,6 +57,9 @@ class StreamSink:
                 rest = rest[os.write(self.descriptor, rest) :]
             except BrokenPipeError:
                 raise
+            except BlockingIOError:
+                # A program on the other end may have made the pipe non-blocking.
+                select.select([], [self.descriptor], [])
             except OSError as e:
                 raise OutputError(f"cannot write to {self.name}: {e.strerror}") from e
 
@@ -168,6 +172,8 @@ class OutputLock:
         """
         from filelock import Timeout
 
+        if not self.path.parent.is_dir():  # filelock would make it: on a disk that is not mounted, say
+            raise OutputError(f"cannot write to {self.output}: there is no folder {self.path.parent}")
         try:
             self._lock.acquire(timeout=0)
         except Timeout:

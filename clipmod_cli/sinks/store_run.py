@@ -7,6 +7,7 @@ comes next.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 from collections.abc import Mapping
@@ -37,6 +38,8 @@ class StoreRun:
         self._thread = threading.Thread(target=self._keep_merging, name="clipmod-store", daemon=True)
         if self._writer is not None:
             self._thread.start()
+            # A thread that is cut off inside DuckDB at the end of the process takes the exit code with it.
+            atexit.register(self._stop)
 
     def add(self, record: bytes | Record) -> None:
         """Take one record, or the line that was made of it."""
@@ -52,8 +55,8 @@ class StoreRun:
     def finish(self, counts: Mapping[str, int], exit_code: int) -> None:
         """Write down how the run ended, and merge a last time if the store is free."""
         if self._writer is not None:
-            self._stopped.set()
-            self._thread.join()
+            self._stop()
+            atexit.unregister(self._stop)
             try:
                 self._writer.close(counts, exit_code)
                 self._store.merge(patience_s=PATIENCE_AT_EXIT_S)
@@ -61,6 +64,10 @@ class StoreRun:
                 self._warn(error)
         if self._lost:
             log.info("%d records are missing from the store %s", self._lost, self._store.path)
+
+    def _stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
 
     def _open(self, info: RunInfo) -> SpoolWriter | None:
         try:

@@ -14,7 +14,8 @@ STDIN = 0
 def read_list(name: str, *, null: bool) -> Iterator[str]:
     """Yield the paths of a list as soon as they are there; `-` is stdin. Empty ones are left out.
 
-    With `null` a name may hold newlines. A name that is not UTF-8 holds surrogate escapes.
+    With `null` a name may hold newlines. A name that is not UTF-8 holds surrogate escapes. A listed
+    file named `-` comes as `./-`, since `-` as a source would be stdin.
 
     Raises:
         UsageError: if the list cannot be read.
@@ -26,7 +27,9 @@ def read_list(name: str, *, null: bool) -> Iterator[str]:
     except OSError as e:
         raise UsageError(f"cannot read the list {name}: {e.strerror}") from e
     try:
-        yield from (os.fsdecode(part) for part in _split(descriptor, name, b"\0" if null else b"\n") if part)
+        for part in _split(descriptor, name, b"\0" if null else b"\n"):
+            if part:
+                yield "./-" if part == b"-" else os.fsdecode(part)
     finally:
         if descriptor != STDIN:
             os.close(descriptor)

@@ -155,33 +155,31 @@ class _Walk:
         self.stack.append(_Folder(path, rel, names, identity))
 
     def _entry(self, path: str, rel: str) -> Iterator[str]:
-        try:
-            info = os.lstat(path)
-            if stat.S_ISLNK(info.st_mode) and self.rules.follow:
-                info = os.stat(path)  # noqa: PTH116
-        except OSError:
-            yield path  # gone, or a dangling link that was to be followed: its record says so
-            return
-        folder = stat.S_ISDIR(info.st_mode)
+        info = _look(path, follow=self.rules.follow)
+        folder = info is not None and stat.S_ISDIR(info.st_mode)
         reason = self._passed_over(rel, info, folder=folder, depth=len(self.stack))
         if reason is not None:
             self.skipped.reasons[reason] += 1
+        elif info is None:
+            yield path  # gone, or a dangling link that was to be followed: its record says so
         elif folder:
             yield from self._enter(path, rel + "/")
         elif self._is_input(path, info):
             yield path
 
-    def _passed_over(self, rel: str, info: os.stat_result, *, folder: bool, depth: int) -> str | None:
+    def _passed_over(self, rel: str, info: os.stat_result | None, *, folder: bool, depth: int) -> str | None:
         rules = self.rules
         if not rules.hidden and rel.rpartition("/")[2].startswith("."):
             return "hidden"
-        if stat.S_ISLNK(info.st_mode):
+        if info is not None and stat.S_ISLNK(info.st_mode):
             return "link"
-        if rules.excluded is not None and rules.excluded.match_file(rel + "/" * folder):
+        # pathspec takes no newline for a part of a folder's name; a blank is as good for a pattern.
+        shown = rel.replace("\n", " ")
+        if rules.excluded is not None and rules.excluded.match_file(shown + "/" * folder):
             return "excluded"
-        if not folder and rules.included is not None and not rules.included.match_file(rel):
+        if not folder and rules.included is not None and not rules.included.match_file(shown):
             return "excluded"
-        if folder and rules.max_depth is not None and depth >= rules.max_depth:
+        if rules.max_depth is not None and depth + folder > rules.max_depth:
             return "depth"
         return None
 
@@ -195,6 +193,15 @@ class _Walk:
         if known is None:
             self.skipped.reasons["other type"] += 1
         return known is not None
+
+
+def _look(path: str, *, follow: bool) -> os.stat_result | None:
+    """Return what is at a path, None if that cannot be told."""
+    try:
+        info = os.lstat(path)
+        return os.stat(path) if follow and stat.S_ISLNK(info.st_mode) else info  # noqa: PTH116
+    except OSError:
+        return None
 
 
 def _head(path: str) -> bytes:

@@ -59,7 +59,7 @@ def png(
     width: int, height: int, depth: int, colour_type: int, raw: bytes, *extra: tuple[bytes, bytes]
 ) -> bytes:
     """Return a PNG whose rows are `raw` (without filter bytes); `extra` chunks come before the data."""
-    row = len(raw) // height
+    row = max(len(raw) // height, 1)
     filtered = b"".join(b"\0" + raw[at : at + row] for at in range(0, len(raw), row))
     header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
     chunks = [(b"IHDR", header), *extra, (b"IDAT", zlib.compress(filtered)), (b"IEND", b"")]

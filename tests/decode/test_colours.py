@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ def grey_alpha() -> Image.Image:
 
 GREY_ALPHA = [BLACK, (127,) * 3, (100,) * 3, WHITE]
 
-CASES: list[tuple[str, str, Callable[[], Image.Image], dict[str, Any], list[Colour], int]] = [
+CASES: list[tuple[str, str, Callable[[], Image.Image], dict[str, Any], Sequence[Colour], int]] = [
     ("1", "PNG", two_tone, {}, TWO_TONE, 0),
     ("L", "PNG", grey, {}, GREYS, 0),
     ("LA", "PNG", grey_alpha, {}, GREY_ALPHA, 1),
@@ -119,7 +119,7 @@ def test_a_mode_comes_out_in_its_colours(
     name: str,
     make: Callable[[], Image.Image],
     settings: dict[str, Any],
-    expected: list[Colour],
+    expected: Sequence[Colour],
     tolerance: int,
     exact: bool,
 ) -> None:
@@ -148,7 +148,7 @@ def test_transparency_of_a_palette_becomes_white() -> None:
     )
 
 
-def words(values: list[Colour]) -> bytes:
+def words(values: Sequence[Colour]) -> bytes:
     """Return big-endian 16-bit samples of four quarters."""
     rows = []
     for row in range(HEIGHT):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given
@@ -61,15 +61,15 @@ def test_as_many_as_allowed_are_chosen(count: int, text: str) -> None:
     most = {"key": KEY_FRAMES, "dense": MAX_SCORED_FRAMES, "max=7": 7}[text]
     chosen = parse_frames(text).choose([number * 0.1 for number in range(count)])
     assert len(chosen) == min(count, most)
-    gaps = [later - earlier for earlier, later in zip(chosen, chosen[1:], strict=False)]
-    assert max(gaps, default=0) <= count / most + 2, "evenly, without a hole"
+    gaps = [later - earlier for earlier, later in pairwise(chosen)]
+    assert max(gaps, default=0) <= count / (most - 1) + 2, "evenly, without a hole"
 
 
 def test_short_frames_beside_a_long_one_are_still_seen() -> None:
     starts = [0.0] + [600 + 0.02 * number for number in range(100)]
     chosen = FrameSampling().choose(starts)
     assert len(chosen) == KEY_FRAMES
-    assert max(later - earlier for earlier, later in zip(chosen, chosen[1:], strict=False)) <= 5
+    assert max(later - earlier for earlier, later in pairwise(chosen)) <= 5
 
 
 def test_frames_a_second_are_taken_by_time() -> None:

@@ -162,3 +162,11 @@ def test_a_store_of_a_later_version_is_refused(store: Store) -> None:
         store.stats()
     with pytest.raises(UsageError, match="later clipmod"):
         store.rebuild([])
+
+
+def test_where_no_store_can_be_a_question_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store = Store(tmp_path / "file" / "x.duckdb")
+    with pytest.raises(OutputError, match="cannot be reached"):
+        store.rebuild([tmp_path / "file"])
+    assert store.stats()["totals"]["inputs"] == 0

@@ -94,8 +94,16 @@ def test_a_lock_that_was_left_alone_goes_after_an_hour(store: Store) -> None:
     assert new.exists()
 
 
-def start_writer(store: Store, run_id: str, records: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.sinks.writer", str(store.path), run_id, str(records)]
+def start_writer(store: Store, run_id: str, records: int, every_s: float) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "tests.sinks.writer",
+        str(store.path),
+        run_id,
+        str(records),
+        str(every_s),
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -106,7 +114,7 @@ def test_a_killed_run_loses_and_doubles_nothing(tmp_path: Path, seed: int) -> No
     taken: dict[str, int] = {}
     for number in range(5):
         run_id = f"killed-{number}"
-        with start_writer(store, run_id, 1_000_000) as writer:
+        with start_writer(store, run_id, 1_000_000, 0.02) as writer:
             assert writer.stdout is not None
             said = [writer.stdout.readline() for _ in range(random.randrange(1, 1200))]
             writer.kill()
@@ -124,7 +132,7 @@ def test_a_killed_run_loses_and_doubles_nothing(tmp_path: Path, seed: int) -> No
 def test_two_runs_and_a_reader_at_once(tmp_path: Path) -> None:
     store = Store(tmp_path / "x.duckdb")
     count = 400
-    with start_writer(store, "one", count) as one, start_writer(store, "two", count) as two:
+    with start_writer(store, "one", count, 0.3) as one, start_writer(store, "two", count, 0.3) as two:
         before = 0
         while one.poll() is None or two.poll() is None:
             now = store.stats()["totals"]["inputs"]
@@ -133,3 +141,24 @@ def test_two_runs_and_a_reader_at_once(tmp_path: Path) -> None:
     assert (one.returncode, two.returncode) == (0, 0)
     assert numbers(store, "one") == numbers(store, "two") == list(range(count))
     assert Counter(run["ended"] for run in store.stats()["runs"]) == {"finished": 2}
+
+
+def test_leaving_without_finishing_keeps_the_exit_code_and_the_records(tmp_path: Path) -> None:
+    store = Store(tmp_path / "x.duckdb")
+    code = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from clipmod_cli.records import to_record
+from clipmod_cli.sinks.store import RunInfo, Store
+from tests.results import RUN, plain_verdict
+info = RunInfo(facts=RUN, command="", models=(), started_at=datetime.now(UTC))
+run = Store(Path(sys.argv[1]), merge_every_s=0.001).open_run(info)
+for index in range(3000):
+    run.add(to_record(plain_verdict(index), RUN))
+sys.exit(7)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(store.path)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (7, "")
+    assert numbers(store) == list(range(3000))
+    assert ending(store) == ("killed", None)

@@ -1,6 +1,6 @@
-"""A run in a process of its own, to be killed: `python -m tests.sinks.writer DB RUN_ID RECORDS`.
+"""A run in a process of its own, to be killed: `python -m tests.sinks.writer DB RUN_ID RECORDS EVERY_S`.
 
-Says the number of each record on stdout once the store has taken it. Merges all the time.
+Says the number of each record on stdout once the store has taken it, and merges every so often.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from clipmod_cli.sinks.store import RunInfo, Store
 from tests.results import RUN, plain_animation
 
 
-def main(db: str, run_id: str, records: str) -> None:
+def main(db: str, run_id: str, records: str, every_s: str) -> None:
     facts = replace(RUN, run_id=run_id)
     info = RunInfo(facts=facts, command="clipmod scan x", models=("nudenet",), started_at=datetime.now(UTC))
-    run = Store(Path(db), merge_every_s=0.02).open_run(info)
+    run = Store(Path(db), merge_every_s=float(every_s)).open_run(info)
     for index in range(int(records)):
         run.add(to_record(plain_animation(index), facts))
         print(index, flush=True)

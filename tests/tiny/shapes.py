@@ -143,7 +143,7 @@ def dataset(n: int, seed: int, size: Size | None = None) -> Iterator[tuple[Image
 
 def _size(rng: np.random.Generator) -> Size:
     """Returns (width, height): mostly small, some far larger than any model, a third not square."""
-    short = int(rng.integers(28, 128)) if rng.random() < 0.93 else int(rng.integers(256, 513))
+    short = int(rng.integers(28, 128)) if rng.random() < 0.96 else int(rng.integers(256, 513))
     if rng.random() < 0.65:
         return short, short
     long = int(short * rng.uniform(1.1, 2.2))

@@ -8,9 +8,12 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import httpx2
 import pytest
+from huggingface_hub.errors import HfHubHTTPError
 
 from clipmod_cli.errors import MissingModelError
+from clipmod_cli.models.hub_errors import explain
 from clipmod_cli.models.weights import Hub, download
 from tests.hub import FakeHub, black_hole, refusing_port
 from tests.models.weights.kit import (
@@ -119,3 +122,39 @@ def test_a_token_goes_to_the_hub_and_nowhere_else(fake: FakeHub, tmp_path: Path)
     assert len(fake.asked("/api/")) == 1
     assert "hf_secret" not in done.stdout + done.stderr
     assert "Signature" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "says"), [(black_hole, r"no answer within 0\.5 s"), (refusing_port, "refused")]
+)
+def test_a_file_host_that_does_not_answer_is_told_at_once(
+    fake: FakeHub, hub: Hub, elsewhere: Callable[[], AbstractContextManager[str]], says: str
+) -> None:
+    fake.add(REPO, FILES)
+    with elsewhere() as address:
+        fake.faults.elsewhere = address
+        with pytest.raises(MissingModelError, match=says) as caught:
+            download(SPEC, hub=replace(hub, patience_s=0.5))
+    assert len(fake.asked("model.safetensors")) == 1
+    assert "Signature" not in str(caught.value)
+
+
+def _all_kinds(kind: type[Exception]) -> list[type[Exception]]:
+    return [kind, *(below for sub in kind.__subclasses__() for below in _all_kinds(sub))]
+
+
+@pytest.mark.parametrize("kind", _all_kinds(httpx2.RequestError))
+def test_every_error_of_the_http_library_is_told(hub: Hub, kind: type[Exception]) -> None:
+    told = explain(kind("boom"), hub, REPO, "model.safetensors")
+    assert f"the hub at {hub.endpoint} cannot be reached" in str(told)
+    assert "model.safetensors of owner/name" in str(told)
+
+
+@pytest.mark.parametrize("kind", _all_kinds(HfHubHTTPError))
+@pytest.mark.parametrize("status", [401, 403, 404, 418, 500])
+def test_every_refusal_of_the_hub_is_told(hub: Hub, kind: type[HfHubHTTPError], status: int) -> None:
+    url = f"{hub.endpoint}/x?Signature=secret"
+    response = httpx2.Response(status, request=httpx2.Request("GET", url))
+    told = str(explain(kind(f"refused {url}", response=response), hub, REPO))
+    assert REPO in told
+    assert "secret" not in told

@@ -1,0 +1,201 @@
+"""The stage: order, one ending an item, a bounded window, a budget of pixels, a prompt end."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import groupby
+from multiprocessing import get_context
+from typing import TypeVar
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from clipmod_cli.decode.limits import DecodeOptions, Limits
+from clipmod_cli.decode.picture import decode_item
+from clipmod_cli.decode.pool import PixelBudget, decode
+from clipmod_cli.types import Failure, Frame, Item, View
+from tests.decode.pictures import WHOLE, check_law, encode, quarters
+
+T = TypeVar("T")
+
+GIF = encode(quarters(), "GIF", save_all=True, append_images=[quarters([(9, 9, 9)] * 4)], duration=100)
+KINDS = [encode(quarters(), "PNG"), encode(quarters(), "JPEG"), b"", b"garbage", GIF, GIF[:-30]]
+
+
+def through_pickle(value: T) -> T:
+    copy: T = pickle.loads(pickle.dumps(value))  # noqa: S301 — these are our own bytes
+    return copy
+
+
+def items(kinds: Sequence[bytes]) -> list[Item]:
+    return [Item(source=str(index), index=index, data=data) for index, data in enumerate(kinds)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    kinds=st.lists(st.sampled_from(KINDS), max_size=25),
+    workers=st.integers(1, 4),
+    ahead=st.none() | st.integers(1, 6),
+    budget=st.integers(1, 4000),
+)
+def test_every_item_ends_once_in_its_turn(
+    kinds: list[bytes], workers: int, ahead: int | None, budget: int
+) -> None:
+    given_items = items(kinds)
+    options = DecodeOptions(limits=Limits(pixels_in_flight=budget))
+    found = list(decode(given_items, [WHOLE], options, workers, ahead=ahead))
+    groups = [list(group) for _, group in groupby(found, key=lambda result: result.item.index)]
+    assert [group[0].item for group in groups] == given_items
+    for item, group in zip(given_items, groups, strict=True):
+        check_law(item, group)
+
+
+def test_no_more_is_pulled_than_the_window_holds() -> None:
+    pulled: list[int] = []
+
+    def source() -> Iterator[Item]:
+        for item in items([KINDS[0]] * 40):
+            pulled.append(item.index)
+            yield item
+
+    taken = 0
+    for _ in decode(source(), [WHOLE], DecodeOptions(), 2, ahead=5):
+        assert len(pulled) - taken <= 5
+        taken += 1
+    assert taken == len(pulled) == 40
+
+
+def test_nothing_is_pulled_before_it_is_asked_for() -> None:
+    source = iter(items(KINDS))
+    decode(source, [WHOLE], DecodeOptions(), 1)
+    assert len(list(source)) == len(KINDS)
+
+
+def test_a_slow_source_does_not_hold_back_what_is_ready() -> None:
+    seen = threading.Event()
+
+    def source() -> Iterator[Item]:
+        first, second = items(KINDS[:2])
+        yield first
+        assert seen.wait(60), "the first result waited for the second item"
+        yield second
+
+    stage = decode(source(), [WHOLE], DecodeOptions(), 2)
+    assert next(stage).item.index == 0
+    seen.set()
+    assert [result.item.index for result in stage] == [1]
+
+
+def test_what_the_source_raises_comes_after_the_results_before_it() -> None:
+    def source() -> Iterator[Item]:
+        yield from items(KINDS[:2])
+        raise RuntimeError("the list is broken")
+
+    found: list[Frame | Failure] = []
+    with pytest.raises(RuntimeError, match="the list is broken"):
+        found.extend(decode(source(), [WHOLE], DecodeOptions(), 2))
+    assert [result.item.index for result in found] == [0, 1]
+
+
+def test_leaving_early_closes_the_source() -> None:
+    closed = threading.Event()
+
+    def source() -> Iterator[Item]:
+        try:
+            index = 0
+            while True:
+                yield Item(source="x", index=index, data=KINDS[0])
+                index += 1
+        finally:
+            closed.set()
+
+    stage = decode(source(), [WHOLE], DecodeOptions(), 2, ahead=3)
+    next(stage)
+    assert isinstance(stage, Iterator)
+    stage.close()  # type: ignore[attr-defined]
+    assert closed.wait(60)
+
+
+def test_leaving_does_not_wait_for_a_source_that_never_yields() -> None:
+    never = threading.Event()
+
+    def source() -> Iterator[Item]:
+        yield from items(KINDS[:1])
+        never.wait()
+
+    stage = decode(source(), [WHOLE], DecodeOptions(), 1)
+    next(stage)
+    stage.close()  # type: ignore[attr-defined]
+    never.set()
+
+
+def test_the_budget_of_pixels_is_kept() -> None:
+    budget = PixelBudget(100)
+    held: list[int] = []
+    most: list[int] = []
+    lock = threading.Lock()
+
+    def take(pixels: int) -> None:
+        for _ in range(40):
+            with budget.hold(pixels):
+                with lock:
+                    held.append(pixels)
+                    most.append(sum(held))
+                    if pixels > 100:
+                        assert held == [pixels]
+                with lock:
+                    held.remove(pixels)
+
+    threads = [threading.Thread(target=take, args=(pixels,)) for pixels in (30, 50, 60, 90, 500)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(total <= 100 or total == 500 for total in most)
+    assert most.count(500) == 40
+
+
+def test_the_budget_is_given_back_after_a_failure() -> None:
+    options = DecodeOptions(limits=Limits(pixels_in_flight=1))
+    torn = encode(
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)), "AVIF"
+    )
+    kinds = [torn[: len(torn) * 9 // 10], KINDS[0]] * 5
+    found = list(decode(items(kinds), [WHOLE], options, 3))
+    assert [isinstance(result, Failure) for result in found] == [True, False] * 5
+
+
+def test_a_worker_process_could_do_the_same() -> None:
+    (item,) = items([GIF])
+    options = DecodeOptions(limits=Limits(max_pixels=10_000))
+    view = View(fit="squash", size=(4, 4))
+    assert through_pickle(([view], options)) == ([view], options)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        found = executor.submit(decode_item, item, [WHOLE], options).result()
+    here = decode_item(item, [WHOLE], options)
+    assert len(found) == len(here) == 2
+    for there, local in zip(found, here, strict=True):
+        assert isinstance(there, Frame)
+        assert isinstance(local, Frame)
+        assert (there.item.source, there.number, there.time_s, there.last) == (
+            local.item.source,
+            local.number,
+            local.time_s,
+            local.last,
+        )
+        assert there.media.sha256 == local.media.sha256
+        assert np.array_equal(there.views[WHOLE], local.views[WHOLE])
+
+
+def test_a_failure_can_be_sent_between_processes() -> None:
+    (item,) = items([b"garbage"])
+    (failed,) = decode_item(item, [WHOLE], DecodeOptions())
+    assert isinstance(failed, Failure)
+    copy = through_pickle(failed)
+    assert (copy.code, copy.message, copy.media) == (failed.code, failed.message, failed.media)
