@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from clipmod_cli.criteria import Criteria, Judge, Probabilities
+from clipmod_cli.criteria import Criteria, Judge, Probabilities, severity_order
 from clipmod_cli.spans import find_segments, persistent_frames
 from clipmod_cli.types import (
     Decision,
@@ -20,6 +20,7 @@ from clipmod_cli.types import (
     Evidence,
     Failure,
     FrameScore,
+    Item,
     Media,
     ModelScore,
     Result,
@@ -31,17 +32,17 @@ def judge(stream: Iterable[Evidence | Failure], criteria: Criteria) -> Iterator[
     """Yield one result for each item, in order, as soon as its last frame was seen."""
     frames: list[FrameScore] = []
     broken: Failure | None = None
+    media: Media | None = None
     for seen in stream:
+        media = seen.media or media
         score = seen if isinstance(seen, Failure) else score_frame(seen, criteria)
         if isinstance(score, Failure):
             broken = broken or score
         else:
             frames.append(score)
         if seen.last:
-            yield (
-                _verdict(seen, frames, criteria) if broken is None else _judge_rest(broken, frames, criteria)
-            )
-            frames, broken = [], None
+            yield _conclude(seen.item, media, frames, broken, criteria)
+            frames, broken, media = [], None, None
 
 
 def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
@@ -57,10 +58,11 @@ def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
                 code="non_finite_score",
                 message=f"{member.name} gave no finite score for this picture",
                 media=evidence.media,
+                last=evidence.last,
             )
         total += member.weight * shares
         by_model[member.name] = _model_score(member, shares, evidence, criteria)
-    top = _top(total)
+    top = _top(total, criteria)
     return FrameScore(
         number=evidence.number,
         time_s=evidence.time_s,
@@ -74,7 +76,7 @@ def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
 
 
 def _model_score(member: Judge, shares: Probabilities, evidence: Evidence, criteria: Criteria) -> ModelScore:
-    top = _top(shares)
+    top = _top(shares, criteria)
     seen = evidence.seen[member.name]
     return ModelScore(
         category=criteria.names[top],
@@ -85,9 +87,9 @@ def _model_score(member: Judge, shares: Probabilities, evidence: Evidence, crite
     )
 
 
-def _top(shares: Probabilities) -> int:
-    """Return the index of the highest share; of equal ones the later, more severe one."""
-    return int(len(shares) - 1 - np.argmax(shares[::-1]))
+def _top(shares: Probabilities, criteria: Criteria) -> int:
+    """Return the index of the highest share; of equal ones the most severe."""
+    return max(severity_order(criteria.policy), key=lambda index: float(shares[index]))
 
 
 def _by_name(shares: Probabilities, criteria: Criteria) -> dict[str, float]:
@@ -105,32 +107,35 @@ def _agreement(by_model: dict[str, ModelScore], judges: Sequence[Judge], categor
     return min(1.0, agreeing / sum(member.weight for member in judges))
 
 
-def _judge_rest(failure: Failure, frames: Sequence[FrameScore], criteria: Criteria) -> Result:
-    """Return NSFW if the frames that were scored say so, else the failure: never Safe."""
-    if not frames or failure.media is None:
-        return failure
-    cut = replace(failure, media=replace(failure.media, truncated=True))
-    verdict = _verdict(cut, frames, criteria)
-    return verdict if verdict.decision == "NSFW" else failure
+def _conclude(
+    item: Item, media: Media | None, frames: Sequence[FrameScore], broken: Failure | None, criteria: Criteria
+) -> Result:
+    """Return the verdict; where something was lost, NSFW if the rest says so, else the failure: never Safe."""
+    if frames and media is not None:
+        known = media if broken is None else replace(media, truncated=True)
+        verdict = _verdict(item, known, frames, criteria)
+        if broken is None or verdict.decision == "NSFW":
+            return verdict
+    if broken is None:
+        raise AssertionError("an item without a frame has failed")
+    return replace(broken, media=broken.media or media, last=True)
 
 
-def _verdict(of: Evidence | Failure, frames: Sequence[FrameScore], criteria: Criteria) -> Verdict:
-    media = of.media
-    if media is None:
-        raise AssertionError("frames were scored, so their media is known")
-    segments = find_segments(frames, media.duration_s, criteria.threshold) if len(frames) > 1 else ()
-    counted = persistent_frames(frames, segments, media.duration_s, criteria.policy.persistence_s)
+def _verdict(item: Item, media: Media, frames: Sequence[FrameScore], criteria: Criteria) -> Verdict:
+    moves = media.kind != "image"
+    segments = find_segments(frames, media.duration_s, criteria.threshold) if moves else ()
+    counted = persistent_frames(frames, media.duration_s, criteria.threshold, criteria.policy.persistence_s)
     deciding = max(counted, key=lambda frame: frame.unsafe_score)
     short_hit = len(counted) < len(frames)
     return Verdict(
-        item=of.item,
+        item=item,
         media=media,
         decision=_decide(deciding, criteria),
         needs_review=short_hit or _needs_review(deciding, media, criteria),
         degraded=criteria.degraded,
         deciding=deciding,
         frames=tuple(frames),
-        segments=tuple(segments),
+        segments=segments,
         unseen_categories=tuple(criteria.unseen),
         total_ms=(time.perf_counter() - media.started) * 1000,
     )

@@ -10,6 +10,10 @@ from itertools import groupby
 
 from clipmod_cli.types import FrameScore, Segment
 
+SLACK_S = 1e-6
+"""Times are told to the microsecond, and the difference of two of them is a little off: a hit from
+1.3 s to 2.3 s lasts a second."""
+
 
 def find_segments(
     frames: Sequence[FrameScore], duration_s: float | None, threshold: float
@@ -18,10 +22,16 @@ def find_segments(
 
     A run ends where the next scored frame begins, or with the animation.
     """
+    return tuple(_segment(run) for hit, run in _runs(frames, duration_s, threshold) if hit)
+
+
+def _runs(
+    frames: Sequence[FrameScore], duration_s: float | None, threshold: float
+) -> list[tuple[bool, list[tuple[FrameScore, float]]]]:
+    """Return (whether they are hits, (frame, its end in seconds)...) for all consecutive frames alike."""
     ends = [frame.time_s for frame in frames[1:]] + [max(duration_s or 0.0, frames[-1].time_s)]
-    timed = list(zip(frames, ends, strict=True))
-    runs = groupby(timed, key=lambda pair: pair[0].unsafe_score >= threshold)
-    return tuple(_segment(list(run)) for hit, run in runs if hit)
+    timed = zip(frames, ends, strict=True)
+    return [(hit, list(run)) for hit, run in groupby(timed, key=lambda p: p[0].unsafe_score >= threshold)]
 
 
 def _segment(run: Sequence[tuple[FrameScore, float]]) -> Segment:
@@ -36,20 +46,17 @@ def _segment(run: Sequence[tuple[FrameScore, float]]) -> Segment:
 
 
 def persistent_frames(
-    frames: Sequence[FrameScore],
-    segments: Sequence[Segment],
-    duration_s: float | None,
-    persistence_s: float,
+    frames: Sequence[FrameScore], duration_s: float | None, threshold: float, persistence_s: float
 ) -> Sequence[FrameScore]:
     """Return the frames that may decide: all but those of hits shorter than `persistence_s`.
 
     A hit as long as the whole animation always counts, however short the animation is.
     """
-    needed = min(persistence_s, duration_s or 0.0)
-    short = [s for s in segments if s.end_s - s.start_s < needed]
+    needed = min(persistence_s, duration_s or 0.0) - SLACK_S
     kept = [
-        f
-        for f in frames
-        if not any(s.start_s <= f.time_s < s.end_s or f.time_s == s.peak_time_s for s in short)
+        frame
+        for hit, run in _runs(frames, duration_s, threshold)
+        if not hit or run[-1][1] - run[0][0].time_s >= needed
+        for frame, _ in run
     ]
     return kept or frames

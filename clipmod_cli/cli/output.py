@@ -22,11 +22,13 @@ from clipmod_cli.sinks.jsonl import LineSink, OutputLock, StreamSink, is_regular
 from clipmod_cli.sinks.resume import Done, read_done
 
 StdoutMode = Literal["json", "lines", "nothing"]
+STDOUT_NAMES = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})
+"""What names stdout. Opened as a file, the last three would be stderr: descriptor 1 is pointed there."""
 
 
 def stdout_mode(settings: Settings, stdout: RealStdout) -> StdoutMode:
     """Return what stdout shows."""
-    if settings.json or settings.output == "-":
+    if settings.json or settings.output in STDOUT_NAMES:
         return "json"
     if stdout.is_terminal:
         return "lines"
@@ -34,10 +36,16 @@ def stdout_mode(settings: Settings, stdout: RealStdout) -> StdoutMode:
 
 
 def output_path(settings: Settings) -> Path | None:
-    """Return the file that takes the records, links resolved; None if there is none."""
-    if settings.output in (None, "-"):
+    """Return the file that takes the records, links resolved; None if there is none.
+
+    Raises:
+        OutputError: if it cannot be looked at.
+    """
+    if settings.output is None or settings.output in STDOUT_NAMES:
         return None
-    return Path(os.path.realpath(Path(str(settings.output)).expanduser()))
+    path = Path(settings.output).expanduser()
+    # A pipe of the shell's, `>(...)`, is a link whose target is no name.
+    return Path(os.path.realpath(path)) if is_regular(path) else path
 
 
 @dataclass
@@ -98,22 +106,26 @@ class Output:
 
             self._errors.add(read_name(record["source"], record["source_b64"]))
 
-    def write(self, record: Record, source: str, kinds: frozenset[Wanted]) -> bytes:
-        """Write one record where it belongs; return its line.
+    def write(self, record: Record, source: str) -> bytes:
+        """Write one record into the files that it belongs into; return its line.
 
         Raises:
             OutputError: if it cannot be written.
-            BrokenPipeError: if the reader of stdout has left.
         """
         line = to_line(record)
         if self._file is not None:
             self._file.write(line)
         if record.error is not None and self._errors is not None:
             self._errors.add(source)
-        self._show(record, line, kinds)
         return line
 
-    def _show(self, record: Record, line: bytes, kinds: frozenset[Wanted]) -> None:
+    def show(self, record: Record, line: bytes, kinds: frozenset[Wanted]) -> None:
+        """Write a record to stdout, as far as it belongs there.
+
+        Raises:
+            OutputError: if it cannot be written.
+            BrokenPipeError: if the reader of stdout has left.
+        """
         only = self.settings.only
         if self.mode == "nothing" or (only and not kinds & set(only)):
             return
@@ -138,6 +150,11 @@ class Output:
         if self._errors is not None:
             self._errors.finish()
 
+    def discard(self) -> None:
+        """Remove what an unfinished run would leave beside its files."""
+        if self._errors is not None:
+            self._errors.discard()
+
 
 @contextmanager
 def open_output(settings: Settings, stdout: RealStdout) -> Iterator[Output]:
@@ -153,6 +170,7 @@ def open_output(settings: Settings, stdout: RealStdout) -> Iterator[Output]:
             if path.is_dir():
                 raise OutputError(f"cannot write to {path}: it is a folder")
             stack.enter_context(OutputLock(path))
+        stack.callback(output.discard)
         yield output
 
 
@@ -174,8 +192,15 @@ class ErrorsFile:
         self._file = os.fdopen(descriptor, "wb")
 
     def add(self, source: str) -> None:
-        """Add a failed input."""
-        self._file.write(os.fsencode(source) + self._end)
+        """Add a failed input.
+
+        Raises:
+            OutputError: if it cannot be written.
+        """
+        try:
+            self._file.write(os.fsencode(source) + self._end)
+        except OSError as e:
+            raise OutputError(f"cannot write to {self.path}: {e.strerror}") from e
 
     def finish(self) -> None:
         """Put the list in its place.
@@ -190,5 +215,11 @@ class ErrorsFile:
             Path(self._part).chmod(0o644)
             Path(self._part).replace(self.path)
         except OSError as e:
-            Path(self._part).unlink(missing_ok=True)
+            self.discard()
             raise OutputError(f"cannot write to {self.path}: {e.strerror}") from e
+
+    def discard(self) -> None:
+        """Remove what is not finished."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        Path(self._part).unlink(missing_ok=True)

@@ -24,7 +24,7 @@ from clipmod_cli.cli.output import Output, open_output
 from clipmod_cli.cli.progress import choose_progress, count_aside
 from clipmod_cli.cli.signals import EXIT_CLOSED_PIPE, Interrupted, Stop, catch_signals
 from clipmod_cli.cli.stdout import take_stdout
-from clipmod_cli.cli.summary import print_summary, say
+from clipmod_cli.cli.summary import print_summary, say, say_how_to_go_on
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.criteria import Criteria
 from clipmod_cli.decode.limits import DecodeOptions, parse_frames
@@ -71,6 +71,7 @@ def judge_inputs(resolved: Resolved, inputs: Inputs) -> int:
             ensemble, criteria = _models(settings, policy)
             return _Run(settings, inputs, output, ensemble, criteria, stop).carry_out()
         except Interrupted as e:
+            say_how_to_go_on(settings, e.exit_code)
             return e.exit_code
 
 
@@ -178,7 +179,7 @@ class _Run:
     def carry_out(self) -> int:
         """Judge all inputs and return the exit code."""
         done = self.output.begin(self.facts.run_key, self.tally)
-        if done.kept or done.dropped:
+        if (done.kept or done.dropped) and not self.settings.quiet:
             say(f"clipmod: {done.kept} inputs were judged before; {done.dropped} records are made anew")
         items = (item for item in self._limited(self.skipped) if not done.take(item))
         begun = time.monotonic()
@@ -196,7 +197,7 @@ class _Run:
             store.finish(self.tally.counts(), exit_code)
         if not self.settings.quiet and exit_code != EXIT_CLOSED_PIPE:
             print_summary(self.tally, self.skipped.reasons, time.monotonic() - begun, kept=done.kept)
-        self._say_how_to_go_on(exit_code)
+        say_how_to_go_on(self.settings, exit_code)
         return exit_code
 
     def _judge(self, items: Iterable[Item], store: RowSink, kept: int) -> None:
@@ -219,7 +220,9 @@ class _Run:
     def _write(self, result: Result, store: RowSink) -> None:
         record = to_record(result, self.facts, frames_detail=self.settings.frames_detail)
         kinds = self.tally.add(record)
-        store.add(self.output.write(record, result.item.source, kinds))
+        line = self.output.write(record, result.item.source)
+        store.add(line)
+        self.output.show(record, line, kinds)
 
     def _end(self, exit_code: int) -> int:
         """Flush the output and return the exit code that comes first in the documented order."""
@@ -241,19 +244,3 @@ class _Run:
             started_at=datetime.now(UTC),
         )
         return Store(path, retention_days=self.settings.retention).open_run(info)
-
-    def _say_how_to_go_on(self, exit_code: int) -> None:
-        if not self.stop.asked():
-            return
-        if self.output.path is None:
-            say(f"clipmod: stopped ({exit_code}); with -o FILE a run can be resumed")
-        else:
-            say(f"clipmod: stopped ({exit_code}). To go on: {shlex.join(_resuming(sys.argv))}")
-
-
-def _resuming(argv: list[str]) -> list[str]:
-    """Return the command that goes on with this output: the same, but it must not begin anew."""
-    return [
-        "clipmod",
-        *(word for word in argv[1:] if word not in ("--overwrite", "--no-resume", "--resume=no")),
-    ]

@@ -1,14 +1,18 @@
-"""What a run came to, in a few lines on stderr."""
+"""What a run came to, in a few lines on stderr, and how to go on with one that was stopped."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping
 
+from clipmod_cli.cli.output import STDOUT_NAMES
 from clipmod_cli.cli.progress import duration
+from clipmod_cli.cli.signals import EXIT_CODES
 from clipmod_cli.cli.stdout import plain
 from clipmod_cli.cli.tally import Tally
+from clipmod_cli.settings import Settings
 
 
 def say(text: str) -> None:
@@ -53,3 +57,21 @@ def _rows(tally: Tally, skipped: Counter[str], kept: int) -> Mapping[str, str]:
 
 def _counts(counter: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counter.most_common())
+
+
+def say_how_to_go_on(settings: Settings, exit_code: int) -> None:
+    """Print the command that resumes, if a signal has stopped the run."""
+    if exit_code not in EXIT_CODES.values():
+        return
+    if settings.output is None or settings.output in STDOUT_NAMES:
+        say(f"clipmod: stopped ({exit_code}); with -o FILE a run can be resumed")
+    else:
+        say(f"clipmod: stopped ({exit_code}). To go on: {shlex.join(_resuming(sys.argv, settings))}")
+
+
+def _resuming(argv: list[str], settings: Settings) -> list[str]:
+    """Return the command that goes on with this output: the same, but it must not begin anew."""
+    words = [word for word in argv[1:] if word not in ("--overwrite", "--no-resume", "--resume=no")]
+    if len(words) == len(argv) - 1:  # the environment or the settings file may say it too
+        words[1:1] = ["--no-overwrite"] * settings.overwrite + ["--resume=yes"] * (settings.resume == "no")
+    return ["clipmod", *words]

@@ -11,20 +11,37 @@ import contextlib
 import hashlib
 import os
 import secrets
-import tempfile
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import OutputError, OutputMismatchError
+from clipmod_cli.records import SCHEMA_NAME, read_name, write_name
+from clipmod_cli.sinks.rewrite import Rewrite
 from clipmod_cli.types import Item
 
-SCHEMA = "clipmod/1"
+BEGINNING = f'{{"schema":"{SCHEMA_NAME}"'.encode()
+"""How every record's line begins: by it a torn one is told from another program's file."""
+_NEEDED: dict[str, Any] = {
+    "run_key": str,
+    "policy": str,
+    "threshold": float | int,
+    "source": str,
+    "source_b64": str | None,
+    "member": str | None,
+    "member_b64": str | None,
+    "models_used": list | None,
+    "bytes": int | None,
+    "mtime_ns": int | None,
+    "sha256": str | None,
+    "error": dict | None,
+}
+"""What is looked at here. A whole check of each record would take ten times as long."""
 
 
 @dataclass
@@ -49,7 +66,8 @@ class Done:
 
     def take(self, item: Item) -> bool:
         """Return whether this input's record stands; counts its occurrence."""
-        high, low = _hash(self.salt, os.fsencode(item.source), item.member)
+        member = None if item.member is None else _bytes_of(*write_name(item.member))
+        high, low = _hash(self.salt, _bytes_of(*write_name(item.source)), member)
         at = int(np.searchsorted(self.high, np.uint64(high)))
         while at < len(self.high) and self.high[at] == high:
             if self.low[at] == low:
@@ -64,7 +82,7 @@ class Done:
 def read_done(path: Path, run_key: str, *, verify: bool, kept: Callable[[dict[str, Any]], None]) -> Done:
     """Return what stands in an existing output, after dropping from it what does not.
 
-    A torn last line and the lines that will be judged anew are dropped by one atomic rewrite.
+    A torn last line is cut off; the lines that will be judged anew are dropped by one atomic rewrite.
 
     Args:
         path: the output; it may be missing or empty. The caller holds its lock.
@@ -79,8 +97,13 @@ def read_done(path: Path, run_key: str, *, verify: bool, kept: Callable[[dict[st
     done = Done()
     hashes = _Hashes()
     try:
-        with contextlib.suppress(FileNotFoundError), _Rewrite(path) as rewrite:
+        with contextlib.suppress(FileNotFoundError), Rewrite(path) as rewrite:
             for number, line in enumerate(rewrite.lines(), 1):
+                if not line.endswith(b"\n"):
+                    if number == 1 and not _begins_a_record(line):
+                        raise _not_ours(path, number)
+                    rewrite.cut()
+                    break
                 record = _parse(line, number, path, run_key)
                 if not _stands(record, verify=verify):
                     rewrite.drop()
@@ -89,7 +112,7 @@ def read_done(path: Path, run_key: str, *, verify: bool, kept: Callable[[dict[st
                 rewrite.keep(line)
                 done.kept += 1
                 kept(record)
-                hashes.add(_hash(done.salt, _source_of(record), record["member"]))
+                hashes.add(_hash(done.salt, *_key_of(record)))
     except OSError as e:
         raise OutputError(f"cannot read or rewrite {path}: {e.strerror}") from e
     keys, counts = np.unique(hashes.all(), axis=0, return_counts=True)
@@ -121,78 +144,16 @@ class _Hashes:
         self.chunk = []
 
 
-class _Rewrite:
-    """Reads a file line by line and, if anything is dropped, replaces it by what was kept."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._source = path.open("rb")
-        self._kept_bytes = 0
-        self._copy: Any = None
-        self._changed = False
-
-    def lines(self) -> Iterator[bytes]:
-        """Yield whole lines; a torn last one is dropped."""
-        for line in self._source:
-            if not line.endswith(b"\n"):
-                self.drop()
-                return
-            yield line
-
-    def keep(self, line: bytes) -> None:
-        """Keep this line."""
-        if self._changed:
-            self._copy.write(line)
-        else:
-            self._kept_bytes += len(line)
-
-    def drop(self) -> None:
-        """Leave the current line out."""
-        if self._changed:
-            return
-        self._changed = True
-        self._copy = tempfile.NamedTemporaryFile(  # noqa: SIM115 — closed in __exit__
-            dir=self.path.parent, prefix=f".{self.path.name}.", delete=False
-        )
-        with self.path.open("rb") as source:
-            left = self._kept_bytes
-            while left and (part := source.read(min(left, 1 << 20))):
-                self._copy.write(part)
-                left -= len(part)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._source.close()
-        if not self._changed:
-            return
-        part = Path(self._copy.name)
-        try:
-            if error is None:
-                self._copy.flush()
-                os.fsync(self._copy.fileno())
-                part.chmod(self.path.stat().st_mode & 0o7777)
-                self._copy.close()
-                part.replace(self.path)
-        finally:
-            self._copy.close()
-            part.unlink(missing_ok=True)
-
-
 def _parse(line: bytes, number: int, path: Path, run_key: str) -> dict[str, Any]:
     from pydantic_core import from_json
 
     try:
         record = from_json(line)
-        ours = record["schema"] == SCHEMA
-    except (ValueError, TypeError, KeyError):
+        ours = _is_record(record)
+    except ValueError:  # no JSON, or no base64
         ours = False
     if not ours:
-        raise OutputMismatchError(
-            f"{path} line {number} is not a clipmod record, so this file is left alone. "
-            "Name another output, or --overwrite"
-        )
+        raise _not_ours(path, number)
     if record["run_key"] != run_key:
         raise OutputMismatchError(
             f"{path} was written with other models, policy or settings ({_described(record)}). "
@@ -201,21 +162,49 @@ def _parse(line: bytes, number: int, path: Path, run_key: str) -> dict[str, Any]
     return dict(record)
 
 
+def _is_record(value: Any) -> bool:
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA_NAME:
+        return False
+    if not all(key in value and isinstance(value[key], kind) for key, kind in _NEEDED.items()):
+        return False
+    _key_of(value)
+    return value["error"] is None or isinstance(value["error"].get("retryable"), bool)
+
+
+def _not_ours(path: Path, number: int) -> OutputMismatchError:
+    return OutputMismatchError(
+        f"{path} line {number} is not a clipmod record, so this file is left alone. "
+        "Name another output, or --overwrite"
+    )
+
+
+def _begins_a_record(torn: bytes) -> bool:
+    return torn.startswith(BEGINNING[: len(torn)])
+
+
 def _described(record: dict[str, Any]) -> str:
-    models = ", ".join(record["models_used"] or ["none"])
+    models = ", ".join(map(str, record["models_used"] or ["none"]))
     return f"policy {record['policy']}, threshold {record['threshold']}, models {models}"
 
 
-def _source_of(record: dict[str, Any]) -> bytes:
-    encoded = record["source_b64"]
-    return b64decode(encoded) if encoded else str(record["source"]).encode()
+def _key_of(record: dict[str, Any]) -> tuple[bytes, bytes | None]:
+    """Return the bytes of the source's and the member's names; raises ValueError for broken base64."""
+    member = record["member"]
+    return (
+        _bytes_of(record["source"], record["source_b64"]),
+        None if member is None else _bytes_of(member, record["member_b64"]),
+    )
+
+
+def _bytes_of(text: str, encoded: str | None) -> bytes:
+    return text.encode() if encoded is None else b64decode(encoded, validate=True)
 
 
 def _stands(record: dict[str, Any], *, verify: bool) -> bool:
     error = record["error"]
     if error and error["retryable"]:
         return False
-    path = _source_of(record)
+    path = read_name(record["source"], record["source_b64"])
     try:
         info = os.stat(path)  # noqa: PTH116 — the name may hold any byte
     except (OSError, ValueError):
@@ -225,7 +214,7 @@ def _stands(record: dict[str, Any], *, verify: bool) -> bool:
     return not verify or record["member"] is not None or _digest(path) == record["sha256"]
 
 
-def _digest(path: bytes) -> str | None:
+def _digest(path: str) -> str | None:
     try:
         with open(path, "rb") as file:  # noqa: PTH123
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -233,7 +222,7 @@ def _digest(path: bytes) -> str | None:
         return None
 
 
-def _hash(salt: bytes, source: bytes, member: str | None) -> tuple[int, int]:
-    tail = b"" if member is None else b"\0" + member.encode("utf-8", "surrogateescape")
+def _hash(salt: bytes, source: bytes, member: bytes | None) -> tuple[int, int]:
+    tail = b"" if member is None else b"\0" + member
     digest = hashlib.blake2b(source + tail, key=salt, digest_size=16).digest()
     return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -185,11 +185,16 @@ class Store:
             except duckdb.Error as error:
                 raise store_file.broken(self.path, error) from error
 
-    def _lock_to_read(self) -> Any:
-        # Where the spool cannot be written nobody merges, and there is nothing to wait for.
-        if not os.access(self.spool, os.W_OK):
-            return nullcontext()
-        return lock_file(self.spool / ".merge.lock").acquire(timeout=PATIENCE_S)
+    def _lock_to_read(self) -> AbstractContextManager[object]:
+        # Where the spool is missing or not ours to write in, there is nobody here to wait for.
+        try:
+            if self.spool.exists():
+                return lock_file(self.spool / ".merge.lock").acquire(timeout=PATIENCE_S)
+        except Timeout:
+            raise
+        except OSError as error:
+            log.debug("the store %s is read without a lock: %s", self.path, error)
+        return nullcontext()
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -70,6 +71,7 @@ class Command:
         with (
             mock.patch.object(sys, "argv", argv),
             mock.patch.dict(os.environ, {**self.environment, **(env or {})}, clear=True),
+            _own_stdout(),
             pytest.raises(SystemExit) as ended,
         ):
             main.run()
@@ -92,10 +94,23 @@ class Command:
         )
         return Outcome(run.returncode, run.stdout, run.stderr.decode(errors="replace"))
 
-    def start(self, words: Sequence[str | Path], **options: Any) -> subprocess.Popen[bytes]:
+    def start(
+        self, words: Sequence[str | Path], env: Mapping[str, str] | None = None, **options: Any
+    ) -> subprocess.Popen[bytes]:
         """Start `clipmod WORDS` as a process of its own; the caller ends it."""
         argv = [sys.executable, "-m", "clipmod_cli", *map(str, words)]
-        return subprocess.Popen(argv, env=self.environment, **options)
+        return subprocess.Popen(argv, env={**self.environment, **(env or {})}, **options)
+
+
+@contextmanager
+def _own_stdout() -> Iterator[None]:
+    """Put stdout back afterwards: a scan points it elsewhere for the rest of its process."""
+    kept = os.dup(1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 @cache

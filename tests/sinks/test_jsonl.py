@@ -79,10 +79,7 @@ def test_a_line_that_does_not_fit_is_cut_back(room: int, output: Path) -> None:
     output.write_bytes(b"old\n")
     sink = open_file(output)
     sink.write(b"first\n")
-    with (
-        disk_of(len(b"old\nfirst\n") + room),
-        pytest.raises(OutputError, match="cannot write to .*out.jsonl"),
-    ):
+    with disk_of(10 + room), pytest.raises(OutputError, match=f"cannot write to {output}: "):
         sink.write(b"too long\n")
     assert output.read_bytes() == b"old\nfirst\n"
     sink.write(b"later\n")  # there is room again, and no half line before it

@@ -6,8 +6,10 @@ import gc
 import hashlib
 import json
 import os
+import tempfile
 import tracemalloc
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from clipmod_cli.types import Item
 from tests.results import RUN, names, plain_failure, plain_verdict
 from tests.sinks.test_jsonl import disk_of
 
-MANY = 100_000
+MANY = 30_000
 BYTES_A_RECORD = 64
 KEY = RUN.run_key
 
@@ -84,17 +86,23 @@ def test_what_stands_is_taken_once_for_each_record(output: Path) -> None:
     assert missing(done, "a", "c", "a", "a", "b", "b") == ["c", "a", "b"]
 
 
+def done_of(lines: Iterable[bytes]) -> Done:
+    """Return what stands in an output of these lines."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "out.jsonl")
+        output.write_bytes(b"".join(lines))
+        return read(output)[0]
+
+
 keys = st.tuples(names | st.sampled_from(["a", "b"]), st.none() | names | st.sampled_from(["a", "b"]))
 
 
 @given(inputs=st.lists(keys, max_size=12), share=st.floats(0, 1))
 def test_law_a_prefix_of_records_leaves_exactly_the_rest(
-    inputs: list[tuple[str, str | None]], share: float, tmp_path_factory: pytest.TempPathFactory
+    inputs: list[tuple[str, str | None]], share: float
 ) -> None:
-    output = tmp_path_factory.mktemp("resume") / "out.jsonl"
     written = int(len(inputs) * share)
-    output.write_bytes(b"".join(line_of(source, member) for source, member in inputs[:written]))
-    done, _ = read(output)
+    done = done_of(line_of(source, member) for source, member in inputs[:written])
     items = [Item(source=source, index=i, member=member) for i, (source, member) in enumerate(inputs)]
     assert [item.index for item in items if not done.take(item)] == list(range(written, len(items)))
 
@@ -103,11 +111,8 @@ def test_law_a_prefix_of_records_leaves_exactly_the_rest(
 def test_law_any_records_leave_the_difference_of_multisets(
     inputs: list[tuple[str, str | None]],
     records: list[tuple[str, str | None]],
-    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    output = tmp_path_factory.mktemp("resume") / "out.jsonl"
-    output.write_bytes(b"".join(line_of(source, member) for source, member in [*records, *inputs[::2]]))
-    done, _ = read(output)
+    done = done_of(line_of(source, member) for source, member in [*records, *inputs[::2]])
     items = [Item(source=source, index=0, member=member) for source, member in inputs]
     left = Counter((item.source, item.member) for item in items if not done.take(item))
     assert left == Counter(inputs) - Counter([*records, *inputs[::2]])
@@ -170,11 +175,25 @@ def test_a_record_with_a_field_of_another_shape_is_foreign(key: str, value: obje
         read(output)
 
 
-def test_a_single_torn_line_of_a_foreign_file_is_not_cut(output: Path) -> None:
-    output.write_bytes(b"my only copy of the novel")
+@pytest.mark.parametrize("content", [b"my only copy of the novel", b"\0" * 9, b'{"schema":"other/1"'])
+def test_a_foreign_file_without_any_newline_is_no_torn_line(content: bytes, output: Path) -> None:
+    output.write_bytes(content)
     with pytest.raises(OutputMismatchError):
         read(output)
-    assert output.read_bytes() == b"my only copy of the novel"
+    assert output.read_bytes() == content
+
+
+@pytest.mark.parametrize("length", [1, 12, 21, 300])
+def test_a_torn_first_line_is_cut(length: int, output: Path) -> None:
+    output.write_bytes(line_of("a")[:length])
+    assert read(output)[0].kept == 0
+    assert output.read_bytes() == b""
+
+
+def test_what_a_power_cut_left_behind_the_records_is_cut(output: Path) -> None:
+    output.write_bytes(line_of("a") + b"\0" * 4000)
+    assert read(output)[1] == ["a"]
+    assert output.read_bytes() == line_of("a")
 
 
 def test_another_run_key_is_refused_and_told_what_it_was(output: Path) -> None:
@@ -262,11 +281,11 @@ def test_the_rewrite_is_whole_and_keeps_the_mode(mode: int, output: Path, tmp_pa
     assert list(tmp_path.iterdir()) == [output]
 
 
-@pytest.mark.parametrize("room", [0, 5000, 300_000])
+@pytest.mark.parametrize(("count", "room"), [(0, 0), (1, 100), (300, 5000), (300, 300_000)])
 def test_a_rewrite_that_does_not_fit_leaves_everything_as_it_was(
-    room: int, output: Path, tmp_path: Path
+    count: int, room: int, output: Path, tmp_path: Path
 ) -> None:
-    content = line_of("a") * 300 + failed_line("x", "timeout") + line_of("b") * 300
+    content = line_of("a") * count + failed_line("x", "timeout") + line_of("b") * (count + 1)
     output.write_bytes(content)
     with disk_of(room), pytest.raises(OutputError, match="cannot read or rewrite"):
         read(output)

@@ -9,7 +9,7 @@ import pytest
 from clipmod_cli.errors import UsageError
 from clipmod_cli.sinks.store import Store, StoreRun
 from clipmod_cli.sinks.store_file import open_for_reading
-from tests.sinks.rows import fill, info, numbers
+from tests.sinks.rows import fill, info, leave_behind, lines, numbers, warnings_in
 
 CHANGES = [
     "DELETE FROM items",
@@ -79,3 +79,13 @@ def test_a_run_without_an_end_leaves_no_thread_that_keeps_the_process(store: Sto
     assert run._thread.daemon
     run.finish({}, 0)
     assert not run._thread.is_alive()
+
+
+def test_a_store_that_cannot_be_locked_can_be_read(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    fill(store, 2)
+    leave_behind(store, b"".join(lines(3)))
+    lock = store.spool / ".merge.lock"
+    lock.unlink()
+    lock.mkdir()
+    assert numbers(store) == [0, 1]
+    assert "not counted" in warnings_in(caplog)[0]
