@@ -123,12 +123,20 @@ class Ensemble:
         forward_ms: dict[str, float] = {}
         for member in self.members:
             begun = time.perf_counter()
-            seen[member.model.name] = member.model.measure(frames)
+            seen[member.model.name] = _look_with(member.model, frames)
             forward_ms[member.model.name] = (time.perf_counter() - begun) * 1000 / len(frames)
         return [
             _evidence(frame, {name: by_frame[i] for name, by_frame in seen.items()}, forward_ms)
             for i, frame in enumerate(frames)
         ]
+
+
+def _look_with(model: Model, frames: Sequence[Frame]) -> Sequence[Seen]:
+    """Return what a model sees in each frame; raises where it answers for more or fewer than it was asked."""
+    seen = model.measure(frames)
+    if len(seen) != len(frames):
+        raise ValueError(f"{model.name} gave {len(seen)} results for {len(frames)} pictures")
+    return seen
 
 
 def fingerprint(*parts: str) -> str:
@@ -183,19 +191,19 @@ def _check_sight(model: Model, policy: Policy, *, allow_partial: bool) -> Sequen
     unseen = unseen_categories(policy, spec=model.spec, text_image=is_text_image(model))
     if unseen and not allow_partial:
         raise BlindModelError(
-            f"{model.name} cannot see {', '.join(unseen)} of the policy {policy.name!r}, "
-            "so it would call them safe. Take another model, map its labels in the policy, or add --allow-partial"
+            f"{model.name} cannot see {', '.join(unseen)} of the policy {policy.name!r}, so it would call "
+            "them safe. Take another model, map its labels in the policy, or add --allow-partial"
         )
     if is_detector(model) and not any(c.otherwise for c in policy.categories):
         raise BlindModelError(
-            f"{model.name} is a detector, and the policy {policy.name!r} has no category with `otherwise = true` "
-            "for what its silence means"
+            f"{model.name} is a detector, and the policy {policy.name!r} has no category with "
+            "`otherwise = true` for what its silence means"
         )
     seen = seen_categories(policy, spec=model.spec, text_image=is_text_image(model))
-    if len(seen) < 2 and not is_detector(model):
+    if len(seen) < (1 if is_detector(model) else 2):
         raise BlindModelError(
-            f"{model.name} sees {', '.join(seen) or 'none'} of the categories of the policy {policy.name!r}; to tell "
-            "two of them apart they need prompts (for a text-image model) or mapped labels (for a classifier)"
+            f"{model.name} sees {', '.join(seen) or 'none'} of the categories of the policy {policy.name!r}; "
+            "to tell two of them apart they need prompts (for a text-image model) or mapped labels"
         )
     return unseen
 

@@ -62,6 +62,7 @@ def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
             )
         total += member.weight * shares
         by_model[member.name] = _model_score(member, shares, evidence, criteria)
+    total /= total.sum()  # weights such as thirds sum to 1 only nearly
     top = _top(total, criteria)
     return FrameScore(
         number=evidence.number,
@@ -97,9 +98,10 @@ def _by_name(shares: Probabilities, criteria: Criteria) -> dict[str, float]:
 
 
 def _unsafe(total: Probabilities, criteria: Criteria) -> float:
-    unsafe = [c.safety == "UNSAFE" for c in criteria.policy.categories]
-    # Weights that sum to 1 only nearly may carry a sum over 1 by a rounding.
-    return float(min(1.0, total[unsafe].sum()))
+    """Return the share of the UNSAFE categories, 0..1: exactly 1 where nothing speaks for a SAFE one."""
+    mask = np.array([c.safety == "UNSAFE" for c in criteria.policy.categories])
+    unsafe, safe = float(total[mask].sum()), float(total[~mask].sum())
+    return unsafe / (unsafe + safe)
 
 
 def _agreement(by_model: dict[str, ModelScore], judges: Sequence[Judge], category: str) -> float:
@@ -110,7 +112,7 @@ def _agreement(by_model: dict[str, ModelScore], judges: Sequence[Judge], categor
 def _conclude(
     item: Item, media: Media | None, frames: Sequence[FrameScore], broken: Failure | None, criteria: Criteria
 ) -> Result:
-    """Return the verdict; where something was lost, NSFW if the rest says so, else the failure: never Safe."""
+    """Return the verdict. Where a frame was lost: NSFW if the rest says so, else the failure, never Safe."""
     if frames and media is not None:
         known = media if broken is None else replace(media, truncated=True)
         verdict = _verdict(item, known, frames, criteria)

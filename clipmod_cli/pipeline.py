@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from clipmod_cli.criteria import Criteria
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.pool import decode
+from clipmod_cli.decode.workers import Crew
 from clipmod_cli.ensemble import Ensemble, fingerprint
 from clipmod_cli.flow import batched
 from clipmod_cli.judge import judge
@@ -36,10 +37,14 @@ class Options:
     Attributes:
         decode: limits, exactness and sampling of frames.
         workers: how many inputs are decoded at once.
+        isolate: decode in worker processes, so that a decoder that crashes or hangs costs one
+            input. A script that turns this on needs `if __name__ == "__main__":` around its own
+            calls, as with any use of `multiprocessing`.
     """
 
     decode: DecodeOptions = field(default_factory=DecodeOptions)
     workers: int = field(default_factory=default_workers)
+    isolate: bool = False
 
 
 def run(
@@ -60,7 +65,8 @@ def run(
         stopped: asked between batches; once true, the batch in flight is finished and no more.
     """
     how = options or Options()
-    frames = decode(items, ensemble.views, how.decode, how.workers)
+    crew = Crew() if how.isolate else None
+    frames = decode(items, ensemble.views, how.decode, how.workers, crew=crew)
     batches = batched(frames, ensemble.batch_size, stopped=stopped)
     evidence = ensemble.measure(batches)
     return judge(evidence, criteria)

@@ -20,7 +20,7 @@ from clipmod_cli.errors import SettingsError
 
 ENV_PREFIX = "CLIPMOD_"
 Origin: TypeAlias = Literal["flag", "environment", "file", "default"]
-Group: TypeAlias = Literal["judging", "machine", "store", "talk", "output", "sources"]
+Group: TypeAlias = Literal["judging", "machine", "store", "talk", "output", "sources", "urls"]
 Wanted: TypeAlias = Literal["nsfw", "review", "safe", "error"]
 
 
@@ -84,6 +84,9 @@ class Settings:
     )
     batch_size: str = _setting("auto", "machine", "pictures in one forward pass", metavar="N|auto")
     workers: str = _setting("auto", "machine", "decoding workers", metavar="N|auto")
+    isolate: bool = _setting(
+        True, "machine", "decode in worker processes: a decoder that crashes or hangs costs one input"
+    )
     offline: bool = _setting(False, "machine", "never touch the network for weights")
 
     db: str | None = _setting(
@@ -141,6 +144,23 @@ class Settings:
     limit: int | None = _setting(None, "sources", "stop after this many inputs", metavar="N")
     dry_run: bool = _setting(
         False, "sources", "count what would be judged, by format, and stop", "-n", "--dry-run"
+    )
+
+    url_column: str = _setting("url", "urls", "the column of a table that holds the URLs", metavar="NAME")
+    concurrency: int = _setting(64, "urls", "downloads at once", metavar="N")
+    per_host: int = _setting(4, "urls", "downloads at once from one host", metavar="N")
+    timeout: float = _setting(30.0, "urls", "how long one download may take, in seconds", metavar="S")
+    retries: int = _setting(2, "urls", "tries after a 429, a 5xx or no connection", metavar="N")
+    allow_private: bool = _setting(False, "urls", "ask private and loopback addresses too, on any port")
+    allow_ports: str | None = _setting(
+        None, "urls", "ask these ports besides 80 and 443, as 8080,8443", metavar="LIST"
+    )
+    header: tuple[str, ...] = _setting(
+        (), "urls", "send 'Name: value' to the URLs' own hosts, not to redirects elsewhere; repeatable",
+        metavar="HEADER",
+    )  # fmt: skip
+    save_to: str | None = _setting(
+        None, "urls", "keep what was downloaded in this folder, named by its SHA-256", metavar="DIR"
     )
 
 
@@ -310,10 +330,19 @@ def _faults(settings: Settings, place: Callable[[str], str]) -> Iterator[str]:
             count_of(getattr(settings, name), place(name), default=1)
         except SettingsError as e:
             yield str(e)
-    for name in ("max_depth", "limit", "retention"):
+    yield from _url_faults(settings, place)
+    for name in ("max_depth", "limit", "retention", "retries"):
         value = getattr(settings, name)
         if value is not None and value < 0:
             yield f"{place(name)} {value} is below 0"
+
+
+def _url_faults(settings: Settings, place: Callable[[str], str]) -> Iterator[str]:
+    for name in ("concurrency", "per_host"):
+        if getattr(settings, name) < 1:
+            yield f"{place(name)} {getattr(settings, name)} is below 1"
+    if not 0 < settings.timeout < float("inf"):
+        yield f"{place('timeout')} {settings.timeout} is not a number of seconds above 0"
 
 
 def count_of(text: str, flag: str, *, default: int) -> int:

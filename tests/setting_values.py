@@ -17,6 +17,10 @@ CHOSEN: dict[str, Any] = {
     "workers": "3",
     "config": "~/mine.toml",
     "threshold": 0.25,
+    "concurrency": 8,
+    "per_host": 2,
+    "timeout": 12.5,
+    "retries": 1,
 }
 """Where not every value of the type is one of the setting."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given
@@ -115,14 +115,11 @@ def test_law_segments_are_the_hits_in_order_without_overlap(
     frames, duration_s = timed(steps)
     segments = find_segments(frames, duration_s, threshold)
     assert all(s.start_s <= s.peak_time_s <= s.end_s <= duration_s for s in segments)
-    assert all(one.end_s <= next_.start_s for one, next_ in zip(segments, segments[1:], strict=False))
+    assert all(one.end_s <= next_.start_s for one, next_ in pairwise(segments))
     hits = [f.unsafe_score for f in frames if f.unsafe_score >= threshold]
     assert max((s.peak_unsafe_score for s in segments), default=None) == max(hits, default=None)
     assert all(s.peak_unsafe_score >= threshold for s in segments)
-    changes = sum(
-        after.unsafe_score >= threshold > before.unsafe_score
-        for before, after in zip(frames, frames[1:], strict=False)
-    )
+    changes = sum(after.unsafe_score >= threshold > before.unsafe_score for before, after in pairwise(frames))
     assert len(segments) == changes + (frames[0].unsafe_score >= threshold)
 
 

@@ -11,6 +11,7 @@ DOCS = Path(__file__).parent.parent / "docs" / "cli.md"
 COMMANDS = (
     (),
     ("scan",),
+    ("urls",),
     ("stats",),
     ("stats", "forget"),
     ("models",),

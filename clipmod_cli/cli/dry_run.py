@@ -1,4 +1,4 @@
-"""`--dry-run`: what would be judged, by format and size. Reads a few bytes of each input, no more."""
+"""`--dry-run`: what would be judged, by format and size. Reads a few bytes of each file, and archives."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from clipmod_cli.decode.formats import HEAD_BYTES, sniff
 from clipmod_cli.models.registry import human_size
 from clipmod_cli.settings import Settings
 from clipmod_cli.sources.local import Skipped
-from clipmod_cli.types import Item
+from clipmod_cli.types import Failure, Item
 
 
-def count_inputs(items: Callable[[Skipped], Iterator[Item]], settings: Settings) -> int:
+def count_inputs(items: Callable[[Skipped], Iterator[Item | Failure]], settings: Settings) -> int:
     """Print the number of inputs, their formats and bytes, and what is skipped; return 0."""
     skipped = Skipped()
     formats: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     for item in itertools.islice(items(skipped), settings.limit):
-        name, size = _look(item.source)
+        name, size = _look(item)
         formats[name] += 1
         sizes[name] += size
     facts = {
@@ -43,10 +43,14 @@ def count_inputs(items: Callable[[Skipped], Iterator[Item]], settings: Settings)
     return 0
 
 
-def _look(path: str) -> tuple[str, int]:
+def _look(item: Item | Failure) -> tuple[str, int]:
     """Return the format by content, or why it cannot be told, and the size in bytes."""
+    if isinstance(item, Failure):
+        return "cannot be read", 0
+    if item.data is not None:
+        return sniff(item.data[:HEAD_BYTES]) or "unknown", len(item.data)
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        descriptor = os.open(item.source, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except (OSError, ValueError):
         return "cannot be read", 0
     try:

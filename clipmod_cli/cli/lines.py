@@ -47,7 +47,7 @@ def _by_model(record: Record) -> str:
     parts = []
     for name, seen in (record.per_model_predictions or {}).items():
         if seen.detections:
-            said = ", ".join(f"{d.label} {d.score:.2f}" for d in seen.detections[:3])
+            said = ", ".join(f"{plain(d.label)} {d.score:.2f}" for d in seen.detections[:3])
         elif seen.detections is not None:
             said = "nothing"
         else:

@@ -144,13 +144,14 @@ def choose_progress(style: Style, *, quiet: bool, done: int) -> Progress:
     return Lines(done, as_json=style == "json")
 
 
-def count_aside(count: Callable[[], int], progress: Progress) -> None:
-    """Count the inputs in a thread of its own, and tell the progress the total."""
+def count_aside(count: Callable[[], int | None], progress: Progress) -> None:
+    """Count the inputs in a thread of its own, and tell the progress the total, if there is one."""
 
     def work() -> None:
         # What stops the count (a list that cannot be read, say) is told by the run itself.
         with contextlib.suppress(Exception):
-            progress.set_total(count())
+            if (total := count()) is not None:
+                progress.set_total(total)
 
     threading.Thread(target=work, name="clipmod-count", daemon=True).start()
 

@@ -38,8 +38,9 @@ from clipmod_cli.records import RunFacts, to_record
 from clipmod_cli.settings import Resolved, Settings, count_of
 from clipmod_cli.sinks.spool import RunInfo
 from clipmod_cli.sinks.store import Store, default_db_path
+from clipmod_cli.sources.archive_items import count_if_cheap
 from clipmod_cli.sources.local import Skipped
-from clipmod_cli.types import Item, Result
+from clipmod_cli.types import Failure, Item, Result
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +52,12 @@ class Inputs:
     Attributes:
         items: gives the items from the beginning, counting what is skipped.
         countable: they can be gone through twice, so the total can be counted beforehand.
+        bring: gets hold of those that are to be judged, where that costs something; in any order.
     """
 
-    items: Callable[[Skipped], Iterator[Item]]
+    items: Callable[[Skipped], Iterator[Item | Failure]]
     countable: bool
+    bring: Callable[[Iterator[Item | Failure]], Iterator[Item | Failure]] = iter
 
 
 def judge_inputs(resolved: Resolved, inputs: Inputs) -> int:
@@ -119,9 +122,13 @@ def _say_choice(choice: Choice, *, quiet: bool) -> None:
 
 
 def _options(settings: Settings) -> Options:
-    decoding = DecodeOptions(exact=settings.decode == "exact", frames=parse_frames(settings.frames))
+    decoding = DecodeOptions(
+        exact=settings.decode == "exact", frames=parse_frames(settings.frames), heic=True
+    )
     return Options(
-        decode=decoding, workers=count_of(settings.workers, "--workers", default=default_workers())
+        decode=decoding,
+        workers=count_of(settings.workers, "--workers", default=default_workers()),
+        isolate=settings.isolate,
     )
 
 
@@ -181,7 +188,8 @@ class _Run:
         done = self.output.begin(self.facts.run_key, self.tally)
         if (done.kept or done.dropped) and not self.settings.quiet:
             say(f"clipmod: {done.kept} inputs were judged before; {done.dropped} records are made anew")
-        items = (item for item in self._limited(self.skipped) if not done.take(item))
+        wanted = (item for item in self._limited(self.skipped) if not done.take(item))
+        items = self.inputs.bring(wanted)
         begun = time.monotonic()
         exit_code = 0
         store = self._store()
@@ -200,11 +208,11 @@ class _Run:
         say_how_to_go_on(self.settings, exit_code)
         return exit_code
 
-    def _judge(self, items: Iterable[Item], store: RowSink, kept: int) -> None:
+    def _judge(self, items: Iterable[Item | Failure], store: RowSink, kept: int) -> None:
         progress = choose_progress(self.settings.progress, quiet=self.settings.quiet, done=kept)
         self.output.progress = progress
         if self.inputs.countable:
-            count_aside(lambda: sum(1 for _ in self._limited(Skipped())), progress)
+            count_aside(lambda: count_if_cheap(self._limited(Skipped())), progress)
         results = run(items, self.ensemble, self.criteria, self.options, stopped=self.stop.asked)
         self.stop.in_flight = True
         try:
@@ -214,7 +222,7 @@ class _Run:
         finally:
             progress.close()
 
-    def _limited(self, skipped: Skipped) -> Iterator[Item]:
+    def _limited(self, skipped: Skipped) -> Iterator[Item | Failure]:
         return itertools.islice(self.inputs.items(skipped), self.settings.limit)
 
     def _write(self, result: Result, store: RowSink) -> None:
@@ -239,8 +247,17 @@ class _Run:
         path = Path(self.settings.db).expanduser() if self.settings.db else default_db_path()
         info = RunInfo(
             facts=self.facts,
-            command=shlex.join(["clipmod", *sys.argv[1:]]),
+            command=shlex.join(["clipmod", *_without_secrets(sys.argv[1:])]),
             models=tuple(m.model.spec for m in self.ensemble.members),
             started_at=datetime.now(UTC),
         )
         return Store(path, retention_days=self.settings.retention).open_run(info)
+
+
+def _without_secrets(words: list[str]) -> Iterator[str]:
+    """Yield the command line without the values of headers, which may be tokens."""
+    hidden = False
+    for word in words:
+        flag, equals, _ = word.partition("=")
+        yield "***" if hidden else f"{flag}=***" if flag == "--header" and equals else word
+        hidden = word == "--header"

@@ -13,7 +13,7 @@ from clipmod_cli.errors import UsageError
 if TYPE_CHECKING:
     from clipmod_cli.settings import Resolved, Settings
     from clipmod_cli.sources.local import Rules, Skipped
-    from clipmod_cli.types import Item
+    from clipmod_cli.types import Failure, Item
 
 EXAMPLES = """
 \b
@@ -63,7 +63,7 @@ def _run(resolved: Resolved, named: list[str]) -> int:
     return judge_inputs(resolved, inputs)
 
 
-def _items(named: list[str], settings: Settings, skipped: Skipped) -> Iterator[Item]:
+def _items(named: list[str], settings: Settings, skipped: Skipped) -> Iterator[Item | Failure]:
     from clipmod_cli.sources.lists import read_list
     from clipmod_cli.sources.local import expand
 

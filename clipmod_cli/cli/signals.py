@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 """128 + the signal's number, as shells report a process that a signal ended."""
 
 EXIT_CLOSED_PIPE = 141
+STOPPING = "clipmod: stopping when the batch in flight is finished; Ctrl-C stops at once"
 
 
 class Interrupted(BaseException):
@@ -61,7 +63,7 @@ def catch_signals() -> Iterator[Stop]:
     known = [s for name in EXIT_CODES if (s := getattr(signal, name, None)) is not None]
     # nohup means that a hang-up is to be ignored, and so it stays.
     taken = [s for s in known if signal.getsignal(s) is not signal.SIG_IGN]
-    with _watch_for_impatience():
+    with _watch_for_impatience(stop):
         before = {s: signal.signal(s, stop.handle) for s in taken}
         try:
             yield stop
@@ -71,7 +73,7 @@ def catch_signals() -> Iterator[Stop]:
 
 
 @contextmanager
-def _watch_for_impatience() -> Iterator[None]:
+def _watch_for_impatience(stop: Stop) -> Iterator[None]:
     """End the process at the second signal, if that is Ctrl-C, while the context lasts.
 
     A thread of its own is told of each signal as it comes. The handlers are not: they wait for
@@ -82,7 +84,9 @@ def _watch_for_impatience() -> Iterator[None]:
     receiver, sender = socketpair()
     sender.setblocking(False)  # noqa: FBT003 — the library has it so
     before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_end_at_the_second, args=(receiver,), name="clipmod-signals", daemon=True).start()
+    threading.Thread(
+        target=_end_at_the_second, args=(receiver, stop), name="clipmod-signals", daemon=True
+    ).start()
     try:
         yield
     finally:
@@ -90,11 +94,15 @@ def _watch_for_impatience() -> Iterator[None]:
         sender.close()
 
 
-def _end_at_the_second(receiver: socket) -> None:
+def _end_at_the_second(receiver: socket, stop: Stop) -> None:
     asked = False
     with receiver:
         while byte := receiver.recv(1):
             name = signal.Signals(byte[0]).name
+            if name not in EXIT_CODES:
+                continue  # others, as SIGWINCH, ask for nothing
             if asked and name == "SIGINT":
                 os._exit(EXIT_CODES[name])  # every record written so far is whole
-            asked = asked or name in EXIT_CODES  # others, as SIGWINCH, ask for nothing
+            if stop.in_flight and not asked:
+                print(f"\n{STOPPING}" if sys.stderr.isatty() else STOPPING, file=sys.stderr)  # noqa: T201
+            asked = True

@@ -29,15 +29,13 @@ _SEEKABLE = frozenset({"TIFF", "AVIF"})
 
 
 def find_timeline(job: Job) -> Timeline | None:
-    """Return the timeline of an animation, or None for what is to be decoded as a still."""
+    """Return the timeline of what may be an animation (see `Timeline.moves`), or None."""
     if job.name != "AVIF":
-        timeline = read_timeline(job.data, job.name, job.options.limits.max_walked_frames)
-    else:
-        try:
-            timeline = _avif_timeline(job)
-        except ItemError:
-            return None  # decoding it as a still will say what is wrong with it
-    return timeline if timeline and timeline.moves else None
+        return read_timeline(job.data, job.name, job.options.limits.max_walked_frames)
+    try:
+        return _avif_timeline(job)
+    except ItemError:
+        return None  # decoding it as a still will say what is wrong with it
 
 
 def decode_animation(job: Job, timeline: Timeline) -> Iterator[tuple[int, float, Picture]]:

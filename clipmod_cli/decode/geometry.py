@@ -189,13 +189,15 @@ def _resize_window(picture: Picture, target: tuple[int, int], window: Window, vi
 
 
 def _turn(pixels: Pixels, orientation: Orientation) -> Pixels:
+    if orientation == UPRIGHT:
+        return np.ascontiguousarray(pixels)
     if orientation.transposed:
         pixels = pixels.transpose(1, 0, 2)
     if orientation.mirrored:
         pixels = pixels[:, ::-1]
     if orientation.upside_down:
         pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
+    return pixels.copy()  # numpy calls a single mirrored column contiguous; torch does not
 
 
 def _window_of(pixels: Pixels, window: Window) -> Pixels:

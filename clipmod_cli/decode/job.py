@@ -20,7 +20,7 @@ class Facts(TypedDict, total=False):
     kind: Kind
     sha256: str
     bytes: int
-    mtime_ns: int
+    mtime_ns: int | None
     width: int
     height: int
     format: str

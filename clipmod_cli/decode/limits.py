@@ -24,7 +24,7 @@ FRAMES_HELP = "key, dense, fps=N or max=N"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a picture may cost; the reasons are in docs/architecture.md.
+    """What a picture may cost: a 38-byte WebP can ask for 50 megapixels, which take 800 MB to decode.
 
     Attributes:
         max_file_bytes: of the encoded file.

@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import cast
 
 from PIL import (
@@ -145,6 +146,7 @@ def open_picture(job: Job) -> ImageFile.ImageFile:
     return picture
 
 
+@cache
 def _heif_plugin() -> type[ImageFile.ImageFile] | None:
     try:
         heif = importlib.import_module("pillow_heif")

@@ -68,11 +68,14 @@ def _decode(
     name = identify(data, options)
     job = Job(data=data, name=name, views=views, options=options, notes=notes, gate=gate)
     timeline = find_timeline(job)
-    if timeline is None:
-        yield 0, 0.0, _make_views(decode_still(job), views, options)
+    if timeline and timeline.moves:
+        for number, seconds, picture in decode_animation(job, timeline):
+            yield number, seconds, _make_views(picture, views, options)
         return
-    for number, seconds, picture in decode_animation(job, timeline):
-        yield number, seconds, _make_views(picture, views, options)
+    still = decode_still(job)
+    if timeline and timeline.cut:
+        notes.learn(truncated=True)  # there may have been more pictures in it
+    yield 0, 0.0, _make_views(still, views, options)
 
 
 def _make_views(picture: Picture, views: Sequence[View], options: DecodeOptions) -> Views:

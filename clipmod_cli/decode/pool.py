@@ -1,14 +1,14 @@
 """The stage: items → frames and failures, decoded ahead by a few threads, in the items' order.
 
-Threads, because the decoders release the GIL and scale better than processes. What one item does is
-`picture.decode_item`, which knows nothing of this; worker processes could stand behind the same call.
+What one item does is `picture.decode_item`, which knows nothing of this; each thread calls it, or
+has a worker process of its own call it (`workers`).
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.picture import decode_item
+from clipmod_cli.decode.workers import Crew
 from clipmod_cli.types import Failure, Frame, Item, View
 
 AHEAD_PER_WORKER = 4
@@ -23,6 +24,9 @@ AHEAD_PER_WORKER = 4
 (two of them keep a device fed), this only keeps the workers busy."""
 
 Decoded: TypeAlias = list[Frame | Failure]
+
+Work: TypeAlias = Callable[..., Decoded]
+"""`picture.decode_item`, or a crew's."""
 
 
 class PixelBudget:
@@ -70,11 +74,11 @@ class _Line:
         self._executor = executor
         self._left = threading.Event()
 
-    def start(self, views: Sequence[View], options: DecodeOptions, budget: PixelBudget) -> None:
-        """Begin to pull items and to have them decoded."""
+    def start(self, work: Work, views: Sequence[View], options: DecodeOptions, budget: PixelBudget) -> None:
+        """Begin to pull items and to have them decoded by `work`."""
         # A daemon: a producer that never yields again (a terminal) must not keep the program from ending.
         threading.Thread(
-            target=self._pull, args=(views, options, budget), name="clipmod-decode-feed", daemon=True
+            target=self._pull, args=(work, views, options, budget), name="clipmod-decode-feed", daemon=True
         ).start()
 
     def leave(self) -> None:
@@ -82,7 +86,7 @@ class _Line:
         self._left.set()
         self.free.release()
 
-    def _pull(self, views: Sequence[View], options: DecodeOptions, budget: PixelBudget) -> None:
+    def _pull(self, work: Work, views: Sequence[View], options: DecodeOptions, budget: PixelBudget) -> None:
         error: BaseException | None = None
         iterator = iter(self._items)
         try:
@@ -91,10 +95,8 @@ class _Line:
                     break
                 if isinstance(item, Failure):
                     self.results.put(_already(item))
-                else:
-                    self.results.put(
-                        self._executor.submit(decode_item, item, views, options, gate=budget.hold)
-                    )
+                    continue
+                self.results.put(self._executor.submit(work, item, views, options, gate=budget.hold))
         except BaseException as e:  # noqa: BLE001 — it is raised again in the consumer's thread
             error = e
         finally:
@@ -121,22 +123,26 @@ def decode(
     workers: int,
     *,
     ahead: int | None = None,
+    crew: Crew | None = None,
 ) -> Iterator[Frame | Failure]:
     """Yield the frames and failures of `items`, in their order; lazy.
 
     Args:
-        items: what to decode, failures passing through in their place; at most `ahead` of them are pulled before their results are taken.
-            What they raise is raised here, after all results before it.
+        items: what to decode; a source's own failures pass through in their place. At most `ahead`
+            are pulled before their results are taken. What pulling them raises is raised here, after
+            all results before it.
         views: the geometries of the arrays in each frame; equal ones are made once.
         options: limits, exactness, sampling of animations.
         workers: threads that decode.
         ahead: the size of the window, in items.
+        crew: worker processes that decode behind the threads; ended with the stage. None decodes in
+            this process.
     """
     budget = PixelBudget(options.limits.pixels_in_flight)
     executor = ThreadPoolExecutor(workers, thread_name_prefix="clipmod-decode")
     line = _Line(items, executor, ahead or AHEAD_PER_WORKER * workers)
     try:
-        line.start(tuple(views), options, budget)
+        line.start(crew.decode_item if crew else decode_item, tuple(views), options, budget)
         while not isinstance(decoded := line.results.get(), _End):
             yield from decoded.result()
             line.free.release()
@@ -145,3 +151,5 @@ def decode(
     finally:
         line.leave()
         executor.shutdown(wait=False, cancel_futures=True)
+        if crew is not None:
+            crew.close()

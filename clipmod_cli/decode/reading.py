@@ -42,7 +42,7 @@ def read_item(item: Item, limits: Limits, notes: Notes) -> bytes:
     """
     if item.data is not None:
         data = item.data
-        notes.learn(bytes=len(data))
+        notes.learn(bytes=len(data), mtime_ns=item.mtime_ns)
         _check_length(len(data), limits)
     elif item.member is None:
         data = _read_file(item.source, limits, notes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import math
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -141,6 +142,7 @@ def _decode_quickly(data: bytes, opened: ImageFile.ImageFile, scale: int) -> Pix
     return pixels if pixels.shape == (height, width, 3) else None
 
 
+@cache
 def _simplejpeg() -> Any | None:
     try:
         return importlib.import_module("simplejpeg")

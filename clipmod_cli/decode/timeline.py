@@ -98,7 +98,10 @@ def _gif_timeline(data: bytes, most: int) -> Timeline:
             if data[at + 1 : at + 2] == b"\xf9":
                 delay = int.from_bytes(data[at + 4 : at + 6], "little") / 100
             at = _skip_sub_blocks(data, at + 2)
-        elif kind == 0x2C and at + 10 < len(data):
+        elif kind == 0x2C:  # an image: its place and size, flags, perhaps a palette, then its data
+            if at + 10 >= len(data):
+                at = len(data)
+                break
             at = _skip_sub_blocks(data, at + 11 + _colour_table_bytes(data[at + 9]))
             durations.append(seen_delay(delay))
             delay = 0.0

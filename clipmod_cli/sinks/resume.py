@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from clipmod_cli.errors import OutputError, OutputMismatchError
 from clipmod_cli.records import SCHEMA_NAME, read_name, write_name
 from clipmod_cli.sinks.rewrite import Rewrite
-from clipmod_cli.types import Item
+from clipmod_cli.types import Failure, Item
 
 BEGINNING = f'{{"schema":"{SCHEMA_NAME}"'.encode()
 """How every record's line begins: by it a torn one is told from another program's file."""
@@ -40,8 +40,12 @@ _NEEDED: dict[str, Any] = {
     "mtime_ns": int | None,
     "sha256": str | None,
     "error": dict | None,
+    "status": str,
+    "final_decision": str | None,
+    "needs_review": bool | None,
+    "ensemble_category": str | None,
 }
-"""What is looked at here. A whole check of each record would take ten times as long."""
+"""What is looked at when a run goes on. A whole check of each record would take ten times as long."""
 
 
 @dataclass
@@ -64,8 +68,9 @@ class Done:
     kept: int = 0
     dropped: int = 0
 
-    def take(self, item: Item) -> bool:
+    def take(self, given: Item | Failure) -> bool:
         """Return whether this input's record stands; counts its occurrence."""
+        item = given.item if isinstance(given, Failure) else given
         member = None if item.member is None else _bytes_of(*write_name(item.member))
         high, low = _hash(self.salt, _bytes_of(*write_name(item.source)), member)
         at = int(np.searchsorted(self.high, np.uint64(high)))
@@ -168,7 +173,8 @@ def _is_record(value: Any) -> bool:
     if not all(key in value and isinstance(value[key], kind) for key, kind in _NEEDED.items()):
         return False
     _key_of(value)
-    return value["error"] is None or isinstance(value["error"].get("retryable"), bool)
+    error = value["error"]
+    return error is None or (isinstance(error.get("retryable"), bool) and isinstance(error.get("code"), str))
 
 
 def _not_ours(path: Path, number: int) -> OutputMismatchError:
@@ -209,9 +215,12 @@ def _stands(record: dict[str, Any], *, verify: bool) -> bool:
         info = os.stat(path)  # noqa: PTH116 — the name may hold any byte
     except (OSError, ValueError):
         return True  # gone: there is nothing to judge anew
+    if record["member"] is not None:
+        # Its size is not the archive's; an archive that was written anew has another time.
+        return bool(info.st_mtime_ns == record["mtime_ns"])
     if (info.st_size, info.st_mtime_ns) != (record["bytes"], record["mtime_ns"]):
-        return record["member"] is not None
-    return not verify or record["member"] is not None or _digest(path) == record["sha256"]
+        return False
+    return not verify or _digest(path) == record["sha256"]
 
 
 def _digest(path: str) -> str | None:

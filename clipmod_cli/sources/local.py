@@ -2,7 +2,8 @@
 
 What is an input: a path that was named always is; a file found in a folder is one if its
 content or its name is that of a picture, a video or an archive. Every other one is counted
-by reason. Reading and judging files is left to the stages that follow.
+by reason. What is in an archive is told by `clipmod_cli.sources.archive_items`; reading and
+judging other files is left to the stages that follow.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from clipmod_cli.decode.formats import HEAD_BYTES, media_class
 from clipmod_cli.errors import UsageError
+from clipmod_cli.sources.archive_items import Place, look_inside
 from clipmod_cli.sources.lists import read_list
-from clipmod_cli.types import Item
+from clipmod_cli.types import Failure, Item
 
 if TYPE_CHECKING:
     from pathspec import PathSpec
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rules:
-    """Which of the files in a folder are looked at.
+    """Which of the files in a folder or an archive are looked at. Archives in folders must match too.
 
     Attributes:
         include: gitignore patterns; if any, a file must match one. Relative to the folder named.
@@ -64,19 +66,22 @@ class Skipped:
     reasons: Counter[str] = field(default_factory=Counter)
 
 
-def expand(sources: Iterable[str], rules: Rules, skipped: Skipped | None = None) -> Iterator[Item]:
+def expand(sources: Iterable[str], rules: Rules, skipped: Skipped | None = None) -> Iterator[Item | Failure]:
     """Yield one Item for each input, in order; folders sorted by the bytes of their names.
 
     `-` reads a list of paths from stdin. A path that does not exist is an Item too: decoding
-    it fails with `not_found`, so it has its record.
+    it fails with `not_found`, so it has its record. Where a file is an archive, its members are
+    the inputs, in the archive's own order; what cannot be had of it is a Failure in its place.
     """
     seen = skipped if skipped is not None else Skipped()
-    paths = (path for source in sources for path in _named(source, rules, seen))
-    for index, path in enumerate(paths):
-        yield Item(source=path, index=index)
+    index = 0
+    for place in (place for source in sources for place in _named(source, rules, seen)):
+        for found in look_inside(place, rules, seen, index):
+            yield found
+            index += 1
 
 
-def expand_list(name: str, rules: Rules, skipped: Skipped | None = None) -> Iterator[Item]:
+def expand_list(name: str, rules: Rules, skipped: Skipped | None = None) -> Iterator[Item | Failure]:
     """Yield the Items of a list of paths in a file; `-` is stdin.
 
     Raises:
@@ -85,7 +90,7 @@ def expand_list(name: str, rules: Rules, skipped: Skipped | None = None) -> Iter
     return expand(read_list(name, null=rules.null), rules, skipped)
 
 
-def _named(source: str, rules: Rules, skipped: Skipped) -> Iterator[str]:
+def _named(source: str, rules: Rules, skipped: Skipped) -> Iterator[Place]:
     if source == "-":
         for path in read_list("-", null=rules.null):
             yield from _walk_if_folder(path, rules, skipped)
@@ -97,11 +102,13 @@ def _named(source: str, rules: Rules, skipped: Skipped) -> Iterator[str]:
         yield from _walk_if_folder(source, rules, skipped)
 
 
-def _walk_if_folder(path: str, rules: Rules, skipped: Skipped) -> Iterator[str]:
+def _walk_if_folder(path: str, rules: Rules, skipped: Skipped) -> Iterator[Place]:
     if _is_folder(path):
-        yield from _Walk(path, rules, skipped).files()
+        root = os.path.join(path, "")  # noqa: PTH118
+        for found in _Walk(path, rules, skipped).files():
+            yield Place(found, found[len(root) :])
     else:
-        yield path
+        yield Place(path)
 
 
 def _is_folder(path: str) -> bool:

@@ -77,6 +77,14 @@ def test_nothing_is_pulled_before_it_is_asked_for() -> None:
     assert len(list(source)) == len(KINDS)
 
 
+def test_a_failure_of_the_source_keeps_its_place() -> None:
+    first, second, third = items(KINDS[:1] * 3)
+    lost = Failure(item=second, stage="source", code="timeout", message="it took too long")
+    found = list(decode([first, lost, third], [WHOLE], DecodeOptions(), 2, ahead=1))
+    assert [result.item for result in found] == [first, second, third]
+    assert found[1] is lost
+
+
 def test_a_slow_source_does_not_hold_back_what_is_ready() -> None:
     seen = threading.Event()
 

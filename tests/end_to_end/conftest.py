@@ -30,3 +30,11 @@ def folder(tmp_path: Path) -> Path:
     made = tmp_path / "pictures"
     made.mkdir()
     return made
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Where an output may be written, in an empty folder of its own."""
+    made = tmp_path / "out"
+    made.mkdir()
+    return made / "records.jsonl"

@@ -3,70 +3,28 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
 import os
-import tempfile
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.errors import ErrorCode, OutputError, OutputMismatchError
-from clipmod_cli.records import to_line, to_record
-from clipmod_cli.sinks.resume import Done, read_done
+from clipmod_cli.sinks.resume import read_done
 from clipmod_cli.types import Item
-from tests.results import RUN, names, plain_failure, plain_verdict
-from tests.sinks.test_jsonl import disk_of
+from tests.results import names
+from tests.sinks.outputs import KEY, done_of, failed_line, line_of, line_of_file, missing, read
 
 MANY = 30_000
 BYTES_A_RECORD = 64
-KEY = RUN.run_key
 
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     return tmp_path / "out.jsonl"
-
-
-def line_of(source: str, member: str | None = None, **media: Any) -> bytes:
-    """Return the record of a judged input."""
-    verdict = plain_verdict(source=source)
-    item = Item(source=source, index=0, member=member)
-    return to_line(to_record(replace(verdict, item=item, media=replace(verdict.media, **media)), RUN))
-
-
-def line_of_file(path: Path) -> bytes:
-    """Return the record of a judged file, as it is now."""
-    info = path.stat()
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return line_of(str(path), bytes=info.st_size, mtime_ns=info.st_mtime_ns, sha256=sha256)
-
-
-def failed_line(source: str, code: ErrorCode, *, known: bool = False) -> bytes:
-    failure = replace(plain_failure(code=code), item=Item(source=source, index=0))
-    if known:
-        info = Path(source).stat()
-        media = replace(plain_verdict().media, bytes=info.st_size, mtime_ns=info.st_mtime_ns, sha256=None)
-        failure = replace(failure, media=media)
-    return to_line(to_record(failure, RUN))
-
-
-def read(output: Path, *, verify: bool = False) -> tuple[Done, list[str]]:
-    """Return what stands in an output, and the sources of the records that were told to."""
-    told: list[str] = []
-    done = read_done(output, KEY, verify=verify, kept=lambda record: told.append(record["source"]))
-    return done, told
-
-
-def missing(done: Done, *sources: str) -> list[str]:
-    return [source for source in sources if not done.take(Item(source=source, index=0))]
 
 
 @pytest.mark.parametrize("content", [None, b""])
@@ -84,14 +42,6 @@ def test_what_stands_is_taken_once_for_each_record(output: Path) -> None:
     done, told = read(output)
     assert (done.kept, done.dropped, told) == (3, 0, ["a", "b", "a"])
     assert missing(done, "a", "c", "a", "a", "b", "b") == ["c", "a", "b"]
-
-
-def done_of(lines: Iterable[bytes]) -> Done:
-    """Return what stands in an output of these lines."""
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder, "out.jsonl")
-        output.write_bytes(b"".join(lines))
-        return read(output)[0]
 
 
 keys = st.tuples(names | st.sampled_from(["a", "b"]), st.none() | names | st.sampled_from(["a", "b"]))
@@ -124,86 +74,6 @@ def test_a_member_is_not_its_archive(output: Path) -> None:
     wanted = [None, "y.jpg", "x.jpg", "\ufffd.jpg", os.fsdecode(b"\xff.jpg")]
     taken = [member for member in wanted if done.take(Item(source="a.zip", index=0, member=member))]
     assert taken == ["x.jpg", os.fsdecode(b"\xff.jpg")]
-
-
-@pytest.mark.parametrize("cut", [1, 5, 100])
-def test_a_torn_last_line_is_cut(cut: int, output: Path) -> None:
-    whole = line_of("a") + line_of("b")
-    output.write_bytes(whole + line_of("c")[:-cut])
-    done, _ = read(output)
-    assert output.read_bytes() == whole
-    assert missing(done, "a", "b", "c") == ["c"]
-
-
-FOREIGN = [
-    b"precious\n", b"{}\n", b'{"schema": "other/1"}\n', b'["clipmod/1"]\n', b'"clipmod/1"\n', b"1\n", b"\n",
-    b'{"schema": "clipmod/1"}\n', b'{"schema": "clipmod/1", "run_key": "%s"}\n' % KEY.encode(), b"\xff\xfe\n",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("foreign", FOREIGN)
-@pytest.mark.parametrize("before", [0, 2])
-def test_a_foreign_file_is_refused_by_line_and_left_alone(
-    foreign: bytes, before: int, output: Path, tmp_path: Path
-) -> None:
-    retryable = failed_line("a", "timeout")  # it would have been dropped
-    content = retryable * before + foreign + b"torn"
-    output.write_bytes(content)
-    stamp = output.stat()
-    with pytest.raises(OutputMismatchError, match=f"out.jsonl line {before + 1} is not a clipmod record"):
-        read(output)
-    assert output.read_bytes() == content
-    assert output.stat().st_mtime_ns == stamp.st_mtime_ns
-    assert list(tmp_path.iterdir()) == [output]
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("error", "no"),
-        ("error", {}),
-        ("source", None),
-        ("source_b64", "%"),
-        ("member", 3),
-        ("models_used", 3),
-    ],
-)
-def test_a_record_with_a_field_of_another_shape_is_foreign(key: str, value: object, output: Path) -> None:
-    record = {**json.loads(line_of("a")), key: value, "run_key": "other" if key == "models_used" else KEY}
-    output.write_bytes(json.dumps(record).encode() + b"\n")
-    with pytest.raises(OutputMismatchError):
-        read(output)
-
-
-@pytest.mark.parametrize("content", [b"my only copy of the novel", b"\0" * 9, b'{"schema":"other/1"'])
-def test_a_foreign_file_without_any_newline_is_no_torn_line(content: bytes, output: Path) -> None:
-    output.write_bytes(content)
-    with pytest.raises(OutputMismatchError):
-        read(output)
-    assert output.read_bytes() == content
-
-
-@pytest.mark.parametrize("length", [1, 12, 21, 300])
-def test_a_torn_first_line_is_cut(length: int, output: Path) -> None:
-    output.write_bytes(line_of("a")[:length])
-    assert read(output)[0].kept == 0
-    assert output.read_bytes() == b""
-
-
-def test_what_a_power_cut_left_behind_the_records_is_cut(output: Path) -> None:
-    output.write_bytes(line_of("a") + b"\0" * 4000)
-    assert read(output)[1] == ["a"]
-    assert output.read_bytes() == line_of("a")
-
-
-def test_another_run_key_is_refused_and_told_what_it_was(output: Path) -> None:
-    content = to_line(to_record(plain_verdict(), replace(RUN, run_key="another")))
-    output.write_bytes(content)
-    with pytest.raises(OutputMismatchError) as told:
-        read(output)
-    for part in ("female-presence", "threshold 0.5", "ViT-L-14", "--overwrite"):
-        assert part in str(told.value)
-    assert output.read_bytes() == content
 
 
 def test_a_changed_file_is_judged_anew(output: Path, tmp_path: Path) -> None:
@@ -266,46 +136,6 @@ def test_what_was_not_there_and_is_now_is_judged_anew(output: Path, tmp_path: Pa
     assert read(output)[0].kept == 1
     path.write_bytes(b"here")
     assert read(output)[0].dropped == 1
-
-
-@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
-def test_the_rewrite_is_whole_and_keeps_the_mode(mode: int, output: Path, tmp_path: Path) -> None:
-    lines = [line_of(str(number)) for number in range(2000)]
-    output.write_bytes(b"".join([*lines[:1000], failed_line("x", "timeout"), *lines[1000:], b"torn"]))
-    output.chmod(mode)
-    with output.open("rb") as reader:
-        read(output)
-        assert reader.read().endswith(b"torn"), "who reads it meanwhile reads the old one to its end"
-    assert output.read_bytes() == b"".join(lines)
-    assert output.stat().st_mode & 0o777 == mode
-    assert list(tmp_path.iterdir()) == [output]
-
-
-@pytest.mark.parametrize(("count", "room"), [(0, 0), (1, 100), (300, 5000), (300, 300_000)])
-def test_a_rewrite_that_does_not_fit_leaves_everything_as_it_was(
-    count: int, room: int, output: Path, tmp_path: Path
-) -> None:
-    content = line_of("a") * count + failed_line("x", "timeout") + line_of("b") * (count + 1)
-    output.write_bytes(content)
-    with disk_of(room), pytest.raises(OutputError, match="cannot read or rewrite"):
-        read(output)
-    assert output.read_bytes() == content
-    assert list(tmp_path.iterdir()) == [output]
-
-
-def test_a_rewrite_that_cannot_begin_is_told(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*args: object, **more: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    output.write_bytes(failed_line("x", "timeout"))
-    monkeypatch.setattr("tempfile.NamedTemporaryFile", full)
-    with pytest.raises(OutputError, match="No space left"):
-        read(output)
-
-
-def test_an_output_that_cannot_be_read_is_told(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="cannot read or rewrite"):
-        read(tmp_path)
 
 
 def test_nobody_can_choose_names_that_collide(output: Path) -> None:

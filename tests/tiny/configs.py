@@ -35,7 +35,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "tiny-l": {
         "model_cfg": {
             "embed_dim": 32,
-            "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
+            "vision_cfg": {"image_size": 32, "layers": 3, "width": 64, "head_width": 32, "patch_size": 8},
             "text_cfg": {
                 "context_length": 77,
                 "vocab_size": VOCABULARY,
@@ -51,13 +51,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "model_cfg": {
             "embed_dim": 48,
             "quick_gelu": True,
-            "vision_cfg": {"image_size": 48, "layers": 2, "width": 64, "head_width": 16, "patch_size": 12},
+            "vision_cfg": {"image_size": 48, "layers": 3, "width": 64, "head_width": 16, "patch_size": 12},
             "text_cfg": {
                 "context_length": 32,
                 "vocab_size": VOCABULARY,
                 "width": 24,
                 "heads": 2,
-                "layers": 2,
+                "layers": 3,
             },
         },
         "preprocess_cfg": _preprocess(48, OPENAI_MEAN, OPENAI_STD, "bilinear", "shortest"),
@@ -68,7 +68,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
             "embed_dim": 64,
             "vision_cfg": {
                 "image_size": 64,
-                "layers": 2,
+                "layers": 3,
                 "width": 66,
                 "head_width": 22,
                 "mlp_ratio": 4.3637,

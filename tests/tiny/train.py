@@ -27,24 +27,26 @@ from tests.tiny import shapes
 from tests.tiny.configs import CONFIGS, VOCABULARY
 from tests.tiny.zero_shot import MODELS
 
-PICTURES = 12_000
-# drawn once for each model; turning and flipping makes eight of each
-STEPS = {"tiny-l": 3_200, "tiny-h": 3_200, "tiny-g": 3_200}
+PEAK_RATES = (1.5e-3, 1.2e-3, 8e-4)
+# of each round's learning rate: a round draws new pictures and goes on from the weights of the last,
+# so that no run takes long
+PICTURES = 8_000
+# drawn for each round; turning and flipping makes eight of each
+STEPS = 2_200
+# a round
 BATCH = 64
 # three of each class: small steps, many of them, are the quickest way on a small machine
 CAPTIONS = 1
 # of each class in a batch: the text tower costs as much as the pictures otherwise
 TELL_EVERY = 200
-PEAK_RATE = 1.5e-3
-WARM_UP = 200
+WARM_UP = 150
 WEIGHT_DECAY = 0.05
 MAX_LOG_SCALE = 4.6
 # open_clip's bound of 100, a little below so that rounding to half precision stays below it
-SEED = 20_250
+SEEDS = {"tiny-l": 20_100, "tiny-h": 20_200, "tiny-g": 20_300}
+# each model learns from other pictures, or all would err alike
 SPOILT = 0.35
 # share of pictures that pass through a lossy format first
-SEED_STEP = {"tiny-l": 1, "tiny-h": 2, "tiny-g": 3}
-# each model learns from other pictures, or all would err alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +114,11 @@ def spread(same: torch.Tensor) -> torch.Tensor:
     return same / same.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-def batches(lesson: Lesson, steps: int, rng: torch.Generator) -> Iterator[tuple[torch.Tensor, ...]]:
+def batches(lesson: Lesson, rng: torch.Generator) -> Iterator[tuple[torch.Tensor, ...]]:
     """Yields pictures, captions of every class, and which mean the same `(pictures, captions)`."""
     by_class = [torch.nonzero(lesson.text_meanings == i).flatten() for i in range(len(shapes.CLASSES))]
     order = torch.empty(0, dtype=torch.long)
-    for _ in range(steps):
+    for _ in range(STEPS):
         if len(order) < BATCH:
             order = torch.randperm(len(lesson.pictures), generator=rng)
         chosen, order = order[:BATCH], order[BATCH:]
@@ -125,11 +127,11 @@ def batches(lesson: Lesson, steps: int, rng: torch.Generator) -> Iterator[tuple[
         yield turn(lesson.pictures[chosen], rng), lesson.texts[said], same.float()
 
 
-def rate(step: int, steps: int) -> float:
+def rate(step: int) -> float:
     """Returns the share of the peak learning rate: a short rise, then half a cosine down to nothing."""
     if step < WARM_UP:
         return (step + 1) / WARM_UP
-    return 0.5 + 0.5 * math.cos(math.pi * (step - WARM_UP) / (steps - WARM_UP))
+    return 0.5 + 0.5 * math.cos(math.pi * (step - WARM_UP) / (STEPS - WARM_UP))
 
 
 def shrink_vocabulary(clip: Any, texts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,15 +152,15 @@ def restore_vocabulary(clip: Any, used: torch.Tensor) -> None:
     clip.token_embedding = torch.nn.Embedding(VOCABULARY, known.shape[1], _weight=whole)
 
 
-def learn(clip: Any, lesson: Lesson, steps: int, seed: int) -> None:
-    """Trains the model in place, telling of its loss on the way."""
+def learn(clip: Any, lesson: Lesson, peak_rate: float, seed: int) -> None:
+    """Trains the model in place for `STEPS` steps, telling of its loss on the way."""
     rng = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(
-        clip.parameters(), lr=PEAK_RATE, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.98), fused=True
+        clip.parameters(), lr=peak_rate, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.98), fused=True
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     started, total = time.monotonic(), 0.0
-    for step, (pictures, texts, same) in enumerate(batches(lesson, steps, rng), 1):
+    for step, (pictures, texts, same) in enumerate(batches(lesson, rng), 1):
         seen, said, scale = clip(pictures, texts)
         loss = contrast(seen, said, same, scale)
         optimizer.zero_grad()
@@ -177,10 +179,14 @@ def learn(clip: Any, lesson: Lesson, steps: int, seed: int) -> None:
             total = 0.0
 
 
-def create(name: str) -> tuple[Any, Any, Any]:
-    """Returns a new model, its transform and its tokenizer, from the folder's configuration alone."""
-    where = f"local-dir:{MODELS / name}"
-    clip, _, transform = open_clip.create_model_and_transforms(where, load_weights=False)
+def open_model(name: str, *, anew: bool) -> tuple[Any, Any, Any]:
+    """Returns the folder's model, with its weights or `anew` without, its transform and its tokenizer."""
+    folder = MODELS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    config = json.dumps(CONFIGS[name], indent=2) + "\n"
+    (folder / "open_clip_config.json").write_text(config, encoding="utf-8")
+    where = f"local-dir:{folder}"
+    clip, _, transform = open_clip.create_model_and_transforms(where, load_weights=not anew)
     return clip, transform, open_clip.get_tokenizer(where)
 
 
@@ -192,36 +198,31 @@ def save(clip: Any, folder: Path) -> None:
     path.chmod(0o644)
 
 
-def train(name: str, *, pictures: int, steps: int) -> None:
-    """Makes one model, from nothing to its folder."""
-    folder = MODELS / name
-    folder.mkdir(parents=True, exist_ok=True)
-    config = json.dumps(CONFIGS[name], indent=2) + "\n"
-    (folder / "open_clip_config.json").write_text(config, encoding="utf-8")
-    seed = SEED + SEED_STEP[name]
+def train(name: str, number: int) -> None:
+    """Does one round, from 1, of a model's training, from its folder to its folder."""
+    started, seed = time.monotonic(), SEEDS[name] + number
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(mode=True)
-    clip, transform, tokenizer = create(name)
-    print(f"{name}: drawing {pictures} pictures")
-    lesson = write_lesson(transform, tokenizer, pictures, seed)
+    clip, transform, tokenizer = open_model(name, anew=number == 1)
+    print(f"{name}, round {number}: drawing", flush=True)
+    lesson = write_lesson(transform, tokenizer, PICTURES, seed)
     used, texts = shrink_vocabulary(clip, lesson.texts)
-    print(f"{name}: learning for {steps} steps")
-    learn(clip.train(), replace(lesson, texts=texts), steps, seed)
+    learn(clip.train(), replace(lesson, texts=texts), PEAK_RATES[number - 1], seed)
     restore_vocabulary(clip, used)
-    save(clip.eval(), folder)
+    save(clip.eval(), MODELS / name)
+    print(f"{name}, round {number}: {time.monotonic() - started:.0f} s")
 
 
 def main() -> None:
-    """Trains the models named on the command line, or all."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("names", nargs="*", choices=[*CONFIGS, []], help="which models; all if none is named")
-    parser.add_argument("--pictures", type=int, default=PICTURES)
-    parser.add_argument("--steps", type=int, help="in place of the model's own number")
+    """Trains the models named on the command line, or all, in all rounds or in those named."""
+    parser = argparse.ArgumentParser(description="Train the tiny models.")
+    parser.add_argument("names", nargs="*", default=list(CONFIGS), help="which models; all if none is named")
+    numbers = range(1, len(PEAK_RATES) + 1)
+    parser.add_argument("--round", type=int, action="append", choices=numbers, help="may be repeated")
     asked = parser.parse_args()
-    for name in asked.names or CONFIGS:
-        started = time.monotonic()
-        train(name, pictures=asked.pictures, steps=asked.steps or STEPS[name])
-        print(f"{name}: {time.monotonic() - started:.0f} s")
+    for name in asked.names:
+        for number in asked.round or numbers:
+            train(name, number)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,151 @@
+"""`clipmod urls`: lists of URLs, downloaded and judged at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clipmod_cli.cli.options import Flags, with_settings
+from clipmod_cli.errors import SettingsError, UsageError
+
+if TYPE_CHECKING:
+    from clipmod_cli.settings import Resolved, Settings
+    from clipmod_cli.sources.fetch import FetchRules
+    from clipmod_cli.sources.local import Skipped
+    from clipmod_cli.types import Failure, Item
+
+EXAMPLES = """
+\b
+Examples:
+  clipmod urls list.txt --policy nsfw -o out.jsonl      one URL a line; the same command resumes
+  clipmod urls crawl.parquet --url-column image_url     .csv, .tsv, .jsonl and .parquet have columns
+  cat list.txt | clipmod urls - --save-to ./originals   from stdin, and keep what was downloaded
+  clipmod urls list.txt --errors-to again.txt           again.txt can be given back
+"""
+
+_FOR_FOLDERS = frozenset({"include", "exclude", "max_depth", "hidden", "follow"})
+_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x1f\x7f]*)")
+_OURS = frozenset(
+    {"host", "accept-encoding", "content-length", "transfer-encoding", "connection", "range", "upgrade", "te"}
+)
+"""Headers on which it depends that an answer is what it is taken for."""
+
+
+@with_settings("judging", "output", "urls", "sources", "machine", "store", "talk", without=_FOR_FOLDERS)
+def urls(
+    lists: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="LIST...", help="Lists of URLs: text or tables; - reads text from stdin."),
+    ] = None,
+    *,
+    flags: Flags,
+) -> None:
+    """Download and judge the URLs of a list, and write one JSON line for each as they complete."""
+    from clipmod_cli.cli.logs import set_up_logs
+    from clipmod_cli.settings import resolve
+    from clipmod_cli.sources.url_lists import check_lists
+
+    resolved = resolve(flags)
+    settings = resolved.settings
+    set_up_logs(quiet=settings.quiet, verbose=settings.verbose, log_file=settings.log_file)
+    named = [*(lists or []), *([settings.files_from] if settings.files_from is not None else [])]
+    if not named:
+        raise UsageError("no list was named. Give a file of URLs, or - for a list on stdin")
+    check_lists(named, settings.url_column)
+    if settings.dry_run:
+        raise typer.Exit(_count(named, settings))
+    raise typer.Exit(_run(resolved, named))
+
+
+def _run(resolved: Resolved, named: list[str]) -> int:
+    from clipmod_cli.cli.run import Inputs, judge_inputs
+    from clipmod_cli.sinks.originals import Originals
+    from clipmod_cli.sources.urls import Downloads, Pace
+
+    settings = resolved.settings
+    rules = _rules(settings)
+    pace = Pace(concurrency=settings.concurrency, per_host=settings.per_host, retries=settings.retries)
+    originals = Originals(settings.save_to) if settings.save_to is not None else None
+    with ExitStack() as stack:
+
+        def bring(items: Iterator[Item | Failure]) -> Iterator[Item | Failure]:
+            downloads = stack.enter_context(closing(Downloads(items, rules, pace)))
+            return iter(downloads) if originals is None else originals.keep_all(downloads)
+
+        inputs = Inputs(
+            items=lambda skipped: _items(named, settings, skipped), countable="-" not in named, bring=bring
+        )
+        return judge_inputs(resolved, inputs)
+
+
+def _items(named: list[str], settings: Settings, skipped: Skipped) -> Iterator[Item | Failure]:
+    from clipmod_cli.sources.url_lists import read_urls
+    from clipmod_cli.types import Item
+
+    found = read_urls(named, settings.url_column, null=settings.null, skipped=skipped)
+    for index, url in enumerate(found):
+        yield Item(source=url, index=index)
+
+
+def _rules(settings: Settings) -> FetchRules:
+    from clipmod_cli.sources.addresses import WEB_PORTS, Access
+    from clipmod_cli.sources.fetch import VIDEO_S, FetchRules
+
+    return FetchRules(
+        access=Access(private=settings.allow_private, ports=WEB_PORTS | set(_ports(settings.allow_ports))),
+        headers=tuple(_headers(settings.header)),
+        total_s=settings.timeout,
+        video_s=max(VIDEO_S, settings.timeout),
+    )
+
+
+def _ports(text: str | None) -> Iterator[int]:
+    for part in (text or "").split(","):
+        word = part.strip()
+        if not word:
+            continue
+        if not (word.isascii() and word.isdigit() and 0 < int(word) < 65536):
+            raise SettingsError(f"--allow-ports {text!r} is not a list of ports, as 8080,8443")
+        yield int(word)
+
+
+def _headers(given: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for text in given:
+        parts = _HEADER.fullmatch(text.strip())
+        if parts is None:
+            # its value may be a secret
+            raise SettingsError("--header needs 'Name: value' on one line")
+        if parts[1].lower() in _OURS:
+            raise SettingsError(f"--header cannot set {parts[1]}")
+        yield parts[1], parts[2].strip()
+
+
+def _count(named: list[str], settings: Settings) -> int:
+    """Print how many URLs there are, without asking for any; return 0."""
+    import itertools
+    import json
+    import sys
+
+    from clipmod_cli.errors import ItemError
+    from clipmod_cli.sources.addresses import check_url
+    from clipmod_cli.sources.local import Skipped
+    from clipmod_cli.sources.url_lists import read_urls
+
+    skipped, total, invalid = Skipped(), 0, 0
+    found = read_urls(named, settings.url_column, null=settings.null, skipped=skipped)
+    for url in itertools.islice(found, settings.limit):
+        total += 1
+        try:
+            check_url(url)
+        except ItemError:
+            invalid += 1
+    facts = {"inputs": total, "invalid_urls": invalid, "skipped": dict(skipped.reasons.most_common())}
+    if settings.json or not sys.stdout.isatty():
+        print(json.dumps(facts))  # noqa: T201
+    else:
+        print(f"{total} URLs, {invalid} of them invalid")  # noqa: T201
+    return 0

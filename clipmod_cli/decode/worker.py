@@ -1,0 +1,159 @@
+"""What a worker process does: takes items from a pipe, decodes them within limits, sends pixels back.
+
+It keeps no open file of its parent, has no network where the system allows it to give that up, and
+ends with its parent. Who starts and replaces it is `workers`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from clipmod_cli.decode.formats import HEAD_BYTES, class_of, sniff
+from clipmod_cli.decode.messages import write_result
+from clipmod_cli.types import Failure, Frame, Item
+
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
+PR_SET_PDEATHSIG = 1
+"""Constants of Linux (sched.h, prctl.h) that Python 3.11 has no names for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeLimits:
+    """Processor and wall time for one item, in seconds."""
+
+    cpu_s: float
+    wall_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerLimits:
+    """What one worker may take.
+
+    Attributes:
+        memory_bytes: beyond what it has at its start.
+        picture: for one picture or animation.
+        video: for one video.
+        items: after so many it is replaced, since decoders leak.
+    """
+
+    memory_bytes: int = 1_500_000_000
+    picture: TimeLimits = TimeLimits(cpu_s=30.0, wall_s=60.0)
+    video: TimeLimits = TimeLimits(cpu_s=600.0, wall_s=630.0)
+    items: int = 10_000
+
+
+def serve(
+    pipe: Connection,
+    lifeline: Connection,
+    limits: WorkerLimits,
+    work: Callable[..., Sequence[Frame | Failure]],
+) -> None:
+    """Answer items until the pipe closes. The whole life of a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    _hush()
+    _leave_network()
+    _end_with_parent(lifeline)
+    _limit_memory(limits)
+    _use_one_thread()
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            item, views, options = pipe.recv()
+            _limit_cpu(time_limits(item, limits).cpu_s)
+            write_result(work(item, views, options, gate=_gate(pipe)), pipe.send_bytes)
+
+
+def _hush() -> None:
+    """Point stderr at nothing: libtiff and others write there about every odd file, by themselves."""
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def _gate(pipe: Connection) -> Callable[[int], contextlib.AbstractContextManager[None]]:
+    @contextmanager
+    def hold(pixels: int) -> Iterator[None]:
+        pipe.send_bytes(b"hold %d" % pixels)
+        pipe.recv_bytes()
+        try:
+            yield
+        finally:
+            pipe.send_bytes(b"release")
+
+    return hold
+
+
+def _end_with_parent(lifeline: Connection) -> None:
+    """End within a moment of the parent's death, also in the midst of an item."""
+
+    def watch() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            lifeline.recv_bytes()
+        os._exit(1)
+
+    if sys.platform == "linux":
+        # For a decoder that never lets go of the interpreter: the fork server ends with our parent.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=watch, name="clipmod-lifeline", daemon=True).start()
+
+
+def _leave_network() -> None:
+    """Move to an empty network namespace; goes on without where the system forbids it (docs/security.md)."""
+    if sys.platform == "linux":
+        # Root keeps its own user namespace, or it would lose the right to read other people's files.
+        flags = CLONE_NEWNET if os.geteuid() == 0 else CLONE_NEWNET | CLONE_NEWUSER
+        ctypes.CDLL(None).unshare(flags)
+
+
+def _limit_memory(limits: WorkerLimits) -> None:
+    if sys.platform == "linux":
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        most = pages * resource.getpagesize() + limits.memory_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def time_limits(item: Item, limits: WorkerLimits) -> TimeLimits:
+    """Return how long this item may take, by what its first bytes say it is."""
+    head = item.data[:HEAD_BYTES] if item.data is not None else _read_head(item.spilled or item.source)
+    known = sniff(head)
+    return limits.video if known is not None and class_of(known) == "video" else limits.picture
+
+
+def _read_head(path: str) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except (OSError, ValueError):
+        return b""  # decoding it tells what is wrong
+    try:
+        return os.read(descriptor, HEAD_BYTES)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
+
+
+def _limit_cpu(cpu_s: float) -> None:
+    if sys.platform != "win32":
+        import resource
+
+        used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        resource.setrlimit(resource.RLIMIT_CPU, (int(used + cpu_s) + 1, hard))
+
+
+def _use_one_thread() -> None:
+    """Keep the numeric libraries from starting a thread for each core in each worker."""
+    import torch
+
+    torch.set_num_threads(1)

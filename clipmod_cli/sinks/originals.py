@@ -1,0 +1,97 @@
+"""Keeps what was downloaded: each body once, under the hash of its bytes, whole or not at all.
+
+No part of a name comes from a URL or a server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from clipmod_cli.decode.formats import HEAD_BYTES, sniff
+from clipmod_cli.errors import OutputError
+from clipmod_cli.types import Failure, Item
+
+EXTENSIONS = {
+    "JPEG": "jpg",
+    "TIFF": "tif",
+    "HEIF": "heic",
+    "MATROSKA": "mkv",
+    "MPEG-TS": "ts",
+    "MPEG-PS": "mpg",
+    "ASF": "wmv",
+}
+"""Of formats whose name in lower case is not already what people call their files."""
+
+
+class Originals:
+    """A folder of downloaded bodies: `ab/ab12….jpg`."""
+
+    def __init__(self, folder: str) -> None:
+        """Make the folder if it is not there.
+
+        Raises:
+            OutputError: if that cannot be done.
+        """
+        self._folder = Path(folder).expanduser()
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise OutputError(f"cannot write to {self._folder}: {e.strerror}") from e
+
+    def keep_all(self, found: Iterable[Item | Failure]) -> Iterator[Item | Failure]:
+        """Yield what is found, each item after its bytes were written.
+
+        Raises:
+            OutputError: if they cannot be written.
+        """
+        for one in found:
+            if isinstance(one, Item):
+                self.keep(one)
+            yield one
+
+    def keep(self, item: Item) -> None:
+        """Write the item's bytes under their hash, if they are not there yet; it must have been downloaded.
+
+        Raises:
+            OutputError: if they cannot be written.
+        """
+        try:
+            if item.spilled is not None:
+                with Path(item.spilled).open("rb") as file:
+                    head = file.read(HEAD_BYTES)
+                    file.seek(0)
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                    file.seek(0)
+                    self._write(self._path(digest, head), file)
+            elif item.data is not None:
+                digest = hashlib.sha256(item.data).hexdigest()
+                self._write(self._path(digest, item.data[:HEAD_BYTES]), item.data)
+        except OSError as e:
+            raise OutputError(f"cannot write to {self._folder}: {e.strerror}") from e
+
+    def _path(self, digest: str, head: bytes) -> Path:
+        name = sniff(head) or "bin"
+        return self._folder / digest[:2] / f"{digest}.{EXTENSIONS.get(name, name.lower())}"
+
+    def _write(self, path: Path, content: bytes | BinaryIO) -> None:
+        if path.exists():
+            return
+        path.parent.mkdir(exist_ok=True)
+        descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=".")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                if isinstance(content, bytes):
+                    file.write(content)
+                else:
+                    shutil.copyfileobj(content, file)
+            Path(part).chmod(0o644)
+            Path(part).replace(path)
+        except BaseException:
+            Path(part).unlink(missing_ok=True)
+            raise

@@ -1,0 +1,167 @@
+"""Which URLs and which network addresses may be asked: rules and arithmetic only.
+
+Nothing here resolves a name or opens a connection; `clipmod_cli.sources.guard` asks these rules
+at the moment a connection is made.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import TypeAlias
+
+import httpx2
+
+from clipmod_cli.sources.fetch_errors import FetchError
+
+Address: TypeAlias = IPv4Address | IPv6Address
+
+WEB_PORTS = frozenset({80, 443})
+MAX_HOST_CHARS = 253
+"""The longest name that DNS can carry."""
+
+_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
+"""A name in ASCII (others are in punycode by now) or an IPv6 address; a scope (`%eth0`) fits neither."""
+
+_SPECIAL_V4 = tuple(
+    IPv4Network(text)
+    for text in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "168.63.129.16/32",  # a cloud's own host agent, in public space
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",  # relays to 6to4
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+    )
+)
+"""Named one by one: what `is_global` answers has changed between Python's releases."""
+
+_UNICAST_V6 = IPv6Network("2000::/3")
+_SPECIAL_V6 = tuple(IPv6Network(text) for text in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
+_ISATAP = frozenset({0x00005EFE, 0x02005EFE})
+"""The upper half of an interface identifier that carries an IPv4 address in its lower half."""
+
+_PRIVATE_V4 = tuple(
+    IPv4Network(text)
+    for text in ("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
+)
+_PRIVATE_V6 = (IPv6Network("::1/128"), IPv6Network("fc00::/7"))
+_METADATA = frozenset({ip_address("100.100.100.200"), ip_address("fd00:ec2::254")})
+"""Where clouds hand out credentials within private ranges. They stay shut: nobody keeps pictures there.
+The usual one, 169.254.169.254, is link-local, which is never opened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Where downloads may go.
+
+    Attributes:
+        private: private and loopback addresses too, and any port.
+        ports: what may be asked on public addresses.
+    """
+
+    private: bool = False
+    ports: frozenset[int] = WEB_PORTS
+
+    def allows_port(self, port: int) -> bool:
+        """Return whether this port may be asked."""
+        return self.private or port in self.ports
+
+    def allows(self, text: str) -> bool:
+        """Return whether this address, as a resolver writes it, may be connected to."""
+        try:
+            address = ip_address(text)
+        except ValueError:
+            return False
+        address = _unwrap(address)
+        return is_public(address) or (self.private and _is_private(address))
+
+
+def is_public(address: Address) -> bool:
+    """Return whether an address belongs to one host of the public internet."""
+    address = _unwrap(address)
+    if isinstance(address, IPv4Address):
+        shut = any(address in network for network in _SPECIAL_V4)
+    else:
+        shut = (
+            address not in _UNICAST_V6
+            or address.scope_id is not None
+            or (int(address) >> 32) & 0xFFFFFFFF in _ISATAP
+            or any(address in network for network in _SPECIAL_V6)
+        )
+    return not shut and address.is_global
+
+
+def _unwrap(address: Address) -> Address:
+    """Return the IPv4 address inside `::ffff:a.b.c.d`, other addresses as they are."""
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None and address.scope_id is None:
+        return address.ipv4_mapped
+    return address
+
+
+def _is_private(address: Address) -> bool:
+    if isinstance(address, IPv6Address):
+        inside = address.scope_id is None and any(address in network for network in _PRIVATE_V6)
+    else:
+        inside = any(address in network for network in _PRIVATE_V4)
+    return inside and address not in _METADATA
+
+
+def check_url(text: str) -> httpx2.URL:
+    """Return the URL if its form allows it to be asked: http or https, a plain host, no user name.
+
+    Raises:
+        FetchError: `invalid_url`.
+    """
+    try:
+        url = httpx2.URL(text)
+        host, port = url.raw_host.decode("ascii"), url.port
+    except (
+        httpx2.InvalidURL,
+        ValueError,
+    ) as e:  # ValueError: half a surrogate pair, a number over all bounds
+        raise FetchError("invalid_url", "this is not a valid URL") from e
+    if url.scheme not in ("http", "https"):
+        raise FetchError("invalid_url", "the URL does not begin with http:// or https://")
+    if url.userinfo:
+        raise FetchError("invalid_url", "the URL carries a user name or a password")
+    if len(host) > MAX_HOST_CHARS or not _HOST.fullmatch(host):
+        raise FetchError("invalid_url", "the URL names no valid host")
+    if port is not None and not 0 < port < 65536:
+        raise FetchError("invalid_url", "the URL's port is not within 1..65535")
+    return url
+
+
+def port_of(url: httpx2.URL) -> int:
+    """Return the port that is asked, the scheme's own where the URL names none."""
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
+def check_redirect(here: httpx2.URL, location: str) -> httpx2.URL:
+    """Return where a redirect leads.
+
+    Raises:
+        FetchError: `invalid_url`, or `blocked_address` where it leaves https for http.
+    """
+    try:
+        joined = str(here.join(location))
+    except (httpx2.InvalidURL, ValueError) as e:
+        raise FetchError("invalid_url", "the redirect leads to no valid URL") from e
+    try:
+        there = check_url(joined)
+    except FetchError as e:
+        raise FetchError("invalid_url", "the redirect leads to no URL that may be asked") from e
+    if here.scheme == "https" and there.scheme == "http":
+        raise FetchError("blocked_address", "the redirect leaves https for http")
+    return there

@@ -1,0 +1,112 @@
+"""What reading an archive may cost, and how that is counted. Knows no format, reads nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from clipmod_cli.errors import ItemError
+
+CUT = "it ends too early: it was cut or is damaged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveLimits:
+    """What one archive may cost, everything nested in it included.
+
+    Attributes:
+        max_entries: headers of any kind, folders and links too.
+        max_ratio: decompressed bytes for each compressed one, in one entry or one compressed stream.
+        free_bytes: an entry that decompresses to no more than this may be packed however tightly:
+            an icon of one colour is.
+        free_stream_bytes: the same for a compressed tar, whose members are one stream: a few blank
+            files at its beginning must not cost the rest.
+        max_total_bytes: decompressed, in all.
+        max_depth: 1 is an archive without archives in it. A compressed tar is one archive.
+        max_member_bytes: of one member, which is held in memory.
+        max_header_bytes: of a tar's long name or extended header.
+        max_seconds: of reading; the time that the rest of the line takes is not counted.
+    """
+
+    max_entries: int = 100_000
+    max_ratio: int = 200
+    free_bytes: int = 1_000_000
+    free_stream_bytes: int = 50_000_000
+    max_total_bytes: int = 20_000_000_000
+    max_depth: int = 3
+    max_member_bytes: int = 50_000_000
+    max_header_bytes: int = 1 << 20
+    max_seconds: float = 600.0
+
+
+class ContainerError(ItemError):
+    """The archive in which this happened cannot be read on; what came before stands."""
+
+
+class BudgetSpent(Exception):  # noqa: N818 — not an error of an input: it ends the whole archive
+    """The outermost archive has cost all that it may."""
+
+
+class Budget:
+    """What one archive has cost so far. Used by one thread at a time."""
+
+    def __init__(self, limits: ArchiveLimits) -> None:
+        self.limits = limits
+        self._entries = 0
+        self._bytes = 0
+        self._seconds = 0.0
+        self._since = time.monotonic()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Let the clock run for as long as the context lasts."""
+        self._since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds += time.monotonic() - self._since
+
+    def count_entry(self) -> None:
+        """Count one more header; raises BudgetSpent."""
+        self._entries += 1
+        if self._entries > self.limits.max_entries:
+            raise BudgetSpent(f"it has more than the limit of {self.limits.max_entries:,} entries")
+        self.spend(0)
+
+    def spend(self, length: int) -> None:
+        """Count decompressed bytes, and look at the clock; raises BudgetSpent."""
+        self._bytes += length
+        if self._bytes > self.limits.max_total_bytes:
+            raise BudgetSpent(
+                f"it decompresses to more than the limit of {self.limits.max_total_bytes / 1e9:g} GB"
+            )
+        if self._seconds + time.monotonic() - self._since > self.limits.max_seconds:
+            raise BudgetSpent(f"reading it takes longer than the limit of {self.limits.max_seconds:g} s")
+
+
+@dataclass(slots=True)
+class Meter:
+    """Compares what comes out of one compressed stream with what went in.
+
+    Attributes:
+        free: decompressed bytes that may come at any ratio.
+    """
+
+    budget: Budget
+    free: int
+    given: int = 0
+
+    def count(self, length: int, taken: int) -> None:
+        """Count `length` more bytes out of `taken` compressed ones in all.
+
+        Raises:
+            ItemError: if the ratio is too high.
+            BudgetSpent: if the archive has cost too much.
+        """
+        self.given += length
+        self.budget.spend(length)
+        most = self.budget.limits.max_ratio
+        if self.given > max(self.free, most * taken):
+            raise ItemError("archive_limit", f"it decompresses to more than {most} times its size")

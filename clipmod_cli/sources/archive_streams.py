@@ -1,0 +1,250 @@
+"""Bytes out of an archive as a stream: a window of a file, decompressed, metered, read piece by piece.
+
+One piece is in memory at a time. What the five decompression libraries raise becomes an `ItemError`
+here. Which bytes are what is left to the readers of the formats.
+"""
+
+from __future__ import annotations
+
+import bz2
+import io
+import lzma
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, Protocol
+
+from clipmod_cli.decode.formats import sniff
+from clipmod_cli.errors import ItemError
+from clipmod_cli.sources.archive_limits import CUT, Meter
+
+PIECE_BYTES = 1 << 17
+"""Large enough that calls cost nothing, small enough to stop a bomb at once."""
+
+DICTIONARY_BYTES = 1 << 27
+"""128 MiB: what `zstd` itself accepts; `xz -9` needs half. A larger one is asked for only to hurt."""
+
+GZIP_WBITS = 31
+DEFLATE_WBITS = -15
+SEEN_BYTES = 6
+"""The longest signature of a compressed stream. More must not be looked at: another format's may follow."""
+
+ZSTD_SKIPPABLE_FIRST, ZSTD_SKIPPABLE = 0x5, b"\x2a\x4d\x18"
+"""A frame of anything (its first byte is 0x50 to 0x5f) that may stand between frames of data."""
+
+
+class Window:
+    """A stretch of a file, read from its beginning to its end. Minds no one else's file position."""
+
+    def __init__(self, file: BinaryIO, start: int, length: int) -> None:
+        self._file = file
+        self._at = start
+        self.left = length
+        self.taken = 0
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes; fewer only at the end of the window or the file."""
+        self._file.seek(self._at)
+        data = self._file.read(min(size, self.left)) or b""
+        self._at += len(data)
+        self.left -= len(data)
+        self.taken += len(data)
+        return data
+
+    def skip(self, size: int) -> None:
+        """Pass over `size` bytes without reading them; raises ItemError if there are fewer."""
+        if size > self.left:
+            raise ItemError("archive_error", CUT)
+        self._at += size
+        self.left -= size
+
+    def pieces(self, meter: Meter) -> Iterator[bytes]:
+        """Yield the bytes as they are."""
+        while piece := self.read(PIECE_BYTES):
+            meter.count(len(piece), self.taken)
+            yield piece
+
+
+class Decompressor(Protocol):
+    """What `bz2`, `lzma` and `zstd` agree on."""
+
+    @property
+    def eof(self) -> bool:
+        """Whether the stream has come to its end."""
+        ...
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether nothing more comes without new input."""
+        ...
+
+    @property
+    def unused_data(self) -> bytes:
+        """What followed the end of the stream."""
+        ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        """Return at most `max_length` bytes."""
+        ...
+
+
+class Inflate:
+    """`zlib` with the interface of the others."""
+
+    def __init__(self, wbits: int) -> None:
+        self._inner = zlib.decompressobj(wbits)
+        self.needs_input = True
+
+    @property
+    def eof(self) -> bool:
+        """Whether the stream has come to its end."""
+        return self._inner.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        """What followed the end of the stream."""
+        return self._inner.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        """Return at most `max_length` bytes."""
+        out = self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
+        # A full piece may mean that zlib holds more, though it took all the input.
+        self.needs_input = len(out) < max_length and not self._inner.unconsumed_tail
+        return out
+
+
+def new_zstd() -> Decompressor:
+    """Return a decompressor of one zstd frame."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    largest = DICTIONARY_BYTES.bit_length() - 1
+    return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: largest})
+
+
+_NEW: dict[str, Callable[[], Decompressor]] = {
+    "GZIP": lambda: Inflate(GZIP_WBITS),
+    "BZIP2": bz2.BZ2Decompressor,
+    "XZ": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=DICTIONARY_BYTES),
+    "ZSTD": new_zstd,
+}
+
+COMPRESSED = frozenset(_NEW)
+"""The formats, as `formats.sniff` names them, that are one compressed stream."""
+
+
+def decompressed(window: Window, inner: Decompressor, meter: Meter) -> Iterator[bytes]:
+    """Yield what one compressed stream holds, in pieces; ends where the stream or the window does.
+
+    Raises:
+        ItemError: if it is damaged, or swells too much.
+    """
+    while not inner.eof:
+        data = b""
+        if inner.needs_input and not (data := window.read(PIECE_BYTES)):
+            return
+        piece = _decompress(inner, data)
+        meter.count(len(piece), window.taken)
+        if piece:
+            yield piece
+
+
+def unpacked(window: Window, name: str, meter: Meter) -> Iterator[bytes]:
+    """Yield what a compressed file holds, in pieces; streams that follow one another are one.
+
+    Args:
+        window: the compressed file.
+        name: its format, one of `COMPRESSED`.
+        meter: counts what comes.
+
+    Raises:
+        ItemError: if it is damaged or cut, or swells too much.
+    """
+    first: bytes | None = b""
+    while first is not None:
+        inner = _NEW[name]()
+        if first and (piece := _decompress(inner, first)):
+            meter.count(len(piece), window.taken)
+            yield piece
+        yield from decompressed(window, inner, meter)
+        if not inner.eof:
+            raise ItemError("archive_error", CUT)
+        meter.count(0, window.taken)
+        first = _next_stream(window, inner.unused_data, name)
+
+
+def _next_stream(window: Window, rest: bytes, name: str) -> bytes | None:
+    """Return the beginning of a further stream after zeros, which are padding; None if none comes.
+
+    Whatever else follows is ignored, as the formats' own tools do.
+    """
+    rest = rest.lstrip(b"\0")
+    while len(rest) < SEEN_BYTES and (more := window.read(PIECE_BYTES)):
+        rest = (rest + more).lstrip(b"\0")
+    return rest if _begins(rest[:SEEN_BYTES], name) else None
+
+
+def _begins(head: bytes, name: str) -> bool:
+    skippable = name == "ZSTD" and head[1:4] == ZSTD_SKIPPABLE and head[0] >> 4 == ZSTD_SKIPPABLE_FIRST
+    return skippable or sniff(head) == name
+
+
+def _decompress(inner: Decompressor, data: bytes) -> bytes:
+    try:
+        return inner.decompress(data, PIECE_BYTES)
+    except MemoryError as error:
+        raise ItemError("out_of_memory", "there is not enough memory to decompress it") from error
+    except Exception as error:  # each of the libraries has exceptions of its own
+        raise ItemError("archive_error", f"it cannot be decompressed: {error}") from error
+
+
+class Stream:
+    """Pieces read as a file is: any number of bytes at a time, forward only."""
+
+    def __init__(self, pieces: Iterator[bytes], window: Window | None = None) -> None:
+        """Begin to read; `window` is where the pieces come from if they are its very bytes."""
+        self._pieces = pieces
+        self._window = window
+        self._piece = b""
+        self._at = 0
+
+    def peek(self, size: int) -> bytes:
+        """Return the next `size` bytes, fewer only at the end, and leave them there."""
+        while len(self._piece) - self._at < size and (more := next(self._pieces, b"")):
+            self._piece = self._piece[self._at :] + more
+            self._at = 0
+        return self._piece[self._at : self._at + size]
+
+    def read(self, size: int) -> bytes:
+        """Return the next `size` bytes, fewer only at the end."""
+        if self._at + size <= len(self._piece):
+            self._at += size
+            return self._piece[self._at - size : self._at]
+        gathered = io.BytesIO()  # a list of pieces to be joined would need the memory twice
+        while size and (part := self._some(size)):
+            size -= gathered.write(part)
+        return gathered.getvalue()
+
+    def skip(self, size: int) -> None:
+        """Pass over `size` bytes; raises ItemError if there are fewer."""
+        here = min(size, len(self._piece) - self._at)
+        self._at += here
+        size -= here
+        if size and self._window is not None:
+            self._window.skip(size)
+            return
+        while size:
+            part = self._some(size)
+            if not part:
+                raise ItemError("archive_error", CUT)
+            size -= len(part)
+
+    def _some(self, most: int) -> bytes:
+        """Return at least one byte and at most `most`; none at the end."""
+        if self._at == len(self._piece):
+            self._piece = next(self._pieces, b"")
+            self._at = 0
+        part = self._piece[self._at : self._at + most]
+        self._at += len(part)
+        return part

@@ -1,0 +1,227 @@
+"""The entries of a tar archive, in order, from a stream that is read once and never held.
+
+`tarfile` reads extended headers whole, however large, and remembers every entry; this bounds both.
+Known are the old, the ustar, the GNU and the pax dialects. A file stored with holes is given, but
+cannot be opened. Names stay text; which entries matter is left to `clipmod_cli.sources.archives`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from clipmod_cli.errors import ItemError
+from clipmod_cli.sources.archive_entries import Entry, clean_name
+from clipmod_cli.sources.archive_limits import CUT, Budget, ContainerError
+from clipmod_cli.sources.archive_streams import PIECE_BYTES, Stream
+
+BLOCK_BYTES = 512
+CHECKSUM = slice(148, 156)
+SPARSE_MORE, SPARSE_MORE_AGAIN = 482, 504
+"""Where a GNU header of a file with holes, and its continuation, say that a continuation follows."""
+
+LINKS = b"12"
+DEVICES = b"346"
+FOLDERS = b"5"
+OLD_REGULAR = b"\0"
+VOLUME_LABEL = b"V"
+EXTENDED, EXTENDED_FOR_ALL = b"xX", b"g"
+LONG_NAME, LONG_LINK = b"L", b"K"
+SPARSE = b"S"
+"""Every other type is a regular file: POSIX wants unknown ones to be taken for one."""
+
+HOLES, SPARSE_NAME = b"GNU.sparse.", b"GNU.sparse.name"
+WANTED = frozenset({b"path", b"size", SPARSE_NAME})
+LONGEST_NUMBER = 20
+"""Digits; that is 2**64 and more."""
+
+WIDE_NUMBER, NEGATIVE = 0x80, 0xFF
+"""GNU's numbers of 256 to a digit begin with one of these bytes."""
+
+
+@dataclass(slots=True)
+class _Header:
+    """One header; `pax` has what the extended headers before it say about this entry."""
+
+    kind: bytes
+    name: bytes
+    size: int
+    more_holes: bool
+    pax: dict[bytes, bytes]
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the file is stored without its holes."""
+        return self.kind == SPARSE or HOLES in self.pax or SPARSE_NAME in self.pax
+
+
+@dataclass(slots=True)
+class _Content:
+    """The content of one entry, as long as it is its turn."""
+
+    source: Stream
+    left: int
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield it; raises ContainerError if the archive ends within."""
+        while self.left:
+            try:
+                piece = self.source.read(min(self.left, PIECE_BYTES))
+            except ItemError as error:
+                raise ContainerError(error.code, error.message) from error
+            if not piece:
+                raise ContainerError("archive_error", CUT)
+            self.left -= len(piece)
+            yield piece
+
+
+@dataclass(slots=True)
+class _Tar:
+    source: Stream
+    budget: Budget
+    for_all: dict[bytes, bytes] = field(default_factory=dict)
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the entries; each must be done with when the next is asked for."""
+        while (header := self._next()) is not None:
+            content = _Content(self.source, header.size)
+            name = clean_name(header.pax.get(SPARSE_NAME) or header.name)
+            text = name.decode(errors="surrogateescape")
+            open_content = partial(_no_holes, header, content)
+            if header.kind in LINKS:
+                yield Entry(name=text, kind="link", size=0, open=open_content)
+            elif header.kind in DEVICES:
+                yield Entry(name=text, kind="other", size=0, open=open_content)
+            elif header.kind not in FOLDERS + VOLUME_LABEL:
+                yield Entry(name=text, kind="file", size=header.size, open=open_content)
+            self.source.skip(content.left + -header.size % BLOCK_BYTES)
+
+    def _next(self) -> _Header | None:
+        """Return the next entry's header, None at the end mark; raises ItemError."""
+        own: dict[bytes, bytes] = {}
+        while (header := self._read_header()) is not None:
+            if header.kind in EXTENDED:
+                own |= _parse_pax(self._read_extended(header.size))
+            elif header.kind == EXTENDED_FOR_ALL:
+                self.for_all |= _parse_pax(self._read_extended(header.size))
+            elif header.kind == LONG_NAME:
+                own[b"path"] = clean_name(self._read_extended(header.size))
+            elif header.kind == LONG_LINK:
+                self._read_extended(header.size)
+            else:
+                return self._complete(header, {**self.for_all, **own})
+        return None
+
+    def _read_header(self) -> _Header | None:
+        block = self.source.read(BLOCK_BYTES)
+        if not block:
+            raise ItemError("archive_error", "it ends without its end mark: it may have been cut")
+        if len(block) < BLOCK_BYTES:
+            raise ItemError("archive_error", CUT)
+        if not block.strip(b"\0"):
+            return None
+        self.budget.count_entry()
+        return _parse_header(block)
+
+    def _complete(self, header: _Header, pax: dict[bytes, bytes]) -> _Header:
+        """Return a header with what the extended ones say of it; passes over the list of its holes."""
+        header.pax = pax
+        header.name = pax.get(b"path") or header.name
+        if size := pax.get(b"size"):
+            header.size = _digits(size, 10)
+        more = header.kind == SPARSE and header.more_holes
+        while more:
+            block = self.source.read(BLOCK_BYTES)
+            self.budget.count_entry()
+            more = len(block) == BLOCK_BYTES and block[SPARSE_MORE_AGAIN] != 0
+        if header.kind in LINKS:
+            header.size = 0  # some programs write that of the file which is linked to, without its content
+        elif header.size and header.kind in FOLDERS + DEVICES:
+            raise ItemError(
+                "archive_error", "a folder or device in it has content, on which programs disagree"
+            )
+        return header
+
+    def _read_extended(self, size: int) -> bytes:
+        if size > self.budget.limits.max_header_bytes:
+            raise ItemError("archive_limit", f"it has an extended header of {size:,} bytes")
+        data = self.source.read(size)
+        if len(data) < size:
+            raise ItemError("archive_error", CUT)
+        self.source.skip(-size % BLOCK_BYTES)
+        return data
+
+
+def tar_entries(source: Stream, budget: Budget) -> Iterator[Entry]:
+    """Yield the entries of a tar archive.
+
+    Args:
+        source: the archive, decompressed.
+        budget: counts headers.
+
+    Raises:
+        ItemError: where it cannot be read on; a content that ends too early raises ContainerError.
+        BudgetSpent: when the archive has cost too much.
+    """
+    yield from _Tar(source, budget).entries()
+
+
+def _no_holes(header: _Header, content: _Content) -> Stream:
+    if header.sparse:
+        raise ItemError(
+            "archive_error", "it is stored without its holes, which is not read here: unpack the archive"
+        )
+    return Stream(content.pieces())
+
+
+def _parse_header(block: bytes) -> _Header:
+    _check_sum(block)
+    name = clean_name(block[:100])
+    if block[257:263] == b"ustar\0" and (prefix := clean_name(block[345:500])):
+        name = prefix + b"/" + name
+    kind = block[156:157]
+    if kind == OLD_REGULAR and name.endswith(b"/"):
+        kind = FOLDERS
+    return _Header(kind, name, _number(block[124:136]), block[SPARSE_MORE] != 0, {})
+
+
+def _check_sum(block: bytes) -> None:
+    rest = block[: CHECKSUM.start] + block[CHECKSUM.stop :]
+    plain = sum(rest) + (CHECKSUM.stop - CHECKSUM.start) * ord(" ")
+    stored = _number(block[CHECKSUM])
+    # Some old programs added the bytes as signed ones.
+    if stored != plain and stored != plain - 256 * sum(byte > 127 for byte in rest):
+        raise ItemError("archive_error", "a header in it is damaged")
+
+
+def _number(digits: bytes) -> int:
+    if digits[0] == NEGATIVE:
+        raise ItemError("archive_error", "a header in it is damaged")
+    if digits[0] & WIDE_NUMBER:
+        return int.from_bytes(digits[1:], "big") | (digits[0] ^ WIDE_NUMBER) << 8 * (len(digits) - 1)
+    return _digits(digits.partition(b"\0")[0].strip(b" ") or b"0", 8)
+
+
+def _digits(text: bytes, base: int) -> int:
+    if text.strip(b"01234567" if base == 8 else b"0123456789") or len(text) > LONGEST_NUMBER:
+        raise ItemError("archive_error", "a header in it is damaged")
+    return int(text, base)
+
+
+def _parse_pax(data: bytes) -> dict[bytes, bytes]:
+    """Return what matters of an extended header: path, size, and whether the file has holes."""
+    found: dict[bytes, bytes] = {}
+    at = 0
+    while at < len(data) and data[at]:
+        space = data.find(b" ", at, at + LONGEST_NUMBER)
+        end = at + _digits(data[at : max(space, at)] or b"x", 10)
+        if not space < end - 1 < len(data):
+            raise ItemError("archive_error", "a header in it is damaged")
+        key, _, value = data[space + 1 : end - 1].partition(b"=")
+        if key in WANTED:
+            found[key] = value
+        elif key.startswith(HOLES):
+            found[HOLES] = value
+        at = end
+    return found

@@ -1,0 +1,193 @@
+"""One way through an archive and all that is nested in it: which entries are inputs, and their bytes.
+
+The promises are in `clipmod_cli.sources.archives`, which opens files and ends what ends early.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import BinaryIO, TypeAlias
+
+from clipmod_cli.decode.formats import HEAD_BYTES, class_of, media_class, sniff
+from clipmod_cli.errors import ErrorCode, ItemError
+from clipmod_cli.sources.archive_entries import Entry
+from clipmod_cli.sources.archive_limits import Budget, ContainerError, Meter
+from clipmod_cli.sources.archive_streams import Stream, Window, unpacked
+from clipmod_cli.sources.archive_tar import tar_entries
+from clipmod_cli.sources.archive_zip import zip_entries
+
+SEPARATOR = "!/"
+"""Between a nested archive's name and its member's, as in the URLs of Java and of Commons VFS."""
+
+UNREAD = {"7Z": "7z", "RAR": "RAR"}
+"""No maintained reader of these formats streams within limits."""
+
+COMPRESSED_SUFFIXES = frozenset({".gz", ".bz2", ".xz", ".zst"})
+"""What a compressed file's name has and the file in it has not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member that is an input, with its bytes."""
+
+    name: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A member that is or might be an input, but could not be had; or with no name: the archive itself."""
+
+    name: str | None
+    code: ErrorCode
+    message: str
+
+
+Found: TypeAlias = Member | Lost
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the caller wants to see.
+
+    Attributes:
+        passed_over: the reason why a member is not looked at, or None. Asked with its name; the
+            name of a nested one follows that of its archive after a slash.
+        skipped: counts the members that were no input, by reason.
+    """
+
+    passed_over: Callable[[str], str | None] = lambda _: None
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+def archive_kind(head: bytes) -> str | None:
+    """Return the name of the archive format that `head` begins, None if it is none."""
+    kind = sniff(head)
+    return kind if kind is not None and class_of(kind) == "archive" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One archive, be it the outermost or nested.
+
+    Attributes:
+        name: its own, without folders and without the archives around it.
+        names: the members from the outermost archive down to this one; none if it is the outermost.
+    """
+
+    file: BinaryIO
+    size: int
+    kind: str
+    name: str
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """What one way through an archive needs everywhere."""
+
+    wishes: Wishes
+    budget: Budget
+
+    def inside(self, archive: Container) -> Iterator[Found]:
+        """Yield what is found in one archive.
+
+        Raises:
+            ItemError: where it cannot be read on.
+            BudgetSpent: when the outermost archive has cost too much.
+        """
+        if archive.kind in UNREAD:
+            message = f"{UNREAD[archive.kind]} archives are not read: unpack it, and name the folder"
+            yield Lost(SEPARATOR.join(archive.names) or None, "unsupported_format", message)
+            return
+        for entry in self._entries(archive):
+            names = (*archive.names, entry.name)
+            if entry.kind == "folder":
+                continue
+            if not entry.whole and (reason := self.wishes.passed_over("/".join(names))):
+                self.wishes.skipped[reason] += 1
+            elif entry.kind == "other":
+                self.wishes.skipped["other type"] += 1
+            else:
+                yield from self._entry(entry, names)
+
+    def _entries(self, archive: Container) -> Iterable[Entry]:
+        if archive.kind == "ZIP":
+            return zip_entries(archive.file, archive.size, self.budget)
+        limits = self.budget.limits
+        window = Window(archive.file, 0, archive.size)
+        meter = Meter(self.budget, limits.free_bytes)
+        if archive.kind == "TAR":
+            return tar_entries(Stream(window.pieces(meter), window), self.budget)
+        stream = Stream(unpacked(window, archive.kind, meter))
+        if archive_kind(stream.peek(HEAD_BYTES)) == "TAR":
+            meter.free = limits.free_stream_bytes
+            return tar_entries(stream, self.budget)
+        self.budget.count_entry()
+        name = _name_inside(archive.name)
+        return [Entry(name=name, kind="file", size=None, whole=True, open=lambda: stream)]
+
+    def _entry(self, entry: Entry, names: tuple[str, ...]) -> Iterator[Found]:
+        """Yield the entry, or what is in it; nothing if it is no input."""
+        name = SEPARATOR.join(names)
+        found: Iterator[Found]
+        try:
+            stream = entry.open()
+            head = stream.peek(HEAD_BYTES)
+            if reason := _no_input(head, entry):
+                self.wishes.skipped[reason] += 1
+                return
+            if kind := archive_kind(head):
+                found = self._nested(self._enter(entry, stream, kind, names))
+            else:
+                found = iter([Member(name, self._read(entry, stream))])
+        except ContainerError:
+            raise
+        except ItemError as error:
+            found = iter([Lost(name, error.code, f"the member cannot be had: {error.message}")])
+        yield from found
+
+    def _read(self, entry: Entry, stream: Stream) -> bytes:
+        most = self.budget.limits.max_member_bytes
+        data = stream.read(most + 1) if (entry.size or 0) <= most else None
+        if data is None or len(data) > most:
+            raise ItemError("file_too_large", f"it is larger than the limit of {most / 1e6:g} MB")
+        return data
+
+    def _enter(self, entry: Entry, stream: Stream, kind: str, names: tuple[str, ...]) -> Container:
+        if len(names) >= self.budget.limits.max_depth:
+            most = self.budget.limits.max_depth
+            raise ItemError("archive_limit", f"archives are nested deeper than the limit of {most}")
+        data = self._read(entry, stream)
+        return Container(io.BytesIO(data), len(data), kind, PurePath(entry.name).name, names)
+
+    def _nested(self, archive: Container) -> Iterator[Found]:
+        count = 0
+        lost: Lost | None = None
+        try:
+            for found in self.inside(archive):
+                count += 1
+                yield found
+        except ItemError as error:
+            message = f"the archive cannot be read on: {error.message}"
+            lost = Lost(SEPARATOR.join(archive.names), error.code, message)
+        if lost is not None:
+            yield lost
+        elif not count:
+            self.wishes.skipped["empty archive"] += 1
+
+
+def _no_input(head: bytes, entry: Entry) -> str | None:
+    """Return why an entry that begins with `head` is no input, None if it is one."""
+    if entry.kind == "link":
+        return "link" if sniff(head) is None else None
+    return "other type" if media_class(head, entry.name) is None else None
+
+
+def _name_inside(name: str) -> str:
+    path = PurePath(name)
+    return path.stem if path.suffix.lower() in COMPRESSED_SUFFIXES else name

@@ -1,0 +1,165 @@
+"""The entries of a zip archive, in the order of its directory, read as streams.
+
+`zipfile` holds the whole directory in memory and believes its sizes; this believes nothing that it
+has not counted. Names stay text; which entries matter is left to `clipmod_cli.sources.archives`.
+The format is PKWARE's APPNOTE.TXT 6.3.10; sections are named where a number comes from them.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import stat
+import struct
+import zlib
+from collections.abc import Iterator
+from functools import partial
+from typing import BinaryIO, Literal
+
+from clipmod_cli.errors import ItemError
+from clipmod_cli.sources.archive_entries import Entry
+from clipmod_cli.sources.archive_limits import CUT, Budget, ContainerError, Meter
+from clipmod_cli.sources.archive_streams import (
+    DEFLATE_WBITS,
+    DICTIONARY_BYTES,
+    Decompressor,
+    Inflate,
+    Stream,
+    Window,
+    decompressed,
+    new_zstd,
+)
+from clipmod_cli.sources.archive_zip_directory import ZipRecord, find_directory, read_records
+
+LOCAL = struct.Struct("<6xH18x2H")
+"""Flags, and the lengths of name and extra field (4.3.7)."""
+LZMA_HEADER = struct.Struct("<2xHBL")
+"""Length of the properties, which are lc, lp and pb in one byte and the dictionary's size (5.8.8)."""
+
+ENCRYPTED = 0x0001
+STORED, AES = 0, 99
+SMALLEST_DICTIONARY = 4096
+"""liblzma refuses smaller ones, which the format allows."""
+
+
+def zip_entries(file: BinaryIO, size: int, budget: Budget) -> Iterator[Entry]:
+    """Yield the entries of a zip archive.
+
+    Args:
+        file: the archive; its position is moved.
+        size: of the archive, in bytes.
+        budget: counts entries and decompressed bytes.
+
+    Raises:
+        ContainerError: where its directory cannot be read, or cannot be true.
+        BudgetSpent: when the archive has cost too much.
+    """
+    directory = find_directory(file, size)
+    reader = _Reader(file, directory.start, budget)
+    count = 0
+    for record in read_records(file, directory):
+        budget.count_entry()
+        count += 1
+        yield Entry(name=record.name, kind=_kind(record), size=record.size, open=partial(reader.open, record))
+        reader.check_overlap()
+    if count % directory.modulus != directory.count:
+        raise ContainerError("archive_error", f"its directory lists {count} of {directory.count} entries")
+    if not count and directory.start:
+        raise ContainerError("archive_error", "its directory is empty, though it is not")
+
+
+def _kind(record: ZipRecord) -> Literal["file", "folder", "link"]:
+    if record.name.endswith("/") and not record.size:
+        return "folder"
+    return "link" if stat.S_ISLNK(record.mode) else "file"
+
+
+class _Reader:
+    """Opens entries, and adds up how much of the file they take."""
+
+    def __init__(self, file: BinaryIO, end: int, budget: Budget) -> None:
+        self._file = file
+        self._end = end
+        self._budget = budget
+        self._taken = 0
+        self._window: Window | None = None
+
+    def open(self, record: ZipRecord) -> Stream:
+        """Return an entry's content; raises ItemError if it cannot be had."""
+        if record.flags & ENCRYPTED or record.method == AES:
+            raise ItemError("encrypted", "it is encrypted, and no password is known")
+        self._window = window = self._find(record)
+        meter = Meter(self._budget, self._budget.limits.free_bytes)
+        if record.method == STORED:
+            return Stream(_checked(window.pieces(meter), record))
+        return Stream(_checked(decompressed(window, _decompressor(record, window), meter), record))
+
+    def check_overlap(self) -> None:
+        """Raise ContainerError if more was taken than there is: some bytes were taken twice."""
+        self._taken += self._window.taken if self._window else 0
+        self._window = None
+        if self._taken > self._end:
+            raise ContainerError("archive_error", "its entries overlap: it was built to swell")
+
+    def _find(self, record: ZipRecord) -> Window:
+        header = Window(self._file, record.offset, LOCAL.size).read(LOCAL.size)
+        if len(header) < LOCAL.size or not header.startswith(b"PK\3\4"):
+            raise ItemError("archive_error", "it is not where the archive's directory says")
+        flags, name, extra = LOCAL.unpack(header)
+        if flags & ENCRYPTED:
+            raise ItemError("encrypted", "it is encrypted, and no password is known")
+        start = record.offset + LOCAL.size + name + extra
+        if start + record.packed > self._end:
+            raise ItemError("archive_error", "it reaches beyond the archive's end: it was cut or is damaged")
+        return Window(self._file, start, record.packed)
+
+
+def _decompressor(record: ZipRecord, window: Window) -> Decompressor:
+    match record.method:
+        case 8:
+            return Inflate(DEFLATE_WBITS)
+        case 12:
+            return bz2.BZ2Decompressor()
+        case 14:
+            return _lzma(window)
+        case 93:
+            return new_zstd()
+        case method:
+            raise ItemError("archive_error", f"its compression (method {method}) is not known here")
+
+
+def _lzma(window: Window) -> Decompressor:
+    header = window.read(LZMA_HEADER.size)
+    if len(header) < LZMA_HEADER.size:
+        raise ItemError("archive_error", CUT)
+    _, properties, dictionary = LZMA_HEADER.unpack(header)
+    if dictionary > DICTIONARY_BYTES:
+        raise ItemError("archive_limit", f"it wants {dictionary / 1e6:.0f} MB of memory to be decompressed")
+    position, rest = divmod(properties, 45)
+    literal_position, literal = divmod(rest, 9)
+    chosen = {
+        "id": lzma.FILTER_LZMA1,
+        "dict_size": max(dictionary, SMALLEST_DICTIONARY),
+        "lc": literal,
+        "lp": literal_position,
+        "pb": position,
+    }
+    try:
+        return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[chosen])
+    except (lzma.LZMAError, ValueError) as error:
+        raise ItemError("archive_error", f"it cannot be decompressed: {error}") from error
+
+
+def _checked(pieces: Iterator[bytes], record: ZipRecord) -> Iterator[bytes]:
+    """Yield the pieces; raises ItemError if they are not those that the directory promised."""
+    length = checksum = 0
+    for piece in pieces:
+        length += len(piece)
+        checksum = zlib.crc32(piece, checksum)
+        if length > record.size:
+            raise ItemError("archive_error", f"it is longer than the {record.size:,} bytes that it declares")
+        yield piece
+    if length != record.size:
+        raise ItemError("archive_error", f"it ends after {length:,} of {record.size:,} bytes")
+    if checksum != record.crc:
+        raise ItemError("archive_error", "its checksum does not agree: it is damaged")

@@ -1,0 +1,84 @@
+"""A temporary folder for downloads that are too large to be held: made when first needed, gone at exit."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from clipmod_cli.sources.fetch_errors import FetchError
+from clipmod_cli.sources.turns import Budget
+
+ROOM_BYTES = 4_000_000_000
+"""Of all files that nobody has taken yet: eight of the largest videos that are allowed."""
+
+
+class Spill:
+    """A file that is being written."""
+
+    def __init__(self, descriptor: int, path: str) -> None:
+        """Write to this descriptor."""
+        self._descriptor = descriptor
+        self.path = path
+
+    def write(self, data: bytes) -> None:
+        """Write all of it.
+
+        Raises:
+            FetchError: `internal_error`, for the disk is ours and not the server's.
+        """
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        except OSError as e:
+            raise _cannot_keep(e) from e
+
+
+class Folder:
+    """Where large downloads go. Each file belongs to whoever takes it; what is left at exit is removed.
+
+    Attributes:
+        room: how much may be in it; who takes a file gives back its length.
+    """
+
+    def __init__(self, room: Budget | None = None) -> None:
+        """Touch nothing yet."""
+        self.room = room or Budget(ROOM_BYTES)
+        self._path: str | None = None
+
+    @contextmanager
+    def new_file(self) -> Iterator[Spill]:
+        """Give a new file to be written; it is removed if the block raises.
+
+        Raises:
+            FetchError: `internal_error`, if there can be none.
+        """
+        try:
+            descriptor, path = tempfile.mkstemp(dir=self._made())
+        except OSError as e:
+            raise _cannot_keep(e) from e
+        try:
+            yield Spill(descriptor, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                Path(path).unlink()
+            raise
+        finally:
+            os.close(descriptor)
+
+    def _made(self) -> str:
+        if self._path is None:
+            self._path = tempfile.mkdtemp(prefix="clipmod-")
+            atexit.register(shutil.rmtree, self._path, ignore_errors=True)
+        return self._path
+
+
+def _cannot_keep(error: OSError) -> FetchError:
+    reason = (error.strerror or "unknown").lower()
+    return FetchError("internal_error", f"the video cannot be kept in the temporary folder: {reason}")

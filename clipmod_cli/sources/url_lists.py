@@ -1,0 +1,176 @@
+"""Lists of URLs: text as it comes, tables through DuckDB in constant memory.
+
+In text, one URL stands on a line; blanks around it are dropped, and so are empty lines and those that
+begin with `#`, with which no URL begins. Whether a URL is one is not looked at here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipmod_cli.errors import UsageError
+from clipmod_cli.sources.lists import read_list
+from clipmod_cli.sources.local import Skipped
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+ROWS_AT_ONCE = 1024
+BOM = "\ufeff"
+"""Windows editors put this mark before a text."""
+
+SEPARATORS = ",;|\t"
+NO_SEPARATOR = "\x1f"
+"""Where the header names one column: a comma in a URL then separates nothing."""
+
+HEADER_BYTES = 65536
+REASON_LINES, REASON_CHARS = 3, 400
+"""Of what DuckDB says of a faulty row: where it is, the row, and what is wrong with it."""
+
+_CSV = (
+    "read_csv({path}, header = true, all_varchar = true, null_padding = true, "
+    "delim = '{separator}', quote = '\"', escape = '\"')"
+)
+_READERS = {
+    ".csv": _CSV,
+    ".tsv": _CSV,
+    ".jsonl": "read_json({path}, format = 'newline_delimited'{columns})",
+    ".ndjson": "read_json({path}, format = 'newline_delimited'{columns})",
+    ".parquet": "read_parquet({path})",
+}
+"""All values of a CSV file are text, and of JSON only the one column is looked at: what type the others
+seem to have is no reason to refuse a file."""
+
+
+def read_urls(
+    lists: Iterable[str], column: str, *, null: bool, skipped: Skipped | None = None
+) -> Iterator[str]:
+    """Yield the URLs of all lists in their order; `-` is stdin.
+
+    Args:
+        lists: files; a table by its name's ending, else text.
+        column: of a table. Rows without a value are counted in `skipped`.
+        null: text is separated by NUL bytes.
+        skipped: counts what names no URL.
+
+    Raises:
+        UsageError: if a list cannot be read, or has no such column.
+    """
+    seen = skipped if skipped is not None else Skipped()
+    for name in lists:
+        if is_table(name):
+            yield from _read_table(name, column, seen)
+        else:
+            yield from _read_text(name, null=null)
+
+
+def check_lists(lists: Iterable[str], column: str) -> None:
+    """Look at each list before anything costly is done.
+
+    Raises:
+        UsageError: if one cannot be read, or has no such column.
+    """
+    for name in lists:
+        if "://" in name:
+            raise UsageError(f"{name} is a URL, not a list of them. For a few: echo URL | clipmod urls -")
+        if name == "-" or Path(name).is_fifo():
+            continue
+        if not os.access(name, os.R_OK):
+            there = Path(name).exists()
+            raise UsageError(
+                f"cannot read the list {name}: {'permission denied' if there else 'no such file'}"
+            )
+        if is_table(name):
+            with _open(name) as connection:
+                _find_column(connection, name, column)
+
+
+def is_table(name: str) -> bool:
+    """Return whether a list has columns, by its name's ending; an empty file has none and is fine."""
+    path = Path(name)
+    return path.suffix.lower() in _READERS and not (path.exists() and path.stat().st_size == 0)
+
+
+def _read_text(name: str, *, null: bool) -> Iterator[str]:
+    for number, line in enumerate(read_list(name, null=null)):
+        url = (line if number else line.removeprefix(BOM)).strip()
+        if url and not url.startswith("#"):
+            yield url
+
+
+def _read_table(name: str, column: str, skipped: Skipped) -> Iterator[str]:
+    import duckdb
+
+    with _open(name) as connection:
+        found = _find_column(connection, name, column)
+        try:
+            rows = connection.execute(f"SELECT {_quoted(found)}::VARCHAR FROM {_reader(name, found)}")  # noqa: S608
+            while batch := rows.fetchmany(ROWS_AT_ONCE):
+                for (value,) in batch:
+                    if value and (url := value.strip()):
+                        yield url
+                    else:
+                        skipped.reasons["no URL"] += 1
+        except duckdb.Error as e:
+            raise _unreadable(name, e) from e
+
+
+def _open(name: str) -> DuckDBPyConnection:
+    import duckdb
+
+    try:
+        # One thread keeps the rows' order and leaves the cores to the decoders; nothing is to be fetched.
+        return duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False})
+    except duckdb.Error as e:
+        raise _unreadable(name, e) from e
+
+
+def _find_column(connection: DuckDBPyConnection, name: str, column: str) -> str:
+    """Return the column's name as the table has it; upper and lower case are one where that is clear."""
+    import duckdb
+
+    try:
+        rows = connection.execute(f"DESCRIBE SELECT * FROM {_reader(name)}").fetchall()  # noqa: S608
+    except duckdb.Error as e:
+        raise _unreadable(name, e) from e
+    columns = [str(row[0]) for row in rows]
+    for found in columns:
+        if found == column or found.lower() == column.lower():
+            return found
+    listed = ", ".join(columns)
+    raise UsageError(f"{name} has no column {column!r}; --url-column names one of: {listed}")
+
+
+def _separator(name: str) -> str:
+    """Return what separates the columns, by the header alone: DuckDB's guess goes by the URLs as well."""
+    if Path(name).suffix.lower() == ".tsv":
+        return "\t"
+    with open(name, "rb") as file:  # noqa: PTH123
+        header = file.readline(HEADER_BYTES).decode("utf-8", "replace")
+    outside = "".join(header.split('"')[::2])
+    best = max(SEPARATORS, key=outside.count)
+    return best if best in outside else NO_SEPARATOR
+
+
+def _reader(name: str, column: str | None = None) -> str:
+    """Return the SQL that reads a file. Its name is no pattern, whatever characters it holds."""
+    path = "".join(f"[{c}]" if c in "*?[" else c for c in name)
+    text = path.replace("'", "''")
+    columns = "" if column is None else f", columns = {{{_quoted(column)}: 'VARCHAR'}}"
+    kind = Path(name).suffix.lower()
+    separator = _separator(name) if _READERS[kind] is _CSV else ""
+    return _READERS[kind].format(path=f"'{text}'", columns=columns, separator=separator)
+
+
+def _quoted(column: str) -> str:
+    escaped = column.replace('"', '""')
+    return f'"{escaped}"'
+
+
+def _unreadable(name: str, error: Exception) -> UsageError:
+    # what follows LINE is our own SQL
+    lines = [line.strip() for line in str(error).partition("\nLINE ")[0].splitlines() if line.strip()]
+    return UsageError(f"cannot read the list {name}: {'; '.join(lines[:REASON_LINES])[:REASON_CHARS]}")

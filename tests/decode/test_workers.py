@@ -1,0 +1,242 @@
+"""Worker processes: a decoder that crashes, hangs or eats memory costs one record, and nothing leaks in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from clipmod_cli.decode.limits import DecodeOptions
+from clipmod_cli.decode.messages import read_result, write_result
+from clipmod_cli.decode.picture import decode_item
+from clipmod_cli.decode.pool import decode
+from clipmod_cli.decode.worker import TimeLimits, WorkerLimits
+from clipmod_cli.decode.workers import Crew
+from clipmod_cli.types import Failure, Frame, Item, View
+from tests.decode.hurting import misbehave
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the tests look into /proc")
+
+VIEW = View(fit="squash", size=(8, 8))
+SHORT = TimeLimits(cpu_s=2.0, wall_s=4.0)
+
+
+def run(
+    folder: Path, *names: str, limits: WorkerLimits | None = None, workers: int = 1
+) -> dict[str, Frame | Failure]:
+    """Decode good pictures of these names (some of which make the decoder misbehave); results by name."""
+    for name in names:
+        Image.new("RGB", (16, 16), "red").save(folder / f"{name}.png")
+    items = [Item(source=str(folder / f"{name}.png"), index=i) for i, name in enumerate(names)]
+    crew = Crew(limits=limits or WorkerLimits(picture=SHORT), work=misbehave)
+    results = list(decode(items, [VIEW], DecodeOptions(), workers, crew=crew))
+    assert [one.item for one in results] == items
+    return {Path(one.item.source).stem: one for one in results}
+
+
+def code_of(result: Frame | Failure) -> str:
+    return result.code if isinstance(result, Failure) else "ok"
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("segfault", "decode_crash"),
+        ("exit", "decode_crash"),
+        ("sleep", "decode_timeout"),
+        ("spin", "decode_timeout"),
+        ("eat", "out_of_memory"),
+    ],
+)
+def test_what_goes_wrong_costs_one_record(tmp_path: Path, name: str, code: str) -> None:
+    if name == "eat":
+        code = "internal_error" if sys.platform != "linux" else "decode_crash"
+    results = run(tmp_path, "before", name, "after", "more")
+    assert {n: code_of(r) for n, r in results.items()} == {
+        "before": "ok",
+        name: code,
+        "after": "ok",
+        "more": "ok",
+    }
+
+
+def test_results_are_those_of_this_process(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frames = [Image.fromarray(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)) for _ in range(5)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=100)
+    frames[1].save(tmp_path / "b.png")
+    (tmp_path / "c.jpg").write_bytes(b"\xff\xd8\xff garbage")
+    (tmp_path / "d.png").write_bytes((tmp_path / "b.png").read_bytes()[:3000])
+    views = [VIEW, View(fit="whole", size=(0, 0))]
+    items = [Item(source=str(path), index=i) for i, path in enumerate(sorted(tmp_path.iterdir()))]
+    items.append(Item(source="of an archive", member="b", index=9, data=(tmp_path / "b.png").read_bytes()))
+    isolated = list(decode(items, views, DecodeOptions(), 2, crew=Crew()))
+    here = list(decode(items, views, DecodeOptions(), 2))
+    assert len(isolated) == len(here)
+    for one, other in zip(isolated, here, strict=True):
+        assert type(one) is type(other)
+        assert one.item is other.item
+        assert one.last == other.last
+        if isinstance(one, Frame) and isinstance(other, Frame):
+            assert (one.number, one.time_s, one.media.sha256) == (
+                other.number,
+                other.time_s,
+                other.media.sha256,
+            )
+            assert all(np.array_equal(one.views[view], other.views[view]) for view in views)
+        elif isinstance(one, Failure) and isinstance(other, Failure):
+            assert (one.code, one.message) == (other.code, other.message)
+
+
+def test_a_worker_is_kept_and_then_replaced(tmp_path: Path) -> None:
+    limits = WorkerLimits(items=2, picture=SHORT)
+    for i in range(4):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"pid.{i}.png")
+    items = [Item(source=str(tmp_path / f"pid.{i}.png"), index=i) for i in range(4)]
+    crew = Crew(limits=limits, work=misbehave)
+    pids = [r.message for r in decode(items, [VIEW], DecodeOptions(), 1, crew=crew) if isinstance(r, Failure)]
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+
+
+@pytest.fixture
+def canary(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        server.settimeout(0.2)
+        monkeypatch.setenv("CANARY_PORT", str(server.getsockname()[1]))
+        yield server
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="unprivileged namespaces may be off")
+def test_a_worker_has_no_network(tmp_path: Path, canary: socket.socket) -> None:
+    # in a process of its own: the server that workers are forked from keeps its first environment
+    script = textwrap.dedent(
+        f"""
+        from pathlib import Path
+        from tests.decode.test_workers import run
+        print(run(Path({str(tmp_path)!r}), "network")["network"].message)
+        """
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert out.stdout.startswith("refused"), out.stderr
+    with pytest.raises(TimeoutError):
+        canary.accept()
+
+
+def test_a_worker_holds_no_file_of_its_parent(tmp_path: Path) -> None:
+    with (tmp_path / "output.jsonl").open("wb") as output:
+        os.set_inheritable(output.fileno(), True)
+        seen = run(tmp_path, "descriptors")["descriptors"]
+    assert isinstance(seen, Failure)
+    assert "output.jsonl" not in seen.message
+    assert seen.message
+
+
+def test_workers_end_with_the_stage(tmp_path: Path) -> None:
+    before = {p.pid for p in psutil.Process().children(recursive=True)}
+    run(tmp_path, "a", "b", "c", workers=2)
+    _wait_until_gone([p for p in psutil.Process().children(recursive=True) if p.pid not in before], 5)
+
+
+def _wait_until_gone(processes: list[psutil.Process], seconds: float) -> None:
+    """Wait for workers; the servers that fork them and track resources may stay with their parent."""
+    helpers = ("forkserver import main", "resource_tracker")
+    workers = [p for p in processes if not any(word in " ".join(_words(p)) for word in helpers)]
+    _, alive = psutil.wait_procs(workers, timeout=seconds)
+    assert not alive
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
+@pytest.mark.parametrize("name", ["sleep", "spin"])
+def test_workers_end_with_a_killed_parent(tmp_path: Path, name: str) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    script = textwrap.dedent(
+        f"""
+        from clipmod_cli.decode.limits import DecodeOptions
+        from clipmod_cli.decode.pool import decode
+        from clipmod_cli.decode.workers import Crew
+        from clipmod_cli.types import Item, View
+        from tests.decode.hurting import misbehave
+        items = [Item(source={str(tmp_path / f"{name}.png")!r}, index=0)]
+        list(decode(items, [View(fit="squash", size=(8, 8))], DecodeOptions(), 1, crew=Crew(work=misbehave)))
+        """
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        busy = _wait_for_worker(parent.pid)
+        parent.send_signal(signal.SIGKILL)
+        parent.wait(10)
+        _, alive = psutil.wait_procs(busy, timeout=10)
+        assert not alive
+    finally:
+        parent.kill()
+
+
+def _wait_for_worker(pid: int) -> list[psutil.Process]:
+    """Return the parent's descendants once a worker (a child of its fork server) is there."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        children = psutil.Process(pid).children(recursive=True)
+        if any(p.ppid() != pid for p in children):
+            time.sleep(1)  # let it begin with its item
+            return children
+        time.sleep(0.05)
+    raise AssertionError("no worker came")
+
+
+def _answer(**changes: object) -> tuple[bytes, list[bytes], Item]:
+    """Return a good answer of a worker, some of its header changed."""
+    import io
+    import json
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16), "red").save(buffer, "PNG")
+    item = Item(source="x", index=0, data=buffer.getvalue())
+    sent: list[bytes] = []
+    write_result(decode_item(item, [VIEW], DecodeOptions()), sent.append)
+    header = {**json.loads(sent[0]), **changes}
+    return json.dumps(header).encode(), sent[1:], item
+
+
+def test_a_good_answer_is_read() -> None:
+    header, views, item = _answer()
+    (frame,) = read_result(header, iter(views).__next__, item, [VIEW])
+    assert isinstance(frame, Frame)
+    assert frame.views[VIEW].shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"frames": [[0, 0.0, True, [[800, 800]]]]},
+        {"frames": [[0, 0.0, True, [[-8, -8]]]]},
+        {"frames": [[0, 0.0, False, [[8, 8]]]]},
+        {"frames": []},
+        {"frames": [[0, 0.0, True, [[8, 8]]]] * 300},
+        {"frames": "many"},
+        {"media": None},
+        {"failures": [["no_such_code", "", "decode"]]},
+    ],
+)
+def test_a_worker_is_not_believed(changes: dict[str, object]) -> None:
+    header, views, item = _answer(**changes)
+    with pytest.raises((ValueError, StopIteration)):
+        read_result(header, iter(views).__next__, item, [VIEW])

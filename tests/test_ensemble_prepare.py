@@ -1,0 +1,122 @@
+"""Who may judge a policy: only a model that sees all it forbids."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.errors import BlindModelError
+from clipmod_cli.models.nudenet import LABELS as NUDENET_LABELS
+from clipmod_cli.policy import Category, Policy, load_policy
+from tests.colour_models import POLICY, ColourModel, RedClassifier, RedDetector, RedEmbedder
+
+GORE = Category(name="gore", safety="UNSAFE", prompts=("blood",))
+WITH_GORE = replace(POLICY, categories=(*POLICY.categories, GORE))
+
+
+def ensemble_of(*models: ColourModel, degraded: bool = False) -> Ensemble:
+    members = [Member(model, 1 / len(models)) for model in models]
+    return Ensemble(members=members, degraded=degraded)
+
+
+def without_otherwise(policy: Policy) -> Policy:
+    return replace(policy, categories=tuple(replace(c, otherwise=False) for c in policy.categories))
+
+
+def test_criteria_have_the_members_in_order() -> None:
+    ensemble = ensemble_of(RedEmbedder(name="e"), RedDetector(name="d"), degraded=True)
+    criteria = ensemble.prepare(POLICY, threshold=0.25)
+    assert [(judge.name, judge.weight) for judge in criteria.judges] == [("e", 0.5), ("d", 0.5)]
+    assert (criteria.threshold, criteria.policy, criteria.degraded) == (0.25, POLICY, True)
+    assert criteria.unseen == []
+    assert criteria.names == ("other", "red")
+
+
+def test_each_prompt_is_embedded_once() -> None:
+    model = RedEmbedder()
+    policy = replace(POLICY, templates=("{}", "a {}"))
+    ensemble_of(model).prepare(policy, threshold=0.5)
+    texts = [text for category in policy.categories for text in policy.texts_of(category)]
+    assert sorted(model.asked) == sorted(texts)
+
+
+@pytest.mark.parametrize("model", [RedClassifier(name="blind"), RedDetector(name="blind")])
+def test_a_model_that_cannot_see_what_is_forbidden_is_refused(model: ColourModel) -> None:
+    with pytest.raises(BlindModelError, match=r"blind cannot see gore .*--allow-partial") as told:
+        ensemble_of(RedEmbedder(), model).prepare(WITH_GORE, threshold=0.5)
+    assert told.value.exit_code == 2
+
+
+def test_a_text_image_model_without_prompts_is_blind() -> None:
+    policy = replace(POLICY, categories=(*POLICY.categories, replace(GORE, prompts=(), labels={"x": ("y",)})))
+    with pytest.raises(BlindModelError, match="cannot see gore"):
+        ensemble_of(RedEmbedder()).prepare(policy, threshold=0.5)
+
+
+def test_with_allow_partial_it_is_said_what_is_not_seen() -> None:
+    ensemble = ensemble_of(RedEmbedder(), RedClassifier(name="c"), RedDetector(name="d"))
+    criteria = ensemble.prepare(WITH_GORE, threshold=0.5, allow_partial=True)
+    assert list(criteria.unseen) == ["gore"]
+
+
+def test_a_model_that_sees_all_is_not_partial() -> None:
+    criteria = ensemble_of(RedEmbedder()).prepare(WITH_GORE, threshold=0.5, allow_partial=True)
+    assert list(criteria.unseen) == []
+
+
+@pytest.mark.parametrize("allow_partial", [False, True])
+def test_a_detector_needs_something_that_its_silence_means(allow_partial: bool) -> None:
+    with pytest.raises(BlindModelError, match="otherwise"):
+        ensemble_of(RedDetector()).prepare(
+            without_otherwise(POLICY), threshold=0.5, allow_partial=allow_partial
+        )
+    ensemble_of(RedClassifier()).prepare(without_otherwise(POLICY), threshold=0.5)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [RedClassifier(labels=("other", "rde")), RedDetector(labels=("BLUE",))],
+    ids=["label", "detector"],
+)
+@pytest.mark.parametrize("allow_partial", [False, True])
+def test_labels_that_a_model_does_not_have_are_refused(model: ColourModel, allow_partial: bool) -> None:
+    with pytest.raises(BlindModelError, match=r"does not have: (red|RED)"):
+        ensemble_of(model).prepare(POLICY, threshold=0.5, allow_partial=allow_partial)
+
+
+@pytest.mark.parametrize("model", [RedEmbedder(), RedClassifier(), RedDetector()])
+@pytest.mark.parametrize("allow_partial", [False, True])
+def test_a_model_that_sees_nothing_of_a_policy_is_refused(model: ColourModel, allow_partial: bool) -> None:
+    """Even where nothing is UNSAFE: it would give every picture the same answer, or none."""
+    policy = Policy(
+        name="attributes",
+        categories=(
+            Category(name="nobody", safety="SAFE", otherwise=True, labels={"x": ("nobody",)}),
+            Category(name="beard", safety="SAFE", labels={"x": ("beard",)}),
+        ),
+    )
+    with pytest.raises(BlindModelError, match="attributes"):
+        ensemble_of(model).prepare(policy, threshold=0.5, allow_partial=allow_partial)
+
+
+def test_one_category_with_prompts_is_no_choice() -> None:
+    only = replace(POLICY.categories[0], prompts=())
+    policy = replace(POLICY, categories=(only, POLICY.categories[1]))
+    with pytest.raises(BlindModelError, match="red sees red of"):
+        ensemble_of(RedEmbedder()).prepare(policy, threshold=0.5)
+
+
+@pytest.mark.parametrize(
+    ("policy", "sees"), [("female-presence", True), ("nsfw", True), ("general", False), ("attributes", False)]
+)
+def test_the_nudity_detector_under_the_built_in_policies(policy: str, sees: bool) -> None:
+    """Under one with gore it would call gore Safe."""
+    detector = RedDetector(name="nudenet", spec="nudenet", labels=NUDENET_LABELS)
+    prepare = ensemble_of(detector).prepare
+    if sees:
+        assert list(prepare(load_policy(policy), threshold=0.5).unseen) == []
+    else:
+        with pytest.raises(BlindModelError):
+            prepare(load_policy(policy), threshold=0.5)
