@@ -114,12 +114,12 @@ def _models(*, offline: bool) -> Iterator[Check]:
             here, trouble = False, str(e)
         about = known(member.spec)
         size = human_size(about.size if about else None)
+        where = "here" if here else trouble or f"not here ({size})"
         yield Check(
             group="models",
             name=str(member.spec.arch),
             state="ok" if here else "note",
-            detail=f"{member.weight:.0%} of the ensemble, "
-            + ("here" if here else trouble or f"not here ({size})"),
+            detail=f"{member.weight:.0%} of the ensemble, {where}",
             mend="" if here else f"clipmod models download {member.spec.spec}",
         )
     there = nudenet.is_installed()
@@ -175,8 +175,8 @@ def _place(name: str, folder: Path, mend: str) -> Check:
 def _platform() -> Iterator[Check]:
     yield Check(group="platform", name="system", state="ok", detail=platform.platform())
     lacks = {
-        "win32": "no SIGHUP and no names that are not Unicode; a lock file stays beside an output that was killed",
-        "darwin": "file names are compared as the disk normalises them; no CUDA",
+        "win32": "no SIGHUP, no names that are not Unicode, no memory limit for decoders",
+        "darwin": "file names as the disk normalises them, no CUDA, no memory limit for decoders",
     }
     if sys.platform in lacks:
         yield Check(group="platform", name="limits", state="note", detail=lacks[sys.platform])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,7 +111,9 @@ def _open(folder: Path, *, safe: bool) -> tuple[Any, Any]:
         model, report = AutoModelForImageClassification.from_pretrained(
             folder, config=config, use_safetensors=safe, output_loading_info=True, **local
         )
-    except (OSError, ValueError, RuntimeError, KeyError, json.JSONDecodeError) as e:
+    except SpecError:
+        raise
+    except Exception as e:  # each format of weights has errors of its own
         raise MissingModelError(f"transformers cannot load {folder}: {e}") from e
     if missing := sorted(report["missing_keys"]):
         # The library fills what is missing with random numbers and goes on.

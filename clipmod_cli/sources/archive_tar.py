@@ -137,7 +137,7 @@ class _Tar:
             more = len(block) == BLOCK_BYTES and block[SPARSE_MORE_AGAIN] != 0
         if header.kind in LINKS:
             header.size = 0  # some programs write that of the file which is linked to, without its content
-        elif header.size and header.kind in FOLDERS + DEVICES:
+        elif header.size and header.kind in FOLDERS + DEVICES + VOLUME_LABEL:
             raise ItemError(
                 "archive_error", "a folder or device in it has content, on which programs disagree"
             )

@@ -28,6 +28,10 @@ from clipmod_cli.sources.guard import GuardedBackend
 from clipmod_cli.sources.spilling import Folder
 from clipmod_cli.sources.turns import Budget
 
+IDLE_SHARE = 4
+"""One connection in so many may stand idle: each is looked at for every request, and most hosts of a long
+list are asked but once."""
+
 VIDEO_S = 300.0
 """For a video of 500 MB that comes at 14 Mbit/s."""
 
@@ -111,6 +115,7 @@ class Fetcher:
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=ssl_context or httpx2.create_ssl_context(),
             max_connections=connections,
+            max_keepalive_connections=max(1, connections // IDLE_SHARE),
             keepalive_expiry=rules.connect_s,
             network_backend=backend or GuardedBackend(rules.access),
         )

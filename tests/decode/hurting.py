@@ -18,7 +18,9 @@ from clipmod_cli.types import Failure, Frame, Item, View
 Decoded = list[Frame | Failure]
 
 
-def misbehave(  # noqa: C901 — a list of illsitem: Item, views: Sequence[View], options: DecodeOptions, **gate: Any) -> Decoded:
+def misbehave(  # noqa: C901 — a list of ills
+    item: Item, views: Sequence[View], options: DecodeOptions, **gate: Any
+) -> Decoded:
     """Do what the item's name says, or decode it."""
     match item.source.rpartition("/")[2].partition(".")[0]:
         case "segfault":

@@ -69,8 +69,6 @@ def test_no_verdict_without_all_weights(
     if kind == "open_clip":
         words = clip_folder(folder)
     else:
-        from tests.models.backends import save_random_vit
-
         save_random_vit(folder)
         words = ("--models", f"hf:{folder}", "--policy", str(label_policy(tmp_path, f"hf:{folder}")))
     assert clipmod("scan", CAT, *words).code == 0

@@ -1,0 +1,119 @@
+"""A decoded video frame → a Picture with the right colours, and its thumbnail.
+
+Pixels are taken as square: a sample aspect ratio (16:11 on a DVD) is left alone, as FFmpeg's own
+conversions do. Interlaced frames are left interlaced.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmod_cli.decode.geometry import Picture
+from clipmod_cli.decode.plan import UPRIGHT, Orientation
+from clipmod_cli.decode.video_sampling import Thumbnail
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+    from av.video.reformatter import VideoReformatter
+
+THUMBNAIL_SIDE = 32
+
+_WHITE = 255
+_BT709, _BT601 = 1, 5
+"""swscale's numbers of the two matrices that turn YCbCr into RGB (ITU-R BT.709 and BT.601)."""
+
+_UNSPECIFIED = 2
+_HIGH_DEFINITION = (1280, 720)
+"""From this width or height on, a stream that does not name its matrix means BT.709, as players guess."""
+
+_PQ, _HLG = 16, 18
+"""Transfer characteristics of HDR, as ITU-T H.273 numbers them."""
+
+_REFERENCE_WHITE_NITS = 203.0
+"""What HDR shows paper as (ITU-R BT.2408): it becomes a picture's white, what is brighter is cut."""
+
+
+def make_picture(frame: VideoFrame, reformatter: VideoReformatter) -> Picture:
+    """Return the frame as 8-bit RGB, alpha composed on white, to be turned as the video says."""
+    if _has_alpha(frame):
+        pixels = _on_white(_convert(frame, reformatter, "rgba"))
+    else:
+        pixels = _convert(frame, reformatter, "rgb24")
+    if frame.color_trc in {_PQ, _HLG}:
+        pixels = _standard_range(frame.color_trc)[pixels]
+    orientation = read_orientation(frame)
+    height, width = pixels.shape[:2]
+    return Picture(
+        pixels=np.ascontiguousarray(pixels),
+        size=orientation.store_size((height, width)),
+        orientation=orientation,
+    )
+
+
+def make_thumbnail(frame: VideoFrame, reformatter: VideoReformatter) -> Thumbnail:
+    """Return the whole frame as `(32, 32, 3)` RGB, each cell the mean of what it covers."""
+    small = reformatter.reformat(
+        frame, THUMBNAIL_SIDE, THUMBNAIL_SIDE, "rgb24", interpolation="AREA", threads=1
+    )
+    return np.asarray(small.to_ndarray(), np.uint8)
+
+
+def _convert(frame: VideoFrame, reformatter: VideoReformatter, form: str) -> NDArray[np.uint8]:
+    matrix = frame.colorspace
+    if matrix == _UNSPECIFIED:
+        wide, high = _HIGH_DEFINITION
+        matrix = _BT709 if frame.width >= wide or frame.height >= high else _BT601
+    converted = reformatter.reformat(frame, format=form, src_colorspace=matrix, threads=1)
+    return np.asarray(converted.to_ndarray(), np.uint8)
+
+
+def _has_alpha(frame: VideoFrame) -> bool:
+    return frame.format.name == "pal8" or any(part.is_alpha for part in frame.format.components)
+
+
+def _on_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    alpha = pixels[..., 3:].astype(np.uint16)
+    mixed = (pixels[..., :3] * alpha + _WHITE * (_WHITE - alpha) + _WHITE // 2) // _WHITE
+    return mixed.astype(np.uint8)
+
+
+@cache
+def _standard_range(transfer: int) -> NDArray[np.uint8]:
+    """Return what each level of an HDR picture becomes, `(256,)`.
+
+    The formulas are those of ITU-R BT.2100, tables 4 (PQ) and 5 (HLG), then a gamma of 2.2. The wider
+    primaries are left as they are: colours come out a little pale.
+    """
+    level = np.arange(256) / 255.0
+    if transfer == _PQ:
+        power = level ** (1 / 78.84375)
+        light = (np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)) ** (1 / 0.1593017578125)
+        shown = light * 10_000 / _REFERENCE_WHITE_NITS
+    else:
+        low, high = level**2 / 3, (np.exp((level - 0.55991073) / 0.17883277) + 0.28466892) / 12
+        shown = np.where(level <= 0.5, low, high) ** 1.2 * 1000 / _REFERENCE_WHITE_NITS
+    return np.rint(np.clip(shown, 0, 1) ** (1 / 2.2) * 255).astype(np.uint8)
+
+
+def read_orientation(frame: VideoFrame) -> Orientation:
+    """Return how the frame is turned for display, to the nearest quarter.
+
+    Its display matrix (ISO/IEC 14496-12, 8.2.2.3) maps stored (x, y) to displayed
+    (a x + c y, b x + d y): nine numbers, of which the first, second, fourth and fifth count.
+    """
+    import av
+
+    side_data = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)  # type: ignore[attr-defined]
+    if side_data is None:
+        return UPRIGHT
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(side_data)[:36])
+    if a == b == c == d == 0:
+        return UPRIGHT
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return Orientation(mirrored=a < 0, upside_down=d < 0)
+    return Orientation(transposed=True, mirrored=c < 0, upside_down=b < 0)

@@ -1,0 +1,139 @@
+"""Which of a video's frames are kept to be scored: at most so many, over the whole length and at its changes.
+
+Frames come one after the other and there may be a million of them, so memory holds only the views of
+those kept so far. Knows times, thumbnails and views; where frames come from is `video_tracks`' matter.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmod_cli.types import View
+
+Views: TypeAlias = Mapping[View, NDArray[np.uint8]]
+Thumbnail: TypeAlias = NDArray[np.uint8]
+"""`(h, w, 3)` RGB. In colour: a red thing can be exactly as dark as the blue one that it replaces."""
+
+FrameT = TypeVar("FrameT")
+
+SAME_LEVELS = 4
+"""Two frames are the same if no value of what the models see differs by more, of 255. An eye needs
+side by side, and undisturbed, about twice that; an encoder's noise on a still scene stays below it."""
+
+_FIRST_STEP_S = 0.05
+"""The finest grid of evenly spaced frames; it is made twice as coarse whenever it is full."""
+
+_STRONGEST = 16
+"""A change is measured where it is greatest, on a 16th of the picture: something small that appears
+in a corner must weigh more than all the noise around it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """A frame that is kept so far: its time in seconds, its place in the stream, its views, its change."""
+
+    time_s: float
+    order: int
+    views: Views
+    change: float
+
+    def __lt__(self, other: Kept) -> bool:
+        """Return whether this one is let go first: it differs less, or as much and came later."""
+        return (self.change, -self.order) < (other.change, -other.order)
+
+
+def measure_change(before: Thumbnail, after: Thumbnail) -> float:
+    """Return how much two thumbnails differ where they differ most, 0..255."""
+    cells = np.abs(before.astype(np.int16) - after.astype(np.int16)).max(axis=2).ravel()
+    count = max(len(cells) // _STRONGEST, 1)
+    return float(np.partition(cells, len(cells) - count)[-count:].mean())
+
+
+def look_alike(one: Views, other: Views) -> bool:
+    """Return whether no model could be shown a visible difference between two frames."""
+    return all(
+        pixels.shape == other[view].shape
+        and int(np.abs(pixels.astype(np.int16) - other[view].astype(np.int16)).max(initial=0)) <= SAME_LEVELS
+        for view, pixels in one.items()
+    )
+
+
+class Selection(Generic[FrameT]):
+    """The frames that are kept. Up to `most` of them all are; then the least telling go.
+
+    Up to half of them lie on an even grid in time. The others are those that differ most from the
+    frame kept before them. The first and the last frame always stay. One that looks like the frame
+    kept before it is left out (see `look_alike`).
+    """
+
+    def __init__(
+        self, most: int, see: Callable[[FrameT], Views], glance: Callable[[FrameT], Thumbnail]
+    ) -> None:
+        """Keep at most `most` frames; `see` makes a frame's views, `glance` its thumbnail."""
+        self._room = max(most - 1, 1)  # the last frame takes a place of its own
+        self._most_even = max(self._room // 2, 1)
+        self._see, self._glance = see, glance
+        self._step = _FIRST_STEP_S
+        self._even: dict[int, Kept] = {}
+        self._changes: list[Kept] = []
+        self._reference: tuple[Kept, Thumbnail] | None = None
+        self._latest: tuple[float, FrameT] | None = None
+        self._offered = 0
+        self._most = most
+
+    def offer(self, time_s: float, frame: FrameT) -> None:
+        """Keep the frame, if it tells enough; the latest one offered is remembered in any case."""
+        self._latest = time_s, frame
+        self._offered += 1
+        thumbnail = self._glance(frame)
+        change = 255.0 if self._reference is None else measure_change(self._reference[1], thumbnail)
+        if not self._wants(time_s, change):
+            return
+        kept = Kept(time_s, self._offered, self._see(frame), change)
+        if self._reference is not None and look_alike(self._reference[0].views, kept.views):
+            return
+        self._reference = kept, thumbnail
+        self._keep(kept)
+
+    def close(self) -> list[Kept]:
+        """Return what is kept, in the order it came, with the latest frame at its end."""
+        chosen = {kept.order: kept for kept in (*self._even.values(), *self._changes)}
+        if self._latest is not None and self._offered not in chosen and (self._most > 1 or not chosen):
+            time_s, frame = self._latest
+            chosen[self._offered] = Kept(time_s, self._offered, self._see(frame), 0.0)
+        return [chosen[order] for order in sorted(chosen)]
+
+    def _wants(self, time_s: float, change: float) -> bool:
+        if len(self._even) + len(self._changes) < self._room or self._place(time_s) not in self._even:
+            return True
+        return bool(self._changes) and change > self._changes[0].change
+
+    def _place(self, time_s: float) -> int:
+        return int(time_s / self._step)
+
+    def _keep(self, kept: Kept) -> None:
+        if self._place(kept.time_s) in self._even:
+            heapq.heappush(self._changes, kept)
+        else:
+            self._even[self._place(kept.time_s)] = kept
+        while len(self._even) > self._most_even:
+            self._coarsen()
+        while len(self._even) + len(self._changes) > self._room:
+            heapq.heappop(self._changes)
+
+    def _coarsen(self) -> None:
+        """Double the grid's step; the second frame of two neighbours must now stay by its change."""
+        self._step *= 2
+        before, self._even = self._even, {}
+        for kept in sorted(before.values(), key=lambda one: one.order):
+            place = self._place(kept.time_s)
+            if place in self._even:
+                heapq.heappush(self._changes, kept)
+            else:
+                self._even[place] = kept

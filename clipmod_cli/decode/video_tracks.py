@@ -1,0 +1,247 @@
+"""One video stream: its packets → the frames that are worth a look, in the order they are shown.
+
+Decodes as little as the sampling allows: `key` gives a decoder key frames alone, and whole groups of
+pictures only where key frames are too far apart and at the end. Notes what could not be decoded.
+Leaves choosing among the frames to `video_sampling`, and pixels to `video_frames`.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TypeAlias
+
+from clipmod_cli.decode.limits import FrameSampling, Limits
+from clipmod_cli.errors import ItemError
+
+if TYPE_CHECKING:
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+    VideoPacket: TypeAlias = Packet[VideoStream]
+
+Timed: TypeAlias = "tuple[float, VideoFrame]"
+"""(time in seconds since the video's start, frame)."""
+
+MAX_PACKETS = 10_000_000
+"""Of a stream: two days at 60 frames a second. Tiny packets would otherwise fill the memory."""
+
+MAX_WAITING_BYTES = 64_000_000
+"""Of packets that wait to see whether the next key frame is near; beyond it they are decoded at once."""
+
+_TOLERANCE_S = 1e-6
+_USUAL_STEP_S = 0.04
+"""Between frames whose container tells no time: that of 25 a second."""
+
+
+class Clock:
+    """Turns timestamps into seconds from the start that never go back, whatever a stream claims."""
+
+    def __init__(self, unit_s: float, start_s: float | None) -> None:
+        """Count in units of `unit_s`; times are told from `start_s`, by default the first one read."""
+        self._unit_s = unit_s
+        self._start_s = start_s
+        self._last_s: float | None = None
+
+    def read(self, stamp: int | None) -> float:
+        """Return the time of the next frame shown, in seconds."""
+        if stamp is None:
+            seconds = 0.0 if self._last_s is None else self._last_s + _USUAL_STEP_S
+        else:
+            seconds = self.peek(stamp)
+        if self._last_s is not None and seconds <= self._last_s:
+            # a stream that was spliced: its second part goes on where the first one ended
+            shift = self._last_s + _USUAL_STEP_S - seconds
+            self._start_s = (self._start_s or 0.0) - shift
+            seconds += shift
+        self._last_s = seconds
+        return round(seconds, 6)
+
+    def peek(self, stamp: int) -> float:
+        """Return the time that a timestamp means, without moving on."""
+        if self._start_s is None:
+            self._start_s = stamp * self._unit_s
+        return max(stamp * self._unit_s - self._start_s, 0.0)
+
+
+class Track:
+    """A stream that is being decoded.
+
+    Attributes:
+        lost: why not all that should be looked at could be; None if it could.
+        stamps: the presentation timestamps of all packets so far.
+        end_s: when the last frame known of ends, in seconds.
+    """
+
+    def __init__(
+        self, stream: VideoStream, sampling: FrameSampling, max_gap_s: float, start_s: float | None
+    ) -> None:
+        """Decode `stream` as `sampling` says; key frames further apart than `max_gap_s` are filled."""
+        self.stream = stream
+        self.lost: str | None = None
+        self.stamps = array("q")
+        self.end_s = 0.0
+        self._last_stamp: int | None = None
+        self._unit_s = float(stream.time_base or 1)
+        self._clock = Clock(self._unit_s, start_s)
+        self._all = sampling.mode in {"dense", "fps"}
+        self._rate = sampling.value if sampling.mode == "fps" else None
+        self._max_gap_s = max_gap_s
+        self._waiting: list[VideoPacket] = []
+        self._waiting_bytes = 0
+        self._running = self._all
+        self._skip_to: float | None = None
+        self._held: Timed | None = None
+        self._seen_s: float | None = None
+
+    def feed(self, packet: VideoPacket) -> Iterator[Timed]:
+        """Yield the frames to look at that this packet brings about."""
+        self._note(packet)
+        if self._all:
+            yield from self._thin(self._decode(packet))
+        elif packet.is_keyframe:
+            yield from self._start_group(packet)
+        elif self._running:
+            yield from self._fill(self._decode(packet))
+        else:
+            self._wait(packet)
+            if self._gap_to(packet) > self._max_gap_s or self._waiting_bytes > MAX_WAITING_BYTES:
+                yield from self._run()
+
+    def finish(self) -> Iterator[Timed]:
+        """Yield what is left, the last frame of all at its end."""
+        if self._all:
+            yield from self._thin(self._drain())
+        else:
+            if not self._running:
+                yield from self._run()
+            yield from self._fill(self._drain())
+        if self._held is not None:
+            yield self._held
+        self._check_index()
+
+    def lose(self, reason: str) -> None:
+        """Note that something could not be looked at; the first reason stays."""
+        self.lost = self.lost or reason
+
+    def _note(self, packet: VideoPacket) -> None:
+        if len(self.stamps) >= MAX_PACKETS:
+            raise ItemError("video_error", f"the video has more than {MAX_PACKETS:,} frames")
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        self.stamps.append(stamp if stamp is not None else len(self.stamps))
+        decoding = packet.dts if packet.dts is not None else stamp
+        if decoding is not None:
+            self._last_stamp = max(decoding, self._last_stamp if self._last_stamp is not None else decoding)
+        if packet.is_corrupt:
+            self.lose("a part of it is damaged or missing")
+
+    def _wait(self, packet: VideoPacket) -> None:
+        self._waiting.append(packet)
+        self._waiting_bytes += packet.size
+
+    def _gap_to(self, packet: VideoPacket) -> float:
+        if packet.pts is None:
+            return 0.0
+        return self._clock.peek(packet.pts) - (self._seen_s or 0.0)
+
+    def _start_group(self, packet: VideoPacket) -> Iterator[Timed]:
+        """Decode a key frame alone, the group before it being over."""
+        if self._running:
+            yield from self._fill(self._drain())
+            if self._held is not None and self._gap_to(packet) > self._max_gap_s:
+                yield self._held
+        self._held, self._running = None, False
+        self._waiting, self._waiting_bytes = [packet], packet.size
+        frames = [*self._decode(packet), *self._drain()]
+        if not frames:
+            self.lose("a key frame cannot be decoded")
+        for frame in frames[:1]:
+            yield self._see(self._read(frame), frame)
+
+    def _run(self) -> Iterator[Timed]:
+        """Decode the group that waits from its key frame on, and what follows of it as it comes."""
+        packets, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        self._running, self._skip_to = True, self._seen_s
+        for packet in packets:
+            yield from self._fill(self._decode(packet))
+
+    def _fill(self, frames: list[VideoFrame]) -> Iterator[Timed]:
+        """Yield of a group's frames those that leave no gap; hold the latest, it may be the last."""
+        for frame in frames:
+            if self._skip_to is not None and frame.pts is not None:
+                if self._clock.peek(frame.pts) <= self._skip_to + _TOLERANCE_S:
+                    continue  # the key frame again, or one shown before it
+                self._skip_to = None
+            time_s = self._read(frame)
+            late = self._seen_s is not None and time_s - self._seen_s > self._max_gap_s + _TOLERANCE_S
+            if late and self._held is not None:
+                yield self._see(*self._held)
+            self._held = time_s, frame
+
+    def _thin(self, frames: list[VideoFrame]) -> Iterator[Timed]:
+        """Yield all frames, or of `fps=N` the first of each Nth of a second; hold the latest."""
+        for frame in frames:
+            time_s = self._read(frame)
+            self._held = time_s, frame
+            if self._rate is None or self._is_next(time_s, self._rate):
+                self._held = None
+                yield self._see(time_s, frame)
+
+    def _is_next(self, time_s: float, rate: float) -> bool:
+        return self._seen_s is None or int(time_s * rate + 1e-4) > int(self._seen_s * rate + 1e-4)
+
+    def _see(self, time_s: float, frame: VideoFrame) -> Timed:
+        self._seen_s = time_s
+        self._held = None
+        if frame.is_corrupt:
+            self.lose(f"the frame at {time_s:.2f} s is damaged")
+        return time_s, frame
+
+    def _read(self, frame: VideoFrame) -> float:
+        time_s = self._clock.read(frame.pts)
+        lasts = frame.duration * self._unit_s if frame.duration else 0.0
+        self.end_s = max(self.end_s, round(time_s + lasts, 6))
+        return time_s
+
+    def _decode(self, packet: VideoPacket) -> list[VideoFrame]:
+        import av
+
+        try:
+            return list(packet.decode())
+        except av.error.FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
+            self.lose(f"a frame cannot be decoded ({error.strerror})")
+            return []
+
+    def _drain(self) -> list[VideoFrame]:
+        """Return the frames that the decoder still holds, and make it ready for a new group."""
+        import av
+
+        try:
+            return list(self.stream.decode(None))
+        except av.error.EOFError:
+            return []
+        except av.error.FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
+            self.lose(f"a frame cannot be decoded ({error.strerror})")
+            return []
+        finally:
+            self.stream.codec_context.flush_buffers()
+
+    def _check_index(self) -> None:
+        """Note it if the container's own index promises more than came."""
+        index = self.stream.index_entries
+        if len(index) and self._last_stamp is not None and index[-1].timestamp > self._last_stamp:
+            self.lose("its end is missing")
+
+
+def check_frame(frame: VideoFrame, limits: Limits) -> None:
+    """Raise ItemError(`too_many_pixels`) for a frame beyond the limits: it may change in mid-stream."""
+    if max(frame.width, frame.height) > limits.max_video_side:
+        raise ItemError(
+            "too_many_pixels",
+            f"a side of {frame.width} x {frame.height} is over the limit of {limits.max_video_side} pixels",
+        )
