@@ -7,8 +7,9 @@ from typing import Any
 
 from clipmod_cli.criteria import Criteria, Judge, LabelReader
 from clipmod_cli.errors import ErrorCode
+from clipmod_cli.judge import judge
 from clipmod_cli.policy import Category, Policy, Safety
-from clipmod_cli.types import Evidence, Failure, Item, LabelScores, Media
+from clipmod_cli.types import Evidence, Failure, Item, LabelScores, Media, Result, Verdict
 
 SAFETIES: Mapping[str, Safety] = {"neutral": "SAFE", "swimwear": "SAFE", "nude": "UNSAFE", "gore": "UNSAFE"}
 NAMES = tuple(SAFETIES)
@@ -106,3 +107,15 @@ def animation(
                 evidence(one, item=item, media=media, last=last, number=number, time_s=float(time_s))
             )
     return stream
+
+
+def one(stream: Sequence[Evidence | Failure], criteria: Criteria) -> Result:
+    """Return the only result."""
+    (result,) = judge(stream, criteria)
+    return result
+
+
+def verdict_of(stream: Sequence[Evidence | Failure], criteria: Criteria | None = None) -> Verdict:
+    result = one(stream, criteria or criteria_of())
+    assert isinstance(result, Verdict)
+    return result

@@ -33,7 +33,7 @@ def run_command(*words: str, groups: tuple[Group, ...] = get_args(Group)) -> tup
 def given_as_flag(name: str, value: Any) -> list[str]:
     """Return the words that give a setting this value."""
     if isinstance(value, bool):
-        return [flag_of(name)]
+        return [flag_of(name) if value else flag_of(name).replace("--", "--no-", 1)]
     values = value if isinstance(value, tuple) else (value,)
     return [word for one in values for word in (flag_of(name), written(one))]
 
@@ -75,9 +75,12 @@ def test_a_boolean_can_be_denied(name: str) -> None:
         assert result.exit_code == 2, "nobody denies a denial"
     else:
         assert seen["flags"] == {name: False}
+        assert run_command(flag_of(name))[1]["flags"] == {name: True}
 
 
-@pytest.mark.parametrize("words", [["--threshold", "much"], ["--sensitivity", "extreme"], ["--limit", "x"]])
+@pytest.mark.parametrize(
+    "words", [["--threshold", "much"], ["--sensitivity", "extreme"], ["--limit", "x"], ["--per-host", "x"]]
+)
 def test_a_value_of_a_wrong_type_is_wrong_usage(words: list[str]) -> None:
     result, seen = run_command(*words)
     assert result.exit_code == 2

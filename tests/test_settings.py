@@ -179,7 +179,8 @@ WRONG = [
     ("threshold", "inf"), ("sensitivity", "extreme"), ("decode", "slow"), ("only", "bad"),
     ("fail_on", "safe"), ("batch_size", "0"), ("batch_size", "-1"), ("batch_size", "1.5"),
     ("batch_size", "²"), ("workers", "many"), ("limit", "-1"), ("max_depth", "x"), ("retention", "-2"),
-    ("offline", "perhaps"),
+    ("offline", "perhaps"), ("concurrency", "0"), ("per_host", "0"), ("retries", "-1"), ("timeout", "0"),
+    ("timeout", "nan"),
 ]  # fmt: skip
 
 

@@ -63,8 +63,8 @@ def _parameter(name: str, hint: Any, default: Any, option: Option) -> inspect.Pa
         kind = list[str] | None
     elif "Literal" in str(hint) and option.metavar is None:
         kind = hint | None
-    elif {int, float} & set(get_args(hint)):
-        kind = (set(get_args(hint)) & {int, float}).pop() | None
+    elif numbers := {int, float} & {hint, *get_args(hint)}:
+        kind = numbers.pop() | None
     info = typer.Option(
         *flags, help=_help(default, option), metavar=option.metavar, show_default=False, show_envvar=False
     )

@@ -64,7 +64,8 @@ def urls(
 def _run(resolved: Resolved, named: list[str]) -> int:
     from clipmod_cli.cli.run import Inputs, judge_inputs
     from clipmod_cli.sinks.originals import Originals
-    from clipmod_cli.sources.urls import Downloads, Pace
+    from clipmod_cli.sources.patience import Pace
+    from clipmod_cli.sources.urls import Downloads
 
     settings = resolved.settings
     rules = _rules(settings)

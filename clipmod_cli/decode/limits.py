@@ -34,6 +34,9 @@ class Limits:
         max_walked_frames: of an animation or pages of a TIFF.
         max_seconds: that one animation may take; looked at between its frames.
         pixels_in_flight: that all workers together may be decoding.
+        max_video_bytes: of a video file, which is never held in memory.
+        max_video_side: of its width and height.
+        max_video_seconds: of wall time that one video may take.
     """
 
     max_file_bytes: int = 50_000_000
@@ -43,6 +46,9 @@ class Limits:
     max_walked_frames: int = 10_000
     max_seconds: float = 60.0
     pixels_in_flight: int = 200_000_000
+    max_video_bytes: int = 10_000_000_000
+    max_video_side: int = 8192
+    max_video_seconds: float = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +74,11 @@ class FrameSampling:
         return _spread(starts, self.most)
 
     @property
+    def most_of_video(self) -> int:
+        """The number of frames of a video that are taken at most."""
+        return self.most if self.mode == "max" else MAX_SCORED_FRAMES
+
+    @property
     def most(self) -> int:
         """The number of frames that are taken at most."""
         match self.mode:
@@ -86,12 +97,14 @@ class DecodeOptions:
     Attributes:
         exact: each model's own transform to the bit, instead of scaled decoding and fast resize.
         heic: whether HEIC is accepted (it also needs the `heic` extra).
+        max_gap_s: key frames of a video further apart than this are filled with others.
     """
 
     exact: bool = False
     limits: Limits = field(default_factory=Limits)
     frames: FrameSampling = field(default_factory=FrameSampling)
     heic: bool = False
+    max_gap_s: float = 10.0
 
 
 def parse_frames(text: str) -> FrameSampling:

@@ -7,26 +7,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
 
 from clipmod_cli.decode.animation import decode_animation, find_timeline
-from clipmod_cli.decode.formats import class_of, sniff
+from clipmod_cli.decode.formats import sniff
 from clipmod_cli.decode.geometry import Picture, make_view
 from clipmod_cli.decode.job import Gate, Job, Notes
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.opening import hush_decoders, identify, ungated
 from clipmod_cli.decode.reading import read_item
 from clipmod_cli.decode.stills import decode_still
+from clipmod_cli.decode.video import decode_video, forget_spilled, sniff_video
+from clipmod_cli.decode.video_sampling import Views
+from clipmod_cli.decode.video_watch import Shot
 from clipmod_cli.errors import ErrorCode, ItemError
 from clipmod_cli.types import Failure, Frame, Item, View
-
-Views: TypeAlias = dict[View, NDArray[np.uint8]]
-
-Shot: TypeAlias = tuple[int, float, Views]
-"""(number, time in seconds, views) of a frame."""
 
 
 def decode_item(
@@ -39,6 +33,15 @@ def decode_item(
     its caller must then put back the item, which is known by identity.
     """
     hush_decoders()
+    try:
+        return _decode_all(item, views, options, gate)
+    finally:
+        forget_spilled(item)
+
+
+def _decode_all(
+    item: Item, views: Sequence[View], options: DecodeOptions, gate: Gate
+) -> list[Frame | Failure]:
     notes = Notes(time.perf_counter())
     shots: list[Shot] = []
     try:
@@ -62,9 +65,14 @@ def _decode(
     item: Item, views: Sequence[View], options: DecodeOptions, notes: Notes, gate: Gate
 ) -> Iterator[Shot]:
     """Yield the item's sampled frames; raises ItemError at the first that cannot be had."""
+    if video := sniff_video(item):
+        name, head = video
+        watched = Job(data=head, name=name, views=views, options=options, notes=notes, gate=gate)
+        yield from decode_video(item, watched)
+        return
     data = read_item(item, options.limits, notes)
     if sniffed := sniff(data):
-        notes.learn(format=sniffed, kind="video" if class_of(sniffed) == "video" else "image")
+        notes.learn(format=sniffed)
     name = identify(data, options)
     job = Job(data=data, name=name, views=views, options=options, notes=notes, gate=gate)
     timeline = find_timeline(job)
@@ -100,7 +108,7 @@ def _make_frames(item: Item, notes: Notes, shots: Sequence[Shot], *, complete: b
 def _end_in_failure(
     item: Item, notes: Notes, shots: Sequence[Shot], code: ErrorCode, message: str
 ) -> list[Frame | Failure]:
-    if shots and code == "decode_error":
+    if shots and code in {"decode_error", "video_error"}:
         notes.learn(truncated=True)
     failure = Failure(item=item, stage="decode", code=code, message=message, media=notes.media)
     return [*_make_frames(item, notes, shots, complete=False), failure]

@@ -9,6 +9,8 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from clipmod_cli.decode.job import Notes
 from clipmod_cli.decode.limits import Limits
@@ -45,7 +47,7 @@ def read_item(item: Item, limits: Limits, notes: Notes) -> bytes:
         notes.learn(bytes=len(data), mtime_ns=item.mtime_ns)
         _check_length(len(data), limits)
     elif item.member is None:
-        data = _read_file(item.source, limits, notes)
+        data = _read_file(item.spilled or item.source, limits, notes)
     else:
         raise ItemError("archive_error", "the bytes of this archive member were not extracted")
     notes.learn(bytes=len(data))
@@ -56,6 +58,18 @@ def read_item(item: Item, limits: Limits, notes: Notes) -> bytes:
 
 
 def _read_file(path: str, limits: Limits, notes: Notes) -> bytes:
+    with open_regular(path) as (descriptor, status):
+        notes.learn(bytes=status.st_size, mtime_ns=status.st_mtime_ns)
+        _check_length(status.st_size, limits)
+        return _read_all(descriptor, limits)
+
+
+@contextmanager
+def open_regular(path: str) -> Iterator[tuple[int, os.stat_result]]:
+    """Give (a descriptor to read from, what the system knows of it) of a regular file.
+
+    Raises ItemError, also for an OSError in the block.
+    """
     try:
         descriptor = os.open(path, _OPEN_FLAGS)
     except OSError as error:
@@ -66,9 +80,7 @@ def _read_file(path: str, limits: Limits, notes: Notes) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ItemError("not_a_regular_file", "this is a folder, a device or a pipe, not a file")
-        notes.learn(bytes=status.st_size, mtime_ns=status.st_mtime_ns)
-        _check_length(status.st_size, limits)
-        return _read_all(descriptor, limits)
+        yield descriptor, status
     except OSError as error:
         raise _as_item_error(error) from error
     finally:

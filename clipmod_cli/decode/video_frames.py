@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,9 +106,9 @@ def read_orientation(frame: VideoFrame) -> Orientation:
     Its display matrix (ISO/IEC 14496-12, 8.2.2.3) maps stored (x, y) to displayed
     (a x + c y, b x + d y): nine numbers, of which the first, second, fourth and fifth count.
     """
-    import av
+    from av.sidedata.sidedata import SideData, Type
 
-    side_data = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)  # type: ignore[attr-defined]
+    side_data: SideData | None = cast("Any", frame.side_data).get(Type.DISPLAYMATRIX)
     if side_data is None:
         return UPRIGHT
     a, b, _, c, d, *_ = struct.unpack("=9i", bytes(side_data)[:36])

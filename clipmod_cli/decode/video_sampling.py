@@ -36,9 +36,17 @@ in a corner must weigh more than all the noise around it."""
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kept:
-    """A frame that is kept so far: its time in seconds, its place in the stream, its views, its change."""
+    """A frame that is kept so far.
+
+    Attributes:
+        time_s: in seconds from the start.
+        stamp: its own timestamp, if it has one.
+        order: its place among those offered.
+        change: from the frame kept before it.
+    """
 
     time_s: float
+    stamp: int | None
     order: int
     views: Views
     change: float
@@ -83,19 +91,19 @@ class Selection(Generic[FrameT]):
         self._even: dict[int, Kept] = {}
         self._changes: list[Kept] = []
         self._reference: tuple[Kept, Thumbnail] | None = None
-        self._latest: tuple[float, FrameT] | None = None
+        self._latest: tuple[float, int | None, FrameT] | None = None
         self._offered = 0
         self._most = most
 
-    def offer(self, time_s: float, frame: FrameT) -> None:
+    def offer(self, time_s: float, stamp: int | None, frame: FrameT) -> None:
         """Keep the frame, if it tells enough; the latest one offered is remembered in any case."""
-        self._latest = time_s, frame
+        self._latest = time_s, stamp, frame
         self._offered += 1
         thumbnail = self._glance(frame)
         change = 255.0 if self._reference is None else measure_change(self._reference[1], thumbnail)
         if not self._wants(time_s, change):
             return
-        kept = Kept(time_s, self._offered, self._see(frame), change)
+        kept = Kept(time_s, stamp, self._offered, self._see(frame), change)
         if self._reference is not None and look_alike(self._reference[0].views, kept.views):
             return
         self._reference = kept, thumbnail
@@ -105,8 +113,8 @@ class Selection(Generic[FrameT]):
         """Return what is kept, in the order it came, with the latest frame at its end."""
         chosen = {kept.order: kept for kept in (*self._even.values(), *self._changes)}
         if self._latest is not None and self._offered not in chosen and (self._most > 1 or not chosen):
-            time_s, frame = self._latest
-            chosen[self._offered] = Kept(time_s, self._offered, self._see(frame), 0.0)
+            time_s, stamp, frame = self._latest
+            chosen[self._offered] = Kept(time_s, stamp, self._offered, self._see(frame), 0.0)
         return [chosen[order] for order in sorted(chosen)]
 
     def _wants(self, time_s: float, change: float) -> bool:

@@ -8,10 +8,11 @@ Leaves choosing among the frames to `video_sampling`, and pixels to `video_frame
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
-from clipmod_cli.decode.limits import FrameSampling, Limits
+from clipmod_cli.decode.limits import FrameSampling
 from clipmod_cli.errors import ItemError
 
 if TYPE_CHECKING:
@@ -34,6 +35,14 @@ _TOLERANCE_S = 1e-6
 _USUAL_STEP_S = 0.04
 """Between frames whose container tells no time: that of 25 a second."""
 
+_FAR_S = 10.0
+"""A container that says it begins longer than this before its first frame is not believed."""
+
+_LEAST_STEP_S = 0.001
+_SPLICE_S = 1.0
+"""Where time goes back by more, two recordings were put together: the second one goes on where the
+first one ended. Less is a container's carelessness."""
+
 
 class Clock:
     """Turns timestamps into seconds from the start that never go back, whatever a stream claims."""
@@ -42,6 +51,7 @@ class Clock:
         """Count in units of `unit_s`; times are told from `start_s`, by default the first one read."""
         self._unit_s = unit_s
         self._start_s = start_s
+        self._read_one = False
         self._last_s: float | None = None
 
     def read(self, stamp: int | None) -> float:
@@ -51,17 +61,19 @@ class Clock:
         else:
             seconds = self.peek(stamp)
         if self._last_s is not None and seconds <= self._last_s:
-            # a stream that was spliced: its second part goes on where the first one ended
-            shift = self._last_s + _USUAL_STEP_S - seconds
-            self._start_s = (self._start_s or 0.0) - shift
-            seconds += shift
+            if self._last_s - seconds > _SPLICE_S:
+                self._start_s = (self._start_s or 0.0) - (self._last_s - seconds) - _USUAL_STEP_S
+            seconds = self._last_s + _LEAST_STEP_S
         self._last_s = seconds
         return round(seconds, 6)
 
     def peek(self, stamp: int) -> float:
         """Return the time that a timestamp means, without moving on."""
-        if self._start_s is None:
+        if self._start_s is None or (
+            not self._read_one and abs(stamp * self._unit_s - self._start_s) > _FAR_S
+        ):
             self._start_s = stamp * self._unit_s
+        self._read_one = True
         return max(stamp * self._unit_s - self._start_s, 0.0)
 
 
@@ -84,6 +96,7 @@ class Track:
         self.end_s = 0.0
         self._last_stamp: int | None = None
         self._unit_s = float(stream.time_base or 1)
+        self._usual_s = float(1 / stream.average_rate) if stream.average_rate else 0.0
         self._clock = Clock(self._unit_s, start_s)
         self._all = sampling.mode in {"dense", "fps"}
         self._rate = sampling.value if sampling.mode == "fps" else None
@@ -118,8 +131,13 @@ class Track:
                 yield from self._run()
             yield from self._fill(self._drain())
         if self._held is not None:
-            yield self._held
+            yield self._see(*self._held)
+        self.stamps = array("q", sorted(self.stamps))
         self._check_index()
+
+    def number(self, stamp: int | None) -> int:
+        """Return the index of the frame with this timestamp, from 0; only after `finish`."""
+        return bisect_left(self.stamps, stamp) if stamp is not None else 0
 
     def lose(self, reason: str) -> None:
         """Note that something could not be looked at; the first reason stays."""
@@ -150,7 +168,7 @@ class Track:
         if self._running:
             yield from self._fill(self._drain())
             if self._held is not None and self._gap_to(packet) > self._max_gap_s:
-                yield self._held
+                yield self._see(*self._held)
         self._held, self._running = None, False
         self._waiting, self._waiting_bytes = [packet], packet.size
         frames = [*self._decode(packet), *self._drain()]
@@ -200,7 +218,7 @@ class Track:
 
     def _read(self, frame: VideoFrame) -> float:
         time_s = self._clock.read(frame.pts)
-        lasts = frame.duration * self._unit_s if frame.duration else 0.0
+        lasts = frame.duration * self._unit_s if frame.duration else self._usual_s
         self.end_s = max(self.end_s, round(time_s + lasts, 6))
         return time_s
 
@@ -209,9 +227,9 @@ class Track:
 
         try:
             return list(packet.decode())
+        except MemoryError:
+            raise
         except av.error.FFmpegError as error:
-            if isinstance(error, MemoryError):
-                raise
             self.lose(f"a frame cannot be decoded ({error.strerror})")
             return []
 
@@ -223,9 +241,9 @@ class Track:
             return list(self.stream.decode(None))
         except av.error.EOFError:
             return []
+        except MemoryError:
+            raise
         except av.error.FFmpegError as error:
-            if isinstance(error, MemoryError):
-                raise
             self.lose(f"a frame cannot be decoded ({error.strerror})")
             return []
         finally:
@@ -236,12 +254,3 @@ class Track:
         index = self.stream.index_entries
         if len(index) and self._last_stamp is not None and index[-1].timestamp > self._last_stamp:
             self.lose("its end is missing")
-
-
-def check_frame(frame: VideoFrame, limits: Limits) -> None:
-    """Raise ItemError(`too_many_pixels`) for a frame beyond the limits: it may change in mid-stream."""
-    if max(frame.width, frame.height) > limits.max_video_side:
-        raise ItemError(
-            "too_many_pixels",
-            f"a side of {frame.width} x {frame.height} is over the limit of {limits.max_video_side} pixels",
-        )

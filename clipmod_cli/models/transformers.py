@@ -105,8 +105,7 @@ def _open(folder: Path, *, safe: bool) -> tuple[Any, Any]:
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(folder, **local)
-        if "ForImageClassification" not in str(config.architectures):
-            raise SpecError(f"{folder} holds {config.architectures}, which is not an image classifier")
+        _check_kind(config, folder)
         processor = AutoImageProcessor.from_pretrained(folder, **local)  # type: ignore[no-untyped-call]
         model, report = AutoModelForImageClassification.from_pretrained(
             folder, config=config, use_safetensors=safe, output_loading_info=True, **local
@@ -119,6 +118,11 @@ def _open(folder: Path, *, safe: bool) -> tuple[Any, Any]:
         # The library fills what is missing with random numbers and goes on.
         raise MissingModelError(f"the weights in {folder} lack {len(missing)} tensors, such as {missing[0]}")
     return processor, model
+
+
+def _check_kind(config: Any, folder: Path) -> None:
+    if "ForImageClassification" not in str(config.architectures):
+        raise SpecError(f"{folder} holds {config.architectures}, which is not an image classifier")
 
 
 def _geometry(processor: Any) -> tuple[View, dict[str, bool]]:

@@ -114,6 +114,9 @@ def read_records(file: BinaryIO, directory: Directory) -> Iterator[ZipRecord]:
         if len(fixed) < RECORD.size or not fixed.startswith(b"PK\1\2"):
             raise ContainerError("archive_error", "its directory is damaged")
         system, flags, method, crc, packed, size, *lengths, outer, offset = RECORD.unpack(fixed)
+        at += RECORD.size + sum(lengths)
+        if at > directory.end:
+            raise ContainerError("archive_error", "its directory is damaged")
         name = file.read(lengths[0])
         packed, size, offset = _widen(file.read(lengths[1]), packed, size, offset)
         yield ZipRecord(
@@ -126,7 +129,6 @@ def read_records(file: BinaryIO, directory: Directory) -> Iterator[ZipRecord]:
             offset=offset + directory.shift,
             mode=outer >> 16 if system in UNIX_SYSTEMS else 0,
         )
-        at += RECORD.size + sum(lengths)
 
 
 def _widen(extras: bytes, packed: int, size: int, offset: int) -> tuple[int, int, int]:

@@ -2,8 +2,8 @@
 
 Nothing of what a server says is believed: not its lengths, types or encodings. Which hosts may be
 asked is the guard's matter, how many at once and how often is that of `clipmod_cli.sources.urls`.
-What asks is the connection pool below httpx2's client: the client would add cookies, redirects of its
-own and the environment's proxies, none of which is wanted here.
+What asks is the layer below httpx2's client: the client would add cookies, redirects of its own and the
+environment's proxies, none of which is wanted here.
 """
 
 from __future__ import annotations
@@ -23,14 +23,11 @@ from clipmod_cli import __version__
 from clipmod_cli.sources.addresses import WEB_PORTS, Access, check_redirect, check_url, port_of
 from clipmod_cli.sources.answers import is_body, read_location, wrong_status
 from clipmod_cli.sources.bodies import Body, BodyReader, drain, left_of
+from clipmod_cli.sources.connections import Connections
 from clipmod_cli.sources.fetch_errors import FetchError, translate
 from clipmod_cli.sources.guard import GuardedBackend
 from clipmod_cli.sources.spilling import Folder
 from clipmod_cli.sources.turns import Budget
-
-IDLE_SHARE = 4
-"""One connection in so many may stand idle: each is looked at for every request, and most hosts of a long
-list are asked but once."""
 
 VIDEO_S = 300.0
 """For a video of 500 MB that comes at 14 Mbit/s."""
@@ -80,7 +77,7 @@ class _Hop:
 
 
 class Fetcher:
-    """Downloads URLs over one pool of connections. An async context manager; belongs to one event loop."""
+    """Downloads URLs over shared connections. An async context manager; belongs to one event loop."""
 
     def __init__(
         self,
@@ -92,11 +89,11 @@ class Fetcher:
         backend: GuardedBackend | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        """Make the pool; nothing is connected yet.
+        """Connect to nothing yet.
 
         Args:
             rules: where to and how much.
-            connections: at once, idle ones included.
+            connections: open at once, idle ones among them.
             memory: what bodies are held in, larger than `rules.max_bytes`.
             folder: where videos go.
             backend: makes the connections.
@@ -112,12 +109,8 @@ class Fetcher:
             video_bytes=rules.video_bytes,
             video_s=rules.video_s,
         )
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=ssl_context or httpx2.create_ssl_context(),
-            max_connections=connections,
-            max_keepalive_connections=max(1, connections // IDLE_SHARE),
-            keepalive_expiry=rules.connect_s,
-            network_backend=backend or GuardedBackend(rules.access),
+        self._connections = Connections(
+            backend or GuardedBackend(rules.access), ssl_context or httpx2.create_ssl_context(), connections
         )
         self._timeout = {"connect": rules.connect_s, "read": rules.read_s, "write": rules.read_s}
 
@@ -127,7 +120,7 @@ class Fetcher:
 
     async def __aexit__(self, *_: object) -> None:
         """Close all connections."""
-        await self._pool.aclose()
+        await self._connections.close()
 
     async def fetch(self, source: str, turn: Turn = lambda _: contextlib.nullcontext()) -> Body:
         """Return what a URL gives, after at most `rules.max_redirects` redirects.
@@ -172,9 +165,12 @@ class Fetcher:
     async def _request(self, hop: _Hop, clock: asyncio.Timeout) -> Body | httpx2.URL:
         url = hop.url
         where = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-        async with self._pool.stream(
-            "GET", where, headers=_headers(hop), extensions={"timeout": self._timeout}
-        ) as response:
+        async with (
+            self._connections.lend(where) as connection,
+            connection.stream(
+                "GET", where, headers=_headers(hop), extensions={"timeout": self._timeout}
+            ) as response,
+        ):
             hop.answered = True
             async with aclosing(response.aiter_stream()) as chunks:
                 if is_body(response):

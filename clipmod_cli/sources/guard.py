@@ -9,25 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
+import ssl
 import time
-from collections.abc import Callable, Iterable, Sequence
-from ipaddress import ip_address
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import httpcore2
 
 from clipmod_cli.sources.addresses import Access
 from clipmod_cli.sources.fetch_errors import FetchError
-
-Resolve: TypeAlias = Callable[[str], Sequence[str]]
-"""Blocking: a name → its addresses as text; raises OSError or UnicodeError."""
-
-NAME_KEPT_S = 10.0
-"""How long an answer of DNS is used again: long enough for a host's next URLs, shorter than most TTLs."""
-
-NAMES_KEPT = 10_000
-"""Names that are remembered at most, of those that answered and of those that did not."""
+from clipmod_cli.sources.names import Memory, Names
 
 TRIED_ADDRESSES = 4
 """Of one name. A name may have hundreds, and the time for connecting is shared out among them."""
@@ -40,61 +31,39 @@ LEFT_ALONE_S = 60.0
 """For how long they are not tried."""
 
 
-def resolve_name(host: str) -> Sequence[str]:
-    """Return all addresses of a name, as the system resolves it; blocks."""
-    answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return tuple(dict.fromkeys(str(answer[4][0]) for answer in answers))
+class _Stream(httpcore2.AsyncNetworkStream):
+    """A connection that is closed when it cannot be made secure, also where that was cut short.
 
-
-class Names:
-    """Resolves names, each in a thread of its own, and remembers the answers for a few seconds.
-
-    Threads, because the system's resolver blocks for as long as it likes; daemons, because the
-    program's end must not wait for it. Several requests for one name share one look-up.
+    The library leaves it open where a time limit or Ctrl-C ends the handshake; the event loop
+    would then keep it for ever.
     """
 
-    def __init__(self, resolve: Resolve = resolve_name) -> None:
-        self._resolve = resolve
-        self._known: dict[str, tuple[float, asyncio.Future[Sequence[str]]]] = {}
+    def __init__(self, inner: httpcore2.AsyncNetworkStream) -> None:
+        self._inner = inner
 
-    async def find(self, host: str) -> Sequence[str]:
-        """Return the addresses of a name, or the address itself.
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        return await self._inner.read(max_bytes, timeout)
 
-        Raises:
-            OSError: if it cannot be resolved.
-            UnicodeError: if it is no name.
-        """
-        if _is_address(host):
-            return (host,)
-        until, answer = self._known.get(host, (0.0, None))
-        if answer is None or until < time.monotonic():
-            answer = self._ask(host)
-            _remember(self._known, host, (time.monotonic() + NAME_KEPT_S, answer))
-        return await asyncio.shield(answer)  # one that gives up must not spoil it for the others
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        await self._inner.write(buffer, timeout)
 
-    def _ask(self, host: str) -> asyncio.Future[Sequence[str]]:
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Sequence[str]] = loop.create_future()
-        answer.add_done_callback(
-            lambda done: done.cancelled() or done.exception()
-        )  # nobody may be left to ask
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
-        def tell(method: Callable[[Any], None], value: object) -> None:
-            if not answer.done():
-                method(value)
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> httpcore2.AsyncNetworkStream:
+        try:
+            return await self._inner.start_tls(ssl_context, server_hostname, timeout)
+        except BaseException:
+            await self._inner.aclose()
+            raise
 
-        def work() -> None:
-            try:
-                outcome = (answer.set_result, tuple(self._resolve(host)))
-            except Exception as e:  # noqa: BLE001 — raised where it is waited for
-                outcome = (answer.set_exception, e)  # type: ignore[assignment]
-            try:
-                loop.call_soon_threadsafe(tell, *outcome)
-            except RuntimeError:
-                return  # the loop is closed: the run is over
-
-        threading.Thread(target=work, name="clipmod-resolve", daemon=True).start()
-        return answer
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
 
 
 class GuardedBackend(httpcore2.AsyncNetworkBackend):
@@ -111,7 +80,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         self._access = access
         self._names = names or Names()
         self._inner = inner or httpcore2.AnyIOBackend()
-        self._silent: dict[tuple[str, int], tuple[int, float]] = {}
+        self._silent: Memory[tuple[str, int], tuple[int, float]] = Memory()
 
     async def connect_tcp(
         self,
@@ -140,8 +109,8 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
             self._count_failure(host, port)
             raise
-        self._silent.pop((host, port), None)
-        return stream
+        self._silent.forget((host, port))
+        return _Stream(stream)
 
     async def connect_unix_socket(self, *_: object, **__: object) -> httpcore2.AsyncNetworkStream:
         """Refuse: no URL names one."""
@@ -191,28 +160,12 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         raise httpcore2.ConnectError("no address")
 
     def _check_patience(self, host: str, port: int) -> None:
-        failures, since = self._silent.get((host, port), (0, 0.0))
+        failures, since = self._silent.get((host, port)) or (0, 0.0)
         if failures >= GIVE_UP_AFTER and time.monotonic() - since < LEFT_ALONE_S:
             raise FetchError(
                 "connect_error", f"not tried: the last {failures} connections to this host failed as well"
             )
 
     def _count_failure(self, host: str, port: int) -> None:
-        failures, _ = self._silent.get((host, port), (0, 0.0))
-        _remember(self._silent, (host, port), (failures + 1, time.monotonic()))
-
-
-def _remember(known: dict[Any, Any], key: object, value: object) -> None:
-    """Put something into a bounded memory; the oldest goes when it is full."""
-    known.pop(key, None)
-    if len(known) >= NAMES_KEPT:
-        del known[next(iter(known))]
-    known[key] = value
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
+        failures, _ = self._silent.get((host, port)) or (0, 0.0)
+        self._silent.put((host, port), (failures + 1, time.monotonic()))

@@ -11,17 +11,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
-import random
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from clipmod_cli.sources.bodies import Body
 from clipmod_cli.sources.fetch import Fetcher, FetchRules
 from clipmod_cli.sources.fetch_errors import FetchError, translate
-from clipmod_cli.sources.turns import Budget, TooManyPausesError, Turns
+from clipmod_cli.sources.patience import Pace, PatientFetcher
+from clipmod_cli.sources.turns import Budget, Turns
 from clipmod_cli.types import Failure, Item
 
 WINDOW = 10_000
@@ -37,23 +36,6 @@ LEAVE_S = 2.0
 """How long `close` waits for connections to end; after that they end with the process."""
 
 FetcherMaker: TypeAlias = Callable[..., Fetcher]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """How many downloads at once, and how often one is tried again.
-
-    Attributes:
-        concurrency: in all.
-        per_host: from one host.
-        retries: after a refusal that may pass: 429, 5xx, no connection.
-        backoff_s: about how long is waited before the first of them; twice as long before the next.
-    """
-
-    concurrency: int = 64
-    per_host: int = 4
-    retries: int = 2
-    backoff_s: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +154,7 @@ class Downloads:
         self._running.set()
         fetcher = self._make_fetcher(self._rules, connections=self._pace.concurrency, memory=self._memory)
         async with fetcher as self._fetcher:
+            self._patient = PatientFetcher(fetcher, self._turns, self._pace)
             threading.Thread(target=self._read, name="clipmod-url-list", daemon=True).start()
             await self._closing.wait()
             for task in self._tasks:
@@ -209,46 +192,13 @@ class Downloads:
 
     async def _download(self, item: Item) -> None:
         try:
-            body = await self._fetch(item.source)
+            body = await self._patient.fetch(item.source)
         except Exception as e:  # noqa: BLE001 — one URL, one result, whatever happens
             self._results.put(_Done(_failure(item, translate(e, answered=False)), None))
             return
         self._untaken += 1
         found = replace(item, data=body.data, spilled=body.spilled, final_url=body.final_url)
         self._results.put(_Done(found, body))
-
-    async def _fetch(self, source: str) -> Body:
-        """Return what a URL gives, after as many tries as it takes and the pace allows."""
-        tried = 0
-        while True:
-            try:
-                return await self._fetcher.fetch(source, self._turn)
-            except FetchError as e:
-                if not e.again or tried == self._pace.retries:
-                    raise
-                if not e.retry_after_s:  # else the host is paused, which makes this wait as well
-                    await asyncio.sleep(self._pace.backoff_s * 2**tried * random.uniform(0.5, 1.5))  # noqa: S311
-            tried += 1
-
-    @asynccontextmanager
-    async def _turn(self, host: str) -> AsyncIterator[None]:
-        """Hold a turn with a host, and let it pause all of its URLs."""
-        try:
-            async with self._turns.take(host):
-                try:
-                    yield
-                except FetchError as e:
-                    self._heed(host, e)
-                    raise
-                self._turns.answered(host)
-        except TooManyPausesError as e:
-            raise FetchError("http_error", "not tried: the host always asks for a pause", status=e.why) from e
-
-    def _heed(self, host: str, error: FetchError) -> None:
-        if error.retry_after_s and error.status:
-            self._turns.pause(host, error.retry_after_s, error.status)
-        elif error.status:
-            self._turns.answered(host)
 
 
 def _failure(item: Item, error: FetchError) -> Failure:

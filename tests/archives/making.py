@@ -48,7 +48,7 @@ def make_zip(files: Files, method: int = zipfile.ZIP_DEFLATED, comment: bytes = 
     with zstd_zipfile.ZipFile(buffer, "w", method) as archive:
         archive.comment = comment
         for name, data in files:
-            archive.writestr(zipfile.ZipInfo(name), data, method)
+            archive.writestr(zstd_zipfile.ZipInfo(name), data, method)
     return buffer.getvalue()
 
 
@@ -68,7 +68,7 @@ def tar_entry(name: bytes, kind: bytes = b"0", data: bytes = b"", size: bytes | 
     header = bytearray(BLOCK)
     header[: len(name)] = name
     header[100:108] = b"0000644\0"
-    header[124:136] = size if size is not None else b"%011o\0" % len(data)
+    header[124:136] = size.ljust(12, b"\0") if size is not None else b"%011o\0" % len(data)
     header[156:157] = kind
     header[257:265] = b"ustar\x0000"
     return sealed(header) + data + bytes(-len(data) % BLOCK)

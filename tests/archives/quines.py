@@ -15,8 +15,9 @@ UNIT = 5
 LAST = b"\x01\x00\x00\xff\xff"
 """An empty block that ends the stream."""
 
-LENGTHS = (3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163)
-LENGTHS += (195, 227, 258)
+LENGTHS = (
+    *range(3, 11), 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258
+)  # fmt: skip
 LENGTH_EXTRA = (0,) * 8 + tuple(n for n in (1, 2, 3, 4, 5) for _ in range(4)) + (0,)
 DISTANCES = (1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193, 257)
 DISTANCE_EXTRA = (0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7)
@@ -35,7 +36,10 @@ def repeat(count: int) -> bytes:
         if min(parts) < 3 or max(parts) > LENGTHS[-1]:
             continue
         for empty_blocks in range(4):
-            bits = "".join(("010", *(_match(part, count) for part in parts), "0" * 7)) + "0100000000" * empty_blocks
+            bits = (
+                "".join(("010", *(_match(part, count) for part in parts), "0" * 7))
+                + "0100000000" * empty_blocks
+            )
             if len(bits) == 8 * UNIT:
                 return bytes(int(bits[at : at + 8][::-1], 2) for at in range(0, len(bits), 8))
     raise ValueError(f"{count} bytes cannot be repeated in one unit")

@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.end_to_end.command import SAMPLES, SHAPES, TINY, Command
+from tests.models.backends import save_random_vit
 
 CAT = SAMPLES / "cat.png"
 

@@ -15,6 +15,7 @@ from clipmod_cli.errors import UsageError
 from clipmod_cli.sources import lists
 from clipmod_cli.sources.lists import CHUNK_BYTES, read_list
 from clipmod_cli.sources.local import Rules, Skipped, expand, expand_list
+from tests.sources.inputs import only_items
 
 MANY = 200_000
 BYTES_A_PATH = 64
@@ -78,7 +79,7 @@ def test_blanks_belong_to_names_and_empty_lines_do_not(list_file: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"\n", b"\n\n\n"])
 def test_an_empty_list_is_fine(content: bytes, list_file: Path) -> None:
     list_file.write_bytes(content)
-    assert list(expand_list(str(list_file), Rules())) == []
+    assert list(only_items(expand_list(str(list_file), Rules()))) == []
 
 
 def test_a_list_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_listed_ones_are_inputs_and_listed_folders_are_walked(list_file: Path, t
     paths = [str(folder / "notes.txt"), str(folder), str(tmp_path / "nowhere"), str(folder / "b.jpg")]
     list_file.write_text("\n".join(paths))
     skipped = Skipped()
-    found = [(item.index, item.source) for item in expand_list(str(list_file), Rules(), skipped)]
+    found = [(item.index, item.source) for item in only_items(expand_list(str(list_file), Rules(), skipped))]
     assert found == list(enumerate([paths[0], f"{folder}/a.jpg", f"{folder}/b.jpg", *paths[2:]]))
     assert skipped.reasons == {"other type": 1}
 
@@ -105,16 +106,16 @@ def test_a_listed_dash_is_a_file_and_not_stdin(list_file: Path, pipe: tuple[int,
     os.write(pipe[1], b"from-stdin.jpg\n")
     os.close(pipe[1])
     list_file.write_text("-\n-x.jpg\n--\n")
-    items = list(expand_list(str(list_file), Rules()))
+    items = list(only_items(expand_list(str(list_file), Rules())))
     assert [os.path.normpath(item.source) for item in items] == ["-", "-x.jpg", "--"]
-    items = list(expand(read_list(str(list_file), null=False), Rules()))
+    items = list(only_items(expand(read_list(str(list_file), null=False), Rules())))
     assert [os.path.normpath(item.source) for item in items] == ["-", "-x.jpg", "--"]
 
 
 def test_a_list_on_stdin_stands_where_it_is_named(pipe: tuple[int, int]) -> None:
     os.write(pipe[1], b"2.jpg\n3.jpg\n-\n")
     os.close(pipe[1])
-    items = list(expand(["1.jpg", "-", "4.jpg"], Rules()))
+    items = list(only_items(expand(["1.jpg", "-", "4.jpg"], Rules())))
     assert [os.path.normpath(item.source) for item in items] == ["1.jpg", "2.jpg", "3.jpg", "-", "4.jpg"]
     assert [item.index for item in items] == list(range(5))
 
@@ -122,12 +123,15 @@ def test_a_list_on_stdin_stands_where_it_is_named(pipe: tuple[int, int]) -> None
 def test_nul_separates_on_stdin_too(pipe: tuple[int, int]) -> None:
     os.write(pipe[1], b"two\nlines.jpg\0b.jpg\0")
     os.close(pipe[1])
-    assert [item.source for item in expand(["-"], Rules(null=True))] == ["two\nlines.jpg", "b.jpg"]
+    assert [item.source for item in only_items(expand(["-"], Rules(null=True)))] == [
+        "two\nlines.jpg",
+        "b.jpg",
+    ]
 
 
 def test_a_path_is_given_as_soon_as_it_is_there(pipe: tuple[int, int]) -> None:
     """Each is asked for before the next was written: one that waited for more would wait for ever."""
-    items = expand(["-"], Rules())
+    items = only_items(expand(["-"], Rules()))
     for number in range(3):
         os.write(pipe[1], f"{number}.jpg\n{number}-half".encode())
         assert next(items).source == f"{number}.jpg"
@@ -153,7 +157,7 @@ def test_a_long_list_is_not_held_in_memory(list_file: Path) -> None:
         file.writelines(f"/nowhere/at/all/{number:064}.jpg\n" for number in range(MANY))
     tracemalloc.start()
     try:
-        count = sum(1 for _ in expand_list(str(list_file), Rules()))
+        count = sum(1 for _ in only_items(expand_list(str(list_file), Rules())))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.sources.local import Rules, Skipped, expand
+from tests.sources.inputs import only_items
 
 GIF = b"GIF89a\x01\x00\x01\x00\x00\x00\x00;"
 DEEP = 1500
@@ -36,7 +37,7 @@ def plant(root: Path, *names: str, content: bytes = b"words") -> None:
 def walk(root: Path, rules: Rules | None = None) -> tuple[list[str], Counter[str]]:
     """Return the paths of the inputs below a folder, relative to it, and what was skipped."""
     skipped = Skipped()
-    items = list(expand([str(root)], rules or Rules(), skipped))
+    items = list(only_items(expand([str(root)], rules or Rules(), skipped)))
     assert [item.index for item in items] == list(range(len(items)))
     return [os.path.relpath(item.source, root) for item in items], skipped.reasons
 
@@ -76,7 +77,7 @@ def test_law_every_name_is_found_whole_and_in_order(
     for name in names:
         with open(os.path.join(root, name), "wb") as file:  # noqa: PTH118, PTH123 — names of any bytes
             file.write(GIF)
-    found = [os.fsencode(item.source) for item in expand([os.fsdecode(root)], Rules())]
+    found = [os.fsencode(item.source) for item in only_items(expand([os.fsdecode(root)], Rules()))]
     assert found == [os.path.join(root, name) for name in sorted(names)]  # noqa: PTH118
 
 
@@ -96,7 +97,7 @@ def test_a_strange_name_can_be_opened(name: bytes, tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/" + name
     with open(path, "wb") as file:  # noqa: PTH123
         file.write(b"here")
-    (item,) = expand([str(tmp_path)], Rules())
+    (item,) = only_items(expand([str(tmp_path)], Rules()))
     assert os.fsencode(item.source) == path
     with open(item.source, "rb") as file:  # noqa: PTH123
         assert file.read() == b"here"
@@ -136,7 +137,7 @@ def test_a_named_one_is_an_input_whatever_it_is(tmp_path: Path) -> None:
     named = [str(tmp_path / name) for name in (".hidden.txt", "nowhere.jpg", "dangling", ".hid", "link")]
     skipped = Skipped()
     strict = Rules(exclude=("*.txt",), include=("*.jpg",))
-    assert [item.source for item in expand(named, strict, skipped)] == [
+    assert [item.source for item in only_items(expand(named, strict, skipped))] == [
         *named[:3], f"{named[3]}/x.jpg", f"{named[4]}/x.jpg"
     ]  # fmt: skip
     assert not skipped.reasons
@@ -144,7 +145,7 @@ def test_a_named_one_is_an_input_whatever_it_is(tmp_path: Path) -> None:
 
 def test_a_path_that_no_file_can_have_is_an_item(tmp_path: Path) -> None:
     impossible = [str(tmp_path / ("x" * 5000)), "with\0nul", ""]
-    assert [item.source for item in expand(impossible, Rules())] == impossible
+    assert [item.source for item in only_items(expand(impossible, Rules()))] == impossible
 
 
 def test_an_empty_folder_has_no_inputs(tmp_path: Path) -> None:
@@ -268,7 +269,7 @@ def test_a_folder_nested_deeper_than_calls_is_walked(deep: Path) -> None:
 
 def test_the_walk_is_lazy(tmp_path: Path) -> None:
     plant(tmp_path, "a.jpg", "b/c.jpg")
-    items = expand([str(tmp_path), str(tmp_path / "nowhere")], Rules())
+    items = only_items(expand([str(tmp_path), str(tmp_path / "nowhere")], Rules()))
     assert next(items).source.endswith("a.jpg")
     (tmp_path / "b" / "c.jpg").unlink()
     plant(tmp_path, "b/new.jpg")

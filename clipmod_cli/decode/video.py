@@ -1,0 +1,145 @@
+"""A video → its sampled frames, by PyAV and by path: never through a Python file object.
+
+FFmpeg is told the one demuxer for the sniffed container and may open local files only, so no
+playlist can be talked into being followed. It sees the file through our own descriptor, which was
+checked to be a regular file. Leaves what is in it to `video_watch`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipmod_cli.decode.formats import HEAD_BYTES, class_of, sniff
+from clipmod_cli.decode.job import Job
+from clipmod_cli.decode.reading import open_regular
+from clipmod_cli.decode.video_container import ends_early
+from clipmod_cli.decode.video_watch import Shot, check_time, not_all, translated, watch
+from clipmod_cli.errors import ItemError
+from clipmod_cli.types import Item
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+DEMUXERS = {
+    "MP4": "mov",
+    "MOV": "mov",
+    "MATROSKA": "matroska",
+    "AVI": "avi",
+    "FLV": "flv",
+    "MPEG-TS": "mpegts",
+    "MPEG-PS": "mpeg",
+    "ASF": "asf",
+}
+
+PACKAGE_MISSING = "reading it needs the video extra: pip install 'clipmod[video]'"
+
+_CHUNK_BYTES = 1 << 20
+_FILE_DESCRIPTORS = Path("/dev/fd")
+
+
+def sniff_video(item: Item) -> tuple[str, bytes] | None:
+    """Return the container's name and the first bytes if the item is a video; raises ItemError."""
+    if item.data is not None:
+        head = item.data[:HEAD_BYTES]
+    elif item.member is None:
+        with open_regular(item.spilled or item.source) as (descriptor, _):
+            head = os.read(descriptor, HEAD_BYTES)
+    else:
+        return None
+    name = sniff(head)
+    return (name, head) if name is not None and class_of(name) == "video" else None
+
+
+def forget_spilled(item: Item) -> None:
+    """Remove the temporary file that came with an item, if one did."""
+    if item.spilled is not None:
+        with contextlib.suppress(OSError):
+            Path(item.spilled).unlink()
+
+
+def decode_video(item: Item, job: Job) -> Iterator[Shot]:
+    """Yield the sampled frames, then raise ItemError if not all could be had that should be looked at.
+
+    Args:
+        item: read from its `spilled` file, its `data` or its `source`.
+        job: of its `data` only the first bytes.
+    """
+    job.notes.learn(kind="video", format=job.name)
+    with _file_of(item) as path, open_regular(path) as (descriptor, status):
+        mtime_ns = status.st_mtime_ns if path == item.source else item.mtime_ns
+        job.notes.learn(bytes=status.st_size, mtime_ns=mtime_ns)
+        if status.st_size > job.options.limits.max_video_bytes:
+            most = job.options.limits.max_video_bytes / 1e9
+            raise ItemError("file_too_large", f"the video is larger than the limit of {most:g} GB")
+        job.notes.learn(sha256=_hash(descriptor, job))
+        with translated(), _open(_path_of(descriptor, path), job) as container:
+            problem, shots = watch(container, job)
+        if problem is None and ends_early(descriptor, job.name, status.st_size):
+            problem = not_all("the file ends before its container says it does")
+    yield from shots
+    if problem is not None:
+        raise problem
+
+
+@contextmanager
+def _file_of(item: Item) -> Iterator[str]:
+    """Give the path of a file with the item's bytes; one that is made for it is removed."""
+    if item.data is None:
+        yield item.spilled or item.source
+        return
+    folder = tempfile.mkdtemp(prefix="clipmod-")
+    try:
+        path = Path(folder) / "video"
+        path.write_bytes(item.data)
+        yield str(path)
+    except OSError as error:
+        raise ItemError("internal_error", f"no temporary file for the video: {error.strerror}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _path_of(descriptor: int, path: str) -> str:
+    """Return a name of the very file that was checked, whatever stands at `path` by now."""
+    own = _FILE_DESCRIPTORS / str(descriptor)
+    return str(own) if own.exists() else str(Path(path).absolute())
+
+
+def _hash(descriptor: int, job: Job) -> str:
+    digest = hashlib.sha256()
+    while chunk := os.read(descriptor, _CHUNK_BYTES):
+        digest.update(chunk)
+        check_time(job)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return digest.hexdigest()
+
+
+def _open(path: str, job: Job) -> InputContainer:
+    try:
+        import av
+    except ImportError as error:
+        raise ItemError("unsupported_format", f"this is a video ({job.name}); {PACKAGE_MISSING}") from error
+    limits = job.options.limits
+    options = {
+        "protocol_whitelist": "file",
+        "max_pixels": str(limits.max_video_side**2),
+        "threads": "1",
+    }
+    if DEMUXERS[job.name] == "mov":
+        # An edit list can hide a part of the film from one player and not from another.
+        options |= {"ignore_editlist": "1", "enable_drefs": "0"}
+    return av.open(
+        f"file:{path}",
+        "r",
+        DEMUXERS[job.name],
+        options,
+        timeout=limits.max_video_seconds,
+        metadata_errors="replace",
+    )

@@ -1,0 +1,214 @@
+"""An opened video → the frames of it that are to be scored, and whether those are all that should be.
+
+Goes through it once. Leaves packets to `video_tracks`, the choice to `video_sampling`, pixels to
+`video_frames`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+from clipmod_cli.decode.geometry import make_view
+from clipmod_cli.decode.job import Job
+from clipmod_cli.decode.video_frames import make_picture, make_thumbnail
+from clipmod_cli.decode.video_sampling import Kept, Selection, Thumbnail, Views
+from clipmod_cli.decode.video_tracks import Track
+from clipmod_cli.errors import ItemError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+Shot: TypeAlias = tuple[int, float, Views]
+"""(number, time in seconds, views) of a frame."""
+
+MOST_TRACKS = 4
+"""Streams of pictures in one video that are looked at: angles, a cover. A second one must not hide."""
+
+_FRAMES_IN_FLIGHT = 4
+"""Decoders keep the frames that others build upon; most films need no more."""
+
+_MAX_REASON = 200
+"""Characters of a decoder's own words in a message."""
+
+_ENCRYPTED_TAGS = frozenset({"encv", "drmi"})
+"""What an encrypted stream is called in an MP4 (ISO/IEC 14496-12, 8.12, and an older practice)."""
+
+
+def watch(container: InputContainer, job: Job) -> tuple[ItemError | None, list[Shot]]:
+    """Return (why not all could be had that should be looked at, the sampled frames in order)."""
+    watcher = _Watcher(container, job)
+    problem = watcher.run()
+    return problem, watcher.shots
+
+
+def not_all(reason: str) -> ItemError:
+    """Return the error of a video of which something was lost."""
+    return ItemError("video_error", f"not all of this video can be judged: {reason}")
+
+
+def check_time(job: Job) -> None:
+    """Raise ItemError(`decode_timeout`) once the video took too long."""
+    most = job.options.limits.max_video_seconds
+    if time.perf_counter() - job.notes.media.started > most:
+        raise ItemError("decode_timeout", f"decoding this video took more than {most:g} seconds")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn whatever PyAV raises inside into an ItemError; our own paths do not get into its words."""
+    try:
+        yield
+    except ItemError:
+        raise
+    except MemoryError as error:
+        raise ItemError("out_of_memory", "there is not enough memory to decode this video") from error
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise ItemError("video_error", f"cannot be decoded as a video: {reason[:_MAX_REASON]}") from error
+
+
+class _Watcher:
+    """Goes through a video once, and keeps the frames that are to be scored.
+
+    Attributes:
+        shots: those frames, once it has run.
+    """
+
+    def __init__(self, container: InputContainer, job: Job) -> None:
+        """Get ready; raises ItemError if there is nothing to see in it."""
+        from av.video.reformatter import VideoReformatter
+
+        self.shots: list[Shot] = []
+        self._container, self._job = container, job
+        self._large, self._small = VideoReformatter(), VideoReformatter()
+        streams = _find_streams(container, job)
+        self._lost = (
+            f"only its first {MOST_TRACKS} streams are looked at" if len(streams) > MOST_TRACKS else None
+        )
+        streams = streams[:MOST_TRACKS]
+        most = max(job.options.frames.most_of_video // len(streams), 1)
+        start_s = _start_of(container, job)
+        self._tracks = {
+            stream.index: Track(stream, job.options.frames, job.options.max_gap_s, start_s)
+            for stream in streams
+        }
+        self._selections = {index: Selection(most, self._see, self._glance) for index in self._tracks}
+
+    def run(self) -> ItemError | None:
+        """Watch all of it, or as much as can be; return why it is not all."""
+        pixels = sum(track.stream.width * track.stream.height for track in self._tracks.values())
+        problem = None
+        with self._job.gate(_FRAMES_IN_FLIGHT * pixels):
+            try:
+                with translated():
+                    self._watch()
+            except ItemError as error:
+                problem = error
+            try:
+                with translated():
+                    self.shots = self._collect()
+            except ItemError as error:
+                problem = problem or error
+        return problem or self._find_loss()
+
+    def _watch(self) -> None:
+        """Go through all packets, then take what the decoders still hold."""
+        import av
+
+        try:
+            for packet in self._container.demux(tuple(track.stream for track in self._tracks.values())):
+                check_time(self._job)
+                if packet.size:
+                    self._take(packet)
+        except MemoryError:
+            raise
+        except av.error.FFmpegError as error:
+            self._lose(f"it cannot be read to its end ({error.strerror})")
+        for index, track in self._tracks.items():
+            for time_s, frame in track.finish():
+                self._offer(index, time_s, frame)
+
+    def _take(self, packet: Packet[VideoStream]) -> None:
+        index = packet.stream_index
+        if packet.is_keyframe and packet.has_sidedata("encryption_info"):
+            raise ItemError("encrypted", "this video is encrypted")
+        for time_s, frame in self._tracks[index].feed(packet):
+            self._offer(index, time_s, frame)
+
+    def _offer(self, index: int, time_s: float, frame: VideoFrame) -> None:
+        limits = self._job.options.limits
+        if max(frame.width, frame.height) > limits.max_video_side:
+            raise ItemError("too_many_pixels", _too_large(frame.width, frame.height, limits.max_video_side))
+        check_time(self._job)
+        self._selections[index].offer(time_s, frame.pts, frame)
+
+    def _see(self, frame: VideoFrame) -> Views:
+        picture = make_picture(frame, self._large)
+        if self._job.notes.media.width is None:
+            height, width = picture.size
+            self._job.notes.learn(height=height, width=width)
+        exact = self._job.options.exact
+        return {view: make_view(picture, view, exact=exact) for view in dict.fromkeys(self._job.views)}
+
+    def _glance(self, frame: VideoFrame) -> Thumbnail:
+        return make_thumbnail(frame, self._small)
+
+    def _collect(self) -> list[Shot]:
+        """Return the frames that were kept, in the order of their times; numbers rise."""
+        kept: list[tuple[float, int, Kept]] = [
+            (one.time_s, index, one) for index, chosen in self._selections.items() for one in chosen.close()
+        ]
+        shots: list[Shot] = []
+        for time_s, index, one in sorted(kept, key=lambda each: each[:2]):
+            least = shots[-1][0] + 1 if shots else 0
+            shots.append((max(self._tracks[index].number(one.stamp), least), time_s, one.views))
+        if shots:
+            end_s = max(track.end_s for track in self._tracks.values())
+            self._job.notes.learn(duration_s=max(end_s, shots[-1][1]))
+        return shots
+
+    def _lose(self, reason: str) -> None:
+        self._lost = self._lost or reason
+
+    def _find_loss(self) -> ItemError | None:
+        lost = self._lost or next((track.lost for track in self._tracks.values() if track.lost), None)
+        if lost is not None:
+            return not_all(lost)
+        return None if self.shots else ItemError("video_error", "this video holds no frame")
+
+
+def _start_of(container: InputContainer, job: Job) -> float | None:
+    """Return when the container says that it begins, in seconds; None to begin with the first frame.
+
+    An MP4 is not asked: what it says holds after its edit list, which is left out.
+    """
+    start = cast("int | None", container.start_time)
+    return None if start is None or job.name in {"MP4", "MOV"} else start / 1e6
+
+
+def _find_streams(container: InputContainer, job: Job) -> list[VideoStream]:
+    """Return the streams of pictures; raises ItemError if there is none that can be decoded."""
+    streams = list(container.streams.video)
+    if not streams:
+        raise ItemError("video_error", "there is no picture in this file, only sound or data")
+    limits = job.options.limits
+    for stream in streams:
+        if stream.codec_context is None:
+            raise ItemError("video_error", "no decoder is known for the pictures in this video")
+        if stream.codec_context.codec_tag in _ENCRYPTED_TAGS:
+            raise ItemError("encrypted", "this video is encrypted")
+        if max(stream.width, stream.height) > limits.max_video_side:
+            raise ItemError("too_many_pixels", _too_large(stream.width, stream.height, limits.max_video_side))
+        stream.codec_context.thread_count = 1
+        stream.codec_context.options = {"max_pixels": str(limits.max_video_side**2)}
+    return streams
+
+
+def _too_large(width: int, height: int, most: int) -> str:
+    return f"a side of {width} x {height} is over the limit of {most} pixels"

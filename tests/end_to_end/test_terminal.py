@@ -1,0 +1,127 @@
+"""What a person sees: the command with terminals of its own for stdout and stderr."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import termios
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from tests.end_to_end.command import SAMPLES, Command, read_records
+from tests.end_to_end.killing import NUDENET, PATIENCE_S, make_pictures, records_in, sources
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="terminals of POSIX")
+
+CHART = SAMPLES / "color-chart.png"
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Terminal:
+    """A terminal that keeps what was written to it."""
+
+    def __init__(self) -> None:
+        self._master, self.slave = os.openpty()
+        termios.tcsetwinsize(self.slave, (24, 200))
+        self._seen = b""
+        self._reader = Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                chunk = os.read(self._master, 65536)
+            except OSError:  # nobody holds the other end any more
+                return
+            self._seen += chunk
+
+    def text(self) -> str:
+        """Return all that came, once every writer has left."""
+        os.close(self.slave)
+        self._reader.join(PATIENCE_S)
+        os.close(self._master)
+        return self._seen.decode().replace("\r\n", "\n")
+
+
+def look(
+    clipmod: Command, words: Sequence[str | Path], env: Mapping[str, str] | None = None
+) -> tuple[int, str, str]:
+    """Run the command at terminals; return the exit code and what stdout's and stderr's showed."""
+    stdout, stderr = Terminal(), Terminal()
+    variables = {"TERM": "xterm-256color", **(env or {})}
+    with clipmod.start(words, env=variables, stdout=stdout.slave, stderr=stderr.slave) as process:
+        code = process.wait(PATIENCE_S)
+    return code, stdout.text(), stderr.text()
+
+
+def test_a_person_sees_a_line_for_what_is_not_safe_and_a_bar(
+    clipmod: Command, folder: Path, out: Path
+) -> None:
+    safe = make_pictures(folder, 3)
+    shutil.copy(CHART, folder / "chart\x1b[2J\x07\n.png")
+    (folder / "empty.png").write_bytes(b"")
+    code, stdout, stderr = look(clipmod, ("scan", folder, "-o", out, *NUDENET))
+    assert code == 3
+    assert len(records_in(out)) == 5
+    shown = stdout.splitlines()
+    assert len(shown) == 2
+    flagged, failed = (line for line in shown)
+    assert flagged.startswith("\x1b[1;31mNSFW")
+    assert re.search(r"nudity +0\.\d\d  nudenet: BUTTOCKS_EXPOSED 0\.7\d", flagged)
+    assert flagged.endswith(r"chart\x1b[2J\x07\n.png")
+    assert "empty_file" in failed
+    assert not any(path in stdout for path in safe)
+    assert set(ESCAPE.findall(stdout)) == {"\x1b[1;31m", "\x1b[35m", "\x1b[0m"}
+    assert "%|" in stderr
+    assert "5/5" in stderr
+    assert "nsfw=1" in stderr
+    assert "\x1b[2J" not in stdout + stderr
+    assert "NSFW" in stderr  # the summary
+
+
+def test_without_colour_if_nobody_wants_it(clipmod: Command) -> None:
+    code, stdout, stderr = look(clipmod, ("scan", CHART, *NUDENET), {"NO_COLOR": "1"})
+    assert code == 0
+    assert stdout.startswith("NSFW ")
+    assert "\x1b" not in stdout
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]", stderr)
+
+
+def test_json_for_a_person(clipmod: Command) -> None:
+    code, stdout, stderr = look(clipmod, ("scan", CHART, "--json", "--progress", "plain", *NUDENET))
+    assert code == 0
+    (record,) = read_records(stdout.encode())
+    assert record["final_decision"] == "NSFW"
+    assert "%|" not in stderr
+
+
+def test_no_bar_where_stderr_is_no_terminal(clipmod: Command, folder: Path) -> None:
+    make_pictures(folder, 2)
+    run = clipmod("scan", folder, *NUDENET)
+    assert "\r" not in run.stderr
+    assert "\x1b" not in run.stderr
+    assert "it/s" not in run.stderr
+
+
+def test_quiet_is_silent(clipmod: Command, folder: Path) -> None:
+    paths = make_pictures(folder, 2)
+    run = clipmod("scan", folder, "--progress", "none", "-q", *NUDENET)
+    assert (run.code, run.stderr, sources(run.records)) == (0, "", paths)
+
+
+def test_a_terminal_that_is_gone_does_not_end_the_run(clipmod: Command, folder: Path, out: Path) -> None:
+    paths = make_pictures(folder, 5)
+    master, slave = os.openpty()
+    words = ("scan", folder, "-o", out, "--batch-size", "1", *NUDENET)
+    # Not its controlling terminal, as after `disown`: there is no SIGHUP, only errors at each write.
+    with clipmod.start(words, stdout=subprocess.DEVNULL, stderr=slave) as process:
+        os.close(slave)
+        os.close(master)
+        assert process.wait(PATIENCE_S) == 0
+    assert sources(records_in(out)) == paths
