@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,15 +94,25 @@ def _file_of(item: Item) -> Iterator[str]:
     if item.data is None:
         yield item.spilled or item.source
         return
-    folder = tempfile.mkdtemp(prefix="clipmod-")
     try:
-        path = Path(folder) / "video"
-        path.write_bytes(item.data)
-        yield str(path)
+        with _temporary_file(item.data) as path:
+            yield path
     except OSError as error:
         raise ItemError("internal_error", f"no temporary file for the video: {error.strerror}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _temporary_file(data: bytes) -> Iterator[str]:
+    if _FILE_DESCRIPTORS.is_dir():  # a file without a name goes even if this process is killed
+        with tempfile.TemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            yield str(_FILE_DESCRIPTORS / str(file.fileno()))
+        return
+    with tempfile.TemporaryDirectory(prefix="clipmod-") as folder:
+        path = Path(folder) / "video"
+        path.write_bytes(data)
+        yield str(path)
 
 
 def _path_of(descriptor: int, path: str) -> str:

@@ -91,11 +91,9 @@ def _retry_after(response: httpcore2.Response) -> float | None:
     if text is None:
         return None
     try:
-        seconds = (
-            float(int(text))
-            if text.strip().isdigit()
-            else parsedate_to_datetime(text).timestamp() - time.time()
-        )
+        if text.strip().isdigit():
+            return float(min(int(text), MAX_RETRY_AFTER_S))
+        seconds = parsedate_to_datetime(text).timestamp() - time.time()
     except (ValueError, OverflowError):
         return None
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)

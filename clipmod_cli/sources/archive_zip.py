@@ -64,6 +64,11 @@ def zip_entries(file: BinaryIO, size: int, budget: Budget) -> Iterator[Entry]:
         reader.check_overlap()
     if count % directory.modulus != directory.count:
         raise ContainerError("archive_error", f"its directory lists {count} of {directory.count} entries")
+    if directory.shift:
+        # A cut archive whose last member is a zip itself, for one, ends like a whole one.
+        raise ContainerError(
+            "archive_error", f"its directory does not know of the first {directory.shift:,} bytes"
+        )
     if not count and directory.start:
         raise ContainerError("archive_error", "its directory is empty, though it is not")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import httpcore2
 
-from clipmod_cli.decode.formats import HEAD_BYTES, class_of, sniff
+from clipmod_cli.decode.formats import HEAD_BYTES, MediaClass, class_of, sniff
 from clipmod_cli.sources.answers import declared_length, no_picture
 from clipmod_cli.sources.fetch_errors import FetchError
 from clipmod_cli.sources.spilling import Folder
@@ -75,13 +75,12 @@ class BodyReader:
         Raises:
             FetchError: `empty_file`, `not_an_image`, `download_too_large`; `internal_error` for a full disk.
         """
-        head = await _read_head(chunks)
-        name = sniff(head[:HEAD_BYTES])
-        kind = class_of(name) if name else None
+        declared = declared_length(response)
+        head = await _read_head(chunks, hurry=(declared or 0) > self.max_bytes)
+        kind = _kind_of(head)
         if kind not in ("picture", "video"):
             await drain(response, chunks)
             raise no_picture(response, head)
-        declared = declared_length(response)
         limit = self.video_bytes if kind == "video" else self.max_bytes
         if max(declared or 0, len(head)) > limit:
             raise _too_large(limit)
@@ -147,12 +146,20 @@ async def _untimed(clock: asyncio.Timeout, waiting: Awaitable[None]) -> None:
     clock.reschedule(asyncio.get_running_loop().time() + left)
 
 
-async def _read_head(chunks: AsyncIterator[bytes]) -> bytes:
-    """Return the first bytes: enough to know a format by, or all there are."""
+def _kind_of(head: bytes) -> MediaClass | None:
+    name = sniff(head[:HEAD_BYTES])
+    return class_of(name) if name else None
+
+
+async def _read_head(chunks: AsyncIterator[bytes], *, hurry: bool) -> bytes:
+    """Return the first bytes: enough to know a format by, or all there are.
+
+    With `hurry`, the first that look like a picture: it is too large, whatever follows.
+    """
     head = b""
     async for chunk in chunks:
         head += chunk
-        if len(head) >= HEAD_BYTES:
+        if len(head) >= HEAD_BYTES or (hurry and _kind_of(head) == "picture"):
             break
     return head
 

@@ -11,11 +11,20 @@ import ssl
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import httpcore2
 
 IDLE_S = 5.0
 """How long a connection is kept for another request: most servers keep theirs at least as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loan:
+    """A connection, and whether it was used before: its server may just be closing it."""
+
+    connection: httpcore2.AsyncHTTPConnection
+    used: bool
 
 
 class Connections:
@@ -33,13 +42,19 @@ class Connections:
         self._by_place: dict[str, list[httpcore2.AsyncHTTPConnection]] = {}
 
     @asynccontextmanager
-    async def lend(self, url: httpcore2.URL) -> AsyncIterator[httpcore2.AsyncHTTPConnection]:
-        """Give a connection to where a URL points, for one request within the block."""
+    async def lend(self, url: httpcore2.URL, *, new: bool = False) -> AsyncIterator[Loan]:
+        """Give a connection to where a URL points, for one request within the block.
+
+        Args:
+            url: its scheme, host and port count.
+            new: take none that was used before.
+        """
         place = str(url.origin)
-        connection = await self._take(place) or await self._make(url.origin)
+        kept = None if new else await self._take(place)
+        connection = kept or await self._make(url.origin)
         self._lent += 1
         try:
-            yield connection
+            yield Loan(connection, used=kept is not None)
         finally:
             self._lent -= 1
             if connection.is_connected() and connection.is_idle():

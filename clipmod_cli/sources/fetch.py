@@ -74,6 +74,7 @@ class _Hop:
     headers: tuple[tuple[str, str], ...]
     left_s: float
     answered: bool = False
+    used: bool = False
 
 
 class Fetcher:
@@ -156,26 +157,34 @@ class Fetcher:
         try:
             async with asyncio.timeout(hop.left_s) as clock:
                 try:
-                    return await self._request(hop, clock)
+                    return await self._request_twice(hop, clock)
                 finally:
                     hop.left_s = left_of(clock)
         except Exception as e:
             raise translate(e, answered=hop.answered) from e
 
-    async def _request(self, hop: _Hop, clock: asyncio.Timeout) -> Body | httpx2.URL:
+    async def _request_twice(self, hop: _Hop, clock: asyncio.Timeout) -> Body | httpx2.URL:
+        """Ask once more, over a new connection, if the server closed a kept one just as it was used."""
+        try:
+            return await self._request(hop, clock)
+        except Exception as e:
+            if hop.answered or not hop.used or not translate(e, answered=False).again:
+                raise
+        return await self._request(hop, clock, new=True)
+
+    async def _request(self, hop: _Hop, clock: asyncio.Timeout, *, new: bool = False) -> Body | httpx2.URL:
         url = hop.url
         where = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-        async with (
-            self._connections.lend(where) as connection,
-            connection.stream(
+        async with self._connections.lend(where, new=new) as loan:
+            hop.used = loan.used
+            async with loan.connection.stream(
                 "GET", where, headers=_headers(hop), extensions={"timeout": self._timeout}
-            ) as response,
-        ):
-            hop.answered = True
-            async with aclosing(response.aiter_stream()) as chunks:
-                if is_body(response):
-                    return await self._reader.read(response, chunks, clock)
-                await drain(response, chunks)
+            ) as response:
+                hop.answered = True
+                async with aclosing(response.aiter_stream()) as chunks:
+                    if is_body(response):
+                        return await self._reader.read(response, chunks, clock)
+                    await drain(response, chunks)
         location = read_location(response)
         if location is None:
             raise wrong_status(response)

@@ -71,6 +71,7 @@ _CODES: tuple[tuple[type[BaseException], ErrorCode, str], ...] = (
     (httpx2.StreamError, "read_error", "the answer could not be read"),
     (httpx2.CookieConflict, "read_error", "the answer could not be read"),
     (OSError, "read_error", "the connection broke"),
+    (MemoryError, "out_of_memory", "there is not enough memory for this download"),
 )
 """From the particular to the general: the first that fits holds."""
 
@@ -84,7 +85,7 @@ _OTHER_NUMBERS = (ssl.SSLError, socket.gaierror)
 """OSErrors whose number is not one of the system's."""
 
 
-def translate(error: Exception, *, answered: bool) -> FetchError:
+def translate(error: BaseException, *, answered: bool) -> FetchError:
     """Return what happened in our words; what nobody knows is `internal_error`.
 
     Args:
@@ -108,7 +109,7 @@ def translate(error: Exception, *, answered: bool) -> FetchError:
     return FetchError(code, message, status=status, again=again)
 
 
-def _is_connecting(error: Exception) -> bool:
+def _is_connecting(error: BaseException) -> bool:
     """Return whether a request failed before the server can have said anything.
 
     That includes a kept connection that the server closes just as it is used again: the library
@@ -119,12 +120,11 @@ def _is_connecting(error: Exception) -> bool:
     return isinstance(error, (*_CONNECTING, httpcore2.ReadError, httpcore2.WriteError))
 
 
-def _detail(error: Exception, secure: ssl.SSLError | None) -> str:
+def _detail(error: BaseException, secure: ssl.SSLError | None) -> str:
     """Return the system's own short reason, if there is one; never its text, which names addresses."""
-    if isinstance(secure, ssl.SSLCertVerificationError):
-        return secure.verify_message
     if secure is not None:
-        return (secure.reason or "").replace("_", " ").lower()
+        said = getattr(secure, "verify_message", None) or getattr(secure, "reason", None) or ""
+        return said.replace("_", " ").lower()
     plain = (e for e in _chain(error) if isinstance(e, OSError) and not isinstance(e, _OTHER_NUMBERS))
     number = next((e.errno for e in plain if e.errno is not None), None)
     return os.strerror(number).lower() if number is not None else ""

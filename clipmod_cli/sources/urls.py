@@ -119,7 +119,8 @@ class Downloads:
     def _take(self, done: _Done) -> None:
         self._room.release()
         if done.body is not None:
-            self._loop.call_soon_threadsafe(self._give_back, done.body)
+            with contextlib.suppress(RuntimeError):  # closed meanwhile
+                self._loop.call_soon_threadsafe(self._give_back, done.body)
 
     # In the reader's thread.
 
@@ -165,6 +166,8 @@ class Downloads:
         if isinstance(item, Failure):
             self._results.put(_Done(item, None))
             return
+        if self._closing.is_set():
+            return
         task = self._loop.create_task(self._download(item))
         self._tasks.add(task)
         task.add_done_callback(self._finish)
@@ -193,7 +196,9 @@ class Downloads:
     async def _download(self, item: Item) -> None:
         try:
             body = await self._patient.fetch(item.source)
-        except Exception as e:  # noqa: BLE001 — one URL, one result, whatever happens
+        except (Exception, asyncio.CancelledError) as e:  # one URL, one result, whatever happens
+            if self._closing.is_set():
+                raise
             self._results.put(_Done(_failure(item, translate(e, answered=False)), None))
             return
         self._untaken += 1

@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import tarfile
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -45,7 +46,8 @@ def picture(number: int) -> bytes:
 def make_zip(files: Files, method: int = zipfile.ZIP_DEFLATED, comment: bytes = b"") -> bytes:
     """Return a zip archive; names may come twice."""
     buffer = io.BytesIO()
-    with zstd_zipfile.ZipFile(buffer, "w", method) as archive:
+    with warnings.catch_warnings(), zstd_zipfile.ZipFile(buffer, "w", method) as archive:
+        warnings.filterwarnings("ignore", "Duplicate name")
         archive.comment = comment
         for name, data in files:
             archive.writestr(zstd_zipfile.ZipInfo(name), data, method)

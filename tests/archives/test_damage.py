@@ -147,7 +147,8 @@ def directory_of(data: bytes) -> int:
         (lambda z: changed(z, len(z) - 12, b"\x02\0"), ["a.gif", "b.gif", "c.gif"], "3 of 2 entries"),
         (lambda z: changed(z, len(z) - 6, b"\xff\xff\xff\x7f"), [], "outside"),
         (lambda z: changed(z, len(z) - 10, b"\xff\xff\xff\x7f"), [], "outside"),
-        (lambda z: changed(z, len(z) - 12, bytes(10)), [], "empty, though"),
+        (lambda z: changed(z, len(z) - 12, bytes(10)), [], "does not know of the first"),
+        (lambda z: changed(z, len(z) - 12, struct.pack("<HLL", 0, 0, len(z) - 22)), [], "empty, though"),
     ],
 )
 def test_a_broken_directory_costs_what_follows(
@@ -165,6 +166,16 @@ def test_a_zip64_end_that_is_none(tmp_path: Path) -> None:
     seen = look_at(data[:-22] + bytes(56) + locator + data[-22:], tmp_path)
     assert seen.lost == [(None, "archive_error")]
     assert "zip64" in seen.said
+
+
+def test_a_zip_in_a_cut_zip_does_not_pass_for_the_whole(tmp_path: Path) -> None:
+    inner = make_zip(THREE[:2])
+    outer = make_zip([("inner.zip", inner), THREE[2]], 0)
+    for end in (outer.index(inner) + len(inner), outer.index(THREE[2][1])):
+        seen = look_at(outer[:end], tmp_path)
+        assert seen.members == THREE[:2]
+        assert seen.lost == [(None, "archive_error")]
+        assert "first 39 bytes" in seen.said
 
 
 def test_an_empty_zip_holds_nothing(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def _spoil(folder: Path) -> dict[str, str]:
         "empty.jpg": "empty_file",
         "garbage.jpg": "decode_error",
         "text.png": "unsupported_format",
-        "film.mp4": "unsupported_format",
+        "film.mp4": "video_error",
         "bomb.webp": "too_many_pixels",
         "pipe.gif": "not_a_regular_file",
     }

@@ -1,0 +1,1 @@
+"""Downloading from servers that mean harm, all of them on loopback."""
