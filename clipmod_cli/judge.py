@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from clipmod_cli.criteria import Criteria, Judge, Probabilities, severity_order
-from clipmod_cli.spans import find_segments, persistent_frames
+from clipmod_cli.spans import find_segments, persistent_frames, unclear_edges
 from clipmod_cli.types import (
     Decision,
     Detections,
@@ -28,21 +28,74 @@ from clipmod_cli.types import (
 )
 
 
-def judge(stream: Iterable[Evidence | Failure], criteria: Criteria) -> Iterator[Result]:
-    """Yield one result for each item, in order, as soon as its last frame was seen."""
-    frames: list[FrameScore] = []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recheck:
+    """A wish to see more of a video: `spans` are (start, end) in seconds, rising."""
+
+    item: Item
+    spans: tuple[tuple[float, float], ...]
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """What has been seen of one item so far."""
+
+    frames: list[FrameScore] = field(default_factory=list)
     broken: Failure | None = None
     media: Media | None = None
-    for seen in stream:
-        media = seen.media or media
+
+    def add(self, seen: Evidence | Failure, criteria: Criteria) -> None:
+        self.media = seen.media or self.media
         score = seen if isinstance(seen, Failure) else score_frame(seen, criteria)
         if isinstance(score, Failure):
-            broken = broken or score
+            self.broken = self.broken or score
         else:
-            frames.append(score)
-        if seen.last:
-            yield _conclude(seen.item, media, frames, broken, criteria)
-            frames, broken, media = [], None, None
+            self.frames.append(score)
+
+    def refine(self, closer: _Gathered) -> None:
+        """Take in the frames of a second look. What failed in it only leaves the first one as it was."""
+        known = {frame.time_s for frame in self.frames}
+        self.frames += [frame for frame in closer.frames if frame.time_s not in known]
+        self.frames.sort(key=lambda frame: frame.time_s)
+
+
+def judge(stream: Iterable[Evidence | Failure], criteria: Criteria) -> Iterator[Result]:
+    """Yield one result for each item, in order, as soon as its last frame was seen."""
+    for judged in judge_closely(stream, criteria, again=False):
+        if isinstance(judged, Recheck):
+            raise AssertionError("no second look was offered")  # noqa: TRY004 — a bug, not a wrong type
+        yield judged
+
+
+def judge_closely(
+    stream: Iterable[Evidence | Failure], criteria: Criteria, *, again: bool = True
+) -> Iterator[Result | Recheck]:
+    """Yield one result for each item, in order; for some videos a `Recheck` before it, once.
+
+    Whoever takes a `Recheck` puts what it brings (its last element with `last`) next into `stream`.
+    """
+    gathered = _Gathered()
+    first: _Gathered | None = None
+    for seen in stream:
+        gathered.add(seen, criteria)
+        if not seen.last:
+            continue
+        spans = _find_unclear(gathered, criteria) if again and first is None else ()
+        if spans:
+            first, gathered = gathered, _Gathered()
+            yield Recheck(item=seen.item, spans=spans)
+            continue
+        if first is not None:
+            first.refine(gathered)
+            gathered, first = first, None
+        yield _conclude(seen.item, gathered.media, gathered.frames, gathered.broken, criteria)
+        gathered = _Gathered()
+
+
+def _find_unclear(gathered: _Gathered, criteria: Criteria) -> tuple[tuple[float, float], ...]:
+    if gathered.media is None or gathered.media.kind != "video" or not criteria.policy.unsafe:
+        return ()
+    return unclear_edges(gathered.frames, criteria.threshold)
 
 
 def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:

@@ -9,19 +9,22 @@ library call this.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from clipmod_cli.criteria import Criteria
 from clipmod_cli.decode.limits import DecodeOptions
+from clipmod_cli.decode.opening import ungated
+from clipmod_cli.decode.picture import decode_item
 from clipmod_cli.decode.pool import decode
 from clipmod_cli.decode.workers import Crew
 from clipmod_cli.ensemble import Ensemble, fingerprint
 from clipmod_cli.flow import batched
-from clipmod_cli.judge import judge
+from clipmod_cli.judge import Recheck, judge_closely
 from clipmod_cli.policy import Policy, load_policy
 from clipmod_cli.sources.local import Rules, expand
-from clipmod_cli.types import Failure, Item, Result
+from clipmod_cli.types import Evidence, Failure, Item, Result
 
 
 def default_workers() -> int:
@@ -65,11 +68,52 @@ def run(
         stopped: asked between batches; once true, the batch in flight is finished and no more.
     """
     how = options or Options()
+    decoding = replace(how.decode, max_gap_s=criteria.policy.max_gap_s)
     crew = Crew() if how.isolate else None
-    frames = decode(items, ensemble.views, how.decode, how.workers, crew=crew)
+    frames = decode(items, ensemble.views, decoding, how.workers, crew=crew)
     batches = batched(frames, ensemble.batch_size, stopped=stopped)
     evidence = ensemble.measure(batches)
-    return judge(evidence, criteria)
+    return _judge(evidence, ensemble, criteria, replace(how, decode=decoding), stopped)
+
+
+def _judge(
+    evidence: Iterator[Evidence | Failure],
+    ensemble: Ensemble,
+    criteria: Criteria,
+    how: Options,
+    stopped: Callable[[], bool],
+) -> Iterator[Result]:
+    """Yield the results. A second look at a video is had before anything else is judged."""
+    closer: deque[Evidence | Failure] = deque()
+    crew = Crew() if how.isolate else None  # that of the stage is gone once all items are decoded
+
+    def stream() -> Iterator[Evidence | Failure]:
+        for seen in evidence:
+            yield seen
+            while closer:
+                yield closer.popleft()
+
+    try:
+        for judged in judge_closely(stream(), criteria):
+            if isinstance(judged, Recheck):
+                closer.extend(_look_again(judged, ensemble, how.decode, crew, stopped))
+            else:
+                yield judged
+    finally:
+        if crew is not None:
+            crew.close()
+
+
+def _look_again(
+    wish: Recheck, ensemble: Ensemble, options: DecodeOptions, crew: Crew | None, stopped: Callable[[], bool]
+) -> Iterator[Evidence | Failure]:
+    if stopped():
+        yield Failure(item=wish.item, stage="decode", code="deadline", message="the run was stopped")
+        return
+    work = crew.decode_item if crew is not None else decode_item
+    frames = work(wish.item, ensemble.views, replace(options, spans=wish.spans), gate=ungated)
+    size = ensemble.batch_size
+    yield from ensemble.measure(frames[at : at + size] for at in range(0, len(frames), size))
 
 
 def scan(

@@ -6,13 +6,19 @@ Pure arithmetic on times and scores; what follows from a span is for the judging
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from clipmod_cli.types import FrameScore, Segment
 
 SLACK_S = 1e-6
 """Times are told to the microsecond, and the difference of two of them is a little off: a hit from
 1.3 s to 2.3 s lasts a second."""
+
+CLEAR_S = 0.5
+"""An edge that is known this well needs no second look."""
+
+MOST_EDGES = 16
+"""Of one video that are looked at again: an action film may have hundreds."""
 
 
 def find_segments(
@@ -23,6 +29,20 @@ def find_segments(
     A run ends where the next scored frame begins, or with the animation.
     """
     return tuple(_segment(run) for hit, run in _runs(frames, duration_s, threshold) if hit)
+
+
+def unclear_edges(frames: Sequence[FrameScore], threshold: float) -> tuple[tuple[float, float], ...]:
+    """Return the (start, end) in seconds between which a hit begins or ends, where that is not known well.
+
+    At most `MOST_EDGES`, the first ones; each lies between two neighbouring frames.
+    """
+    edges = [
+        (before.time_s, after.time_s)
+        for before, after in pairwise(frames)
+        if (before.unsafe_score >= threshold) != (after.unsafe_score >= threshold)
+        and after.time_s - before.time_s > CLEAR_S
+    ]
+    return tuple(edges[:MOST_EDGES])
 
 
 def _runs(

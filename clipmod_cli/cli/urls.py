@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -78,7 +79,9 @@ def _run(resolved: Resolved, named: list[str]) -> int:
             return iter(downloads) if originals is None else originals.keep_all(downloads)
 
         inputs = Inputs(
-            items=lambda skipped: _items(named, settings, skipped), countable="-" not in named, bring=bring
+            items=lambda skipped: _items(named, settings, skipped),
+            countable=all(Path(name).is_file() for name in named),  # a pipe is there but once
+            bring=bring,
         )
         return judge_inputs(resolved, inputs)
 

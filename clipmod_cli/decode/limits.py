@@ -98,6 +98,7 @@ class DecodeOptions:
         exact: each model's own transform to the bit, instead of scaled decoding and fast resize.
         heic: whether HEIC is accepted (it also needs the `heic` extra).
         max_gap_s: key frames of a video further apart than this are filled with others.
+        spans: only these parts of a video are looked at, more closely: (start, end) in seconds, rising.
     """
 
     exact: bool = False
@@ -105,6 +106,7 @@ class DecodeOptions:
     frames: FrameSampling = field(default_factory=FrameSampling)
     heic: bool = False
     max_gap_s: float = 10.0
+    spans: tuple[tuple[float, float], ...] = ()
 
 
 def parse_frames(text: str) -> FrameSampling:

@@ -111,11 +111,8 @@ def identify(data: bytes, options: DecodeOptions) -> str:
     if name is None:
         raise ItemError("unsupported_format", "this is no picture of a known format")
     match class_of(name):
-        case "video":
-            raise ItemError(
-                "unsupported_format",
-                f"this is a video ({name}); this version judges pictures and animations only",
-            )
+        case "video":  # its first bytes were looked at before, and were something else
+            raise ItemError("read_error", "the file changed while it was read")
         case "archive":
             raise ItemError(
                 "unsupported_format",

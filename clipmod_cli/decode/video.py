@@ -78,7 +78,8 @@ def decode_video(item: Item, job: Job) -> Iterator[Shot]:
         if status.st_size > job.options.limits.max_video_bytes:
             most = job.options.limits.max_video_bytes / 1e9
             raise ItemError("file_too_large", f"the video is larger than the limit of {most:g} GB")
-        job.notes.learn(sha256=_hash(descriptor, job))
+        if not job.options.spans:  # a second look: the hash is known
+            job.notes.learn(sha256=_hash(descriptor, job))
         with translated(), _open(_path_of(descriptor, path), job) as container:
             problem, shots = watch(container, job)
         if problem is None and ends_early(descriptor, job.name, status.st_size):

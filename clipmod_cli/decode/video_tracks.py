@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 from clipmod_cli.decode.limits import FrameSampling
+from clipmod_cli.decode.video_clock import Clock
 from clipmod_cli.errors import ItemError
 
 if TYPE_CHECKING:
@@ -32,49 +33,6 @@ MAX_WAITING_BYTES = 64_000_000
 """Of packets that wait to see whether the next key frame is near; beyond it they are decoded at once."""
 
 _TOLERANCE_S = 1e-6
-_USUAL_STEP_S = 0.04
-"""Between frames whose container tells no time: that of 25 a second."""
-
-_FAR_S = 10.0
-"""A container that says it begins longer than this before its first frame is not believed."""
-
-_LEAST_STEP_S = 0.001
-_SPLICE_S = 1.0
-"""Where time goes back by more, two recordings were put together: the second one goes on where the
-first one ended. Less is a container's carelessness."""
-
-
-class Clock:
-    """Turns timestamps into seconds from the start that never go back, whatever a stream claims."""
-
-    def __init__(self, unit_s: float, start_s: float | None) -> None:
-        """Count in units of `unit_s`; times are told from `start_s`, by default the first one read."""
-        self._unit_s = unit_s
-        self._start_s = start_s
-        self._read_one = False
-        self._last_s: float | None = None
-
-    def read(self, stamp: int | None) -> float:
-        """Return the time of the next frame shown, in seconds."""
-        if stamp is None:
-            seconds = 0.0 if self._last_s is None else self._last_s + _USUAL_STEP_S
-        else:
-            seconds = self.peek(stamp)
-        if self._last_s is not None and seconds <= self._last_s:
-            if self._last_s - seconds > _SPLICE_S:
-                self._start_s = (self._start_s or 0.0) - (self._last_s - seconds) - _USUAL_STEP_S
-            seconds = self._last_s + _LEAST_STEP_S
-        self._last_s = seconds
-        return round(seconds, 6)
-
-    def peek(self, stamp: int) -> float:
-        """Return the time that a timestamp means, without moving on."""
-        if self._start_s is None or (
-            not self._read_one and abs(stamp * self._unit_s - self._start_s) > _FAR_S
-        ):
-            self._start_s = stamp * self._unit_s
-        self._read_one = True
-        return max(stamp * self._unit_s - self._start_s, 0.0)
 
 
 class Track:
@@ -84,6 +42,9 @@ class Track:
         lost: why not all that should be looked at could be; None if it could.
         stamps: the presentation timestamps of all packets so far.
         end_s: when the last frame known of ends, in seconds.
+        clock: turns timestamps into times.
+        waiting: packets of a group that may not be needed, and how many bytes they are.
+        running: all packets of this group are decoded.
     """
 
     def __init__(
@@ -97,53 +58,58 @@ class Track:
         self._last_stamp: int | None = None
         self._unit_s = float(stream.time_base or 1)
         self._usual_s = float(1 / stream.average_rate) if stream.average_rate else 0.0
-        self._clock = Clock(self._unit_s, start_s)
+        self.clock = Clock(self._unit_s, start_s)
         self._all = sampling.mode in {"dense", "fps"}
         self._rate = sampling.value if sampling.mode == "fps" else None
         self._max_gap_s = max_gap_s
-        self._waiting: list[VideoPacket] = []
-        self._waiting_bytes = 0
-        self._running = self._all
+        self.waiting: list[VideoPacket] = []
+        self.waiting_bytes = 0
+        self.running = self._all
         self._skip_to: float | None = None
         self._held: Timed | None = None
         self._seen_s: float | None = None
 
     def feed(self, packet: VideoPacket) -> Iterator[Timed]:
         """Yield the frames to look at that this packet brings about."""
-        self._note(packet)
+        self.note(packet)
         if self._all:
-            yield from self._thin(self._decode(packet))
+            yield from self._thin(self.decode(packet))
         elif packet.is_keyframe:
             yield from self._start_group(packet)
-        elif self._running:
-            yield from self._fill(self._decode(packet))
+        elif self.running:
+            yield from self._fill(self.decode(packet))
         else:
-            self._wait(packet)
-            if self._gap_to(packet) > self._max_gap_s or self._waiting_bytes > MAX_WAITING_BYTES:
+            self.wait(packet)
+            if self._gap_to(packet) > self._max_gap_s or self.waiting_bytes > MAX_WAITING_BYTES:
                 yield from self._run()
 
     def finish(self) -> Iterator[Timed]:
         """Yield what is left, the last frame of all at its end."""
         if self._all:
-            yield from self._thin(self._drain())
+            yield from self._thin(self.drain())
         else:
-            if not self._running:
+            if not self.running:
                 yield from self._run()
-            yield from self._fill(self._drain())
+            yield from self._fill(self.drain())
         if self._held is not None:
             yield self._see(*self._held)
-        self.stamps = array("q", sorted(self.stamps))
+        self.sort_stamps()
         self._check_index()
 
     def number(self, stamp: int | None) -> int:
         """Return the index of the frame with this timestamp, from 0; only after `finish`."""
         return bisect_left(self.stamps, stamp) if stamp is not None else 0
 
+    def sort_stamps(self) -> None:
+        """Make `number` ready."""
+        self.stamps = array("q", sorted(self.stamps))
+
     def lose(self, reason: str) -> None:
         """Note that something could not be looked at; the first reason stays."""
         self.lost = self.lost or reason
 
-    def _note(self, packet: VideoPacket) -> None:
+    def note(self, packet: VideoPacket) -> None:
+        """Write down what a packet says of itself."""
         if len(self.stamps) >= MAX_PACKETS:
             raise ItemError("video_error", f"the video has more than {MAX_PACKETS:,} frames")
         stamp = packet.pts if packet.pts is not None else packet.dts
@@ -154,24 +120,25 @@ class Track:
         if packet.is_corrupt:
             self.lose("a part of it is damaged or missing")
 
-    def _wait(self, packet: VideoPacket) -> None:
-        self._waiting.append(packet)
-        self._waiting_bytes += packet.size
+    def wait(self, packet: VideoPacket) -> None:
+        """Keep a packet until it is known whether its group is needed."""
+        self.waiting.append(packet)
+        self.waiting_bytes += packet.size
 
     def _gap_to(self, packet: VideoPacket) -> float:
         if packet.pts is None:
             return 0.0
-        return self._clock.peek(packet.pts) - (self._seen_s or 0.0)
+        return self.clock.peek(packet.pts) - (self._seen_s or 0.0)
 
     def _start_group(self, packet: VideoPacket) -> Iterator[Timed]:
         """Decode a key frame alone, the group before it being over."""
-        if self._running:
-            yield from self._fill(self._drain())
+        if self.running:
+            yield from self._fill(self.drain())
             if self._held is not None and self._gap_to(packet) > self._max_gap_s:
                 yield self._see(*self._held)
-        self._held, self._running = None, False
-        self._waiting, self._waiting_bytes = [packet], packet.size
-        frames = [*self._decode(packet), *self._drain()]
+        self._held, self.running = None, False
+        self.waiting, self.waiting_bytes = [packet], packet.size
+        frames = [*self.decode(packet), *self.drain()]
         if not frames:
             self.lose("a key frame cannot be decoded")
         for frame in frames[:1]:
@@ -179,16 +146,16 @@ class Track:
 
     def _run(self) -> Iterator[Timed]:
         """Decode the group that waits from its key frame on, and what follows of it as it comes."""
-        packets, self._waiting, self._waiting_bytes = self._waiting, [], 0
-        self._running, self._skip_to = True, self._seen_s
+        packets, self.waiting, self.waiting_bytes = self.waiting, [], 0
+        self.running, self._skip_to = True, self._seen_s
         for packet in packets:
-            yield from self._fill(self._decode(packet))
+            yield from self._fill(self.decode(packet))
 
     def _fill(self, frames: list[VideoFrame]) -> Iterator[Timed]:
         """Yield of a group's frames those that leave no gap; hold the latest, it may be the last."""
         for frame in frames:
             if self._skip_to is not None and frame.pts is not None:
-                if self._clock.peek(frame.pts) <= self._skip_to + _TOLERANCE_S:
+                if self.clock.peek(frame.pts) <= self._skip_to + _TOLERANCE_S:
                     continue  # the key frame again, or one shown before it
                 self._skip_to = None
             time_s = self._read(frame)
@@ -217,12 +184,13 @@ class Track:
         return time_s, frame
 
     def _read(self, frame: VideoFrame) -> float:
-        time_s = self._clock.read(frame.pts)
+        time_s = self.clock.read(frame.pts)
         lasts = frame.duration * self._unit_s if frame.duration else self._usual_s
         self.end_s = max(self.end_s, round(time_s + lasts, 6))
         return time_s
 
-    def _decode(self, packet: VideoPacket) -> list[VideoFrame]:
+    def decode(self, packet: VideoPacket) -> list[VideoFrame]:
+        """Return the frames that a packet completes; note it if it cannot be decoded."""
         import av
 
         try:
@@ -233,7 +201,7 @@ class Track:
             self.lose(f"a frame cannot be decoded ({error.strerror})")
             return []
 
-    def _drain(self) -> list[VideoFrame]:
+    def drain(self) -> list[VideoFrame]:
         """Return the frames that the decoder still holds, and make it ready for a new group."""
         import av
 

@@ -15,6 +15,7 @@ from clipmod_cli.decode.geometry import make_view
 from clipmod_cli.decode.job import Job
 from clipmod_cli.decode.video_frames import make_picture, make_thumbnail
 from clipmod_cli.decode.video_sampling import Kept, Selection, Thumbnail, Views
+from clipmod_cli.decode.video_spans import SpanTrack
 from clipmod_cli.decode.video_tracks import Track
 from clipmod_cli.errors import ItemError
 
@@ -94,10 +95,7 @@ class _Watcher:
         streams = streams[:MOST_TRACKS]
         most = max(job.options.frames.most_of_video // len(streams), 1)
         start_s = _start_of(container, job)
-        self._tracks = {
-            stream.index: Track(stream, job.options.frames, job.options.max_gap_s, start_s)
-            for stream in streams
-        }
+        self._tracks = {stream.index: _make_track(stream, job, start_s) for stream in streams}
         self._selections = {index: Selection(most, self._see, self._glance) for index in self._tracks}
 
     def run(self) -> ItemError | None:
@@ -181,6 +179,13 @@ class _Watcher:
         if lost is not None:
             return not_all(lost)
         return None if self.shots else ItemError("video_error", "this video holds no frame")
+
+
+def _make_track(stream: VideoStream, job: Job, start_s: float | None) -> Track:
+    options = job.options
+    if options.spans:
+        return SpanTrack(stream, options.spans, start_s)
+    return Track(stream, options.frames, options.max_gap_s, start_s)
 
 
 def _start_of(container: InputContainer, job: Job) -> float | None:

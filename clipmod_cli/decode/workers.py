@@ -22,6 +22,7 @@ from clipmod_cli.decode.job import Gate
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.messages import read_result
 from clipmod_cli.decode.picture import decode_item
+from clipmod_cli.decode.video import forget_spilled
 from clipmod_cli.decode.worker import WorkerLimits, serve, time_limits
 from clipmod_cli.errors import ErrorCode
 from clipmod_cli.types import Failure, Frame, Item, View
@@ -61,7 +62,10 @@ class Crew:
             seat = self._local.seat = _Seat(self.limits, self.work)
             with self._lock:
                 self._seats.append(seat)
-        return seat.decode(item, views, options, gate)
+        try:
+            return seat.decode(item, views, options, gate)
+        finally:
+            forget_spilled(item)  # a worker that was killed could not
 
     def close(self) -> None:
         """End all workers, also those in the midst of an item. Call it when no thread decodes."""

@@ -8,7 +8,6 @@ answer differently each time. What may be asked is `clipmod_cli.sources.addresse
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import time
 from collections.abc import Iterable, Sequence
@@ -18,7 +17,7 @@ import httpcore2
 
 from clipmod_cli.sources.addresses import Access
 from clipmod_cli.sources.fetch_errors import FetchError
-from clipmod_cli.sources.names import Memory, Names
+from clipmod_cli.sources.names import Memory, Names, may_pass
 
 TRIED_ADDRESSES = 4
 """Of one name. A name may have hundreds, and the time for connecting is shared out among them."""
@@ -127,8 +126,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         except UnicodeError as e:
             raise FetchError("invalid_url", "the URL names no valid host") from e
         except OSError as e:
-            soon = isinstance(e, socket.gaierror) and e.errno == socket.EAI_AGAIN
-            raise FetchError("dns_error", "the host's name cannot be resolved", again=soon) from e
+            raise FetchError("dns_error", "the host's name cannot be resolved", again=may_pass(e)) from e
         if not found:
             raise FetchError("dns_error", "the host's name has no address")
         if not all(self._access.allows(address) for address in found):

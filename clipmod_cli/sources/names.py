@@ -74,7 +74,7 @@ class Names:
         if _is_address(host):
             return (host,)
         known = self._known.get(host)
-        if known is None or known[0] < time.monotonic():
+        if known is None or known[0] < time.monotonic() or _has_passed(known[1]):
             known = (time.monotonic() + NAME_KEPT_S, self._ask(host))
             self._known.put(host, known)
         _, answer = known
@@ -103,6 +103,15 @@ class Names:
 
         threading.Thread(target=work, name="clipmod-resolve", daemon=True).start()
         return answer
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Return whether a name may well be resolved soon: a server of DNS did not answer, or not yet."""
+    return isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
+
+
+def _has_passed(answer: asyncio.Future[Sequence[str]]) -> bool:
+    return answer.done() and not answer.cancelled() and may_pass(answer.exception())
 
 
 def _is_address(host: str) -> bool:

@@ -31,7 +31,7 @@ REASON_LINES, REASON_CHARS = 3, 400
 """Of what DuckDB says of a faulty row: where it is, the row, and what is wrong with it."""
 
 _CSV = (
-    "read_csv({path}, header = true, all_varchar = true, null_padding = true, "
+    "read_csv({path}, header = true, all_varchar = true, null_padding = true, parallel = false, "
     "delim = '{separator}', quote = '\"', escape = '\"')"
 )
 _READERS = {

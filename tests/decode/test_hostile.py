@@ -45,13 +45,20 @@ def test_garbage_with_a_magic_number_is_a_decode_error(label: str) -> None:
     assert failure(head + bytes(range(256)) * 8).code == "decode_error"
 
 
-@pytest.mark.parametrize("label", ["MP4", "MATROSKA", "ZIP", "TAR", "RAR", "MPEG-TS"])
-def test_videos_and_archives_are_named_and_not_decoded(label: str) -> None:
+@pytest.mark.parametrize("label", ["ZIP", "TAR", "RAR"])
+def test_archives_are_named_and_not_decoded(label: str) -> None:
     end = failure(KNOWN[label])
     assert end.code == "unsupported_format"
     assert label in end.message
     assert "pictures and animations only" in end.message
     assert media(end).format == label
+
+
+@pytest.mark.parametrize("label", ["MP4", "MATROSKA", "MPEG-TS"])
+def test_the_beginning_of_a_video_is_a_broken_video(label: str) -> None:
+    end = failure(KNOWN[label])
+    assert end.code == "video_error"
+    assert (media(end).kind, media(end).format) == ("video", label)
 
 
 @pytest.mark.parametrize("name", ["PPM", "TGA", "PDF", "EPS", "ICO", "JPEG2000", "PCX", "SGI", "DDS", "QOI"])

@@ -18,6 +18,8 @@ PATIENCE_S = 100
 """For what takes a second on an idle machine: only a process that hangs must reach it."""
 
 NUDENET = ("--models", "nudenet", "--policy", "nsfw")
+ALONE = (*NUDENET, "--no-isolate")
+"""Without decoding workers, for processes in which these play no part: starting them takes seconds."""
 
 
 def make_pictures(folder: Path, count: int) -> list[str]:

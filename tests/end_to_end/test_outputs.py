@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.command import Command, read_records
-from tests.end_to_end.killing import NUDENET, PATIENCE_S, make_pictures, names_in, records_in, sources
+from tests.end_to_end.killing import ALONE, NUDENET, PATIENCE_S, make_pictures, names_in, records_in, sources
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits, pipes and devices of POSIX")
 
@@ -133,7 +133,7 @@ def test_other_commands_have_the_same_codes(clipmod: Command, behind: str, code:
 def test_a_closed_stdout_takes_no_records(clipmod: Command, folder: Path) -> None:
     make_pictures(folder, 1)
     script = '"$0" -m clipmod_cli "$@" >&-'
-    words = [sys.executable, "scan", str(folder), *NUDENET]
+    words = [sys.executable, "scan", str(folder), *ALONE]
     run = subprocess.run(["bash", "-c", script, *words], capture_output=True, env=clipmod.environment)
     assert run.returncode == 5
     assert b"cannot write to stdout" in run.stderr
@@ -145,7 +145,7 @@ def test_a_closed_stdout_takes_no_records(clipmod: Command, folder: Path) -> Non
 def test_a_closed_pipe_ends_the_scan_quietly(clipmod: Command, folder: Path) -> None:
     paths = make_pictures(folder, 20)
     script = '"$0" -m clipmod_cli "$@" -q | head -n 1; echo "${PIPESTATUS[0]}"'
-    words = [sys.executable, "scan", str(folder), "--batch-size", "1", *NUDENET]
+    words = [sys.executable, "scan", str(folder), "--batch-size", "1", *ALONE]
     run = subprocess.run(["bash", "-c", script, *words], capture_output=True, env=clipmod.environment)
     *lines, code = run.stdout.splitlines(keepends=True)
     assert sources(read_records(b"".join(lines))) == paths[:1]
@@ -155,7 +155,7 @@ def test_a_closed_pipe_ends_the_scan_quietly(clipmod: Command, folder: Path) -> 
 def test_closed_pipes_are_no_matter_of_an_output(clipmod: Command, folder: Path, out: Path) -> None:
     paths = make_pictures(folder, 3)
     script = '"$0" -m clipmod_cli "$@" 2>&1 | true; exit "${PIPESTATUS[0]}"'
-    words = [sys.executable, "scan", str(folder), "-o", str(out), *NUDENET]
+    words = [sys.executable, "scan", str(folder), "-o", str(out), *ALONE]
     run = subprocess.run(["bash", "-c", script, *words], env=clipmod.environment, timeout=PATIENCE_S)
     assert run.returncode == 0
     assert sources(records_in(out)) == paths
@@ -190,7 +190,7 @@ def test_stdout_is_records_whatever_a_library_prints(clipmod: Command, folder: P
     paths = make_pictures(folder, 3)
     (tmp_path / "sitecustomize.py").write_text(NOISE)
     noisy = {"PYTHONPATH": str(tmp_path), "PYTHONWARNINGS": "always"}
-    run = clipmod.process("scan", folder, "-v", *NUDENET, env=noisy)
+    run = clipmod.process("scan", folder, "-v", *ALONE, env=noisy)
     assert (run.code, sources(run.records)) == (0, paths)
     assert "noise that waits" in run.stderr
     assert "noise at the end" in run.stderr

@@ -15,7 +15,7 @@ from threading import Thread
 import pytest
 
 from tests.end_to_end.command import SAMPLES, Command, read_records
-from tests.end_to_end.killing import NUDENET, PATIENCE_S, make_pictures, records_in, sources
+from tests.end_to_end.killing import ALONE, NUDENET, PATIENCE_S, make_pictures, records_in, sources
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="terminals of POSIX")
 
@@ -66,7 +66,7 @@ def test_a_person_sees_a_line_for_what_is_not_safe_and_a_bar(
     safe = make_pictures(folder, 3)
     shutil.copy(CHART, folder / "chart\x1b[2J\x07\n.png")
     (folder / "empty.png").write_bytes(b"")
-    code, stdout, stderr = look(clipmod, ("scan", folder, "-o", out, *NUDENET))
+    code, stdout, stderr = look(clipmod, ("scan", folder, "-o", out, *ALONE))
     assert code == 3
     assert len(records_in(out)) == 5
     shown = stdout.splitlines()
@@ -86,7 +86,7 @@ def test_a_person_sees_a_line_for_what_is_not_safe_and_a_bar(
 
 
 def test_without_colour_if_nobody_wants_it(clipmod: Command) -> None:
-    code, stdout, stderr = look(clipmod, ("scan", CHART, *NUDENET), {"NO_COLOR": "1"})
+    code, stdout, stderr = look(clipmod, ("scan", CHART, *ALONE), {"NO_COLOR": "1"})
     assert code == 0
     assert stdout.startswith("NSFW ")
     assert "\x1b" not in stdout
@@ -94,7 +94,7 @@ def test_without_colour_if_nobody_wants_it(clipmod: Command) -> None:
 
 
 def test_json_for_a_person(clipmod: Command) -> None:
-    code, stdout, stderr = look(clipmod, ("scan", CHART, "--json", "--progress", "plain", *NUDENET))
+    code, stdout, stderr = look(clipmod, ("scan", CHART, "--json", "--progress", "plain", *ALONE))
     assert code == 0
     (record,) = read_records(stdout.encode())
     assert record["final_decision"] == "NSFW"
@@ -118,7 +118,7 @@ def test_quiet_is_silent(clipmod: Command, folder: Path) -> None:
 def test_a_terminal_that_is_gone_does_not_end_the_run(clipmod: Command, folder: Path, out: Path) -> None:
     paths = make_pictures(folder, 5)
     master, slave = os.openpty()
-    words = ("scan", folder, "-o", out, "--batch-size", "1", *NUDENET)
+    words = ("scan", folder, "-o", out, "--batch-size", "1", *ALONE)
     # Not its controlling terminal, as after `disown`: there is no SIGHUP, only errors at each write.
     with clipmod.start(words, stdout=subprocess.DEVNULL, stderr=slave) as process:
         os.close(slave)

@@ -23,10 +23,10 @@ TURN_RIGHT = 6
 def write_examples(folder: Path) -> None:
     """Writes every picture into an existing folder."""
     draw("red", "circle", (160, 120), seed=3).save(folder / "red-circle.jpg", quality=85)
-    draw("blue", "square", (96, 96), seed=5).save(folder / "blue-square.png", optimize=True)
+    draw("blue", "square", (96, 96), seed=6).save(folder / "blue-square.png", optimize=True)
     draw("green", "triangle", (128, 96), seed=7).save(folder / "green-triangle.webp", quality=80)
     draw("yellow", "star", (48, 48), seed=11).save(folder / "yellow-star.bmp")
-    draw("red", "square", (96, 96), seed=13).save(folder / "red-square.avif", quality=70)
+    draw("red", "square", (96, 96), seed=15).save(folder / "red-square.avif", quality=70)
     draw("grey", "circle", (80, 80), seed=17).convert("L").save(
         folder / "grey-circle.tiff", compression="tiff_lzw"
     )

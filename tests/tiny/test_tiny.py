@@ -81,9 +81,11 @@ def test_the_ensemble_judges_by_the_policy(models: Mapping[str, TinyModel]) -> N
 def test_the_example_pictures_show_what_they_are_named(
     picture: str, unsafe: list[bool], models: Mapping[str, TinyModel]
 ) -> None:
-    scores = ensemble_scores(models, frames_on_white(PICTURES / picture))
-    assert [bool(score > 0.9) for score in scores] == unsafe
-    assert [bool(score < 0.1) for score in scores] == [not frame for frame in unsafe]
+    frames = frames_on_white(PICTURES / picture)
+    for name, model in models.items():
+        scores = unsafe_scores(model, frames)
+        assert [bool(score > 0.9) for score in scores] == unsafe, name
+        assert [bool(score < 0.1) for score in scores] == [not frame for frame in unsafe], name
 
 
 def test_only_alpha_shows_the_transparent_circle(models: Mapping[str, TinyModel]) -> None:

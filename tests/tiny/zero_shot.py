@@ -97,7 +97,7 @@ def probabilities(model: TinyModel, pictures: torch.Tensor, categories: torch.Te
 def classify(model: TinyModel, pictures: Sequence[Image.Image]) -> list[str]:
     """Returns for each picture the most probable of `shapes.CLASSES`."""
     prompts = {name: shapes.names(name) for name in shapes.CLASSES}
-    vectors = category_vectors(model, prompts, shapes.TEMPLATES)
+    vectors = category_vectors(model, prompts)
     best = probabilities(model, embed_pictures(model, pictures), vectors).argmax(axis=1)
     return [shapes.CLASSES[int(i)] for i in best]
 

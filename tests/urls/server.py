@@ -36,9 +36,7 @@ class Server:
     port: int
     secure: bool = False
     asked: list[Request] = field(default_factory=list)
-    most_at_once: int = 0
     _answers: dict[str, list[Answer]] = field(default_factory=dict)
-    _now: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def on(self, path: str, *answers: Answer) -> str:
@@ -62,14 +60,7 @@ class Server:
                     self.asked.append(request)
                     answers = self._answers.get(request.path.partition("?")[0], [reply(404)])
                     answer = answers.pop(0) if len(answers) > 1 else answers[0]
-                    self._now += 1
-                    self.most_at_once = max(self.most_at_once, self._now)
-                try:
-                    stays = answer(connection)
-                finally:
-                    with self._lock:
-                        self._now -= 1
-                if not stays:
+                if not answer(connection):
                     return
 
 
@@ -198,3 +189,26 @@ def after(wait: threading.Event, then: Answer) -> Answer:
         return then(connection)
 
     return answer
+
+
+@dataclass
+class Gauge:
+    """How many are being served at once; nobody counts any more once the first byte of an answer is sent."""
+
+    now: int = 0
+    most: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def counting(self, then: Answer) -> Answer:
+        """Take a little time before answering."""
+
+        def answer(connection: socket.socket) -> bool:
+            with self.lock:
+                self.now += 1
+                self.most = max(self.most, self.now)
+            time.sleep(0.02)
+            with self.lock:
+                self.now -= 1
+            return then(connection)
+
+        return answer

@@ -290,3 +290,21 @@ def test_look_ups_of_one_name_at_once_are_one() -> None:
 
     assert asyncio.run(ask()) == [(PUBLIC,)] * 10
     assert resolver.asked == ["public.test"]
+
+
+@pytest.mark.parametrize(("number", "asked"), [(socket.EAI_NONAME, 1), (socket.EAI_AGAIN, 2)])
+def test_a_failed_look_up_is_remembered_unless_it_may_pass(number: int, asked: int) -> None:
+    count = itertools.count()
+
+    def resolve(_: str) -> list[str]:
+        next(count)
+        raise socket.gaierror(number, "x")
+
+    async def ask() -> None:
+        known = Names(resolve)
+        for _ in range(2):
+            with pytest.raises(socket.gaierror):
+                await known.find("public.test")
+
+    asyncio.run(ask())
+    assert next(count) == asked

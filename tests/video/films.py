@@ -63,6 +63,15 @@ def scene(frames: int, red: Collection[int] = (), size: tuple[int, int] = SIZE) 
     return [picture(name, size) for name in names]
 
 
+def moving(pictures: Sequence[Image.Image]) -> list[Image.Image]:
+    """Return the pictures with something in a corner that is elsewhere in each."""
+    marked = [one.copy() for one in pictures]
+    for number, one in enumerate(marked):
+        left = number * 7 % (one.width - 8)
+        one.paste((0, 120, 0), (left, 0, left + 8, 8))
+    return marked
+
+
 def write_film(
     path: Path,
     pictures: Sequence[Image.Image],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from clipmod_cli.decode.video_sampling import SAME_LEVELS, Kept, Selection, look_alike, measure_change
 from clipmod_cli.types import View
-from tests.video.films import SIZE, WHOLE, picture, red_times, scene, seen, times, write_film
+from tests.video.films import WHOLE, moving, picture, red_times, scene, seen, times, write_film
 
 VIEW = View(fit="whole", size=(0, 0))
 
@@ -41,7 +40,7 @@ def test_the_last_frame_is_looked_at_though_it_is_no_key_frame(tmp_path: Path) -
 
 @pytest.mark.parametrize("extension", ["mp4", "mkv", "avi", "ts"])
 def test_gaps_between_key_frames_are_filled(tmp_path: Path, extension: str) -> None:
-    film = write_film(tmp_path / f"film.{extension}", _moving(300, range(90, 130)), keys=(250,))
+    film = write_film(tmp_path / f"film.{extension}", moving(scene(300, range(90, 130))), keys=(250,))
     found = times(seen(film))
     assert {0.0, 25.0, 29.9} <= {round(time_s, 2) for time_s in found}
     assert max(b - a for a, b in pairwise(found)) <= 10.001
@@ -49,15 +48,6 @@ def test_gaps_between_key_frames_are_filled(tmp_path: Path, extension: str) -> N
     finer = times(seen(film, max_gap_s=3.0))
     assert max(b - a for a, b in pairwise(finer)) <= 3.001
     assert len(finer) <= 14
-
-
-def _moving(frames: int, red: Collection[int] = ()) -> list[Image.Image]:
-    """Return a scene in which something moves all the time."""
-    pictures = [one.copy() for one in scene(frames, red)]
-    for number, one in enumerate(pictures):
-        left = number * 7 % (SIZE[0] - 8)
-        one.paste((0, 120, 0), (left, 0, left + 8, 8))
-    return pictures
 
 
 def test_a_gap_below_the_limit_is_not_filled(tmp_path: Path) -> None:
@@ -75,8 +65,8 @@ def test_dense_finds_two_frames_in_ten_minutes(tmp_path: Path) -> None:
 
 
 def test_frames_a_second_follow_the_clock(tmp_path: Path) -> None:
-    moving = [picture("red circle" if number % 2 else "blue square") for number in range(40)]
-    film = write_film(tmp_path / "film.mp4", moving)
+    changing = [picture("red circle" if number % 2 else "blue square") for number in range(40)]
+    film = write_film(tmp_path / "film.mp4", changing)
     assert times(seen(film, "fps=2")) == [0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 3.9]
     assert len(seen(film, "fps=100")) == 40
 
