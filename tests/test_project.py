@@ -33,7 +33,7 @@ HEAVY = {
     "cv2",
 }
 
-PLUGINS = {"pytest-cov", "pytest-randomly", "pytest-timeout"}
+PLUGINS = {"pytest-cov", "pytest-randomly", "pytest-timeout", "pytest-xdist"}
 """Used by pytest itself, through its configuration, and never imported."""
 
 THROUGH_ANOTHER = {

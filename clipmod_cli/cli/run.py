@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import itertools
 import logging
-import shlex
-import sys
+import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Protocol
 
 from clipmod_cli.assemble import Choice, choose, load
 from clipmod_cli.cli.download_bar import DownloadBar
 from clipmod_cli.cli.output import Output, open_output
 from clipmod_cli.cli.progress import choose_progress, count_aside
+from clipmod_cli.cli.rows import RowSink, open_rows
 from clipmod_cli.cli.signals import EXIT_CLOSED_PIPE, Interrupted, Stop, catch_signals
 from clipmod_cli.cli.stdout import take_stdout
 from clipmod_cli.cli.summary import print_summary, say, say_how_to_go_on
@@ -36,8 +33,6 @@ from clipmod_cli.pipeline import Options, default_workers, run, run_key
 from clipmod_cli.policy import Policy, load_policy, policy_from_classes
 from clipmod_cli.records import RunFacts, to_record
 from clipmod_cli.settings import Resolved, Settings, count_of
-from clipmod_cli.sinks.spool import RunInfo
-from clipmod_cli.sinks.store import Store, default_db_path
 from clipmod_cli.sources.archive_items import count_if_cheap
 from clipmod_cli.sources.local import Skipped
 from clipmod_cli.types import Failure, Item, Result
@@ -71,11 +66,20 @@ def judge_inputs(resolved: Resolved, inputs: Inputs) -> int:
     with take_stdout() as stdout, catch_signals() as stop, ExitStack() as stack:
         try:
             output = stack.enter_context(open_output(settings, stdout))
-            ensemble, criteria = _models(settings, policy)
+            with stop.ending_by(lambda exit_code: _end_now(stack, settings, exit_code)):
+                ensemble, criteria = _models(settings, policy)
             return _Run(settings, inputs, output, ensemble, criteria, stop).carry_out()
         except Interrupted as e:
             say_how_to_go_on(settings, e.exit_code)
             return e.exit_code
+
+
+def _end_now(stack: ExitStack, settings: Settings, exit_code: int) -> None:
+    try:
+        stack.close()
+        say_how_to_go_on(settings, exit_code)
+    finally:
+        os._exit(exit_code)
 
 
 def policy_of(resolved: Resolved) -> Policy:
@@ -132,28 +136,6 @@ def _options(settings: Settings) -> Options:
     )
 
 
-class RowSink(Protocol):
-    """Takes the records of a run for the statistics."""
-
-    def add(self, record: bytes) -> None:
-        """Take one record's line; never fails."""
-        ...
-
-    def finish(self, counts: Mapping[str, int], exit_code: int) -> None:
-        """Take how the run ended; never fails."""
-        ...
-
-
-class NoStore:
-    """Keeps nothing (`--no-db`)."""
-
-    def add(self, record: bytes) -> None:
-        """Keep nothing."""
-
-    def finish(self, counts: Mapping[str, int], exit_code: int) -> None:
-        """Keep nothing."""
-
-
 class _Run:
     """A run that has its models and its output."""
 
@@ -192,7 +174,7 @@ class _Run:
         items = self.inputs.bring(wanted)
         begun = time.monotonic()
         exit_code = 0
-        store = self._store()
+        store = open_rows(self.settings, self.facts, [m.model.spec for m in self.ensemble.members])
         try:
             self._judge(items, store, done.kept)
         except BrokenPipeError:
@@ -240,24 +222,3 @@ class _Run:
             log.error("%s", e)  # noqa: TRY400
             exit_code = exit_code or e.exit_code
         return self.stop.exit_code or exit_code or self.tally.exit_code(self.settings.fail_on)
-
-    def _store(self) -> RowSink:
-        if self.settings.no_db:
-            return NoStore()
-        path = Path(self.settings.db).expanduser() if self.settings.db else default_db_path()
-        info = RunInfo(
-            facts=self.facts,
-            command=shlex.join(["clipmod", *_without_secrets(sys.argv[1:])]),
-            models=tuple(m.model.spec for m in self.ensemble.members),
-            started_at=datetime.now(UTC),
-        )
-        return Store(path, retention_days=self.settings.retention).open_run(info)
-
-
-def _without_secrets(words: list[str]) -> Iterator[str]:
-    """Yield the command line without the values of headers, which may be tokens."""
-    hidden = False
-    for word in words:
-        flag, equals, _ = word.partition("=")
-        yield "***" if hidden else f"{flag}=***" if flag == "--header" and equals else word
-        hidden = word == "--header"

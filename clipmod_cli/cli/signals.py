@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -38,10 +38,14 @@ class Stop:
     Attributes:
         in_flight: there are results to finish, so a first signal only asks. Otherwise it ends
             the run where it is.
+        at_once: ends the process, given the exit code. Set while raising is no way to end: an
+            exception in the midst of a library's import can abort the process, and is late where
+            a call takes minutes.
     """
 
     exit_code: int = 0
     in_flight: bool = False
+    at_once: Callable[[int], None] | None = None
 
     def asked(self) -> bool:
         """Return whether a signal has come."""
@@ -52,8 +56,17 @@ class Stop:
         if self.exit_code:
             return
         self.exit_code = EXIT_CODES[signal.Signals(number).name]
-        if not self.in_flight:
+        if not self.in_flight and self.at_once is None:
             raise Interrupted(self.exit_code)
+
+    @contextmanager
+    def ending_by(self, end: Callable[[int], None]) -> Iterator[None]:
+        """Have a thread of its own end the process by `end` if a signal comes within the context."""
+        self.at_once = end
+        try:
+            yield
+        finally:
+            self.at_once = None
 
 
 @contextmanager
@@ -103,6 +116,8 @@ def _end_at_the_second(receiver: socket, stop: Stop) -> None:
                 continue  # others, as SIGWINCH, ask for nothing
             if asked and name == "SIGINT":
                 os._exit(EXIT_CODES[name])  # every record written so far is whole
-            if stop.in_flight and not asked:
+            if stop.at_once is not None and not asked:
+                stop.at_once(EXIT_CODES[name])
+            elif stop.in_flight and not asked:
                 print(f"\n{STOPPING}" if sys.stderr.isatty() else STOPPING, file=sys.stderr)  # noqa: T201
             asked = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from clipmod_cli.cli.output import STDOUT_NAMES
 from clipmod_cli.cli.progress import duration
@@ -75,3 +75,12 @@ def _resuming(argv: list[str], settings: Settings) -> list[str]:
     if len(words) == len(argv) - 1:  # the environment or the settings file may say it too
         words[1:1] = ["--no-overwrite"] * settings.overwrite + ["--resume=yes"] * (settings.resume == "no")
     return ["clipmod", *words]
+
+
+def without_secrets(words: Iterable[str]) -> Iterator[str]:
+    """Yield the command line without the values of headers, which may be tokens."""
+    hidden = False
+    for word in words:
+        flag, equals, _ = word.partition("=")
+        yield "***" if hidden else f"{flag}=***" if flag == "--header" and equals else word
+        hidden = word == "--header"

@@ -14,6 +14,7 @@ from tests.end_to_end.command import SAMPLES, Command
 
 NAMES = ("astronaut.jpg", "coffee.webp", "astronaut-pan.gif", "photographer.jpg")
 FILES = [(name, (SAMPLES / name).read_bytes()) for name in NAMES]
+HOW = ("--models", "nudenet", "--workers", "1")
 OF_THE_RUN = {"source", "member", "index", "run_id", "mtime_ns", "total_time_ms", "per_model_predictions"}
 """What may differ where the bytes are the same."""
 
@@ -26,7 +27,7 @@ def test_members_get_the_verdicts_of_the_files(clipmod: Command, tmp_path: Path)
     (tmp_path / "a.zip").write_bytes(make_zip([*FILES, ("notes.txt", TEXT)]))
     (tmp_path / "b").write_bytes(COMPRESS["gz"](make_tar(FILES)))
     paths = [SAMPLES / name for name in NAMES]
-    run = clipmod("scan", *paths, tmp_path, "--models", "nudenet")
+    run = clipmod("scan", *paths, tmp_path, *HOW)
     assert run.code == 0
     assert "other type 1" in run.stderr
     records, count = run.records, len(NAMES)
@@ -46,7 +47,7 @@ def test_an_archive_is_resumed_by_its_members(clipmod: Command, tmp_path: Path) 
     data = make_zip([FILES[0], FILES[1], FILES[1], FILES[3]], 0)
     path.write_bytes(data.replace(FILES[3][1][-99:], b"x" * 99))
     output = tmp_path / "out.jsonl"
-    words = ("scan", path, "-o", output, "--models", "nudenet")
+    words = ("scan", path, "-o", output, *HOW)
     assert clipmod(*words, "--limit", "2").code == 0
     first = output.read_bytes()
     assert clipmod(*words).code == 3
@@ -69,7 +70,7 @@ def test_a_cut_archive_is_told_once_and_known_again(clipmod: Command, tmp_path: 
     path = tmp_path / "a.tar"
     path.write_bytes(make_tar(FILES[1:2])[: 512 + 75 * 512])
     output = tmp_path / "out.jsonl"
-    words = ("scan", path, "-o", output, "--models", "nudenet")
+    words = ("scan", path, "-o", output, *HOW)
     assert clipmod(*words).code == 3
     before = output.read_bytes()
     ok, failed = (json.loads(line) for line in before.splitlines())
@@ -88,7 +89,7 @@ def test_a_named_archive_without_pictures_has_its_record(
     data: bytes, clipmod: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "x").write_bytes(data)
-    run = clipmod("scan", tmp_path / "x", "--models", "nudenet")
+    run = clipmod("scan", tmp_path / "x", *HOW)
     assert run.code == 6
     assert [record["status"] for record in run.records] == ["error"]
 

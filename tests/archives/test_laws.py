@@ -91,7 +91,7 @@ HOSTS = {
 }
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=250)
 @given(
     host=st.sampled_from(sorted(HOSTS)),
     changes=st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), max_size=4),
@@ -113,7 +113,7 @@ def test_law_whatever_is_done_to_an_archive_it_ends(
     see(bytes(data[: None if cut is None else cut % len(data)]))
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=250)
 @given(
     host=st.sampled_from(sorted(HOSTS)),
     at=st.integers(0, 1 << 20),
