@@ -28,8 +28,8 @@ COMMANDS = (
 )
 HEAD = """# The command line
 
-Generated from the commands' own `--help` (`make docs`); a test holds the two together. What the records and exit
-codes mean is in the [README](../README.md), and `clipmod schema` prints every field of a record.
+Generated from the commands' own `--help` (`make docs`); a test holds the two together. What the records and
+exit codes mean is in the [README](../README.md), and `clipmod schema` prints every field of a record.
 """
 
 

@@ -104,7 +104,9 @@ class Output:
         if self._errors and record["error"]:
             from clipmod_cli.records import read_name
 
-            self._errors.add(read_name(record["source"], record["source_b64"]))
+            self._errors.add(
+                read_name(record["source"], record["source_b64"]), member=record["member"] is not None
+            )
 
     def write(self, record: Record, source: str) -> bytes:
         """Write one record into the files that it belongs into; return its line.
@@ -116,7 +118,7 @@ class Output:
         if self._file is not None:
             self._file.write(line)
         if record.error is not None and self._errors is not None:
-            self._errors.add(source)
+            self._errors.add(source, member=record.member is not None)
         return line
 
     def show(self, record: Record, line: bytes, kinds: frozenset[Wanted]) -> None:
@@ -190,13 +192,17 @@ class ErrorsFile:
         except OSError as e:
             raise OutputError(f"cannot write to {self.path}: {e.strerror}") from e
         self._file = os.fdopen(descriptor, "wb")
+        self._archive: str | None = None
 
-    def add(self, source: str) -> None:
-        """Add a failed input.
+    def add(self, source: str, *, member: bool) -> None:
+        """Add a failed input; an archive is named once for all its members that follow each other.
 
         Raises:
             OutputError: if it cannot be written.
         """
+        if member and source == self._archive:
+            return
+        self._archive = source if member else None
         try:
             self._file.write(os.fsencode(source) + self._end)
         except OSError as e:

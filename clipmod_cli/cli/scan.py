@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -58,9 +59,13 @@ def _run(resolved: Resolved, named: list[str]) -> int:
         return count_inputs(lambda skipped: _items(named, settings, skipped), settings)
     inputs = Inputs(
         items=lambda skipped: _items(named, settings, skipped),
-        countable="-" not in named and settings.files_from != "-",
+        countable="-" not in named and _can_be_read_twice(settings.files_from),
     )
     return judge_inputs(resolved, inputs)
+
+
+def _can_be_read_twice(listing: str | None) -> bool:
+    return listing is None or Path(listing).is_file()
 
 
 def _items(named: list[str], settings: Settings, skipped: Skipped) -> Iterator[Item | Failure]:
