@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from clipmod_cli.assemble import load_ensemble
     from clipmod_cli.ensemble import Ensemble
     from clipmod_cli.errors import ClipmodError
-    from clipmod_cli.judge import judge
+    from clipmod_cli.judging import judge
     from clipmod_cli.pipeline import Options, run, run_key, scan
     from clipmod_cli.policy import Policy, load_policy, policy_from_classes
     from clipmod_cli.records import Record, RunFacts, to_record
@@ -39,7 +39,7 @@ _HOMES = {
     "Rules": "sources.local",
     "RunFacts": "records",
     "Verdict": "types",
-    "judge": "judge",
+    "judge": "judging",
     "load_ensemble": "assemble",
     "load_policy": "policy",
     "policy_from_classes": "policy",

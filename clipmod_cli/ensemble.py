@@ -1,6 +1,6 @@
 """Members and weights: runs batches of frames through every model and gathers the evidence.
 
-Knows no policy beyond preparing one; judging is left to `clipmod_cli.judge`. The models are
+Knows no policy beyond preparing one; judging is left to `clipmod_cli.judging`. The models are
 built and called by one thread.
 """
 

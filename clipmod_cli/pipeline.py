@@ -21,7 +21,7 @@ from clipmod_cli.decode.pool import decode
 from clipmod_cli.decode.workers import Crew
 from clipmod_cli.ensemble import Ensemble, fingerprint
 from clipmod_cli.flow import batched
-from clipmod_cli.judge import Recheck, judge_closely
+from clipmod_cli.judging import Recheck, judge_closely
 from clipmod_cli.policy import Policy, load_policy
 from clipmod_cli.sources.local import Rules, expand
 from clipmod_cli.types import Evidence, Failure, Item, Result

@@ -7,7 +7,7 @@ from typing import Any
 
 from clipmod_cli.criteria import Criteria, Judge, LabelReader
 from clipmod_cli.errors import ErrorCode
-from clipmod_cli.judge import judge
+from clipmod_cli.judging import judge
 from clipmod_cli.policy import Category, Policy, Safety
 from clipmod_cli.types import Evidence, Failure, Item, LabelScores, Media, Result, Verdict
 

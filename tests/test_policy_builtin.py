@@ -16,7 +16,7 @@ from clipmod_cli.policy import (
     seen_categories,
     unseen_categories,
 )
-from clipmod_cli.policy_check import NUDENET_LABELS
+from clipmod_cli.policy.check import NUDENET_LABELS
 
 FALCONSAI = "hf:Falconsai/nsfw_image_detection"
 LUKEJACOB = "hf:LukeJacob2023/nsfw-image-detector"

@@ -12,7 +12,7 @@ import pytest
 
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.picture import decode_item
-from clipmod_cli.judge import Recheck, judge_closely
+from clipmod_cli.judging import Recheck, judge_closely
 from clipmod_cli.types import Evidence, Failure, Frame, Item, Verdict
 from tests.end_to_end.command import SHAPE_OPTIONS, Command, by_name
 from tests.evidence import criteria_of, evidence, item_of, lost, media_of, saw_unsafe

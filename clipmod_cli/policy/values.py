@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from clipmod_cli.errors import UsageError
-from clipmod_cli.policy_rules import DEFAULT_THRESHOLDS
+from clipmod_cli.policy.rules import DEFAULT_THRESHOLDS
 
 Safety: TypeAlias = Literal["SAFE", "UNSAFE"]
 Sensitivity: TypeAlias = Literal["low", "medium", "high", "ultra"]
