@@ -140,7 +140,9 @@ def _resize_fast(picture: Picture, view: View, target: tuple[int, int]) -> Pixel
     stored_target = picture.orientation.store_size(target)
     stored_window = picture.orientation.store_window(window, target)
     wasted = target[0] * target[1] > _WASTE * window.height * window.width
-    if view.resample in {"bilinear", "bicubic"} and not wasted:
+    # A detector that runs without torch should not have to wait for its import.
+    by_torch = view.engine != "opencv" and view.resample in {"bilinear", "bicubic"}
+    if by_torch and not wasted:
         kept = _window_of(_resize_torch(picture, stored_target, view.resample), stored_window)
     else:
         kept = _resize_window(picture, stored_target, stored_window, view)

@@ -153,7 +153,9 @@ def _limit_cpu(cpu_s: float) -> None:
 
 
 def _use_one_thread() -> None:
-    """Keep the numeric libraries from starting a thread for each core in each worker."""
-    import torch
+    """Keep torch, where it is used, from starting a thread for each core in each worker."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # for a torch that is imported later
+    if "torch" in sys.modules:
+        import torch
 
-    torch.set_num_threads(1)
+        torch.set_num_threads(1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -35,8 +36,8 @@ GRACE_S = 1.0
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 """Never plain fork: it would hand a worker the output, the locks and the store of its parent."""
 
-_PRELOADED = ["clipmod_cli.decode.worker", "torch"]
-"""Imported once in the server that workers are forked from, so that each starts at once and shares them."""
+_SHARED = ("torch",)
+"""Heavy modules that the server which workers are forked from imports once, if this process uses them."""
 
 
 @dataclass
@@ -121,7 +122,8 @@ class _Seat:
     def _start(self) -> None:
         context: Any = multiprocessing.get_context(_METHOD)
         if _METHOD == "forkserver":
-            context.set_forkserver_preload(_PRELOADED)
+            used = [name for name in _SHARED if name in sys.modules]
+            context.set_forkserver_preload(["clipmod_cli.decode.worker", *used])
         self._pipe, theirs = context.Pipe()
         # Its end of the lifeline closes when this process ends, however it does, and ends the worker.
         lifeline, self._lifeline = context.Pipe(duplex=False)

@@ -16,11 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.errors import MissingPackageError
+from clipmod_cli.errors import MissingPackageError, SettingsError
 from clipmod_cli.types import Detection, Detections, Frame, View
 
 SIDE = 320
 """Pixels on a side of the model's input (the `320n` model)."""
+
+BATCH = 8
+"""Larger batches gain nothing on a CPU and delay the first record."""
 
 VIEW = View(fit="corner", size=(SIDE, SIDE), resample="bilinear", engine="opencv")
 LABELS = (
@@ -98,18 +101,27 @@ class NudeNetModel:
         return [_read(output, frame) for output, frame in zip(outputs, frames, strict=True)]
 
 
-def load(*, name: str, spec: str, device: str) -> NudeNetModel:
+def load(*, name: str, spec: str, device: str, alone: bool = False) -> NudeNetModel:
     """Return the detector, ready.
+
+    Args:
+        name: its name in records.
+        spec: what names it.
+        device: where it runs; on the CPU if onnxruntime has no such device.
+        alone: no other model judges, so a device that was named must be had.
 
     Raises:
         MissingPackageError: if it is not installed.
+        SettingsError: if it is alone and the device cannot be had.
     """
     path = model_path()
     import onnxruntime
 
     available = onnxruntime.get_available_providers()
-    wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
+    wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") or device == "auto" else []
     providers = [p for p in [*wanted, "CPUExecutionProvider"] if p in available]
+    if wanted and device != "auto" and providers == ["CPUExecutionProvider"] and alone:
+        raise SettingsError(f"--device {device}: the onnxruntime here has no CUDA; use --device cpu or auto")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: it warns on stderr of hosts it cannot probe
     session = onnxruntime.InferenceSession(str(path), options, providers=providers)

@@ -239,6 +239,8 @@ def test_fail_on(clipmod: Command, words: tuple[str, ...], code: int) -> None:
         ((SAMPLES, "--models", "nudenet=0"), 2, "weight"),
         ((SAMPLES, "--threshold", "2"), 2, "--threshold"),
         ((SAMPLES, "--device", "cuda:99", "--models", TINY_L, "--policy", SHAPES), 2, "cuda"),
+        ((SAMPLES, "--device", "cuda:99", "--models", "nudenet"), 2, "cuda"),
+        ((SAMPLES, "--device", "toaster", "--models", "nudenet"), 2, "toaster"),
         ((SAMPLES, "--frames", "often"), 2, "often"),
         ((SAMPLES, "--unsafe", "a"), 2, "--classes"),
         ((SAMPLES, "--models", "ensemble", "--offline"), 4, "download"),
