@@ -16,7 +16,7 @@ FROM ${BASE} AS build
 
 ARG VARIANT=cpu
 # "cpu": torch from PyTorch's own index, without CUDA (about 4 GB less). "gpu": torch with CUDA.
-ARG EXTRAS=nudenet,hf
+ARG EXTRAS=nudenet,hf,heic,video
 # The optional parts of the project to install, separated by commas; may be empty.
 
 ENV PIP_NO_CACHE_DIR=1 \
@@ -80,7 +80,7 @@ USER 10001:10001
 # A scan answers no port that could be asked, so health is what the doctor says of this installation:
 # libraries, devices, decoders, disk. It imports torch, hence seldom, and with patience for a slow disk.
 HEALTHCHECK --interval=5m --timeout=60s --start-period=60s --retries=3 \
-  CMD ["clipmod", "doctor", "--json"]
+  CMD ["clipmod", "doctor", "--json", "--offline"]
 
 ENTRYPOINT ["clipmod"]
 CMD ["--help"]

@@ -16,7 +16,13 @@ from clipmod_cli import __version__
 from clipmod_cli.errors import ClipmodError
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "pillow", "duckdb", "huggingface_hub")
-EXTRAS = {"nudenet": "nudenet", "onnxruntime": "nudenet", "transformers": "hf", "pillow_heif": "heic"}
+EXTRAS = {
+    "nudenet": "nudenet",
+    "onnxruntime": "nudenet",
+    "transformers": "hf",
+    "pillow_heif": "heic",
+    "av": "video",
+}
 MIN_FREE_BYTES = 2 * 10**9
 """Less than this on the disk, and a night's output or a download may not fit."""
 

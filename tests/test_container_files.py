@@ -109,7 +109,7 @@ def test_program_and_health_check_are_run_without_a_shell() -> None:
     assert [json.loads(a) for a in arguments(final, "ENTRYPOINT")] == [[script]]
     assert [json.loads(a) for a in arguments(final, "CMD")] == [["--help"]]
     (health,) = arguments(final, "HEALTHCHECK")
-    assert json.loads(health.split("CMD", 1)[1]) == [script, "doctor", "--json"]
+    assert json.loads(health.split("CMD", 1)[1]) == [script, "doctor", "--json", "--offline"]
 
 
 def test_the_shipped_stage_takes_over_one_folder_and_installs_nothing() -> None:
