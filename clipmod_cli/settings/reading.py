@@ -1,0 +1,199 @@
+"""Settings from flags, environment, settings file and defaults, in that order, each fault with its place.
+
+Nothing is read from the working directory. This module is imported by `clipmod --help`, so it
+imports pydantic only when settings are resolved.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from clipmod_cli.errors import SettingsError
+from clipmod_cli.settings.definition import ENV_PREFIX, Origin, Settings, flag_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """Settings with where each value came from."""
+
+    settings: Settings
+    origins: Mapping[str, Origin]
+    file: Path | None
+
+    def named(self, name: str) -> bool:
+        """Return whether the user set this, rather than the default."""
+        return self.origins[name] != "default"
+
+
+def default_config_path() -> Path:
+    """Return where the settings file is looked for when none is named."""
+    from platformdirs import user_config_path
+
+    return user_config_path("clipmod", appauthor=False) / "config.toml"
+
+
+def resolve(flags: Mapping[str, Any]) -> Resolved:
+    """Return settings from flags, environment, file and defaults, in that order.
+
+    Args:
+        flags: what the user gave on the command line, by setting name.
+
+    Raises:
+        SettingsError: naming every wrong value, and where it came from.
+    """
+    from pydantic_settings import EnvSettingsSource
+
+    path, file_values = _read_file(flags.get("config") or os.environ.get(f"{ENV_PREFIX}CONFIG"))
+    schema = _schema(file_values)
+    env_values = EnvSettingsSource(schema)()
+    origins: dict[str, Origin] = {}
+    for name in (f.name for f in fields(Settings)):
+        origins[name] = (
+            "flag" if name in flags
+            else "environment" if name in env_values
+            else "file" if name in file_values
+            else "default"
+        )  # fmt: skip
+    settings = _validate(schema, flags, lambda name: _place_of(name, origins[name], path))
+    return Resolved(settings=settings, origins=origins, file=path)
+
+
+def _read_file(named: str | None) -> tuple[Path | None, dict[str, Any]]:
+    import tomllib
+
+    path = Path(named) if named else default_config_path()
+    try:
+        if not named and not _is_there(path):
+            return None, {}
+        path = path.expanduser()
+        # utf-8-sig: Windows editors put a mark before the text
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, RuntimeError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        raise SettingsError(f"cannot read the settings file {path}: {e}") from e
+    known = {f.name for f in fields(Settings)} - {"config"}
+    if unknown := sorted(set(values) - known):
+        keys = ", ".join(unknown)
+        raise SettingsError(f"{path}: unknown setting {keys}; `clipmod config show` lists them all")
+    return path, values
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:  # somebody else's home folder, as in a container run under another user
+        return False
+
+
+def _schema(file_values: Mapping[str, Any]) -> Any:
+    """Return the pydantic-settings class with the fields of `Settings` and these values of the file."""
+    from typing import Annotated
+
+    from pydantic import BeforeValidator, create_model
+    from pydantic_settings import (
+        BaseSettings,
+        InitSettingsSource,
+        PydanticBaseSettingsSource,
+        SettingsConfigDict,
+    )
+
+    class Base(BaseSettings):
+        model_config = SettingsConfigDict(
+            env_prefix=ENV_PREFIX,
+            enable_decoding=False,
+            extra="forbid",
+            coerce_numbers_to_str=True,  # `workers = 4` in the file
+        )
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 — the signature is the library's
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            # The values, not the file: `--config <(...)` can be read but once.
+            return init_settings, env_settings, InitSettingsSource(settings_cls, dict(file_values))
+
+    def split(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+
+    hints = get_type_hints(Settings)
+    lists = {
+        name: Annotated[hint, BeforeValidator(split)] for name, hint in hints.items() if "tuple" in str(hint)
+    }
+    columns: dict[str, Any] = {f.name: ({**hints, **lists}[f.name], f.default) for f in fields(Settings)}
+    with warnings.catch_warnings():
+        # `json` is the promised name, and pydantic's own long-deprecated method of that name is not used.
+        warnings.filterwarnings("ignore", message='Field name "json"')
+        return create_model("SettingsSchema", __base__=Base, **columns)
+
+
+def _place_of(name: str, origin: Origin, path: Path | None) -> str:
+    """Return what a person has to change for this setting: a flag, a variable or a key."""
+    if origin == "environment":
+        return f"{ENV_PREFIX}{name.upper()}"
+    return f"{path}: {name}" if origin == "file" else flag_of(name)
+
+
+def _validate(schema: Any, flags: Mapping[str, Any], place: Callable[[str], str]) -> Settings:
+    from pydantic import ValidationError
+
+    try:
+        checked = schema(**flags)
+    except ValidationError as e:
+        lines = [f"{place(str(err['loc'][0]))}: {err['msg']} (got {err['input']!r})" for err in e.errors()]
+        raise SettingsError("\n".join(lines)) from None
+    settings = Settings(**{f.name: getattr(checked, f.name) for f in fields(Settings)})
+    if faults := list(_faults(settings, place)):
+        raise SettingsError("\n".join(faults))
+    return settings
+
+
+def _faults(settings: Settings, place: Callable[[str], str]) -> Iterator[str]:
+    """Yield what is wrong with values that each are well-formed but make no sense."""
+    if settings.threshold is not None and not 0 <= settings.threshold <= 1:
+        yield f"{place('threshold')} {settings.threshold} is not within 0..1"
+    if settings.unsafe is not None and settings.classes is None:
+        yield f"{place('unsafe')} names some of the --classes; give --classes too"
+    if "safe" in settings.fail_on:
+        yield f"{place('fail_on')} takes nsfw, review or error, not safe"
+    for name in ("batch_size", "workers"):
+        try:
+            count_of(getattr(settings, name), place(name), default=1)
+        except SettingsError as e:
+            yield str(e)
+    yield from _url_faults(settings, place)
+    for name in ("max_depth", "limit", "retention", "retries"):
+        value = getattr(settings, name)
+        if value is not None and value < 0:
+            yield f"{place(name)} {value} is below 0"
+
+
+def _url_faults(settings: Settings, place: Callable[[str], str]) -> Iterator[str]:
+    for name in ("concurrency", "per_host"):
+        if getattr(settings, name) < 1:
+            yield f"{place(name)} {getattr(settings, name)} is below 1"
+    if not 0 < settings.timeout < float("inf"):
+        yield f"{place('timeout')} {settings.timeout} is not a number of seconds above 0"
+
+
+def count_of(text: str, flag: str, *, default: int) -> int:
+    """Return a whole number from 1, or `default` for `auto`.
+
+    Raises:
+        SettingsError: for anything else.
+    """
+    if text == "auto":
+        return default
+    if text.isascii() and text.isdigit() and int(text) > 0:
+        return int(text)
+    raise SettingsError(f"{flag} {text!r} is neither auto nor a whole number from 1")
