@@ -21,7 +21,7 @@ from clipmod_cli.models import nudenet, transformers
 from clipmod_cli.models import open_clip as open_clip_backend
 from clipmod_cli.models.device import place
 from clipmod_cli.models.text_cache import TextCache
-from clipmod_cli.types import Frame, Item, Model
+from clipmod_cli.types import Frame, Item, Model, View
 
 TINY = Path(__file__).parent.parent / "tiny" / "models"
 PLACEMENT = place("cpu", "float32")
@@ -48,6 +48,13 @@ def look(model: Model, paths: Sequence[Path], *, exact: bool = True) -> list[Fra
     frames = list(decode(items, [model.view], DecodeOptions(exact=exact), 1))
     assert all(isinstance(frame, Frame) for frame in frames)
     return [frame for frame in frames if isinstance(frame, Frame)]
+
+
+def look_with_views(views: Sequence[View], path: Path, index: int) -> Frame:
+    """Return the decoded still with all these views."""
+    (frame,) = decode([Item(source=str(path), index=index)], views, DecodeOptions(), 1)
+    assert isinstance(frame, Frame)
+    return frame
 
 
 def tiny_clip(name: str, cache: Path) -> open_clip_backend.OpenClipModel:

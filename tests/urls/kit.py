@@ -18,7 +18,7 @@ from clipmod_cli.sources.fetch import Fetcher, FetchRules
 from clipmod_cli.sources.fetch_errors import FetchError
 from clipmod_cli.sources.guard import GuardedBackend
 from clipmod_cli.sources.names import Names, resolve_name
-from tests.urls.server import CERTIFICATE
+from tests.urls.server import AUTHORITY
 
 PUBLIC = "93.184.216.34"
 """An address of the public internet, to which nothing is ever sent."""
@@ -37,7 +37,9 @@ def picture(side: int = 8) -> bytes:
 @cache
 def trusting() -> ssl.SSLContext:
     """Return a context that trusts the tests' certificate alone."""
-    return ssl.create_default_context(cafile=str(CERTIFICATE))
+    context = ssl.create_default_context()
+    AUTHORITY.configure_trust(context)
+    return context
 
 
 class Resolver:

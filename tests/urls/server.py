@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeAlias
 
-CERTIFICATE = Path(__file__).parent / "localhost.pem"
-"""Self-signed, for localhost and a few names of tests; its key guards nothing."""
+import trustme
+
+AUTHORITY = trustme.CA()
+CERTIFICATE = AUTHORITY.issue_cert("localhost", "public.test", "other.test", "127.0.0.1", "0:0:0:0:0:0:0:1")
+"""For localhost and a few names of tests; made anew for each run."""
 
 Answer: TypeAlias = Callable[[socket.socket], bool]
 """Writes what it likes; returns whether the connection may be used again."""
@@ -70,7 +72,7 @@ def serving(*, secure: bool = False) -> Iterator[Server]:
     context = None
     if secure:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(CERTIFICATE)
+        CERTIFICATE.configure_cert(context)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = Server(listener.getsockname()[1], secure)
         threading.Thread(target=_accept, args=(listener, server, context), daemon=True).start()
