@@ -7,6 +7,7 @@ Leaves decoding and colours to others.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,6 +39,13 @@ _FILTERS = {
 }
 
 
+_ENGINE_MODULES = {
+    "pillow": ("torch",),  # the fast path of every view but a detector's
+    "torchvision": ("torch", "torchvision.transforms.v2"),
+    "opencv": ("cv2",),
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """A decoded picture, as it is stored.
@@ -54,6 +62,14 @@ class Picture:
     size: tuple[int, int]
     orientation: Orientation = UPRIGHT
     scale: int = 1
+
+
+def modules_for(views: Iterable[View]) -> tuple[str, ...]:
+    """Return the heavy modules that making these views may import.
+
+    A worker imports them before its memory is limited, for their libraries alone map gigabytes.
+    """
+    return tuple(dict.fromkeys(name for view in views for name in _ENGINE_MODULES[view.engine]))
 
 
 def make_view(picture: Picture, view: View, *, exact: bool) -> Pixels:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import os
 import signal
 import sys
@@ -57,12 +58,18 @@ def serve(
     lifeline: Connection,
     limits: WorkerLimits,
     work: Callable[..., Sequence[Frame | Failure]],
+    modules: Sequence[str],
 ) -> None:
-    """Answer items until the pipe closes. The whole life of a worker process."""
+    """Answer items until the pipe closes. The whole life of a worker process.
+
+    `modules` are imported before memory is limited.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     _hush()
     _leave_network()
     _end_with_parent(lifeline)
+    for name in modules:
+        importlib.import_module(name)
     _limit_memory(limits)
     _use_one_thread()
     with contextlib.suppress(EOFError, OSError):

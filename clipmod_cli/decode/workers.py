@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
+from clipmod_cli.decode.geometry import modules_for
 from clipmod_cli.decode.job import Gate
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.messages import read_result
@@ -35,9 +35,6 @@ GRACE_S = 1.0
 
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 """Never plain fork: it would hand a worker the output, the locks and the store of its parent."""
-
-_SHARED = ("torch",)
-"""Heavy modules that the server which workers are forked from imports once, if this process uses them."""
 
 
 @dataclass
@@ -60,7 +57,7 @@ class Crew:
         """
         seat: _Seat | None = getattr(self._local, "seat", None)
         if seat is None:
-            seat = self._local.seat = _Seat(self.limits, self.work)
+            seat = self._local.seat = _Seat(self.limits, self.work, modules_for(views))
             with self._lock:
                 self._seats.append(seat)
         try:
@@ -85,6 +82,7 @@ class _Seat:
 
     limits: WorkerLimits
     work: Work
+    modules: Sequence[str]
     _process: Any = None
     _pipe: Connection | None = None
     _lifeline: Connection | None = None
@@ -122,13 +120,17 @@ class _Seat:
     def _start(self) -> None:
         context: Any = multiprocessing.get_context(_METHOD)
         if _METHOD == "forkserver":
-            used = [name for name in _SHARED if name in sys.modules]
-            context.set_forkserver_preload(["clipmod_cli.decode.worker", *used])
+            # Imported once in the server that workers are forked from; a server that an earlier run
+            # started keeps what it has, and then each worker imports them itself.
+            context.set_forkserver_preload(["clipmod_cli.decode.worker", *self.modules])
         self._pipe, theirs = context.Pipe()
         # Its end of the lifeline closes when this process ends, however it does, and ends the worker.
         lifeline, self._lifeline = context.Pipe(duplex=False)
         self._process = context.Process(
-            target=serve, args=(theirs, lifeline, self.limits, self.work), name="clipmod-decode", daemon=True
+            target=serve,
+            args=(theirs, lifeline, self.limits, self.work, self.modules),
+            name="clipmod-decode",
+            daemon=True,
         )
         self._process.start()
         theirs.close()

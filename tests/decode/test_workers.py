@@ -240,3 +240,23 @@ def test_a_worker_is_not_believed(changes: dict[str, object]) -> None:
     header, views, item = _answer(**changes)
     with pytest.raises((ValueError, StopIteration)):
         read_result(header, iter(views).__next__, item, [VIEW])
+
+
+def test_workers_of_a_process_that_never_imported_torch_can_use_it(tmp_path: Path) -> None:
+    Image.new("RGB", (600, 400), "red").save(tmp_path / "a.jpg")
+    script = textwrap.dedent(
+        f"""
+        import sys
+        from clipmod_cli.decode.limits import DecodeOptions
+        from clipmod_cli.decode.pool import decode
+        from clipmod_cli.decode.workers import Crew
+        from clipmod_cli.types import Item, View
+        item = Item(source={str(tmp_path / "a.jpg")!r}, index=0)
+        view = View(fit="shortest", size=(224, 224), crop=(224, 224))
+        (frame,) = decode([item], [view], DecodeOptions(), 1, crew=Crew())
+        assert "torch" not in sys.modules
+        print(frame.views[view].shape)
+        """
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert out.stdout == "(224, 224, 3)\n", out.stderr
