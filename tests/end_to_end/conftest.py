@@ -38,3 +38,9 @@ def out(tmp_path: Path) -> Path:
     made = tmp_path / "out"
     made.mkdir()
     return made / "records.jsonl"
+
+
+@pytest.fixture
+def command_line(clipmod: Command) -> Command:
+    """The same under a name that leaves `clipmod` to the library."""
+    return clipmod
