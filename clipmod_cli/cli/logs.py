@@ -5,8 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from clipmod_cli.errors import OutputError
+
+if TYPE_CHECKING:
+    from clipmod_cli.settings import Resolved
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 ROOT = "clipmod_cli"
@@ -39,6 +44,21 @@ def set_up_logs(*, quiet: bool, verbose: bool, log_file: str | None) -> None:
     shown.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING)
     own.addHandler(shown)
     logging.getLogger().handlers = [_file_handler(log_file)] if log_file else [logging.NullHandler()]
+
+
+def begin(flags: Mapping[str, Any]) -> Resolved:
+    """Return the settings of a run, its log set up as they say.
+
+    Raises:
+        SettingsError: if a setting is wrong.
+        OutputError: if the log file cannot be opened.
+    """
+    from clipmod_cli.settings import resolve
+
+    resolved = resolve(flags)
+    settings = resolved.settings
+    set_up_logs(quiet=settings.quiet, verbose=settings.verbose, log_file=settings.log_file)
+    return resolved
 
 
 def _file_handler(path: str) -> logging.Handler:

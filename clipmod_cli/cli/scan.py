@@ -37,12 +37,10 @@ def scan(
     flags: Flags,
 ) -> None:
     """Judge files and folders (recursively), and write one JSON line for each."""
-    from clipmod_cli.cli.logs import set_up_logs
-    from clipmod_cli.settings import resolve
+    from clipmod_cli.cli.logs import begin
 
-    resolved = resolve(flags)
+    resolved = begin(flags)
     settings = resolved.settings
-    set_up_logs(quiet=settings.quiet, verbose=settings.verbose, log_file=settings.log_file)
     named = sources or []
     if not named and settings.files_from is None:
         raise UsageError("no source was named. Give files or folders, - for a list on stdin, or --files-from")

@@ -46,13 +46,11 @@ def urls(
     flags: Flags,
 ) -> None:
     """Download and judge the URLs of a list, and write one JSON line for each as they complete."""
-    from clipmod_cli.cli.logs import set_up_logs
-    from clipmod_cli.settings import resolve
+    from clipmod_cli.cli.logs import begin
     from clipmod_cli.sources.url_lists import check_lists
 
-    resolved = resolve(flags)
+    resolved = begin(flags)
     settings = resolved.settings
-    set_up_logs(quiet=settings.quiet, verbose=settings.verbose, log_file=settings.log_file)
     named = [*(lists or []), *([settings.files_from] if settings.files_from is not None else [])]
     if not named:
         raise UsageError("no list was named. Give a file of URLs, or - for a list on stdin")
