@@ -14,25 +14,25 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from clipmod_cli.assemble import Choice, choose, load
+from clipmod_cli.assemble import choose
 from clipmod_cli.cli.download_bar import DownloadBar
 from clipmod_cli.cli.output import Output, open_output
 from clipmod_cli.cli.progress import choose_progress, count_aside
-from clipmod_cli.cli.rows import RowSink, open_rows
 from clipmod_cli.cli.signals import EXIT_CLOSED_PIPE, Interrupted, Stop, catch_signals
 from clipmod_cli.cli.stdout import take_stdout
-from clipmod_cli.cli.summary import print_summary, say, say_how_to_go_on
+from clipmod_cli.cli.summary import command_line, print_summary, say, say_how_to_go_on
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.criteria import Criteria
-from clipmod_cli.decode.limits import DecodeOptions, parse_frames
 from clipmod_cli.ensemble import Ensemble
 from clipmod_cli.errors import OutputError
 from clipmod_cli.models.hub import Hub
-from clipmod_cli.models.registry import ensemble_size, human_size
-from clipmod_cli.pipeline import Options, default_workers, run, run_key
-from clipmod_cli.policy import Policy, load_policy, policy_from_classes
+from clipmod_cli.pipeline import run, run_key
+from clipmod_cli.policy import Policy
+from clipmod_cli.preparing import decoding_options, describe_choice, load_models, policy_of
 from clipmod_cli.records import RunFacts, to_record
-from clipmod_cli.settings import Resolved, Settings, count_of
+from clipmod_cli.settings import Resolved, Settings
+from clipmod_cli.sinks.resume import Done
+from clipmod_cli.sinks.rows import RowSink, open_rows
 from clipmod_cli.sources.archive_items import count_if_cheap
 from clipmod_cli.sources.local import Skipped
 from clipmod_cli.types import Failure, Item, Result
@@ -47,12 +47,15 @@ class Inputs:
     Attributes:
         items: gives the items from the beginning, counting what is skipped.
         countable: they can be gone through twice, so the total can be counted beforehand.
-        bring: gets hold of those that are to be judged, where that costs something; in any order.
+        bring: gets hold of those that are to be judged, where that costs something; in any order. One
+            may become several, and counts what is skipped on the way.
+        received: the bytes that have been downloaded so far; None where nothing is.
     """
 
     items: Callable[[Skipped], Iterator[Item | Failure]]
     countable: bool
-    bring: Callable[[Iterator[Item | Failure]], Iterator[Item | Failure]] = iter
+    bring: Callable[[Iterator[Item | Failure], Skipped], Iterator[Item | Failure]] = lambda items, _: items
+    received: Callable[[], int] | None = None
 
 
 def judge_inputs(resolved: Resolved, inputs: Inputs) -> int:
@@ -82,58 +85,13 @@ def _end_now(stack: ExitStack, settings: Settings, exit_code: int) -> None:
         os._exit(exit_code)
 
 
-def policy_of(resolved: Resolved) -> Policy:
-    """Return the policy that the settings name; say what the default flags if they name none.
-
-    Raises:
-        PolicyError: if it cannot be read.
-    """
-    settings = resolved.settings
-    if settings.classes is not None:
-        return policy_from_classes(settings.classes, settings.unsafe)
-    if not resolved.named("policy"):
-        log.warning(
-            "no --policy was named: the documented default, female-presence, flags any picture with a woman "
-            "in it. For sexual content use --policy nsfw"
-        )
-    return load_policy(settings.policy)
-
-
 def _models(settings: Settings, policy: Policy) -> tuple[Ensemble, Criteria]:
     hub = Hub.of_environment(offline=settings.offline)
     choice = choose(settings.models, policy, hub)
-    _say_choice(choice, quiet=settings.quiet)
-    size = None if settings.batch_size == "auto" else count_of(settings.batch_size, "--batch-size", default=1)
+    if choice.auto and not settings.quiet:
+        say(f"clipmod: {describe_choice(choice)}")
     with DownloadBar(quiet=settings.quiet) as progress:
-        ensemble = load(
-            choice, device=settings.device, dtype=settings.dtype, batch_size=size, hub=hub, progress=progress
-        )
-    threshold = policy.threshold_for(settings.sensitivity, settings.threshold)
-    return ensemble, ensemble.prepare(policy, threshold=threshold, allow_partial=settings.allow_partial)
-
-
-def _say_choice(choice: Choice, *, quiet: bool) -> None:
-    if quiet or not choice.auto:
-        return
-    names = ", ".join(choice.names)
-    if choice.degraded:
-        say(
-            f"clipmod: auto took {names}, the best that is here. The ensemble weighs "
-            f"{human_size(ensemble_size())}: clipmod models download ensemble"
-        )
-    else:
-        say(f"clipmod: auto took the ensemble: {names}")
-
-
-def _options(settings: Settings) -> Options:
-    decoding = DecodeOptions(
-        exact=settings.decode == "exact", frames=parse_frames(settings.frames), heic=True
-    )
-    return Options(
-        decode=decoding,
-        workers=count_of(settings.workers, "--workers", default=default_workers()),
-        isolate=settings.isolate,
-    )
+        return load_models(settings, choice, policy, hub, progress)
 
 
 class _Run:
@@ -156,7 +114,7 @@ class _Run:
         self.stop = stop
         self.tally = Tally()
         self.skipped = Skipped()
-        self.options = _options(settings)
+        self.options = decoding_options(settings)
         self.facts = RunFacts(
             policy=criteria.policy.name,
             policy_hash=criteria.policy.hash,
@@ -170,11 +128,12 @@ class _Run:
         done = self.output.begin(self.facts.run_key, self.tally)
         if (done.kept or done.dropped) and not self.settings.quiet:
             say(f"clipmod: {done.kept} inputs were judged before; {done.dropped} records are made anew")
-        wanted = (item for item in self._limited(self.skipped) if not done.take(item))
-        items = self.inputs.bring(wanted)
+        items = self._left_of(done)
         begun = time.monotonic()
         exit_code = 0
-        store = open_rows(self.settings, self.facts, [m.model.spec for m in self.ensemble.members])
+        store = open_rows(
+            self.settings, self.facts, [m.model.spec for m in self.ensemble.members], command_line()
+        )
         try:
             self._judge(items, store, done.kept)
         except BrokenPipeError:
@@ -186,12 +145,22 @@ class _Run:
             exit_code = self._end(exit_code)
             store.finish(self.tally.counts(), exit_code)
         if not self.settings.quiet and exit_code != EXIT_CLOSED_PIPE:
-            print_summary(self.tally, self.skipped.reasons, time.monotonic() - begun, kept=done.kept)
+            seconds = time.monotonic() - begun
+            received = self.inputs.received
+            print_summary(
+                self.tally,
+                self.skipped.reasons,
+                seconds,
+                kept=done.kept,
+                received=received() if received else None,
+            )
         say_how_to_go_on(self.settings, exit_code)
         return exit_code
 
     def _judge(self, items: Iterable[Item | Failure], store: RowSink, kept: int) -> None:
-        progress = choose_progress(self.settings.progress, quiet=self.settings.quiet, done=kept)
+        progress = choose_progress(
+            self.settings.progress, quiet=self.settings.quiet, done=kept, received=self.inputs.received
+        )
         self.output.progress = progress
         if self.inputs.countable:
             count_aside(lambda: count_if_cheap(self._limited(Skipped())), progress)
@@ -203,6 +172,11 @@ class _Run:
                 progress.advance(self.tally.kinds["nsfw"], self.tally.kinds["error"])
         finally:
             progress.close()
+
+    def _left_of(self, done: Done) -> Iterator[Item | Failure]:
+        """Yield what is still to be judged; it is asked again of what is only known once it is here."""
+        wanted = (one for one in self._limited(self.skipped) if done.reopens(one) or not done.take(one))
+        return (one for one in self.inputs.bring(wanted, self.skipped) if not done.take(one))
 
     def _limited(self, skipped: Skipped) -> Iterator[Item | Failure]:
         return itertools.islice(self.inputs.items(skipped), self.settings.limit)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from clipmod_cli.cli.output import STDOUT_NAMES
-from clipmod_cli.cli.progress import duration
+from clipmod_cli.cli.progress import amount, duration
 from clipmod_cli.cli.signals import EXIT_CODES
 from clipmod_cli.cli.stdout import plain
 from clipmod_cli.cli.tally import Tally
@@ -20,8 +20,18 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
-def print_summary(tally: Tally, skipped: Counter[str], seconds: float, *, kept: int) -> None:
-    """Print counts by decision, category and error code, what was skipped, and the rate."""
+def print_summary(
+    tally: Tally, skipped: Counter[str], seconds: float, *, kept: int, received: int | None = None
+) -> None:
+    """Print counts by decision, category and error code, what was skipped, and the rate.
+
+    Args:
+        tally: the counts.
+        skipped: by reason.
+        seconds: how long the run took.
+        kept: judged by an earlier run.
+        received: bytes that were downloaded; None where nothing is.
+    """
     if not tally.total:
         reasons = f" ({_counts(skipped)})" if skipped else ""
         say(f"clipmod: there was nothing to judge{reasons}")
@@ -35,7 +45,10 @@ def print_summary(tally: Tally, skipped: Counter[str], seconds: float, *, kept: 
         table.add_row(name, value)
     console.print(table)
     rate = tally.judged / seconds if seconds > 0 else 0.0
-    say(f"{tally.judged} inputs ({tally.pictures} pictures scored) in {duration(seconds)}, {rate:.1f}/s")
+    came = "" if received is None else f"; downloaded {amount(received, seconds)}"
+    say(
+        f"{tally.judged} inputs ({tally.pictures} pictures scored) in {duration(seconds)}, {rate:.1f}/s{came}"
+    )
 
 
 def _rows(tally: Tally, skipped: Counter[str], kept: int) -> Mapping[str, str]:
@@ -75,6 +88,11 @@ def _resuming(argv: list[str], settings: Settings) -> list[str]:
     if len(words) == len(argv) - 1:  # the environment or the settings file may say it too
         words[1:1] = ["--no-overwrite"] * settings.overwrite + ["--resume=yes"] * (settings.resume == "no")
     return ["clipmod", *words]
+
+
+def command_line() -> str:
+    """Return the command that runs, as a person would type it, without secrets."""
+    return shlex.join(["clipmod", *without_secrets(sys.argv[1:])])
 
 
 def without_secrets(words: Iterable[str]) -> Iterator[str]:

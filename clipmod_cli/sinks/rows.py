@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from clipmod_cli.cli.summary import without_secrets
 from clipmod_cli.records import RunFacts
 from clipmod_cli.settings import Settings
 from clipmod_cli.sinks.spool import RunInfo
@@ -38,15 +35,24 @@ class NoStore:
         """Keep nothing."""
 
 
-def open_rows(settings: Settings, facts: RunFacts, models: Sequence[str]) -> RowSink:
-    """Return where the rows of a run by these models go; never fails."""
+def store_path(settings: Settings) -> Path | None:
+    """Return the store's file; None where no statistics are kept."""
     if settings.no_db:
+        return None
+    return Path(settings.db).expanduser() if settings.db else default_db_path()
+
+
+def open_rows(settings: Settings, facts: RunFacts, models: Sequence[str], command: str) -> RowSink:
+    """Return where the rows of a run by these models go; never fails.
+
+    Args:
+        settings: where the store is, and how long rows stay.
+        facts: what all records of the run share.
+        models: their specs.
+        command: the command line, without secrets.
+    """
+    path = store_path(settings)
+    if path is None:
         return NoStore()
-    path = Path(settings.db).expanduser() if settings.db else default_db_path()
-    info = RunInfo(
-        facts=facts,
-        command=shlex.join(["clipmod", *without_secrets(sys.argv[1:])]),
-        models=tuple(models),
-        started_at=datetime.now(UTC),
-    )
+    info = RunInfo(facts=facts, command=command, models=tuple(models), started_at=datetime.now(UTC))
     return Store(path, retention_days=settings.retention).open_run(info)

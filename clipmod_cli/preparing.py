@@ -1,0 +1,80 @@
+"""From settings to what judges: the policy, the models with their criteria, and how inputs are decoded.
+
+Both front ends begin here. What `--models` means is `assemble`'s matter; what is shown of it while it
+loads is theirs.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from clipmod_cli.assemble import Choice, load
+from clipmod_cli.criteria import Criteria
+from clipmod_cli.decode.limits import DecodeOptions, parse_frames
+from clipmod_cli.ensemble import Ensemble
+from clipmod_cli.models.hub import Hub
+from clipmod_cli.models.progress import Progress
+from clipmod_cli.models.registry import ensemble_size, human_size
+from clipmod_cli.pipeline import Options, default_workers
+from clipmod_cli.policy import Policy, load_policy, policy_from_classes
+from clipmod_cli.settings import Resolved, Settings, count_of
+
+log = logging.getLogger(__name__)
+
+
+def policy_of(resolved: Resolved) -> Policy:
+    """Return the policy that the settings name; warn of what the default flags if they name none.
+
+    Raises:
+        PolicyError: if it cannot be read.
+    """
+    settings = resolved.settings
+    if settings.classes is not None:
+        return policy_from_classes(settings.classes, settings.unsafe)
+    if not resolved.named("policy"):
+        log.warning(
+            "no --policy was named: the documented default, female-presence, flags any picture with a woman "
+            "in it. For sexual content use --policy nsfw"
+        )
+    return load_policy(settings.policy)
+
+
+def load_models(
+    settings: Settings, choice: Choice, policy: Policy, hub: Hub, progress: Progress
+) -> tuple[Ensemble, Criteria]:
+    """Return the chosen models, loaded as the settings say, and the policy made ready for them.
+
+    Raises:
+        MissingError: if weights or a package are missing and cannot be had.
+        SettingsError: if the device or precision cannot be had.
+        BlindModelError: if a member cannot see an UNSAFE category and that is not allowed.
+    """
+    size = None if settings.batch_size == "auto" else count_of(settings.batch_size, "--batch-size", default=1)
+    ensemble = load(
+        choice, device=settings.device, dtype=settings.dtype, batch_size=size, hub=hub, progress=progress
+    )
+    threshold = policy.threshold_for(settings.sensitivity, settings.threshold)
+    return ensemble, ensemble.prepare(policy, threshold=threshold, allow_partial=settings.allow_partial)
+
+
+def describe_choice(choice: Choice) -> str:
+    """Return a sentence on what `auto` took."""
+    names = ", ".join(choice.names)
+    if choice.degraded:
+        return (
+            f"auto took {names}, the best that is here. The ensemble weighs "
+            f"{human_size(ensemble_size())}: clipmod models download ensemble"
+        )
+    return f"auto took the ensemble: {names}"
+
+
+def decoding_options(settings: Settings, *, heic: bool = True) -> Options:
+    """Return how inputs are decoded."""
+    decoding = DecodeOptions(
+        exact=settings.decode == "exact", frames=parse_frames(settings.frames), heic=heic
+    )
+    return Options(
+        decode=decoding,
+        workers=count_of(settings.workers, "--workers", default=default_workers()),
+        isolate=settings.isolate,
+    )
