@@ -22,6 +22,8 @@ EXTRAS = {
     "transformers": "hf",
     "pillow_heif": "heic",
     "av": "video",
+    "s3fs": "stores",
+    "gcsfs": "stores",
 }
 MIN_FREE_BYTES = 2 * 10**9
 """Less than this on the disk, and a night's output or a download may not fit."""

@@ -7,7 +7,7 @@
         assert hub.asked("/resolve/")
 
 It speaks what huggingface_hub 2.4 asks of a hub: `/api/models/REPO[/revision/REV]`,
-`/api/models/REPO/tree/REV`, `/api/models/REPO/paths-info/REV`, and HEAD and GET of
+`/api/models/REPO/tree/REV[/FOLDER]`, `/api/models/REPO/paths-info/REV`, and HEAD and GET of
 `/REPO/resolve/REV/FILE` with `Range`. Large files are redirected to another host
 name, as the real hub's are to its CDN.
 """
@@ -150,12 +150,21 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(403, "GatedRepo")
             return
         verb, _, revision = rest.partition("/")
+        folder = ""
+        if verb == "tree":
+            revision, _, folder = revision.partition("/")
         commit = self.hub.commit(repo, revision or "main")
         if commit is None:
             self._refuse(404, "RevisionNotFound")
             return
         wanted = parse_qs(self.body.decode())["paths"] if verb == "paths-info" else list(commit.files)
-        entries = [(name, commit.files[name]) for name in wanted if name in commit.files]
+        below = folder and folder + "/"
+        entries = [
+            (name, commit.files[name]) for name in wanted if name in commit.files and name.startswith(below)
+        ]
+        if below and not entries:
+            self._refuse(404, "EntryNotFound")
+            return
         if verb in ("tree", "paths-info"):
             self._json([tree_entry(name, data) for name, data in entries])
         else:

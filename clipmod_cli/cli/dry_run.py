@@ -8,12 +8,14 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
 
 from clipmod_cli.cli.summary import say
 from clipmod_cli.decode.formats import HEAD_BYTES, sniff
 from clipmod_cli.models.registry import human_size
 from clipmod_cli.settings import Settings
 from clipmod_cli.sources.local import Skipped
+from clipmod_cli.sources.stores import Stored
 from clipmod_cli.types import Failure, Item
 
 
@@ -47,6 +49,8 @@ def _look(item: Item | Failure) -> tuple[str, int]:
     """Return the format by content, or why it cannot be told, and the size in bytes."""
     if isinstance(item, Failure):
         return "cannot be read", 0
+    if isinstance(item, Stored):  # its bytes would have to be paid for
+        return f"{PurePosixPath(item.entry.key).suffix or 'no ending'} by name", item.entry.size
     if item.data is not None:
         return sniff(item.data[:HEAD_BYTES]) or "unknown", len(item.data)
     try:

@@ -1,4 +1,4 @@
-"""`clipmod scan`: files, folders and lists of paths."""
+"""`clipmod scan`: files, folders, object stores and lists of them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ Examples:
   clipmod scan ./uploads --policy nsfw -o out.jsonl    records into a file; the same command resumes
   clipmod scan photo.jpg --json | jq .final_decision   one picture, as JSON
   find . -name '*.jpg' -print0 | clipmod scan -0 -     a list of paths from stdin
+  clipmod scan s3://bucket/uploads gs://bucket/p       what is in an object store
   clipmod scan ./uploads --classes "cat, dog, neither" your own classes
 """
 
@@ -31,24 +32,29 @@ Examples:
 def scan(
     sources: Annotated[
         list[str] | None,
-        typer.Argument(metavar="SOURCE...", help="Files and folders; - reads a list of paths."),
+        typer.Argument(
+            metavar="SOURCE...", help="Files and folders, also in s3://, gs://, hf://; - reads a list."
+        ),
     ] = None,
     *,
     flags: Flags,
 ) -> None:
     """Judge files and folders (recursively), and write one JSON line for each."""
     from clipmod_cli.cli.logs import begin
+    from clipmod_cli.sources.stores import check_stores
 
     resolved = begin(flags)
     settings = resolved.settings
     named = sources or []
     if not named and settings.files_from is None:
         raise UsageError("no source was named. Give files or folders, - for a list on stdin, or --files-from")
+    check_stores(named)
     raise typer.Exit(_run(resolved, named))
 
 
 def _run(resolved: Resolved, named: list[str]) -> int:
     from clipmod_cli.cli.run import Inputs, judge_inputs
+    from clipmod_cli.sources.stores import is_store
 
     settings = resolved.settings
     if settings.dry_run:
@@ -57,7 +63,8 @@ def _run(resolved: Resolved, named: list[str]) -> int:
         return count_inputs(lambda skipped: _items(named, settings, skipped), settings)
     inputs = Inputs(
         items=lambda skipped: _items(named, settings, skipped),
-        countable="-" not in named and _can_be_read_twice(settings.files_from),
+        countable=not any(name == "-" or is_store(name) for name in named)
+        and _can_be_read_twice(settings.files_from),
     )
     return judge_inputs(resolved, inputs)
 

@@ -1,9 +1,10 @@
-"""Files, folders and lists of paths → Items, in a defined order, in constant memory an input.
+"""Files, folders, names in stores and lists of them → Items, in a defined order, in constant memory.
 
 What is an input: a path that was named always is; a file found in a folder is one if its
 content or its name is that of a picture, a video or an archive. Every other one is counted
-by reason. What is in an archive is told by `clipmod_cli.sources.archive_items`; reading and
-judging other files is left to the stages that follow.
+by reason. What is in an archive is told by `clipmod_cli.sources.archive_items`, what is in an
+object store by `clipmod_cli.sources.store_walk`; reading and judging other files is left to the
+stages that follow.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from clipmod_cli.decode.formats import HEAD_BYTES, media_class
 from clipmod_cli.errors import UsageError
 from clipmod_cli.sources.archive_items import Place, look_inside
 from clipmod_cli.sources.lists import read_list
+from clipmod_cli.sources.stores import Stores, is_store
 from clipmod_cli.types import Failure, Item
 
 if TYPE_CHECKING:
     from pathspec import PathSpec
+
+    from clipmod_cli.sources.store_walk import StorePlace
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,17 @@ def expand(sources: Iterable[str], rules: Rules, skipped: Skipped | None = None)
     `-` reads a list of paths from stdin. A path that does not exist is an Item too: decoding
     it fails with `not_found`, so it has its record. Where a file is an archive, its members are
     the inputs, in the archive's own order; what cannot be had of it is a Failure in its place.
+    What is in an object store comes as a `Stored`, which `store_fetch.fetch_stored` makes an Item of.
+
+    Raises:
+        MissingPackageError: if a source is in a store whose package is not installed.
     """
     seen = skipped if skipped is not None else Skipped()
+    stores = Stores()
     index = 0
-    for place in (place for source in sources for place in _named(source, rules, seen)):
-        for found in look_inside(place, rules, seen, index):
+    for place in (place for source in sources for place in _named(source, rules, seen, stores)):
+        look = partial(look_inside, place) if isinstance(place, Place) else place.look_inside
+        for found in look(rules, seen, index):
             yield found
             index += 1
 
@@ -90,16 +100,20 @@ def expand_list(name: str, rules: Rules, skipped: Skipped | None = None) -> Iter
     return expand(read_list(name, null=rules.null), rules, skipped)
 
 
-def _named(source: str, rules: Rules, skipped: Skipped) -> Iterator[Place]:
+def _named(source: str, rules: Rules, skipped: Skipped, stores: Stores) -> Iterator[Place | StorePlace]:
+    paths: Iterable[str] = (source,)
     if source == "-":
-        for path in read_list("-", null=rules.null):
-            yield from _walk_if_folder(path, rules, skipped)
+        paths = read_list("-", null=rules.null)
     elif sys.platform == "win32" and glob.has_magic(source) and not os.path.lexists(source):
         # cmd.exe and PowerShell hand patterns on as they are.
-        for path in sorted(glob.glob(source), key=os.fsencode) or [source]:  # noqa: PTH207
+        paths = sorted(glob.glob(source), key=os.fsencode) or [source]  # noqa: PTH207
+    for path in paths:
+        if is_store(path):
+            from clipmod_cli.sources.store_walk import walk_store
+
+            yield from walk_store(path, rules, skipped, stores)
+        else:
             yield from _walk_if_folder(path, rules, skipped)
-    else:
-        yield from _walk_if_folder(source, rules, skipped)
 
 
 def _walk_if_folder(path: str, rules: Rules, skipped: Skipped) -> Iterator[Place]:

@@ -1,0 +1,107 @@
+"""A repository of the Hugging Face hub as a store, through huggingface_hub's client.
+
+The token is the one that `hf auth login` or HF_TOKEN gave. The hub tells no time of change, but the
+SHA-256 of every file that is not small text. Whole files go around its cache: they are looked at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+from urllib.parse import quote
+
+from clipmod_cli.errors import ItemError
+from clipmod_cli.models.hub import request_headers
+from clipmod_cli.sources.store_errors import changed, store_errors
+from clipmod_cli.sources.stores import Entry
+
+PAGE = 1000
+"""Files that the hub tells of at once."""
+
+READ_S = 10.0
+"""As for URLs."""
+
+
+class HfStore:
+    """One repository at one revision."""
+
+    def __init__(self, bucket: str) -> None:
+        """Understand the name; ask for nothing yet."""
+        from huggingface_hub import HfApi, parse_hf_uri
+
+        with store_errors():
+            uri = parse_hf_uri(f"hf://{bucket}")
+            self._api = HfApi()
+            self._repo: dict[str, Any] = {
+                "repo_id": uri.id,
+                "repo_type": uri.type,
+                "revision": uri.revision,
+            }
+            self._files = f"{self._api.endpoint}/{_path_of(uri.type)}{uri.id}/resolve/"
+            self._files += quote(uri.revision or "main", safe="")
+
+    def pages(self, prefix: str) -> Iterator[Sequence[Entry]]:
+        """Yield all files of a folder, in the hub's order."""
+        with store_errors():
+            told = iter(self._tree(prefix.rstrip("/"), recursive=True))
+            while page := list(islice(told, PAGE)):
+                yield [entry for entry in _entries(page) if entry.key.startswith(prefix)]
+
+    def near(self, key: str) -> Sequence[Entry]:
+        """Return the files of the same folder."""
+        with store_errors():
+            return _entries(self._tree(key.rpartition("/")[0], recursive=False))
+
+    def find(self, key: str) -> Entry:
+        """Return the file of this name."""
+        with store_errors():
+            found = _entries(self._api.get_paths_info(paths=[key], **self._repo))
+        if not found:
+            raise ItemError("not_found", "there is no such file in the repository")
+        return found[0]
+
+    def read(self, entry: Entry, start: int, length: int) -> bytes:
+        """Return a part of the file."""
+        from huggingface_hub import get_session, hf_raise_for_status
+
+        headers = request_headers() | {"Range": f"bytes={start}-{start + length - 1}"}
+        url = f"{self._files}/{quote(entry.key)}"
+        data = bytearray()
+        with (
+            store_errors(),
+            get_session().stream(
+                "GET", url, headers=headers, timeout=READ_S, follow_redirects=True
+            ) as answer,
+        ):
+            hf_raise_for_status(answer)
+            if answer.status_code != 206 and (start or length != entry.size):
+                raise ItemError("read_error", "the hub sends more than it was asked for")
+            for chunk in answer.iter_raw():
+                data += chunk
+                if len(data) > length:
+                    break
+        if len(data) != length:
+            raise changed()
+        return bytes(data)
+
+    def _tree(self, folder: str, *, recursive: bool) -> Iterable[Any]:
+        return self._api.list_repo_tree(path_in_repo=folder or None, recursive=recursive, **self._repo)
+
+
+def _path_of(kind: str) -> str:
+    return "" if kind == "model" else f"{kind}s/"
+
+
+def _entries(told: Iterable[Any]) -> list[Entry]:
+    """Return the files among what the hub tells; folders have no size."""
+    return [
+        Entry(
+            key=one.path,
+            size=one.size,
+            version=one.blob_id,
+            sha256=one.lfs.sha256 if one.lfs else None,
+        )
+        for one in told
+        if hasattr(one, "size")
+    ]

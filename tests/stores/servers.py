@@ -1,0 +1,189 @@
+"""Stores on the loopback: S3 as moto speaks it, and Google's as its emulator does.
+
+Every request to S3 is counted, and some can be made to fail.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from pathlib import Path
+from socket import SHUT_RDWR
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+from tests.end_to_end.command import SAMPLES
+
+BUCKET = "uploads"
+OWNER = (
+    "AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request: its method, the decoded path, the query and the range."""
+
+    method: str
+    path: str
+    query: str
+    range: str
+
+
+@dataclass
+class FakeS3:
+    """A server of one bucket.
+
+    Attributes:
+        asked: the requests so far.
+        refused: the paths whose objects nobody may read.
+        broken: the paths whose objects come cut short.
+        unlisted: nobody may list the bucket.
+        down_after: answer so many requests for objects and then none at all; None never ends.
+    """
+
+    app: Any
+    asked: list[Asked] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
+    broken: set[str] = field(default_factory=set)
+    down_after: int | None = None
+    unlisted: bool = False
+    port: int = 0
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells a client of this server and nothing else."""
+        return {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "s3cret-key",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def put(self, key: str, content: bytes) -> None:
+        """Store an object that anybody may read, in place of one that is there."""
+        self._send("PUT", f"/{BUCKET}/{quote(key)}", content)
+
+    def put_samples(self, folder: str = "") -> list[str]:
+        """Store the samples below a folder; return their keys in order."""
+        keys = []
+        for path in sorted(SAMPLES.iterdir()):
+            if path.suffix != ".md":
+                self.put(folder + path.name, path.read_bytes())
+                keys.append(folder + path.name)
+        return sorted(keys, key=str.encode)
+
+    def gets(self) -> list[str]:
+        """Return the keys that were fetched, wholly or in part."""
+        prefix = f"/{BUCKET}/"
+        return [
+            one.path.removeprefix(prefix)
+            for one in self.asked
+            if one.method == "GET" and one.path.startswith(prefix) and one.path != prefix
+        ]
+
+    def _send(self, method: str, path: str, content: bytes = b"") -> None:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request(method, path, content, {"Authorization": OWNER, "x-amz-acl": "public-read"})
+            assert connection.getresponse().status == 200
+        finally:
+            connection.close()
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        one = Asked(
+            environ["REQUEST_METHOD"],
+            environ["PATH_INFO"].encode("latin-1").decode(),
+            environ.get("QUERY_STRING", ""),
+            environ.get("HTTP_RANGE", ""),
+        )
+        self.asked.append(one)
+        if self.down_after is not None and len(self.gets()) > self.down_after:
+            environ["werkzeug.socket"].shutdown(SHUT_RDWR)
+            raise ConnectionResetError
+        key = one.path.removeprefix(f"/{BUCKET}/")
+        listed = one.path.rstrip("/") == f"/{BUCKET}"
+        if one.method == "GET" and (key in self.refused or (listed and self.unlisted)):
+            start("403 Forbidden", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"]
+        answer: Iterable[bytes] = self.app(environ, start)
+        if one.method == "GET" and key in self.broken:
+            return [b"".join(answer)[:10]]
+        return answer
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 — its name there
+        pass
+
+
+@contextmanager
+def serving_s3() -> Iterator[FakeS3]:
+    """Run the server, with an empty bucket, as long as the block lasts."""
+    fake = FakeS3(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, fake, threaded=True, request_handler=_Quiet)
+    fake.port = int(server.server_port)
+    with _running(server):
+        fake._send("POST", "/moto-api/reset")
+        fake._send("PUT", f"/{BUCKET}")
+        fake.asked.clear()
+        yield fake
+
+
+@contextmanager
+def _running(server: BaseWSGIServer) -> Iterator[None]:
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@dataclass
+class FakeGs:
+    """A server of one bucket."""
+
+    port: int
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells a client of this server and nothing else."""
+        return {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{self.port}", "NO_GCE_CHECK": "true"}
+
+    def put(self, key: str, content: bytes) -> None:
+        """Store an object."""
+        path = f"/upload/storage/v1/b/{BUCKET}/o?{urlencode({'uploadType': 'media', 'name': key})}"
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request("POST", path, content, {"Content-Type": "application/octet-stream"})
+            assert connection.getresponse().status == 200
+        finally:
+            connection.close()
+
+
+@contextmanager
+def serving_gs() -> Iterator[FakeGs]:
+    """Run the emulator, with an empty bucket, as long as the block lasts."""
+    from gcp_storage_emulator.server import create_server
+
+    server = create_server("127.0.0.1", 0, in_memory=True, default_bucket=BUCKET)
+    server.start()
+    try:
+        yield FakeGs(int(server._api._httpd.socket.getsockname()[1]))
+    finally:
+        server.stop()
+
+
+def sample(name: str) -> bytes:
+    """Return the bytes of a sample picture."""
+    return (SAMPLES / Path(name)).read_bytes()
