@@ -9,12 +9,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 LINE_EVERY_S = 30.0
 """Often enough to see that a night's run lives, seldom enough for a log to stay readable."""
 
 Style = Literal["auto", "plain", "json", "none"]
+
+Received: TypeAlias = Callable[[], int]
+"""Gives the bytes that have been downloaded so far."""
 
 
 class Progress(Protocol):
@@ -57,16 +60,21 @@ class NoProgress:
 class Bar:
     """A tqdm bar with rate and, once the total is known, time left."""
 
-    def __init__(self, done: int) -> None:
+    def __init__(self, done: int, received: Received | None = None) -> None:
         """Show the bar; `done` inputs were judged by an earlier run."""
         from tqdm import tqdm
 
         self._done = done
+        self._received = received
+        self._begun = time.monotonic()
         self._bar = tqdm(unit=" inputs", file=sys.stderr, dynamic_ncols=True, smoothing=0.1, initial=0)
 
     def advance(self, flagged: int, errors: int) -> None:
         """Move the bar."""
-        self._bar.set_postfix({"nsfw": flagged, "errors": errors}, refresh=False)
+        shown = f"nsfw={flagged}, errors={errors}"
+        if self._received is not None:
+            shown += f", {amount(self._received(), time.monotonic() - self._begun)}"
+        self._bar.set_postfix_str(shown, refresh=False)
         self._bar.update()
 
     def set_total(self, total: int) -> None:
@@ -88,9 +96,12 @@ class Bar:
 class Lines:
     """One line now and then, for logs and machines. The first comes after the first interval."""
 
-    def __init__(self, done: int, *, as_json: bool, every_s: float = LINE_EVERY_S) -> None:
+    def __init__(
+        self, done: int, *, as_json: bool, every_s: float = LINE_EVERY_S, received: Received | None = None
+    ) -> None:
         """Begin to count; `done` inputs were judged by an earlier run."""
         self._before = done
+        self._received = received
         self._as_json = as_json
         self._every_s = every_s
         self._begun = self._said = time.monotonic()
@@ -117,7 +128,8 @@ class Lines:
         """Say no more."""
 
     def _line(self, now: float, flagged: int, errors: int) -> str:
-        rate = self._count / max(now - self._begun, 1e-9)
+        seconds = max(now - self._begun, 1e-9)
+        rate = self._count / seconds
         done = self._before + self._count
         left_s = None if self._total is None else max(0, self._total - done) / rate
         facts: dict[str, Any] = {
@@ -128,20 +140,32 @@ class Lines:
             "per_second": round(rate, 2),
             "left_s": None if left_s is None else round(left_s),
         }
+        came = ""
+        if self._received is not None:
+            size = self._received()
+            facts |= {"received_bytes": size, "received_bytes_per_second": round(size / seconds)}
+            came = f", {amount(size, seconds)}"
         if self._as_json:
             return json.dumps({"progress": facts})
         of = f" of {self._total}" if self._total is not None else ""
         left = f", {duration(left_s)} left" if left_s is not None else ""
-        return f"clipmod: {done}{of} inputs, {flagged} nsfw, {errors} errors, {rate:.1f}/s{left}"
+        return f"clipmod: {done}{of} inputs, {flagged} nsfw, {errors} errors, {rate:.1f}/s{came}{left}"
 
 
-def choose_progress(style: Style, *, quiet: bool, done: int) -> Progress:
-    """Return how progress is shown: `auto` is a bar where stderr is a terminal, else plain lines."""
+def choose_progress(style: Style, *, quiet: bool, done: int, received: Received | None = None) -> Progress:
+    """Return how progress is shown: `auto` is a bar where stderr is a terminal, else plain lines.
+
+    Args:
+        style: what was asked for.
+        quiet: show nothing.
+        done: inputs that an earlier run has judged.
+        received: the bytes that have been downloaded so far, if there are downloads.
+    """
     if quiet or style == "none":
         return NoProgress()
     if style == "auto" and sys.stderr.isatty():
-        return Bar(done)
-    return Lines(done, as_json=style == "json")
+        return Bar(done, received)
+    return Lines(done, as_json=style == "json", received=received)
 
 
 def count_aside(count: Callable[[], int | None], progress: Progress) -> None:
@@ -154,6 +178,11 @@ def count_aside(count: Callable[[], int | None], progress: Progress) -> None:
                 progress.set_total(total)
 
     threading.Thread(target=work, name="clipmod-count", daemon=True).start()
+
+
+def amount(size: int, seconds: float) -> str:
+    """Return how much has come in a time, in bytes and seconds, as people read it: `412.0 MB, 3.2 MB/s`."""
+    return f"{size / 1e6:.1f} MB, {size / 1e6 / max(seconds, 1e-9):.1f} MB/s"
 
 
 def duration(seconds: float) -> str:

@@ -63,23 +63,28 @@ def urls(
 def _run(resolved: Resolved, named: list[str]) -> int:
     from clipmod_cli.cli.run import Inputs, judge_inputs
     from clipmod_cli.sinks.originals import Originals
+    from clipmod_cli.sources.bodies import Traffic
     from clipmod_cli.sources.patience import Pace
+    from clipmod_cli.sources.url_archives import unpack
     from clipmod_cli.sources.urls import Downloads
 
     settings = resolved.settings
     rules = _rules(settings)
     pace = Pace(concurrency=settings.concurrency, per_host=settings.per_host, retries=settings.retries)
     originals = Originals(settings.save_to) if settings.save_to is not None else None
+    traffic = Traffic()
     with ExitStack() as stack:
 
-        def bring(items: Iterator[Item | Failure]) -> Iterator[Item | Failure]:
-            downloads = stack.enter_context(closing(Downloads(items, rules, pace)))
-            return iter(downloads) if originals is None else originals.keep_all(downloads)
+        def bring(items: Iterator[Item | Failure], skipped: Skipped) -> Iterator[Item | Failure]:
+            downloads = stack.enter_context(closing(Downloads(items, rules, pace, traffic=traffic)))
+            found = unpack(downloads, skipped)
+            return found if originals is None else originals.keep_all(found)
 
         inputs = Inputs(
             items=lambda skipped: _items(named, settings, skipped),
             countable=all(Path(name).is_file() for name in named),  # a pipe is there but once
             bring=bring,
+            received=lambda: traffic.bytes,
         )
         return judge_inputs(resolved, inputs)
 
@@ -102,6 +107,7 @@ def _rules(settings: Settings) -> FetchRules:
         headers=tuple(_headers(settings.header)),
         total_s=settings.timeout,
         video_s=max(VIDEO_S, settings.timeout),
+        archives=True,
     )
 
 

@@ -1,8 +1,8 @@
 """What an existing output holds already: which inputs need not be judged again.
 
-A record's key is (source, member, its how-manieth occurrence). A local file's record also
-needs the file's size and modification time as they were; what changed, and what failed in a
-way that may pass, is judged anew. Sixteen bytes and a counter are kept for each record.
+A record's key is (source, member, its how-manieth occurrence). That of a file or an object also
+needs its size and modification time as they were; what changed, and what failed in a way that
+may pass, is judged anew. Sixteen bytes and a counter are kept for each record.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from clipmod_cli.errors import OutputError, OutputMismatchError
 from clipmod_cli.records import SCHEMA_NAME, read_name, write_name
 from clipmod_cli.sinks.rewrite import Rewrite
+from clipmod_cli.sources.store_changes import StoreChanges
+from clipmod_cli.sources.stores import is_store
 from clipmod_cli.types import Failure, Item
 
 BEGINNING = f'{{"schema":"{SCHEMA_NAME}"'.encode()
@@ -59,6 +61,7 @@ class Done:
         left: `(n,)` how many records of each key are still to be matched by an input.
         kept: how many records stand.
         dropped: how many records will be judged anew.
+        reopened: hashes of the archives that hold one of these, whatever record they have themselves.
     """
 
     salt: bytes = field(default_factory=lambda: secrets.token_bytes(16), repr=False)
@@ -67,6 +70,12 @@ class Done:
     left: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, dtype=np.uint32))
     kept: int = 0
     dropped: int = 0
+    reopened: set[tuple[int, int]] = field(default_factory=set)
+
+    def reopens(self, given: Item | Failure) -> bool:
+        """Return whether this input is an archive of which a member is to be judged anew."""
+        source = (given.item if isinstance(given, Failure) else given).source
+        return bool(self.reopened) and _hash(self.salt, _bytes_of(*write_name(source)), None) in self.reopened
 
     def take(self, given: Item | Failure) -> bool:
         """Return whether this input's record stands; counts its occurrence."""
@@ -101,6 +110,7 @@ def read_done(path: Path, run_key: str, *, verify: bool, kept: Callable[[dict[st
     """
     done = Done()
     hashes = _Hashes()
+    changes = StoreChanges()
     try:
         with contextlib.suppress(FileNotFoundError), Rewrite(path) as rewrite:
             for number, line in enumerate(rewrite.lines(), 1):
@@ -110,9 +120,11 @@ def read_done(path: Path, run_key: str, *, verify: bool, kept: Callable[[dict[st
                     rewrite.cut()
                     break
                 record = _parse(line, number, path, run_key)
-                if not _stands(record, verify=verify):
+                if not _stands(record, changes, verify=verify):
                     rewrite.drop()
                     done.dropped += 1
+                    if record["member"] is not None:
+                        done.reopened.add(_hash(done.salt, _key_of(record)[0], None))
                     continue
                 rewrite.keep(line)
                 done.kept += 1
@@ -206,11 +218,13 @@ def _bytes_of(text: str, encoded: str | None) -> bytes:
     return text.encode() if encoded is None else b64decode(encoded, validate=True)
 
 
-def _stands(record: dict[str, Any], *, verify: bool) -> bool:
+def _stands(record: dict[str, Any], changes: StoreChanges, *, verify: bool) -> bool:
     error = record["error"]
     if error and error["retryable"]:
         return False
     path = read_name(record["source"], record["source_b64"])
+    if is_store(path):
+        return changes.stands(record, path, verify=verify)
     try:
         info = os.stat(path)  # noqa: PTH116 — the name may hold any byte
     except (OSError, ValueError):

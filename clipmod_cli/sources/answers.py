@@ -12,6 +12,8 @@ from http import HTTPStatus
 
 import httpcore2
 
+from clipmod_cli.decode.formats import sniff
+from clipmod_cli.sources.archive_walk import UNREAD
 from clipmod_cli.sources.fetch_errors import FetchError
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -60,17 +62,31 @@ def wrong_status(response: httpcore2.Response) -> FetchError:
     )
 
 
+def may_be_archive(response: httpcore2.Response, head: bytes) -> bool:
+    """Return whether a body that begins as an archive does is one that can be read.
+
+    One that a server has compressed on the way begins so too, and nobody asked for that.
+    """
+    return _encoding(response) == "identity" and sniff(head) not in UNREAD
+
+
 def no_picture(response: httpcore2.Response, head: bytes) -> FetchError:
-    """Return the error that a body is which is neither a picture nor a video."""
+    """Return the error that a body is which is no picture, no video and no archive that is read."""
     if not head:
         return FetchError("empty_file", "the server sent no bytes")
-    encoding = read_header(response, "content-encoding") or "identity"
-    if encoding.lower() != "identity":
+    encoding = _encoding(response)
+    if encoding != "identity":
         how = f" ({encoding})" if _TOKEN.fullmatch(encoding) else ""
         return FetchError("not_an_image", f"the server sent it compressed{how}, which was not asked for")
+    if kind_of_archive := UNREAD.get(sniff(head) or ""):
+        return FetchError("not_an_image", f"the server sent a {kind_of_archive} archive, which is not read")
     kind = (read_header(response, "content-type") or "").partition(";")[0].strip()
     called = f", but what it calls {kind}" if _TYPE.fullmatch(kind) else ""
     return FetchError("not_an_image", f"the server sent no picture{called}")
+
+
+def _encoding(response: httpcore2.Response) -> str:
+    return (read_header(response, "content-encoding") or "identity").strip().lower()
 
 
 def read_header(response: httpcore2.Response, name: str) -> str | None:

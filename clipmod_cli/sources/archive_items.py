@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from clipmod_cli.errors import ErrorCode
 from clipmod_cli.sources.archive_walk import Found, Member, Wishes
-from clipmod_cli.sources.archives import Archive, open_archive
+from clipmod_cli.sources.archives import open_archive
+from clipmod_cli.sources.stores import Stored
 from clipmod_cli.types import Failure, Item, Media
 
 if TYPE_CHECKING:
@@ -30,27 +32,33 @@ class Place:
 
     Attributes:
         rel: the path relative to the folder in which it was found; None if it was named itself.
+        file: where its bytes are, if that is not `path`: then `path` is a name that no file has, and
+            `mtime_ns` what is told of its change.
     """
 
     path: str
     rel: str | None = None
+    file: str | None = None
+    mtime_ns: int | None = None
 
 
 def look_inside(place: Place, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
     """Yield the Item of a path, or what its archive holds, if it is one; indices count from `first`."""
-    archive = open_archive(place.path)
+    archive = open_archive(place.file or place.path, called=PurePath(place.path).name)
     if archive is None:
-        yield Item(source=place.path, index=first)
+        yield _no_archive(place, first)
         return
     before = "" if place.rel is None else place.rel + "/"
     wishes = Wishes(lambda name: _passed_over(before + name, name, rules))
+    mtime_ns = archive.mtime_ns if place.file is None else place.mtime_ns
+    whole = Item(source=place.path, index=first, mtime_ns=mtime_ns)
     count = 0
     try:
         for found in archive.members(wishes):
-            yield _result(found, place.path, archive, first + count)
+            yield result_of(found, replace(whole, index=first + count), archive.size)
             count += 1
         if not count and place.rel is None:
-            yield _nothing(Item(source=place.path, index=first), archive, wishes)
+            yield nothing_inside(whole, archive.size, wishes)
         elif not count:
             wishes.skipped["empty archive"] += 1
     finally:
@@ -58,19 +66,40 @@ def look_inside(place: Place, rules: Rules, skipped: Skipped, first: int) -> Ite
         skipped.reasons.update(wishes.skipped)
 
 
-def _nothing(item: Item, archive: Archive, wishes: Wishes) -> Failure:
+def _no_archive(place: Place, index: int) -> Item | Failure:
+    item = Item(source=place.path, index=index)
+    if place.file is None:
+        return item
+    message = "the archive changed while it was read"
+    return Failure(item=item, stage="source", code="read_error", message=message)
+
+
+def result_of(found: Found, whole: Item, size: int) -> Item | Failure:
+    """Return what was found in an archive as a result of its own.
+
+    Args:
+        found: the member, or what was lost.
+        whole: the archive's own Item, which all it holds is like.
+        size: that of the archive, in bytes.
+    """
+    if isinstance(found, Member):
+        return replace(whole, member=found.name, data=found.data)
+    return _failure(replace(whole, member=found.name), size, found.code, found.message)
+
+
+def nothing_inside(whole: Item, size: int, wishes: Wishes) -> Failure:
     """Return the Failure of an archive that was named, but holds no input."""
     counts = ", ".join(f"{reason} {count}" for reason, count in wishes.skipped.most_common()) or "it is empty"
     message = f"the archive holds no picture, video or archive to be judged ({counts})"
-    return _failure(item, archive, "archive_error", message)
+    return _failure(whole, size, "archive_error", message)
 
 
 def count_if_cheap(items: Iterable[Item | Failure]) -> int | None:
-    """Return how many items there are; None if archives are among them, which would be unpacked for it."""
+    """Return how many items there are; None if finding out would cost: archives, or what is in a store."""
     count = 0
     for given in items:
         item = given.item if isinstance(given, Failure) else given
-        if item.member is not None:
+        if item.member is not None or isinstance(item, Stored):
             return None
         count += 1
     return count
@@ -78,7 +107,7 @@ def count_if_cheap(items: Iterable[Item | Failure]) -> int | None:
 
 def _passed_over(path: str, name: str, rules: Rules) -> str | None:
     """Return why a member is not looked at; patterns take an archive for a folder."""
-    if not rules.hidden and any(_is_hidden(part) for part in name.split("/")):
+    if not rules.hidden and is_hidden(name):
         return "hidden"
     shown = path.replace("\n", " ")  # as for files: pathspec takes no newline for a part of a name
     if rules.excluded is not None and rules.excluded.match_file(shown):
@@ -88,21 +117,17 @@ def _passed_over(path: str, name: str, rules: Rules) -> str | None:
     return None
 
 
-def _is_hidden(part: str) -> bool:
-    return part == MAC_FOLDER or (part.startswith(".") and part not in (".", ".."))
+def is_hidden(name: str) -> bool:
+    """Return whether a member is one that people do not see."""
+    return any(
+        part == MAC_FOLDER or (part.startswith(".") and part not in (".", "..")) for part in name.split("/")
+    )
 
 
-def _result(found: Found, path: str, archive: Archive, index: int) -> Item | Failure:
-    if isinstance(found, Member):
-        return Item(source=path, index=index, member=found.name, data=found.data, mtime_ns=archive.mtime_ns)
-    item = Item(source=path, index=index, member=found.name, mtime_ns=archive.mtime_ns)
-    return _failure(item, archive, found.code, found.message)
-
-
-def _failure(item: Item, archive: Archive, code: ErrorCode, message: str) -> Failure:
+def _failure(item: Item, size: int, code: ErrorCode, message: str) -> Failure:
     media = Media(
         started=time.perf_counter(),
-        bytes=archive.size if item.member is None else None,
-        mtime_ns=archive.mtime_ns,
+        bytes=size if item.member is None else None,
+        mtime_ns=item.mtime_ns,
     )
     return Failure(item=item, stage="source", code=code, message=message, media=media)

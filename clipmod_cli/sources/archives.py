@@ -45,8 +45,8 @@ class Archive:
         mtime_ns: when it was last changed.
     """
 
-    def __init__(self, path: str, file: BinaryIO, kind: str) -> None:
-        self._path = path
+    def __init__(self, name: str, file: BinaryIO, kind: str) -> None:
+        self._name = name
         self._file = file
         self._kind = kind
         status = os.fstat(file.fileno())
@@ -60,8 +60,7 @@ class Archive:
         """
         budget = Budget(limits or ArchiveLimits())
         walk = Walk(wishes or Wishes(), budget)
-        name = PurePath(self._path).name
-        found = walk.inside(Container(self._file, self.size, self._kind, name))
+        found = walk.inside(Container(self._file, self.size, self._kind, self._name))
         while True:
             with budget.running():
                 one = _next(found)
@@ -74,8 +73,13 @@ class Archive:
         self._file.close()
 
 
-def open_archive(path: str) -> Archive | None:
-    """Return the archive at `path`; None if there is nothing, or nothing readable, or something else."""
+def open_archive(path: str, *, called: str | None = None) -> Archive | None:
+    """Return the archive at `path`; None if there is nothing, or nothing readable, or something else.
+
+    Args:
+        path: of a file.
+        called: the name by which people know it, if that is not the file's.
+    """
     try:
         descriptor = os.open(path, _OPEN_FLAGS)
     except (OSError, ValueError):
@@ -86,7 +90,7 @@ def open_archive(path: str) -> Archive | None:
             if (kind := archive_kind(head)) is not None:
                 file = os.fdopen(descriptor, "rb", buffering=0)
                 descriptor = -1
-                return Archive(path, file, kind)
+                return Archive(PurePath(path).name if called is None else called, file, kind)
     except OSError:
         return None
     finally:

@@ -1,7 +1,7 @@
 """The bytes of an answer: counted as they come, known by their content, held or put into a file.
 
-A picture stays in memory, a video goes to the temporary folder; anything else is no input. Nothing is
-decompressed and nothing is decoded here.
+A picture stays in memory, a video or an archive goes to the temporary folder; anything else is no
+input. Nothing is decompressed and nothing is decoded here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import httpcore2
 
 from clipmod_cli.decode.formats import HEAD_BYTES, MediaClass, class_of, sniff
-from clipmod_cli.sources.answers import declared_length, no_picture
+from clipmod_cli.sources.answers import declared_length, may_be_archive, no_picture
 from clipmod_cli.sources.fetch_errors import FetchError
 from clipmod_cli.sources.spilling import Folder
 from clipmod_cli.sources.turns import Budget
@@ -29,9 +29,16 @@ DRAIN_S = 1.0
 """For no longer than this."""
 
 
+@dataclass(slots=True)
+class Traffic:
+    """How many bytes of bodies have come. One thread counts, any may look."""
+
+    bytes: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """What a URL gave: a picture's bytes, or a video in a temporary file.
+    """What a URL gave: a picture's bytes, or a video or an archive in a temporary file.
 
     Attributes:
         size: in bytes; to be given back to the reader's memory, or its folder's room.
@@ -50,10 +57,12 @@ class BodyReader:
 
     Attributes:
         memory: what pictures are held in; larger than `max_bytes`.
-        folder: where videos go.
+        folder: where videos and archives go.
         max_bytes: of a picture.
-        video_bytes: of a video.
-        video_s: for a video, from the moment that it is known to be one.
+        video_bytes: of a video or an archive.
+        video_s: for one of these, from the moment that it is known to be one.
+        archives: are wanted too.
+        traffic: counts what comes.
     """
 
     memory: Budget
@@ -61,30 +70,33 @@ class BodyReader:
     max_bytes: int
     video_bytes: int
     video_s: float
+    archives: bool
+    traffic: Traffic
 
     async def read(
         self, response: httpcore2.Response, chunks: AsyncIterator[bytes], clock: asyncio.Timeout
     ) -> Body:
-        """Return the picture or the video that an answer carries, its size taken out of memory or room.
+        """Return what an answer carries that can be judged, its size taken out of memory or room.
 
         Args:
             response: its headers.
             chunks: its bytes as they come.
-            clock: stops while room is waited for, and is set anew for a video.
+            clock: stops while room is waited for, and is set anew for a video or an archive.
 
         Raises:
             FetchError: `empty_file`, `not_an_image`, `download_too_large`; `internal_error` for a full disk.
         """
         declared = declared_length(response)
         head = await _read_head(chunks, hurry=(declared or 0) > self.max_bytes)
+        self.traffic.bytes += len(head)
         kind = _kind_of(head)
-        if kind not in ("picture", "video"):
+        if kind is None or (kind == "archive" and not (self.archives and may_be_archive(response, head))):
             await drain(response, chunks)
             raise no_picture(response, head)
-        limit = self.video_bytes if kind == "video" else self.max_bytes
+        limit = self.max_bytes if kind == "picture" else self.video_bytes
         if max(declared or 0, len(head)) > limit:
             raise _too_large(limit)
-        if kind == "video":
+        if kind != "picture":
             clock.reschedule(asyncio.get_running_loop().time() + self.video_s)
             return await self._spill(head, chunks, declared or limit, clock)
         return await self._hold(head, chunks, declared, clock)
@@ -101,6 +113,7 @@ class BodyReader:
             data = bytearray(head)
             async for chunk in chunks:
                 data += chunk
+                self.traffic.bytes += len(chunk)
                 if len(data) > limit:
                     raise _too_large(limit)
                 if len(data) > held:
@@ -114,7 +127,7 @@ class BodyReader:
     async def _spill(
         self, head: bytes, chunks: AsyncIterator[bytes], most: int, clock: asyncio.Timeout
     ) -> Body:
-        """Return a video in a file of the folder, whose room it has taken."""
+        """Return a video or an archive in a file of the folder, whose room it has taken."""
         kept = 0
         await _untimed(clock, self.folder.room.take(most))
         try:
@@ -123,6 +136,7 @@ class BodyReader:
                 written = len(head)
                 async for chunk in chunks:
                     written += len(chunk)
+                    self.traffic.bytes += len(chunk)
                     if written > most:
                         raise _too_large(self.video_bytes)
                     file.write(chunk)

@@ -22,7 +22,7 @@ import httpx2
 from clipmod_cli import __version__
 from clipmod_cli.sources.addresses import WEB_PORTS, Access, check_redirect, check_url, port_of
 from clipmod_cli.sources.answers import is_body, read_location, wrong_status
-from clipmod_cli.sources.bodies import Body, BodyReader, drain, left_of
+from clipmod_cli.sources.bodies import Body, BodyReader, Traffic, drain, left_of
 from clipmod_cli.sources.connections import Connections
 from clipmod_cli.sources.fetch_errors import FetchError, translate
 from clipmod_cli.sources.guard import GuardedBackend
@@ -51,8 +51,9 @@ class FetchRules:
         read_s: for the next bytes to come.
         max_bytes: of a picture, as they come.
         max_redirects: that are followed.
-        video_bytes: of a video.
-        video_s: in place of `total_s` for a video.
+        video_bytes: of a video or an archive.
+        video_s: in place of `total_s` for one of these.
+        archives: are downloaded too; whoever turns this on unpacks them.
     """
 
     access: Access = field(default_factory=Access)
@@ -64,6 +65,7 @@ class FetchRules:
     max_redirects: int = 3
     video_bytes: int = 500_000_000
     video_s: float = VIDEO_S
+    archives: bool = False
 
 
 @dataclass(slots=True)
@@ -87,6 +89,7 @@ class Fetcher:
         connections: int = 64,
         memory: Budget | None = None,
         folder: Folder | None = None,
+        traffic: Traffic | None = None,
         backend: GuardedBackend | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
@@ -96,7 +99,8 @@ class Fetcher:
             rules: where to and how much.
             connections: open at once, idle ones among them.
             memory: what bodies are held in, larger than `rules.max_bytes`.
-            folder: where videos go.
+            folder: where videos and archives go.
+            traffic: counts the bytes that come.
             backend: makes the connections.
             ssl_context: whom to trust; default the system's authorities.
         """
@@ -109,6 +113,8 @@ class Fetcher:
             max_bytes=rules.max_bytes,
             video_bytes=rules.video_bytes,
             video_s=rules.video_s,
+            archives=rules.archives,
+            traffic=traffic or Traffic(),
         )
         self._connections = Connections(
             backend or GuardedBackend(rules.access), ssl_context or httpx2.create_ssl_context(), connections

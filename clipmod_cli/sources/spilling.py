@@ -81,4 +81,4 @@ class Folder:
 
 def _cannot_keep(error: OSError) -> FetchError:
     reason = (error.strerror or "unknown").lower()
-    return FetchError("internal_error", f"the video cannot be kept in the temporary folder: {reason}")
+    return FetchError("internal_error", f"the download cannot be kept in the temporary folder: {reason}")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from clipmod_cli.sources.bodies import Body
+from clipmod_cli.sources.bodies import Body, Traffic
 from clipmod_cli.sources.fetch import Fetcher, FetchRules
 from clipmod_cli.sources.fetch_errors import FetchError, translate
 from clipmod_cli.sources.patience import Pace, PatientFetcher
@@ -65,6 +65,7 @@ class Downloads:
         rules: FetchRules,
         pace: Pace | None = None,
         *,
+        traffic: Traffic | None = None,
         make_fetcher: FetcherMaker = Fetcher,
     ) -> None:
         """Start nothing yet.
@@ -74,6 +75,7 @@ class Downloads:
                 they raise is raised by the iteration, after all results before it.
             rules: where to and how much.
             pace: how many at once.
+            traffic: counts the bytes that come.
             make_fetcher: called as `Fetcher` is.
         """
         self._items = items
@@ -85,6 +87,7 @@ class Downloads:
         self._left = threading.Event()
         self._running = threading.Event()
         self._thread = threading.Thread(target=self._work, name="clipmod-downloads", daemon=True)
+        self._traffic = traffic or Traffic()
         self._memory = Budget(max(MEMORY_BYTES, 2 * rules.max_bytes))
         self._turns = Turns(self._pace.concurrency, self._pace.per_host, self._wants_more)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -153,7 +156,9 @@ class Downloads:
         self._loop = asyncio.get_running_loop()
         self._closing = asyncio.Event()
         self._running.set()
-        fetcher = self._make_fetcher(self._rules, connections=self._pace.concurrency, memory=self._memory)
+        fetcher = self._make_fetcher(
+            self._rules, connections=self._pace.concurrency, memory=self._memory, traffic=self._traffic
+        )
         async with fetcher as self._fetcher:
             self._patient = PatientFetcher(fetcher, self._turns, self._pace)
             threading.Thread(target=self._read, name="clipmod-url-list", daemon=True).start()

@@ -32,8 +32,8 @@ def line_of_file(path: Path) -> bytes:
     return line_of(str(path), bytes=info.st_size, mtime_ns=info.st_mtime_ns, sha256=sha256)
 
 
-def failed_line(source: str, code: ErrorCode, *, known: bool = False) -> bytes:
-    failure = replace(plain_failure(code=code), item=Item(source=source, index=0))
+def failed_line(source: str, code: ErrorCode, *, known: bool = False, member: str | None = None) -> bytes:
+    failure = replace(plain_failure(code=code), item=Item(source=source, index=0, member=member))
     if known:
         info = Path(source).stat()
         media = replace(plain_verdict().media, bytes=info.st_size, mtime_ns=info.st_mtime_ns, sha256=None)

@@ -7,6 +7,7 @@ import json
 import os
 import tracemalloc
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,19 @@ def test_a_member_is_not_its_archive(output: Path) -> None:
     wanted = [None, "y.jpg", "x.jpg", "\ufffd.jpg", os.fsdecode(b"\xff.jpg")]
     taken = [member for member in wanted if done.take(Item(source="a.zip", index=0, member=member))]
     assert taken == ["x.jpg", os.fsdecode(b"\xff.jpg")]
+
+
+def test_an_archive_is_looked_into_again_for_a_member_that_may_pass(output: Path) -> None:
+    """Though it has a record of its own, which says that it could not be read to its end."""
+    cut = failed_line("http://x/a.zip", "archive_error")
+    later = failed_line("http://x/a.zip", "out_of_memory", member="b.gif")
+    output.write_bytes(line_of("http://x/a.zip", "a.gif") + later + cut + line_of("http://x/c.zip", "a.gif"))
+    done, _ = read(output)
+    assert (done.kept, done.dropped) == (3, 1)
+    archive, other = (Item(source=f"http://x/{name}.zip", index=0) for name in "ac")
+    assert (done.reopens(archive), done.reopens(other)) == (True, False)
+    members = [replace(archive, member=name) for name in ("a.gif", "b.gif", None)]
+    assert [done.take(item) for item in members] == [True, False, True]
 
 
 def test_a_changed_file_is_judged_anew(output: Path, tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ AUTHORITY = trustme.CA()
 CERTIFICATE = AUTHORITY.issue_cert("localhost", "public.test", "other.test", "127.0.0.1", "0:0:0:0:0:0:0:1")
 """For localhost and a few names of tests; made anew for each run."""
 
+TLS_HANDSHAKE = b"\x16"
+"""The first byte of who wants a secure connection; servers tell them in plain text that there is none."""
+
 Answer: TypeAlias = Callable[[socket.socket], bool]
 """Writes what it likes; returns whether the connection may be used again."""
 
@@ -106,6 +109,9 @@ def _read_request(connection: socket.socket) -> Request | None:
         if not chunk:
             return None
         head += chunk
+        if head[:1] == TLS_HANDSHAKE:
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            return None
     first, *lines = head.decode("latin-1").split("\r\n\r\n")[0].split("\r\n")
     pairs = (line.partition(":") for line in lines)
     return Request(first.split(" ")[1], {name.lower(): value.strip() for name, _, value in pairs})
@@ -160,11 +166,11 @@ def drip(data: bytes, every_s: float) -> Answer:
     return answer
 
 
-def endless(head: bytes, part: bytes) -> Answer:
-    """Write for as long as somebody reads."""
+def endless(head: bytes, part: bytes, *, in_body: bool = True) -> Answer:
+    """Write for as long as somebody reads: `head`, and then `part` again and again."""
 
     def answer(connection: socket.socket) -> bool:
-        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + head)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n" + b"\r\n" * in_body + head)
         while True:
             connection.sendall(part)
 
