@@ -12,10 +12,11 @@ from typing import Literal, TypeAlias
 MediaClass: TypeAlias = Literal["picture", "video", "archive"]
 
 HEAD_BYTES = 1024
-"""The first bytes that `sniff` wants to see: a tar names itself at 257, MPEG-TS repeats every 188."""
+"""The first bytes that `sniff` wants to see: a tar names itself at 257, MPEG-TS repeats every 188,
+and an Ogg file first names its streams."""
 
 PICTURES = frozenset({"JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"})
-VIDEOS = frozenset({"MP4", "MOV", "MATROSKA", "AVI", "FLV", "MPEG-TS", "MPEG-PS", "ASF"})
+VIDEOS = frozenset({"MP4", "MOV", "MATROSKA", "AVI", "FLV", "MPEG-TS", "MPEG-PS", "ASF", "OGG"})
 ARCHIVES = frozenset({"ZIP", "TAR", "GZIP", "BZIP2", "XZ", "ZSTD", "7Z", "RAR"})
 
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
@@ -56,7 +57,10 @@ _HEIF_BRANDS = frozenset(
 )
 _AUDIO_BRANDS = frozenset({b"M4A ", b"M4B ", b"M4P "})
 
-_TS_PACKET_BYTES = 188
+_TS_LAYOUTS = ((188, 0), (192, 4), (204, 0))
+"""(bytes of a packet, where in it the letter G stands): plain, with a disc's or camera's time before
+each (M2TS), with a broadcast's check bytes after it."""
+
 _TS_SYNC = b"\x47"
 _TS_PACKETS = 3
 """A letter G alone proves nothing; three of them one packet apart do."""
@@ -129,9 +133,31 @@ def _iso_media(head: bytes) -> str | None:
     return "MOV" if major == b"qt  " else "MP4"
 
 
+def packet_layout(head: bytes) -> tuple[int, int] | None:
+    """Return an MPEG transport stream's (bytes of a packet, place of its sync byte), None for other bytes."""
+    for size, offset in _TS_LAYOUTS:
+        if head[offset : _TS_PACKETS * size : size] == _TS_SYNC * _TS_PACKETS:
+            return size, offset
+    return None
+
+
 def _transport_stream(head: bytes) -> str | None:
-    syncs = head[: _TS_PACKETS * _TS_PACKET_BYTES : _TS_PACKET_BYTES]
-    return "MPEG-TS" if syncs == _TS_SYNC * _TS_PACKETS else None
+    return "MPEG-TS" if packet_layout(head) else None
 
 
-_RECOGNISERS: tuple[Callable[[bytes], str | None], ...] = (_riff, _bitmap, _iso_media, _transport_stream)
+_OGG_PICTURES = (b"\x80theora", b"OVP80", b"BBCD\0", b"\x01video\0")
+"""How the first packet of a stream of pictures begins: Theora, VP8, Dirac, OGM. Most Ogg files are sound."""
+
+
+def _ogg(head: bytes) -> str | None:
+    is_film = head.startswith(b"OggS") and any(mark in head for mark in _OGG_PICTURES)
+    return "OGG" if is_film else None
+
+
+_RECOGNISERS: tuple[Callable[[bytes], str | None], ...] = (
+    _riff,
+    _bitmap,
+    _iso_media,
+    _transport_stream,
+    _ogg,
+)

@@ -20,6 +20,7 @@ from clipmod_cli.decode.formats import HEAD_BYTES, class_of, sniff
 from clipmod_cli.decode.job import Job
 from clipmod_cli.decode.reading import open_regular
 from clipmod_cli.decode.video_container import ends_early
+from clipmod_cli.decode.video_pieces import has_hole
 from clipmod_cli.decode.video_watch import Shot, check_time, not_all, translated, watch
 from clipmod_cli.errors import ItemError
 from clipmod_cli.types import Item
@@ -36,6 +37,7 @@ DEMUXERS = {
     "MPEG-TS": "mpegts",
     "MPEG-PS": "mpeg",
     "ASF": "asf",
+    "OGG": "ogg",
 }
 
 PACKAGE_MISSING = "reading it needs the video extra: pip install 'clipmod[video]'"
@@ -82,11 +84,18 @@ def decode_video(item: Item, job: Job) -> Iterator[Shot]:
             job.notes.learn(sha256=_hash(descriptor, job))
         with translated(), _open(_path_of(descriptor, path), job) as container:
             problem, shots = watch(container, job)
-        if problem is None and ends_early(descriptor, job.name, status.st_size):
-            problem = not_all("the file ends before its container says it does")
+        problem = problem or _find_damage(descriptor, status.st_size, job)
     yield from shots
     if problem is not None:
         raise problem
+
+
+def _find_damage(descriptor: int, length: int, job: Job) -> ItemError | None:
+    if ends_early(descriptor, job.name, length):
+        return not_all("the file ends before its container says it does")
+    if has_hole(descriptor, job.name, length, lambda: check_time(job)):
+        return not_all("a part of the file is damaged or missing")
+    return None
 
 
 @contextmanager

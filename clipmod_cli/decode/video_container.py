@@ -1,20 +1,23 @@
-"""Whether a video file holds all that its own headers say it does. Reads headers only, decodes nothing.
+"""Whether a video file is as long as its own headers say. Reads headers only, decodes nothing.
 
 FFmpeg plays what is there of a file that was cut and says nothing. A stream without a length of its
-own that was cut between two packets (MPEG-TS, MPEG-PS, FLV) cannot be told from a shorter one; all
-that is in it is looked at.
+own that was cut between two packets (MPEG-TS, MPEG-PS) cannot be told from a shorter one; all that is
+in it is looked at. Holes in the midst of a file are `video_pieces`' matter.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import struct
 
 _MOST_BOXES = 10_000
 """Top-level boxes of an MP4 that are walked; a fragmented film of hours has fewer."""
 
-_TS_PACKET_BYTES = 188
 _SEGMENT = b"\x18\x53\x80\x67"
 _EBML_HEAD_BYTES = 4096
+_FLV_HEAD_BYTES = 16_384
+_FLV_FILE_SIZE = b"\0\x08filesize\0"
 _ASF_FILE_PROPERTIES = b"\xa1\xdc\xab\x8c\x47\xa9\xcf\x11\x8e\xe4\x00\xc0\x0c\x20\x53\x65"
 
 
@@ -30,9 +33,7 @@ def ends_early(descriptor: int, name: str, length: int) -> bool:
         case "ASF":
             return _asf_end(os.pread(descriptor, _EBML_HEAD_BYTES, 0)) > length
         case "FLV":
-            return _flv_is_cut(descriptor, length)
-        case "MPEG-TS":
-            return length % _TS_PACKET_BYTES != 0
+            return _flv_end(os.pread(descriptor, _FLV_HEAD_BYTES, 0)) > length
         case _:
             return False
 
@@ -75,13 +76,9 @@ def _asf_end(head: bytes) -> int:
     return 0 if broadcast else int.from_bytes(head[at + 40 : at + 48], "little")
 
 
-def _flv_is_cut(descriptor: int, length: int) -> bool:
-    """Return whether the last tag is incomplete: its length is told again after it (FLV 10.1, E.3)."""
-    if length < 24:
-        return True
-    size = int.from_bytes(os.pread(descriptor, 4, length - 4), "big")
-    at = length - 4 - size
-    if size < 11 or at < 13:
-        return True
-    head = os.pread(descriptor, 4, at)
-    return int.from_bytes(head[1:4], "big") + 11 != size
+def _flv_end(head: bytes) -> float:
+    """Return the file size that the first tag's data tells, or 0 (FLV 10.1, E.5: AMF0 numbers)."""
+    at = head.find(_FLV_FILE_SIZE)
+    number = head[at + len(_FLV_FILE_SIZE) :][:8]
+    told = struct.unpack(">d", number)[0] if at >= 0 and len(number) == 8 else 0.0
+    return told if math.isfinite(told) else 0.0

@@ -89,7 +89,7 @@ class Track:
             yield from self._thin(self.drain())
         else:
             if not self.running:
-                yield from self._run()
+                yield from self._run(self._find_last())
             yield from self._fill(self.drain())
         if self._held is not None:
             yield self._see(*self._held)
@@ -144,12 +144,26 @@ class Track:
         for frame in frames[:1]:
             yield self._see(self._read(frame), frame)
 
-    def _run(self) -> Iterator[Timed]:
-        """Decode the group that waits from its key frame on, and what follows of it as it comes."""
+    def _find_last(self) -> VideoPacket | None:
+        """Return which of the packets that wait is shown last; None if not all say when they are."""
+        if any(packet.pts is None for packet in self.waiting):
+            return None
+        return max(self.waiting, key=lambda packet: packet.pts or 0, default=None)
+
+    def _run(self, last: VideoPacket | None = None) -> Iterator[Timed]:
+        """Decode the group that waits from its key frame on, and what follows of it as it comes.
+
+        With `last` it is that frame alone that counts: others that none is built upon are passed over,
+        but for the packet at the very end, which may be incomplete.
+        """
         packets, self.waiting, self.waiting_bytes = self.waiting, [], 0
         self.running, self._skip_to = True, self._seen_s
+        context = self.stream.codec_context
         for packet in packets:
+            spare = last is not None and packet not in (packets[0], last, packets[-1])
+            context.skip_frame = "NONREF" if spare else "DEFAULT"
             yield from self._fill(self.decode(packet))
+        context.skip_frame = "DEFAULT"
 
     def _fill(self, frames: list[VideoFrame]) -> Iterator[Timed]:
         """Yield of a group's frames those that leave no gap; hold the latest, it may be the last."""
@@ -179,12 +193,12 @@ class Track:
     def _see(self, time_s: float, frame: VideoFrame) -> Timed:
         self._seen_s = time_s
         self._held = None
-        if frame.is_corrupt:
-            self.lose(f"the frame at {time_s:.2f} s is damaged")
         return time_s, frame
 
     def _read(self, frame: VideoFrame) -> float:
         time_s = self.clock.read(frame.pts)
+        if frame.is_corrupt:
+            self.lose(f"the frame at {time_s:.2f} s is damaged")
         lasts = frame.duration * self._unit_s if frame.duration else self._usual_s
         self.end_s = max(self.end_s, round(time_s + lasts, 6))
         return time_s

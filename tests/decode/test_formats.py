@@ -50,7 +50,11 @@ KNOWN = {
     "AVI": b"RIFF\0\0\0\0AVI LIST",
     "FLV": b"FLV\x01\x05",
     "MPEG-TS": (b"\x47" + bytes(187)) * 4,
+    "MPEG-TS-192": (bytes(4) + b"\x47" + bytes(187)) * 4,
+    "MPEG-TS-204": (b"\x47" + bytes(203)) * 4,
     "MPEG-PS": b"\0\0\x01\xba" + bytes(20),
+    "OGG": b"OggS\0\x02" + bytes(22) + b"\x80theora\3" + bytes(20),
+    "OGG-second": b"OggS\0\x02" + bytes(22) + b"\1vorbis" + bytes(30) + b"OggS" + bytes(24) + b"OVP80",
     "ASF": bytes.fromhex("3026b2758e66cf11") + bytes(20),
     "ZIP": zipped(),
     "TAR": tar(),
@@ -66,7 +70,7 @@ KNOWN = {
 
 @pytest.mark.parametrize("label", KNOWN)
 def test_a_format_is_known_by_its_first_bytes(label: str) -> None:
-    expected = label if label in {"MPEG-TS", "MPEG-PS"} else label.partition("-")[0].removesuffix("87")
+    expected = label[:7] if label.startswith("MPEG-") else label.partition("-")[0].removesuffix("87")
     assert sniff(KNOWN[label][:HEAD_BYTES]) == expected
 
 
@@ -84,6 +88,8 @@ def test_a_format_is_known_by_its_first_bytes(label: str) -> None:
         b"RIFF\0\0\0\0WAVEfmt ",
         ftyp(b"M4A ", b"mp42"),
         b"\x47" + bytes(600),
+        b"OggS\0\x02" + bytes(22) + b"\1vorbis" + bytes(30),
+        b"a text on \x80theora",
         bytes(1024),
     ],
 )
@@ -117,5 +123,6 @@ def test_each_known_format_has_a_class() -> None:
         "ZIP", "TAR", "GZIP", "BZIP2", "XZ", "ZSTD", "7Z", "RAR",
     }  # fmt: skip
     assert {label for label, kind in classes.items() if kind == "video"} == {
-        "MP4", "MOV", "MOV-old", "MATROSKA", "AVI", "FLV", "MPEG-TS", "MPEG-PS", "ASF",
+        "MP4", "MOV", "MOV-old", "MATROSKA", "AVI", "FLV", "MPEG-TS", "MPEG-TS-192", "MPEG-TS-204",
+        "MPEG-PS", "ASF", "OGG", "OGG-second",
     }  # fmt: skip

@@ -34,6 +34,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "mpg": ("mpeg", "mpeg2video"),
     "flv": ("flv", "libx264"),
     "wmv": ("asf", "wmv2"),
+    "m2ts": ("mpegts", "libx264"),
+    "ogv": ("ogg", "libvpx"),
 }
 """By extension: FFmpeg's name of the container, and a codec that is usual in it."""
 
@@ -47,6 +49,8 @@ FORMATS = {
     "mpg": "MPEG-PS",
     "flv": "FLV",
     "wmv": "ASF",
+    "m2ts": "MPEG-TS",
+    "ogv": "OGG",
 }
 
 

@@ -9,11 +9,12 @@ import av
 import numpy as np
 import pytest
 
+from clipmod_cli.decode.formats import sniff
 from clipmod_cli.types import Failure, Frame
 from tests.decode.pictures import media
 from tests.video.films import KINDS, is_red, lost, scene, watch, write_film
 
-DECLARING = ("mp4", "mov", "mkv", "webm", "avi", "wmv")
+DECLARING = ("mp4", "mov", "mkv", "webm", "avi", "wmv", "flv", "ogv")
 """Containers that tell how long they are, so that a cut is known to be one."""
 
 
@@ -59,7 +60,9 @@ def test_an_encrypted_film_says_so(tmp_path: Path) -> None:
 def test_a_cut_film_is_never_taken_for_a_whole_one(tmp_path: Path, extension: str, frames: str) -> None:
     data = write_film(tmp_path / f"film.{extension}", scene(30), gop=10).read_bytes()
     for percent in (1, 10, 35, 60, 85, 97, 99.9):
-        assert lost(data[: int(len(data) * percent / 100)], frames).code == "video_error"
+        part = data[: int(len(data) * percent / 100)]
+        known = sniff(part) is not None  # an Ogg film says what it is on its first pages alone
+        assert lost(part, frames).code == ("video_error" if known else "unsupported_format")
 
 
 @pytest.mark.parametrize("extension", DECLARING)
@@ -76,7 +79,7 @@ def test_what_came_before_the_cut_is_looked_at(tmp_path: Path, extension: str) -
     assert media(found[-1]).duration_s is not None
 
 
-@pytest.mark.parametrize("extension", ["ts", "mpg", "flv"])
+@pytest.mark.parametrize("extension", ["ts", "m2ts", "mpg"])
 def test_a_cut_stream_without_a_length_is_as_long_as_it_is(tmp_path: Path, extension: str) -> None:
     data = write_film(tmp_path / f"film.{extension}", scene(60), gop=10).read_bytes()
     ends = []

@@ -43,3 +43,36 @@ def test_films_are_judged(clipmod: Command, films: Path) -> None:
     assert (cut["final_decision"], cut["truncated"], cut["needs_review"]) == ("NSFW", True, True)
     assert records["cut.mkv"]["final_decision"] is None
     assert records["cut.mkv"]["error"]["code"] == "video_error"
+
+
+LONG = 300
+PLANTED = range(153, 173)
+"""Two seconds of the thirty, at 15.3 s; key frames come each nine seconds where no cut brings one."""
+
+STEADY = (90, 180, 270)
+
+
+def test_a_two_second_scene_is_found_where_key_frames_lie_at_its_cuts(
+    clipmod: Command, tmp_path: Path
+) -> None:
+    cuts = (*STEADY, PLANTED.start, PLANTED.stop)
+    film = write_film(tmp_path / "cut.mp4", scene(LONG, PLANTED, SQUARE), keys=cuts)
+    (record,) = clipmod("scan", film, *SHAPE_OPTIONS, "--json").records
+    assert record["final_decision"] == "NSFW"
+    (segment,) = record["segments"]
+    assert segment["start_s"] == pytest.approx(15.3, abs=0.01)
+    assert segment["end_s"] == pytest.approx(17.3, abs=0.01)
+
+
+@pytest.mark.parametrize("red", [PLANTED, range(155, 157)], ids=["two seconds", "two frames"])
+def test_a_scene_without_a_key_frame_is_missed_by_default_and_found_by_dense(
+    clipmod: Command, tmp_path: Path, red: range
+) -> None:
+    film = write_film(tmp_path / "hidden.mp4", scene(LONG, red, SQUARE), keys=STEADY)
+    (missed,) = clipmod("scan", film, *SHAPE_OPTIONS, "--json").records
+    assert (missed["final_decision"], missed["segments"]) == ("Safe", [])
+    (record,) = clipmod("scan", film, *SHAPE_OPTIONS, "--json", "--frames", "dense").records
+    assert record["final_decision"] == "NSFW"
+    (segment,) = record["segments"]
+    assert segment["start_s"] == pytest.approx(red.start / 10, abs=0.01)
+    assert segment["end_s"] == pytest.approx(red.stop / 10, abs=0.51)

@@ -1,0 +1,248 @@
+"""Whether the pieces of a video file follow each other without a hole. Reads their headers, decodes nothing.
+
+FFmpeg goes on at the next piece that it understands and says nothing of those it passed over. So the
+pieces are walked here: each must begin where the one before it ends, and the last must be whole.
+What lies inside a piece is the decoders' matter.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from collections.abc import Callable
+
+from clipmod_cli.decode.formats import packet_layout
+
+_CHUNK_BYTES = 1 << 16
+"""Read at once; frames are often smaller, so most headers are in what was read for the one before."""
+
+
+class PieceError(Exception):
+    """Something is where no piece begins, or a piece is not whole."""
+
+
+class Pages:
+    """The bytes of a file, read in chunks."""
+
+    def __init__(self, descriptor: int, length: int, check: Callable[[], None]) -> None:
+        """Read from `descriptor`; `check` is called for each chunk, and may raise to end it all."""
+        self.length = length
+        self._descriptor, self._check = descriptor, check
+        self._start, self._chunk = 0, b""
+
+    def read(self, at: int, count: int) -> bytes:
+        """Return `count` bytes; raises PieceError where the file does not have them."""
+        offset = at - self._start
+        if offset < 0 or offset + count > len(self._chunk):
+            self._check()
+            self._chunk = os.pread(self._descriptor, max(_CHUNK_BYTES, count), at)
+            self._start, offset = at, 0
+        if offset + count > len(self._chunk):
+            raise PieceError
+        return self._chunk[offset : offset + count]
+
+    def skip(self, end: int) -> int:
+        """Return where a piece ends; raises PieceError if the file ends before it."""
+        if end > self.length:
+            raise PieceError
+        return end
+
+
+def has_hole(descriptor: int, name: str, length: int, check: Callable[[], None]) -> bool:
+    """Return whether pieces of the file of `length` bytes are missing or cannot be told."""
+    walk = _WALKS.get(name)
+    try:
+        if walk is not None:
+            walk(Pages(descriptor, length, check))
+    except PieceError:
+        return True
+    return False
+
+
+_EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
+_MATROSKA_PIECES = frozenset(
+    {0xEC, 0xBF}  # Void, CRC-32
+    | {0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367}
+    | {0xE7, 0x5854, 0xA7, 0xAB, 0xA3, 0xA0, 0xAF}
+)
+"""What a segment holds beside clusters, and what a cluster holds (RFC 9559, 5.1)."""
+
+_MATROSKA_STARTS = frozenset({0x1A, 0x18, 0xEC})
+"""How a header, a segment or a void begins: what stands outside of segments."""
+
+
+def _walk_matroska(pages: Pages) -> None:
+    at, ends = 0, [pages.length]
+    while at < ends[-1]:
+        if len(ends) == 1 and at > 0 and pages.read(at, 1)[0] not in _MATROSKA_STARTS:
+            return  # what follows the segment is none of it
+        ident, body, size = _element(pages, at)
+        if ident in {_SEGMENT, _CLUSTER}:
+            at = body
+            ends.append(ends[-1] if size is None else pages.skip(body + size))  # a live one does not know
+        elif size is not None and (ident in _MATROSKA_PIECES or (ident == _EBML and len(ends) == 1)):
+            at = pages.skip(body + size)
+        else:
+            raise PieceError
+        while len(ends) > 1 and at == ends[-1]:
+            ends.pop()
+        if at > ends[-1]:
+            raise PieceError
+
+
+def _element(pages: Pages, at: int) -> tuple[int, int, int | None]:
+    """Return an element's (ID, start of its body, size of it or None where it is unknown) (RFC 8794, 4-6)."""
+    first = pages.read(at, 1)[0]
+    wide = 9 - first.bit_length()
+    ident = int.from_bytes(pages.read(at, wide), "big") if wide <= 4 else 0
+    at += wide
+    first = pages.read(at, 1)[0]
+    wide = 9 - first.bit_length()
+    if not ident or not first:
+        raise PieceError
+    size = int.from_bytes(pages.read(at, wide), "big") - (1 << 7 * wide)
+    return ident, at + wide, None if size == (1 << 7 * wide) - 1 else size
+
+
+_FLV_TAG_BYTES = 11
+_FLV_TAGS = frozenset({8, 9, 18})
+"""Sound, pictures, data (FLV 10.1, E.4.1)."""
+
+
+def _walk_flv(pages: Pages) -> None:
+    at = int.from_bytes(pages.read(5, 4), "big") + 4
+    while at < pages.length:
+        head = pages.read(at, _FLV_TAG_BYTES)
+        size = int.from_bytes(head[1:4], "big")
+        if head[0] & 0x1F not in _FLV_TAGS:
+            raise PieceError
+        at += _FLV_TAG_BYTES + size
+        told = int.from_bytes(pages.read(at, 4), "big")
+        if told not in {size + _FLV_TAG_BYTES, size + _FLV_TAG_BYTES - 1, size}:  # some writers miscount
+            raise PieceError
+        at += 4
+
+
+_PACK, _END = 0xBA, 0xB9
+_FIRST_STREAM = 0xBB
+
+
+def _walk_program_stream(pages: Pages) -> None:
+    """Walk packs and packets (ISO/IEC 13818-1, 2.5.3; ISO/IEC 11172-1, 2.4.3)."""
+    at = 0
+    while at < pages.length:
+        head = pages.read(at, 4)
+        if head[:3] != b"\0\0\x01":
+            if any(pages.read(at, min(pages.length - at, _CHUNK_BYTES))):
+                raise PieceError
+            return  # a disc's last sector is filled up
+        if head[3] == _PACK:
+            second = pages.read(at + 4, 1)[0] >> 6 == 1  # of MPEG-2
+            at += 14 + (pages.read(at + 13, 1)[0] & 7) if second else 12
+        elif head[3] == _END:
+            at += 4
+        elif head[3] >= _FIRST_STREAM:
+            at += 6 + int.from_bytes(pages.read(at + 4, 2), "big")
+        else:
+            raise PieceError
+        pages.skip(at)
+
+
+_TS_SYNC = 0x47
+
+
+def _walk_transport_stream(pages: Pages) -> None:
+    """Look at each packet's first byte; FFmpeg itself counts the packets (ISO/IEC 13818-1, 2.4.3)."""
+    head = pages.read(0, min(pages.length, 1024))
+    size, offset = packet_layout(head) or (188, 0)
+    block = size * (_CHUNK_BYTES // size)
+    at = 0
+    while at < pages.length:
+        packets = pages.read(at, min(block, pages.length - at))
+        at += len(packets)
+        syncs = packets[offset::size]
+        if syncs.count(_TS_SYNC) != len(syncs) or len(packets) % size:
+            raise PieceError
+
+
+_RIFF_LISTS = frozenset({b"movi", b"rec "})
+_RIFF_HEADS = frozenset({b"AVI ", b"AVIX"})
+_RIFF_NAME = re.compile(rb"[0-9A-Za-z]{3}[0-9A-Za-z ]")
+
+
+def _walk_avi(pages: Pages) -> None:
+    """Walk chunks; those with frames lie in lists within lists (AVI RIFF file reference)."""
+    at = 0
+    while at + 8 <= pages.length:
+        head = pages.read(at, 8)
+        name, size = head[:4], int.from_bytes(head[4:], "little")
+        within = name in {b"RIFF", b"LIST"} and pages.read(at + 8, 4) in _RIFF_LISTS | _RIFF_HEADS
+        if not _RIFF_NAME.fullmatch(name):
+            raise PieceError
+        at += 12 if within else pages.skip(at + 8 + size) - at
+        at += 0 if within else size & 1
+
+
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+_ASF_DATA_HEAD_BYTES = 50
+_ASF_PACKET = b"\x82\0\0"
+"""Error correction data of two bytes, as every writer begins a packet."""
+
+
+def _walk_asf(pages: Pages) -> None:
+    """Look at the begin of each data packet; all are of one size (ASF specification 1.20.03, 3.2 and 5)."""
+    at = int.from_bytes(pages.read(16, 8), "little")
+    head = pages.read(0, min(at, _CHUNK_BYTES, pages.length))
+    told = head.find(_ASF_PROPERTIES) + 92
+    size = int.from_bytes(head[told : told + 4], "little")
+    data = pages.read(at, _ASF_DATA_HEAD_BYTES)
+    if told < 92 or not size or data[:16] != _ASF_DATA:
+        raise PieceError
+    at += _ASF_DATA_HEAD_BYTES
+    for number in range(int.from_bytes(data[40:48], "little")):
+        if pages.read(at + number * size, len(_ASF_PACKET)) != _ASF_PACKET:
+            raise PieceError
+        pages.skip(at + (number + 1) * size)
+
+
+_OGG_HEAD_BYTES = 27
+_OGG_ENDS = 4
+_REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
+
+
+def _walk_ogg(pages: Pages) -> None:
+    """Walk pages: each stream counts its own and marks the last one (RFC 3533, 6)."""
+    at = 0
+    following: dict[bytes, int | None] = {}  # by stream; None once it has ended
+    while at < pages.length:
+        head = pages.read(at, _OGG_HEAD_BYTES)
+        sizes = pages.read(at + _OGG_HEAD_BYTES, head[26])
+        page = pages.read(at, _OGG_HEAD_BYTES + len(sizes) + sum(sizes))
+        stream, number = head[14:18], int.from_bytes(head[18:22], "little")
+        if head[:4] != b"OggS" or following.get(stream, number) != number or not _sum_is_right(page):
+            raise PieceError
+        following[stream] = None if head[5] & _OGG_ENDS else number + 1
+        at += len(page)
+    if any(number is not None for number in following.values()):
+        raise PieceError
+
+
+def _sum_is_right(page: bytes) -> bool:
+    """Return whether an Ogg page has its checksum: CRC-32 with the bits the other way round than zlib's."""
+    told = page[22:26]
+    bare = (page[:22] + bytes(4) + page[26:]).translate(_REVERSED)
+    return (zlib.crc32(bare, 0xFFFFFFFF) ^ 0xFFFFFFFF).to_bytes(4, "big").translate(_REVERSED) == told
+
+
+_WALKS: dict[str, Callable[[Pages], None]] = {
+    "MATROSKA": _walk_matroska,
+    "FLV": _walk_flv,
+    "MPEG-PS": _walk_program_stream,
+    "MPEG-TS": _walk_transport_stream,
+    "AVI": _walk_avi,
+    "ASF": _walk_asf,
+    "OGG": _walk_ogg,
+}
+"""An MP4 is not walked: its index says where each frame lies."""
