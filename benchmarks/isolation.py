@@ -1,8 +1,9 @@
-"""What decoding in worker processes costs: pictures a second with and without, in turn, medians of several.
+"""What decoding in worker processes costs: with and without them in turn, medians of several rounds.
 
     python -m benchmarks.isolation [--pictures 300] [--rounds 5] [--size 1280x853]
 
 Decodes generated JPEGs to the view that the ensemble's towers share. Prints one JSON object.
+Processor time is steadier than the rate where the machine has other things to do.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import os
 import statistics
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from PIL import Image
 
@@ -25,7 +28,23 @@ from clipmod_cli.decode.workers import Crew
 from clipmod_cli.pipeline import default_workers
 from clipmod_cli.types import Item, View
 
+WARM = 20
+"""Pictures before and after those that are measured: more than the window holds."""
+
 VIEW = View(fit="shortest", size=(224, 224), crop=(224, 224))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one round gave.
+
+    Attributes:
+        rate: pictures a second.
+        cpu_ms: processor time for one picture, of this process and its workers together.
+    """
+
+    rate: float
+    cpu_ms: float
 
 
 def main() -> None:
@@ -38,23 +57,31 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         path = _draw(Path(folder), width, height)
-        rates: dict[str, list[float]] = {"threads": [], "processes": []}
-        for _ in range(wanted.rounds):
-            for name, measured in rates.items():
-                measured.append(_rate(path, wanted.pictures, isolated=name == "processes"))
-    medians = {name: round(statistics.median(values), 1) for name, values in rates.items()}
-    ratio = statistics.median(p / t for p, t in zip(rates["processes"], rates["threads"], strict=True))
+        rounds = [
+            (_measure(path, wanted.pictures, isolated=False), _measure(path, wanted.pictures, isolated=True))
+            for _ in range(wanted.rounds)
+        ]
+    threads, processes = ([one[side] for one in rounds] for side in (0, 1))
     print(
         json.dumps(
             {
-                "pictures_per_second": medians,
-                "processes_to_threads": round(ratio, 3),
+                "threads": _medians(threads),
+                "processes": _medians(processes),
+                "rate_ratio": round(statistics.median(p.rate / t.rate for t, p in rounds), 3),
+                "cpu_ratio": round(statistics.median(t.cpu_ms / p.cpu_ms for t, p in rounds), 3),
                 "workers": default_workers(),
                 "cores": os.cpu_count(),
                 "size": wanted.size,
             }
         )
     )
+
+
+def _medians(costs: list[Cost]) -> dict[str, float]:
+    return {
+        "pictures_per_second": round(statistics.median(cost.rate for cost in costs), 1),
+        "cpu_ms_per_picture": round(statistics.median(cost.cpu_ms for cost in costs), 2),
+    }
 
 
 def _draw(folder: Path, width: int, height: int) -> Path:
@@ -66,15 +93,27 @@ def _draw(folder: Path, width: int, height: int) -> Path:
     return path
 
 
-def _rate(path: Path, count: int, *, isolated: bool) -> float:
-    """Return pictures a second, once the workers are warm."""
-    items = [Item(source=str(path), index=index) for index in range(count + 20)]
+def _measure(path: Path, count: int, *, isolated: bool) -> Cost:
+    """Return what pictures cost, once the workers are warm."""
+    items = [Item(source=str(path), index=index) for index in range(count + 2 * WARM)]
     frames = decode(items, [VIEW], DecodeOptions(), default_workers(), crew=Crew() if isolated else None)
-    for _ in range(20):
+    for _ in range(WARM):
         next(frames)
-    begun = time.perf_counter()
-    scored = sum(1 for _ in frames)
-    return scored / (time.perf_counter() - begun)
+    begun, used = time.perf_counter(), _processor_s()
+    for _ in range(count):
+        next(frames)
+    # before the last ones: with the stage its workers end, and their time would be nobody's
+    cost = Cost(rate=count / (time.perf_counter() - begun), cpu_ms=(_processor_s() - used) / count * 1000)
+    for _ in frames:
+        pass
+    return cost
+
+
+def _processor_s() -> float:
+    """Return the processor time of this process and all below it, in seconds."""
+    own = psutil.Process()
+    times = [process.cpu_times() for process in (own, *own.children(recursive=True))]
+    return sum(one.user + one.system for one in times)
 
 
 if __name__ == "__main__":

@@ -1,30 +1,33 @@
 """The one straight line from inputs to verdicts, and nothing else.
 
-    items ──► decode ──► measure ──► judge ──► results
+    items ──► fetch ──► decode ──► measure ──► judge ──► results
 
-Each stage is a lazy generator that keeps the order it is given. Both front ends and the
-library call this.
+Each stage is a lazy generator that keeps the order it is given. Fetching is for what is in an
+object store; other items pass through. Both front ends and the library call this.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Protocol
 
 from clipmod_cli.criteria import Criteria
+from clipmod_cli.decode.decoders import Decoders
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.opening import ungated
-from clipmod_cli.decode.picture import decode_item
-from clipmod_cli.decode.pool import decode
+from clipmod_cli.decode.pool import decode_with
 from clipmod_cli.decode.workers import Crew
 from clipmod_cli.ensemble import Ensemble, fingerprint
 from clipmod_cli.flow import batched
 from clipmod_cli.judging import Recheck, judge_closely
 from clipmod_cli.policy import Policy, load_policy
 from clipmod_cli.sources.local import Rules, expand
-from clipmod_cli.types import Evidence, Failure, Item, Result
+from clipmod_cli.sources.store_fetch import fetch_stored
+from clipmod_cli.types import Evidence, Failure, Frame, Item, Result, View
 
 
 def default_workers() -> int:
@@ -43,16 +46,75 @@ class Options:
         isolate: decode in worker processes, so that a decoder that crashes or hangs costs one
             input. A script that turns this on needs `if __name__ == "__main__":` around its own
             calls, as with any use of `multiprocessing`.
+        decoders: whoever shares theirs between runs gives them here, and then `workers` and `isolate`
+            mean nothing; None starts some for the time of the run.
     """
 
     decode: DecodeOptions = field(default_factory=DecodeOptions)
     workers: int = field(default_factory=default_workers)
     isolate: bool = False
+    decoders: Decoders | None = None
+
+
+class Measures(Protocol):
+    """What can look at frames: an `Ensemble`, or one that many callers share."""
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The geometries it wants, each once."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Frames in one forward pass."""
+        ...
+
+    def measure(self, batches: Iterable[Sequence[Frame | Failure]]) -> Iterator[Evidence | Failure]:
+        """Yield the evidence for every frame, in order; failures pass through in their place."""
+        ...
+
+
+def look(
+    items: Iterable[Item | Failure],
+    ensemble: Measures,
+    options: Options | None = None,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[Evidence | Failure]:
+    """Yield what the ensemble sees in the frames of the items, unjudged, in the items' order.
+
+    Args:
+        items: what there is to look at.
+        ensemble: the models that look.
+        options: how inputs are decoded.
+        stopped: asked between batches; once true, the batch in flight is finished and no more.
+    """
+    how = options or Options()
+    with open_decoders(how) as decoders:
+        fetched = fetch_stored(items, how.decode.limits)
+        frames = decode_with(decoders, fetched, ensemble.views, how.decode)
+        yield from ensemble.measure(batched(frames, ensemble.batch_size, stopped=stopped))
+
+
+@contextmanager
+def open_decoders(options: Options) -> Iterator[Decoders]:
+    """Give the decoders of a run: those that it shares, or some of its own that end with the block."""
+    if options.decoders is not None:
+        yield options.decoders
+        return
+    with start_decoders(options) as own:
+        yield own
+
+
+def start_decoders(options: Options) -> Decoders:
+    """Return decoders as the options want them, to be shared by runs and closed after the last."""
+    crew = Crew() if options.isolate else None
+    return Decoders(options.workers, crew=crew, pixels_in_flight=options.decode.limits.pixels_in_flight)
 
 
 def run(
     items: Iterable[Item | Failure],
-    ensemble: Ensemble,
+    ensemble: Measures,
     criteria: Criteria,
     options: Options | None = None,
     *,
@@ -69,23 +131,20 @@ def run(
     """
     how = options or Options()
     decoding = replace(how.decode, max_gap_s=criteria.policy.max_gap_s)
-    crew = Crew() if how.isolate else None
-    frames = decode(items, ensemble.views, decoding, how.workers, crew=crew)
-    batches = batched(frames, ensemble.batch_size, stopped=stopped)
-    evidence = ensemble.measure(batches)
-    return _judge(evidence, ensemble, criteria, replace(how, decode=decoding), stopped)
+    with open_decoders(how) as decoders:
+        how = replace(how, decode=decoding, decoders=decoders)
+        evidence = look(items, ensemble, how, stopped=stopped)
+        closer = partial(_look_again, ensemble=ensemble, options=decoding, decoders=decoders, stopped=stopped)
+        yield from _judge(evidence, criteria, closer)
 
 
 def _judge(
     evidence: Iterator[Evidence | Failure],
-    ensemble: Ensemble,
     criteria: Criteria,
-    how: Options,
-    stopped: Callable[[], bool],
+    look_again: Callable[[Recheck], Iterator[Evidence | Failure]],
 ) -> Iterator[Result]:
     """Yield the results. A second look at a video is had before anything else is judged."""
     closer: deque[Evidence | Failure] = deque()
-    crew = Crew() if how.isolate else None  # that of the stage is gone once all items are decoded
 
     def stream() -> Iterator[Evidence | Failure]:
         for seen in evidence:
@@ -93,25 +152,26 @@ def _judge(
             while closer:
                 yield closer.popleft()
 
-    try:
-        for judged in judge_closely(stream(), criteria):
-            if isinstance(judged, Recheck):
-                closer.extend(_look_again(judged, ensemble, how.decode, crew, stopped))
-            else:
-                yield judged
-    finally:
-        if crew is not None:
-            crew.close()
+    for judged in judge_closely(stream(), criteria):
+        if isinstance(judged, Recheck):
+            closer.extend(look_again(judged))
+        else:
+            yield judged
 
 
 def _look_again(
-    wish: Recheck, ensemble: Ensemble, options: DecodeOptions, crew: Crew | None, stopped: Callable[[], bool]
+    wish: Recheck,
+    *,
+    ensemble: Measures,
+    options: DecodeOptions,
+    decoders: Decoders,
+    stopped: Callable[[], bool],
 ) -> Iterator[Evidence | Failure]:
     if stopped():
         yield Failure(item=wish.item, stage="decode", code="deadline", message="the run was stopped")
         return
-    work = crew.decode_item if crew is not None else decode_item
-    frames = work(wish.item, ensemble.views, replace(options, spans=wish.spans), gate=ungated)
+    closer = replace(options, spans=wish.spans)
+    frames = decoders.submit(wish.item, ensemble.views, closer).result()
     size = ensemble.batch_size
     yield from ensemble.measure(frames[at : at + size] for at in range(0, len(frames), size))
 
@@ -129,7 +189,7 @@ def scan(
     """Yield one `Verdict` or `Failure` for each input found in files and folders, in order.
 
     Args:
-        sources: paths of files and folders, as for `clipmod scan`.
+        sources: paths of files and folders and names in object stores, as for `clipmod scan`.
         ensemble: from `load_ensemble`.
         policy: from `load_policy`, or a built-in policy's name or a policy file.
         threshold: the NSFW threshold, 0..1; default the policy's at medium sensitivity.

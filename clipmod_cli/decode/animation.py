@@ -10,16 +10,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
 from PIL import ImageFile
 
-from clipmod_cli.decode.colours import to_rgb
+from clipmod_cli.decode.colours import to_pixels
 from clipmod_cli.decode.geometry import Picture
 from clipmod_cli.decode.iso_media import frame_durations
 from clipmod_cli.decode.job import Job
 from clipmod_cli.decode.limits import check_size
 from clipmod_cli.decode.mending import trim_webp
-from clipmod_cli.decode.opening import decoder_errors, open_picture
+from clipmod_cli.decode.opening import decoder_errors, held_pixels, open_picture
 from clipmod_cli.decode.stills import decode_still, read_orientation
 from clipmod_cli.decode.timeline import SUBSTITUTE_DELAY_S, Timeline, make_timeline, read_timeline, seen_delay
 from clipmod_cli.errors import ItemError
@@ -69,9 +68,9 @@ def _decode_frame(job: Job, opened: ImageFile.ImageFile, number: int, *, wanted:
     with decoder_errors(f"{job.name} (frame {number})"):
         opened.seek(number)
     check_size(*opened.size, limits)
-    with job.gate(opened.width * opened.height), decoder_errors(f"{job.name} (frame {number})"):
+    with job.gate(held_pixels(job.name, *opened.size)), decoder_errors(f"{job.name} (frame {number})"):
         opened.load()
-        pixels = np.array(to_rgb(opened)) if wanted else None
+        pixels = to_pixels(opened) if wanted else None
     if pixels is None:
         return None
     orientation = read_orientation(opened)

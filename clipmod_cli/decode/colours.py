@@ -6,6 +6,8 @@ ignore them too, and scores are to be theirs.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,37 +22,69 @@ _BITS_PER_SAMPLE = 258
 _PHOTOMETRIC = 262
 _WHITE_IS_ZERO = 0
 
+STRIP_PIXELS = 2_000_000
+"""Converted at once: beside 50 megapixels what that takes is nothing, and most pictures are one strip."""
 
-def to_rgb(picture: Image.Image) -> Image.Image:
-    """Return a loaded picture as 8-bit RGB of the same size."""
+
+def to_pixels(picture: Image.Image) -> NDArray[np.uint8]:
+    """Return a loaded picture as 8-bit RGB `(h, w, 3)`, made strip by strip.
+
+    As a whole, what is in between would take more memory than the picture and its result together.
+    """
+    convert = _converter(picture)
+    width, height = picture.size
+    if width * height <= STRIP_PIXELS:
+        return np.array(convert(picture))
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top, bottom, strip in _strips(picture):
+        pixels[top:bottom] = np.asarray(convert(strip))
+    return pixels
+
+
+def _strips(picture: Image.Image) -> Iterator[tuple[int, int, Image.Image]]:
+    """Yield (top, bottom, rows between them) from the first row to the last."""
+    width, height = picture.size
+    rows = max(1, STRIP_PIXELS // max(width, 1))
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        yield top, bottom, picture.crop((0, top, width, bottom))
+
+
+def _converter(picture: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """Return what makes 8-bit RGB of a part of the picture."""
     if picture.mode in _DEEP_GREY:
-        return _from_deep_grey(picture)
+        tags: Any = getattr(picture, "tag_v2", {})
+        return partial(
+            _from_deep_grey, depth=tags.get(_BITS_PER_SAMPLE, (16,))[0], kind=tags.get(_PHOTOMETRIC)
+        )
     if picture.mode in {"I", "F"}:
-        return Image.fromarray(_stretch(np.asarray(picture, dtype=np.float64))).convert("RGB")
+        low, high = _range_of(picture)
+        return partial(_from_numbers, low=low, high=high)
     if picture.mode == "LAB":
-        return _from_lab(picture)
-    if picture.has_transparency_data:
-        return _on_white(picture.convert("RGBA"))
+        return _from_lab
+    return _on_white if picture.has_transparency_data else _as_rgb
+
+
+def _as_rgb(picture: Image.Image) -> Image.Image:
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
+    picture = picture.convert("RGBA")
     white = Image.new("RGB", picture.size, (WHITE, WHITE, WHITE))
     white.paste(picture, mask=picture.getchannel("A"))
     return white
 
 
-def _from_deep_grey(picture: Image.Image) -> Image.Image:
+def _from_deep_grey(picture: Image.Image, depth: int, kind: int | None) -> Image.Image:
     """Return 16-bit (or a TIFF's 12-bit) grey scaled to 8 bit; Pillow alone would clip it.
 
     The low byte is dropped, as Pillow does for the channels of 16-bit RGB, so that a grey picture
     gets the same numbers in both.
     """
-    tags: Any = getattr(picture, "tag_v2", {})
-    depths = tags.get(_BITS_PER_SAMPLE, (16,))
     grey = np.asarray(picture).astype(np.uint16)
-    eight_bit = (grey >> max(depths[0] - 8, 0)).clip(0, WHITE).astype(np.uint8)
-    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+    eight_bit = (grey >> max(depth - 8, 0)).clip(0, WHITE).astype(np.uint8)
+    if kind == _WHITE_IS_ZERO:
         eight_bit = WHITE - eight_bit
     transparent = picture.info.get("transparency")
     if isinstance(transparent, int):
@@ -58,21 +92,32 @@ def _from_deep_grey(picture: Image.Image) -> Image.Image:
     return Image.fromarray(eight_bit).convert("RGB")
 
 
-def _stretch(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Return 32-bit integer or float grey as 8 bit.
+def _range_of(picture: Image.Image) -> tuple[float, float]:
+    """Return which values of 32-bit integer or float grey are to be black and white.
 
-    Such files do not say which value is white. 0..1 is what image editors write as float, 0..255 and
-    0..65535 are bytes and words in a wider box; anything else is stretched from its least to its
-    greatest value, so that something can be seen in it. NaN and infinity become black and white.
+    Such files do not say so. 0..1 is what image editors write as float, 0..255 and 0..65535 are bytes
+    and words in a wider box; anything else is stretched from its least to its greatest value, so that
+    something can be seen in it.
     """
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    low, high = np.inf, -np.inf
+    for _, _, strip in _strips(picture):
+        values = np.asarray(strip, dtype=np.float64)
+        finite = np.isfinite(values)
+        low = float(values.min(where=finite, initial=low))
+        high = float(values.max(where=finite, initial=high))
+    if low > high:
+        return 0.0, 0.0
     if low >= 0:
-        low, high = 0.0, next((top for top in (1.0, 255.0, 65535.0) if high <= top), high)
+        return 0.0, next((top for top in (1.0, 255.0, 65535.0) if high <= top), high)
+    return low, high
+
+
+def _from_numbers(picture: Image.Image, low: float, high: float) -> Image.Image:
+    """Return 32-bit integer or float grey with `low` as black; NaN and infinity become black and white."""
+    values = np.asarray(picture, dtype=np.float64)
     span = (high - low) or 1.0
     shares = np.nan_to_num((values - low) / span, nan=0.0, posinf=1.0, neginf=0.0)
-    eight_bit: NDArray[np.uint8] = np.rint(shares * WHITE).clip(0, WHITE).astype(np.uint8)
-    return eight_bit
+    return Image.fromarray(np.rint(shares * WHITE).clip(0, WHITE).astype(np.uint8)).convert("RGB")
 
 
 def _from_lab(picture: Image.Image) -> Image.Image:

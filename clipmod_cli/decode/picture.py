@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import replace
 
 from clipmod_cli.decode.animation import decode_animation, find_timeline
 from clipmod_cli.decode.formats import sniff
@@ -80,10 +82,29 @@ def _decode(
         for number, seconds, picture in decode_animation(job, timeline):
             yield number, seconds, _make_views(picture, views, options)
         return
-    still = decode_still(job)
-    if timeline and timeline.cut:
-        notes.learn(truncated=True)  # there may have been more pictures in it
-    yield 0, 0.0, _make_views(still, views, options)
+    with ExitStack() as held:
+        still = decode_still(replace(job, gate=_hold_once(gate, held)))
+        if timeline and timeline.cut:
+            notes.learn(truncated=True)  # there may have been more pictures in it
+        made = _make_views(still, views, options)
+    yield 0, 0.0, made
+
+
+def _hold_once(gate: Gate, held: ExitStack) -> Gate:
+    """Return a gate that is passed at most once, and then held for as long as `held` lasts.
+
+    The pixels are there until the views are made; and who asked again while he holds some could wait
+    for one who does the same.
+    """
+    passed: list[int] = []
+
+    def hold(pixels: int) -> AbstractContextManager[None]:
+        if not passed:
+            passed.append(pixels)
+            held.enter_context(gate(pixels))
+        return nullcontext()
+
+    return hold
 
 
 def _make_views(picture: Picture, views: Sequence[View], options: DecodeOptions) -> Views:

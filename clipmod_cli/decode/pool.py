@@ -1,7 +1,6 @@
-"""The stage: items → frames and failures, decoded ahead by a few threads, in the items' order.
+"""The stage: items → frames and failures, decoded ahead, in the items' order.
 
-What one item does is `picture.decode_item`, which knows nothing of this; each thread calls it, or
-has a worker process of its own call it (`workers`).
+Who decodes is `decoders`; here is how far ahead of its consumer a stream is decoded.
 """
 
 from __future__ import annotations
@@ -9,13 +8,12 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TypeAlias
 
+from clipmod_cli.decode.decoders import Decoded, Decoders
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.picture import decode_item
 from clipmod_cli.decode.workers import Crew
 from clipmod_cli.types import Failure, Frame, Item, View
 
@@ -23,35 +21,11 @@ AHEAD_PER_WORKER = 4
 """Items in the window for each worker, unless the caller says how many: the caller knows its batches
 (two of them keep a device fed), this only keeps the workers busy."""
 
-Decoded: TypeAlias = list[Frame | Failure]
+MAX_CARRIED_BYTES = 100_000_000
+"""Of bytes that the items in the window carry: once they are over it, none is pulled. Two of the
+largest allowed: by the time that one of those is decoded, the next is there."""
 
-Work: TypeAlias = Callable[..., Decoded]
-"""`picture.decode_item`, or a crew's."""
-
-
-class PixelBudget:
-    """Holds threads back while more than `most` pixels are being decoded.
-
-    A picture larger than the whole budget waits until it is alone.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._held = 0
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def hold(self, pixels: int) -> Iterator[None]:
-        """Take `pixels` out of the budget for the time of the block; waits until they are there."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._held or self._held + pixels <= self._most)
-            self._held += pixels
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._held -= pixels
-                self._changed.notify_all()
+Work = Callable[[Item], "Future[Decoded]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,42 +35,90 @@ class _End:
     error: BaseException | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """One item's place in the window; `bytes` are those that it carries."""
+
+    result: Future[Decoded]
+    bytes: int = 0
+
+
+class _Window:
+    """Room for what was pulled and not yet taken, in items and in the bytes that they carry."""
+
+    def __init__(self, items: int) -> None:
+        self._items = items
+        self._bytes = 0
+        self._left = False
+        self._changed = threading.Condition()
+
+    def wait(self) -> bool:
+        """Return true as soon as there is room for one more item, false if nobody reads any more."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._left or (self._items > 0 and self._bytes <= MAX_CARRIED_BYTES)
+            )
+            self._items -= 1
+            return not self._left
+
+    def carry(self, size: int) -> None:
+        """Note the bytes of the item that the room was for."""
+        with self._changed:
+            self._bytes += size
+
+    def give(self, size: int) -> None:
+        """Note that an item was taken, and its bytes with it."""
+        with self._changed:
+            self._items += 1
+            self._bytes -= size
+            self._changed.notify()
+
+    def leave(self) -> None:
+        """Note that nobody reads any more."""
+        with self._changed:
+            self._left = True
+            self._changed.notify()
+
+
 class _Line:
-    """The window: pulls items in a thread of its own, and keeps their results in order.
+    """Pulls items in a thread of its own, and keeps their results in order.
 
     Its own thread, because a slow producer of items must not hold back results that are ready.
     """
 
-    def __init__(self, items: Iterable[Item | Failure], executor: ThreadPoolExecutor, ahead: int) -> None:
-        self.results: queue.SimpleQueue[Future[Decoded] | _End] = queue.SimpleQueue()
-        self.free = threading.Semaphore(ahead)
+    def __init__(self, items: Iterable[Item | Failure], ahead: int) -> None:
+        self.results: queue.SimpleQueue[_Place | _End] = queue.SimpleQueue()
+        self.window = _Window(ahead)
         self._items = items
-        self._executor = executor
         self._left = threading.Event()
 
-    def start(self, work: Work, views: Sequence[View], options: DecodeOptions, budget: PixelBudget) -> None:
+    def start(self, work: Work) -> None:
         """Begin to pull items and to have them decoded by `work`."""
         # A daemon: a producer that never yields again (a terminal) must not keep the program from ending.
-        threading.Thread(
-            target=self._pull, args=(work, views, options, budget), name="clipmod-decode-feed", daemon=True
-        ).start()
+        threading.Thread(target=self._pull, args=(work,), name="clipmod-decode-feed", daemon=True).start()
 
     def leave(self) -> None:
         """Let the thread end as soon as its producer yields; nobody reads any more."""
         self._left.set()
-        self.free.release()
+        self.window.leave()
+        while not self.results.empty():
+            if isinstance(place := self.results.get(), _Place):
+                place.result.cancel()
 
-    def _pull(self, work: Work, views: Sequence[View], options: DecodeOptions, budget: PixelBudget) -> None:
+    def _pull(self, work: Work) -> None:
         error: BaseException | None = None
         iterator = iter(self._items)
         try:
-            while self._wait_for_room() and (item := next(iterator, None)) is not None:
+            while self.window.wait() and (item := next(iterator, None)) is not None:
                 if self._left.is_set():
                     break
                 if isinstance(item, Failure):
                     self.results.put(_already(item))
                     continue
-                self.results.put(self._executor.submit(work, item, views, options, gate=budget.hold))
+                size = len(item.data or b"")
+                self.window.carry(size)
+                self.results.put(_Place(work(item), size))
+                del item  # its bytes are to go as soon as they are decoded
         except BaseException as e:  # noqa: BLE001 — it is raised again in the consumer's thread
             error = e
         finally:
@@ -104,16 +126,12 @@ class _Line:
             if isinstance(iterator, Generator):
                 iterator.close()
 
-    def _wait_for_room(self) -> bool:
-        self.free.acquire()
-        return not self._left.is_set()
 
-
-def _already(failure: Failure) -> Future[Decoded]:
+def _already(failure: Failure) -> _Place:
     """Return the result of an item that its source could not get hold of."""
     future: Future[Decoded] = Future()
     future.set_result([failure])
-    return future
+    return _Place(future)
 
 
 def decode(
@@ -125,31 +143,51 @@ def decode(
     ahead: int | None = None,
     crew: Crew | None = None,
 ) -> Iterator[Frame | Failure]:
+    """Yield what `decode_with` yields, by decoders that end with the stream.
+
+    Args:
+        items: what to decode.
+        views: the geometries of the arrays in each frame.
+        options: limits, exactness, sampling of animations.
+        workers: how many items are decoded at once.
+        ahead: the size of the window, in items.
+        crew: worker processes that decode behind the threads. None decodes in this process.
+    """
+    most = options.limits.pixels_in_flight
+    with (
+        Decoders(workers, crew=crew, pixels_in_flight=most) as decoders,
+        closing(decode_with(decoders, items, views, options, ahead=ahead)) as decoded,
+    ):
+        yield from decoded
+
+
+def decode_with(
+    decoders: Decoders,
+    items: Iterable[Item | Failure],
+    views: Sequence[View],
+    options: DecodeOptions,
+    *,
+    ahead: int | None = None,
+) -> Generator[Frame | Failure, None, None]:
     """Yield the frames and failures of `items`, in their order; lazy.
 
     Args:
+        decoders: may serve other streams at the same time; what of this stream has not begun when it
+            is closed never does.
         items: what to decode; a source's own failures pass through in their place. At most `ahead`
             are pulled before their results are taken. What pulling them raises is raised here, after
             all results before it.
         views: the geometries of the arrays in each frame; equal ones are made once.
         options: limits, exactness, sampling of animations.
-        workers: threads that decode.
         ahead: the size of the window, in items.
-        crew: worker processes that decode behind the threads; ended with the stage. None decodes in
-            this process.
     """
-    budget = PixelBudget(options.limits.pixels_in_flight)
-    executor = ThreadPoolExecutor(workers, thread_name_prefix="clipmod-decode")
-    line = _Line(items, executor, ahead or AHEAD_PER_WORKER * workers)
+    line = _Line(items, ahead or AHEAD_PER_WORKER * decoders.workers)
     try:
-        line.start(crew.decode_item if crew else decode_item, tuple(views), options, budget)
-        while not isinstance(decoded := line.results.get(), _End):
-            yield from decoded.result()
-            line.free.release()
-        if decoded.error is not None:
-            raise decoded.error
+        line.start(lambda item: decoders.submit(item, tuple(views), options))
+        while not isinstance(place := line.results.get(), _End):
+            yield from place.result.result()
+            line.window.give(place.bytes)
+        if place.error is not None:
+            raise place.error
     finally:
         line.leave()
-        executor.shutdown(wait=False, cancel_futures=True)
-        if crew is not None:
-            crew.close()

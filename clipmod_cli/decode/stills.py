@@ -11,15 +11,14 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-import numpy as np
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
-from clipmod_cli.decode.colours import to_rgb
+from clipmod_cli.decode.colours import to_pixels
 from clipmod_cli.decode.geometry import Picture, Pixels
 from clipmod_cli.decode.job import Job
 from clipmod_cli.decode.limits import check_size
 from clipmod_cli.decode.mending import load_what_came, mend
-from clipmod_cli.decode.opening import decoder_errors, open_picture
+from clipmod_cli.decode.opening import decoder_errors, held_pixels, open_picture
 from clipmod_cli.decode.plan import EXIF_ORIENTATIONS, OVERSAMPLING, UPRIGHT, Orientation, jpeg_scale
 from clipmod_cli.errors import ItemError
 
@@ -48,15 +47,25 @@ def decode_still(job: Job) -> Picture:
     except ItemError as error:
         if error.code != "decode_error":
             raise
-        strict_error = error
-    try:
-        picture = _decode(replace(job, data=mend(job.data, job.name, job.options.limits)), tolerant=True)
-    except ItemError as again:
-        raise (strict_error if again.code == "decode_error" else again) from None
+        reason = error.message
+    # The errors are let go, for each holds its picture as far as it came; kept in a name they would do
+    # so in a circle, until somebody collects garbage.
+    picture = _decode_tolerantly(job, reason)
     if _is_blank(picture.pixels):
-        raise strict_error
+        raise ItemError("decode_error", reason)
     job.notes.learn(truncated=True)
     return picture
+
+
+def _decode_tolerantly(job: Job, reason: str) -> Picture:
+    """Return what a truncated file still holds; raises ItemError, with the strict try's reason."""
+    mended = replace(job, data=mend(job.data, job.name, job.options.limits))
+    try:
+        return _decode(mended, tolerant=True)
+    except ItemError as error:
+        if error.code != "decode_error":
+            raise
+    raise ItemError("decode_error", reason)
 
 
 def read_orientation(picture: Image.Image) -> Orientation:
@@ -76,7 +85,7 @@ def _decode(job: Job, *, tolerant: bool) -> Picture:
         pixels, scale = _decode_jpeg(job, opened, tolerant=tolerant)
         stored_size = (height, width)
     else:
-        with job.gate(width * height):
+        with job.gate(held_pixels(job.name, width, height)):
             pixels, scale = _load(opened, job.name, tolerant=tolerant), 1
         stored_size = (pixels.shape[0], pixels.shape[1])
     orientation = read_orientation(opened)
@@ -120,9 +129,9 @@ def _oversampling(opened: ImageFile.ImageFile) -> int:
 def _load(opened: ImageFile.ImageFile, name: str, *, tolerant: bool) -> Pixels:
     with decoder_errors(name):
         if tolerant:
-            return np.array(to_rgb(load_what_came(opened)))
+            return to_pixels(load_what_came(opened))
         opened.load()
-        return np.array(to_rgb(opened))
+        return to_pixels(opened)
 
 
 def _decode_quickly(data: bytes, opened: ImageFile.ImageFile, scale: int) -> Pixels | None:

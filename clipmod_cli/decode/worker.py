@@ -8,20 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import os
+import pickle
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from clipmod_cli.decode.block import Block
 from clipmod_cli.decode.formats import HEAD_BYTES, class_of, sniff
+from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.messages import write_result
-from clipmod_cli.types import Failure, Frame, Item
+from clipmod_cli.types import Failure, Frame, Item, View
+
+HOLD, RELEASE, LONG = b"hold ", b"release", b"long"
+"""What a worker says before it answers: it wants pixels of the budget and waits, gives them back, or
+has met a video. An answer begins with a brace."""
 
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 PR_SET_PDEATHSIG = 1
@@ -53,9 +62,23 @@ class WorkerLimits:
     items: int = 10_000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orders:
+    """What is the same for many items, and sent only when it changes.
+
+    Attributes:
+        free_pixels: that a worker may decode at once without asking for them.
+    """
+
+    views: tuple[View, ...]
+    options: DecodeOptions
+    free_pixels: int = 0
+
+
 def serve(
     pipe: Connection,
     lifeline: Connection,
+    block: Block | None,
     limits: WorkerLimits,
     work: Callable[..., Sequence[Frame | Failure]],
     modules: Sequence[str],
@@ -70,13 +93,33 @@ def serve(
     _end_with_parent(lifeline)
     for name in modules:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # what workers share stays shared, for nobody looks through it again
     _limit_memory(limits)
     _use_one_thread()
     with contextlib.suppress(EOFError, OSError):
-        while True:
-            item, views, options = pipe.recv()
-            _limit_cpu(time_limits(item, limits).cpu_s)
-            write_result(work(item, views, options, gate=_gate(pipe)), pipe.send_bytes)
+        _serve_items(pipe, block, limits, work)
+
+
+def _serve_items(
+    pipe: Connection,
+    block: Block | None,
+    limits: WorkerLimits,
+    work: Callable[..., Sequence[Frame | Failure]],
+) -> None:
+    clock = _ProcessorClock()
+    orders = Orders(views=(), options=DecodeOptions())
+    while True:
+        item, carries, changed = pickle.loads(pipe.recv_bytes())  # noqa: S301 — our parent's own words
+        if carries:
+            item = replace(item, data=pipe.recv_bytes())
+        orders = changed or orders
+        long = takes_long(item)
+        if long:
+            pipe.send_bytes(LONG)
+        clock.allow((limits.video if long else limits.picture).cpu_s)
+        gate = _gate(pipe, orders.free_pixels)
+        write_result(work(item, orders.views, orders.options, gate=gate), pipe.send_bytes, block)
 
 
 def _hush() -> None:
@@ -86,15 +129,18 @@ def _hush() -> None:
     os.close(descriptor)
 
 
-def _gate(pipe: Connection) -> Callable[[int], contextlib.AbstractContextManager[None]]:
+def _gate(pipe: Connection, free: int) -> Callable[[int], contextlib.AbstractContextManager[None]]:
     @contextmanager
     def hold(pixels: int) -> Iterator[None]:
-        pipe.send_bytes(b"hold %d" % pixels)
+        if pixels <= free:
+            yield
+            return
+        pipe.send_bytes(HOLD + b"%d" % (pixels - free))
         pipe.recv_bytes()
         try:
             yield
         finally:
-            pipe.send_bytes(b"release")
+            pipe.send_bytes(RELEASE)
 
     return hold
 
@@ -130,11 +176,11 @@ def _limit_memory(limits: WorkerLimits) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
-def time_limits(item: Item, limits: WorkerLimits) -> TimeLimits:
-    """Return how long this item may take, by what its first bytes say it is."""
+def takes_long(item: Item) -> bool:
+    """Return whether the item is a video by its first bytes, and may take as long as one."""
     head = item.data[:HEAD_BYTES] if item.data is not None else _read_head(item.spilled or item.source)
     known = sniff(head)
-    return limits.video if known is not None and class_of(known) == "video" else limits.picture
+    return known is not None and class_of(known) == "video"
 
 
 def _read_head(path: str) -> bytes:
@@ -150,13 +196,22 @@ def _read_head(path: str) -> bytes:
         os.close(descriptor)
 
 
-def _limit_cpu(cpu_s: float) -> None:
-    if sys.platform != "win32":
+class _ProcessorClock:
+    """Ends this process (SIGXCPU) when an item takes too much processor time."""
+
+    def __init__(self) -> None:
+        self._until = 0
+
+    def allow(self, cpu_s: float) -> None:
+        """Let the process go on for `cpu_s` seconds of processor time from now, to the next whole one."""
+        if sys.platform == "win32":
+            return
         import resource
 
-        used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
-        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-        resource.setrlimit(resource.RLIMIT_CPU, (int(used + cpu_s) + 1, hard))
+        until = int(time.process_time() + cpu_s) + 1
+        if until != self._until:
+            resource.setrlimit(resource.RLIMIT_CPU, (until, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+            self._until = until
 
 
 def _use_one_thread() -> None:

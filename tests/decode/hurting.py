@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import signal
 import socket
+import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,19 @@ from clipmod_cli.decode.picture import decode_item
 from clipmod_cli.types import Failure, Frame, Item, View
 
 Decoded = list[Frame | Failure]
+
+LIES: dict[str, tuple[bytes, ...]] = {
+    "word": (b"good day",),
+    "nothing": (b"",),
+    "negative": (b"hold -5",),
+    "number": (b"hold many",),
+    "twice": (b"hold 5000000", b"hold 5000000"),
+    "unheld": (b"release",),
+    "pickle": (b"\x80\x04\x95",),
+    "header": (b"{" + b" " * 2_000_000,),
+    "deep": (b"{" + b'"a":{' * 100_000,),
+}
+"""What a worker that was taken over says, by name."""
 
 
 def misbehave(  # noqa: C901 — a list of ills
@@ -27,6 +44,16 @@ def misbehave(  # noqa: C901 — a list of ills
             os.kill(os.getpid(), signal.SIGSEGV)
         case "exit":
             os._exit(3)
+        case "nap":
+            time.sleep(2)
+        case "cut":
+            return [_said(item, _cut_block())]
+        case "lie":
+            _say(gate["gate"], LIES[item.source.rpartition("/")[2].split(".")[1]])
+            time.sleep(60)
+        case "half":
+            os.write(_pipe_of(gate["gate"]).fileno(), struct.pack("!i", 1000) + b"{")
+            time.sleep(60)
         case "sleep":
             time.sleep(60)
         case "spin":
@@ -63,3 +90,42 @@ def _open_files() -> list[str]:
         with contextlib.suppress(OSError):
             found.append(str(link.readlink()))
     return found
+
+
+def _pipe_of(gate: Any) -> Connection:
+    """Return the pipe to the parent, which the gate has."""
+    cells = (cell.cell_contents for cell in gate.__wrapped__.__closure__)
+    return next(cell for cell in cells if isinstance(cell, Connection))
+
+
+def _say(gate: Any, messages: Sequence[bytes]) -> None:
+    for message in messages:
+        _pipe_of(gate).send_bytes(message)
+
+
+def _cut_block() -> str:
+    """Try to cut, grow and open up the memory that is shared with the parent."""
+    block, *_ = (
+        int(link.name) for link in Path("/proc/self/fd").iterdir() if "clipmod-pixels" in _target(link)
+    )
+    tries = (
+        lambda: os.ftruncate(block, 0),
+        lambda: os.ftruncate(block, 1 << 30),
+        lambda: fcntl.fcntl(block, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE),
+    )
+    return " ".join(_refusal(attempt) for attempt in tries)
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""
+
+
+def _refusal(attempt: Callable[[], object]) -> str:
+    try:
+        attempt()
+    except OSError as e:
+        return errno.errorcode[e.errno or 0]
+    return "done"

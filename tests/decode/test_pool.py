@@ -16,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from clipmod_cli.decode import decoders, pool
+from clipmod_cli.decode.decoders import PixelBudget, free_pixels
 from clipmod_cli.decode.limits import DecodeOptions, Limits
 from clipmod_cli.decode.picture import decode_item
-from clipmod_cli.decode.pool import PixelBudget, decode
-from clipmod_cli.types import Failure, Frame, Item, View
+from clipmod_cli.decode.pool import decode
+from clipmod_cli.types import Failure, Frame, Item, Media, View
 from tests.decode.pictures import WHOLE, check_law, encode, quarters
 
 T = TypeVar("T")
@@ -69,6 +71,58 @@ def test_no_more_is_pulled_than_the_window_holds() -> None:
         assert len(pulled) - taken <= 5
         taken += 1
     assert taken == len(pulled) == 40
+
+
+def _carrying(sizes: Sequence[int], pulled: list[int]) -> Iterator[Item]:
+    for index, size in enumerate(sizes):
+        pulled.append(index)
+        yield Item(source=str(index), index=index, data=KINDS[0] + bytes(size))
+
+
+@given(
+    sizes=st.lists(st.sampled_from([0, 3_000, 9_000, 50_000]), max_size=20),
+    workers=st.integers(1, 3),
+    ahead=st.integers(1, 20),
+)
+@settings(max_examples=40, deadline=None)
+def test_no_item_is_pulled_while_too_many_bytes_wait(sizes: list[int], workers: int, ahead: int) -> None:
+    most = 10_000
+    pulled: list[int] = []
+    carried = [len(KINDS[0]) + size for size in sizes]
+    taken = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "MAX_CARRIED_BYTES", most)
+        for result in decode(_carrying(sizes, pulled), [WHOLE], DecodeOptions(), workers, ahead=ahead):
+            waiting = carried[taken : len(pulled)]
+            assert sum(waiting[:-1]) <= most, "the last one was pulled before there was room for it"
+            assert result.item.index == taken
+            taken += 1
+    assert taken == len(sizes)
+
+
+def test_many_bytes_are_let_go_once_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "FEW_BYTES", len(KINDS[0]) + 1)
+    large = Item(source="a.zip", index=7, member="m", data=GIF + bytes(10_000), mtime_ns=5)
+    (small,) = items(KINDS[:1])
+    lost = Item(source="b.zip", index=8, data=b"garbage" * 10_000)
+    *shots, one, failed = decode([large, small, lost], [WHOLE], DecodeOptions(), 1)
+    assert len(shots) == 2
+    assert shots[0].item is shots[1].item
+    assert (shots[0].item.source, shots[0].item.member, shots[0].item.index) == ("a.zip", "m", 7)
+    assert shots[0].item.mtime_ns == 5
+    assert [result.item.data for result in (*shots, failed)] == [None] * 3
+    assert one.item is small
+
+
+def test_a_video_keeps_its_bytes_for_a_second_look() -> None:
+    item = Item(source="a.zip", index=0, member="film.mp4", data=bytes(decoders.FEW_BYTES))
+    film = [Frame(item=item, media=Media(started=0.0, kind="video"), views={})]
+    assert decoders._let_go(item, list(film)) == film
+
+
+@given(most=st.integers(1, 10**9), workers=st.integers(1, 256))
+def test_what_workers_have_for_themselves_leaves_half_to_those_who_ask(most: int, workers: int) -> None:
+    assert 0 <= workers * free_pixels(most, workers) <= most / 2
 
 
 def test_nothing_is_pulled_before_it_is_asked_for() -> None:

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +18,18 @@ import psutil
 import pytest
 from PIL import Image
 
-from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.messages import read_result, write_result
-from clipmod_cli.decode.picture import decode_item
+from clipmod_cli.decode.limits import DecodeOptions, Limits
+from clipmod_cli.decode.opening import ungated
 from clipmod_cli.decode.pool import decode
 from clipmod_cli.decode.worker import TimeLimits, WorkerLimits
 from clipmod_cli.decode.workers import Crew
 from clipmod_cli.types import Failure, Frame, Item, View
-from tests.decode.hurting import misbehave
+from tests.decode.hurting import LIES, misbehave
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the tests look into /proc")
 
 VIEW = View(fit="squash", size=(8, 8))
+OTHER = View(fit="squash", size=(4, 6))
 SHORT = TimeLimits(cpu_s=2.0, wall_s=4.0)
 
 
@@ -69,6 +70,88 @@ def test_what_goes_wrong_costs_one_record(tmp_path: Path, name: str, code: str) 
         "after": "ok",
         "more": "ok",
     }
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_worker_that_lies_costs_one_record(tmp_path: Path, lie: str) -> None:
+    limits = WorkerLimits(picture=TimeLimits(cpu_s=20.0, wall_s=40.0))
+    results = run(tmp_path, f"lie.{lie}", "after", limits=limits)
+    assert {n: code_of(r) for n, r in results.items()} == {f"lie.{lie}": "decode_crash", "after": "ok"}
+
+
+def test_a_worker_that_stops_in_the_midst_of_its_answer_is_ended(tmp_path: Path) -> None:
+    results = run(tmp_path, "half", "after")
+    assert {n: code_of(r) for n, r in results.items()} == {"half": "decode_timeout", "after": "ok"}
+
+
+def test_a_worker_that_dies_while_it_is_idle_costs_nothing(tmp_path: Path) -> None:
+    for i in range(3):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{i}.png")
+    items = [Item(source=str(tmp_path / f"{i}.png"), index=i) for i in range(3)]
+    crew = Crew()
+    stage = decode(items, [VIEW], DecodeOptions(), 1, ahead=1, crew=crew)
+    results = [next(stage)]
+    (seat,) = crew._seats
+    seat._process.kill()
+    seat._process.join()
+    results += stage
+    assert [code_of(one) for one in results] == ["ok"] * 3
+
+
+def test_a_video_may_take_longer_than_a_picture(tmp_path: Path) -> None:
+    limits = WorkerLimits(
+        picture=TimeLimits(cpu_s=1.0, wall_s=1.0), video=TimeLimits(cpu_s=10.0, wall_s=30.0)
+    )
+    results = run(tmp_path, "before", "nap", limits=limits)
+    assert code_of(results["nap"]) == "decode_timeout"
+    (tmp_path / "nap.mp4").write_bytes(b"\0\0\0\x10ftypisom" + bytes(2000))
+    crew = Crew(limits=limits, work=misbehave)
+    items = [Item(source=str(tmp_path / name), index=i) for i, name in enumerate(("before.png", "nap.mp4"))]
+    *_, film = decode(items, [VIEW], DecodeOptions(), 1, crew=crew)
+    assert code_of(film) == "video_error"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere pixels go through the pipe")
+def test_a_worker_cannot_cut_what_it_shares(tmp_path: Path) -> None:
+    tried = run(tmp_path, "cut")["cut"]
+    assert isinstance(tried, Failure)
+    assert tried.message == "EPERM EPERM EPERM"
+
+
+def test_only_what_is_over_a_workers_own_share_is_asked_for(tmp_path: Path) -> None:
+    Image.new("RGB", (100, 100)).save(tmp_path / "a.png")
+    item = Item(source=str(tmp_path / "a.png"), index=0)
+    asked: list[int] = []
+
+    @contextmanager
+    def gate(pixels: int) -> Iterator[None]:
+        asked.append(pixels)
+        yield
+
+    crew = Crew()
+    try:
+        for free in (20_000, 19_999, 4_000, 0):
+            (frame,) = crew.decode_item(item, [VIEW], DecodeOptions(), gate=gate, free_pixels=free)
+            assert isinstance(frame, Frame)
+    finally:
+        crew.close()
+    assert asked == [1, 16_000, 20_000]
+
+
+def test_orders_that_change_are_followed(tmp_path: Path) -> None:
+    Image.new("RGB", (100, 100)).save(tmp_path / "a.png")
+    item = Item(source=str(tmp_path / "a.png"), index=0)
+    small = DecodeOptions(limits=Limits(max_pixels=10))
+    crew = Crew()
+    try:
+        found = [
+            crew.decode_item(item, views, options, gate=ungated)[0]
+            for views, options in (([VIEW], DecodeOptions()), ([OTHER], DecodeOptions()), ([OTHER], small))
+        ]
+    finally:
+        crew.close()
+    assert [code_of(one) for one in found] == ["ok", "ok", "too_many_pixels"]
+    assert [list(one.views) for one in found if isinstance(one, Frame)] == [[VIEW], [OTHER]]
 
 
 def test_results_are_those_of_this_process(tmp_path: Path) -> None:
@@ -173,7 +256,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path, name: str) -> None:
         from clipmod_cli.decode.pool import decode
         from clipmod_cli.decode.workers import Crew
         from clipmod_cli.types import Item, View
-        from tests.decode.hurting import misbehave
+        from tests.decode.hurting import LIES, misbehave
         items = [Item(source={str(tmp_path / f"{name}.png")!r}, index=0)]
         list(decode(items, [View(fit="squash", size=(8, 8))], DecodeOptions(), 1, crew=Crew(work=misbehave)))
         """
@@ -199,46 +282,6 @@ def _wait_for_worker(pid: int) -> list[psutil.Process]:
             return children
         time.sleep(0.05)
     raise AssertionError("no worker came")
-
-
-def _answer(**changes: object) -> tuple[bytes, list[bytes], Item]:
-    """Return a good answer of a worker, some of its header changed."""
-    import io
-    import json
-
-    buffer = io.BytesIO()
-    Image.new("RGB", (16, 16), "red").save(buffer, "PNG")
-    item = Item(source="x", index=0, data=buffer.getvalue())
-    sent: list[bytes] = []
-    write_result(decode_item(item, [VIEW], DecodeOptions()), sent.append)
-    header = {**json.loads(sent[0]), **changes}
-    return json.dumps(header).encode(), sent[1:], item
-
-
-def test_a_good_answer_is_read() -> None:
-    header, views, item = _answer()
-    (frame,) = read_result(header, iter(views).__next__, item, [VIEW])
-    assert isinstance(frame, Frame)
-    assert frame.views[VIEW].shape == (8, 8, 3)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"frames": [[0, 0.0, True, [[800, 800]]]]},
-        {"frames": [[0, 0.0, True, [[-8, -8]]]]},
-        {"frames": [[0, 0.0, False, [[8, 8]]]]},
-        {"frames": []},
-        {"frames": [[0, 0.0, True, [[8, 8]]]] * 300},
-        {"frames": "many"},
-        {"media": None},
-        {"failures": [["no_such_code", "", "decode"]]},
-    ],
-)
-def test_a_worker_is_not_believed(changes: dict[str, object]) -> None:
-    header, views, item = _answer(**changes)
-    with pytest.raises((ValueError, StopIteration)):
-        read_result(header, iter(views).__next__, item, [VIEW])
 
 
 def test_workers_of_a_process_that_never_imported_torch_can_use_it(tmp_path: Path) -> None:

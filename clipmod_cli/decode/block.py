@@ -1,0 +1,85 @@
+"""Memory that one worker and its parent both see, so that pixels need not pass through a pipe.
+
+It has no name that could be left behind, and neither side can change its size: a parent that reads
+behind the end of a file that a worker cut would be killed. What lies in it is for others to say.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK_BYTES = 8_000_000
+"""Fifty views of 224 x 224; answers of more go through the pipe. Memory is taken only where it is written."""
+
+Pixels = NDArray[np.uint8]
+
+
+class Block:
+    """Shared memory of a fixed size. Handed to a worker as an argument of its process."""
+
+    def __init__(self, descriptor: int, size: int, *, writable: bool) -> None:
+        self.size = size
+        self._descriptor = descriptor
+        access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
+        self._memory = mmap.mmap(descriptor, size, access=access)
+
+    def __reduce__(self) -> tuple[Callable[..., Block], tuple[Any, int]]:
+        if sys.platform == "win32":
+            raise TypeError("there is no shared block on this system")
+        from multiprocessing.reduction import DupFd
+
+        return _open_in_worker, (DupFd(self._descriptor), self.size)
+
+    def write(self, arrays: Sequence[Pixels]) -> bool:
+        """Put the arrays there, one behind the other; returns whether there was room for them."""
+        if sum(array.nbytes for array in arrays) > self.size:
+            return False
+        at = 0
+        for array in arrays:
+            place = np.frombuffer(self._memory, np.uint8, array.nbytes, at)
+            np.copyto(place.reshape(array.shape), array)
+            at += array.nbytes
+        return True
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Return a copy of `count` bytes; raises ValueError where they do not all lie inside."""
+        if offset < 0 or count < 0 or offset + count > self.size:
+            raise ValueError("the worker's answer lies outside of what it shares")
+        return self._memory[offset : offset + count]
+
+    def close(self) -> None:
+        """Give the memory back, as far as this process is concerned."""
+        self._memory.close()
+        os.close(self._descriptor)
+
+
+def make_block(size: int = BLOCK_BYTES) -> Block | None:
+    """Return a new block that this process reads and a worker writes; None where there is no such thing."""
+    if sys.platform != "linux":
+        return None  # elsewhere a worker could cut the file under its parent
+    import fcntl
+
+    try:
+        descriptor = os.memfd_create("clipmod-pixels", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except OSError:
+        return None
+    try:
+        os.ftruncate(descriptor, size)
+        fcntl.fcntl(
+            descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        )
+        return Block(descriptor, size, writable=False)
+    except OSError:
+        os.close(descriptor)
+        return None
+
+
+def _open_in_worker(duplicate: Any, size: int) -> Block:
+    return Block(duplicate.detach(), size, writable=True)
