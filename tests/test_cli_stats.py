@@ -22,6 +22,7 @@ from clipmod_cli.errors import UsageError
 from clipmod_cli.records import to_line, to_record
 from clipmod_cli.sinks.store import RunInfo, Store, Table
 from tests.results import RUN, plain_animation, plain_failure, plain_verdict
+from tests.sinks.serve import hosted, keep_files, left, request
 
 app = typer.Typer()
 app.add_typer(stats.app, name="stats")
@@ -188,6 +189,62 @@ def test_forgetting(store: Store, words: list[str], count: int) -> None:
     result = call("stats", "forget", *words, "--yes")
     assert f"Erased {count} records" in result.stderr
     assert store.stats()["totals"]["inputs"] == 5 - count
+
+
+def serve_once(store: Store, data: Path) -> None:
+    """Have a request refused, one answered, and its picture hosted below a folder."""
+    store = Store(store.path, data_folder=data)
+    started = datetime.now(UTC)
+    facts = replace(RUN, run_id="serve-run")
+    run = store.open_run(
+        RunInfo(facts=facts, command="clipmod serve", models=("ensemble",), started_at=started)
+    )
+    run.add_request(request(0, endpoint="/predict/multi", images=3, time_ms=1234.5, concurrent=7))
+    run.add_request(request(1, status=400, images=0, judged_by=None))
+    run.add_hosted(hosted("picture-one-1", name="photos/9.jpg"))
+    keep_files(data, hosted("picture-one-1", name="photos/9.jpg"))
+    run.finish({}, 0)
+
+
+def test_a_person_sees_what_was_served(store: Store, at_home: Path) -> None:
+    assert "clipmod serve" not in call("stats").stdout
+    serve_once(store, at_home / "hosting")
+    said = call("stats").stdout
+    for word in (
+        "Requests to clipmod serve", "/predict/multi", "/predict/single", "1,234.5",
+        "2 requests with 3 images, 50.0% errors, 95% took at most 1,23", "at most 7 at once",
+        "1 image hosted now",
+    ):  # fmt: skip
+        assert word in said
+
+
+def test_the_object_says_what_was_served(store: Store, at_home: Path) -> None:
+    assert json.loads(call("stats", "--json").stdout)["serve"]["total_requests"] == 0
+    serve_once(store, at_home / "hosting")
+    found = json.loads(call("stats", "--json").stdout)["serve"]
+    assert (found["total_requests"], found["error_rate"], found["max_concurrent_requests"]) == (2, 0.5, 7)
+    assert [(one["endpoint"], one["errors"]) for one in found["endpoints"]] == [
+        ("/predict/multi", 0),
+        ("/predict/single", 1),
+    ]
+
+
+@pytest.mark.parametrize("folder", ["hosting", "data/clipmod"])
+def test_forgetting_takes_hosted_pictures_along(store: Store, at_home: Path, folder: str) -> None:
+    serve_once(store, at_home / folder)
+    said = call("stats", "forget", "--source", "photos/9.jpg", "-y").stderr
+    assert "Erased 0 records and 1 hosted picture from" in said
+    assert left(at_home / folder) == set()
+    assert "Erased 0 records from" in call("stats", "forget", "--source", "photos/9.jpg", "-y").stderr
+
+
+def test_pictures_of_a_server_without_a_store_are_erased_where_the_settings_say(
+    at_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPMOD_DATA_DIR", str(at_home / "hosting"))
+    keep_files(at_home / "hosting", hosted("picture-one-1", name="photos/9.jpg"))
+    assert "1 hosted picture" in call("stats", "forget", "--source", "photos/9.jpg", "-y").stderr
+    assert left(at_home / "hosting") == set()
 
 
 def test_forgetting_in_the_store_that_was_named(store: Store, at_home: Path) -> None:

@@ -45,7 +45,7 @@ def stats(
             "--sql",
             metavar="QUERY",
             help="Answer this query, which can only read: a table on a terminal, else JSON Lines. "
-            "Tables: runs, items, segments.",
+            "Tables: runs, items, segments, requests, hosted.",
         ),
     ] = None,
     rebuild: Annotated[
@@ -94,7 +94,7 @@ def forget(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     db: Db = None,
 ) -> None:
-    """Erase records from the store for good.
+    """Erase records from the store for good, and pictures that serve hosts, with their files.
 
     Outputs, the JSON Lines files, are not touched.
     """
@@ -104,21 +104,21 @@ def forget(
         if not sys.stdin.isatty():
             raise UsageError(f"erasing {what} from {store.path} cannot be undone; say --yes if you mean it")
         typer.confirm(f"Erase {what} from {store.path}? It cannot be undone.", abort=True, err=True)
-    count = store.forget(source=source, sha256=sha256, before=before.astimezone() if before else None)
+    erased = store.forget(source=source, sha256=sha256, before=before.astimezone() if before else None)
+    pictures = len(erased.image_ids)
+    hosted = f" and {pictures:,} hosted {'picture' if pictures == 1 else 'pictures'}" if pictures else ""
     typer.echo(
-        f"Erased {count:,} records from {store.path}. Outputs that you keep still have theirs, and --rebuild "
-        "from one would bring them back.",
+        f"Erased {erased.records:,} records{hosted} from {store.path}. Outputs that you keep still have "
+        "theirs, and --rebuild from one would bring them back.",
         err=True,
     )
 
 
 def _open(db: Path | None) -> Store:
     from clipmod_cli.settings import resolve
-    from clipmod_cli.sinks.store import Store, default_db_path
+    from clipmod_cli.sinks.rows import kept_store
 
-    settings = resolve({"db": str(db)} if db else {}).settings
-    path = Path(settings.db).expanduser() if settings.db else default_db_path()
-    return Store(path, retention_days=settings.retention)
+    return kept_store(resolve({"db": str(db)} if db else {}).settings)
 
 
 def _what_to_forget(source: str | None, sha256: str | None, before: datetime | None) -> str:

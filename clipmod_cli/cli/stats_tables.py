@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from clipmod_cli.cli import stats_serve
 from clipmod_cli.cli.stdout import plain
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ PIPE_COLUMNS: Final = 160  # A file has no width; wide enough that a command sta
 NARROWEST: Final = 12  # A column of fewer characters breaks every word and every number.
 SPARKS: Final = "▁▂▃▄▅▆▇█"
 NUMBERS: Final = frozenset(
-    {"inputs", "share", "NSFW", "review", "errors", "mean ms", "p95 ms", "inputs/s"}
+    {"inputs", "share", "NSFW", "review", "errors", "mean ms", "p95 ms", "inputs/s", "requests", "images"}
 )  # columns that are aligned to the right
 
 
@@ -42,6 +43,7 @@ def show(stats: dict[str, Any]) -> None:
     _show_policies(console, stats)
     _show_speed(console, stats)
     _show_errors(console, stats)
+    _show_served(console, stats["serve"])
     _show_runs(console, stats)
 
 
@@ -146,6 +148,12 @@ def _show_errors(console: Console, stats: dict[str, Any]) -> None:
         for row in stats["errors"]
     ]
     _show_table(console, "Errors", ("code", "inputs", "may succeed later", ""), rows)
+
+
+def _show_served(console: Console, served: dict[str, Any]) -> None:
+    if served["total_requests"]:
+        _show_table(console, "Requests to clipmod serve", stats_serve.NAMES, stats_serve.rows(served))
+        _say(console, f"{stats_serve.sentence(served)}\n")
 
 
 def _show_runs(console: Console, stats: dict[str, Any]) -> None:

@@ -7,20 +7,24 @@ again, because a process was killed in between, adds nothing, its rows being the
 
 from __future__ import annotations
 
-import glob
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from clipmod_cli.sinks import spool
+from clipmod_cli.errors import OutputError
+from clipmod_cli.sinks import merge_serve, spool
+from clipmod_cli.sinks.spool_parts import KIND_OF, Kind, number_of, parts
+from clipmod_cli.sinks.staging import drop_forgotten, drop_unless, lines_of, pattern, stage
 from clipmod_cli.sinks.store_file import count, transaction
 from clipmod_cli.sinks.store_schema import RECORD_COLUMNS, RUN_COLUMNS
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-LONGEST_LINE: Final = 1 << 28  # bytes; 10,000 frames in detail are about 5 MB
+FIRST_PART: Final = 0
+# What an output is taken for: what was forgotten while its run still writes does not come back that way.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +64,21 @@ def merge_spool(connection: DuckDBPyConnection, folder: Path) -> list[str]:
     return problems
 
 
+def raise_problems(problems: Sequence[str]) -> None:
+    """Tell what `merge_spool` returned.
+
+    Raises:
+        OutputError: there was a problem.
+    """
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise OutputError(f"what waits beside the store cannot all be merged: {problems[0]}{more}")
+
+
 def rebuild_from(connection: DuckDBPyConnection, path: Path) -> Added:
     """Add the records of a JSON Lines output that the store does not have yet."""
     with transaction(connection):
-        bad = _stage(connection, path)
+        bad = _stage(connection, path, FIRST_PART)
         # A run that the store knows nothing of is known by its records, and began no later than this.
         connection.execute(
             "UPDATE staged SET judged_at = started_at FROM runs WHERE runs.run_id = staged.run_id"
@@ -87,20 +102,30 @@ def _merge_run(connection: DuckDBPyConnection, folder: Path, run_id: str, *, ali
     import duckdb
 
     problems: list[str] = []
-    for path in [spool.info_path(folder, run_id), *spool.parts(folder, run_id, alive=alive)]:
+    for path in [spool.info_path(folder, run_id), *parts(folder, run_id, alive=alive)]:
         try:
             if path.suffix == ".run":
                 _merge_info(connection, path, alive=alive)
             else:
                 with transaction(connection):
-                    _stage(connection, path)
-                    _insert_staged(connection)
+                    _bring_in(connection, path)
                 path.unlink()
-        except (duckdb.Error, OSError) as error:
+        except (duckdb.Error, OSError, OutputError) as error:
             problems.append(f"{path}: {str(error).partition(chr(10))[0]}")
     if not alive and not problems:
         connection.execute("DELETE FROM forgotten WHERE run_id = ?", [run_id])
     return problems
+
+
+def _bring_in(connection: DuckDBPyConnection, part: Path) -> None:
+    kind = KIND_OF[part.suffix]
+    if kind is Kind.REQUESTS:
+        merge_serve.bring_in_requests(connection, part)
+    elif kind is Kind.HOSTED:
+        merge_serve.bring_in_hosted(connection, part)
+    else:
+        _stage(connection, part, number_of(part))
+        _insert_staged(connection)
 
 
 def _merge_info(connection: DuckDBPyConnection, path: Path, *, alive: bool) -> None:
@@ -117,32 +142,26 @@ def _merge_info(connection: DuckDBPyConnection, path: Path, *, alive: bool) -> N
     )
     connection.execute(
         "INSERT INTO runs BY NAME SELECT * REPLACE (coalesce(ended, ?) AS ended) "
-        f"{_lines(RUN_COLUMNS)} WHERE run_id IS NOT NULL ON CONFLICT (run_id) {known}",
-        ["running" if alive else "killed", _pattern(path)],
+        f"{lines_of(RUN_COLUMNS)} WHERE run_id IS NOT NULL ON CONFLICT (run_id) {known}",
+        ["running" if alive else "killed", pattern(path)],
     )
 
 
-def _stage(connection: DuckDBPyConnection, path: Path) -> int:
+def _stage(connection: DuckDBPyConnection, path: Path, part: int) -> int:
     """Read a file of lines into the table `staged`; return how many of them are no record."""
     written = datetime.fromtimestamp(path.stat().st_mtime, UTC).replace(tzinfo=None)
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE staged AS SELECT *, ? AS judged_at {_lines(RECORD_COLUMNS)}",
-        [written, _pattern(path)],
-    )
-    bad = count(
+    stage(connection, path, RECORD_COLUMNS, {"judged_at": written})
+    bad = drop_unless(
         connection,
-        """
-        DELETE FROM staged WHERE ("schema" = 'clipmod/1' AND run_id IS NOT NULL AND "index" IS NOT NULL
-            AND source IS NOT NULL AND status IN ('ok', 'error') AND isfinite(coalesce(unsafe_score, 0))
-        ) IS NOT TRUE
-        """,
+        '"schema" = \'clipmod/1\' AND run_id IS NOT NULL AND "index" IS NOT NULL AND source IS NOT NULL '
+        "AND status IN ('ok', 'error') AND isfinite(coalesce(unsafe_score, 0))",
     )
-    connection.execute(
-        """
-        DELETE FROM staged USING forgotten
-        WHERE forgotten.run_id = staged.run_id AND forgotten.digest = sha256(
-            CASE forgotten."by" WHEN 'source' THEN coalesce(source_b64, source) ELSE staged.sha256 END)
-        """
+    drop_forgotten(
+        connection,
+        part,
+        moment="staged.judged_at",
+        name="coalesce(staged.source_b64, staged.source)",
+        content="staged.sha256",
     )
     return bad
 
@@ -160,15 +179,3 @@ def _insert_staged(connection: DuckDBPyConnection) -> int:
     return count(
         connection, "INSERT INTO items BY NAME SELECT * EXCLUDE (segments) FROM staged ON CONFLICT DO NOTHING"
     )
-
-
-def _lines(kinds: dict[str, str]) -> str:
-    listed = ", ".join(f"'{name}': '{kind}'" for name, kind in kinds.items())
-    return (
-        "FROM read_json(?, format = 'newline_delimited', ignore_errors = true, "
-        f"maximum_object_size = {LONGEST_LINE}, columns = {{{listed}}})"
-    )
-
-
-def _pattern(path: Path) -> str:
-    return glob.escape(str(path.resolve()))  # DuckDB takes a path for a pattern

@@ -1,4 +1,4 @@
-"""Where a run's records go for the statistics: the store, or nowhere."""
+"""Where a run's rows go for the statistics: the store, or nowhere; and where the store is."""
 
 from __future__ import annotations
 
@@ -9,15 +9,28 @@ from typing import Protocol
 
 from clipmod_cli.records import RunFacts
 from clipmod_cli.settings import Settings
+from clipmod_cli.sinks.serve_rows import HostedRow, RequestRow
 from clipmod_cli.sinks.spool import RunInfo
 from clipmod_cli.sinks.store import Store, default_db_path
 
 
 class RowSink(Protocol):
-    """Takes the records of a run for the statistics."""
+    """Takes the rows of a run for the statistics, from any thread."""
 
     def add(self, record: bytes) -> None:
         """Take one record's line; never fails."""
+        ...
+
+    def add_request(self, row: RequestRow) -> None:
+        """Take one request that was answered; never fails."""
+        ...
+
+    def add_hosted(self, row: HostedRow) -> None:
+        """Take one picture that is hosted from now on; never fails."""
+        ...
+
+    def flush(self) -> None:
+        """Let whoever asks the store next find all that was added so far; never fails."""
         ...
 
     def finish(self, counts: Mapping[str, int], exit_code: int) -> None:
@@ -31,15 +44,38 @@ class NoStore:
     def add(self, record: bytes) -> None:
         """Keep nothing."""
 
+    def add_request(self, row: RequestRow) -> None:
+        """Keep nothing."""
+
+    def add_hosted(self, row: HostedRow) -> None:
+        """Keep nothing."""
+
+    def flush(self) -> None:
+        """Keep nothing."""
+
     def finish(self, counts: Mapping[str, int], exit_code: int) -> None:
         """Keep nothing."""
 
 
+def data_folder(settings: Settings) -> Path:
+    """Return the folder below which `serve` keeps hosted pictures and predictions."""
+    return Path(settings.data_dir).expanduser().resolve() if settings.data_dir else default_db_path().parent
+
+
 def store_path(settings: Settings) -> Path | None:
-    """Return the store's file; None where no statistics are kept."""
-    if settings.no_db:
-        return None
-    return Path(settings.db).expanduser() if settings.db else default_db_path()
+    """Return the store's file; None where no statistics are kept (`--no-db`)."""
+    return None if settings.no_db else kept_store(settings).path
+
+
+def kept_store(settings: Settings) -> Store:
+    """Return the store that the settings name, whether or not this run keeps rows; nothing is touched yet."""
+    path = Path(settings.db).expanduser() if settings.db else default_db_path()
+    return Store(path, retention_days=settings.retention, data_folder=data_folder(settings))
+
+
+def open_store(settings: Settings) -> Store | None:
+    """Return the store, to ask it; None where no statistics are kept (`--no-db`)."""
+    return None if settings.no_db else kept_store(settings)
 
 
 def open_rows(settings: Settings, facts: RunFacts, models: Sequence[str], command: str) -> RowSink:
@@ -51,8 +87,8 @@ def open_rows(settings: Settings, facts: RunFacts, models: Sequence[str], comman
         models: their specs.
         command: the command line, without secrets.
     """
-    path = store_path(settings)
-    if path is None:
+    store = open_store(settings)
+    if store is None:
         return NoStore()
     info = RunInfo(facts=facts, command=command, models=tuple(models), started_at=datetime.now(UTC))
-    return Store(path, retention_days=settings.retention).open_run(info)
+    return store.open_run(info)

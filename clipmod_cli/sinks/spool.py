@@ -7,17 +7,16 @@ It is a private folder, named after the store with `.spool` behind it:
     RUN.000000.open    the part that is being written; nobody but its writer touches it
     RUN.000000.jsonl   a sealed part: whole lines, never changed again
 
-Appending is one `write` a record and waits for nobody. Merging is left to
-`clipmod_cli.sinks.merge`, and what to do about errors to `clipmod_cli.sinks.store`.
+A run of `clipmod serve` also has parts for its requests and its hosted pictures; see
+`clipmod_cli.sinks.spool_parts`. Appending is one `write` a row and waits for nobody. Merging is left
+to `clipmod_cli.sinks.merge`, and what to do about errors to `clipmod_cli.sinks.store`.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -30,8 +29,8 @@ from filelock import FileLock, Timeout
 
 from clipmod_cli import __version__
 from clipmod_cli.records import RunFacts, write_name
+from clipmod_cli.sinks.spool_parts import KIND_OF, PRIVATE_FILE, Kind, PartsWriter, last_number
 
-PRIVATE_FILE: Final = 0o600  # Names of files and what was found in them are nobody else's business.
 PRIVATE_FOLDER: Final = 0o700
 RUN_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")  # It becomes part of file names.
 ORPHAN_S: Final = 3600.0
@@ -61,6 +60,14 @@ class RunInfo:
     counts: Mapping[str, int] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Living:
+    """A run that still writes, and the number of the last part that it had at some moment."""
+
+    run_id: str
+    through: int
+
+
 class SpoolWriter:
     """Appends one run's records; safe to call from several threads."""
 
@@ -77,10 +84,7 @@ class SpoolWriter:
         make_private(folder)
         self._folder = folder
         self._info = info
-        self._mutex = threading.Lock()
-        self._descriptor: int | None = None
-        self._size = 0
-        self._part = 0
+        self._parts = PartsWriter(folder, self._run_id)
         self._lock = lock_file(folder / f"{self._run_id}.lock")
         self._lock.acquire(timeout=0)
         try:
@@ -89,32 +93,21 @@ class SpoolWriter:
             self._lock.release()
             raise
 
-    def append(self, line: bytes) -> None:
+    def append(self, line: bytes, kind: Kind = Kind.RECORDS) -> None:
         """Append one whole line, or nothing.
 
         Raises:
             OSError: it cannot be written, as when the disk is full.
         """
-        with self._mutex:
-            if self._descriptor is None:
-                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
-                self._descriptor = os.open(self._part_path(), flags, PRIVATE_FILE)
-            if os.write(self._descriptor, line) != len(line):
-                os.ftruncate(self._descriptor, self._size)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
-            self._size += len(line)
+        self._parts.append(line, kind)
 
     def seal(self) -> None:
-        """Give what was appended so far to whoever merges next."""
-        with self._mutex:
-            if self._descriptor is None:
-                return
-            os.close(self._descriptor)
-            self._descriptor = None
-            part = self._part_path()
-            self._part += 1
-            self._size = 0
-            part.replace(part.with_suffix(".jsonl"))
+        """Give what was appended so far to whoever merges next.
+
+        Raises:
+            OSError: a part cannot be sealed; it is merged when the run is over.
+        """
+        self._parts.seal()
 
     def close(self, counts: Mapping[str, int], exit_code: int) -> None:
         """Seal the last part, write down how the run ended, and let go of it."""
@@ -131,9 +124,6 @@ class SpoolWriter:
         finally:
             self._lock.release()
 
-    def _part_path(self) -> Path:
-        return self._folder / f"{self._run_id}.{self._part:06d}.open"
-
 
 def make_private(folder: Path) -> None:
     """Make a folder that only its owner can look into, and the folder around it."""
@@ -148,20 +138,20 @@ def lock_file(path: Path) -> FileLock:
 
 def run_ids(folder: Path) -> list[str]:
     """Return the runs that have anything in the spool, sorted."""
-    waiting = (path for path in folder.iterdir() if path.suffix in {".run", ".open", ".jsonl"})
+    waiting = (path for path in folder.iterdir() if path.suffix == ".run" or path.suffix in KIND_OF)
     names = {path.name.partition(".")[0] for path in waiting}
     return sorted(name for name in names if RUN_ID.fullmatch(name))
+
+
+def living(folder: Path) -> list[Living]:
+    """Return the runs that hold something back; to be called after a merge, with the store's lock held."""
+    held = ((run_id, last_number(folder, run_id)) for run_id in run_ids(folder))
+    return [Living(run_id=run_id, through=number) for run_id, number in held if number is not None]
 
 
 def info_path(folder: Path, run_id: str) -> Path:
     """Return where a run's own facts are written."""
     return folder / f"{run_id}.run"
-
-
-def parts(folder: Path, run_id: str, *, alive: bool) -> list[Path]:
-    """Return a run's parts that may be merged, in order: of a living run the sealed ones alone."""
-    sealed = folder.glob(f"{run_id}.*.jsonl")
-    return sorted(sealed) if alive else sorted([*sealed, *folder.glob(f"{run_id}.*.open")])
 
 
 @contextmanager

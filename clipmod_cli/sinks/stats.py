@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from clipmod_cli.sinks.serve_stats import collect_serve
+
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
@@ -82,7 +84,8 @@ def collect(connection: DuckDBPyConnection, path: Path) -> dict[str, Any]:
     errors, degraded, runs, since, until), `categories` (by policy and category), `policies`,
     `models` (mean and 95th percentile of the forward pass), `latency_ms` (p50, p95, p99 of an
     input's own way), `errors` (by code), `runs` (the last ten: how each ended is `finished` with an
-    exit code, `killed`, `running`, or `rebuilt` from its output) and `days` (the last thirty).
+    exit code, `killed`, `running`, or `rebuilt` from its output), `days` (the last thirty) and `serve`
+    (see `collect_serve`).
     """
     return {
         "schema": STATS_SCHEMA,
@@ -95,6 +98,7 @@ def collect(connection: DuckDBPyConnection, path: Path) -> dict[str, Any]:
         "errors": _rows(connection, ERRORS),
         "runs": _rows(connection, RUNS),
         "days": _rows(connection, DAYS),
+        "serve": collect_serve(connection, path),
     }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,18 +22,22 @@ from filelock import Timeout
 
 from clipmod_cli.errors import ClipmodError, OutputError, UsageError
 from clipmod_cli.sinks import erase, merge, store_file
+from clipmod_cli.sinks.erase import Erased
+from clipmod_cli.sinks.hosted_files import Wanted
 from clipmod_cli.sinks.merge import Added
-from clipmod_cli.sinks.spool import RunInfo, lock_file, make_private, run_ids
+from clipmod_cli.sinks.serve_stats import collect_serve
+from clipmod_cli.sinks.spool import RunInfo, living, lock_file, make_private, run_ids
 from clipmod_cli.sinks.stats import collect
 from clipmod_cli.sinks.store_run import StoreRun
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-__all__ = ["Added", "RunInfo", "Store", "StoreRun", "Table", "default_db_path"]
+__all__ = ["Added", "Erased", "RunInfo", "Store", "StoreRun", "Table", "default_db_path"]
 
 MERGE_EVERY_S: Final = 30.0  # At 2,000 inputs a second, that is three seconds of one core.
 PATIENCE_S: Final = 30.0  # How long a person's question waits for a merge or another question to end.
+SERVE_PATIENCE_S: Final = 5.0  # Whoever asks a server does not wait as long.
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +59,12 @@ class Store:
     """One store file, and the spool beside it. Holds nothing open between calls."""
 
     def __init__(
-        self, path: Path, *, retention_days: float | None = None, merge_every_s: float = MERGE_EVERY_S
+        self,
+        path: Path,
+        *,
+        retention_days: float | None = None,
+        merge_every_s: float = MERGE_EVERY_S,
+        data_folder: Path | None = None,
     ) -> None:
         """Name the store; nothing is touched yet.
 
@@ -63,11 +72,13 @@ class Store:
             path: the DuckDB file; it and its folder are made when there is something to keep.
             retention_days: rows older than this go at the next merge; None keeps all.
             merge_every_s: how often a run merges what it has, in seconds.
+            data_folder: below it `serve` keeps the files of hosted pictures, which go with their rows.
         """
         self.path = path.resolve()  # a link stays one when the file is written anew
         self.spool = Path(f"{self.path}.spool")
         self.retention_days = retention_days
         self.merge_every_s = merge_every_s
+        self.data_folder = data_folder
 
     def open_run(self, info: RunInfo) -> StoreRun:
         """Return where a run's records go. Never fails: what is wrong is logged as a warning."""
@@ -89,7 +100,7 @@ class Store:
                 problems = self._bring_in(connection)
         except Timeout:
             return False
-        _raise_problems(problems)
+        merge.raise_problems(problems)
         return True
 
     def rebuild(self, paths: Sequence[Path]) -> Added:
@@ -109,25 +120,27 @@ class Store:
 
     def forget(
         self, *, source: str | None = None, sha256: str | None = None, before: datetime | None = None
-    ) -> int:
-        """Erase all records of a source, of a content or of before a moment; return how many.
+    ) -> Erased:
+        """Erase all of a source, of a content or of before a moment: rows, and hosted files with them.
 
-        What a living run still holds back is erased as it comes in. The file is written anew, so
-        that the erased rows' bytes are gone from it too. Outputs are not touched.
+        Say one of the three. What a living run still holds back is erased as it comes in. The file is
+        written anew, so that the erased rows' bytes are gone from it too. Outputs are not touched.
 
         Raises:
             UsageError: the store cannot be used.
-            OutputError: it is busy, or something that waits in the spool cannot be erased.
+            OutputError: it is busy, or something that waits in the spool cannot be erased, or a file.
         """
+        wanted = Wanted(source=source, sha256=sha256 and sha256.lower(), before=before)
+        folders = set() if self.data_folder is None else {self.data_folder}
         if not self.path.exists() and not self.spool.exists():
-            return 0
-        with self._explaining():
-            with self._writing(PATIENCE_S) as connection:
-                _raise_problems(self._bring_in(connection))
-                number = self._erase(connection, source=source, sha256=sha256, before=before)
-                connection.close()
-                store_file.rewrite(self.path, self.spool)
-            return number
+            return erase.forget_files(folders, wanted)
+        with self._explaining(), self._writing(PATIENCE_S) as connection:
+            merge.raise_problems(self._bring_in(connection))
+            folders |= erase.data_folders(connection)
+            erased = erase.forget(connection, wanted, living(self.spool), folders)
+            connection.close()
+            store_file.rewrite(self.path, self.spool)
+        return erased
 
     def query(self, sql: str) -> Table:
         """Return what a query answers; it can neither change the store nor reach any other file.
@@ -138,7 +151,7 @@ class Store:
         """
         import duckdb
 
-        with self._reading() as connection:
+        with self._reading(PATIENCE_S) as connection:
             try:
                 answer = connection.execute(sql)
                 columns = tuple(str(column[0]) for column in answer.description or ())
@@ -153,22 +166,42 @@ class Store:
             UsageError: the store cannot be used.
             OutputError: it is busy.
         """
+        return self._summed_up(collect, PATIENCE_S)
+
+    def serve_stats(self, *, patience_s: float = SERVE_PATIENCE_S) -> dict[str, Any]:
+        """Return what it holds of `serve`, as `clipmod_cli.sinks.serve_stats.collect_serve` describes.
+
+        A living run's last rows count after its `flush`, or half a minute later.
+
+        Raises:
+            UsageError: the store cannot be used.
+            OutputError: it has been busy for about so many seconds.
+        """
+        return self._summed_up(collect_serve, patience_s)
+
+    def _summed_up(
+        self, collected: Callable[[DuckDBPyConnection, Path], dict[str, Any]], patience_s: float
+    ) -> dict[str, Any]:
         import duckdb
 
-        with self._reading() as connection:
+        with self._reading(patience_s) as connection:
             try:
-                return collect(connection, self.path)
+                return collected(connection, self.path)
             except duckdb.Error as error:
                 raise store_file.broken(self.path, error) from error
 
     @contextmanager
-    def _reading(self) -> Iterator[DuckDBPyConnection]:
+    def _reading(self, patience_s: float) -> Iterator[DuckDBPyConnection]:
         """Enter with a connection that can only read, merging first where that is possible."""
         try:
-            self.merge(patience_s=PATIENCE_S)
+            self.merge(patience_s=patience_s)
         except (ClipmodError, OSError) as error:
             log.warning("rows that wait beside the store %s are not counted: %s", self.path, error)
-        with self._explaining(), self._lock_to_read(), store_file.open_for_reading(self.path) as connection:
+        with (
+            self._explaining(patience_s),
+            self._lock_to_read(patience_s),
+            store_file.open_for_reading(self.path) as connection,
+        ):
             yield connection
 
     @contextmanager
@@ -185,11 +218,11 @@ class Store:
             except duckdb.Error as error:
                 raise store_file.broken(self.path, error) from error
 
-    def _lock_to_read(self) -> AbstractContextManager[object]:
+    def _lock_to_read(self, patience_s: float) -> AbstractContextManager[object]:
         # Where the spool is missing or not ours to write in, there is nobody here to wait for.
         try:
             if self.spool.exists():
-                return lock_file(self.spool / ".merge.lock").acquire(timeout=PATIENCE_S)
+                return lock_file(self.spool / ".merge.lock").acquire(timeout=patience_s)
         except Timeout:
             raise
         except OSError as error:
@@ -197,12 +230,12 @@ class Store:
         return nullcontext()
 
     @contextmanager
-    def _explaining(self) -> Iterator[None]:
+    def _explaining(self, patience_s: float | None = None) -> Iterator[None]:
         try:
             yield
         except Timeout as error:
             raise OutputError(
-                f"the store {self.path} has been busy for {PATIENCE_S:.0f} s; try again"
+                f"the store {self.path} has been busy for {patience_s or PATIENCE_S:.0f} s; try again"
             ) from error
         except OSError as error:
             raise OutputError(f"the store {self.path} cannot be reached: {error}") from error
@@ -210,29 +243,8 @@ class Store:
     def _bring_in(self, connection: DuckDBPyConnection) -> list[str]:
         problems = merge.merge_spool(connection, self.spool)
         if self.retention_days is not None:
-            erase.erase_before(connection, datetime.now(UTC) - timedelta(days=self.retention_days))
+            try:
+                erase.erase_before(connection, datetime.now(UTC) - timedelta(days=self.retention_days))
+            except OutputError as error:
+                problems.append(f"what is too old stays: {error}")
         return problems
-
-    def _erase(
-        self,
-        connection: DuckDBPyConnection,
-        *,
-        source: str | None,
-        sha256: str | None,
-        before: datetime | None,
-    ) -> int:
-        living = run_ids(self.spool)  # after a merge, nobody else has anything there
-        number = 0
-        if source is not None:
-            number += erase.erase_source(connection, source, living)
-        if sha256 is not None:
-            number += erase.erase_content(connection, sha256, living)
-        if before is not None:
-            number += erase.erase_before(connection, min(before, datetime.now(UTC)))
-        return number
-
-
-def _raise_problems(problems: Sequence[str]) -> None:
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise OutputError(f"what waits beside the store cannot all be merged: {problems[0]}{more}")

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clipmod_cli import __version__
 from clipmod_cli.errors import UsageError
-from clipmod_cli.sinks.spool import PRIVATE_FILE
-from clipmod_cli.sinks.store_schema import SCHEMA_VERSION, create_tables
+from clipmod_cli.sinks.spool_parts import PRIVATE_FILE
+from clipmod_cli.sinks.store_schema import SCHEMA_VERSION, create_tables, stand_in, upgrade
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -30,7 +30,7 @@ NO_CHECKPOINT: Final = "1TB"
 
 
 def open_for_writing(path: Path, spool: Path) -> DuckDBPyConnection:
-    """Return a connection that may change the store, which is made if there is none.
+    """Return a connection that may change the store, which is made if there is none, or upgraded.
 
     Raises:
         UsageError: it is broken, or not a store, or of a later version.
@@ -39,12 +39,14 @@ def open_for_writing(path: Path, spool: Path) -> DuckDBPyConnection:
         _create(path, spool)
     shared = {"threads": "1", "memory_limit": MEMORY, "wal_autocheckpoint": NO_CHECKPOINT}
     connection = _connect(path, read_only=False, temp_directory=str(spool / "tmp"), **shared)
-    _check(connection, path)
+    version = _version(connection, path)
     # The first change makes the log, for which this one is there: it must be a change, so it is the time.
     opened = f"{datetime.now(UTC).isoformat()} by clipmod {__version__}"
     connection.execute("INSERT OR REPLACE INTO meta VALUES ('opened', ?)", [opened])
     if _log(path).exists():
         _log(path).chmod(PRIVATE_FILE)
+    if version < SCHEMA_VERSION:
+        _upgrade(connection, path)
     return connection
 
 
@@ -59,7 +61,8 @@ def open_for_reading(path: Path) -> DuckDBPyConnection:
     locked = {"enable_external_access": "false", "lock_configuration": "true", "temp_directory": ""}
     if path.exists():
         connection = _connect(path, read_only=True, **locked)
-        _check(connection, path)
+        if _version(connection, path) < SCHEMA_VERSION:
+            stand_in(connection)
         return connection
     connection = _connect(":memory:", read_only=False, **locked)
     create_tables(connection)
@@ -148,7 +151,19 @@ def _connect(path: Path | str, *, read_only: bool, **config: str) -> DuckDBPyCon
         raise broken(path, error) from error
 
 
-def _check(connection: DuckDBPyConnection, path: Path) -> None:
+def _upgrade(connection: DuckDBPyConnection, path: Path) -> None:
+    import duckdb
+
+    try:
+        with transaction(connection):
+            upgrade(connection)
+    except duckdb.Error as error:
+        connection.close()
+        raise broken(path, error) from error
+
+
+def _version(connection: DuckDBPyConnection, path: Path) -> int:
+    """Return the version of the store's tables; a connection that is of no use is closed."""
     import duckdb
 
     try:
@@ -167,3 +182,4 @@ def _check(connection: DuckDBPyConnection, path: Path) -> None:
             f"the store {path} was written by a later clipmod (its version {version}, this one knows "
             f"{SCHEMA_VERSION}); upgrade clipmod, or name another with --db"
         )
+    return version

@@ -1,4 +1,4 @@
-"""One run's way into the store: records go to the spool, and a thread has it merged.
+"""One run's way into the store: rows go to the spool, and a thread has it merged.
 
 Nothing here raises for what the store, its disk or another process does: a scan goes on whatever
 becomes of its rows. A run that ends without `finish`, however it died, is brought in by whoever
@@ -11,11 +11,14 @@ import atexit
 import logging
 import threading
 from collections.abc import Mapping
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from clipmod_cli.errors import ClipmodError
 from clipmod_cli.records import Record, to_line
+from clipmod_cli.sinks.serve_rows import HostedRow, RequestRow, hosted_line, request_line
 from clipmod_cli.sinks.spool import RunInfo, SpoolWriter
+from clipmod_cli.sinks.spool_parts import Kind
 
 if TYPE_CHECKING:
     from clipmod_cli.sinks.store import Store
@@ -26,11 +29,13 @@ log = logging.getLogger(__name__)
 
 
 class StoreRun:
-    """Takes the records of one run; safe to call from several threads."""
+    """Takes the rows of one run; safe to call from several threads."""
 
     def __init__(self, store: Store, info: RunInfo) -> None:
         """Open the run's spool, and start the thread that merges it."""
         self._store = store
+        self._run_id = info.facts.run_id
+        self._requests = count()
         self._warned = False
         self._lost = 0
         self._writer = self._open(info)
@@ -43,14 +48,23 @@ class StoreRun:
 
     def add(self, record: bytes | Record) -> None:
         """Take one record, or the line that was made of it."""
-        if self._writer is None:
-            self._lost += 1
-            return
-        try:
-            self._writer.append(record if isinstance(record, bytes) else to_line(record))
-        except OSError as error:
-            self._lost += 1
-            self._warn(error)
+        self._append(record if isinstance(record, bytes) else to_line(record), Kind.RECORDS)
+
+    def add_request(self, row: RequestRow) -> None:
+        """Take one request that was answered."""
+        self._append(request_line(row, self._run_id, next(self._requests)), Kind.REQUESTS)
+
+    def add_hosted(self, row: HostedRow) -> None:
+        """Take one picture that is hosted from now on."""
+        self._append(hosted_line(row, self._run_id, self._store.data_folder), Kind.HOSTED)
+
+    def flush(self) -> None:
+        """Let whoever asks the store next find all that was added so far."""
+        if self._writer is not None:
+            try:
+                self._writer.seal()
+            except OSError as error:
+                self._warn(error)
 
     def finish(self, counts: Mapping[str, int], exit_code: int) -> None:
         """Write down how the run ended, and merge a last time if the store is free."""
@@ -63,7 +77,17 @@ class StoreRun:
             except (ClipmodError, OSError) as error:
                 self._warn(error)
         if self._lost:
-            log.info("%d records are missing from the store %s", self._lost, self._store.path)
+            log.info("%d rows are missing from the store %s", self._lost, self._store.path)
+
+    def _append(self, line: bytes, kind: Kind) -> None:
+        if self._writer is None:
+            self._lost += 1
+            return
+        try:
+            self._writer.append(line, kind)
+        except OSError as error:
+            self._lost += 1
+            self._warn(error)
 
     def _stop(self) -> None:
         self._stopped.set()
@@ -92,8 +116,8 @@ class StoreRun:
         if not self._warned:
             self._warned = True
             log.warning(
-                "the store %s cannot take all of this run's records now; the run goes on without. They are "
-                "in its output, from which clipmod stats --rebuild FILE can bring them in. (%s)",
+                "the store %s cannot take all of this run's rows now; the run goes on without. Records that "
+                "it writes to an output can be brought in from there: clipmod stats --rebuild FILE. (%s)",
                 self._store.path,
                 error,
             )

@@ -1,4 +1,7 @@
-"""The store's tables. Its file is opened in `clipmod_cli.sinks.store_file`."""
+"""The store's tables, and how an older store gets them.
+
+Its file is opened in `clipmod_cli.sinks.store_file`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 PROBABILITIES: Final = "MAP(VARCHAR, DOUBLE)"
 PREDICTION: Final = (
@@ -87,11 +90,42 @@ RUN_COLUMNS: Final = {
 }
 
 
+REQUEST_COLUMNS: Final = {
+    "run_id": "VARCHAR",
+    "number": "BIGINT",
+    "request_id": "VARCHAR",
+    "requested_at": "TIMESTAMP",
+    "endpoint": "VARCHAR",
+    "status": "INTEGER",
+    "images": "BIGINT",
+    "time_ms": "DOUBLE",
+    "judged_by": "VARCHAR",
+    "concurrent": "INTEGER",
+    "error": "VARCHAR",
+}
+HOSTED_COLUMNS: Final = {
+    "image_id": "VARCHAR",
+    "run_id": "VARCHAR",
+    "sha256": "VARCHAR",
+    "name": "VARCHAR",
+    "name_b64": "VARCHAR",
+    "format": "VARCHAR",
+    "bytes": "BIGINT",
+    "hosted_at": "TIMESTAMP",
+    "expires_at": "TIMESTAMP",
+    "data_folder": "VARCHAR",
+}
+
+
 def columns(kinds: dict[str, str]) -> str:
     """Return columns as a `CREATE TABLE` lists them."""
     return ", ".join(f'"{name}" {kind}' for name, kind in kinds.items())
 
 
+SERVE_TABLES: Final = {
+    "requests": f"({columns(REQUEST_COLUMNS)}, PRIMARY KEY (run_id, number))",
+    "hosted": f"({columns(HOSTED_COLUMNS)}, PRIMARY KEY (image_id))",
+}
 TABLES: Final = (
     "CREATE TABLE meta (name VARCHAR PRIMARY KEY, value VARCHAR)",
     f"CREATE TABLE runs ({columns(RUN_COLUMNS)}, PRIMARY KEY (run_id))",
@@ -100,8 +134,15 @@ TABLES: Final = (
         f'CREATE TABLE segments (run_id VARCHAR, "index" BIGINT, number BIGINT, {columns(SEGMENT_COLUMNS)}, '
         'PRIMARY KEY (run_id, "index", number))'
     ),
-    # What is to be erased from a run that still writes; its values are hashed, being erased themselves.
-    'CREATE TABLE forgotten (run_id VARCHAR, "by" VARCHAR, digest VARCHAR)',
+    # What is to be erased from a run that still writes, up to the part with this number (null: all
+    # its parts). Names and contents are hashed, being erased themselves.
+    'CREATE TABLE forgotten (run_id VARCHAR, "by" VARCHAR, digest VARCHAR, before TIMESTAMP, through BIGINT)',
+    *(f"CREATE TABLE {name} {definition}" for name, definition in SERVE_TABLES.items()),
+)
+TO_VERSION_2: Final = (
+    *(f"CREATE TABLE {name} {definition}" for name, definition in SERVE_TABLES.items()),
+    "ALTER TABLE forgotten ADD COLUMN before TIMESTAMP",
+    "ALTER TABLE forgotten ADD COLUMN through BIGINT",
 )
 
 
@@ -110,3 +151,16 @@ def create_tables(connection: DuckDBPyConnection) -> None:
     for statement in TABLES:
         connection.execute(statement)
     connection.execute("INSERT INTO meta VALUES ('schema_version', ?)", [str(SCHEMA_VERSION)])
+
+
+def upgrade(connection: DuckDBPyConnection) -> None:
+    """Make this version's store of one of version 1; the caller's transaction makes it all or nothing."""
+    for statement in TO_VERSION_2:
+        connection.execute(statement)
+    connection.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", [str(SCHEMA_VERSION)])
+
+
+def stand_in(connection: DuckDBPyConnection) -> None:
+    """Give a connection that only reads a store of version 1 what that one lacks, empty and for itself."""
+    for name, definition in SERVE_TABLES.items():
+        connection.execute(f"CREATE TEMP TABLE {name} {definition}")

@@ -84,7 +84,7 @@ def rows_of(store: Store, run_id: str) -> Iterator[dict[str, Any]]:
 def test_nothing_is_made_for_a_look_at_a_store_that_is_not_there(store: Store) -> None:
     assert store.stats()["totals"]["inputs"] == 0
     assert store.query("SELECT * FROM items").rows == []
-    assert store.forget(source="x") == 0
+    assert store.forget(source="x").records == 0
     assert not store.path.parent.exists()
 
 

@@ -27,11 +27,11 @@ def test_forgetting_a_source_leaves_no_byte_of_it(store: Store) -> None:
     run.add(to_record(plain_animation(4), RUN))
     run.finish({}, 0)
     assert name.encode() in content_of(store)
-    assert store.forget(source=name) == 2
+    assert store.forget(source=name).records == 2
     assert numbers(store) == [1, 3, 4]
     assert store.query("SELECT count(*) FROM segments").rows == [(2,)]
     assert b"someone-in-particular" not in content_of(store)
-    assert store.forget(source=name) == 0
+    assert store.forget(source=name).records == 0
 
 
 def test_forgetting_a_content_takes_its_segments_too(store: Store) -> None:
@@ -39,7 +39,7 @@ def test_forgetting_a_content_takes_its_segments_too(store: Store) -> None:
     for index in range(3):
         run.add(to_record(plain_animation(index), RUN))
     run.finish({}, 0)
-    assert store.forget(sha256=f"{1:064X}") == 1
+    assert store.forget(sha256=f"{1:064X}").records == 1
     assert numbers(store) == [0, 2]
     assert store.query('SELECT DISTINCT "index" FROM segments ORDER BY 1').rows == [(0,), (2,)]
 
@@ -49,7 +49,7 @@ def test_forgetting_a_name_that_is_not_utf8(store: Store) -> None:
     for index, name in enumerate([b"\xff.jpg", b"\xfe.jpg"]):
         run.add(to_record(plain_verdict(index, source=os.fsdecode(name)), RUN))
     run.finish({}, 0)
-    assert store.forget(source=os.fsdecode(b"\xfe.jpg")) == 1
+    assert store.forget(source=os.fsdecode(b"\xfe.jpg")).records == 1
     assert numbers(store) == [0]
 
 
@@ -59,8 +59,8 @@ def test_forgetting_what_is_old(store: Store) -> None:
     part = store.spool / f"{RUN.run_id}.000000.open"
     long_ago = datetime(2020, 1, 1, tzinfo=UTC)
     os.utime(part, (long_ago.timestamp(), long_ago.timestamp()))
-    assert store.forget(before=long_ago) == 0
-    assert store.forget(before=long_ago + timedelta(days=1)) == 3
+    assert store.forget(before=long_ago).records == 0
+    assert store.forget(before=long_ago + timedelta(days=1)).records == 3
     assert (numbers(store), numbers(store, "now")) == ([], [0, 1])
 
 
@@ -68,8 +68,8 @@ def test_a_living_run_forgets_what_it_still_holds_back(store: Store) -> None:
     run = store.open_run(replace(info(), command="clipmod scan photos/1.jpg"))
     for line in lines(3):
         run.add(line)
-    assert store.forget(source="photos/1.jpg") == 0
-    assert store.forget(sha256=f"{2:064x}") == 0
+    assert store.forget(source="photos/1.jpg").records == 0
+    assert store.forget(sha256=f"{2:064x}").records == 0
     run.finish({}, 0)
     assert numbers(store) == [0]
     assert store.query("SELECT command FROM runs").rows == [(None,)]

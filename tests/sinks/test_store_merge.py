@@ -107,6 +107,20 @@ def start_writer(store: Store, run_id: str, records: int, every_s: float) -> sub
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+def requests_of(store: Store, run_id: str) -> list[int]:
+    query = f"SELECT number FROM requests WHERE run_id = '{run_id}' ORDER BY ALL"  # noqa: S608
+    return [row[0] for row in store.query(query).rows]
+
+
+def assert_requests_and_pictures_are_whole(store: Store, taken: dict[str, int]) -> None:
+    for run_id, least in taken.items():
+        requests = requests_of(store, run_id)
+        assert requests == list(range(len(requests)))
+        query = f"SELECT count(*) FROM hosted WHERE run_id = '{run_id}'"  # noqa: S608
+        ((pictures,),) = store.query(query).rows
+        assert least <= pictures <= len(requests)
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_a_killed_run_loses_and_doubles_nothing(tmp_path: Path, seed: int) -> None:
     store = Store(tmp_path / "x.duckdb")
@@ -125,6 +139,8 @@ def test_a_killed_run_loses_and_doubles_nothing(tmp_path: Path, seed: int) -> No
         assert kept == list(range(len(kept)))
         assert least <= len(kept) <= least + 1
         assert ending(store, run_id) == ("killed", None)
+        assert least <= len(requests_of(store, run_id)) <= least + 1
+    assert_requests_and_pictures_are_whole(store, taken)
     segments = store.query('SELECT count(*), count(DISTINCT (run_id, "index", number)) FROM segments').rows[0]
     assert segments[0] == segments[1] == 2 * store.stats()["totals"]["inputs"]
 
@@ -135,11 +151,12 @@ def test_two_runs_and_a_reader_at_once(tmp_path: Path) -> None:
     with start_writer(store, "one", count, 0.3) as one, start_writer(store, "two", count, 0.3) as two:
         before = 0
         while one.poll() is None or two.poll() is None:
-            now = store.stats()["totals"]["inputs"]
+            now = store.stats()["totals"]["inputs"] + store.serve_stats(patience_s=30)["total_requests"]
             assert now >= before
             before = now
     assert (one.returncode, two.returncode) == (0, 0)
     assert numbers(store, "one") == numbers(store, "two") == list(range(count))
+    assert requests_of(store, "one") == requests_of(store, "two") == list(range(count))
     assert Counter(run["ended"] for run in store.stats()["runs"]) == {"finished": 2}
 
 

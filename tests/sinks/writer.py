@@ -1,6 +1,7 @@
 """A run in a process of its own, to be killed: `python -m tests.sinks.writer DB RUN_ID RECORDS EVERY_S`.
 
-Says the number of each record on stdout once the store has taken it, and merges every so often.
+Says the number of each record on stdout once the store has taken it, a request and a hosted picture
+with it, and merges every so often.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from clipmod_cli.records import to_record
 from clipmod_cli.sinks.store import RunInfo, Store
 from tests.results import RUN, plain_animation
+from tests.sinks.serve import hosted, request
 
 
 def main(db: str, run_id: str, records: str, every_s: str) -> None:
@@ -21,6 +23,8 @@ def main(db: str, run_id: str, records: str, every_s: str) -> None:
     run = Store(Path(db), merge_every_s=float(every_s)).open_run(info)
     for index in range(int(records)):
         run.add(to_record(plain_animation(index), facts))
+        run.add_request(request(index))
+        run.add_hosted(hosted(f"{run_id}-{index}"))
         print(index, flush=True)
     run.finish({"inputs": int(records)}, 0)
 

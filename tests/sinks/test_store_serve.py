@@ -1,0 +1,251 @@
+"""What `clipmod serve` tells the store comes out of it, counted once."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from clipmod_cli.errors import OutputError
+from clipmod_cli.records import to_record
+from clipmod_cli.sinks.rows import NoStore, RowSink
+from clipmod_cli.sinks.spool import lock_file
+from clipmod_cli.sinks.store import Store
+from tests.results import RUN, plain_failure, plain_verdict
+from tests.sinks.rows import fill, info, lines, numbers, warnings_in
+from tests.sinks.serve import HOSTED, NOW, REQUEST, hosted, request, serving
+
+NAMES = st.text(max_size=30) | st.binary(min_size=1, max_size=10).map(os.fsdecode)
+
+
+def plain(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def test_requests_and_pictures_are_kept_as_they_were(store: Store) -> None:
+    run = serving(store)
+    elsewhere = NOW.astimezone(timezone(timedelta(hours=5)))
+    run.add_request(request(7, at=elsewhere, status=400, judged_by=None, error="it's \u00e9"))
+    run.add_hosted(hosted("abc", sha256="AB" * 32))
+    run.finish({}, 0)
+    came = plain(NOW)
+    assert store.query("SELECT * FROM requests").rows == [
+        ("serve-run", 0, "request-7", came, "/predict/single", 400, 1, 100.0, None, 1, "it's \u00e9")
+    ]
+    assert store.query("SELECT * EXCLUDE (hosted_at, expires_at) FROM hosted").rows == [
+        ("abc", "serve-run", "ab" * 32, "photos/0.jpg", None, "JPEG", 1000, None)
+    ]
+    assert store.query("SELECT hosted_at, expires_at FROM hosted").rows == [
+        (plain(HOSTED.hosted_at), plain(HOSTED.expires_at))
+    ]
+    assert [path.name for path in store.spool.iterdir()] == [".merge.lock"]
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=NAMES, request_id=st.text(max_size=20), time_ms=st.floats(), status=st.integers(100, 599),
+    moment=st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)),  # noqa: DTZ001 -- any zone's
+)  # fmt: skip
+def test_whatever_a_request_says_it_is_one_row(
+    store: Store, name: str, request_id: str, time_ms: float, status: int, moment: datetime
+) -> None:
+    before = store.serve_stats()["total_requests"], len(store.query("SELECT * FROM hosted").rows)
+    run = store.open_run(info(f"run-{before[0]}"))
+    changes: dict[str, Any] = {
+        "endpoint": name,
+        "error": name,
+        "judged_by": name,
+        "at": moment,
+        "time_ms": time_ms,
+    }
+    run.add_request(request(0, status=status, **changes))
+    run.add_hosted(hosted(f"image-{before[1]}", name=name, format=name))
+    run.finish({}, 0)
+    after = store.serve_stats()["total_requests"], len(store.query("SELECT * FROM hosted").rows)
+    assert after == (before[0] + 1, before[1] + 1)
+    kept = store.query(f"SELECT time_ms FROM requests WHERE run_id = 'run-{before[0]}'").rows  # noqa: S608
+    assert kept == [(time_ms if math.isfinite(time_ms) else None,)]
+    assert len(store.forget(source=name).image_ids) == 1
+
+
+def test_a_client_that_repeats_an_id_is_counted_each_time(store: Store) -> None:
+    run = serving(store)
+    for _ in range(3):
+        run.add_request(REQUEST)
+    run.finish({}, 0)
+    assert store.serve_stats()["total_requests"] == 3
+
+
+def test_many_threads_lose_and_mix_nothing(store: Store) -> None:
+    run = serving(store)
+
+    def work(first: int) -> None:
+        for number in range(first, first + 50):
+            run.add_request(request(number))
+            run.add_hosted(hosted(f"image-{number}"))
+            if number % 10 == 0:
+                run.flush()
+
+    threads = [threading.Thread(target=work, args=(first,)) for first in range(0, 400, 50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    run.finish({}, 0)
+    ids = store.query("SELECT request_id FROM requests ORDER BY number").rows
+    assert sorted(ids) == sorted((f"request-{number}",) for number in range(400))
+    assert store.query("SELECT count(*) FROM hosted").rows == [(400,)]
+
+
+def test_the_numbers_of_serve_leave_out_scans(store: Store) -> None:
+    fill(store, 5)  # a scan
+    run = serving(store)
+    for index, unsafe in enumerate([0.9, 0.2, 0.8]):
+        run.add(
+            to_record(plain_verdict(index, unsafe=unsafe), RUN).model_copy(update={"run_id": "serve-run"})
+        )
+    run.add(to_record(plain_failure(3), RUN).model_copy(update={"run_id": "serve-run"}))
+    for number, (time_ms, concurrent) in enumerate([(100.0, 3), (200.0, 1), (300.0, 2)]):
+        run.add_request(request(number, time_ms=time_ms, concurrent=concurrent))
+    refused: dict[str, Any] = {
+        "status": 413,
+        "images": 0,
+        "judged_by": None,
+        "time_ms": 1.0,
+        "error": "too large",
+    }
+    run.add_request(request(9, **refused))
+    run.add_hosted(hosted("one"))
+    run.add_hosted(hosted("two", expires_at=NOW - timedelta(seconds=1)))
+    run.finish({}, 0)
+    found = store.serve_stats()
+    assert found == store.stats()["serve"]
+    assert found.pop("database_size_mb") == pytest.approx(store.path.stat().st_size / 1e6)
+    endpoints = found.pop("endpoints")
+    assert found == {
+        "total_requests": 4,
+        "total_images_processed": 3,
+        "nsfw_detections": 2,
+        "safe_detections": 1,
+        "average_confidence": pytest.approx((0.9 + 0.8 + 0.8) / 3),
+        "average_processing_time_ms": 200.0,
+        "p95_processing_time_ms": pytest.approx(290.0),
+        "p99_processing_time_ms": pytest.approx(298.0),
+        "models_usage": {"triple_ensemble": 3},
+        "error_rate": 0.25,
+        "total_predictions_stored": 4,
+        "total_images_hosted": 1,
+        "max_concurrent_requests": 3,
+    }
+    assert endpoints == [
+        {
+            "endpoint": "/predict/single", "requests": 4, "images": 3, "errors": 1, "mean_ms": 200.0,
+            "p95_ms": pytest.approx(290.0), "p99_ms": pytest.approx(298.0),
+        }
+    ]  # fmt: skip
+
+
+def test_of_nothing_nothing_is_known(store: Store) -> None:
+    found = store.serve_stats()
+    unknown = {key for key, value in found.items() if value is None}
+    assert unknown == {
+        "average_confidence", "average_processing_time_ms", "p95_processing_time_ms", "p99_processing_time_ms"
+    }  # fmt: skip
+    assert not any(value for key, value in found.items() if key not in unknown)
+    assert not store.path.parent.exists()
+
+
+def test_a_living_run_is_counted_as_soon_as_it_says_so(store: Store) -> None:
+    run = serving(store)
+    for number in range(1, 4):
+        run.add_request(request(number))
+        run.flush()
+        assert store.serve_stats()["total_requests"] == number
+    run.flush()
+    run.finish({}, 0)
+    assert store.serve_stats()["total_requests"] == 3
+
+
+def test_the_numbers_go_on_over_a_restart(store: Store) -> None:
+    for run_id in ("first", "second"):
+        run = store.open_run(info(run_id))
+        run.add_request(REQUEST)
+        run.finish({}, 0)
+    assert store.serve_stats()["total_requests"] == 2
+
+
+def test_a_busy_store_says_so_soon_and_keeps_what_waits(store: Store) -> None:
+    run = serving(store)
+    run.add_request(REQUEST)
+    run.flush()
+    with lock_file(store.spool / ".merge.lock"), pytest.raises(OutputError, match="busy"):
+        store.serve_stats(patience_s=0.05)
+    assert store.serve_stats()["total_requests"] == 1
+    run.finish({}, 0)
+
+
+def test_a_torn_line_and_garbage_take_nothing_with_them(store: Store) -> None:
+    run = serving(store)
+    run.add_request(REQUEST)
+    run.add_hosted(HOSTED)
+    assert run._writer is not None
+    run._writer._lock.release()  # as if it had been killed
+    for ending in (".requests-open", ".hosted-open"):
+        part = store.spool / f"serve-run.000000{ending}"
+        content = part.read_bytes()
+        part.write_bytes(b"\0\xff{}\n{}\n" + content + content[:-20])
+    assert store.merge()
+    assert store.serve_stats()["total_requests"] == 1
+    assert store.query("SELECT image_id FROM hosted").rows == [("picture-0",)]
+    assert [path.name for path in store.spool.iterdir()] == [".merge.lock"]
+
+
+def test_a_part_that_is_met_again_after_its_commit_adds_nothing(store: Store) -> None:
+    run = serving(store)
+    run.add_request(REQUEST)
+    run.add_hosted(HOSTED)
+    run.flush()
+    content = {path: path.read_bytes() for path in store.spool.glob("serve-run.0*")}
+    assert len(content) == 2
+    assert store.merge()
+    for path, line in content.items():
+        path.write_bytes(line)  # as if it had been killed between the commit and the deletion
+    assert store.merge()
+    assert store.serve_stats()["total_requests"] == 1
+    assert store.query("SELECT count(*) FROM hosted").rows == [(1,)]
+    run.finish({}, 0)
+
+
+def test_what_cannot_be_kept_never_fails_a_request(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    store.path.parent.mkdir()
+    store.spool.touch()
+    run = serving(store)
+    run.add_request(REQUEST)
+    run.add_hosted(HOSTED)
+    run.flush()
+    run.finish({}, 0)
+    assert len(warnings_in(caplog)) == 1
+
+
+def test_rows_that_do_not_fit_do_not_harm_the_records(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    run = serving(store)
+    (store.spool / "serve-run.000000.requests-open").mkdir()
+    run.add_request(REQUEST)
+    run.add(lines(1)[0])
+    run.finish({}, 0)
+    assert len(warnings_in(caplog)) == 1
+    assert numbers(store) == [0]
+
+
+def test_without_a_store_nothing_is_kept() -> None:
+    sink: RowSink = NoStore()
+    sink.add_request(REQUEST)
+    sink.add_hosted(HOSTED)
+    sink.flush()
+    sink.finish({}, 0)
