@@ -10,7 +10,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -60,12 +60,15 @@ class Ensemble:
         dtype: the precision that the models run in, as `bfloat16`.
         batch_size: frames in one forward pass.
         degraded: this is less than the three-model ensemble that was wanted.
+        stand_in: the member that is asked alone where another one fails at a frame; None has the
+            frame fail.
     """
 
     members: Sequence[Member]
     dtype: str = "float32"
     batch_size: int = 8
     degraded: bool = False
+    stand_in: str | None = None
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -114,9 +117,17 @@ class Ensemble:
         except Exception as e:
             if len(frames) == 1:
                 log.debug("a forward pass failed", exc_info=True)
-                return [_failed(frames[0], e)]
+                return [self._ask_stand_in(frames[0]) or _failed(frames[0], e)]
         middle = len(frames) // 2
         return self._look(frames[:middle]) + self._look(frames[middle:])
+
+    def _ask_stand_in(self, frame: Frame) -> Evidence | None:
+        """Return what the member that stands in sees; None if there is none, or it fails too."""
+        member = next((m for m in self.members if m.model.name == self.stand_in), None)
+        if member is None:
+            return None
+        seen = next(Ensemble([member]).measure([[frame]]))
+        return replace(seen, stand_in=True) if isinstance(seen, Evidence) else None
 
     def _forward(self, frames: Sequence[Frame]) -> list[Evidence | Failure]:
         seen: dict[str, Sequence[Seen]] = {}

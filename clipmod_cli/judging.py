@@ -102,7 +102,8 @@ def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
     """Return the ensemble's scores for one frame, or a Failure if a score is not finite."""
     by_model: dict[str, ModelScore] = {}
     total: Probabilities = np.zeros(len(criteria.names))
-    for member in criteria.judges:
+    judges = _asked(evidence, criteria)
+    for member in judges:
         shares = member.reader.read(evidence.seen[member.name])
         if not np.all(np.isfinite(shares)):
             return Failure(
@@ -124,9 +125,17 @@ def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
         confidence=float(total[top]),
         unsafe_score=_unsafe(total, criteria),
         probabilities=_by_name(total, criteria),
-        agreement=_agreement(by_model, criteria.judges, criteria.names[top]),
+        agreement=_agreement(by_model, judges, criteria.names[top]),
         by_model=by_model,
+        stand_in=evidence.stand_in,
     )
+
+
+def _asked(evidence: Evidence, criteria: Criteria) -> Sequence[Judge]:
+    """Return who judges: all members, or the one that stands in. Nobody is left out unsaid."""
+    if evidence.stand_in:
+        return [member for member in criteria.judges if member.name in evidence.seen]
+    return criteria.judges
 
 
 def _model_score(member: Judge, shares: Probabilities, evidence: Evidence, criteria: Criteria) -> ModelScore:
@@ -186,8 +195,10 @@ def _verdict(item: Item, media: Media, frames: Sequence[FrameScore], criteria: C
         item=item,
         media=media,
         decision=_decide(deciding, criteria),
-        needs_review=short_hit or _needs_review(deciding, media, criteria),
-        degraded=criteria.degraded,
+        needs_review=short_hit
+        or any(frame.stand_in for frame in frames)
+        or _needs_review(deciding, media, criteria),
+        degraded=criteria.degraded or any(frame.stand_in for frame in frames),
         deciding=deciding,
         frames=tuple(frames),
         segments=segments,

@@ -159,6 +159,7 @@ class Evidence:
     Attributes:
         seen: by member name.
         forward_ms: by member name: the batch's forward time divided by its frames.
+        stand_in: another member failed at this frame, and only one was asked.
     """
 
     item: Item
@@ -168,6 +169,7 @@ class Evidence:
     last: bool
     seen: Mapping[str, Seen]
     forward_ms: Mapping[str, float]
+    stand_in: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -210,7 +212,11 @@ class ModelScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameScore:
-    """The ensemble's scores for one frame."""
+    """The ensemble's scores for one frame.
+
+    Attributes:
+        stand_in: one member's scores, since another failed at this frame.
+    """
 
     number: int
     time_s: float
@@ -220,6 +226,7 @@ class FrameScore:
     probabilities: Mapping[str, float]
     agreement: float
     by_model: Mapping[str, ModelScore]
+    stand_in: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

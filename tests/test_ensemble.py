@@ -232,3 +232,41 @@ def test_all_that_moves_a_score_is_in_the_identity() -> None:
     assert ensemble_of(RedClassifier(), RedDetector()).identity == base.identity
     assert replace(base, batch_size=99, degraded=True).identity == base.identity
     assert len({fingerprint("a", "bc"), fingerprint("ab", "c"), fingerprint("abc")}) == 3
+
+
+def verdict_without(*broken: str, stand_in: str | None = "first") -> Verdict | Failure:
+    """Return what becomes of a red picture where these members fail at it."""
+    models = [
+        RedEmbedder(name=name, before=poison_of(0) if name in broken else lambda _: None)
+        for name in ("first", "second")
+    ]
+    ensemble = replace(ensemble_of(*models), stand_in=stand_in)
+    criteria = ensemble.prepare(POLICY, threshold=0.5)
+    (result,) = judge(measured(ensemble, [frame_of(1.0)]), criteria)
+    return result
+
+
+def test_a_member_that_fails_leaves_the_stand_in_to_judge_and_a_person_to_look() -> None:
+    verdict = verdict_without("second")
+    assert isinstance(verdict, Verdict)
+    assert list(verdict.deciding.by_model) == ["first"]
+    assert verdict.deciding.unsafe_score == pytest.approx(0.9)
+    assert verdict.degraded
+    assert verdict.needs_review
+
+
+def test_without_a_stand_in_or_with_one_that_fails_too_it_is_an_error() -> None:
+    for failed in (
+        verdict_without("second", stand_in=None),
+        verdict_without("first"),
+        verdict_without("first", "second"),
+    ):
+        assert isinstance(failed, Failure)
+        assert failed.code == "model_error"
+
+
+def test_who_needs_no_stand_in_is_judged_by_all() -> None:
+    verdict = verdict_without()
+    assert isinstance(verdict, Verdict)
+    assert list(verdict.deciding.by_model) == ["first", "second"]
+    assert not verdict.degraded
