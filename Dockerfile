@@ -1,9 +1,11 @@
-# The command line in a container, without root, compiler or package manager's leftovers.
+# The service, and the command line, in a container without root, compiler or package manager's leftovers.
 #
 #   docker build -t clipmod:cpu .
 #   docker build -t clipmod:gpu --build-arg VARIANT=gpu .
-#   docker run --rm -v "$PWD/pictures:/pictures:ro" -v clipmod-weights:/weights -v clipmod-data:/data \
-#     clipmod:cpu scan /pictures
+#   docker run --rm -p 127.0.0.1:8000:8000 -e CLIPMOD_API_KEYS -v clipmod-weights:/weights \
+#     -v clipmod-data:/data clipmod:cpu
+#   docker run --rm --no-healthcheck -v "$PWD/pictures:/pictures:ro" -v clipmod-weights:/weights \
+#     -v clipmod-data:/data clipmod:cpu scan /pictures
 #
 # The gpu variant needs the NVIDIA container toolkit on the host and `docker run --gpus all`.
 # It serves the torch models; the nudenet detector runs on the processor in both variants.
@@ -77,10 +79,16 @@ VOLUME ["/weights", "/data"]
 WORKDIR /data
 USER 10001:10001
 
-# A scan answers no port that could be asked, so health is what the doctor says of this installation:
-# libraries, devices, decoders, disk. It imports torch, hence seldom, and with patience for a slow disk.
-HEALTHCHECK --interval=5m --timeout=60s --start-period=60s --retries=3 \
-  CMD ["clipmod", "doctor", "--json", "--offline"]
+# Inside a container loopback is reachable by nobody, so `serve` listens at all addresses: it does not start
+# without an API key or --no-auth.
+ENV CLIPMOD_HOST=0.0.0.0 \
+    CLIPMOD_PORT=8000
+EXPOSE 8000
+
+# Whether `serve` lives; loading models takes its time at the start. A scan answers no port: run it with
+# --no-healthcheck, or look at its exit code.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=5m --retries=3 \
+  CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['CLIPMOD_PORT']), timeout=5); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
 
 ENTRYPOINT ["clipmod"]
-CMD ["--help"]
+CMD ["serve"]

@@ -39,16 +39,18 @@ class Choice:
     Attributes:
         auto: nobody named them.
         degraded: they are less than the three-model ensemble that `auto` wants.
+        called: the members' names in records, where they are not the usual ones.
     """
 
     members: Members
     auto: bool
     degraded: bool
+    called: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
         """The members' names in records."""
-        return member_names(self.members)
+        return self.called or member_names(self.members)
 
 
 def choose(models: Sequence[str], policy: Policy, hub: Hub | None = None) -> Choice:

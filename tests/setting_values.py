@@ -34,13 +34,13 @@ def sample_of(name: str) -> Any:
         return not default
     if "Literal" in str(hint):
         return next(value for value in get_args(hint) if value != default)
-    if int in get_args(hint):
+    if {int, float} & {hint, *get_args(hint)}:
         return 5
     return ("one", "two") if "tuple" in str(hint) else f"a-{name}"
 
 
-def written(value: Any) -> str:
+def written(value: Any, between: str = ",") -> str:
     """Return a value as text: what stands in a variable."""
     if isinstance(value, tuple):
-        return ", ".join(value)
+        return f"{between} ".join(value)
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -30,6 +30,7 @@ HEAVY = {
     "rich",
     "tqdm",
     "huggingface_hub",
+    "fsspec",
     "cv2",
 }
 

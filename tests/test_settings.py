@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import threading
 from dataclasses import fields
@@ -71,7 +72,7 @@ def test_flag_beats_environment_beats_file_beats_default(
 def test_every_setting_is_an_environment_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "config":
         write_config("", Path(sample_of(name)).expanduser())
-    monkeypatch.setenv(ENV_PREFIX + name.upper(), written(sample_of(name)))
+    monkeypatch.setenv(ENV_PREFIX + name.upper(), written(sample_of(name), option_of(name).between))
     resolved = resolve(needed_beside(name))
     assert getattr(resolved.settings, name) == sample_of(name)
     assert resolved.origins[name] == "environment"
@@ -80,7 +81,8 @@ def test_every_setting_is_an_environment_variable(name: str, monkeypatch: pytest
 @pytest.mark.parametrize("name", IN_FILE)
 def test_every_setting_is_a_key_of_the_settings_file(name: str) -> None:
     value = sample_of(name)
-    shown = str(value).lower() if isinstance(value, bool | int | float) else repr(written(value))
+    text = written(value, option_of(name).between)
+    shown = text if isinstance(value, bool | int | float) else json.dumps(text)
     write_config(f"{name} = {shown}")
     resolved = resolve(needed_beside(name))
     assert getattr(resolved.settings, name) == value
@@ -237,6 +239,15 @@ def test_a_list_of_the_file_or_of_flags_keeps_its_commas() -> None:
     write_config("include = ['a,b', 'c']")
     settings = resolve({"exclude": ["d,e"]}).settings
     assert (settings.include, settings.exclude) == (("a,b", "c"), ("d,e",))
+
+
+def test_headers_are_separated_by_lines_for_their_values_hold_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPMOD_HEADER", "Accept: image/webp, image/*\n\n X-Token: a,b \n")
+    assert resolve({}).settings.header == ("Accept: image/webp, image/*", "X-Token: a,b")
+    monkeypatch.delenv("CLIPMOD_HEADER")
+    write_config("header = 'Accept: image/webp, image/*'")
+    assert resolve({}).settings.header == ("Accept: image/webp, image/*",)
+    assert resolve({"header": ["A: b, c"]}).settings.header == ("A: b, c",)
 
 
 def test_a_number_of_the_file_needs_no_quotes() -> None:

@@ -12,6 +12,7 @@ COMMANDS = (
     (),
     ("scan",),
     ("urls",),
+    ("serve",),
     ("stats",),
     ("stats", "forget"),
     ("models",),

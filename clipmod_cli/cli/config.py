@@ -19,7 +19,9 @@ def config() -> None:
 
 
 @app.command(epilog=ENVIRONMENT_NOTE)
-@with_settings("judging", "output", "sources", "machine", "store", "talk", without=frozenset({"json"}))
+@with_settings(
+    "judging", "output", "sources", "urls", "serve", "machine", "store", "talk", without=frozenset({"json"})
+)
 def show(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
@@ -29,7 +31,7 @@ def show(
     from clipmod_cli.settings import default_config_path, resolve
 
     resolved = resolve(flags)
-    values = dataclasses.asdict(resolved.settings)
+    values = {name: _unless_secret(name, v) for name, v in dataclasses.asdict(resolved.settings).items()}
     if as_json:
         rows = {name: {"value": value, "from": resolved.origins[name]} for name, value in values.items()}
         typer.echo(json.dumps(rows))
@@ -39,6 +41,15 @@ def show(
         typer.echo(f"{name:<{width}}  {_shown(value):<24}  {resolved.origins[name]}")
     where = resolved.file or f"{default_config_path()} (not there)"
     typer.echo(f"\nsettings file: {where}", err=True)
+
+
+def _unless_secret(name: str, value: object) -> object:
+    """Return what may be shown: of headers their names, of secrets that there are some."""
+    from clipmod_cli.settings.definition import option_of
+
+    if name == "header" and isinstance(value, tuple):
+        return tuple(f"{header.partition(':')[0]}: ***" for header in value)
+    return "***" if value and option_of(name).group == "secret" else value
 
 
 def _shown(value: object) -> str:

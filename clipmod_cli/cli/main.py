@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from clipmod_cli import __version__
-from clipmod_cli.cli import config, doctor, models, policies, scan, schema, stats, urls
+from clipmod_cli.cli import config, doctor, models, policies, scan, schema, serve, stats, urls
 from clipmod_cli.cli.signals import EXIT_CLOSED_PIPE
 from clipmod_cli.cli.stdout import drop_stdout, safe_streams
 from clipmod_cli.errors import ClipmodError, OutputError
@@ -64,6 +64,7 @@ app = typer.Typer(
 )
 app.command(epilog=scan.EXAMPLES)(scan.scan)
 app.command(epilog=urls.EXAMPLES)(urls.urls)
+app.command(epilog=serve.EXAMPLES)(serve.serve)
 app.add_typer(stats.app, name="stats")
 app.add_typer(models.app, name="models")
 app.add_typer(policies.app, name="policies")

@@ -62,7 +62,7 @@ def _stream(hub: Hub, url: str, file: HubFile, partial: Path, progress: Progress
     if have > file.size:
         partial.unlink()
         have = 0
-    headers = request_headers() | ({"Range": f"bytes={have}-"} if have else {})
+    headers = request_headers(hub.token) | ({"Range": f"bytes={have}-"} if have else {})
     stream = get_session().stream
     with stream("GET", url, headers=headers, timeout=hub.patience_s, follow_redirects=True) as response:
         if response.status_code == 416:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
@@ -44,6 +44,7 @@ class Hub:
         endpoint: the hub's address, without a slash at its end.
         offline: never touch the network.
         patience_s: the longest silence of the hub that is borne, in seconds.
+        token: in place of the one that huggingface_hub finds.
         free_space: bytes that can be written at a path.
     """
 
@@ -53,6 +54,7 @@ class Hub:
     patience_s: float = PATIENCE_S
     retries: int = RETRIES
     pause_s: float = PAUSE_S
+    token: str | None = field(default=None, repr=False)
     free_space: Callable[[Path], int] = _free_space
 
     @classmethod
@@ -121,15 +123,16 @@ def ask(hub: Hub, repo: str, commit: str | None) -> RepoState:
         raise explain(error, hub, repo) from error
 
 
-def request_headers() -> dict[str, str]:
+def request_headers(own_token: str | None = None) -> dict[str, str]:
     """Return what goes with every request: who asks, and the user's token if there is one.
 
-    Not `build_hf_headers`: to name the software around it, that asks the hub once more.
+    With `own_token` it is that one. Not `build_hf_headers`: to name the software around it, that asks
+    the hub once more.
     """
     from huggingface_hub import constants, get_token
 
     headers = {"User-Agent": f"clipmod/{__version__}", "Accept-Encoding": "identity"}
-    token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+    token = own_token or (None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token())
     return headers | ({"Authorization": f"Bearer {token}"} if token else {})
 
 
@@ -139,7 +142,7 @@ def _get_json(hub: Hub, url: str) -> Any:
     answer = get_session().get(
         url,
         params={"blobs": "true"},
-        headers=request_headers(),
+        headers=request_headers(hub.token),
         timeout=hub.patience_s,
         follow_redirects=True,
     )

@@ -107,20 +107,26 @@ class OpenClipModel:
     _embed_texts: Callable[[Sequence[str]], NDArray[np.float32]] | None = field(repr=False)
     _reload: Callable[[], Callable[[Sequence[str]], NDArray[np.float32]]] = field(repr=False)
 
-    def embed(self, prompts: Sequence[str]) -> NDArray[np.float32]:
+    def embed(self, prompts: Sequence[str], *, keep: bool = False) -> NDArray[np.float32]:
         """Return unit-length float32 `(len(prompts), d)`; computes only what was never seen.
 
-        The text tower is let go afterwards, and read again from disk if it is needed again.
+        The text tower is let go afterwards, and read again from disk if it is needed again; with `keep`
+        it stays until `let_go`.
         """
         known = {prompt: self.cache.get(prompt) for prompt in prompts}
         missing = [prompt for prompt, vector in known.items() if vector is None]
         if missing:
-            embed = self._embed_texts or self._reload()
+            embed = self._embed_texts = self._embed_texts or self._reload()
             for prompt, vector in zip(missing, embed(missing), strict=True):
                 self.cache.put(prompt, vector)
                 known[prompt] = vector
-        self._embed_texts = None
+        if not keep:
+            self.let_go()
         return np.stack([vector for p in prompts if (vector := known[p]) is not None])
+
+    def let_go(self) -> None:
+        """Have the text tower no longer in memory."""
+        self._embed_texts = None
 
     def measure(self, frames: Sequence[Frame]) -> Sequence[Embedding]:
         """Return the unit-length image embedding of each frame, float32 `(d,)`."""
@@ -175,8 +181,12 @@ def _create(source: Source) -> Any:
 
 
 def _embedder(model: Any, source: Source) -> Callable[[Sequence[str]], NDArray[np.float32]]:
-    """Return a function that embeds texts in float32 on the CPU, where the text tower stays."""
+    """Return a function that embeds texts in float32 on the CPU, where the text tower stays.
+
+    The model loses its visual tower, so that whoever keeps the function does not keep that too.
+    """
     tokenizer = _tokenizer(source)
+    del model.visual
 
     def embed(prompts: Sequence[str]) -> NDArray[np.float32]:
         rows = []

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
+MOST_TEXTS = 20_000
+"""Kept for one model, 80 MB: those who may ask a service over their own classes must not fill its disk."""
+
 
 def default_folder() -> Path:
     """Return where embeddings are kept: the user's cache folder."""
@@ -44,10 +47,12 @@ class TextCache:
         return vector if usable else None
 
     def put(self, text: str, vector: NDArray[np.float32]) -> None:
-        """Keep an embedding, float32 `(d,)`."""
+        """Keep an embedding, float32 `(d,)`, as long as there is room."""
         path = self._path(text)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if _is_full(path.parent):
+                return
             descriptor, part = tempfile.mkstemp(dir=path.parent)
             try:
                 with os.fdopen(descriptor, "wb") as file:
@@ -62,3 +67,8 @@ class TextCache:
 
     def _path(self, text: str) -> Path:
         return self.folder / self.revision[:16] / (hashlib.sha256(text.encode()).hexdigest() + ".npy")
+
+
+def _is_full(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return sum(1 for _ in entries) >= MOST_TEXTS

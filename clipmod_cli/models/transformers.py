@@ -159,7 +159,8 @@ def _plain_view(processor: Any) -> View | None:
 
 def _preparer(processor: Any, rest: dict[str, bool]) -> Callable[[list[NDArray[np.uint8]]], torch.Tensor]:
     def prepare(pictures: list[NDArray[np.uint8]]) -> torch.Tensor:
-        tensors = [torch.from_numpy(picture).permute(2, 0, 1) for picture in pictures]
+        # what a worker sent is read-only, and torch warns of that
+        tensors = [torch.from_numpy(np.require(one, requirements="W")).permute(2, 0, 1) for one in pictures]
         batch = processor(images=tensors, return_tensors="pt", input_data_format="channels_first", **rest)
         pixels: torch.Tensor = batch["pixel_values"]
         return pixels

@@ -12,7 +12,9 @@ from typing import Any, Literal, TypeAlias
 
 ENV_PREFIX = "CLIPMOD_"
 Origin: TypeAlias = Literal["flag", "environment", "file", "default"]
-Group: TypeAlias = Literal["judging", "machine", "store", "talk", "output", "sources", "urls"]
+Group: TypeAlias = Literal[
+    "judging", "machine", "store", "talk", "output", "sources", "urls", "serve", "secret"
+]
 Wanted: TypeAlias = Literal["nsfw", "review", "safe", "error"]
 
 
@@ -24,16 +26,20 @@ class Option:
         help: one sentence; the default is appended by the command line.
         flags: its option names; derived from the field's name when empty.
         metavar: what stands for the value in help.
+        between: what separates several values in one text, as variables and the settings file have it.
     """
 
     help: str
     group: Group
     flags: tuple[str, ...] = ()
     metavar: str | None = None
+    between: str = ","
 
 
-def _setting(default: Any, group: Group, text: str, *flags: str, metavar: str | None = None) -> Any:
-    return field(default=default, metadata={"option": Option(text, group, flags, metavar)})
+def _setting(
+    default: Any, group: Group, text: str, *flags: str, metavar: str | None = None, between: str = ","
+) -> Any:
+    return field(default=default, metadata={"option": Option(text, group, flags, metavar, between)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,11 +155,70 @@ class Settings:
     )
     header: tuple[str, ...] = _setting(
         (), "urls", "send 'Name: value' to the URLs' own hosts, not to redirects elsewhere; repeatable",
-        metavar="HEADER",
+        metavar="HEADER", between="\n",
     )  # fmt: skip
     save_to: str | None = _setting(
         None, "urls", "keep what was downloaded in this folder, named by its SHA-256", metavar="DIR"
     )
+
+    host: str = _setting(
+        "127.0.0.1", "serve", "the address to listen at; any but loopback needs keys", metavar="ADDRESS"
+    )
+    port: int = _setting(8000, "serve", "the port to listen at; 0 takes a free one", metavar="N")
+    public_url: str | None = _setting(
+        None, "serve", "how the service is reached from outside, for links in answers", metavar="URL"
+    )
+    api_keys_file: str | None = _setting(
+        None, "serve", "take API keys from this file, one a line (or from CLIPMOD_API_KEYS)", metavar="FILE"
+    )
+    no_auth: bool = _setting(False, "serve", "ask nobody for a key, at any address")
+    allowed_host: tuple[str, ...] = _setting(
+        (), "serve", "a name that requests may call this service by, besides loopback and that of "
+        "--public-url; * for any; repeatable",
+        metavar="NAME",
+    )  # fmt: skip
+    cors_origin: tuple[str, ...] = _setting(
+        (),
+        "serve",
+        "an origin whose pages may use the API, as https://example.org; repeatable",
+        metavar="ORIGIN",
+    )
+    rate_limit: int | None = _setting(None, "serve", "requests a minute for each key or address", metavar="N")
+    max_requests: int = _setting(64, "serve", "requests at once; one more is answered 503", metavar="N")
+    deadline: float = _setting(120.0, "serve", "after so many seconds a request is answered 504", metavar="S")
+    grace: float = _setting(
+        30.0, "serve", "how long what was taken may take when the service is ended", metavar="S"
+    )
+    max_image_mb: int = _setting(50, "serve", "the largest picture", metavar="MB")
+    max_video_mb: int = _setting(500, "serve", "the largest video", metavar="MB")
+    max_multi_files: int = _setting(10, "serve", "files in a request to /predict/multi", metavar="N")
+    max_multi_mb: int = _setting(500, "serve", "their sum", metavar="MB")
+    max_url_count: int = _setting(10, "serve", "URLs in a request to /predict/urls", metavar="N")
+    max_stream_files: int = _setting(2500, "serve", "files in a request to /predict/streaming", metavar="N")
+    max_stream_mb: int = _setting(1000, "serve", "their sum", metavar="MB")
+    no_hosting: bool = _setting(False, "serve", "do not keep pictures for /image/...")
+    image_expiry_hours: float = _setting(24.0, "serve", "how long pictures are kept", metavar="H")
+    hosting_mb: int = _setting(2000, "serve", "how much they may take together; the oldest go", metavar="MB")
+    no_predictions: bool = _setting(False, "serve", "write no prediction files")
+    data_dir: str | None = _setting(
+        None,
+        "serve",
+        "where pictures and predictions are kept (default: in the user data folder)",
+        metavar="DIR",
+    )
+    heic: bool = _setting(False, "serve", "take HEIC pictures too (needs clipmod[heic])")
+    classifier: tuple[str, ...] = _setting(
+        (
+            "Falconsai/nsfw_image_detection", "LukeJacob2023/nsfw-image-detector",
+            "nateraw/vit-age-classifier", "nudenet",
+        ),
+        "serve", "a model that callers of the classifier API may name: OWNER/NAME, a folder, nudenet, "
+        "or ALIAS=one of these; repeatable",
+        metavar="MODEL",
+    )  # fmt: skip
+    access_log: bool = _setting(True, "serve", "write a line on stderr for each request")
+
+    api_keys: tuple[str, ...] = _setting((), "secret", "API keys; only in the environment")
 
 
 def option_of(name: str) -> Option:

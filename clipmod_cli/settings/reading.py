@@ -10,11 +10,12 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from clipmod_cli.errors import SettingsError
-from clipmod_cli.settings.definition import ENV_PREFIX, Origin, Settings, flag_of
+from clipmod_cli.settings.definition import ENV_PREFIX, Origin, Settings, flag_of, option_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,20 +122,24 @@ def _schema(file_values: Mapping[str, Any]) -> Any:
             # The values, not the file: `--config <(...)` can be read but once.
             return init_settings, env_settings, InitSettingsSource(settings_cls, dict(file_values))
 
-    def split(value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-
     hints = get_type_hints(Settings)
     lists = {
-        name: Annotated[hint, BeforeValidator(split)] for name, hint in hints.items() if "tuple" in str(hint)
+        name: Annotated[hint, BeforeValidator(partial(_split, option_of(name).between))]
+        for name, hint in hints.items()
+        if "tuple" in str(hint)
     }
     columns: dict[str, Any] = {f.name: ({**hints, **lists}[f.name], f.default) for f in fields(Settings)}
     with warnings.catch_warnings():
         # `json` is the promised name, and pydantic's own long-deprecated method of that name is not used.
         warnings.filterwarnings("ignore", message='Field name "json"')
         return create_model("SettingsSchema", __base__=Base, **columns)
+
+
+def _split(between: str, value: Any) -> Any:
+    """Return several values that are one text as what they are; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(between) if part.strip())
 
 
 def _place_of(name: str, origin: Origin, path: Path | None) -> str:
@@ -150,12 +155,17 @@ def _validate(schema: Any, flags: Mapping[str, Any], place: Callable[[str], str]
     try:
         checked = schema(**flags)
     except ValidationError as e:
-        lines = [f"{place(str(err['loc'][0]))}: {err['msg']} (got {err['input']!r})" for err in e.errors()]
-        raise SettingsError("\n".join(lines)) from None
+        raise SettingsError("\n".join(_fault(err, place) for err in e.errors())) from None
     settings = Settings(**{f.name: getattr(checked, f.name) for f in fields(Settings)})
     if faults := list(_faults(settings, place)):
         raise SettingsError("\n".join(faults))
     return settings
+
+
+def _fault(error: Any, place: Callable[[str], str]) -> str:
+    name = str(error["loc"][0])
+    got = "" if option_of(name).group == "secret" else f" (got {error['input']!r})"
+    return f"{place(name)}: {error['msg']}{got}"
 
 
 def _faults(settings: Settings, place: Callable[[str], str]) -> Iterator[str]:
@@ -172,6 +182,7 @@ def _faults(settings: Settings, place: Callable[[str], str]) -> Iterator[str]:
         except SettingsError as e:
             yield str(e)
     yield from _url_faults(settings, place)
+    yield from _serve_faults(settings, place)
     for name in ("max_depth", "limit", "retention", "retries"):
         value = getattr(settings, name)
         if value is not None and value < 0:
@@ -184,6 +195,22 @@ def _url_faults(settings: Settings, place: Callable[[str], str]) -> Iterator[str
             yield f"{place(name)} {getattr(settings, name)} is below 1"
     if not 0 < settings.timeout < float("inf"):
         yield f"{place('timeout')} {settings.timeout} is not a number of seconds above 0"
+
+
+_NUMBERS_OF_SERVE = (
+    "max_requests", "deadline", "max_image_mb", "max_video_mb", "max_multi_files", "max_multi_mb",
+    "max_url_count", "max_stream_files", "max_stream_mb", "image_expiry_hours", "hosting_mb",
+)  # fmt: skip
+
+
+def _serve_faults(settings: Settings, place: Callable[[str], str]) -> Iterator[str]:
+    if not 0 <= settings.port < 65536:
+        yield f"{place('port')} {settings.port} is not a port (0..65535)"
+    for name in (*_NUMBERS_OF_SERVE, *(("rate_limit",) if settings.rate_limit is not None else ())):
+        if not 0 < getattr(settings, name) < float("inf"):
+            yield f"{place(name)} {getattr(settings, name)} is not a number above 0"
+    if not 0 <= settings.grace < float("inf"):
+        yield f"{place('grace')} {settings.grace} is not a number of seconds"
 
 
 def count_of(text: str, flag: str, *, default: int) -> int:

@@ -1,0 +1,84 @@
+"""The application: one router for each interface over one service. Starts nothing by itself.
+
+`clipmod serve` opens the service (`clipmod_cli.server.opening`) and hands it in; tests do the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio import CapacityLimiter
+from fastapi import FastAPI
+
+from clipmod_cli import __version__
+from clipmod_cli.server import classes_api, docs_pages, ensemble_api, openapi, probes
+from clipmod_cli.server.access_log import access_log_of
+from clipmod_cli.server.class_words import Words
+from clipmod_cli.server.classifier_api import router as classifier_api
+from clipmod_cli.server.classifier_api.models import classifiers_of
+from clipmod_cli.server.environment import documented_environment
+from clipmod_cli.server.gate.stack import gate_of
+from clipmod_cli.server.keeping import keep
+from clipmod_cli.server.metrics import metrics_of, metrics_router
+from clipmod_cli.server.problems import handle_problems
+from clipmod_cli.server.request_rows import RequestRows
+from clipmod_cli.server.service import Service
+from clipmod_cli.server.state import State
+from clipmod_cli.server.ui import router as ui
+from clipmod_cli.settings import Settings
+
+DESCRIPTION = """
+Judges pictures and videos with an ensemble of OpenCLIP models, a detector, or any Hugging Face image
+classifier. Three known interfaces share one pipeline, one policy and one queue.
+"""
+
+
+def create_app(service: Service, settings: Settings) -> FastAPI:
+    """Return the application over an open service, which ends with it.
+
+    Raises:
+        SettingsError: if the list of classifiers or a documented variable makes no sense.
+        UsageError: if there is no key where others could ask, and nobody said `--no-auth`.
+    """
+    classifiers = classifiers_of(settings, documented_environment())
+    gate = gate_of(settings)
+    metrics = metrics_of(service)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
+        threads = CapacityLimiter(settings.max_requests)
+        try:
+            async with keep(settings) as kept:
+                yield State(
+                    service=service,
+                    settings=settings,
+                    threads=threads,
+                    classifiers=classifiers,
+                    words=Words(),
+                    kept=kept,
+                )
+        finally:
+            service.close()
+
+    app = FastAPI(
+        title="clipmod",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_tags=openapi.TAGS,
+        middleware=gate.layers([metrics.requests, RequestRows(service), *access_log_of(settings)]),
+    )
+    handle_problems(app)
+    openapi.describe(app, keys=gate.keys.wanted)
+    app.include_router(probes.router)
+    app.include_router(ensemble_api.router)
+    app.include_router(classifier_api.router)
+    app.include_router(classes_api.router)
+    app.include_router(metrics_router(metrics))
+    app.include_router(gate.login)
+    app.include_router(docs_pages.router)
+    app.include_router(ui)
+    return app

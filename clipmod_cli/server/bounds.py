@@ -1,0 +1,45 @@
+"""How much a request may bring, in bytes and counts: the settings of `serve`, ready to be compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from clipmod_cli.decode.limits import DecodeOptions
+from clipmod_cli.settings import Settings
+
+MB = 1_000_000
+
+FORM_BYTES = 65_536
+"""What a form costs beside its files: boundaries, headers, short fields."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """The limits in force."""
+
+    image_bytes: int
+    video_bytes: int
+    multi_files: int
+    multi_bytes: int
+    url_count: int
+    stream_files: int
+    stream_bytes: int
+
+
+def bounds_of(settings: Settings) -> Bounds:
+    """Return the limits that the settings name."""
+    return Bounds(
+        image_bytes=settings.max_image_mb * MB,
+        video_bytes=settings.max_video_mb * MB,
+        multi_files=settings.max_multi_files,
+        multi_bytes=settings.max_multi_mb * MB,
+        url_count=settings.max_url_count,
+        stream_files=settings.max_stream_files,
+        stream_bytes=settings.max_stream_mb * MB,
+    )
+
+
+def within(options: DecodeOptions, bounds: Bounds) -> DecodeOptions:
+    """Return decoding that holds to the same sizes."""
+    limits = replace(options.limits, max_file_bytes=bounds.image_bytes, max_video_bytes=bounds.video_bytes)
+    return replace(options, limits=limits)

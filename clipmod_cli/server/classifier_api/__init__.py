@@ -1,0 +1,1 @@
+"""The classifier API: five endpoints over any classifier that the operator allows."""

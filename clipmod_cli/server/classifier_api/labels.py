@@ -1,0 +1,125 @@
+"""From what a model saw to what is answered: pure functions of labels and scores.
+
+Nothing here is shared between requests or between the models of one request, and nothing that is passed in
+is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+
+from clipmod_cli.decode.limits import MAX_SCORED_FRAMES, FrameSampling
+from clipmod_cli.types import Detections, Evidence, Kind, LabelScores, Seen
+
+Scores = Mapping[str, float]
+
+FIRST_NUMBER: Mapping[Kind, int | None] = {"image": None, "animation": 0, "video": 1}
+"""What the first frame is called in answers: a still's has no number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A label that was found.
+
+    Attributes:
+        frame: the first frame in which it was, as answers count them; None for a still.
+    """
+
+    frame: int | None
+    label: str
+    score: float
+
+
+def scores_of(seen: Seen, labels: Sequence[str]) -> dict[str, float]:
+    """Return the score of each label; 0 for what a detector did not find, else its highest."""
+    match seen:
+        case LabelScores(scores=scores):
+            return dict(scores)
+        case Detections(found=found):
+            highest = dict.fromkeys(labels, 0.0)
+            for one in found:
+                highest[one.label] = max(highest[one.label], one.score)
+            return highest
+    raise TypeError(f"a classifier gives scores of labels, not {type(seen).__name__}")
+
+
+def highest_of(frames: Iterable[Scores]) -> dict[str, float]:
+    """Return each label's highest score in any frame: a mean would drown what is seen for a moment."""
+    highest: dict[str, float] = {}
+    for scores in frames:
+        for label, score in scores.items():
+            highest[label] = max(highest.get(label, score), score)
+    return highest
+
+
+def ranked(scores: Scores) -> list[tuple[str, float]]:
+    """Return all labels with their scores, the highest first."""
+    return sorted(scores.items(), key=lambda pair: -pair[1])
+
+
+def frame_number(evidence: Evidence) -> int | None:
+    """Return a frame's number as answers count: animations from 0, videos from 1, stills not."""
+    first = FIRST_NUMBER[evidence.media.kind]
+    return None if first is None else first + evidence.number
+
+
+def wanted_of(labels: Sequence[str], known: Sequence[str]) -> frozenset[str]:
+    """Return which of a model's labels are asked for: all of them where none are named."""
+    named = frozenset(labels)
+    return frozenset(known) & named if named else frozenset(known)
+
+
+def new_hits(
+    frame: int | None, scores: Scores, wanted: Collection[str], found: Collection[str], least: float
+) -> list[Hit]:
+    """Return what this frame adds: wanted labels that were not found before and score `least` or more."""
+    return [
+        Hit(frame=frame, label=label, score=score)
+        for label, score in ranked(scores)
+        if label in wanted and label not in found and score >= least
+    ]
+
+
+@dataclass
+class Search:
+    """One model's way through the frames of one file.
+
+    Attributes:
+        wanted: the labels that are looked for.
+        least: the score that counts.
+        first: the first label that is found ends it; of several in one frame, the highest.
+        hits: what was found, by frame, then by falling score.
+    """
+
+    wanted: frozenset[str]
+    least: float
+    first: bool
+    hits: list[Hit] = field(default_factory=list)
+
+    @property
+    def over(self) -> bool:
+        """Whether further frames can add nothing."""
+        return bool(self.first and self.hits) or len(self.hits) == len(self.wanted)
+
+    def take(self, frame: int | None, scores: Scores) -> None:
+        """Look at the next frame."""
+        if self.over:
+            return
+        found = {hit.label for hit in self.hits}
+        new = new_hits(frame, scores, self.wanted, found, self.least)
+        self.hits += new[:1] if self.first else new
+
+
+def sampling_of(*, fast: bool, step_percent: float) -> FrameSampling:
+    """Return which frames of an animation or video are looked at.
+
+    All (evenly and where something changes, once there are more than `MAX_SCORED_FRAMES`); or, fast, one
+    and then the next after `step_percent` of the length, the last in any case. So 5 looks at 21 frames, of a
+    shorter animation at all.
+    """
+    if not fast or step_percent <= 0:
+        return FrameSampling(mode="dense")
+    count = min(100 / step_percent + 1, MAX_SCORED_FRAMES)
+    return FrameSampling(mode="max", value=max(ceil(count), 2))

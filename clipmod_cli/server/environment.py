@@ -1,0 +1,85 @@
+"""The environment names that clients' own set-ups of the classifier API carry, read once and checked.
+
+    DEFAULT_MODEL_NAME   the model of a request that names none
+    DEFAULT_SCORE        the least score of the query endpoints
+    ACCESS_TOKEN         the Hugging Face hub's token, for the classifiers' weights
+    API_KEYS             comma-separated keys, besides those of CLIPMOD_API_KEYS
+    USE_API_KEYS         false: ask for no key, at loopback only
+
+Tells what is set; what keys mean is the gate's matter.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from clipmod_cli.errors import SettingsError
+
+DEFAULT_SCORE = 0.7
+"""The documented one."""
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentedEnvironment:
+    """What those names say; an empty value says nothing, as a compose file passes on what is not set.
+
+    Attributes:
+        default_model: None where nobody said.
+        hub_token: None where nobody said.
+        use_api_keys: None where nobody said.
+    """
+
+    default_model: str | None = None
+    default_score: float = DEFAULT_SCORE
+    hub_token: str | None = field(default=None, repr=False)
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    use_api_keys: bool | None = None
+
+
+def documented_environment(environ: Mapping[str, str] | None = None) -> DocumentedEnvironment:
+    """Return what the documented names say.
+
+    Args:
+        environ: default this process's environment.
+
+    Raises:
+        SettingsError: if a value makes no sense.
+    """
+    given = os.environ if environ is None else environ
+    return DocumentedEnvironment(
+        default_model=_text(given, "DEFAULT_MODEL_NAME"),
+        default_score=_score(_text(given, "DEFAULT_SCORE")),
+        hub_token=_text(given, "ACCESS_TOKEN"),
+        api_keys=tuple(key for part in given.get("API_KEYS", "").split(",") if (key := part.strip())),
+        use_api_keys=_flag(_text(given, "USE_API_KEYS")),
+    )
+
+
+def _text(given: Mapping[str, str], name: str) -> str | None:
+    return given.get(name, "").strip() or None
+
+
+def _score(text: str | None) -> float:
+    if text is None:
+        return DEFAULT_SCORE
+    try:
+        score = float(text)
+    except ValueError:
+        score = math.nan
+    if not 0 <= score <= 1:
+        raise SettingsError(f"DEFAULT_SCORE {text!r} is not a number within 0..1")
+    return score
+
+
+def _flag(text: str | None) -> bool | None:
+    if text is None:
+        return None
+    if text.lower() in _TRUE | _FALSE:
+        return text.lower() in _TRUE
+    raise SettingsError(f"USE_API_KEYS {text!r} is neither true nor false")

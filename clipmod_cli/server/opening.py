@@ -1,0 +1,76 @@
+"""From settings to an open service: models, the fallback, decoders, and the rows of this run."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from clipmod_cli.assemble import Choice, choose
+from clipmod_cli.criteria import Criteria
+from clipmod_cli.ensemble import Ensemble
+from clipmod_cli.errors import MissingError
+from clipmod_cli.models.hub import Hub
+from clipmod_cli.models.progress import Progress, Silent
+from clipmod_cli.models.specs import FALLBACK
+from clipmod_cli.pipeline import start_decoders
+from clipmod_cli.policy import Policy
+from clipmod_cli.preparing import decoding_options, load_models
+from clipmod_cli.server.bounds import bounds_of, within
+from clipmod_cli.server.measuring import Measuring
+from clipmod_cli.server.panel import fallback_of, make_panel, with_stand_in
+from clipmod_cli.server.service import Load, Service
+from clipmod_cli.settings import Resolved, Settings
+from clipmod_cli.sinks.rows import open_rows
+
+log = logging.getLogger(__name__)
+
+
+def open_service(
+    resolved: Resolved,
+    choice: Choice,
+    policy: Policy,
+    hub: Hub,
+    *,
+    command: str,
+    progress: Progress | None = None,
+) -> Service:
+    """Return a service whose models are loaded and whose measuring thread runs.
+
+    Raises:
+        MissingError: if weights or a package are missing and cannot be had.
+        BlindModelError: if a model cannot see an UNSAFE category and that is not allowed.
+    """
+    settings = resolved.settings
+    bounds = bounds_of(settings)
+    options = decoding_options(settings, heic=settings.heic)
+    options = replace(options, decode=within(options.decode, bounds))
+    options = replace(options, decoders=start_decoders(options))
+    ensemble, criteria, stand_in = _load(settings, choice, policy, hub, progress or Silent())
+    ensemble = with_stand_in(ensemble)
+    panel = make_panel(ensemble, criteria, options.decode, stand_in=stand_in)
+    service = Service(
+        panel=panel,
+        fallback=fallback_of(panel, options.decode),
+        options=options,
+        bounds=bounds,
+        rows=open_rows(settings, panel.facts, [m.model.spec for m in ensemble.members], command),
+        measuring=Measuring(),
+        load=Load(settings.max_requests),
+        deadline_s=settings.deadline,
+    )
+    service.measuring.start()
+    return service
+
+
+def _load(
+    settings: Settings, choice: Choice, policy: Policy, hub: Hub, progress: Progress
+) -> tuple[Ensemble, Criteria, bool]:
+    """Return the models and whether they are a stand-in for an ensemble that cannot be loaded."""
+    try:
+        return *load_models(settings, choice, policy, hub, progress), False
+    except MissingError as error:
+        if len(choice.members) < 2:
+            raise
+        log.warning("the ensemble cannot be loaded (%s); the fallback judges, and all needs review", error)
+        fallback = replace(choose([FALLBACK], policy, hub), degraded=True)
+        return *load_models(settings, fallback, policy, hub, progress), True

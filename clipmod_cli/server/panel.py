@@ -1,0 +1,93 @@
+"""Who judges: an ensemble, its criteria, and the name that answers give them."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, replace
+
+from clipmod_cli.criteria import Criteria
+from clipmod_cli.decode.limits import DecodeOptions
+from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.models.seam import is_text_image
+from clipmod_cli.pipeline import run_key
+from clipmod_cli.policy import Policy
+from clipmod_cli.records import RunFacts
+
+TRIPLE = "triple_ensemble"
+FALLBACK = "openclip_fallback"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """Models that judge together.
+
+    Attributes:
+        key: what answers call them: `triple_ensemble` for a weighted set, `openclip_fallback` for one
+            of open_clip's models alone, else the model's own name.
+        facts: what all their records share.
+        stand_in: they judge because the ensemble that was asked for could not.
+    """
+
+    key: str
+    ensemble: Ensemble
+    criteria: Criteria
+    facts: RunFacts
+    stand_in: bool = False
+
+    @property
+    def policy(self) -> Policy:
+        """What they judge by."""
+        return self.criteria.policy
+
+
+def make_panel(
+    ensemble: Ensemble,
+    criteria: Criteria,
+    decoding: DecodeOptions,
+    *,
+    run_id: str = "",
+    stand_in: bool = False,
+) -> Panel:
+    """Return the panel of a loaded ensemble."""
+    facts = RunFacts(
+        policy=criteria.policy.name,
+        policy_hash=criteria.policy.hash,
+        threshold=criteria.threshold,
+        run_key=run_key(ensemble, criteria, decoding),
+        run_id=run_id or uuid.uuid4().hex,
+    )
+    return Panel(key=_key(ensemble), ensemble=ensemble, criteria=criteria, facts=facts, stand_in=stand_in)
+
+
+def with_stand_in(ensemble: Ensemble) -> Ensemble:
+    """Return an ensemble whose first text-image member judges alone where another one fails."""
+    first = next((m.model.name for m in ensemble.members if is_text_image(m.model)), None)
+    return replace(ensemble, stand_in=first) if len(ensemble.members) > 1 else ensemble
+
+
+def fallback_of(panel: Panel, decoding: DecodeOptions) -> Panel | None:
+    """Return the panel that judges where a member of an ensemble fails: its stand-in alone.
+
+    It shares the loaded model and the cached prompts, so it costs no memory. None where there is no
+    such member.
+    """
+    member = next((m for m in panel.ensemble.members if m.model.name == panel.ensemble.stand_in), None)
+    if member is None:
+        return None
+    alone = Ensemble(
+        members=[Member(member.model, 1.0)],
+        dtype=panel.ensemble.dtype,
+        batch_size=panel.ensemble.batch_size,
+        degraded=True,
+    )
+    criteria = alone.prepare(
+        panel.policy, threshold=panel.criteria.threshold, allow_partial=bool(panel.criteria.unseen)
+    )
+    return make_panel(alone, criteria, decoding, run_id=panel.facts.run_id, stand_in=True)
+
+
+def _key(ensemble: Ensemble) -> str:
+    if len(ensemble.members) > 1:
+        return TRIPLE
+    model = ensemble.members[0].model
+    return FALLBACK if is_text_image(model) else model.name

@@ -1,0 +1,78 @@
+"""One row in the store for each request that asks for a judgement: the only place where they are made.
+
+An observer of all requests. Routers say in `Asked` what only they know: how many pictures were judged,
+by whom, and what went wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Annotated, Final
+
+from fastapi import Depends, Request
+
+from clipmod_cli.server.asked import Asked, asked_of
+from clipmod_cli.server.service import Service
+from clipmod_cli.sinks.serve_rows import RequestRow
+
+COUNTED: Final = ("/predict/", "/api/", "/classify")
+"""Where the endpoints that judge begin."""
+
+
+@dataclass
+class RequestRows:
+    """Writes the rows."""
+
+    service: Service
+    _now: int = 0
+
+    def begun(self, asked: Asked) -> None:
+        """Count a request under way."""
+        if _is_counted(asked):
+            self._now += 1
+            asked.concurrent = self._now
+
+    def ended(self, asked: Asked) -> None:
+        """Write the row of a request that reached an endpoint."""
+        if not _is_counted(asked):
+            return
+        self._now -= 1
+        if asked.route:  # else nobody's endpoint; its path is not ours to keep
+            self.service.rows.add_request(_row(asked))
+
+
+def _is_counted(asked: Asked) -> bool:
+    return asked.path.startswith(COUNTED)
+
+
+def _row(asked: Asked) -> RequestRow:
+    return RequestRow(
+        request_id=asked.id,
+        at=datetime.now(UTC) - timedelta(seconds=asked.seconds),
+        endpoint=asked.route,
+        status=asked.status,
+        images=asked.images,
+        time_ms=round(asked.seconds * 1000, 3),
+        judged_by=asked.judged_by,
+        concurrent=asked.concurrent,
+        error=asked.error or asked.refused or _reason(asked.status),
+    )
+
+
+def _reason(status: int) -> str | None:
+    if status < HTTPStatus.BAD_REQUEST:
+        return None
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:  # 499
+        return "the client left"
+
+
+def _tally(request: Request) -> Asked:
+    return asked_of(request.scope)
+
+
+Tallied = Annotated[Asked, Depends(_tally)]
+"""Where a router says what became of its request."""

@@ -1,0 +1,142 @@
+"""Files in forms: refused while they come once they are too many bytes, and made Items of.
+
+A form is parsed by Starlette, which keeps what is larger than a megabyte in a nameless temporary file;
+nothing here holds more of a request in memory than what is being decoded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request, Response, UploadFile
+from fastapi.routing import APIRoute
+from starlette.types import Message, Receive
+
+from clipmod_cli.decode.formats import HEAD_BYTES, class_of, sniff
+from clipmod_cli.server.bounds import FORM_BYTES, MB, Bounds, bounds_of
+from clipmod_cli.server.problems import problem
+from clipmod_cli.server.service import BusyError, Service
+from clipmod_cli.types import Item
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+COPY_BYTES = 1 << 20
+NAME_CHARS = 120
+"""Of a file's name in a message: enough to know it again."""
+
+
+def upload_route(most: Callable[[Bounds], int]) -> type[APIRoute]:
+    """Return a class of routes whose bodies may be so long, with `FORM_BYTES` around their files.
+
+    A service that is full refuses before the body is read; its place is taken when the body is there, so
+    that slow senders hold up nobody.
+    """
+
+    class UploadRoute(APIRoute):
+        def get_route_handler(self) -> Handler:
+            handle = super().get_route_handler()
+
+            async def bounded(request: Request) -> Response:
+                service: Service = request.state.service
+                if service.load.full:
+                    raise BusyError
+                limit = most(bounds_of(request.state.settings))
+                _check_declared(request, limit)
+                return await handle(Request(request.scope, _counted(request.receive, limit)))
+
+            return bounded
+
+    return UploadRoute
+
+
+def _check_declared(request: Request, limit: int) -> None:
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared) > limit + FORM_BYTES:
+        raise _too_long(limit)
+
+
+def _counted(receive: Receive, limit: int) -> Receive:
+    """Return a `receive` that raises once more bytes came than may."""
+    came = 0
+
+    async def counted() -> Message:
+        nonlocal came
+        message = await receive()
+        came += len(message.get("body", b""))
+        if came > limit + FORM_BYTES:
+            raise _too_long(limit)
+        return message
+
+    return counted
+
+
+def _too_long(limit: int) -> Exception:
+    return problem(413, f"The request is larger than the limit of {limit / MB:g} MB")
+
+
+def shown(file: UploadFile) -> str:
+    """Return a file's name for a message."""
+    return (file.filename or "file")[:NAME_CHARS]
+
+
+def check_pictures(files: Sequence[UploadFile], bounds: Bounds) -> None:
+    """Refuse files that are too large, empty, or videos.
+
+    Raises:
+        HTTPException: 413 or 400, naming the file.
+    """
+    for file in files:
+        if (file.size or 0) > bounds.image_bytes:
+            raise problem(413, f"{shown(file)} is larger than the limit of {bounds.image_bytes / MB:g} MB")
+        if not file.size:
+            raise problem(400, f"{shown(file)} is empty")
+        if _is_video(file):
+            raise problem(400, f"{shown(file)} is a video, where a picture is asked for")
+
+
+def check_video(file: UploadFile, bounds: Bounds) -> None:
+    """Refuse a file that is too large or no video.
+
+    Raises:
+        HTTPException: 413 or 400.
+    """
+    if (file.size or 0) > bounds.video_bytes:
+        raise problem(413, f"{shown(file)} is larger than the limit of {bounds.video_bytes / MB:g} MB")
+    if not _is_video(file):
+        raise problem(400, f"{shown(file)} is not a video")
+
+
+def _is_video(file: UploadFile) -> bool:
+    # A megabyte at most is in memory, and the head of the rest is in the system's cache: no thread is needed.
+    head = file.file.read(HEAD_BYTES)
+    file.file.seek(0)
+    name = sniff(head)
+    return name is not None and class_of(name) == "video"
+
+
+def picture_items(files: Sequence[UploadFile]) -> Iterator[Item]:
+    """Yield an Item for each file; its bytes are read when it is asked for. Blocks."""
+    for index, file in enumerate(files):
+        file.file.seek(0)
+        yield Item(source=file.filename or "file", index=index, data=file.file.read())
+
+
+@contextmanager
+def video_item(file: UploadFile) -> Iterator[Item]:
+    """Give an Item whose bytes lie in a temporary file, which is gone afterwards. Blocks."""
+    descriptor, path = tempfile.mkstemp(prefix="clipmod-")
+    try:
+        with os.fdopen(descriptor, "wb") as copy:
+            file.file.seek(0)
+            shutil.copyfileobj(file.file, copy, COPY_BYTES)
+        yield Item(source=file.filename or "file", index=0, spilled=path)
+    finally:
+        with contextlib.suppress(OSError):
+            Path(path).unlink()

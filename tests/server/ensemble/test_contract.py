@@ -1,0 +1,192 @@
+"""Requests as the document prints them, and every field of its printed answers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from clipmod_cli.server.ensemble_api import examples, info_examples, shapes
+from clipmod_cli.server.ensemble_api.info_shapes import Config, Health, Root, Stats
+from clipmod_cli.server.ensemble_api.urls import fetch_rules
+from clipmod_cli.sources.addresses import Access
+from clipmod_cli.sources.fetch import FetchRules
+from tests.contract.documents import differences, load
+from tests.server.ensemble.pictures import BLUE_SQUARE, EVERYTHING, RED_CIRCLE, RED_SQUARE, TEXT, TRIANGLE
+from tests.urls.server import Server, reply, serving
+
+DOCUMENT = load("ensemble_api")
+PRINTED: dict[str, Any] = DOCUMENT["answers"]
+REQUESTS: dict[str, Any] = DOCUMENT["requests"]
+
+
+def post(client: TestClient, name: str, *pictures: bytes) -> Any:
+    """Send the document's example request with these pictures under its file names."""
+    request = REQUESTS[name]
+    files = [(request["field"], (n, data)) for n, data in zip(request["files"], pictures, strict=True)]
+    return client.post(request["path"], files=files)
+
+
+def events_of(text: str) -> list[dict[str, Any]]:
+    lines = text.split("\n\n")
+    assert lines.pop() == ""
+    assert all(line.startswith("data: ") for line in lines)
+    return [json.loads(line.removeprefix("data: ")) for line in lines]
+
+
+@pytest.fixture
+def images() -> Iterator[Server]:
+    """A web server with the pictures of the document's URLs, on loopback."""
+    with serving() as server:
+        server.on("/image1.jpg", reply(body=RED_CIRCLE))
+        server.on("/image2.png", reply(body=BLUE_SQUARE))
+        server.on("/sample.avif", reply(body=RED_SQUARE))
+        server.on("/page.html", reply(body=b"<html>no picture</html>"))
+        yield server
+
+
+@pytest.fixture
+def open_client(client: TestClient) -> Iterator[TestClient]:
+    """A client of a service that may download from loopback, which no setting can open."""
+    app = client.app
+    assert isinstance(app, FastAPI)
+    app.dependency_overrides[fetch_rules] = lambda: FetchRules(access=Access(private=True))
+    yield client
+    app.dependency_overrides.clear()
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("/", "root"), ("/health", "health"), ("/config", "config"), ("/stats", "stats")]
+)
+def test_what_is_told_of_the_service(client: TestClient, path: str, name: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 200
+    assert differences(answer.json(), PRINTED[name]) == []
+
+
+def test_root_has_the_documents_constants(client: TestClient) -> None:
+    assert client.get("/").json() == PRINTED["root"]
+
+
+def test_a_single_picture(client: TestClient) -> None:
+    answer = post(client, "single", RED_CIRCLE)
+    assert answer.status_code == 200
+    told = answer.json()
+    assert differences(told, PRINTED["single"]) == []
+    assert list(told["results"]) == ["triple_ensemble"]
+    assert (told["image"], told["final_decision"], told["ensemble_category"]) == (
+        "example_image.jpg", "NSFW", "red_circle",
+    )  # fmt: skip
+    result = told["results"]["triple_ensemble"]
+    assert result["ensemble_prediction"]["safety_decision"] == "UNSAFE"
+    assert list(result["per_model_predictions"]) == told["models_used"] == ["tiny-l", "tiny-h", "tiny-g"]
+    shares = result["ensemble_prediction"]["category_ensemble_probabilities"]
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
+    assert re.fullmatch(r"predictions/example_image_[0-9a-f]{16}_prediction\.json", told["prediction_file"])
+
+
+def test_several_pictures(client: TestClient) -> None:
+    answer = post(client, "multi", *EVERYTHING)
+    assert answer.status_code == 200
+    told = answer.json()
+    assert differences(told, PRINTED["multi"]) == []
+    assert [one["image"] for one in told["predictions"]] == REQUESTS["multi"]["files"]
+    assert [one["final_decision"] for one in told["predictions"]] == ["NSFW", "Safe", "Safe"]
+    summary = told["summary"]
+    assert (summary["total_images"], summary["nsfw_images"], summary["safe_images"]) == (3, 1, 2)
+    times = [one["total_time_ms"] for one in told["predictions"]]
+    assert summary["total_time_ms"] == pytest.approx(sum(times))
+    assert summary["errors"] is None
+
+
+def test_a_stream(client: TestClient) -> None:
+    answer = post(client, "streaming", RED_CIRCLE, BLUE_SQUARE, TRIANGLE)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    *lines, summary = events_of(answer.text)
+    for number, line in enumerate(lines, 1):
+        assert differences(line, PRINTED["stream"][0]) == []
+        assert line["progress"]["current"] == number
+    assert lines[-1]["progress"] == {"current": 3, "total": 3, "total_is_final": True}
+    assert differences(summary, PRINTED["stream"][3]) == []
+    assert (summary["total_processed"], summary["nsfw_count"], summary["safe_count"]) == (3, 1, 2)
+    assert summary["errors"] is None
+
+
+def test_a_bad_file_in_a_stream(client: TestClient) -> None:
+    answer = post(client, "streaming", TEXT, RED_CIRCLE, BLUE_SQUARE)
+    error, *_, summary = events_of(answer.text)
+    assert differences(error, PRINTED["stream"][4]) == []
+    assert differences(summary, PRINTED["stream"][5]) == []
+    assert (error["image"], error["progress"]["current"], summary["total_processed"]) == ("image1.jpg", 1, 2)
+    assert summary["errors"] == [f"Error processing image1.jpg: {error['error']}"]
+
+
+def test_pictures_by_their_urls(open_client: TestClient, images: Server) -> None:
+    urls = [images.url(path) for path in ("/image1.jpg", "/image2.png", "/sample.avif")]
+    answer = open_client.post("/predict/urls", json={"urls": urls})
+    assert answer.status_code == 200
+    told = answer.json()
+    assert differences(told, PRINTED["urls"]) == []
+    assert [one["url"] for one in told["predictions"]] == urls
+    assert [one["image"] for one in told["predictions"]] == ["image1.jpg", "image2.png", "sample.avif"]
+    assert told["summary"]["errors"] is None
+
+
+def test_urls_that_fail_are_sentences_in_the_summary(open_client: TestClient, images: Server) -> None:
+    good, missing, page = (images.url(path) for path in ("/image1.jpg", "/missing.jpg", "/page.html"))
+    told = open_client.post("/predict/urls", json={"urls": [missing, good, page]}).json()
+    assert differences(told["summary"], PRINTED["urls_mixed"]["summary"]) == []
+    assert [one["url"] for one in told["predictions"]] == [good]
+    first, second = told["summary"]["errors"]
+    assert first == f"Error for {missing}: Failed to download image from URL: HTTP 404"
+    assert second.startswith(f"Error for {page}: Failed to download image from URL: ")
+
+
+def test_a_request_never_reaches_a_private_address(client: TestClient, images: Server) -> None:
+    url = images.url("/image1.jpg")
+    told = client.post("/predict/urls", json={"urls": [url]}).json()
+    assert told["predictions"] == []
+    assert images.paths() == []
+    assert told["summary"]["errors"] == [
+        f"Error for {url}: Failed to download image from URL: its address or port is not allowed"
+    ]
+
+
+def test_refusals_are_worded_as_printed(client: TestClient) -> None:
+    single = post(client, "single", TEXT)
+    assert (single.status_code, single.json()) == (400, PRINTED["single_error"])
+    urls = client.post("/predict/urls", json={"urls": ["not-a-valid-url"]})
+    assert (urls.status_code, urls.json()) == (400, PRINTED["urls_error"])
+
+
+def test_a_large_and_a_bad_file_refuse_several(settings_of: Any) -> None:
+    from tests.server.conftest import served
+
+    with served(settings_of(max_image_mb=1)) as client:
+        files = [("files", ("corrupted_image.txt", TEXT)), ("files", ("huge_image.jpg", bytes(1_000_001)))]
+        answer = client.post("/predict/multi", files=[*files, ("files", ("fine.jpg", RED_CIRCLE))])
+        assert (answer.status_code, answer.json()) == (400, PRINTED["multi_error"])
+        large = client.post("/predict/single", files={"file": ("a.jpg", RED_CIRCLE + bytes(1_000_000))})
+        assert (large.status_code, large.json()) == (413, {"detail": "File too large. Maximum size: 1MB"})
+
+
+@pytest.mark.parametrize(
+    ("shape", "example"),
+    [
+        (shapes.Single, examples.SINGLE),
+        (shapes.Multi, examples.MULTI),
+        (shapes.UrlMulti, examples.URLS),
+        (Root, info_examples.ROOT),
+        (Health, info_examples.HEALTH),
+        (Config, info_examples.CONFIG),
+        (Stats, info_examples.STATS),
+    ],
+)
+def test_examples_fit_their_shapes(shape: Any, example: dict[str, Any]) -> None:
+    assert differences(shape.model_validate(example).model_dump(mode="json"), example) == []

@@ -1,0 +1,70 @@
+"""A small application behind the real gate: what it answers shows who got through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import PlainTextResponse, Response
+from starlette.testclient import TestClient
+
+from clipmod_cli.server.asked import Asked, asked_of
+from clipmod_cli.server.gate.stack import gate_of
+from clipmod_cli.settings import Settings
+
+BASE = "http://127.0.0.1:8000"
+KEY = "a-key-that-is-long-enough"
+OTHER = "another-key-of-somebody-else"
+
+
+class Seen:
+    """Keeps what observers are told."""
+
+    def __init__(self) -> None:
+        self.begun_count = 0
+        self.ended_ones: list[Asked] = []
+
+    def begun(self, _asked: Asked) -> None:
+        self.begun_count += 1
+
+    def ended(self, asked: Asked) -> None:
+        self.ended_ones.append(asked)
+
+    @property
+    def last(self) -> Asked:
+        return self.ended_ones[-1]
+
+
+def build(seen: Seen | None = None, **changes: Any) -> FastAPI:
+    """Return the application behind a gate with these settings."""
+    gate = gate_of(Settings(**changes))
+    app = FastAPI(docs_url=None, redoc_url=None, middleware=gate.layers([seen] if seen else []))
+    app.include_router(gate.login)
+    for path in ("/healthz", "/readyz", "/ui", "/ui/app.js", "/image/{name}", "/"):
+        app.add_api_route(path, _who, methods=["GET", "POST"], include_in_schema=False)
+    app.add_api_route("/own", _own)
+    app.add_api_route("/bug", _bug)
+    app.add_api_route("/read", _read, methods=["POST"])
+    return app
+
+
+def gated(seen: Seen | None = None, *, base: str = BASE, **changes: Any) -> TestClient:
+    """Return a client that stands before the gate."""
+    return TestClient(build(seen, **changes), base_url=base, follow_redirects=False)
+
+
+async def _who(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(f"in: {asked_of(request.scope).who or 'anybody'}")
+
+
+async def _own() -> Response:
+    headers = {"Content-Security-Policy": "sandbox", "Cache-Control": "private"}
+    return PlainTextResponse("mine", headers=headers)
+
+
+async def _bug() -> None:
+    raise ZeroDivisionError("with a secret in it")
+
+
+async def _read(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(str(len(await request.body())))

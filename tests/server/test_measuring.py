@@ -1,0 +1,184 @@
+"""Concurrent callers share forward passes; what happens to one reaches nobody else."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.server.measuring import Measuring, SharedEnsemble
+from clipmod_cli.server.turns import Caller, Turns
+from clipmod_cli.types import Embedding, Evidence, Failure, Frame
+from tests.colour_models import ColourModel, RedEmbedder, frame_of
+
+WAIT_S = 10.0
+
+
+@contextmanager
+def measuring(**changes: object) -> Iterator[Measuring]:
+    one = Measuring(**changes)  # type: ignore[arg-type]
+    one.start()
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def look(shared: SharedEnsemble, count: int) -> list[Evidence | Failure]:
+    return list(shared.measure([[frame_of(0.5, index) for index in range(count)]]))
+
+
+def codes(results: Sequence[Evidence | Failure]) -> list[str]:
+    return [one.code if isinstance(one, Failure) else "ok" for one in results]
+
+
+class Gate:
+    """Holds a model's first forward pass until it is opened."""
+
+    def __init__(self) -> None:
+        self.entered, self.open = threading.Event(), threading.Event()
+
+    def __call__(self, _frames: Sequence[Frame]) -> None:
+        self.entered.set()
+        assert self.open.wait(WAIT_S)
+
+
+def ensemble_of(model: ColourModel, batch_size: int = 8) -> Ensemble:
+    return Ensemble(members=[Member(model, 1.0)], batch_size=batch_size)
+
+
+def test_evidence_comes_back_in_order_with_failures_in_their_place() -> None:
+    ensemble = ensemble_of(RedEmbedder())
+    lost = Failure(item=frame_of(0).item, stage="decode", code="decode_error", message="broken")
+    frames: list[Frame | Failure] = [frame_of(0.0, 0), lost, frame_of(1.0, 1)]
+    with measuring() as thread:
+        seen = list(SharedEnsemble(thread, Caller(ensemble)).measure([frames]))
+    first, second, third = seen
+    assert second is lost
+    assert [one.item.index for one in (first, third)] == [0, 1]
+    assert isinstance(third, Evidence)
+    assert isinstance(vector := third.seen["red"], Embedding)
+    assert vector.vector[0] == pytest.approx(1.0)
+
+
+def test_callers_that_come_together_share_a_forward_pass() -> None:
+    gate = Gate()
+    model = RedEmbedder(before=gate)
+    ensemble = ensemble_of(model)
+    done: list[str] = []
+    with measuring() as thread:
+        callers = [
+            threading.Thread(
+                target=lambda: done.extend(codes(look(SharedEnsemble(thread, Caller(ensemble)), 1)))
+            )
+            for _ in range(6)
+        ]
+        callers[0].start()
+        assert gate.entered.wait(WAIT_S)
+        for caller in callers[1:]:
+            caller.start()
+        while len(thread.turns) < 5:
+            time.sleep(0.001)
+        gate.open.set()
+        for caller in callers:
+            caller.join(WAIT_S)
+    assert done == ["ok"] * 6
+    assert model.calls == [1, 5]
+
+
+def test_a_picture_that_breaks_a_batch_is_its_own_callers_matter() -> None:
+    def refuse(frames: Sequence[Frame]) -> None:
+        if any(frame.item.index == 7 for frame in frames):
+            raise ValueError("this one")
+
+    ensemble = ensemble_of(RedEmbedder(before=refuse), batch_size=16)
+    with measuring() as thread:
+        results = look(SharedEnsemble(thread, Caller(ensemble)), 9)
+    assert codes(results) == ["ok"] * 7 + ["model_error"] + ["ok"]
+
+
+def test_a_bug_reaches_each_caller_and_the_thread_goes_on() -> None:
+    class Broken(Ensemble):
+        def _look(self, frames: Sequence[Frame]) -> list[Evidence | Failure]:
+            raise RuntimeError(f"a bug at {len(frames)} frames")
+
+    with measuring() as thread:
+        broken = Broken(members=[Member(RedEmbedder(), 1.0)])
+        assert codes(look(SharedEnsemble(thread, Caller(broken)), 2)) == ["internal_error"] * 2
+        assert thread.alive
+        assert codes(look(SharedEnsemble(thread, Caller(ensemble_of(RedEmbedder()))), 1)) == ["ok"]
+
+
+def test_no_forward_pass_is_spent_on_who_left_or_came_too_late() -> None:
+    model = RedEmbedder()
+    gone, late = Caller(ensemble_of(model)), Caller(ensemble_of(model), time.monotonic())
+    gone.leave()
+    with measuring() as thread:
+        for caller in (gone, late):
+            assert codes(look(SharedEnsemble(thread, caller), 2)) == ["deadline"] * 2
+    assert model.calls == []
+
+
+def test_closing_answers_everybody() -> None:
+    gate = Gate()
+    ensemble = ensemble_of(RedEmbedder(before=gate), batch_size=1)
+    results: list[list[str]] = []
+    thread = Measuring()
+    thread.start()
+    callers = [
+        threading.Thread(
+            target=lambda: results.append(codes(look(SharedEnsemble(thread, Caller(ensemble)), 1)))
+        )
+        for _ in range(3)
+    ]
+    for caller in callers:
+        caller.start()
+    assert gate.entered.wait(WAIT_S)
+    while len(thread.turns) < 2:
+        time.sleep(0.001)
+    closing = threading.Thread(target=thread.close)
+    closing.start()
+    while len(thread.turns):
+        time.sleep(0.001)
+    gate.open.set()
+    for one in (*callers, closing):
+        one.join(WAIT_S)
+    assert sorted(results) == [["deadline"], ["deadline"], ["ok"]]
+    assert not thread.alive
+    assert codes(look(SharedEnsemble(thread, Caller(ensemble)), 1)) == ["deadline"]
+
+
+def test_every_forward_pass_is_reported() -> None:
+    reports: list[int] = []
+    with measuring(watch=lambda frames, _seconds: reports.append(frames)) as thread:
+        look(SharedEnsemble(thread, Caller(ensemble_of(RedEmbedder(), batch_size=4))), 10)
+    assert sum(reports) == 10
+    assert max(reports) <= 4
+
+
+def test_a_batch_of_nothing_but_failures_holds_nobody_up() -> None:
+    ensemble = ensemble_of(RedEmbedder())
+    lost = Failure(item=frame_of(0).item, stage="decode", code="decode_error", message="broken")
+    with measuring() as thread:
+        assert list(SharedEnsemble(thread, Caller(ensemble)).measure([[lost]])) == [lost]
+        assert codes(look(SharedEnsemble(thread, Caller(ensemble)), 1)) == ["ok"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_dies_answers_who_waits_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(_turns: Turns) -> None:
+        raise SystemError("as only a bug could")
+
+    thread = Measuring()
+    caller = Caller(ensemble_of(RedEmbedder()))
+    waiting = thread.turns.put(caller, [frame_of(0.5)])
+    monkeypatch.setattr(Turns, "take", die)
+    thread.start()
+    assert codes([one.result(WAIT_S) for one in waiting]) == ["internal_error"]
+    thread.close()
+    assert not thread.alive
+    assert codes(look(SharedEnsemble(thread, caller), 1)) == ["deadline"]

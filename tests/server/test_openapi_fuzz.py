@@ -1,0 +1,81 @@
+"""schemathesis against every endpoint in this process: what `/openapi.json` says is what is answered."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from schemathesis.core.result import Ok
+from schemathesis.engine import events, from_schema
+from schemathesis.engine.recorder import ScenarioRecorder
+from schemathesis.schemas import BaseSchema
+
+from clipmod_cli.server.app import create_app
+from tests.server.classifier.making import only_tiny, save_colour_classifier
+from tests.server.conftest import opened
+
+EXAMPLES = 25
+"""For each endpoint, besides those that cover each parameter's limits one by one."""
+
+ACCEPTED = ["2xx", "400", "404"]
+"""No description can say which bytes are a picture, so 400 is an answer to data that is well described."""
+
+CONFIG = schemathesis.Config.from_dict(
+    {
+        "generation": {"max-examples": EXAMPLES},
+        "phases": {"stateful": {"enabled": False}},
+        "checks": {"positive_data_acceptance": {"expected-statuses": ACCEPTED}},
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def description(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BaseSchema]:
+    """The description of a service of tiny models, which finds nobody on the network."""
+    home = tmp_path_factory.mktemp("home")
+    classifier = save_colour_classifier(tmp_path_factory.mktemp("models") / "colours")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", _nobody)
+        resolved = only_tiny(
+            home,
+            patch,
+            classifier=(f"Falconsai/nsfw_image_detection={classifier}",),
+            allowed_host=("testserver",),
+            access_log=False,
+        )
+        with opened(resolved) as service:
+            app = create_app(service, resolved.settings)
+            yield schemathesis.openapi.from_asgi("/openapi.json", app, config=CONFIG)
+
+
+def _nobody(*_: Any, **__: Any) -> None:
+    raise socket.gaierror(socket.EAI_NONAME, "nobody")
+
+
+def test_every_answer_is_as_described(description: BaseSchema) -> None:
+    faults: list[str] = []
+    asked = dict.fromkeys(_labels(description), 0)
+    for event in from_schema(description).execute():
+        match event:
+            case events.ScenarioFinished():
+                asked[event.recorder.label] += len(event.recorder.interactions)
+                faults += _faults(event.recorder)
+            case events.NonFatalError():
+                faults.append(f"{event.label}: {event.value}")
+            case events.FatalError():
+                raise event.exception
+    assert not faults, "\n\n".join(faults)
+    assert all(asked.values()), asked
+
+
+def _labels(description: BaseSchema) -> list[str]:
+    return [found.ok().label for found in description.get_all_operations() if isinstance(found, Ok)]
+
+
+def _faults(recorder: ScenarioRecorder) -> list[str]:
+    nodes = [node for nodes in recorder.checks.values() for node in nodes]
+    failed = [node.failure_info for node in nodes if node.failure_info is not None]
+    return [f"{recorder.label}: {one.failure}\n{one.code_sample[:500]}" for one in failed]

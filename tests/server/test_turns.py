@@ -1,0 +1,96 @@
+"""Whose frames are measured next."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.server.turns import Caller, Turns
+from tests.colour_models import RedEmbedder, frame_of
+
+
+def ensemble_of(batch_size: int) -> Ensemble:
+    return Ensemble(members=[Member(RedEmbedder(), 1.0)], batch_size=batch_size)
+
+
+def put(turns: Turns, caller: Caller, count: int) -> None:
+    turns.put(caller, [frame_of(0.5, index) for index in range(count)])
+
+
+def take(turns: Turns) -> list[Caller]:
+    return [one.caller for one in turns.take() or []]
+
+
+def test_a_single_picture_does_not_wait_behind_anothers_thousands() -> None:
+    ensemble, turns = ensemble_of(4), Turns()
+    many, one = Caller(ensemble), Caller(ensemble)
+    put(turns, many, 2500)
+    put(turns, one, 1)
+    assert take(turns) == [many, one, many, many]
+
+
+def test_callers_are_served_in_turn_over_batches() -> None:
+    ensemble, turns = ensemble_of(2), Turns()
+    callers = [Caller(ensemble) for _ in range(3)]
+    for caller in callers:
+        put(turns, caller, 2)
+    a, b, c = callers
+    assert [take(turns), take(turns), take(turns)] == [[a, b], [c, a], [b, c]]
+
+
+def test_frames_for_different_models_are_never_in_one_batch() -> None:
+    turns = Turns()
+    first, second = Caller(ensemble_of(8)), Caller(ensemble_of(8))
+    put(turns, first, 3)
+    put(turns, second, 2)
+    assert [take(turns), take(turns)] == [[first] * 3, [second] * 2]
+
+
+@given(
+    counts=st.lists(st.integers(1, 20), min_size=1, max_size=6),
+    batch_size=st.integers(1, 7),
+    shared=st.booleans(),
+)
+def test_nothing_is_lost_doubled_or_reordered(counts: list[int], batch_size: int, *, shared: bool) -> None:
+    one, turns = ensemble_of(batch_size), Turns()
+    callers = [Caller(one if shared else ensemble_of(batch_size)) for _ in counts]
+    for caller, count in zip(callers, counts, strict=True):
+        put(turns, caller, count)
+    seen: dict[Caller, list[int]] = {caller: [] for caller in callers}
+    while len(turns):
+        batch = turns.take() or []
+        assert 0 < len(batch) <= batch_size
+        for waiting in batch:
+            seen[waiting.caller].append(waiting.frame.item.index)
+    assert [seen[caller] for caller in callers] == [list(range(count)) for count in counts]
+
+
+def test_taking_waits_for_frames() -> None:
+    turns, caller = Turns(), Caller(ensemble_of(1))
+    taken: list[list[Caller]] = []
+    thread = threading.Thread(target=lambda: taken.append(take(turns)))
+    thread.start()
+    put(turns, caller, 1)
+    thread.join(10)
+    assert taken == [[caller]]
+
+
+def test_closing_gives_back_what_waits_and_lets_nothing_in() -> None:
+    turns, caller = Turns(), Caller(ensemble_of(1))
+    put(turns, caller, 3)
+    assert len(turns.close()) == 3
+    assert turns.take() is None
+    with pytest.raises(RuntimeError):
+        put(turns, caller, 1)
+
+
+def test_a_caller_is_over_when_it_left_or_its_time_is_up() -> None:
+    ensemble = ensemble_of(1)
+    late, gone, waiting = Caller(ensemble, time.monotonic()), Caller(ensemble), Caller(ensemble)
+    gone.leave()
+    assert (late.over, gone.over, waiting.over) == (True, True, False)
