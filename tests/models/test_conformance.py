@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from clipmod_cli.models import text_cache
 from clipmod_cli.models.seam import is_detector, is_text_image, labels_of
 from clipmod_cli.types import Detections, Embedding, LabelScores, Model, Seen
 from tests.models import backends
@@ -128,3 +129,22 @@ def test_a_damaged_text_cache_costs_time_only(tmp_path: Path, damage: bytes) -> 
 
 def _refuse() -> Callable[[Sequence[str]], NDArray[np.float32]]:
     raise AssertionError("the text tower was loaded although every prompt was known")
+
+
+def test_a_text_tower_stays_if_it_is_wanted(tmp_path: Path) -> None:
+    model = backends.tiny_clip("tiny-l", tmp_path)
+    first = model.embed(["red circle"], keep=True)
+    model._reload = _refuse
+    assert np.array_equal(model.embed(["red circle", "green star"], keep=True)[0], first[0])
+    model.let_go()
+    assert model._embed_texts is None
+    assert model.measure(backends.look(model, backends.save_photographs(tmp_path)))
+
+
+def test_the_text_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_cache, "MOST_TEXTS", 2)
+    cache = text_cache.TextCache(tmp_path, "revision")
+    for word in ("one", "two", "three"):
+        cache.put(word, np.ones(3, np.float32))
+    assert cache.get("two") is not None
+    assert cache.get("three") is None
