@@ -6,6 +6,7 @@ and closes it.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -100,6 +101,7 @@ class Service:
     watch: Callable[[Judged], None] = lambda _judged: None
     started: float = field(default_factory=time.time)
     draining: bool = False
+    _numbers: Iterator[int] = field(default_factory=itertools.count, repr=False)
 
     @property
     def ready(self) -> bool:
@@ -156,7 +158,8 @@ class Service:
         record = to_record(result, panel.facts)
         if panel.stand_in and record.status == "ok":
             record = record.model_copy(update={"needs_review": True})
-        self.rows.add(to_line(record))
+        # A request's items count from 0, and rows are known by run and number: here one run is all requests.
+        self.rows.add(to_line(record.model_copy(update={"index": next(self._numbers)})))
         return Judged(result=result, record=record, panel=panel)
 
 

@@ -64,6 +64,9 @@ def test_it_fits_a_phone_and_follows_its_dark_colours(phone: Visit) -> None:
     wide = "document.documentElement.scrollWidth - innerWidth"
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(19, 21, 25)"
     phone.card("red-circle.jpg").get_by_role("button", name="Details").tap()
+    page.get_by_role("button", name="Show what each model says").tap()
+    expect(page.locator(".model h3").first).to_be_in_viewport()
+    expect(page.get_by_role("button", name="Close")).to_be_in_viewport()
     page.get_by_role("button", name="Close").tap()
     for width in (390, TINY_PHONE):
         page.set_viewport_size({"width": width, "height": 640})

@@ -149,7 +149,8 @@ export class Details {
   showModels() {
     this.fill();
     byId("close").focus(); // the button that had it is gone
-    this.dialog.querySelector(".model").scrollIntoView();
+    const body = byId("details-body"); // scrollIntoView would move the header away too
+    body.scrollTop += body.querySelector(".model").getBoundingClientRect().top - body.getBoundingClientRect().top - 16;
   }
 
   raw() {

@@ -44,10 +44,6 @@ export async function configuration() {
       ["NSFW from", `${percent(config.effective_threshold)} (${percent(config.nsfw_threshold)} at medium sensitivity)`],
       ["Review where fewer agree than", percent(set.agreement_threshold)],
     ])),
-    panel("Categories", table("Categories", ["Category", "Decision", "What it is"],
-      Object.values(set.classification_categories).map((one) => [one.label, safetyOf(one), one.description]))),
-    panel("Models", table("Models", ["Model", "Weight", "What it is"],
-      set.models.map((one) => [one.name, percent(one.weight), one.description]))),
     panel("Limits", terms([
       ["A picture", `${config.max_image_size_mb} MB`],
       ["A stream", `${limits.streaming_files} files, ${limits.streaming_size_mb} MB`],
@@ -58,6 +54,10 @@ export async function configuration() {
       ["Formats", limits.formats.join(", ")],
       ["Pictures kept", config.enable_image_hosting ? `for ${hours(config.image_expiry_hours)}` : "no"],
     ])),
+    panel("Categories", table("Categories", ["Category", "Decision", "What it is"],
+      Object.values(set.classification_categories).map((one) => [one.label, safetyOf(one), one.description]))),
+    panel("Models", table("Models", ["Model", "Weight", "What it is"],
+      set.models.map((one) => [one.name, percent(one.weight), one.description]))),
   ];
 }
 

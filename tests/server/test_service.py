@@ -1,0 +1,52 @@
+"""What all endpoints share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clipmod_cli.server.service import Service
+from clipmod_cli.sinks.store import Store
+from clipmod_cli.types import Item
+from tests.end_to_end.command import TINY
+from tests.server.conftest import SettingsOf, opened
+
+PICTURES = sorted((TINY / "pictures").iterdir())
+
+
+def items(count: int) -> list[Item]:
+    """Return pictures as a request brings them: counted from 0."""
+    return [
+        Item(source=path.name, index=index, data=path.read_bytes())
+        for index, path in enumerate(PICTURES[:count])
+    ]
+
+
+def stored(path: Path) -> list[tuple[int, str]]:
+    """Return number and name of each row."""
+    return [
+        (int(number), str(source))
+        for number, source in Store(path).query('SELECT "index", source FROM items ORDER BY 1').rows
+    ]
+
+
+def test_every_judged_picture_has_a_row_whatever_request_it_came_with(settings_of: SettingsOf) -> None:
+    resolved = settings_of()
+    with opened(resolved) as service:
+        for count in (2, 1, 3):
+            assert len(service.judge_all(items(count))) == count
+        names = [item.source for count in (2, 1, 3) for item in items(count)]
+    assert stored(Path(str(resolved.settings.db))) == list(enumerate(names))
+
+
+def test_those_that_time_was_too_short_for_have_an_end_and_a_row(settings_of: SettingsOf) -> None:
+    resolved = settings_of()
+    with opened(resolved) as service:
+        judged = service.judge_all(items(3), deadline_s=0)
+    assert [one.record.error.code for one in judged if one.record.error is not None] == ["deadline"] * 3
+    assert len(stored(Path(str(resolved.settings.db)))) == 3
+
+
+def test_a_service_that_ended_is_not_ready(service: Service) -> None:
+    assert service.ready
+    service.close()
+    assert not service.ready
