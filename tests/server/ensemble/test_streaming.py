@@ -64,6 +64,15 @@ class Gate:
         return seen
 
 
+@pytest.fixture
+def gate(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """A gate before the first model, opened at the end whatever happens: nobody is left behind it."""
+    wait_until(lambda: not service.load.now)  # what an earlier client left is not to enter it
+    one = Gate(service, monkeypatch)
+    yield one
+    one.open.set()
+
+
 def _spilled() -> int:
     """Return how many nameless temporary files this process holds open."""
     links = list(Path("/proc/self/fd").iterdir())
@@ -95,10 +104,7 @@ def test_a_line_leaves_before_the_next_file_has_come(upload: Upload) -> None:
     assert (summary["type"], summary["total_processed"]) == ("summary", 2)
 
 
-def test_all_files_are_read_while_nothing_is_judged(
-    upload: Upload, service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gate = Gate(service, monkeypatch)
+def test_all_files_are_read_while_nothing_is_judged(upload: Upload, gate: Gate) -> None:
     upload.send(b"".join(part("files", f"{i}.jpg", RED_CIRCLE + bytes(400_000)) for i in range(100)))
     upload.finish()  # the body is gone although the first forward pass still lasts
     gate.open.set()
@@ -109,13 +115,10 @@ def test_all_files_are_read_while_nothing_is_judged(
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are counted in /proc")
-def test_files_wait_in_one_descriptor(
-    upload: Upload, service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_wait_in_one_descriptor(upload: Upload, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         pile.Pile.__init__, "__defaults__", (100_000,)
     )  # so little that nearly all is spilled
-    gate = Gate(service, monkeypatch)
     files = b"".join(part("files", f"{i}.jpg", RED_CIRCLE + bytes(20_000)) for i in range(60))
     upload.send(files[:30_000])
     assert gate.entered.wait(WAIT_S)
@@ -131,7 +134,7 @@ def test_files_wait_in_one_descriptor(
 
 
 def test_a_client_that_leaves_stops_the_work(
-    upload: Upload, service: Service, monkeypatch: pytest.MonkeyPatch
+    upload: Upload, service: Service, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     callers: list[Caller] = []
     make = service.caller_of
@@ -141,9 +144,9 @@ def test_a_client_that_leaves_stops_the_work(
         return callers[-1]
 
     monkeypatch.setattr(service, "caller_of", remember)
-    gate = Gate(service, monkeypatch)
     upload.send(b"".join(part("files", f"{i}.jpg", RED_CIRCLE) for i in range(200)))
     assert gate.entered.wait(WAIT_S)
+    assert callers
     upload.close()
     wait_until(lambda: callers[0].over)
     gate.open.set()
