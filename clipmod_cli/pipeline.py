@@ -27,6 +27,7 @@ from clipmod_cli.judging import Recheck, judge_closely
 from clipmod_cli.policy import Policy, load_policy
 from clipmod_cli.sources.local import Rules, expand
 from clipmod_cli.sources.store_fetch import fetch_stored
+from clipmod_cli.temporary import Temporary
 from clipmod_cli.types import Evidence, Failure, Frame, Item, Result, View
 
 
@@ -89,9 +90,22 @@ def look(
         options: how inputs are decoded.
         stopped: asked between batches; once true, the batch in flight is finished and no more.
     """
-    how = options or Options()
+    with Temporary() as temporary:
+        for seen in _see(items, ensemble, options or Options(), temporary, stopped):
+            if seen.last:
+                temporary.done(seen.item)
+            yield seen
+
+
+def _see(
+    items: Iterable[Item | Failure],
+    ensemble: Measures,
+    how: Options,
+    temporary: Temporary,
+    stopped: Callable[[], bool],
+) -> Iterator[Evidence | Failure]:
     with open_decoders(how) as decoders:
-        fetched = fetch_stored(items, how.decode.limits)
+        fetched = temporary.watch(fetch_stored(items, how.decode.limits))
         frames = decode_with(decoders, fetched, ensemble.views, how.decode)
         yield from ensemble.measure(batched(frames, ensemble.batch_size, stopped=stopped))
 
@@ -131,11 +145,13 @@ def run(
     """
     how = options or Options()
     decoding = replace(how.decode, max_gap_s=criteria.policy.max_gap_s)
-    with open_decoders(how) as decoders:
+    with open_decoders(how) as decoders, Temporary() as temporary:
         how = replace(how, decode=decoding, decoders=decoders)
-        evidence = look(items, ensemble, how, stopped=stopped)
+        evidence = _see(items, ensemble, how, temporary, stopped)
         closer = partial(_look_again, ensemble=ensemble, options=decoding, decoders=decoders, stopped=stopped)
-        yield from _judge(evidence, criteria, closer)
+        for result in _judge(evidence, criteria, closer):
+            temporary.done(result.item)
+            yield result
 
 
 def _judge(

@@ -30,8 +30,8 @@ class Item:
         index: position in the input, from 0.
         member: the name inside the archive `source`, if it came from one.
         data: the bytes, if they are already here.
-        spilled: a temporary file with the bytes, if they are too many to hold; whoever decodes
-            the item removes it. With neither, the bytes are read from `source`.
+        spilled: a temporary file with the bytes, if they are too many to hold; it is removed once the
+            item is judged. With neither, the bytes are read from `source`.
         mtime_ns: when the archive that a member came from was last changed.
         final_url: where redirects led, if the bytes came from a URL.
     """

@@ -18,7 +18,7 @@ from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.opening import hush_decoders, identify, ungated
 from clipmod_cli.decode.reading import read_item
 from clipmod_cli.decode.stills import decode_still
-from clipmod_cli.decode.video import decode_video, forget_spilled, sniff_video
+from clipmod_cli.decode.video import decode_video, sniff_video
 from clipmod_cli.decode.video_sampling import Views
 from clipmod_cli.decode.video_watch import Shot
 from clipmod_cli.errors import ErrorCode, ItemError
@@ -35,10 +35,7 @@ def decode_item(
     its caller must then put back the item, which is known by identity.
     """
     hush_decoders()
-    try:
-        return _decode_all(item, views, options, gate)
-    finally:
-        forget_spilled(item)
+    return _decode_all(item, views, options, gate)
 
 
 def _decode_all(

@@ -7,7 +7,6 @@ checked to be a regular file. Leaves what is in it to `video_watch`.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import tempfile
@@ -57,13 +56,6 @@ def sniff_video(item: Item) -> tuple[str, bytes] | None:
         return None
     name = sniff(head)
     return (name, head) if name is not None and class_of(name) == "video" else None
-
-
-def forget_spilled(item: Item) -> None:
-    """Remove the temporary file that came with an item, if one did."""
-    if item.spilled is not None:
-        with contextlib.suppress(OSError):
-            Path(item.spilled).unlink()
 
 
 def decode_video(item: Item, job: Job) -> Iterator[Shot]:

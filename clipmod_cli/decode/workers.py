@@ -17,7 +17,6 @@ from clipmod_cli.decode.job import Gate
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.picture import decode_item
 from clipmod_cli.decode.seat import Seat
-from clipmod_cli.decode.video import forget_spilled
 from clipmod_cli.decode.worker import Orders, WorkerLimits
 from clipmod_cli.types import Failure, Frame, Item, View
 
@@ -56,10 +55,7 @@ class Crew:
         if seat is None:
             seat = self._local.seat = self._take_seat(views)
         orders = Orders(views=tuple(views), options=options, free_pixels=free_pixels)
-        try:
-            return seat.decode(item, orders, gate)
-        finally:
-            forget_spilled(item)  # a worker that was killed could not
+        return seat.decode(item, orders, gate)
 
     def close(self) -> None:
         """End all workers, also those in the midst of an item."""

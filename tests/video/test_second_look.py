@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 import zipfile
 from collections.abc import Iterator
 from itertools import pairwise
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from clipmod_cli import Options, load_ensemble, load_policy
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.picture import decode_item
 from clipmod_cli.judging import Recheck, judge_closely
-from clipmod_cli.types import Evidence, Failure, Frame, Item, Verdict
-from tests.end_to_end.command import SHAPE_OPTIONS, Command, by_name
+from clipmod_cli.pipeline import run
+from clipmod_cli.types import Evidence, Failure, Frame, Item, Result, Verdict
+from tests.end_to_end.command import SHAPE_OPTIONS, SHAPES, TINY_L, Command, by_name
 from tests.evidence import criteria_of, evidence, item_of, lost, media_of, saw_unsafe
 from tests.tiny.shapes import draw_clear
 from tests.video.films import KINDS, WHOLE, is_red, moving, scene, write_film
@@ -78,6 +81,49 @@ def test_a_film_in_an_archive_is_looked_at_again_too(clipmod: Command, tmp_path:
     (tmp_path / "films.zip").write_bytes(buffer.getvalue())
     (record,) = clipmod("scan", tmp_path / "films.zip", *SHAPE_OPTIONS, "--json").records
     assert record["segments"][0]["start_s"] == pytest.approx(3.3, abs=EXACT_S)
+
+
+def downloads(tmp_path: Path, count: int) -> list[Item]:
+    """Return films as they come from URLs: in files of their own, which nobody else removes."""
+    film = write_film(tmp_path / "film.mp4", scene(80, HIT, SQUARE), keys=KEYS).read_bytes()
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    paths = [folder / str(index) for index in range(count)]
+    for path in paths:
+        path.write_bytes(film)
+    return [
+        Item(source=f"https://example.com/{path.name}", index=index, spilled=str(path))
+        for index, path in enumerate(paths)
+    ]
+
+
+def judged_downloads(items: list[Item], *, isolate: bool) -> Iterator[Result]:
+    policy = load_policy(str(SHAPES))
+    ensemble = load_ensemble(TINY_L, policy)
+    criteria = ensemble.prepare(policy, threshold=0.5)
+    return run(iter(items), ensemble, criteria, Options(isolate=isolate, workers=1))
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_a_downloaded_film_is_looked_at_again_and_then_removed(tmp_path: Path, *, isolate: bool) -> None:
+    items = downloads(tmp_path, 2)
+    for item, verdict in zip(items, judged_downloads(items, isolate=isolate), strict=True):
+        assert isinstance(verdict, Verdict)
+        assert verdict.segments[0].start_s == pytest.approx(3.3, abs=EXACT_S)
+        assert not Path(str(item.spilled)).exists()
+
+
+def test_what_was_downloaded_and_never_judged_is_removed_too(tmp_path: Path) -> None:
+    results = judged_downloads(downloads(tmp_path, 5), isolate=False)
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 30
+    while left := list((tmp_path / "downloads").iterdir()):
+        # what was not yet pulled is still its source's, which `watch` takes it from as it comes
+        if {path.name for path in left} <= {"3", "4"} or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    assert {path.name for path in left} <= {"3", "4"}
 
 
 def looks(item: Item, scores: dict[float, float], *, kind: str = "video") -> list[Evidence | Failure]:
