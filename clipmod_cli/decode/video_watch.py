@@ -31,6 +31,12 @@ Shot: TypeAlias = tuple[int, float, Views]
 MOST_TRACKS = 4
 """Streams of pictures in one video that are looked at: angles, a cover. A second one must not hide."""
 
+_SHORT_S, _SHORT_SHARE = 1.0, 0.05
+"""How much earlier than its container says a film may end: sound often lasts a little longer."""
+
+_GUESSED = frozenset({"MPEG-TS", "MPEG-PS", "OGG"})
+"""Containers that say nothing of a duration: what FFmpeg tells of them is a guess from the bit rate."""
+
 _FRAMES_IN_FLIGHT = 4
 """Decoders keep the frames that others build upon; most films need no more."""
 
@@ -169,7 +175,17 @@ class _Watcher:
         if shots:
             end_s = max(track.end_s for track in self._tracks.values())
             self._job.notes.learn(duration_s=max(end_s, shots[-1][1]))
+            if self._ends_too_soon(end_s):
+                self._job.notes.learn(truncated=True)
         return shots
+
+    def _ends_too_soon(self, end_s: float) -> bool:
+        """Return whether a good part of what the container promises never came, without a word of error."""
+        if self._job.options.spans or self._job.name in _GUESSED:
+            return False
+        told = self._container.duration
+        promised = max(_duration_of(track.stream, told) for track in self._tracks.values())
+        return promised - end_s > max(_SHORT_S, _SHORT_SHARE * promised)
 
     def _lose(self, reason: str) -> None:
         self._lost = self._lost or reason
@@ -186,6 +202,13 @@ def _make_track(stream: VideoStream, job: Job, start_s: float | None) -> Track:
     if options.spans:
         return SpanTrack(stream, options.spans, start_s)
     return Track(stream, options.frames, options.max_gap_s, start_s)
+
+
+def _duration_of(stream: VideoStream, told: int | None) -> float:
+    """Return how long a stream says it lasts, or else its container, in seconds; 0 where neither does."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return told / 1e6 if told is not None else 0.0
 
 
 def _start_of(container: InputContainer, job: Job) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from pathlib import Path
 
 import av
@@ -116,3 +117,15 @@ def test_any_damage_gives_one_ending(tmp_path: Path, extension: str) -> None:
         found = watch(bytes(data), chance.choice(["key", "dense", "fps=3"]))
         end = found[-1]
         assert not isinstance(end, Failure) or end.code != "internal_error", end.message
+
+
+@pytest.mark.parametrize(("factor", "truncated"), [(1.0, False), (1.02, False), (3.0, True)])
+def test_a_film_that_promises_more_than_comes_needs_review(
+    tmp_path: Path, factor: float, *, truncated: bool
+) -> None:
+    data = write_film(tmp_path / "film.webm", scene(60)).read_bytes()
+    at = data.index(b"\x44\x89\x88") + 3  # Duration, a float of 8 bytes
+    (promised,) = struct.unpack(">d", data[at : at + 8])
+    found = watch(data[:at] + struct.pack(">d", promised * factor) + data[at + 8 :])
+    assert isinstance(found[-1], Frame)
+    assert media(found[-1]).truncated is truncated

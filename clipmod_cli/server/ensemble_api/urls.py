@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from fastapi import APIRouter, Depends, Request
 
-from clipmod_cli.server.bounds import FORM_BYTES
+from clipmod_cli.server.bounds import MB
 from clipmod_cli.server.ensemble_api.answers import prediction_fields, sentence_of, shown, summary_of
 from clipmod_cli.server.ensemble_api.judging import Keeper
 from clipmod_cli.server.ensemble_api.requests import PROBLEMS, Keeps, late, while_there
@@ -21,6 +21,7 @@ from clipmod_cli.server.problems import problem
 from clipmod_cli.server.service import Judged
 from clipmod_cli.server.state import Configured, Served
 from clipmod_cli.server.turns import Caller
+from clipmod_cli.server.uploads import upload_route
 from clipmod_cli.settings import Settings
 from clipmod_cli.sources.addresses import Access, check_url
 from clipmod_cli.sources.fetch import FetchRules
@@ -28,13 +29,13 @@ from clipmod_cli.sources.fetch_errors import FetchError
 from clipmod_cli.sources.urls import Downloads
 from clipmod_cli.types import Failure, Item
 
-router = APIRouter()
-
 SHOWN_CHARS: Final = 200
 """Of a URL in a refusal: enough to find it in one's own list."""
 
-BODY_BYTES: Final = 16 * FORM_BYTES
+BODY_BYTES: Final = MB
 """The longest list: a hundred of the longest URLs that browsers take."""
+
+router = APIRouter(route_class=upload_route(lambda _bounds: BODY_BYTES))
 
 
 def fetch_rules(settings: Configured, service: Served) -> FetchRules:
@@ -51,9 +52,7 @@ def fetch_rules(settings: Configured, service: Served) -> FetchRules:
 Rules = Annotated[FetchRules, Depends(fetch_rules)]
 
 
-@router.post(
-    "/predict/urls", summary="Judge pictures by their URLs", responses=PROBLEMS, max_body_size=BODY_BYTES
-)
+@router.post("/predict/urls", summary="Judge pictures by their URLs", responses=PROBLEMS)
 async def predict_urls(
     request: Request, body: UrlRequest, service: Served, settings: Configured, keeper: Keeps, rules: Rules
 ) -> UrlMulti:
