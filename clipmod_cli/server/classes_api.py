@@ -139,7 +139,11 @@ def _classify(asked: _Asked) -> Scores:
     if text_models is not None:
         return _by_words(asked, text_models)
     if asked.classifier == ALL_MODELS:
-        raise problem(503, "No text-image model is loaded at this service, so it knows no words")
+        raise problem(
+            503,
+            "No text-image model is loaded at this service, so it knows no words. This brings some, for "
+            "its next start with --models ensemble: clipmod models download ensemble",
+        )
     one = asked.classifiers.find(asked.classifier)
     if one is None:
         known = ", ".join([ALL_MODELS, *asked.classifiers.allowed])

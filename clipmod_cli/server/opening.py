@@ -24,6 +24,10 @@ from clipmod_cli.sinks.rows import open_rows
 
 log = logging.getLogger(__name__)
 
+SECOND_PATIENCE_S = 2.0
+"""For a hub that is asked for the fallback after the ensemble could not be had: if it is silent once more,
+all that is told within the 10 s that are promised."""
+
 
 def open_service(
     resolved: Resolved,
@@ -73,4 +77,5 @@ def _load(
             raise
         log.warning("the ensemble cannot be loaded (%s); the fallback judges, and all needs review", error)
         fallback = replace(choose([FALLBACK], policy, hub), degraded=True)
-        return *load_models(settings, fallback, policy, hub, progress), True
+        asked_again = replace(hub, patience_s=min(hub.patience_s, SECOND_PATIENCE_S))
+        return *load_models(settings, fallback, policy, asked_again, progress), True

@@ -6,6 +6,9 @@ import shlex
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+_ONLY_SHOWN = frozenset({"--no-buffer"})
+"""How the answer is shown, which asks for nothing else."""
+
 
 @dataclass
 class Curl:
@@ -27,7 +30,7 @@ class Curl:
 
 def read_curl(command: str) -> Curl:
     """Return the request of a command; raises ValueError for an option that is not known here."""
-    words = iter(shlex.split(command.replace("\\\n", " ")))
+    words = (word for word in shlex.split(command.replace("\\\n", " ")) if word not in _ONLY_SHOWN)
     if next(words) != "curl":
         raise ValueError(command)
     curl = Curl()

@@ -31,6 +31,13 @@ def load(name: str) -> dict[str, Any]:
     return found
 
 
+def answer_of(document: dict[str, Any], section: str, mark: str = "") -> Any:
+    """Return what is printed in a section below a mark that begins so: by default the answer of success."""
+    wanted = (mark,) if mark else ("Response:", "Success Response:", "Streaming Response Format:")
+    here = (one for one in document["answers"] if one["section"] == section)
+    return next(one["answer"] for one in here if one["mark"].startswith(wanted))
+
+
 def differences(answer: Any, printed: Any, where: str = "$") -> list[str]:
     """Return what an answer lacks of what is printed, or has of another type."""
     key = where.rpartition(".")[2]

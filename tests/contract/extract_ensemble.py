@@ -19,13 +19,17 @@ from typing import Any
 
 KEPT = Path(__file__).with_name("ensemble-nsfw-api.json")
 
-_SECTION = re.compile(r"\d+\. (?:GET|POST) (?P<path>/\S*) - .*|(?:\S+ )?(?P<other>Error Responses|Example Usage)")
+_SECTION = re.compile(
+    r"\d+\. (?:GET|POST) (?P<path>/\S*) - .*|(?:\S+ )?(?P<other>Error Responses|Example Usage)"
+)
 _MARK = re.compile(
     r"(?:Input Example|(?:Success |Error )?Response|Streaming Response Format|Error Handling)\b.*:.*"
     r"|\d{3} [A-Z][A-Za-z ]+:|(?:Single Image Analysis|Batch Analysis|Health Check):"
 )
 _LANGUAGES = (("cURL", "curl"), ("Python", "python"), ("JavaScript", "javascript"))
 _EVENT = "data: "
+_STRAY = re.compile(r"\n([^\n].*)", re.DOTALL)
+"""On the very next line: prose has an empty line before it."""
 
 
 @dataclass
@@ -54,9 +58,9 @@ def extract(text: str) -> dict[str, list[dict[str, Any]]]:
         elif block.text.startswith("{"):
             answer, end = json.JSONDecoder().raw_decode(block.text)
             found["answers"].append({**place, "answer": answer})
-            if rest := block.text[end:].strip("\n"):
-                line = block.line + 1 + block.text[:end].count("\n") + _blank_lines(block)
-                found["skipped"].append({"section": block.section, "line": line + 1, "text": rest})
+            if stray := _STRAY.match(block.text[end:]):
+                line = block.line + _blank_lines(block) + block.text[:end].count("\n") + 2
+                found["skipped"].append({"section": block.section, "line": line, "text": stray[1]})
     return found
 
 
@@ -81,12 +85,8 @@ def _language_of(block: _Block) -> str | None:
             return language
     if not block.text.startswith("curl "):
         return None
-    block.lines = _command(block.text).split("\n")  # prose may follow it
+    block.lines = block.text.partition("\n\n")[0].split("\n")  # prose may follow it
     return "curl"
-
-
-def _command(text: str) -> str:
-    return text.partition("\n\n")[0]
 
 
 def _events(text: str) -> list[Any]:

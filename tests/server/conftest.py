@@ -17,7 +17,7 @@ from clipmod_cli.server.app import create_app
 from clipmod_cli.server.opening import open_service
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings import Resolved, resolve
-from tests.end_to_end.command import SHAPES, TINY_ENSEMBLE
+from tests.end_to_end.command import SHAPES, TINY_ENSEMBLE, Command
 
 BASE_URL = "http://127.0.0.1:8000"
 """Where a client believes to be: a service without keys answers to no name but those of this machine."""
@@ -71,6 +71,12 @@ def served(resolved: Resolved, **options: Any) -> Iterator[TestClient]:
 def client_of(service: Service, resolved: Resolved, **options: Any) -> TestClient:
     """Return a client of the application over an open service; entering it starts the application."""
     return TestClient(create_app(service, resolved.settings), base_url=BASE_URL, **options)
+
+
+@pytest.fixture
+def clipmod(tmp_path_factory: pytest.TempPathFactory, capfdbinary: pytest.CaptureFixture[bytes]) -> Command:
+    """The command line, with a home of its own."""
+    return Command(tmp_path_factory.mktemp("home"), capfdbinary)
 
 
 @pytest.fixture

@@ -27,7 +27,12 @@ END = b"--\r\n"
 def listening(service: Service, settings: Settings) -> Iterator[int]:
     """Give the port of a server that answers for the time of the block."""
     config = uvicorn.Config(
-        create_app(service, settings), port=0, log_config=None, access_log=False, timeout_graceful_shutdown=2
+        create_app(service, settings),
+        port=0,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=2,
     )
     server = uvicorn.Server(config)
     listener = config.bind_socket()

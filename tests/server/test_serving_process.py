@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,12 +27,6 @@ PATIENCE_S = 120
 """For what takes seconds on an idle machine."""
 
 ALONE = ("--policy", str(SHAPES), "--models", TINY_L, "--no-isolate", "--no-db", "--workers", "2")
-
-
-@pytest.fixture
-def clipmod(tmp_path_factory: pytest.TempPathFactory, capfdbinary: pytest.CaptureFixture[bytes]) -> Command:
-    """The command line, with a home of its own."""
-    return Command(tmp_path_factory.mktemp("home"), capfdbinary)
 
 
 @dataclass
@@ -62,9 +56,11 @@ class Running:
 
 
 @contextmanager
-def running(clipmod: Command, *words: str, **environment: str) -> Iterator[Running]:
+def running(
+    clipmod: Command, *words: str, base: Sequence[str] = ALONE, **environment: str
+) -> Iterator[Running]:
     """Give a service at a free port, which does not outlive the context."""
-    argv = ["serve", *ALONE, "--port", "0", *words]
+    argv = ["serve", *base, "--port", "0", *words]
     process = clipmod.start(argv, environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     lines: Queue[str] = Queue()
     reader = threading.Thread(target=_read, args=(process, lines))

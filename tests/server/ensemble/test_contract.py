@@ -16,20 +16,29 @@ from clipmod_cli.server.ensemble_api.info_shapes import Config, Health, Root, St
 from clipmod_cli.server.ensemble_api.urls import fetch_rules
 from clipmod_cli.sources.addresses import Access
 from clipmod_cli.sources.fetch import FetchRules
-from tests.contract.documents import differences, load
+from tests.contract.curl import read_curl
+from tests.contract.documents import answer_of, differences, load
 from tests.server.ensemble.pictures import BLUE_SQUARE, EVERYTHING, RED_CIRCLE, RED_SQUARE, TEXT, TRIANGLE
 from tests.urls.server import Server, reply, serving
 
-DOCUMENT = load("ensemble_api")
-PRINTED: dict[str, Any] = DOCUMENT["answers"]
-REQUESTS: dict[str, Any] = DOCUMENT["requests"]
+DOCUMENT = load("ensemble-nsfw-api")
+COMMANDS = {
+    one["section"]: read_curl(one["text"]) for one in DOCUMENT["requests"] if one["language"] == "curl"
+}
+EVENTS = answer_of(DOCUMENT, "/predict/streaming")
+FAULTY_EVENTS = answer_of(DOCUMENT, "/predict/streaming", "Error Response (streaming):")
 
 
-def post(client: TestClient, name: str, *pictures: bytes) -> Any:
+def printed(path: str, mark: str = "") -> Any:
+    """Return the document's answer of an endpoint."""
+    return answer_of(DOCUMENT, path, mark)
+
+
+def post(client: TestClient, path: str, *pictures: bytes) -> Any:
     """Send the document's example request with these pictures under its file names."""
-    request = REQUESTS[name]
-    files = [(request["field"], (n, data)) for n, data in zip(request["files"], pictures, strict=True)]
-    return client.post(request["path"], files=files)
+    sent = COMMANDS[path].files
+    files = [(field, (name, data)) for (field, name, _), data in zip(sent, pictures, strict=True)]
+    return client.post(path, files=files)
 
 
 def events_of(text: str) -> list[dict[str, Any]]:
@@ -60,24 +69,22 @@ def open_client(client: TestClient) -> Iterator[TestClient]:
     app.dependency_overrides.clear()
 
 
-@pytest.mark.parametrize(
-    ("path", "name"), [("/", "root"), ("/health", "health"), ("/config", "config"), ("/stats", "stats")]
-)
-def test_what_is_told_of_the_service(client: TestClient, path: str, name: str) -> None:
+@pytest.mark.parametrize("path", ["/", "/health", "/config", "/stats"])
+def test_what_is_told_of_the_service(client: TestClient, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 200
-    assert differences(answer.json(), PRINTED[name]) == []
+    assert differences(answer.json(), printed(path)) == []
 
 
 def test_root_has_the_documents_constants(client: TestClient) -> None:
-    assert client.get("/").json() == PRINTED["root"]
+    assert client.get("/").json() == printed("/")
 
 
 def test_a_single_picture(client: TestClient) -> None:
-    answer = post(client, "single", RED_CIRCLE)
+    answer = post(client, "/predict/single", RED_CIRCLE)
     assert answer.status_code == 200
     told = answer.json()
-    assert differences(told, PRINTED["single"]) == []
+    assert differences(told, printed("/predict/single")) == []
     assert list(told["results"]) == ["triple_ensemble"]
     assert (told["image"], told["final_decision"], told["ensemble_category"]) == (
         "example_image.jpg", "NSFW", "red_circle",
@@ -91,11 +98,13 @@ def test_a_single_picture(client: TestClient) -> None:
 
 
 def test_several_pictures(client: TestClient) -> None:
-    answer = post(client, "multi", *EVERYTHING)
+    answer = post(client, "/predict/multi", *EVERYTHING)
     assert answer.status_code == 200
     told = answer.json()
-    assert differences(told, PRINTED["multi"]) == []
-    assert [one["image"] for one in told["predictions"]] == REQUESTS["multi"]["files"]
+    assert differences(told, printed("/predict/multi")) == []
+    assert [one["image"] for one in told["predictions"]] == [
+        name for _, name, _ in COMMANDS["/predict/multi"].files
+    ]
     assert [one["final_decision"] for one in told["predictions"]] == ["NSFW", "Safe", "Safe"]
     summary = told["summary"]
     assert (summary["total_images"], summary["nsfw_images"], summary["safe_images"]) == (3, 1, 2)
@@ -105,24 +114,24 @@ def test_several_pictures(client: TestClient) -> None:
 
 
 def test_a_stream(client: TestClient) -> None:
-    answer = post(client, "streaming", RED_CIRCLE, BLUE_SQUARE, TRIANGLE)
+    answer = post(client, "/predict/streaming", RED_CIRCLE, BLUE_SQUARE, TRIANGLE)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     *lines, summary = events_of(answer.text)
     for number, line in enumerate(lines, 1):
-        assert differences(line, PRINTED["stream"][0]) == []
+        assert differences(line, EVENTS[0]) == []
         assert line["progress"]["current"] == number
     assert lines[-1]["progress"] == {"current": 3, "total": 3, "total_is_final": True}
-    assert differences(summary, PRINTED["stream"][3]) == []
+    assert differences(summary, EVENTS[3]) == []
     assert (summary["total_processed"], summary["nsfw_count"], summary["safe_count"]) == (3, 1, 2)
     assert summary["errors"] is None
 
 
 def test_a_bad_file_in_a_stream(client: TestClient) -> None:
-    answer = post(client, "streaming", TEXT, RED_CIRCLE, BLUE_SQUARE)
+    answer = post(client, "/predict/streaming", TEXT, RED_CIRCLE, BLUE_SQUARE)
     error, *_, summary = events_of(answer.text)
-    assert differences(error, PRINTED["stream"][4]) == []
-    assert differences(summary, PRINTED["stream"][5]) == []
+    assert differences(error, FAULTY_EVENTS[0]) == []
+    assert differences(summary, FAULTY_EVENTS[1]) == []
     assert (error["image"], error["progress"]["current"], summary["total_processed"]) == ("image1.jpg", 1, 2)
     assert summary["errors"] == [f"Error processing image1.jpg: {error['error']}"]
 
@@ -132,7 +141,7 @@ def test_pictures_by_their_urls(open_client: TestClient, images: Server) -> None
     answer = open_client.post("/predict/urls", json={"urls": urls})
     assert answer.status_code == 200
     told = answer.json()
-    assert differences(told, PRINTED["urls"]) == []
+    assert differences(told, printed("/predict/urls")) == []
     assert [one["url"] for one in told["predictions"]] == urls
     assert [one["image"] for one in told["predictions"]] == ["image1.jpg", "image2.png", "sample.avif"]
     assert told["summary"]["errors"] is None
@@ -141,7 +150,9 @@ def test_pictures_by_their_urls(open_client: TestClient, images: Server) -> None
 def test_urls_that_fail_are_sentences_in_the_summary(open_client: TestClient, images: Server) -> None:
     good, missing, page = (images.url(path) for path in ("/image1.jpg", "/missing.jpg", "/page.html"))
     told = open_client.post("/predict/urls", json={"urls": [missing, good, page]}).json()
-    assert differences(told["summary"], PRINTED["urls_mixed"]["summary"]) == []
+    assert (
+        differences(told["summary"], printed("/predict/urls", "Error Response with Mixed")["summary"]) == []
+    )
     assert [one["url"] for one in told["predictions"]] == [good]
     first, second = told["summary"]["errors"]
     assert first == f"Error for {missing}: Failed to download image from URL: HTTP 404"
@@ -159,10 +170,10 @@ def test_a_request_never_reaches_a_private_address(client: TestClient, images: S
 
 
 def test_refusals_are_worded_as_printed(client: TestClient) -> None:
-    single = post(client, "single", TEXT)
-    assert (single.status_code, single.json()) == (400, PRINTED["single_error"])
+    single = post(client, "/predict/single", TEXT)
+    assert (single.status_code, single.json()) == (400, printed("/predict/single", "Error Response:"))
     urls = client.post("/predict/urls", json={"urls": ["not-a-valid-url"]})
-    assert (urls.status_code, urls.json()) == (400, PRINTED["urls_error"])
+    assert (urls.status_code, urls.json()) == (400, printed("/predict/urls", "Error Response:"))
 
 
 def test_a_large_and_a_bad_file_refuse_several(settings_of: Any) -> None:
@@ -171,7 +182,7 @@ def test_a_large_and_a_bad_file_refuse_several(settings_of: Any) -> None:
     with served(settings_of(max_image_mb=1)) as client:
         files = [("files", ("corrupted_image.txt", TEXT)), ("files", ("huge_image.jpg", bytes(1_000_001)))]
         answer = client.post("/predict/multi", files=[*files, ("files", ("fine.jpg", RED_CIRCLE))])
-        assert (answer.status_code, answer.json()) == (400, PRINTED["multi_error"])
+        assert (answer.status_code, answer.json()) == (400, printed("/predict/multi", "Error Response:"))
         large = client.post("/predict/single", files={"file": ("a.jpg", RED_CIRCLE + bytes(1_000_000))})
         assert (large.status_code, large.json()) == (413, {"detail": "File too large. Maximum size: 1MB"})
 
