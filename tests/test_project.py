@@ -38,6 +38,7 @@ PLUGINS = {"pytest-cov", "pytest-randomly", "pytest-timeout", "pytest-xdist"}
 """Used by pytest itself, through its configuration, and never imported."""
 
 THROUGH_ANOTHER = {
+    "aiobotocore": "s3fs imports it; named to spare pip a search",
     "pooch": "scikit-image imports it to find its pictures",
     "torchvision": "open_clip and geometry import it",
 }
