@@ -6,6 +6,7 @@ import math
 import os
 import threading
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from clipmod_cli.errors import OutputError
 from clipmod_cli.records import to_record
-from clipmod_cli.sinks.rows import NoStore, RowSink
+from clipmod_cli.settings import resolve
+from clipmod_cli.sinks.rows import open_rows
 from clipmod_cli.sinks.spool import lock_file
 from clipmod_cli.sinks.store import Store
 from tests.results import RUN, plain_failure, plain_verdict
@@ -243,9 +245,12 @@ def test_rows_that_do_not_fit_do_not_harm_the_records(store: Store, caplog: pyte
     assert numbers(store) == [0]
 
 
-def test_without_a_store_nothing_is_kept() -> None:
-    sink: RowSink = NoStore()
+def test_without_a_store_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("DATA", "CONFIG", "CACHE"):
+        monkeypatch.setenv(f"XDG_{folder}_HOME", str(tmp_path))
+    sink = open_rows(resolve({"no_db": True}).settings, RUN, [], "clipmod serve")
     sink.add_request(REQUEST)
     sink.add_hosted(HOSTED)
     sink.flush()
     sink.finish({}, 0)
+    assert list(tmp_path.iterdir()) == []
