@@ -32,9 +32,6 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"FLV\x01", "FLV"),
     (0, b"\0\0\x01\xba", "MPEG-PS"),
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "ASF"),
-    (4, b"moov", "MOV"),
-    (4, b"mdat", "MOV"),
-    (4, b"wide", "MOV"),
     (0, b"PK\x03\x04", "ZIP"),
     (0, b"PK\x05\x06", "ZIP"),
     (0, b"PK\x07\x08", "ZIP"),
@@ -45,8 +42,12 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x28\xb5\x2f\xfd", "ZSTD"),
     (0, b"7z\xbc\xaf\x27\x1c", "7Z"),
     (0, b"Rar!\x1a\x07", "RAR"),
+    (4, b"moov", "MOV"),
+    (4, b"mdat", "MOV"),
+    (4, b"wide", "MOV"),
 )
-"""(offset, bytes, name): formats that a fixed string gives away."""
+"""(offset, bytes, name): formats that a fixed string gives away. The first that fits wins, so what stands
+behind four bytes of any value (a QuickTime atom's length) comes last."""
 
 _DIB_HEADER_SIZES = frozenset({12, 40, 52, 56, 64, 108, 124})
 """`BM` alone begins many an English text; a bitmap's second header is one of these long."""

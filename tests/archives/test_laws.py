@@ -9,7 +9,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from clipmod_cli.sources.archive_limits import ArchiveLimits
@@ -145,6 +145,7 @@ def test_law_what_is_damaged_does_not_vanish(host: str, at: int, value: int, *, 
     ]),
     tail=st.binary(max_size=2000),
 )  # fmt: skip
+@example(magic=b"PK\3\4", tail=b"wide")  # which is not the beginning of a QuickTime film
 def test_law_no_bytes_raise(magic: bytes, tail: bytes) -> None:
     seen = see(magic + tail)
     assert seen is not None
