@@ -1,10 +1,12 @@
 """`clipmod serve` under load beside `clipmod scan` on the same pictures and model.
 
     python -m benchmarks.serve --models SPEC [--clients 64] [--requests 512] [--pictures 32] [--policy FILE]
+        [--overload-s 20] [--without-scan]
 
-Sends single pictures from many clients at once, with keep-alive, then scans as many copies of the same
-pictures. Prints one JSON object: pictures a second of both, their ratio, latencies, pictures in a
-forward pass, refusals, and the service's memory after a tenth of the requests and at the end.
+Sends single pictures from many clients at once, with keep-alive; with `--overload-s` then at ten times the
+rate that was reached, whether or not there were answers; then scans as many copies of the same pictures.
+Prints one JSON object: pictures a second of both, their ratio, latencies by status (connecting counted),
+pictures in a forward pass, and the service's memory after a tenth of the requests and at the end.
 """
 
 from __future__ import annotations
@@ -18,15 +20,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import httpx2
 import numpy as np
 import psutil
 from PIL import Image
+
+from benchmarks.load_client import Heard, closed, form_request, open_loop
 
 START_S = 300.0
 
@@ -39,17 +43,23 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=512)
     parser.add_argument("--pictures", type=int, default=32)
     parser.add_argument("--max-requests", type=int, default=64)
+    parser.add_argument("--overload-s", type=float, default=0)
     parser.add_argument("--without-scan", action="store_true")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         pictures = _draw(Path(folder), wanted.pictures)
         with _service(wanted.models, wanted.policy, wanted.max_requests, Path(folder)) as (url, process):
-            found = asyncio.run(_load(url, pictures, wanted.clients, wanted.requests, process))
+            requests = [
+                form_request(url, "/predict/single", f"{number}.jpg", data)
+                for number, data in enumerate(pictures)
+            ]
+            found = asyncio.run(_load(url, requests, wanted, process))
             batches = httpx2.get(f"{url}/metrics").text
         found["pictures_in_a_forward_pass"] = _mean_batch(batches)
         if not wanted.without_scan:
-            found["scan_per_s"] = _scan(wanted.models, wanted.policy, Path(folder), wanted.requests)
-            found["serve_to_scan"] = round(found["per_s"] / found["scan_per_s"], 3)
+            scanned = _scan(wanted.models, wanted.policy, Path(folder), wanted.requests)
+            found["scan_per_s"] = scanned
+            found["serve_to_scan"] = round(cast("float", found["per_s"]) / scanned, 3)
     print(json.dumps(found))
 
 
@@ -86,44 +96,39 @@ def _service(models: str, policy: str, most: int, folder: Path) -> Iterator[tupl
 
 
 async def _load(
-    url: str, pictures: list[bytes], clients: int, requests: int, process: psutil.Process
+    url: str, requests: list[bytes], wanted: argparse.Namespace, process: psutil.Process
 ) -> dict[str, object]:
-    statuses: Counter[int] = Counter()
-    served: list[float] = []
-    refused: list[float] = []
     memory: list[int] = []
-    numbers = iter(range(requests))
 
-    async def client(one: httpx2.AsyncClient) -> None:
-        for number in numbers:
-            begun = time.perf_counter()
-            answer = await one.post(
-                "/predict/single", files={"file": (f"{number}.jpg", pictures[number % len(pictures)])}
-            )
-            spent = time.perf_counter() - begun
-            statuses[answer.status_code] += 1
-            (served if answer.status_code == 200 else refused).append(spent)
-            if number in {requests // 10, requests - 1}:
-                memory.append(process.memory_info().rss)
+    def remember(number: int) -> None:
+        if number in {wanted.requests // 10, wanted.requests - 1}:
+            memory.append(process.memory_info().rss)
 
-    limits = httpx2.Limits(max_connections=clients)
-    async with httpx2.AsyncClient(base_url=url, timeout=600, limits=limits) as one:
-        for data in pictures[:2]:  # the first start decoders
-            await one.post("/predict/single", files={"file": ("a.jpg", data)})
-        begun = time.perf_counter()
-        await asyncio.gather(*(client(one) for _ in range(clients)))
-        spent = time.perf_counter() - begun
+    await closed(url, requests[:2], clients=1, count=2)  # the first start decoders
+    heard, spent = await closed(url, requests, clients=wanted.clients, count=wanted.requests, tell=remember)
+    rate = len(heard.seconds.get(200, ())) / spent
+    found: dict[str, object] = {"per_s": round(rate, 2), **_told(heard)}
+    found["service_mb"] = [round(one / 1e6) for one in memory]
+    if wanted.overload_s:
+        heard, _ = await open_loop(url, requests, per_s=10 * rate, seconds=wanted.overload_s)
+        found["at_ten_times_this_rate"] = _told(heard)
+    return found
+
+
+def _told(heard: Heard) -> dict[str, object]:
     return {
-        "per_s": round(len(served) / spent, 2),
-        "statuses": dict(statuses),
-        "latency_s": {name: _share(served, at) for name, at in (("p50", 50), ("p95", 95), ("p99", 99))},
-        "refused_in_s_p99": _share(refused, 99) if refused else None,
-        "service_mb": [round(one / 1e6) for one in memory],
+        "statuses": {status: len(spent) for status, spent in sorted(heard.seconds.items())},
+        "unanswered": heard.broken,
+        "refused_without_retry_after": heard.without_retry_after,
+        "seconds": {status: _shares(spent) for status, spent in sorted(heard.seconds.items())},
     }
 
 
-def _share(values: list[float], percent: int) -> float:
-    return round(statistics.quantiles(values, n=100)[percent - 1] if len(values) > 1 else values[0], 4)
+def _shares(values: list[float]) -> dict[str, float]:
+    if len(values) < 2:
+        return {"p50": round(values[0], 4)}
+    cuts = statistics.quantiles(values, n=100)
+    return {f"p{at}": round(cuts[at - 1], 4) for at in (50, 95, 99)}
 
 
 def _mean_batch(metrics: str) -> float:

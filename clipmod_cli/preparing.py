@@ -6,6 +6,7 @@ loads is theirs.
 
 from __future__ import annotations
 
+import gc
 import logging
 
 from clipmod_cli.assemble import Choice, load
@@ -55,6 +56,15 @@ def load_models(
     )
     threshold = policy.threshold_for(settings.sensitivity, settings.threshold)
     return ensemble, ensemble.prepare(policy, threshold=threshold, allow_partial=settings.allow_partial)
+
+
+def leave_alone_what_is_loaded() -> None:
+    """Have the garbage collector look no more through what is here now; for a process that goes on long.
+
+    Libraries and models are some million objects that live to the end. Each full collection walks through
+    all of them, and the objects that requests and records make bring on one after the other.
+    """
+    gc.freeze()
 
 
 def describe_choice(choice: Choice) -> str:

@@ -28,7 +28,13 @@ from clipmod_cli.errors import OutputError
 from clipmod_cli.models.hub import Hub
 from clipmod_cli.pipeline import run, run_key
 from clipmod_cli.policy import Policy
-from clipmod_cli.preparing import decoding_options, describe_choice, load_models, policy_of
+from clipmod_cli.preparing import (
+    decoding_options,
+    describe_choice,
+    leave_alone_what_is_loaded,
+    load_models,
+    policy_of,
+)
 from clipmod_cli.records import RunFacts, to_record
 from clipmod_cli.settings import Resolved, Settings
 from clipmod_cli.sinks.resume import Done
@@ -71,6 +77,7 @@ def judge_inputs(resolved: Resolved, inputs: Inputs) -> int:
             output = stack.enter_context(open_output(settings, stdout))
             with stop.ending_by(lambda exit_code: _end_now(stack, settings, exit_code)):
                 ensemble, criteria = _models(settings, policy)
+            leave_alone_what_is_loaded()
             return _Run(settings, inputs, output, ensemble, criteria, stop).carry_out()
         except Interrupted as e:
             say_how_to_go_on(settings, e.exit_code)

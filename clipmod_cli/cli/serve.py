@@ -36,12 +36,15 @@ def serve(*, flags: Flags) -> None:
 
 def _serve(resolved: Resolved) -> int:
     from clipmod_cli.cli.serving import bind, listen
+    from clipmod_cli.preparing import leave_alone_what_is_loaded
     from clipmod_cli.server.app import create_app
 
     check_address(resolved)
     with bind(resolved.settings) as at:  # before models are loaded: a port that is taken is said at once
         service = _open(resolved)
-        return listen(create_app(service, resolved.settings), service, resolved.settings, at)
+        app = create_app(service, resolved.settings)
+        leave_alone_what_is_loaded()
+        return listen(app, service, resolved.settings, at)
 
 
 def check_address(resolved: Resolved) -> None:

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from clipmod_cli import __version__
 from clipmod_cli.server import classes_api, docs_pages, ensemble_api, openapi, probes
 from clipmod_cli.server.access_log import access_log_of
+from clipmod_cli.server.asked import Observer
 from clipmod_cli.server.class_words import Words
 from clipmod_cli.server.classifier_api import router as classifier_api
 from clipmod_cli.server.classifier_api.models import classifiers_of
@@ -44,6 +45,7 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
     classifiers = classifiers_of(settings, documented_environment())
     gate = gate_of(settings)
     metrics = metrics_of(service)
+    observers: list[Observer] = [metrics.requests, RequestRows(service), *access_log_of(settings)]
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
@@ -69,7 +71,7 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_tags=openapi.TAGS,
-        middleware=gate.layers([metrics.requests, RequestRows(service), *access_log_of(settings)]),
+        middleware=gate.layers(observers, service.load),
     )
     handle_problems(app)
     openapi.describe(app, keys=gate.keys.wanted)

@@ -119,7 +119,7 @@ async def _sweep(kept: Kept) -> None:
         await to_thread.run_sync(kept.sweep)
 
 
-def _kept(request: Request) -> Kept:
+async def _kept(request: Request) -> Kept:
     found: Kept = request.state.kept
     return found
 

@@ -18,6 +18,8 @@ from clipmod_cli.server.service import BusyError
 RETRY_S: Final = 1
 """What `Retry-After` says of a queue that is full: the next batch is done by then."""
 
+BUSY: Final = "The service is busy. Try again soon"
+
 BUG: Final = "Error processing request: internal error"
 """What is said of anything unexpected (`clipmod_cli.server.gate.bugs`)."""
 
@@ -52,7 +54,7 @@ def handle_problems(app: FastAPI) -> None:
     @app.exception_handler(BusyError)
     async def busy(request: Request, _error: Exception) -> JSONResponse:
         mark_refused(request.scope, "busy")
-        return _answer(503, "The service is busy. Try again soon")
+        return _answer(503, BUSY)
 
     @app.exception_handler(ClipmodError)
     async def ours(_request: Request, error: Exception) -> JSONResponse:

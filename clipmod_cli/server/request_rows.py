@@ -17,7 +17,7 @@ from clipmod_cli.server.asked import Asked, asked_of
 from clipmod_cli.server.service import Service
 from clipmod_cli.sinks.serve_rows import RequestRow
 
-COUNTED: Final = ("/predict/", "/api/", "/classify")
+JUDGING: Final = ("/predict/", "/api/", "/classify")
 """Where the endpoints that judge begin."""
 
 
@@ -44,7 +44,7 @@ class RequestRows:
 
 
 def _is_counted(asked: Asked) -> bool:
-    return asked.path.startswith(COUNTED)
+    return asked.path.startswith(JUDGING)
 
 
 def _row(asked: Asked) -> RequestRow:
@@ -70,7 +70,7 @@ def _reason(status: int) -> str | None:
         return "the client left"
 
 
-def _tally(request: Request) -> Asked:
+async def _tally(request: Request) -> Asked:
     return asked_of(request.scope)
 
 

@@ -22,7 +22,6 @@ from starlette.types import Message, Receive
 from clipmod_cli.decode.formats import HEAD_BYTES, class_of, sniff
 from clipmod_cli.server.bounds import FORM_BYTES, MB, Bounds, bounds_of
 from clipmod_cli.server.problems import problem
-from clipmod_cli.server.service import BusyError, Service
 from clipmod_cli.types import Item
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -35,8 +34,8 @@ NAME_CHARS = 120
 def upload_route(most: Callable[[Bounds], int]) -> type[APIRoute]:
     """Return a class of routes whose bodies may be so long, with `FORM_BYTES` around their files.
 
-    A service that is full refuses before the body is read; its place is taken when the body is there, so
-    that slow senders hold up nobody.
+    Its place among the requests under way is taken when the body is there, so that slow senders hold up
+    nobody.
     """
 
     class UploadRoute(APIRoute):
@@ -44,9 +43,6 @@ def upload_route(most: Callable[[Bounds], int]) -> type[APIRoute]:
             handle = super().get_route_handler()
 
             async def bounded(request: Request) -> Response:
-                service: Service = request.state.service
-                if service.load.full:
-                    raise BusyError
                 limit = most(bounds_of(request.state.settings))
                 _check_declared(request, limit)
                 return await handle(Request(request.scope, _counted(request.receive, limit)))

@@ -55,7 +55,7 @@ class Asking:
 ModelName = Annotated[str, Query(max_length=NAME_CHARS)]
 
 
-def _asking(
+async def _asking(
     service: Served,
     classifiers: Classifying,
     tally: Tallied,
@@ -127,7 +127,7 @@ class Wanted:
         }
 
 
-def _wanted(
+async def _wanted(
     *,
     classifiers: Classifying,
     labels: Annotated[

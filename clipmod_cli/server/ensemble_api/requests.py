@@ -26,7 +26,7 @@ from clipmod_cli.server.ensemble_api.uploads import (
 from clipmod_cli.server.keeping import Keeping
 from clipmod_cli.server.problems import problem, status_of
 from clipmod_cli.server.request_rows import Tallied
-from clipmod_cli.server.service import BusyError, Service
+from clipmod_cli.server.service import Service
 from clipmod_cli.server.state import Configured, Served, in_thread
 from clipmod_cli.server.turns import Caller
 from clipmod_cli.settings import Settings
@@ -60,7 +60,9 @@ def form_of(field: str, *, several: bool) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
-def _keeper(request: Request, service: Served, settings: Configured, kept: Keeping, tally: Tallied) -> Keeper:
+async def _keeper(
+    request: Request, service: Served, settings: Configured, kept: Keeping, tally: Tallied
+) -> Keeper:
     base = settings.public_url or str(request.base_url)
     return Keeper(service, kept, base.rstrip("/"), tally)
 
@@ -81,16 +83,12 @@ def wanted_of(service: Service, settings: Settings, name: str, files: int, total
 
 
 async def read_all(request: Request, pile: Pile, wanted: Wanted) -> list[Upload]:
-    """Return all files of the form. A service that is full refuses before the body is read.
+    """Return all files of the form.
 
     Raises:
-        BusyError: the service is full.
         RequestValidationError: there is no file in the field.
         HTTPException: as `read_uploads`.
     """
-    service: Service = request.state.service
-    if service.load.full:
-        raise BusyError
     form = open_form(request.scope)
     try:
         async with asyncio.timeout(wanted.patience_s):

@@ -38,7 +38,7 @@ BODY_BYTES: Final = MB
 router = APIRouter(route_class=upload_route(lambda _bounds: BODY_BYTES))
 
 
-def fetch_rules(settings: Configured, service: Served) -> FetchRules:
+async def fetch_rules(settings: Configured, service: Served) -> FetchRules:
     """Return where a request's downloads may go: never to private addresses, whatever the settings say."""
     return FetchRules(
         access=Access(private=False),

@@ -19,7 +19,9 @@ from clipmod_cli.server.gate.keys import Keys, keys_of
 from clipmod_cli.server.gate.login import login_router
 from clipmod_cli.server.gate.origins import OriginChecked, read_origin
 from clipmod_cli.server.gate.rate import RateLimited
+from clipmod_cli.server.gate.room import RoomChecked
 from clipmod_cli.server.gate.sessions import Sessions
+from clipmod_cli.server.service import Load
 from clipmod_cli.settings import Settings
 
 SENT = ("X-API-Key", "Authorization", "Content-Type", "X-Request-ID")
@@ -48,11 +50,11 @@ class Gate:
         public = self.settings.public_url or ""
         return login_router(self.keys, self.sessions, secure=public.lower().startswith("https:"))
 
-    def layers(self, observers: Sequence[Observer]) -> list[Middleware]:
+    def layers(self, observers: Sequence[Observer], load: Load) -> list[Middleware]:
         """Return the layers, the outermost first."""
-        return list(self._layers(observers))
+        return list(self._layers(observers, load))
 
-    def _layers(self, observers: Sequence[Observer]) -> Iterator[Middleware]:
+    def _layers(self, observers: Sequence[Observer], load: Load) -> Iterator[Middleware]:
         settings, origins = self.settings, self.origins
         yield Middleware(Watched, observers=observers)
         yield Middleware(Guarded, embeddable=bool(origins))
@@ -71,6 +73,7 @@ class Gate:
         if settings.rate_limit is not None:
             yield Middleware(RateLimited, a_minute=settings.rate_limit)
         yield Middleware(KeyRequired, keys=self.keys)
+        yield Middleware(RoomChecked, load=load)
         yield Middleware(Paced)
 
 

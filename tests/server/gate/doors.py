@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from clipmod_cli.server.asked import Asked, asked_of
 from clipmod_cli.server.gate.stack import gate_of
+from clipmod_cli.server.service import Load
 from clipmod_cli.settings import Settings
 
 BASE = "http://127.0.0.1:8000"
@@ -35,16 +36,19 @@ class Seen:
         return self.ended_ones[-1]
 
 
-def build(seen: Seen | None = None, **changes: Any) -> FastAPI:
-    """Return the application behind a gate with these settings."""
+def build(seen: Seen | None = None, load: Load | None = None, **changes: Any) -> FastAPI:
+    """Return the application behind a gate with these settings, and the load that its places are in."""
     gate = gate_of(Settings(**changes))
-    app = FastAPI(docs_url=None, redoc_url=None, middleware=gate.layers([seen] if seen else []))
+    app = FastAPI(
+        docs_url=None, redoc_url=None, middleware=gate.layers([seen] if seen else [], load or Load(64))
+    )
     app.include_router(gate.login)
     for path in ("/healthz", "/readyz", "/ui", "/ui/app.js", "/image/{name}", "/"):
         app.add_api_route(path, _who, methods=["GET", "POST"], include_in_schema=False)
     app.add_api_route("/own", _own)
     app.add_api_route("/bug", _bug)
-    app.add_api_route("/read", _read, methods=["POST"])
+    for path in ("/read", "/predict/single", "/classify/"):
+        app.add_api_route(path, _read, methods=["POST"])
     return app
 
 
