@@ -38,7 +38,6 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
-
 _ENGINE_MODULES = {
     "pillow": ("torch",),  # the fast path of every view but a detector's
     "torchvision": ("torch", "torchvision.transforms.v2"),
@@ -182,9 +181,9 @@ def _resize_torch(picture: Picture, target: tuple[int, int], mode: str) -> Pixel
 
     if picture.scale == 1 and picture.pixels.shape[:2] == target:
         return picture.pixels
-    extent = _extent(picture)
-    factors = [(length + _NUDGE) / covered for length, covered in zip(target, extent, strict=True)]
-    batch = torch.from_numpy(picture.pixels).permute(2, 0, 1).unsqueeze(0)  # (1, 3, h, w)
+    factors = [(length + _NUDGE) / covered for length, covered in zip(target, _extent(picture), strict=True)]
+    # unsqueezed first, or torch would not know it for channels last and would answer in planes
+    batch = torch.from_numpy(picture.pixels).unsqueeze(0).permute(0, 3, 1, 2)  # (1, 3, h, w)
     resized = interpolate(
         batch, scale_factor=factors, mode=mode, antialias=True, recompute_scale_factor=False
     )

@@ -91,7 +91,7 @@ def read_result(
 
 def _read_header(header: bytes) -> dict[str, Any]:
     try:
-        told = json.loads(header, parse_constant=_refuse)
+        told = _DECODER.decode(header.decode())
     except RecursionError:
         _refuse("cannot be understood")
     if not isinstance(told, dict) or not {"media", "frames", "failures", "shared"} <= told.keys():
@@ -108,9 +108,8 @@ def _block_of(told: dict[str, Any], block: Block | None) -> Block | None:
 
 
 def _read_media(told: Any) -> Media:
-    if not isinstance(told, dict) or told.keys() != set(_MEDIA_FIELDS):
+    if not isinstance(told, dict) or told.keys() != _MEDIA_NAMES:
         _refuse("cannot be understood")
-    sizes = {name: _unless_none(_count, told[name]) for name in ("bytes", "width", "height")}
     sha256 = _unless_none(_text, told["sha256"])
     if sha256 is not None and (len(sha256) != _SHA256_HEX or not set(sha256) <= set("0123456789abcdef")):
         _refuse("has a wrong hash")
@@ -125,7 +124,9 @@ def _read_media(told: Any) -> Media:
         format=name,
         truncated=_flag(told["truncated"]),
         duration_s=_unless_none(_real, told["duration_s"]),
-        **sizes,
+        bytes=_unless_none(_count, told["bytes"]),
+        width=_unless_none(_count, told["width"]),
+        height=_unless_none(_count, told["height"]),
     )
 
 
@@ -212,3 +213,7 @@ def _one_of(value: Any, known: Sequence[str] | frozenset[str]) -> Any:
 
 def _refuse(what: str) -> NoReturn:
     raise ValueError(f"the worker's answer {what}")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+_MEDIA_NAMES = frozenset(_MEDIA_FIELDS)

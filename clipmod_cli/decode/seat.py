@@ -15,14 +15,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
 from clipmod_cli.decode.block import Block, make_block
 from clipmod_cli.decode.job import Gate
 from clipmod_cli.decode.messages import MAX_HEADER_BYTES, read_result
-from clipmod_cli.decode.worker import HOLD, LONG, RELEASE, Orders, WorkerLimits, serve
+from clipmod_cli.decode.worker import HOLD, LONG, RELEASE, Orders, WorkerLimits, serve, tell_item
 from clipmod_cli.errors import ErrorCode
 from clipmod_cli.types import Failure, Frame, Item
 
@@ -111,8 +111,7 @@ class Seat:
 
     def _send(self, pipe: Connection, item: Item, orders: Orders) -> Connection:
         changed = None if orders == self._orders else orders
-        bare = item if item.data is None else replace(item, data=None)
-        message = pickle.dumps((bare, item.data is not None, changed), pickle.HIGHEST_PROTOCOL)
+        message = pickle.dumps((tell_item(item), item.data is not None, changed), pickle.HIGHEST_PROTOCOL)
         with self._lock:
             self._begun = time.monotonic()
             self._deadline = self._begun + self.limits.picture.wall_s

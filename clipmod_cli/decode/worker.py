@@ -18,9 +18,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from multiprocessing.connection import Connection
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from clipmod_cli.decode.block import Block
 from clipmod_cli.decode.formats import HEAD_BYTES, class_of, sniff
@@ -35,6 +37,9 @@ has met a video. An answer begins with a brace."""
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 PR_SET_PDEATHSIG = 1
 """Constants of Linux (sched.h, prctl.h) that Python 3.11 has no names for."""
+
+_TOLD = tuple(field.name for field in fields(Item) if field.name != "data")
+_told_fields: Callable[[Item], tuple[Any, ...]] = attrgetter(*_TOLD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +115,8 @@ def _serve_items(
     clock = _ProcessorClock()
     orders = Orders(views=(), options=DecodeOptions())
     while True:
-        item, carries, changed = pickle.loads(pipe.recv_bytes())  # noqa: S301 — our parent's own words
-        if carries:
-            item = replace(item, data=pipe.recv_bytes())
+        told, carries, changed = pickle.loads(pipe.recv_bytes())  # noqa: S301 — our parent's own words
+        item = item_of(told, pipe.recv_bytes() if carries else None)
         orders = changed or orders
         long = takes_long(item)
         if long:
@@ -174,6 +178,16 @@ def _limit_memory(limits: WorkerLimits) -> None:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         most = pages * resource.getpagesize() + limits.memory_bytes
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def tell_item(item: Item) -> tuple[Any, ...]:
+    """Return all of an item but its bytes, as plain values: pickling those takes a tenth of the time."""
+    return _told_fields(item)
+
+
+def item_of(told: tuple[Any, ...], data: bytes | None) -> Item:
+    """Return the item that `tell_item` was given, with these bytes."""
+    return Item(data=data, **dict(zip(_TOLD, told, strict=True)))
 
 
 def takes_long(item: Item) -> bool:

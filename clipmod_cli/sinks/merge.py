@@ -167,6 +167,7 @@ def _stage(connection: DuckDBPyConnection, path: Path, part: int) -> int:
 
 
 def _insert_staged(connection: DuckDBPyConnection) -> int:
+    _drop_known(connection)
     connection.execute(
         """
         INSERT INTO segments BY NAME
@@ -176,6 +177,23 @@ def _insert_staged(connection: DuckDBPyConnection) -> int:
         ON CONFLICT DO NOTHING
         """
     )
-    return count(
-        connection, "INSERT INTO items BY NAME SELECT * EXCLUDE (segments) FROM staged ON CONFLICT DO NOTHING"
+    return count(connection, "INSERT INTO items BY NAME SELECT * EXCLUDE (segments) FROM staged")
+
+
+def _drop_known(connection: DuckDBPyConnection) -> None:
+    """Drop the records that the store has, and all but the first where a file says one twice.
+
+    `ON CONFLICT DO NOTHING` means the same, and takes five times as long as inserting without it.
+    """
+    connection.execute(
+        'DELETE FROM staged USING items WHERE items.run_id = staged.run_id AND items."index" = staged."index"'
+    )
+    connection.execute(
+        """
+        DELETE FROM staged USING (
+            SELECT run_id, "index", min(rowid) AS first
+            FROM staged GROUP BY run_id, "index" HAVING count(*) > 1
+        ) AS twice
+        WHERE twice.run_id = staged.run_id AND twice."index" = staged."index" AND staged.rowid > twice.first
+        """
     )

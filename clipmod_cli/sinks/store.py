@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Added", "Erased", "RunInfo", "Store", "StoreRun", "Table", "default_db_path"]
 
-MERGE_EVERY_S: Final = 30.0  # At 2,000 inputs a second, that is three seconds of one core.
+MERGE_EVERY_S: Final = 30.0  # A run that is fast merges before (`store_run.MERGE_AFTER_ROWS`).
 PATIENCE_S: Final = 30.0  # How long a person's question waits for a merge or another question to end.
 SERVE_PATIENCE_S: Final = 5.0  # Whoever asks a server does not wait as long.
 

@@ -23,6 +23,8 @@ from clipmod_cli.sinks.spool_parts import Kind
 if TYPE_CHECKING:
     from clipmod_cli.sinks.store import Store
 
+MERGE_AFTER_ROWS: Final = 10_000
+# A run that is fast merges more often, beside its own work: what is left for its end takes half a second.
 PATIENCE_AT_EXIT_S: Final = 2.0  # A scan that is done should end; whoever comes next merges what it leaves.
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,9 @@ class StoreRun:
         self._warned = False
         self._lost = 0
         self._writer = self._open(info)
-        self._stopped = threading.Event()
+        self._waiting = 0
+        self._over = False
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._keep_merging, name="clipmod-store", daemon=True)
         if self._writer is not None:
             self._thread.start()
@@ -88,9 +92,13 @@ class StoreRun:
         except OSError as error:
             self._lost += 1
             self._warn(error)
+        self._waiting += 1  # two threads may count a row each as one, which does no harm
+        if self._waiting >= MERGE_AFTER_ROWS:
+            self._wake.set()
 
     def _stop(self) -> None:
-        self._stopped.set()
+        self._over = True
+        self._wake.set()
         self._thread.join()
 
     def _open(self, info: RunInfo) -> SpoolWriter | None:
@@ -101,7 +109,12 @@ class StoreRun:
             return None
 
     def _keep_merging(self) -> None:
-        while not self._stopped.wait(self._store.merge_every_s):
+        while True:
+            self._wake.wait(self._store.merge_every_s)
+            self._wake.clear()
+            if self._over:
+                return
+            self._waiting = 0
             try:
                 self._seal_and_merge()
             except (ClipmodError, OSError) as error:

@@ -12,6 +12,7 @@ from random import Random
 
 import pytest
 
+from clipmod_cli.sinks import store_run
 from clipmod_cli.sinks.store import Store
 from tests.results import RUN
 from tests.sinks.rows import ending, fill, info, leave_behind, lines, numbers, warnings_in
@@ -27,6 +28,21 @@ def test_a_living_run_is_seen_up_to_its_last_sealed_part(tmp_path: Path) -> None
     assert ending(store) == ("running", None)
     run.finish({}, 130)
     assert ending(store) == ("finished", 130)
+
+
+def test_a_fast_run_is_merged_before_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_run, "MERGE_AFTER_ROWS", 3)
+    store = Store(tmp_path / "x.duckdb", merge_every_s=3600.0)
+    run = store.open_run(info())
+    *six, seventh = lines(7)
+    for number, line in enumerate(six, 1):
+        run.add(line)
+        while number % 3 == 0 and len(numbers(store)) < number:
+            time.sleep(0.01)
+    run.add(seventh)
+    assert numbers(store) == [0, 1, 2, 3, 4, 5], "what is left waits for its time, or the end"
+    run.finish({}, 0)
+    assert numbers(store) == [0, 1, 2, 3, 4, 5, 6]
 
 
 def test_nobody_takes_the_open_part_of_a_living_run(store: Store) -> None:

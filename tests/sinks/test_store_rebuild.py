@@ -44,6 +44,17 @@ def test_rebuilding_adds_to_a_known_run_only_what_is_missing(store: Store, tmp_p
     assert moments == [(5, True)]
 
 
+def test_of_a_record_that_a_file_says_twice_the_first_counts(store: Store, tmp_path: Path) -> None:
+    fill(store, 1)
+    output = tmp_path / "results.jsonl"
+    said_again = [line.replace(b"photos/", b"other/") for line in lines(3)]
+    output.write_bytes(b"".join([*lines(3), *said_again, *lines(2, "another") * 3]))
+    assert store.rebuild([output]) == Added(added=4, known=8)
+    assert numbers(store) == [0, 1, 2]
+    assert numbers(store, "another") == [0, 1]
+    assert store.query("SELECT count(*) FROM items WHERE source LIKE 'photos/%'").rows == [(5,)]
+
+
 def test_an_output_that_is_not_there_is_named(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"missing\.jsonl"):
         store.rebuild([tmp_path / "missing.jsonl"])

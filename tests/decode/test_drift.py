@@ -1,0 +1,109 @@
+"""How far fast decoding may move pixels and scores: real photographs in every kind of JPEG, size and turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.judging import judge
+from clipmod_cli.policy import load_policy
+from clipmod_cli.types import Verdict
+from tests.decode.photographs import TOWER
+from tests.decode.pictures import encode, frame
+from tests.models import backends
+from tests.tiny.shapes import CLASSES, picture_of
+
+SAMPLES = Path(__file__).parent.parent.parent / "sample_images"
+NAMES = ("astronaut.jpg", "cat.png", "coffee.webp", "photographer.jpg", "rocket-rotated.jpg")
+
+MAX_DIFFERENCE = 12
+"""Grey levels of one pixel. Ten were measured, at the hard edges of a picture decoded at half size with
+just twice the pixels of the view; full-size decoding gives one or two."""
+
+MAX_MEAN = 0.45
+MAX_UNSCALED_DIFFERENCE = 2
+MAX_SCORE = 0.003
+
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "4:2:0": ("RGB", {"subsampling": 2}),
+    "4:2:2": ("RGB", {"subsampling": 1}),
+    "4:4:4": ("RGB", {"subsampling": 0}),
+    "progressive": ("RGB", {"progressive": True}),
+    "grey": ("L", {}),
+    "CMYK": ("CMYK", {}),
+}
+SIZES = ((225, 224), (451, 677), (897, 899), (1283, 857), (2003, 999))
+TINY = ("tiny-l", "tiny-h", "tiny-g")
+
+
+def sample(name: str) -> Image.Image:
+    with Image.open(SAMPLES / name) as picture:
+        return ImageOps.exif_transpose(picture).convert("RGB")
+
+
+def differences(data: bytes) -> NDArray[np.int64]:
+    exact = frame(data, [TOWER], exact=True).views[TOWER].astype(np.int64)
+    return np.asarray(np.abs(exact - frame(data, [TOWER]).views[TOWER]))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("kind", KINDS)
+def test_pixels_move_little_in_every_kind_of_jpeg(kind: str, size: tuple[int, int]) -> None:
+    mode, settings = KINDS[kind]
+    for name in NAMES:
+        resized = sample(name).resize(size, Image.Resampling.LANCZOS).convert(mode)
+        difference = differences(encode(resized, "JPEG", quality=90, **settings))
+        assert difference.max() <= MAX_DIFFERENCE, name
+        assert difference.mean() <= MAX_MEAN, name
+        if min(size) < 2 * min(TOWER.size):  # too small to be decoded at half its size
+            assert difference.max() <= MAX_UNSCALED_DIFFERENCE, name
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pixels_move_little_whichever_way_a_scaled_picture_lies(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for name in NAMES:
+        resized = sample(name).resize((1501, 999), Image.Resampling.LANCZOS)
+        difference = differences(encode(resized, "JPEG", quality=90, exif=exif))
+        assert difference.max() <= MAX_DIFFERENCE, name
+        assert difference.mean() <= MAX_MEAN, name
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Ensemble:
+    cache = tmp_path_factory.mktemp("cache")
+    members = [
+        Member(backends.tiny_clip(name, cache), weight)
+        for name, weight in zip(TINY, (0.4, 0.35, 0.25), strict=True)
+    ]
+    return Ensemble(members)
+
+
+def unsafe_scores(ensemble: Ensemble, jpegs: Sequence[bytes], *, exact: bool) -> NDArray[np.float64]:
+    policy = load_policy(str(Path(backends.TINY).parent / "shapes.toml"))
+    criteria = ensemble.prepare(policy, threshold=0.5)
+    frames = [frame(data, ensemble.views, exact=exact) for data in jpegs]
+    verdicts = list(judge(ensemble.measure([frames]), criteria))
+    return np.array([v.deciding.unsafe_score for v in verdicts if isinstance(v, Verdict)])
+
+
+@pytest.mark.parametrize("size", [(640, 427), (897, 899), (1280, 853), (4001, 2999)])
+def test_the_score_that_decides_moves_by_less_than_promised(
+    ensemble: Ensemble, size: tuple[int, int]
+) -> None:
+    # Their towers want 32 to 64 pixels, so a scaled picture is at its smallest for them.
+    shapes = [picture_of(kind, (640, 427), seed=1) for kind in CLASSES]
+    drawn = [*shapes[:: 1 if size[0] < 2000 else 7], *map(sample, NAMES)]
+    jpegs = [encode(one.resize(size, Image.Resampling.BICUBIC), "JPEG", quality=90) for one in drawn]
+    fast, exact = (unsafe_scores(ensemble, jpegs, exact=exact) for exact in (False, True))
+    assert len(fast) == len(exact) == len(drawn)
+    assert exact.max() > 0.9, "a red circle is among them"
+    assert 0 < np.abs(fast - exact).max() <= MAX_SCORE
