@@ -53,6 +53,16 @@ class Choice:
         return self.called or member_names(self.members)
 
 
+@dataclass(frozen=True, slots=True)
+class _How:
+    """How models are loaded."""
+
+    placement: Placement
+    hub: Hub
+    progress: Progress
+    compile: bool
+
+
 def choose(models: Sequence[str], policy: Policy, hub: Hub | None = None) -> Choice:
     """Return the models that a `--models` setting names; `auto` takes the best that is here.
 
@@ -84,6 +94,7 @@ def load_ensemble(
     dtype: str = "auto",
     batch_size: int | None = None,
     offline: bool = False,
+    compile: bool = False,  # noqa: A002 — the setting's name
 ) -> Ensemble:
     """Return a loaded ensemble.
 
@@ -94,6 +105,7 @@ def load_ensemble(
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
         batch_size: frames in one forward pass; default by device.
         offline: never touch the network; otherwise missing weights that were named are downloaded.
+        compile: have torch compile the vision towers, which takes a minute and pays on GPUs alone.
 
     Raises:
         SpecError: if `models` cannot be understood.
@@ -104,7 +116,7 @@ def load_ensemble(
     texts = [models] if isinstance(models, str) else models
     hub = Hub.of_environment(offline=offline)
     choice = choose(texts, policy or load_policy("nsfw"), hub)
-    return load(choice, device=device, dtype=dtype, batch_size=batch_size, hub=hub)
+    return load(choice, device=device, dtype=dtype, batch_size=batch_size, hub=hub, compile=compile)
 
 
 def load(
@@ -115,6 +127,7 @@ def load(
     batch_size: int | None,
     hub: Hub,
     progress: Progress | None = None,
+    compile: bool = False,  # noqa: A002 — the setting's name
 ) -> Ensemble:
     """Return the chosen models, loaded; downloads what is missing unless the hub is offline.
 
@@ -127,13 +140,14 @@ def load(
     from clipmod_cli.models.device import place
 
     placement = place(device, dtype)
+    how = _How(placement, hub, progress or Silent(), compile)
     loaded = [
-        Member(_load_one(m.spec, name, placement, hub, progress or Silent()), m.weight)
+        Member(_load_one(m.spec, name, how), m.weight)
         for m, name in zip(choice.members, choice.names, strict=True)
     ]
     return Ensemble(
         members=loaded,
-        dtype=placement.dtype_name,
+        dtype=_precision([member.model for member in loaded], placement),
         batch_size=batch_size or placement.batch_size,
         degraded=choice.degraded,
     )
@@ -152,35 +166,44 @@ def _detector_alone(choice: Choice, device: str, batch_size: int | None) -> Ense
     )
 
 
-def _load_one(spec: ModelSpec, name: str, placement: Placement, hub: Hub, progress: Progress) -> Model:
+def _precision(models: Sequence[Model], placement: Placement) -> str:
+    """Return what the models compute in; a tower that checks itself may have taken another than asked for."""
+    settled = [getattr(model, "placement", None) for model in models]
+    return "+".join(sorted({one.dtype_name for one in settled if one})) or placement.dtype_name
+
+
+def _load_one(spec: ModelSpec, name: str, how: _How) -> Model:
     log.info("loading %s", spec.spec)
     match spec.kind:
         case "nudenet":
-            return nudenet.load(name=name, spec=spec.spec, device=str(placement.device))
+            return nudenet.load(name=name, spec=spec.spec, device=str(how.placement.device))
         case "hf" | "hf_dir":
             from clipmod_cli.models import transformers
 
-            folder = spec.path or _files(spec, hub, progress).folder
-            return transformers.load(folder, name=name, spec=spec.spec, placement=placement)
+            folder = spec.path or _files(spec, how).folder
+            return transformers.load(folder, name=name, spec=spec.spec, placement=how.placement)
         case "open_clip" | "open_clip_dir":
-            return _load_open_clip(spec, name, placement, hub, progress)
+            return _load_open_clip(spec, name, how)
     raise AssertionError(f"unknown kind of model {spec.kind!r}")
 
 
-def _load_open_clip(spec: ModelSpec, name: str, placement: Placement, hub: Hub, progress: Progress) -> Model:
+def _load_open_clip(spec: ModelSpec, name: str, how: _How) -> Model:
     from clipmod_cli.models import open_clip, text_cache
 
     if spec.path:
-        source = open_clip.folder_source(spec.path)
+        source = open_clip.folder_source(spec.path, caching=True)
     else:
-        source = open_clip.tag_source(spec, _files(spec, hub, progress))
+        source = open_clip.tag_source(spec, _files(spec, how))
     cache = text_cache.TextCache(text_cache.default_folder(), source.revision)
-    return open_clip.load(source, name=name, spec=spec.spec, placement=placement, cache=cache)
+    return open_clip.load(
+        source, name=name, spec=spec.spec, placement=how.placement, cache=cache, compile=how.compile
+    )
 
 
-def _files(spec: ModelSpec, hub: Hub, progress: Progress) -> weights.WeightFiles:
+def _files(spec: ModelSpec, how: _How) -> weights.WeightFiles:
     """Return the files of a model; what is here is used without asking anybody."""
-    return weights.locate(spec, hub=hub) or weights.download(spec, hub=hub, progress=progress)
+    here = weights.locate(spec, hub=how.hub)
+    return here or weights.download(spec, hub=how.hub, progress=how.progress)
 
 
 def _is_usable(spec: ModelSpec, policy: Policy, hub: Hub | None) -> bool:

@@ -111,18 +111,21 @@ def _models(*, offline: bool) -> Iterator[Check]:
     from clipmod_cli.models.hub import Hub
     from clipmod_cli.models.registry import human_size, known
     from clipmod_cli.models.specs import ENSEMBLE, parse_models
+    from clipmod_cli.models.tower_place import tower_size
     from clipmod_cli.models.weights import locate
 
     hub = Hub.of_environment(offline=offline)
     members = parse_models([ENSEMBLE])
     for member in () if members == "auto" else members:
         try:
-            here, trouble = locate(member.spec, hub=hub) is not None, ""
+            files, trouble = locate(member.spec, hub=hub), ""
         except ClipmodError as e:
-            here, trouble = False, str(e)
+            files, trouble = None, str(e)
+        here, tower = files is not None, tower_size(member.spec, files)
         about = known(member.spec)
         size = human_size(about.size if about else None)
-        where = "here" if here else trouble or f"not here ({size})"
+        kept = f"its 16-bit tower too ({human_size(tower)})" if tower else "its 16-bit tower not yet"
+        where = f"here, {kept}" if here else trouble or f"not here ({size})"
         yield Check(
             group="models",
             name=str(member.spec.arch),

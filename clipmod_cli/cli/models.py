@@ -15,9 +15,10 @@ import typer
 from clipmod_cli.errors import MissingModelError, SpecError
 
 if TYPE_CHECKING:
+    from clipmod_cli.models.progress import Progress
     from clipmod_cli.models.registry import KnownModel
     from clipmod_cli.models.specs import ModelSpec
-    from clipmod_cli.models.weights import WeightFiles
+    from clipmod_cli.models.weights import Hub, WeightFiles
 
 app = typer.Typer(
     name="models", help="What can judge: list it, download it, verify it.", no_args_is_help=True
@@ -55,7 +56,7 @@ def download_models(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="show no progress")] = False,
 ) -> None:
-    """Fetch the weights of models, check them, and lock their revision."""
+    """Fetch the weights of models, check them, lock their revision, and write their 16-bit towers."""
     from clipmod_cli.cli.download_bar import DownloadBar
     from clipmod_cli.models.weights import Hub, download
 
@@ -63,6 +64,8 @@ def download_models(
     with DownloadBar(quiet=quiet) as progress:
         for spec in _named(specs):
             files = download(spec, hub=hub, progress=progress)
+            if spec.kind in ("open_clip", "open_clip_dir"):
+                _keep_tower(spec, files, progress)
             typer.echo(f"{spec.spec}: {files.folder}")
 
 
@@ -75,16 +78,45 @@ def verify_models(specs: SomeSpecs = None) -> None:
     chosen = _named(specs) if specs else _all_here(hub)
     if not chosen:
         typer.echo("No weights are on this machine yet: clipmod models download ensemble", err=True)
-    wrong = []
+    wrong, towers = [], []
     for spec in chosen:
         problems = verify(spec, hub=hub)
-        typer.echo(f"{spec.spec}: {'; '.join(problems) or 'good'}")
-        if problems:
-            wrong.append(spec)
-    if wrong:
+        of_tower = [] if problems else _tower_problems(spec, hub)
+        typer.echo(f"{spec.spec}: {'; '.join(problems or of_tower) or 'good'}")
+        wrong += [spec] if problems else []
+        towers += [spec] if of_tower else []
+    if wrong or towers:
         raise MissingModelError(
-            f"{len(wrong)} of {len(chosen)} models failed the check. {' '.join(_remedies(wrong))}"
+            f"{len(wrong) + len(towers)} of {len(chosen)} models failed the check. "
+            f"{' '.join(_remedies(wrong, towers))}"
         )
+
+
+def _keep_tower(spec: ModelSpec, files: WeightFiles, progress: Progress) -> None:
+    """Write what makes the next start fast; without it the model judges all the same."""
+    from clipmod_cli.models.open_clip_source import source_of
+    from clipmod_cli.models.towers import keep_tower
+
+    try:
+        keep_tower(source_of(spec, files), progress)
+    except MissingModelError as e:
+        progress.say(f"no 16-bit tower was written: {e}")
+
+
+def _tower_problems(spec: ModelSpec, hub: Hub) -> list[str]:
+    """Return what is wrong with the 16-bit tower of a model whose weights are good."""
+    from clipmod_cli.models.weights import locate
+
+    files = locate(spec, hub=hub)
+    if spec.kind not in ("open_clip", "open_clip_dir") or files is None:
+        return []
+    from clipmod_cli.models.open_clip_source import source_of
+    from clipmod_cli.models.towers import tower_problems
+
+    try:
+        return tower_problems(source_of(spec, files))
+    except MissingModelError as e:
+        return [str(e)]
 
 
 def _named(texts: Sequence[str]) -> list[ModelSpec]:
@@ -100,7 +132,7 @@ def _named(texts: Sequence[str]) -> list[ModelSpec]:
     return list(specs.values())
 
 
-def _all_here(hub: Any) -> list[ModelSpec]:
+def _all_here(hub: Hub) -> list[ModelSpec]:
     from clipmod_cli.models.specs import NUDENET, parse_spec
     from clipmod_cli.models.weights import downloaded, locate
 
@@ -109,9 +141,10 @@ def _all_here(hub: Any) -> list[ModelSpec]:
     return [parse_spec(text) for text in downloaded(hub)] + bundled
 
 
-def _remedies(specs: Sequence[ModelSpec]) -> list[str]:
-    """Return the commands that mend these models."""
+def _remedies(specs: Sequence[ModelSpec], towers: Sequence[ModelSpec]) -> list[str]:
+    """Return the commands that mend these models, and those whose 16-bit tower alone is wrong."""
     fetched = [spec.spec for spec in specs if spec.kind in ("open_clip", "hf")]
+    fetched += [spec.spec for spec in towers]
     told = [f"To mend it: clipmod models download {' '.join(fetched)}."] if fetched else []
     if any(spec.kind == "nudenet" for spec in specs):
         told.append("To mend the detector: pip install --force-reinstall --no-deps nudenet.")
@@ -135,6 +168,9 @@ def _rows() -> list[dict[str, Any]]:
 
 
 def _row(model: KnownModel, files: WeightFiles | None) -> dict[str, Any]:
+    from clipmod_cli.models.specs import parse_spec
+    from clipmod_cli.models.tower_place import tower_size
+
     return {
         "spec": model.spec,
         "about": model.about,
@@ -144,6 +180,7 @@ def _row(model: KnownModel, files: WeightFiles | None) -> dict[str, Any]:
         "locked": bool(files and files.sha256),
         "on_this_machine": files is not None,
         "folder": str(files.folder) if files else None,
+        "tower_bytes": tower_size(parse_spec(model.spec), files),
     }
 
 

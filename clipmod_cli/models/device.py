@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -14,13 +14,29 @@ CPU_BATCH = 8
 ACCELERATOR_BATCH = 64
 """The smallest batch that saturates a large GPU on the ensemble's towers."""
 
+LARGEST_BATCH = 256
+"""Beyond it a GPU gains nothing, and what waits for the first record waits longer."""
+
+BATCH_MEMORY = 16 << 30
+"""Bytes of a device for each 64 pictures. The largest tower needs some 10 MB a picture and the
+ensemble's weights 4 GB, so that most stays free: for other programs, and for odd architectures."""
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A device and a precision that it can do well."""
+    """A device and a precision that it can do well.
+
+    Attributes:
+        device: where a model runs; the first of several.
+        dtype: what models compute in that do not check themselves.
+        checked: what a tower that checks its own results tries, best first; nothing has it take `dtype`.
+        more: further devices of the same kind, for towers that can share a batch among devices.
+    """
 
     device: torch.device
     dtype: torch.dtype
+    checked: tuple[torch.dtype, ...] = ()
+    more: tuple[torch.device, ...] = ()
 
     @property
     def dtype_name(self) -> str:
@@ -28,22 +44,62 @@ class Placement:
         return str(self.dtype).removeprefix("torch.")
 
     @property
+    def candidates(self) -> tuple[torch.dtype, ...]:
+        """The precisions that a tower which checks itself may take, best first."""
+        return self.checked or (self.dtype,)
+
+    @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """All devices, the first one first."""
+        return (self.device, *self.more)
+
+    @property
     def batch_size(self) -> int:
-        """How many frames one forward pass takes when the user did not say."""
+        """How many frames one forward pass takes when the user did not say.
+
+        On CUDA 64 for each 16 GiB of a device's memory (rounded, since cards of 16 GB report less), at
+        least 64 and at most 256, times devices.
+        """
+        if self.device.type == "cuda":
+            memory = [torch.cuda.get_device_properties(one).total_memory for one in self.devices]
+            return batch_for(min(memory)) * len(memory)
         return CPU_BATCH if self.device.type == "cpu" else ACCELERATOR_BATCH
+
+    def settled(self, dtype: torch.dtype) -> Placement:
+        """Return this placement with the precision that a tower has taken in the end."""
+        return replace(self, dtype=dtype, checked=())
+
+
+def batch_for(memory: int) -> int:
+    """Return the pictures in a forward pass on a device with so many bytes of memory."""
+    return max(ACCELERATOR_BATCH, min(LARGEST_BATCH, ACCELERATOR_BATCH * round(memory / BATCH_MEMORY)))
 
 
 def place(device: str, dtype: str) -> Placement:
-    """Return the device and precision for the settings `--device` and `--dtype`.
+    """Return devices and precision for the settings `--device` and `--dtype`.
+
+    `cuda` and `auto` take all CUDA devices there are, `cuda:N` one of them.
 
     Raises:
         SettingsError: if the device does not exist here or cannot compute in that precision.
     """
-    chosen = _device(device)
-    precision = _best_dtype(chosen) if dtype == "auto" else getattr(torch, dtype)
-    if chosen.type == "cpu" and precision == torch.float16:
-        raise SettingsError("--dtype float16 is not for CPUs; use bfloat16 or float32")
-    return Placement(chosen, precision)
+    chosen, more = _devices(device)
+    if dtype != "auto":
+        precision = getattr(torch, dtype)
+        if chosen.type == "cpu" and precision == torch.float16:
+            raise SettingsError("--dtype float16 is not for CPUs; use bfloat16 or float32")
+        return Placement(chosen, precision, more=more)
+    return Placement(chosen, _best_dtype(chosen), _checked_dtypes(chosen), more)
+
+
+def _devices(name: str) -> tuple[torch.device, tuple[torch.device, ...]]:
+    """Return the first device of this name and the others."""
+    device = _device(name)
+    count = torch.cuda.device_count() if str(device) == "cuda" else 1
+    if count == 1:
+        return device, ()
+    first, *others = (torch.device("cuda", i) for i in range(count))
+    return first, tuple(others)
 
 
 def _device(name: str) -> torch.device:
@@ -65,8 +121,19 @@ def _best_dtype(device: torch.device) -> torch.dtype:
     if device.type == "mps":
         return torch.float16
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if _has_bfloat16() else torch.float16
     return torch.bfloat16 if has_fast_bfloat16() else torch.float32
+
+
+def _checked_dtypes(device: torch.device) -> tuple[torch.dtype, ...]:
+    """Return what is worth trying: float16 is 8 times as precise as bfloat16, but it can overflow."""
+    if device.type == "mps" or (device.type == "cuda" and not _has_bfloat16()):
+        return (torch.float16, torch.float32)
+    return (torch.float16, torch.bfloat16, torch.float32) if device.type == "cuda" else ()
+
+
+def _has_bfloat16() -> bool:
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def has_fast_bfloat16() -> bool:

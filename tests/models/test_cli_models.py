@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.hub import FakeHub
+from tests.models.backends import TINY
 from tests.models.weights.kit import FILES, REPO, SPEC, environment, run, spoil
 
 LAION = {
@@ -49,6 +50,7 @@ def test_a_bare_machine_s_list_tells_what_there_is(tmp_path: Path) -> None:
         "locked": False,
         "on_this_machine": False,
         "folder": None,
+        "tower_bytes": None,
     }
     assert rows["nudenet"]["on_this_machine"] is True
     assert rows["nudenet"]["licence"] == "AGPL-3.0 (metadata: MIT)"
@@ -159,3 +161,22 @@ def test_offline_says_what_is_missing(fake: FakeHub, tmp_path: Path) -> None:
     assert done.returncode == 4
     assert "offline" in done.stderr
     assert fake.requests == []
+
+
+def test_a_download_writes_the_16_bit_tower_and_verify_looks_at_it(tmp_path: Path) -> None:
+    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    spec = f"open_clip:local-dir:{TINY / 'tiny-l'}"
+    done = run(NOWHERE, tmp_path, "download", spec, **cache)
+    assert done.returncode == 0, done.stderr
+    assert "16-bit vision tower" in done.stderr
+    (tower,) = (tmp_path / "cache").rglob("*.v1.safetensors")
+    assert run(NOWHERE, tmp_path, "verify", spec, **cache).stdout == f"{spec}: good\n"
+    good = tower.read_bytes()
+    spoil(tower)
+    bad = run(NOWHERE, tmp_path, "verify", spec, **cache)
+    assert bad.returncode == 4
+    assert str(tower) in bad.stdout
+    assert f"To mend it: clipmod models download {spec}." in bad.stderr
+    assert "by hand" not in bad.stderr
+    assert run(NOWHERE, tmp_path, "download", spec, **cache).returncode == 0
+    assert tower.read_bytes() == good

@@ -1,0 +1,240 @@
+"""Text-image models with the architecture of real ones and random numbers for weights: for measuring speed.
+
+Nothing is downloaded or read but a folder's configuration. What they see means nothing, and nobody may
+judge by it.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clipmod_cli.errors import SpecError
+from clipmod_cli.models.device import Placement
+from clipmod_cli.models.memory import give_back
+from clipmod_cli.models.specs import ModelSpec
+from clipmod_cli.models.tower_shape import TowerShape
+from clipmod_cli.models.vision_tower import SplitTower, VisionTower, build_tower, shape_of
+from clipmod_cli.types import Embedding, Frame, View
+
+POOL = 1 << 22
+"""Numbers that are drawn once; a tensor takes them over and over. Drawing billions takes a minute."""
+
+LOGIT_SCALE = 100.0
+"""Where training clips it, and where all large CLIPs end up."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """An architecture without numbers.
+
+    Attributes:
+        visual: open_clip's module on the meta device.
+        preprocess: open_clip's settings of the transform.
+    """
+
+    visual: torch.nn.Module
+    preprocess: dict[str, Any]
+
+
+def architecture_of(spec: ModelSpec) -> Architecture:
+    """Return the architecture that an `open_clip:` spec names.
+
+    Raises:
+        SpecError: if it names none.
+    """
+    import open_clip
+    from open_clip.transform import PreprocessCfg
+
+    if spec.kind not in {"open_clip", "open_clip_dir"}:
+        raise SpecError(
+            f"random weights are for open_clip architectures and not for {spec.spec}: name its weights on "
+            "this machine, without --random-weights"
+        )
+    if spec.path is not None:
+        config, wanted = _read_folder(spec)
+    else:
+        config = open_clip.get_model_config(spec.arch)
+        wanted = open_clip.get_pretrained_cfg(spec.arch, spec.tag) or {}
+    if config is None:
+        raise SpecError(f"open_clip knows no architecture {spec.arch}")
+    visual = _build_on_meta(config, quick_gelu=bool(wanted.get("quick_gelu")))
+    known = asdict(PreprocessCfg(size=visual.image_size))
+    return Architecture(visual, {**known, **{k: v for k, v in wanted.items() if k in known and v}})
+
+
+def _read_folder(spec: ModelSpec) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    path = Path(spec.path or ".") / "open_clip_config.json"
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+        return read["model_cfg"], read.get("preprocess_cfg", {})
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise SpecError(f"{path} does not describe an architecture of open_clip: {e}") from e
+
+
+def _build_on_meta(config: Mapping[str, Any], *, quick_gelu: bool) -> torch.nn.Module:
+    from open_clip import model
+
+    with torch.device("meta"):
+        visual: torch.nn.Module = model._build_vision_tower(  # noqa: SLF001 — create_model makes numbers too
+            config["embed_dim"], dict(config["vision_cfg"]), quick_gelu or bool(config.get("quick_gelu"))
+        )
+    return visual.eval()
+
+
+class RandomState(Mapping[str, torch.Tensor]):
+    """The tensors of a tower's shape, each made when it is asked for and the same each time."""
+
+    def __init__(self, shape: TowerShape) -> None:
+        self._dimensions = dict(shape.tensors())
+        self._pool = torch.randn(POOL, generator=torch.Generator().manual_seed(0))
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """Return a tensor as a training would begin with it: outputs stay finite through many layers."""
+        dimensions = self._dimensions[name]
+        if len(dimensions) == 1 and name != "class":
+            return torch.ones(dimensions) if name.endswith("weight") else torch.zeros(dimensions)
+        return _draw(self._pool, name, dimensions)
+
+    def __iter__(self) -> Iterator[str]:
+        """Return the names."""
+        return iter(self._dimensions)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._dimensions)
+
+
+def _draw(pool: torch.Tensor, name: str, dimensions: Sequence[int]) -> torch.Tensor:
+    drawn = torch.empty(tuple(dimensions))
+    flat = drawn.view(-1)
+    rolled = pool.roll(zlib.crc32(name.encode()) % len(pool))
+    for piece in torch.split(flat, len(pool)):
+        piece.copy_(rolled[: len(piece)])
+    fan_in = max(1, len(flat) // dimensions[0])
+    return drawn.mul_(fan_in**-0.5)
+
+
+Tower: TypeAlias = "VisionTower | SplitTower | ModuleTower"
+"""From uint8 crops `(B, H, W, 3)` to unit-length float32 `(B, d)` on the CPU."""
+
+
+@dataclass
+class RandomModel:
+    """One of them, after the seam `TextImageModel`.
+
+    Attributes:
+        width: numbers in an embedding.
+    """
+
+    name: str
+    spec: str
+    view: View
+    placement: Placement
+    _tower: Tower = field(repr=False)
+    width: int
+    revision: str = "random weights"
+    logit_scale: float = LOGIT_SCALE
+
+    @classmethod
+    def of(
+        cls,
+        spec: ModelSpec,
+        found: Architecture,
+        tower: Tower,
+        placement: Placement,
+        *,
+        name: str | None = None,
+    ) -> Self:
+        """Return the model of a tower that stands already."""
+        view = _view(found.preprocess)
+        height, width = view.crop or view.size
+        dimension = tower(torch.zeros((1, height, width, 3), dtype=torch.uint8)).shape[-1]
+        settled = placement.settled(tower.dtype)
+        return cls(name or spec.short_name, spec.spec, view, settled, tower, dimension)
+
+    def embed(self, prompts: Sequence[str]) -> NDArray[np.float32]:
+        """Return unit-length float32 `(len(prompts), d)`, which say nothing of the prompts."""
+        return random_vectors(len(prompts), self.width)
+
+    def measure(self, frames: Sequence[Frame]) -> Sequence[Embedding]:
+        """Return an embedding of each frame, float32 `(d,)`."""
+        crops = torch.from_numpy(np.stack([frame.views[self.view] for frame in frames]))
+        return [Embedding(vector=vector) for vector in self._tower(crops).numpy()]
+
+
+def random_vectors(count: int, width: int) -> NDArray[np.float32]:
+    """Return unit-length float32 `(count, width)`, the same each time."""
+    vectors = np.random.default_rng(0).standard_normal((count, width)).astype(np.float32)
+    unit: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit
+
+
+def load(
+    spec: ModelSpec,
+    *,
+    name: str,
+    placement: Placement,
+    compile: bool = False,  # noqa: A002 — the setting's name
+) -> RandomModel:
+    """Return the model that an `open_clip:` spec names, with random numbers for weights.
+
+    Raises:
+        SpecError: if it names no architecture of open_clip.
+        SettingsError: if compiling does not work on this machine.
+    """
+    found = architecture_of(spec)
+    shape = shape_of(found.visual)
+    mean, std = found.preprocess["mean"], found.preprocess["std"]
+    tower: Tower
+    if shape is not None:
+        numbers = RandomState(shape)
+        tower = build_tower(shape, numbers, mean=mean, std=std, placement=placement, compile=compile)
+    else:
+        tower = ModuleTower(found.visual, placement)
+    give_back()
+    return RandomModel.of(spec, found, tower, placement, name=name)
+
+
+class ModuleTower:
+    """An architecture that only open_clip's own module computes: uint8 crops to embeddings."""
+
+    def __init__(self, visual: torch.nn.Module, placement: Placement) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self._visual = visual.to_empty(device="cpu")
+        for tensor in (*visual.parameters(), *visual.buffers()):
+            if tensor.is_floating_point():
+                # small and above nothing: variances among the buffers have to be positive
+                tensor.data.uniform_(0.001, 0.03, generator=generator)
+            else:
+                tensor.data.zero_()
+        self._visual = self._visual.to(placement.device, placement.dtype).eval().requires_grad_(False)  # noqa: FBT003
+        self._placement = placement
+        self.dtype = placement.dtype
+
+    def __call__(self, crops: torch.Tensor) -> torch.Tensor:
+        """Return the crops' embeddings, on the CPU."""
+        with torch.inference_mode():
+            levels = crops.to(self._placement.device).permute(0, 3, 1, 2)
+            out = self._visual(levels.float().div_(255).to(self._placement.dtype))
+            pooled = out[0] if isinstance(out, tuple) else out
+            return torch.nn.functional.normalize(pooled.float(), dim=-1).cpu()
+
+
+def _view(preprocess: Mapping[str, Any]) -> View:
+    size = preprocess["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    return View(
+        fit=preprocess["resize_mode"],
+        size=(height, width),
+        crop=None if preprocess["resize_mode"] == "squash" else (height, width),
+        resample="bilinear" if preprocess["interpolation"] == "bilinear" else "bicubic",
+    )

@@ -1,0 +1,181 @@
+"""Halves of open_clip models out of checkpoints of several kinds, and hashes that are kept."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from clipmod_cli.errors import MissingModelError
+from clipmod_cli.models import file_hashes
+from clipmod_cli.models.cache import sha256_of
+from clipmod_cli.models.file_hashes import sha256_once
+from clipmod_cli.models.kept import WeightFiles
+from clipmod_cli.models.mapped import MappedFile
+from clipmod_cli.models.open_clip_parts import load_embedder, load_vision
+from clipmod_cli.models.open_clip_source import Source, folder_source, tag_source
+from clipmod_cli.models.progress import SILENT
+from clipmod_cli.models.specs import parse_spec
+from clipmod_cli.models.tower_place import tower_size
+from clipmod_cli.models.towers import keep_tower, tower_problems
+from tests.models import backends
+
+TINY = backends.TINY / "tiny-l"
+WEIGHTS = TINY / "open_clip_model.safetensors"
+SPEC = parse_spec("open_clip:ViT-B-32/laion2b_s34b_b79k")
+
+
+def pickled(folder: Path) -> Path:
+    path = folder / "open_clip_pytorch_model.bin"
+    torch.save(load_file(WEIGHTS), path)
+    return path
+
+
+def nested(folder: Path) -> Path:
+    path = folder / "nested.bin"
+    torch.save({"epoch": 3, "state_dict": load_file(WEIGHTS)}, path)
+    return path
+
+
+def as_safetensors(folder: Path) -> Path:
+    return WEIGHTS
+
+
+@pytest.mark.parametrize("write", [as_safetensors, pickled, nested])
+def test_both_halves_are_those_that_open_clip_loads(
+    write: Callable[[Path], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = replace(folder_source(TINY), weights=write(tmp_path))
+    vision, embed = load_vision(source), load_embedder(source)
+    assert caplog.text == ""
+    assert vision.direct
+    name = f"local-dir:{TINY}"
+    whole = open_clip.create_model(name).eval()
+    assert vision.logit_scale == pytest.approx(float(whole.logit_scale.detach().exp()))
+    theirs = dict(whole.visual.named_parameters())
+    assert {name for name, _ in vision.visual.named_parameters()} == set(theirs)
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in vision.visual.named_parameters())
+    texts = ["red circle", "a green star"]
+    with torch.inference_mode():
+        expected = whole.encode_text(open_clip.get_tokenizer(name)(texts), normalize=True).numpy()
+    assert np.abs(embed(texts) - expected).max() < 1e-6
+
+
+def test_another_layout_is_left_to_open_clip(tmp_path: Path) -> None:
+    (tmp_path / "open_clip_config.json").write_bytes((TINY / "open_clip_config.json").read_bytes())
+    tensors = {f"module.{name}": tensor for name, tensor in load_file(WEIGHTS).items()}
+    save_file(tensors, tmp_path / "open_clip_model.safetensors")
+    vision = load_vision(folder_source(tmp_path))
+    assert not vision.direct
+    expected = load_file(WEIGHTS)["visual.proj"].float()
+    assert torch.equal(dict(vision.visual.named_parameters())["proj"], expected)
+
+
+@pytest.mark.parametrize("drop", ["visual.proj", "text_projection", "logit_scale"])
+def test_a_checkpoint_that_lacks_something_is_refused(drop: str, tmp_path: Path) -> None:
+    (tmp_path / "open_clip_config.json").write_bytes((TINY / "open_clip_config.json").read_bytes())
+    tensors = {name: tensor for name, tensor in load_file(WEIGHTS).items() if name != drop}
+    save_file(tensors, tmp_path / "open_clip_model.safetensors")
+    for load in (load_vision, load_embedder):
+        with pytest.raises(MissingModelError, match="cannot build"):
+            load(folder_source(tmp_path))
+
+
+def test_a_pickle_runs_nothing(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Callable[..., object], tuple[Path]]:
+            return Path.touch, (tmp_path / "ran",)
+
+    path = tmp_path / "trap.bin"
+    torch.save({"visual.proj": Trap()}, path)
+    with pytest.raises(MissingModelError):
+        load_vision(_tag(path))
+    assert not (tmp_path / "ran").exists()
+
+
+def _tag(weights: Path) -> Source:
+    files = WeightFiles(paths={weights.name: weights}, commit="a" * 40, sha256=None)
+    return tag_source(SPEC, files)
+
+
+@pytest.mark.parametrize("size", [0, 5, 100, 3000])
+def test_a_cut_checkpoint_is_refused(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(WEIGHTS.read_bytes()[:size])
+    with pytest.raises((ValueError, OSError)):
+        MappedFile(path)
+
+
+def test_a_mapped_file_gives_what_the_library_gives() -> None:
+    file, expected = MappedFile(WEIGHTS), load_file(WEIGHTS)
+    assert set(file) == set(expected)
+    for name, tensor in expected.items():
+        assert torch.equal(file[name], tensor)
+        file.release(name)
+        assert torch.equal(file[name], tensor)
+
+
+def test_a_downloaded_model_has_its_tower_beside_it(random_vit_b_32: Path, tmp_path: Path) -> None:
+    snapshot = tmp_path / "hub" / "models--laion--b32" / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    weights = snapshot / "open_clip_model.safetensors"
+    weights.symlink_to(random_vit_b_32 / "open_clip_model.safetensors")
+    files = WeightFiles(paths={weights.name: weights}, commit="a" * 40, sha256=None)
+    assert tower_size(SPEC, files) is None
+    source = tag_source(SPEC, files)
+    keep_tower(source, SILENT)
+    (tower,) = tmp_path.rglob("*.v1.safetensors")
+    assert tower.parent == tmp_path / "hub" / "models--laion--b32" / "clipmod" / ("a" * 40)
+    assert tower_size(SPEC, files) == tower.stat().st_size
+    assert tower_problems(source) == []
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "weights"
+    path.write_bytes(b"one")
+    return path
+
+
+def _kept(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "cache").rglob("*.json"))
+
+
+def test_a_hash_is_kept_until_the_file_changes(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_hashes, "SETTLED_S", -1)
+    first = sha256_once(weights)
+    assert first == sha256_of(weights)
+    (kept,) = _kept(tmp_path)
+    kept.write_text(kept.read_text().replace(first, "f" * 64))
+    assert sha256_once(weights) == "f" * 64  # so it is not computed again
+    before = weights.stat()
+    time.sleep(0.05)
+    weights.write_bytes(b"two")
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert sha256_once(weights) == sha256_of(weights) != first
+
+
+def test_a_file_that_was_just_written_is_hashed_each_time(weights: Path, tmp_path: Path) -> None:
+    assert sha256_once(weights) == sha256_of(weights)
+    assert _kept(tmp_path) == []
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"state": null, "sha256": 5}'])
+def test_a_damaged_hash_is_computed_again(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setattr(file_hashes, "SETTLED_S", -1)
+    first = sha256_once(weights)
+    _kept(tmp_path)[0].write_text(damage)
+    assert sha256_once(weights) == first

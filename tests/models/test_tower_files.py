@@ -1,0 +1,176 @@
+"""The 16-bit towers: what is kept, that it is used, and that a start does without where it has to."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+
+from clipmod_cli.errors import MissingModelError
+from clipmod_cli.models import tower_files, tower_keeping
+from clipmod_cli.models.open_clip_source import Source, folder_source
+from clipmod_cli.models.progress import SILENT
+from clipmod_cli.models.towers import keep_tower, tower_problems
+from tests.models.tower_kit import both, kept, lost, path_of, save, see, trembling, without_file
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+@both
+def test_scores_do_not_depend_on_the_file(source: Source, dtype: str) -> None:
+    without, first, second = see(without_file(source), dtype), see(source, dtype), see(source, dtype)
+    assert path_of(source).exists()
+    assert np.array_equal(without, first)
+    assert np.array_equal(first, second)
+
+
+def test_the_next_start_in_16_bit_does_not_read_the_weights(source: Source, tmp_path: Path) -> None:
+    first = see(source, "bfloat16")
+    assert np.array_equal(see(lost(source, tmp_path), "bfloat16"), first)
+    with pytest.raises(MissingModelError):
+        see(lost(source, tmp_path), "float32")
+
+
+def test_float32_has_the_weights_own_numbers_beside_a_16_bit_file(source: Source) -> None:
+    exact = see(without_file(source), "float32")
+    keep_tower(source, SILENT)
+    assert not kept(source).about.lossless
+    assert np.array_equal(see(source, "float32"), exact)
+    assert not np.array_equal(see(source, "bfloat16"), exact)
+
+
+def test_weights_that_float16_holds_serve_float32_too(tmp_path: Path) -> None:
+    source = folder_source(save(tmp_path / "half", torch.Tensor.half), caching=True)
+    exact = see(without_file(source), "float32")
+    see(source, "bfloat16")
+    assert kept(source).about.lossless
+    assert np.array_equal(see(lost(source, tmp_path), "float32"), exact)
+
+
+def test_a_start_in_float32_keeps_a_description_and_one_in_16_bit_the_numbers(source: Source) -> None:
+    see(source, "float32")
+    assert not kept(source).about.whole
+    described = path_of(source).stat().st_size
+    see(source, "bfloat16")
+    assert kept(source).about.whole
+    assert path_of(source).stat().st_size > described
+    see(source, "float32")
+    assert kept(source).about.whole
+
+
+def test_a_warm_start_imports_no_open_clip(source: Source, tmp_path: Path) -> None:
+    see(source, "bfloat16")
+    script = (
+        "import sys; from pathlib import Path; from clipmod_cli.assemble import load_ensemble;"
+        f"models = 'open_clip:local-dir:{source.weights.parent}';"
+        "loaded = [load_ensemble(models, device='cpu', dtype=d) for d in ('bfloat16', 'float32')];"
+        "print(len(loaded), 'open_clip' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["2", "False"], done.stderr
+
+
+def test_it_is_a_safetensors_file(source: Source) -> None:
+    keep_tower(source, SILENT)
+    with safe_open(path_of(source), "pt") as file:
+        assert json.loads(file.metadata()["clipmod_tower"])["revision"] == source.revision
+        types = {name: file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118 - it is no dict
+    assert types["blocks.0.up.weight"] == torch.float16
+    assert types["projection"] == types["blocks.0.up.bias"] == torch.float32
+
+
+def test_verify_tells_a_tower_that_its_weights_do_not_give(source: Source) -> None:
+    assert tower_problems(source) == []
+    keep_tower(source, SILENT)
+    assert tower_problems(source) == []
+    file = kept(source)
+    state = file.state()
+    assert state is not None
+    changed = {name: tensor.clone() for name, tensor in state.items()}
+    changed["blocks.0.up.weight"][0, 0] += 1
+    tower_files.write(path_of(source), file.about, changed)
+    (problem,) = tower_problems(source)
+    assert "blocks.0.up.weight" in problem
+
+
+def test_a_place_that_cannot_be_written_costs_time_only(
+    source: Source, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    right = see(without_file(source), "bfloat16")
+    path_of(source).parent.parent.mkdir(parents=True)
+    path_of(source).parent.write_text("a file where the folder has to be")
+    assert np.array_equal(see(source, "bfloat16"), right)
+    assert "cannot be kept" in caplog.text
+
+
+def test_a_full_disk_costs_time_only(
+    source: Source, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tower_keeping, "SPARE_BYTES", 10**18)
+    assert np.array_equal(see(source, "bfloat16"), see(without_file(source), "bfloat16"))
+    assert "GB are free" in caplog.text
+    assert list(path_of(source).parent.glob("*.safetensors*")) == []
+
+
+def test_a_start_does_not_wait_for_who_writes(source: Source) -> None:
+    assert source.place is not None
+    source.place.guard.parent.mkdir(parents=True)
+    with FileLock(source.place.guard):
+        right = see(source, "bfloat16")
+    assert not path_of(source).exists()
+    assert np.array_equal(see(source, "bfloat16"), right)
+    assert path_of(source).exists()
+
+
+def test_what_an_ended_process_left_goes(source: Source) -> None:
+    path_of(source).parent.mkdir(parents=True)
+    left = path_of(source).parent / ".a.safetensors.1.tmp"
+    left.write_bytes(b"half")
+    keep_tower(source, SILENT)
+    assert not left.exists()
+
+
+def test_towers_of_folders_are_bounded(tmp_path: Path) -> None:
+    sources = [folder_source(save(tmp_path / str(i), trembling(i)), caching=True) for i in range(4)]
+    bounded = [replace(one, place=replace(one.place, most=2)) for one in sources if one.place]
+    for age, one in enumerate(bounded):
+        see(one, "bfloat16")
+        os.utime(path_of(one), (age, age))
+        see(bounded[0], "bfloat16")  # used all the time, and so not the oldest
+    assert [path_of(one).exists() for one in bounded] == [True, False, False, True]
+
+
+MATRICES = st.floats(1e-12, 1e12).flatmap(
+    lambda size: st.integers(0, 2**32 - 1).map(
+        lambda seed: torch.randn(16, 8, generator=torch.Generator().manual_seed(seed)) * size
+    )
+)
+
+
+@given(matrix=MATRICES)
+def test_narrowing_keeps_the_digits_that_it_promises(matrix: torch.Tensor) -> None:
+    short = tower_files.narrow("blocks.0.up.weight", matrix)
+    error = float((short.float() - matrix).norm() / matrix.norm())
+    assert error <= tower_files.WORST_ERRORS.get(short.dtype, 0)
+    if 1e-2 < float(matrix.abs().max()) < 65000:
+        assert short.dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("size", "dtype"), [(1.0, torch.float16), (1e6, torch.bfloat16), (1e-7, torch.bfloat16)]
+)
+def test_what_float16_cannot_hold_is_bfloat16(size: float, dtype: torch.dtype) -> None:
+    matrix = torch.randn(16, 8, generator=torch.Generator().manual_seed(0)) * size
+    assert tower_files.narrow("blocks.0.up.weight", matrix).dtype == dtype
+    assert tower_files.narrow("projection", matrix) is matrix

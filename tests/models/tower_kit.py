@@ -1,0 +1,71 @@
+"""What the tests of 16-bit towers share: tiny models with weights of their own, loaded anew each time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from clipmod_cli.models import open_clip, tower_files
+from clipmod_cli.models.device import Placement
+from clipmod_cli.models.open_clip_source import Source
+from clipmod_cli.models.text_cache import TextCache
+from clipmod_cli.models.tower_files import TowerFile
+from tests.models import backends
+
+PLACEMENTS = {name: Placement(torch.device("cpu"), getattr(torch, name)) for name in ("float32", "bfloat16")}
+both = pytest.mark.parametrize("dtype", PLACEMENTS)
+
+
+def save(folder: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> Path:
+    """Write a tiny CLIP with changed weights, and return its folder."""
+    folder.mkdir(parents=True)
+    tiny = backends.TINY / "tiny-l"
+    (folder / "open_clip_config.json").write_bytes((tiny / "open_clip_config.json").read_bytes())
+    tensors = load_file(tiny / "open_clip_model.safetensors")
+    changed = {name: change(tensor).contiguous() for name, tensor in tensors.items()}
+    save_file(changed, folder / "open_clip_model.safetensors")
+    return folder
+
+
+def trembling(seed: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a change after which float16 no longer holds the very weights."""
+    generator = torch.Generator().manual_seed(seed)
+    return lambda tensor: tensor.float() * (1 + 1e-3 * torch.rand(tensor.shape, generator=generator))
+
+
+def path_of(source: Source) -> Path:
+    assert source.place is not None
+    return source.place.path
+
+
+def kept(source: Source) -> TowerFile:
+    file = tower_files.read(path_of(source), source.revision)
+    assert file is not None
+    return file
+
+
+def see(source: Source, dtype: str) -> NDArray[np.float32]:
+    """Return what the model, loaded anew, makes of some pictures."""
+    text = TextCache(Path(os.environ["XDG_CACHE_HOME"]) / "text", source.revision)
+    model = open_clip.load(source, name="a", spec="a", placement=PLACEMENTS[dtype], cache=text)
+    generator = torch.Generator().manual_seed(0)
+    height, width = model.view.crop or model.view.size
+    pictures = torch.randint(0, 256, (3, height, width, 3), generator=generator, dtype=torch.uint8)
+    return model._tower(pictures).numpy()
+
+
+def without_file(source: Source) -> Source:
+    return replace(source, place=None)
+
+
+def lost(source: Source, tmp_path: Path) -> Source:
+    """Return the source after its weights went away, to tell whether they are read."""
+    return replace(source, weights=tmp_path / "nowhere.safetensors")
