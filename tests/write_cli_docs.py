@@ -23,6 +23,7 @@ COMMANDS = (
     ("policies", "list"),
     ("policies", "show"),
     ("policies", "check"),
+    ("bench",),
     ("doctor",),
     ("schema",),
     ("config", "show"),

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from clipmod_cli import __version__
-from clipmod_cli.cli import config, doctor, models, policies, scan, schema, serve, stats, urls
+from clipmod_cli.cli import bench, config, doctor, models, policies, scan, schema, serve, stats, urls
 from clipmod_cli.cli.signals import EXIT_CLOSED_PIPE
 from clipmod_cli.cli.stdout import drop_stdout, safe_streams
 from clipmod_cli.errors import ClipmodError, OutputError
@@ -68,6 +68,7 @@ app.command(epilog=serve.EXAMPLES)(serve.serve)
 app.add_typer(stats.app, name="stats")
 app.add_typer(models.app, name="models")
 app.add_typer(policies.app, name="policies")
+app.command(epilog=bench.EXAMPLES)(bench.bench)
 app.command()(doctor.doctor)
 app.command()(schema.schema)
 app.add_typer(config.app, name="config")

@@ -1,0 +1,129 @@
+"""The whole line, from files to JSON Lines, and for how much of its time models computed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clipmod_cli.benching.clock import repeat
+from clipmod_cli.benching.report import Stage
+from clipmod_cli.criteria import Criteria
+from clipmod_cli.ensemble import Ensemble
+from clipmod_cli.judging import judge
+from clipmod_cli.pipeline import Options, run
+from clipmod_cli.records import RunFacts, to_line, to_record
+from clipmod_cli.sinks.jsonl import open_file
+from clipmod_cli.types import Evidence, Failure, Frame, Item, Result, View
+
+KEPT = 64
+"""Results that are kept, for measuring how long judging and writing take."""
+
+FACTS = RunFacts(policy="bench", policy_hash="00000000", threshold=0.5, run_key="bench", run_id="bench")
+
+
+@dataclass
+class Watched:
+    """An ensemble that knows how long it computed, after `pipeline.Measures`.
+
+    Attributes:
+        busy_s: seconds in which it did not wait for frames.
+    """
+
+    ensemble: Ensemble
+    busy_s: float = 0.0
+    _waiting_s: float = field(default=0.0, repr=False)
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The geometries it wants."""
+        return self.ensemble.views
+
+    @property
+    def batch_size(self) -> int:
+        """Frames in one forward pass."""
+        return self.ensemble.batch_size
+
+    def measure(
+        self, batches: Iterable[Sequence[Frame | Failure]], enough: Any = None
+    ) -> Iterator[Evidence | Failure]:
+        """Yield what the ensemble sees."""
+        seen = iter(self.ensemble.measure(self._count_waiting(batches), enough))
+        while True:
+            begun, waited = time.perf_counter(), self._waiting_s
+            one = next(seen, None)
+            self.busy_s += time.perf_counter() - begun - (self._waiting_s - waited)
+            if one is None:
+                return
+            yield one
+
+    def _count_waiting(
+        self, batches: Iterable[Sequence[Frame | Failure]]
+    ) -> Iterator[Sequence[Frame | Failure]]:
+        incoming = iter(batches)
+        while True:
+            begun = time.perf_counter()
+            batch = next(incoming, None)
+            self._waiting_s += time.perf_counter() - begun
+            if batch is None:
+                return
+            yield batch
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run came to."""
+
+    images: int
+    seconds: float
+    busy_s: float
+    errors: int
+    first: Sequence[Result]
+
+
+def run_once(
+    items: Iterable[Item], ensemble: Ensemble, criteria: Criteria, options: Options, output: Path
+) -> Run:
+    """Judge the items into a file, and throw it away."""
+    watched = Watched(ensemble)
+    images = errors = 0
+    kept: list[Result] = []
+    begun = time.perf_counter()
+    sink = open_file(output)
+    try:
+        for result in run(items, watched, criteria, options):
+            write(result, sink.write)
+            images += 1
+            errors += isinstance(result, Failure)
+            if len(kept) < KEPT:
+                kept.append(result)
+    finally:
+        sink.close()
+        output.unlink()
+    seconds = time.perf_counter() - begun
+    return Run(images, seconds, max(0.0, min(watched.busy_s, seconds)), errors, kept)
+
+
+def write(result: Result, take: Callable[[bytes], None]) -> None:
+    """Write the record of a result."""
+    take(to_line(to_record(result, FACTS)))
+
+
+def measure_records(
+    results: Sequence[Result], seen: Sequence[Evidence], criteria: Criteria, folder: Path, repeats: int
+) -> dict[str, Stage]:
+    """Return the stages judge and write, of what a run has seen and said."""
+
+    def write_all() -> None:
+        for result in results:
+            write(result, sink.write)
+
+    sink = open_file(folder / "records.jsonl")
+    try:
+        written = repeat(write_all, images=len(results), repeats=repeats)
+    finally:
+        sink.close()
+    judged = repeat(lambda: list(judge(seen, criteria)), images=max(1, len(seen)), repeats=repeats)
+    return {"judge": judged, "write": written}

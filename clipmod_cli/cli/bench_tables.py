@@ -1,0 +1,146 @@
+"""How a measurement looks to a person."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from clipmod_cli.cli.stdout import plain
+
+if TYPE_CHECKING:
+    from clipmod_cli.benching.report import Report
+
+PIPE_COLUMNS = 110
+"""A file has no width."""
+
+ABOUT = {
+    "read": "a file's bytes and their hash, one core",
+    "decode": "bytes to pixels, one core",
+    "view": "pixels to what the models look at, one core",
+    "decoding": "all three, by all workers",
+    "forward": "all models, in a batch",
+    "judge": "scores to a decision",
+    "write": "a record to a file",
+}
+
+
+def as_text(report: Report, *, is_terminal: bool) -> str:
+    """Return all of it as text, coloured for a terminal."""
+    width = shutil.get_terminal_size().columns if is_terminal else PIPE_COLUMNS
+    colour = is_terminal and "NO_COLOR" not in os.environ
+    written = io.StringIO()
+    console = Console(file=written, width=width, force_terminal=colour, no_color=not colour, highlight=False)
+    for part in _parts(report):
+        console.print(part)
+    return written.getvalue()
+
+
+def _parts(report: Report) -> Iterator[Table | Text]:
+    machine, setup = report.machine, report.setup
+    yield Text(
+        f"{plain(machine.device)}, {machine.cores} cores, torch {machine.torch}, {setup.dtype}: a large "
+        f"matrix product reaches {machine.peak_tflops:.3g} TFLOP/s"
+    )
+    names = ", ".join(map(plain, report.forward))
+    yield Text(
+        f"{names}{' (random weights)' if setup.random_weights else ''}, batches of {setup.batch_size}, "
+        f"{setup.workers} decoding workers, pictures: {plain(setup.pictures)}\n"
+    )
+    yield _stages(report)
+    yield _models(report)
+    yield _end(report)
+    if report.comparison is not None:
+        yield _changes(report)
+        yield from (Text(f"Not the same: {plain(one)}", "yellow") for one in report.comparison.differences)
+    yield from (Text(f"Warning: {plain(one)}", "yellow") for one in report.warnings)
+    yield Text(report.bound.says, "bold")
+
+
+def _stages(report: Report) -> Table:
+    rows = [
+        (name, _ms(one.ms), f"{_ms(one.low_ms)} - {_ms(one.high_ms)}", _rate(one.images_per_s), ABOUT[name])
+        for name, one in report.stages.items()
+        if name in ABOUT
+    ]
+    return _table(
+        f"Stages (median of {report.setup.repeats})",
+        ("stage", "ms an image", "spread", "images/s", "what"),
+        rows,
+    )
+
+
+def _models(report: Report) -> Table:
+    rows = [
+        (
+            plain(name),
+            _ms(one.ms),
+            _ms(one.ms_alone),
+            "-" if one.gflop is None else f"{one.gflop:.3g}",
+            _share(one.share_of_peak),
+        )
+        for name, one in report.forward.items()
+    ]
+    title = f"Forward pass (batches of {report.setup.forward_batch})"
+    return _table(title, ("model", "ms an image", "ms alone", "GFLOP", "of the peak"), rows)
+
+
+def _end(report: Report) -> Table:
+    end, memory = report.end_to_end, report.memory
+    rate = f"{_rate(end.images_per_s)} images/s"
+    if end.runs > 1:
+        rate += f" ({_rate(end.low_images_per_s)} - {_rate(end.high_images_per_s)})"
+    held = (
+        f"{memory.idle_mb:,.0f} MB before the models, {memory.loaded_mb:,.0f} with, "
+        f"{memory.peak_mb:,.0f} at most"
+    )
+    rows = [
+        ("files to records", f"{rate}, {end.runs} x {end.images:,} pictures"),
+        ("models computed", f"{end.busy_share:.0%} of the time"),
+        ("of the peak", _share(end.share_of_peak)),
+        ("memory", held),
+    ]
+    if memory.device_peak_mb is not None:
+        rows.append(("device memory", f"{memory.device_peak_mb:,.0f} MB at most"))
+    return _table("End to end", ("", ""), rows, head=False)
+
+
+def _changes(report: Report) -> Table:
+    changes = report.comparison.changes if report.comparison else {}
+    rows = [
+        (plain(name), _ms(one.before), _ms(one.now), f"{one.ratio:.2f}x", one.says)
+        for name, one in changes.items()
+    ]
+    file = plain(report.comparison.file) if report.comparison else ""
+    return _table(
+        f"Beside {file} (ms an image; end to end: images/s)", ("", "before", "now", "speed", ""), rows
+    )  # fmt: skip
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, head: bool = True) -> Table:
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, show_header=head)
+    for name in columns:
+        numeric = any(word in name for word in ("ms", "images/s", "GFLOP", "peak", "before", "now", "speed"))
+        table.add_column(Text(name), justify="right" if numeric or name == "spread" else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _ms(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"

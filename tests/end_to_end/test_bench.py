@@ -1,0 +1,180 @@
+"""`clipmod bench` as people run it: every stage has a figure, nothing is judged for anybody or kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from PIL import Image
+
+from clipmod_cli.benching.report import Report
+from tests.end_to_end.command import SAMPLES, TINY_G, TINY_H, TINY_L, Command, Outcome
+
+TWO = f"{TINY_L}=0.6,{TINY_H}=0.4"
+SHORT = ("--pictures", "8", "--repeats", "2", "--size", "320x240")
+STAGES = ("read", "decode", "view", "decoding", "forward", "judge", "write")
+
+
+def document_of(outcome: Outcome) -> dict[str, Any]:
+    """Return the JSON document on stdout, which must agree with the schema and be all there is."""
+    assert outcome.code == 0, outcome.stderr
+    document: dict[str, Any] = json.loads(outcome.stdout)
+    jsonschema.Draft202012Validator(Report.model_json_schema(mode="serialization")).validate(document)
+    return document
+
+
+@pytest.fixture
+def measured(clipmod: Command) -> dict[str, Any]:
+    """What a short measurement of two small architectures gives."""
+    return document_of(clipmod("bench", "--random-weights", "--models", TWO, *SHORT, "--json"))
+
+
+def test_every_stage_has_a_figure(measured: dict[str, Any]) -> None:
+    assert measured["schema"] == "clipmod-bench/1"
+    assert tuple(sorted(measured["stages"])) == tuple(sorted(STAGES))
+    for stage in measured["stages"].values():
+        assert 0 < stage["low_ms"] <= stage["ms"] <= stage["high_ms"]
+        assert stage["images_per_s"] == pytest.approx(1000 / stage["ms"])
+    assert set(measured["forward"]) == {"tiny-l", "tiny-h"}
+    for model in measured["forward"].values():
+        assert model["ms"] > 0
+        assert model["gflop"] > 0
+        assert 0 < model["share_of_peak"] < 1
+    end = measured["end_to_end"]
+    assert (end["images"], end["runs"], end["errors"]) == (8, 2, 0)
+    assert 0 < end["low_images_per_s"] <= end["images_per_s"] <= end["high_images_per_s"]
+    assert 0 < end["busy_share"] <= 1
+    assert measured["machine"]["peak_tflops"] > 0
+    assert measured["machine"]["cores"] >= 1
+    assert measured["bound"]["by"] in {"decode", "forward", "write"}
+    assert measured["memory"]["peak_mb"] >= measured["memory"]["loaded_mb"] > 0
+    assert measured["comparison"] is None
+    assert measured["setup"]["random_weights"]
+
+
+def test_nothing_is_kept(clipmod: Command, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    outcome = clipmod(
+        "bench", "--random-weights", "--models", TINY_L, *SHORT, "-q", env={"TMPDIR": str(temporary)}
+    )
+    assert outcome.code == 0
+    assert outcome.stderr == ""
+    assert not list(temporary.glob("clipmod-bench-*"))
+    kept = [path for path in clipmod.home.rglob("*") if path.is_file()]
+    assert not [path for path in kept if path.suffix in {".duckdb", ".jsonl", ".npy"}], kept
+    assert b"NSFW" not in outcome.stdout
+
+
+def test_weights_that_are_here_are_measured_without_their_words(clipmod: Command) -> None:
+    document = document_of(clipmod("bench", "--models", TINY_G, *SHORT, "--json"))
+    assert not document["setup"]["random_weights"]
+    assert list(document["forward"]) == ["tiny-g"]
+
+
+def test_own_pictures_and_the_detector(clipmod: Command, tmp_path: Path) -> None:
+    (tmp_path / "notes.jpg").write_text("no picture", encoding="utf-8")
+    for name in ("astronaut.jpg", "cat.png"):
+        (tmp_path / name).write_bytes((SAMPLES / name).read_bytes())
+    document = document_of(
+        clipmod("bench", tmp_path, "--models", "nudenet", "--pictures", "6", "--repeats", "1", "--json")
+    )
+    assert document["setup"]["pictures"] == str(tmp_path)
+    assert document["end_to_end"]["errors"] == 2  # each file comes twice
+    assert any("could not be judged" in warning for warning in document["warnings"])
+    assert any("no still pictures" in warning for warning in document["warnings"])
+
+
+def test_a_classifier_needs_no_label_map(clipmod: Command, tmp_path: Path) -> None:
+    from tests.models.backends import save_random_vit
+
+    folder = save_random_vit(tmp_path / "vit")
+    document = document_of(
+        clipmod("bench", "--models", f"hf:{folder}", "--pictures", "4", "--repeats", "1", "--json")
+    )
+    (model,) = document["forward"].values()
+    assert model["gflop"] > 0
+
+
+def test_it_is_compared_with_an_earlier_one(
+    clipmod: Command, measured: dict[str, Any], tmp_path: Path
+) -> None:
+    slower = json.loads(json.dumps(measured))
+    for stage in slower["stages"].values():
+        for name in ("ms", "low_ms", "high_ms"):
+            stage[name] *= 1000
+    slower["machine"]["cpu"] = "an abacus"
+    before, after = tmp_path / "before.json", tmp_path / "after.json"
+    before.write_text(json.dumps(slower), encoding="utf-8")
+    outcome = clipmod("bench", "--random-weights", "--models", TWO, *SHORT, "--compare", before, "-o", after)
+    assert outcome.code == 0, outcome.stderr
+    comparison = json.loads(after.read_text(encoding="utf-8"))["comparison"]
+    assert {comparison["changes"][name]["says"] for name in STAGES} == {"faster"}
+    assert comparison["changes"]["forward"]["ratio"] > 10
+    assert any("an abacus" in one for one in comparison["differences"])
+    assert b"faster" in outcome.stdout
+    assert b"an abacus" in outcome.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--size", "0x3"), 2, "WIDTHxHEIGHT"),
+        (("--size", "99999x99999"), 2, "megapixels"),
+        (("--pictures", "0"), 2, "--pictures 0 is below 1"),
+        (("--repeats", "0"), 2, "--repeats 0 is below 1"),
+        (("--random-weights", "--models", "open_clip:ViT-Z-99/none"), 2, "no architecture ViT-Z-99"),
+        (("--random-weights", "--models", "hf:Falconsai/nsfw_image_detection"), 2, "random weights are for"),
+        (("--models", "ensemble"), 4, "not on this machine"),
+        (("--compare", "/nowhere.json"), 2, "cannot read /nowhere.json"),
+        (("/nowhere", "--models", "nudenet"), 2, "there is no /nowhere"),
+        (("-o", "/nowhere/out.json"), 5, "there is no folder /nowhere"),
+    ],
+)
+def test_what_cannot_be_done_is_told(clipmod: Command, words: tuple[str, ...], code: int, said: str) -> None:
+    outcome = clipmod("bench", *words)
+    assert outcome.code == code, outcome.stderr
+    assert said in outcome.stderr
+    assert not outcome.stdout
+
+
+def test_a_file_that_is_no_result_is_refused(clipmod: Command, tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    other.write_text('{"schema": "clipmod/1"}', encoding="utf-8")
+    outcome = clipmod("bench", "--compare", other)
+    assert outcome.code == 2
+    assert "is no result of `clipmod bench --json`" in outcome.stderr
+
+
+def test_a_folder_without_pictures_is_refused(clipmod: Command, tmp_path: Path) -> None:
+    outcome = clipmod("bench", tmp_path, "--models", "nudenet")
+    assert outcome.code == 2
+    assert "there are no pictures" in outcome.stderr
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    Image.new("RGB", (8, 8)).save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:30])
+    outcome = clipmod("bench", tmp_path, "--models", "nudenet")
+    assert outcome.code == 2
+    assert "none of the files" in outcome.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+def test_ctrl_c_ends_it_and_leaves_nothing(clipmod: Command, tmp_path: Path) -> None:
+    words = ["bench", "--random-weights", "--models", TINY_L, "--pictures", "20000", "--size", "320x240"]
+    process = clipmod.start(words, {"TMPDIR": str(tmp_path)}, stdout=-1, stderr=-1)
+    deadline = time.monotonic() + 90
+    while not list(tmp_path.glob("clipmod-bench-*/00010.jpg")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert not out
+    assert not list(tmp_path.glob("clipmod-bench-*"))
