@@ -1,12 +1,13 @@
 """`clipmod serve` under load beside `clipmod scan` on the same pictures and model.
 
-    python -m benchmarks.serve --models SPEC [--clients 64] [--requests 512] [--pictures 32] [--policy FILE]
+    python -m benchmarks.serve --models SPEC [--clients 64] [--requests 512] [--pictures N] [--policy FILE]
         [--overload-s 20] [--without-scan]
 
 Sends single pictures from many clients at once, with keep-alive; with `--overload-s` then at ten times the
-rate that was reached, whether or not there were answers; then scans as many copies of the same pictures.
-Prints one JSON object: pictures a second of both, their ratio, latencies by status (connecting counted),
-pictures in a forward pass, and the service's memory after a tenth of the requests and at the end.
+rate that was reached, whether or not there were answers; then scans the same pictures. There are as many as
+requests unless `--pictures` says otherwise, since `scan` shows equal pictures to its models once. Prints one
+JSON object: pictures a second of both, their ratio, latencies by status (connecting counted), pictures in a
+forward pass, and the service's memory after a tenth of the requests and at the end.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ def main() -> None:
     parser.add_argument("--policy", default="nsfw")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--requests", type=int, default=512)
-    parser.add_argument("--pictures", type=int, default=32)
+    parser.add_argument("--pictures", type=int)
     parser.add_argument("--max-requests", type=int, default=64)
     parser.add_argument("--overload-s", type=float, default=0)
     parser.add_argument("--without-scan", action="store_true")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        pictures = _draw(Path(folder), wanted.pictures)
+        pictures = _draw(Path(folder), wanted.pictures or wanted.requests)
         with _service(wanted.models, wanted.policy, wanted.max_requests, Path(folder)) as (url, process):
             requests = [
                 form_request(url, "/predict/single", f"{number}.jpg", data)

@@ -13,8 +13,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmod_cli.certainty import Heard, Stakes, is_certain
 from clipmod_cli.policy import Policy
-from clipmod_cli.types import Detections, Embedding, LabelScores, Seen
+from clipmod_cli.types import Detections, Embedding, Frame, LabelScores, Seen
 
 Probabilities = NDArray[np.float64]
 
@@ -45,13 +46,23 @@ class TextReader:
 
     def read(self, seen: Seen) -> Probabilities:
         """Return the softmax over the categories, as in CLIP's zero-shot recipe."""
-        if not isinstance(seen, Embedding):
-            raise TypeError(f"a text-image model gives embeddings, not {type(seen).__name__}")
-        logits = self.scale * (self.vectors.astype(np.float64) @ seen.vector.astype(np.float64))
-        powers = np.exp(logits - np.max(logits))
-        shares = np.zeros(self.total)
-        shares[list(self.visible)] = powers / powers.sum()
+        shares: Probabilities = self.read_all([seen])[0]
         return shares
+
+    def read_all(self, seen: Sequence[Seen]) -> Probabilities:
+        """Return what `read` does for each of several, `(n, categories)`."""
+        pictures = np.stack([_vector_of(one) for one in seen]).astype(np.float64)
+        logits = self.scale * (pictures @ self.vectors.T.astype(np.float64))
+        powers = np.exp(logits - np.max(logits, axis=1, keepdims=True))
+        shares = np.zeros((len(seen), self.total))
+        shares[:, list(self.visible)] = powers / powers.sum(axis=1, keepdims=True)
+        return shares
+
+
+def _vector_of(seen: Seen) -> NDArray[np.float32]:
+    if not isinstance(seen, Embedding):
+        raise TypeError(f"a text-image model gives embeddings, not {type(seen).__name__}")
+    return seen.vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +136,43 @@ class Criteria:
     def names(self) -> tuple[str, ...]:
         """The category names, in the policy's order."""
         return tuple(c.name for c in self.policy.categories)
+
+    @property
+    def unsafe(self) -> NDArray[np.bool_]:
+        """By category, whether it is UNSAFE."""
+        return np.array([c.safety == "UNSAFE" for c in self.policy.categories], dtype=np.bool_)
+
+    def decided(self, frames: Sequence[Frame], seen: Mapping[str, Sequence[Seen]]) -> NDArray[np.bool_]:
+        """Return, for each frame, whether no member that was not asked can change the outcome any more.
+
+        The outcome is the decision and whether a person has to look. Frames of animations and videos
+        are never decided: which of them decides depends on all scores of all of them.
+
+        Args:
+            frames: what was looked at.
+            seen: by member that was asked, what it saw in each of them; finite.
+        """
+        asked = [member for member in self.judges if member.name in seen]
+        heard = Heard(
+            shares=[_read_all(member.reader, seen[member.name]) for member in asked],
+            weights=[member.weight for member in asked],
+            left=sum(member.weight for member in self.judges if member.name not in seen),
+        )
+        stakes = Stakes(
+            unsafe=self.unsafe,
+            threshold=self.threshold,
+            agreement=self.policy.agreement_threshold,
+            band=self.policy.review_band,
+        )
+        stills = np.array([frame.media.kind == "image" for frame in frames])
+        review = np.array([frame.media.truncated or bool(self.unseen) for frame in frames])
+        return np.asarray(stills & is_certain(heard, stakes, review=review))
+
+
+def _read_all(reader: Reader, seen: Sequence[Seen]) -> Probabilities:
+    if isinstance(reader, TextReader):
+        return reader.read_all(seen)
+    return np.stack([reader.read(one) for one in seen])
 
 
 def severity_order(policy: Policy) -> tuple[int, ...]:

@@ -9,26 +9,17 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from clipmod_cli.criteria import (
-    Criteria,
-    DetectorReader,
-    Judge,
-    LabelReader,
-    Reader,
-    TextReader,
-    categories_with_prompts,
-    mapped_labels,
-    mean_vectors,
-    severity_order,
-)
-from clipmod_cli.errors import BlindModelError, ErrorCode
-from clipmod_cli.models.seam import is_detector, is_text_image, labels_of
-from clipmod_cli.policy import Policy, seen_categories, unseen_categories
+from clipmod_cli.criteria import Criteria, Judge
+from clipmod_cli.errors import ErrorCode
+from clipmod_cli.policy import Policy
+from clipmod_cli.readers import check_sight, reader_of
 from clipmod_cli.types import (
     Detections,
     Embedding,
@@ -42,6 +33,33 @@ from clipmod_cli.types import (
 )
 
 log = logging.getLogger(__name__)
+
+Enough: TypeAlias = Callable[[Sequence[Frame], Mapping[str, Sequence[Seen]]], NDArray[np.bool_]]
+"""Is asked, with frames and what some members saw in each (by name), in which of them the others can be
+left out. Whoever answers knows what follows from that; here nobody does."""
+
+
+class Measures(Protocol):
+    """What can look at frames: an `Ensemble`, or one that many callers share."""
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The geometries it wants, each once."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Frames in one forward pass."""
+        ...
+
+    def measure(
+        self, batches: Iterable[Sequence[Frame | Failure]], enough: Enough | None = None
+    ) -> Iterator[Evidence | Failure]:
+        """Yield the evidence for every frame, in order; failures pass through in their place.
+
+        `enough` is asked between models where the remaining ones can be left out; None asks all.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,38 +106,41 @@ class Ensemble:
             BlindModelError: if a member cannot see an UNSAFE category and that is not allowed.
         """
         unseen = sorted(
-            {
-                name
-                for m in self.members
-                for name in _check_sight(m.model, policy, allow_partial=allow_partial)
-            }
+            {name for m in self.members for name in check_sight(m.model, policy, allow_partial=allow_partial)}
         )
         judges = [
-            Judge(name=m.model.name, weight=m.weight, reader=_reader(m.model, policy)) for m in self.members
+            Judge(name=m.model.name, weight=m.weight, reader=reader_of(m.model, policy)) for m in self.members
         ]
         return Criteria(
             policy=policy, threshold=threshold, judges=judges, unseen=unseen, degraded=self.degraded
         )
 
-    def measure(self, batches: Iterable[Sequence[Frame | Failure]]) -> Iterator[Evidence | Failure]:
-        """Yield the evidence for every frame, in order; failures pass through in their place."""
+    def measure(
+        self, batches: Iterable[Sequence[Frame | Failure]], enough: Enough | None = None
+    ) -> Iterator[Evidence | Failure]:
+        """Yield the evidence for every frame, in order; failures pass through in their place.
+
+        Args:
+            batches: frames that are looked at together.
+            enough: is asked between members where the remaining ones can be left out; None asks all.
+        """
         for batch in batches:
-            seen = iter(self._look([f for f in batch if isinstance(f, Frame)]))
+            seen = iter(self._look([f for f in batch if isinstance(f, Frame)], enough))
             for one in batch:
                 yield next(seen) if isinstance(one, Frame) else one
 
-    def _look(self, frames: Sequence[Frame]) -> list[Evidence | Failure]:
-        """Return what all members saw; a batch that raises is halved until the culprit is alone."""
+    def _look(self, frames: Sequence[Frame], enough: Enough | None) -> list[Evidence | Failure]:
+        """Return what the members saw; a batch that raises is halved until the culprit is alone."""
         if not frames:
             return []
         try:
-            return self._forward(frames)
+            return self._forward(frames, enough)
         except Exception as e:
             if len(frames) == 1:
                 log.debug("a forward pass failed", exc_info=True)
                 return [self._ask_stand_in(frames[0]) or _failed(frames[0], e)]
         middle = len(frames) // 2
-        return self._look(frames[:middle]) + self._look(frames[middle:])
+        return self._look(frames[:middle], enough) + self._look(frames[middle:], enough)
 
     def _ask_stand_in(self, frame: Frame) -> Evidence | None:
         """Return what the member that stands in sees; None if there is none, or it fails too."""
@@ -129,17 +150,43 @@ class Ensemble:
         seen = next(Ensemble([member]).measure([[frame]]))
         return replace(seen, stand_in=True) if isinstance(seen, Evidence) else None
 
-    def _forward(self, frames: Sequence[Frame]) -> list[Evidence | Failure]:
-        seen: dict[str, Sequence[Seen]] = {}
-        forward_ms: dict[str, float] = {}
-        for member in self.members:
+    def _forward(self, frames: Sequence[Frame], enough: Enough | None) -> list[Evidence | Failure]:
+        """Ask one member after the other, each about the frames that are still open."""
+        looks = [_Look(frame) for frame in frames]
+        still_open = looks
+        for number, member in enumerate(self.members):
+            if number and enough is not None:
+                still_open = _still_open(still_open, enough)
+            if not still_open:
+                break
             begun = time.perf_counter()
-            seen[member.model.name] = _look_with(member.model, frames)
-            forward_ms[member.model.name] = (time.perf_counter() - begun) * 1000 / len(frames)
-        return [
-            _evidence(frame, {name: by_frame[i] for name, by_frame in seen.items()}, forward_ms)
-            for i, frame in enumerate(frames)
-        ]
+            seen = _look_with(member.model, [look.frame for look in still_open])
+            forward_ms = (time.perf_counter() - begun) * 1000 / len(still_open)
+            for look, one in zip(still_open, seen, strict=True):
+                look.seen[member.model.name] = one
+                look.forward_ms[member.model.name] = forward_ms
+        names = [member.model.name for member in self.members]
+        return [_evidence(look, names) for look in looks]
+
+
+@dataclass(slots=True)
+class _Look:
+    """What was seen in one frame so far, and in how many milliseconds, by member."""
+
+    frame: Frame
+    seen: dict[str, Seen] = field(default_factory=dict)
+    forward_ms: dict[str, float] = field(default_factory=dict)
+
+
+def _still_open(looks: Sequence[_Look], enough: Enough) -> list[_Look]:
+    """Return the frames that further members have to see. One that has failed already stays among them."""
+    sound = [look for look in looks if all(map(_is_finite, look.seen.values()))]
+    if not sound:
+        return list(looks)
+    seen = {name: [look.seen[name] for look in sound] for name in sound[0].seen}
+    answers = enough([look.frame for look in sound], seen)
+    decided = {id(look) for look, answer in zip(sound, answers, strict=True) if answer}
+    return [look for look in looks if id(look) not in decided]
 
 
 def _look_with(model: Model, frames: Sequence[Frame]) -> Sequence[Seen]:
@@ -155,8 +202,9 @@ def fingerprint(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def _evidence(frame: Frame, seen: Mapping[str, Seen], forward_ms: Mapping[str, float]) -> Evidence | Failure:
-    for name, one in seen.items():
+def _evidence(look: _Look, names: Sequence[str]) -> Evidence | Failure:
+    frame = look.frame
+    for name, one in look.seen.items():
         if not _is_finite(one):
             return Failure(
                 item=frame.item,
@@ -172,8 +220,9 @@ def _evidence(frame: Frame, seen: Mapping[str, Seen], forward_ms: Mapping[str, f
         number=frame.number,
         time_s=frame.time_s,
         last=frame.last,
-        seen=seen,
-        forward_ms=forward_ms,
+        seen=look.seen,
+        forward_ms=look.forward_ms,
+        skipped=tuple(name for name in names if name not in look.seen),
     )
 
 
@@ -196,52 +245,3 @@ def _failed(frame: Frame, error: Exception) -> Failure:
     return Failure(
         item=frame.item, stage="measure", code=code, message=message, media=frame.media, last=frame.last
     )
-
-
-def _check_sight(model: Model, policy: Policy, *, allow_partial: bool) -> Sequence[str]:
-    unseen = unseen_categories(policy, spec=model.spec, text_image=is_text_image(model))
-    if unseen and not allow_partial:
-        raise BlindModelError(
-            f"{model.name} cannot see {', '.join(unseen)} of the policy {policy.name!r}, so it would call "
-            "them safe. Take another model, map its labels in the policy, or add --allow-partial"
-        )
-    if is_detector(model) and not any(c.otherwise for c in policy.categories):
-        raise BlindModelError(
-            f"{model.name} is a detector, and the policy {policy.name!r} has no category with "
-            "`otherwise = true` for what its silence means"
-        )
-    seen = seen_categories(policy, spec=model.spec, text_image=is_text_image(model))
-    if len(seen) < (1 if is_detector(model) else 2):
-        raise BlindModelError(
-            f"{model.name} sees {', '.join(seen) or 'none'} of the categories of the policy {policy.name!r}; "
-            "to tell two of them apart they need prompts (for a text-image model) or mapped labels"
-        )
-    return unseen
-
-
-def _reader(model: Model, policy: Policy) -> Reader:
-    if is_text_image(model):
-        texts = list(dict.fromkeys(t for c in policy.categories for t in policy.texts_of(c)))
-        embeddings = dict(zip(texts, model.embed(texts), strict=True))
-        return TextReader(
-            vectors=mean_vectors(embeddings, policy),
-            visible=categories_with_prompts(policy),
-            total=len(policy.categories),
-            scale=model.logit_scale,
-        )
-    labels = mapped_labels(policy, model.spec)
-    _check_labels(model, policy, labels)
-    if is_detector(model):
-        rest = next(i for i, c in enumerate(policy.categories) if c.otherwise)
-        return DetectorReader(labels=labels, order=severity_order(policy), rest=rest)
-    return LabelReader(labels=labels)
-
-
-def _check_labels(model: Model, policy: Policy, labels: Sequence[frozenset[str]]) -> None:
-    """Refuse a label map that names labels which the model does not have: it would be blind to them."""
-    known = set(labels_of(model))
-    if unknown := sorted(set().union(*labels) - known):
-        raise BlindModelError(
-            f"the policy {policy.name!r} maps labels that {model.name} does not have: {', '.join(unknown)}. "
-            f"It has: {', '.join(sorted(known))}"
-        )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from clipmod_cli.certainty import Heard, score_bounds
 from clipmod_cli.criteria import Criteria, Judge, Probabilities, severity_order
 from clipmod_cli.spans import find_segments, persistent_frames, unclear_edges
 from clipmod_cli.types import (
@@ -116,26 +117,39 @@ def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
             )
         total += member.weight * shares
         by_model[member.name] = _model_score(member, shares, evidence, criteria)
-    total /= total.sum()  # weights such as thirds sum to 1 only nearly
-    top = _top(total, criteria)
+    summed, total = total, total / total.sum()  # weights such as thirds sum to 1 only nearly
+    top, unsafe = _top(total, criteria), _unsafe(total, criteria)
     return FrameScore(
         number=evidence.number,
         time_s=evidence.time_s,
         category=criteria.names[top],
         confidence=float(total[top]),
-        unsafe_score=_unsafe(total, criteria),
+        unsafe_score=unsafe,
         probabilities=_by_name(total, criteria),
         agreement=_agreement(by_model, judges, criteria.names[top]),
         by_model=by_model,
         stand_in=evidence.stand_in,
+        skipped=evidence.skipped,
+        bounds=_bounds(summed, unsafe, judges, criteria) if evidence.skipped else None,
     )
 
 
 def _asked(evidence: Evidence, criteria: Criteria) -> Sequence[Judge]:
-    """Return who judges: all members, or the one that stands in. Nobody is left out unsaid."""
+    """Return who judges: all members but those skipped, or the stand-in. Nobody is left out unsaid."""
     if evidence.stand_in:
         return [member for member in criteria.judges if member.name in evidence.seen]
-    return criteria.judges
+    return [member for member in criteria.judges if member.name not in evidence.skipped]
+
+
+def _bounds(
+    summed: Probabilities, unsafe: float, asked: Sequence[Judge], criteria: Criteria
+) -> tuple[float, float]:
+    """Return the lowest and highest unsafe score that the whole ensemble could have come to."""
+    weight = sum(member.weight for member in asked)
+    left = max(sum(member.weight for member in criteria.judges) - weight, 0.0)
+    heard = Heard(shares=[summed[np.newaxis] / weight], weights=[weight], left=left)
+    low, high = score_bounds(heard, criteria.unsafe)
+    return min(float(low[0]), unsafe), max(float(high[0]), unsafe)  # where rounding says otherwise
 
 
 def _model_score(member: Judge, shares: Probabilities, evidence: Evidence, criteria: Criteria) -> ModelScore:
@@ -161,7 +175,7 @@ def _by_name(shares: Probabilities, criteria: Criteria) -> dict[str, float]:
 
 def _unsafe(total: Probabilities, criteria: Criteria) -> float:
     """Return the share of the UNSAFE categories, 0..1: exactly 1 where nothing speaks for a SAFE one."""
-    mask = np.array([c.safety == "UNSAFE" for c in criteria.policy.categories])
+    mask = criteria.unsafe
     unsafe, safe = float(total[mask].sum()), float(total[~mask].sum())
     return unsafe / (unsafe + safe)
 

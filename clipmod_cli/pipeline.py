@@ -10,25 +10,25 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
 
 from clipmod_cli.criteria import Criteria
 from clipmod_cli.decode.decoders import Decoders
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.pool import decode_with
 from clipmod_cli.decode.workers import Crew
-from clipmod_cli.ensemble import Ensemble, fingerprint
+from clipmod_cli.ensemble import Enough, Ensemble, Measures, fingerprint
 from clipmod_cli.flow import batched
 from clipmod_cli.judging import Recheck, judge_closely
 from clipmod_cli.policy import Policy, load_policy
+from clipmod_cli.seen_before import Memory, SeenBefore
 from clipmod_cli.sources.local import Rules, expand
 from clipmod_cli.sources.store_fetch import fetch_stored
 from clipmod_cli.temporary import Temporary
-from clipmod_cli.types import Evidence, Failure, Frame, Item, Result, View
+from clipmod_cli.types import Evidence, Failure, Item, Result
 
 
 def default_workers() -> int:
@@ -39,7 +39,7 @@ def default_workers() -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How inputs are decoded.
+    """How inputs are looked at.
 
     Attributes:
         decode: limits, exactness and sampling of frames.
@@ -49,30 +49,17 @@ class Options:
             calls, as with any use of `multiprocessing`.
         decoders: whoever shares theirs between runs gives them here, and then `workers` and `isolate`
             mean nothing; None starts some for the time of the run.
+        early_exit: of a still, skip the models that can no longer change the outcome.
+        remembered_bytes: how much a run keeps of what models saw, so that equal pictures are shown to
+            them once; 0 shows them all.
     """
 
     decode: DecodeOptions = field(default_factory=DecodeOptions)
     workers: int = field(default_factory=default_workers)
     isolate: bool = False
     decoders: Decoders | None = None
-
-
-class Measures(Protocol):
-    """What can look at frames: an `Ensemble`, or one that many callers share."""
-
-    @property
-    def views(self) -> tuple[View, ...]:
-        """The geometries it wants, each once."""
-        ...
-
-    @property
-    def batch_size(self) -> int:
-        """Frames in one forward pass."""
-        ...
-
-    def measure(self, batches: Iterable[Sequence[Frame | Failure]]) -> Iterator[Evidence | Failure]:
-        """Yield the evidence for every frame, in order; failures pass through in their place."""
-        ...
+    early_exit: bool = False
+    remembered_bytes: int = 0
 
 
 def look(
@@ -87,7 +74,7 @@ def look(
     Args:
         items: what there is to look at.
         ensemble: the models that look.
-        options: how inputs are decoded.
+        options: how inputs are looked at.
         stopped: asked between batches; once true, the batch in flight is finished and no more.
     """
     with Temporary() as temporary:
@@ -103,11 +90,12 @@ def _see(
     how: Options,
     temporary: Temporary,
     stopped: Callable[[], bool],
+    enough: Enough | None = None,
 ) -> Iterator[Evidence | Failure]:
     with open_decoders(how) as decoders:
         fetched = temporary.watch(fetch_stored(items, how.decode.limits))
         frames = decode_with(decoders, fetched, ensemble.views, how.decode)
-        yield from ensemble.measure(batched(frames, ensemble.batch_size, stopped=stopped))
+        yield from ensemble.measure(batched(frames, ensemble.batch_size, stopped=stopped), enough)
 
 
 @contextmanager
@@ -140,14 +128,17 @@ def run(
         items: what there is to look at.
         ensemble: the models that look.
         criteria: the policy made ready for them (`Ensemble.prepare`).
-        options: how inputs are decoded.
+        options: how inputs are looked at.
         stopped: asked between batches; once true, the batch in flight is finished and no more.
     """
     how = options or Options()
     decoding = replace(how.decode, max_gap_s=criteria.policy.max_gap_s)
     with open_decoders(how) as decoders, Temporary() as temporary:
         how = replace(how, decode=decoding, decoders=decoders)
-        evidence = _see(items, ensemble, how, temporary, stopped)
+        if how.remembered_bytes:
+            ensemble = SeenBefore(ensemble, Memory(how.remembered_bytes))
+        enough = criteria.decided if how.early_exit else None
+        evidence = _see(items, ensemble, how, temporary, stopped, enough)
         closer = partial(_look_again, ensemble=ensemble, options=decoding, decoders=decoders, stopped=stopped)
         for result in _judge(evidence, criteria, closer):
             temporary.done(result.item)
@@ -211,7 +202,7 @@ def scan(
         threshold: the NSFW threshold, 0..1; default the policy's at medium sensitivity.
         allow_partial: let a model judge a policy that it cannot wholly see.
         rules: which files of folders are looked at.
-        options: how inputs are decoded.
+        options: how inputs are looked at.
 
     Raises:
         BlindModelError: if a model cannot see an UNSAFE category of the policy.
@@ -225,7 +216,10 @@ def scan(
 
 
 def run_key(ensemble: Ensemble, criteria: Criteria, options: DecodeOptions) -> str:
-    """Return what identifies all that moves a score: records of one output share it."""
+    """Return what identifies all that moves an outcome: records of one output share it.
+
+    Early exit is no part of it: it changes no outcome, and a record names the models it skipped.
+    """
     decoding = repr((options.exact, options.frames, options.heic))
     return fingerprint(
         ensemble.identity,

@@ -22,6 +22,9 @@ from clipmod_cli.settings import Resolved, Settings, count_of
 
 log = logging.getLogger(__name__)
 
+REMEMBERED_BYTES = 64_000_000
+"""Of what models saw, for one run: some 4,500 pictures of the ensemble, 13,000 of ViT-L-14."""
+
 
 def policy_of(resolved: Resolved) -> Policy:
     """Return the policy that the settings name; warn of what the default flags if they name none.
@@ -52,7 +55,13 @@ def load_models(
     """
     size = None if settings.batch_size == "auto" else count_of(settings.batch_size, "--batch-size", default=1)
     ensemble = load(
-        choice, device=settings.device, dtype=settings.dtype, batch_size=size, hub=hub, progress=progress
+        choice,
+        device=settings.device,
+        dtype=settings.dtype,
+        batch_size=size,
+        hub=hub,
+        progress=progress,
+        compile=settings.compile,
     )
     threshold = policy.threshold_for(settings.sensitivity, settings.threshold)
     return ensemble, ensemble.prepare(policy, threshold=threshold, allow_partial=settings.allow_partial)
@@ -79,7 +88,7 @@ def describe_choice(choice: Choice) -> str:
 
 
 def decoding_options(settings: Settings, *, heic: bool = True) -> Options:
-    """Return how inputs are decoded."""
+    """Return how inputs are looked at."""
     decoding = DecodeOptions(
         exact=settings.decode == "exact", frames=parse_frames(settings.frames), heic=heic
     )
@@ -87,4 +96,6 @@ def decoding_options(settings: Settings, *, heic: bool = True) -> Options:
         decode=decoding,
         workers=count_of(settings.workers, "--workers", default=default_workers()),
         isolate=settings.isolate,
+        early_exit=settings.early_exit == "exact",
+        remembered_bytes=REMEMBERED_BYTES,
     )

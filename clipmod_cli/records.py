@@ -99,7 +99,8 @@ def to_record(result: Result, run: RunFacts, *, frames_detail: bool = False) -> 
 
 def to_line(record: Record) -> bytes:
     """Return the record as one line of UTF-8 JSON, newline included."""
-    return record.model_dump_json().encode() + b"\n"
+    # what `model_dump_json` does, without making text of bytes that are made bytes again
+    return record.__pydantic_serializer__.to_json(record) + b"\n"
 
 
 def from_line(line: bytes) -> Record:
@@ -178,6 +179,8 @@ def _add_verdict(fields: dict[str, Any], verdict: Verdict, *, frames_detail: boo
     predictions = {write_name(name)[0]: _prediction(score) for name, score in deciding.by_model.items()}
     fields["models_used"] = list(predictions)
     fields["per_model_predictions"] = predictions
+    fields["models_skipped"] = [write_name(name)[0] for name in deciding.skipped] or None
+    fields["unsafe_score_bounds"] = deciding.bounds
     fields["total_time_ms"] = _round_ms(verdict.total_ms)
     fields["unseen_categories"] = list(verdict.unseen_categories) or None
     if verdict.media.kind != "image":

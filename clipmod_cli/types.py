@@ -160,6 +160,7 @@ class Evidence:
         seen: by member name.
         forward_ms: by member name: the batch's forward time divided by its frames.
         stand_in: another member failed at this frame, and only one was asked.
+        skipped: members that were not asked, since nothing they could say would change the outcome.
     """
 
     item: Item
@@ -170,6 +171,7 @@ class Evidence:
     seen: Mapping[str, Seen]
     forward_ms: Mapping[str, float]
     stand_in: bool = False
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -212,10 +214,12 @@ class ModelScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameScore:
-    """The ensemble's scores for one frame.
+    """The ensemble's scores for one frame, over the members that were asked.
 
     Attributes:
         stand_in: one member's scores, since another failed at this frame.
+        skipped: members that were not asked, since nothing they could say would change the outcome.
+        bounds: the lowest and highest unsafe score that they could have led to; None where all were asked.
     """
 
     number: int
@@ -227,6 +231,8 @@ class FrameScore:
     agreement: float
     by_model: Mapping[str, ModelScore]
     stand_in: bool = False
+    skipped: tuple[str, ...] = ()
+    bounds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

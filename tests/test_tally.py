@@ -128,3 +128,23 @@ def test_a_kept_record_is_counted_as_it_was_written() -> None:
     kept.add_kept(dict[str, Any](json.loads(line)))
     read.add(from_line(line))
     assert kept.counts() == read.counts()
+
+
+def test_it_counts_whom_models_saw_and_whom_they_had_seen_before() -> None:
+    verdict = plain_verdict()
+    skipping = replace(verdict.deciding, skipped=("ViT-g-14",), bounds=(0.69, 0.94))
+    known = {
+        name: replace(model, forward_ms=0.0) for name, model in verdict.deciding.by_model.items()
+    }  # fmt: skip
+    tally = Tally()
+    for deciding in (verdict.deciding, skipping, skipping, replace(skipping, by_model=known)):
+        tally.add(to_record(replace(verdict, deciding=deciding), RUN))
+    assert tally.asked == {"ViT-L-14": 3, "ViT-H-14": 3}
+    assert tally.skipped == {"ViT-g-14": 2}
+    assert (tally.again, tally.pictures) == (1, 4)
+
+
+def test_all_scored_frames_of_an_animation_were_shown() -> None:
+    tally = Tally()
+    tally.add(to_record(plain_animation(), RUN))
+    assert set(tally.asked.values()) == {tally.pictures} == {3}

@@ -61,6 +61,10 @@ def _rows(tally: Tally, skipped: Counter[str], kept: int) -> Mapping[str, str]:
     }
     if tally.categories:
         rows["by category"] = plain(_counts(tally.categories)).replace("[", r"\[")
+    if tally.skipped:
+        rows["models asked"] = plain(_shares(tally)).replace("[", r"\[")
+    if tally.again:
+        rows["seen before"] = f"{tally.again}  (equal pictures are shown to the models once)"
     if skipped:
         rows["skipped"] = f"{skipped.total()}  ({_counts(skipped)})"
     if kept:
@@ -70,6 +74,14 @@ def _rows(tally: Tally, skipped: Counter[str], kept: int) -> Mapping[str, str]:
 
 def _counts(counter: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counter.most_common())
+
+
+def _shares(tally: Tally) -> str:
+    """Return how often each model was asked, the most often first."""
+    names = sorted(tally.asked | tally.skipped, key=lambda name: -tally.asked[name])
+    return ", ".join(
+        f"{name} {tally.asked[name]:,} of {tally.asked[name] + tally.skipped[name]:,}" for name in names
+    )
 
 
 def say_how_to_go_on(settings: Settings, exit_code: int) -> None:

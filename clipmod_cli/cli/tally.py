@@ -20,6 +20,11 @@ def kinds_of(decision: str | None, status: str, *, needs_review: bool) -> frozen
     return frozenset(kinds | ({"review"} if needs_review else set()))
 
 
+def _took_time(record: Record) -> bool:
+    """Return whether a model was asked: one that was takes more than the microsecond that records tell."""
+    return any(one.inference_time_ms > 0.0 for one in (record.per_model_predictions or {}).values())
+
+
 @dataclass
 class Tally:
     """What an output says as a whole, and what this run added to it.
@@ -27,16 +32,22 @@ class Tally:
     Attributes:
         judged: results of this run, errors among them.
         pictures: frames that this run scored.
+        asked: how many frames each model saw in this run.
+        skipped: how many it did not have to see.
+        again: pictures that models had seen before in this run.
         bytes: what this run read.
     """
 
     kinds: Counter[str] = field(default_factory=Counter)
     categories: Counter[str] = field(default_factory=Counter)
     codes: Counter[str] = field(default_factory=Counter)
+    asked: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
     total: int = 0
     ok: int = 0
     judged: int = 0
     pictures: int = 0
+    again: int = 0
     bytes: int = 0
 
     def add_kept(self, record: dict[str, Any]) -> None:
@@ -55,12 +66,19 @@ class Tally:
         self.judged += 1
         self.bytes += record.bytes or 0
         if record.status == "ok":
-            self.pictures += record.frames_scored or 1
+            frames = record.frames_scored or 1
+            self.pictures += frames
+            if _took_time(record):
+                self.asked.update(dict.fromkeys(record.models_used or (), frames))
+                self.skipped.update(dict.fromkeys(record.models_skipped or (), frames))
+            else:
+                self.again += 1
         return kinds
 
     def _count(self, kinds: frozenset[Wanted], category: str | None, code: str | None) -> None:
         self.total += 1
-        self.kinds.update(kinds)
+        for kind in kinds:
+            self.kinds[kind] += 1
         if code is None:
             self.ok += 1
             self.categories[category or ""] += 1

@@ -10,13 +10,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmod_cli.ensemble import Enough
 from clipmod_cli.errors import ErrorCode
 from clipmod_cli.server.turns import Caller, Measured, Turns, Waiting
-from clipmod_cli.types import Evidence, Failure, Frame, View
+from clipmod_cli.types import Evidence, Failure, Frame, Seen, View
 
 log = logging.getLogger(__name__)
 
@@ -77,10 +81,29 @@ class Measuring:
             return
         begun = time.perf_counter()
         frames = [one.frame for one in batch]
-        seen = list(batch[0].caller.ensemble.measure([frames]))
+        seen = list(batch[0].caller.ensemble.measure([frames], _enough_of(batch)))
         self.watch(len(batch), time.perf_counter() - begun)
         for one, evidence in zip(batch, seen, strict=True):
             one.measured.set_result(evidence)
+
+
+def _enough_of(batch: Sequence[Waiting]) -> Enough | None:
+    """Return the question that puts each frame's own; None where nobody asks."""
+    own = {one.frame: one.enough for one in batch}
+    if not any(own.values()):
+        return None
+
+    def enough(frames: Sequence[Frame], seen: Mapping[str, Sequence[Seen]]) -> NDArray[np.bool_]:
+        answers = np.zeros(len(frames), dtype=np.bool_)
+        for question in {asked for frame in frames if (asked := own[frame]) is not None}:
+            theirs = [at for at, frame in enumerate(frames) if own[frame] == question]
+            answers[theirs] = question(
+                [frames[at] for at in theirs],
+                {name: [one[at] for at in theirs] for name, one in seen.items()},
+            )
+        return answers
+
+    return enough
 
 
 def _is_given_up(one: Waiting) -> bool:
@@ -120,17 +143,19 @@ class SharedEnsemble:
         """Frames in one forward pass."""
         return self.caller.ensemble.batch_size
 
-    def measure(self, batches: Iterable[Sequence[Frame | Failure]]) -> Iterator[Evidence | Failure]:
+    def measure(
+        self, batches: Iterable[Sequence[Frame | Failure]], enough: Enough | None = None
+    ) -> Iterator[Evidence | Failure]:
         """Yield the evidence for every frame, in order; failures pass through in their place."""
         for batch in batches:
             frames = [one for one in batch if isinstance(one, Frame)]
-            measured = iter(self._submit(frames))
+            measured = iter(self._submit(frames, enough))
             for one in batch:
                 yield next(measured).result() if isinstance(one, Frame) else one
 
-    def _submit(self, frames: list[Frame]) -> list[Measured]:
+    def _submit(self, frames: list[Frame], enough: Enough | None) -> list[Measured]:
         try:
-            return self.measuring.turns.put(self.caller, frames)
+            return self.measuring.turns.put(self.caller, frames, enough)
         except RuntimeError as e:
             return [_done(_failure(frame, "deadline", str(e))) for frame in frames]
 

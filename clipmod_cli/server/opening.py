@@ -24,6 +24,9 @@ from clipmod_cli.sinks.rows import open_rows
 
 log = logging.getLogger(__name__)
 
+REMEMBERED_BYTES = 4_000_000
+"""Of what models saw, for one request and no other: nobody can tell by the clock what others have sent."""
+
 SECOND_PATIENCE_S = 2.0
 """For a hub that is asked for the fallback after the ensemble could not be had: if it is silent once more,
 all that is told within the 10 s that are promised."""
@@ -47,7 +50,7 @@ def open_service(
     settings = resolved.settings
     bounds = bounds_of(settings)
     options = decoding_options(settings, heic=settings.heic)
-    options = replace(options, decode=within(options.decode, bounds))
+    options = replace(options, decode=within(options.decode, bounds), remembered_bytes=REMEMBERED_BYTES)
     options = replace(options, decoders=start_decoders(options))
     ensemble, criteria, stand_in = _load(settings, choice, policy, hub, progress or Silent())
     ensemble = with_stand_in(ensemble)

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from clipmod_cli.ensemble import Ensemble
+from clipmod_cli.ensemble import Enough, Ensemble
 from clipmod_cli.types import Evidence, Failure, Frame
 
 Measured: TypeAlias = "Future[Evidence | Failure]"
@@ -44,11 +44,16 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A frame that waits to be measured, and where what was seen in it goes."""
+    """A frame that waits to be measured, and where what was seen in it goes.
+
+    Attributes:
+        enough: is asked whether some models can be left out for it; None asks all.
+    """
 
     frame: Frame
     measured: Measured
     caller: Caller
+    enough: Enough | None = None
 
 
 class Turns:
@@ -63,13 +68,13 @@ class Turns:
         with self._changed:
             return sum(map(len, self._queues.values()))
 
-    def put(self, caller: Caller, frames: list[Frame]) -> list[Measured]:
+    def put(self, caller: Caller, frames: list[Frame], enough: Enough | None = None) -> list[Measured]:
         """Line frames up behind the others of the same caller.
 
         Raises:
             RuntimeError: after `close`.
         """
-        waiting = [Waiting(frame, Future(), caller) for frame in frames]
+        waiting = [Waiting(frame, Future(), caller, enough) for frame in frames]
         with self._changed:
             if self._closed:
                 raise RuntimeError("the service is ending")

@@ -71,6 +71,9 @@ class Settings:
     decode: Literal["fast", "exact"] = _setting(
         "fast", "judging", "scaled decoding, or each model's own transform to the bit"
     )
+    early_exit: Literal["off", "exact"] = _setting(
+        "off", "judging", "skip the models that can no longer change the outcome"
+    )
     frames: str = _setting(
         "key", "judging", "which frames of an animation are scored", metavar="key|fps=N|dense|max=N"
     )
@@ -79,6 +82,9 @@ class Settings:
     device: str = _setting("auto", "machine", "where models run", metavar="auto|cpu|cuda[:N]|mps")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = _setting(
         "auto", "machine", "in what precision models run"
+    )
+    compile: bool = _setting(
+        False, "machine", "compile the vision towers first: a minute, for up to a fifth more on a GPU"
     )
     batch_size: str = _setting("auto", "machine", "pictures in one forward pass", metavar="N|auto")
     workers: str = _setting("auto", "machine", "decoding workers", metavar="N|auto")

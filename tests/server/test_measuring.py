@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.ensemble import Enough, Ensemble, Member
 from clipmod_cli.server.measuring import Measuring, SharedEnsemble
 from clipmod_cli.server.turns import Caller, Turns
 from clipmod_cli.types import Embedding, Evidence, Failure, Frame
@@ -103,8 +103,8 @@ def test_a_picture_that_breaks_a_batch_is_its_own_callers_matter() -> None:
 
 def test_a_bug_reaches_each_caller_and_the_thread_goes_on() -> None:
     class Broken(Ensemble):
-        def _look(self, frames: Sequence[Frame]) -> list[Evidence | Failure]:
-            raise RuntimeError(f"a bug at {len(frames)} frames")
+        def _look(self, frames: Sequence[Frame], enough: Enough | None) -> list[Evidence | Failure]:
+            raise RuntimeError(f"a bug at {len(frames)} frames, {enough}")
 
     with measuring() as thread:
         broken = Broken(members=[Member(RedEmbedder(), 1.0)])

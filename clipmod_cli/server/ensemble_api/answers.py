@@ -102,7 +102,7 @@ def common_fields(judged: Judged) -> dict[str, Any]:
     names = (
         "final_decision", "confidence", "total_time_ms", "ensemble_category", "models_used", "needs_review",
         "degraded", "unsafe_score", "threshold", "policy", "kind", "truncated", "sha256", "width", "height",
-        "format", "frames_scored",
+        "format", "frames_scored", "models_skipped", "unsafe_score_bounds",
     )  # fmt: skip
     return {"image": judged.record.source, **{name: told[name] for name in names}}
 

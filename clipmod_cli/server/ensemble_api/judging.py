@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from clipmod_cli.ensemble import Enough
 from clipmod_cli.pipeline import look
 from clipmod_cli.server.asked import Asked
 from clipmod_cli.server.ensemble_api.answers import NOWHERE, Place
@@ -102,7 +103,11 @@ class Unseeing:
     views: tuple[View, ...]
     batch_size: int
 
-    def measure(self, batches: Iterable[Sequence[Frame | Failure]]) -> Iterator[Evidence | Failure]:
+    def measure(
+        self,
+        batches: Iterable[Sequence[Frame | Failure]],
+        enough: Enough | None = None,  # noqa: ARG002 — no member is there to be left out
+    ) -> Iterator[Evidence | Failure]:
         """Yield empty evidence for each frame; failures pass through in their place."""
         for batch in batches:
             for one in batch:

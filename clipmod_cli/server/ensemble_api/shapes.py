@@ -88,6 +88,12 @@ class Extras(BaseModel):
     height: int
     format: str
     frames_scored: int | None = Field(default=None, description="Of an animation")
+    models_skipped: list[str] | None = Field(
+        default=None, description="Models that could not change the outcome and were not asked"
+    )
+    unsafe_score_bounds: tuple[float, float] | None = Field(
+        default=None, description="Lowest and highest unsafe score that the skipped models could have led to"
+    )
 
 
 class SingleFields(BaseModel):

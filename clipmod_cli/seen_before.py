@@ -1,0 +1,183 @@
+"""Has models look at equal pictures once: a stage around `measure` that knows what it has measured.
+
+A picture is known by the hash of its bytes and by some of its pixels. What is kept is what models saw,
+never a verdict, and never a failure; as much as fits into a bound. Knows no policy and no model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmod_cli.ensemble import Enough, Measures
+from clipmod_cli.types import Detections, Embedding, Evidence, Failure, Frame, LabelScores, Seen, View
+
+PROBES: Final = 1024
+"""Places of a picture that are compared, drawn anew for each run. The hash of a file is the word of the
+process that decoded it; where a picture took that over, it could name another one's hash and have its own
+scores given to it. Pictures that differ in one byte of fifty agree at so many places once in 10^9."""
+
+EACH_BYTES: Final = 1_500
+"""Around what is kept of one picture: keys, dictionaries, objects."""
+LABEL_BYTES: Final = 300
+"""For a label's score, or one thing a detector saw."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What the asked models saw in a picture, and who was skipped."""
+
+    seen: Mapping[str, Seen]
+    skipped: tuple[str, ...]
+    size: int
+
+
+@dataclass(slots=True)
+class Memory:
+    """What was seen, the longest unused forgotten first where it would be more than `most` bytes."""
+
+    most: int
+    size: int = 0
+    _kept: OrderedDict[bytes, _Kept] = field(default_factory=OrderedDict)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, key: bytes) -> _Kept | None:
+        """Return what is known by this key."""
+        kept = self._kept.get(key)
+        if kept is not None:
+            self._kept.move_to_end(key)
+        return kept
+
+    def put(self, key: bytes, evidence: Evidence) -> _Kept:
+        """Keep what was seen, and return it."""
+        seen = {name: _owned(one) for name, one in evidence.seen.items()}
+        kept = _Kept(seen, evidence.skipped, EACH_BYTES + sum(map(_size_of, seen.values())))
+        if kept.size <= self.most and key not in self._kept:
+            self._kept[key] = kept
+            self.size += kept.size
+        while self.size > self.most:
+            self.size -= self._kept.popitem(last=False)[1].size
+        return kept
+
+
+def _draw_places() -> NDArray[np.float64]:
+    """Return where pictures are compared, as shares of their length; nobody can know them beforehand."""
+    return np.random.default_rng(secrets.randbits(128)).random(PROBES)
+
+
+@dataclass(slots=True)
+class SeenBefore:
+    """An ensemble to which equal pictures are shown once. For one run, and one thread.
+
+    Attributes:
+        ensemble: the models that look.
+        memory: what they saw.
+    """
+
+    ensemble: Measures
+    memory: Memory
+    _places: NDArray[np.float64] = field(default_factory=_draw_places)
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The geometries that the models want, each once."""
+        return self.ensemble.views
+
+    @property
+    def batch_size(self) -> int:
+        """Frames in one forward pass."""
+        return self.ensemble.batch_size
+
+    def measure(
+        self, batches: Iterable[Sequence[Frame | Failure]], enough: Enough | None = None
+    ) -> Iterator[Evidence | Failure]:
+        """Yield the evidence for every frame, in order; failures pass through in their place.
+
+        `enough` is the same question for a whole run. What is known already took no forward time.
+        """
+        for batch in batches:
+            yield from self._measure(batch, enough)
+
+    def _measure(
+        self, batch: Sequence[Frame | Failure], enough: Enough | None
+    ) -> Iterator[Evidence | Failure]:
+        keys = {one: self._key_of(one) for one in batch if isinstance(one, Frame)}
+        known = {key: kept for key in keys.values() if key and (kept := self.memory.get(key))}
+        fresh = _first_of_each(keys, known)
+        measured = iter(self.ensemble.measure([list(fresh)], enough))
+        for one in batch:
+            if isinstance(one, Failure):
+                yield one
+                continue
+            key = keys[one]
+            if one not in fresh and key in known:
+                yield _again(one, known[key])
+                continue
+            # of equal ones the first is measured; where it failed, the next is tried
+            seen = next(measured if one in fresh else iter(self.ensemble.measure([[one]], enough)))
+            if key is not None and isinstance(seen, Evidence) and not seen.stand_in:
+                known[key] = self.memory.put(key, seen)
+            yield seen
+
+    def _key_of(self, frame: Frame) -> bytes | None:
+        """Return what a still is known by; None for what has no hash, or moves."""
+        media = frame.media
+        if media.kind != "image" or media.sha256 is None:
+            return None
+        facts = repr((media.sha256, media.width, media.height, media.truncated))
+        digest = hashlib.blake2b(facts.encode(), digest_size=16)
+        for pixels in frame.views.values():
+            flat = pixels.reshape(-1)
+            digest.update(repr(pixels.shape).encode())
+            digest.update(flat[(self._places * flat.size).astype(np.intp)].tobytes())
+        return digest.digest()
+
+
+def _first_of_each(keys: Mapping[Frame, bytes | None], known: Mapping[bytes, _Kept]) -> dict[Frame, None]:
+    """Return the frames that have to be looked at, in order: of equal ones the first."""
+    claimed = set(known)
+    fresh: dict[Frame, None] = {}
+    for frame, key in keys.items():
+        if key is None or key not in claimed:
+            fresh[frame] = None
+        if key is not None:
+            claimed.add(key)
+    return fresh
+
+
+def _again(frame: Frame, kept: _Kept) -> Evidence:
+    return Evidence(
+        item=frame.item,
+        media=frame.media,
+        number=frame.number,
+        time_s=frame.time_s,
+        last=frame.last,
+        seen=kept.seen,
+        forward_ms=dict.fromkeys(kept.seen, 0.0),
+        skipped=kept.skipped,
+    )
+
+
+def _owned(seen: Seen) -> Seen:
+    """Return the same without the array of its whole batch behind it."""
+    return Embedding(vector=seen.vector.copy()) if isinstance(seen, Embedding) else seen
+
+
+def _size_of(seen: Seen) -> int:
+    match seen:
+        case Embedding(vector=vector):
+            return vector.nbytes + LABEL_BYTES
+        case LabelScores(scores=scores):
+            return LABEL_BYTES * (1 + len(scores))
+        case Detections(found=found):
+            return LABEL_BYTES * (1 + len(found))
+    raise AssertionError(f"unknown evidence {seen!r}")

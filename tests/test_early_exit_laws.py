@@ -1,0 +1,169 @@
+"""The law of early exit: whatever those who were not asked would have said, the outcome is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from clipmod_cli.criteria import Criteria
+from clipmod_cli.policy import Safety
+from clipmod_cli.types import FrameScore, Kind, LabelScores, Verdict
+from tests.colour_models import frame_of
+from tests.evidence import criteria_of, evidence, item_of, media_of, policy_of, saw, verdict_of
+
+USUAL = (0.40, 0.35, 0.25)
+EVERYONE = 64
+"""Of the ways in which all that were not asked can be certain, so many are tried."""
+
+steps = st.integers(0, 20).map(lambda step: step / 20)
+numbers = steps | st.floats(0, 1, allow_subnormal=False)
+"""Steps meet thresholds, bands and each other exactly."""
+weights = st.just(USUAL) | st.lists(st.integers(1, 8), min_size=2, max_size=5).map(
+    lambda given: tuple(one / sum(given) for one in given)
+)
+kinds: st.SearchStrategy[Safety] = st.sampled_from(("SAFE", "UNSAFE"))
+safeties = st.lists(kinds, min_size=2, max_size=4).map(
+    lambda given: {f"c{i}": one for i, one in enumerate(given)}
+)
+bands = st.none() | st.tuples(steps, steps).map(lambda band: (min(band), max(band)))
+
+
+@st.composite
+def everything(draw: st.DrawFn) -> tuple[Criteria, list[LabelScores]]:
+    """Return criteria, and what each member would see."""
+    by_name = draw(safeties)
+    shares = draw(weights)
+    policy = policy_of(by_name, agreement_threshold=draw(steps), review_band=draw(bands))
+    leaning = st.sampled_from((1, 1, 8))
+    # half of all members are fairly certain, or next to nothing would be decided early
+    rows = st.lists(st.tuples(numbers, leaning), min_size=len(by_name), max_size=len(by_name)).filter(
+        lambda row: sum(share * lean for share, lean in row) > 1e-6
+    )
+    first = draw(rows)
+    drawn = [draw(st.just(first) | rows) for _ in shares]
+    seen = [saw(*(share * lean for share, lean in row), names=tuple(by_name)) for row in drawn]
+    more: dict[str, Any] = {"unseen": ("c0",)} if draw(st.integers(0, 9)) == 0 else {}
+    return criteria_of(policy, threshold=draw(steps), weights=shares, **more), seen
+
+
+def decided_by(
+    criteria: Criteria, seen: Sequence[LabelScores], *, kind: Kind = "image", **known: Any
+) -> bool:
+    """Return whether those who saw this need ask nobody else."""
+    picture = frame_of(0.5)
+    frame = type(picture)(item=picture.item, media=media_of(kind=kind, **known), views={})
+    (answer,) = criteria.decided([frame], {f"m{i}": [one] for i, one in enumerate(seen)})
+    return bool(answer)
+
+
+def outcome_of(
+    criteria: Criteria, seen: Sequence[LabelScores], **known: Any
+) -> tuple[str | None, bool, FrameScore]:
+    """Return decision, review and scores where these were asked, in order, and the others skipped."""
+    skipped = tuple(judge.name for judge in criteria.judges[len(seen) :])
+    verdict: Verdict = verdict_of(
+        [evidence(*seen, item=item_of(), media=media_of(**known), skipped=skipped)], criteria
+    )
+    return verdict.decision, verdict.needs_review, verdict.deciding
+
+
+@settings(max_examples=600)
+@given(case=everything(), truncated=st.sampled_from((False, False, False, True)))
+def test_law_nobody_who_was_not_asked_could_have_changed_the_outcome(
+    case: tuple[Criteria, list[LabelScores]], truncated: bool
+) -> None:
+    criteria, seen = case
+    names = criteria.names
+    certain = [saw(*(float(name == one) for one in names), names=names) for name in names]
+    for asked in range(1, len(seen)):
+        if not decided_by(criteria, seen[:asked], truncated=truncated):
+            continue
+        event("decided early")
+        *early, scores = outcome_of(criteria, seen[:asked], truncated=truncated)
+        assert scores.bounds is not None
+        low, high = scores.bounds
+        assert 0.0 <= low <= scores.unsafe_score <= high <= 1.0
+        others = list(product(certain, repeat=len(seen) - asked))[:EVERYONE]
+        for rest in [seen[asked:], *others]:
+            *late, full = outcome_of(criteria, [*seen[:asked], *rest], truncated=truncated)
+            assert late == early
+            assert low - 1e-9 <= full.unsafe_score <= high + 1e-9
+            assert full.bounds is None
+
+
+UNSAFE, SAFE = (0.0, 0.0, 1.0, 0.0), (1.0, 0.0, 0.0, 0.0)
+
+
+def leaning(unsafe: float) -> tuple[float, ...]:
+    return (1 - unsafe, 0.0, unsafe, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("said", "more", "decided"),
+    [
+        ([UNSAFE], {}, False),  # 0.40 at least, and the others may disagree
+        ([UNSAFE, UNSAFE], {}, True),  # 0.75 at least, and 0.75 of the weight agrees
+        ([SAFE, SAFE], {}, True),  # 0.25 at most
+        ([leaning(0.65), leaning(0.65)], {}, False),  # 0.4875 at least
+        ([leaning(0.7), leaning(0.7)], {}, True),  # 0.525 at least
+        ([leaning(0.33), leaning(0.33)], {}, True),  # 0.4975 at most
+        ([leaning(0.34), leaning(0.34)], {}, False),  # 0.505 at most
+        ([leaning(0.7), leaning(0.7)], {"band": (0.6, 0.9)}, False),  # 0.525 to 0.775 of a band from 0.6
+        ([leaning(0.7), leaning(0.7)], {"band": (0.5, 0.8)}, True),  # inside whatever comes
+        ([UNSAFE, UNSAFE], {"band": (0.4, 0.6)}, True),  # 0.75 at least
+        ([UNSAFE, UNSAFE], {"agreement": 0.76}, False),  # 0.75 of the weight is not enough
+        ([UNSAFE, SAFE], {}, False),  # 0.40 to 0.65: the last one decides
+        ([UNSAFE, SAFE], {"threshold": 0.2}, True),  # NSFW; they disagree: 0.65 at most agrees
+        ([UNSAFE, SAFE], {"threshold": 0.2, "agreement": 0.65}, False),
+        ([UNSAFE], {"threshold": 0.3, "agreement": 0.3}, False),  # others may agree on something else
+        ([UNSAFE], {"threshold": 0.3, "agreement": 0.0}, True),
+        ([UNSAFE], {"threshold": 0.3, "unseen": ("gore",)}, True),  # needs review whatever comes
+        ([UNSAFE], {"threshold": 0.3, "truncated": True}, True),
+        ([UNSAFE, UNSAFE], {"kind": "animation"}, False),  # all scores of all frames count
+        ([UNSAFE, UNSAFE], {"kind": "video"}, False),
+    ],
+)  # fmt: skip
+def test_what_is_decided_by_hand(
+    said: Sequence[Sequence[float]], more: dict[str, Any], decided: bool
+) -> None:
+    policy = policy_of(agreement_threshold=more.pop("agreement", 0.7), review_band=more.pop("band", None))
+    known = {name: more.pop(name) for name in ("truncated", "kind") if name in more}
+    criteria = criteria_of(policy, weights=USUAL, **more)
+    assert decided_by(criteria, [saw(*one) for one in said], **known) == decided
+
+
+def test_words_that_forbid_nothing_are_decided_by_agreement_alone() -> None:
+    harmless = policy_of({"cat": "SAFE", "dog": "SAFE"})
+    criteria = criteria_of(harmless, weights=USUAL)
+    names = criteria.names
+    certain, torn = saw(1.0, 0.0, names=names), saw(0.6, 0.4, names=names)
+    assert decided_by(criteria, [certain, certain])
+    assert not decided_by(criteria, [torn, torn])
+    decision, review, scores = outcome_of(criteria, [certain, certain])
+    assert (decision, review, scores.bounds) == (None, False, (0.0, 0.0))
+
+
+def test_what_was_said_is_scaled_to_those_asked() -> None:
+    decision, review, scores = outcome_of(
+        criteria_of(weights=USUAL), [saw(*leaning(0.9)), saw(*leaning(0.75))]
+    )
+    assert (decision, review) == ("NSFW", False)
+    assert scores.unsafe_score == pytest.approx((0.4 * 0.9 + 0.35 * 0.75) / 0.75)
+    assert scores.bounds == pytest.approx((0.4 * 0.9 + 0.35 * 0.75, 0.4 * 0.9 + 0.35 * 0.75 + 0.25))
+    assert (scores.skipped, list(scores.by_model), scores.agreement) == (("m2",), ["m0", "m1"], 1.0)
+    assert sum(scores.probabilities.values()) == pytest.approx(1.0)
+
+
+def test_one_that_is_no_number_is_never_decided() -> None:
+    nothing = saw(0.0, 0.0, 0.0, 0.0)  # no label of any category: the shares are 0 / 0
+    criteria = criteria_of(weights=USUAL)
+    assert not decided_by(criteria, [saw(*UNSAFE), nothing])
+    frames = [frame_of(0.5)] * 2
+    seen = {"m0": [saw(*UNSAFE), nothing], "m1": [saw(*UNSAFE), saw(*UNSAFE)]}
+    assert np.array_equal(criteria.decided(frames, seen), [True, False])

@@ -1,0 +1,219 @@
+"""Equal pictures are shown to models once; what is kept is bounded, and never a failure."""
+
+from __future__ import annotations
+
+import hashlib
+import tracemalloc
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.judging import judge
+from clipmod_cli.seen_before import Memory, SeenBefore
+from clipmod_cli.types import (
+    Detection,
+    Detections,
+    Embedding,
+    Evidence,
+    Failure,
+    Frame,
+    LabelScores,
+    Media,
+    Seen,
+    Verdict,
+)
+from tests.colour_models import POLICY, ColourModel, RedClassifier, RedDetector, RedEmbedder, frame_of
+from tests.evidence import evidence, lost, saw
+
+PLENTY = 10_000_000
+
+
+def picture(content: int, index: int = 0, **known: object) -> Frame:
+    """Return a decoded file; `content` is both its bytes and how red it is, of 20."""
+    drawn = frame_of(content / 20, index)
+    digest = hashlib.sha256(bytes([content])).hexdigest()
+    media = Media(**{"started": float(index), "sha256": digest, "width": 9, "height": 9, **known})  # type: ignore[arg-type]
+    return replace(drawn, media=media)
+
+
+def pictures(*contents: int) -> list[Frame]:
+    return [picture(content, index) for index, content in enumerate(contents)]
+
+
+def ensemble_of(*models: ColourModel) -> Ensemble:
+    return Ensemble(members=[Member(model, 1 / len(models)) for model in models])
+
+
+def once(*models: ColourModel, most: int = PLENTY) -> SeenBefore:
+    return SeenBefore(ensemble_of(*models), Memory(most))
+
+
+def look(seeing: SeenBefore, *batches: Sequence[Frame | Failure]) -> list[Evidence | Failure]:
+    return list(seeing.measure(batches))
+
+
+def test_equal_pictures_are_shown_once_in_a_batch_and_after_it() -> None:
+    model = RedClassifier()
+    results = look(once(model), pictures(1, 2, 1, 1), pictures(2, 3), pictures(3, 3))
+    assert model.calls == [2, 1]
+    assert [result.item.index for result in results] == [0, 1, 2, 3, 0, 1, 0, 1]
+    red = [result.seen["red"] for result in results if isinstance(result, Evidence)]
+    assert red == [RedClassifier().measure([picture(content)])[0] for content in (1, 2, 1, 1, 2, 3, 3, 3)]
+
+
+def test_each_keeps_its_own_item_and_took_no_forward_time() -> None:
+    first, second = pictures(7, 7)
+    one, other = look(once(RedClassifier()), [first], [second])
+    assert isinstance(one, Evidence)
+    assert isinstance(other, Evidence)
+    assert (one.item, other.item) == (first.item, second.item)
+    assert (one.media, other.media) == (first.media, second.media)
+    assert one.forward_ms["red"] > 0.0
+    assert other.forward_ms == {"red": 0.0}
+
+
+@given(
+    contents=st.lists(st.integers(0, 6) | st.none(), max_size=24),
+    size=st.integers(1, 7),
+    most=st.sampled_from((0, 4_000, 12_000, PLENTY)),
+    early=st.booleans(),
+)
+def test_law_every_verdict_is_as_without(
+    contents: list[int | None], size: int, most: int, early: bool
+) -> None:
+    stream = [
+        lost(frame_of(0.0, index).item) if content is None else picture(content * 3, index)
+        for index, content in enumerate(contents)
+    ]
+    batches = [stream[at : at + size] for at in range(0, len(stream), size)]
+    ensemble = ensemble_of(RedEmbedder(name="a"), RedClassifier(name="b"), RedDetector(name="c"))
+    criteria = ensemble.prepare(POLICY, threshold=0.4)
+    enough = criteria.decided if early else None
+    memory = Memory(most)
+    plain = list(judge(ensemble.measure(batches, enough), criteria))
+    again = list(judge(SeenBefore(ensemble, memory).measure(batches, enough), criteria))
+    assert memory.size <= most
+    assert [result.item for result in again] == [result.item for result in plain]
+    for one, other in zip(again, plain, strict=True):
+        assert type(one) is type(other)
+        if isinstance(one, Verdict) and isinstance(other, Verdict):
+            assert (one.decision, one.needs_review) == (other.decision, other.needs_review)
+            assert one.deciding.probabilities == pytest.approx(other.deciding.probabilities)
+            assert (one.deciding.skipped, one.deciding.category) == (
+                other.deciding.skipped,
+                other.deciding.category,
+            )
+
+
+def test_a_failure_is_not_kept_and_the_next_one_is_tried() -> None:
+    times: list[int] = []
+
+    def fail_first(frames: Sequence[Frame]) -> None:
+        times.append(len(frames))
+        if len(times) == 1:
+            raise RuntimeError("only now")
+
+    model = RedClassifier(before=fail_first)
+    first, second, third, fourth = look(once(model), pictures(4, 4, 4), pictures(4))
+    assert isinstance(first, Failure)
+    assert all(isinstance(result, Evidence) for result in (second, third, fourth))
+    assert times == [1, 1]
+
+
+def test_what_a_stand_in_saw_is_not_kept() -> None:
+    def fail(_frames: Sequence[Frame]) -> None:
+        raise RuntimeError
+
+    model = RedEmbedder(name="first")
+    ensemble = replace(ensemble_of(model, RedEmbedder(name="second", before=fail)), stand_in="first")
+    memory = Memory(PLENTY)
+    results = look(SeenBefore(ensemble, memory), pictures(5, 5))
+    assert [isinstance(one, Evidence) and one.stand_in for one in results] == [True, True]
+    assert len(memory) == 0
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        picture(1, kind="video"),
+        picture(1, kind="animation"),
+        picture(1, sha256=None),
+        picture(1, sha256="f" * 64),
+        picture(1, width=10),
+        picture(1, truncated=True),
+        replace(picture(1), views=frame_of(0.9).views),
+        replace(picture(1), views={}),
+    ],
+    ids=["video", "animation", "no hash", "hash", "size", "truncated", "pixels", "views"],
+)  # fmt: skip
+def test_what_differs_is_looked_at(other: Frame) -> None:
+    calls: list[int] = []
+    model = RedClassifier(before=lambda frames: calls.append(len(frames)))
+    look(once(model), [picture(1)], [other])
+    assert calls == [1, 1]
+
+
+def test_a_file_that_lies_about_its_hash_gets_its_own_scores_and_leaves_others_theirs() -> None:
+    """The hash is what the decoding process said; a picture may have taken it over."""
+    honest = picture(18, 1)
+    liar = replace(picture(0, 0), media=replace(honest.media))
+    seen = look(once(RedClassifier()), [liar], [honest])
+    shares = [one.seen["red"] for one in seen if isinstance(one, Evidence)]
+    assert [one.scores["red"] > 0.5 for one in shares if isinstance(one, LabelScores)] == [False, True]
+
+
+def test_the_longest_unused_is_forgotten() -> None:
+    model = RedClassifier()
+    seeing = once(model)
+    look(seeing, pictures(1))
+    seeing.memory.most = 2 * seeing.memory.size
+    look(seeing, pictures(2), pictures(1), pictures(3), pictures(1), pictures(2))
+    assert model.calls == [1, 1, 1, 1]
+    assert len(seeing.memory) == 2
+
+
+def test_without_room_nothing_is_kept() -> None:
+    model = RedClassifier()
+    assert len(look(once(model, most=10), pictures(1, 1), pictures(1))) == 3
+    assert model.calls == [1, 1], "equal ones of a batch are still shown once"
+
+
+def embeddings(rng: np.random.Generator) -> list[Seen]:
+    batch = rng.random((64, 1024), dtype=np.float32)
+    return [Embedding(vector=batch[3]), Embedding(vector=batch[7])]
+
+
+def detections(rng: np.random.Generator) -> list[Seen]:
+    found = [
+        Detection(label="RED", score=rng.random(), box=(int(rng.integers(10**6)), 1, 2, 3)) for _ in range(9)
+    ]
+    return [Detections(found=tuple(found))]
+
+
+def labels(rng: np.random.Generator) -> list[Seen]:
+    return [LabelScores(scores={f"label {i}": rng.random() for i in range(20)})]
+
+
+@pytest.mark.parametrize("make", [embeddings, detections, labels])
+def test_memory_is_what_it_says(make: Callable[[np.random.Generator], list[Seen]]) -> None:
+    """An embedding is a row of its batch's array, which must not be kept for it."""
+    rng = np.random.default_rng(0)
+    memory = Memory(3_000_000)
+    plain = evidence(saw(1, 0, 0, 0))
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(3000):
+            seen = {f"m{i}": one for i, one in enumerate(make(rng))}
+            memory.put(number.to_bytes(16, "big"), replace(plain, seen=seen))
+        spent = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert memory.size <= memory.most
+    assert spent <= memory.most
+    assert 100 < len(memory) < 3000
