@@ -6,6 +6,7 @@ loads is theirs.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
 
@@ -74,6 +75,7 @@ def leave_alone_what_is_loaded() -> None:
     all of them, and the objects that requests and records make bring on one after the other.
     """
     gc.freeze()
+    atexit.register(gc.unfreeze)  # else libraries find at the end that their objects were never let go
 
 
 def describe_choice(choice: Choice) -> str:

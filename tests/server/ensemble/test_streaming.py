@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,21 @@ def port(service: Service, resolved: Resolved) -> Iterator[int]:
         yield one
 
 
+@contextmanager
+def uploading(port: int) -> Iterator[Upload]:
+    """Give a stream whose body is sent piece by piece; the request begins here."""
+    one = Upload(port, PATH)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
 @pytest.fixture
 def upload(port: int) -> Iterator[Upload]:
-    """A stream whose body is sent piece by piece."""
-    one = Upload(port, PATH)
-    yield one
-    one.close()
+    """A stream that has begun."""
+    with uploading(port) as one:
+        yield one
 
 
 class Gate:
@@ -66,7 +76,10 @@ class Gate:
 
 @pytest.fixture
 def gate(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    """A gate before the first model, opened at the end whatever happens: nobody is left behind it."""
+    """A gate before the first model, opened at the end whatever happens: nobody is left behind it.
+
+    Ask for no stream before it: a request has its place from its headers on.
+    """
     wait_until(lambda: not service.load.now)  # what an earlier client left is not to enter it
     one = Gate(service, monkeypatch)
     yield one
@@ -104,37 +117,39 @@ def test_a_line_leaves_before_the_next_file_has_come(upload: Upload) -> None:
     assert (summary["type"], summary["total_processed"]) == ("summary", 2)
 
 
-def test_all_files_are_read_while_nothing_is_judged(upload: Upload, gate: Gate) -> None:
-    upload.send(b"".join(part("files", f"{i}.jpg", RED_CIRCLE + bytes(400_000)) for i in range(100)))
-    upload.finish()  # the body is gone although the first forward pass still lasts
-    gate.open.set()
-    *lines, summary = read_events(upload.answer())
+def test_all_files_are_read_while_nothing_is_judged(gate: Gate, port: int) -> None:
+    with uploading(port) as upload:
+        upload.send(b"".join(part("files", f"{i}.jpg", RED_CIRCLE + bytes(400_000)) for i in range(100)))
+        upload.finish()  # the body is gone although the first forward pass still lasts
+        gate.open.set()
+        *lines, summary = read_events(upload.answer())
     assert names_of(lines) == [f"{i}.jpg" for i in range(100)]
     assert lines[-1]["progress"] == {"current": 100, "total": 100, "total_is_final": True}
     assert summary["nsfw_count"] == 100
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are counted in /proc")
-def test_files_wait_in_one_descriptor(upload: Upload, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_wait_in_one_descriptor(gate: Gate, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         pile.Pile.__init__, "__defaults__", (100_000,)
     )  # so little that nearly all is spilled
     files = b"".join(part("files", f"{i}.jpg", RED_CIRCLE + bytes(20_000)) for i in range(60))
-    upload.send(files[:30_000])
-    assert gate.entered.wait(WAIT_S)
-    before = _spilled()
-    upload.send(files[30_000:])
-    upload.finish()
-    wait_until(lambda: _spilled() > before)
-    after = _spilled()
-    gate.open.set()
-    events = read_events(upload.answer())
+    with uploading(port) as upload:
+        upload.send(files[:30_000])
+        assert gate.entered.wait(WAIT_S)
+        before = _spilled()
+        upload.send(files[30_000:])
+        upload.finish()
+        wait_until(lambda: _spilled() > before)
+        after = _spilled()
+        gate.open.set()
+        events = read_events(upload.answer())
     assert events[-1]["total_processed"] == 60
     assert after == before + 1
 
 
 def test_a_client_that_leaves_stops_the_work(
-    upload: Upload, service: Service, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    gate: Gate, service: Service, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     callers: list[Caller] = []
     make = service.caller_of
@@ -144,10 +159,10 @@ def test_a_client_that_leaves_stops_the_work(
         return callers[-1]
 
     monkeypatch.setattr(service, "caller_of", remember)
-    upload.send(b"".join(part("files", f"{i}.jpg", RED_CIRCLE) for i in range(200)))
-    assert gate.entered.wait(WAIT_S)
-    assert callers
-    upload.close()
+    with uploading(port) as upload:
+        upload.send(b"".join(part("files", f"{i}.jpg", RED_CIRCLE) for i in range(200)))
+        assert gate.entered.wait(WAIT_S)
+        assert callers
     wait_until(lambda: callers[0].over)
     gate.open.set()
     wait_until(lambda: not service.load.now)
