@@ -1,13 +1,14 @@
 """Members and weights: runs batches of frames through every model and gathers the evidence.
 
 Knows no policy beyond preparing one; judging is left to `clipmod_cli.judging`. The models are
-built and called by one thread.
+called by one thread at a time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -87,6 +88,7 @@ class Ensemble:
     batch_size: int = 8
     degraded: bool = False
     stand_in: str | None = None
+    _looking: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -125,7 +127,9 @@ class Ensemble:
             enough: is asked between members where the remaining ones can be left out; None asks all.
         """
         for batch in batches:
-            seen = iter(self._look([f for f in batch if isinstance(f, Frame)], enough))
+            with self._looking:
+                looked = self._look([f for f in batch if isinstance(f, Frame)], enough)
+            seen = iter(looked)
             for one in batch:
                 yield next(seen) if isinstance(one, Frame) else one
 

@@ -1,10 +1,10 @@
-"""Generic plumbing between stages: batches that close in time. Knows nothing of pictures."""
+"""Generic plumbing between stages: work ahead, and batches that close in time. Knows nothing of pictures."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -38,6 +38,18 @@ class _Feeder(Generic[T]):
         """Tell the thread that nobody reads any more; it closes the stream and ends."""
         self._left.set()
 
+    def take(self) -> T | _End:
+        """Return the next value, or the end; waits for it, but not deaf to signals."""
+        while True:
+            try:
+                return self.queue.get(timeout=POLL_S)
+            except queue.Empty:
+                continue
+
+    def join(self) -> None:
+        """Wait until the thread has ended."""
+        self._thread.join()
+
     def _run(self) -> None:
         error: BaseException | None = None
         try:
@@ -64,6 +76,24 @@ class _Feeder(Generic[T]):
                 continue
             return True
         return False
+
+
+def ahead(stream: Iterable[T], count: int) -> Generator[T, None, None]:
+    """Yield what the stream yields, at most `count` values ahead of the consumer.
+
+    The stream is pulled by a thread of its own, so it works while the consumer does. What it raises is
+    raised here, after all that came before it. Whoever leaves waits for the value that is being made: it
+    may be made by a library that must not be torn down in the middle.
+    """
+    feeder = _Feeder(stream, count)
+    try:
+        while not isinstance(value := feeder.take(), _End):
+            yield value
+        if value.error is not None:
+            raise value.error
+    finally:
+        feeder.leave()
+        feeder.join()
 
 
 def batched(

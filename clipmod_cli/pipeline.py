@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -21,7 +21,7 @@ from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.pool import decode_with
 from clipmod_cli.decode.workers import Crew
 from clipmod_cli.ensemble import Enough, Ensemble, Measures, fingerprint
-from clipmod_cli.flow import batched
+from clipmod_cli.flow import ahead, batched
 from clipmod_cli.judging import Recheck, judge_closely
 from clipmod_cli.policy import Policy, load_policy
 from clipmod_cli.seen_before import Memory, SeenBefore
@@ -49,6 +49,8 @@ class Options:
             calls, as with any use of `multiprocessing`.
         decoders: whoever shares theirs between runs gives them here, and then `workers` and `isolate`
             mean nothing; None starts some for the time of the run.
+        measure_ahead: have the models look at the next batch while results are taken; for whoever writes
+            them out in between. Results then come from a thread that goes on as long as they are taken.
         early_exit: of a still, skip the models that can no longer change the outcome.
         remembered_bytes: how much a run keeps of what models saw, so that equal pictures are shown to
             them once; 0 shows them all.
@@ -58,6 +60,7 @@ class Options:
     workers: int = field(default_factory=default_workers)
     isolate: bool = False
     decoders: Decoders | None = None
+    measure_ahead: bool = False
     early_exit: bool = False
     remembered_bytes: int = 0
 
@@ -91,7 +94,7 @@ def _see(
     temporary: Temporary,
     stopped: Callable[[], bool],
     enough: Enough | None = None,
-) -> Iterator[Evidence | Failure]:
+) -> Generator[Evidence | Failure, None, None]:
     with open_decoders(how) as decoders:
         fetched = temporary.watch(fetch_stored(items, how.decode.limits))
         frames = decode_with(decoders, fetched, ensemble.views, how.decode)
@@ -139,10 +142,13 @@ def run(
             ensemble = SeenBefore(ensemble, Memory(how.remembered_bytes))
         enough = criteria.decided if how.early_exit else None
         evidence = _see(items, ensemble, how, temporary, stopped, enough)
+        if how.measure_ahead:
+            evidence = ahead(evidence, ensemble.batch_size)
         closer = partial(_look_again, ensemble=ensemble, options=decoding, decoders=decoders, stopped=stopped)
-        for result in _judge(evidence, criteria, closer):
-            temporary.done(result.item)
-            yield result
+        with closing(evidence):
+            for result in _judge(evidence, criteria, closer):
+                temporary.done(result.item)
+                yield result
 
 
 def _judge(

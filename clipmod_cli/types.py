@@ -275,7 +275,7 @@ Result: TypeAlias = Verdict | Failure
 
 
 class Model(Protocol):
-    """The seam for a model. Built and called by one thread; never concurrently.
+    """The seam for a model. Called by one thread at a time.
 
     Attributes:
         name: its name in records.

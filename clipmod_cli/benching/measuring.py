@@ -165,7 +165,7 @@ class _Measuring:
         plan = self._plan(max(stages["forward"].ms, stages["decoding"].ms) / 1000)
         if self.wishes.folder is None:
             paths = pictures.write_pictures(self.folder, self.drawn, plan.count)
-        options = Options(decode=self.decoding, decoders=decoders)
+        options = Options(decode=self.decoding, decoders=decoders, measure_ahead=True)  # as scan does
         output = self.folder / "records.jsonl"
         self.say(f"from files to records: {plan.runs} x {plan.count:,} pictures")
         return [

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clipmod_cli.assemble import choose
 from clipmod_cli.cli.download_bar import DownloadBar
@@ -121,7 +121,7 @@ class _Run:
         self.stop = stop
         self.tally = Tally()
         self.skipped = Skipped()
-        self.options = decoding_options(settings)
+        self.options = replace(decoding_options(settings), measure_ahead=True)
         self.facts = RunFacts(
             policy=criteria.policy.name,
             policy_hash=criteria.policy.hash,

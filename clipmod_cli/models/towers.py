@@ -22,7 +22,7 @@ from clipmod_cli.models.open_clip_source import Source
 from clipmod_cli.models.progress import Progress
 from clipmod_cli.models.tower_files import About
 from clipmod_cli.models.tower_keeping import keep, touch
-from clipmod_cli.models.vision_tower import build_tower, shape_of, state_of
+from clipmod_cli.models.vision_tower import build_tower, plain, shape_of, state_of
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +233,7 @@ def _as_it_is(source: Source, vision: Vision, placement: Placement, *, compile: 
     )
 
     def embed(crops: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode():
+        with plain(device):
             pixels = crops.to(device).permute(0, 3, 1, 2).float().div_(255)  # (B, 3, H, W)
             out = visual(((pixels - mean) / std).to(dtype))
             pooled = out[0] if isinstance(out, tuple) else out

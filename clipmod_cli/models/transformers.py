@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from clipmod_cli.errors import MissingModelError, MissingPackageError, SpecError
 from clipmod_cli.models.device import Placement
+from clipmod_cli.models.vision_tower import plain
 from clipmod_cli.types import Frame, LabelScores, View
 
 INSTALL = "pip install '.[hf]'"
@@ -55,7 +56,7 @@ class TransformersModel:
     def measure(self, frames: Sequence[Frame]) -> Sequence[LabelScores]:
         """Return every label's probability for each frame, as the library's own pipeline does."""
         pixels = self._prepare([frame.views[self.view] for frame in frames])  # (B, 3, H, W)
-        with torch.inference_mode():
+        with plain(self.placement.device):
             logits = self._model(pixels.to(self.placement.device, self.placement.dtype)).logits
             scores = self._activate(logits.float()).cpu().tolist()
         return [LabelScores(scores=_by_label(self.labels, row)) for row in scores]

@@ -39,10 +39,11 @@ CATEGORIES: Final = f"""
 POLICIES: Final = (
     f"SELECT policy, policy_hash, {OUTCOMES} FROM items GROUP BY ALL ORDER BY inputs DESC, policy"
 )
+# A model takes no time for a picture that it saw before.
 MODELS: Final = """
     SELECT entry.key AS model, count(*) AS inputs,
-        avg(entry.value.inference_time_ms) AS mean_ms,
-        quantile_cont(entry.value.inference_time_ms, 0.95) AS p95_ms
+        coalesce(avg(nullif(entry.value.inference_time_ms, 0)), 0) AS mean_ms,
+        coalesce(quantile_cont(nullif(entry.value.inference_time_ms, 0), 0.95), 0) AS p95_ms
     FROM (SELECT unnest(map_entries(per_model_predictions)) AS entry FROM items)
     GROUP BY ALL ORDER BY inputs DESC, model
 """

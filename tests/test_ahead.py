@@ -1,0 +1,49 @@
+"""`flow.ahead`: a stream that goes on while its consumer works, loses nothing, and ends when it is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clipmod_cli.flow import ahead
+from tests.test_flow import PLENTY_S, Source, feeders
+
+
+@given(values=st.lists(st.integers(), max_size=60), count=st.integers(1, 9))
+def test_law_it_is_the_stream(values: list[int], count: int) -> None:
+    assert list(ahead(iter(values), count)) == values
+
+
+def test_the_next_values_are_made_while_one_is_used() -> None:
+    source = Source(pauses=[4])
+    values = ahead(source.stream(), 3)
+    assert next(values) == 0
+    # 0 is being used, 1 to 3 wait, and 4 is being made, all without anybody asking for more
+    assert source.reached.wait(PLENTY_S)
+    assert source.pulled == 4
+    source.go_on.set()
+    values.close()
+
+
+def test_who_leaves_waits_for_the_value_that_is_being_made() -> None:
+    before = feeders()
+    source = Source()
+    values = ahead(source.stream(), 2)
+    next(values)
+    values.close()
+    assert source.closed.is_set()
+    assert feeders() <= before
+
+
+def test_what_the_stream_raises_comes_after_what_it_gave() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise OSError("gone")
+
+    values = ahead(broken(), 5)
+    assert next(values) == 1
+    with pytest.raises(OSError, match="gone"):
+        next(values)
