@@ -124,7 +124,7 @@ def run(
     options: Options | None = None,
     *,
     stopped: Callable[[], bool] = lambda: False,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield one result for each item, in the items' order.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 
 from clipmod_cli.ensemble import Ensemble, Member
@@ -22,7 +22,7 @@ def items() -> Iterator[Item]:
         yield Item(source=f"{index}.png", index=index, data=encode(quarters([colour] * 4), "PNG"))
 
 
-def judge(model: RedEmbedder, *, measure_ahead: bool) -> Iterator[Result]:
+def judge(model: RedEmbedder, *, measure_ahead: bool) -> Generator[Result, None, None]:
     ensemble = Ensemble([Member(model, 1.0)], batch_size=BATCH)
     criteria = ensemble.prepare(POLICY, threshold=0.5)
     return run(items(), ensemble, criteria, Options(workers=2, measure_ahead=measure_ahead))
@@ -53,6 +53,6 @@ def test_the_verdicts_are_the_same() -> None:
 
 def test_who_leaves_early_leaves_no_thread_behind() -> None:
     before = feeders()
-    with closing(judge(RedEmbedder(), measure_ahead=True)) as results:  # type: ignore[type-var]
+    with closing(judge(RedEmbedder(), measure_ahead=True)) as results:
         next(results)
     wait_for_end(feeders() - before)

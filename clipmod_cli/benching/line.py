@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,12 +94,13 @@ def run_once(
     begun = time.perf_counter()
     sink = open_file(output)
     try:
-        for result in run(items, watched, criteria, options):
-            write(result, sink.write)
-            images += 1
-            errors += isinstance(result, Failure)
-            if len(kept) < KEPT:
-                kept.append(result)
+        with closing(run(items, watched, criteria, options)) as results:
+            for result in results:
+                write(result, sink.write)
+                images += 1
+                errors += isinstance(result, Failure)
+                if len(kept) < KEPT:
+                    kept.append(result)
     finally:
         sink.close()
         output.unlink()

@@ -45,7 +45,7 @@ def misbehave(  # noqa: C901 — a list of ills
         case "exit":
             os._exit(3)
         case "nap":
-            time.sleep(8)
+            time.sleep(12)
         case "cut":
             return [_said(item, _cut_block())]
         case "lie":

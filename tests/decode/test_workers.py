@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the tests look 
 
 VIEW = View(fit="squash", size=(8, 8))
 OTHER = View(fit="squash", size=(4, 6))
-SHORT = TimeLimits(cpu_s=2.0, wall_s=4.0)
+SHORT = TimeLimits(cpu_s=3.0, wall_s=15.0)
 
 
 def run(
@@ -100,7 +100,7 @@ def test_a_worker_that_dies_while_it_is_idle_costs_nothing(tmp_path: Path) -> No
 
 def test_a_video_may_take_longer_than_a_picture(tmp_path: Path) -> None:
     limits = WorkerLimits(
-        picture=TimeLimits(cpu_s=1.0, wall_s=3.0), video=TimeLimits(cpu_s=10.0, wall_s=60.0)
+        picture=TimeLimits(cpu_s=3.0, wall_s=6.0), video=TimeLimits(cpu_s=10.0, wall_s=60.0)
     )
     results = run(tmp_path, "before", "nap", limits=limits)
     assert code_of(results["nap"]) == "decode_timeout"
