@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
@@ -17,21 +16,12 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmod_cli.asking import Ask, ask_model
 from clipmod_cli.criteria import Criteria, Judge
 from clipmod_cli.errors import ErrorCode
 from clipmod_cli.policy import Policy
 from clipmod_cli.readers import check_sight, reader_of
-from clipmod_cli.types import (
-    Detections,
-    Embedding,
-    Evidence,
-    Failure,
-    Frame,
-    LabelScores,
-    Model,
-    Seen,
-    View,
-)
+from clipmod_cli.types import Evidence, Failure, Frame, Model, Seen, View, is_finite
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +71,7 @@ class Ensemble:
         degraded: this is less than the three-model ensemble that was wanted.
         stand_in: the member that is asked alone where another one fails at a frame; None has the
             frame fail.
+        ask: how a member is asked.
     """
 
     members: Sequence[Member]
@@ -88,6 +79,7 @@ class Ensemble:
     batch_size: int = 8
     degraded: bool = False
     stand_in: str | None = None
+    ask: Ask = field(default=ask_model, repr=False, compare=False)
     _looking: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     @property
@@ -163,12 +155,10 @@ class Ensemble:
                 still_open = _still_open(still_open, enough)
             if not still_open:
                 break
-            begun = time.perf_counter()
-            seen = _look_with(member.model, [look.frame for look in still_open])
-            forward_ms = (time.perf_counter() - begun) * 1000 / len(still_open)
-            for look, one in zip(still_open, seen, strict=True):
-                look.seen[member.model.name] = one
-                look.forward_ms[member.model.name] = forward_ms
+            told = self.ask(member.model, [look.frame for look in still_open])
+            for look, one in zip(still_open, told, strict=True):
+                look.seen[member.model.name] = one.seen
+                look.forward_ms[member.model.name] = one.forward_ms
         names = [member.model.name for member in self.members]
         return [_evidence(look, names) for look in looks]
 
@@ -184,21 +174,13 @@ class _Look:
 
 def _still_open(looks: Sequence[_Look], enough: Enough) -> list[_Look]:
     """Return the frames that further members have to see. One that has failed already stays among them."""
-    sound = [look for look in looks if all(map(_is_finite, look.seen.values()))]
+    sound = [look for look in looks if all(map(is_finite, look.seen.values()))]
     if not sound:
         return list(looks)
     seen = {name: [look.seen[name] for look in sound] for name in sound[0].seen}
     answers = enough([look.frame for look in sound], seen)
     decided = {id(look) for look, answer in zip(sound, answers, strict=True) if answer}
     return [look for look in looks if id(look) not in decided]
-
-
-def _look_with(model: Model, frames: Sequence[Frame]) -> Sequence[Seen]:
-    """Return what a model sees in each frame; raises where it answers for more or fewer than it was asked."""
-    seen = model.measure(frames)
-    if len(seen) != len(frames):
-        raise ValueError(f"{model.name} gave {len(seen)} results for {len(frames)} pictures")
-    return seen
 
 
 def fingerprint(*parts: str) -> str:
@@ -209,7 +191,7 @@ def fingerprint(*parts: str) -> str:
 def _evidence(look: _Look, names: Sequence[str]) -> Evidence | Failure:
     frame = look.frame
     for name, one in look.seen.items():
-        if not _is_finite(one):
+        if not is_finite(one):
             return Failure(
                 item=frame.item,
                 stage="measure",
@@ -218,27 +200,8 @@ def _evidence(look: _Look, names: Sequence[str]) -> Evidence | Failure:
                 media=frame.media,
                 last=frame.last,
             )
-    return Evidence(
-        item=frame.item,
-        media=frame.media,
-        number=frame.number,
-        time_s=frame.time_s,
-        last=frame.last,
-        seen=look.seen,
-        forward_ms=look.forward_ms,
-        skipped=tuple(name for name in names if name not in look.seen),
-    )
-
-
-def _is_finite(seen: Seen) -> bool:
-    match seen:
-        case Embedding(vector=vector):
-            return bool(np.all(np.isfinite(vector)))
-        case LabelScores(scores=scores):
-            return bool(np.all(np.isfinite(list(scores.values()))))
-        case Detections(found=found):
-            return bool(np.all(np.isfinite([d.score for d in found])))
-    raise AssertionError(f"unknown evidence {seen!r}")
+    skipped = tuple(name for name in names if name not in look.seen)
+    return Evidence.of(frame, look.seen, look.forward_ms, skipped)
 
 
 def _failed(frame: Frame, error: Exception) -> Failure:

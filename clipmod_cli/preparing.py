@@ -9,11 +9,16 @@ from __future__ import annotations
 import atexit
 import gc
 import logging
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 
 from clipmod_cli.assemble import Choice, load
 from clipmod_cli.criteria import Criteria
 from clipmod_cli.decode.limits import DecodeOptions, parse_frames
 from clipmod_cli.ensemble import Ensemble
+from clipmod_cli.evidence_cache import AskOnce
+from clipmod_cli.evidence_file import EvidenceFile, default_path
 from clipmod_cli.models.hub import Hub
 from clipmod_cli.models.progress import Progress
 from clipmod_cli.models.registry import ensemble_size, human_size
@@ -66,6 +71,16 @@ def load_models(
     )
     threshold = policy.threshold_for(settings.sensitivity, settings.threshold)
     return ensemble, ensemble.prepare(policy, threshold=threshold, allow_partial=settings.allow_partial)
+
+
+@contextmanager
+def sparing(ensemble: Ensemble, cache_mb: int) -> Iterator[Ensemble]:
+    """Give the same models, asked only about what no earlier run has shown to them.
+
+    What they see is kept in the user's cache folder, up to `cache_mb` million bytes.
+    """
+    with closing(EvidenceFile(default_path(), cache_mb * 1_000_000)) as kept:
+        yield replace(ensemble, ask=AskOnce(kept, ensemble.dtype))
 
 
 def leave_alone_what_is_loaded() -> None:

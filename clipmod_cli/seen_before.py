@@ -155,16 +155,7 @@ def _first_of_each(keys: Mapping[Frame, bytes | None], known: Mapping[bytes, _Ke
 
 
 def _again(frame: Frame, kept: _Kept) -> Evidence:
-    return Evidence(
-        item=frame.item,
-        media=frame.media,
-        number=frame.number,
-        time_s=frame.time_s,
-        last=frame.last,
-        seen=kept.seen,
-        forward_ms=dict.fromkeys(kept.seen, 0.0),
-        skipped=kept.skipped,
-    )
+    return Evidence.of(frame, kept.seen, dict.fromkeys(kept.seen, 0.0), kept.skipped)
 
 
 def _owned(seen: Seen) -> Seen:

@@ -152,6 +152,18 @@ class Detections:
 Seen: TypeAlias = Embedding | LabelScores | Detections
 
 
+def is_finite(seen: Seen) -> bool:
+    """Return whether all numbers in a piece of evidence are finite: nothing else may be judged by."""
+    match seen:
+        case Embedding(vector=vector):
+            return bool(np.all(np.isfinite(vector)))
+        case LabelScores(scores=scores):
+            return bool(np.all(np.isfinite(list(scores.values()))))
+        case Detections(found=found):
+            return bool(np.all(np.isfinite([d.score for d in found])))
+    raise AssertionError(f"unknown evidence {seen!r}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evidence:
     """What every member of the ensemble saw in one frame; knows no policy.
@@ -172,6 +184,26 @@ class Evidence:
     forward_ms: Mapping[str, float]
     stand_in: bool = False
     skipped: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        frame: Frame,
+        seen: Mapping[str, Seen],
+        forward_ms: Mapping[str, float],
+        skipped: tuple[str, ...] = (),
+    ) -> Evidence:
+        """Return what was seen in this frame."""
+        return cls(
+            item=frame.item,
+            media=frame.media,
+            number=frame.number,
+            time_s=frame.time_s,
+            last=frame.last,
+            seen=seen,
+            forward_ms=forward_ms,
+            skipped=skipped,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

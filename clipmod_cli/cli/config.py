@@ -20,7 +20,16 @@ def config() -> None:
 
 @app.command(epilog=ENVIRONMENT_NOTE)
 @with_settings(
-    "judging", "output", "sources", "urls", "serve", "machine", "store", "talk", without=frozenset({"json"})
+    "judging",
+    "output",
+    "sources",
+    "urls",
+    "serve",
+    "machine",
+    "cache",
+    "store",
+    "talk",
+    without=frozenset({"json"}),
 )
 def show(
     *,

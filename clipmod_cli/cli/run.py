@@ -34,6 +34,7 @@ from clipmod_cli.preparing import (
     leave_alone_what_is_loaded,
     load_models,
     policy_of,
+    sparing,
 )
 from clipmod_cli.records import RunFacts, to_record
 from clipmod_cli.settings import Resolved, Settings
@@ -77,6 +78,8 @@ def judge_inputs(resolved: Resolved, inputs: Inputs) -> int:
             output = stack.enter_context(open_output(settings, stdout))
             with stop.ending_by(lambda exit_code: _end_now(stack, settings, exit_code)):
                 ensemble, criteria = _models(settings, policy)
+            if not settings.no_cache:
+                ensemble = stack.enter_context(sparing(ensemble, settings.cache_mb))
             leave_alone_what_is_loaded()
             return _Run(settings, inputs, output, ensemble, criteria, stop).carry_out()
         except Interrupted as e:

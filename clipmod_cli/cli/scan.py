@@ -28,7 +28,7 @@ Examples:
 """
 
 
-@with_settings("judging", "output", "sources", "machine", "store", "talk")
+@with_settings("judging", "output", "sources", "machine", "cache", "store", "talk")
 def scan(
     sources: Annotated[
         list[str] | None,

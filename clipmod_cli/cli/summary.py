@@ -64,7 +64,9 @@ def _rows(tally: Tally, skipped: Counter[str], kept: int) -> Mapping[str, str]:
     if tally.skipped:
         rows["models asked"] = plain(_shares(tally)).replace("[", r"\[")
     if tally.again:
-        rows["seen before"] = f"{tally.again}  (equal pictures are shown to the models once)"
+        rows["seen before"] = (
+            f"{tally.again}  (equal pictures are shown to the models once; --no-cache forgets earlier runs)"
+        )
     if skipped:
         rows["skipped"] = f"{skipped.total()}  ({_counts(skipped)})"
     if kept:

@@ -36,7 +36,9 @@ _OURS = frozenset(
 """Headers on which it depends that an answer is what it is taken for."""
 
 
-@with_settings("judging", "output", "urls", "sources", "machine", "store", "talk", without=_FOR_FOLDERS)
+@with_settings(
+    "judging", "output", "urls", "sources", "machine", "cache", "store", "talk", without=_FOR_FOLDERS
+)
 def urls(
     lists: Annotated[
         list[str] | None,

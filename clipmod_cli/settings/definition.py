@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 ENV_PREFIX = "CLIPMOD_"
 Origin: TypeAlias = Literal["flag", "environment", "file", "default"]
 Group: TypeAlias = Literal[
-    "judging", "machine", "store", "talk", "output", "sources", "urls", "serve", "secret"
+    "judging", "machine", "cache", "store", "talk", "output", "sources", "urls", "serve", "secret"
 ]
 Wanted: TypeAlias = Literal["nsfw", "review", "safe", "error"]
 
@@ -92,6 +92,12 @@ class Settings:
         True, "machine", "decode in worker processes: a decoder that crashes or hangs costs one input"
     )
     offline: bool = _setting(False, "machine", "never touch the network for weights")
+    no_cache: bool = _setting(
+        False, "cache", "show the models every picture anew, also what an earlier run has seen"
+    )
+    cache_mb: int = _setting(
+        1000, "cache", "how much is kept of what models saw, in the user cache folder", metavar="MB"
+    )
 
     db: str | None = _setting(
         None, "store", "the DuckDB store (default: in the user data folder)", metavar="FILE"

@@ -183,7 +183,7 @@ def _faults(settings: Settings, place: Callable[[str], str]) -> Iterator[str]:
             yield str(e)
     yield from _url_faults(settings, place)
     yield from _serve_faults(settings, place)
-    for name in ("max_depth", "limit", "retention", "retries"):
+    for name in ("max_depth", "limit", "retention", "retries", "cache_mb"):
         value = getattr(settings, name)
         if value is not None and value < 0:
             yield f"{place(name)} {value} is below 0"

@@ -111,14 +111,7 @@ class Unseeing:
         """Yield empty evidence for each frame; failures pass through in their place."""
         for batch in batches:
             for one in batch:
-                yield one if isinstance(one, Failure) else _nothing(one)
-
-
-def _nothing(frame: Frame) -> Evidence:
-    return Evidence(
-        item=frame.item, media=frame.media, number=frame.number, time_s=frame.time_s, last=frame.last,
-        seen={}, forward_ms={},
-    )  # fmt: skip
+                yield one if isinstance(one, Failure) else Evidence.of(one, seen={}, forward_ms={})
 
 
 def check_decoding(service: Service, caller: Caller, uploads: Sequence[Upload], pile: Pile) -> list[Failure]:

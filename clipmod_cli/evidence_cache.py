@@ -1,0 +1,80 @@
+"""Spares models what they saw in an earlier run: an `Ask` that looks into a file first.
+
+What a model says follows from the pixels it is shown, from its weights and its precision. All of them,
+and the version of this program, make the key; so a policy, a threshold or weights in the ensemble may
+change, and what was seen still holds. A verdict is never kept, nor a failure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TypeAlias
+
+from clipmod_cli import __version__
+from clipmod_cli.asking import Ask, Told, ask_model
+from clipmod_cli.types import Frame, Model, Seen, View, is_finite
+
+KEY_BYTES: Final = 16
+"""Of BLAKE2b: two pictures that share a key are not found, by chance or on purpose (2^64 tries)."""
+
+Digests: TypeAlias = Mapping[tuple[Frame, View], bytes]
+
+
+class Keeps(Protocol):
+    """What keeps evidence under keys: an `EvidenceFile`."""
+
+    def get(self, keys: Sequence[bytes]) -> Mapping[bytes, Seen]:
+        """Return what is kept under these keys."""
+        ...
+
+    def put(self, seen: Mapping[bytes, Seen]) -> None:
+        """Keep these, as far as there is room."""
+        ...
+
+
+@dataclass(slots=True)
+class AskOnce:
+    """Asks a model only about what no run has shown to it before. For one thread at a time.
+
+    Attributes:
+        kept: where evidence is kept.
+        dtype: the precision that models run in.
+        ask: how a model is asked about the rest.
+    """
+
+    kept: Keeps
+    dtype: str
+    ask: Ask = ask_model
+    _digests: Digests = field(default_factory=dict)
+
+    def __call__(self, model: Model, frames: Sequence[Frame]) -> list[Told]:
+        """Return what the model sees in each frame, or saw in the same pixels; an `Ask`."""
+        keys = self._keys(model, frames)
+        known = self.kept.get(keys)
+        unknown = {key: frame for key, frame in zip(keys, frames, strict=True) if key not in known}
+        told = dict(zip(unknown, self.ask(model, list(unknown.values())), strict=True)) if unknown else {}
+        if fresh := {key: one.seen for key, one in told.items() if is_finite(one.seen)}:
+            self.kept.put(fresh)
+        return [told[key] if key in told else Told(known[key], 0.0) for key in keys]
+
+    def _keys(self, model: Model, frames: Sequence[Frame]) -> list[bytes]:
+        # The members of an ensemble mostly want the same view of the same frames, one after the other.
+        places = [(frame, model.view) for frame in frames]
+        self._digests = {place: self._digests.get(place) or _digest_of(*place) for place in places}
+        identity = repr((__version__, model.spec, model.revision, self.dtype)).encode()
+        return [_hash(identity + self._digests[place]) for place in places]
+
+
+def _digest_of(frame: Frame, view: View) -> bytes:
+    """Return what identifies all of a frame that a model can know: pixels, and the size for a box."""
+    pixels = frame.views[view]
+    digest = hashlib.blake2b(digest_size=KEY_BYTES)
+    digest.update(repr((frame.media.width, frame.media.height, pixels.shape)).encode())
+    digest.update(pixels.tobytes() if not pixels.flags.c_contiguous else pixels.data)
+    return digest.digest()
+
+
+def _hash(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=KEY_BYTES).digest()

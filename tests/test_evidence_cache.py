@@ -1,0 +1,170 @@
+"""Models are asked only about what no run has shown to them; all that could matter is part of the key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import clipmod_cli.evidence_cache
+from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.evidence_bytes import pack, unpack
+from clipmod_cli.evidence_cache import AskOnce
+from clipmod_cli.types import Detections, Evidence, Failure, Frame, LabelScores, Seen
+from tests.colour_models import LARGE, ColourModel, RedClassifier, RedDetector, RedEmbedder, frame_of
+from tests.evidence_of_all_kinds import is_same
+
+
+@dataclass
+class Shelf:
+    """Keeps evidence as the file does: as bytes, under keys."""
+
+    kept: dict[bytes, bytes] = field(default_factory=dict)
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, Seen]:
+        """Return what is kept under these keys."""
+        read = {key: unpack(self.kept[key]) for key in keys if key in self.kept}
+        return {key: seen for key, seen in read.items() if seen is not None}
+
+    def put(self, seen: Mapping[bytes, Seen]) -> None:
+        """Keep these."""
+        self.kept.update({key: pack(one) for key, one in seen.items()})
+
+
+def frames(*reds: int) -> list[Frame]:
+    return [frame_of(red / 20, index) for index, red in enumerate(reds)]
+
+
+def ask(shelf: Shelf, model: ColourModel, *reds: int, dtype: str = "float32") -> list[Seen]:
+    """Return what a run of its own is told."""
+    return [told.seen for told in AskOnce(shelf, dtype)(model, frames(*reds))]
+
+
+@given(st.lists(st.lists(st.integers(0, 20), min_size=1, max_size=6), max_size=4))
+def test_all_kinds_of_models_say_what_they_say_without_it(runs: list[list[int]]) -> None:
+    models: list[Callable[[], ColourModel]] = [RedClassifier, RedDetector, RedEmbedder]
+    for make in models:
+        shelf, model = Shelf(), make()
+        for reds in runs:
+            expected = make().measure(frames(*reds))
+            assert all(map(is_same, ask(shelf, model, *reds), expected))
+        assert sum(model.calls) == len({red for reds in runs for red in reds})
+
+
+def test_only_what_is_new_is_shown_and_what_is_known_took_no_time() -> None:
+    shelf, model = Shelf(), RedClassifier()
+    ask(shelf, model, 1, 2)
+    told = AskOnce(shelf, "float32")(model, frames(2, 3, 1, 3))
+    assert model.calls == [2, 1]
+    assert [one.forward_ms > 0.0 for one in told] == [False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [RedClassifier(revision="2"), RedClassifier(spec="hf:other"), RedClassifier(view=LARGE)],
+    ids=["revision", "spec", "view"],
+)
+def test_another_model_is_asked(other: RedClassifier) -> None:
+    shelf = Shelf()
+    ask(shelf, RedClassifier(), 1)
+    ask(shelf, other, 1)
+    assert other.calls == [1]
+
+
+def test_another_precision_is_asked() -> None:
+    shelf, model = Shelf(), RedClassifier()
+    ask(shelf, model, 1)
+    ask(shelf, model, 1, dtype="bfloat16")
+    assert model.calls == [1, 1]
+
+
+def test_another_version_of_the_program_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf, model = Shelf(), RedClassifier()
+    ask(shelf, model, 1)
+    monkeypatch.setattr(clipmod_cli.evidence_cache, "__version__", "another")
+    ask(shelf, model, 1)
+    assert model.calls == [1, 1]
+
+
+def test_a_picture_that_differs_in_one_bit_is_shown() -> None:
+    shelf, model = Shelf(), RedClassifier()
+    (frame,) = frames(5)
+    views = {view: pixels.copy() for view, pixels in frame.views.items()}
+    views[model.view][-1, -1, -1] ^= 1
+    asking = AskOnce(shelf, "float32")
+    asking(model, [frame])
+    asking(model, [replace(frame, views=views)])
+    assert model.calls == [1, 1]
+
+
+def test_a_picture_of_another_size_is_shown_since_boxes_depend_on_it() -> None:
+    shelf, model = Shelf(), RedDetector()
+    (frame,) = frames(20)
+    larger = replace(frame, media=replace(frame.media, width=640, height=480))
+    asking = AskOnce(shelf, "float32")
+    asking(model, [frame])
+    asking(model, [larger])
+    assert model.calls == [1, 1]
+
+
+def test_pixels_count_and_not_how_they_lie_in_memory() -> None:
+    shelf, model = Shelf(), RedClassifier()
+    (frame,) = frames(5)
+    turned = {view: np.asfortranarray(pixels) for view, pixels in frame.views.items()}
+    AskOnce(shelf, "float32")(model, [frame])
+    AskOnce(shelf, "float32")(model, [replace(frame, views=turned)])
+    assert model.calls == [1]
+
+
+def test_a_failure_is_not_kept() -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("the device is gone")
+
+    shelf, model = Shelf(), RedClassifier(before=fail)
+    ensemble = Ensemble([Member(model, 1.0)], ask=AskOnce(shelf, "float32"))
+    (result,) = ensemble.measure([frames(1)])
+    assert isinstance(result, Failure)
+    assert shelf.kept == {}
+    model.before = lambda _: None
+    (result,) = ensemble.measure([frames(1)])
+    assert isinstance(result, Evidence)
+
+
+def test_what_is_not_finite_is_not_kept_and_stays_a_failure() -> None:
+    def break_(seen: list[Seen]) -> list[Seen]:
+        return [LabelScores(scores={"other": float("nan"), "red": 0.0}) for _ in seen]
+
+    shelf, model = Shelf(), RedClassifier(after=break_)
+    ensemble = Ensemble([Member(model, 1.0)], ask=AskOnce(shelf, "float32"))
+    for _ in range(2):
+        (result,) = ensemble.measure([frames(1)])
+        assert isinstance(result, Failure)
+        assert result.code == "non_finite_score"
+    assert model.calls == [1, 1]
+
+
+def test_a_model_that_answers_for_too_few_is_no_answer() -> None:
+    model = RedClassifier(after=lambda seen: seen[:-1])
+    with pytest.raises(ValueError, match="gave 1 results for 2"):
+        AskOnce(Shelf(), "float32")(model, frames(1, 2))
+
+
+def test_members_with_one_view_share_a_hash_and_each_keeps_its_own() -> None:
+    shelf = Shelf()
+    one, other = RedClassifier(name="one"), RedDetector(name="other")
+    ensemble = Ensemble([Member(one, 0.5), Member(other, 0.5)], ask=AskOnce(shelf, "float32"))
+    first = list(ensemble.measure([frames(0, 20)]))
+    again = list(ensemble.measure([frames(20, 0)]))
+    assert (one.calls, other.calls) == ([2], [2])
+    assert len(shelf.kept) == 4
+    for left, right in zip(first, reversed(again), strict=True):
+        assert isinstance(left, Evidence)
+        assert isinstance(right, Evidence)
+        assert left.seen == right.seen
+        assert set(right.forward_ms.values()) == {0.0}
+    assert isinstance(first[0], Evidence)
+    assert first[0].seen["other"] == Detections(found=())
