@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import MissingPackageError, SettingsError
+from clipmod_cli.models.onnx_graph import quickened
 from clipmod_cli.types import Detection, Detections, Frame, View
 
 SIDE = 320
@@ -148,7 +149,8 @@ def load(*, name: str, spec: str, device: str, alone: bool = False) -> NudeNetMo
     options.log_severity_level = 3  # errors only: it warns on stderr of hosts it cannot probe
     if by_threads:
         options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+    model = quickened(path) if by_threads else str(path)
+    session = onnxruntime.InferenceSession(model, options, providers=providers)
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="clipmod-nudenet") if by_threads else None
     revision = hashlib.sha256(path.read_bytes()).hexdigest()
     return NudeNetModel(name=name, spec=spec, revision=revision, _session=session, _threads=threads)
