@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clipmod_cli.ensemble import Ensemble, Member
-from clipmod_cli.errors import MissingModelError, SettingsError
+from clipmod_cli.errors import MissingModelError
 from clipmod_cli.models import nudenet, weights
+from clipmod_cli.models.device_names import check_device_name
 from clipmod_cli.models.hub import Hub
 from clipmod_cli.models.progress import Progress, Silent
 from clipmod_cli.models.registry import ensemble_size, human_size
@@ -27,6 +28,7 @@ from clipmod_cli.policy import Policy, unseen_categories
 from clipmod_cli.types import Model
 
 if TYPE_CHECKING:
+    from clipmod_cli.models.crops import CropBatches
     from clipmod_cli.models.device import Placement
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class _How:
     hub: Hub
     progress: Progress
     compile: bool
+    crops: CropBatches
 
 
 def choose(models: Sequence[str], policy: Policy, hub: Hub | None = None) -> Choice:
@@ -137,10 +140,11 @@ def load(
     """
     if all(member.spec.kind == "nudenet" for member in choice.members):
         return _detector_alone(choice, device, batch_size)
+    from clipmod_cli.models.crops import CropBatches
     from clipmod_cli.models.device import place
 
     placement = place(device, dtype)
-    how = _How(placement, hub, progress or Silent(), compile)
+    how = _How(placement, hub, progress or Silent(), compile, CropBatches.of(placement))
     loaded = [
         Member(_load_one(m.spec, name, how), m.weight)
         for m, name in zip(choice.members, choice.names, strict=True)
@@ -155,8 +159,7 @@ def load(
 
 def _detector_alone(choice: Choice, device: str, batch_size: int | None) -> Ensemble:
     """Return the detector without importing torch, which takes longer than a folder of pictures."""
-    if device.partition(":")[0] not in {"auto", "cpu", "cuda", "mps"}:
-        raise SettingsError(f"--device {device!r} is none of auto, cpu, cuda, cuda:N, mps")
+    check_device_name(device)
     detector = nudenet.load(name=choice.names[0], spec=NUDENET, device=device, alone=True)
     return Ensemble(
         members=[Member(detector, 1.0)],
@@ -189,14 +192,18 @@ def _load_one(spec: ModelSpec, name: str, how: _How) -> Model:
 
 def _load_open_clip(spec: ModelSpec, name: str, how: _How) -> Model:
     from clipmod_cli.models import open_clip, text_cache
+    from clipmod_cli.models.open_clip_source import source_of
 
-    if spec.path:
-        source = open_clip.folder_source(spec.path, caching=True)
-    else:
-        source = open_clip.tag_source(spec, _files(spec, how))
+    source = source_of(spec, None if spec.path else _files(spec, how))
     cache = text_cache.TextCache(text_cache.default_folder(), source.revision)
     return open_clip.load(
-        source, name=name, spec=spec.spec, placement=how.placement, cache=cache, compile=how.compile
+        source,
+        name=name,
+        spec=spec.spec,
+        placement=how.placement,
+        cache=cache,
+        crops=how.crops,
+        compile=how.compile,
     )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from clipmod_cli.errors import SettingsError
+from clipmod_cli.models.device_names import check_device_name, number_of
 
 CPU_BATCH = 8
 """Larger batches gain nothing on a CPU (the matrices are wide enough) and delay the first record."""
@@ -20,6 +23,10 @@ LARGEST_BATCH = 256
 BATCH_MEMORY = 16 << 30
 """Bytes of a device for each 64 pictures. The largest tower needs some 10 MB a picture and the
 ensemble's weights 4 GB, so that most stays free: for other programs, and for odd architectures."""
+
+BFLOAT16_MAJOR = 8
+"""The first major number of CUDA's compute capability that multiplies bfloat16 (Ampere); elsewhere it is
+emulated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,13 @@ class Placement:
             return batch_for(min(memory)) * len(memory)
         return CPU_BATCH if self.device.type == "cpu" else ACCELERATOR_BATCH
 
+    def share_of(self, count: int) -> int:
+        """Return how many of a batch's pictures a model is given at once that uses the first device alone.
+
+        A batch is as large as all devices can take together.
+        """
+        return max(1, math.ceil(count / len(self.devices)))
+
     def settled(self, dtype: torch.dtype) -> Placement:
         """Return this placement with the precision that a tower has taken in the end."""
         return replace(self, dtype=dtype, checked=())
@@ -89,7 +103,8 @@ def place(device: str, dtype: str) -> Placement:
         if chosen.type == "cpu" and precision == torch.float16:
             raise SettingsError("--dtype float16 is not for CPUs; use bfloat16 or float32")
         return Placement(chosen, precision, more=more)
-    return Placement(chosen, _best_dtype(chosen), _checked_dtypes(chosen), more)
+    devices = (chosen, *more)
+    return Placement(chosen, _best_dtype(devices), _checked_dtypes(devices), more)
 
 
 def _devices(name: str) -> tuple[torch.device, tuple[torch.device, ...]]:
@@ -103,37 +118,37 @@ def _devices(name: str) -> tuple[torch.device, tuple[torch.device, ...]]:
 
 
 def _device(name: str) -> torch.device:
+    check_device_name(name)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    kind, _, number = name.partition(":")
-    if kind not in {"cpu", "cuda", "mps"} or (number and not number.isdigit()):
-        raise SettingsError(f"--device {name!r} is none of auto, cpu, cuda, cuda:N, mps")
-    if kind == "mps" and not torch.backends.mps.is_available():
+    if name == "mps" and not torch.backends.mps.is_available():
         raise SettingsError("--device mps: this machine has no Metal device that torch can use")
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+    if name.startswith("cuda") and number_of(name) >= torch.cuda.device_count():
         raise SettingsError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices here")
     return torch.device(name)
 
 
-def _best_dtype(device: torch.device) -> torch.dtype:
-    if device.type == "mps":
+def _best_dtype(devices: Sequence[torch.device]) -> torch.dtype:
+    kind = devices[0].type
+    if kind == "mps":
         return torch.float16
-    if device.type == "cuda":
-        return torch.bfloat16 if _has_bfloat16() else torch.float16
+    if kind == "cuda":
+        return torch.bfloat16 if _have_bfloat16(devices) else torch.float16
     return torch.bfloat16 if has_fast_bfloat16() else torch.float32
 
 
-def _checked_dtypes(device: torch.device) -> tuple[torch.dtype, ...]:
+def _checked_dtypes(devices: Sequence[torch.device]) -> tuple[torch.dtype, ...]:
     """Return what is worth trying: float16 is 8 times as precise as bfloat16, but it can overflow."""
-    if device.type == "mps" or (device.type == "cuda" and not _has_bfloat16()):
+    kind = devices[0].type
+    if kind == "mps" or (kind == "cuda" and not _have_bfloat16(devices)):
         return (torch.float16, torch.float32)
-    return (torch.float16, torch.bfloat16, torch.float32) if device.type == "cuda" else ()
+    return (torch.float16, torch.bfloat16, torch.float32) if kind == "cuda" else ()
 
 
-def _has_bfloat16() -> bool:
-    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+def _have_bfloat16(devices: Sequence[torch.device]) -> bool:
+    return all(torch.cuda.get_device_properties(one).major >= BFLOAT16_MAJOR for one in devices)
 
 
 def has_fast_bfloat16() -> bool:

@@ -37,13 +37,16 @@ def sha256_once(path: Path) -> str:
     """
     real = path.resolve()
     kept = own_folder() / f"{hashlib.sha256(os.fsencode(real)).hexdigest()}.json"
+    begun = (
+        time.time()
+    )  # before the state: what is written in the same tick afterwards has to count as recent
     before = _state(real)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(kept.read_text(encoding="utf-8"))
         if known["state"] == before and len(known["sha256"]) == 64:
             return str(known["sha256"])
     digest = sha256_of(real)
-    if _state(real) == before and time.time() - max(before[-2:]) / 1e9 > SETTLED_S:
+    if _state(real) == before and begun - max(before[-2:]) / 1e9 > SETTLED_S:
         _keep(kept, {"state": before, "sha256": digest})
     return digest
 

@@ -32,7 +32,8 @@ DTYPES = {
 """The format's names of the types that models are made of."""
 
 RECENT = 4
-"""Tensors that a reader may still look at after it asked for the next: a matrix, when it has its bias."""
+"""Tensors remembered as looked at. Their pages are let go whenever another is asked for: whoever still
+looks at one reads them from the file again, and none stays in memory unless it is looked at."""
 
 LARGEST_HEADER = 100_000_000
 """Bytes; the format's own limit."""
@@ -48,6 +49,8 @@ class _Entry:
 
 class MappedFile(Mapping[str, torch.Tensor]):
     """The tensors of a file by name. They must not be written to, and stay valid after the file is gone.
+
+    They are the file's bytes, and change when somebody writes into it: what is kept has to be `owned`.
 
     Attributes:
         metadata: what the writer said about the file.
@@ -126,6 +129,12 @@ class Passing(Mapping[str, torch.Tensor]):
             self._file.release(name)
 
 
+def owned(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the tensor in memory that torch gave it: itself, or a copy if it lies in a mapped file."""
+    # Memory that torch was lent cannot be resized; a mapped file's is such, and goes with the file.
+    return tensor if tensor.untyped_storage().resizable() else tensor.clone()
+
+
 def _read_header(data: mmap.mmap) -> tuple[dict[str, _Entry], dict[str, str]]:
     length = int.from_bytes(data[:8], "little")
     begin = 8 + length
@@ -137,7 +146,7 @@ def _read_header(data: mmap.mmap) -> tuple[dict[str, _Entry], dict[str, str]]:
         entries = {name: _entry(value, begin) for name, value in header.items()}
     except (KeyError, TypeError, AttributeError, RecursionError) as e:
         raise ValueError(f"its header cannot be understood: {e!r}") from e
-    if not all(isinstance(text, str) for text in metadata.values()):
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
         raise ValueError("its metadata are not texts")
     at = begin
     for entry in sorted(entries.values(), key=lambda entry: (entry.start, entry.end)):

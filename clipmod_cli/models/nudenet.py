@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import MissingPackageError, SettingsError
+from clipmod_cli.models.device_names import number_of
 from clipmod_cli.models.onnx_graph import quickened
 from clipmod_cli.types import Detection, Detections, Frame, View
+
+log = logging.getLogger(__name__)
 
 SIDE = 320
 """Pixels on a side of the model's input (the `320n` model)."""
@@ -31,6 +35,11 @@ picture instead: they gain 1.6x from two cores, wait by spinning, and so take ti
 
 BATCH = max(8, 2 * THREADS)
 """Two rounds of all threads; larger batches gain nothing on a CPU and delay the first record."""
+
+MOST_AT_ONCE = 64
+"""Pictures in one pass of a GPU. It gains nothing beyond, and a batch may be made for several GPUs."""
+
+CUDA = "CUDAExecutionProvider"
 
 VIEW = View(fit="corner", size=(SIDE, SIDE), resample="bilinear", engine="opencv")
 LABELS = (
@@ -106,7 +115,8 @@ class NudeNetModel:
     def measure(self, frames: Sequence[Frame]) -> Sequence[Detections]:
         """Return what was found in each frame, boxes in original pixels."""
         if self._threads is None:
-            return self._look(frames)
+            shares = [frames[i : i + MOST_AT_ONCE] for i in range(0, len(frames), MOST_AT_ONCE)]
+            return [one for share in shares for one in self._look(share)]
         return [one for (one,) in self._threads.map(self._look, [[frame] for frame in frames])]
 
     def _look(self, frames: Sequence[Frame]) -> list[Detections]:
@@ -137,23 +147,55 @@ def load(*, name: str, spec: str, device: str, alone: bool = False) -> NudeNetMo
     path = model_path()
     # Since 1.31 it reports to its maker over the network, and keeps a number for this machine in the home.
     os.environ.setdefault(NO_TELEMETRY, "1")
-    import onnxruntime
-
-    available = onnxruntime.get_available_providers()
-    wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") or device == "auto" else []
-    providers = [p for p in [*wanted, "CPUExecutionProvider"] if p in available]
-    if wanted and device != "auto" and providers == ["CPUExecutionProvider"] and alone:
-        raise SettingsError(f"--device {device}: the onnxruntime here has no CUDA; use --device cpu or auto")
-    by_threads = providers == ["CPUExecutionProvider"]
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only: it warns on stderr of hosts it cannot probe
-    if by_threads:
-        options.intra_op_num_threads = 1
-    model = quickened(path) if by_threads else str(path)
-    session = onnxruntime.InferenceSession(model, options, providers=providers)
-    threads = ThreadPoolExecutor(THREADS, thread_name_prefix="clipmod-nudenet") if by_threads else None
+    cuda = device.startswith("cuda") or device == "auto"
+    session = _open_on_cuda(path, number_of(device)) if cuda else None
+    if session is None and alone and device not in {"auto", "cpu"}:
+        raise SettingsError(
+            f"--device {device}: the onnxruntime here cannot run the detector on it; use --device cpu or auto"
+        )
+    threads = None
+    if session is None:
+        session = _open_on_cpu(path)
+        threads = ThreadPoolExecutor(THREADS, thread_name_prefix="clipmod-nudenet")
     revision = hashlib.sha256(path.read_bytes()).hexdigest()
     return NudeNetModel(name=name, spec=spec, revision=revision, _session=session, _threads=threads)
+
+
+def _open_on_cuda(path: Path, number: int) -> Any:
+    """Return a session on this CUDA device; None if onnxruntime has none or cannot use it."""
+    import onnxruntime
+
+    if CUDA not in onnxruntime.get_available_providers():
+        return None
+    # Its default tries all algorithms on the first batch of each size, for seconds; this one asks cuDNN.
+    how = {"device_id": number, "cudnn_conv_algo_search": "HEURISTIC"}
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), _options(), providers=[(CUDA, how), "CPUExecutionProvider"], enable_fallback=0
+        )
+    except Exception as e:  # noqa: BLE001 — each library that it may lack has errors of its own
+        log.warning("the detector does not run on CUDA device %d: %s", number, str(e).partition("\n")[0])
+        return None
+    if CUDA in session.get_providers():
+        return session
+    log.warning("the detector does not run on CUDA device %d: onnxruntime lacks libraries for it", number)
+    return None
+
+
+def _open_on_cpu(path: Path) -> Any:
+    import onnxruntime
+
+    options = _options()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(quickened(path), options, providers=["CPUExecutionProvider"])
+
+
+def _options() -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only: it warns on stderr of hosts it cannot probe
+    return options
 
 
 def _read(output: NDArray[np.float32], frame: Frame) -> Detections:

@@ -7,19 +7,19 @@ how towers are read `models.towers` and `models.open_clip_parts`. open_clip itse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from clipmod_cli.models import towers
+from clipmod_cli.models.crops import CropBatches, embeddings_of
 from clipmod_cli.models.device import Placement
 from clipmod_cli.models.memory import give_back
 from clipmod_cli.models.open_clip_parts import Embed, load_embedder
 from clipmod_cli.models.open_clip_source import Source, folder_source, tag_source
+from clipmod_cli.models.open_clip_view import view_of
 from clipmod_cli.models.text_cache import TextCache
 from clipmod_cli.types import Embedding, Frame, View
 
@@ -37,6 +37,7 @@ class OpenClipModel:
     logit_scale: float
     placement: Placement
     cache: TextCache
+    crops: CropBatches
     _tower: towers.Embed = field(repr=False)
     _embed_texts: Embed | None = field(repr=False)
     _reload: Callable[[], Embed] = field(repr=False)
@@ -67,10 +68,13 @@ class OpenClipModel:
             self._embed_texts = None
             give_back()
 
+    def prepare(self, frames: Sequence[Frame]) -> None:
+        """Put a batch together that will be measured next; any thread may do that."""
+        self.crops.take(frames, self.view)
+
     def measure(self, frames: Sequence[Frame]) -> Sequence[Embedding]:
         """Return the unit-length image embedding of each frame, float32 `(d,)`."""
-        crops = torch.from_numpy(np.stack([frame.views[self.view] for frame in frames]))  # (B, H, W, 3)
-        return [Embedding(vector=vector) for vector in self._tower(crops).numpy()]
+        return embeddings_of(self._tower, self.crops.take(frames, self.view))
 
 
 def load(
@@ -80,9 +84,12 @@ def load(
     spec: str,
     placement: Placement,
     cache: TextCache,
+    crops: CropBatches | None = None,
     compile: bool = False,  # noqa: A002 — the setting's name
 ) -> OpenClipModel:
     """Return the model with its visual tower on the device; its text tower waits for `embed`.
+
+    `crops` is where batches are put together, shared by the models of an ensemble.
 
     Raises:
         MissingModelError: if the weights cannot be read or do not fit the architecture.
@@ -93,29 +100,12 @@ def load(
         name=name,
         spec=spec,
         revision=source.revision,
-        view=_view(tower.preprocess),
+        view=view_of(tower.preprocess),
         logit_scale=tower.logit_scale,
         placement=tower.placement,
         cache=cache,
+        crops=crops or CropBatches(),
         _tower=tower.embed,
         _embed_texts=None,
         _reload=lambda: load_embedder(source),
-    )
-
-
-def _view(preprocess: Mapping[str, Any]) -> View:
-    size = preprocess["size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    fits: dict[str, Literal["shortest", "longest", "squash"]] = {
-        "shortest": "shortest",
-        "longest": "longest",
-        "squash": "squash",
-    }
-    fill = preprocess.get("fill_color", 0)
-    return View(
-        fit=fits[preprocess["resize_mode"]],
-        size=(height, width),
-        crop=None if preprocess["resize_mode"] == "squash" else (height, width),
-        resample="bilinear" if preprocess["interpolation"] == "bilinear" else "bicubic",
-        fill=fill if isinstance(fill, int) else fill[0],
     )

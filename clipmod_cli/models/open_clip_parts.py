@@ -20,7 +20,8 @@ from torch.overrides import TorchFunctionMode
 
 from clipmod_cli.errors import MissingModelError
 from clipmod_cli.models.mapped import MappedFile, Passing
-from clipmod_cli.models.open_clip_source import Source
+from clipmod_cli.models.open_clip_source import Source, check_weights
+from clipmod_cli.models.vision_tower import plain
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ def load_vision(source: Source) -> Vision:
     """Return the vision tower with its weights.
 
     Raises:
-        MissingModelError: the weights cannot be read, do not fit the architecture, or are not all numbers.
+        MissingModelError: the weights cannot be read, are not those that were downloaded, do not fit the
+            architecture, or are not all numbers.
     """
     model, direct = _load(source, lambda name: name.startswith(_VISUAL) or name == "logit_scale")
     scale = float(model.logit_scale.detach().float().exp().reshape(()))
@@ -63,7 +65,7 @@ def load_vision(source: Source) -> Vision:
 
 
 def load_embedder(source: Source) -> Embed:
-    """Return a function that embeds texts to unit length in float32 on the CPU.
+    """Return a function that embeds texts to unit length in float32 on the CPU, whatever autocast is around.
 
     Raises:
         MissingModelError: as for `load_vision`.
@@ -74,7 +76,7 @@ def load_embedder(source: Source) -> Embed:
 
     def embed(prompts: Sequence[str]) -> NDArray[np.float32]:
         rows = []
-        with torch.inference_mode():
+        with plain(torch.device("cpu")):
             for start in range(0, len(prompts), TEXT_BATCH):
                 tokens = tokenizer(list(prompts[start : start + TEXT_BATCH]))
                 rows.append(model.encode_text(tokens, normalize=True).float().numpy())
@@ -118,6 +120,7 @@ def check_numbers(tensor: torch.Tensor, name: str, path: Path) -> None:
 
 def _load(source: Source, wanted: Callable[[str], bool]) -> tuple[Any, bool]:
     """Return the model with the tensors that are wanted, and whether they are the checkpoint's own."""
+    check_weights(source)
     tensors = _tensors(source)
     model: Any = _skeleton(source) if tensors is not None else None
     direct = model is not None and tensors is not None and _fill(model, tensors, wanted)

@@ -19,6 +19,9 @@ SIDE = {"cuda": 8192, "mps": 4096, "cpu": 2048}
 ROUNDS = 5
 """The best of them counts: the peak is what the device can do, not what it did beside other work."""
 
+WARM_UP_S = {"cuda": 0.3}
+"""Seconds of work before the first round: an idle GPU runs at a low clock, which rises under load."""
+
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_tile")
 """Of the processor's instructions, those that move matrix products."""
 
@@ -37,19 +40,24 @@ def _peak_of(device: torch.device, dtype: torch.dtype) -> float:
     side = SIDE.get(device.type, SIDE["cpu"])
     left = torch.rand((side, side), device=device).to(dtype)
     right = torch.rand((side, side), device=device).to(dtype)
-    best = float("inf")
+
+    def multiply() -> float:
+        begun = time.perf_counter()
+        left @ right
+        wait_for(device)
+        return time.perf_counter() - begun
+
     with torch.inference_mode():
-        left @ right  # the first one also loads kernels
-        for _ in range(ROUNDS):
-            settle(device)
-            begun = time.perf_counter()
-            left @ right
-            settle(device)
-            best = min(best, time.perf_counter() - begun)
+        wait_for(device)
+        multiply()  # the first one also loads kernels
+        ready = time.perf_counter() + WARM_UP_S.get(device.type, 0.0)
+        while time.perf_counter() < ready:
+            multiply()
+        best = min(multiply() for _ in range(ROUNDS))
     return 2 * side**3 / best
 
 
-def settle(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
     """Wait until a device has done all it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -76,7 +84,10 @@ def start_counting_memory(placement: Placement) -> None:
 
 
 def device_memory_mb(placement: Placement) -> float | None:
-    """Return the most memory that torch has held on the devices since then, in MB; None on a CPU."""
+    """Return the most memory that torch's tensors took since then, in MB; None on all but CUDA devices.
+
+    Each device's own peak, added up. What torch keeps in reserve, and what other libraries take, is more.
+    """
     if placement.device.type != "cuda":
         return None
     return sum(torch.cuda.max_memory_allocated(device) for device in placement.devices) / 1e6

@@ -11,11 +11,22 @@ from typing import Protocol, TypeVar
 
 import torch
 
+from clipmod_cli.errors import SettingsError
+
 log = logging.getLogger(__name__)
 
 LEAST_COSINE = 0.9999
 """To float32's embedding, for each reference picture. float16 reaches 0.999999 and bfloat16 0.99999;
 what overflows is not finite or points elsewhere."""
+
+CERTAIN_PICTURES = 2
+"""Of the reference pictures, the last ones: what float32 makes of them is computed on the CPU too, where a
+device's own float32 is not taken at its word. All six would take the largest tower, 3.2 TFLOP, 13 s on two
+cores."""
+
+TRUSTED = {"cpu", "cuda", "meta"}
+"""Kinds of devices whose float32 is. On Metal an operator that is wrong may be so in all precisions alike,
+and then comparing them with each other shows nothing."""
 
 
 class Embedder(Protocol):
@@ -29,25 +40,37 @@ class Embedder(Protocol):
 Tower = TypeVar("Tower", bound=Embedder)
 
 
-def settle(
+Reference = Callable[[torch.Tensor, torch.device], torch.Tensor]
+"""What float32 makes of pictures on a device: unit-length `(B, d)`, on the CPU."""
+
+
+def choose_precision(
     candidates: Sequence[torch.dtype],
     *,
     build: Callable[[torch.dtype], Tower],
     pictures: torch.Tensor,
-    reference: Callable[[], torch.Tensor],
+    reference: Reference,
+    device: torch.device,
 ) -> Tower:
-    """Return the tower in the first of these precisions that agrees with the reference.
+    """Return the tower in the first of these precisions that agrees with float32.
 
-    The last one is taken unseen, so that a single candidate costs no check.
+    The last one is taken whatever it gives: float32, or what the user named. On a CPU it is not looked at,
+    so that a start costs no check; elsewhere it is said if 16 bits that were named are not precise enough.
 
     Args:
         candidates: best first.
         build: returns the tower in a precision.
         pictures: uint8 `(B, H, W, 3)`.
-        reference: returns what float32 makes of the pictures: unit-length `(B, d)`.
+        reference: what float32 gives.
+        device: where the tower computes.
+
+    Raises:
+        SettingsError: the device computes something else than the CPU, in float32.
     """
     *tried, last = candidates
-    wanted = reference() if tried else None
+    if not tried:
+        return _named(build(last), last, pictures, reference, device)
+    wanted = _wanted(pictures, reference, device)
     for dtype, following in zip(tried, candidates[1:], strict=True):
         tower = build(dtype)
         found = fault(tower(pictures), wanted)
@@ -64,10 +87,41 @@ def settle(
     return build(last)
 
 
-def fault(vectors: torch.Tensor, wanted: torch.Tensor | None) -> str | None:
+def _named(
+    tower: Tower, dtype: torch.dtype, pictures: torch.Tensor, reference: Reference, device: torch.device
+) -> Tower:
+    """Return the tower in the precision that the user named; say so if it is not precise enough."""
+    if dtype != torch.float32 and device.type not in {"cpu", "meta"}:
+        found = fault(tower(pictures), _wanted(pictures, reference, device))
+        if found is not None:
+            log.warning(
+                "--dtype %s is not precise enough for these weights (%s): --dtype auto takes what is",
+                dtype_name(dtype),
+                found,
+            )
+    return tower
+
+
+def _wanted(pictures: torch.Tensor, reference: Reference, device: torch.device) -> torch.Tensor:
+    """Return what float32 makes of the pictures.
+
+    Raises:
+        SettingsError: it is something else on the device than on the CPU.
+    """
+    wanted = reference(pictures, device)
+    if device.type not in TRUSTED:
+        certain = reference(pictures[-CERTAIN_PICTURES:], torch.device("cpu"))
+        found = fault(wanted[-CERTAIN_PICTURES:], certain)
+        if found is not None:
+            raise SettingsError(
+                f"--device {device.type} computes something else than the CPU does ({found}): "
+                "use --device cpu, or another version of torch"
+            )
+    return wanted
+
+
+def fault(vectors: torch.Tensor, wanted: torch.Tensor) -> str | None:
     """Return what is wrong with these unit-length embeddings beside the wanted ones, None if nothing is."""
-    if wanted is None:
-        return None
     lost = int((~vectors.isfinite().all(dim=-1)).sum())
     if lost:
         return f"{lost} of {len(vectors)} embeddings are not finite"

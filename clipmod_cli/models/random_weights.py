@@ -18,9 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import SpecError
+from clipmod_cli.models.crops import CropBatches, embeddings_of
 from clipmod_cli.models.device import Placement
 from clipmod_cli.models.memory import give_back
+from clipmod_cli.models.open_clip_view import view_of
 from clipmod_cli.models.specs import ModelSpec
+from clipmod_cli.models.tower_module import module_tower
 from clipmod_cli.models.tower_shape import TowerShape
 from clipmod_cli.models.vision_tower import SplitTower, VisionTower, build_tower, shape_of
 from clipmod_cli.types import Embedding, Frame, View
@@ -139,6 +142,7 @@ class RandomModel:
     spec: str
     view: View
     placement: Placement
+    crops: CropBatches
     _tower: Tower = field(repr=False)
     width: int
     revision: str = "random weights"
@@ -153,22 +157,27 @@ class RandomModel:
         placement: Placement,
         *,
         name: str | None = None,
+        crops: CropBatches | None = None,
     ) -> Self:
         """Return the model of a tower that stands already."""
-        view = _view(found.preprocess)
+        view = view_of(found.preprocess)
         height, width = view.crop or view.size
         dimension = tower(torch.zeros((1, height, width, 3), dtype=torch.uint8)).shape[-1]
         settled = placement.settled(tower.dtype)
-        return cls(name or spec.short_name, spec.spec, view, settled, tower, dimension)
+        crops = crops or CropBatches.of(placement)
+        return cls(name or spec.short_name, spec.spec, view, settled, crops, tower, dimension)
 
     def embed(self, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Return unit-length float32 `(len(prompts), d)`, which say nothing of the prompts."""
         return random_vectors(len(prompts), self.width)
 
+    def prepare(self, frames: Sequence[Frame]) -> None:
+        """Put a batch together that will be measured next; any thread may do that."""
+        self.crops.take(frames, self.view)
+
     def measure(self, frames: Sequence[Frame]) -> Sequence[Embedding]:
         """Return an embedding of each frame, float32 `(d,)`."""
-        crops = torch.from_numpy(np.stack([frame.views[self.view] for frame in frames]))
-        return [Embedding(vector=vector) for vector in self._tower(crops).numpy()]
+        return embeddings_of(self._tower, self.crops.take(frames, self.view))
 
 
 def random_vectors(count: int, width: int) -> NDArray[np.float32]:
@@ -183,6 +192,7 @@ def load(
     *,
     name: str,
     placement: Placement,
+    crops: CropBatches | None = None,
     compile: bool = False,  # noqa: A002 — the setting's name
 ) -> RandomModel:
     """Return the model that an `open_clip:` spec names, with random numbers for weights.
@@ -199,42 +209,26 @@ def load(
         numbers = RandomState(shape)
         tower = build_tower(shape, numbers, mean=mean, std=std, placement=placement, compile=compile)
     else:
-        tower = ModuleTower(found.visual, placement)
+        tower = ModuleTower(found.visual, found.preprocess, placement)
     give_back()
-    return RandomModel.of(spec, found, tower, placement, name=name)
+    return RandomModel.of(spec, found, tower, placement, name=name, crops=crops)
 
 
 class ModuleTower:
     """An architecture that only open_clip's own module computes: uint8 crops to embeddings."""
 
-    def __init__(self, visual: torch.nn.Module, placement: Placement) -> None:
+    def __init__(self, visual: torch.nn.Module, preprocess: Mapping[str, Any], placement: Placement) -> None:
         generator = torch.Generator().manual_seed(0)
-        self._visual = visual.to_empty(device="cpu")
+        visual = visual.to_empty(device="cpu")
         for tensor in (*visual.parameters(), *visual.buffers()):
             if tensor.is_floating_point():
                 # small and above nothing: variances among the buffers have to be positive
                 tensor.data.uniform_(0.001, 0.03, generator=generator)
             else:
                 tensor.data.zero_()
-        self._visual = self._visual.to(placement.device, placement.dtype).eval().requires_grad_(False)  # noqa: FBT003
-        self._placement = placement
+        self._embed = module_tower(visual, preprocess, placement)
         self.dtype = placement.dtype
 
     def __call__(self, crops: torch.Tensor) -> torch.Tensor:
         """Return the crops' embeddings, on the CPU."""
-        with torch.inference_mode():
-            levels = crops.to(self._placement.device).permute(0, 3, 1, 2)
-            out = self._visual(levels.float().div_(255).to(self._placement.dtype))
-            pooled = out[0] if isinstance(out, tuple) else out
-            return torch.nn.functional.normalize(pooled.float(), dim=-1).cpu()
-
-
-def _view(preprocess: Mapping[str, Any]) -> View:
-    size = preprocess["size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    return View(
-        fit=preprocess["resize_mode"],
-        size=(height, width),
-        crop=None if preprocess["resize_mode"] == "squash" else (height, width),
-        resample="bilinear" if preprocess["interpolation"] == "bilinear" else "bicubic",
-    )
+        return self._embed(crops)

@@ -113,7 +113,7 @@ def read(path: Path, revision: str) -> TowerFile | None:
         about, total = _unseal(file, revision)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as e:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         _say_unusable(path, e)
         return None
     return TowerFile(path, about, file, total)

@@ -14,6 +14,8 @@ from typing import Protocol
 import torch
 from torch.nn import functional
 
+from clipmod_cli.models.mapped import owned
+
 log = logging.getLogger(__name__)
 
 PACKED_ERROR = 0.02
@@ -57,10 +59,14 @@ class PackedLinear:
 
 
 def make_linear(weight: torch.Tensor, bias: torch.Tensor | None, *, packed: bool) -> Linear:
-    """Return the product with a matrix `(m, n)`, packed if it is bfloat16 and that works here."""
+    """Return the product with a matrix `(m, n)`, packed if it is bfloat16 and that works here.
+
+    It keeps no memory of a mapped file.
+    """
+    own_bias = None if bias is None else owned(bias)
     if packed and weight.dtype == torch.bfloat16 and can_pack():
-        return PackedLinear(_pack(weight), bias)
-    return PlainLinear(weight, bias)
+        return PackedLinear(_pack(weight), own_bias)
+    return PlainLinear(owned(weight), own_bias)
 
 
 def _pack(weight: torch.Tensor) -> torch.Tensor:

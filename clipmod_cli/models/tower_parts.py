@@ -1,7 +1,8 @@
 """The parts of a vision transformer with their numbers, made ready for a device and a precision.
 
 What can be folded into the matrices is folded: normalising of pixels, layer scale, and quick GELU's
-factor. Parts are made one at a time, so that only one tensor is in memory in two precisions.
+factor. Parts are made one at a time, so that only one tensor is in memory in two precisions, and none of
+them lies in a mapped file: what others write into that must not change a tower.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Final
 import torch
 from torch.nn import functional
 
-from clipmod_cli.models.tower_linear import Linear, PlainLinear, make_linear
+from clipmod_cli.models.mapped import owned
+from clipmod_cli.models.tower_linear import Linear, make_linear
 from clipmod_cli.models.tower_shape import TowerShape
 
 State = Mapping[str, torch.Tensor]
@@ -164,12 +166,12 @@ def make_ends(
     return Ends(
         shape=shape,
         numerics=numerics,
-        patch=PlainLinear(flat, None),
+        patch=make_linear(flat, None, packed=False),
         position=(position[1:] + bias).to(numerics.residual),
         first=(position[0] + state["class"].to(device).float()).to(numerics.residual),
         norm_pre=_norm(state, "norm_pre", shape, device, numerics.residual) if shape.norm_pre else None,
         norm_post=_norm(state, "norm_post", shape, device, torch.float32),
-        projection=state["projection"].to(device).float().T.contiguous(),
+        projection=owned(state["projection"].to(device).float().T.contiguous()),
     )
 
 
@@ -197,7 +199,7 @@ def make_block(shape: TowerShape, state: State, numerics: Numerics, number: int)
 
 
 def _norm(state: State, name: str, shape: TowerShape, device: torch.device, dtype: torch.dtype) -> Norm:
-    weight, bias = (state[f"{name}.{part}"].to(device).to(dtype) for part in ("weight", "bias"))
+    weight, bias = (owned(state[f"{name}.{part}"].to(device).to(dtype)) for part in ("weight", "bias"))
     return Norm(weight, bias, shape.eps)
 
 

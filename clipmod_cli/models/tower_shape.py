@@ -177,7 +177,11 @@ def _is_standard(tower: Any, shape: TowerShape) -> bool:
 
 
 def _is_plain_norm(norm: nn.Module, shape: TowerShape) -> bool:
-    return isinstance(norm, nn.LayerNorm) and norm.eps == shape.eps and norm.bias is not None
+    from open_clip.transformer import LayerNorm, LayerNormFp32
+
+    # by their very types: what else is made of one may compute something else
+    known = type(norm) in {nn.LayerNorm, LayerNorm, LayerNormFp32}
+    return known and getattr(norm, "eps", None) == shape.eps and norm.bias is not None
 
 
 def _is_plain_block(block: Any, shape: TowerShape) -> bool:

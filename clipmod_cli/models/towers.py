@@ -18,11 +18,12 @@ from clipmod_cli.models.device import Placement
 from clipmod_cli.models.mapped import Passing
 from clipmod_cli.models.memory import give_back
 from clipmod_cli.models.open_clip_parts import Vision, check_numbers, load_vision, open_checkpoint
-from clipmod_cli.models.open_clip_source import Source
+from clipmod_cli.models.open_clip_source import Source, check_weights
 from clipmod_cli.models.progress import Progress
 from clipmod_cli.models.tower_files import About
 from clipmod_cli.models.tower_keeping import keep, touch
-from clipmod_cli.models.vision_tower import build_tower, plain, shape_of, state_of
+from clipmod_cli.models.tower_module import module_tower
+from clipmod_cli.models.vision_tower import build_tower, shape_of, state_of
 
 log = logging.getLogger(__name__)
 
@@ -68,25 +69,28 @@ def load_tower(source: Source, placement: Placement, *, compile: bool = False) -
         numbers = state_of(vision.visual)
         del vision  # or its numbers would be here in both precisions
         found = _make(source, about, numbers, exact=exact)
-    about, state = found
+    tower = _build(*found, placement, compile=compile)
     del found
-    preprocess = about.preprocess
+    give_back()
+    return tower
+
+
+def _build(about: About, state: State, placement: Placement, *, compile: bool) -> Tower:  # noqa: A002
+    """Return the tower of these tensors; none of them is kept."""
     tower = build_tower(
         about.shape,
         state,
-        mean=preprocess["mean"],
-        std=preprocess["std"],
+        mean=about.preprocess["mean"],
+        std=about.preprocess["std"],
         placement=placement,
         compile=compile,
     )
     if isinstance(state, Passing):
         state.close()
-    del state
-    give_back()
     return Tower(
         embed=tower,
         placement=placement.settled(tower.dtype),
-        preprocess=preprocess,
+        preprocess=about.preprocess,
         logit_scale=about.logit_scale,
     )
 
@@ -156,9 +160,14 @@ def _find(source: Source, *, exact: bool) -> tuple[About, State] | None:
 
 
 def _of_checkpoint(about: About, source: Source) -> State | None:
-    """Return the checkpoint's own numbers, in float32; None if it is not as it was described."""
+    """Return the checkpoint's own numbers, in float32; None if it is not as it was described.
+
+    Raises:
+        MissingModelError: it is not what was downloaded, or its numbers are not all finite.
+    """
     state = {}
     try:
+        check_weights(source)
         tensors = open_checkpoint(source.weights)
         for name, shape in about.shape.tensors():
             tensor = tensors[about.names[name]]
@@ -225,23 +234,9 @@ def _as_it_is(source: Source, vision: Vision, placement: Placement, *, compile: 
     """Return open_clip's own module as a tower."""
     if compile:
         log.warning("--compile: %s is no standard vision transformer and is not compiled", source.model_name)
-    device, dtype = placement.device, placement.dtype
-    visual = vision.visual.to(device, dtype).eval()
-    mean, std = (
-        torch.tensor(vision.preprocess[key], dtype=torch.float32, device=device).reshape(1, 3, 1, 1)
-        for key in ("mean", "std")
-    )
-
-    def embed(crops: torch.Tensor) -> torch.Tensor:
-        with plain(device):
-            pixels = crops.to(device).permute(0, 3, 1, 2).float().div_(255)  # (B, 3, H, W)
-            out = visual(((pixels - mean) / std).to(dtype))
-            pooled = out[0] if isinstance(out, tuple) else out
-            return torch.nn.functional.normalize(pooled.float(), dim=-1).cpu()
-
     return Tower(
-        embed=embed,
-        placement=placement.settled(dtype),
+        embed=module_tower(vision.visual, vision.preprocess, placement),
+        placement=placement.settled(placement.dtype),
         preprocess=vision.preprocess,
         logit_scale=vision.logit_scale,
     )

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from clipmod_cli.errors import MissingModelError, MissingPackageError, SpecError
 from clipmod_cli.models.device import Placement
-from clipmod_cli.models.vision_tower import plain
+from clipmod_cli.models.device_time import computing
+from clipmod_cli.models.vision_tower import plain, send
 from clipmod_cli.types import Frame, LabelScores, View
 
 INSTALL = "pip install '.[hf]'"
@@ -55,11 +56,19 @@ class TransformersModel:
 
     def measure(self, frames: Sequence[Frame]) -> Sequence[LabelScores]:
         """Return every label's probability for each frame, as the library's own pipeline does."""
+        share = self.placement.share_of(len(frames))
+        shares = [frames[start : start + share] for start in range(0, len(frames), share)]
+        rows = [row for some in shares for row in self._look(some)]
+        return [LabelScores(scores=_by_label(self.labels, row)) for row in rows]
+
+    def _look(self, frames: Sequence[Frame]) -> list[list[float]]:
         pixels = self._prepare([frame.views[self.view] for frame in frames])  # (B, 3, H, W)
         with plain(self.placement.device):
-            logits = self._model(pixels.to(self.placement.device, self.placement.dtype)).logits
-            scores = self._activate(logits.float()).cpu().tolist()
-        return [LabelScores(scores=_by_label(self.labels, row)) for row in scores]
+            pixels = pixels.to(self.placement.device, self.placement.dtype)
+            with computing(self.placement.device):
+                logits = self._model(pixels).logits
+            scores: list[list[float]] = self._activate(logits.float()).cpu().tolist()
+        return scores
 
 
 def load(folder: Path, *, name: str, spec: str, placement: Placement) -> TransformersModel:
@@ -142,17 +151,17 @@ def _geometry(processor: Any) -> tuple[View, dict[str, bool]]:
     from transformers.image_processing_backends import TorchvisionBackend
 
     own = type(processor)
-    plain = issubclass(own, TorchvisionBackend) and all(
+    usual = issubclass(own, TorchvisionBackend) and all(
         getattr(own, method) is getattr(TorchvisionBackend, method)
         for method in ("_preprocess", "resize", "center_crop", "process_image")
     )
-    view = _plain_view(processor) if plain else None
+    view = _usual_view(processor) if usual else None
     if view is None:
         return View(fit="whole", size=(0, 0)), {}
     return view, {"do_resize": False, "do_center_crop": False}
 
 
-def _plain_view(processor: Any) -> View | None:
+def _usual_view(processor: Any) -> View | None:
     size, crop = processor.size, processor.crop_size
     resample = RESAMPLES.get(int(processor.resample)) if processor.resample is not None else "bilinear"
     if not processor.do_resize or getattr(processor, "do_pad", None) or resample is None:
@@ -196,7 +205,7 @@ def _normaliser(processor: Any, device: torch.device) -> Prepare:
     mean, std = (one.reshape(-1, 1, 1).to(device) for one in (mean, std))
 
     def normalise(pictures: list[NDArray[np.uint8]]) -> torch.Tensor:
-        levels = torch.from_numpy(np.stack(pictures)).to(device)  # (B, H, W, 3)
+        levels = send(torch.from_numpy(np.stack(pictures)), device)  # (B, H, W, 3)
         return levels.permute(0, 3, 1, 2).float().sub_(mean).div_(std)
 
     return normalise

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 import torch
 
 from clipmod_cli.models.device import Placement
-from clipmod_cli.models.precision import reference_pictures, settle
+from clipmod_cli.models.device_time import computing
+from clipmod_cli.models.precision import choose_precision, reference_pictures
 from clipmod_cli.models.tower_compile import compiled, warm_up
 from clipmod_cli.models.tower_parts import Block, Ends, Numerics, make_block, make_ends
 from clipmod_cli.models.tower_shape import TowerShape, check_state, shape_of, state_of
@@ -64,8 +65,10 @@ class VisionTower:
                 f"crops are {crops.dtype} {tuple(crops.shape[1:])}; the tower takes uint8 {wanted}"
             )
         with plain(self.device):
-            sent = _send(crops, self.device)
-            return _receive(embed(self._ends, self._blocks, sent, self._step))
+            sent = send(crops, self.device)
+            with computing(self.device):
+                vectors = embed(self._ends, self._blocks, sent, self._step)
+            return _receive(vectors)
 
 
 def embed(
@@ -87,7 +90,8 @@ def plain(device: torch.device) -> Iterator[None]:
         yield
 
 
-def _send(crops: torch.Tensor, device: torch.device) -> torch.Tensor:
+def send(crops: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return uint8 crops on the device; to CUDA they go while other work is done."""
     if device.type != "cuda" or crops.device == device:
         return crops.to(device)
     # torch keeps pinned buffers for the next batch, and gives none away before its copy is done.
@@ -101,12 +105,13 @@ def _receive(vectors: torch.Tensor) -> Callable[[], torch.Tensor]:
         return lambda: here
     pinned = torch.empty(vectors.shape, pin_memory=True)
     pinned.copy_(vectors, non_blocking=True)
-    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    # Blocking: it would spin otherwise, on a core that decoders want.
+    done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
     done.record(torch.cuda.current_stream(vectors.device))
 
     def wait() -> torch.Tensor:
         done.synchronize()
-        return pinned
+        return pinned.clone()  # evidence lives long, and memory that a device can reach is scarce
 
     return wait
 
@@ -126,7 +131,8 @@ def build_tower(
 
     Raises:
         ValueError: if the state is not of this shape.
-        SettingsError: if compiling does not work on this machine.
+        SettingsError: if compiling does not work on this machine, or its device computes something else
+            than the CPU.
     """
     check_state(shape, state)
     pictures = reference_pictures(shape.image_height, shape.image_width)
@@ -140,14 +146,16 @@ def build_tower(
             warm_up(tower, shape.image_height, shape.image_width)
         return tower
 
-    def reference() -> torch.Tensor:
-        numerics = Numerics(device=placement.device, dtype=torch.float32)
-        with plain(placement.device):
+    def reference(seen: torch.Tensor, device: torch.device) -> torch.Tensor:
+        numerics = Numerics(device=device, dtype=torch.float32)
+        with plain(device):
             ends = make_ends(shape, state, numerics, mean, std)
             blocks = (make_block(shape, state, numerics, i) for i in range(shape.layers))
-            return embed(ends, blocks, pictures.to(placement.device)).cpu()
+            return embed(ends, blocks, seen.to(device)).cpu()
 
-    first = settle(placement.candidates, build=build, pictures=pictures, reference=reference)
+    first = choose_precision(
+        placement.candidates, build=build, pictures=pictures, reference=reference, device=placement.device
+    )
     if not placement.more:
         return first
     return SplitTower([first, *(build(first.dtype, device) for device in placement.more)])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from clipmod_cli.models import text_cache
@@ -91,9 +94,13 @@ def test_numbers_mean_what_the_seam_says(model: Model, pictures: list[Path]) -> 
 
 
 def test_a_picture_of_a_wrong_shape_raises(model: Model, pictures: list[Path]) -> None:
-    frames = backends.look(model, pictures)
-    with pytest.raises(Exception, match=r".+"):
-        model.measure([*frames, backends.poison(frames[0], model)])
+    good = backends.look(model, pictures)
+    bad = backends.poison(good[0], model)
+    # among others, and where all are of one shape, so that nobody but the model can tell
+    for frames in ([*good, bad], [bad], [bad, bad]):
+        with pytest.raises((ValueError, RuntimeError)):
+            model.measure(frames)
+    assert len(model.measure(good)) == len(good)
 
 
 def test_prompts_are_embedded_to_unit_length_and_kept(tmp_path: Path) -> None:
@@ -105,8 +112,9 @@ def test_prompts_are_embedded_to_unit_length_and_kept(tmp_path: Path) -> None:
     assert np.linalg.norm(first, axis=1) == pytest.approx([1, 1], abs=1e-5)
     # a second model, as a second run would build it, reads what the first one kept
     again = backends.tiny_clip("tiny-l", tmp_path)
-    again._embed_texts = None
     again._reload = _refuse
+    with pytest.raises(AssertionError, match="was loaded"):
+        again.embed(["green star"])
     assert np.array_equal(again.embed(["blue square", "red circle"]), first[::-1])
 
 
@@ -125,6 +133,44 @@ def test_a_damaged_text_cache_costs_time_only(tmp_path: Path, damage: bytes) -> 
     for kept in tmp_path.rglob("*.npy"):
         kept.write_bytes(damage)
     assert np.array_equal(backends.tiny_clip("tiny-l", tmp_path).embed(["red circle"]), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(bit=st.integers(0, 8 * 288 - 1))
+def test_no_flipped_bit_of_a_kept_embedding_goes_unnoticed(bit: int) -> None:
+    with TemporaryDirectory() as folder:
+        cache = text_cache.TextCache(Path(folder), "revision")
+        cache.put("red circle", np.linspace(-1, 1, 32, dtype=np.float32))
+        (kept,) = Path(folder).rglob("*.npy")
+        content = bytearray(kept.read_bytes())
+        assert len(content) == 288
+        content[bit // 8] ^= 1 << bit % 8
+        kept.write_bytes(content)
+        assert cache.get("red circle") is None
+
+
+def test_an_embedding_is_of_its_text_and_weights_alone(tmp_path: Path) -> None:
+    cache = text_cache.TextCache(tmp_path, "revision" + "0" * 56)
+    cache.put("red circle", np.ones(3, np.float32))
+    cache.put("blue square", np.zeros(3, np.float32))
+    one, other = tmp_path.rglob("*.npy")
+    other.write_bytes(one.read_bytes())
+    assert [cache.get(text) is None for text in ("red circle", "blue square")].count(True) == 1
+    # folders are called by the first letters of a revision
+    alike = text_cache.TextCache(tmp_path, "revision" + "0" * 55 + "1")
+    assert alike.get("red circle") is None
+
+
+def test_an_embedding_without_a_digest_counts_as_absent(tmp_path: Path) -> None:
+    cache = text_cache.TextCache(tmp_path, "revision")
+    cache.put("red circle", np.ones(3, np.float32))
+    (kept,) = tmp_path.rglob("*.npy")
+    np.save(kept, np.zeros(3, np.float32))
+    assert cache.get("red circle") is None
+    cache.put("red circle", np.ones(3, np.float32))
+    again = cache.get("red circle")
+    assert again is not None
+    assert np.array_equal(again, np.ones(3))
 
 
 def _refuse() -> Callable[[Sequence[str]], NDArray[np.float32]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import open_clip
@@ -15,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models import file_hashes
+from clipmod_cli.models import file_hashes, tower_files
 from clipmod_cli.models.cache import sha256_of
 from clipmod_cli.models.file_hashes import sha256_once
 from clipmod_cli.models.kept import WeightFiles
@@ -69,6 +71,13 @@ def test_both_halves_are_those_that_open_clip_loads(
     assert np.abs(embed(texts) - expected).max() < 1e-6
 
 
+def test_autocast_around_it_changes_no_text_embedding() -> None:
+    embed = load_embedder(folder_source(TINY))
+    expected = embed(["red circle"])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert np.array_equal(embed(["red circle"]), expected)
+
+
 def test_another_layout_is_left_to_open_clip(tmp_path: Path) -> None:
     (tmp_path / "open_clip_config.json").write_bytes((TINY / "open_clip_config.json").read_bytes())
     tensors = {f"module.{name}": tensor for name, tensor in load_file(WEIGHTS).items()}
@@ -112,6 +121,26 @@ def test_a_cut_checkpoint_is_refused(size: int, tmp_path: Path) -> None:
     path.write_bytes(WEIGHTS.read_bytes()[:size])
     with pytest.raises((ValueError, OSError)):
         MappedFile(path)
+
+
+@pytest.mark.parametrize("metadata", [None, 5, [], "text", {"a": 1}, {"a": None}])
+def test_metadata_that_are_no_texts_are_damage(metadata: object, tmp_path: Path) -> None:
+    source = folder_source(TINY)
+    path = with_metadata(tmp_path / "weights.safetensors", metadata)
+    with pytest.raises(ValueError, match="metadata"):
+        MappedFile(path)
+    assert tower_files.read(path, source.revision) is None
+    with pytest.raises(MissingModelError):
+        load_vision(replace(source, weights=path))
+
+
+def with_metadata(path: Path, metadata: object) -> Path:
+    """Write the tiny model with something else for metadata."""
+    good = WEIGHTS.read_bytes()
+    begin = 8 + int.from_bytes(good[:8], "little")
+    header = json.dumps({**json.loads(good[8:begin]), "__metadata__": metadata}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + good[begin:])
+    return path
 
 
 def test_a_mapped_file_gives_what_the_library_gives() -> None:
@@ -168,6 +197,23 @@ def test_a_hash_is_kept_until_the_file_changes(
 
 def test_a_file_that_was_just_written_is_hashed_each_time(weights: Path, tmp_path: Path) -> None:
     assert sha256_once(weights) == sha256_of(weights)
+    assert _kept(tmp_path) == []
+
+
+def test_hashing_for_long_makes_no_file_old(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = 0.0
+
+    def hash_slowly(path: Path) -> str:
+        nonlocal passed
+        passed += 60
+        return sha256_of(path)
+
+    # What is written to it in the tick in which it is looked at leaves its times as they are.
+    monkeypatch.setattr(file_hashes, "time", SimpleNamespace(time=lambda: time.time() + passed))
+    monkeypatch.setattr(file_hashes, "sha256_of", hash_slowly)
+    sha256_once(weights)
     assert _kept(tmp_path) == []
 
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from clipmod_cli.errors import SettingsError
 from clipmod_cli.models.device import Placement
-from clipmod_cli.models.precision import LEAST_COSINE, fault, reference_pictures, settle
+from clipmod_cli.models.precision import LEAST_COSINE, choose_precision, fault, reference_pictures
 from clipmod_cli.models.random_weights import RandomState
 from clipmod_cli.models.vision_tower import SplitTower, TowerShape, VisionTower, build_tower
 
@@ -86,7 +87,7 @@ def test_all_devices_take_what_the_first_one_took() -> None:
 
 
 def test_a_single_candidate_costs_no_check() -> None:
-    def never() -> torch.Tensor:
+    def never(*_: object) -> torch.Tensor:
         raise AssertionError("a reference was computed")
 
     built: list[torch.dtype] = []
@@ -95,8 +96,59 @@ def test_a_single_candidate_costs_no_check() -> None:
         built.append(dtype)
         return lambda crops: crops
 
-    settle([torch.bfloat16], build=make, pictures=torch.zeros(1), reference=never)
-    assert built == [torch.bfloat16]
+    for dtype, device in ((torch.bfloat16, CPU), (torch.float32, torch.device("cuda"))):
+        choose_precision([dtype], build=make, pictures=torch.zeros(1), reference=never, device=device)
+    assert built == [torch.bfloat16, torch.float32]
+
+
+PICTURES = reference_pictures(32, 32)
+UNIT = torch.nn.functional.normalize(torch.randn(6, 32, generator=torch.Generator().manual_seed(0)), dim=-1)
+
+
+def giving(vectors: torch.Tensor) -> Callable[[torch.dtype], Callable[[torch.Tensor], torch.Tensor]]:
+    """Return what builds towers that see the same in everything."""
+    return lambda _: lambda _: vectors
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+@pytest.mark.parametrize("precise", [True, False])
+def test_a_named_precision_is_taken_and_its_faults_are_said(
+    kind: str, precise: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = UNIT if precise else UNIT.flip(-1)
+    tower = choose_precision(
+        [torch.float16],
+        build=giving(given),
+        pictures=PICTURES,
+        reference=lambda pictures, _: UNIT[-len(pictures) :],
+        device=torch.device(kind),
+    )
+    assert torch.equal(tower(PICTURES), given)
+    assert ("--dtype float16 is not precise enough" in caplog.text) is not precise
+
+
+def test_the_cpu_has_the_last_word_on_what_metal_computes() -> None:
+    asked: list[tuple[int, str]] = []
+
+    def reference(pictures: torch.Tensor, device: torch.device) -> torch.Tensor:
+        asked.append((len(pictures), device.type))
+        return right[device.type][-len(pictures) :]
+
+    def take() -> Callable[[torch.Tensor], torch.Tensor]:
+        return choose_precision(
+            [torch.float16, torch.float32],
+            build=giving(right["mps"]),
+            pictures=PICTURES,
+            reference=reference,
+            device=torch.device("mps"),
+        )
+
+    right = {"mps": UNIT, "cpu": UNIT}
+    assert torch.equal(take()(PICTURES), UNIT)
+    assert asked == [(6, "mps"), (2, "cpu")]
+    right["cpu"] = UNIT.flip(-1)
+    with pytest.raises(SettingsError, match=r"--device mps computes something else.*use --device cpu"):
+        take()
 
 
 @pytest.mark.parametrize(

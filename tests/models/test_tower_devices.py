@@ -1,15 +1,17 @@
-"""Towers on several devices, compiled ones, and what a placement says."""
+"""Towers on several devices, and compiled ones."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
 
 from clipmod_cli.errors import SettingsError
-from clipmod_cli.models.device import Placement, batch_for, place
+from clipmod_cli.models import tower_compile
+from clipmod_cli.models.device import Placement, place
 from clipmod_cli.models.vision_tower import SplitTower, build_tower
 from tests.models.vision_kit import CPU, MEAN, STD, apart, by_open_clip, crops, module, parts, tower
 
@@ -48,6 +50,44 @@ def test_an_error_on_one_device_reaches_the_caller() -> None:
         SplitTower([full, Exhausted()])(crops(4))
 
 
+def capturing(seen: list[list[object]]) -> Callable[..., Any]:
+    """Return a compiler that only notes the limit that holds in its thread and the sizes that it is given."""
+    from torch._dynamo import config
+
+    def note(graph: torch.fx.GraphModule, _: Sequence[object]) -> Callable[..., Any]:
+        inputs = [node.meta["example_value"] for node in graph.graph.nodes if node.op == "placeholder"]
+        sizes = [size for one in inputs if isinstance(one, torch.Tensor) for size in one.shape[1:]]
+        seen.append([config.recompile_limit, *sizes])
+        return graph.forward
+
+    real = torch.compile
+    return lambda step: real(step, backend=note)
+
+
+def test_only_the_batch_is_of_any_size_in_a_second_compiled_tower(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[object]] = []
+    monkeypatch.setattr(torch, "compile", capturing(seen))
+    for width, heads in ((64, 4), (96, 6)):
+        visual = module(width=width, heads=heads, layers=2)
+        ours = tower(visual, compile=True)
+        known = len(seen)
+        for count in (1, 4, 6):
+            assert apart(ours(crops(count)), by_open_clip(visual, crops(count))) <= 1e-6
+        assert len(seen) == known  # nothing is left to compile once it is warm
+    assert seen
+    assert all(type(number) is int for sizes in seen for number in sizes)
+
+
+def test_the_thread_that_looks_may_compile_as_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[object]] = []
+    monkeypatch.setattr(torch, "compile", capturing(seen))
+    step = tower_compile.compiled(lambda x: x + 1)
+    thread = threading.Thread(target=step, args=(torch.ones(3),))
+    thread.start()
+    thread.join()
+    assert [limit for limit, *_ in seen] == [tower_compile.VARIANTS]
+
+
 @pytest.mark.slow
 def test_a_compiled_tower_gives_the_same() -> None:
     visual = module(layers=2)
@@ -68,35 +108,23 @@ def test_where_compiling_does_not_work_it_is_said(monkeypatch: pytest.MonkeyPatc
         tower(module(), compile=True)
 
 
-@pytest.mark.parametrize(
-    ("gigabytes", "pictures"),
-    [(8, 64), (15.7, 64), (23.6, 64), (32, 128), (47.5, 192), (79.2, 256), (139, 256)],
-)
-def test_a_batch_grows_with_the_devices_memory(gigabytes: float, pictures: int) -> None:
-    assert batch_for(int(gigabytes * (1 << 30))) == pictures
+def submit_several(device: str, dtype: str) -> None:
+    """Give a tower several batches before any is waited for, and see that each comes back as itself."""
+    visual = module(width=128)
+    shape, state = parts(visual)
+    built = build_tower(shape, state, mean=MEAN, std=STD, placement=place(device, dtype))
+    batches = [crops(count) for count in (9, 1, 8, 5, 16)]
+    waiting = [built.submit(batch) for batch in batches]
+    for wait, batch in zip(waiting, batches, strict=True):
+        assert apart(wait(), by_open_clip(visual, batch)) <= 1e-4
 
 
-def test_a_cpu_computes_in_one_precision_without_a_check() -> None:
-    placement = place("cpu", "auto")
-    assert placement.candidates == (placement.dtype,)
-    assert placement.devices == (CPU,)
-    assert placement.batch_size == 8
-
-
-def test_a_placement_tells_what_was_taken_in_the_end() -> None:
-    asked = Placement(CPU, torch.bfloat16, (torch.float16, torch.bfloat16))
-    taken = asked.settled(torch.float16)
-    assert (taken.dtype_name, taken.candidates) == ("float16", (torch.float16,))
-    assert replace(asked, checked=()).candidates == (torch.bfloat16,)
+@pytest.mark.parametrize("dtype", ["auto", "float32", "bfloat16"])
+def test_batches_that_wait_come_back_as_themselves(dtype: str) -> None:
+    submit_several("cpu", dtype)
 
 
 @pytest.mark.gpu
-def test_a_gpu_gives_what_the_cpu_gives() -> None:
-    visual = module(width=128)
-    shape, state = parts(visual)
-    pictures = crops(9)
-    for dtype in ("auto", "float32", "bfloat16", "float16"):
-        built = build_tower(shape, state, mean=MEAN, std=STD, placement=place("cuda", dtype))
-        waiting = [built.submit(pictures) for _ in range(5)]
-        for wait in waiting:
-            assert apart(wait(), by_open_clip(visual, pictures)) <= 1e-4
+@pytest.mark.parametrize("dtype", ["auto", "float32", "bfloat16", "float16"])
+def test_a_gpu_gives_what_the_cpu_gives(dtype: str) -> None:
+    submit_several("cuda", dtype)

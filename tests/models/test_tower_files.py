@@ -18,11 +18,22 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models import tower_files, tower_keeping
+from clipmod_cli.models import tower_files, tower_keeping, tower_linear
 from clipmod_cli.models.open_clip_source import Source, folder_source
 from clipmod_cli.models.progress import SILENT
 from clipmod_cli.models.towers import keep_tower, tower_problems
-from tests.models.tower_kit import both, kept, lost, path_of, save, see, trembling, without_file
+from tests.models.tower_kit import (
+    both,
+    kept,
+    load,
+    lost,
+    path_of,
+    pictures_for,
+    save,
+    see,
+    trembling,
+    without_file,
+)
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -174,3 +185,31 @@ def test_what_float16_cannot_hold_is_bfloat16(size: float, dtype: torch.dtype) -
     matrix = torch.randn(16, 8, generator=torch.Generator().manual_seed(0)) * size
     assert tower_files.narrow("blocks.0.up.weight", matrix).dtype == dtype
     assert tower_files.narrow("projection", matrix) is matrix
+
+
+def _change_in_place(source: Source) -> None:
+    """Write other numbers into the kept file, without a new one in its place."""
+    with path_of(source).open("r+b") as file:
+        begin = 8 + int.from_bytes(file.read(8), "little")
+        size = path_of(source).stat().st_size - begin
+        file.seek(begin)
+        file.write(b"\x3f" * size)
+
+
+@both
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_loaded_tower_no_longer_hangs_on_its_file(
+    tmp_path: Path, dtype: str, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not packed:
+        monkeypatch.setattr(tower_linear, "can_pack", lambda: False)
+    # bfloat16 holds these numbers and float16 does not: they are kept so, and read without converting.
+    source = folder_source(
+        save(tmp_path / "large", lambda t: (t.float() * 2.0**-30).bfloat16()), caching=True
+    )
+    see(source, dtype)
+    loaded = load(source, dtype)
+    assert kept(source).about.lossless
+    right = loaded._tower(pictures_for(loaded)).numpy()
+    _change_in_place(source)
+    assert np.array_equal(loaded._tower(pictures_for(loaded)).numpy(), right)

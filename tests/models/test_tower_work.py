@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,13 @@ from tests.models.vision_kit import MEAN, STD, apart, by_open_clip, crops, modul
 
 COPIES = ("aten::copy_", "aten::clone", "aten::contiguous", "aten::_to_copy")
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "mkldnn::_linear_pointwise")
+
+CAN_PACK = (
+    platform.machine() in {"x86_64", "AMD64"}
+    and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+)
+"""Asked of oneDNN itself, so that tests notice if we no longer pack."""
 
 
 def some(names: Sequence[str], counted: Counter[str]) -> dict[str, int]:
@@ -98,11 +106,22 @@ def test_the_work_is_what_the_architecture_asks_for(arch: str, gflop: float) -> 
 
 def test_packed_matrices_give_what_plain_ones_give(monkeypatch: pytest.MonkeyPatch) -> None:
     visual, pictures = module(), crops(4)
-    packed = tower(visual, torch.bfloat16)(pictures)
+    ours = tower(visual, torch.bfloat16)
+    packed = ours(pictures)
+    if CAN_PACK:
+        assert operations(ours, pictures)["mkldnn::_linear_pointwise"] == 4 * 3 + 1
     monkeypatch.setattr(tower_linear, "can_pack", lambda: False)
     plain = tower(visual, torch.bfloat16)
     assert operations(plain, pictures)["mkldnn::_linear_pointwise"] == 0
     assert apart(packed, plain(pictures)) <= 1e-5
+
+
+@pytest.mark.skipif(not CAN_PACK, reason="oneDNN has no bfloat16 for this CPU")
+def test_matrices_are_packed_where_the_cpu_can() -> None:
+    assert tower_linear.can_pack()
+    weight = torch.ones(96, 64, dtype=torch.bfloat16)
+    assert isinstance(tower_linear.make_linear(weight, None, packed=True), tower_linear.PackedLinear)
+    assert isinstance(tower_linear.make_linear(weight, None, packed=False), tower_linear.PlainLinear)
 
 
 @pytest.mark.parametrize(
@@ -118,5 +137,6 @@ def test_packing_that_does_not_work_is_left_alone(
             raise broken
         return broken
 
+    assert tower_linear.can_pack.__wrapped__() or not CAN_PACK
     monkeypatch.setattr(tower_linear.PackedLinear, "__call__", multiply)
     assert not tower_linear.can_pack.__wrapped__()

@@ -54,12 +54,21 @@ def kept(source: Source) -> TowerFile:
 
 def see(source: Source, dtype: str) -> NDArray[np.float32]:
     """Return what the model, loaded anew, makes of some pictures."""
+    model = load(source, dtype)
+    return model._tower(pictures_for(model)).numpy()
+
+
+def load(source: Source, dtype: str) -> open_clip.OpenClipModel:
+    """Return the model, loaded anew on the CPU."""
     text = TextCache(Path(os.environ["XDG_CACHE_HOME"]) / "text", source.revision)
-    model = open_clip.load(source, name="a", spec="a", placement=PLACEMENTS[dtype], cache=text)
+    return open_clip.load(source, name="a", spec="a", placement=PLACEMENTS[dtype], cache=text)
+
+
+def pictures_for(model: open_clip.OpenClipModel) -> torch.Tensor:
+    """Return some pictures of the size that the model wants, the same each time."""
     generator = torch.Generator().manual_seed(0)
     height, width = model.view.crop or model.view.size
-    pictures = torch.randint(0, 256, (3, height, width, 3), generator=generator, dtype=torch.uint8)
-    return model._tower(pictures).numpy()
+    return torch.randint(0, 256, (3, height, width, 3), generator=generator, dtype=torch.uint8)
 
 
 def without_file(source: Source) -> Source:
