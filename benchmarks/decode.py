@@ -29,7 +29,7 @@ from PIL import Image
 
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.picture import decode_item
-from clipmod_cli.decode.pool import decode
+from clipmod_cli.decode.pool import AHEAD_PER_WORKER, decode
 from clipmod_cli.decode.workers import Crew
 from clipmod_cli.types import Frame, Item, View
 
@@ -41,7 +41,7 @@ MIN_S = 0.15
 
 WORKERS = 2
 PICTURES = 300
-WARM = 20
+WARM = (AHEAD_PER_WORKER + 1) * WORKERS
 
 _TRANSFORM = image_transform_v2(PreprocessCfg(size=224), is_train=False)
 
@@ -104,7 +104,9 @@ WAYS: dict[str, Way] = {
     "fast": lambda data: _ours(data, exact=False),
     "sha256": lambda data: hashlib.sha256(data).digest(),
 }
-"""Ours read the file's hash too, for its record; open_clip does not. Hence its time alone."""
+"""Ours end with the crop, as "open_clip crop" does; its transform goes on to a normalised tensor, which
+here the device makes. Ours read the file's hash too, for its record; open_clip does not. Hence its time
+alone."""
 
 
 def _compare(data: bytes, rounds: int) -> dict[str, Any]:
@@ -118,12 +120,11 @@ def _compare(data: bytes, rounds: int) -> dict[str, Any]:
     drift = np.abs(_ours(data, exact=False).astype(int) - _crop_by_open_clip(data))
     return {
         "cpu_ms": {name: round(value, 2) for name, value in ms.items()},
+        "fast_to_open_clip_crop_without_hash": round(ms["open_clip crop"] / (ms["fast"] - ms["sha256"]), 2),
+        "exact_to_open_clip_crop_without_hash": round(ms["open_clip crop"] / (ms["exact"] - ms["sha256"]), 2),
         "fast_to_open_clip_crop": round(ms["open_clip crop"] / ms["fast"], 2),
-        "fast_to_open_clip_transform": round(ms["open_clip transform"] / ms["fast"], 2),
-        "fast_to_open_clip_transform_without_hash": round(
-            ms["open_clip transform"] / (ms["fast"] - ms["sha256"]), 2
-        ),
         "exact_to_open_clip_crop": round(ms["open_clip crop"] / ms["exact"], 2),
+        "fast_to_open_clip_transform": round(ms["open_clip transform"] / ms["fast"], 2),
         "largest_difference": int(drift.max()),
         "mean_difference": round(float(drift.mean()), 3),
     }

@@ -3,11 +3,12 @@
     python -m benchmarks.forward [--arch ViT-L-14 ViT-H-14 ViT-g-14] [--batch 8] [--repeats 5]
         [--device auto] [--dtype float32 bfloat16] [--attention cudnn] [--compile] [--json]
 
-The architectures are real and the numbers random. Both sides start from uint8 crops in memory and end
-with unit-length embeddings there. They take turns, and the median of all turns counts, so that what
-else the machine does meets both; on a CPU the ratio is one of processor times. Ends with 1 if an image
-in a batch takes over 1.5 times what it takes alone: so it shows when 16-bit weights are copied on every
-call. bfloat16 is measured on a CPU without it in hardware only if it is named.
+The architectures are real and the numbers random. Both sides start from uint8 crops in memory and end with
+unit-length embeddings there. They take turns, and the median of all turns counts, so that what else the
+machine does meets both; on a CPU the ratio is one of processor times. The peak is the best of some matrix
+products by the clock, as in `clipmod bench`: beside other work it is too low. Ends with 1 if an image in a
+batch takes over 1.5 times what it takes alone: so it shows when 16-bit weights are copied on every call.
+bfloat16 is measured on a CPU without it in hardware only if it is named.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from clipmod_cli.models.device import Placement, has_fast_bfloat16, place
-from clipmod_cli.models.peak import name_device
+from clipmod_cli.models.peak import measure_peak, name_device
 from clipmod_cli.models.random_weights import RandomState, architecture_of
 from clipmod_cli.models.specs import ModelSpec
 from clipmod_cli.models.vision_tower import TowerShape, build_tower, shape_of, state_of
@@ -34,9 +35,6 @@ GUARD = 1.5
 """A batch may take so many times longer for an image than a picture alone; it should take less."""
 
 MEAN = STD = (0.5, 0.5, 0.5)
-
-SIDE = 4096
-"""Of the matrices whose product is the peak."""
 
 ATTENTION = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
@@ -72,7 +70,7 @@ def main() -> None:
     wanted = _arguments()
     placement = place(wanted.device, "float32")
     dtypes = wanted.dtype or list(_dtypes(placement))
-    peaks = {dtype: _peak(placement, dtype, wanted.repeats) for dtype in dict.fromkeys(["float32", *dtypes])}
+    peaks = {dtype: measure_peak(placement, dtype) for dtype in dict.fromkeys(["float32", *dtypes])}
     rows = [row for arch in wanted.arch for row in _compare(arch, placement, dtypes, peaks, wanted)]
     if wanted.json:
         print(
@@ -181,18 +179,6 @@ def _measure(
                     seconds[side].append(taken / len(pictures))
         medians.append({side: statistics.median(taken) for side, taken in seconds.items()})
     return medians[0], medians[1]
-
-
-def _peak(placement: Placement, dtype: str, repeats: int) -> float:
-    """Return the best operations a second of a large matrix product, by the same clock, on all devices."""
-    device = placement.device
-    left, right = (torch.rand((SIDE, SIDE), device=device).to(getattr(torch, dtype)) for _ in range(2))
-
-    def multiply(corner: torch.Tensor) -> torch.Tensor:
-        return (left @ right)[: len(corner)].cpu()
-
-    best = min(_seconds(multiply, left[:1], device) for _ in range(repeats + 1))
-    return 2 * SIDE**3 / best * len(placement.devices)
 
 
 def _seconds(look: Look, pictures: torch.Tensor, device: torch.device) -> float:

@@ -23,12 +23,12 @@ import torch
 from PIL import Image
 
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.pool import decode
+from clipmod_cli.decode.pool import AHEAD_PER_WORKER, decode
 from clipmod_cli.decode.workers import Crew
 from clipmod_cli.pipeline import default_workers
 from clipmod_cli.types import Item, View
 
-WARM = 20
+WARM = (AHEAD_PER_WORKER + 1) * default_workers()
 """Pictures before and after those that are measured: more than the window holds."""
 
 VIEW = View(fit="shortest", size=(224, 224), crop=(224, 224))

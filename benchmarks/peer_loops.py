@@ -25,12 +25,16 @@ from clipmod_cli.models.specs import ENSEMBLE, FALLBACK, ModelSpec, parse_models
 from clipmod_cli.models.tower_shape import shape_of, state_of
 from clipmod_cli.models.vision_tower import build_tower
 from clipmod_cli.pipeline import Options, start_decoders
+from clipmod_cli.seen_before import REMEMBERED_BYTES
 from clipmod_cli.types import Model
 
 __all__ = ["Placement", "classifier", "detector", "ensemble", "retrieval", "vit_l"]
 
 CLASSES = 4
 """Of the loop's softmax."""
+
+STARTS_ANEW = frozenset({"clip-retrieval"})
+"""Peers that are commands: what they take for one picture is their start, and no part of a comparison."""
 
 RETRIEVAL = [sys.executable]
 """The interpreter of an environment that has clip-retrieval."""
@@ -97,16 +101,17 @@ def _towers(models: Sequence[str], folder: Path) -> Iterator[tuple[Side, Side]]:
 
     def theirs(paths: Sequence[Path]) -> None:
         for path in paths:
-            for tower in towers:
-                _readme(tower, path, placement.device)
+            with Image.open(path) as picture:  # which is decoded once, when the first one wants it
+                for tower in towers:
+                    _readme(tower, picture, placement.device)
 
     with _clipmod([tower.model for tower in towers], weights, placement, folder) as ours:
         yield theirs, ours
 
 
-def _readme(tower: Tower, path: Path, device: torch.device) -> list[float]:
+def _readme(tower: Tower, picture: Image.Image, device: torch.device) -> list[float]:
     """Classify a picture as open_clip's README does; on a CPU its line on autocast does nothing."""
-    image = tower.preprocess(Image.open(path)).unsqueeze(0).to(device)
+    image = tower.preprocess(picture).unsqueeze(0).to(device)
     texts = torch.eye(CLASSES, tower.model.width, device=device)
     with torch.no_grad(), torch.autocast("cuda") if device.type == "cuda" else nullcontext():
         features = tower.visual(image)
@@ -164,7 +169,8 @@ def detector(folder: Path) -> Iterator[tuple[Side, Side]]:
 def retrieval(folder: Path) -> Iterator[tuple[Side, Side]]:
     """Give clip-retrieval's own command over a folder with ViT-L-14, and clipmod with ViT-L-14.
 
-    It loads its model, with weights that it downloads itself, in each run: give it thousands of pictures.
+    It starts anew in each run and loads its model, with weights that it downloads itself. Whoever measures
+    it takes off a run over one picture (`STARTS_ANEW`); give it thousands of pictures all the same.
     """
     placement = place("auto", "auto")
     (member,) = (m for m in parse_models([FALLBACK]) if not isinstance(m, str))
@@ -208,9 +214,9 @@ def _clipmod(
     with start_decoders(Options(isolate=True)) as decoders:
 
         def ours(paths: Sequence[Path]) -> None:
-            options = Options(decoders=decoders)
-            items = items_of(paths, len(paths))
-            done = run_once(items, loaded.ensemble, loaded.criteria, options, folder / "records.jsonl")
+            # as `scan` does, but for its store and its cache of earlier runs
+            options = Options(decoders=decoders, measure_ahead=True, remembered_bytes=REMEMBERED_BYTES)
+            done = run_once(items_of(paths, len(paths)), loaded, options, folder / "records.jsonl")
             if done.errors:
                 raise SystemExit(f"{done.errors} pictures could not be judged")
 

@@ -5,10 +5,12 @@
 
 Weights are random numbers (from a seed) in the real architectures, and are the same on both sides, so
 nothing is downloaded. Each pair is measured in turn `--repeats` times; a ratio is the median of the
-ratios of the rounds. Models are loaded and warm and workers started before anything is timed. clipmod
-goes the way that `clipmod scan` goes, from JPEG files to JSON Lines, with its default settings.
+ratios of the rounds. Models are loaded and warm and workers started before anything is timed; of a peer
+that starts anew in each run, a run over one picture is taken off. clipmod goes the way that `clipmod scan`
+goes, from JPEG files to JSON Lines, with its default settings, but without a store and a cache: no
+picture was seen before.
 
-    ensemble        three loops of open_clip, one picture after the other
+    ensemble        open_clip with three models, one picture after the other, each decoded once
     vit-l           the loop of open_clip's README with ViT-L-14: Image.open, preprocess, encode_image
     hf              transformers' pipeline("image-classification") with a ViT-base, a file a call
     nudenet         NudeDetector.detect, a file a call
@@ -36,13 +38,17 @@ from pathlib import Path
 
 from benchmarks import peer_loops
 from clipmod_cli.benching.pictures import draw_pictures, write_pictures
-from clipmod_cli.models import peak
+from clipmod_cli.models import nudenet, peak
 from clipmod_cli.models.device import place
+from clipmod_cli.pipeline import default_workers
 
 PICTURES = {"ensemble": 4, "vit-l": 8, "hf": 32, "nudenet": 96, "clip-retrieval": 8}
 """Some tens of seconds a side on two cores; with a GPU a hundred times as many."""
 
 ON_CUDA = 100
+
+FEW = 4
+"""Pictures that warm a peer up, which looks at one after the other."""
 
 Side = Callable[[Sequence[Path]], None]
 Pair = AbstractContextManager[tuple[Side, Side]]
@@ -98,33 +104,37 @@ def main() -> None:
         for name in names:
             count = wanted.pictures or PICTURES[name] * (ON_CUDA if _placement().device.type == "cuda" else 1)
             (place := Path(folder) / name).mkdir()
-            outcomes.append(_compare(name, write_pictures(place, drawn, count), wanted.repeats, place))
+            paths = write_pictures(place, drawn, max(count, _enough_to_warm()))
+            outcomes.append(_compare(name, paths, count, wanted.repeats))
             print(f"{name}: {_shown(outcomes[-1])}", file=sys.stderr)
             gc.collect()
     print(_as_json(outcomes) if wanted.json else _as_table(outcomes, wanted.repeats, wanted.size))
 
 
-def _compare(name: str, paths: Sequence[Path], repeats: int, folder: Path) -> Outcome:
+def _compare(name: str, written: Sequence[Path], count: int, repeats: int) -> Outcome:
     peer, pair = PAIRS[name]
+    warm, paths = written[: _enough_to_warm()], written[:count]
     if not _is_installed(name):
         return Outcome(name, peer, len(paths), note="not installed")
     rounds: list[tuple[float, float]] = []
     with ExitStack() as stack:
-        theirs, ours = stack.enter_context(pair(folder))
-        for side in (theirs, ours):
-            side(paths[: min(2, len(paths))])
+        theirs, ours = stack.enter_context(pair(written[0].parent))
+        ours(warm)
+        theirs(paths[:1] if name in peer_loops.STARTS_ANEW else warm[:FEW])
         for number in range(repeats):
             # who goes first changes, so that a machine that slows down slows both
             order = (theirs, ours) if number % 2 == 0 else (ours, theirs)
-            took = {side: _time(side, paths) for side in order}
+            took = {side: _time(side, paths) / len(paths) for side in order}
+            if name in peer_loops.STARTS_ANEW:
+                took[theirs] = _without_start(theirs, paths, took[theirs])
             rounds.append((took[theirs], took[ours]))
     ratios = [peer_s / own_s for peer_s, own_s in rounds]
     return Outcome(
         name,
         peer,
         len(paths),
-        peer_ms=statistics.median(peer_s for peer_s, _ in rounds) * 1000 / len(paths),
-        clipmod_ms=statistics.median(own_s for _, own_s in rounds) * 1000 / len(paths),
+        peer_ms=statistics.median(peer_s for peer_s, _ in rounds) * 1000,
+        clipmod_ms=statistics.median(own_s for _, own_s in rounds) * 1000,
         ratio=statistics.median(ratios),
         lowest=min(ratios),
         highest=max(ratios),
@@ -141,6 +151,18 @@ def _time(side: Side, paths: Sequence[Path]) -> float:
     begun = time.perf_counter()
     side(paths)
     return time.perf_counter() - begun
+
+
+def _without_start(side: Side, paths: Sequence[Path], each_s: float) -> float:
+    """Return the seconds of a picture in a run that took `each_s` a picture, its start left out."""
+    if len(paths) < 2:
+        raise SystemExit("what starts anew in each run needs 2 pictures at least")
+    return (each_s * len(paths) - _time(side, paths[:1])) / (len(paths) - 1)
+
+
+def _enough_to_warm() -> int:
+    """Return how many pictures give a whole batch to the models, and some to each decoding worker."""
+    return max(_placement().batch_size, nudenet.BATCH, 2 * default_workers())
 
 
 def _placement() -> peer_loops.Placement:

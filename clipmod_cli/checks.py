@@ -157,6 +157,7 @@ def _hub(hub: Any) -> Check:
 
 
 def _places() -> Iterator[Check]:
+    from clipmod_cli.evidence_file import default_path
     from clipmod_cli.models.hub import Hub
     from clipmod_cli.models.text_cache import default_folder
     from clipmod_cli.settings import default_config_path
@@ -164,6 +165,7 @@ def _places() -> Iterator[Check]:
 
     yield _place("weights", Hub.of_environment().cache_dir, "set HF_HOME to a folder that can be written")
     yield _place("text cache", default_folder(), "set XDG_CACHE_HOME to a folder that can be written")
+    yield _place("seen before", default_path().parent, "set XDG_CACHE_HOME, or use --no-cache")
     yield _place("store", default_db_path().parent, "set CLIPMOD_DB or --db to a file that can be written")
     config = default_config_path()
     detail = f"{config}" + ("" if config.exists() else " (not there; defaults hold)")

@@ -7,17 +7,22 @@ documentation of policies gives (docs/policies.md).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.certainty import Heard, Stakes, is_certain
+from clipmod_cli.errors import SettingsError
 from clipmod_cli.policy import Policy
 from clipmod_cli.types import Detections, Embedding, Frame, LabelScores, Seen
 
 Probabilities = NDArray[np.float64]
+
+LEAST_WEIGHT: Final = 1e-6
+"""A member that weighs less decides nothing, and where it stands in for others, its share is divided by
+its weight: by what is next to nothing, or nothing."""
 
 
 class Reader(Protocol):
@@ -43,19 +48,28 @@ class TextReader:
     visible: Sequence[int]
     total: int
     scale: float
+    _columns: Probabilities = field(init=False, repr=False, compare=False)
+    _places: NDArray[np.intp] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Convert once what each picture needs."""
+        object.__setattr__(self, "_columns", self.vectors.T.astype(np.float64))
+        object.__setattr__(self, "_places", np.array(self.visible, dtype=np.intp))
 
     def read(self, seen: Seen) -> Probabilities:
         """Return the softmax over the categories, as in CLIP's zero-shot recipe."""
-        shares: Probabilities = self.read_all([seen])[0]
+        shares: Probabilities = self._read(_vector_of(seen)[np.newaxis])[0]
         return shares
 
     def read_all(self, seen: Sequence[Seen]) -> Probabilities:
         """Return what `read` does for each of several, `(n, categories)`."""
-        pictures = np.stack([_vector_of(one) for one in seen]).astype(np.float64)
-        logits = self.scale * (pictures @ self.vectors.T.astype(np.float64))
-        powers = np.exp(logits - np.max(logits, axis=1, keepdims=True))
-        shares = np.zeros((len(seen), self.total))
-        shares[:, list(self.visible)] = powers / powers.sum(axis=1, keepdims=True)
+        return self._read(np.stack([_vector_of(one) for one in seen]))
+
+    def _read(self, vectors: NDArray[np.float32]) -> Probabilities:
+        logits = self.scale * (vectors.astype(np.float64) @ self._columns)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares = np.zeros((len(vectors), self.total))
+        shares[:, self._places] = powers / powers.sum(axis=1, keepdims=True)
         return shares
 
 
@@ -122,8 +136,12 @@ class Criteria:
     """All that judging needs: no model, no file, no network.
 
     Attributes:
+        threshold: an unsafe score from here on is NSFW, 0..1.
         unseen: UNSAFE categories that some member cannot see (only with `--allow-partial`).
         degraded: less than the ensemble judges.
+        names: of the categories, in the policy's order.
+        unsafe: by category, whether it is UNSAFE.
+        severity: `severity_order` of the policy.
     """
 
     policy: Policy
@@ -131,16 +149,30 @@ class Criteria:
     judges: Sequence[Judge]
     unseen: Sequence[str] = ()
     degraded: bool = False
+    names: tuple[str, ...] = field(init=False, repr=False)
+    unsafe: NDArray[np.bool_] = field(init=False, repr=False, compare=False)
+    severity: tuple[int, ...] = field(init=False, repr=False)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The category names, in the policy's order."""
-        return tuple(c.name for c in self.policy.categories)
+    def __post_init__(self) -> None:
+        """Refuse numbers that judge nothing, and find out once what each picture needs.
 
-    @property
-    def unsafe(self) -> NDArray[np.bool_]:
-        """By category, whether it is UNSAFE."""
-        return np.array([c.safety == "UNSAFE" for c in self.policy.categories], dtype=np.bool_)
+        Raises:
+            SettingsError: if the threshold is not within 0..1, or a member weighs next to nothing.
+        """
+        if not 0.0 <= self.threshold <= 1.0:  # nothing is over a NaN, and all would be safe
+            raise SettingsError(f"the threshold is {self.threshold}; it must be from 0 to 1")
+        for judge in self.judges:
+            if not LEAST_WEIGHT <= judge.weight < np.inf:
+                raise SettingsError(
+                    f"{judge.name} has the weight {judge.weight}; it must be at least {LEAST_WEIGHT}, "
+                    "and finite"
+                )
+        categories = self.policy.categories
+        unsafe = np.array([c.safety == "UNSAFE" for c in categories], dtype=np.bool_)
+        unsafe.setflags(write=False)
+        object.__setattr__(self, "names", tuple(c.name for c in categories))
+        object.__setattr__(self, "unsafe", unsafe)
+        object.__setattr__(self, "severity", severity_order(self.policy))
 
     def decided(self, frames: Sequence[Frame], seen: Mapping[str, Sequence[Seen]]) -> NDArray[np.bool_]:
         """Return, for each frame, whether no member that was not asked can change the outcome any more.

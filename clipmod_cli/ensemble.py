@@ -16,14 +16,19 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.asking import Ask, ask_model
+from clipmod_cli.asking import AskModel, Asks, is_device_lost, is_exhausted
 from clipmod_cli.criteria import Criteria, Judge
-from clipmod_cli.errors import ErrorCode
+from clipmod_cli.errors import DeviceLostError, ErrorCode
 from clipmod_cli.policy import Policy
 from clipmod_cli.readers import check_sight, reader_of
 from clipmod_cli.types import Evidence, Failure, Frame, Model, Seen, View, is_finite
 
 log = logging.getLogger(__name__)
+
+LOST = (
+    "the device failed, and nothing more can be judged in this process. What was written stays; start the "
+    "same command again, and with `--device cpu` if it fails at the same input"
+)
 
 Enough: TypeAlias = Callable[[Sequence[Frame], Mapping[str, Sequence[Seen]]], NDArray[np.bool_]]
 """Is asked, with frames and what some members saw in each (by name), in which of them the others can be
@@ -41,6 +46,13 @@ class Measures(Protocol):
     @property
     def batch_size(self) -> int:
         """Frames in one forward pass."""
+        ...
+
+    def prepare_batch(self, batch: Sequence[Frame | Failure]) -> None:
+        """Do what can be done for a batch that will be measured, in another thread while another one is.
+
+        It changes no outcome, and raises nothing.
+        """
         ...
 
     def measure(
@@ -79,7 +91,7 @@ class Ensemble:
     batch_size: int = 8
     degraded: bool = False
     stand_in: str | None = None
-    ask: Ask = field(default=ask_model, repr=False, compare=False)
+    ask: Asks = field(default_factory=AskModel, repr=False, compare=False)
     _looking: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     @property
@@ -109,6 +121,15 @@ class Ensemble:
             policy=policy, threshold=threshold, judges=judges, unseen=unseen, degraded=self.degraded
         )
 
+    def prepare_batch(self, batch: Sequence[Frame | Failure]) -> None:
+        """Do what can be done for a batch that will be measured, while another one is."""
+        frames = [one for one in batch if isinstance(one, Frame)]
+        for member in self.members:
+            try:
+                self.ask.prepare(member.model, frames)
+            except Exception:
+                log.debug("a batch could not be prepared; measuring it will tell why", exc_info=True)
+
     def measure(
         self, batches: Iterable[Sequence[Frame | Failure]], enough: Enough | None = None
     ) -> Iterator[Evidence | Failure]:
@@ -132,6 +153,8 @@ class Ensemble:
         try:
             return self._forward(frames, enough)
         except Exception as e:
+            if is_device_lost(e):
+                raise DeviceLostError(f"{LOST}: {e}") from e
             if len(frames) == 1:
                 log.debug("a forward pass failed", exc_info=True)
                 return [self._ask_stand_in(frames[0]) or _failed(frames[0], e)]
@@ -205,9 +228,7 @@ def _evidence(look: _Look, names: Sequence[str]) -> Evidence | Failure:
 
 
 def _failed(frame: Frame, error: Exception) -> Failure:
-    # torch raises its own class for a device, MemoryError is the interpreter's; both mean the same here.
-    exhausted = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    code: ErrorCode = "out_of_memory" if exhausted else "model_error"
+    code: ErrorCode = "out_of_memory" if is_exhausted(error) else "model_error"
     message = f"the models could not look at this picture: {error}"
     return Failure(
         item=frame.item, stage="measure", code=code, message=message, media=frame.media, last=frame.last

@@ -13,6 +13,7 @@ The tree, with the exit code of the command line and the status of the HTTP inte
     │   ├── MissingModelError           4   503   weights that are not on this machine
     │   └── MissingPackageError         4   503   an optional package
     ├── OutputError                     5   507   a record or file cannot be written
+    ├── DeviceLostError                70   503   a GPU answers nothing any more in this process
     └── ItemError                       -     -   one input cannot be judged; becomes a Failure
 
 An `ItemError` never leaves the stage that met it: the stage turns it into a
@@ -138,6 +139,12 @@ class OutputError(ClipmodError):
 
     exit_code = 5
     http_status = 507
+
+
+class DeviceLostError(ClipmodError):
+    """A device failed and answers nothing more in this process; nothing that follows could be judged."""
+
+    http_status = 503
 
 
 class ItemError(ClipmodError):

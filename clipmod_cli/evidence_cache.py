@@ -1,4 +1,4 @@
-"""Spares models what they saw in an earlier run: an `Ask` that looks into a file first.
+"""Spares models what they saw in an earlier run: an `Asks` that looks into a file first.
 
 What a model says follows from the pixels it is shown, from its weights and its precision. All of them,
 and the version of this program, make the key; so a policy, a threshold or weights in the ensemble may
@@ -10,16 +10,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
+from weakref import WeakKeyDictionary
 
 from clipmod_cli import __version__
-from clipmod_cli.asking import Ask, Told, ask_model
+from clipmod_cli.asking import AskModel, Asks, Told
 from clipmod_cli.types import Frame, Model, Seen, View, is_finite
 
 KEY_BYTES: Final = 16
 """Of BLAKE2b: two pictures that share a key are not found, by chance or on purpose (2^64 tries)."""
-
-Digests: TypeAlias = Mapping[tuple[Frame, View], bytes]
 
 
 class Keeps(Protocol):
@@ -36,7 +35,7 @@ class Keeps(Protocol):
 
 @dataclass(slots=True)
 class AskOnce:
-    """Asks a model only about what no run has shown to it before. For one thread at a time.
+    """Asks a model only about what no run has shown to it before.
 
     Attributes:
         kept: where evidence is kept.
@@ -46,11 +45,11 @@ class AskOnce:
 
     kept: Keeps
     dtype: str
-    ask: Ask = ask_model
-    _digests: Digests = field(default_factory=dict)
+    ask: Asks = field(default_factory=AskModel)
+    _digests: WeakKeyDictionary[Frame, dict[View, bytes]] = field(default_factory=WeakKeyDictionary)
 
     def __call__(self, model: Model, frames: Sequence[Frame]) -> list[Told]:
-        """Return what the model sees in each frame, or saw in the same pixels; an `Ask`."""
+        """Return what the model sees in each frame, or saw in the same pixels."""
         keys = self._keys(model, frames)
         known = self.kept.get(keys)
         unknown = {key: frame for key, frame in zip(keys, frames, strict=True) if key not in known}
@@ -59,12 +58,22 @@ class AskOnce:
             self.kept.put(fresh)
         return [told[key] if key in told else Told(known[key], 0.0) for key in keys]
 
+    def prepare(self, model: Model, frames: Sequence[Frame]) -> None:
+        """Hash the frames, and put those together that the model will be asked about."""
+        for frame in frames:
+            self._digest(frame, model.view)
+        self.ask.prepare(model, frames)
+
     def _keys(self, model: Model, frames: Sequence[Frame]) -> list[bytes]:
-        # The members of an ensemble mostly want the same view of the same frames, one after the other.
-        places = [(frame, model.view) for frame in frames]
-        self._digests = {place: self._digests.get(place) or _digest_of(*place) for place in places}
         identity = repr((__version__, model.spec, model.revision, self.dtype)).encode()
-        return [_hash(identity + self._digests[place]) for place in places]
+        return [_hash(identity + self._digest(frame, model.view)) for frame in frames]
+
+    def _digest(self, frame: Frame, view: View) -> bytes:
+        # The members of an ensemble mostly want the same view of the same frames, one after the other.
+        digests = self._digests.setdefault(frame, {})
+        if view not in digests:
+            digests[view] = _digest_of(frame, view)
+        return digests[view]
 
 
 def _digest_of(frame: Frame, view: View) -> bytes:

@@ -13,10 +13,12 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from clipmod_cli.errors import OutputError
 from clipmod_cli.evidence_bytes import pack, unpack
 from clipmod_cli.types import Seen
 
@@ -30,11 +32,14 @@ LET_GO: Final = 0.1
 """Of all entries, the oldest, each time the file is full."""
 CHECK_BYTES: Final = 8
 """Against a disk's mistakes, which are no adversary."""
+DAY_S: Final = 86_400
 KEYS_AT_ONCE: Final = 500
 """SQLite takes 999 variables in a statement where it is old."""
 
 _SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS evidence (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, value BLOB NOT NULL)
+CREATE TABLE IF NOT EXISTS evidence (
+    id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, value BLOB NOT NULL, at INTEGER NOT NULL
+)
 """
 
 
@@ -51,10 +56,11 @@ class EvidenceFile:
     Args:
         path: the file; it and its folder are made, for the user's eyes alone.
         most: bytes that it may take, some more while it is being written.
+        days: what is older goes now; None keeps all.
     """
 
-    def __init__(self, path: Path, most: int) -> None:
-        self._path, self._most = path, most
+    def __init__(self, path: Path, most: int, *, days: float | None = None) -> None:
+        self._path, self._most, self._days = path, most, days
         self._reading: sqlite3.Connection | None = self._open()
         self._waiting: queue.Queue[Mapping[bytes, Seen] | None] = queue.Queue(BATCHES_BEHIND)
         self._writer = threading.Thread(target=self._write_behind, name="clipmod-evidence", daemon=True)
@@ -90,7 +96,7 @@ class EvidenceFile:
     def _open(self) -> sqlite3.Connection | None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return _connect_or_begin_anew(self._path)
+            return _open_without_old(self._path, self._days)
         except (OSError, sqlite3.Error) as e:
             log.info("what models saw is not kept in %s: %s", self._path, e)
             return None
@@ -141,6 +147,13 @@ def _connect_or_begin_anew(path: Path) -> sqlite3.Connection:
         return _connect(path)
 
 
+def _open_without_old(path: Path, days: float | None) -> sqlite3.Connection:
+    connection = _connect_or_begin_anew(path)
+    if days is not None:
+        _erase(connection, time.time() - days * DAY_S)
+    return connection
+
+
 def _remove(path: Path) -> None:
     for end in ("", "-wal", "-shm"):
         path.with_name(path.name + end).unlink(missing_ok=True)
@@ -159,9 +172,9 @@ def _insert(connection: sqlite3.Connection, seen: Mapping[bytes, Seen]) -> None:
     rows = []
     for key, one in seen.items():
         packed = pack(one)
-        rows.append((key, _check(key, packed) + packed))
+        rows.append((key, _check(key, packed) + packed, int(time.time())))
     with _transaction(connection):
-        connection.executemany("INSERT OR REPLACE INTO evidence (key, value) VALUES (?, ?)", rows)
+        connection.executemany("INSERT OR REPLACE INTO evidence (key, value, at) VALUES (?, ?, ?)", rows)
 
 
 def _let_go(connection: sqlite3.Connection) -> None:
@@ -172,6 +185,32 @@ def _let_go(connection: sqlite3.Connection) -> None:
             "DELETE FROM evidence WHERE id IN (SELECT id FROM evidence ORDER BY id LIMIT ?)",
             (int(count * LET_GO) + 1,),
         )
+
+
+def erase(path: Path, *, before: float | None = None) -> int:
+    """Erase what was kept before a time (seconds since 1970), or all, for good; return how many entries.
+
+    Raises:
+        OutputError: it cannot be erased.
+    """
+    if not path.exists():
+        return 0
+    try:
+        with contextlib.closing(_connect_or_begin_anew(path)) as connection:
+            erased = _erase(connection, before)
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except (OSError, sqlite3.Error) as e:
+        raise OutputError(
+            f"what models saw cannot be erased from {path}: {e}. Remove the file yourself"
+        ) from e
+    return erased
+
+
+def _erase(connection: sqlite3.Connection, before: float | None) -> int:
+    connection.execute("PRAGMA secure_delete = ON")  # zeros go where an entry was
+    with _transaction(connection):
+        return connection.execute("DELETE FROM evidence WHERE ?1 IS NULL OR at < ?1", (before,)).rowcount
 
 
 def _size_of(connection: sqlite3.Connection) -> int:

@@ -78,12 +78,15 @@ class _Feeder(Generic[T]):
         return False
 
 
-def ahead(stream: Iterable[T], count: int) -> Generator[T, None, None]:
+def ahead(
+    stream: Iterable[T], count: int, *, leaving: Callable[[], object] = lambda: None
+) -> Generator[T, None, None]:
     """Yield what the stream yields, at most `count` values ahead of the consumer.
 
     The stream is pulled by a thread of its own, so it works while the consumer does. What it raises is
     raised here, after all that came before it. Whoever leaves waits for the value that is being made: it
-    may be made by a library that must not be torn down in the middle.
+    may be made by a library that must not be torn down in the middle. `leaving` is called before that
+    wait, to end what makes the value wait itself.
     """
     feeder = _Feeder(stream, count)
     try:
@@ -93,6 +96,7 @@ def ahead(stream: Iterable[T], count: int) -> Generator[T, None, None]:
             raise value.error
     finally:
         feeder.leave()
+        leaving()
         feeder.join()
 
 

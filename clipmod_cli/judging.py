@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from clipmod_cli.certainty import Heard, score_bounds
-from clipmod_cli.criteria import Criteria, Judge, Probabilities, severity_order
+from clipmod_cli.criteria import Criteria, Judge, Probabilities
 from clipmod_cli.spans import find_segments, persistent_frames, unclear_edges
 from clipmod_cli.types import (
     Decision,
@@ -106,7 +106,7 @@ def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
     judges = _asked(evidence, criteria)
     for member in judges:
         shares = member.reader.read(evidence.seen[member.name])
-        if not np.all(np.isfinite(shares)):
+        if not np.isfinite(shares).all():
             return Failure(
                 item=evidence.item,
                 stage="judge",
@@ -118,14 +118,15 @@ def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
         total += member.weight * shares
         by_model[member.name] = _model_score(member, shares, evidence, criteria)
     summed, total = total, total / total.sum()  # weights such as thirds sum to 1 only nearly
-    top, unsafe = _top(total, criteria), _unsafe(total, criteria)
+    values = total.tolist()
+    top, unsafe = _top(values, criteria), _unsafe(total, criteria)
     return FrameScore(
         number=evidence.number,
         time_s=evidence.time_s,
         category=criteria.names[top],
-        confidence=float(total[top]),
+        confidence=values[top],
         unsafe_score=unsafe,
-        probabilities=_by_name(total, criteria),
+        probabilities=dict(zip(criteria.names, values, strict=True)),
         agreement=_agreement(by_model, judges, criteria.names[top]),
         by_model=by_model,
         stand_in=evidence.stand_in,
@@ -153,24 +154,21 @@ def _bounds(
 
 
 def _model_score(member: Judge, shares: Probabilities, evidence: Evidence, criteria: Criteria) -> ModelScore:
-    top = _top(shares, criteria)
+    values = shares.tolist()
+    top = _top(values, criteria)
     seen = evidence.seen[member.name]
     return ModelScore(
         category=criteria.names[top],
-        confidence=float(shares[top]),
-        probabilities=_by_name(shares, criteria),
+        confidence=values[top],
+        probabilities=dict(zip(criteria.names, values, strict=True)),
         forward_ms=evidence.forward_ms[member.name],
         detections=seen.found if isinstance(seen, Detections) else None,
     )
 
 
-def _top(shares: Probabilities, criteria: Criteria) -> int:
+def _top(shares: Sequence[float], criteria: Criteria) -> int:
     """Return the index of the highest share; of equal ones the most severe."""
-    return max(severity_order(criteria.policy), key=lambda index: float(shares[index]))
-
-
-def _by_name(shares: Probabilities, criteria: Criteria) -> dict[str, float]:
-    return dict(zip(criteria.names, shares.tolist(), strict=True))
+    return max(criteria.severity, key=shares.__getitem__)
 
 
 def _unsafe(total: Probabilities, criteria: Criteria) -> float:

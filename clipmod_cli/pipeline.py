@@ -9,8 +9,9 @@ object store; other items pass through. Both front ends and the library call thi
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -28,7 +29,7 @@ from clipmod_cli.seen_before import Memory, SeenBefore
 from clipmod_cli.sources.local import Rules, expand
 from clipmod_cli.sources.store_fetch import fetch_stored
 from clipmod_cli.temporary import Temporary
-from clipmod_cli.types import Evidence, Failure, Item, Result
+from clipmod_cli.types import Evidence, Failure, Frame, Item, Result
 
 
 def default_workers() -> int:
@@ -81,7 +82,7 @@ def look(
         stopped: asked between batches; once true, the batch in flight is finished and no more.
     """
     with Temporary() as temporary:
-        for seen in _see(items, ensemble, options or Options(), temporary, stopped):
+        for seen in _see(items, ensemble, options or Options(), temporary, stopped, threading.Event()):
             if seen.last:
                 temporary.done(seen.item)
             yield seen
@@ -93,12 +94,25 @@ def _see(
     how: Options,
     temporary: Temporary,
     stopped: Callable[[], bool],
+    left: threading.Event,
     enough: Enough | None = None,
 ) -> Generator[Evidence | Failure, None, None]:
+    """Yield what is seen. Once `left` is set it ends, also while the items say nothing."""
     with open_decoders(how) as decoders:
         fetched = temporary.watch(fetch_stored(items, how.decode.limits))
         frames = decode_with(decoders, fetched, ensemble.views, how.decode)
-        yield from ensemble.measure(batched(frames, ensemble.batch_size, stopped=stopped), enough)
+        batches = batched(frames, ensemble.batch_size, stopped=lambda: stopped() or left.is_set())
+        # A device would wait while the next batch is put together; so that is done while it computes.
+        with closing(ahead(_prepare(batches, ensemble), 1, leaving=left.set)) as prepared:
+            yield from ensemble.measure(prepared, enough)
+
+
+def _prepare(
+    batches: Iterable[Sequence[Frame | Failure]], ensemble: Measures
+) -> Iterator[Sequence[Frame | Failure]]:
+    for batch in batches:
+        ensemble.prepare_batch(batch)
+        yield batch
 
 
 @contextmanager
@@ -136,15 +150,17 @@ def run(
     """
     how = options or Options()
     decoding = replace(how.decode, max_gap_s=criteria.policy.max_gap_s)
+    left = threading.Event()
     with open_decoders(how) as decoders, Temporary() as temporary:
         how = replace(how, decode=decoding, decoders=decoders)
+        # the plain ensemble: what remembers is for one thread, and remembers no video
+        closer = partial(_look_again, ensemble=ensemble, options=decoding, decoders=decoders, stopped=stopped)
         if how.remembered_bytes:
             ensemble = SeenBefore(ensemble, Memory(how.remembered_bytes))
         enough = criteria.decided if how.early_exit else None
-        evidence = _see(items, ensemble, how, temporary, stopped, enough)
+        evidence = _see(items, ensemble, how, temporary, stopped, left, enough)
         if how.measure_ahead:
-            evidence = ahead(evidence, ensemble.batch_size)
-        closer = partial(_look_again, ensemble=ensemble, options=decoding, decoders=decoders, stopped=stopped)
+            evidence = ahead(evidence, ensemble.batch_size, leaving=left.set)
         with closing(evidence):
             for result in _judge(evidence, criteria, closer):
                 temporary.done(result.item)
@@ -183,8 +199,7 @@ def _look_again(
     if stopped():
         yield Failure(item=wish.item, stage="decode", code="deadline", message="the run was stopped")
         return
-    closer = replace(options, spans=wish.spans)
-    frames = decoders.submit(wish.item, ensemble.views, closer).result()
+    frames = decoders.submit(wish.item, ensemble.views, replace(options, spans=wish.spans)).result()
     size = ensemble.batch_size
     yield from ensemble.measure(frames[at : at + size] for at in range(0, len(frames), size))
 
@@ -226,11 +241,10 @@ def run_key(ensemble: Ensemble, criteria: Criteria, options: DecodeOptions) -> s
 
     Early exit is no part of it: it changes no outcome, and a record names the models it skipped.
     """
-    decoding = repr((options.exact, options.frames, options.heic))
     return fingerprint(
         ensemble.identity,
         criteria.policy.hash,
         repr(criteria.threshold),
         ",".join(criteria.unseen),
-        decoding,
+        repr((options.exact, options.frames, options.heic)),
     )

@@ -24,12 +24,10 @@ from clipmod_cli.models.progress import Progress
 from clipmod_cli.models.registry import ensemble_size, human_size
 from clipmod_cli.pipeline import Options, default_workers
 from clipmod_cli.policy import Policy, load_policy, policy_from_classes
+from clipmod_cli.seen_before import REMEMBERED_BYTES
 from clipmod_cli.settings import Resolved, Settings, count_of
 
 log = logging.getLogger(__name__)
-
-REMEMBERED_BYTES = 64_000_000
-"""Of what models saw, for one run: some 4,500 pictures of the ensemble, 13,000 of ViT-L-14."""
 
 
 def policy_of(resolved: Resolved) -> Policy:
@@ -74,12 +72,16 @@ def load_models(
 
 
 @contextmanager
-def sparing(ensemble: Ensemble, cache_mb: int) -> Iterator[Ensemble]:
+def sparing(ensemble: Ensemble, settings: Settings) -> Iterator[Ensemble]:
     """Give the same models, asked only about what no earlier run has shown to them.
 
-    What they see is kept in the user's cache folder, up to `cache_mb` million bytes.
+    What they see is kept in the user's cache folder.
     """
-    with closing(EvidenceFile(default_path(), cache_mb * 1_000_000)) as kept:
+    if settings.no_cache:
+        yield ensemble
+        return
+    most = settings.cache_mb * 1_000_000
+    with closing(EvidenceFile(default_path(), most, days=settings.retention)) as kept:
         yield replace(ensemble, ask=AskOnce(kept, ensemble.dtype))
 
 

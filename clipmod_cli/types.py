@@ -100,7 +100,7 @@ class Media:
     duration_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class Frame:
     """One decoded picture: a still, or one sampled frame of an animation.
 

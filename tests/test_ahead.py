@@ -38,6 +38,15 @@ def test_who_leaves_waits_for_the_value_that_is_being_made() -> None:
     assert feeders() <= before
 
 
+def test_who_leaves_can_end_what_a_value_waits_for() -> None:
+    source = Source(pauses=[1])
+    values = ahead(source.stream(), 2, leaving=source.go_on.set)
+    assert next(values) == 0
+    assert source.reached.wait(PLENTY_S)
+    values.close()
+    assert source.closed.is_set()
+
+
 def test_what_the_stream_raises_comes_after_what_it_gave() -> None:
     def broken() -> Iterator[int]:
         yield 1

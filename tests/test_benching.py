@@ -93,16 +93,19 @@ def test_comparing_the_other_way_round_says_the_opposite(one: list[float], other
 
 
 @pytest.mark.parametrize(
-    ("decoding", "forward", "write", "busy", "by"),
+    ("decoding", "forward", "judge", "write", "busy", "by"),
     [
-        (5.0, 100.0, 1.0, 0.99, "forward"),
-        (100.0, 5.0, 1.0, 0.05, "decode"),
-        (1.0, 5.0, 100.0, 0.05, "write"),
-        (20.0, 19.0, 1.0, 0.95, "forward"),
+        (5.0, 100.0, 7.0, 1.0, 0.99, "forward"),
+        (100.0, 5.0, 7.0, 1.0, 0.05, "decode"),
+        (1.0, 5.0, 7.0, 1.0, 0.05, "judge"),
+        (1.0, 5.0, 7.0, 100.0, 0.05, "write"),
+        (20.0, 19.0, 7.0, 1.0, 0.95, "forward"),
     ],
 )
-def test_what_bounds_the_rate(decoding: float, forward: float, write: float, busy: float, by: str) -> None:
-    times = {"decoding": decoding, "forward": forward, "write": write}
+def test_what_bounds_the_rate(  # one argument a column
+    decoding: float, forward: float, judge: float, write: float, busy: float, by: str
+) -> None:
+    times = {"decoding": decoding, "forward": forward, "judge": judge, "write": write}
     stages = {name: stage_of([ms]) for name, ms in times.items()}
     for device in ("cpu", "cuda"):
         verdict = find_bound(stages, end(busy=busy), setup(device=device))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from clipmod_cli.ensemble import Ensemble, Member
-from clipmod_cli.errors import BlindModelError
+from clipmod_cli.errors import BlindModelError, SettingsError
 from clipmod_cli.models.nudenet import LABELS as NUDENET_LABELS
 from clipmod_cli.policy import Category, Policy, load_policy
 from tests.colour_models import POLICY, ColourModel, RedClassifier, RedDetector, RedEmbedder
@@ -32,6 +33,21 @@ def test_criteria_have_the_members_in_order() -> None:
     assert (criteria.threshold, criteria.policy, criteria.degraded) == (0.25, POLICY, True)
     assert criteria.unseen == []
     assert criteria.names == ("other", "red")
+
+
+@pytest.mark.parametrize("threshold", [math.nan, -0.01, 1.01, math.inf])
+def test_a_threshold_that_nothing_or_all_is_over_is_refused(threshold: float) -> None:
+    with pytest.raises(SettingsError, match="it must be from 0 to 1") as told:
+        ensemble_of(RedEmbedder()).prepare(POLICY, threshold=threshold)
+    assert told.value.exit_code == 2
+
+
+@pytest.mark.parametrize("weight", [0.0, -0.5, 1e-320, 9e-7, math.nan, math.inf])
+def test_a_member_that_weighs_next_to_nothing_is_refused(weight: float) -> None:
+    """Where it stands in for the others, its share would be divided by that."""
+    members = [Member(RedEmbedder(name="a"), 0.5), Member(RedEmbedder(name="b"), weight)]
+    with pytest.raises(SettingsError, match="b has the weight"):
+        Ensemble(members=members, stand_in="b").prepare(POLICY, threshold=0.5)
 
 
 def test_each_prompt_is_embedded_once() -> None:

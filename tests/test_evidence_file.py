@@ -17,8 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipmod_cli.errors import OutputError
 from clipmod_cli.evidence_bytes import pack, unpack
-from clipmod_cli.evidence_file import EvidenceFile
+from clipmod_cli.evidence_file import EvidenceFile, erase
 from clipmod_cli.types import Detection, Detections, Embedding, LabelScores, Seen
 from tests.evidence_of_all_kinds import any_evidence, is_same
 
@@ -182,3 +183,32 @@ def test_processes_share_it(path: Path) -> None:
     for number, one in zip(itertools.count(), found.values(), strict=False):
         assert isinstance(one, LabelScores)
         assert json.loads(pack(one)[1:]) == {"number": float(number)}
+
+
+def test_what_is_older_than_the_retention_goes(path: Path, connection: Callable[[str], None]) -> None:
+    write(path, RED, RED, RED)
+    connection("UPDATE evidence SET at = at - 86400 * id WHERE id < 3")
+    EvidenceFile(path, PLENTY, days=1.5).close()
+    assert list(read(path, 3)) == [key(0), key(2)]
+
+
+def test_erasing_leaves_no_byte(path: Path, connection: Callable[[str], None]) -> None:
+    told = LabelScores(scores={"a word that nothing else has": 0.5})
+    write(path, told, RED, told)
+    files = list(path.parent.iterdir())
+    assert any(b"nothing else has" in file.read_bytes() for file in files)
+    connection("UPDATE evidence SET at = 1000 WHERE id < 3")
+    assert erase(path, before=2000.0) == 2
+    assert list(read(path, 3)) == [key(2)]
+    assert erase(path) == 1
+    assert not any(b"nothing else has" in file.read_bytes() for file in path.parent.iterdir())
+    assert erase(path.with_name("was never there")) == 0
+
+
+def test_what_cannot_be_erased_is_said(path: Path) -> None:
+    write(path, RED)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(OutputError, match="cannot be erased"):
+            erase(path)
+        other.execute("ROLLBACK")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from typing import Any
+
+import pytest
 
 from clipmod_cli.ensemble import Ensemble, Member
-from clipmod_cli.pipeline import Options, run
+from clipmod_cli.pipeline import Options, look, run
 from clipmod_cli.types import Frame, Item, Result, Verdict
 from tests.colour_models import POLICY, RedEmbedder
 from tests.decode.pictures import BLUE, RED, encode, quarters
@@ -22,10 +26,12 @@ def items() -> Iterator[Item]:
         yield Item(source=f"{index}.png", index=index, data=encode(quarters([colour] * 4), "PNG"))
 
 
-def judge(model: RedEmbedder, *, measure_ahead: bool) -> Generator[Result, None, None]:
+def judge(
+    model: RedEmbedder, *, measure_ahead: bool, of: Iterator[Item] | None = None
+) -> Generator[Result, None, None]:
     ensemble = Ensemble([Member(model, 1.0)], batch_size=BATCH)
     criteria = ensemble.prepare(POLICY, threshold=0.5)
-    return run(items(), ensemble, criteria, Options(workers=2, measure_ahead=measure_ahead))
+    return run(of or items(), ensemble, criteria, Options(workers=2, measure_ahead=measure_ahead))
 
 
 def test_models_go_on_while_a_result_is_used() -> None:
@@ -55,4 +61,31 @@ def test_who_leaves_early_leaves_no_thread_behind() -> None:
     before = feeders()
     with closing(judge(RedEmbedder(), measure_ahead=True)) as results:
         next(results)
+    wait_for_end(feeders() - before)
+
+
+@pytest.mark.parametrize("way", ["ahead", "in turn", "look"])
+def test_who_leaves_does_not_wait_for_an_input_that_says_nothing(way: str) -> None:
+    """As a producer behind a pipe, or a person at a terminal, who keeps the input open."""
+    go_on = threading.Event()
+
+    def silent() -> Iterator[Item]:
+        yield from itertools.islice(items(), 2)
+        go_on.wait()
+
+    before = feeders()
+    ensemble = Ensemble([Member(RedEmbedder(), 1.0)], batch_size=BATCH)
+    results: Any = (
+        look(silent(), ensemble, Options(workers=2))
+        if way == "look"
+        else judge(RedEmbedder(), measure_ahead=way == "ahead", of=silent())
+    )
+    assert [next(results).item.index for _ in range(2)] == [0, 1]
+    leaving = threading.Thread(target=results.close, daemon=True)
+    leaving.start()
+    try:
+        leaving.join(PLENTY_S)
+        assert not leaving.is_alive(), "it waits for the input"
+    finally:
+        go_on.set()
     wait_for_end(feeders() - before)

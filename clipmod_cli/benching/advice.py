@@ -15,7 +15,7 @@ SLOWER_IN_BATCHES = 1.5
 
 def find_bound(stages: dict[str, Stage], end: EndToEnd, setup: Setup) -> Verdict:
     """Return which stage bounds the rate of the whole line."""
-    slowest = max(("decoding", "forward", "write"), key=lambda name: stages[name].ms)
+    slowest = max(("decoding", "forward", "judge", "write"), key=lambda name: stages[name].ms)
     if end.busy_share >= MOSTLY or slowest == "forward":
         return Verdict(by="forward", says=_on_forward(end, setup))
     if slowest == "decoding":
@@ -24,6 +24,12 @@ def find_bound(stages: dict[str, Stage], end: EndToEnd, setup: Setup) -> Verdict
             says=f"Decoding bounds it: {setup.workers} workers bring {stages['decoding'].images_per_s:.0f} "
             f"images/s and the models could take {stages['forward'].images_per_s:.0f}. More cores help, with "
             "--workers for each; so does --decode fast, if it is off.",
+        )
+    if slowest == "judge":
+        return Verdict(
+            by="judge",
+            says=f"Judging bounds it ({stages['judge'].ms:.2f} ms an image, on one core): fewer models "
+            "(--models) help, and so do several runs, each on a part of the inputs.",
         )
     return Verdict(
         by="write",

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from clipmod_cli.benching.clock import repeat
+from clipmod_cli.benching.models import Loaded
 from clipmod_cli.benching.report import Stage
 from clipmod_cli.criteria import Criteria
 from clipmod_cli.ensemble import Ensemble
 from clipmod_cli.judging import judge
+from clipmod_cli.models.device_time import DeviceClock
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.records import RunFacts, to_line, to_record
 from clipmod_cli.sinks.jsonl import open_file
@@ -27,10 +29,10 @@ FACTS = RunFacts(policy="bench", policy_hash="00000000", threshold=0.5, run_key=
 
 @dataclass
 class Watched:
-    """An ensemble that knows how long it computed, after `pipeline.Measures`.
+    """An ensemble that knows how long it was at work, after `pipeline.Measures`.
 
     Attributes:
-        busy_s: seconds in which it did not wait for frames.
+        busy_s: seconds in which it did not wait for frames. On a CPU that is computing.
     """
 
     ensemble: Ensemble
@@ -46,6 +48,10 @@ class Watched:
     def batch_size(self) -> int:
         """Frames in one forward pass."""
         return self.ensemble.batch_size
+
+    def prepare_batch(self, batch: Sequence[Frame | Failure]) -> None:
+        """Have the ensemble prepare a batch, which takes none of its time."""
+        self.ensemble.prepare_batch(batch)
 
     def measure(
         self, batches: Iterable[Sequence[Frame | Failure]], enough: Any = None
@@ -75,7 +81,7 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run came to."""
+    """What one run came to; `busy_s` is for how long models computed."""
 
     images: int
     seconds: float
@@ -84,17 +90,15 @@ class Run:
     first: Sequence[Result]
 
 
-def run_once(
-    items: Iterable[Item], ensemble: Ensemble, criteria: Criteria, options: Options, output: Path
-) -> Run:
+def run_once(items: Iterable[Item], loaded: Loaded, options: Options, output: Path) -> Run:
     """Judge the items into a file, and throw it away."""
-    watched = Watched(ensemble)
+    watched, clock = Watched(loaded.ensemble), DeviceClock.of(loaded.placement)
     images = errors = 0
     kept: list[Result] = []
     begun = time.perf_counter()
     sink = open_file(output)
     try:
-        with closing(run(items, watched, criteria, options)) as results:
+        with clock.counting(), closing(run(items, watched, loaded.criteria, options)) as results:
             for result in results:
                 write(result, sink.write)
                 images += 1
@@ -105,7 +109,10 @@ def run_once(
         sink.close()
         output.unlink()
     seconds = time.perf_counter() - begun
-    return Run(images, seconds, max(0.0, min(watched.busy_s, seconds)), errors, kept)
+    # what keeps its own time is taken at its word: around it there is copying too
+    computed_s = clock.seconds()
+    busy_s = watched.busy_s if computed_s is None else computed_s
+    return Run(images, seconds, max(0.0, min(busy_s, seconds)), errors, kept)
 
 
 def write(result: Result, take: Callable[[bytes], None]) -> None:

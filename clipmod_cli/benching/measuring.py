@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.errors import UsageError
 from clipmod_cli.models import peak
 from clipmod_cli.pipeline import Options, default_workers, start_decoders
+from clipmod_cli.seen_before import REMEMBERED_BYTES
 from clipmod_cli.settings import count_of
 from clipmod_cli.types import Evidence
 
@@ -72,14 +72,18 @@ def get_ready(wishes: Wishes) -> Ready:
     )  # fmt: skip
 
 
-def measure(ready: Ready, say: Say) -> Report:
+def measure(ready: Ready, folder: Path, say: Say) -> Report:
     """Return what was measured.
+
+    Args:
+        ready: what was prepared.
+        folder: an empty one, for pictures and records; whoever gives it throws it away.
+        say: tells a person what is going on.
 
     Raises:
         UsageError: if there are no pictures.
     """
-    with tempfile.TemporaryDirectory(prefix="clipmod-bench-") as folder:
-        return _Measuring(ready, Path(folder), say).carry_out()
+    return _Measuring(ready, folder, say).carry_out()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,13 +169,15 @@ class _Measuring:
         plan = self._plan(max(stages["forward"].ms, stages["decoding"].ms) / 1000)
         if self.wishes.folder is None:
             paths = pictures.write_pictures(self.folder, self.drawn, plan.count)
-        options = Options(decode=self.decoding, decoders=decoders, measure_ahead=True)  # as scan does
+        # As scan does. Where pictures come several times, not showing them again would hide what is measured.
+        remembered = REMEMBERED_BYTES if plan.count <= len(paths) else 0
+        options = Options(
+            decode=self.decoding, decoders=decoders, measure_ahead=True, remembered_bytes=remembered
+        )
         output = self.folder / "records.jsonl"
         self.say(f"from files to records: {plan.runs} x {plan.count:,} pictures")
         return [
-            line.run_once(
-                pictures.items_of(paths, plan.count), self.ensemble, self.loaded.criteria, options, output
-            )
+            line.run_once(pictures.items_of(paths, plan.count), self.loaded, options, output)
             for _ in range(plan.runs)
         ]
 

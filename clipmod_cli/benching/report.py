@@ -11,7 +11,7 @@ from clipmod_cli.errors import UsageError
 
 SCHEMA_NAME: Final = "clipmod-bench/1"
 
-Bound = Literal["decode", "forward", "write", "nothing"]
+Bound = Literal["decode", "forward", "judge", "write"]
 
 
 class _Part(BaseModel):
@@ -46,7 +46,10 @@ class EndToEnd(_Part):
     images_per_s: float = Field(description="Median of the runs, workers started and models warm")
     low_images_per_s: float
     high_images_per_s: float
-    busy_share: float = Field(description="Share of the wall time during which models computed, 0..1")
+    busy_share: float = Field(
+        description="Share of the wall time during which models computed, 0..1: by the clocks of CUDA "
+        "devices where torch computes on them, else all in which models did not wait for pictures"
+    )
     share_of_peak: float | None = Field(description="Operations a second over the measured peak, 0..1")
     errors: int = Field(description="Pictures of a run that could not be judged")
 

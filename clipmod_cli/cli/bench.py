@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from contextlib import suppress
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,7 +41,7 @@ The JSON document (schema clipmod-bench/1) has:
   forward      by model ms, ms_alone (a batch of one), gflop for an image, share_of_peak
   end_to_end   images, runs, images_per_s with low_ and high_, busy_share, share_of_peak, errors
   memory       idle_mb, loaded_mb and peak_mb of this process; device_peak_mb
-  bound        by (decode, forward or write) and says, one sentence
+  bound        by (decode, forward, judge or write) and says, one sentence
   comparison   with --compare: changes (before, now, ratio, says) and what else differs; or null
 """
 
@@ -115,6 +119,8 @@ def _run(
                 report = _measure(wishes, stop)
         except Interrupted as e:
             return e.exit_code
+        if stop.exit_code:  # it came when all was measured, and nobody else ended the process
+            return stop.exit_code
         before, file = earlier
         if before is not None and file is not None:
             report = report.model_copy(update={"comparison": compare(report, before, file)})
@@ -130,12 +136,31 @@ def _measure(wishes: Wishes, stop: Stop) -> Report:
     from clipmod_cli.cli.summary import say
 
     quiet = wishes.settings.quiet
-    # Nothing is written yet, and an exception in the midst of a library's import can abort the process.
-    with stop.ending_by(os._exit):
-        from clipmod_cli.benching.measuring import get_ready, measure
+    folder = Path(tempfile.mkdtemp(prefix="clipmod-bench-"))
+    # An exception within a library's import can abort the process, and within an object's end it is lost.
+    with stop.ending_by(partial(_end_now, folder)):
+        try:
+            from clipmod_cli.benching.measuring import get_ready, measure
 
-        ready = get_ready(wishes)
-    return measure(ready, lambda text: None if quiet else say(f"clipmod: {text}"))
+            return measure(get_ready(wishes), folder, lambda text: None if quiet else say(f"clipmod: {text}"))
+        finally:
+            _remove(folder)
+
+
+def _end_now(folder: Path, exit_code: int) -> None:
+    try:
+        _remove(folder)
+    finally:
+        os._exit(exit_code)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder into which others may still write; what they do then fails."""
+    gone = folder.with_name(f"{folder.name}-gone")
+    with suppress(OSError):
+        folder.rename(gone)
+    for one in (gone, folder):
+        shutil.rmtree(one, ignore_errors=True)
 
 
 def _as_tables(report: Report, *, is_terminal: bool) -> bytes:

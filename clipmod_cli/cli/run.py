@@ -78,8 +78,7 @@ def judge_inputs(resolved: Resolved, inputs: Inputs) -> int:
             output = stack.enter_context(open_output(settings, stdout))
             with stop.ending_by(lambda exit_code: _end_now(stack, settings, exit_code)):
                 ensemble, criteria = _models(settings, policy)
-            if not settings.no_cache:
-                ensemble = stack.enter_context(sparing(ensemble, settings.cache_mb))
+            ensemble = stack.enter_context(sparing(ensemble, settings))
             leave_alone_what_is_loaded()
             return _Run(settings, inputs, output, ensemble, criteria, stop).carry_out()
         except Interrupted as e:

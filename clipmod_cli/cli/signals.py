@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,7 @@ class Stop:
     exit_code: int = 0
     in_flight: bool = False
     at_once: Callable[[int], None] | None = None
+    _ending: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def asked(self) -> bool:
         """Return whether a signal has come."""
@@ -61,12 +62,24 @@ class Stop:
 
     @contextmanager
     def ending_by(self, end: Callable[[int], None]) -> Iterator[None]:
-        """Have a thread of its own end the process by `end` if a signal comes within the context."""
+        """Have a thread of its own end the process by `end` if a signal comes within the context.
+
+        Whatever leaves the context once that has begun waits for it: it would only meet what is half gone.
+        """
         self.at_once = end
         try:
             yield
         finally:
-            self.at_once = None
+            with self._ending:
+                self.at_once = None
+
+    def end_at_once(self, exit_code: int) -> bool:
+        """End the process if that is how it is to end now; return whether it was."""
+        with self._ending:
+            if (end := self.at_once) is None:
+                return False
+            end(exit_code)
+            return True
 
 
 @contextmanager
@@ -116,8 +129,6 @@ def _end_at_the_second(receiver: socket, stop: Stop) -> None:
                 continue  # others, as SIGWINCH, ask for nothing
             if asked and name == "SIGINT":
                 os._exit(EXIT_CODES[name])  # every record written so far is whole
-            if stop.at_once is not None and not asked:
-                stop.at_once(EXIT_CODES[name])
-            elif stop.in_flight and not asked:
+            if not asked and not stop.end_at_once(EXIT_CODES[name]) and stop.in_flight:
                 print(f"\n{STOPPING}" if sys.stderr.isatty() else STOPPING, file=sys.stderr)  # noqa: T201
             asked = True

@@ -96,8 +96,11 @@ def forget(
 ) -> None:
     """Erase records from the store for good, and pictures that serve hosts, with their files.
 
-    Outputs, the JSON Lines files, are not touched.
+    What models saw, which scan keeps for its next runs, goes too: all of it, since an entry does not tell
+    whose it was; with --before, what is as old. Outputs, the JSON Lines files, are not touched.
     """
+    from clipmod_cli.evidence_file import default_path, erase
+
     what = _what_to_forget(source, sha256, before)
     store = _open(db or context.obj)
     if not yes:
@@ -105,6 +108,7 @@ def forget(
             raise UsageError(f"erasing {what} from {store.path} cannot be undone; say --yes if you mean it")
         typer.confirm(f"Erase {what} from {store.path}? It cannot be undone.", abort=True, err=True)
     erased = store.forget(source=source, sha256=sha256, before=before.astimezone() if before else None)
+    erase(default_path(), before=before.timestamp() if before else None)
     pictures = len(erased.image_ids)
     hosted = f" and {pictures:,} hosted {'picture' if pictures == 1 else 'pictures'}" if pictures else ""
     typer.echo(

@@ -20,9 +20,10 @@ def kinds_of(decision: str | None, status: str, *, needs_review: bool) -> frozen
     return frozenset(kinds | ({"review"} if needs_review else set()))
 
 
-def _took_time(record: Record) -> bool:
-    """Return whether a model was asked: one that was takes more than the microsecond that records tell."""
-    return any(one.inference_time_ms > 0.0 for one in (record.per_model_predictions or {}).values())
+def _asked(record: Record) -> Collection[str]:
+    """Return the models that were shown it: those took more than the microsecond that records tell."""
+    told = (record.per_model_predictions or {}).items()
+    return [name for name, one in told if one.inference_time_ms > 0.0]
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Tally:
         pictures: frames that this run scored.
         asked: how many frames each model saw in this run.
         skipped: how many it did not have to see.
-        again: pictures that models had seen before in this run.
+        again: pictures that all models had seen before, in this run or an earlier one.
         bytes: what this run read.
     """
 
@@ -68,8 +69,8 @@ class Tally:
         if record.status == "ok":
             frames = record.frames_scored or 1
             self.pictures += frames
-            if _took_time(record):
-                self.asked.update(dict.fromkeys(record.models_used or (), frames))
+            if asked := _asked(record):
+                self.asked.update(dict.fromkeys(asked, frames))
                 self.skipped.update(dict.fromkeys(record.models_skipped or (), frames))
             else:
                 self.again += 1

@@ -25,6 +25,14 @@ MAX_CARRIED_BYTES = 100_000_000
 """Of bytes that the items in the window carry: once they are over it, none is pulled. Two of the
 largest allowed: by the time that one of those is decoded, the next is there."""
 
+MAX_DECODED_BYTES = 500_000_000
+"""Of decoded pixels in the window: once they are over it, no item is pulled. A still is a few hundred
+kilobytes and a film of 256 frames 40 million."""
+
+QUEUED_PER_WORKER = 2
+"""Items that are still to be decoded: what a worker has in hand, and its next one. All of the window may
+turn out to be films, and how large an item will be is only known when it is decoded."""
+
 Work = Callable[[Item], "Future[Decoded]"]
 
 
@@ -44,34 +52,50 @@ class _Place:
 
 
 class _Window:
-    """Room for what was pulled and not yet taken, in items and in the bytes that they carry."""
+    """Room for what was pulled and not yet taken: items, the bytes that they carry, and their pixels."""
 
-    def __init__(self, items: int) -> None:
+    def __init__(self, items: int, queued: int) -> None:
         self._items = items
-        self._bytes = 0
+        self._queued = queued
+        self._bytes = self._decoded = 0
         self._left = False
         self._changed = threading.Condition()
 
     def wait(self) -> bool:
         """Return true as soon as there is room for one more item, false if nobody reads any more."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._left or (self._items > 0 and self._bytes <= MAX_CARRIED_BYTES)
-            )
+            self._changed.wait_for(lambda: self._left or self._has_room())
             self._items -= 1
             return not self._left
 
     def carry(self, size: int) -> None:
-        """Note the bytes of the item that the room was for."""
+        """Note the bytes of the item that the room was for, which is now to be decoded."""
         with self._changed:
+            self._queued -= 1
             self._bytes += size
 
-    def give(self, size: int) -> None:
-        """Note that an item was taken, and its bytes with it."""
+    def decoded(self, result: Future[Decoded]) -> None:
+        """Note that an item was decoded, and the pixels that wait to be taken."""
+        with self._changed:
+            self._queued += 1
+            self._decoded += _pixel_bytes(result)
+            self._changed.notify()
+
+    def give(self, place: _Place) -> None:
+        """Note that an item was taken, and its bytes and pixels with it."""
         with self._changed:
             self._items += 1
-            self._bytes -= size
+            self._bytes -= place.bytes
+            self._decoded -= _pixel_bytes(place.result)
             self._changed.notify()
+
+    def _has_room(self) -> bool:
+        return (
+            self._items > 0
+            and self._queued > 0
+            and self._bytes <= MAX_CARRIED_BYTES
+            and self._decoded <= MAX_DECODED_BYTES
+        )
 
     def leave(self) -> None:
         """Note that nobody reads any more."""
@@ -80,15 +104,23 @@ class _Window:
             self._changed.notify()
 
 
+def _pixel_bytes(result: Future[Decoded]) -> int:
+    """Return the size of the pixels of one item, once it is decoded; 0 if it never was."""
+    if result.cancelled() or result.exception() is not None:
+        return 0
+    frames = (one for one in result.result() if isinstance(one, Frame))
+    return sum(pixels.nbytes for frame in frames for pixels in frame.views.values())
+
+
 class _Line:
     """Pulls items in a thread of its own, and keeps their results in order.
 
     Its own thread, because a slow producer of items must not hold back results that are ready.
     """
 
-    def __init__(self, items: Iterable[Item | Failure], ahead: int) -> None:
+    def __init__(self, items: Iterable[Item | Failure], ahead: int, queued: int) -> None:
         self.results: queue.SimpleQueue[_Place | _End] = queue.SimpleQueue()
-        self.window = _Window(ahead)
+        self.window = _Window(ahead, queued)
         self._items = items
         self._left = threading.Event()
 
@@ -117,8 +149,10 @@ class _Line:
                     continue
                 size = len(item.data or b"")
                 self.window.carry(size)
-                self.results.put(_Place(work(item), size))
-                del item  # its bytes are to go as soon as they are decoded
+                place = _Place(work(item), size)
+                place.result.add_done_callback(self.window.decoded)
+                self.results.put(place)
+                del item, place  # its bytes are to go as soon as they are decoded
         except BaseException as e:  # noqa: BLE001 — it is raised again in the consumer's thread
             error = e
         finally:
@@ -175,18 +209,19 @@ def decode_with(
         decoders: may serve other streams at the same time; what of this stream has not begun when it
             is closed never does.
         items: what to decode; a source's own failures pass through in their place. At most `ahead`
-            are pulled before their results are taken. What pulling them raises is raised here, after
-            all results before it.
+            are pulled before their results are taken, fewer where those are large. What pulling them raises
+            is raised here, after all results before it.
         views: the geometries of the arrays in each frame; equal ones are made once.
         options: limits, exactness, sampling of animations.
         ahead: the size of the window, in items.
     """
-    line = _Line(items, ahead or AHEAD_PER_WORKER * decoders.workers)
+    workers = decoders.workers
+    line = _Line(items, ahead or AHEAD_PER_WORKER * workers, QUEUED_PER_WORKER * workers)
     try:
         line.start(lambda item: decoders.submit(item, tuple(views), options))
         while not isinstance(place := line.results.get(), _End):
             yield from place.result.result()
-            line.window.give(place.bytes)
+            line.window.give(place)
         if place.error is not None:
             raise place.error
     finally:

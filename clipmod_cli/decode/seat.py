@@ -29,6 +29,9 @@ from clipmod_cli.types import Failure, Frame, Item
 GRACE_S = 1.0
 """How long a worker may take to end when it is told to."""
 
+ASKED_TO_END = tuple(-one for name in ("SIGTERM", "SIGHUP") if (one := getattr(signal, name, None)))
+"""Exit codes of a worker that somebody ended: no decoder does that to itself, so the input may be fine."""
+
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 """Never plain fork: it would hand a worker the output, the locks and the store of its parent."""
 
@@ -194,7 +197,9 @@ class Seat:
             return _failure(item, "decode_timeout", message)
         if process is None:
             return _failure(item, "internal_error", f"no process could be started to decode this: {error}")
-        return _failure(item, "decode_crash", f"the decoder of this input {_end_of(code, error)}")
+        asked = code in ASKED_TO_END
+        message = f"the decoder of this input {_end_of(code, error)}{' from outside' if asked else ''}"
+        return _failure(item, "internal_error" if asked else "decode_crash", message)
 
     def _leave(self, *, at_once: bool = False) -> None:
         """End the worker, if there is one, and give back what was shared with it."""

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.ensemble import Enough
-from clipmod_cli.errors import ErrorCode
+from clipmod_cli.errors import DeviceLostError, ErrorCode
 from clipmod_cli.server.turns import Caller, Measured, Turns, Waiting
 from clipmod_cli.types import Evidence, Failure, Frame, Seen, View
 
@@ -72,6 +72,9 @@ class Measuring:
             wanted = [one for one in batch if not _is_given_up(one)]
             try:
                 self._measure(wanted)
+            except DeviceLostError as e:
+                _answer_all(wanted, "internal_error", str(e))
+                raise
             except Exception as e:
                 log.exception("a batch of %d could not be measured", len(wanted))
                 _answer_all(wanted, "internal_error", f"the models could not be asked: {e}")
@@ -142,6 +145,9 @@ class SharedEnsemble:
     def batch_size(self) -> int:
         """Frames in one forward pass."""
         return self.caller.ensemble.batch_size
+
+    def prepare_batch(self, batch: Sequence[Frame | Failure]) -> None:
+        """Do nothing: which frames are measured together is not known yet."""
 
     def measure(
         self, batches: Iterable[Sequence[Frame | Failure]], enough: Enough | None = None

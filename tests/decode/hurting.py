@@ -42,6 +42,10 @@ def misbehave(  # noqa: C901 — a list of ills
     match item.source.rpartition("/")[2].partition(".")[0]:
         case "segfault":
             os.kill(os.getpid(), signal.SIGSEGV)
+        case "terminated":
+            os.kill(os.getpid(), signal.SIGTERM)
+        case "hung up":
+            os.kill(os.getpid(), signal.SIGHUP)
         case "exit":
             os._exit(3)
         case "nap":

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clipmod_cli.decode import decoders, pool
-from clipmod_cli.decode.decoders import PixelBudget, free_pixels
+from clipmod_cli.decode.decoders import FREE_PIXELS, PixelBudget, free_pixels
 from clipmod_cli.decode.limits import DecodeOptions, Limits
 from clipmod_cli.decode.picture import decode_item
 from clipmod_cli.decode.pool import decode
@@ -100,6 +100,32 @@ def test_no_item_is_pulled_while_too_many_bytes_wait(sizes: list[int], workers: 
     assert taken == len(sizes)
 
 
+@given(most=st.integers(0, 5), workers=st.integers(1, 3), kinds=st.lists(st.sampled_from(KINDS), max_size=30))
+@settings(max_examples=40, deadline=None)
+def test_no_item_is_pulled_while_too_many_pixels_wait(most: int, workers: int, kinds: list[bytes]) -> None:
+    """An animation has more pixels than all that may wait, and is decoded all the same."""
+    one = decode_item(items(KINDS)[0], [WHOLE], DecodeOptions())[0]
+    assert isinstance(one, Frame)
+    size = one.views[WHOLE].nbytes
+    pulled: list[int] = []
+
+    def source() -> Iterator[Item]:
+        for item in items([KINDS[0]] * 30 + kinds):
+            pulled.append(item.index)
+            yield item
+
+    in_hand = pool.QUEUED_PER_WORKER * workers
+    taken: set[int] = set()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "MAX_DECODED_BYTES", most * size)
+        for result in decode(source(), [WHOLE], DecodeOptions(), workers, ahead=60):
+            taken.add(result.item.index)
+            if len(pulled) <= 30:
+                # those that may wait, the one that makes them too many, and what is being decoded then
+                assert len(pulled) - len(taken) <= most + 1 + in_hand
+    assert len(taken) == len(pulled) == 30 + len(kinds)
+
+
 def test_many_bytes_are_let_go_once_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoders, "FEW_BYTES", len(KINDS[0]) + 1)
     large = Item(source="a.zip", index=7, member="m", data=GIF + bytes(10_000), mtime_ns=5)
@@ -123,6 +149,10 @@ def test_a_video_keeps_its_bytes_for_a_second_look() -> None:
 @given(most=st.integers(1, 10**9), workers=st.integers(1, 256))
 def test_what_workers_have_for_themselves_leaves_half_to_those_who_ask(most: int, workers: int) -> None:
     assert 0 <= workers * free_pixels(most, workers) <= most / 2
+
+
+def test_workers_have_enough_for_themselves_where_there_is_enough() -> None:
+    assert free_pixels(200_000_000, 16) == FREE_PIXELS
 
 
 def test_nothing_is_pulled_before_it_is_asked_for() -> None:

@@ -91,3 +91,9 @@ def test_a_broken_cache_changes_no_outcome(clipmod: Command, pictures: Path) -> 
         # equal to the bit only where the models are shown the same batches
         assert now["unsafe_score"] == pytest.approx(before["unsafe_score"], abs=1e-6)
     assert all(time > 0.0 for time in times(second.records))
+
+
+def test_what_is_to_be_forgotten_is_not_known_any_more(clipmod: Command, pictures: Path) -> None:
+    clipmod("scan", pictures, *SHAPE_OPTIONS)
+    clipmod("stats", "forget", "--source", str(pictures / "red-circle.jpg"), "--yes")
+    assert all(time > 0.0 for time in times(clipmod("scan", pictures, *SHAPE_OPTIONS).records))

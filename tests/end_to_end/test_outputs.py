@@ -152,6 +152,31 @@ def test_a_closed_pipe_ends_the_scan_quietly(clipmod: Command, folder: Path) -> 
     assert (code, run.stderr) == (b"141\n", b"")
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_what_cannot_be_written_ends_a_scan_whose_input_is_silent(
+    clipmod: Command, folder: Path, *, full: bool
+) -> None:
+    """The paths come from a program that goes on, and has nothing to say at the moment."""
+    first, second = make_pictures(folder, 2)
+    words = ["scan", "-", "--json", "-q", *ALONE]
+    stdout = os.open("/dev/full", os.O_WRONLY) if full else subprocess.PIPE
+    with clipmod.start(words, stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(f"{first}\n".encode())
+        process.stdin.flush()
+        if process.stdout is not None:
+            assert process.stdout.readline()
+            process.stdout.close()
+            process.stdin.write(f"{second}\n".encode())
+            process.stdin.flush()
+        try:
+            assert process.wait(PATIENCE_S) == (5 if full else 141)
+        finally:
+            process.kill()
+    if full:
+        os.close(stdout)
+
+
 def test_closed_pipes_are_no_matter_of_an_output(clipmod: Command, folder: Path, out: Path) -> None:
     paths = make_pictures(folder, 3)
     script = '"$0" -m clipmod_cli "$@" 2>&1 | true; exit "${PIPESTATUS[0]}"'

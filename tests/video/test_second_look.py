@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.picture import decode_item
 from clipmod_cli.judging import Recheck, judge_closely
 from clipmod_cli.pipeline import run
+from clipmod_cli.seen_before import SeenBefore
 from clipmod_cli.types import Evidence, Failure, Frame, Item, Result, Verdict
 from tests.end_to_end.command import SHAPE_OPTIONS, SHAPES, TINY_L, Command, by_name
 from tests.evidence import criteria_of, evidence, item_of, lost, media_of, saw_unsafe
@@ -124,6 +127,26 @@ def test_what_was_downloaded_and_never_judged_is_removed_too(tmp_path: Path) -> 
             break
         time.sleep(0.05)
     assert {path.name for path in left} <= {"3", "4"}
+
+
+def test_what_remembers_is_asked_by_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second look is had by whoever takes results, while models go on ahead."""
+    asking: set[int] = set()
+    measure = SeenBefore._measure
+
+    def noting(self: SeenBefore, *rest: Any) -> Iterator[Evidence | Failure]:
+        asking.add(threading.get_ident())
+        return measure(self, *rest)
+
+    monkeypatch.setattr(SeenBefore, "_measure", noting)
+    policy = load_policy(str(SHAPES))
+    ensemble = load_ensemble(TINY_L, policy)
+    criteria = ensemble.prepare(policy, threshold=0.5)
+    options = Options(workers=1, measure_ahead=True, remembered_bytes=1_000_000)
+    for verdict in run(iter(downloads(tmp_path, 2)), ensemble, criteria, options):
+        assert isinstance(verdict, Verdict)
+        assert verdict.segments[0].start_s == pytest.approx(3.3, abs=EXACT_S)
+    assert len(asking) == 1
 
 
 def looks(item: Item, scores: dict[float, float], *, kind: str = "video") -> list[Evidence | Failure]:

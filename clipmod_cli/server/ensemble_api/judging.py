@@ -103,6 +103,9 @@ class Unseeing:
     views: tuple[View, ...]
     batch_size: int
 
+    def prepare_batch(self, batch: Sequence[Frame | Failure]) -> None:
+        """Do nothing: nobody looks."""
+
     def measure(
         self,
         batches: Iterable[Sequence[Frame | Failure]],

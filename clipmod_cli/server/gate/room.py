@@ -28,7 +28,7 @@ class RoomChecked:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 503 with when to come again."""
-        if scope["type"] == "lifespan" or not (self.load.full and _is_for_judging(scope)):
+        if not (self.load.full and _is_for_judging(scope)):
             await self.app(scope, receive, send)
             return
         await refuse(
@@ -37,5 +37,7 @@ class RoomChecked:
 
 
 def _is_for_judging(scope: Scope) -> bool:
+    if scope["type"] != "http":  # others have no method
+        return False
     path: str = scope["path"]
     return scope["method"] == "POST" and path.startswith(JUDGING)

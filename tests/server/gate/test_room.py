@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
-from starlette.types import Message, Scope
+from starlette.types import Message, Receive, Scope, Send
 
+from clipmod_cli.server.gate.room import RoomChecked
 from clipmod_cli.server.service import BusyError, Load
 from tests.server.gate.doors import BASE, KEY, Seen, build
 
@@ -44,6 +46,22 @@ def test_nothing_is_read_of_a_body_that_is_refused() -> None:
 
     asyncio.run(build(load=load)(scope, receive, send))
     assert [one.get("status") for one in sent] == [503, None]
+
+
+@pytest.mark.parametrize("kind", ["websocket", "lifespan"])
+def test_what_is_no_request_passes(kind: str) -> None:
+    passed: list[Scope] = []
+
+    async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
+        passed.append(scope)
+
+    scope: Scope = {"type": kind, "path": "/predict/single"}
+    asyncio.run(RoomChecked(app, Load(0))(scope, _nothing, _nothing))
+    assert passed == [scope]
+
+
+async def _nothing(*_: Any) -> Any:
+    raise AssertionError("nobody asks")
 
 
 def test_who_has_no_key_does_not_learn_that_it_is_full(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,103 @@
+"""What it costs to keep what models saw for later runs, and what it saves.
+
+    python -m benchmarks.evidence_cache [--pictures N] [--batch B] [--rounds R]
+
+Three text-image models of the ensemble's widths that answer at once, so that nothing but the cache takes
+time: 150 KB of pixels a picture are hashed, 11 KB of embeddings written or read. Processor time of the whole
+process, and the clock beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from clipmod_cli.asking import AskModel, Asks
+from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.evidence_cache import AskOnce
+from clipmod_cli.evidence_file import EvidenceFile
+from clipmod_cli.types import Embedding, Evidence, Frame, Item, Media, View
+
+VIEW = View(fit="shortest", size=(224, 224), crop=(224, 224))
+WIDTHS = (768, 1024, 1024)
+MOST = 10_000_000_000
+
+
+@dataclass(frozen=True)
+class Instant:
+    """A model that takes no time."""
+
+    name: str
+    width: int
+    spec: str = "instant"
+    revision: str = "1"
+    view: View = VIEW
+
+    def measure(self, frames: Sequence[Frame]) -> Sequence[Embedding]:
+        """Return the same for every frame."""
+        vectors = np.full((len(frames), self.width), self.width**-0.5, dtype=np.float32)
+        return [Embedding(vector=vector) for vector in vectors]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    wanted = parser.parse_args()
+    rounds = [_round(wanted.pictures, wanted.batch) for _ in range(wanted.rounds)]
+    print("µs a picture (processor time, clock), medians of", wanted.rounds)
+    for name in rounds[0]:
+        cpu, clock = (statistics.median(one[name][place] for one in rounds) for place in (0, 1))
+        print(f"{name:<24} {cpu:8.0f} {clock:8.0f}")
+
+
+def _round(pictures: int, batch: int) -> dict[str, tuple[float, float]]:
+    with tempfile.TemporaryDirectory(prefix="clipmod-evidence-") as folder:
+        path = Path(folder) / "evidence.sqlite"
+        took = {"without a cache": _time(pictures, batch, None)}
+        for name in ("seen for the first time", "seen by an earlier run"):
+            took[name] = _time(pictures, batch, path)
+        return took
+
+
+def _time(pictures: int, batch: int, path: Path | None) -> tuple[float, float]:
+    frames = _frames(pictures)
+    batches = [frames[at : at + batch] for at in range(0, pictures, batch)]
+    cpu, clock = time.process_time(), time.perf_counter()
+    if path is None:
+        _look(batches, AskModel())
+    else:
+        with closing(EvidenceFile(path, MOST)) as kept:
+            _look(batches, AskOnce(kept, "float32"))
+    return (time.process_time() - cpu) / pictures * 1e6, (time.perf_counter() - clock) / pictures * 1e6
+
+
+def _look(batches: Sequence[Sequence[Frame]], ask: Asks) -> None:
+    ensemble = Ensemble([Member(Instant(f"model-{i}", w), 1 / 3) for i, w in enumerate(WIDTHS)], ask=ask)
+    if not all(isinstance(one, Evidence) for one in ensemble.measure(batches)):
+        raise SystemExit("a picture was lost")
+
+
+def _frames(count: int) -> list[Frame]:
+    noise = np.random.default_rng(0).integers(0, 256, (count + 224, 224, 3), dtype=np.uint8)
+    return [
+        Frame(
+            item=Item(source=str(index), index=index),
+            media=Media(started=0.0),
+            views={VIEW: noise[index : index + 224]},
+        )
+        for index in range(count)
+    ]
+
+
+if __name__ == "__main__":
+    main()
