@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
-import os
 import re
 import subprocess
 import sys
@@ -15,7 +14,11 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from tests.end_to_end.command import Command
+from tests.end_to_end.conftest import clipmod, command_line
 from tests.write_cli_docs import COMMANDS, DOCS, read_helps, write_page
+
+__all__ = ["clipmod", "command_line"]
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -123,21 +126,14 @@ def test_the_readmes_python_runs() -> None:
     assert len(lines) == sum(path.suffix != ".md" for path in (ROOT / "sample_images").iterdir())
 
 
-def test_the_readmes_ensemble_line_runs(tmp_path: Path) -> None:
+def test_the_readmes_ensemble_line_runs(command_line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     (line,) = [line for block in _blocks("sh") for line in block.splitlines() if "tiny-l" in line]
-    words = line.removeprefix(".venv/bin/clipmod ").split()
-    environment = {**os.environ, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
-    run = subprocess.run(
-        [sys.executable, "-m", "clipmod_cli", *words],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.count('"models_used":["tiny-l","tiny-h","tiny-g"]') == len(run.stdout.splitlines()) > 0
-    assert {"NSFW", "Safe"} == set(re.findall(r'"final_decision":"(\w+)"', run.stdout))
+    monkeypatch.chdir(ROOT)
+    run = command_line(*line.removeprefix(".venv/bin/clipmod ").split())
+    assert run.code == 0, run.stderr
+    assert [record["models_used"] for record in run.records]
+    assert {tuple(record["models_used"]) for record in run.records} == {("tiny-l", "tiny-h", "tiny-g")}
+    assert {record["final_decision"] for record in run.records} == {"NSFW", "Safe"}
 
 
 def test_the_readmes_lines_stand_alone() -> None:
