@@ -1,4 +1,4 @@
-"""What a whole session shares: one server that decoding workers are forked from, and a core for each of us."""
+"""What a session shares: a server that decoding workers are forked from, and the cores."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def main() -> None:
     wanted = parser.parse_args()
     warnings.simplefilter("ignore")
     if len(wanted.targets) == 1:
-        _fuzz(atheris, *wanted.targets, wanted)
+        _fuzz(atheris, wanted.targets[0], wanted)
     # Imports with instruments take longer than a short run, so all runs have the same ones.
     ends = {name: _fuzz_apart(atheris, name, wanted) for name in wanted.targets}
     print(json.dumps(ends))

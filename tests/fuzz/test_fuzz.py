@@ -38,13 +38,13 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]
     assert done.stdout, done.stderr.decode(errors="replace")[-3000:]
     print([path.name for path in folder.iterdir()])  # inputs that fail are files beside the logs
     codes: dict[str, int] = json.loads(done.stdout)
-    return {name: (code, (folder / f"{name}.log").read_text(errors="replace")) for name, code in codes.items()}
+    return {
+        name: (code, (folder / f"{name}.log").read_text(errors="replace")) for name, code in codes.items()
+    }
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_nothing_but_what_is_promised_comes_of_any_bytes(
-    name: str, ends: dict[str, tuple[int, str]]
-) -> None:
+def test_nothing_but_what_is_promised_comes_of_any_bytes(name: str, ends: dict[str, tuple[int, str]]) -> None:
     code, said = ends[name]
     assert code == 0, said[-3000:]
     tried = re.search(r"number_of_executed_units: (\d+)", said)
