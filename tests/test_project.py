@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
-import os
 import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
-from tests.write_cli_docs import COMMANDS, DOCS, read_help, write_page
+from tests.end_to_end.command import Command
+from tests.end_to_end.conftest import clipmod, command_line
+from tests.write_cli_docs import COMMANDS, DOCS, read_helps, write_page
+
+__all__ = ["clipmod", "command_line"]
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -44,10 +48,11 @@ THROUGH_ANOTHER = {
 }
 
 
-def _imported(*folders: str) -> set[str]:
-    """Return the top-level names of all modules that are imported below the folders."""
+@cache
+def _imported(folder: str) -> frozenset[str]:
+    """Return the top-level names of all modules that are imported below the folder."""
     found: set[str] = set()
-    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+    for path in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 found |= {alias.name.partition(".")[0] for alias in node.names}
@@ -55,7 +60,11 @@ def _imported(*folders: str) -> set[str]:
                 found.add(node.module.partition(".")[0])
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.add(node.value)  # import_module("...") and find_spec("...")
-    return found
+    return frozenset(found)
+
+
+_distributions = cache(importlib.metadata.packages_distributions)
+"""It reads the metadata of all that is installed."""
 
 
 def _modules(distribution: str) -> set[str]:
@@ -63,7 +72,7 @@ def _modules(distribution: str) -> set[str]:
     wanted = re.sub(r"[-_.]+", "-", distribution).lower()
     return {
         module
-        for module, names in importlib.metadata.packages_distributions().items()
+        for module, names in _distributions().items()
         if wanted in {re.sub(r"[-_.]+", "-", name).lower() for name in names}
     }
 
@@ -88,17 +97,10 @@ def test_every_dependency_is_imported(name: str, folder: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_help_imports_nothing_heavy(command: tuple[str, ...]) -> None:
     heavy = HEAVY - {"pydantic"} if command else HEAVY  # Typer itself imports it to read a group's options
-    code = (
-        f"import sys; sys.argv = ['clipmod', *{command!r}, '--help']\n"
-        "from clipmod_cli.cli.main import run\n"
-        "try: run()\n"
-        "except SystemExit as e: assert not e.code, e.code\n"
-        f"loaded = {heavy!r} & set(sys.modules)\n"
-        "assert not loaded, loaded\n"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.startswith("Usage: clipmod")
+    told = read_helps()[command]
+    assert not told.code
+    assert not heavy & told.modules
+    assert told.text.startswith("Usage: clipmod")
 
 
 def test_the_documented_command_line_is_the_real_one() -> None:
@@ -106,7 +108,7 @@ def test_the_documented_command_line_is_the_real_one() -> None:
 
 
 def test_help_names_every_setting_of_scan() -> None:
-    text = read_help(("scan",))
+    text = read_helps()[("scan",)].text
     for flag in ("--models", "--policy", "--resume", "--files-from", "--decode", "--frames", "--retention"):
         assert flag in text
 
@@ -124,21 +126,14 @@ def test_the_readmes_python_runs() -> None:
     assert len(lines) == sum(path.suffix != ".md" for path in (ROOT / "sample_images").iterdir())
 
 
-def test_the_readmes_ensemble_line_runs(tmp_path: Path) -> None:
+def test_the_readmes_ensemble_line_runs(command_line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     (line,) = [line for block in _blocks("sh") for line in block.splitlines() if "tiny-l" in line]
-    words = line.removeprefix(".venv/bin/clipmod ").split()
-    environment = {**os.environ, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
-    run = subprocess.run(
-        [sys.executable, "-m", "clipmod_cli", *words],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.count('"models_used":["tiny-l","tiny-h","tiny-g"]') == len(run.stdout.splitlines()) > 0
-    assert {"NSFW", "Safe"} == set(re.findall(r'"final_decision":"(\w+)"', run.stdout))
+    monkeypatch.chdir(ROOT)
+    run = command_line(*line.removeprefix(".venv/bin/clipmod ").split())
+    assert run.code == 0, run.stderr
+    assert [record["models_used"] for record in run.records]
+    assert {tuple(record["models_used"]) for record in run.records} == {("tiny-l", "tiny-h", "tiny-g")}
+    assert {record["final_decision"] for record in run.records} == {"NSFW", "Safe"}
 
 
 def test_the_readmes_lines_stand_alone() -> None:
@@ -152,7 +147,7 @@ def test_the_readmes_lines_stand_alone() -> None:
 
 
 def test_the_readme_names_only_commands_and_options_that_exist() -> None:
-    helps = {command: read_help(command) for command in COMMANDS}
+    helps = {command: told.text for command, told in read_helps().items()}
     for line in (line for block in _blocks("sh") for line in block.splitlines()):
         for words in re.findall(r"(?:^|[|/ ])clipmod ((?:[a-z]+ ?)+)", line):
             assert tuple(words.split()[:1]) in helps, line

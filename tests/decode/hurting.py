@@ -21,6 +21,12 @@ from clipmod_cli.types import Failure, Frame, Item, View
 
 Decoded = list[Frame | Failure]
 
+FOR_EVER_S = 600
+"""Longer than any limit and any patience: only being ended ends what lasts so long."""
+
+NAP_S = 7
+"""Longer than a picture may take where a test says so, and far shorter than a film may."""
+
 LIES: dict[str, tuple[bytes, ...]] = {
     "word": (b"good day",),
     "nothing": (b"",),
@@ -49,18 +55,20 @@ def misbehave(  # noqa: C901 — a list of ills
         case "exit":
             os._exit(3)
         case "nap":
-            time.sleep(12)
+            time.sleep(NAP_S)
         case "cut":
             return [_said(item, _cut_block())]
         case "lie":
             _say(gate["gate"], LIES[item.source.rpartition("/")[2].split(".")[1]])
-            time.sleep(60)
+            time.sleep(FOR_EVER_S)
         case "half":
             os.write(_pipe_of(gate["gate"]).fileno(), struct.pack("!i", 1000) + b"{")
-            time.sleep(60)
+            time.sleep(FOR_EVER_S)
         case "sleep":
-            time.sleep(60)
+            _begin(item)
+            time.sleep(FOR_EVER_S)
         case "spin":
+            _begin(item)
             while True:
                 pass
         case "eat":
@@ -72,6 +80,15 @@ def misbehave(  # noqa: C901 — a list of ills
         case "pid":
             return [_said(item, str(os.getpid()))]
     return decode_item(item, views, options, **gate)
+
+
+def begun(source: str) -> Path:
+    """Return where a worker leaves a file once it is in the midst of this item."""
+    return Path(f"{source}.begun")
+
+
+def _begin(item: Item) -> None:
+    begun(item.source).touch()
 
 
 def _said(item: Item, text: str) -> Failure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,15 @@ SIZES = ((225, 224), (451, 677), (897, 899), (1283, 857), (2003, 999))
 TINY = ("tiny-l", "tiny-h", "tiny-g")
 
 
+@cache
 def sample(name: str) -> Image.Image:
     with Image.open(SAMPLES / name) as picture:
         return ImageOps.exif_transpose(picture).convert("RGB")
+
+
+@cache
+def resized(name: str, size: tuple[int, int]) -> Image.Image:
+    return sample(name).resize(size, Image.Resampling.LANCZOS)
 
 
 def differences(data: bytes) -> NDArray[np.int64]:
@@ -58,8 +65,8 @@ def differences(data: bytes) -> NDArray[np.int64]:
 def test_pixels_move_little_in_every_kind_of_jpeg(kind: str, size: tuple[int, int]) -> None:
     mode, settings = KINDS[kind]
     for name in NAMES:
-        resized = sample(name).resize(size, Image.Resampling.LANCZOS).convert(mode)
-        difference = differences(encode(resized, "JPEG", quality=90, **settings))
+        picture = resized(name, size).convert(mode)
+        difference = differences(encode(picture, "JPEG", quality=90, **settings))
         assert difference.max() <= MAX_DIFFERENCE, name
         assert difference.mean() <= MAX_MEAN, name
         if min(size) < 2 * min(TOWER.size):  # too small to be decoded at half its size
@@ -71,8 +78,8 @@ def test_pixels_move_little_whichever_way_a_scaled_picture_lies(orientation: int
     exif = Image.Exif()
     exif[0x0112] = orientation
     for name in NAMES:
-        resized = sample(name).resize((1501, 999), Image.Resampling.LANCZOS)
-        difference = differences(encode(resized, "JPEG", quality=90, exif=exif))
+        picture = resized(name, (1501, 999))
+        difference = differences(encode(picture, "JPEG", quality=90, exif=exif))
         assert difference.max() <= MAX_DIFFERENCE, name
         assert difference.mean() <= MAX_MEAN, name
 

@@ -29,7 +29,7 @@ TINY_L, TINY_H, TINY_G = (
 )
 TINY_ENSEMBLE = f"{TINY_L}=0.40,{TINY_H}=0.35,{TINY_G}=0.25"
 SHAPE_OPTIONS = ("--policy", str(SHAPES), "--models", TINY_L)
-TIMEOUT_S = 120
+TIMEOUT_S = 240
 
 Record = dict[str, Any]
 

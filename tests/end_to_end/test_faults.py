@@ -43,7 +43,7 @@ def stats(clipmod: Command, *words: str | Path) -> dict[str, int]:
 
 
 def test_killed_ten_times_and_resumed(clipmod: Command, folder: Path, out: Path) -> None:
-    paths, random = make_pictures(folder, 300), Random(1)
+    paths, random = make_pictures(folder, 200), Random(1)
     words = ("scan", folder, "-o", out, *NUDENET)
     for number in range(KILLS):
         # Workers or none, the output is the same; starting them each time would take long.
@@ -52,7 +52,7 @@ def test_killed_ten_times_and_resumed(clipmod: Command, folder: Path, out: Path)
             if number == 0:
                 wait_for_lock(out, process)
             else:
-                wait_for_lines(out, count_lines(out) + random.randint(1, 16), process)
+                wait_for_lines(out, count_lines(out) + random.randint(1, 8), process)
             process.kill()
             assert process.wait(PATIENCE_S) == -signal.SIGKILL
     assert KILLS - 1 <= count_lines(out) < len(paths)

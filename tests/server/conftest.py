@@ -18,6 +18,7 @@ from clipmod_cli.server.opening import open_service
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings import Resolved, resolve
 from tests.end_to_end.command import SHAPES, TINY_ENSEMBLE, Command
+from tests.warm import warm
 
 BASE_URL = "http://127.0.0.1:8000"
 """Where a client believes to be: a service without keys answers to no name but those of this machine."""
@@ -33,6 +34,7 @@ def settings_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SettingsOf:
     for name in ("API_KEYS", "USE_API_KEYS", "CLIPMOD_API_KEYS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    warm(tmp_path / "cache")
 
     def make(**changes: Any) -> Resolved:
         ours = {

@@ -70,7 +70,7 @@ def test_callers_in_one_forward_pass_are_each_asked_their_own() -> None:
     models = [RedClassifier(name=name) for name in ("first", "second")]
     ensemble = Ensemble(members=[Member(model, 0.5) for model in models], batch_size=16)
     gate = threading.Event()
-    models[0].before = lambda _: None if gate.wait(10.0) else pytest.fail("never opened")
+    models[0].before = lambda _: None if gate.wait(100.0) else pytest.fail("never opened")
     questions: list[Enough | None] = [None, Question(content=True), Question(content=False), None]
     found: dict[int, list[Evidence]] = {}
     thread = Measuring()
@@ -88,7 +88,7 @@ def test_callers_in_one_forward_pass_are_each_asked_their_own() -> None:
     gate.set()
     thread.start()
     for caller in callers:
-        caller.join(10.0)
+        caller.join(100.0)
     thread.close()
     assert [model.calls for model in models] == [[8], [6]]
     assert {number: [one.skipped for one in seen] for number, seen in found.items()} == {

@@ -17,7 +17,7 @@ from clipmod_cli.server.app import create_app
 from tests.server.classifier.making import only_tiny, save_colour_classifier
 from tests.server.conftest import opened
 
-EXAMPLES = 25
+EXAMPLES = 15
 """For each endpoint, besides those that cover each parameter's limits one by one."""
 
 ACCEPTED = ["2xx", "400", "404"]

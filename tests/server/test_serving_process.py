@@ -20,6 +20,7 @@ from queue import Queue
 import pytest
 
 from tests.end_to_end.command import SHAPES, TINY, TINY_L, Command
+from tests.warm import warm
 
 KEY = "a-key-that-is-long-enough"
 IN_FLIGHT = 32
@@ -61,6 +62,7 @@ def running(
 ) -> Iterator[Running]:
     """Give a service at a free port, which does not outlive the context."""
     argv = ["serve", *base, "--port", "0", *words]
+    warm(clipmod.home / "XDG_CACHE_HOME")
     process = clipmod.start(argv, environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     lines: Queue[str] = Queue()
     reader = threading.Thread(target=_read, args=(process, lines))

@@ -22,6 +22,9 @@ CERTIFICATE = AUTHORITY.issue_cert("localhost", "public.test", "other.test", "12
 TLS_HANDSHAKE = b"\x16"
 """The first byte of who wants a secure connection; servers tell them in plain text that there is none."""
 
+HELD_S = 120
+"""How long a connection is held that nobody ends: whoever waits for less has not waited for us."""
+
 Answer: TypeAlias = Callable[[socket.socket], bool]
 """Writes what it likes; returns whether the connection may be used again."""
 
@@ -92,7 +95,7 @@ def _accept(listener: socket.socket, server: Server, context: ssl.SSLContext | N
 
 
 def _start(connection: socket.socket, server: Server, context: ssl.SSLContext | None) -> None:
-    connection.settimeout(20)
+    connection.settimeout(HELD_S)
     if context is not None:
         try:
             connection = context.wrap_socket(connection, server_side=True)
@@ -193,7 +196,7 @@ def after(wait: threading.Event, then: Answer) -> Answer:
     """Answer only when an event has come."""
 
     def answer(connection: socket.socket) -> bool:
-        wait.wait(20)
+        wait.wait(HELD_S)
         return then(connection)
 
     return answer

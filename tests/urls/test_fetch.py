@@ -383,7 +383,7 @@ def test_a_video_goes_to_a_file(server: Server) -> None:
         (chunked(MP4[:3000], MP4[3000:]), {"video_bytes": 4000}, "download_too_large"),
         (endless(MP4, bytes(65536)), {"video_bytes": 1_000_000}, "download_too_large"),
         (reply(body=MP4, length=9999), {}, "read_error"),
-        (drip(b"HTTP/1.1 200 OK\r\n\r\n" + MP4, 0.0), {"video_s": 0.1, "max_bytes": 1000}, "timeout"),
+        (drip(b"HTTP/1.1 200 OK\r\n\r\n" + MP4, 0.001), {"video_s": 0.1, "max_bytes": 1000}, "timeout"),
     ],
 )
 def test_videos_have_limits_too_and_leave_nothing(

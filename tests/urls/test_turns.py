@@ -14,10 +14,10 @@ from clipmod_cli.sources.turns import MAX_PAUSES, Budget, TooManyPausesError, Tu
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
-    """Run an async test that may take ten seconds."""
+    """Run an async test, which takes a moment and may take a minute."""
 
     async def bounded() -> None:
-        await asyncio.wait_for(test(), 10)
+        await asyncio.wait_for(test(), 60)
 
     asyncio.run(bounded())
 

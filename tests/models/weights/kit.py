@@ -19,6 +19,9 @@ WEIGHTS = Random(7).randbytes(300_000)
 FILES = {"config.json": b'{"a": 1}', "preprocessor_config.json": b"{}", "model.safetensors": WEIGHTS}
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
 
+PATIENCE_S = 200
+"""For a process that takes a second or ten on an idle machine."""
+
 
 class Heard:
     """Keeps what a download tells."""
@@ -73,7 +76,7 @@ def run(endpoint: str, home: Path, *args: str, **more: str) -> subprocess.Comple
     """Run `clipmod models ARGS` in a process of its own."""
     command = [sys.executable, "-c", RUN, *args]
     own = environment(endpoint, home, **more)
-    return subprocess.run(command, env=own, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=own, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 BY_OTHERS = """

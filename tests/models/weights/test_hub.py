@@ -22,6 +22,7 @@ from tests.models.weights.kit import (
     SPEC,
     run,
 )
+from tests.slowness import slowness
 
 
 def test_a_file_that_is_gone(fake: FakeHub, hub: Hub) -> None:
@@ -90,7 +91,7 @@ def test_an_unreachable_hub_is_told_within_ten_seconds(
     unreachable: Callable[[], AbstractContextManager[str]], tmp_path: Path
 ) -> None:
     with unreachable() as endpoint:
-        began = time.monotonic()
+        began, slow = time.monotonic(), slowness()
         done = run(endpoint, tmp_path, "download", "ensemble")
         took = time.monotonic() - began
     assert done.returncode == 4
@@ -98,7 +99,7 @@ def test_an_unreachable_hub_is_told_within_ten_seconds(
     assert "HF_ENDPOINT" in done.stderr
     assert "--models nudenet" in done.stderr
     assert "Traceback" not in done.stderr
-    assert took < 10  # the promise; the hub is given 7 s of it
+    assert took < 10 * max(slow, slowness())  # the promise; the hub is given 7 s of it
 
 
 @pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "CLIPMOD_OFFLINE"])
@@ -125,7 +126,7 @@ def test_a_token_goes_to_the_hub_and_nowhere_else(fake: FakeHub, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("elsewhere", "says"), [(black_hole, r"no answer within 0\.5 s"), (refusing_port, "refused")]
+    ("elsewhere", "says"), [(black_hole, r"no answer within 1\.5 s"), (refusing_port, "refused")]
 )
 def test_a_file_host_that_does_not_answer_is_told_at_once(
     fake: FakeHub, hub: Hub, elsewhere: Callable[[], AbstractContextManager[str]], says: str
@@ -134,7 +135,7 @@ def test_a_file_host_that_does_not_answer_is_told_at_once(
     with elsewhere() as address:
         fake.faults.elsewhere = address
         with pytest.raises(MissingModelError, match=says) as caught:
-            download(SPEC, hub=replace(hub, patience_s=0.5))
+            download(SPEC, hub=replace(hub, patience_s=1.5))
     assert len(fake.asked("model.safetensors")) == 1
     assert "Signature" not in str(caught.value)
 

@@ -20,6 +20,7 @@ from clipmod_cli.models.weights import Hub, download, locate
 from tests.hub import FakeHub
 from tests.models.weights.kit import (
     FILES,
+    PATIENCE_S,
     REPO,
     RUN,
     SHA256,
@@ -87,8 +88,8 @@ def test_an_overlong_rest_is_begun_anew(fake: FakeHub, hub: Hub, length: int) ->
 def test_a_stalled_download_fails_and_goes_on_later(fake: FakeHub, hub: Hub) -> None:
     fake.add(REPO, FILES)
     fake.faults.stall_after = 50_000
-    with pytest.raises(MissingModelError, match=r"no answer within 0\.5 s.*50000 of 300000 bytes are kept"):
-        download(SPEC, hub=replace(hub, patience_s=0.5, retries=-1))
+    with pytest.raises(MissingModelError, match=r"no answer within 1\.5 s.*50000 of 300000 bytes are kept"):
+        download(SPEC, hub=replace(hub, patience_s=1.5, retries=-1))
     fake.faults.stall_after = None
     assert contents(download(SPEC, hub=hub)) == FILES
     assert fake.asked("/cdn/")[-1].headers["Range"] == "bytes=50000-"
@@ -101,7 +102,7 @@ def test_a_killed_download_goes_on_where_it_was(fake: FakeHub, tmp_path: Path) -
     partial = RepoFolder(hub.cache_dir, REPO).partial(SHA256)
     command = [sys.executable, "-c", RUN, "download", SPEC.spec]
     with subprocess.Popen(command, env=environment(fake.endpoint, tmp_path)) as process:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while not (partial.exists() and partial.stat().st_size) and time.monotonic() < deadline:
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)

@@ -12,6 +12,7 @@ from clipmod_cli.server.service import Service
 from clipmod_cli.settings import Resolved, resolve
 from tests.end_to_end.command import SHAPES, TINY_ENSEMBLE
 from tests.server.conftest import client_of, opened
+from tests.warm import warm
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +25,7 @@ def resolved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resolved]:
         for name in ("API_KEYS", "USE_API_KEYS", "CLIPMOD_API_KEYS"):
             patch.delenv(name, raising=False)
         patch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+        warm(home / "cache")
         ours: dict[str, Any] = {
             "models": tuple(TINY_ENSEMBLE.split(",")),
             "policy": str(SHAPES),

@@ -14,6 +14,7 @@ from typing import Any
 from playwright.sync_api import Browser, FilePayload, Locator, Page, Request, expect
 
 from tests.end_to_end.command import SHAPES, TINY, TINY_ENSEMBLE
+from tests.warm import warm
 
 KEY = "a-key-that-is-long-enough"
 PICTURES = TINY / "pictures"
@@ -28,6 +29,7 @@ def served_page(home: Path, *words: str, **variables: str) -> Iterator[str]:
     """Give the address of a service that runs as a process with a home of its own."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("CLIPMOD_", "HF_", "XDG_"))}
     folders = {f"XDG_{kind}_HOME": str(home / kind) for kind in ("DATA", "CONFIG", "CACHE")}
+    warm(home / "CACHE")
     process = subprocess.Popen(
         [sys.executable, "-m", "clipmod_cli", *WORDS, *words, "--no-access-log"],
         env={**kept, **folders, "HOME": str(home), "HF_ENDPOINT": "http://127.0.0.1:9", **variables},

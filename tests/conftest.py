@@ -1,0 +1,31 @@
+"""What a session shares: a server that decoding workers are forked from, and the cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+
+import pytest
+
+MANY = 300
+"""Tests from which on it pays to have the server import everything, which takes it some seconds."""
+
+ENGINES = ("clipmod_cli.decode.picture", "torch", "torchvision.transforms.v2", "cv2", "av")
+"""What workers import in the end. A server that has it hands it on; else each worker of each test would
+import it anew, since the server keeps what the first one wanted."""
+
+
+def pytest_configure() -> None:
+    """Have sessions that share a machine compute with one thread each, and the commands they start too."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the server of decoding workers; it imports while the first tests run."""
+    if len(session.items) < MANY or "forkserver" not in multiprocessing.get_all_start_methods():
+        return
+    from multiprocessing import forkserver
+
+    forkserver.set_forkserver_preload(["clipmod_cli.decode.worker", *ENGINES])
+    forkserver.ensure_running()
