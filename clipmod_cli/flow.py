@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -38,13 +39,20 @@ class _Feeder(Generic[T]):
         """Tell the thread that nobody reads any more; it closes the stream and ends."""
         self._left.set()
 
-    def take(self) -> T | _End:
-        """Return the next value, or the end; waits for it, but not deaf to signals."""
-        while True:
-            try:
-                return self.queue.get(timeout=POLL_S)
-            except queue.Empty:
-                continue
+    def take(self, waiting: threading.Event) -> T | _End:
+        """Return the next value, or the end; waits for it, but not deaf to signals.
+
+        Whether it has to wait is told by the event.
+        """
+        with contextlib.suppress(queue.Empty):
+            return self.queue.get_nowait()
+        waiting.set()
+        try:
+            while True:
+                with contextlib.suppress(queue.Empty):
+                    return self.queue.get(timeout=POLL_S)
+        finally:
+            waiting.clear()
 
     def join(self) -> None:
         """Wait until the thread has ended."""
@@ -79,18 +87,23 @@ class _Feeder(Generic[T]):
 
 
 def ahead(
-    stream: Iterable[T], count: int, *, leaving: Callable[[], object] = lambda: None
+    stream: Iterable[T],
+    count: int,
+    *,
+    leaving: Callable[[], object] = lambda: None,
+    waiting: threading.Event | None = None,
 ) -> Generator[T, None, None]:
     """Yield what the stream yields, at most `count` values ahead of the consumer.
 
     The stream is pulled by a thread of its own, so it works while the consumer does. What it raises is
     raised here, after all that came before it. Whoever leaves waits for the value that is being made: it
     may be made by a library that must not be torn down in the middle. `leaving` is called before that
-    wait, to end what makes the value wait itself.
+    wait, to end what makes the value wait itself. `waiting` is set while the consumer waits for a value.
     """
     feeder = _Feeder(stream, count)
+    waiting = waiting or threading.Event()
     try:
-        while not isinstance(value := feeder.take(), _End):
+        while not isinstance(value := feeder.take(waiting), _End):
             yield value
         if value.error is not None:
             raise value.error
@@ -106,19 +119,21 @@ def batched(
     *,
     patience_s: float = PATIENCE_S,
     stopped: Callable[[], bool] = lambda: False,
+    wanted: Callable[[], bool] = lambda: True,
 ) -> Iterator[list[T]]:
     """Yield non-empty lists of at most `size`, in the stream's order, losing nothing.
 
-    A batch closes when it is full or when nothing came for `patience_s` seconds. The stream is
-    read ahead by at most two batches in a thread of its own, so it works while the consumer does.
-    What the stream raises is raised here, after all that came before it was yielded. Once
-    `stopped` says so, no further batch is yielded, also while the stream is silent.
+    A batch closes when it is full, or when nothing came for `patience_s` seconds and it is `wanted`: who
+    makes batches ahead of time would make small ones else. The stream is read ahead by at most two
+    batches in a thread of its own, so it works while the consumer does. What the stream raises is raised
+    here, after all that came before it was yielded. Once `stopped` says so, no further batch is yielded,
+    also while the stream is silent.
     """
     feeder = _Feeder(stream, 2 * size)
     try:
         end: _End | None = None
         while end is None:
-            batch, end = _gather(feeder.queue, size, patience_s)
+            batch, end = _gather(feeder.queue, size, patience_s, lambda: wanted() or stopped())
             if stopped():
                 return
             if batch:
@@ -129,13 +144,17 @@ def batched(
         feeder.leave()
 
 
-def _gather(source: queue.Queue[T | _End], size: int, patience_s: float) -> tuple[list[T], _End | None]:
+def _gather(
+    source: queue.Queue[T | _End], size: int, patience_s: float, wanted: Callable[[], bool]
+) -> tuple[list[T], _End | None]:
     """Return the next batch, which is empty if nothing came for a while, and the end if it came."""
     batch: list[T] = []
     while len(batch) < size:
         try:
             value = source.get(timeout=patience_s if batch else POLL_S)
         except queue.Empty:
+            if batch and not wanted():
+                continue
             break
         if isinstance(value, _End):
             return batch, value

@@ -101,9 +101,10 @@ def _see(
     with open_decoders(how) as decoders:
         fetched = temporary.watch(fetch_stored(items, how.decode.limits))
         frames = decode_with(decoders, fetched, ensemble.views, how.decode)
-        batches = batched(frames, ensemble.batch_size, stopped=lambda: stopped() or left.is_set())
+        ended, idle = (lambda: stopped() or left.is_set()), threading.Event()
+        batches = batched(frames, ensemble.batch_size, stopped=ended, wanted=idle.is_set)
         # A device would wait while the next batch is put together; so that is done while it computes.
-        with closing(ahead(_prepare(batches, ensemble), 1, leaving=left.set)) as prepared:
+        with closing(ahead(_prepare(batches, ensemble), 1, leaving=left.set, waiting=idle)) as prepared:
             yield from ensemble.measure(prepared, enough)
 
 

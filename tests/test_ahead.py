@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -56,3 +57,21 @@ def test_what_the_stream_raises_comes_after_what_it_gave() -> None:
     assert next(values) == 1
     with pytest.raises(OSError, match="gone"):
         next(values)
+
+
+def test_who_waits_for_a_value_says_so_and_who_does_not_wait_does_not() -> None:
+    waiting, more = threading.Event(), threading.Event()
+    told: list[bool] = []
+
+    def stream() -> Iterator[int]:
+        yield 0
+        assert waiting.wait(PLENTY_S), "nobody says that he waits"
+        yield 1
+        more.set()
+
+    for value in ahead(stream(), 5, waiting=waiting):
+        told.append(waiting.is_set())
+        if value == 1:
+            assert more.wait(PLENTY_S)
+    assert told == [False, False]
+    assert not waiting.is_set()

@@ -100,6 +100,39 @@ def test_a_slow_producer_gets_its_batch_before_it_gives_more() -> None:
     assert [value for batch in batches for value in batch] == [2, 3]
 
 
+def test_a_batch_that_nobody_wants_yet_goes_on_filling() -> None:
+    source, asked, wanted = Source(length=5, pauses=[2]), threading.Event(), threading.Event()
+
+    def is_wanted() -> bool:
+        asked.set()
+        return wanted.is_set()
+
+    seen: list[list[int]] = []
+    reader = threading.Thread(target=lambda: seen.extend(batched(source.stream(), 4, wanted=is_wanted)))
+    reader.start()
+    assert asked.wait(PLENTY_S)
+    assert not seen, "a batch of two was closed for nobody"
+    source.go_on.set()
+    reader.join(PLENTY_S)
+    assert seen == [[0, 1, 2, 3], [4]]
+
+
+def test_a_batch_that_is_wanted_meanwhile_is_closed() -> None:
+    source, wanted = Source(length=5, pauses=[2]), threading.Event()
+    batches = batched(source.stream(), 4, wanted=wanted.is_set)
+    threading.Timer(0.1, wanted.set).start()
+    assert next(iter(batches)) == [0, 1]
+    source.go_on.set()
+    assert [value for batch in batches for value in batch] == [2, 3, 4]
+
+
+def test_stopped_ends_a_batch_that_nobody_wants() -> None:
+    source, stop = Source(pauses=[2]), threading.Event()
+    threading.Timer(0.1, stop.set).start()
+    assert list(batched(source.stream(), 4, wanted=lambda: False, stopped=stop.is_set)) == []
+    source.go_on.set()
+
+
 def test_the_stream_is_read_ahead_by_at_most_two_batches() -> None:
     source = Source()
     batches = batched(source.stream(), 4)
