@@ -8,21 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.certainty import Heard, Stakes, is_certain
 from clipmod_cli.errors import SettingsError
+from clipmod_cli.models.specs import LEAST_WEIGHT
 from clipmod_cli.policy import Policy
 from clipmod_cli.types import Detections, Embedding, Frame, LabelScores, Seen
 
 Probabilities = NDArray[np.float64]
-
-LEAST_WEIGHT: Final = 1e-6
-"""A member that weighs less decides nothing, and where it stands in for others, its share is divided by
-its weight: by what is next to nothing, or nothing."""
 
 
 class Reader(Protocol):

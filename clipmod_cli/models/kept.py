@@ -23,12 +23,14 @@ class WeightFiles:
             what comes in a package, which only their content identifies.
         sha256: by name, as the lock has it; None where nothing was ever recorded.
         tokenizer: the folder with the vocabulary, for architectures that need one.
+        vocabulary: the commit of the repository it came from; empty without one.
     """
 
     paths: Mapping[str, Path]
     commit: str
     sha256: Mapping[str, str] | None
     tokenizer: Path | None = None
+    vocabulary: str = ""
 
     @property
     def folder(self) -> Path:

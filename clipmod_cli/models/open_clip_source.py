@@ -69,7 +69,8 @@ def tag_source(spec: ModelSpec, files: WeightFiles) -> Source:
     """
     weights = files.weights
     hashes = sorted((files.sha256 or {weights.name: _hash(weights)}).items())
-    identity = json.dumps([spec.spec, files.commit, weights.name, hashes])
+    named = [files.vocabulary] if files.vocabulary else []  # other words for the same prompts
+    identity = json.dumps([spec.spec, files.commit, weights.name, hashes, *named])
     return Source(
         model_name=str(spec.arch),
         tag=spec.tag,

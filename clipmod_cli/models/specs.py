@@ -24,11 +24,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from clipmod_cli.errors import SpecError
 
 SpecKind: TypeAlias = Literal["open_clip", "open_clip_dir", "hf", "hf_dir", "nudenet"]
+
+LEAST_WEIGHT: Final = 1e-6
+"""A member that weighs less decides nothing, and where it stands in for others, its share is divided by
+its weight: by what is next to nothing, or nothing."""
 
 ENSEMBLE = (
     "open_clip:ViT-L-14/laion2b_s32b_b82k=0.40,"
@@ -249,7 +253,8 @@ def _scale(weights: Sequence[float | None], specs: Sequence[str]) -> list[float]
     largest = max(given)  # divided out first, so that the sum cannot overflow
     total = math.fsum(weight / largest for weight in given)
     scaled = [weight / largest / total for weight in given]
-    if not all(scaled):
-        lost = specs[scaled.index(0.0)]
-        raise SpecError(f"the weight of {lost} is nothing beside the others: leave the model out")
+    least = min(scaled)
+    if least < LEAST_WEIGHT:
+        lost = specs[scaled.index(least)]
+        raise SpecError(f"the weight of {lost} is next to nothing beside the others: leave the model out")
     return scaled

@@ -117,5 +117,6 @@ def _join(found: list[WeightFiles], wanted: tuple[Source, ...]) -> WeightFiles |
     """Put a model's weights and its vocabulary together; None if a source is missing."""
     if len(found) != len(wanted):
         return None
-    vocabulary = found[-1].folder if wanted[-1].welcome else None
-    return replace(found[0], tokenizer=vocabulary)
+    if not wanted[-1].welcome:
+        return found[0]
+    return replace(found[0], tokenizer=found[-1].folder, vocabulary=found[-1].commit)

@@ -120,3 +120,13 @@ def test_what_nobody_recorded_is_known_by_what_it_is(tmp_path: Path) -> None:
     before = tag_source(SPEC, files)
     weights.write_bytes(b"evil")
     assert tag_source(SPEC, files).revision != before.revision
+
+
+def test_other_words_make_other_texts(tmp_path: Path) -> None:
+    weights = tmp_path / "open_clip_model.safetensors"
+    weights.write_bytes(b"good")
+    plain = WeightFiles(paths={weights.name: weights}, commit="a" * 40, sha256=None)
+    words = [replace(plain, tokenizer=tmp_path, vocabulary=letter * 40) for letter in "bcc"]
+    revisions = [tag_source(SPEC, files).revision for files in (plain, *words)]
+    assert len(set(revisions)) == 3
+    assert revisions[2] == revisions[3]

@@ -112,6 +112,16 @@ def test_the_real_repository_of_an_ensemble_member(fake: FakeHub, hub: Hub) -> N
     assert files.tokenizer is None
 
 
+def test_a_vocabulary_of_its_own_repository_comes_with_its_commit(fake: FakeHub, hub: Hub) -> None:
+    fake.add("laion/CLIP-ViT-B-32-roberta-base-laion2B-s12B-b32k", {"open_clip_model.safetensors": WEIGHTS})
+    words = fake.add("roberta-base", {"vocab.json": b"{}", "merges.txt": b"#", "model.py": b"raise"})
+    files = download(parse_spec("open_clip:roberta-ViT-B-32/laion2b_s12b_b32k"), hub=hub)
+    assert contents(files) == {"open_clip_model.safetensors": WEIGHTS}
+    assert files.vocabulary == words
+    assert files.tokenizer
+    assert {path.name for path in files.tokenizer.iterdir()} == {"vocab.json", "merges.txt"}
+
+
 def test_wrong_bytes_are_refused_and_removed(fake: FakeHub, hub: Hub) -> None:
     fake.add(REPO, FILES)
     fake.faults.flip = True
