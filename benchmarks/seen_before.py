@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from clipmod_cli.ensemble import Enough
+from clipmod_cli.looks import Enough
 from clipmod_cli.seen_before import REMEMBERED_BYTES, Memory, SeenBefore
 from clipmod_cli.types import Embedding, Evidence, Failure, Frame, Item, Media, Seen, View
 

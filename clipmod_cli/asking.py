@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
-from clipmod_cli.types import Frame, Model, Seen
+from clipmod_cli.types import AsynchronousModel, Frame, Measured, Model, Seen
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +33,19 @@ class Told:
     forward_ms: float
 
 
+Answers: TypeAlias = Callable[[], Sequence[Told]]
+"""Waits for what a model says of the frames that it has begun with, in order."""
+
+
 class Asks(Protocol):
     """Asks a model about frames."""
 
     def __call__(self, model: Model, frames: Sequence[Frame]) -> Sequence[Told]:
         """Return one answer for each frame, in order. Raises whatever the model raises."""
+        ...
+
+    def begin(self, model: AsynchronousModel, frames: Sequence[Frame]) -> Answers:
+        """Have a model's device begin, and return what waits for the answers. Either may raise."""
         ...
 
     def prepare(self, model: Model, frames: Sequence[Frame]) -> None:
@@ -61,7 +69,7 @@ class AskModel:
             ValueError: it answers for more or fewer frames than it was asked about.
         """
         while True:
-            size = min(self._most.get(model.name, len(frames)), len(frames))
+            size = self._size_for(model, frames)
             try:
                 return [told for part in _parts(frames, size) for told in _run(model, part)]
             except Exception as e:
@@ -71,21 +79,38 @@ class AskModel:
             self._most[model.name] = size // 2
             log.warning("%s: %d pictures at once do not fit; going on with %d", model.name, size, size // 2)
 
+    def begin(self, model: AsynchronousModel, frames: Sequence[Frame]) -> Answers:
+        """Begin with as much at once as is known to fit. What does not fit raises, and is not remembered."""
+        parts = list(_parts(frames, self._size_for(model, frames)))
+        waiting = [model.begin(part) for part in parts]
+
+        def tell() -> list[Told]:
+            told = zip(parts, waiting, strict=True)
+            return [one for part, wait in told for one in _told_of(model, part, wait())]
+
+        return tell
+
     def prepare(self, model: Model, frames: Sequence[Frame]) -> None:
         """Have a model that knows how to put a batch together do so."""
-        size = self._most.get(model.name, len(frames))
         if frames and (ready := getattr(model, "prepare", None)):
-            for part in _parts(frames, size):
+            for part in _parts(frames, self._size_for(model, frames)):
                 ready(part)
+
+    def _size_for(self, model: Model, frames: Sequence[Frame]) -> int:
+        return min(self._most.get(model.name, len(frames)), len(frames))
 
 
 def _run(model: Model, frames: Sequence[Frame]) -> list[Told]:
     begun = time.perf_counter()
     seen = model.measure(frames)
-    if len(seen) != len(frames):
-        raise ValueError(f"{model.name} gave {len(seen)} results for {len(frames)} pictures")
-    forward_ms = (time.perf_counter() - begun) * 1000 / max(len(frames), 1)
-    return [Told(one, forward_ms) for one in seen]
+    return _told_of(model, frames, Measured(seen, time.perf_counter() - begun))
+
+
+def _told_of(model: Model, frames: Sequence[Frame], measured: Measured) -> list[Told]:
+    if len(measured.seen) != len(frames):
+        raise ValueError(f"{model.name} gave {len(measured.seen)} results for {len(frames)} pictures")
+    forward_ms = measured.seconds * 1000 / max(len(frames), 1)
+    return [Told(one, forward_ms) for one in measured.seen]
 
 
 def _parts(frames: Sequence[Frame], size: int) -> Iterator[Sequence[Frame]]:

@@ -13,15 +13,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
-from clipmod_cli.asking import AskModel, Asks, is_device_lost, is_exhausted
+from clipmod_cli.asking import Answers, AskModel, Asks, is_device_lost
 from clipmod_cli.criteria import Criteria, Judge
-from clipmod_cli.errors import DeviceLostError, ErrorCode
+from clipmod_cli.errors import DeviceLostError
+from clipmod_cli.looks import Enough, Look, evidence_of, failure_of, note, still_open
+from clipmod_cli.models.seam import is_asynchronous
 from clipmod_cli.policy import Policy
 from clipmod_cli.readers import check_sight, reader_of
-from clipmod_cli.types import Evidence, Failure, Frame, Model, Seen, View, is_finite
+from clipmod_cli.types import Evidence, Failure, Frame, Model, View
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +29,8 @@ LOST = (
     "same command again, and with `--device cpu` if it fails at the same input"
 )
 
-Enough: TypeAlias = Callable[[Sequence[Frame], Mapping[str, Sequence[Seen]]], NDArray[np.bool_]]
-"""Is asked, with frames and what some members saw in each (by name), in which of them the others can be
-left out. Whoever answers knows what follows from that; here nobody does."""
+Looking: TypeAlias = Callable[[], Sequence[Evidence | Failure]]
+"""Waits for the evidence for every frame of a batch, in order; failures pass through in their place."""
 
 
 class Measures(Protocol):
@@ -55,12 +53,14 @@ class Measures(Protocol):
         """
         ...
 
-    def measure(
-        self, batches: Iterable[Sequence[Frame | Failure]], enough: Enough | None = None
-    ) -> Iterator[Evidence | Failure]:
-        """Yield the evidence for every frame, in order; failures pass through in their place.
+    def begin(self, batch: Sequence[Frame | Failure], enough: Enough | None = None) -> Looking:
+        """Begin to look at a batch, and return what waits for the evidence.
 
-        `enough` is asked between models where the remaining ones can be left out; None asks all.
+        Whoever has begun with several batches waits for them in the same order, in another thread perhaps.
+
+        Args:
+            batch: frames that are looked at together, and failures that keep their place.
+            enough: is asked between models where the remaining ones can be left out; None asks all.
         """
         ...
 
@@ -130,21 +130,67 @@ class Ensemble:
             except Exception:
                 log.debug("a batch could not be prepared; measuring it will tell why", exc_info=True)
 
+    def begin(self, batch: Sequence[Frame | Failure], enough: Enough | None = None) -> Looking:
+        """Begin to look at a batch, and return what waits for the evidence.
+
+        Devices that compute on their own have their work then, and all others have done it.
+        """
+        frames = [one for one in batch if isinstance(one, Frame)]
+        with self._looking:
+            wait = self._begin(frames, enough)
+
+        def tell() -> list[Evidence | Failure]:
+            seen = iter(wait())
+            return [next(seen) if isinstance(one, Frame) else one for one in batch]
+
+        return tell
+
     def measure(
         self, batches: Iterable[Sequence[Frame | Failure]], enough: Enough | None = None
     ) -> Iterator[Evidence | Failure]:
-        """Yield the evidence for every frame, in order; failures pass through in their place.
-
-        Args:
-            batches: frames that are looked at together.
-            enough: is asked between members where the remaining ones can be left out; None asks all.
-        """
+        """Yield the evidence for every frame, one batch after the other."""
         for batch in batches:
-            with self._looking:
-                looked = self._look([f for f in batch if isinstance(f, Frame)], enough)
-            seen = iter(looked)
-            for one in batch:
-                yield next(seen) if isinstance(one, Frame) else one
+            yield from self.begin(batch, enough)()
+
+    def _begin(self, frames: Sequence[Frame], enough: Enough | None) -> Looking:
+        # Who may be left out depends on what the others say, so then they are asked in turn.
+        at_once = enough is None and any(is_asynchronous(member.model) for member in self.members)
+        answers = self._begin_all(frames) if at_once and frames else None
+        if answers is None:
+            looked = self._look(frames, enough)
+            return lambda: looked
+        return lambda: self._collect(frames, answers)
+
+    def _begin_all(self, frames: Sequence[Frame]) -> dict[str, Answers] | None:
+        """Give devices their work, and ask all others meanwhile; None if something is wrong with that."""
+        at_work: dict[str, Answers] = {}
+        models = sorted((m.model for m in self.members), key=is_asynchronous, reverse=True)
+        try:
+            for model in models:
+                at_work[model.name] = self._begin_one(model, frames)
+        except Exception:
+            log.debug("a batch could not be begun; its models are asked in turn", exc_info=True)
+            return None
+        return at_work
+
+    def _begin_one(self, model: Model, frames: Sequence[Frame]) -> Answers:
+        if is_asynchronous(model):
+            return self.ask.begin(model, frames)
+        told = self.ask(model, frames)
+        return lambda: told
+
+    def _collect(self, frames: Sequence[Frame], answers: Mapping[str, Answers]) -> list[Evidence | Failure]:
+        """Return what the members saw; where one fails now, they are asked in turn."""
+        looks = [Look(frame) for frame in frames]
+        try:
+            for member in self.members:
+                note(looks, member.model.name, answers[member.model.name]())
+        except Exception:
+            log.debug("a device failed at a batch; its models are asked in turn", exc_info=True)
+        else:
+            return self._tell(looks)
+        with self._looking:
+            return self._look(frames, None)
 
     def _look(self, frames: Sequence[Frame], enough: Enough | None) -> list[Evidence | Failure]:
         """Return what the members saw; a batch that raises is halved until the culprit is alone."""
@@ -157,7 +203,7 @@ class Ensemble:
                 raise DeviceLostError(f"{LOST}: {e}") from e
             if len(frames) == 1:
                 log.debug("a forward pass failed", exc_info=True)
-                return [self._ask_stand_in(frames[0]) or _failed(frames[0], e)]
+                return [self._ask_stand_in(frames[0]) or failure_of(frames[0], e)]
         middle = len(frames) // 2
         return self._look(frames[:middle], enough) + self._look(frames[middle:], enough)
 
@@ -171,65 +217,21 @@ class Ensemble:
 
     def _forward(self, frames: Sequence[Frame], enough: Enough | None) -> list[Evidence | Failure]:
         """Ask one member after the other, each about the frames that are still open."""
-        looks = [_Look(frame) for frame in frames]
-        still_open = looks
+        looks = [Look(frame) for frame in frames]
+        left = looks
         for number, member in enumerate(self.members):
             if number and enough is not None:
-                still_open = _still_open(still_open, enough)
-            if not still_open:
+                left = still_open(left, enough)
+            if not left:
                 break
-            told = self.ask(member.model, [look.frame for look in still_open])
-            for look, one in zip(still_open, told, strict=True):
-                look.seen[member.model.name] = one.seen
-                look.forward_ms[member.model.name] = one.forward_ms
+            note(left, member.model.name, self.ask(member.model, [look.frame for look in left]))
+        return self._tell(looks)
+
+    def _tell(self, looks: Sequence[Look]) -> list[Evidence | Failure]:
         names = [member.model.name for member in self.members]
-        return [_evidence(look, names) for look in looks]
-
-
-@dataclass(slots=True)
-class _Look:
-    """What was seen in one frame so far, and in how many milliseconds, by member."""
-
-    frame: Frame
-    seen: dict[str, Seen] = field(default_factory=dict)
-    forward_ms: dict[str, float] = field(default_factory=dict)
-
-
-def _still_open(looks: Sequence[_Look], enough: Enough) -> list[_Look]:
-    """Return the frames that further members have to see. One that has failed already stays among them."""
-    sound = [look for look in looks if all(map(is_finite, look.seen.values()))]
-    if not sound:
-        return list(looks)
-    seen = {name: [look.seen[name] for look in sound] for name in sound[0].seen}
-    answers = enough([look.frame for look in sound], seen)
-    decided = {id(look) for look, answer in zip(sound, answers, strict=True) if answer}
-    return [look for look in looks if id(look) not in decided]
+        return [evidence_of(look, names) for look in looks]
 
 
 def fingerprint(*parts: str) -> str:
     """Return 16 hex digits that identify these parts together."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
-def _evidence(look: _Look, names: Sequence[str]) -> Evidence | Failure:
-    frame = look.frame
-    for name, one in look.seen.items():
-        if not is_finite(one):
-            return Failure(
-                item=frame.item,
-                stage="measure",
-                code="non_finite_score",
-                message=f"{name} gave a result that is not a finite number",
-                media=frame.media,
-                last=frame.last,
-            )
-    skipped = tuple(name for name in names if name not in look.seen)
-    return Evidence.of(frame, look.seen, look.forward_ms, skipped)
-
-
-def _failed(frame: Frame, error: Exception) -> Failure:
-    code: ErrorCode = "out_of_memory" if is_exhausted(error) else "model_error"
-    message = f"the models could not look at this picture: {error}"
-    return Failure(
-        item=frame.item, stage="measure", code=code, message=message, media=frame.media, last=frame.last
-    )

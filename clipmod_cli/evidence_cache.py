@@ -14,8 +14,8 @@ from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
 from clipmod_cli import __version__
-from clipmod_cli.asking import AskModel, Asks, Told
-from clipmod_cli.types import Frame, Model, Seen, View, is_finite
+from clipmod_cli.asking import Answers, AskModel, Asks, Told
+from clipmod_cli.types import AsynchronousModel, Frame, Model, Seen, View, is_finite
 
 KEY_BYTES: Final = 16
 """Of BLAKE2b: two pictures that share a key are not found, by chance or on purpose (2^64 tries)."""
@@ -31,6 +31,15 @@ class Keeps(Protocol):
     def put(self, seen: Mapping[bytes, Seen]) -> None:
         """Keep these, as far as there is room."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question to a model: the frames' keys in order, what is known by them, and what is not."""
+
+    keys: Sequence[bytes]
+    known: Mapping[bytes, Seen]
+    unknown: Mapping[bytes, Frame]
 
 
 @dataclass(slots=True)
@@ -50,19 +59,32 @@ class AskOnce:
 
     def __call__(self, model: Model, frames: Sequence[Frame]) -> list[Told]:
         """Return what the model sees in each frame, or saw in the same pixels."""
-        keys = self._keys(model, frames)
-        known = self.kept.get(keys)
-        unknown = {key: frame for key, frame in zip(keys, frames, strict=True) if key not in known}
-        told = dict(zip(unknown, self.ask(model, list(unknown.values())), strict=True)) if unknown else {}
-        if fresh := {key: one.seen for key, one in told.items() if is_finite(one.seen)}:
-            self.kept.put(fresh)
-        return [told[key] if key in told else Told(known[key], 0.0) for key in keys]
+        asked = self._look_up(model, frames)
+        return self._tell(asked, self.ask(model, list(asked.unknown.values())) if asked.unknown else ())
+
+    def begin(self, model: AsynchronousModel, frames: Sequence[Frame]) -> Answers:
+        """Begin with the frames whose pixels it has not seen."""
+        asked = self._look_up(model, frames)
+        wait = self.ask.begin(model, list(asked.unknown.values())) if asked.unknown else tuple
+        return lambda: self._tell(asked, wait())
 
     def prepare(self, model: Model, frames: Sequence[Frame]) -> None:
         """Hash the frames, and put those together that the model will be asked about."""
         for frame in frames:
             self._digest(frame, model.view)
         self.ask.prepare(model, frames)
+
+    def _look_up(self, model: Model, frames: Sequence[Frame]) -> _Asked:
+        keys = self._keys(model, frames)
+        known = self.kept.get(keys)
+        unknown = {key: frame for key, frame in zip(keys, frames, strict=True) if key not in known}
+        return _Asked(keys, known, unknown)
+
+    def _tell(self, asked: _Asked, answers: Sequence[Told]) -> list[Told]:
+        told = dict(zip(asked.unknown, answers, strict=True))
+        if fresh := {key: one.seen for key, one in told.items() if is_finite(one.seen)}:
+            self.kept.put(fresh)
+        return [told[key] if key in told else Told(asked.known[key], 0.0) for key in asked.keys]
 
     def _keys(self, model: Model, frames: Sequence[Frame]) -> list[bytes]:
         identity = repr((__version__, model.spec, model.revision, self.dtype)).encode()

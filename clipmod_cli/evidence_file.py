@@ -62,6 +62,7 @@ class EvidenceFile:
     def __init__(self, path: Path, most: int, *, days: float | None = None) -> None:
         self._path, self._most, self._days = path, most, days
         self._reading: sqlite3.Connection | None = self._open()
+        self._lock = threading.Lock()  # one thread begins with batches, another one asks again what failed
         self._waiting: queue.Queue[Mapping[bytes, Seen] | None] = queue.Queue(BATCHES_BEHIND)
         self._writer = threading.Thread(target=self._write_behind, name="clipmod-evidence", daemon=True)
         if self._reading is not None:
@@ -69,15 +70,19 @@ class EvidenceFile:
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Seen]:
         """Return what is kept under these keys, as far as it is whole."""
-        if self._reading is None:
-            return {}
-        try:
-            found = [row for part in _parts(keys) for row in _select(self._reading, part)]
-        except sqlite3.Error as e:
-            self._give_up(e)
-            return {}
+        with self._lock:
+            found = self._find(keys)
         read = {key: unpack(value[CHECK_BYTES:]) for key, value in found if _is_whole(key, value)}
         return {key: seen for key, seen in read.items() if seen is not None}
+
+    def _find(self, keys: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+        if self._reading is None:
+            return []
+        try:
+            return [row for part in _parts(keys) for row in _select(self._reading, part)]
+        except sqlite3.Error as e:
+            self._give_up(e)
+            return []
 
     def put(self, seen: Mapping[bytes, Seen]) -> None:
         """Have these written, behind the caller's back; waits where the disk cannot keep up."""

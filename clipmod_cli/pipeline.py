@@ -21,9 +21,10 @@ from clipmod_cli.decode.decoders import Decoders
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.pool import decode_with
 from clipmod_cli.decode.workers import Crew
-from clipmod_cli.ensemble import Enough, Ensemble, Measures, fingerprint
+from clipmod_cli.ensemble import Ensemble, Looking, Measures, fingerprint
 from clipmod_cli.flow import ahead, batched
 from clipmod_cli.judging import Recheck, judge_closely
+from clipmod_cli.looks import Enough
 from clipmod_cli.policy import Policy, load_policy
 from clipmod_cli.seen_before import Memory, SeenBefore
 from clipmod_cli.sources.local import Rules, expand
@@ -105,7 +106,12 @@ def _see(
         batches = batched(frames, ensemble.batch_size, stopped=ended, wanted=idle.is_set)
         # A device would wait while the next batch is put together; so that is done while it computes.
         with closing(ahead(_prepare(batches, ensemble), 1, leaving=left.set, waiting=idle)) as prepared:
-            yield from ensemble.measure(prepared, enough)
+            begun: Generator[Looking, None, None] = (ensemble.begin(batch, enough) for batch in prepared)
+            if how.measure_ahead:
+                begun = ahead(begun, 1, leaving=left.set)
+            with closing(begun):
+                for wait in begun:
+                    yield from wait()
 
 
 def _prepare(
@@ -159,10 +165,7 @@ def run(
         if how.remembered_bytes:
             ensemble = SeenBefore(ensemble, Memory(how.remembered_bytes))
         enough = criteria.decided if how.early_exit else None
-        evidence = _see(items, ensemble, how, temporary, stopped, left, enough)
-        if how.measure_ahead:
-            evidence = ahead(evidence, ensemble.batch_size, leaving=left.set)
-        with closing(evidence):
+        with closing(_see(items, ensemble, how, temporary, stopped, left, enough)) as evidence:
             for result in _judge(evidence, criteria, closer):
                 temporary.done(result.item)
                 yield result
@@ -202,7 +205,8 @@ def _look_again(
         return
     frames = decoders.submit(wish.item, ensemble.views, replace(options, spans=wish.spans)).result()
     size = ensemble.batch_size
-    yield from ensemble.measure(frames[at : at + size] for at in range(0, len(frames), size))
+    for at in range(0, len(frames), size):
+        yield from ensemble.begin(frames[at : at + size])()
 
 
 def scan(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -17,7 +18,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.ensemble import Enough, Measures
+from clipmod_cli.ensemble import Looking, Measures
+from clipmod_cli.looks import Enough
 from clipmod_cli.types import Detections, Embedding, Evidence, Failure, Frame, LabelScores, Seen, View
 
 REMEMBERED_BYTES: Final = 64_000_000
@@ -86,7 +88,7 @@ def _draw_places() -> NDArray[np.float64]:
 class SeenBefore:
     """An ensemble to which equal pictures are shown once. For one run.
 
-    One thread measures, and another one may prepare.
+    One thread begins, another one may prepare, and a third one wait for what was begun.
 
     Attributes:
         ensemble: the models that look.
@@ -97,6 +99,8 @@ class SeenBefore:
     memory: Memory
     _places: NDArray[np.float64] = field(default_factory=_draw_places)
     _keys: WeakKeyDictionary[Frame, bytes | None] = field(default_factory=WeakKeyDictionary)
+    _awaited: set[bytes] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -115,36 +119,51 @@ class SeenBefore:
             list(_first_of_each(keys, {key for key in keys.values() if key in self.memory}))
         )
 
-    def measure(
-        self, batches: Iterable[Sequence[Frame | Failure]], enough: Enough | None = None
-    ) -> Iterator[Evidence | Failure]:
-        """Yield the evidence for every frame, in order; failures pass through in their place.
+    def begin(self, batch: Sequence[Frame | Failure], enough: Enough | None = None) -> Looking:
+        """Begin with what is not known, and return what waits for the evidence.
 
         `enough` is the same question for a whole run. What is known already took no forward time.
         """
-        for batch in batches:
-            yield from self._measure(batch, enough)
-
-    def _measure(
-        self, batch: Sequence[Frame | Failure], enough: Enough | None
-    ) -> Iterator[Evidence | Failure]:
         keys = {one: self._key_of(one) for one in batch if isinstance(one, Frame)}
-        known = {key: kept for key in keys.values() if key and (kept := self.memory.get(key))}
-        fresh = _first_of_each(keys, known)
-        measured = iter(self.ensemble.measure([list(fresh)], enough))
-        for one in batch:
-            if isinstance(one, Failure):
-                yield one
-                continue
-            key = keys[one]
-            if one not in fresh and key in known:
-                yield _again(one, known[key])
-                continue
-            # of equal ones the first is measured; where it failed, the next is tried
-            seen = next(measured if one in fresh else iter(self.ensemble.measure([[one]], enough)))
-            if key is not None and isinstance(seen, Evidence) and not seen.stand_in:
+        with self._lock:
+            known = {key: kept for key in keys.values() if key and (kept := self.memory.get(key))}
+            fresh = _first_of_each(keys, {*known, *self._awaited})
+            awaited = {key for one in fresh if (key := keys[one]) is not None}
+            self._awaited |= awaited
+        wait = self.ensemble.begin(list(fresh), enough)
+
+        def tell() -> list[Evidence | Failure]:
+            measured = dict(zip(fresh, wait(), strict=True))
+            told = [
+                self._tell(one, keys[one], measured, known, enough) if isinstance(one, Frame) else one
+                for one in batch
+            ]
+            with self._lock:
+                self._awaited -= awaited
+            return told
+
+        return tell
+
+    def _tell(
+        self,
+        frame: Frame,
+        key: bytes | None,
+        measured: Mapping[Frame, Evidence | Failure],
+        known: dict[bytes, _Kept],
+        enough: Enough | None,
+    ) -> Evidence | Failure:
+        """Return what is seen in a frame, and remember it; `known` is what this batch knows so far."""
+        if key is not None and frame not in measured:
+            with self._lock:
+                kept = known.get(key) or self.memory.get(key)
+            if kept is not None:
+                return _again(frame, kept)
+        # of equal ones the first is measured; where it failed, the next is tried
+        seen = measured.get(frame) or self.ensemble.begin([frame], enough)()[0]
+        if key is not None and isinstance(seen, Evidence) and not seen.stand_in:
+            with self._lock:
                 known[key] = self.memory.put(key, seen)
-            yield seen
+        return seen
 
     def _key_of(self, frame: Frame) -> bytes | None:
         """Return what a still is known by; None for what has no hash, or moves."""

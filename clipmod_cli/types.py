@@ -6,7 +6,7 @@ is written down: that is `clipmod_cli.records`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
@@ -340,6 +340,35 @@ class Model(Protocol):
         """Return what it sees in each frame, in the same order.
 
         Raises whatever its library raises; the caller halves the batch.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a model saw in a batch that it was begun with.
+
+    Attributes:
+        seen: one for each frame, in order.
+        seconds: for how long its device computed.
+    """
+
+    seen: Sequence[Seen]
+    seconds: float
+
+
+class AsynchronousModel(Model, Protocol):
+    """A model that may be on a device which computes on its own."""
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether its device does; where it does not, `begin` is not called."""
+        ...
+
+    def begin(self, frames: Sequence[Frame]) -> Callable[[], Measured]:
+        """Have the device begin, and return what waits for its results, in another thread perhaps.
+
+        Either raises whatever the model's library raises; the caller then calls `measure`.
         """
         ...
 

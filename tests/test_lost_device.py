@@ -15,6 +15,7 @@ from clipmod_cli.server.turns import Caller
 from clipmod_cli.types import Failure, Frame, Item, Result
 from tests.colour_models import POLICY, RedEmbedder, frame_of
 from tests.decode.pictures import RED, encode, quarters
+from tests.measuring import measure
 
 BATCH = 4
 
@@ -60,7 +61,7 @@ def test_a_service_answers_who_waits_and_is_no_longer_ready() -> None:
     ensemble = Ensemble([Member(losing_after(0), 1.0)], batch_size=BATCH)
     thread = Measuring()
     thread.start()
-    (failure,) = SharedEnsemble(thread, Caller(ensemble)).measure([[frame_of(0.5)]])
+    (failure,) = measure(SharedEnsemble(thread, Caller(ensemble)), [[frame_of(0.5)]])
     thread.close()
     assert isinstance(failure, Failure)
     assert (failure.code, failure.retryable) == ("internal_error", True)

@@ -29,6 +29,7 @@ from clipmod_cli.types import (
 )
 from tests.colour_models import POLICY, ColourModel, RedClassifier, RedDetector, RedEmbedder, frame_of
 from tests.evidence import evidence, lost, saw
+from tests.measuring import measure
 
 PLENTY = 10_000_000
 
@@ -54,7 +55,7 @@ def once(*models: ColourModel, most: int = PLENTY) -> SeenBefore:
 
 
 def look(seeing: SeenBefore, *batches: Sequence[Frame | Failure]) -> list[Evidence | Failure]:
-    return list(seeing.measure(batches))
+    return list(measure(seeing, batches))
 
 
 def test_equal_pictures_are_shown_once_in_a_batch_and_after_it() -> None:
@@ -96,7 +97,7 @@ def test_law_every_verdict_is_as_without(
     enough = criteria.decided if early else None
     memory = Memory(most)
     plain = list(judge(ensemble.measure(batches, enough), criteria))
-    again = list(judge(SeenBefore(ensemble, memory).measure(batches, enough), criteria))
+    again = list(judge(measure(SeenBefore(ensemble, memory), batches, enough), criteria))
     assert memory.size <= most
     assert [result.item for result in again] == [result.item for result in plain]
     for one, other in zip(again, plain, strict=True):

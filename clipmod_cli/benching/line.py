@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from clipmod_cli.benching.clock import repeat
 from clipmod_cli.benching.models import Loaded
 from clipmod_cli.benching.report import Stage
 from clipmod_cli.criteria import Criteria
-from clipmod_cli.ensemble import Ensemble
+from clipmod_cli.ensemble import Ensemble, Looking
 from clipmod_cli.judging import judge
+from clipmod_cli.looks import Enough
 from clipmod_cli.models.device_time import DeviceClock
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.records import RunFacts, to_line, to_record
@@ -32,12 +32,11 @@ class Watched:
     """An ensemble that knows how long it was at work, after `pipeline.Measures`.
 
     Attributes:
-        busy_s: seconds in which it did not wait for frames. On a CPU that is computing.
+        busy_s: seconds that it took to look. On a CPU that is computing.
     """
 
     ensemble: Ensemble
     busy_s: float = 0.0
-    _waiting_s: float = field(default=0.0, repr=False)
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -53,30 +52,22 @@ class Watched:
         """Have the ensemble prepare a batch, which takes none of its time."""
         self.ensemble.prepare_batch(batch)
 
-    def measure(
-        self, batches: Iterable[Sequence[Frame | Failure]], enough: Any = None
-    ) -> Iterator[Evidence | Failure]:
-        """Yield what the ensemble sees."""
-        seen = iter(self.ensemble.measure(self._count_waiting(batches), enough))
-        while True:
-            begun, waited = time.perf_counter(), self._waiting_s
-            one = next(seen, None)
-            self.busy_s += time.perf_counter() - begun - (self._waiting_s - waited)
-            if one is None:
-                return
-            yield one
+    def begin(self, batch: Sequence[Frame | Failure], enough: Enough | None = None) -> Looking:
+        """Have the ensemble begin."""
+        with self._at_work():
+            wait = self.ensemble.begin(batch, enough)
 
-    def _count_waiting(
-        self, batches: Iterable[Sequence[Frame | Failure]]
-    ) -> Iterator[Sequence[Frame | Failure]]:
-        incoming = iter(batches)
-        while True:
-            begun = time.perf_counter()
-            batch = next(incoming, None)
-            self._waiting_s += time.perf_counter() - begun
-            if batch is None:
-                return
-            yield batch
+        def tell() -> Sequence[Evidence | Failure]:
+            with self._at_work():
+                return wait()
+
+        return tell
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        self.busy_s += time.perf_counter() - begun
 
 
 @dataclass(frozen=True, slots=True)

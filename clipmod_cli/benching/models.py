@@ -26,6 +26,7 @@ from clipmod_cli.settings import count_of
 from clipmod_cli.types import Embedding, Frame, Model, Seen, View
 
 if TYPE_CHECKING:
+    from clipmod_cli.models.crops import CropBatches
     from clipmod_cli.models.device import Placement
 
 POLICY = "nsfw"
@@ -144,8 +145,9 @@ def _load_random(
         members = parse_models([ENSEMBLE])
     if members == AUTO:
         raise AssertionError("the ensemble is a list of models")
+    crops = _crops_of(placement)
     loaded = [
-        Member(_random_model(member.spec, name, placement, wishes), member.weight)
+        Member(_random_model(member.spec, name, placement, crops, wishes), member.weight)
         for member, name in zip(members, _names(members), strict=True)
     ]
     ensemble = Ensemble(
@@ -158,12 +160,22 @@ def _names(members: Members) -> tuple[str, ...]:
     return Choice(members=members, auto=False, degraded=False).names
 
 
-def _random_model(spec: ModelSpec, name: str, placement: Placement, wishes: Wishes) -> Model:
+def _crops_of(placement: Placement) -> CropBatches:
+    from clipmod_cli.models.crops import CropBatches
+
+    return CropBatches.of(placement)
+
+
+def _random_model(
+    spec: ModelSpec, name: str, placement: Placement, crops: CropBatches, wishes: Wishes
+) -> Model:
     if spec.kind == "nudenet":  # its weights come with its package
         return nudenet.load(name=name, spec=spec.spec, device=str(placement.device))
     from clipmod_cli.models import random_weights
 
-    return random_weights.load(spec, name=name, placement=placement, compile=wishes.settings.compile)
+    return random_weights.load(
+        spec, name=name, placement=placement, crops=crops, compile=wishes.settings.compile
+    )
 
 
 def _dtype_of(members: Sequence[Member], placement: Placement) -> str:

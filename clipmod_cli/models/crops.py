@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from clipmod_cli.models.device import Placement
-from clipmod_cli.types import Embedding, Frame, View
+from clipmod_cli.models.tower_split import Tower
+from clipmod_cli.types import Embedding, Frame, Measured, View
 
-KEPT: Final = 4
-"""Stacks that are kept: of the batch that is looked at and of the next one, for two views."""
+KEPT: Final = 6
+"""Stacks that are kept: of the batch that is looked at and of two that wait, for two views."""
 
 UNIT_ERROR: Final = 1e-3
 """An embedding whose length is further from 1 says nothing: a tower that gives only zeros does it."""
@@ -70,9 +71,20 @@ class CropBatches:
         return stacked
 
 
-def embeddings_of(tower: Callable[[torch.Tensor], torch.Tensor], crops: torch.Tensor) -> list[Embedding]:
-    """Return a tower's embedding of each crop, float32 `(d,)`; not finite where it is not of unit length."""
-    vectors: NDArray[np.float32] = tower(crops).numpy()  # (B, d)
+def begin_tower(tower: Tower, crops: torch.Tensor) -> Callable[[], Measured]:
+    """Have a tower begin with the crops, and return what waits for their embeddings."""
+    wait = tower.submit(crops)
+
+    def tell() -> Measured:
+        computed = wait()
+        return Measured(embeddings_of(computed.result), computed.seconds)
+
+    return tell
+
+
+def embeddings_of(computed: torch.Tensor) -> list[Embedding]:
+    """Return what a tower computed as embeddings, float32 `(d,)`; not finite where not of unit length."""
+    vectors: NDArray[np.float32] = computed.numpy()  # (B, d)
     lengths = np.linalg.norm(vectors, axis=1)
     wrong = ~(np.abs(lengths - 1.0) <= UNIT_ERROR)
     if wrong.any():

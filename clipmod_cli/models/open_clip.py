@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.models import towers
-from clipmod_cli.models.crops import CropBatches, embeddings_of
+from clipmod_cli.models.crops import CropBatches, begin_tower
 from clipmod_cli.models.device import Placement
 from clipmod_cli.models.memory import give_back
 from clipmod_cli.models.open_clip_parts import Embed, load_embedder
 from clipmod_cli.models.open_clip_source import Source, folder_source, tag_source
 from clipmod_cli.models.open_clip_view import view_of
 from clipmod_cli.models.text_cache import TextCache
-from clipmod_cli.types import Embedding, Frame, View
+from clipmod_cli.models.tower_split import Tower
+from clipmod_cli.types import Frame, Measured, Seen, View
 
 __all__ = ["OpenClipModel", "Source", "folder_source", "load", "tag_source"]
 
@@ -38,7 +39,7 @@ class OpenClipModel:
     placement: Placement
     cache: TextCache
     crops: CropBatches
-    _tower: towers.Embed = field(repr=False)
+    _tower: Tower = field(repr=False)
     _embed_texts: Embed | None = field(repr=False)
     _reload: Callable[[], Embed] = field(repr=False)
 
@@ -72,9 +73,18 @@ class OpenClipModel:
         """Put a batch together that will be measured next; any thread may do that."""
         self.crops.take(frames, self.view)
 
-    def measure(self, frames: Sequence[Frame]) -> Sequence[Embedding]:
+    def measure(self, frames: Sequence[Frame]) -> Sequence[Seen]:
         """Return the unit-length image embedding of each frame, float32 `(d,)`."""
-        return embeddings_of(self._tower, self.crops.take(frames, self.view))
+        return self.begin(frames)().seen
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether its device computes on its own."""
+        return self.placement.device.type == "cuda"
+
+    def begin(self, frames: Sequence[Frame]) -> Callable[[], Measured]:
+        """Have the device begin, and return what waits for the embeddings."""
+        return begin_tower(self._tower, self.crops.take(frames, self.view))
 
 
 def load(

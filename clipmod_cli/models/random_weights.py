@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import SpecError
-from clipmod_cli.models.crops import CropBatches, embeddings_of
+from clipmod_cli.models.crops import CropBatches, begin_tower
 from clipmod_cli.models.device import Placement
 from clipmod_cli.models.memory import give_back
 from clipmod_cli.models.open_clip_view import view_of
 from clipmod_cli.models.specs import ModelSpec
-from clipmod_cli.models.tower_module import module_tower
+from clipmod_cli.models.tower_module import ModuleTower
 from clipmod_cli.models.tower_shape import TowerShape
-from clipmod_cli.models.vision_tower import SplitTower, VisionTower, build_tower, shape_of
-from clipmod_cli.types import Embedding, Frame, View
+from clipmod_cli.models.tower_split import Tower
+from clipmod_cli.models.vision_tower import build_tower, shape_of
+from clipmod_cli.types import Frame, Measured, Seen, View
 
 POOL = 1 << 22
 """Numbers that are drawn once; a tensor takes them over and over. Drawing billions takes a minute."""
@@ -126,10 +127,6 @@ def _draw(pool: torch.Tensor, name: str, dimensions: Sequence[int]) -> torch.Ten
     return drawn.mul_(fan_in**-0.5)
 
 
-Tower: TypeAlias = "VisionTower | SplitTower | ModuleTower"
-"""From uint8 crops `(B, H, W, 3)` to unit-length float32 `(B, d)` on the CPU."""
-
-
 @dataclass
 class RandomModel:
     """One of them, after the seam `TextImageModel`.
@@ -175,9 +172,18 @@ class RandomModel:
         """Put a batch together that will be measured next; any thread may do that."""
         self.crops.take(frames, self.view)
 
-    def measure(self, frames: Sequence[Frame]) -> Sequence[Embedding]:
+    def measure(self, frames: Sequence[Frame]) -> Sequence[Seen]:
         """Return an embedding of each frame, float32 `(d,)`."""
-        return embeddings_of(self._tower, self.crops.take(frames, self.view))
+        return self.begin(frames)().seen
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether its device computes on its own."""
+        return self.placement.device.type == "cuda"
+
+    def begin(self, frames: Sequence[Frame]) -> Callable[[], Measured]:
+        """Have the device begin, and return what waits for the embeddings."""
+        return begin_tower(self._tower, self.crops.take(frames, self.view))
 
 
 def random_vectors(count: int, width: int) -> NDArray[np.float32]:
@@ -209,26 +215,19 @@ def load(
         numbers = RandomState(shape)
         tower = build_tower(shape, numbers, mean=mean, std=std, placement=placement, compile=compile)
     else:
-        tower = ModuleTower(found.visual, found.preprocess, placement)
+        tower = ModuleTower(_fill(found.visual), found.preprocess, placement)
     give_back()
     return RandomModel.of(spec, found, tower, placement, name=name, crops=crops)
 
 
-class ModuleTower:
-    """An architecture that only open_clip's own module computes: uint8 crops to embeddings."""
-
-    def __init__(self, visual: torch.nn.Module, preprocess: Mapping[str, Any], placement: Placement) -> None:
-        generator = torch.Generator().manual_seed(0)
-        visual = visual.to_empty(device="cpu")
-        for tensor in (*visual.parameters(), *visual.buffers()):
-            if tensor.is_floating_point():
-                # small and above nothing: variances among the buffers have to be positive
-                tensor.data.uniform_(0.001, 0.03, generator=generator)
-            else:
-                tensor.data.zero_()
-        self._embed = module_tower(visual, preprocess, placement)
-        self.dtype = placement.dtype
-
-    def __call__(self, crops: torch.Tensor) -> torch.Tensor:
-        """Return the crops' embeddings, on the CPU."""
-        return self._embed(crops)
+def _fill(visual: torch.nn.Module) -> torch.nn.Module:
+    """Return a module without numbers with random ones."""
+    generator = torch.Generator().manual_seed(0)
+    visual = visual.to_empty(device="cpu")
+    for tensor in (*visual.parameters(), *visual.buffers()):
+        if tensor.is_floating_point():
+            # small and above nothing: variances among the buffers have to be positive
+            tensor.data.uniform_(0.001, 0.03, generator=generator)
+        else:
+            tensor.data.zero_()
+    return visual

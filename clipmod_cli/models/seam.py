@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeGuard
 
-from clipmod_cli.types import LabelModel, Model, TextImageModel
+from clipmod_cli.types import AsynchronousModel, LabelModel, Model, TextImageModel
 
 
 def is_text_image(model: Model) -> TypeGuard[TextImageModel]:
@@ -16,6 +16,11 @@ def is_text_image(model: Model) -> TypeGuard[TextImageModel]:
 def is_detector(model: Model) -> bool:
     """Return whether the model's silence means something: it reports only what it found."""
     return getattr(model, "detects", False)
+
+
+def is_asynchronous(model: Model) -> TypeGuard[AsynchronousModel]:
+    """Return whether the model can be begun with a batch, and its results waited for later."""
+    return getattr(model, "is_asynchronous", False)
 
 
 def labels_of(model: Model) -> Sequence[str]:

@@ -7,17 +7,23 @@ from typing import Protocol
 
 import torch
 
+from clipmod_cli.models.transfer import Computed
 
-class Submits(Protocol):
-    """A tower on one device."""
+
+class Tower(Protocol):
+    """What turns uint8 crops `(B, H, W, 3)` into unit-length embeddings, float32 `(B, d)`."""
 
     @property
     def dtype(self) -> torch.dtype:
         """What it computes in."""
         ...
 
-    def submit(self, crops: torch.Tensor, /) -> Callable[[], torch.Tensor]:
-        """Begin, and return what waits for the embeddings."""
+    def submit(self, crops: torch.Tensor, /) -> Callable[[], Computed]:
+        """Begin, and return what waits for the embeddings; a CUDA device computes meanwhile."""
+        ...
+
+    def __call__(self, crops: torch.Tensor, /) -> torch.Tensor:
+        """Return the embeddings, on the CPU."""
         ...
 
 
@@ -28,7 +34,7 @@ class SplitTower:
     are at work before the first result is waited for.
     """
 
-    def __init__(self, towers: Sequence[Submits]) -> None:
+    def __init__(self, towers: Sequence[Tower]) -> None:
         self._towers = list(towers)
 
     @property
@@ -36,7 +42,7 @@ class SplitTower:
         """What all of them compute in."""
         return self._towers[0].dtype
 
-    def submit(self, crops: torch.Tensor) -> Callable[[], torch.Tensor]:
+    def submit(self, crops: torch.Tensor) -> Callable[[], Computed]:
         """Begin with uint8 `(B, H, W, 3)` on all devices, and return what waits for all embeddings."""
         shares = crops.tensor_split(len(self._towers))
         waiting = [
@@ -44,8 +50,13 @@ class SplitTower:
             for tower, share in zip(self._towers, shares, strict=True)
             if len(share) or len(crops) == 0
         ]
-        return lambda: torch.cat([wait() for wait in waiting])
+        return lambda: _join([wait() for wait in waiting])
 
     def __call__(self, crops: torch.Tensor) -> torch.Tensor:
         """Return the unit-length embeddings, float32 `(B, d)` on the CPU, in the crops' order."""
-        return self.submit(crops)()
+        return self.submit(crops)().result
+
+
+def _join(shares: Sequence[Computed]) -> Computed:
+    # They compute at the same time, so the longest is what it took.
+    return Computed(torch.cat([one.result for one in shares]), max(one.seconds for one in shares))

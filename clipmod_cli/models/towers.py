@@ -7,13 +7,13 @@ that it does not know stays open_clip's own module.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from clipmod_cli.models import tower_files
+from clipmod_cli.models import tower_files, tower_split
 from clipmod_cli.models.device import Placement
 from clipmod_cli.models.mapped import Passing
 from clipmod_cli.models.memory import give_back
@@ -22,13 +22,10 @@ from clipmod_cli.models.open_clip_source import Source, check_weights
 from clipmod_cli.models.progress import Progress
 from clipmod_cli.models.tower_files import About
 from clipmod_cli.models.tower_keeping import keep, touch
-from clipmod_cli.models.tower_module import module_tower
+from clipmod_cli.models.tower_module import ModuleTower
 from clipmod_cli.models.vision_tower import build_tower, shape_of, state_of
 
 log = logging.getLogger(__name__)
-
-Embed = Callable[[torch.Tensor], torch.Tensor]
-"""From uint8 crops `(B, H, W, 3)` to unit-length float32 `(B, d)`, both on the CPU."""
 
 State = Mapping[str, torch.Tensor]
 
@@ -43,7 +40,7 @@ class Tower:
         logit_scale: what cosines are multiplied with.
     """
 
-    embed: Embed
+    embed: tower_split.Tower
     placement: Placement
     preprocess: Mapping[str, Any]
     logit_scale: float
@@ -235,7 +232,7 @@ def _as_it_is(source: Source, vision: Vision, placement: Placement, *, compile: 
     if compile:
         log.warning("--compile: %s is no standard vision transformer and is not compiled", source.model_name)
     return Tower(
-        embed=module_tower(vision.visual, vision.preprocess, placement),
+        embed=ModuleTower(vision.visual, vision.preprocess, placement),
         placement=placement.settled(placement.dtype),
         preprocess=vision.preprocess,
         logit_scale=vision.logit_scale,

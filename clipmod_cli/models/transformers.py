@@ -18,10 +18,11 @@ import torch
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import MissingModelError, MissingPackageError, SpecError
+from clipmod_cli.models import transfer
 from clipmod_cli.models.device import Placement
-from clipmod_cli.models.device_time import computing
-from clipmod_cli.models.vision_tower import plain, send
-from clipmod_cli.types import Frame, LabelScores, View
+from clipmod_cli.models.transfer import send
+from clipmod_cli.models.vision_tower import plain
+from clipmod_cli.types import Frame, LabelScores, Measured, Seen, View
 
 INSTALL = "pip install '.[hf]'"
 
@@ -54,21 +55,33 @@ class TransformersModel:
     _prepare: Prepare = field(repr=False)
     _activate: Callable[[torch.Tensor], torch.Tensor] = field(repr=False)
 
-    def measure(self, frames: Sequence[Frame]) -> Sequence[LabelScores]:
-        """Return every label's probability for each frame, as the library's own pipeline does."""
-        share = self.placement.share_of(len(frames))
-        shares = [frames[start : start + share] for start in range(0, len(frames), share)]
-        rows = [row for some in shares for row in self._look(some)]
-        return [LabelScores(scores=_by_label(self.labels, row)) for row in rows]
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether its device computes on its own."""
+        return self.placement.device.type == "cuda"
 
-    def _look(self, frames: Sequence[Frame]) -> list[list[float]]:
+    def measure(self, frames: Sequence[Frame]) -> Sequence[Seen]:
+        """Return every label's probability for each frame, as the library's own pipeline does."""
+        return self.begin(frames)().seen
+
+    def begin(self, frames: Sequence[Frame]) -> Callable[[], Measured]:
+        """Have the device begin, and return what waits for every label's probability for each frame."""
+        share, device = self.placement.share_of(len(frames)), self.placement.device
+        with plain(device):
+            batches = [self._send(frames[at : at + share]) for at in range(0, len(frames), share)]
+            wait = transfer.begin(device, lambda: torch.cat([self._score(batch) for batch in batches]))
+        return lambda: self._tell(wait())
+
+    def _send(self, frames: Sequence[Frame]) -> torch.Tensor:
         pixels = self._prepare([frame.views[self.view] for frame in frames])  # (B, 3, H, W)
-        with plain(self.placement.device):
-            pixels = pixels.to(self.placement.device, self.placement.dtype)
-            with computing(self.placement.device):
-                logits = self._model(pixels).logits
-            scores: list[list[float]] = self._activate(logits.float()).cpu().tolist()
-        return scores
+        return pixels.to(self.placement.device, self.placement.dtype)
+
+    def _score(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self._activate(self._model(pixels).logits.float())
+
+    def _tell(self, computed: transfer.Computed) -> Measured:
+        rows: list[list[float]] = computed.result.tolist()
+        return Measured([LabelScores(scores=_by_label(self.labels, row)) for row in rows], computed.seconds)
 
 
 def load(folder: Path, *, name: str, spec: str, placement: Placement) -> TransformersModel:

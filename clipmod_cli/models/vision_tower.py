@@ -12,12 +12,12 @@ from contextlib import contextmanager
 import torch
 
 from clipmod_cli.models.device import Placement
-from clipmod_cli.models.device_time import computing
 from clipmod_cli.models.precision import choose_precision, reference_pictures
 from clipmod_cli.models.tower_compile import compiled, warm_up
 from clipmod_cli.models.tower_parts import Block, Ends, Numerics, make_block, make_ends
 from clipmod_cli.models.tower_shape import TowerShape, check_state, shape_of, state_of
 from clipmod_cli.models.tower_split import SplitTower
+from clipmod_cli.models.transfer import Computed, begin, send
 
 __all__ = ["SplitTower", "TowerShape", "VisionTower", "build_tower", "shape_of", "state_of"]
 
@@ -49,9 +49,9 @@ class VisionTower:
         Raises:
             ValueError: if the crops have another size than the tower's.
         """
-        return self.submit(crops)()
+        return self.submit(crops)().result
 
-    def submit(self, crops: torch.Tensor) -> Callable[[], torch.Tensor]:
+    def submit(self, crops: torch.Tensor) -> Callable[[], Computed]:
         """Begin, and return what waits for the embeddings; a CUDA device computes meanwhile.
 
         Crops that are pinned or on the device already must not change before the embeddings are there.
@@ -66,9 +66,7 @@ class VisionTower:
             )
         with plain(self.device):
             sent = send(crops, self.device)
-            with computing(self.device):
-                vectors = embed(self._ends, self._blocks, sent, self._step)
-            return _receive(vectors)
+            return begin(self.device, lambda: embed(self._ends, self._blocks, sent, self._step))
 
 
 def embed(
@@ -88,32 +86,6 @@ def plain(device: torch.device) -> Iterator[None]:
     kind = device.type if device.type in {"cuda", "mps"} else "cpu"
     with torch.inference_mode(), torch.autocast(kind, enabled=False):
         yield
-
-
-def send(crops: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return uint8 crops on the device; to CUDA they go while other work is done."""
-    if device.type != "cuda" or crops.device == device:
-        return crops.to(device)
-    # torch keeps pinned buffers for the next batch, and gives none away before its copy is done.
-    pinned = crops if crops.is_cuda or crops.is_pinned() else crops.pin_memory()
-    return pinned.to(device, non_blocking=True)
-
-
-def _receive(vectors: torch.Tensor) -> Callable[[], torch.Tensor]:
-    if not vectors.is_cuda:
-        here = vectors if vectors.is_meta else vectors.cpu()
-        return lambda: here
-    pinned = torch.empty(vectors.shape, pin_memory=True)
-    pinned.copy_(vectors, non_blocking=True)
-    # Blocking: it would spin otherwise, on a core that decoders want.
-    done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-    done.record(torch.cuda.current_stream(vectors.device))
-
-    def wait() -> torch.Tensor:
-        done.synchronize()
-        return pinned.clone()  # evidence lives long, and memory that a device can reach is scarce
-
-    return wait
 
 
 def build_tower(

@@ -10,15 +10,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.ensemble import Enough
+from clipmod_cli.ensemble import Looking
 from clipmod_cli.errors import DeviceLostError, ErrorCode
+from clipmod_cli.looks import Enough
 from clipmod_cli.server.turns import Caller, Measured, Turns, Waiting
 from clipmod_cli.types import Evidence, Failure, Frame, Seen, View
 
@@ -149,15 +150,11 @@ class SharedEnsemble:
     def prepare_batch(self, batch: Sequence[Frame | Failure]) -> None:
         """Do nothing: which frames are measured together is not known yet."""
 
-    def measure(
-        self, batches: Iterable[Sequence[Frame | Failure]], enough: Enough | None = None
-    ) -> Iterator[Evidence | Failure]:
-        """Yield the evidence for every frame, in order; failures pass through in their place."""
-        for batch in batches:
-            frames = [one for one in batch if isinstance(one, Frame)]
-            measured = iter(self._submit(frames, enough))
-            for one in batch:
-                yield next(measured).result() if isinstance(one, Frame) else one
+    def begin(self, batch: Sequence[Frame | Failure], enough: Enough | None = None) -> Looking:
+        """Put the frames into the queue, and return what waits for the evidence."""
+        measured = iter(self._submit([one for one in batch if isinstance(one, Frame)], enough))
+        places = [next(measured) if isinstance(one, Frame) else one for one in batch]
+        return lambda: [one if isinstance(one, Failure) else one.result() for one in places]
 
     def _submit(self, frames: list[Frame], enough: Enough | None) -> list[Measured]:
         try:

@@ -72,7 +72,7 @@ def test_crops_of_different_sizes_are_refused() -> None:
 @pytest.mark.parametrize("length", [0.0, 0.5, 2.0, math.nan, math.inf])
 def test_an_embedding_that_has_no_unit_length_is_not_finite(length: float) -> None:
     vectors = torch.tensor([[1.0, 0.0], [length, 0.0], [0.6, 0.8]])
-    seen = embeddings_of(lambda _: vectors, torch.zeros(3))
+    seen = embeddings_of(vectors)
     assert [bool(np.isfinite(one.vector).all()) for one in seen] == [True, False, True]
     assert np.array_equal(seen[2].vector, np.array([0.6, 0.8], np.float32))
 
@@ -80,7 +80,7 @@ def test_an_embedding_that_has_no_unit_length_is_not_finite(length: float) -> No
 def test_a_tower_that_gives_only_zeros_judges_nothing() -> None:
     class Blank(RedEmbedder):
         def measure(self, frames):  # type: ignore[no-untyped-def]
-            return embeddings_of(lambda crops: torch.zeros(len(crops), 2), torch.zeros(len(frames)))
+            return embeddings_of(torch.zeros(len(frames), 2))
 
     results = list(Ensemble([Member(Blank(), 1.0)]).measure([frames(0.0, 1.0)]))
     assert [result.code for result in results if isinstance(result, Failure)] == ["non_finite_score"] * 2

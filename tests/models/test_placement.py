@@ -12,7 +12,8 @@ import torch
 from clipmod_cli.assemble import load_ensemble
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.models.device import Placement, batch_for, place
-from clipmod_cli.models.tower_module import module_tower
+from clipmod_cli.models.tower_module import ModuleTower
+from clipmod_cli.types import LabelScores
 from tests.models import backends
 from tests.models.vision_kit import CPU, MEAN, STD, apart, crops, module
 
@@ -99,8 +100,8 @@ def test_a_module_looks_at_a_share_at_a_time() -> None:
     sizes: list[int] = []
     visual.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
     settings = {"mean": MEAN, "std": STD}
-    alone = module_tower(visual, settings, Placement(CPU, torch.float32))(crops(5))
-    two = module_tower(visual, settings, Placement(CPU, torch.float32, more=(CPU,)))(crops(5))
+    alone = ModuleTower(visual, settings, Placement(CPU, torch.float32))(crops(5))
+    two = ModuleTower(visual, settings, Placement(CPU, torch.float32, more=(CPU,)))(crops(5))
     assert sizes == [5, 3, 2]
     assert apart(alone, two) <= 1e-6
 
@@ -112,5 +113,7 @@ def test_a_classifier_looks_at_a_share_at_a_time(random_vit: Path, pictures: lis
     alone._model.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
     frames = backends.look(alone, pictures[:3])
     for one, other in zip(alone.measure(frames), two.measure(frames), strict=True):
+        assert isinstance(one, LabelScores)
+        assert isinstance(other, LabelScores)
         assert one.scores == pytest.approx(other.scores, abs=1e-5)
     assert sizes == [3, 2, 1]

@@ -13,6 +13,7 @@ from clipmod_cli.models import random_weights
 from clipmod_cli.models.flops import count, flops_of
 from clipmod_cli.models.seam import is_text_image
 from clipmod_cli.models.specs import parse_spec
+from clipmod_cli.models.tower_module import ModuleTower
 from clipmod_cli.types import Embedding
 from tests.models import backends
 
@@ -53,6 +54,7 @@ def test_outputs_are_finite_and_the_same_each_time(pictures: list[Path]) -> None
     frames = backends.look(first, pictures)
     for one, other in zip(first.measure(frames), again.measure(frames), strict=True):
         assert isinstance(one, Embedding)
+        assert isinstance(other, Embedding)
         assert np.linalg.norm(one.vector) == pytest.approx(1, abs=1e-5)
         assert np.array_equal(one.vector, other.vector)
     texts = first.embed(["a", "b", "c"])
@@ -64,7 +66,7 @@ def test_a_tower_of_another_kind_is_computed_by_open_clip() -> None:
     tower = random_weights.load(
         parse_spec("open_clip:RN50/openai"), name="x", placement=backends.PLACEMENT
     )._tower
-    assert isinstance(tower, random_weights.ModuleTower)
+    assert isinstance(tower, ModuleTower)
     vectors = tower(torch.randint(0, 255, (1, 224, 224, 3), dtype=torch.uint8))
     assert bool(torch.isfinite(vectors).all())
 

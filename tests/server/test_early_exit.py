@@ -12,12 +12,14 @@ import pytest
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
-from clipmod_cli.ensemble import Enough, Ensemble, Member
+from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.looks import Enough
 from clipmod_cli.server.measuring import Measuring, SharedEnsemble
 from clipmod_cli.server.turns import Caller
 from clipmod_cli.types import Evidence, Frame, Seen
 from tests.colour_models import RedClassifier, frame_of
 from tests.end_to_end.command import TINY
+from tests.measuring import measure
 from tests.server.conftest import SettingsOf, served
 
 PICTURES = TINY / "pictures"
@@ -77,7 +79,7 @@ def test_callers_in_one_forward_pass_are_each_asked_their_own() -> None:
 
     def look(number: int) -> None:
         frames = [frame_of(0.5, 10 * number + at) for at in range(2)]
-        results = SharedEnsemble(thread, Caller(ensemble)).measure([frames], questions[number])
+        results = measure(SharedEnsemble(thread, Caller(ensemble)), [frames], questions[number])
         found[number] = [one for one in results if isinstance(one, Evidence)]
 
     callers = [threading.Thread(target=look, args=(number,)) for number in range(4)]

@@ -9,11 +9,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from clipmod_cli.ensemble import Enough, Ensemble, Member
+from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.looks import Enough
 from clipmod_cli.server.measuring import Measuring, SharedEnsemble
 from clipmod_cli.server.turns import Caller, Turns
 from clipmod_cli.types import Embedding, Evidence, Failure, Frame
 from tests.colour_models import ColourModel, RedEmbedder, frame_of
+from tests.measuring import measure
 
 WAIT_S = 10.0
 
@@ -29,7 +31,7 @@ def measuring(**changes: object) -> Iterator[Measuring]:
 
 
 def look(shared: SharedEnsemble, count: int) -> list[Evidence | Failure]:
-    return list(shared.measure([[frame_of(0.5, index) for index in range(count)]]))
+    return list(measure(shared, [[frame_of(0.5, index) for index in range(count)]]))
 
 
 def codes(results: Sequence[Evidence | Failure]) -> list[str]:
@@ -56,7 +58,7 @@ def test_evidence_comes_back_in_order_with_failures_in_their_place() -> None:
     lost = Failure(item=frame_of(0).item, stage="decode", code="decode_error", message="broken")
     frames: list[Frame | Failure] = [frame_of(0.0, 0), lost, frame_of(1.0, 1)]
     with measuring() as thread:
-        seen = list(SharedEnsemble(thread, Caller(ensemble)).measure([frames]))
+        seen = list(measure(SharedEnsemble(thread, Caller(ensemble)), [frames]))
     first, second, third = seen
     assert second is lost
     assert [one.item.index for one in (first, third)] == [0, 1]
@@ -164,7 +166,7 @@ def test_a_batch_of_nothing_but_failures_holds_nobody_up() -> None:
     ensemble = ensemble_of(RedEmbedder())
     lost = Failure(item=frame_of(0).item, stage="decode", code="decode_error", message="broken")
     with measuring() as thread:
-        assert list(SharedEnsemble(thread, Caller(ensemble)).measure([[lost]])) == [lost]
+        assert list(measure(SharedEnsemble(thread, Caller(ensemble)), [[lost]])) == [lost]
         assert codes(look(SharedEnsemble(thread, Caller(ensemble)), 1)) == ["ok"]
 
 

@@ -16,6 +16,7 @@ import pytest
 from clipmod_cli import Options, load_ensemble, load_policy
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.picture import decode_item
+from clipmod_cli.ensemble import Looking
 from clipmod_cli.judging import Recheck, judge_closely
 from clipmod_cli.pipeline import run
 from clipmod_cli.seen_before import SeenBefore
@@ -132,13 +133,13 @@ def test_what_was_downloaded_and_never_judged_is_removed_too(tmp_path: Path) -> 
 def test_what_remembers_is_asked_by_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second look is had by whoever takes results, while models go on ahead."""
     asking: set[int] = set()
-    measure = SeenBefore._measure
+    begin = SeenBefore.begin
 
-    def noting(self: SeenBefore, *rest: Any) -> Iterator[Evidence | Failure]:
+    def noting(self: SeenBefore, *rest: Any) -> Looking:
         asking.add(threading.get_ident())
-        return measure(self, *rest)
+        return begin(self, *rest)
 
-    monkeypatch.setattr(SeenBefore, "_measure", noting)
+    monkeypatch.setattr(SeenBefore, "begin", noting)
     policy = load_policy(str(SHAPES))
     ensemble = load_ensemble(TINY_L, policy)
     criteria = ensemble.prepare(policy, threshold=0.5)

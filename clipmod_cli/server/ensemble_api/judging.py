@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from clipmod_cli.ensemble import Enough
+from clipmod_cli.ensemble import Looking
+from clipmod_cli.looks import Enough
 from clipmod_cli.pipeline import look
 from clipmod_cli.server.asked import Asked
 from clipmod_cli.server.ensemble_api.answers import NOWHERE, Place
@@ -106,15 +107,15 @@ class Unseeing:
     def prepare_batch(self, batch: Sequence[Frame | Failure]) -> None:
         """Do nothing: nobody looks."""
 
-    def measure(
+    def begin(
         self,
-        batches: Iterable[Sequence[Frame | Failure]],
+        batch: Sequence[Frame | Failure],
         enough: Enough | None = None,  # noqa: ARG002 — no member is there to be left out
-    ) -> Iterator[Evidence | Failure]:
-        """Yield empty evidence for each frame; failures pass through in their place."""
-        for batch in batches:
-            for one in batch:
-                yield one if isinstance(one, Failure) else Evidence.of(one, seen={}, forward_ms={})
+    ) -> Looking:
+        """Return what gives empty evidence for each frame; failures pass through in their place."""
+        return lambda: [
+            one if isinstance(one, Failure) else Evidence.of(one, seen={}, forward_ms={}) for one in batch
+        ]
 
 
 def check_decoding(service: Service, caller: Caller, uploads: Sequence[Upload], pile: Pile) -> list[Failure]:
