@@ -52,6 +52,7 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
         threads = CapacityLimiter(settings.max_requests)
         try:
             async with keep(settings) as kept:
+                metrics.hosting.watch(kept.hosting)
                 yield State(
                     service=service,
                     settings=settings,

@@ -156,6 +156,12 @@ class Hosting:
         with self._lock:
             return len(self._index)
 
+    @property
+    def size(self) -> int:
+        """How many bytes of pictures are kept."""
+        with self._lock:
+            return self._bytes
+
     def _enter(self, one: Hosted) -> None:
         """Put it into the index; the oldest make room."""
         with self._lock:

@@ -24,6 +24,7 @@ from prometheus_client.exposition import choose_encoder
 
 from clipmod_cli import __version__
 from clipmod_cli.server.asked import REASONS, Asked
+from clipmod_cli.server.hosting import Hosting
 from clipmod_cli.server.service import Judged, Service
 from clipmod_cli.types import Failure
 
@@ -119,6 +120,20 @@ class OfJudging:
         self.items.observe(one.result.total_ms / 1000)
 
 
+class OfHosting:
+    """How much is kept for `/image`; 0 where nothing is."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.pictures = Gauge("clipmod_hosted_pictures", "Pictures kept for /image", registry=registry)
+        self.size = Gauge("clipmod_hosted_bytes", "Bytes of pictures kept for /image", registry=registry)
+
+    def watch(self, hosting: Hosting | None) -> None:
+        """Ask this one whenever somebody reads the metrics."""
+        if hosting is not None:
+            self.pictures.set_function(hosting.__len__)
+            self.size.set_function(lambda: hosting.size)
+
+
 @dataclass(frozen=True)
 class Metrics:
     """The numbers of one application."""
@@ -126,6 +141,7 @@ class Metrics:
     registry: CollectorRegistry
     requests: OfRequests
     judging: OfJudging
+    hosting: OfHosting
 
     def show(self, name: str, text: str, function: Callable[[], float]) -> None:
         """Add a number that is asked for whenever somebody reads the metrics."""
@@ -137,7 +153,7 @@ def metrics_of(service: Service) -> Metrics:
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a second number for each, which nobody asks for
     registry = CollectorRegistry(auto_describe=True)
     ProcessCollector(registry=registry)
-    metrics = Metrics(registry, OfRequests(registry), OfJudging(registry))
+    metrics = Metrics(registry, OfRequests(registry), OfJudging(registry), OfHosting(registry))
     _listen(service, metrics.judging)
     metrics.show("clipmod_queue_frames", "Frames that wait for a model", lambda: len(service.measuring.turns))
     metrics.show("clipmod_requests_admitted", "Requests that hold a place", lambda: service.load.now)

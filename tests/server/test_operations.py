@@ -104,6 +104,14 @@ def test_the_service_itself_shows(client: TestClient) -> None:
     assert any("'policy': 'shapes'" in name for name in seen if name.startswith("clipmod_info"))
 
 
+def test_what_is_hosted_shows(client: TestClient) -> None:
+    before = numbers(client)
+    assert judge(client) == 200
+    seen = changes(before, numbers(client))
+    assert seen["clipmod_hosted_pictures{}"] == 1
+    assert seen["clipmod_hosted_bytes{}"] == PICTURE.stat().st_size
+
+
 def test_open_metrics_are_given_to_those_who_ask_for_them(client: TestClient) -> None:
     answer = client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
