@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
-from clipmod_cli.asking import Answers, AskModel, Asks, is_device_lost
+from clipmod_cli.asking import AskModel, Asks, is_device_lost
+from clipmod_cli.at_once import AtOnce, Fault, Said
 from clipmod_cli.criteria import Criteria, Judge
 from clipmod_cli.errors import DeviceLostError
 from clipmod_cli.looks import Enough, Look, evidence_of, failure_of, note, still_open
-from clipmod_cli.models.seam import is_asynchronous
 from clipmod_cli.policy import Policy
 from clipmod_cli.readers import check_sight, reader_of
 from clipmod_cli.types import Evidence, Failure, Frame, Model, View
@@ -29,7 +29,7 @@ LOST = (
     "same command again, and with `--device cpu` if it fails at the same input"
 )
 
-Looking: TypeAlias = Callable[[], Sequence[Evidence | Failure]]
+Looking: TypeAlias = Callable[[], Iterable[Evidence | Failure]]
 """Waits for the evidence for every frame of a batch, in order; failures pass through in their place."""
 
 
@@ -93,6 +93,7 @@ class Ensemble:
     stand_in: str | None = None
     ask: Asks = field(default_factory=AskModel, repr=False, compare=False)
     _looking: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
+    _at_once: AtOnce = field(default_factory=AtOnce, init=False, repr=False, compare=False)
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -153,44 +154,26 @@ class Ensemble:
             yield from self.begin(batch, enough)()
 
     def _begin(self, frames: Sequence[Frame], enough: Enough | None) -> Looking:
+        models = [member.model for member in self.members]
         # Who may be left out depends on what the others say, so then they are asked in turn.
-        at_once = enough is None and any(is_asynchronous(member.model) for member in self.members)
-        answers = self._begin_all(frames) if at_once and frames else None
-        if answers is None:
+        if enough is not None or not frames or not self._at_once.can_ask(models):
             looked = self._look(frames, enough)
             return lambda: looked
-        return lambda: self._collect(frames, answers)
+        wait = self._at_once.begin(self.ask, models, frames)
+        return lambda: self._collect(frames, wait())
 
-    def _begin_all(self, frames: Sequence[Frame]) -> dict[str, Answers] | None:
-        """Give devices their work, and ask all others meanwhile; None if something is wrong with that."""
-        at_work: dict[str, Answers] = {}
-        models = sorted((m.model for m in self.members), key=is_asynchronous, reverse=True)
-        try:
-            for model in models:
-                at_work[model.name] = self._begin_one(model, frames)
-        except Exception:
-            log.debug("a batch could not be begun; its models are asked in turn", exc_info=True)
-            return None
-        return at_work
-
-    def _begin_one(self, model: Model, frames: Sequence[Frame]) -> Answers:
-        if is_asynchronous(model):
-            return self.ask.begin(model, frames)
-        told = self.ask(model, frames)
-        return lambda: told
-
-    def _collect(self, frames: Sequence[Frame], answers: Mapping[str, Answers]) -> list[Evidence | Failure]:
-        """Return what the members saw; where one fails now, they are asked in turn."""
-        looks = [Look(frame) for frame in frames]
-        try:
+    def _collect(self, frames: Sequence[Frame], said: Said) -> list[Evidence | Failure]:
+        """Return what the members saw; where one failed, they are asked in turn."""
+        if not isinstance(said, Fault):
+            looks = [Look(frame) for frame in frames]
             for member in self.members:
-                note(looks, member.model.name, answers[member.model.name]())
-        except Exception:
-            log.debug("a device failed at a batch; its models are asked in turn", exc_info=True)
-        else:
+                note(looks, member.model.name, said[member.model.name])
             return self._tell(looks)
         with self._looking:
-            return self._look(frames, None)
+            looked = self._look(frames, None)
+        if all(isinstance(one, Evidence) for one in looked):
+            self._at_once.blame(said)
+        return looked
 
     def _look(self, frames: Sequence[Frame], enough: Enough | None) -> list[Evidence | Failure]:
         """Return what the members saw; a batch that raises is halved until the culprit is alone."""

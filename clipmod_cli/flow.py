@@ -15,7 +15,7 @@ PATIENCE_S = 0.02
 """How long an open batch waits for more: nobody notices it, and a small picture decodes within it."""
 
 POLL_S = 0.1
-"""How often a thread that is blocked on a full queue looks whether its consumer has left."""
+"""How often a thread that waits for room, or for a value, looks whether anything else has happened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,11 @@ class _End:
 
 
 class _Feeder(Generic[T]):
-    """Pulls a stream in a thread of its own into a bounded queue."""
+    """Pulls a stream in a thread of its own, at most `ahead` values ahead of who takes them."""
 
     def __init__(self, stream: Iterable[T], ahead: int) -> None:
-        self.queue: queue.Queue[T | _End] = queue.Queue(maxsize=ahead)
+        self._queue: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
+        self._room = threading.Semaphore(ahead)
         self._stream = stream
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._run, name="clipmod-feeder", daemon=True)
@@ -39,18 +40,28 @@ class _Feeder(Generic[T]):
         """Tell the thread that nobody reads any more; it closes the stream and ends."""
         self._left.set()
 
+    def get(self, timeout_s: float) -> T | _End:
+        """Return the next value, or the end.
+
+        Raises:
+            queue.Empty: nothing came in so many seconds.
+        """
+        value = self._queue.get(timeout=timeout_s) if timeout_s else self._queue.get_nowait()
+        self._room.release()
+        return value
+
     def take(self, waiting: threading.Event) -> T | _End:
         """Return the next value, or the end; waits for it, but not deaf to signals.
 
         Whether it has to wait is told by the event.
         """
         with contextlib.suppress(queue.Empty):
-            return self.queue.get_nowait()
+            return self.get(0)
         waiting.set()
         try:
             while True:
                 with contextlib.suppress(queue.Empty):
-                    return self.queue.get(timeout=POLL_S)
+                    return self.get(POLL_S)
         finally:
             waiting.clear()
 
@@ -64,25 +75,26 @@ class _Feeder(Generic[T]):
             self._pull()
         except BaseException as e:  # noqa: BLE001 — it is raised again in the consumer's thread
             error = e
-        self._put(_End(error))
+        self._queue.put(_End(error))
 
     def _pull(self) -> None:
         iterator = iter(self._stream)
         try:
-            for value in iterator:
-                if not self._put(value):
+            while self._have_room():
+                try:
+                    value = next(iterator)
+                except StopIteration:
                     return
+                self._queue.put(value)
         finally:
             if close := getattr(iterator, "close", None):
                 close()
 
-    def _put(self, value: T | _End) -> bool:
+    def _have_room(self) -> bool:
+        """Wait until a value may be made; False once nobody reads any more."""
         while not self._left.is_set():
-            try:
-                self.queue.put(value, timeout=POLL_S)
-            except queue.Full:
-                continue
-            return True
+            if self._room.acquire(timeout=POLL_S):
+                return not self._left.is_set()
         return False
 
 
@@ -133,7 +145,7 @@ def batched(
     try:
         end: _End | None = None
         while end is None:
-            batch, end = _gather(feeder.queue, size, patience_s, lambda: wanted() or stopped())
+            batch, end = _gather(feeder, size, patience_s, lambda: wanted() or stopped())
             if stopped():
                 return
             if batch:
@@ -145,13 +157,13 @@ def batched(
 
 
 def _gather(
-    source: queue.Queue[T | _End], size: int, patience_s: float, wanted: Callable[[], bool]
+    source: _Feeder[T], size: int, patience_s: float, wanted: Callable[[], bool]
 ) -> tuple[list[T], _End | None]:
     """Return the next batch, which is empty if nothing came for a while, and the end if it came."""
     batch: list[T] = []
     while len(batch) < size:
         try:
-            value = source.get(timeout=patience_s if batch else POLL_S)
+            value = source.get(patience_s if batch else POLL_S)
         except queue.Empty:
             if batch and not wanted():
                 continue

@@ -52,7 +52,7 @@ class Options:
         decoders: whoever shares theirs between runs gives them here, and then `workers` and `isolate`
             mean nothing; None starts some for the time of the run.
         measure_ahead: have the models look at the next batch while results are taken; for whoever writes
-            them out in between. Results then come from a thread that goes on as long as they are taken.
+            them out in between. A thread of its own then begins with batches.
         early_exit: of a still, skip the models that can no longer change the outcome.
         remembered_bytes: how much a run keeps of what models saw, so that equal pictures are shown to
             them once; 0 shows them all.
@@ -102,16 +102,50 @@ def _see(
     with open_decoders(how) as decoders:
         fetched = temporary.watch(fetch_stored(items, how.decode.limits))
         frames = decode_with(decoders, fetched, ensemble.views, how.decode)
-        ended, idle = (lambda: stopped() or left.is_set()), threading.Event()
-        batches = batched(frames, ensemble.batch_size, stopped=ended, wanted=idle.is_set)
+        ended, idle, under_way = (lambda: stopped() or left.is_set()), threading.Event(), _UnderWay()
+        wanted = lambda: idle.is_set() and under_way.none  # noqa: E731
+        batches = batched(frames, ensemble.batch_size, stopped=ended, wanted=wanted)
         # A device would wait while the next batch is put together; so that is done while it computes.
         with closing(ahead(_prepare(batches, ensemble), 1, leaving=left.set, waiting=idle)) as prepared:
-            begun: Generator[Looking, None, None] = (ensemble.begin(batch, enough) for batch in prepared)
+            begun = under_way.begin_all(prepared, ensemble, enough)
             if how.measure_ahead:
                 begun = ahead(begun, 1, leaving=left.set)
             with closing(begun):
                 for wait in begun:
-                    yield from wait()
+                    yield from under_way.end(wait)
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    """Counts the batches that were begun with, and those whose results are there.
+
+    A device that has work needs no batch that is not full. Each number is one thread's alone.
+    """
+
+    _begun: int = 0
+    _ended: int = 0
+
+    @property
+    def none(self) -> bool:
+        """Whether there is none whose results are awaited."""
+        return self._begun == self._ended
+
+    def begin_all(
+        self, batches: Iterable[Sequence[Frame | Failure]], ensemble: Measures, enough: Enough | None
+    ) -> Generator[Looking, None, None]:
+        """Begin with one batch after the other."""
+        for batch in batches:
+            self._begun += 1
+            yield ensemble.begin(batch, enough)
+
+    def end(self, wait: Looking) -> Iterator[Evidence | Failure]:
+        """Yield the results of a batch as they come."""
+        seen = iter(wait())
+        first = next(seen, None)
+        self._ended += 1
+        if first is not None:
+            yield first
+            yield from seen
 
 
 def _prepare(
@@ -160,7 +194,7 @@ def run(
     left = threading.Event()
     with open_decoders(how) as decoders, Temporary() as temporary:
         how = replace(how, decode=decoding, decoders=decoders)
-        # the plain ensemble: what remembers is for one thread, and remembers no video
+        # the plain ensemble: what remembers is begun by one thread, and remembers no video
         closer = partial(_look_again, ensemble=ensemble, options=decoding, decoders=decoders, stopped=stopped)
         if how.remembered_bytes:
             ensemble = SeenBefore(ensemble, Memory(how.remembered_bytes))

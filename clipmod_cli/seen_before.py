@@ -10,7 +10,7 @@ import hashlib
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -132,34 +132,35 @@ class SeenBefore:
             self._awaited |= awaited
         wait = self.ensemble.begin(list(fresh), enough)
 
-        def tell() -> list[Evidence | Failure]:
-            measured = dict(zip(fresh, wait(), strict=True))
-            told = [
-                self._tell(one, keys[one], measured, known, enough) if isinstance(one, Frame) else one
-                for one in batch
-            ]
+        def tell() -> Iterator[Evidence | Failure]:
+            measured = iter(wait())
+            for one in batch:
+                if isinstance(one, Failure):
+                    yield one
+                elif one in fresh:
+                    yield self._remember(next(measured), keys[one], known)
+                else:
+                    yield self._tell_again(one, keys[one], known, enough)
             with self._lock:
                 self._awaited -= awaited
-            return told
 
         return tell
 
-    def _tell(
-        self,
-        frame: Frame,
-        key: bytes | None,
-        measured: Mapping[Frame, Evidence | Failure],
-        known: dict[bytes, _Kept],
-        enough: Enough | None,
+    def _tell_again(
+        self, frame: Frame, key: bytes | None, known: dict[bytes, _Kept], enough: Enough | None
     ) -> Evidence | Failure:
-        """Return what is seen in a frame, and remember it; `known` is what this batch knows so far."""
-        if key is not None and frame not in measured:
-            with self._lock:
-                kept = known.get(key) or self.memory.get(key)
-            if kept is not None:
-                return _again(frame, kept)
-        # of equal ones the first is measured; where it failed, the next is tried
-        seen = measured.get(frame) or self.ensemble.begin([frame], enough)()[0]
+        """Return what was seen in an equal picture; where that failed, what is seen in this one."""
+        with self._lock:
+            kept = (known.get(key) or self.memory.get(key)) if key else None
+        if kept is not None:
+            return _again(frame, kept)
+        (seen,) = self.ensemble.begin([frame], enough)()
+        return self._remember(seen, key, known)
+
+    def _remember(
+        self, seen: Evidence | Failure, key: bytes | None, known: dict[bytes, _Kept]
+    ) -> Evidence | Failure:
+        """Keep what was seen, also among what this batch knows so far."""
         if key is not None and isinstance(seen, Evidence) and not seen.stand_in:
             with self._lock:
                 known[key] = self.memory.put(key, seen)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
@@ -19,14 +20,38 @@ def test_law_it_is_the_stream(values: list[int], count: int) -> None:
 
 
 def test_the_next_values_are_made_while_one_is_used() -> None:
-    source = Source(pauses=[4])
+    source = Source(pauses=[3])
     values = ahead(source.stream(), 3)
     assert next(values) == 0
-    # 0 is being used, 1 to 3 wait, and 4 is being made, all without anybody asking for more
+    # 0 is being used, 1 and 2 wait, and 3 is being made, all without anybody asking for more
     assert source.reached.wait(PLENTY_S)
-    assert source.pulled == 4
+    assert source.pulled == 3
     source.go_on.set()
     values.close()
+
+
+def test_no_value_is_made_that_has_no_place() -> None:
+    made: list[int] = []
+
+    def stream() -> Iterator[int]:
+        for number in range(100):
+            made.append(number)
+            yield number
+
+    values = ahead(stream(), 2)
+    for taken in range(10):
+        assert next(values) == taken
+        wait_until(lambda: len(made) == taken + 3)  # noqa: B023 — it is called here
+        time.sleep(0.01)
+        assert len(made) == taken + 3
+    values.close()
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + PLENTY_S
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.001)
 
 
 def test_who_leaves_waits_for_the_value_that_is_being_made() -> None:

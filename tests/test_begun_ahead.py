@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -13,66 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmod_cli.asking import AskModel
-from clipmod_cli.ensemble import Ensemble, Looking, Measures, Member
+from clipmod_cli.at_once import MOST_FAULTS
+from clipmod_cli.ensemble import Looking, Measures
 from clipmod_cli.errors import DeviceLostError
 from clipmod_cli.evidence_cache import AskOnce
-from clipmod_cli.pipeline import Options, run
 from clipmod_cli.seen_before import Memory, SeenBefore
-from clipmod_cli.types import Evidence, Failure, Frame, Item, Measured, Seen, Verdict
-from tests.colour_models import POLICY, ColourModel, RedClassifier, frame_of
-from tests.decode.pictures import BLUE, RED, encode, quarters
-from tests.test_flow import PLENTY_S
+from clipmod_cli.types import Evidence, Failure, Frame, Item, Seen
+from tests.colour_models import ColourModel, RedClassifier
+from tests.on_device import AcceleratorError, Log, OnDevice, ensemble_of, fail, frames, redness, seen_by
 from tests.test_seen_before import PLENTY, picture, pictures
-
-Log = list[tuple[str, str, int]]
-
-
-@dataclass
-class OnDevice(RedClassifier):
-    """A model that notes when it is begun with a batch and when it is waited for."""
-
-    log: Log = field(default_factory=list)
-    at_begin: Callable[[Sequence[Frame]], None] = lambda _: None
-    at_wait: Callable[[Sequence[Frame]], None] = lambda _: None
-    is_asynchronous: bool = True
-
-    def begin(self, frames: Sequence[Frame]) -> Callable[[], Measured]:
-        """Begin with them."""
-        self.log.append((self.name, "begun", len(frames)))
-        self.at_begin(frames)
-
-        def wait() -> Measured:
-            self.log.append((self.name, "waited for", len(frames)))
-            self.at_wait(frames)
-            seen: list[Seen] = [RedClassifier.see(self, _redness(frame)) for frame in frames]
-            return Measured(self.after(seen), 0.5)
-
-        return wait
-
-    def measure(self, frames: Sequence[Frame]) -> Sequence[Seen]:
-        self.log.append((self.name, "measured", len(frames)))
-        return RedClassifier.measure(self, frames)
-
-
-def _redness(frame: Frame) -> float:
-    return float(next(iter(frame.views.values()))[..., 0].mean()) / 255
-
-
-def ensemble_of(*models: ColourModel, **more: object) -> Ensemble:
-    members = [Member(model, 1 / len(models)) for model in models]
-    return replace(Ensemble(members=members), **more)  # type: ignore[arg-type]
-
-
-def frames(*reds: float) -> list[Frame]:
-    return [frame_of(red, index) for index, red in enumerate(reds)]
-
-
-def fail(*_: object) -> None:
-    raise RuntimeError("an illegal instruction")
-
-
-def seen_by(results: Iterable[Evidence | Failure]) -> list[object]:
-    return [dict(one.seen) if isinstance(one, Evidence) else (one.code, one.message) for one in results]
 
 
 def test_all_members_are_begun_before_one_is_waited_for() -> None:
@@ -123,7 +70,7 @@ def test_too_few_results_are_no_results() -> None:
 
 def test_a_picture_that_no_model_survives_fails_alone() -> None:
     def dislike(batch: Sequence[Frame]) -> None:
-        if any(_redness(frame) == 1.0 for frame in batch):
+        if any(redness(frame) == 1.0 for frame in batch):
             fail()
 
     for when in ("at_begin", "at_wait"):
@@ -132,16 +79,42 @@ def test_a_picture_that_no_model_survives_fails_alone() -> None:
         assert [isinstance(one, Failure) for one in results] == [False, True, False]
 
 
-class AcceleratorError(RuntimeError):
-    """As torch's own."""
-
-
 def test_a_lost_device_ends_the_run() -> None:
     def lose(*_: object) -> None:
         raise AcceleratorError("CUDA error: an illegal memory access was encountered")
 
     with pytest.raises(DeviceLostError, match="illegal memory access"):
         list(ensemble_of(OnDevice(at_wait=lose, before=lose)).measure([frames(0.5)]))
+
+
+def test_what_never_works_is_said_and_not_tried_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    model = OnDevice(at_wait=fail)
+    results = list(ensemble_of(model).measure(frames(0.1, 0.9) for _ in range(6)))
+    assert all(isinstance(one, Evidence) for one in results)
+    assert [what for _, what, _ in model.log].count("begun") == MOST_FAULTS
+    said = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(said) == 2
+    assert all("RuntimeError: an illegal instruction" in one for one in said)
+    assert "from now on" in said[1]
+
+
+def test_what_fails_now_and_then_is_tried_again() -> None:
+    now_and_then = iter([True, True, False] * 4)
+
+    def maybe_fail(_: Sequence[Frame]) -> None:
+        if next(now_and_then):
+            fail()
+
+    model = OnDevice(at_wait=maybe_fail)
+    list(ensemble_of(model).measure(frames(0.1, 0.9) for _ in range(12)))
+    assert [what for _, what, _ in model.log].count("begun") == 12
+
+
+def test_pictures_that_break_a_model_are_no_fault_of_this_way(caplog: pytest.LogCaptureFixture) -> None:
+    model = OnDevice(at_begin=fail, before=fail)
+    list(ensemble_of(model).measure(frames(0.1) for _ in range(6)))
+    assert [what for _, what, _ in model.log].count("begun") == 6
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
 def test_what_does_not_fit_at_once_is_begun_in_parts_from_then_on() -> None:
@@ -219,9 +192,9 @@ def test_where_the_first_of_equal_ones_failed_the_next_is_tried() -> None:
     model = OnDevice(at_wait=fail_once, before=fail_once)
     seeing = SeenBefore(ensemble_of(model), Memory(PLENTY))
     first, second = (seeing.begin([picture(4, index)]) for index in range(2))
-    assert isinstance(first()[0], Failure)
+    assert isinstance(next(iter(first())), Failure)
     broken[0] = False
-    assert isinstance(second()[0], Evidence)
+    assert isinstance(next(iter(second())), Evidence)
 
 
 BATCHES = st.lists(st.lists(st.integers(0, 5), max_size=4), max_size=6)
@@ -241,7 +214,7 @@ def test_the_outcome_is_that_of_one_batch_after_the_other(
         return lambda _: fail() if next(left, "") == when else None
 
     def dislike(batch: Sequence[Frame]) -> None:
-        if any(_redness(frame) == _redness(picture(bad)) for frame in batch):
+        if any(redness(frame) == redness(picture(bad)) for frame in batch):
             fail()
 
     def results(model: ColourModel, count: int) -> list[object]:
@@ -263,24 +236,3 @@ def _both(*calls: Callable[[Sequence[Frame]], None]) -> Callable[[Sequence[Frame
             one(batch)
 
     return call
-
-
-def test_the_next_batch_is_begun_before_results_are_taken() -> None:
-    """In the line itself: the first batch's results come only once the second one was begun."""
-    second = threading.Event()
-
-    def begun(_: Sequence[Frame]) -> None:
-        if sum(what == "begun" for _, what, _ in model.log) > 1:
-            second.set()
-
-    def hold(_: Sequence[Frame]) -> None:
-        assert second.wait(PLENTY_S), "the device has nothing to do meanwhile"
-
-    model = OnDevice(at_begin=begun, at_wait=hold)
-    drawn = [encode(quarters([colour] * 4), "PNG") for colour in (BLUE, RED)]
-    items = [Item(source=f"{index}.png", index=index, data=drawn[index % 2]) for index in range(16)]
-    ensemble = ensemble_of(model, batch_size=4)
-    criteria = ensemble.prepare(POLICY, threshold=0.5)
-    results = list(run(items, ensemble, criteria, Options(workers=2, measure_ahead=True)))
-    assert [one.decision for one in results if isinstance(one, Verdict)] == ["Safe", "NSFW"] * 8
-    assert not model.calls, "it was asked in turn"

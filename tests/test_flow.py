@@ -144,10 +144,10 @@ def test_the_stream_is_read_ahead_by_at_most_two_batches() -> None:
 
 
 def test_it_is_read_ahead_while_nobody_asks() -> None:
-    source = Source(pauses=[3 * 4])
+    source = Source(pauses=[3 * 4 - 1])
     batches = batched(source.stream(), 4)
     next(batches)
-    assert source.reached.wait(PLENTY_S), "one batch is out, two wait"
+    assert source.reached.wait(PLENTY_S), "one batch is out, two wait but for one value"
     source.go_on.set()
     batches.close()  # type: ignore[attr-defined]
 

@@ -42,6 +42,7 @@ def test_what_came_before_is_told_and_nothing_after_is_a_failure(*, measure_ahea
     with pytest.raises(DeviceLostError, match="start the same command again"):
         told.extend(run(items, ensemble, criteria, Options(workers=1, measure_ahead=measure_ahead)))
     assert len(model.calls) == 3, "a device that is lost is not asked again"
+    assert [one.item.index for one in told] == list(range(2 * BATCH))
     assert not [one for one in told if isinstance(one, Failure)]
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipmod_cli.benching.clock import repeat
@@ -37,6 +38,7 @@ class Watched:
 
     ensemble: Ensemble
     busy_s: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -59,7 +61,7 @@ class Watched:
 
         def tell() -> Sequence[Evidence | Failure]:
             with self._at_work():
-                return wait()
+                return list(wait())
 
         return tell
 
@@ -67,7 +69,8 @@ class Watched:
     def _at_work(self) -> Iterator[None]:
         begun = time.perf_counter()
         yield
-        self.busy_s += time.perf_counter() - begun
+        with self._lock:  # one thread begins, another one waits
+            self.busy_s += time.perf_counter() - begun
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,12 +28,12 @@ class Computed:
     seconds: float
 
 
-def send(crops: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return uint8 crops on the device; to CUDA they go while other work is done."""
-    if device.type != "cuda" or crops.device == device:
-        return crops.to(device)
+def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor on the device; to CUDA it goes while other work is done."""
+    if device.type != "cuda" or tensor.device == device:
+        return tensor.to(device)
     # torch keeps pinned buffers for the next batch, and gives none away before its copy is done.
-    pinned = crops if crops.is_cuda or crops.is_pinned() else crops.pin_memory()
+    pinned = tensor if tensor.is_cuda or tensor.is_pinned() else tensor.pin_memory()
     return pinned.to(device, non_blocking=True)
 
 

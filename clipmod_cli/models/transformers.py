@@ -74,7 +74,7 @@ class TransformersModel:
 
     def _send(self, frames: Sequence[Frame]) -> torch.Tensor:
         pixels = self._prepare([frame.views[self.view] for frame in frames])  # (B, 3, H, W)
-        return pixels.to(self.placement.device, self.placement.dtype)
+        return send(pixels, self.placement.device).to(self.placement.dtype)
 
     def _score(self, pixels: torch.Tensor) -> torch.Tensor:
         return self._activate(self._model(pixels).logits.float())

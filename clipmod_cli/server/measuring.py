@@ -154,7 +154,8 @@ class SharedEnsemble:
         """Put the frames into the queue, and return what waits for the evidence."""
         measured = iter(self._submit([one for one in batch if isinstance(one, Frame)], enough))
         places = [next(measured) if isinstance(one, Frame) else one for one in batch]
-        return lambda: [one if isinstance(one, Failure) else one.result() for one in places]
+        # one by one: others' frames may be measured between a caller's own, and some callers stream
+        return lambda: (one if isinstance(one, Failure) else one.result() for one in places)
 
     def _submit(self, frames: list[Frame], enough: Enough | None) -> list[Measured]:
         try:

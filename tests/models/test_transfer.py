@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,15 +50,25 @@ class Event:
 def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     told: list[str] = []
     names = iter(["begun", "ended", "arrived"])
-    empty: Callable[..., torch.Tensor] = torch.empty
+    empty, copy = torch.empty, torch.Tensor.copy_
 
     def unpinned(*shape: Any, pin_memory: bool = False, **more: Any) -> torch.Tensor:
         told.append("pinned" if pin_memory else "not pinned")
         return empty(*shape, **more)
 
-    monkeypatch.setattr(transfer, "_event", lambda: Event(next(names), told))
+    def note_copy(self: torch.Tensor, other: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
+        told.append("copied, not waiting" if non_blocking else "copied")
+        return copy(self, other)
+
+    def event(*, enable_timing: bool = False, blocking: bool = False) -> Event:
+        assert enable_timing, "it is asked for its time"
+        assert blocking, "who waits for it would spin"
+        return Event(next(names), told)
+
+    monkeypatch.setattr(torch.cuda, "Event", event)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"the stream of {device}")
     monkeypatch.setattr(torch, "empty", unpinned)
+    monkeypatch.setattr(torch.Tensor, "copy_", note_copy)
     return told
 
 
@@ -70,9 +79,11 @@ def test_a_gpu_is_waited_for_once_its_result_has_arrived(log: list[str]) -> None
 
     wait = transfer.begin(CUDA, work)
     stream = "recorded on the stream of cuda:1"
-    assert log == [f"begun {stream}", "work", f"ended {stream}", "pinned", f"arrived {stream}"]
+    copied = ["pinned", "copied, not waiting"]
+    # an event recorded before the copy would have it read what another batch has left there
+    assert log == [f"begun {stream}", "work", f"ended {stream}", *copied, f"arrived {stream}"]
     computed = wait()
-    assert log[5:] == ["arrived waited for", "time from begun to ended"]
+    assert log[6:] == ["arrived waited for", "time from begun to ended"]
     assert torch.equal(computed.result, torch.arange(3.0))
     assert computed.seconds == 0.25
 

@@ -11,6 +11,7 @@ import pytest
 
 from clipmod_cli.ensemble import Ensemble, Member
 from clipmod_cli.looks import Enough
+from clipmod_cli.seen_before import Memory, SeenBefore
 from clipmod_cli.server.measuring import Measuring, SharedEnsemble
 from clipmod_cli.server.turns import Caller, Turns
 from clipmod_cli.types import Embedding, Evidence, Failure, Frame
@@ -65,6 +66,27 @@ def test_evidence_comes_back_in_order_with_failures_in_their_place() -> None:
     assert isinstance(third, Evidence)
     assert isinstance(vector := third.seen["red"], Embedding)
     assert vector.vector[0] == pytest.approx(1.0)
+
+
+def test_what_was_measured_is_told_before_the_rest_of_its_batch() -> None:
+    """A caller who streams sees his first picture once it is judged, whoever else is asking."""
+    again = Gate()
+
+    def hold_second(frames: Sequence[Frame]) -> None:
+        if len(model.calls) > 1:
+            again(frames)
+
+    model = RedEmbedder(before=hold_second)
+    shared_batch = [frame_of(0.5, index) for index in range(2)]
+    with measuring() as thread:
+        shared = SharedEnsemble(thread, Caller(ensemble_of(model, batch_size=1)))
+        seen = iter(SeenBefore(shared, Memory(1_000_000)).begin(shared_batch)())
+        first = next(seen)
+        assert again.entered.wait(WAIT_S)
+        again.open.set()
+        second = next(seen)
+    assert isinstance(second, Evidence), "the first one was told only after the second"
+    assert [first.item.index, second.item.index] == [0, 1]
 
 
 def test_callers_that_come_together_share_a_forward_pass() -> None:

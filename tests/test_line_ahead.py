@@ -1,0 +1,141 @@
+"""The line with a device of its own: one thread begins with batches, another one waits for them."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import sys
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+
+import pytest
+
+from clipmod_cli.errors import DeviceLostError
+from clipmod_cli.flow import PATIENCE_S, ahead
+from clipmod_cli.pipeline import Options, run
+from clipmod_cli.seen_before import Memory, SeenBefore
+from clipmod_cli.types import Evidence, Failure, Frame, Item, Result, Verdict
+from tests.colour_models import POLICY, ColourModel, RedClassifier
+from tests.decode.pictures import BLUE, RED, encode, quarters
+from tests.on_device import AcceleratorError, OnDevice, ensemble_of, fail, redness, seen_by
+from tests.test_flow import PLENTY_S, feeders, wait_for_end
+from tests.test_seen_before import PLENTY, picture
+
+
+def items(count: int) -> list[Item]:
+    drawn = [encode(quarters([colour] * 4), "PNG") for colour in (BLUE, RED)]
+    return [Item(source=f"{index}.png", index=index, data=drawn[index % 2]) for index in range(count)]
+
+
+def judge(model: ColourModel, count: int) -> Generator[Result, None, None]:
+    ensemble = ensemble_of(model, batch_size=4)
+    criteria = ensemble.prepare(POLICY, threshold=0.5)
+    return run(items(count), ensemble, criteria, Options(workers=2, measure_ahead=True))
+
+
+def test_the_next_batch_is_begun_before_results_are_taken() -> None:
+    """In the line itself: the first batch's results come only once the second one was begun."""
+    second = threading.Event()
+
+    def begun(_: Sequence[Frame]) -> None:
+        if sum(what == "begun" for _, what, _ in model.log) > 1:
+            second.set()
+
+    def hold(_: Sequence[Frame]) -> None:
+        assert second.wait(PLENTY_S), "the device has nothing to do meanwhile"
+
+    model = OnDevice(at_begin=begun, at_wait=hold)
+    results = list(judge(model, 16))
+    assert [one.decision for one in results if isinstance(one, Verdict)] == ["Safe", "NSFW"] * 8
+    assert not model.calls, "it was asked in turn"
+
+
+def test_a_batch_goes_on_filling_while_the_device_has_work() -> None:
+    first, second = threading.Event(), threading.Event()
+
+    def slowly() -> Iterator[Item]:
+        coming = items(8)
+        yield from coming[:4]
+        assert first.wait(PLENTY_S)
+        yield from coming[4:6]
+        time.sleep(10 * PATIENCE_S)
+        yield from coming[6:]
+
+    def note(_: Sequence[Frame]) -> None:
+        (second if first.is_set() else first).set()
+
+    def hold(_: Sequence[Frame]) -> None:
+        assert second.wait(PLENTY_S)
+
+    model = OnDevice(at_begin=note, at_wait=hold)
+    ensemble = ensemble_of(model, batch_size=4)
+    options = Options(workers=2, measure_ahead=True)
+    assert len(list(run(slowly(), ensemble, ensemble.prepare(POLICY, threshold=0.5), options))) == 8
+    assert [count for _, what, count in model.log if what == "begun"] == [4, 4]
+
+
+def test_what_came_before_a_lost_device_is_told() -> None:
+    waited = itertools.count(1)
+
+    def lose(*_: object) -> None:
+        raise AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    def lose_third(_: Sequence[Frame]) -> None:
+        if next(waited) > 2:
+            lose()
+
+    told: list[Result] = []
+    with pytest.raises(DeviceLostError):
+        told.extend(judge(OnDevice(at_wait=lose_third, before=lose), 40))
+    assert [one.item.index for one in told] == list(range(8))
+    assert all(isinstance(one, Verdict) for one in told)
+
+
+def test_who_leaves_early_leaves_no_thread_behind() -> None:
+    before, model = feeders(), OnDevice()
+    with closing(judge(model, 400)) as results:
+        assert [next(results).item.index for _ in range(6)] == list(range(6))
+    wait_for_end(feeders() - before)
+    assert [what for _, what, _ in model.log].count("begun") <= 4
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_threads_that_switch_all_the_time_change_nothing(seed: int) -> None:
+    """One prepares, one begins, one waits; devices fail, and a picture breaks any model."""
+    draw = random.Random(seed)
+    contents = [draw.randrange(12) for _ in range(120)]
+    bad, room = draw.randrange(12), draw.choice([0, 8_000, PLENTY])
+
+    def dislike(batch: Sequence[Frame]) -> None:
+        if any(redness(frame) == redness(picture(bad)) for frame in batch):
+            fail()
+
+    def maybe_fail(batch: Sequence[Frame]) -> None:
+        if draw.random() < 0.15:
+            fail()
+        dislike(batch)
+
+    shown = [picture(content, index) for index, content in enumerate(contents)]
+    batches = [shown[at : at + 5] for at in range(0, len(shown), 5)]
+
+    def results(model: ColourModel, kept: Memory) -> list[Evidence | Failure]:
+        seeing = SeenBefore(ensemble_of(model, RedClassifier(name="b")), kept)
+
+        def prepare() -> Iterator[list[Frame]]:
+            for batch in batches:
+                seeing.prepare_batch(batch)
+                yield batch
+
+        begun = ahead((seeing.begin(batch) for batch in ahead(prepare(), 1)), 1)
+        return [one for wait in begun for one in wait()]
+
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        quick = results(OnDevice(at_begin=maybe_fail, at_wait=maybe_fail, before=dislike), Memory(room))
+    finally:
+        sys.setswitchinterval(usual)
+    assert [one.item.index for one in quick] == list(range(len(contents)))
+    assert seen_by(quick) == seen_by(results(RedClassifier(before=dislike), Memory(room)))
