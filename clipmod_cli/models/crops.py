@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self, TypeAlias
 
@@ -17,14 +17,10 @@ import torch
 from numpy.typing import NDArray
 
 from clipmod_cli.models.device import Placement
-from clipmod_cli.models.tower_split import Tower
-from clipmod_cli.types import Embedding, Frame, Measured, View
+from clipmod_cli.types import Frame, View
 
 KEPT: Final = 6
 """Stacks that are kept: of the batch that is looked at and of two that wait, for two views."""
-
-UNIT_ERROR: Final = 1e-3
-"""An embedding whose length is further from 1 says nothing: a tower that gives only zeros does it."""
 
 _Place: TypeAlias = tuple[View, tuple[int, ...]]
 
@@ -69,24 +65,3 @@ class CropBatches:
         stacked = torch.empty((len(crops), *crops[0].shape), dtype=torch.uint8, pin_memory=True)
         np.stack(crops, out=stacked.numpy())
         return stacked
-
-
-def begin_tower(tower: Tower, crops: torch.Tensor) -> Callable[[], Measured]:
-    """Have a tower begin with the crops, and return what waits for their embeddings."""
-    wait = tower.submit(crops)
-
-    def tell() -> Measured:
-        computed = wait()
-        return Measured(embeddings_of(computed.result), computed.seconds)
-
-    return tell
-
-
-def embeddings_of(computed: torch.Tensor) -> list[Embedding]:
-    """Return what a tower computed as embeddings, float32 `(d,)`; not finite where not of unit length."""
-    vectors: NDArray[np.float32] = computed.numpy()  # (B, d)
-    lengths = np.linalg.norm(vectors, axis=1)
-    wrong = ~(np.abs(lengths - 1.0) <= UNIT_ERROR)
-    if wrong.any():
-        vectors = np.where(wrong[:, None], np.float32(np.nan), vectors)
-    return [Embedding(vector=vector) for vector in vectors]

@@ -14,32 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.models import towers
-from clipmod_cli.models.crops import CropBatches, begin_tower
+from clipmod_cli.models.crops import CropBatches
 from clipmod_cli.models.device import Placement
 from clipmod_cli.models.memory import give_back
 from clipmod_cli.models.open_clip_parts import Embed, load_embedder
 from clipmod_cli.models.open_clip_source import Source, folder_source, tag_source
 from clipmod_cli.models.open_clip_view import view_of
 from clipmod_cli.models.text_cache import TextCache
-from clipmod_cli.models.tower_split import Tower
-from clipmod_cli.types import Frame, Measured, Seen, View
+from clipmod_cli.models.tower_model import TowerModel
 
 __all__ = ["OpenClipModel", "Source", "folder_source", "load", "tag_source"]
 
 
-@dataclass
-class OpenClipModel:
+@dataclass(kw_only=True)
+class OpenClipModel(TowerModel):
     """One open_clip model, after the seam `TextImageModel`."""
 
-    name: str
-    spec: str
     revision: str
-    view: View
     logit_scale: float
-    placement: Placement
     cache: TextCache
-    crops: CropBatches
-    _tower: Tower = field(repr=False)
     _embed_texts: Embed | None = field(repr=False)
     _reload: Callable[[], Embed] = field(repr=False)
 
@@ -68,23 +61,6 @@ class OpenClipModel:
         if self._embed_texts is not None:
             self._embed_texts = None
             give_back()
-
-    def prepare(self, frames: Sequence[Frame]) -> None:
-        """Put a batch together that will be measured next; any thread may do that."""
-        self.crops.take(frames, self.view)
-
-    def measure(self, frames: Sequence[Frame]) -> Sequence[Seen]:
-        """Return the unit-length image embedding of each frame, float32 `(d,)`."""
-        return self.begin(frames)().seen
-
-    @property
-    def is_asynchronous(self) -> bool:
-        """Whether its device computes on its own."""
-        return self.placement.device.type == "cuda"
-
-    def begin(self, frames: Sequence[Frame]) -> Callable[[], Measured]:
-        """Have the device begin, and return what waits for the embeddings."""
-        return begin_tower(self._tower, self.crops.take(frames, self.view))
 
 
 def load(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,16 +18,16 @@ import torch
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import SpecError
-from clipmod_cli.models.crops import CropBatches, begin_tower
+from clipmod_cli.models.crops import CropBatches
 from clipmod_cli.models.device import Placement
 from clipmod_cli.models.memory import give_back
 from clipmod_cli.models.open_clip_view import view_of
 from clipmod_cli.models.specs import ModelSpec
+from clipmod_cli.models.tower_model import TowerModel
 from clipmod_cli.models.tower_module import ModuleTower
 from clipmod_cli.models.tower_shape import TowerShape
 from clipmod_cli.models.tower_split import Tower
 from clipmod_cli.models.vision_tower import build_tower, shape_of
-from clipmod_cli.types import Frame, Measured, Seen, View
 
 POOL = 1 << 22
 """Numbers that are drawn once; a tensor takes them over and over. Drawing billions takes a minute."""
@@ -127,20 +127,14 @@ def _draw(pool: torch.Tensor, name: str, dimensions: Sequence[int]) -> torch.Ten
     return drawn.mul_(fan_in**-0.5)
 
 
-@dataclass
-class RandomModel:
+@dataclass(kw_only=True)
+class RandomModel(TowerModel):
     """One of them, after the seam `TextImageModel`.
 
     Attributes:
         width: numbers in an embedding.
     """
 
-    name: str
-    spec: str
-    view: View
-    placement: Placement
-    crops: CropBatches
-    _tower: Tower = field(repr=False)
     width: int
     revision: str = "random weights"
     logit_scale: float = LOGIT_SCALE
@@ -160,30 +154,19 @@ class RandomModel:
         view = view_of(found.preprocess)
         height, width = view.crop or view.size
         dimension = tower(torch.zeros((1, height, width, 3), dtype=torch.uint8)).shape[-1]
-        settled = placement.settled(tower.dtype)
-        crops = crops or CropBatches.of(placement)
-        return cls(name or spec.short_name, spec.spec, view, settled, crops, tower, dimension)
+        return cls(
+            name=name or spec.short_name,
+            spec=spec.spec,
+            view=view,
+            placement=placement.settled(tower.dtype),
+            crops=crops or CropBatches.of(placement),
+            _tower=tower,
+            width=dimension,
+        )
 
     def embed(self, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Return unit-length float32 `(len(prompts), d)`, which say nothing of the prompts."""
         return random_vectors(len(prompts), self.width)
-
-    def prepare(self, frames: Sequence[Frame]) -> None:
-        """Put a batch together that will be measured next; any thread may do that."""
-        self.crops.take(frames, self.view)
-
-    def measure(self, frames: Sequence[Frame]) -> Sequence[Seen]:
-        """Return an embedding of each frame, float32 `(d,)`."""
-        return self.begin(frames)().seen
-
-    @property
-    def is_asynchronous(self) -> bool:
-        """Whether its device computes on its own."""
-        return self.placement.device.type == "cuda"
-
-    def begin(self, frames: Sequence[Frame]) -> Callable[[], Measured]:
-        """Have the device begin, and return what waits for the embeddings."""
-        return begin_tower(self._tower, self.crops.take(frames, self.view))
 
 
 def random_vectors(count: int, width: int) -> NDArray[np.float32]:

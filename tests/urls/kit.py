@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 import httpcore2
+import pytest
 from PIL import Image
 
 from clipmod_cli.sources.addresses import Access
@@ -104,3 +105,10 @@ def fetch(url: str, backend: GuardedBackend | None = None, **rules: Any) -> Body
     if isinstance(given, FetchError):
         raise given
     return given
+
+
+def fail(url: str, **rules: Any) -> FetchError:
+    """Return the error that a URL gives."""
+    with pytest.raises(FetchError) as caught:
+        fetch(url, **rules)
+    return caught.value
