@@ -1,4 +1,4 @@
-"""While a model looks at one batch, four more are decoded and wait, and a window behind them: no more."""
+"""While a model looks at one batch, three more are decoded and wait, and a window behind them: no more."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ PLENTY_S = 60.0
 """Longer than anything here takes; only a hang reaches it."""
 
 BATCH, WORKERS = 5, 2
-AHEAD = 4 * BATCH
-"""Put together: one that is ready and one behind it. The frames of two more."""
+AHEAD = 3 * BATCH - 1
+"""One that is put together, and the frames of two more; the last one of them is still in the window."""
 WINDOW = AHEAD_PER_WORKER * WORKERS
 """Items that are pulled and not yet in a batch to come: they keep the workers busy."""
 
