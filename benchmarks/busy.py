@@ -36,8 +36,8 @@ from clipmod_cli.cli.stdout import RealStdout
 from clipmod_cli.ensemble import Ensemble, Member
 from clipmod_cli.evidence_cache import AskOnce
 from clipmod_cli.evidence_file import EvidenceFile
+from clipmod_cli.judge.policy import load_policy
 from clipmod_cli.models.crops import CropBatches
-from clipmod_cli.policy import load_policy
 from clipmod_cli.settings import Settings
 from clipmod_cli.sources.local import Rules, expand
 from clipmod_cli.types import Embedding, Frame, Measured, Seen, View

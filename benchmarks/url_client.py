@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.judge.policy import Category, Policy
 from clipmod_cli.pipeline import Options, run
-from clipmod_cli.policy import Category, Policy
 from clipmod_cli.sources.addresses import Access
 from clipmod_cli.sources.fetch import FetchRules
 from clipmod_cli.sources.urls import Downloads

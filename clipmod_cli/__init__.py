@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from clipmod_cli.assemble import load_ensemble
     from clipmod_cli.ensemble import Ensemble
     from clipmod_cli.errors import ClipmodError
-    from clipmod_cli.judging import judge
+    from clipmod_cli.judge.judging import judge
+    from clipmod_cli.judge.policy import Policy, load_policy, policy_from_classes
     from clipmod_cli.pipeline import Options, run, run_key, scan
-    from clipmod_cli.policy import Policy, load_policy, policy_from_classes
     from clipmod_cli.records import Record, RunFacts, to_record
     from clipmod_cli.sources.local import Rules
     from clipmod_cli.types import Failure, Item, Verdict
@@ -34,15 +34,15 @@ _HOMES = {
     "Failure": "types",
     "Item": "types",
     "Options": "pipeline",
-    "Policy": "policy",
+    "Policy": "judge.policy",
     "Record": "records",
     "Rules": "sources.local",
     "RunFacts": "records",
     "Verdict": "types",
-    "judge": "judging",
+    "judge": "judge.judging",
     "load_ensemble": "assemble",
-    "load_policy": "policy",
-    "policy_from_classes": "policy",
+    "load_policy": "judge.policy",
+    "policy_from_classes": "judge.policy",
     "run": "pipeline",
     "run_key": "pipeline",
     "scan": "pipeline",

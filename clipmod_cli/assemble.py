@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from clipmod_cli.ensemble import Ensemble, Member
 from clipmod_cli.errors import MissingModelError
+from clipmod_cli.judge.policy import Policy, unseen_categories
 from clipmod_cli.models import nudenet, weights
 from clipmod_cli.models.device_names import check_device_name
 from clipmod_cli.models.hub import Hub
@@ -24,7 +25,6 @@ from clipmod_cli.models.specs import (
     member_names,
     parse_models,
 )
-from clipmod_cli.policy import Policy, unseen_categories
 from clipmod_cli.types import Model
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def load_ensemble(
         SpecError: if `models` cannot be understood.
         MissingError: if weights or a package are missing and cannot be had.
     """
-    from clipmod_cli.policy import load_policy
+    from clipmod_cli.judge.policy import load_policy
 
     texts = [models] if isinstance(models, str) else models
     hub = Hub.of_environment(offline=offline)

@@ -1,6 +1,6 @@
 """Members and weights: runs batches of frames through every model and gathers the evidence.
 
-Knows no policy beyond preparing one; judging is left to `clipmod_cli.judging`. The models are
+Knows no policy beyond preparing one; judging is left to `clipmod_cli.judge.judging`. The models are
 called by one thread at a time.
 """
 
@@ -15,11 +15,11 @@ from typing import Protocol, TypeAlias
 
 from clipmod_cli.asking import AskModel, Asks, is_device_lost
 from clipmod_cli.at_once import AtOnce, Fault, Said
-from clipmod_cli.criteria import Criteria, Judge
 from clipmod_cli.errors import DeviceLostError
+from clipmod_cli.judge.criteria import Criteria, Judge
+from clipmod_cli.judge.policy import Policy
+from clipmod_cli.judge.readers import check_sight, reader_of
 from clipmod_cli.looks import Enough, Look, evidence_of, failure_of, note, still_open
-from clipmod_cli.policy import Policy
-from clipmod_cli.readers import check_sight, reader_of
 from clipmod_cli.types import Evidence, Failure, Frame, Model, View
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.policy import Category, Policy
+from clipmod_cli.judge.policy import Category, Policy
 from clipmod_cli.types import (
     Detection,
     Detections,

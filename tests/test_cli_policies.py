@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from clipmod_cli.cli.policies import app
 from clipmod_cli.errors import PolicyError
-from clipmod_cli.policy import builtin_names, builtin_text, load_policy
+from clipmod_cli.judge.policy import builtin_names, builtin_text, load_policy
 
 GOOD = builtin_text("nsfw")
 BAD = GOOD.replace("prompts = [", "promts = [", 1)
@@ -139,7 +139,7 @@ def test_check_wants_a_file() -> None:
 def test_nothing_heavy_is_imported_for_help() -> None:
     code = (
         "import sys, clipmod_cli.cli.policies\n"
-        "heavy = {'pydantic', 'duckdb', 'numpy', 'torch', 'PIL', 'rich', 'clipmod_cli.policy'}\n"
+        "heavy = {'pydantic', 'duckdb', 'numpy', 'torch', 'PIL', 'rich', 'clipmod_cli.judge.policy'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(

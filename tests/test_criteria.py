@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.criteria import (
+from clipmod_cli.judge.criteria import (
     DetectorReader,
     LabelReader,
     Probabilities,
@@ -21,7 +21,7 @@ from clipmod_cli.criteria import (
     mean_vectors,
     severity_order,
 )
-from clipmod_cli.policy import Category, Policy, Safety
+from clipmod_cli.judge.policy import Category, Policy, Safety
 from clipmod_cli.types import Detection, Detections, Embedding, LabelScores, Seen
 
 CLOSE = 1e-9

@@ -9,8 +9,8 @@ import pytest
 
 from clipmod_cli.ensemble import Ensemble, Member
 from clipmod_cli.errors import BlindModelError, SettingsError
+from clipmod_cli.judge.policy import Category, Policy, load_policy
 from clipmod_cli.models.nudenet import LABELS as NUDENET_LABELS
-from clipmod_cli.policy import Category, Policy, load_policy
 from tests.colour_models import POLICY, ColourModel, RedClassifier, RedDetector, RedEmbedder
 
 GORE = Category(name="gore", safety="UNSAFE", prompts=("blood",))

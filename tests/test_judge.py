@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from clipmod_cli.criteria import Criteria
-from clipmod_cli.judging import judge, score_frame
+from clipmod_cli.judge.criteria import Criteria
+from clipmod_cli.judge.judging import judge, score_frame
 from clipmod_cli.types import Evidence, Failure, FrameScore, LabelScores, Verdict
 from tests.evidence import (
     NAMES,

@@ -9,7 +9,7 @@ from itertools import groupby
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from clipmod_cli.judging import judge
+from clipmod_cli.judge.judging import judge
 from clipmod_cli.types import Evidence, Failure, Verdict
 from tests.evidence import NAMES, SAFETIES, animation, criteria_of, evidence, item_of, lost, policy_of, saw
 

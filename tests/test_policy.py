@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.errors import PolicyError, UsageError
-from clipmod_cli.policy import (
+from clipmod_cli.judge.policy import (
     Category,
     Policy,
     builtin_names,

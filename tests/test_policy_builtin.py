@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clipmod_cli.policy import (
+from clipmod_cli.judge.policy import (
     builtin_names,
     doubts,
     load_policy,
@@ -16,7 +16,7 @@ from clipmod_cli.policy import (
     seen_categories,
     unseen_categories,
 )
-from clipmod_cli.policy.check import NUDENET_LABELS
+from clipmod_cli.judge.policy.check import NUDENET_LABELS
 
 FALCONSAI = "hf:Falconsai/nsfw_image_detection"
 LUKEJACOB = "hf:LukeJacob2023/nsfw-image-detector"

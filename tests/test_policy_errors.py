@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmod_cli.errors import PolicyError
-from clipmod_cli.policy import builtin_names, builtin_text, doubts, parse_policy
+from clipmod_cli.judge.policy import builtin_names, builtin_text, doubts, parse_policy
 
 TAIL = """
 [[categories]]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.spans import SLACK_S, find_segments, persistent_frames
+from clipmod_cli.judge.spans import SLACK_S, find_segments, persistent_frames
 from clipmod_cli.types import FrameScore, Segment
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.policy.toml_lines import MAX_DEPTH, Path, locate
+from clipmod_cli.judge.policy.toml_lines import MAX_DEPTH, Path, locate
 
 
 def paths_of(value: object, path: Path = ()) -> set[Path]:

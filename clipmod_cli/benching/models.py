@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from clipmod_cli.assemble import Choice, choose, load
 from clipmod_cli.benching.wishes import Wishes
-from clipmod_cli.criteria import Criteria
 from clipmod_cli.ensemble import Ensemble, Member
 from clipmod_cli.errors import UsageError
+from clipmod_cli.judge.criteria import Criteria
+from clipmod_cli.judge.policy import Policy, load_policy
 from clipmod_cli.models import nudenet, weights
 from clipmod_cli.models.hub import Hub
 from clipmod_cli.models.seam import is_text_image, labels_of
 from clipmod_cli.models.specs import AUTO, ENSEMBLE, Members, ModelSpec, parse_models
-from clipmod_cli.policy import Policy, load_policy
 from clipmod_cli.settings import count_of
 from clipmod_cli.types import Embedding, Frame, Model, Seen, View
 

@@ -1,6 +1,6 @@
 """`clipmod policies`: the built-in policies, one in full, and a check of policy files.
 
-Prints only; what a policy is and when it is wrong is known by `clipmod_cli.policy`.
+Prints only; what a policy is and when it is wrong is known by `clipmod_cli.judge.policy`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from clipmod_cli.policy import Policy
+    from clipmod_cli.judge.policy import Policy
 
 app = typer.Typer(
     name="policies", help="Show the built-in policies, or check a policy file.", no_args_is_help=True
@@ -24,7 +24,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON Lines on stdout even 
 @app.command("list")
 def list_policies(*, as_json: AsJson = False) -> None:
     """List the built-in policies and what each of them flags."""
-    from clipmod_cli.policy import DEFAULT_POLICY, builtin_names, load_policy
+    from clipmod_cli.judge.policy import DEFAULT_POLICY, builtin_names, load_policy
 
     policies = [load_policy(name) for name in builtin_names()]
     if as_json or not sys.stdout.isatty():
@@ -37,7 +37,7 @@ def list_policies(*, as_json: AsJson = False) -> None:
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="A built-in policy.")], *, as_json: AsJson = False) -> None:
     """Print a built-in policy as TOML, ready to be copied and changed."""
-    from clipmod_cli.policy import builtin_text, load_policy
+    from clipmod_cli.judge.policy import builtin_text, load_policy
 
     text = builtin_text(name)
     if as_json:
@@ -61,7 +61,7 @@ def check(
 def _check_file(file: str, *, as_json: bool) -> list[str]:
     """Say what is wrong with a file, or that it is well; return its faults."""
     from clipmod_cli.errors import PolicyError
-    from clipmod_cli.policy import doubts, read_policy
+    from clipmod_cli.judge.policy import doubts, read_policy
 
     faults: list[str] = []
     notes: list[str] = []
@@ -116,7 +116,7 @@ def _print_table(policies: list[Policy]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from clipmod_cli.policy import DEFAULT_POLICY
+    from clipmod_cli.judge.policy import DEFAULT_POLICY
 
     table = Table(box=None, header_style="bold")
     for heading in ("policy", "flags", "for"):

@@ -15,11 +15,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.criteria import Criteria, Judge, TextReader, categories_with_prompts, mean_vectors
 from clipmod_cli.ensemble import Ensemble, Member
 from clipmod_cli.errors import PolicyError
+from clipmod_cli.judge.criteria import Criteria, Judge, TextReader, categories_with_prompts, mean_vectors
+from clipmod_cli.judge.policy import Policy, policy_from_classes
 from clipmod_cli.models.seam import is_text_image
-from clipmod_cli.policy import Policy, policy_from_classes
 from clipmod_cli.server.looking import seconds_to
 from clipmod_cli.server.problems import problem
 from clipmod_cli.types import TextImageModel

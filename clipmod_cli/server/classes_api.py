@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from clipmod_cli.ensemble import Ensemble
 from clipmod_cli.errors import ClipmodError
-from clipmod_cli.judging import score_frame
+from clipmod_cli.judge.judging import score_frame
 from clipmod_cli.models.seam import labels_of
 from clipmod_cli.server.class_words import ALL_MODELS, DOCUMENTED_CLASSES, Words, read_classes
 from clipmod_cli.server.classifier_api.labels import Scores, highest_of, scores_of

@@ -6,14 +6,14 @@ import logging
 from dataclasses import replace
 
 from clipmod_cli.assemble import Choice, choose
-from clipmod_cli.criteria import Criteria
 from clipmod_cli.ensemble import Ensemble
 from clipmod_cli.errors import MissingError
+from clipmod_cli.judge.criteria import Criteria
+from clipmod_cli.judge.policy import Policy
 from clipmod_cli.models.hub import Hub
 from clipmod_cli.models.progress import Progress, Silent
 from clipmod_cli.models.specs import FALLBACK
 from clipmod_cli.pipeline import start_decoders
-from clipmod_cli.policy import Policy
 from clipmod_cli.preparing import decoding_options, load_models
 from clipmod_cli.server.bounds import bounds_of, within
 from clipmod_cli.server.measuring import Measuring

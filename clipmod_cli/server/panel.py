@@ -5,12 +5,12 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, replace
 
-from clipmod_cli.criteria import Criteria
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.judge.criteria import Criteria
+from clipmod_cli.judge.policy import Policy
 from clipmod_cli.models.seam import is_text_image
 from clipmod_cli.pipeline import run_key
-from clipmod_cli.policy import Policy
 from clipmod_cli.records import RunFacts
 
 TRIPLE = "triple_ensemble"

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from clipmod_cli.ensemble import Ensemble, Member
-from clipmod_cli.judging import judge
-from clipmod_cli.policy import load_policy
+from clipmod_cli.judge.judging import judge
+from clipmod_cli.judge.policy import load_policy
 from clipmod_cli.types import Verdict
 from tests.decode.photographs import TOWER
 from tests.decode.pictures import encode, frame

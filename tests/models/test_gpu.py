@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from clipmod_cli.assemble import load_ensemble
-from clipmod_cli.judging import judge
-from clipmod_cli.policy import load_policy
+from clipmod_cli.judge.judging import judge
+from clipmod_cli.judge.policy import load_policy
 from clipmod_cli.types import Verdict
 from tests.models import backends
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from clipmod_cli.errors import ErrorCode
-from clipmod_cli.policy.values import Safety
+from clipmod_cli.judge.policy.values import Safety
 from clipmod_cli.records import Record, write_name
 from clipmod_cli.server.bounds import MB
 from clipmod_cli.server.ensemble_api.shapes import (

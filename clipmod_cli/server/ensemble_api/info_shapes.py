@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from clipmod_cli.policy.values import Safety
+from clipmod_cli.judge.policy.values import Safety
 from clipmod_cli.server.ensemble_api import info_examples as examples
 
 

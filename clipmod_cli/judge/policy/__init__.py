@@ -1,8 +1,8 @@
 """Policies: the built-in ones, TOML files, and the words of `--classes`.
 
-Reads them and hands them on as values (`clipmod_cli.policy.values`, whose names are
-also found here). How a file is checked is in `clipmod_cli.policy.check` and
-`clipmod_cli.policy.rules`; judging by a policy is not done here.
+Reads them and hands them on as values (`clipmod_cli.judge.policy.values`, whose names are
+also found here). How a file is checked is in `clipmod_cli.judge.policy.check` and
+`clipmod_cli.judge.policy.rules`; judging by a policy is not done here.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from clipmod_cli.errors import PolicyError
-from clipmod_cli.policy.check import check_shape, is_plain
-from clipmod_cli.policy.report import did_you_mean, parse, quoted
-from clipmod_cli.policy.rules import check_meaning, same_words
-from clipmod_cli.policy.values import (
+from clipmod_cli.judge.policy.check import check_shape, is_plain
+from clipmod_cli.judge.policy.report import did_you_mean, parse, quoted
+from clipmod_cli.judge.policy.rules import check_meaning, same_words
+from clipmod_cli.judge.policy.values import (
     Category,
     Policy,
     Safety,
@@ -72,7 +72,7 @@ def builtin_text(name: str) -> str:
             f"there are {', '.join(BUILTIN)}. "
             'A file\'s path begins with "/", "./", "../" or "~", or ends in ".toml"'
         )
-    return (files("clipmod_cli") / "policies" / f"{name}.toml").read_text(encoding="utf-8")
+    return (files("clipmod_cli.judge") / "policies" / f"{name}.toml").read_text(encoding="utf-8")
 
 
 def load_policy(name_or_path: str) -> Policy:

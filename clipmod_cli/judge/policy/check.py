@@ -1,7 +1,7 @@
 """Checks a policy file's keys, types and ranges, and lists all faults at once.
 
 What the values mean together (names that collide, thresholds that rise) is checked by
-`clipmod_cli.policy.rules`; a policy is built of checked values by `clipmod_cli.policy`.
+`clipmod_cli.judge.policy.rules`; a policy is built of checked values by `clipmod_cli.judge.policy`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
-from clipmod_cli.policy.report import Report, did_you_mean, inside, quoted
-from clipmod_cli.policy.toml_lines import Path
+from clipmod_cli.judge.policy.report import Report, did_you_mean, inside, quoted
+from clipmod_cli.judge.policy.toml_lines import Path
 
 SENSITIVITIES: Final = ("low", "medium", "high", "ultra")
 

@@ -1,6 +1,6 @@
 """Checks what a policy's values mean together: names, severity, thresholds, label maps.
 
-Works on what `clipmod_cli.policy.check` has looked at, but not only on what that found
+Works on what `clipmod_cli.judge.policy.check` has looked at, but not only on what that found
 good: a value of a wrong type is passed over here, so that all faults of a file are
 told at once.
 """
@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any, Final, TypeAlias
 
-from clipmod_cli.policy.check import SENSITIVITIES, is_number
-from clipmod_cli.policy.report import Report, quoted
-from clipmod_cli.policy.toml_lines import Path
+from clipmod_cli.judge.policy.check import SENSITIVITIES, is_number
+from clipmod_cli.judge.policy.report import Report, quoted
+from clipmod_cli.judge.policy.toml_lines import Path
 
 DEFAULT_THRESHOLDS: Final[Mapping[str, float]] = {"low": 0.7, "medium": 0.5, "high": 0.35, "ultra": 0.2}
 

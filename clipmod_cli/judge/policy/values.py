@@ -1,6 +1,6 @@
 """The values of a policy, and what can be asked of them; reads and checks nothing.
 
-A `Policy` comes from `clipmod_cli.policy`, which reads TOML and words given on the
+A `Policy` comes from `clipmod_cli.judge.policy`, which reads TOML and words given on the
 command line. How evidence becomes probabilities is not known here.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from clipmod_cli.errors import UsageError
-from clipmod_cli.policy.rules import DEFAULT_THRESHOLDS
+from clipmod_cli.judge.policy.rules import DEFAULT_THRESHOLDS
 
 Safety: TypeAlias = Literal["SAFE", "UNSAFE"]
 Sensitivity: TypeAlias = Literal["low", "medium", "high", "ultra"]

@@ -13,10 +13,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.certainty import Heard, Stakes, is_certain
 from clipmod_cli.errors import SettingsError
+from clipmod_cli.judge.certainty import Heard, Stakes, is_certain
+from clipmod_cli.judge.policy import Policy
 from clipmod_cli.models.specs import LEAST_WEIGHT
-from clipmod_cli.policy import Policy
 from clipmod_cli.types import Detections, Embedding, Frame, LabelScores, Seen
 
 Probabilities = NDArray[np.float64]

@@ -1,13 +1,14 @@
 """From a loaded model and a policy to the reader of what it sees; refuses a model that would be blind.
 
-The readers themselves are in `clipmod_cli.criteria`.
+The readers themselves are in `clipmod_cli.judge.criteria`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from clipmod_cli.criteria import (
+from clipmod_cli.errors import BlindModelError
+from clipmod_cli.judge.criteria import (
     DetectorReader,
     LabelReader,
     Reader,
@@ -17,9 +18,8 @@ from clipmod_cli.criteria import (
     mean_vectors,
     severity_order,
 )
-from clipmod_cli.errors import BlindModelError
+from clipmod_cli.judge.policy import Policy, seen_categories, unseen_categories
 from clipmod_cli.models.seam import is_detector, is_text_image, labels_of
-from clipmod_cli.policy import Policy, seen_categories, unseen_categories
 from clipmod_cli.types import Model
 
 

@@ -1,7 +1,7 @@
 """Gathers what is wrong with one policy file, each fault on its line and in one sentence.
 
 Knows TOML and how to word a fault, but not what a policy may hold: that is
-`clipmod_cli.policy.check` (keys, types, ranges) and `clipmod_cli.policy.rules`
+`clipmod_cli.judge.policy.check` (keys, types, ranges) and `clipmod_cli.judge.policy.rules`
 (what the values mean together).
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
-from clipmod_cli.policy.toml_lines import Path, locate
+from clipmod_cli.judge.policy.toml_lines import Path, locate
 
 SHOWN_LENGTH: Final = 60
 # What a message quotes of a value; a sentence must stay one line.
@@ -38,7 +38,7 @@ class Report:
     """The faults of one file. It knows on which line each of its keys stands."""
 
     def __init__(self, lines: Mapping[Path, int]) -> None:
-        """Keep what `clipmod_cli.policy.toml_lines.locate` found."""
+        """Keep what `clipmod_cli.judge.policy.toml_lines.locate` found."""
         self._lines = lines
         self.problems: list[Problem] = []
 
