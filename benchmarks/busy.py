@@ -33,9 +33,9 @@ from clipmod_cli.cli import run as one_run
 from clipmod_cli.cli.output import open_output
 from clipmod_cli.cli.signals import Stop
 from clipmod_cli.cli.stdout import RealStdout
-from clipmod_cli.ensemble import Ensemble, Member
-from clipmod_cli.evidence_cache import AskOnce
-from clipmod_cli.evidence_file import EvidenceFile
+from clipmod_cli.ensemble.cache import AskOnce
+from clipmod_cli.ensemble.cache_file import EvidenceFile
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.policy import load_policy
 from clipmod_cli.models.crops import CropBatches
 from clipmod_cli.settings import Settings

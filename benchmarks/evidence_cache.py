@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from clipmod_cli.asking import AskModel, Asks
-from clipmod_cli.ensemble import Ensemble, Member
-from clipmod_cli.evidence_cache import AskOnce
-from clipmod_cli.evidence_file import EvidenceFile
+from clipmod_cli.ensemble.asking import AskModel, Asks
+from clipmod_cli.ensemble.cache import AskOnce
+from clipmod_cli.ensemble.cache_file import EvidenceFile
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.types import Embedding, Evidence, Frame, Item, Media, View
 
 VIEW = View(fit="shortest", size=(224, 224), crop=(224, 224))

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from clipmod_cli.looks import Enough
-from clipmod_cli.seen_before import REMEMBERED_BYTES, Memory, SeenBefore
+from clipmod_cli.ensemble.looks import Enough
+from clipmod_cli.ensemble.seen_before import REMEMBERED_BYTES, Memory, SeenBefore
 from clipmod_cli.types import Embedding, Evidence, Failure, Frame, Item, Media, Seen, View
 
 VIEW = View(fit="shortest", size=(224, 224), crop=(224, 224))

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.policy import Category, Policy
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.sources.addresses import Access

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clipmod_cli.assemble import load_ensemble
-    from clipmod_cli.ensemble import Ensemble
+    from clipmod_cli.ensemble.ensemble import Ensemble
     from clipmod_cli.errors import ClipmodError
     from clipmod_cli.judge.judging import judge
     from clipmod_cli.judge.policy import Policy, load_policy, policy_from_classes
@@ -30,7 +30,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ClipmodError": "errors",
-    "Ensemble": "ensemble",
+    "Ensemble": "ensemble.ensemble",
     "Failure": "types",
     "Item": "types",
     "Options": "pipeline",

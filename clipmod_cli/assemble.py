@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import MissingModelError
 from clipmod_cli.judge.policy import Policy, unseen_categories
 from clipmod_cli.models import nudenet, weights

@@ -157,7 +157,7 @@ def _hub(hub: Any) -> Check:
 
 
 def _places() -> Iterator[Check]:
-    from clipmod_cli.evidence_file import default_path
+    from clipmod_cli.ensemble.cache_file import default_path
     from clipmod_cli.models.hub import Hub
     from clipmod_cli.models.text_cache import default_folder
     from clipmod_cli.settings import default_config_path

@@ -20,13 +20,13 @@ from clipmod_cli.decode.decoders import Decoders
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.pool import decode_with
 from clipmod_cli.decode.workers import Crew
-from clipmod_cli.ensemble import Ensemble, Looking, Measures, fingerprint
+from clipmod_cli.ensemble.ensemble import Ensemble, Looking, Measures, fingerprint
+from clipmod_cli.ensemble.looks import Enough
+from clipmod_cli.ensemble.seen_before import Memory, SeenBefore
 from clipmod_cli.flow import ahead, batched
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.judging import Recheck, judge_closely
 from clipmod_cli.judge.policy import Policy, load_policy
-from clipmod_cli.looks import Enough
-from clipmod_cli.seen_before import Memory, SeenBefore
 from clipmod_cli.sources.local import Rules, expand
 from clipmod_cli.sources.store_fetch import fetch_stored
 from clipmod_cli.temporary import Temporary

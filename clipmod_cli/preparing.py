@@ -15,16 +15,16 @@ from dataclasses import replace
 
 from clipmod_cli.assemble import Choice, load
 from clipmod_cli.decode.limits import DecodeOptions, parse_frames
-from clipmod_cli.ensemble import Ensemble
-from clipmod_cli.evidence_cache import AskOnce
-from clipmod_cli.evidence_file import EvidenceFile, default_path
+from clipmod_cli.ensemble.cache import AskOnce
+from clipmod_cli.ensemble.cache_file import EvidenceFile, default_path
+from clipmod_cli.ensemble.ensemble import Ensemble
+from clipmod_cli.ensemble.seen_before import REMEMBERED_BYTES
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import Policy, load_policy, policy_from_classes
 from clipmod_cli.models.hub import Hub
 from clipmod_cli.models.progress import Progress
 from clipmod_cli.models.registry import ensemble_size, human_size
 from clipmod_cli.pipeline import Options, default_workers
-from clipmod_cli.seen_before import REMEMBERED_BYTES
 from clipmod_cli.settings import Resolved, Settings, count_of
 
 log = logging.getLogger(__name__)

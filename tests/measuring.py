@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from clipmod_cli.ensemble import Measures
-from clipmod_cli.looks import Enough
+from clipmod_cli.ensemble.ensemble import Measures
+from clipmod_cli.ensemble.looks import Enough
 from clipmod_cli.types import Evidence, Failure, Frame
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.asking import AskModel, is_exhausted
+from clipmod_cli.ensemble.asking import AskModel, is_exhausted
 from clipmod_cli.types import Frame, LabelScores, Seen
 from tests.colour_models import RedClassifier, frame_of
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.asking import AskModel
-from clipmod_cli.at_once import MOST_FAULTS
-from clipmod_cli.ensemble import Looking, Measures
+from clipmod_cli.ensemble.asking import AskModel
+from clipmod_cli.ensemble.at_once import MOST_FAULTS
+from clipmod_cli.ensemble.cache import AskOnce
+from clipmod_cli.ensemble.ensemble import Looking, Measures
+from clipmod_cli.ensemble.seen_before import Memory, SeenBefore
 from clipmod_cli.errors import DeviceLostError
-from clipmod_cli.evidence_cache import AskOnce
-from clipmod_cli.seen_before import Memory, SeenBefore
 from clipmod_cli.types import Evidence, Failure, Frame, Item, Seen
 from tests.colour_models import ColourModel, RedClassifier
 from tests.on_device import AcceleratorError, Log, OnDevice, ensemble_of, fail, frames, redness, seen_by

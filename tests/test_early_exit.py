@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.judging import judge
 from clipmod_cli.types import Evidence, Failure, Frame, LabelScores, Media, Seen, Verdict
 from tests.colour_models import POLICY, RedClassifier, RedDetector, RedEmbedder, frame_of

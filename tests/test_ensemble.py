@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.ensemble import Ensemble, Member, fingerprint
+from clipmod_cli.ensemble.ensemble import Ensemble, Member, fingerprint
 from clipmod_cli.judge.judging import judge
 from clipmod_cli.types import (
     Detection,

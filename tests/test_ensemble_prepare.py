@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import BlindModelError, SettingsError
 from clipmod_cli.judge.policy import Category, Policy, load_policy
 from clipmod_cli.models.nudenet import LABELS as NUDENET_LABELS

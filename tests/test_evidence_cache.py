@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import clipmod_cli.evidence_cache
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import clipmod_cli.evidence_cache
-from clipmod_cli.ensemble import Ensemble, Member
-from clipmod_cli.evidence_bytes import pack, unpack
-from clipmod_cli.evidence_cache import AskOnce
+from clipmod_cli.ensemble.cache import AskOnce
+from clipmod_cli.ensemble.cache_bytes import pack, unpack
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.types import Detections, Evidence, Failure, Frame, LabelScores, Seen
 from tests.colour_models import LARGE, ColourModel, RedClassifier, RedDetector, RedEmbedder, frame_of
 from tests.evidence_of_all_kinds import is_same
@@ -85,7 +85,7 @@ def test_another_precision_is_asked() -> None:
 def test_another_version_of_the_program_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     shelf, model = Shelf(), RedClassifier()
     ask(shelf, model, 1)
-    monkeypatch.setattr(clipmod_cli.evidence_cache, "__version__", "another")
+    monkeypatch.setattr(clipmod_cli.ensemble.cache, "__version__", "another")
     ask(shelf, model, 1)
     assert model.calls == [1, 1]
 

@@ -12,10 +12,10 @@ from contextlib import closing
 
 import pytest
 
+from clipmod_cli.ensemble.seen_before import Memory, SeenBefore
 from clipmod_cli.errors import DeviceLostError
 from clipmod_cli.flow import PATIENCE_S, ahead
 from clipmod_cli.pipeline import Options, run
-from clipmod_cli.seen_before import Memory, SeenBefore
 from clipmod_cli.types import Evidence, Failure, Frame, Item, Result, Verdict
 from tests.colour_models import POLICY, ColourModel, RedClassifier
 from tests.decode.pictures import BLUE, RED, encode, quarters

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import DeviceLostError
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.server.measuring import Measuring, SharedEnsemble

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.pipeline import Options, look, run
 from clipmod_cli.types import Frame, Item, Result, Verdict
 from tests.colour_models import POLICY, RedEmbedder

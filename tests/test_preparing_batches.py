@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.types import Frame, Item, Seen, Verdict
 from tests.colour_models import POLICY, RedEmbedder

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
+from clipmod_cli.ensemble.seen_before import Memory, SeenBefore
 from clipmod_cli.judge.judging import judge
-from clipmod_cli.seen_before import Memory, SeenBefore
 from clipmod_cli.types import (
     Detection,
     Detections,

@@ -11,7 +11,7 @@ from itertools import cycle, islice
 from clipmod_cli.benching.clock import stage_of, time_it
 from clipmod_cli.benching.models import Loaded, folder_of
 from clipmod_cli.benching.report import Forward, Stage
-from clipmod_cli.ensemble import Ensemble
+from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.models.flops import flops_of
 from clipmod_cli.types import Evidence, Frame
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from clipmod_cli.benching.clock import repeat
 from clipmod_cli.benching.models import Loaded
 from clipmod_cli.benching.report import Stage
-from clipmod_cli.ensemble import Ensemble, Looking
+from clipmod_cli.ensemble.ensemble import Ensemble, Looking
+from clipmod_cli.ensemble.looks import Enough
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.judging import judge
-from clipmod_cli.looks import Enough
 from clipmod_cli.models.device_time import DeviceClock
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.records import RunFacts, to_line, to_record

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clipmod_cli.assemble import Choice, choose, load
 from clipmod_cli.benching.wishes import Wishes
-from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import UsageError
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import Policy, load_policy

@@ -22,7 +22,7 @@ from clipmod_cli.cli.signals import EXIT_CLOSED_PIPE, Interrupted, Stop, catch_s
 from clipmod_cli.cli.stdout import take_stdout
 from clipmod_cli.cli.summary import command_line, print_summary, say, say_how_to_go_on
 from clipmod_cli.cli.tally import Tally
-from clipmod_cli.ensemble import Ensemble
+from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import OutputError
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import Policy

@@ -99,7 +99,7 @@ def forget(
     What models saw, which scan keeps for its next runs, goes too: all of it, since an entry does not tell
     whose it was; with --before, what is as old. Outputs, the JSON Lines files, are not touched.
     """
-    from clipmod_cli.evidence_file import default_path, erase
+    from clipmod_cli.ensemble.cache_file import default_path, erase
 
     what = _what_to_forget(source, sha256, before)
     store = _open(db or context.obj)

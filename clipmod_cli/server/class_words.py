@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import PolicyError
 from clipmod_cli.judge.criteria import Criteria, Judge, TextReader, categories_with_prompts, mean_vectors
 from clipmod_cli.judge.policy import Policy, policy_from_classes

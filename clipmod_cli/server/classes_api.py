@@ -12,7 +12,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request, UploadFile
 from pydantic import BaseModel, Field
 
-from clipmod_cli.ensemble import Ensemble
+from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import ClipmodError
 from clipmod_cli.judge.judging import score_frame
 from clipmod_cli.models.seam import labels_of

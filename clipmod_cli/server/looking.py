@@ -16,7 +16,7 @@ from typing import cast
 from fastapi import HTTPException
 
 from clipmod_cli.decode.limits import FrameSampling
-from clipmod_cli.ensemble import Ensemble
+from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import ErrorCode
 from clipmod_cli.server.problems import problem, status_of
 from clipmod_cli.server.service import Service

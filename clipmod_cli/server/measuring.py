@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.ensemble import Looking
+from clipmod_cli.ensemble.ensemble import Looking
+from clipmod_cli.ensemble.looks import Enough
 from clipmod_cli.errors import DeviceLostError, ErrorCode
-from clipmod_cli.looks import Enough
 from clipmod_cli.server.turns import Caller, Measured, Turns, Waiting
 from clipmod_cli.types import Evidence, Failure, Frame, Seen, View
 

@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 
 from clipmod_cli.assemble import Choice, choose
-from clipmod_cli.ensemble import Ensemble
+from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import MissingError
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import Policy

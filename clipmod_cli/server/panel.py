@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass, replace
 
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import Policy
 from clipmod_cli.models.seam import is_text_image

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from clipmod_cli.ensemble import Ensemble
+from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.pipeline import Options, look, run
 from clipmod_cli.records import Record, to_line, to_record
 from clipmod_cli.server.bounds import Bounds

@@ -13,8 +13,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from clipmod_cli.ensemble import Ensemble
-from clipmod_cli.looks import Enough
+from clipmod_cli.ensemble.ensemble import Ensemble
+from clipmod_cli.ensemble.looks import Enough
 from clipmod_cli.types import Evidence, Failure, Frame
 
 Measured: TypeAlias = "Future[Evidence | Failure]"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.models.crops import CropBatches
 from clipmod_cli.models.tower_model import embeddings_of
 from clipmod_cli.types import Failure, Frame

@@ -14,7 +14,7 @@ from nudenet import NudeDetector
 from PIL import Image
 from transformers import pipeline
 
-from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.criteria import mean_vectors
 from clipmod_cli.judge.policy import Policy, load_policy
 from clipmod_cli.types import Detections, Evidence, LabelScores, Model

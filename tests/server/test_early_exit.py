@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
-from clipmod_cli.ensemble import Ensemble, Member
-from clipmod_cli.looks import Enough
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
+from clipmod_cli.ensemble.looks import Enough
 from clipmod_cli.server.measuring import Measuring, SharedEnsemble
 from clipmod_cli.server.turns import Caller
 from clipmod_cli.types import Evidence, Frame, Seen

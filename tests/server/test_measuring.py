@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from clipmod_cli.ensemble import Ensemble, Member
-from clipmod_cli.looks import Enough
-from clipmod_cli.seen_before import Memory, SeenBefore
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
+from clipmod_cli.ensemble.looks import Enough
+from clipmod_cli.ensemble.seen_before import Memory, SeenBefore
 from clipmod_cli.server.measuring import Measuring, SharedEnsemble
 from clipmod_cli.server.turns import Caller, Turns
 from clipmod_cli.types import Embedding, Evidence, Failure, Frame

@@ -16,10 +16,10 @@ import pytest
 from clipmod_cli import Options, load_ensemble, load_policy
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.picture import decode_item
-from clipmod_cli.ensemble import Looking
+from clipmod_cli.ensemble.ensemble import Looking
+from clipmod_cli.ensemble.seen_before import SeenBefore
 from clipmod_cli.judge.judging import Recheck, judge_closely
 from clipmod_cli.pipeline import run
-from clipmod_cli.seen_before import SeenBefore
 from clipmod_cli.types import Evidence, Failure, Frame, Item, Result, Verdict
 from tests.end_to_end.command import SHAPE_OPTIONS, SHAPES, TINY_L, Command, by_name
 from tests.evidence import criteria_of, evidence, item_of, lost, media_of, saw_unsafe

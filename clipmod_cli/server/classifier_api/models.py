@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from fastapi import HTTPException
 
 from clipmod_cli.assemble import Choice, load
-from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import MissingPackageError, SettingsError
 from clipmod_cli.models.hub import Hub
 from clipmod_cli.models.specs import Member as Wanted

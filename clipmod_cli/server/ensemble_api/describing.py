@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from clipmod_cli.ensemble import Member
+from clipmod_cli.ensemble.ensemble import Member
 from clipmod_cli.models.seam import is_detector, is_text_image
 from clipmod_cli.models.specs import FALLBACK as FALLBACK_SPEC
 from clipmod_cli.models.specs import ModelSpec, parse_models

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from clipmod_cli.ensemble import Looking
-from clipmod_cli.looks import Enough
+from clipmod_cli.ensemble.ensemble import Looking
+from clipmod_cli.ensemble.looks import Enough
 from clipmod_cli.pipeline import look
 from clipmod_cli.server.asked import Asked
 from clipmod_cli.server.ensemble_api.answers import NOWHERE, Place

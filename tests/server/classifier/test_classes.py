@@ -14,7 +14,7 @@ from fastapi import HTTPException
 from httpx2 import Response
 from starlette.testclient import TestClient
 
-from clipmod_cli.ensemble import Ensemble, Member
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.models.open_clip import OpenClipModel
 from clipmod_cli.server import class_words, classes_api
 from clipmod_cli.server.class_words import DOCUMENTED_CLASSES, Words, read_classes

@@ -1,7 +1,7 @@
 """How one model is asked about frames: what comes back, how long it took, and what it may raise.
 
 An ensemble asks each of its members through an `Asks`; whoever wants a model spared what is known already
-gives the ensemble another one (`clipmod_cli.evidence_cache`).
+gives the ensemble another one (`clipmod_cli.ensemble.cache`).
 """
 
 from __future__ import annotations

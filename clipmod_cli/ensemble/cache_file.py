@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from clipmod_cli.ensemble.cache_bytes import pack, unpack
 from clipmod_cli.errors import OutputError
-from clipmod_cli.evidence_bytes import pack, unpack
 from clipmod_cli.types import Seen
 
 log = logging.getLogger(__name__)

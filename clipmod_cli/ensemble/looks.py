@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.asking import Told, is_exhausted
+from clipmod_cli.ensemble.asking import Told, is_exhausted
 from clipmod_cli.errors import ErrorCode
 from clipmod_cli.types import Evidence, Failure, Frame, Seen, is_finite
 

@@ -1,6 +1,6 @@
 """Asks all members about a batch at once: devices that compute on their own begin, and are waited for later.
 
-The other way, one member after the other, is `clipmod_cli.ensemble`'s. It knows what to do about whatever
+The other way, one member after the other, is `clipmod_cli.ensemble.ensemble`'s. It knows what to do about whatever
 goes wrong, so that what goes wrong here is only said.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from clipmod_cli.asking import Answers, Asks, Told, is_exhausted
+from clipmod_cli.ensemble.asking import Answers, Asks, Told, is_exhausted
 from clipmod_cli.models.seam import is_asynchronous
 from clipmod_cli.types import Frame, Model
 

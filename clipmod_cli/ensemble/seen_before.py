@@ -18,8 +18,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.ensemble import Looking, Measures
-from clipmod_cli.looks import Enough
+from clipmod_cli.ensemble.ensemble import Looking, Measures
+from clipmod_cli.ensemble.looks import Enough
 from clipmod_cli.types import Detections, Embedding, Evidence, Failure, Frame, LabelScores, Seen, View
 
 REMEMBERED_BYTES: Final = 64_000_000

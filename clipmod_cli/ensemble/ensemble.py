@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
-from clipmod_cli.asking import AskModel, Asks, is_device_lost
-from clipmod_cli.at_once import AtOnce, Fault, Said
+from clipmod_cli.ensemble.asking import AskModel, Asks, is_device_lost
+from clipmod_cli.ensemble.at_once import AtOnce, Fault, Said
+from clipmod_cli.ensemble.looks import Enough, Look, evidence_of, failure_of, note, still_open
 from clipmod_cli.errors import DeviceLostError
 from clipmod_cli.judge.criteria import Criteria, Judge
 from clipmod_cli.judge.policy import Policy
 from clipmod_cli.judge.readers import check_sight, reader_of
-from clipmod_cli.looks import Enough, Look, evidence_of, failure_of, note, still_open
 from clipmod_cli.types import Evidence, Failure, Frame, Model, View
 
 log = logging.getLogger(__name__)

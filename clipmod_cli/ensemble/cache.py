@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
 from clipmod_cli import __version__
-from clipmod_cli.asking import Answers, AskModel, Asks, Told
+from clipmod_cli.ensemble.asking import Answers, AskModel, Asks, Told
 from clipmod_cli.types import AsynchronousModel, Frame, Model, Seen, View, is_finite
 
 KEY_BYTES: Final = 16
