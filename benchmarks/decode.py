@@ -27,10 +27,10 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
+from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.picture import decode_item
-from clipmod_cli.decode.pool import AHEAD_PER_WORKER, decode
-from clipmod_cli.decode.workers import Crew
+from clipmod_cli.decode.stage import AHEAD_PER_WORKER, decode
+from clipmod_cli.decode.workers.pool import Crew
 from clipmod_cli.types import Frame, Item, View
 
 VIEW = View(fit="shortest", size=(224, 224), crop=(224, 224))

@@ -23,8 +23,8 @@ import torch
 from PIL import Image
 
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.pool import AHEAD_PER_WORKER, decode
-from clipmod_cli.decode.workers import Crew
+from clipmod_cli.decode.stage import AHEAD_PER_WORKER, decode
+from clipmod_cli.decode.workers.pool import Crew
 from clipmod_cli.pipeline import default_workers
 from clipmod_cli.types import Item, View
 

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 
 from benchmarks.film import RATE, describe, repeat, write_part
+from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions, parse_frames
-from clipmod_cli.decode.picture import decode_item
 from clipmod_cli.types import Frame, Item, View
 
 VIEW = View(fit="shortest", size=(224, 224), crop=(224, 224))

@@ -18,8 +18,8 @@ from functools import partial
 
 from clipmod_cli.decode.decoders import Decoders
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.pool import decode_with
-from clipmod_cli.decode.workers import Crew
+from clipmod_cli.decode.stage import decode_with
+from clipmod_cli.decode.workers.pool import Crew
 from clipmod_cli.ensemble.ensemble import Ensemble, Looking, Measures, fingerprint
 from clipmod_cli.ensemble.looks import Enough
 from clipmod_cli.ensemble.seen_before import Memory, SeenBefore

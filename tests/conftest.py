@@ -10,7 +10,7 @@ import pytest
 MANY = 300
 """Tests from which on it pays to have the server import everything, which takes it some seconds."""
 
-ENGINES = ("clipmod_cli.decode.picture", "torch", "torchvision.transforms.v2", "cv2", "av")
+ENGINES = ("clipmod_cli.decode.item", "torch", "torchvision.transforms.v2", "cv2", "av")
 """What workers import in the end. A server that has it hands it on; else each worker of each test would
 import it anew, since the server keeps what the first one wanted."""
 
@@ -27,5 +27,5 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     from multiprocessing import forkserver
 
-    forkserver.set_forkserver_preload(["clipmod_cli.decode.worker", *ENGINES])
+    forkserver.set_forkserver_preload(["clipmod_cli.decode.workers.child", *ENGINES])
     forkserver.ensure_running()

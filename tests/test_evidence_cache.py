@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import clipmod_cli.evidence_cache
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import clipmod_cli.ensemble.cache
 from clipmod_cli.ensemble.cache import AskOnce
 from clipmod_cli.ensemble.cache_bytes import pack, unpack
 from clipmod_cli.ensemble.ensemble import Ensemble, Member

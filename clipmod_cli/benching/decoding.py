@@ -11,13 +11,13 @@ from clipmod_cli.benching.clock import repeat, stage_of, time_it
 from clipmod_cli.benching.pictures import items_of
 from clipmod_cli.benching.report import Stage
 from clipmod_cli.decode.decoders import Decoders
-from clipmod_cli.decode.geometry import make_view
 from clipmod_cli.decode.job import Job, Notes
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.opening import hush_decoders, identify, ungated
-from clipmod_cli.decode.pool import decode_with
 from clipmod_cli.decode.reading import read_item
-from clipmod_cli.decode.stills import decode_still
+from clipmod_cli.decode.stage import decode_with
+from clipmod_cli.decode.stills.opening import hush_decoders, identify, ungated
+from clipmod_cli.decode.stills.pictures import decode_still
+from clipmod_cli.decode.views import make_view
 from clipmod_cli.errors import ItemError
 from clipmod_cli.types import Frame, Item, View
 

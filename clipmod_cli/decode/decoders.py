@@ -15,9 +15,9 @@ from functools import partial
 from types import TracebackType
 from typing import Self, TypeAlias
 
+from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions, Limits
-from clipmod_cli.decode.picture import decode_item
-from clipmod_cli.decode.workers import Crew
+from clipmod_cli.decode.workers.pool import Crew
 from clipmod_cli.types import Failure, Frame, Item, View
 
 FEW_BYTES = 100_000

@@ -1,254 +1,125 @@
-"""Pixels → the view a model wants: exactly as its own library would, or fast and antialiased.
+"""The arithmetic of geometry: sizes, windows and orientations. Knows numbers, not pixels.
 
-The only file of `decode` that knows torch and OpenCV; both are imported when first needed.
-Leaves decoding and colours to others.
+Sizes are (height, width). "Stored" is the way the pixels lie in the file, "displayed" what a
+viewer shows after turning them by EXIF.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from clipmod_cli.decode.plan import UPRIGHT, Orientation, Window, crop_window, scaled_size
-from clipmod_cli.errors import ItemError
 from clipmod_cli.types import View
 
-Pixels = NDArray[np.uint8]
-"""`(height, width, 3)`, RGB."""
+OVERSAMPLING = 2
+"""A scaled JPEG keeps at least this many times the pixels a view needs: less visibly changes scores."""
 
-MAX_INTERMEDIATE_PIXELS = 64_000_000
-"""Scaling a 30,000 x 1 strip to 224 high would make 1.5 billion pixels; beyond this only what the
-crop keeps is computed, exact or not."""
+_JPEG_SCALES = (8, 4, 2)
+"""libjpeg's power-of-two scalings; its others drift by up to a tenth of the grey levels."""
 
-_WASTE = 4
-"""From this many pixels thrown away for one kept, computing the crop alone is the faster way."""
 
-_NUDGE = 1e-6
-"""Added to a target length of at most 100,000, so that rounding cannot make it one pixel shorter."""
+class Window(NamedTuple):
+    """A rectangle, in whole pixels."""
 
-_FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+class Orientation(NamedTuple):
+    """How stored pixels become displayed ones: first transposed, then mirrored."""
+
+    transposed: bool = False
+    mirrored: bool = False
+    upside_down: bool = False
+
+    def store_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the stored size of what is displayed with `size`; it is its own inverse."""
+        return (size[1], size[0]) if self.transposed else size
+
+    def store_window(self, window: Window, size: tuple[int, int]) -> Window:
+        """Return where a window of the displayed picture of `size` lies in the stored one."""
+        top, left, height, width = window
+        if self.upside_down:
+            top = size[0] - top - height
+        if self.mirrored:
+            left = size[1] - left - width
+        return Window(left, top, width, height) if self.transposed else Window(top, left, height, width)
+
+
+UPRIGHT = Orientation()
+
+EXIF_ORIENTATIONS: dict[int, Orientation] = {
+    1: UPRIGHT,
+    2: Orientation(mirrored=True),
+    3: Orientation(mirrored=True, upside_down=True),
+    4: Orientation(upside_down=True),
+    5: Orientation(transposed=True),
+    6: Orientation(transposed=True, mirrored=True),
+    7: Orientation(transposed=True, mirrored=True, upside_down=True),
+    8: Orientation(transposed=True, upside_down=True),
 }
-
-_ENGINE_MODULES = {
-    "pillow": ("torch",),  # the fast path of every view but a detector's
-    "torchvision": ("torch", "torchvision.transforms.v2"),
-    "opencv": ("cv2",),
-}
+"""EXIF 2.32, tag 0x0112: which side of the stored picture its row 0 and column 0 are."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """A decoded picture, as it is stored.
+def scaled_size(view: View, height: int, width: int) -> tuple[int, int]:
+    """Return (height, width) that a whole picture of `height` x `width` is scaled to for a view.
 
-    Attributes:
-        pixels: uint8 `(h, w, 3)` RGB, contiguous and writable.
-        size: (height, width) of the original as displayed; where `scale` is above 1, the last
-            column or row of `pixels` may be only partly inside it.
-        orientation: how the pixels are to be turned for display.
-        scale: by what both sides were divided while decoding.
+    For `corner` without its padding. The rounding is that of the view's engine: torchvision's
+    `Resize` cuts off, open_clip's `ResizeKeepRatio` rounds.
     """
+    match view.fit:
+        case "whole":
+            return height, width
+        case "squash":
+            return view.size
+        case "corner":
+            longer = max(height, width)
+            return _rounded(height * view.size[0] / longer, width * view.size[1] / longer)
+        case "shortest":
+            if view.engine == "pillow" and view.size[0] != view.size[1]:
+                ratio = min(height / view.size[0], width / view.size[1])
+                return _rounded(height / ratio, width / ratio)
+            longer_side = int(view.size[0] * max(height, width) / min(height, width))
+            return (view.size[0], longer_side) if height <= width else (longer_side, view.size[0])
+        case "longest":
+            if view.engine == "pillow":
+                ratio = max(height / view.size[0], width / view.size[1])
+                return _rounded(height / ratio, width / ratio)
+            shorter_side = max(int(view.size[0] * min(height, width) / max(height, width)), 1)
+            return (shorter_side, view.size[0]) if height <= width else (view.size[0], shorter_side)
 
-    pixels: Pixels
-    size: tuple[int, int]
-    orientation: Orientation = UPRIGHT
-    scale: int = 1
+
+def crop_window(view: View, height: int, width: int) -> Window:
+    """Return the middle window that a view keeps of its scaled picture; it is inside it."""
+    if view.crop is None:
+        return Window(0, 0, height, width)
+    crop_height, crop_width = min(view.crop[0], height), min(view.crop[1], width)
+    return Window(
+        _middle(height - crop_height, view), _middle(width - crop_width, view), crop_height, crop_width
+    )
 
 
-def modules_for(views: Iterable[View]) -> tuple[str, ...]:
-    """Return the heavy modules that making these views may import.
-
-    A worker imports them before its memory is limited, for their libraries alone map gigabytes.
-    """
-    return tuple(dict.fromkeys(name for view in views for name in _ENGINE_MODULES[view.engine]))
+def jpeg_scale(views: Iterable[View], height: int, width: int, *, oversampling: float = OVERSAMPLING) -> int:
+    """Return by what a JPEG's sides may be divided while decoding: 1, 2, 4 or 8."""
+    room = min((_room(view, height, width) / oversampling for view in views), default=1.0)
+    return next((scale for scale in _JPEG_SCALES if scale <= room), 1)
 
 
-def make_view(picture: Picture, view: View, *, exact: bool) -> Pixels:
-    """Return the view, contiguous uint8 `(h, w, 3)`.
-
-    With `exact` (which needs `picture.scale` 1) it equals the transform of the library that
-    `view.engine` names, before normalisation. Otherwise it is resized antialiased, with the
-    geometry of the original size.
-    """
+def _room(view: View, height: int, width: int) -> float:
+    """Return how many pixels of the picture there are for one of the view, along the tighter side."""
     if view.fit == "whole":
-        return _crop_or_pad(_turn(picture.pixels, picture.orientation), view)
-    target = scaled_size(view, *picture.size)
-    if exact and _work(picture, view, target) <= MAX_INTERMEDIATE_PIXELS:
-        upright = _turn(picture.pixels, picture.orientation)
-        return _crop_or_pad(_resize_exactly(upright, view, target), view)
-    if view.fit == "corner":
-        return _crop_or_pad(_in_corner(_resize_fast(picture, replace(view, crop=None), target), view), view)
-    return _pad(_resize_fast(picture, view, target), view)
+        return 1.0
+    target_height, target_width = scaled_size(view, height, width)
+    return min(height / target_height, width / target_width)
 
 
-def _work(picture: Picture, view: View, target: tuple[int, int]) -> int:
-    """Return the pixels of the largest array that the exact way makes beside the picture itself."""
-    padded = max(picture.size) ** 2 if view.fit == "corner" else 0
-    return max(target[0] * target[1], padded)
+def _rounded(height: float, width: float) -> tuple[int, int]:
+    """Return whole sides of at least one pixel: a 10,000 x 1 picture has a height too."""
+    return max(round(height), 1), max(round(width), 1)
 
 
-def _resize_exactly(pixels: Pixels, view: View, target: tuple[int, int]) -> Pixels:
-    match view.engine:
-        case "pillow":
-            return _resize_pillow(pixels, target, view)
-        case "torchvision":
-            return _resize_torchvision(pixels, target, view)
-        case "opencv":
-            return _resize_opencv(pixels, target, view)
-
-
-def _resize_pillow(pixels: Pixels, target: tuple[int, int], view: View) -> Pixels:
-    if view.fit == "corner":
-        pixels, target = _pad_to_square(pixels, view.fill), view.size
-    if pixels.shape[:2] == target:
-        return pixels
-    image = Image.fromarray(pixels).resize((target[1], target[0]), _FILTERS[view.resample])
-    return np.array(image)
-
-
-def _resize_torchvision(pixels: Pixels, target: tuple[int, int], view: View) -> Pixels:
-    import torch
-    from torchvision.transforms import InterpolationMode
-    from torchvision.transforms.v2 import functional
-
-    if view.fit == "corner":
-        pixels, target = _pad_to_square(pixels, view.fill), view.size
-    channels_first = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()  # (3, h, w)
-    resized = functional.resize(
-        channels_first, list(target), interpolation=InterpolationMode(view.resample), antialias=True
-    )
-    result: Pixels = resized.permute(1, 2, 0).numpy()
-    return result
-
-
-def _resize_opencv(pixels: Pixels, target: tuple[int, int], view: View) -> Pixels:
-    import cv2
-
-    if view.fit == "corner":
-        pixels, target = _pad_to_square(pixels, view.fill), view.size
-    flags = {
-        "nearest": cv2.INTER_NEAREST,
-        "bilinear": cv2.INTER_LINEAR,
-        "bicubic": cv2.INTER_CUBIC,
-        "lanczos": cv2.INTER_LANCZOS4,
-    }
-    return np.asarray(
-        cv2.resize(pixels, (target[1], target[0]), interpolation=flags[view.resample]), np.uint8
-    )
-
-
-def _resize_fast(picture: Picture, view: View, target: tuple[int, int]) -> Pixels:
-    """Return what the crop keeps of the picture scaled to `target`, turned upright, not padded."""
-    window = crop_window(view, *target)
-    if window.height * window.width > MAX_INTERMEDIATE_PIXELS:
-        raise ItemError(
-            "too_many_pixels", f"scaled for the model it would be {target[1]} x {target[0]} pixels"
-        )
-    stored_target = picture.orientation.store_size(target)
-    stored_window = picture.orientation.store_window(window, target)
-    wasted = target[0] * target[1] > _WASTE * window.height * window.width
-    # A detector that runs without torch should not have to wait for its import.
-    by_torch = view.engine != "opencv" and view.resample in {"bilinear", "bicubic"}
-    if by_torch and not wasted:
-        kept = _window_of(_resize_torch(picture, stored_target, view.resample), stored_window)
-    else:
-        kept = _resize_window(picture, stored_target, stored_window, view)
-    return _turn(kept, picture.orientation)
-
-
-def _extent(picture: Picture) -> tuple[float, float]:
-    """Return the (height, width) that the original covers of the stored pixels, measured in them."""
-    height, width = picture.orientation.store_size(picture.size)
-    return height / picture.scale, width / picture.scale
-
-
-def _resize_torch(picture: Picture, target: tuple[int, int], mode: str) -> Pixels:
-    """Return the pixels scaled to `target` by torch's antialiased uint8 kernels, GIL released.
-
-    The scale is given instead of left to torch, for it would take the rounded-up size of a scaled
-    JPEG for its true one and shift everything by up to half a pixel.
-    """
-    import torch
-    from torch.nn.functional import interpolate
-
-    if picture.scale == 1 and picture.pixels.shape[:2] == target:
-        return picture.pixels
-    factors = [(length + _NUDGE) / covered for length, covered in zip(target, _extent(picture), strict=True)]
-    # unsqueezed first, or torch would not know it for channels last and would answer in planes
-    batch = torch.from_numpy(picture.pixels).unsqueeze(0).permute(0, 3, 1, 2)  # (1, 3, h, w)
-    resized = interpolate(
-        batch, scale_factor=factors, mode=mode, antialias=True, recompute_scale_factor=False
-    )
-    result: Pixels = resized[0, :, : target[0], : target[1]].permute(1, 2, 0).numpy()
-    return result
-
-
-def _resize_window(picture: Picture, target: tuple[int, int], window: Window, view: View) -> Pixels:
-    """Return only `window` of the pixels scaled to `target`, by Pillow, antialiased."""
-    height, width = _extent(picture)
-    down, across = height / target[0], width / target[1]
-    box = (
-        window.left * across,
-        window.top * down,
-        min((window.left + window.width) * across, picture.pixels.shape[1]),
-        min((window.top + window.height) * down, picture.pixels.shape[0]),
-    )
-    image = Image.fromarray(picture.pixels)
-    # OpenCV's own resize is not antialiased, so a detector's need not be so to the last level: whole
-    # pixels are averaged first, which halves the time.
-    gap = 1.0 if view.engine == "opencv" else None
-    scaled = image.resize((window.width, window.height), _FILTERS[view.resample], box=box, reducing_gap=gap)
-    return np.array(scaled)
-
-
-def _turn(pixels: Pixels, orientation: Orientation) -> Pixels:
-    if orientation == UPRIGHT:
-        return np.ascontiguousarray(pixels)
-    if orientation.transposed:
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation.mirrored:
-        pixels = pixels[:, ::-1]
-    if orientation.upside_down:
-        pixels = pixels[::-1]
-    return pixels.copy()  # numpy calls a single mirrored column contiguous; torch does not
-
-
-def _window_of(pixels: Pixels, window: Window) -> Pixels:
-    return pixels[window.top : window.top + window.height, window.left : window.left + window.width]
-
-
-def _crop_or_pad(pixels: Pixels, view: View) -> Pixels:
-    return _pad(_window_of(pixels, crop_window(view, *pixels.shape[:2])), view)
-
-
-def _pad(pixels: Pixels, view: View) -> Pixels:
-    """Return the pixels in the middle of a larger crop; an odd pixel goes to the right and below."""
-    height, width = pixels.shape[:2]
-    if view.crop is None or view.crop == (height, width):
-        return np.ascontiguousarray(pixels)
-    canvas = np.full((*view.crop, 3), view.fill, np.uint8)
-    top, left = math.floor((view.crop[0] - height) / 2), math.floor((view.crop[1] - width) / 2)
-    canvas[top : top + height, left : left + width] = pixels
-    return canvas
-
-
-def _in_corner(pixels: Pixels, view: View) -> Pixels:
-    canvas = np.full((*view.size, 3), view.fill, np.uint8)
-    canvas[: pixels.shape[0], : pixels.shape[1]] = pixels
-    return canvas
-
-
-def _pad_to_square(pixels: Pixels, fill: int) -> Pixels:
-    height, width = pixels.shape[:2]
-    side = max(height, width)
-    square = np.full((side, side, 3), fill, np.uint8)
-    square[:height, :width] = pixels
-    return square
+def _middle(spare: int, view: View) -> int:
+    """Return the offset that centres; transformers cuts off where torchvision rounds."""
+    return int(spare / 2.0) if view.engine == "torchvision" else round(spare / 2.0)

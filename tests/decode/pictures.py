@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.picture import decode_item
 from clipmod_cli.types import Failure, Frame, Item, Media, View
 
 WHOLE = View(fit="whole", size=(0, 0))

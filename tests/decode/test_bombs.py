@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from clipmod_cli.decode.limits import Limits
-from clipmod_cli.decode.stills import MAX_JPEG_SCANS
+from clipmod_cli.decode.stills.pictures import MAX_JPEG_SCANS
 from clipmod_cli.types import View
 from tests.decode.pictures import (
     RED,

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipmod_cli.decode.geometry import Picture, make_view
+from clipmod_cli.decode.views import Picture, make_view
 from clipmod_cli.types import View
 from tests.decode.photographs import DETECTOR, PHOTOGRAPHS, TOWER, photograph
 from tests.decode.pictures import encode, frame, media
@@ -101,7 +101,7 @@ def test_padding_is_of_the_wanted_grey() -> None:
 
 def test_the_same_jpeg_with_and_without_simplejpeg_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("simplejpeg")
-    from clipmod_cli.decode import stills
+    from clipmod_cli.decode.stills import pictures
 
     for subsampling in (0, 1, 2):
         for progressive in (False, True):
@@ -113,7 +113,7 @@ def test_the_same_jpeg_with_and_without_simplejpeg_is_the_same(monkeypatch: pyte
             )
             quick = frame(data, [TOWER]).views[TOWER]
             with monkeypatch.context() as patched:
-                patched.setattr(stills, "_simplejpeg", lambda: None)
+                patched.setattr(pictures, "_simplejpeg", lambda: None)
                 by_pillow = frame(data, [TOWER]).views[TOWER]
             assert np.array_equal(quick, by_pillow)
 

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from clipmod_cli.decode import opening
 from clipmod_cli.decode.formats import sniff
+from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.picture import decode_item
+from clipmod_cli.decode.stills import opening
 from clipmod_cli.types import Failure, View
 from tests.decode.pictures import (
     QUARTERS,
@@ -94,7 +94,7 @@ def test_a_decoder_neither_prints_nor_warns_in_a_strict_interpreter() -> None:
     program = """
 import sys
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.picture import decode_item
+from clipmod_cli.decode.item import decode_item
 from clipmod_cli.types import Item, View
 view = View(fit="whole", size=(0, 0))
 for number in range(int(sys.argv[1])):

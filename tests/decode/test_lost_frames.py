@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipmod_cli.decode.iso_media import frame_durations
 from clipmod_cli.decode.limits import Limits
+from clipmod_cli.decode.moving.iso_media import frame_durations
 from clipmod_cli.types import Failure, Frame
 from tests.decode.pictures import (
     WHOLE,

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from clipmod_cli.decode.block import Block, make_block
+from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.messages import MAX_PIXEL_BYTES, read_result, write_result
-from clipmod_cli.decode.picture import decode_item
+from clipmod_cli.decode.workers.shared_memory import Block, make_block
+from clipmod_cli.decode.workers.wire import MAX_PIXEL_BYTES, read_result, write_result
 from clipmod_cli.types import Failure, Frame, Item, View
 from tests.decode.pictures import RED, encode
 from tests.decode.samples import moving

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.pool import decode
-from clipmod_cli.decode.workers import Crew
+from clipmod_cli.decode.stage import decode
+from clipmod_cli.decode.workers.pool import Crew
 from clipmod_cli.types import Failure, Item, View
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]

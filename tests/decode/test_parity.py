@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipmod_cli.decode.geometry import Picture, make_view
+from clipmod_cli.decode.views import Picture, make_view
 from clipmod_cli.types import View
 from tests.decode.photographs import DETECTOR, photograph
 

@@ -7,8 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.decode.geometry import Picture, make_view
-from clipmod_cli.decode.plan import (
+from clipmod_cli.decode.geometry import (
     EXIF_ORIENTATIONS,
     Orientation,
     Window,
@@ -16,6 +15,7 @@ from clipmod_cli.decode.plan import (
     jpeg_scale,
     scaled_size,
 )
+from clipmod_cli.decode.views import Picture, make_view
 from clipmod_cli.types import View
 
 TOWER = View(fit="shortest", size=(224, 224), crop=(224, 224))

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from clipmod_cli.decode import decoders, pool
+from clipmod_cli.decode import decoders, stage
 from clipmod_cli.decode.decoders import FREE_PIXELS, PixelBudget, free_pixels
+from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions, Limits
-from clipmod_cli.decode.picture import decode_item
-from clipmod_cli.decode.pool import decode
+from clipmod_cli.decode.stage import decode
 from clipmod_cli.types import Failure, Frame, Item, Media, View
 from tests.decode.pictures import WHOLE, check_law, encode, quarters
 
@@ -91,7 +91,7 @@ def test_no_item_is_pulled_while_too_many_bytes_wait(sizes: list[int], workers: 
     carried = [len(KINDS[0]) + size for size in sizes]
     taken = 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "MAX_CARRIED_BYTES", most)
+        patch.setattr(stage, "MAX_CARRIED_BYTES", most)
         for result in decode(_carrying(sizes, pulled), [WHOLE], DecodeOptions(), workers, ahead=ahead):
             waiting = carried[taken : len(pulled)]
             assert sum(waiting[:-1]) <= most, "the last one was pulled before there was room for it"
@@ -114,10 +114,10 @@ def test_no_item_is_pulled_while_too_many_pixels_wait(most: int, workers: int, k
             pulled.append(item.index)
             yield item
 
-    in_hand = pool.QUEUED_PER_WORKER * workers
+    in_hand = stage.QUEUED_PER_WORKER * workers
     taken: set[int] = set()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "MAX_DECODED_BYTES", most * size)
+        patch.setattr(stage, "MAX_DECODED_BYTES", most * size)
         for result in decode(source(), [WHOLE], DecodeOptions(), workers, ahead=60):
             taken.add(result.item.index)
             if len(pulled) <= 30:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions, Limits
-from clipmod_cli.decode.picture import decode_item
 from clipmod_cli.types import Failure, Frame, Item
 from tests.decode.pictures import WHOLE, check_law, encode, failure, media, quarters
 

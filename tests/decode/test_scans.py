@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipmod_cli.decode.stills import MAX_JPEG_SCANS
+from clipmod_cli.decode.stills.pictures import MAX_JPEG_SCANS
 from tests.decode.pictures import WHOLE, encode, failure, frame, frames
 from tests.decode.samples import photo
 

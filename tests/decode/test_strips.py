@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipmod_cli.decode import colours
-from clipmod_cli.decode.colours import to_pixels
+from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.picture import decode_item
+from clipmod_cli.decode.stills import colours
+from clipmod_cli.decode.stills.colours import to_pixels
 from tests.decode.pictures import WHOLE, as_item, encode, quarters
 
 RNG = np.random.default_rng(0)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import pytest
 
 from clipmod_cli.decode.limits import DecodeOptions, Limits
-from clipmod_cli.decode.pool import AHEAD_PER_WORKER
+from clipmod_cli.decode.stage import AHEAD_PER_WORKER
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.pipeline import Options, look
 from clipmod_cli.types import Evidence, Failure, Frame, Item

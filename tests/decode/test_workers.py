@@ -19,10 +19,10 @@ import pytest
 from PIL import Image
 
 from clipmod_cli.decode.limits import DecodeOptions, Limits
-from clipmod_cli.decode.opening import ungated
-from clipmod_cli.decode.pool import decode
-from clipmod_cli.decode.worker import TimeLimits, WorkerLimits
-from clipmod_cli.decode.workers import Crew
+from clipmod_cli.decode.stage import decode
+from clipmod_cli.decode.stills.opening import ungated
+from clipmod_cli.decode.workers.child import TimeLimits, WorkerLimits
+from clipmod_cli.decode.workers.pool import Crew
 from clipmod_cli.types import Failure, Frame, Item, View
 from tests.decode.hurting import LIES, NAP_S, begun, misbehave
 
@@ -256,9 +256,9 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path, name: str) -> None:
     script = textwrap.dedent(
         f"""
         from clipmod_cli.decode.limits import DecodeOptions
-        from clipmod_cli.decode.pool import decode
-        from clipmod_cli.decode.worker import TimeLimits, WorkerLimits
-        from clipmod_cli.decode.workers import Crew
+        from clipmod_cli.decode.stage import decode
+        from clipmod_cli.decode.workers.child import TimeLimits, WorkerLimits
+        from clipmod_cli.decode.workers.pool import Crew
         from clipmod_cli.types import Item, View
         from tests.decode.hurting import FOR_EVER_S, misbehave
         items = [Item(source={str(picture)!r}, index=0)]
@@ -299,8 +299,8 @@ def test_workers_of_a_process_that_never_imported_torch_can_use_it(tmp_path: Pat
         f"""
         import sys
         from clipmod_cli.decode.limits import DecodeOptions
-        from clipmod_cli.decode.pool import decode
-        from clipmod_cli.decode.workers import Crew
+        from clipmod_cli.decode.stage import decode
+        from clipmod_cli.decode.workers.pool import Crew
         from clipmod_cli.types import Item, View
         item = Item(source={str(tmp_path / "a.jpg")!r}, index=0)
         view = View(fit="shortest", size=(224, 224), crop=(224, 224))

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import httpx2
 
+from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions, Limits
-from clipmod_cli.decode.messages import read_result, write_result
-from clipmod_cli.decode.picture import decode_item
+from clipmod_cli.decode.workers.wire import read_result, write_result
 from clipmod_cli.errors import ERROR_CODES, UsageError
 from clipmod_cli.sources.addresses import Access, check_redirect, check_url, port_of
 from clipmod_cli.sources.archive_limits import ArchiveLimits

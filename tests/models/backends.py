@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.pool import decode
+from clipmod_cli.decode.stage import decode
 from clipmod_cli.models import nudenet, transformers
 from clipmod_cli.models import open_clip as open_clip_backend
 from clipmod_cli.models.device import place

@@ -12,8 +12,8 @@ import av
 import numpy as np
 from PIL import Image
 
+from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions, Limits, parse_frames
-from clipmod_cli.decode.picture import decode_item
 from clipmod_cli.types import Failure, Frame, Item, View
 from tests.decode.pictures import check_law
 from tests.tiny.shapes import draw_clear

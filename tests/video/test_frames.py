@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipmod_cli.decode.video_frames import make_picture
+from clipmod_cli.decode.video.frames import make_picture
 from clipmod_cli.types import View
 from tests.decode.pictures import QUARTERS, assert_corners, media, quarters
 from tests.video.films import WHOLE, scene, seen, write_film

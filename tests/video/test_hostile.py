@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions, Limits
-from clipmod_cli.decode.picture import decode_item
 from clipmod_cli.types import Failure, Item
 from tests.decode.pictures import media
 from tests.video.films import RATE, WHOLE, is_red, lost, scene, seen, times, watch, write_film

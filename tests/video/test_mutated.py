@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.decode.limits import DecodeOptions, parse_frames
-from clipmod_cli.decode.pool import decode
-from clipmod_cli.decode.workers import Crew
+from clipmod_cli.decode.stage import decode
+from clipmod_cli.decode.workers.pool import Crew
 from clipmod_cli.types import Failure, Frame, Item, View
 from tests.video.films import KINDS, moving, scene, write_film
 

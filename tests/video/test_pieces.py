@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.decode.formats import HEAD_BYTES, sniff
-from clipmod_cli.decode.video_pieces import has_hole
+from clipmod_cli.decode.video.pieces import has_hole
 from tests.video.films import KINDS, lost, moving, scene, seen, write_film
 
 WALKED = sorted(set(KINDS) - {"mp4", "mov"})

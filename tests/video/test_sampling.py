@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipmod_cli.decode.video_sampling import SAME_LEVELS, Kept, Selection, look_alike, measure_change
+from clipmod_cli.decode.video.sampling import SAME_LEVELS, Kept, Selection, look_alike, measure_change
 from clipmod_cli.types import View
 from tests.video.films import WHOLE, moving, picture, red_times, scene, seen, times, write_film
 

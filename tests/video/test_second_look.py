@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from clipmod_cli import Options, load_ensemble, load_policy
+from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.picture import decode_item
 from clipmod_cli.ensemble.ensemble import Looking
 from clipmod_cli.ensemble.seen_before import SeenBefore
 from clipmod_cli.judge.judging import Recheck, judge_closely

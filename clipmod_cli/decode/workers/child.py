@@ -24,10 +24,10 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from clipmod_cli.decode.block import Block
 from clipmod_cli.decode.formats import HEAD_BYTES, class_of, sniff
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.messages import write_result
+from clipmod_cli.decode.workers.shared_memory import Block
+from clipmod_cli.decode.workers.wire import write_result
 from clipmod_cli.types import Failure, Frame, Item, View
 
 HOLD, RELEASE, LONG = b"hold ", b"release", b"long"

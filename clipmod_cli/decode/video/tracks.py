@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 from clipmod_cli.decode.limits import FrameSampling
-from clipmod_cli.decode.video_clock import Clock
+from clipmod_cli.decode.video.clock import Clock
 from clipmod_cli.errors import ItemError
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from clipmod_cli.decode.geometry import modules_for
+from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.job import Gate
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.picture import decode_item
-from clipmod_cli.decode.seat import Seat
-from clipmod_cli.decode.worker import Orders, WorkerLimits
+from clipmod_cli.decode.views import modules_for
+from clipmod_cli.decode.workers.child import Orders, WorkerLimits
+from clipmod_cli.decode.workers.handle import Seat
 from clipmod_cli.types import Failure, Frame, Item, View
 
 Work = Callable[..., list[Frame | Failure]]

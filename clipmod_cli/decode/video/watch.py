@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from clipmod_cli.decode.geometry import make_view
 from clipmod_cli.decode.job import Job
-from clipmod_cli.decode.video_frames import make_picture, make_thumbnail
-from clipmod_cli.decode.video_sampling import Kept, Selection, Thumbnail, Views
-from clipmod_cli.decode.video_spans import SpanTrack
-from clipmod_cli.decode.video_tracks import Track
+from clipmod_cli.decode.video.frames import make_picture, make_thumbnail
+from clipmod_cli.decode.video.sampling import Kept, Selection, Thumbnail, Views
+from clipmod_cli.decode.video.spans import SpanTrack
+from clipmod_cli.decode.video.tracks import Track
+from clipmod_cli.decode.views import make_view
 from clipmod_cli.errors import ItemError
 
 if TYPE_CHECKING:

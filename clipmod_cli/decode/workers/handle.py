@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
-from clipmod_cli.decode.block import Block, make_block
 from clipmod_cli.decode.job import Gate
-from clipmod_cli.decode.messages import MAX_HEADER_BYTES, read_result
-from clipmod_cli.decode.worker import HOLD, LONG, RELEASE, Orders, WorkerLimits, serve, tell_item
+from clipmod_cli.decode.workers.child import HOLD, LONG, RELEASE, Orders, WorkerLimits, serve, tell_item
+from clipmod_cli.decode.workers.shared_memory import Block, make_block
+from clipmod_cli.decode.workers.wire import MAX_HEADER_BYTES, read_result
 from clipmod_cli.errors import ErrorCode
 from clipmod_cli.types import Failure, Frame, Item
 
@@ -129,7 +129,7 @@ class Seat:
         if _METHOD == "forkserver":
             # Imported once in the server that workers are forked from; a server that an earlier run
             # started keeps what it has, and then each worker imports them itself.
-            context.set_forkserver_preload(["clipmod_cli.decode.worker", *self.modules])
+            context.set_forkserver_preload(["clipmod_cli.decode.workers.child", *self.modules])
         pipe: Connection
         pipe, theirs = context.Pipe()
         # Its end of the lifeline closes when this process ends, however it does, and ends the worker.

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 from clipmod_cli.decode.formats import HEAD_BYTES, class_of, sniff
 from clipmod_cli.decode.job import Job
 from clipmod_cli.decode.reading import open_regular
-from clipmod_cli.decode.video_container import ends_early
-from clipmod_cli.decode.video_pieces import has_hole
-from clipmod_cli.decode.video_watch import Shot, check_time, not_all, translated, watch
+from clipmod_cli.decode.video.container import ends_early
+from clipmod_cli.decode.video.pieces import has_hole
+from clipmod_cli.decode.video.watch import Shot, check_time, not_all, translated, watch
 from clipmod_cli.errors import ItemError
 from clipmod_cli.types import Item
 

@@ -15,8 +15,8 @@ from typing import Any, NoReturn, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.decode.block import Block
 from clipmod_cli.decode.limits import MAX_SCORED_FRAMES
+from clipmod_cli.decode.workers.shared_memory import Block
 from clipmod_cli.errors import ERROR_CODES
 from clipmod_cli.types import Failure, Frame, Item, Kind, Media, Stage, View
 

@@ -10,17 +10,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 
-from clipmod_cli.decode.animation import decode_animation, find_timeline
 from clipmod_cli.decode.formats import sniff
-from clipmod_cli.decode.geometry import Picture, make_view
 from clipmod_cli.decode.job import Gate, Job, Notes
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.opening import hush_decoders, identify, ungated
+from clipmod_cli.decode.moving.animation import decode_animation, find_timeline
 from clipmod_cli.decode.reading import read_item
-from clipmod_cli.decode.stills import decode_still
-from clipmod_cli.decode.video import decode_video, sniff_video
-from clipmod_cli.decode.video_sampling import Views
-from clipmod_cli.decode.video_watch import Shot
+from clipmod_cli.decode.stills.opening import hush_decoders, identify, ungated
+from clipmod_cli.decode.stills.pictures import decode_still
+from clipmod_cli.decode.video.opening import decode_video, sniff_video
+from clipmod_cli.decode.video.sampling import Views
+from clipmod_cli.decode.video.watch import Shot
+from clipmod_cli.decode.views import Picture, make_view
 from clipmod_cli.errors import ErrorCode, ItemError
 from clipmod_cli.types import Failure, Frame, Item, View
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from clipmod_cli.decode.limits import FrameSampling
-from clipmod_cli.decode.video_tracks import MAX_WAITING_BYTES, Timed, Track
+from clipmod_cli.decode.video.tracks import MAX_WAITING_BYTES, Timed, Track
 
 if TYPE_CHECKING:
     from av.packet import Packet

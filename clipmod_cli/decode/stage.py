@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from clipmod_cli.decode.decoders import Decoded, Decoders
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.workers import Crew
+from clipmod_cli.decode.workers.pool import Crew
 from clipmod_cli.types import Failure, Frame, Item, View
 
 AHEAD_PER_WORKER = 4

@@ -12,15 +12,21 @@ from dataclasses import replace
 
 from PIL import ImageFile
 
-from clipmod_cli.decode.colours import to_pixels
-from clipmod_cli.decode.geometry import Picture
-from clipmod_cli.decode.iso_media import frame_durations
 from clipmod_cli.decode.job import Job
 from clipmod_cli.decode.limits import check_size
-from clipmod_cli.decode.mending import trim_webp
-from clipmod_cli.decode.opening import decoder_errors, held_pixels, open_picture
-from clipmod_cli.decode.stills import decode_still, read_orientation
-from clipmod_cli.decode.timeline import SUBSTITUTE_DELAY_S, Timeline, make_timeline, read_timeline, seen_delay
+from clipmod_cli.decode.moving.iso_media import frame_durations
+from clipmod_cli.decode.moving.timeline import (
+    SUBSTITUTE_DELAY_S,
+    Timeline,
+    make_timeline,
+    read_timeline,
+    seen_delay,
+)
+from clipmod_cli.decode.stills.colours import to_pixels
+from clipmod_cli.decode.stills.mending import trim_webp
+from clipmod_cli.decode.stills.opening import decoder_errors, held_pixels, open_picture
+from clipmod_cli.decode.stills.pictures import decode_still, read_orientation
+from clipmod_cli.decode.views import Picture
 from clipmod_cli.errors import ItemError
 
 _SEEKABLE = frozenset({"TIFF", "AVIF"})

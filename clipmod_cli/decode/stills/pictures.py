@@ -13,13 +13,13 @@ from typing import Any
 
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
-from clipmod_cli.decode.colours import to_pixels
-from clipmod_cli.decode.geometry import Picture, Pixels
+from clipmod_cli.decode.geometry import EXIF_ORIENTATIONS, OVERSAMPLING, UPRIGHT, Orientation, jpeg_scale
 from clipmod_cli.decode.job import Job
 from clipmod_cli.decode.limits import check_size
-from clipmod_cli.decode.mending import load_what_came, mend
-from clipmod_cli.decode.opening import decoder_errors, held_pixels, open_picture
-from clipmod_cli.decode.plan import EXIF_ORIENTATIONS, OVERSAMPLING, UPRIGHT, Orientation, jpeg_scale
+from clipmod_cli.decode.stills.colours import to_pixels
+from clipmod_cli.decode.stills.mending import load_what_came, mend
+from clipmod_cli.decode.stills.opening import decoder_errors, held_pixels, open_picture
+from clipmod_cli.decode.views import Picture, Pixels
 from clipmod_cli.errors import ItemError
 
 MAX_JPEG_SCANS = 200

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
-from clipmod_cli.decode.mending import png_chunks, riff_chunks
+from clipmod_cli.decode.stills.mending import png_chunks, riff_chunks
 
 SHORTEST_DELAY_S = 0.010
 SUBSTITUTE_DELAY_S = 0.100

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.decode.geometry import Picture
-from clipmod_cli.decode.plan import UPRIGHT, Orientation
-from clipmod_cli.decode.video_sampling import Thumbnail
+from clipmod_cli.decode.geometry import UPRIGHT, Orientation
+from clipmod_cli.decode.video.sampling import Thumbnail
+from clipmod_cli.decode.views import Picture
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame

@@ -1,0 +1,1 @@
+"""One still picture: bytes to RGB pixels."""

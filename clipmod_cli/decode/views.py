@@ -1,0 +1,254 @@
+"""Pixels → the view a model wants: exactly as its own library would, or fast and antialiased.
+
+The only file of `decode` that knows torch and OpenCV; both are imported when first needed.
+Leaves decoding and colours to others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from clipmod_cli.decode.geometry import UPRIGHT, Orientation, Window, crop_window, scaled_size
+from clipmod_cli.errors import ItemError
+from clipmod_cli.types import View
+
+Pixels = NDArray[np.uint8]
+"""`(height, width, 3)`, RGB."""
+
+MAX_INTERMEDIATE_PIXELS = 64_000_000
+"""Scaling a 30,000 x 1 strip to 224 high would make 1.5 billion pixels; beyond this only what the
+crop keeps is computed, exact or not."""
+
+_WASTE = 4
+"""From this many pixels thrown away for one kept, computing the crop alone is the faster way."""
+
+_NUDGE = 1e-6
+"""Added to a target length of at most 100,000, so that rounding cannot make it one pixel shorter."""
+
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+_ENGINE_MODULES = {
+    "pillow": ("torch",),  # the fast path of every view but a detector's
+    "torchvision": ("torch", "torchvision.transforms.v2"),
+    "opencv": ("cv2",),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A decoded picture, as it is stored.
+
+    Attributes:
+        pixels: uint8 `(h, w, 3)` RGB, contiguous and writable.
+        size: (height, width) of the original as displayed; where `scale` is above 1, the last
+            column or row of `pixels` may be only partly inside it.
+        orientation: how the pixels are to be turned for display.
+        scale: by what both sides were divided while decoding.
+    """
+
+    pixels: Pixels
+    size: tuple[int, int]
+    orientation: Orientation = UPRIGHT
+    scale: int = 1
+
+
+def modules_for(views: Iterable[View]) -> tuple[str, ...]:
+    """Return the heavy modules that making these views may import.
+
+    A worker imports them before its memory is limited, for their libraries alone map gigabytes.
+    """
+    return tuple(dict.fromkeys(name for view in views for name in _ENGINE_MODULES[view.engine]))
+
+
+def make_view(picture: Picture, view: View, *, exact: bool) -> Pixels:
+    """Return the view, contiguous uint8 `(h, w, 3)`.
+
+    With `exact` (which needs `picture.scale` 1) it equals the transform of the library that
+    `view.engine` names, before normalisation. Otherwise it is resized antialiased, with the
+    geometry of the original size.
+    """
+    if view.fit == "whole":
+        return _crop_or_pad(_turn(picture.pixels, picture.orientation), view)
+    target = scaled_size(view, *picture.size)
+    if exact and _work(picture, view, target) <= MAX_INTERMEDIATE_PIXELS:
+        upright = _turn(picture.pixels, picture.orientation)
+        return _crop_or_pad(_resize_exactly(upright, view, target), view)
+    if view.fit == "corner":
+        return _crop_or_pad(_in_corner(_resize_fast(picture, replace(view, crop=None), target), view), view)
+    return _pad(_resize_fast(picture, view, target), view)
+
+
+def _work(picture: Picture, view: View, target: tuple[int, int]) -> int:
+    """Return the pixels of the largest array that the exact way makes beside the picture itself."""
+    padded = max(picture.size) ** 2 if view.fit == "corner" else 0
+    return max(target[0] * target[1], padded)
+
+
+def _resize_exactly(pixels: Pixels, view: View, target: tuple[int, int]) -> Pixels:
+    match view.engine:
+        case "pillow":
+            return _resize_pillow(pixels, target, view)
+        case "torchvision":
+            return _resize_torchvision(pixels, target, view)
+        case "opencv":
+            return _resize_opencv(pixels, target, view)
+
+
+def _resize_pillow(pixels: Pixels, target: tuple[int, int], view: View) -> Pixels:
+    if view.fit == "corner":
+        pixels, target = _pad_to_square(pixels, view.fill), view.size
+    if pixels.shape[:2] == target:
+        return pixels
+    image = Image.fromarray(pixels).resize((target[1], target[0]), _FILTERS[view.resample])
+    return np.array(image)
+
+
+def _resize_torchvision(pixels: Pixels, target: tuple[int, int], view: View) -> Pixels:
+    import torch
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional
+
+    if view.fit == "corner":
+        pixels, target = _pad_to_square(pixels, view.fill), view.size
+    channels_first = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()  # (3, h, w)
+    resized = functional.resize(
+        channels_first, list(target), interpolation=InterpolationMode(view.resample), antialias=True
+    )
+    result: Pixels = resized.permute(1, 2, 0).numpy()
+    return result
+
+
+def _resize_opencv(pixels: Pixels, target: tuple[int, int], view: View) -> Pixels:
+    import cv2
+
+    if view.fit == "corner":
+        pixels, target = _pad_to_square(pixels, view.fill), view.size
+    flags = {
+        "nearest": cv2.INTER_NEAREST,
+        "bilinear": cv2.INTER_LINEAR,
+        "bicubic": cv2.INTER_CUBIC,
+        "lanczos": cv2.INTER_LANCZOS4,
+    }
+    return np.asarray(
+        cv2.resize(pixels, (target[1], target[0]), interpolation=flags[view.resample]), np.uint8
+    )
+
+
+def _resize_fast(picture: Picture, view: View, target: tuple[int, int]) -> Pixels:
+    """Return what the crop keeps of the picture scaled to `target`, turned upright, not padded."""
+    window = crop_window(view, *target)
+    if window.height * window.width > MAX_INTERMEDIATE_PIXELS:
+        raise ItemError(
+            "too_many_pixels", f"scaled for the model it would be {target[1]} x {target[0]} pixels"
+        )
+    stored_target = picture.orientation.store_size(target)
+    stored_window = picture.orientation.store_window(window, target)
+    wasted = target[0] * target[1] > _WASTE * window.height * window.width
+    # A detector that runs without torch should not have to wait for its import.
+    by_torch = view.engine != "opencv" and view.resample in {"bilinear", "bicubic"}
+    if by_torch and not wasted:
+        kept = _window_of(_resize_torch(picture, stored_target, view.resample), stored_window)
+    else:
+        kept = _resize_window(picture, stored_target, stored_window, view)
+    return _turn(kept, picture.orientation)
+
+
+def _extent(picture: Picture) -> tuple[float, float]:
+    """Return the (height, width) that the original covers of the stored pixels, measured in them."""
+    height, width = picture.orientation.store_size(picture.size)
+    return height / picture.scale, width / picture.scale
+
+
+def _resize_torch(picture: Picture, target: tuple[int, int], mode: str) -> Pixels:
+    """Return the pixels scaled to `target` by torch's antialiased uint8 kernels, GIL released.
+
+    The scale is given instead of left to torch, for it would take the rounded-up size of a scaled
+    JPEG for its true one and shift everything by up to half a pixel.
+    """
+    import torch
+    from torch.nn.functional import interpolate
+
+    if picture.scale == 1 and picture.pixels.shape[:2] == target:
+        return picture.pixels
+    factors = [(length + _NUDGE) / covered for length, covered in zip(target, _extent(picture), strict=True)]
+    # unsqueezed first, or torch would not know it for channels last and would answer in planes
+    batch = torch.from_numpy(picture.pixels).unsqueeze(0).permute(0, 3, 1, 2)  # (1, 3, h, w)
+    resized = interpolate(
+        batch, scale_factor=factors, mode=mode, antialias=True, recompute_scale_factor=False
+    )
+    result: Pixels = resized[0, :, : target[0], : target[1]].permute(1, 2, 0).numpy()
+    return result
+
+
+def _resize_window(picture: Picture, target: tuple[int, int], window: Window, view: View) -> Pixels:
+    """Return only `window` of the pixels scaled to `target`, by Pillow, antialiased."""
+    height, width = _extent(picture)
+    down, across = height / target[0], width / target[1]
+    box = (
+        window.left * across,
+        window.top * down,
+        min((window.left + window.width) * across, picture.pixels.shape[1]),
+        min((window.top + window.height) * down, picture.pixels.shape[0]),
+    )
+    image = Image.fromarray(picture.pixels)
+    # OpenCV's own resize is not antialiased, so a detector's need not be so to the last level: whole
+    # pixels are averaged first, which halves the time.
+    gap = 1.0 if view.engine == "opencv" else None
+    scaled = image.resize((window.width, window.height), _FILTERS[view.resample], box=box, reducing_gap=gap)
+    return np.array(scaled)
+
+
+def _turn(pixels: Pixels, orientation: Orientation) -> Pixels:
+    if orientation == UPRIGHT:
+        return np.ascontiguousarray(pixels)
+    if orientation.transposed:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation.mirrored:
+        pixels = pixels[:, ::-1]
+    if orientation.upside_down:
+        pixels = pixels[::-1]
+    return pixels.copy()  # numpy calls a single mirrored column contiguous; torch does not
+
+
+def _window_of(pixels: Pixels, window: Window) -> Pixels:
+    return pixels[window.top : window.top + window.height, window.left : window.left + window.width]
+
+
+def _crop_or_pad(pixels: Pixels, view: View) -> Pixels:
+    return _pad(_window_of(pixels, crop_window(view, *pixels.shape[:2])), view)
+
+
+def _pad(pixels: Pixels, view: View) -> Pixels:
+    """Return the pixels in the middle of a larger crop; an odd pixel goes to the right and below."""
+    height, width = pixels.shape[:2]
+    if view.crop is None or view.crop == (height, width):
+        return np.ascontiguousarray(pixels)
+    canvas = np.full((*view.crop, 3), view.fill, np.uint8)
+    top, left = math.floor((view.crop[0] - height) / 2), math.floor((view.crop[1] - width) / 2)
+    canvas[top : top + height, left : left + width] = pixels
+    return canvas
+
+
+def _in_corner(pixels: Pixels, view: View) -> Pixels:
+    canvas = np.full((*view.size, 3), view.fill, np.uint8)
+    canvas[: pixels.shape[0], : pixels.shape[1]] = pixels
+    return canvas
+
+
+def _pad_to_square(pixels: Pixels, fill: int) -> Pixels:
+    height, width = pixels.shape[:2]
+    side = max(height, width)
+    square = np.full((side, side, 3), fill, np.uint8)
+    square[:height, :width] = pixels
+    return square
