@@ -37,7 +37,7 @@ from clipmod_cli.ensemble.cache import AskOnce
 from clipmod_cli.ensemble.cache_file import EvidenceFile
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.policy import load_policy
-from clipmod_cli.models.crops import CropBatches
+from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.settings import Settings
 from clipmod_cli.sources.local import Rules, expand
 from clipmod_cli.types import Embedding, Frame, Measured, Seen, View

@@ -25,11 +25,11 @@ from dataclasses import asdict, dataclass
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from clipmod_cli.models.device import Placement, has_fast_bfloat16, place
-from clipmod_cli.models.peak import measure_peak, name_device
-from clipmod_cli.models.random_weights import RandomState, architecture_of
+from clipmod_cli.models.device.device import Placement, has_fast_bfloat16, place
+from clipmod_cli.models.device.peak import measure_peak, name_device
+from clipmod_cli.models.open_clip.random_weights import RandomState, architecture_of
 from clipmod_cli.models.specs import ModelSpec
-from clipmod_cli.models.vision_tower import TowerShape, build_tower, shape_of, state_of
+from clipmod_cli.models.tower.forward import TowerShape, build_tower, shape_of, state_of
 
 GUARD = 1.5
 """A batch may take so many times longer for an image than a picture alone; it should take less."""

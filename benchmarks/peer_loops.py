@@ -20,11 +20,11 @@ from clipmod_cli.benching.pictures import items_of
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.ensemble.seen_before import REMEMBERED_BYTES
 from clipmod_cli.models import nudenet
-from clipmod_cli.models.device import Placement, place
-from clipmod_cli.models.random_weights import RandomModel, RandomState, architecture_of
+from clipmod_cli.models.device.device import Placement, place
+from clipmod_cli.models.open_clip.random_weights import RandomModel, RandomState, architecture_of
 from clipmod_cli.models.specs import ENSEMBLE, FALLBACK, ModelSpec, parse_models
-from clipmod_cli.models.tower_shape import shape_of, state_of
-from clipmod_cli.models.vision_tower import build_tower
+from clipmod_cli.models.tower.forward import build_tower
+from clipmod_cli.models.tower.shape import shape_of, state_of
 from clipmod_cli.pipeline import Options, start_decoders
 from clipmod_cli.types import Model
 

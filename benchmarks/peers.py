@@ -38,8 +38,9 @@ from pathlib import Path
 
 from benchmarks import peer_loops
 from clipmod_cli.benching.pictures import draw_pictures, write_pictures
-from clipmod_cli.models import nudenet, peak
-from clipmod_cli.models.device import place
+from clipmod_cli.models import nudenet
+from clipmod_cli.models.device import peak
+from clipmod_cli.models.device.device import place
 from clipmod_cli.pipeline import default_workers
 
 PICTURES = {"ensemble": 4, "vit-l": 8, "hf": 32, "nudenet": 96, "clip-retrieval": 8}

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import MissingModelError
 from clipmod_cli.judge.policy import Policy, unseen_categories
-from clipmod_cli.models import nudenet, weights
-from clipmod_cli.models.device_names import check_device_name
-from clipmod_cli.models.hub import Hub
-from clipmod_cli.models.progress import Progress, Silent
+from clipmod_cli.models import nudenet
+from clipmod_cli.models.device.names import check_device_name
+from clipmod_cli.models.hub import weights
+from clipmod_cli.models.hub.client import Hub
+from clipmod_cli.models.hub.progress import Progress, Silent
 from clipmod_cli.models.registry import ensemble_size, human_size
 from clipmod_cli.models.specs import (
     AUTO,
@@ -28,8 +29,8 @@ from clipmod_cli.models.specs import (
 from clipmod_cli.types import Model
 
 if TYPE_CHECKING:
-    from clipmod_cli.models.crops import CropBatches
-    from clipmod_cli.models.device import Placement
+    from clipmod_cli.models.device.crops import CropBatches
+    from clipmod_cli.models.device.device import Placement
 
 log = logging.getLogger(__name__)
 
@@ -140,8 +141,8 @@ def load(
     """
     if all(member.spec.kind == "nudenet" for member in choice.members):
         return _detector_alone(choice, device, batch_size)
-    from clipmod_cli.models.crops import CropBatches
-    from clipmod_cli.models.device import place
+    from clipmod_cli.models.device.crops import CropBatches
+    from clipmod_cli.models.device.device import place
 
     placement = place(device, dtype)
     how = _How(placement, hub, progress or Silent(), compile, CropBatches.of(placement))
@@ -191,8 +192,9 @@ def _load_one(spec: ModelSpec, name: str, how: _How) -> Model:
 
 
 def _load_open_clip(spec: ModelSpec, name: str, how: _How) -> Model:
-    from clipmod_cli.models import open_clip, text_cache
-    from clipmod_cli.models.open_clip_source import source_of
+    from clipmod_cli.models.open_clip import model as open_clip
+    from clipmod_cli.models.open_clip import text_cache
+    from clipmod_cli.models.open_clip.source import source_of
 
     source = source_of(spec, None if spec.path else _files(spec, how))
     cache = text_cache.TextCache(text_cache.default_folder(), source.revision)

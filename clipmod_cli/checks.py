@@ -71,7 +71,7 @@ def _versions() -> Iterator[Check]:
 def _device() -> Iterator[Check]:
     import torch
 
-    from clipmod_cli.models.device import has_fast_bfloat16, place
+    from clipmod_cli.models.device.device import has_fast_bfloat16, place
 
     placement = place("auto", "auto")
     detail = f"{placement.device} in {placement.dtype_name}, batches of {placement.batch_size}"
@@ -108,11 +108,11 @@ def _decoders() -> Iterator[Check]:
 
 def _models(*, offline: bool) -> Iterator[Check]:
     from clipmod_cli.models import nudenet
-    from clipmod_cli.models.hub import Hub
+    from clipmod_cli.models.hub.client import Hub
+    from clipmod_cli.models.hub.weights import locate
     from clipmod_cli.models.registry import human_size, known
     from clipmod_cli.models.specs import ENSEMBLE, parse_models
-    from clipmod_cli.models.tower_place import tower_size
-    from clipmod_cli.models.weights import locate
+    from clipmod_cli.models.tower.storage import tower_size
 
     hub = Hub.of_environment(offline=offline)
     members = parse_models([ENSEMBLE])
@@ -145,7 +145,7 @@ def _models(*, offline: bool) -> Iterator[Check]:
 
 
 def _hub(hub: Any) -> Check:
-    from clipmod_cli.models.hub import ask
+    from clipmod_cli.models.hub.client import ask
 
     if hub.offline:
         return Check(group="places", name="hub", state="note", detail="not asked (offline)")
@@ -158,8 +158,8 @@ def _hub(hub: Any) -> Check:
 
 def _places() -> Iterator[Check]:
     from clipmod_cli.ensemble.cache_file import default_path
-    from clipmod_cli.models.hub import Hub
-    from clipmod_cli.models.text_cache import default_folder
+    from clipmod_cli.models.hub.client import Hub
+    from clipmod_cli.models.open_clip.text_cache import default_folder
     from clipmod_cli.settings import default_config_path
     from clipmod_cli.sinks.store import default_db_path
 

@@ -21,8 +21,8 @@ from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.ensemble.seen_before import REMEMBERED_BYTES
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import Policy, load_policy, policy_from_classes
-from clipmod_cli.models.hub import Hub
-from clipmod_cli.models.progress import Progress
+from clipmod_cli.models.hub.client import Hub
+from clipmod_cli.models.hub.progress import Progress
 from clipmod_cli.models.registry import ensemble_size, human_size
 from clipmod_cli.pipeline import Options, default_workers
 from clipmod_cli.settings import Resolved, Settings, count_of

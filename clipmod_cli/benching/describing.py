@@ -10,7 +10,7 @@ from clipmod_cli.benching.line import Run
 from clipmod_cli.benching.models import Loaded
 from clipmod_cli.benching.report import EndToEnd, Machine, Setup
 from clipmod_cli.benching.wishes import Wishes
-from clipmod_cli.models import peak
+from clipmod_cli.models.device import peak
 from clipmod_cli.pipeline import Options
 
 

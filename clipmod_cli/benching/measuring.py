@@ -18,7 +18,7 @@ from clipmod_cli.decode.decoders import Decoders
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.ensemble.seen_before import REMEMBERED_BYTES
 from clipmod_cli.errors import UsageError
-from clipmod_cli.models import peak
+from clipmod_cli.models.device import peak
 from clipmod_cli.pipeline import Options, default_workers, start_decoders
 from clipmod_cli.settings import count_of
 from clipmod_cli.types import Evidence

@@ -18,16 +18,17 @@ from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import UsageError
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import Policy, load_policy
-from clipmod_cli.models import nudenet, weights
-from clipmod_cli.models.hub import Hub
+from clipmod_cli.models import nudenet
+from clipmod_cli.models.hub import weights
+from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.models.seam import is_text_image, labels_of
 from clipmod_cli.models.specs import AUTO, ENSEMBLE, Members, ModelSpec, parse_models
 from clipmod_cli.settings import count_of
 from clipmod_cli.types import Embedding, Frame, Model, Seen, View
 
 if TYPE_CHECKING:
-    from clipmod_cli.models.crops import CropBatches
-    from clipmod_cli.models.device import Placement
+    from clipmod_cli.models.device.crops import CropBatches
+    from clipmod_cli.models.device.device import Placement
 
 POLICY = "nsfw"
 """Records are as long as usual under it."""
@@ -83,7 +84,7 @@ class Wordless:
 
     def embed(self, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Return unit-length float32 `(len(prompts), d)` that say nothing of the prompts."""
-        from clipmod_cli.models.random_weights import random_vectors
+        from clipmod_cli.models.open_clip.random_weights import random_vectors
 
         (seen,) = self._model.measure([blank_frame(self.view)])
         if not isinstance(seen, Embedding):
@@ -108,7 +109,7 @@ def load_models(wishes: Wishes) -> Loaded:
         MissingError: if weights or a package are missing.
         SettingsError: if the device or precision cannot be had.
     """
-    from clipmod_cli.models.device import place
+    from clipmod_cli.models.device.device import place
 
     settings = wishes.settings
     placement = place(settings.device, settings.dtype)
@@ -161,7 +162,7 @@ def _names(members: Members) -> tuple[str, ...]:
 
 
 def _crops_of(placement: Placement) -> CropBatches:
-    from clipmod_cli.models.crops import CropBatches
+    from clipmod_cli.models.device.crops import CropBatches
 
     return CropBatches.of(placement)
 
@@ -171,7 +172,7 @@ def _random_model(
 ) -> Model:
     if spec.kind == "nudenet":  # its weights come with its package
         return nudenet.load(name=name, spec=spec.spec, device=str(placement.device))
-    from clipmod_cli.models import random_weights
+    from clipmod_cli.models.open_clip import random_weights
 
     return random_weights.load(
         spec, name=name, placement=placement, crops=crops, compile=wishes.settings.compile

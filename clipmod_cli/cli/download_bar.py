@@ -12,7 +12,7 @@ from clipmod_cli.cli.summary import say
 
 
 class DownloadBar:
-    """Shows one file at a time; what a download calls (`clipmod_cli.models.progress.Progress`)."""
+    """Shows one file at a time; what a download calls (`clipmod_cli.models.hub.progress.Progress`)."""
 
     def __init__(self, *, quiet: bool) -> None:
         """Show nothing yet."""

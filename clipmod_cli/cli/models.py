@@ -1,6 +1,6 @@
 """`clipmod models list|download|verify`: what can judge, and whether its weights are here.
 
-Talks and nothing else; finding and fetching is `clipmod_cli.models.weights`.
+Talks and nothing else; finding and fetching is `clipmod_cli.models.hub.weights`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import typer
 from clipmod_cli.errors import MissingModelError, SpecError
 
 if TYPE_CHECKING:
-    from clipmod_cli.models.progress import Progress
+    from clipmod_cli.models.hub.progress import Progress
+    from clipmod_cli.models.hub.weights import Hub, WeightFiles
     from clipmod_cli.models.registry import KnownModel
     from clipmod_cli.models.specs import ModelSpec
-    from clipmod_cli.models.weights import Hub, WeightFiles
 
 app = typer.Typer(
     name="models", help="What can judge: list it, download it, verify it.", no_args_is_help=True
@@ -58,7 +58,7 @@ def download_models(
 ) -> None:
     """Fetch the weights of models, check them, lock their revision, and write their 16-bit towers."""
     from clipmod_cli.cli.download_bar import DownloadBar
-    from clipmod_cli.models.weights import Hub, download
+    from clipmod_cli.models.hub.weights import Hub, download
 
     hub = Hub.of_environment(offline=offline)
     with DownloadBar(quiet=quiet) as progress:
@@ -72,7 +72,7 @@ def download_models(
 @app.command("verify")
 def verify_models(specs: SomeSpecs = None) -> None:
     """Read the weights again and compare them with what was locked at the first download."""
-    from clipmod_cli.models.weights import Hub, verify
+    from clipmod_cli.models.hub.weights import Hub, verify
 
     hub = Hub.of_environment()
     chosen = _named(specs) if specs else _all_here(hub)
@@ -94,8 +94,8 @@ def verify_models(specs: SomeSpecs = None) -> None:
 
 def _keep_tower(spec: ModelSpec, files: WeightFiles, progress: Progress) -> None:
     """Write what makes the next start fast; without it the model judges all the same."""
-    from clipmod_cli.models.open_clip_source import source_of
-    from clipmod_cli.models.towers import keep_tower
+    from clipmod_cli.models.open_clip.source import source_of
+    from clipmod_cli.models.open_clip.towers import keep_tower
 
     try:
         keep_tower(source_of(spec, files), progress)
@@ -105,13 +105,13 @@ def _keep_tower(spec: ModelSpec, files: WeightFiles, progress: Progress) -> None
 
 def _tower_problems(spec: ModelSpec, hub: Hub) -> list[str]:
     """Return what is wrong with the 16-bit tower of a model whose weights are good."""
-    from clipmod_cli.models.weights import locate
+    from clipmod_cli.models.hub.weights import locate
 
     files = locate(spec, hub=hub)
     if spec.kind not in ("open_clip", "open_clip_dir") or files is None:
         return []
-    from clipmod_cli.models.open_clip_source import source_of
-    from clipmod_cli.models.towers import tower_problems
+    from clipmod_cli.models.open_clip.source import source_of
+    from clipmod_cli.models.open_clip.towers import tower_problems
 
     try:
         return tower_problems(source_of(spec, files))
@@ -133,8 +133,8 @@ def _named(texts: Sequence[str]) -> list[ModelSpec]:
 
 
 def _all_here(hub: Hub) -> list[ModelSpec]:
+    from clipmod_cli.models.hub.weights import downloaded, locate
     from clipmod_cli.models.specs import NUDENET, parse_spec
-    from clipmod_cli.models.weights import downloaded, locate
 
     detector = parse_spec(NUDENET)
     bundled = [detector] if locate(detector, hub=hub) else []
@@ -153,9 +153,9 @@ def _remedies(specs: Sequence[ModelSpec], towers: Sequence[ModelSpec]) -> list[s
 
 
 def _rows() -> list[dict[str, Any]]:
+    from clipmod_cli.models.hub.weights import Hub, downloaded, locate
     from clipmod_cli.models.registry import KNOWN, SEE_CARD, KnownModel
     from clipmod_cli.models.specs import parse_spec
-    from clipmod_cli.models.weights import Hub, downloaded, locate
 
     hub = Hub.of_environment()
     rows = [_row(model, locate(parse_spec(model.spec), hub=hub)) for model in KNOWN]
@@ -169,7 +169,7 @@ def _rows() -> list[dict[str, Any]]:
 
 def _row(model: KnownModel, files: WeightFiles | None) -> dict[str, Any]:
     from clipmod_cli.models.specs import parse_spec
-    from clipmod_cli.models.tower_place import tower_size
+    from clipmod_cli.models.tower.storage import tower_size
 
     return {
         "spec": model.spec,

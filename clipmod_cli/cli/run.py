@@ -26,7 +26,7 @@ from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import OutputError
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import Policy
-from clipmod_cli.models.hub import Hub
+from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.pipeline import run, run_key
 from clipmod_cli.preparing import (
     decoding_options,

@@ -63,7 +63,7 @@ def _open(resolved: Resolved) -> Service:
     from clipmod_cli.assemble import choose
     from clipmod_cli.cli.download_bar import DownloadBar
     from clipmod_cli.cli.summary import command_line, say
-    from clipmod_cli.models.hub import Hub
+    from clipmod_cli.models.hub.client import Hub
     from clipmod_cli.preparing import describe_choice, policy_of
     from clipmod_cli.server.opening import open_service
 

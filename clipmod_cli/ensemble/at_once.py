@@ -1,7 +1,7 @@
 """Asks all members about a batch at once: devices that compute on their own begin, and are waited for later.
 
-The other way, one member after the other, is `clipmod_cli.ensemble.ensemble`'s. It knows what to do about whatever
-goes wrong, so that what goes wrong here is only said.
+The other way, one member after the other, is in `clipmod_cli.ensemble.ensemble`, which knows what to do
+about whatever goes wrong; here it is only reported.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import MissingPackageError, SettingsError
-from clipmod_cli.models.device_names import number_of
+from clipmod_cli.models.device.names import number_of
 from clipmod_cli.models.onnx_graph import quickened
 from clipmod_cli.types import Detection, Detections, Frame, View
 

@@ -1,7 +1,7 @@
 """What is known of models without asking anybody: sizes, licences, a line on each.
 
 Only for people to read (`clipmod models list`). What is downloaded is decided by
-what the hub has (`clipmod_cli.models.sources`).
+what the hub has (`clipmod_cli.models.hub.sources`).
 """
 
 from __future__ import annotations

@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import MissingModelError, MissingPackageError, SpecError
-from clipmod_cli.models import transfer
-from clipmod_cli.models.device import Placement
-from clipmod_cli.models.transfer import send
-from clipmod_cli.models.vision_tower import plain
+from clipmod_cli.models.device import transfer
+from clipmod_cli.models.device.device import Placement
+from clipmod_cli.models.device.transfer import send
+from clipmod_cli.models.tower.forward import plain
 from clipmod_cli.types import Frame, LabelScores, Measured, Seen, View
 
 INSTALL = "pip install '.[hf]'"

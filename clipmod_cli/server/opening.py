@@ -10,8 +10,8 @@ from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import MissingError
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import Policy
-from clipmod_cli.models.hub import Hub
-from clipmod_cli.models.progress import Progress, Silent
+from clipmod_cli.models.hub.client import Hub
+from clipmod_cli.models.hub.progress import Progress, Silent
 from clipmod_cli.models.specs import FALLBACK
 from clipmod_cli.pipeline import start_decoders
 from clipmod_cli.preparing import decoding_options, load_models

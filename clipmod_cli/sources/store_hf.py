@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from clipmod_cli.errors import ItemError
-from clipmod_cli.models.hub import request_headers
+from clipmod_cli.models.hub.client import request_headers
 from clipmod_cli.sources.store_errors import changed, store_errors
 from clipmod_cli.sources.stores import Entry
 

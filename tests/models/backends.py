@@ -18,9 +18,9 @@ from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.stage import decode
 from clipmod_cli.models import nudenet, transformers
-from clipmod_cli.models import open_clip as open_clip_backend
-from clipmod_cli.models.device import place
-from clipmod_cli.models.text_cache import TextCache
+from clipmod_cli.models.device.device import place
+from clipmod_cli.models.open_clip import model as open_clip_backend
+from clipmod_cli.models.open_clip.text_cache import TextCache
 from clipmod_cli.types import Frame, Item, Model, View
 
 TINY = Path(__file__).parent.parent / "tiny" / "models"

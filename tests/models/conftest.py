@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from clipmod_cli.models.open_clip_source import Source
+    from clipmod_cli.models.open_clip.source import Source
 
 
 @pytest.fixture(scope="session")
@@ -38,16 +38,16 @@ def random_vit_b_32(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have towers and hashes kept in `tmp_path`, however full the disk is."""
-    from clipmod_cli.models import tower_keeping
+    from clipmod_cli.models.tower import storage
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(tower_keeping, "SPARE_BYTES", 0)
+    monkeypatch.setattr(storage, "SPARE_BYTES", 0)
 
 
 @pytest.fixture
 def source(own_cache: None, tmp_path: Path) -> Source:
     """A tiny model with weights in float32, whose tower may be kept."""
-    from clipmod_cli.models.open_clip_source import folder_source
+    from clipmod_cli.models.open_clip.source import folder_source
     from tests.models.tower_kit import save, trembling
 
     return folder_source(save(tmp_path / "model", trembling(1)), caching=True)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from clipmod_cli.models import text_cache
+from clipmod_cli.models.open_clip import text_cache
 from clipmod_cli.models.seam import is_detector, is_text_image, labels_of
 from clipmod_cli.types import Detections, Embedding, LabelScores, Model, Seen
 from tests.models import backends

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
-from clipmod_cli.models.crops import CropBatches
-from clipmod_cli.models.tower_model import embeddings_of
+from clipmod_cli.models.device.crops import CropBatches
+from clipmod_cli.models.tower.model import embeddings_of
 from clipmod_cli.types import Failure, Frame
 from tests.colour_models import LARGE, SMALL, RedEmbedder, frame_of
 

@@ -11,14 +11,14 @@ import pytest
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models.cache import sha256_of
-from clipmod_cli.models.kept import WeightFiles
-from clipmod_cli.models.mapped import MappedFile
-from clipmod_cli.models.open_clip_parts import load_embedder
-from clipmod_cli.models.open_clip_source import Source, folder_source, tag_source
-from clipmod_cli.models.progress import SILENT
+from clipmod_cli.models.hub.cache import sha256_of
+from clipmod_cli.models.hub.installed import WeightFiles
+from clipmod_cli.models.hub.progress import SILENT
+from clipmod_cli.models.open_clip.parts import load_embedder
+from clipmod_cli.models.open_clip.source import Source, folder_source, tag_source
+from clipmod_cli.models.open_clip.towers import keep_tower
 from clipmod_cli.models.specs import parse_spec
-from clipmod_cli.models.towers import keep_tower
+from clipmod_cli.models.tower.mapped import MappedFile
 from tests.models.tower_kit import both, load, lost, path_of, save, see, trembling
 
 pytestmark = pytest.mark.usefixtures("own_cache")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from clipmod_cli.models.device import Placement
-from clipmod_cli.models.device_time import DeviceClock, computing
+from clipmod_cli.models.device.clock import DeviceClock, computing
+from clipmod_cli.models.device.device import Placement
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 

@@ -17,17 +17,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models import file_hashes, tower_files
-from clipmod_cli.models.cache import sha256_of
-from clipmod_cli.models.file_hashes import sha256_once
-from clipmod_cli.models.kept import WeightFiles
-from clipmod_cli.models.mapped import MappedFile
-from clipmod_cli.models.open_clip_parts import load_embedder, load_vision
-from clipmod_cli.models.open_clip_source import Source, folder_source, tag_source
-from clipmod_cli.models.progress import SILENT
+from clipmod_cli.models.hub import cache
+from clipmod_cli.models.hub.cache import sha256_of, sha256_once
+from clipmod_cli.models.hub.installed import WeightFiles
+from clipmod_cli.models.hub.progress import SILENT
+from clipmod_cli.models.open_clip.parts import load_embedder, load_vision
+from clipmod_cli.models.open_clip.source import Source, folder_source, tag_source
+from clipmod_cli.models.open_clip.towers import keep_tower, tower_problems
 from clipmod_cli.models.specs import parse_spec
-from clipmod_cli.models.tower_place import tower_size
-from clipmod_cli.models.towers import keep_tower, tower_problems
+from clipmod_cli.models.tower import tower_file
+from clipmod_cli.models.tower.mapped import MappedFile
+from clipmod_cli.models.tower.storage import tower_size
 from tests.models import backends
 
 TINY = backends.TINY / "tiny-l"
@@ -129,7 +129,7 @@ def test_metadata_that_are_no_texts_are_damage(metadata: object, tmp_path: Path)
     path = with_metadata(tmp_path / "weights.safetensors", metadata)
     with pytest.raises(ValueError, match="metadata"):
         MappedFile(path)
-    assert tower_files.read(path, source.revision) is None
+    assert tower_file.read(path, source.revision) is None
     with pytest.raises(MissingModelError):
         load_vision(replace(source, weights=path))
 
@@ -182,7 +182,7 @@ def _kept(tmp_path: Path) -> list[Path]:
 def test_a_hash_is_kept_until_the_file_changes(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_hashes, "SETTLED_S", -1)
+    monkeypatch.setattr(cache, "SETTLED_S", -1)
     first = sha256_once(weights)
     assert first == sha256_of(weights)
     (kept,) = _kept(tmp_path)
@@ -211,8 +211,8 @@ def test_hashing_for_long_makes_no_file_old(
         return sha256_of(path)
 
     # What is written to it in the tick in which it is looked at leaves its times as they are.
-    monkeypatch.setattr(file_hashes, "time", SimpleNamespace(time=lambda: time.time() + passed))
-    monkeypatch.setattr(file_hashes, "sha256_of", hash_slowly)
+    monkeypatch.setattr(cache, "time", SimpleNamespace(time=lambda: time.time() + passed))
+    monkeypatch.setattr(cache, "sha256_of", hash_slowly)
     sha256_once(weights)
     assert _kept(tmp_path) == []
 
@@ -221,7 +221,7 @@ def test_hashing_for_long_makes_no_file_old(
 def test_a_damaged_hash_is_computed_again(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    monkeypatch.setattr(file_hashes, "SETTLED_S", -1)
+    monkeypatch.setattr(cache, "SETTLED_S", -1)
     first = sha256_once(weights)
     _kept(tmp_path)[0].write_text(damage)
     assert sha256_once(weights) == first

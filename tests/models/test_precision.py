@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from clipmod_cli.errors import SettingsError
-from clipmod_cli.models.device import Placement
-from clipmod_cli.models.precision import LEAST_COSINE, choose_precision, fault, reference_pictures
-from clipmod_cli.models.random_weights import RandomState
-from clipmod_cli.models.vision_tower import SplitTower, TowerShape, VisionTower, build_tower
+from clipmod_cli.models.device.device import Placement
+from clipmod_cli.models.open_clip.random_weights import RandomState
+from clipmod_cli.models.tower.forward import SplitTower, TowerShape, VisionTower, build_tower
+from clipmod_cli.models.tower.precision import LEAST_COSINE, choose_precision, fault, reference_pictures
 
 CPU = torch.device("cpu")
 CUDA_CANDIDATES = (torch.float16, torch.bfloat16, torch.float32)
@@ -52,7 +52,7 @@ def make_infinite_weights(state: dict[str, torch.Tensor]) -> None:
 
 
 def test_float16_is_taken_where_it_is_precise(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="clipmod_cli.models.precision"):
+    with caplog.at_level(logging.INFO, logger="clipmod_cli.models.tower.precision"):
         assert build().dtype == torch.float16
     assert "float16 agrees with float32" in caplog.text
 

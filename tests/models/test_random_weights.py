@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from clipmod_cli.errors import SpecError
-from clipmod_cli.models import random_weights
-from clipmod_cli.models.flops import count, flops_of
+from clipmod_cli.models.open_clip import random_weights
+from clipmod_cli.models.open_clip.flops import count, flops_of
 from clipmod_cli.models.seam import is_text_image
 from clipmod_cli.models.specs import parse_spec
-from clipmod_cli.models.tower_module import ModuleTower
+from clipmod_cli.models.tower.module import ModuleTower
 from clipmod_cli.types import Embedding
 from tests.models import backends
 

@@ -8,8 +8,7 @@ import torch
 from open_clip.pretrained import _get_safe_alternatives
 
 from clipmod_cli.errors import SpecError
-from clipmod_cli.models.registry import KNOWN, download_size, ensemble_size, human_size, known
-from clipmod_cli.models.sources import (
+from clipmod_cli.models.hub.sources import (
     OPEN_CLIP_BIN,
     TOKENIZER_FILES,
     Source,
@@ -17,6 +16,7 @@ from clipmod_cli.models.sources import (
     hf_source,
     sources,
 )
+from clipmod_cli.models.registry import KNOWN, download_size, ensemble_size, human_size, known
 from clipmod_cli.models.specs import ENSEMBLE, parse_models, parse_spec
 
 CODE = (".py", ".sh", ".so", ".pkl", ".msgpack", ".h5", ".ckpt")

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models import tower_files
-from clipmod_cli.models.open_clip_source import Source, folder_source
-from clipmod_cli.models.progress import SILENT
-from clipmod_cli.models.towers import keep_tower, tower_problems
+from clipmod_cli.models.hub.progress import SILENT
+from clipmod_cli.models.open_clip.source import Source, folder_source
+from clipmod_cli.models.open_clip.towers import keep_tower, tower_problems
+from clipmod_cli.models.tower import tower_file
 from tests.models.tower_kit import both, kept, path_of, save, see, trembling
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -70,7 +70,7 @@ def test_no_flipped_bit_goes_unnoticed(shared: tuple[Path, Path, str], share: fl
     place = int(share * 2 * header_of(data)) if share < 0.5 else int((share - 0.5) * 2 * len(data))
     data[place] ^= 1 << bit
     bad.write_bytes(data)
-    file = tower_files.read(bad, revision)
+    file = tower_file.read(bad, revision)
     assert file is None or file.state() is None or padding(good.read_bytes(), place)
 
 
@@ -110,7 +110,7 @@ def test_numbers_that_are_not_finite_are_not_used(source: Source, number: float)
     assert state is not None
     changed = {name: tensor.clone() for name, tensor in state.items()}
     changed["blocks.0.up.weight"][0, 0] = number
-    tower_files.write(path_of(source), file.about, changed)
+    tower_file.write(path_of(source), file.about, changed)
     assert kept(source).state() is None
     assert np.array_equal(see(source, "bfloat16"), right)
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from clipmod_cli.errors import SettingsError
-from clipmod_cli.models import tower_compile
-from clipmod_cli.models.device import Placement, place
-from clipmod_cli.models.vision_tower import SplitTower, build_tower
+from clipmod_cli.models.device.device import Placement, place
+from clipmod_cli.models.tower import forward
+from clipmod_cli.models.tower.forward import SplitTower, build_tower
 from tests.models.vision_kit import CPU, MEAN, STD, apart, by_open_clip, crops, module, parts, tower
 
 
@@ -83,11 +83,11 @@ def test_only_the_batch_is_of_any_size_in_a_second_compiled_tower(monkeypatch: p
 def test_the_thread_that_looks_may_compile_as_often(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[object]] = []
     monkeypatch.setattr(torch, "compile", capturing(seen))
-    step = tower_compile.compiled(lambda x: x + 1)
+    step = forward.compiled(lambda x: x + 1)
     thread = threading.Thread(target=step, args=(torch.ones(3),))
     thread.start()
     thread.join()
-    assert [limit for limit, *_ in seen] == [tower_compile.VARIANTS]
+    assert [limit for limit, *_ in seen] == [forward.VARIANTS]
 
 
 @pytest.mark.slow

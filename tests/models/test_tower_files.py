@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models import tower_files, tower_keeping, tower_linear
-from clipmod_cli.models.open_clip_source import Source, folder_source
-from clipmod_cli.models.progress import SILENT
-from clipmod_cli.models.towers import keep_tower, tower_problems
+from clipmod_cli.models.hub.progress import SILENT
+from clipmod_cli.models.open_clip.source import Source, folder_source
+from clipmod_cli.models.open_clip.towers import keep_tower, tower_problems
+from clipmod_cli.models.tower import layers, storage, tower_file
 from tests.models.tower_kit import (
     both,
     kept,
@@ -110,7 +110,7 @@ def test_verify_tells_a_tower_that_its_weights_do_not_give(source: Source) -> No
     assert state is not None
     changed = {name: tensor.clone() for name, tensor in state.items()}
     changed["blocks.0.up.weight"][0, 0] += 1
-    tower_files.write(path_of(source), file.about, changed)
+    tower_file.write(path_of(source), file.about, changed)
     (problem,) = tower_problems(source)
     assert "blocks.0.up.weight" in problem
 
@@ -128,7 +128,7 @@ def test_a_place_that_cannot_be_written_costs_time_only(
 def test_a_full_disk_costs_time_only(
     source: Source, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(tower_keeping, "SPARE_BYTES", 10**18)
+    monkeypatch.setattr(storage, "SPARE_BYTES", 10**18)
     assert np.array_equal(see(source, "bfloat16"), see(without_file(source), "bfloat16"))
     assert "GB are free" in caplog.text
     assert list(path_of(source).parent.glob("*.safetensors*")) == []
@@ -171,9 +171,9 @@ MATRICES = st.floats(1e-12, 1e12).flatmap(
 
 @given(matrix=MATRICES)
 def test_narrowing_keeps_the_digits_that_it_promises(matrix: torch.Tensor) -> None:
-    short = tower_files.narrow("blocks.0.up.weight", matrix)
+    short = tower_file.narrow("blocks.0.up.weight", matrix)
     error = float((short.float() - matrix).norm() / matrix.norm())
-    assert error <= tower_files.WORST_ERRORS.get(short.dtype, 0)
+    assert error <= tower_file.WORST_ERRORS.get(short.dtype, 0)
     if 1e-2 < float(matrix.abs().max()) < 65000:
         assert short.dtype == torch.float16
 
@@ -183,8 +183,8 @@ def test_narrowing_keeps_the_digits_that_it_promises(matrix: torch.Tensor) -> No
 )
 def test_what_float16_cannot_hold_is_bfloat16(size: float, dtype: torch.dtype) -> None:
     matrix = torch.randn(16, 8, generator=torch.Generator().manual_seed(0)) * size
-    assert tower_files.narrow("blocks.0.up.weight", matrix).dtype == dtype
-    assert tower_files.narrow("projection", matrix) is matrix
+    assert tower_file.narrow("blocks.0.up.weight", matrix).dtype == dtype
+    assert tower_file.narrow("projection", matrix) is matrix
 
 
 def _change_in_place(source: Source) -> None:
@@ -202,7 +202,7 @@ def test_a_loaded_tower_no_longer_hangs_on_its_file(
     tmp_path: Path, dtype: str, packed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not packed:
-        monkeypatch.setattr(tower_linear, "can_pack", lambda: False)
+        monkeypatch.setattr(layers, "can_pack", lambda: False)
     # bfloat16 holds these numbers and float16 does not: they are kept so, and read without converting.
     source = folder_source(
         save(tmp_path / "large", lambda t: (t.float() * 2.0**-30).bfloat16()), caching=True

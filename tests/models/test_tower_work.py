@@ -13,9 +13,9 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch.utils.flop_counter import FlopCounterMode
 
-from clipmod_cli.models import tower_linear
-from clipmod_cli.models.device import Placement
-from clipmod_cli.models.vision_tower import build_tower
+from clipmod_cli.models.device.device import Placement
+from clipmod_cli.models.tower import layers as tower_linear
+from clipmod_cli.models.tower.forward import build_tower
 from tests.models.vision_kit import MEAN, STD, apart, by_open_clip, crops, module, operations, parts, tower
 
 COPIES = ("aten::copy_", "aten::clone", "aten::contiguous", "aten::_to_copy")

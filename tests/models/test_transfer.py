@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from clipmod_cli.models import transfer
+from clipmod_cli.models.device import transfer
 from tests.models.vision_kit import CPU
 
 CUDA = torch.device("cuda", 1)

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_clip.transformer import QuickGELU, VisionTransformer
 
-from clipmod_cli.models.device import Placement
-from clipmod_cli.models.vision_tower import TowerShape, build_tower, shape_of, state_of
+from clipmod_cli.models.device.device import Placement
+from clipmod_cli.models.tower.forward import TowerShape, build_tower, shape_of, state_of
 from tests.models.vision_kit import (
     CPU,
     MEAN,

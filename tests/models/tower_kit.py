@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from clipmod_cli.models import open_clip, tower_files
-from clipmod_cli.models.device import Placement
-from clipmod_cli.models.open_clip_source import Source
-from clipmod_cli.models.text_cache import TextCache
-from clipmod_cli.models.tower_files import TowerFile
+from clipmod_cli.models.device.device import Placement
+from clipmod_cli.models.open_clip import model as open_clip
+from clipmod_cli.models.open_clip.source import Source
+from clipmod_cli.models.open_clip.text_cache import TextCache
+from clipmod_cli.models.tower import tower_file
+from clipmod_cli.models.tower.tower_file import TowerFile
 from tests.models import backends
 
 PLACEMENTS = {name: Placement(torch.device("cpu"), getattr(torch, name)) for name in ("float32", "bfloat16")}
@@ -47,7 +48,7 @@ def path_of(source: Source) -> Path:
 
 
 def kept(source: Source) -> TowerFile:
-    file = tower_files.read(path_of(source), source.revision)
+    file = tower_file.read(path_of(source), source.revision)
     assert file is not None
     return file
 

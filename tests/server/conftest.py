@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from clipmod_cli.assemble import choose
-from clipmod_cli.models.hub import Hub
+from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.preparing import policy_of
 from clipmod_cli.server.app import create_app
 from clipmod_cli.server.opening import open_service

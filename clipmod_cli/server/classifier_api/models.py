@@ -18,7 +18,7 @@ from fastapi import HTTPException
 from clipmod_cli.assemble import Choice, load
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import MissingPackageError, SettingsError
-from clipmod_cli.models.hub import Hub
+from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.models.specs import Member as Wanted
 from clipmod_cli.models.specs import member_names
 from clipmod_cli.server.classifier_api.names import Allowed, read_allowed
@@ -176,7 +176,7 @@ class Classifiers:
 
     def _is_here(self, one: Allowed) -> bool:
         from clipmod_cli.errors import MissingModelError
-        from clipmod_cli.models import weights
+        from clipmod_cli.models.hub import weights
 
         try:
             return weights.locate(one.spec, hub=self.hub) is not None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clipmod_cli.models.weights import Hub
+from clipmod_cli.models.hub.weights import Hub
 from tests.hub import FakeHub
 
 

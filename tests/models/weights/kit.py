@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from random import Random
 
-from clipmod_cli.models.cache import RepoFolder
+from clipmod_cli.models.hub.cache import RepoFolder
+from clipmod_cli.models.hub.weights import Hub, WeightFiles
 from clipmod_cli.models.specs import parse_spec
-from clipmod_cli.models.weights import Hub, WeightFiles
 
 REPO = "owner/name"
 SPEC = parse_spec(f"hf:{REPO}")

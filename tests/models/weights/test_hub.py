@@ -13,8 +13,8 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError
 
 from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models.hub_errors import explain
-from clipmod_cli.models.weights import Hub, download
+from clipmod_cli.models.hub.errors import explain
+from clipmod_cli.models.hub.weights import Hub, download
 from tests.hub import FakeHub, black_hole, refusing_port
 from tests.models.weights.kit import (
     FILES,

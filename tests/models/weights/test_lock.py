@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.errors import MissingModelError
+from clipmod_cli.models.hub.weights import Hub, download, downloaded, locate, verify
 from clipmod_cli.models.specs import parse_spec
-from clipmod_cli.models.weights import Hub, download, downloaded, locate, verify
 from tests.hub import FakeHub
 from tests.models.weights.kit import (
     BY_OTHERS,

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models.cache import RepoFolder
-from clipmod_cli.models.weights import Hub, download, locate
+from clipmod_cli.models.hub.cache import RepoFolder
+from clipmod_cli.models.hub.weights import Hub, download, locate
 from tests.hub import FakeHub
 from tests.models.weights.kit import (
     FILES,

@@ -15,7 +15,7 @@ from httpx2 import Response
 from starlette.testclient import TestClient
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
-from clipmod_cli.models.open_clip import OpenClipModel
+from clipmod_cli.models.open_clip.model import OpenClipModel
 from clipmod_cli.server import class_words, classes_api
 from clipmod_cli.server.class_words import DOCUMENTED_CLASSES, Words, read_classes
 from clipmod_cli.settings import Resolved

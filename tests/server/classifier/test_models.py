@@ -15,7 +15,7 @@ from fastapi import HTTPException
 
 from clipmod_cli import assemble
 from clipmod_cli.errors import SettingsError
-from clipmod_cli.models.hub import Hub
+from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.server.classifier_api import models
 from clipmod_cli.server.classifier_api.models import Classifiers, classifiers_of
 from clipmod_cli.server.classifier_api.names import read_allowed

@@ -1,0 +1,160 @@
+"""Where models run and in what precision; the one place that decides both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from clipmod_cli.errors import SettingsError
+from clipmod_cli.models.device.names import check_device_name, number_of
+
+CPU_BATCH = 8
+"""Larger batches gain nothing on a CPU (the matrices are wide enough) and delay the first record."""
+
+ACCELERATOR_BATCH = 64
+"""The smallest batch that saturates a large GPU on the ensemble's towers."""
+
+LARGEST_BATCH = 256
+"""Beyond it a GPU gains nothing, and what waits for the first record waits longer."""
+
+BATCH_MEMORY = 16 << 30
+"""Bytes of a device for each 64 pictures. The largest tower needs some 10 MB a picture and the
+ensemble's weights 4 GB, so that most stays free: for other programs, and for odd architectures."""
+
+BFLOAT16_MAJOR = 8
+"""The first major number of CUDA's compute capability that multiplies bfloat16 (Ampere); elsewhere it is
+emulated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A device and a precision that it can do well.
+
+    Attributes:
+        device: where a model runs; the first of several.
+        dtype: what models compute in that do not check themselves.
+        checked: what a tower that checks its own results tries, best first; nothing has it take `dtype`.
+        more: further devices of the same kind, for towers that can share a batch among devices.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    checked: tuple[torch.dtype, ...] = ()
+    more: tuple[torch.device, ...] = ()
+
+    @property
+    def dtype_name(self) -> str:
+        """The precision's name, as `bfloat16`."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
+    def candidates(self) -> tuple[torch.dtype, ...]:
+        """The precisions that a tower which checks itself may take, best first."""
+        return self.checked or (self.dtype,)
+
+    @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """All devices, the first one first."""
+        return (self.device, *self.more)
+
+    @property
+    def batch_size(self) -> int:
+        """How many frames one forward pass takes when the user did not say.
+
+        On CUDA 64 for each 16 GiB of a device's memory (rounded, since cards of 16 GB report less), at
+        least 64 and at most 256, times devices.
+        """
+        if self.device.type == "cuda":
+            memory = [torch.cuda.get_device_properties(one).total_memory for one in self.devices]
+            return batch_for(min(memory)) * len(memory)
+        return CPU_BATCH if self.device.type == "cpu" else ACCELERATOR_BATCH
+
+    def share_of(self, count: int) -> int:
+        """Return how many of a batch's pictures a model is given at once that uses the first device alone.
+
+        A batch is as large as all devices can take together.
+        """
+        return max(1, math.ceil(count / len(self.devices)))
+
+    def settled(self, dtype: torch.dtype) -> Placement:
+        """Return this placement with the precision that a tower has taken in the end."""
+        return replace(self, dtype=dtype, checked=())
+
+
+def batch_for(memory: int) -> int:
+    """Return the pictures in a forward pass on a device with so many bytes of memory."""
+    return max(ACCELERATOR_BATCH, min(LARGEST_BATCH, ACCELERATOR_BATCH * round(memory / BATCH_MEMORY)))
+
+
+def place(device: str, dtype: str) -> Placement:
+    """Return devices and precision for the settings `--device` and `--dtype`.
+
+    `cuda` and `auto` take all CUDA devices there are, `cuda:N` one of them.
+
+    Raises:
+        SettingsError: if the device does not exist here or cannot compute in that precision.
+    """
+    chosen, more = _devices(device)
+    if dtype != "auto":
+        precision = getattr(torch, dtype)
+        if chosen.type == "cpu" and precision == torch.float16:
+            raise SettingsError("--dtype float16 is not for CPUs; use bfloat16 or float32")
+        return Placement(chosen, precision, more=more)
+    devices = (chosen, *more)
+    return Placement(chosen, _best_dtype(devices), _checked_dtypes(devices), more)
+
+
+def _devices(name: str) -> tuple[torch.device, tuple[torch.device, ...]]:
+    """Return the first device of this name and the others."""
+    device = _device(name)
+    count = torch.cuda.device_count() if str(device) == "cuda" else 1
+    if count == 1:
+        return device, ()
+    first, *others = (torch.device("cuda", i) for i in range(count))
+    return first, tuple(others)
+
+
+def _device(name: str) -> torch.device:
+    check_device_name(name)
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise SettingsError("--device mps: this machine has no Metal device that torch can use")
+    if name.startswith("cuda") and number_of(name) >= torch.cuda.device_count():
+        raise SettingsError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices here")
+    return torch.device(name)
+
+
+def _best_dtype(devices: Sequence[torch.device]) -> torch.dtype:
+    kind = devices[0].type
+    if kind == "mps":
+        return torch.float16
+    if kind == "cuda":
+        return torch.bfloat16 if _have_bfloat16(devices) else torch.float16
+    return torch.bfloat16 if has_fast_bfloat16() else torch.float32
+
+
+def _checked_dtypes(devices: Sequence[torch.device]) -> tuple[torch.dtype, ...]:
+    """Return what is worth trying: float16 is 8 times as precise as bfloat16, but it can overflow."""
+    kind = devices[0].type
+    if kind == "mps" or (kind == "cuda" and not _have_bfloat16(devices)):
+        return (torch.float16, torch.float32)
+    return (torch.float16, torch.bfloat16, torch.float32) if kind == "cuda" else ()
+
+
+def _have_bfloat16(devices: Sequence[torch.device]) -> bool:
+    return all(torch.cuda.get_device_properties(one).major >= BFLOAT16_MAJOR for one in devices)
+
+
+def has_fast_bfloat16() -> bool:
+    """Return whether this CPU multiplies bfloat16 in hardware (AMX or AVX512-BF16).
+
+    Elsewhere bfloat16 is emulated and slower than float32.
+    """
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))

@@ -1,0 +1,134 @@
+"""What a device can do at best, and what it is: the measure that a forward pass is held against."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from clipmod_cli.models.device.device import Placement
+
+SIDE = {"cuda": 8192, "mps": 4096, "cpu": 2048}
+"""Of the matrices: large enough for the best rate, small enough for a slow device (0.1 s on two cores)."""
+
+ROUNDS = 5
+"""The best of them counts: the peak is what the device can do, not what it did beside other work."""
+
+WARM_UP_S = {"cuda": 0.3}
+"""Seconds of work before the first round: an idle GPU runs at a low clock, which rises under load."""
+
+CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_tile")
+"""Of the processor's instructions, those that move matrix products."""
+
+
+def measure_peak(placement: Placement, dtype: str) -> float:
+    """Return the floating-point operations a second that a large matrix product reaches on all devices.
+
+    Of several precisions, as `bfloat16+float32`, the first counts.
+    """
+    precision = getattr(torch, dtype.partition("+")[0])
+    rates = [_peak_of(device, precision) for device in placement.devices]
+    return sum(rates)
+
+
+def _peak_of(device: torch.device, dtype: torch.dtype) -> float:
+    side = SIDE.get(device.type, SIDE["cpu"])
+    left = torch.rand((side, side), device=device).to(dtype)
+    right = torch.rand((side, side), device=device).to(dtype)
+
+    def multiply() -> float:
+        begun = time.perf_counter()
+        left @ right
+        wait_for(device)
+        return time.perf_counter() - begun
+
+    with torch.inference_mode():
+        wait_for(device)
+        multiply()  # the first one also loads kernels
+        ready = time.perf_counter() + WARM_UP_S.get(device.type, 0.0)
+        while time.perf_counter() < ready:
+            multiply()
+        best = min(multiply() for _ in range(ROUNDS))
+    return 2 * side**3 / best
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Have torch compute on one core while the context lasts, as a decoding worker does."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def start_counting_memory(placement: Placement) -> None:
+    """Forget the peaks of memory so far, where devices count them."""
+    for device in placement.devices:
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+
+def device_memory_mb(placement: Placement) -> float | None:
+    """Return the most memory that torch's tensors took since then, in MB; None on all but CUDA devices.
+
+    Each device's own peak, added up. What torch keeps in reserve, and what other libraries take, is more.
+    """
+    if placement.device.type != "cuda":
+        return None
+    return sum(torch.cuda.max_memory_allocated(device) for device in placement.devices) / 1e6
+
+
+def name_device(placement: Placement) -> str:
+    """Return what the devices are, as `2 x NVIDIA H200`."""
+    if placement.device.type != "cuda":
+        return name_cpu() if placement.device.type == "cpu" else f"{platform.machine()} with Metal"
+    count = len(placement.devices)
+    name = torch.cuda.get_device_name(placement.device)
+    return f"{count} x {name}" if count > 1 else name
+
+
+def name_cpu() -> str:
+    """Return the processor's name as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def cpu_flags() -> list[str]:
+    """Return which instructions for matrix products the processor has, where the system tells."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    line = next((one for one in text.splitlines() if one.startswith("flags")), "")
+    return [flag for flag in CPU_FLAGS if flag in line.split()]
+
+
+def cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def torch_version() -> str:
+    """Return torch's version, with that of CUDA where it has one."""
+    cuda = torch.version.cuda
+    return f"{torch.__version__} (CUDA {cuda})" if cuda else str(torch.__version__)

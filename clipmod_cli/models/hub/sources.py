@@ -1,0 +1,147 @@
+"""Which files of which repositories a model is made of.
+
+Knows names only. Nothing is looked up on disk or on the network here; that is
+`clipmod_cli.models.hub.cache` and `clipmod_cli.models.hub.client`. Only files named here are
+ever taken from a repository: weights, settings and vocabularies, never code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from clipmod_cli.errors import MissingPackageError, SpecError
+from clipmod_cli.models.specs import ModelSpec
+
+_LAION = {
+    "open_clip:ViT-L-14/laion2b_s32b_b82k": "laion/CLIP-ViT-L-14-laion2B-s32B-b82K",
+    "open_clip:ViT-H-14/laion2b_s32b_b79k": "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+    "open_clip:ViT-g-14/laion2b_s34b_b88k": "laion/CLIP-ViT-g-14-laion2B-s34B-b88K",
+}
+# The ensemble's repositories, so that looking for them does not import open_clip (6 s).
+
+OPEN_CLIP_BIN = "open_clip_pytorch_model.bin"
+OPEN_CLIP_SAFE = "open_clip_model.safetensors"
+HF_CONFIG = "config.json"
+HF_PREPROCESSOR = "preprocessor_config.json"
+HF_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+_BESIDE_VOCABULARY = ("merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+TOKENIZER_FILES = (*VOCABULARIES, *_BESIDE_VOCABULARY, HF_CONFIG)
+_SHARD = re.compile(r"model-\d{5}-of-(\d{5})\.safetensors")
+_INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What is wanted of one repository.
+
+    Attributes:
+        needed: groups of alternatives; of each the first that exists is taken.
+        welcome: taken where they exist.
+    """
+
+    repo: str
+    needed: tuple[tuple[str, ...], ...]
+    welcome: tuple[str, ...] = ()
+
+    def choose(self, there: Collection[str]) -> tuple[str, ...] | None:
+        """Return which of the files that are there make the model; None if they do not."""
+        chosen: list[str] = []
+        for group in self.needed:
+            first = next((name for name in group if name in there and _whole(name, there)), None)
+            if first is None:
+                return None
+            chosen += [first, *(_shards(there) if first == _INDEX else ())]
+        chosen += [name for name in self.welcome if name in there]
+        return tuple(dict.fromkeys(chosen))
+
+    def describe(self) -> str:
+        """Return in words what the repository has to have."""
+        return " and ".join(" or ".join(group) for group in self.needed)
+
+
+def sources(spec: ModelSpec) -> tuple[Source, ...]:
+    """Return where the files of a model on the hub are; its weights come first.
+
+    Raises:
+        SpecError: open_clip does not know the architecture or the tag.
+    """
+    if spec.kind == "hf" and spec.repo:
+        return (hf_source(spec.repo),)
+    if spec.kind != "open_clip":
+        return ()
+    if spec.spec in _LAION:
+        return (open_clip_source(_LAION[spec.spec]),)
+    return _ask_open_clip(spec.arch or "", spec.tag or "")
+
+
+def hf_source(repo: str) -> Source:
+    """Return what a transformers image classifier is made of."""
+    return Source(repo=repo, needed=((HF_CONFIG,), (HF_PREPROCESSOR,), HF_WEIGHTS))
+
+
+def open_clip_source(repo: str, filename: str = "") -> Source:
+    """Return what open_clip weights are made of: one file, safetensors before pickle."""
+    filename = filename or OPEN_CLIP_BIN
+    safe = OPEN_CLIP_SAFE if filename == OPEN_CLIP_BIN else filename.rpartition(".")[0] + ".safetensors"
+    return Source(repo=repo, needed=((safe, filename),))
+
+
+def _ask_open_clip(arch: str, tag: str) -> tuple[Source, ...]:
+    try:
+        import open_clip
+    except ImportError as error:
+        raise MissingPackageError("open_clip is not installed: pip install open_clip_torch") from error
+    _check_known(open_clip, arch, tag)
+    repo, _, filename = open_clip.get_pretrained_cfg(arch, tag)["hf_hub"].rpartition("/")
+    weights = open_clip_source(repo, filename)
+    text = open_clip.get_model_config(arch).get("text_cfg", {})
+    words = text.get("hf_tokenizer_name") or text.get("hf_model_name")
+    if not words:
+        return (weights,)
+    if words != repo:
+        return (weights, Source(repo=words, needed=(VOCABULARIES,), welcome=TOKENIZER_FILES))
+    return (Source(repo=repo, needed=(*weights.needed, VOCABULARIES), welcome=TOKENIZER_FILES),)
+
+
+def _check_known(open_clip: Any, arch: str, tag: str) -> None:
+    tags = open_clip.list_pretrained_tags_by_model(arch)
+    if not tags:
+        known = sorted({name for name, _ in open_clip.list_pretrained()})
+        raise SpecError(f"open_clip has no weights for an architecture {arch!r}.{_closest(arch, known)}")
+    if tag not in tags:
+        raise SpecError(f"open_clip has no weights {tag!r} for {arch}. It has: {', '.join(tags)}.")
+    if not open_clip.get_pretrained_cfg(arch, tag).get("hf_hub"):
+        raise SpecError(
+            f"{arch}/{tag} is not on the Hugging Face hub: use a folder, open_clip:local-dir:PATH"
+        )
+
+
+def _closest(word: str, known: Collection[str]) -> str:
+    lowered = {name.lower(): name for name in known}
+    close = get_close_matches(word.lower(), lowered, n=3, cutoff=0.5)
+    return f" The closest are: {', '.join(lowered[name] for name in close)}." if close else ""
+
+
+def _whole(name: str, there: Collection[str]) -> bool:
+    """Return whether an index's shards are all there (true of any other file)."""
+    if name != _INDEX:
+        return True
+    shards = _shards(there)
+    total = _SHARD.fullmatch(shards[0]) if shards else None
+    return total is not None and len(shards) == int(total[1])
+
+
+def _shards(there: Collection[str]) -> list[str]:
+    return sorted(name for name in there if _SHARD.fullmatch(name))

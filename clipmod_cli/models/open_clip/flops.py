@@ -1,0 +1,65 @@
+"""How much work an architecture is: floating-point operations for an image, counted without computing."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from clipmod_cli.models.open_clip.random_weights import architecture_of
+from clipmod_cli.models.specs import ModelSpec
+from clipmod_cli.models.tower.shape import shape_of
+
+log = logging.getLogger(__name__)
+
+
+def flops_of(spec: ModelSpec, folder: Path | None = None) -> int | None:
+    """Return the operations of one image, a multiplication and an addition as two; None if not known.
+
+    Args:
+        spec: names the model.
+        folder: where a classifier's configuration is.
+    """
+    try:
+        if spec.kind in {"open_clip", "open_clip_dir"}:
+            return _of_tower(spec)
+        if spec.kind in {"hf", "hf_dir"} and (place := spec.path or folder) is not None:
+            return _of_classifier(place)
+    except Exception as e:  # noqa: BLE001 — a missing figure is no reason to end a measurement
+        log.debug("the work of %s cannot be counted: %s", spec.spec, e)
+    return None
+
+
+def _of_tower(spec: ModelSpec) -> int:
+    visual = architecture_of(spec).visual
+    shape = shape_of(visual)
+    if shape is not None:
+        return shape.flops
+    size: Any = visual.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    return count(visual, height, width)
+
+
+def _of_classifier(folder: Path) -> int:
+    from transformers import AutoConfig, AutoModelForImageClassification
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with torch.device("meta"):
+        auto: Any = AutoModelForImageClassification
+        model = auto.from_config(config, trust_remote_code=False)
+    side = getattr(config, "image_size", 224)
+    height, width = (side, side) if isinstance(side, int) else side
+    return count(model, height, width)
+
+
+def count(module: torch.nn.Module, height: int, width: int) -> int:
+    """Return the operations of a module that is on the meta device, for one image of this size."""
+    # As in training: fused inference kernels are not known to the counter.
+    module = module.train()
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        module(torch.empty((1, 3, height, width), device="meta"))
+    return counter.get_total_flops()

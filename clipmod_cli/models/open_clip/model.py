@@ -1,0 +1,97 @@
+"""Text-image models of open_clip: any architecture and tag, or a `local-dir:` folder.
+
+Only the visual tower stays in memory; text embeddings are cached on disk by `models.text_cache`, and the
+text tower is read for prompts that were never seen. Which weights are meant is `models.open_clip_source`,
+how towers are read `models.towers` and `models.open_clip_parts`. open_clip itself is imported only there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmod_cli.models.device.crops import CropBatches
+from clipmod_cli.models.device.device import Placement
+from clipmod_cli.models.device.memory import give_back
+from clipmod_cli.models.open_clip import towers
+from clipmod_cli.models.open_clip.parts import Embed, load_embedder
+from clipmod_cli.models.open_clip.source import Source, folder_source, tag_source
+from clipmod_cli.models.open_clip.text_cache import TextCache
+from clipmod_cli.models.open_clip.view import view_of
+from clipmod_cli.models.tower.model import TowerModel
+
+__all__ = ["OpenClipModel", "Source", "folder_source", "load", "tag_source"]
+
+
+@dataclass(kw_only=True)
+class OpenClipModel(TowerModel):
+    """One open_clip model, after the seam `TextImageModel`."""
+
+    revision: str
+    logit_scale: float
+    cache: TextCache
+    _embed_texts: Embed | None = field(repr=False)
+    _reload: Callable[[], Embed] = field(repr=False)
+
+    def embed(self, prompts: Sequence[str], *, keep: bool = False) -> NDArray[np.float32]:
+        """Return unit-length float32 `(len(prompts), d)`; computes only what was never seen.
+
+        The text tower is read from disk if it is needed and let go afterwards; with `keep` it stays until
+        `let_go`.
+
+        Raises:
+            MissingModelError: if it is needed and cannot be read.
+        """
+        known = {prompt: self.cache.get(prompt) for prompt in prompts}
+        missing = [prompt for prompt, vector in known.items() if vector is None]
+        if missing:
+            embed = self._embed_texts = self._embed_texts or self._reload()
+            for prompt, vector in zip(missing, embed(missing), strict=True):
+                self.cache.put(prompt, vector)
+                known[prompt] = vector
+        if not keep:
+            self.let_go()
+        return np.stack([vector for p in prompts if (vector := known[p]) is not None])
+
+    def let_go(self) -> None:
+        """Have the text tower no longer in memory."""
+        if self._embed_texts is not None:
+            self._embed_texts = None
+            give_back()
+
+
+def load(
+    source: Source,
+    *,
+    name: str,
+    spec: str,
+    placement: Placement,
+    cache: TextCache,
+    crops: CropBatches | None = None,
+    compile: bool = False,  # noqa: A002 — the setting's name
+) -> OpenClipModel:
+    """Return the model with its visual tower on the device; its text tower waits for `embed`.
+
+    `crops` is where batches are put together, shared by the models of an ensemble.
+
+    Raises:
+        MissingModelError: if the weights cannot be read or do not fit the architecture.
+        SettingsError: if compiling does not work on this machine.
+    """
+    tower = towers.load_tower(source, placement, compile=compile)
+    return OpenClipModel(
+        name=name,
+        spec=spec,
+        revision=source.revision,
+        view=view_of(tower.preprocess),
+        logit_scale=tower.logit_scale,
+        placement=tower.placement,
+        cache=cache,
+        crops=crops or CropBatches(),
+        _tower=tower.embed,
+        _embed_texts=None,
+        _reload=lambda: load_embedder(source),
+    )

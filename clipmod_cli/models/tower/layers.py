@@ -1,0 +1,303 @@
+"""The parts of a vision transformer with their numbers, made ready for a device and a precision.
+
+What can be folded into the matrices is folded: normalising of pixels, layer scale, and quick GELU's
+factor. Parts are made one at a time, so that only one tensor is in memory in two precisions, and none of
+them lies in a mapped file: what others write into that must not change a tower.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import torch
+from torch.nn import functional
+
+from clipmod_cli.models.tower.mapped import owned
+from clipmod_cli.models.tower.shape import TowerShape
+
+State = Mapping[str, torch.Tensor]
+
+QUICK_GELU: Final = 1.702
+"""quick GELU is `x * sigmoid(1.702 x)`, so `silu(1.702 x) / 1.702`: the factors go into the matrices
+before and after it, and one operator does the rest."""
+
+MIDDLE_GREY: Final = 128
+"""Taken from each pixel before it is multiplied: pixels stay whole numbers, exact in 16 bits, and the
+matrix's rounding is multiplied with half as much."""
+
+ACTIVATIONS: Final[Mapping[str, Callable[[torch.Tensor], torch.Tensor]]] = {
+    "gelu": torch.ops.aten.gelu_,
+    "gelu_tanh": lambda x: torch.ops.aten.gelu_(x, approximate="tanh"),
+    "quick_gelu": lambda x: functional.silu(x, inplace=True),
+}
+"""In place: at a batch of 8 the array is 34 MB, and fresh pages cost as much as the arithmetic."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numerics:
+    """Where and how a tower computes.
+
+    Attributes:
+        dtype: of matrices and of what they multiply.
+        residual: of the sum that runs through all blocks, and of norms.
+        packed: have matrices in oneDNN's layout if that works.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    residual: torch.dtype = torch.float32
+    packed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """A layer norm over the last dimension."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    eps: float
+
+    def __call__(self, x: torch.Tensor, /) -> torch.Tensor:
+        """Return `(..., width)` normalised, in the precision it came in."""
+        return functional.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Attention and MLP, each added to what came in.
+
+    Attributes:
+        query: there if only the class token goes on from here: `qkv` lacks these rows then.
+    """
+
+    norm1: Norm
+    query: Linear | None
+    qkv: Linear
+    out: Linear
+    norm2: Norm
+    up: Linear
+    activate: Callable[[torch.Tensor], torch.Tensor]
+    down: Linear
+    heads: int
+    dtype: torch.dtype
+
+    def __call__(self, x: torch.Tensor, /) -> torch.Tensor:
+        """Return `(B, tokens, width)`, or `(B, 1, width)`; overwrites what came in."""
+        normed = self.norm1(x).to(self.dtype)
+        if self.query is None:
+            q, k, v = self._heads(self.qkv(normed), 3)
+        else:
+            x, first = x[:, :1].contiguous(), normed[:, :1].contiguous()
+            (q,), (k, v) = self._heads(self.query(first), 1), self._heads(self.qkv(normed), 2)
+        seen = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = x.add_(self.out(seen))
+        return x.add_(self.down(self.activate(self.up(self.norm2(x).to(self.dtype)))))
+
+    def _heads(self, x: torch.Tensor, count: int) -> tuple[torch.Tensor, ...]:
+        """Return `count` views `(B, heads, tokens, d)` of `(B, tokens, count * heads * d)`."""
+        batch, tokens, width = x.shape
+        apart = x.view(batch, tokens, count, self.heads, width // (count * self.heads))
+        return tuple(apart.permute(2, 0, 3, 1, 4).unbind())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ends:
+    """What comes before the blocks and after them.
+
+    Attributes:
+        patch: from a patch's pixels less `MIDDLE_GREY` to a token, without bias.
+        position: of the patches, with the patches' bias, `(tokens - 1, width)`.
+        first: the class token in its position, `(width,)`.
+        projection: `(output_dim, width)`; it and the last norm are float32 in every precision.
+    """
+
+    shape: TowerShape
+    numerics: Numerics
+    patch: Linear
+    position: torch.Tensor
+    first: torch.Tensor
+    norm_pre: Norm | None
+    norm_post: Norm
+    projection: torch.Tensor
+
+    def begin(self, crops: torch.Tensor) -> torch.Tensor:
+        """Return the tokens `(B, tokens, width)` of uint8 crops `(B, H, W, 3)`."""
+        patches = self.patch(self._patches(crops)) + self.position
+        tokens = torch.cat([self.first.expand(len(crops), 1, -1), patches], dim=1)
+        return tokens if self.norm_pre is None else self.norm_pre(tokens)
+
+    def end(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the unit-length float32 embeddings `(B, output_dim)` of the last block's tokens."""
+        if self.shape.pool == "tok":
+            pooled = self.norm_post(tokens[:, 0].float())
+        elif self.shape.norm_after_pool:
+            pooled = self.norm_post(tokens[:, 1:].float().mean(dim=1))
+        else:
+            pooled = self.norm_post(tokens[:, 1:].float()).mean(dim=1)
+        return functional.normalize(functional.linear(pooled, self.projection), dim=-1)
+
+    def _patches(self, crops: torch.Tensor) -> torch.Tensor:
+        """Return `(B, patches, patch_height * patch_width * 3)`."""
+        (rows, columns), high, wide = self.shape.grid, self.shape.patch_height, self.shape.patch_width
+        whole = crops[:, : rows * high, : columns * wide].reshape(-1, rows, high, columns, wide, 3)
+        cut = whole.transpose(2, 3).reshape(len(crops), rows * columns, high * wide * 3)
+        return cut.to(self.numerics.dtype).sub_(MIDDLE_GREY)
+
+
+def make_ends(
+    shape: TowerShape, state: State, numerics: Numerics, mean: Sequence[float], std: Sequence[float]
+) -> Ends:
+    """Return what stands around the blocks; normalising by `mean` and `std` is folded into the patches.
+
+    A pixel `u` is `(u / 255 - mean) / std` to the model. With `v = u - 128` that is
+    `v / (255 std) + (128 / 255 - mean) / std`: a factor, and a term that adds up to a bias.
+    """
+    device = numerics.device
+    weight = state["patch.weight"].to(device).float().permute(0, 2, 3, 1)  # (width, height, width, 3)
+    means, deviations = torch.tensor([list(mean), list(std)], device=device)
+    bias = (weight * ((MIDDLE_GREY / 255 - means) / deviations)).sum(dim=(1, 2, 3))
+    if shape.patch_bias:
+        bias = bias + state["patch.bias"].to(device).float()
+    position = state["position"].to(device).float()
+    flat = (weight / (255 * deviations)).flatten(1).to(numerics.dtype).contiguous()
+    return Ends(
+        shape=shape,
+        numerics=numerics,
+        patch=make_linear(flat, None, packed=False),
+        position=(position[1:] + bias).to(numerics.residual),
+        first=(position[0] + state["class"].to(device).float()).to(numerics.residual),
+        norm_pre=_norm(state, "norm_pre", shape, device, numerics.residual) if shape.norm_pre else None,
+        norm_post=_norm(state, "norm_post", shape, device, torch.float32),
+        projection=owned(state["projection"].to(device).float().T.contiguous()),
+    )
+
+
+def make_block(shape: TowerShape, state: State, numerics: Numerics, number: int) -> Block:
+    """Return the block of this number; the last one computes no more than the pooling will see."""
+    name = f"blocks.{number}"
+    device, dtype, width = numerics.device, numerics.residual, shape.width
+    only_class = shape.pool == "tok" and number == shape.layers - 1
+    scale1 = state[f"{name}.scale1"] if shape.layer_scale else None
+    scale2 = state[f"{name}.scale2"] if shape.layer_scale else None
+    factor = QUICK_GELU if shape.activation == "quick_gelu" else 1.0
+    qkv = f"{name}.qkv"
+    return Block(
+        norm1=_norm(state, f"{name}.norm1", shape, device, dtype),
+        query=_linear(state, qkv, numerics, rows=slice(0, width)) if only_class else None,
+        qkv=_linear(state, qkv, numerics, rows=slice(width if only_class else 0, None)),
+        out=_linear(state, f"{name}.out", numerics, scale=scale1),
+        norm2=_norm(state, f"{name}.norm2", shape, device, dtype),
+        up=_linear(state, f"{name}.up", numerics, before=factor),
+        activate=ACTIVATIONS[shape.activation],
+        down=_linear(state, f"{name}.down", numerics, scale=scale2, after=factor),
+        heads=shape.heads,
+        dtype=numerics.dtype,
+    )
+
+
+def _norm(state: State, name: str, shape: TowerShape, device: torch.device, dtype: torch.dtype) -> Norm:
+    weight, bias = (owned(state[f"{name}.{part}"].to(device).to(dtype)) for part in ("weight", "bias"))
+    return Norm(weight, bias, shape.eps)
+
+
+def _linear(
+    state: State,
+    name: str,
+    numerics: Numerics,
+    *,
+    rows: slice = slice(None),
+    scale: torch.Tensor | None = None,
+    before: float = 1.0,
+    after: float = 1.0,
+) -> Linear:
+    """Return some rows of a matrix, with factors folded into it in float32.
+
+    `scale` is a factor for each output, `before` one for all outputs, and `after` one that all inputs
+    bear and that is taken from them.
+    """
+    weight, bias = (state[f"{name}.{part}"][rows].to(numerics.device) for part in ("weight", "bias"))
+    if scale is not None:
+        by_row = scale.to(numerics.device).float()
+        weight, bias = weight.float() * by_row[:, None], bias.float() * by_row
+    if before != 1 or after != 1:
+        weight, bias = weight.float() * (before / after), bias.float() * before
+    return make_linear(weight.to(numerics.dtype), bias.to(numerics.dtype), packed=numerics.packed)
+
+
+log = logging.getLogger(__name__)
+
+PACKED_ERROR = 0.02
+"""The largest difference between a packed product and a plain one, of numbers about 1: bfloat16's own
+rounding is below 0.01, while a layout that was misunderstood gives differences of about 1."""
+
+
+class Linear(Protocol):
+    """What maps `(..., n)` to `(..., m)`."""
+
+    def __call__(self, x: torch.Tensor, /) -> torch.Tensor:
+        """Return the product, with the bias added."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlainLinear:
+    """A matrix `(m, n)` as it is."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
+    def __call__(self, x: torch.Tensor, /) -> torch.Tensor:
+        """Return the product, with the bias added."""
+        return functional.linear(x, self.weight, self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedLinear:
+    """A matrix in oneDNN's layout; the original is not kept."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
+    def __call__(self, x: torch.Tensor, /) -> torch.Tensor:
+        """Return the product, with the bias added."""
+        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001 — there is no public one
+            x, self.weight, self.bias, "none", [], ""
+        )
+        return out
+
+
+def make_linear(weight: torch.Tensor, bias: torch.Tensor | None, *, packed: bool) -> Linear:
+    """Return the product with a matrix `(m, n)`, packed if it is bfloat16 and that works here.
+
+    It keeps no memory of a mapped file.
+    """
+    own_bias = None if bias is None else owned(bias)
+    if packed and weight.dtype == torch.bfloat16 and can_pack():
+        return PackedLinear(_pack(weight), own_bias)
+    return PlainLinear(owned(weight), own_bias)
+
+
+def _pack(weight: torch.Tensor) -> torch.Tensor:
+    out: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())  # noqa: SLF001
+    return out
+
+
+@functools.cache
+def can_pack() -> bool:
+    """Return whether packed bfloat16 matrices give here what plain ones give."""
+    generator = torch.Generator().manual_seed(0)
+    weight = (torch.randn(96, 64, generator=generator) / 8).bfloat16()
+    bias = torch.randn(96, generator=generator).bfloat16()
+    x = torch.randn(2, 5, 64, generator=generator).bfloat16()
+    try:
+        out = PackedLinear(_pack(weight), bias)(x)
+        wanted = functional.linear(x.float(), weight.float(), bias.float())
+        difference = float((out.float() - wanted).abs().max())
+    except (RuntimeError, AttributeError, TypeError) as e:
+        log.debug("torch cannot pack matrices here: %s", e)
+        return False
+    return difference < PACKED_ERROR

@@ -1,0 +1,236 @@
+"""What there is to know of a vision transformer besides its numbers, and its numbers by our names.
+
+Reads open_clip's standard `VisionTransformer` and says which towers are of that kind; computing with
+them is left to `clipmod_cli.models.tower.forward`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TowerShape:
+    """Everything that the forward pass needs to know besides the tensors; plain values, fit for JSON.
+
+    Attributes:
+        layers: transformer blocks.
+        heads: of attention; each is `width / heads` wide.
+        width: of a token.
+        mlp_width: of the layer in the midst of an MLP.
+        output_dim: of the embedding.
+        image_height: of a crop in pixels; what does not fill a patch is not looked at.
+        image_width: likewise.
+        patch_height: in pixels.
+        patch_width: in pixels.
+        activation: of the MLPs.
+        pool: the class token, or the mean of all others.
+        norm_after_pool: the last norm sees the pooled token and not all of them.
+        norm_pre: there is a norm before the first block.
+        patch_bias: the patches' convolution has a bias.
+        layer_scale: each block's two outcomes are scaled by channel.
+        eps: of all norms.
+    """
+
+    layers: int
+    heads: int
+    width: int
+    mlp_width: int
+    output_dim: int
+    image_height: int
+    image_width: int
+    patch_height: int
+    patch_width: int
+    activation: Activation = "gelu"
+    pool: Literal["tok", "avg"] = "tok"
+    norm_after_pool: bool = False
+    norm_pre: bool = True
+    patch_bias: bool = False
+    layer_scale: bool = False
+    eps: float = 1e-5
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches in a column and in a row."""
+        return self.image_height // self.patch_height, self.image_width // self.patch_width
+
+    @property
+    def tokens(self) -> int:
+        """The patches and the class token."""
+        return self.grid[0] * self.grid[1] + 1
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of the whole tower for an image, a multiplication and addition as two."""
+        patch = (self.tokens - 1) * 3 * self.patch_height * self.patch_width * self.width
+        linears = self.tokens * (4 * self.width**2 + 2 * self.width * self.mlp_width)
+        attention = 2 * self.tokens**2 * self.width
+        return 2 * (patch + self.layers * (linears + attention) + self.width * self.output_dim)
+
+    def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Yield name and dimensions of each tensor that a state of this shape holds."""
+        yield "patch.weight", (self.width, 3, self.patch_height, self.patch_width)
+        yield "class", (self.width,)
+        yield "position", (self.tokens, self.width)
+        yield "projection", (self.width, self.output_dim)
+        if self.patch_bias:
+            yield "patch.bias", (self.width,)
+        for norm in ("norm_pre", "norm_post") if self.norm_pre else ("norm_post",):
+            yield from _weight_and_bias(norm, self.width)
+        for i in range(self.layers):
+            yield from self._block(f"blocks.{i}")
+
+    def _block(self, block: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+        yield from _weight_and_bias(f"{block}.norm1", self.width)
+        yield from _weight_and_bias(f"{block}.norm2", self.width)
+        yield from _weight_and_bias(f"{block}.qkv", 3 * self.width, self.width)
+        yield from _weight_and_bias(f"{block}.out", self.width, self.width)
+        yield from _weight_and_bias(f"{block}.up", self.mlp_width, self.width)
+        yield from _weight_and_bias(f"{block}.down", self.width, self.mlp_width)
+        if self.layer_scale:
+            yield f"{block}.scale1", (self.width,)
+            yield f"{block}.scale2", (self.width,)
+
+
+def _weight_and_bias(name: str, *dimensions: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{name}.weight", dimensions
+    yield f"{name}.bias", dimensions[:1]
+
+
+def check_state(shape: TowerShape, state: Mapping[str, torch.Tensor]) -> None:
+    """Refuse a state that is not of this shape.
+
+    Raises:
+        ValueError: if a tensor is missing or has other dimensions.
+    """
+    for name, dimensions in shape.tensors():
+        if name not in state:
+            raise ValueError(f"the weights lack {name}")
+        if tuple(state[name].shape) != dimensions:
+            raise ValueError(f"{name} is {tuple(state[name].shape)} and should be {dimensions}")
+
+
+def shape_of(visual: nn.Module) -> TowerShape | None:
+    """Return the shape of an open_clip model's `.visual`; None if it is not the standard transformer.
+
+    None also stands for every option of the standard one that we do not compute: the caller takes
+    open_clip's own module then.
+    """
+    from open_clip.transformer import VisionTransformer
+
+    tower: Any = visual
+    if type(visual) is not VisionTransformer or not len(tower.transformer.resblocks):
+        return None
+    first = tower.transformer.resblocks[0]
+    activation = _activation(first.mlp.gelu) if hasattr(first, "mlp") else None
+    if activation is None or tower.attn_pool is not None or tower.pool_type not in {"tok", "avg"}:
+        return None
+    shape = TowerShape(
+        layers=len(tower.transformer.resblocks),
+        heads=first.attn.num_heads,
+        width=tower.conv1.out_channels,
+        mlp_width=first.mlp.c_fc.out_features,
+        output_dim=tower.proj.shape[1] if tower.proj is not None else 0,
+        image_height=tower.image_size[0],
+        image_width=tower.image_size[1],
+        patch_height=tower.patch_size[0],
+        patch_width=tower.patch_size[1],
+        activation=activation,
+        pool=tower.pool_type,
+        norm_after_pool=bool(tower.final_ln_after_pool),
+        norm_pre=not isinstance(tower.ln_pre, nn.Identity),
+        patch_bias=tower.conv1.bias is not None,
+        layer_scale=not isinstance(first.ls_1, nn.Identity),
+        eps=getattr(tower.ln_post, "eps", 0.0),
+    )
+    return shape if _is_standard(tower, shape) else None
+
+
+def _activation(layer: nn.Module) -> Activation | None:
+    from open_clip.transformer import QuickGELU
+
+    if type(layer) is QuickGELU:
+        return "quick_gelu"
+    if type(layer) is nn.GELU:
+        return "gelu" if layer.approximate == "none" else "gelu_tanh"
+    return None
+
+
+def _is_standard(tower: Any, shape: TowerShape) -> bool:
+    """Return whether all parts are of the kinds that we compute, and the numbers of the shape's sizes."""
+    norms = [tower.ln_post, *([tower.ln_pre] if shape.norm_pre else [])]
+    blocks = list(tower.transformer.resblocks)
+    if not all(_is_plain_block(block, shape) for block in blocks):
+        return False
+    norms += [norm for block in blocks for norm in (block.ln_1, block.ln_2)]
+    if not all(_is_plain_norm(norm, shape) for norm in norms):
+        return False
+    sizes = {name: tuple(tensor.shape) for name, tensor in _tensors(tower, shape) if tensor is not None}
+    return sizes == dict(shape.tensors())
+
+
+def _is_plain_norm(norm: nn.Module, shape: TowerShape) -> bool:
+    from open_clip.transformer import LayerNorm, LayerNormFp32
+
+    # by their very types: what else is made of one may compute something else
+    known = type(norm) in {nn.LayerNorm, LayerNorm, LayerNormFp32}
+    return known and getattr(norm, "eps", None) == shape.eps and norm.bias is not None
+
+
+def _is_plain_block(block: Any, shape: TowerShape) -> bool:
+    from open_clip.transformer import LayerScale, ResidualAttentionBlock
+
+    if type(block) is not ResidualAttentionBlock or hasattr(block, "ln_1_kv"):
+        return False
+    scale = LayerScale if shape.layer_scale else nn.Identity
+    attention = block.attn
+    return (
+        type(attention) is nn.MultiheadAttention
+        and attention.num_heads == shape.heads
+        and attention.bias_k is None
+        and not attention.add_zero_attn
+        and type(block.ls_1) is type(block.ls_2) is scale
+        and _activation(block.mlp.gelu) == shape.activation
+        and list(dict(block.mlp.named_children())) == ["c_fc", "gelu", "c_proj"]
+    )
+
+
+def state_of(visual: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the tensors of a tower that `shape_of` knows, by our names; they are shared, not copied.
+
+    Raises:
+        ValueError: if `shape_of` knows no such tower.
+    """
+    shape = shape_of(visual)
+    if shape is None:
+        raise ValueError("this is no standard VisionTransformer of open_clip")
+    return {name: tensor.detach() for name, tensor in _tensors(visual, shape) if tensor is not None}
+
+
+def _tensors(tower: Any, shape: TowerShape) -> Iterator[tuple[str, torch.Tensor | None]]:
+    yield "patch.weight", tower.conv1.weight
+    yield "patch.bias", tower.conv1.bias
+    yield "class", tower.class_embedding
+    yield "position", tower.positional_embedding
+    yield "projection", tower.proj
+    parts = [("norm_post", tower.ln_post), *([("norm_pre", tower.ln_pre)] if shape.norm_pre else [])]
+    for i, block in enumerate(tower.transformer.resblocks):
+        name = f"blocks.{i}"
+        yield f"{name}.qkv.weight", block.attn.in_proj_weight
+        yield f"{name}.qkv.bias", block.attn.in_proj_bias
+        if shape.layer_scale:
+            yield f"{name}.scale1", block.ls_1.gamma
+            yield f"{name}.scale2", block.ls_2.gamma
+        parts += [(f"{name}.norm1", block.ln_1), (f"{name}.norm2", block.ln_2)]
+        parts += [(f"{name}.out", block.attn.out_proj), (f"{name}.up", block.mlp.c_fc)]
+        parts += [(f"{name}.down", block.mlp.c_proj)]
+    for name, part in parts:
+        yield f"{name}.weight", part.weight
+        yield f"{name}.bias", part.bias
