@@ -16,9 +16,9 @@ from pathlib import Path
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.policy import Category, Policy
 from clipmod_cli.pipeline import Options, run
-from clipmod_cli.sources.addresses import Access
-from clipmod_cli.sources.fetch import FetchRules
-from clipmod_cli.sources.urls import Downloads
+from clipmod_cli.sources.web.addresses import Access
+from clipmod_cli.sources.web.downloads import Downloads
+from clipmod_cli.sources.web.fetch import FetchRules
 from clipmod_cli.types import Failure, Frame, Item, LabelScores, Seen, View
 
 VIEW = View(fit="shortest", size=(224, 224), crop=(224, 224))

@@ -28,8 +28,8 @@ from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.judging import Recheck, judge_closely
 from clipmod_cli.judge.policy import Policy, load_policy
 from clipmod_cli.sources.local import Rules, expand
-from clipmod_cli.sources.store_fetch import fetch_stored
-from clipmod_cli.temporary import Temporary
+from clipmod_cli.sources.spill import Temporary
+from clipmod_cli.sources.stores.fetch import fetch_stored
 from clipmod_cli.types import Evidence, Failure, Frame, Item, Result
 
 

@@ -15,7 +15,7 @@ from clipmod_cli.decode.formats import HEAD_BYTES, sniff
 from clipmod_cli.models.registry import human_size
 from clipmod_cli.settings import Settings
 from clipmod_cli.sources.local import Skipped
-from clipmod_cli.sources.stores import Stored
+from clipmod_cli.sources.stores.base import Stored
 from clipmod_cli.types import Failure, Item
 
 

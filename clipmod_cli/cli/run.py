@@ -40,7 +40,7 @@ from clipmod_cli.records import RunFacts, to_record
 from clipmod_cli.settings import Resolved, Settings
 from clipmod_cli.sinks.resume import Done
 from clipmod_cli.sinks.rows import RowSink, open_rows
-from clipmod_cli.sources.archive_items import count_if_cheap
+from clipmod_cli.sources.archives.items import count_if_cheap
 from clipmod_cli.sources.local import Skipped
 from clipmod_cli.types import Failure, Item, Result
 

@@ -41,7 +41,7 @@ def scan(
 ) -> None:
     """Judge files and folders (recursively), and write one JSON line for each."""
     from clipmod_cli.cli.logs import begin
-    from clipmod_cli.sources.stores import check_stores
+    from clipmod_cli.sources.stores.base import check_stores
 
     resolved = begin(flags)
     settings = resolved.settings
@@ -54,7 +54,7 @@ def scan(
 
 def _run(resolved: Resolved, named: list[str]) -> int:
     from clipmod_cli.cli.run import Inputs, judge_inputs
-    from clipmod_cli.sources.stores import is_store
+    from clipmod_cli.sources.stores.base import is_store
 
     settings = resolved.settings
     if settings.dry_run:

@@ -15,8 +15,8 @@ from clipmod_cli.errors import SettingsError, UsageError
 
 if TYPE_CHECKING:
     from clipmod_cli.settings import Resolved, Settings
-    from clipmod_cli.sources.fetch import FetchRules
     from clipmod_cli.sources.local import Skipped
+    from clipmod_cli.sources.web.fetch import FetchRules
     from clipmod_cli.types import Failure, Item
 
 EXAMPLES = """
@@ -65,10 +65,10 @@ def urls(
 def _run(resolved: Resolved, named: list[str]) -> int:
     from clipmod_cli.cli.run import Inputs, judge_inputs
     from clipmod_cli.sinks.originals import Originals
-    from clipmod_cli.sources.bodies import Traffic
-    from clipmod_cli.sources.patience import Pace
-    from clipmod_cli.sources.url_archives import unpack
-    from clipmod_cli.sources.urls import Downloads
+    from clipmod_cli.sources.web.archives import unpack
+    from clipmod_cli.sources.web.bodies import Traffic
+    from clipmod_cli.sources.web.downloads import Downloads
+    from clipmod_cli.sources.web.retry import Pace
 
     settings = resolved.settings
     rules = _rules(settings)
@@ -101,8 +101,8 @@ def _items(named: list[str], settings: Settings, skipped: Skipped) -> Iterator[I
 
 
 def _rules(settings: Settings) -> FetchRules:
-    from clipmod_cli.sources.addresses import WEB_PORTS, Access
-    from clipmod_cli.sources.fetch import VIDEO_S, FetchRules
+    from clipmod_cli.sources.web.addresses import WEB_PORTS, Access
+    from clipmod_cli.sources.web.fetch import VIDEO_S, FetchRules
 
     return FetchRules(
         access=Access(private=settings.allow_private, ports=WEB_PORTS | set(_ports(settings.allow_ports))),
@@ -141,9 +141,9 @@ def _count(named: list[str], settings: Settings) -> int:
     import sys
 
     from clipmod_cli.errors import ItemError
-    from clipmod_cli.sources.addresses import check_url
     from clipmod_cli.sources.local import Skipped
     from clipmod_cli.sources.url_lists import read_urls
+    from clipmod_cli.sources.web.addresses import check_url
 
     skipped, total, invalid = Skipped(), 0, 0
     found = read_urls(named, settings.url_column, null=settings.null, skipped=skipped)

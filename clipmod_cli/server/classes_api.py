@@ -26,9 +26,9 @@ from clipmod_cli.server.request_rows import Tallied
 from clipmod_cli.server.service import Service
 from clipmod_cli.server.state import Admitted, Classifying, Served, Worded, in_thread
 from clipmod_cli.server.uploads import check_pictures, picture_items, upload_route
-from clipmod_cli.sources.addresses import Access
-from clipmod_cli.sources.fetch import FetchRules
-from clipmod_cli.sources.urls import Downloads
+from clipmod_cli.sources.web.addresses import Access
+from clipmod_cli.sources.web.downloads import Downloads
+from clipmod_cli.sources.web.fetch import FetchRules
 from clipmod_cli.types import Evidence, Failure, Item, LabelModel
 
 URL_CHARS = 8192

@@ -2,8 +2,8 @@
 
 What is an input: a path that was named always is; a file found in a folder is one if its
 content or its name is that of a picture, a video or an archive. Every other one is counted
-by reason. What is in an archive is told by `clipmod_cli.sources.archive_items`, what is in an
-object store by `clipmod_cli.sources.store_walk`; reading and judging other files is left to the
+by reason. What is in an archive is told by `clipmod_cli.sources.archives.items`, what is in an
+object store by `clipmod_cli.sources.stores.walk`; reading and judging other files is left to the
 stages that follow.
 """
 
@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 from clipmod_cli.decode.formats import HEAD_BYTES, media_class
 from clipmod_cli.errors import UsageError
-from clipmod_cli.sources.archive_items import Place, look_inside
+from clipmod_cli.sources.archives.items import Place, look_inside
 from clipmod_cli.sources.lists import read_list
-from clipmod_cli.sources.stores import Stores, is_store
+from clipmod_cli.sources.stores.base import Stores, is_store
 from clipmod_cli.types import Failure, Item
 
 if TYPE_CHECKING:
     from pathspec import PathSpec
 
-    from clipmod_cli.sources.store_walk import StorePlace
+    from clipmod_cli.sources.stores.walk import StorePlace
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _named(source: str, rules: Rules, skipped: Skipped, stores: Stores) -> Itera
         paths = sorted(glob.glob(source), key=os.fsencode) or [source]  # noqa: PTH207
     for path in paths:
         if is_store(path):
-            from clipmod_cli.sources.store_walk import walk_store
+            from clipmod_cli.sources.stores.walk import walk_store
 
             yield from walk_store(path, rules, skipped, stores)
         else:

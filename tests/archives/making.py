@@ -17,9 +17,9 @@ from pathlib import Path
 from backports import zstd
 from backports.zstd import zipfile as zstd_zipfile
 
-from clipmod_cli.sources.archive_limits import ArchiveLimits
-from clipmod_cli.sources.archive_walk import Found, Lost, Member, Wishes
-from clipmod_cli.sources.archives import open_archive
+from clipmod_cli.sources.archives.limits import ArchiveLimits
+from clipmod_cli.sources.archives.opening import open_archive
+from clipmod_cli.sources.archives.walk import Found, Lost, Member, Wishes
 
 GIF = b"GIF89a\x01\x00\x01\x00\x00\x00\x00;"
 TEXT = b"words"

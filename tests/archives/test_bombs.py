@@ -15,9 +15,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from clipmod_cli.sources import archive_limits
-from clipmod_cli.sources.archive_limits import ArchiveLimits
-from clipmod_cli.sources.archives import open_archive
+from clipmod_cli.sources.archives import limits as archive_limits
+from clipmod_cli.sources.archives.limits import ArchiveLimits
+from clipmod_cli.sources.archives.opening import open_archive
 from tests.archives.making import (
     COMPRESS,
     GIF,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from clipmod_cli.sources import archive_streams
+from clipmod_cli.sources.archives import streams
 from tests.archives.making import (
     COMPRESS,
     GIF,
@@ -289,5 +289,5 @@ def test_whatever_goes_wrong_is_one_failure(
     def fail(*_: object) -> bytes:
         raise error
 
-    monkeypatch.setattr(archive_streams.Window, "read", fail)
+    monkeypatch.setattr(streams.Window, "read", fail)
     assert look_at(make_tar(THREE), tmp_path).lost == [(None, code)]

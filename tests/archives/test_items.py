@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clipmod_cli.sources.archive_items import count_if_cheap
+from clipmod_cli.sources.archives.items import count_if_cheap
 from clipmod_cli.sources.local import Rules, Skipped, expand
 from clipmod_cli.types import Failure, Item
 from tests.archives.making import COMPRESS, GIF, TEXT, Files, make_tar, make_zip, picture

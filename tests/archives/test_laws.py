@@ -12,9 +12,9 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from clipmod_cli.sources.archive_limits import ArchiveLimits
-from clipmod_cli.sources.archive_walk import Lost, Member, Wishes
-from clipmod_cli.sources.archives import open_archive
+from clipmod_cli.sources.archives.limits import ArchiveLimits
+from clipmod_cli.sources.archives.opening import open_archive
+from clipmod_cli.sources.archives.walk import Lost, Member, Wishes
 from tests.archives.making import COMPRESS, GIF, ZIP_METHODS, Seen, make_tar, make_zip
 
 SMALL = ArchiveLimits(max_entries=200, max_total_bytes=5_000_000, max_member_bytes=100_000)

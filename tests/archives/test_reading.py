@@ -11,8 +11,8 @@ from typing import IO
 import pytest
 from backports import zstd
 
-from clipmod_cli.sources.archive_walk import Lost, Member
-from clipmod_cli.sources.archives import open_archive
+from clipmod_cli.sources.archives.opening import open_archive
+from clipmod_cli.sources.archives.walk import Lost, Member
 from tests.archives.making import (
     COMPRESS,
     GIF,

@@ -15,12 +15,12 @@ from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions, Limits
 from clipmod_cli.decode.workers.wire import read_result, write_result
 from clipmod_cli.errors import ERROR_CODES, UsageError
-from clipmod_cli.sources.addresses import Access, check_redirect, check_url, port_of
-from clipmod_cli.sources.archive_limits import ArchiveLimits
-from clipmod_cli.sources.archive_walk import Lost
-from clipmod_cli.sources.archives import open_archive
-from clipmod_cli.sources.fetch_errors import FetchError
+from clipmod_cli.sources.archives.limits import ArchiveLimits
+from clipmod_cli.sources.archives.opening import open_archive
+from clipmod_cli.sources.archives.walk import Lost
 from clipmod_cli.sources.url_lists import read_urls
+from clipmod_cli.sources.web.addresses import Access, check_redirect, check_url, port_of
+from clipmod_cli.sources.web.errors import FetchError
 from clipmod_cli.types import Failure, Frame, Item, View
 
 VIEW = View(fit="squash", size=(8, 8), resample="lanczos")

@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 from clipmod_cli.server.ensemble_api import urls
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings import Resolved
-from clipmod_cli.sources.addresses import Access
-from clipmod_cli.sources.fetch import FetchRules
+from clipmod_cli.sources.web.addresses import Access
+from clipmod_cli.sources.web.fetch import FetchRules
 from clipmod_cli.types import Embedding, Frame, Seen
 from tests.end_to_end.command import TINY_ENSEMBLE
 from tests.server.classifier.making import only_tiny

@@ -13,9 +13,9 @@ import pytest
 
 from clipmod_cli.server.ensemble_api import urls
 from clipmod_cli.settings import Resolved
-from clipmod_cli.sources.addresses import Access
-from clipmod_cli.sources.fetch import Fetcher
-from clipmod_cli.sources.urls import Downloads
+from clipmod_cli.sources.web.addresses import Access
+from clipmod_cli.sources.web.downloads import Downloads
+from clipmod_cli.sources.web.fetch import Fetcher
 from tests.contract.curl import read_curl
 from tests.contract.documents import answer_of, differences, load
 from tests.contract.printed import Place, files_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from clipmod_cli.sources.store_errors import translate
+from clipmod_cli.sources.stores.errors import translate
 
 
 def _named(name: str, *bases: type[Exception]) -> Exception:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clipmod_cli.sources.stores import StoreName, parse_store
+from clipmod_cli.sources.stores.base import StoreName, parse_store
 from tests.end_to_end.command import Command, read_records
 from tests.hub import FakeHub
 from tests.stores.servers import BUCKET, FakeGs, sample

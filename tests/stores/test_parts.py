@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from clipmod_cli.decode.limits import Limits
 from clipmod_cli.errors import ErrorCode, ItemError, MissingPackageError
-from clipmod_cli.sources import store_fetch, store_patience
 from clipmod_cli.sources.ahead import Ahead
 from clipmod_cli.sources.local import Rules, expand
-from clipmod_cli.sources.store_fetch import fetch_stored
-from clipmod_cli.sources.store_patience import PatientStore
-from clipmod_cli.sources.stores import Entry, Stored, is_store
+from clipmod_cli.sources.stores import fetch, patience
+from clipmod_cli.sources.stores.base import Entry, Stored, is_store
+from clipmod_cli.sources.stores.fetch import fetch_stored
+from clipmod_cli.sources.stores.patience import PatientStore
 from clipmod_cli.types import Failure, Item
 from tests.end_to_end.command import Command
 from tests.stores.servers import sample
@@ -155,7 +155,7 @@ def test_what_broke_is_tried_once_more(
 
 
 def test_a_large_video_is_never_wholly_in_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(store_fetch, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(fetch, "CHUNK_BYTES", 1000)
     film = b"\x1a\x45\xdf\xa3" + bytes(4321)
     shelf = Shelf({"film.mkv": film})
     limits = Limits(max_file_bytes=2000, max_video_bytes=5000)
@@ -174,12 +174,12 @@ def test_a_large_video_is_never_wholly_in_memory(monkeypatch: pytest.MonkeyPatch
 
 def test_a_silent_store_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(store_patience, "time", SimpleNamespace(monotonic=lambda: now))
-    silence: list[ErrorCode] = ["timeout"] * store_patience.SILENT_AFTER
+    monkeypatch.setattr(patience, "time", SimpleNamespace(monotonic=lambda: now))
+    silence: list[ErrorCode] = ["timeout"] * patience.SILENT_AFTER
     shelf = Shelf({"a": b"x"}, *silence)
     store = PatientStore(shelf, rest_s=60)
     entry = shelf.find("a")
-    for _ in range(store_patience.SILENT_AFTER):
+    for _ in range(patience.SILENT_AFTER):
         with pytest.raises(ItemError, match="no"):
             store.read(entry, 0, 1)
     asked = len(shelf.parts)

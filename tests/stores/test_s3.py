@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clipmod_cli.sources.stores import Stores, parse_store
+from clipmod_cli.sources.stores.base import Stores, parse_store
 from tests.end_to_end.command import SAMPLES, Command
 from tests.stores.kit import NUDENET, ROOT, by_source, scan
 from tests.stores.servers import FakeS3, sample

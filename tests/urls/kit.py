@@ -13,12 +13,12 @@ import httpcore2
 import pytest
 from PIL import Image
 
-from clipmod_cli.sources.addresses import Access
-from clipmod_cli.sources.bodies import Body
-from clipmod_cli.sources.fetch import Fetcher, FetchRules
-from clipmod_cli.sources.fetch_errors import FetchError
-from clipmod_cli.sources.guard import GuardedBackend
-from clipmod_cli.sources.names import Names, resolve_name
+from clipmod_cli.sources.web.addresses import Access
+from clipmod_cli.sources.web.bodies import Body
+from clipmod_cli.sources.web.errors import FetchError
+from clipmod_cli.sources.web.fetch import Fetcher, FetchRules
+from clipmod_cli.sources.web.guard import GuardedBackend
+from clipmod_cli.sources.web.resolver import Names, resolve_name
 from tests.urls.server import AUTHORITY
 
 PUBLIC = "93.184.216.34"

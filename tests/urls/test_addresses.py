@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.sources.addresses import Access, check_redirect, check_url, is_public
-from clipmod_cli.sources.fetch import host_of
-from clipmod_cli.sources.fetch_errors import FetchError
+from clipmod_cli.sources.web.addresses import Access, check_redirect, check_url, is_public
+from clipmod_cli.sources.web.errors import FetchError
+from clipmod_cli.sources.web.fetch import host_of
 
 PUBLIC = [
     "1.1.1.1", "8.8.8.8", "93.184.216.34", "172.15.0.1", "172.32.0.1", "168.63.129.15", "192.88.98.1",

@@ -13,7 +13,7 @@ import httpcore2
 import httpx2
 import pytest
 
-from clipmod_cli.sources.fetch_errors import FetchError, translate
+from clipmod_cli.sources.web.errors import FetchError, translate
 
 EXPECTED = {
     "ConnectError": "connect_error",

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 import httpcore2
 import pytest
 
-from clipmod_cli.sources.addresses import Access
-from clipmod_cli.sources.fetch import FetchRules
-from clipmod_cli.sources.fetch_errors import FetchError
-from clipmod_cli.sources.guard import GIVE_UP_AFTER, GuardedBackend
-from clipmod_cli.sources.names import Memory, Names
+from clipmod_cli.sources.web.addresses import Access
+from clipmod_cli.sources.web.errors import FetchError
+from clipmod_cli.sources.web.fetch import FetchRules
+from clipmod_cli.sources.web.guard import GIVE_UP_AFTER, GuardedBackend
+from clipmod_cli.sources.web.resolver import Memory, Names
 from tests.urls.kit import PRIVATE, PUBLIC, Detour, Resolver, fetch, fetch_all, guarded, picture
 from tests.urls.server import Server, redirect, reply
 
@@ -79,7 +79,7 @@ def test_the_canary_sings_where_private_addresses_are_opened(server: Server) -> 
 def test_a_name_that_answers_differently_the_second_time_gains_nothing(
     server: Server, canary: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipmod_cli.sources.names.NAME_KEPT_S", -1.0)  # so that it is asked each time
+    monkeypatch.setattr("clipmod_cli.sources.web.resolver.NAME_KEPT_S", -1.0)  # so that it is asked each time
     for path in ("/a", "/b"):
         server.on(path, reply(body=picture(), connection="close"))
     resolver = Resolver(rebinding_test=[[PUBLIC], ["127.0.0.1"]])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.sources.turns import MAX_PAUSES, Budget, TooManyPausesError, Turns
+from clipmod_cli.sources.web.hosts import MAX_PAUSES, Budget, TooManyPausesError, Turns
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:

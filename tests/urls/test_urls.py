@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clipmod_cli.errors import UsageError
-from clipmod_cli.sources import answers
-from clipmod_cli.sources import urls as urls_module
-from clipmod_cli.sources.fetch import Fetcher, FetchRules
-from clipmod_cli.sources.patience import Pace
-from clipmod_cli.sources.turns import MAX_PAUSES
-from clipmod_cli.sources.urls import Downloads
+from clipmod_cli.sources.web import downloads as urls_module
+from clipmod_cli.sources.web import responses
+from clipmod_cli.sources.web.downloads import Downloads
+from clipmod_cli.sources.web.fetch import Fetcher, FetchRules
+from clipmod_cli.sources.web.hosts import MAX_PAUSES
+from clipmod_cli.sources.web.retry import Pace
 from clipmod_cli.types import Failure, Item
 from tests.urls.kit import PRIVATE, Resolver, guarded, picture, trusting
 from tests.urls.server import HELD_S, Gauge, Server, after, broken, raw, redirect, reply, serving
@@ -239,7 +239,7 @@ def test_retry_after_is_waited_for_and_pauses_the_whole_host(server: Server) -> 
 def test_a_host_that_always_says_later_does_not_hold_the_run_for_ever(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answers, "MAX_RETRY_AFTER_S", 0.02)
+    monkeypatch.setattr(responses, "MAX_RETRY_AFTER_S", 0.02)
     url = server.on("/a", reply(429, retry_after="9"))
     results = download([url] * 60, Pace(per_host=1))
     assert Counter(map(code_of, results)) == {"http_error": 60}

@@ -23,10 +23,10 @@ from clipmod_cli.server.state import Configured, Served
 from clipmod_cli.server.turns import Caller
 from clipmod_cli.server.uploads import upload_route
 from clipmod_cli.settings import Settings
-from clipmod_cli.sources.addresses import Access, check_url
-from clipmod_cli.sources.fetch import FetchRules
-from clipmod_cli.sources.fetch_errors import FetchError
-from clipmod_cli.sources.urls import Downloads
+from clipmod_cli.sources.web.addresses import Access, check_url
+from clipmod_cli.sources.web.downloads import Downloads
+from clipmod_cli.sources.web.errors import FetchError
+from clipmod_cli.sources.web.fetch import FetchRules
 from clipmod_cli.types import Failure, Item
 
 SHOWN_CHARS: Final = 200

@@ -19,7 +19,7 @@ from clipmod_cli.models.open_clip.model import OpenClipModel
 from clipmod_cli.server import class_words, classes_api
 from clipmod_cli.server.class_words import DOCUMENTED_CLASSES, Words, read_classes
 from clipmod_cli.settings import Resolved
-from clipmod_cli.sources.addresses import Access
+from clipmod_cli.sources.web.addresses import Access
 from tests.end_to_end.command import TINY_ENSEMBLE
 from tests.models.backends import tiny_clip
 from tests.server.classifier.making import only_tiny, png

@@ -14,8 +14,8 @@ from starlette.testclient import TestClient
 from clipmod_cli.server.ensemble_api import examples, info_examples, shapes
 from clipmod_cli.server.ensemble_api.info_shapes import Config, Health, Root, Stats
 from clipmod_cli.server.ensemble_api.urls import fetch_rules
-from clipmod_cli.sources.addresses import Access
-from clipmod_cli.sources.fetch import FetchRules
+from clipmod_cli.sources.web.addresses import Access
+from clipmod_cli.sources.web.fetch import FetchRules
 from tests.contract.curl import read_curl
 from tests.contract.documents import answer_of, differences, load
 from tests.server.ensemble.pictures import BLUE_SQUARE, EVERYTHING, RED_CIRCLE, RED_SQUARE, TEXT, TRIANGLE

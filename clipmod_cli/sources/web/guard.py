@@ -2,7 +2,7 @@
 
 A name is resolved once, every answer is checked, and the connection goes to one of those very
 addresses; the name stays for TLS and the Host header. So redirects are covered, and names that
-answer differently each time. What may be asked is `clipmod_cli.sources.addresses`' matter.
+answer differently each time. What may be asked is `clipmod_cli.sources.web.addresses`' matter.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 
 import httpcore2
 
-from clipmod_cli.sources.addresses import Access
-from clipmod_cli.sources.fetch_errors import FetchError
-from clipmod_cli.sources.names import Memory, Names, may_pass
+from clipmod_cli.sources.web.addresses import Access
+from clipmod_cli.sources.web.errors import FetchError
+from clipmod_cli.sources.web.resolver import Memory, Names, may_pass
 
 TRIED_ADDRESSES = 4
 """Of one name. A name may have hundreds, and the time for connecting is shared out among them."""

@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from clipmod_cli.decode.formats import HEAD_BYTES, sniff
-from clipmod_cli.sources.archive_items import is_hidden, nothing_inside, result_of
-from clipmod_cli.sources.archive_walk import Wishes
-from clipmod_cli.sources.archives import Archive, open_archive
+from clipmod_cli.sources.archives.items import is_hidden, nothing_inside, result_of
+from clipmod_cli.sources.archives.opening import Archive, open_archive
+from clipmod_cli.sources.archives.walk import Wishes
 from clipmod_cli.sources.local import Skipped
 from clipmod_cli.types import Failure, Item, Media
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from clipmod_cli.errors import ItemError, MissingPackageError
-from clipmod_cli.sources.store_patience import PatientStore
+from clipmod_cli.sources.stores.patience import PatientStore
 from clipmod_cli.types import Item
 
 SCHEMES = ("s3", "gs", "hf")
@@ -148,15 +148,15 @@ def _open_store(name: StoreName) -> Store:
     _check_package(name.scheme)
     match name.scheme:
         case "s3":
-            from clipmod_cli.sources.store_s3 import S3Store
+            from clipmod_cli.sources.stores.s3 import S3Store
 
             return S3Store(name.bucket)
         case "gs":
-            from clipmod_cli.sources.store_gs import GsStore
+            from clipmod_cli.sources.stores.gs import GsStore
 
             return GsStore(name.bucket)
         case "hf":
-            from clipmod_cli.sources.store_hf import HfStore
+            from clipmod_cli.sources.stores.hub import HfStore
 
             return HfStore(name.bucket)
     raise ValueError(name.scheme)

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 from clipmod_cli.errors import ErrorCode, ItemError
-from clipmod_cli.sources.fetch_errors import FetchError
+from clipmod_cli.sources.web.errors import FetchError
 
 _CODES: tuple[tuple[str, ErrorCode, str], ...] = (
     (

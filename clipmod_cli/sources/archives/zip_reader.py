@@ -1,7 +1,7 @@
 """The entries of a zip archive, in the order of its directory, read as streams.
 
 `zipfile` holds the whole directory in memory and believes its sizes; this believes nothing that it
-has not counted. Names stay text; which entries matter is left to `clipmod_cli.sources.archives`.
+has not counted. Names stay text; which entries matter is left to `clipmod_cli.sources.archives.opening`.
 The format is PKWARE's APPNOTE.TXT 6.3.10; sections are named where a number comes from them.
 """
 
@@ -17,9 +17,9 @@ from functools import partial
 from typing import BinaryIO, Literal
 
 from clipmod_cli.errors import ItemError
-from clipmod_cli.sources.archive_entries import Entry
-from clipmod_cli.sources.archive_limits import CUT, Budget, ContainerError, Meter
-from clipmod_cli.sources.archive_streams import (
+from clipmod_cli.sources.archives.entries import Entry
+from clipmod_cli.sources.archives.limits import CUT, Budget, ContainerError, Meter
+from clipmod_cli.sources.archives.streams import (
     DEFLATE_WBITS,
     DICTIONARY_BYTES,
     Decompressor,
@@ -29,7 +29,7 @@ from clipmod_cli.sources.archive_streams import (
     decompressed,
     new_zstd,
 )
-from clipmod_cli.sources.archive_zip_directory import ZipRecord, find_directory, read_records
+from clipmod_cli.sources.archives.zip_directory import ZipRecord, find_directory, read_records
 
 LOCAL = struct.Struct("<6xH18x2H")
 """Flags, and the lengths of name and extra field (4.3.7)."""

@@ -16,11 +16,11 @@ from clipmod_cli.decode.formats import HEAD_BYTES, class_of, sniff
 from clipmod_cli.decode.limits import Limits
 from clipmod_cli.errors import ErrorCode, ItemError
 from clipmod_cli.sources.ahead import Ahead
-from clipmod_cli.sources.stores import Entry, Store, Stored
+from clipmod_cli.sources.stores.base import Entry, Store, Stored
 from clipmod_cli.types import Failure, Item, Media
 
 if TYPE_CHECKING:
-    from clipmod_cli.sources.spilling import Folder
+    from clipmod_cli.sources.spill import Folder
 
 THREADS = 32
 """Most of the time is spent waiting for the store: some 50 ms for an object."""
@@ -55,7 +55,7 @@ def fetch_stored(items: Iterable[Item | Failure], limits: Limits) -> Iterator[It
 
 
 def _fetched(items: Iterable[Item | Failure], limits: Limits) -> Iterator[Item | Failure]:
-    from clipmod_cli.sources.spilling import Folder  # late, with httpx2: a scan of files needs neither
+    from clipmod_cli.sources.spill import Folder  # late, with httpx2: a scan of files needs neither
 
     folder = Folder()
     yield from Ahead(
@@ -79,7 +79,7 @@ def bring(given: Item | Failure, limits: Limits, folder: Folder) -> Item | Failu
     """Return an item with its bytes, or why they cannot be had; never raises for an item."""
     if not isinstance(given, Stored):
         return given
-    from clipmod_cli.sources.store_errors import store_errors
+    from clipmod_cli.sources.stores.errors import store_errors
 
     item = plain(given)
     try:

@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from clipmod_cli.errors import ItemError
 from clipmod_cli.models.hub.client import request_headers
-from clipmod_cli.sources.store_errors import changed, store_errors
-from clipmod_cli.sources.stores import Entry
+from clipmod_cli.sources.stores.base import Entry
+from clipmod_cli.sources.stores.errors import changed, store_errors
 
 PAGE = 1000
 """Files that the hub tells of at once."""

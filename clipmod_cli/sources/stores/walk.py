@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from clipmod_cli.decode.formats import HEAD_BYTES, MediaClass, class_of, media_class, sniff
 from clipmod_cli.errors import ItemError
 from clipmod_cli.sources.ahead import Ahead
-from clipmod_cli.sources.archive_items import Place, look_inside
-from clipmod_cli.sources.spilling import Folder
-from clipmod_cli.sources.store_fetch import THREADS, failure, plain, read_again, spilled
-from clipmod_cli.sources.stores import Entry, Store, Stored, StoreName, Stores, parse_store
+from clipmod_cli.sources.archives.items import Place, look_inside
+from clipmod_cli.sources.spill import Folder
+from clipmod_cli.sources.stores.base import Entry, Store, Stored, StoreName, Stores, parse_store
+from clipmod_cli.sources.stores.fetch import THREADS, failure, plain, read_again, spilled
 from clipmod_cli.types import Failure, Item
 
 if TYPE_CHECKING:

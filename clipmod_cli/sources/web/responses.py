@@ -13,8 +13,8 @@ from http import HTTPStatus
 import httpcore2
 
 from clipmod_cli.decode.formats import sniff
-from clipmod_cli.sources.archive_walk import UNREAD
-from clipmod_cli.sources.fetch_errors import FetchError
+from clipmod_cli.sources.archives.walk import UNREAD
+from clipmod_cli.sources.web.errors import FetchError
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 BODIES = frozenset({200, 203})

@@ -1,7 +1,7 @@
 """Many URLs → Items with their bytes, and Failures, in the order in which they complete.
 
 An event loop in a thread of its own downloads while whoever iterates judges. Every URL gives one
-result. How one URL is downloaded is `clipmod_cli.sources.fetch`'s matter; here is how many at once, how
+result. How one URL is downloaded is `clipmod_cli.sources.web.fetch`'s matter; here is how many at once, how
 often, and how far ahead: a bounded window of the list is looked at, so that a slow host's URLs wait
 while those of others pass by.
 """
@@ -16,11 +16,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from clipmod_cli.sources.bodies import Body, Traffic
-from clipmod_cli.sources.fetch import Fetcher, FetchRules
-from clipmod_cli.sources.fetch_errors import FetchError, translate
-from clipmod_cli.sources.patience import Pace, PatientFetcher
-from clipmod_cli.sources.turns import Budget, Turns
+from clipmod_cli.sources.web.bodies import Body, Traffic
+from clipmod_cli.sources.web.errors import FetchError, translate
+from clipmod_cli.sources.web.fetch import Fetcher, FetchRules
+from clipmod_cli.sources.web.hosts import Budget, Turns
+from clipmod_cli.sources.web.retry import Pace, PatientFetcher
 from clipmod_cli.types import Failure, Item
 
 WINDOW = 10_000

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from clipmod_cli.errors import ItemError
-from clipmod_cli.sources.store_fetch import CHUNK_BYTES, read_again
-from clipmod_cli.sources.stores import Entry, Store, StoreName, Stores, parse_store
+from clipmod_cli.sources.stores.base import Entry, Store, StoreName, Stores, parse_store
+from clipmod_cli.sources.stores.fetch import CHUNK_BYTES, read_again
 
 log = logging.getLogger(__name__)
 

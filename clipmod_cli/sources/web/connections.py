@@ -2,7 +2,7 @@
 
 The library's own pool goes through all of its connections twice for each request, which at sixty-four
 of them costs more than the request. It also queues requests, and that is the business of
-`clipmod_cli.sources.turns` here.
+`clipmod_cli.sources.web.hosts` here.
 """
 
 from __future__ import annotations

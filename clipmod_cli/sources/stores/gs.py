@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from clipmod_cli.sources.store_errors import changed, store_errors
-from clipmod_cli.sources.stores import Entry
+from clipmod_cli.sources.stores.base import Entry
+from clipmod_cli.sources.stores.errors import changed, store_errors
 
 CONNECT_S, READ_S = 5, 10
 """As for URLs."""

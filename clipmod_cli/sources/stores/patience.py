@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from clipmod_cli.errors import ErrorCode, ItemError
 
 if TYPE_CHECKING:
-    from clipmod_cli.sources.stores import Entry, Store
+    from clipmod_cli.sources.stores.base import Entry, Store
 
 SILENT_AFTER = 16
 """Requests in a row without an answer, as for the hosts of URLs."""

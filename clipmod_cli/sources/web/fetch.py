@@ -1,7 +1,7 @@
 """One URL → its bytes: redirects, limits, time and content are checked on the way.
 
 Nothing of what a server says is believed: not its lengths, types or encodings. Which hosts may be
-asked is the guard's matter, how many at once and how often is that of `clipmod_cli.sources.urls`.
+asked is the guard's matter, how many at once and how often is that of `clipmod_cli.sources.web.downloads`.
 What asks is the layer below httpx2's client: the client would add cookies, redirects of its own and the
 environment's proxies, none of which is wanted here.
 """
@@ -20,14 +20,14 @@ import httpcore2
 import httpx2
 
 from clipmod_cli import __version__
-from clipmod_cli.sources.addresses import WEB_PORTS, Access, check_redirect, check_url, port_of
-from clipmod_cli.sources.answers import is_body, read_location, wrong_status
-from clipmod_cli.sources.bodies import Body, BodyReader, Traffic, drain, left_of
-from clipmod_cli.sources.connections import Connections
-from clipmod_cli.sources.fetch_errors import FetchError, translate
-from clipmod_cli.sources.guard import GuardedBackend
-from clipmod_cli.sources.spilling import Folder
-from clipmod_cli.sources.turns import Budget
+from clipmod_cli.sources.spill import Folder
+from clipmod_cli.sources.web.addresses import WEB_PORTS, Access, check_redirect, check_url, port_of
+from clipmod_cli.sources.web.bodies import Body, BodyReader, Traffic, drain, left_of
+from clipmod_cli.sources.web.connections import Connections
+from clipmod_cli.sources.web.errors import FetchError, translate
+from clipmod_cli.sources.web.guard import GuardedBackend
+from clipmod_cli.sources.web.hosts import Budget
+from clipmod_cli.sources.web.responses import is_body, read_location, wrong_status
 
 VIDEO_S = 300.0
 """For a video of 500 MB that comes at 14 Mbit/s."""

@@ -16,7 +16,7 @@ from typing import BinaryIO, Protocol
 
 from clipmod_cli.decode.formats import sniff
 from clipmod_cli.errors import ItemError
-from clipmod_cli.sources.archive_limits import CUT, Meter
+from clipmod_cli.sources.archives.limits import CUT, Meter
 
 PIECE_BYTES = 1 << 17
 """Large enough that calls cost nothing, small enough to stop a bomb at once."""

@@ -28,8 +28,8 @@ from typing import BinaryIO
 
 from clipmod_cli.decode.formats import HEAD_BYTES
 from clipmod_cli.errors import ItemError
-from clipmod_cli.sources.archive_limits import ArchiveLimits, Budget, BudgetSpent
-from clipmod_cli.sources.archive_walk import Container, Found, Lost, Walk, Wishes, archive_kind
+from clipmod_cli.sources.archives.limits import ArchiveLimits, Budget, BudgetSpent
+from clipmod_cli.sources.archives.walk import Container, Found, Lost, Walk, Wishes, archive_kind
 
 _OPEN_FLAGS = (
     os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)

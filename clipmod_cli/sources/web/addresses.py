@@ -1,6 +1,6 @@
 """Which URLs and which network addresses may be asked: rules and arithmetic only.
 
-Nothing here resolves a name or opens a connection; `clipmod_cli.sources.guard` asks these rules
+Nothing here resolves a name or opens a connection; `clipmod_cli.sources.web.guard` asks these rules
 at the moment a connection is made.
 """
 
@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import httpx2
 
-from clipmod_cli.sources.fetch_errors import FetchError
+from clipmod_cli.sources.web.errors import FetchError
 
 Address: TypeAlias = IPv4Address | IPv6Address
 

@@ -2,7 +2,7 @@
 
 `tarfile` reads extended headers whole, however large, and remembers every entry; this bounds both.
 Known are the old, the ustar, the GNU and the pax dialects. A file stored with holes is given, but
-cannot be opened. Names stay text; which entries matter is left to `clipmod_cli.sources.archives`.
+cannot be opened. Names stay text; which entries matter is left to `clipmod_cli.sources.archives.opening`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from clipmod_cli.errors import ItemError
-from clipmod_cli.sources.archive_entries import Entry, clean_name
-from clipmod_cli.sources.archive_limits import CUT, Budget, ContainerError
-from clipmod_cli.sources.archive_streams import PIECE_BYTES, Stream
+from clipmod_cli.sources.archives.entries import Entry, clean_name
+from clipmod_cli.sources.archives.limits import CUT, Budget, ContainerError
+from clipmod_cli.sources.archives.streams import PIECE_BYTES, Stream
 
 BLOCK_BYTES = 512
 CHECKSUM = slice(148, 156)

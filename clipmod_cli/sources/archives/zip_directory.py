@@ -1,7 +1,7 @@
 """The directory of a zip archive: where it is, and its records one after the other.
 
 Memory does not grow with its length. What the records promise is checked by
-`clipmod_cli.sources.archive_zip`, which reads what they point to.
+`clipmod_cli.sources.archives.zip_reader`, which reads what they point to.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from clipmod_cli.sources.archive_entries import clean_name
-from clipmod_cli.sources.archive_limits import ContainerError
+from clipmod_cli.sources.archives.entries import clean_name
+from clipmod_cli.sources.archives.limits import ContainerError
 
 END = struct.Struct("<4s4H2LH")
 """Disks, counts, the directory's length and offset, length of the comment (4.3.16 of APPNOTE.TXT)."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from clipmod_cli.sources.archive_streams import Stream
+from clipmod_cli.sources.archives.streams import Stream
 
 MAX_NAME_BYTES = 4096
 """No file system takes a longer path; a name of megabytes would be written into every record."""

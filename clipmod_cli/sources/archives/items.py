@@ -14,9 +14,9 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from clipmod_cli.errors import ErrorCode
-from clipmod_cli.sources.archive_walk import Found, Member, Wishes
-from clipmod_cli.sources.archives import open_archive
-from clipmod_cli.sources.stores import Stored
+from clipmod_cli.sources.archives.opening import open_archive
+from clipmod_cli.sources.archives.walk import Found, Member, Wishes
+from clipmod_cli.sources.stores.base import Stored
 from clipmod_cli.types import Failure, Item, Media
 
 if TYPE_CHECKING:

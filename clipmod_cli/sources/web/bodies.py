@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import httpcore2
 
 from clipmod_cli.decode.formats import HEAD_BYTES, MediaClass, class_of, sniff
-from clipmod_cli.sources.answers import declared_length, may_be_archive, no_picture
-from clipmod_cli.sources.fetch_errors import FetchError
-from clipmod_cli.sources.spilling import Folder
-from clipmod_cli.sources.turns import Budget
+from clipmod_cli.sources.spill import Folder
+from clipmod_cli.sources.web.errors import FetchError
+from clipmod_cli.sources.web.hosts import Budget
+from clipmod_cli.sources.web.responses import declared_length, may_be_archive, no_picture
 
 SMALL_BYTES = 262_144
 """Held for a body of unknown length until it proves longer; most pictures of the web are not."""

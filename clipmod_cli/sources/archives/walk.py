@@ -1,6 +1,6 @@
 """One way through an archive and all that is nested in it: which entries are inputs, and their bytes.
 
-The promises are in `clipmod_cli.sources.archives`, which opens files and ends what ends early.
+The promises are in `clipmod_cli.sources.archives.opening`, which opens files and ends what ends early.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import BinaryIO, TypeAlias
 
 from clipmod_cli.decode.formats import HEAD_BYTES, class_of, media_class, sniff
 from clipmod_cli.errors import ErrorCode, ItemError
-from clipmod_cli.sources.archive_entries import Entry
-from clipmod_cli.sources.archive_limits import Budget, ContainerError, Meter
-from clipmod_cli.sources.archive_streams import Stream, Window, unpacked
-from clipmod_cli.sources.archive_tar import tar_entries
-from clipmod_cli.sources.archive_zip import zip_entries
+from clipmod_cli.sources.archives.entries import Entry
+from clipmod_cli.sources.archives.limits import Budget, ContainerError, Meter
+from clipmod_cli.sources.archives.streams import Stream, Window, unpacked
+from clipmod_cli.sources.archives.tar_reader import tar_entries
+from clipmod_cli.sources.archives.zip_reader import zip_entries
 
 SEPARATOR = "!/"
 """Between a nested archive's name and its member's, as in the URLs of Java and of Commons VFS."""

@@ -1,0 +1,1 @@
+"""URLs as sources: which addresses may be asked, connections, downloads, retries and limits."""
