@@ -160,8 +160,8 @@ def _places() -> Iterator[Check]:
     from clipmod_cli.ensemble.cache_file import default_path
     from clipmod_cli.models.hub.client import Hub
     from clipmod_cli.models.open_clip.text_cache import default_folder
+    from clipmod_cli.output.history.store import default_db_path
     from clipmod_cli.settings import default_config_path
-    from clipmod_cli.sinks.store import default_db_path
 
     yield _place("weights", Hub.of_environment().cache_dir, "set HF_HOME to a folder that can be written")
     yield _place("text cache", default_folder(), "set XDG_CACHE_HOME to a folder that can be written")

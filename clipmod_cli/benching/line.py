@@ -17,9 +17,9 @@ from clipmod_cli.ensemble.looks import Enough
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.judging import judge
 from clipmod_cli.models.device.clock import DeviceClock
+from clipmod_cli.output.jsonl import open_file
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.records import RunFacts, to_line, to_record
-from clipmod_cli.sinks.jsonl import open_file
 from clipmod_cli.types import Evidence, Failure, Frame, Item, Result, View
 
 KEPT = 64

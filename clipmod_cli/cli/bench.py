@@ -109,7 +109,7 @@ def _run(
     from clipmod_cli.benching.compare import compare
     from clipmod_cli.cli.signals import Interrupted, catch_signals
     from clipmod_cli.cli.stdout import take_stdout
-    from clipmod_cli.sinks.jsonl import StreamSink
+    from clipmod_cli.output.jsonl import StreamSink
 
     if output is not None:
         _check_place(output)

@@ -16,10 +16,10 @@ from clipmod_cli.cli.progress import NoProgress, Progress
 from clipmod_cli.cli.stdout import RealStdout
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.errors import OutputError, OutputMismatchError
+from clipmod_cli.output.jsonl import LineSink, OutputLock, StreamSink, is_regular, open_device, open_file
+from clipmod_cli.output.resume import Done, read_done
 from clipmod_cli.records import Record, to_line
 from clipmod_cli.settings import Settings, Wanted
-from clipmod_cli.sinks.jsonl import LineSink, OutputLock, StreamSink, is_regular, open_device, open_file
-from clipmod_cli.sinks.resume import Done, read_done
 
 StdoutMode = Literal["json", "lines", "nothing"]
 STDOUT_NAMES = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})

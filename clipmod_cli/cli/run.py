@@ -27,6 +27,8 @@ from clipmod_cli.errors import OutputError
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import Policy
 from clipmod_cli.models.hub.client import Hub
+from clipmod_cli.output.history.rows import RowSink, open_rows
+from clipmod_cli.output.resume import Done
 from clipmod_cli.pipeline import run, run_key
 from clipmod_cli.preparing import (
     decoding_options,
@@ -38,8 +40,6 @@ from clipmod_cli.preparing import (
 )
 from clipmod_cli.records import RunFacts, to_record
 from clipmod_cli.settings import Resolved, Settings
-from clipmod_cli.sinks.resume import Done
-from clipmod_cli.sinks.rows import RowSink, open_rows
 from clipmod_cli.sources.archives.items import count_if_cheap
 from clipmod_cli.sources.local import Skipped
 from clipmod_cli.types import Failure, Item, Result

@@ -15,7 +15,7 @@ import typer
 from clipmod_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from clipmod_cli.sinks.store import Store, Table
+    from clipmod_cli.output.history.store import Store, Table
 
 SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -119,8 +119,8 @@ def forget(
 
 
 def _open(db: Path | None) -> Store:
+    from clipmod_cli.output.history.rows import kept_store
     from clipmod_cli.settings import resolve
-    from clipmod_cli.sinks.rows import kept_store
 
     return kept_store(resolve({"db": str(db)} if db else {}).settings)
 

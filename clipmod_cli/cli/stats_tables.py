@@ -21,7 +21,7 @@ from clipmod_cli.cli import stats_serve
 from clipmod_cli.cli.stdout import plain
 
 if TYPE_CHECKING:
-    from clipmod_cli.sinks import store
+    from clipmod_cli.output.history import store
 
 BAR: Final = 24  # characters; beside the numbers it fits into 80 columns
 PIPE_COLUMNS: Final = 160  # A file has no width; wide enough that a command stays on one line.

@@ -64,10 +64,10 @@ def urls(
 
 def _run(resolved: Resolved, named: list[str]) -> int:
     from clipmod_cli.cli.run import Inputs, judge_inputs
-    from clipmod_cli.sinks.originals import Originals
+    from clipmod_cli.output.originals import Originals
     from clipmod_cli.sources.web.archives import unpack
-    from clipmod_cli.sources.web.bodies import Traffic
     from clipmod_cli.sources.web.downloads import Downloads
+    from clipmod_cli.sources.web.responses import Traffic
     from clipmod_cli.sources.web.retry import Pace
 
     settings = resolved.settings

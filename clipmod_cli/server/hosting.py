@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Final
 
+from clipmod_cli.output.history.serve_rows import HostedRow
+from clipmod_cli.output.history.spool import make_private
 from clipmod_cli.server.bounds import MB
 from clipmod_cli.server.data_files import data_folder, remove, write_whole
 from clipmod_cli.settings import Settings
-from clipmod_cli.sinks.serve_rows import HostedRow
-from clipmod_cli.sinks.spool import make_private
 
 log = logging.getLogger(__name__)
 

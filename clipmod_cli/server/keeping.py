@@ -15,11 +15,11 @@ from anyio import to_thread
 from fastapi import Depends, Request
 
 from clipmod_cli.errors import ClipmodError
+from clipmod_cli.output.history.rows import store_path
+from clipmod_cli.output.history.store import Store
 from clipmod_cli.server.hosting import Hosting, hosting_of
 from clipmod_cli.server.predictions import Predictions, predictions_of
 from clipmod_cli.settings import Settings
-from clipmod_cli.sinks.rows import store_path
-from clipmod_cli.sinks.store import Store
 
 SWEEP_S: Final = 60.0
 """How often files over their time are removed. Reading looks at the time itself."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from clipmod_cli.output.history.spool import make_private
 from clipmod_cli.server.data_files import data_folder, remove, write_whole
 from clipmod_cli.settings import Settings
-from clipmod_cli.sinks.spool import make_private
 
 log = logging.getLogger(__name__)
 

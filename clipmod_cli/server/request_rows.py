@@ -13,9 +13,9 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Request
 
+from clipmod_cli.output.history.serve_rows import RequestRow
 from clipmod_cli.server.asked import Asked, asked_of
 from clipmod_cli.server.service import Service
-from clipmod_cli.sinks.serve_rows import RequestRow
 
 JUDGING: Final = ("/predict/", "/api/", "/classify")
 """Where the endpoints that judge begin."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from clipmod_cli.output.history.store import Store
 from clipmod_cli.server.service import Service
-from clipmod_cli.sinks.store import Store
 from clipmod_cli.types import Item
 from tests.end_to_end.command import TINY
 from tests.server.conftest import SettingsOf, opened

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from clipmod_cli.sinks.store import Store
+from clipmod_cli.output.history.store import Store
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from clipmod_cli.errors import ErrorCode
+from clipmod_cli.output.resume import Done, read_done
 from clipmod_cli.records import to_line, to_record
-from clipmod_cli.sinks.resume import Done, read_done
 from clipmod_cli.types import Item
 from tests.results import RUN, plain_failure, plain_verdict
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from clipmod_cli.output.history.store import RunInfo, Store
 from clipmod_cli.records import to_line, to_record
-from clipmod_cli.sinks.store import RunInfo, Store
 from tests.results import RUN, plain_verdict
 
 

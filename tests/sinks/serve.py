@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from clipmod_cli.sinks.serve_rows import HostedRow, RequestRow
-from clipmod_cli.sinks.store import Store, StoreRun
+from clipmod_cli.output.history.serve_rows import HostedRow, RequestRow
+from clipmod_cli.output.history.store import Store, StoreRun
 from tests.sinks.rows import info
 
 NOW = datetime.now(UTC)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.errors import OutputError
-from clipmod_cli.sinks.jsonl import (
+from clipmod_cli.output.jsonl import (
     SYNC_RECORDS,
     FileSink,
     LineSink,
@@ -29,7 +29,7 @@ from clipmod_cli.sinks.jsonl import (
 HOLD = """
 import sys
 from pathlib import Path
-from clipmod_cli.sinks.jsonl import OutputLock
+from clipmod_cli.output.jsonl import OutputLock
 with OutputLock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.sinks.resume import read_done
+from clipmod_cli.output.resume import read_done
 from clipmod_cli.types import Item
 from tests.results import names
 from tests.sinks.outputs import KEY, done_of, failed_line, line_of, line_of_file, missing, read

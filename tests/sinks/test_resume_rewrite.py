@@ -11,8 +11,8 @@ import pytest
 
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.errors import OutputError, OutputMismatchError
+from clipmod_cli.output.resume import read_done
 from clipmod_cli.records import to_line, to_record
-from clipmod_cli.sinks.resume import read_done
 from tests.results import RUN, plain_verdict
 from tests.sinks.outputs import KEY, failed_line, line_of, missing, read
 from tests.sinks.test_jsonl import disk_of

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from clipmod_cli.output.history.file import open_for_writing
+from clipmod_cli.output.history.schema import ITEM_COLUMNS, RECORD_COLUMNS
+from clipmod_cli.output.history.store import Store, default_db_path
 from clipmod_cli.records import Record, to_line, to_record
-from clipmod_cli.sinks.store import Store, default_db_path
-from clipmod_cli.sinks.store_file import open_for_writing
-from clipmod_cli.sinks.store_schema import ITEM_COLUMNS, RECORD_COLUMNS
 from clipmod_cli.types import Result
 from tests.results import RUN, plain_animation, plain_failure, plain_verdict, results
 from tests.sinks.rows import ending, info, lines, numbers

@@ -13,17 +13,17 @@ import duckdb
 import pytest
 
 from clipmod_cli.errors import OutputError, UsageError
-from clipmod_cli.sinks.spool import lock_file
-from clipmod_cli.sinks.store import Store
-from clipmod_cli.sinks.store_file import open_for_writing
-from clipmod_cli.sinks.store_schema import SCHEMA_VERSION
+from clipmod_cli.output.history.file import open_for_writing
+from clipmod_cli.output.history.schema import SCHEMA_VERSION
+from clipmod_cli.output.history.spool import lock_file
+from clipmod_cli.output.history.store import Store
 from tests.sinks.rows import fill, info, lines, numbers, warnings_in
 
 
 def test_a_busy_store_is_left_to_the_next(
     store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipmod_cli.sinks.store_run.PATIENCE_AT_EXIT_S", 0.05)
+    monkeypatch.setattr("clipmod_cli.output.history.run.PATIENCE_AT_EXIT_S", 0.05)
     fill(store, 1, "first")
     with lock_file(store.spool / ".merge.lock"):
         run = store.open_run(info())
@@ -37,7 +37,7 @@ def test_a_busy_store_is_left_to_the_next(
 
 def test_a_question_says_when_the_store_stays_busy(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(store, 1)
-    monkeypatch.setattr("clipmod_cli.sinks.store.PATIENCE_S", 0.05)
+    monkeypatch.setattr("clipmod_cli.output.history.store.PATIENCE_S", 0.05)
     with lock_file(store.spool / ".merge.lock"):
         with pytest.raises(OutputError, match="busy"):
             store.query("SELECT 1")

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from clipmod_cli.errors import OutputError
+from clipmod_cli.output.history.store import Store
 from clipmod_cli.records import to_record
-from clipmod_cli.sinks.store import Store
 from tests.results import RUN, plain_animation, plain_verdict
 from tests.sinks.rows import fill, info, leave_behind, lines, numbers
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from clipmod_cli.errors import OutputError
+from clipmod_cli.output.history.store import Store
 from clipmod_cli.records import to_record
-from clipmod_cli.sinks.store import Store
 from tests.results import RUN, plain_verdict
 from tests.sinks.rows import warnings_in
 from tests.sinks.serve import NOW, hosted, keep_files, left, request, serving

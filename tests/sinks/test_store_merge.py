@@ -12,8 +12,8 @@ from random import Random
 
 import pytest
 
-from clipmod_cli.sinks import store_run
-from clipmod_cli.sinks.store import Store
+from clipmod_cli.output.history import run as store_run
+from clipmod_cli.output.history.store import Store
 from tests.results import RUN
 from tests.sinks.rows import ending, fill, info, leave_behind, lines, numbers, warnings_in
 
@@ -183,7 +183,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from clipmod_cli.records import to_record
-from clipmod_cli.sinks.store import RunInfo, Store
+from clipmod_cli.output.history.store import RunInfo, Store
 from tests.results import RUN, plain_verdict
 info = RunInfo(facts=RUN, command="", models=(), started_at=datetime.now(UTC))
 run = Store(Path(sys.argv[1]), merge_every_s=0.001).open_run(info)

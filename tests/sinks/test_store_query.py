@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.errors import UsageError
-from clipmod_cli.sinks.store import Store, StoreRun
-from clipmod_cli.sinks.store_file import open_for_reading
+from clipmod_cli.output.history.file import open_for_reading
+from clipmod_cli.output.history.store import Store, StoreRun
 from tests.sinks.rows import fill, info, leave_behind, lines, numbers, warnings_in
 
 CHANGES = [

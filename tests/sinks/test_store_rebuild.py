@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from clipmod_cli.errors import UsageError
-from clipmod_cli.sinks.store import Added, Store
+from clipmod_cli.output.history.store import Added, Store
 from tests.results import RUN
 from tests.sinks.rows import ending, fill, lines, numbers
 

@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clipmod_cli.errors import OutputError
+from clipmod_cli.output.history.rows import open_rows
+from clipmod_cli.output.history.spool import lock_file
+from clipmod_cli.output.history.store import Store
 from clipmod_cli.records import to_record
 from clipmod_cli.settings import resolve
-from clipmod_cli.sinks.rows import open_rows
-from clipmod_cli.sinks.spool import lock_file
-from clipmod_cli.sinks.store import Store
 from tests.results import RUN, plain_failure, plain_verdict
 from tests.sinks.rows import fill, info, lines, numbers, warnings_in
 from tests.sinks.serve import HOSTED, NOW, REQUEST, hosted, request, serving

@@ -11,9 +11,9 @@ import duckdb
 import pytest
 
 from clipmod_cli.errors import UsageError
-from clipmod_cli.sinks.store import Store
-from clipmod_cli.sinks.store_file import open_for_reading, open_for_writing
-from clipmod_cli.sinks.store_schema import SCHEMA_VERSION
+from clipmod_cli.output.history.file import open_for_reading, open_for_writing
+from clipmod_cli.output.history.schema import SCHEMA_VERSION
+from clipmod_cli.output.history.store import Store
 from tests.results import RUN
 from tests.sinks.rows import ending, fill, info, lines, numbers
 from tests.sinks.serve import REQUEST, serving
@@ -111,8 +111,8 @@ def test_a_process_that_dies_amidst_leaves_it_as_it_was_or_whole(old: Store) -> 
     code = """
 import os, sys
 from pathlib import Path
-from clipmod_cli.sinks import store_schema
-from clipmod_cli.sinks.store_file import open_for_writing
+from clipmod_cli.output.history import schema
+from clipmod_cli.output.history.file import open_for_writing
 class Statements(tuple):
     def __iter__(self):
         for number, statement in enumerate(tuple.__iter__(self)):

@@ -11,8 +11,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from clipmod_cli.output.history.store import RunInfo, Store
 from clipmod_cli.records import to_record
-from clipmod_cli.sinks.store import RunInfo, Store
 from tests.results import RUN, plain_animation
 from tests.sinks.serve import hosted, request
 

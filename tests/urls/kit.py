@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from clipmod_cli.sources.web.addresses import Access
-from clipmod_cli.sources.web.bodies import Body
 from clipmod_cli.sources.web.errors import FetchError
 from clipmod_cli.sources.web.fetch import Fetcher, FetchRules
 from clipmod_cli.sources.web.guard import GuardedBackend
 from clipmod_cli.sources.web.resolver import Names, resolve_name
+from clipmod_cli.sources.web.responses import Body
 from tests.urls.server import AUTHORITY
 
 PUBLIC = "93.184.216.34"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from clipmod_cli.judge.policy.values import Safety
-from clipmod_cli.record_shape import ModelPrediction
+from clipmod_cli.records import ModelPrediction
 from clipmod_cli.server.ensemble_api import examples
 from clipmod_cli.types import Decision, Kind
 

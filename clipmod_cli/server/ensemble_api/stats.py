@@ -10,6 +10,7 @@ from anyio import to_thread
 from fastapi import APIRouter
 
 from clipmod_cli.errors import ClipmodError
+from clipmod_cli.output.history.store import Store
 from clipmod_cli.server.ensemble_api.describing import panels
 from clipmod_cli.server.ensemble_api.info_shapes import DatabaseStats, PerformanceMetrics, Stats
 from clipmod_cli.server.ensemble_api.shapes import Problem
@@ -17,7 +18,6 @@ from clipmod_cli.server.keeping import Keeping
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.service import Service
 from clipmod_cli.server.state import Served
-from clipmod_cli.sinks.store import Store
 
 router = APIRouter()
 log = logging.getLogger(__name__)

@@ -16,10 +16,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from clipmod_cli.sources.web.bodies import Body, Traffic
 from clipmod_cli.sources.web.errors import FetchError, translate
 from clipmod_cli.sources.web.fetch import Fetcher, FetchRules
 from clipmod_cli.sources.web.hosts import Budget, Turns
+from clipmod_cli.sources.web.responses import Body, Traffic
 from clipmod_cli.sources.web.retry import Pace, PatientFetcher
 from clipmod_cli.types import Failure, Item
 

@@ -22,12 +22,20 @@ import httpx2
 from clipmod_cli import __version__
 from clipmod_cli.sources.spill import Folder
 from clipmod_cli.sources.web.addresses import WEB_PORTS, Access, check_redirect, check_url, port_of
-from clipmod_cli.sources.web.bodies import Body, BodyReader, Traffic, drain, left_of
 from clipmod_cli.sources.web.connections import Connections
 from clipmod_cli.sources.web.errors import FetchError, translate
 from clipmod_cli.sources.web.guard import GuardedBackend
 from clipmod_cli.sources.web.hosts import Budget
-from clipmod_cli.sources.web.responses import is_body, read_location, wrong_status
+from clipmod_cli.sources.web.responses import (
+    Body,
+    BodyReader,
+    Traffic,
+    drain,
+    is_body,
+    left_of,
+    read_location,
+    wrong_status,
+)
 
 VIDEO_S = 300.0
 """For a video of 500 MB that comes at 14 Mbit/s."""

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from clipmod_cli.sources.web.bodies import Body
 from clipmod_cli.sources.web.errors import FetchError
 from clipmod_cli.sources.web.fetch import Fetcher
 from clipmod_cli.sources.web.hosts import TooManyPausesError, Turns
+from clipmod_cli.sources.web.responses import Body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

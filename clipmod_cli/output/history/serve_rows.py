@@ -1,7 +1,7 @@
 """What the store keeps of `clipmod serve` beside its records: requests, and pictures that are hosted.
 
 Values and their lines in the spool. Who counts a request, and who keeps a picture's file, is left to
-the server; how lines become rows is in `clipmod_cli.sinks.merge_serve`.
+the server; how lines become rows is in `clipmod_cli.output.history.merge`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from clipmod_cli.sinks.store_file import count
+from clipmod_cli.output.history.file import count
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -1,8 +1,8 @@
 """How rows leave an open store: because they are old, or because somebody asked for it.
 
 Deleted rows' bytes stay in a DuckDB file until it is written anew, which is
-`clipmod_cli.sinks.store_file.rewrite`. The files of hosted pictures go with their rows, by
-`clipmod_cli.sinks.hosted_files`: before the commit, so that a file that cannot be removed keeps its
+`clipmod_cli.output.history.file.rewrite`. The files of hosted pictures go with their rows, by
+`clipmod_cli.output.history.hosted_files`: before the commit, so that a file that cannot be removed keeps its
 row. Only conditions that are written here are put into SQL as text; values are bound.
 """
 
@@ -15,11 +15,11 @@ from hashlib import sha256 as hash_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipmod_cli.output.history import hosted_files
+from clipmod_cli.output.history.file import count, transaction
+from clipmod_cli.output.history.hosted_files import Hosted, Wanted
+from clipmod_cli.output.history.spool import Living
 from clipmod_cli.records import write_name
-from clipmod_cli.sinks import hosted_files
-from clipmod_cli.sinks.hosted_files import Hosted, Wanted
-from clipmod_cli.sinks.spool import Living
-from clipmod_cli.sinks.store_file import count, transaction
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

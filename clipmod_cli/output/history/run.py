@@ -15,13 +15,13 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from clipmod_cli.errors import ClipmodError
+from clipmod_cli.output.history.serve_rows import HostedRow, RequestRow, hosted_line, request_line
+from clipmod_cli.output.history.spool import RunInfo, SpoolWriter
+from clipmod_cli.output.history.spool_parts import Kind
 from clipmod_cli.records import Record, to_line
-from clipmod_cli.sinks.serve_rows import HostedRow, RequestRow, hosted_line, request_line
-from clipmod_cli.sinks.spool import RunInfo, SpoolWriter
-from clipmod_cli.sinks.spool_parts import Kind
 
 if TYPE_CHECKING:
-    from clipmod_cli.sinks.store import Store
+    from clipmod_cli.output.history.store import Store
 
 MERGE_AFTER_ROWS: Final = 10_000
 # A run that is fast merges more often, beside its own work: what is left for its end takes half a second.

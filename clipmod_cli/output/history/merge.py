@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from clipmod_cli.errors import OutputError
-from clipmod_cli.sinks import merge_serve, spool
-from clipmod_cli.sinks.spool_parts import KIND_OF, Kind, number_of, parts
-from clipmod_cli.sinks.staging import drop_forgotten, drop_unless, lines_of, pattern, stage
-from clipmod_cli.sinks.store_file import count, transaction
-from clipmod_cli.sinks.store_schema import RECORD_COLUMNS, RUN_COLUMNS
+from clipmod_cli.output.history import hosted_files, spool, staging
+from clipmod_cli.output.history.file import count, transaction
+from clipmod_cli.output.history.hosted_files import Hosted
+from clipmod_cli.output.history.schema import HOSTED_COLUMNS, RECORD_COLUMNS, REQUEST_COLUMNS, RUN_COLUMNS
+from clipmod_cli.output.history.spool_parts import KIND_OF, Kind, number_of, parts
+from clipmod_cli.output.history.staging import drop_forgotten, drop_unless, lines_of, pattern, stage
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
 
 FIRST_PART: Final = 0
 # What an output is taken for: what was forgotten while its run still writes does not come back that way.
@@ -120,9 +122,9 @@ def _merge_run(connection: DuckDBPyConnection, folder: Path, run_id: str, *, ali
 def _bring_in(connection: DuckDBPyConnection, part: Path) -> None:
     kind = KIND_OF[part.suffix]
     if kind is Kind.REQUESTS:
-        merge_serve.bring_in_requests(connection, part)
+        bring_in_requests(connection, part)
     elif kind is Kind.HOSTED:
-        merge_serve.bring_in_hosted(connection, part)
+        bring_in_hosted(connection, part)
     else:
         _stage(connection, part, number_of(part))
         _insert_staged(connection)
@@ -197,3 +199,43 @@ def _drop_known(connection: DuckDBPyConnection) -> None:
         WHERE twice.run_id = staged.run_id AND twice."index" = staged."index" AND staged.rowid > twice.first
         """
     )
+
+
+def bring_in_requests(connection: DuckDBPyConnection, path: Path) -> None:
+    """Add the requests of a part."""
+    part = number_of(path)
+    staging.stage(connection, path, REQUEST_COLUMNS, {})
+    staging.drop_unless(
+        connection,
+        "run_id IS NOT NULL AND number IS NOT NULL AND requested_at IS NOT NULL AND endpoint IS NOT NULL "
+        "AND status IS NOT NULL AND isfinite(coalesce(time_ms, 0))",
+    )
+    staging.drop_forgotten(connection, part, moment="staged.requested_at")
+    # What went wrong may be told with the name of an input that was forgotten meanwhile.
+    by_source = f"{staging.HELD_BACK} AND forgotten.\"by\" = 'source'"
+    connection.execute(f"UPDATE staged SET error = NULL FROM forgotten WHERE {by_source}", {"part": part})  # noqa: S608
+    connection.execute("INSERT INTO requests BY NAME SELECT * FROM staged ON CONFLICT DO NOTHING")
+
+
+def bring_in_hosted(connection: DuckDBPyConnection, path: Path) -> None:
+    """Add the hosted pictures of a part; those that were forgotten meanwhile lose their files.
+
+    Raises:
+        OutputError: such a file cannot be removed.
+    """
+    staging.stage(connection, path, HOSTED_COLUMNS, {})
+    staging.drop_unless(
+        connection,
+        "image_id IS NOT NULL AND run_id IS NOT NULL AND name IS NOT NULL AND hosted_at IS NOT NULL "
+        "AND expires_at IS NOT NULL",
+    )
+    forgotten = staging.drop_forgotten(
+        connection,
+        number_of(path),
+        moment="staged.hosted_at",
+        name="coalesce(staged.name_b64, staged.name)",
+        content="staged.sha256",
+        returning="staged.image_id, staged.data_folder",
+    )
+    connection.execute("INSERT INTO hosted BY NAME SELECT * FROM staged ON CONFLICT DO NOTHING")
+    hosted_files.remove(Hosted(image_id=image_id, data_folder=folder) for image_id, folder in forgotten)

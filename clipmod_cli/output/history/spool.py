@@ -8,8 +8,8 @@ It is a private folder, named after the store with `.spool` behind it:
     RUN.000000.jsonl   a sealed part: whole lines, never changed again
 
 A run of `clipmod serve` also has parts for its requests and its hosted pictures; see
-`clipmod_cli.sinks.spool_parts`. Appending is one `write` a row and waits for nobody. Merging is left
-to `clipmod_cli.sinks.merge`, and what to do about errors to `clipmod_cli.sinks.store`.
+`clipmod_cli.output.history.spool_parts`. Appending is one `write` a row and waits for nobody. Merging is left
+to `clipmod_cli.output.history.merge`, and what to do about errors to `clipmod_cli.output.history.store`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from clipmod_cli import __version__
+from clipmod_cli.output.history.spool_parts import KIND_OF, PRIVATE_FILE, Kind, PartsWriter, last_number
 from clipmod_cli.records import RunFacts, write_name
-from clipmod_cli.sinks.spool_parts import KIND_OF, PRIVATE_FILE, Kind, PartsWriter, last_number
 
 PRIVATE_FOLDER: Final = 0o700
 RUN_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")  # It becomes part of file names.

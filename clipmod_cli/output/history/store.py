@@ -1,7 +1,7 @@
 """The DuckDB store: what was judged, when and how, kept as an index over all runs.
 
-It never stands in a scan's way. Records go to the spool (`clipmod_cli.sinks.spool`); a thread
-merges them into the file every half minute (`clipmod_cli.sinks.merge`), and whoever finds the
+It never stands in a scan's way. Records go to the spool (`clipmod_cli.output.history.spool`); a thread
+merges them into the file every half minute (`clipmod_cli.output.history.merge`), and whoever finds the
 store busy leaves it to the next. What goes wrong is one warning: the records are in the output all
 the same, and `clipmod stats --rebuild` reads them from there. Nothing here formats an answer.
 """
@@ -21,14 +21,13 @@ import platformdirs
 from filelock import Timeout
 
 from clipmod_cli.errors import ClipmodError, OutputError, UsageError
-from clipmod_cli.sinks import erase, merge, store_file
-from clipmod_cli.sinks.erase import Erased
-from clipmod_cli.sinks.hosted_files import Wanted
-from clipmod_cli.sinks.merge import Added
-from clipmod_cli.sinks.serve_stats import collect_serve
-from clipmod_cli.sinks.spool import RunInfo, living, lock_file, make_private, run_ids
-from clipmod_cli.sinks.stats import collect
-from clipmod_cli.sinks.store_run import StoreRun
+from clipmod_cli.output.history import erase, file, merge
+from clipmod_cli.output.history.erase import Erased
+from clipmod_cli.output.history.hosted_files import Wanted
+from clipmod_cli.output.history.merge import Added
+from clipmod_cli.output.history.run import StoreRun
+from clipmod_cli.output.history.spool import RunInfo, living, lock_file, make_private, run_ids
+from clipmod_cli.output.history.stats import collect, collect_serve
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -139,7 +138,7 @@ class Store:
             folders |= erase.data_folders(connection)
             erased = erase.forget(connection, wanted, living(self.spool), folders)
             connection.close()
-            store_file.rewrite(self.path, self.spool)
+            file.rewrite(self.path, self.spool)
         return erased
 
     def query(self, sql: str) -> Table:
@@ -160,7 +159,7 @@ class Store:
                 raise UsageError(f"the query failed: {error}") from error
 
     def stats(self) -> dict[str, Any]:
-        """Return what the store holds, summed up as `clipmod_cli.sinks.stats.collect` describes.
+        """Return what the store holds, summed up as `clipmod_cli.output.history.stats.collect` describes.
 
         Raises:
             UsageError: the store cannot be used.
@@ -169,7 +168,7 @@ class Store:
         return self._summed_up(collect, PATIENCE_S)
 
     def serve_stats(self, *, patience_s: float = SERVE_PATIENCE_S) -> dict[str, Any]:
-        """Return what it holds of `serve`, as `clipmod_cli.sinks.serve_stats.collect_serve` describes.
+        """Return what it holds of `serve`, as `clipmod_cli.output.history.stats.collect_serve` describes.
 
         A living run's last rows count after its `flush`, or half a minute later.
 
@@ -188,7 +187,7 @@ class Store:
             try:
                 return collected(connection, self.path)
             except duckdb.Error as error:
-                raise store_file.broken(self.path, error) from error
+                raise file.broken(self.path, error) from error
 
     @contextmanager
     def _reading(self, patience_s: float) -> Iterator[DuckDBPyConnection]:
@@ -200,7 +199,7 @@ class Store:
         with (
             self._explaining(patience_s),
             self._lock_to_read(patience_s),
-            store_file.open_for_reading(self.path) as connection,
+            file.open_for_reading(self.path) as connection,
         ):
             yield connection
 
@@ -211,12 +210,12 @@ class Store:
         make_private(self.spool)
         with (
             lock_file(self.spool / ".merge.lock").acquire(timeout=patience_s),
-            store_file.open_for_writing(self.path, self.spool) as connection,
+            file.open_for_writing(self.path, self.spool) as connection,
         ):
             try:
                 yield connection
             except duckdb.Error as error:
-                raise store_file.broken(self.path, error) from error
+                raise file.broken(self.path, error) from error
 
     def _lock_to_read(self, patience_s: float) -> AbstractContextManager[object]:
         # Where the spool is missing or not ours to write in, there is nobody here to wait for.

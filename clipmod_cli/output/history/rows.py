@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from clipmod_cli.output.history.serve_rows import HostedRow, RequestRow
+from clipmod_cli.output.history.spool import RunInfo
+from clipmod_cli.output.history.store import Store, default_db_path
 from clipmod_cli.records import RunFacts
 from clipmod_cli.settings import Settings
-from clipmod_cli.sinks.serve_rows import HostedRow, RequestRow
-from clipmod_cli.sinks.spool import RunInfo
-from clipmod_cli.sinks.store import Store, default_db_path
 
 
 class RowSink(Protocol):

@@ -1,8 +1,8 @@
 """The only ways to open the store's file, and to write it anew.
 
 No connection lives longer than one piece of work: while one process has a DuckDB file open for
-writing, no other can open it at all. Who may open it when is settled by `clipmod_cli.sinks.store`;
-the tables are in `clipmod_cli.sinks.store_schema`.
+writing, no other can open it at all. Who may open it when is settled by `clipmod_cli.output.history.store`;
+the tables are in `clipmod_cli.output.history.schema`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clipmod_cli import __version__
 from clipmod_cli.errors import UsageError
-from clipmod_cli.sinks.spool_parts import PRIVATE_FILE
-from clipmod_cli.sinks.store_schema import SCHEMA_VERSION, create_tables, stand_in, upgrade
+from clipmod_cli.output.history.schema import SCHEMA_VERSION, create_tables, stand_in, upgrade
+from clipmod_cli.output.history.spool_parts import PRIVATE_FILE
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

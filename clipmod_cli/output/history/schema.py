@@ -1,6 +1,6 @@
 """The store's tables, and how an older store gets them.
 
-Its file is opened in `clipmod_cli.sinks.store_file`.
+Its file is opened in `clipmod_cli.output.history.file`.
 """
 
 from __future__ import annotations

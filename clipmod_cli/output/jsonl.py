@@ -1,7 +1,7 @@
 """Records onto a file or stream: one whole line a write, or none of it.
 
 What the lines say is `clipmod_cli.records`; what an existing file holds already is
-`clipmod_cli.sinks.resume`.
+`clipmod_cli.output.resume`.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import OutputError, OutputMismatchError
+from clipmod_cli.output.rewrite import Rewrite
 from clipmod_cli.records import SCHEMA_NAME, read_name, write_name
-from clipmod_cli.sinks.rewrite import Rewrite
 from clipmod_cli.sources.stores.base import is_store
 from clipmod_cli.sources.stores.changes import StoreChanges
 from clipmod_cli.types import Failure, Item

@@ -1,0 +1,1 @@
+"""The statistics of all runs in DuckDB: written behind a spool, merged, queried and erased."""
