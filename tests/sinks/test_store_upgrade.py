@@ -119,7 +119,7 @@ class Statements(tuple):
             if number == int(sys.argv[2]):
                 os.kill(os.getpid(), 9)
             yield statement
-store_schema.TO_VERSION_2 = Statements(store_schema.TO_VERSION_2)
+schema.TO_VERSION_2 = Statements(schema.TO_VERSION_2)
 open_for_writing(Path(sys.argv[1]), Path(sys.argv[1] + ".spool"))
 os.kill(os.getpid(), 9)
 """

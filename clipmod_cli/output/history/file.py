@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from clipmod_cli import __version__
 from clipmod_cli.errors import UsageError
 from clipmod_cli.output.history.schema import SCHEMA_VERSION, create_tables, stand_in, upgrade
-from clipmod_cli.output.history.spool_parts import PRIVATE_FILE
+from clipmod_cli.output.history.spool import PRIVATE_FILE
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

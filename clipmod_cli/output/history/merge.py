@@ -1,28 +1,94 @@
-"""How rows get into an open store: from the spool, and from the outputs of earlier runs.
+"""Rows into an open store: from the spool, and from the outputs of earlier runs.
 
-Each function is given a connection that may write, and the caller holds the store's lock. A part
-of the spool is one transaction, and its file goes after the commit; a part that is met
-again, because a process was killed in between, adds nothing, its rows being there by their keys.
+Lines of JSON are read into the table `staged` before any of them become rows; there is one such table at
+a time, and each function is given a connection that may write. Names of columns and conditions are put
+into SQL as text, and all come from the code; values are bound.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import glob
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from clipmod_cli.errors import OutputError
-from clipmod_cli.output.history import hosted_files, spool, staging
+from clipmod_cli.output.history import hosted_files, spool
 from clipmod_cli.output.history.file import count, transaction
 from clipmod_cli.output.history.hosted_files import Hosted
 from clipmod_cli.output.history.schema import HOSTED_COLUMNS, RECORD_COLUMNS, REQUEST_COLUMNS, RUN_COLUMNS
-from clipmod_cli.output.history.spool_parts import KIND_OF, Kind, number_of, parts
-from clipmod_cli.output.history.staging import drop_forgotten, drop_unless, lines_of, pattern, stage
+from clipmod_cli.output.history.spool import KIND_OF, Kind, number_of, parts
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+
+LONGEST_LINE: Final = 1 << 28  # bytes; 10,000 frames in detail are about 5 MB
+NOTHING: Final = "NULL::VARCHAR"
+
+HELD_BACK: Final = "forgotten.run_id = staged.run_id AND coalesce(forgotten.through, $part) >= $part"
+"""Whether something was forgotten while the run still held back the part that is staged."""
+
+
+def stage(
+    connection: DuckDBPyConnection, path: Path, kinds: Mapping[str, str], added: Mapping[str, Any]
+) -> None:
+    """Read a file's lines; `added` are columns with one value for all of them."""
+    extra = "".join(f", ? AS {name}" for name in added)
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE staged AS SELECT *{extra} {lines_of(kinds)}",
+        [*added.values(), pattern(path)],
+    )
+
+
+def drop_unless(connection: DuckDBPyConnection, condition: str) -> int:
+    """Drop the lines that are no row, as a torn last one; return how many."""
+    return count(connection, f"DELETE FROM staged WHERE ({condition}) IS NOT TRUE")  # noqa: S608
+
+
+def drop_forgotten(
+    connection: DuckDBPyConnection,
+    part: int,
+    *,
+    moment: str,
+    name: str = NOTHING,
+    content: str = NOTHING,
+    returning: str = "staged.run_id",
+) -> list[tuple[Any, ...]]:
+    """Drop what somebody had erased while its run still held it back; return that.
+
+    Args:
+        connection: may write.
+        part: the number of the part that is staged.
+        moment: what says when a row came to be, in SQL.
+        name: what says the name of its input.
+        content: what says the hash of its input.
+        returning: what to return of each row.
+    """
+    statement = f"""
+        DELETE FROM staged USING forgotten WHERE {HELD_BACK} AND CASE forgotten."by"
+            WHEN 'source' THEN forgotten.digest = sha256({name})
+            WHEN 'sha256' THEN forgotten.digest = sha256({content})
+            ELSE {moment} < forgotten.before END
+        RETURNING {returning}
+    """  # noqa: S608
+    return connection.execute(statement, {"part": part}).fetchall()
+
+
+def lines_of(kinds: Mapping[str, str]) -> str:
+    """Return what to select from: a file of lines with these columns; its pattern is to be bound."""
+    listed = ", ".join(f"'{name}': '{kind}'" for name, kind in kinds.items())
+    return (
+        "FROM read_json(?, format = 'newline_delimited', ignore_errors = true, "
+        f"maximum_object_size = {LONGEST_LINE}, columns = {{{listed}}})"
+    )
+
+
+def pattern(path: Path) -> str:
+    """Return the pattern that fits this path alone: DuckDB takes a path for a pattern."""
+    return glob.escape(str(path.resolve()))
 
 
 FIRST_PART: Final = 0
@@ -204,15 +270,15 @@ def _drop_known(connection: DuckDBPyConnection) -> None:
 def bring_in_requests(connection: DuckDBPyConnection, path: Path) -> None:
     """Add the requests of a part."""
     part = number_of(path)
-    staging.stage(connection, path, REQUEST_COLUMNS, {})
-    staging.drop_unless(
+    stage(connection, path, REQUEST_COLUMNS, {})
+    drop_unless(
         connection,
         "run_id IS NOT NULL AND number IS NOT NULL AND requested_at IS NOT NULL AND endpoint IS NOT NULL "
         "AND status IS NOT NULL AND isfinite(coalesce(time_ms, 0))",
     )
-    staging.drop_forgotten(connection, part, moment="staged.requested_at")
+    drop_forgotten(connection, part, moment="staged.requested_at")
     # What went wrong may be told with the name of an input that was forgotten meanwhile.
-    by_source = f"{staging.HELD_BACK} AND forgotten.\"by\" = 'source'"
+    by_source = f"{HELD_BACK} AND forgotten.\"by\" = 'source'"
     connection.execute(f"UPDATE staged SET error = NULL FROM forgotten WHERE {by_source}", {"part": part})  # noqa: S608
     connection.execute("INSERT INTO requests BY NAME SELECT * FROM staged ON CONFLICT DO NOTHING")
 
@@ -223,13 +289,13 @@ def bring_in_hosted(connection: DuckDBPyConnection, path: Path) -> None:
     Raises:
         OutputError: such a file cannot be removed.
     """
-    staging.stage(connection, path, HOSTED_COLUMNS, {})
-    staging.drop_unless(
+    stage(connection, path, HOSTED_COLUMNS, {})
+    drop_unless(
         connection,
         "image_id IS NOT NULL AND run_id IS NOT NULL AND name IS NOT NULL AND hosted_at IS NOT NULL "
         "AND expires_at IS NOT NULL",
     )
-    forgotten = staging.drop_forgotten(
+    forgotten = drop_forgotten(
         connection,
         number_of(path),
         moment="staged.hosted_at",

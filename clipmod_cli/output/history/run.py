@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from clipmod_cli.errors import ClipmodError
 from clipmod_cli.output.history.serve_rows import HostedRow, RequestRow, hosted_line, request_line
-from clipmod_cli.output.history.spool import RunInfo, SpoolWriter
-from clipmod_cli.output.history.spool_parts import Kind
+from clipmod_cli.output.history.spool import Kind, RunInfo, SpoolWriter
 from clipmod_cli.records import Record, to_line
 
 if TYPE_CHECKING:

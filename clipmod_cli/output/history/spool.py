@@ -1,35 +1,136 @@
-"""The spool: records that wait beside the store until they are merged into it.
+"""The spool: rows that wait beside the store until they are merged into it.
 
-It is a private folder, named after the store with `.spool` behind it:
+Its parts are files of whole lines, one kind of rows each, that are sealed to be merged.
 
-    RUN.lock           locked by the run's writer for as long as its process lives
-    RUN.run            what is known of the run, in JSON
-    RUN.000000.open    the part that is being written; nobody but its writer touches it
-    RUN.000000.jsonl   a sealed part: whole lines, never changed again
-
-A run of `clipmod serve` also has parts for its requests and its hosted pictures; see
-`clipmod_cli.output.history.spool_parts`. Appending is one `write` a row and waits for nobody. Merging is left
-to `clipmod_cli.output.history.merge`, and what to do about errors to `clipmod_cli.output.history.store`.
+`RUN.000000.open` is being written, `RUN.000000.jsonl` is sealed; requests and hosted pictures have
+endings of their own. All kinds share one number: what was appended before a moment is in parts
+whose number is no greater than that of the parts that were there then.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from enum import Enum
 from pathlib import Path
 from typing import Final
 
 from filelock import FileLock, Timeout
 
 from clipmod_cli import __version__
-from clipmod_cli.output.history.spool_parts import KIND_OF, PRIVATE_FILE, Kind, PartsWriter, last_number
 from clipmod_cli.records import RunFacts, write_name
+
+PRIVATE_FILE: Final = 0o600  # Names of files and what was found in them are nobody else's business.
+
+
+class Kind(Enum):
+    """What the lines of a part are; the value is the ending of a sealed one."""
+
+    RECORDS = ".jsonl"
+    REQUESTS = ".requests"
+    HOSTED = ".hosted"
+
+    @property
+    def unsealed(self) -> str:
+        """The ending of a part that is being written."""
+        return ".open" if self is Kind.RECORDS else f"{self.value}-open"
+
+
+KIND_OF: Final = {ending: kind for kind in Kind for ending in (kind.value, kind.unsealed)}
+
+
+@dataclass(slots=True)
+class _Open:
+    path: Path
+    kind: Kind
+    descriptor: int
+    size: int = 0
+
+
+class PartsWriter:
+    """Appends one run's lines to its open parts; safe to call from several threads."""
+
+    def __init__(self, folder: Path, run_id: str) -> None:
+        """Name the parts; none is made before there is a line for it."""
+        self._folder = folder
+        self._run_id = run_id
+        self._mutex = threading.Lock()
+        self._open: dict[Kind, _Open] = {}
+        self._number = 0
+
+    def append(self, line: bytes, kind: Kind) -> None:
+        """Append one whole line, or nothing.
+
+        Raises:
+            OSError: it cannot be written, as when the disk is full.
+        """
+        with self._mutex:
+            part = self._open.get(kind) or self._begin(kind)
+            if os.write(part.descriptor, line) != len(line):
+                os.ftruncate(part.descriptor, part.size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
+            part.size += len(line)
+
+    def seal(self) -> None:
+        """Give what was appended so far to whoever merges next.
+
+        Raises:
+            OSError: a part cannot be sealed; it is merged when the run is over.
+        """
+        with self._mutex:
+            if not self._open:
+                return
+            sealed = list(self._open.values())
+            self._open.clear()
+            self._number += 1
+            faults = [fault for part in sealed if (fault := _seal(part)) is not None]
+        if faults:
+            raise faults[0]
+
+    def _begin(self, kind: Kind) -> _Open:
+        path = self._folder / f"{self._run_id}.{self._number:06d}{kind.unsealed}"
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
+        part = _Open(path, kind, os.open(path, flags, PRIVATE_FILE))
+        self._open[kind] = part
+        return part
+
+
+def parts(folder: Path, run_id: str, *, alive: bool) -> list[Path]:
+    """Return a run's parts that may be merged, by kind and in order: of a living run sealed ones alone."""
+    endings = [kind.value for kind in Kind] if alive else list(KIND_OF)
+    found = [path for path in folder.glob(f"{run_id}.[0-9]*.*") if path.suffix in endings]
+    kinds = list(Kind)
+    return sorted(found, key=lambda path: (kinds.index(KIND_OF[path.suffix]), path))
+
+
+def number_of(part: Path) -> int:
+    """Return a part's number in its run."""
+    return int(part.name.split(".")[1])
+
+
+def last_number(folder: Path, run_id: str) -> int | None:
+    """Return the greatest number of a run's parts, open ones too; None if there are none."""
+    # Twice, since a part that is being renamed while its folder is read may be seen under neither name.
+    found = {path for _ in range(2) for path in parts(folder, run_id, alive=False)}
+    return max((number_of(path) for path in found), default=None)
+
+
+def _seal(part: _Open) -> OSError | None:
+    try:
+        os.close(part.descriptor)
+        part.path.replace(part.path.with_suffix(part.kind.value))
+    except OSError as error:
+        return error
+    return None
+
 
 PRIVATE_FOLDER: Final = 0o700
 RUN_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")  # It becomes part of file names.
