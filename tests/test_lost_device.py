@@ -10,8 +10,8 @@ import torch
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import DeviceLostError
 from clipmod_cli.pipeline import Options, run
-from clipmod_cli.server.measuring import Measuring, SharedEnsemble
-from clipmod_cli.server.turns import Caller
+from clipmod_cli.server.batching.measuring import Measuring, SharedEnsemble
+from clipmod_cli.server.batching.turns import Caller
 from clipmod_cli.types import Failure, Frame, Item, Result
 from tests.colour_models import POLICY, RedEmbedder, frame_of
 from tests.decode.pictures import RED, encode, quarters

@@ -12,18 +12,20 @@ from anyio import CapacityLimiter
 from fastapi import FastAPI
 
 from clipmod_cli import __version__
-from clipmod_cli.server import classes_api, docs_pages, ensemble_api, openapi, probes
-from clipmod_cli.server.access_log import access_log_of
+from clipmod_cli.server.apis import ensemble
+from clipmod_cli.server.apis.classes import router
+from clipmod_cli.server.apis.classes.words import Words
+from clipmod_cli.server.apis.classifier import router as classifier_api
+from clipmod_cli.server.apis.classifier.models import classifiers_of
 from clipmod_cli.server.asked import Observer
-from clipmod_cli.server.class_words import Words
-from clipmod_cli.server.classifier_api import router as classifier_api
-from clipmod_cli.server.classifier_api.models import classifiers_of
 from clipmod_cli.server.environment import documented_environment
 from clipmod_cli.server.gate.stack import gate_of
-from clipmod_cli.server.keeping import keep
-from clipmod_cli.server.metrics import metrics_of, metrics_router
+from clipmod_cli.server.kept.keeping import keep
+from clipmod_cli.server.kept.request_rows import RequestRows
+from clipmod_cli.server.operations import docs_pages, openapi, probes
+from clipmod_cli.server.operations.access_log import access_log_of
+from clipmod_cli.server.operations.metrics import metrics_of, metrics_router
 from clipmod_cli.server.problems import handle_problems
-from clipmod_cli.server.request_rows import RequestRows
 from clipmod_cli.server.service import Service
 from clipmod_cli.server.state import State
 from clipmod_cli.server.ui import router as ui
@@ -77,9 +79,9 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
     handle_problems(app)
     openapi.describe(app, keys=gate.keys.wanted)
     app.include_router(probes.router)
-    app.include_router(ensemble_api.router)
+    app.include_router(ensemble.router)
     app.include_router(classifier_api.router)
-    app.include_router(classes_api.router)
+    app.include_router(router.router)
     app.include_router(metrics_router(metrics))
     app.include_router(gate.login)
     app.include_router(docs_pages.router)

@@ -16,8 +16,8 @@ from clipmod_cli.models.specs import FALLBACK
 from clipmod_cli.output.history.rows import open_rows
 from clipmod_cli.pipeline import start_decoders
 from clipmod_cli.preparing import decoding_options, load_models
+from clipmod_cli.server.batching.measuring import Measuring
 from clipmod_cli.server.bounds import bounds_of, within
-from clipmod_cli.server.measuring import Measuring
 from clipmod_cli.server.panel import fallback_of, make_panel, with_stand_in
 from clipmod_cli.server.service import Load, Service
 from clipmod_cli.settings import Resolved, Settings

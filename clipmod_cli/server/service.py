@@ -18,10 +18,10 @@ from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.output.history.rows import RowSink
 from clipmod_cli.pipeline import Options, look, run
 from clipmod_cli.records import Record, to_line, to_record
+from clipmod_cli.server.batching.measuring import Measuring, SharedEnsemble
+from clipmod_cli.server.batching.turns import Caller
 from clipmod_cli.server.bounds import Bounds
-from clipmod_cli.server.measuring import Measuring, SharedEnsemble
 from clipmod_cli.server.panel import Panel
-from clipmod_cli.server.turns import Caller
 from clipmod_cli.types import Evidence, Failure, Item, Result, Verdict
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from typing import Annotated, TypedDict, TypeVar
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
-from clipmod_cli.server.class_words import Words
-from clipmod_cli.server.classifier_api.models import Classifiers
-from clipmod_cli.server.keeping import Kept
+from clipmod_cli.server.apis.classes.words import Words
+from clipmod_cli.server.apis.classifier.models import Classifiers
+from clipmod_cli.server.kept.keeping import Kept
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings import Settings
 

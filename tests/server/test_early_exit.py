@@ -14,8 +14,8 @@ from starlette.testclient import TestClient
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.ensemble.looks import Enough
-from clipmod_cli.server.measuring import Measuring, SharedEnsemble
-from clipmod_cli.server.turns import Caller
+from clipmod_cli.server.batching.measuring import Measuring, SharedEnsemble
+from clipmod_cli.server.batching.turns import Caller
 from clipmod_cli.types import Evidence, Frame, Seen
 from tests.colour_models import RedClassifier, frame_of
 from tests.end_to_end.command import TINY

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from clipmod_cli.server.ensemble_api import urls
+from clipmod_cli.server.apis.ensemble import urls
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings import Resolved
 from clipmod_cli.sources.web.addresses import Access

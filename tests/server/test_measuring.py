@@ -12,8 +12,8 @@ import pytest
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.ensemble.looks import Enough
 from clipmod_cli.ensemble.seen_before import Memory, SeenBefore
-from clipmod_cli.server.measuring import Measuring, SharedEnsemble
-from clipmod_cli.server.turns import Caller, Turns
+from clipmod_cli.server.batching.measuring import Measuring, SharedEnsemble
+from clipmod_cli.server.batching.turns import Caller, Turns
 from clipmod_cli.types import Embedding, Evidence, Failure, Frame
 from tests.colour_models import ColourModel, RedEmbedder, frame_of
 from tests.measuring import measure

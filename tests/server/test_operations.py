@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from clipmod_cli.server import docs_pages
+from clipmod_cli.server.operations import docs_pages
 from clipmod_cli.settings import Settings
 from tests.end_to_end.command import TINY
 from tests.server.classifier.making import only_tiny

@@ -8,8 +8,8 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from clipmod_cli.server.access_log import AccessLog, access_log_of, line_of, log
 from clipmod_cli.server.asked import Asked
+from clipmod_cli.server.operations.access_log import AccessLog, access_log_of, line_of, log
 from clipmod_cli.settings import Settings
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from clipmod_cli.server.ensemble_api import urls
+from clipmod_cli.server.apis.ensemble import urls
 from clipmod_cli.settings import Resolved
 from clipmod_cli.sources.web.addresses import Access
 from clipmod_cli.sources.web.downloads import Downloads

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
-from clipmod_cli.server.turns import Caller, Turns
+from clipmod_cli.server.batching.turns import Caller, Turns
 from tests.colour_models import RedEmbedder, frame_of
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import FileResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse
 
 from clipmod_cli.server.asked import asked_of
 from clipmod_cli.server.gate.keys import Keys
-from clipmod_cli.server.gate.login_page import (
-    COOKIE,
-    LOGIN_PATH,
-    LOGOUT_PATH,
-    STATIC,
-    STYLE_PATH,
-    login_page,
-)
-from clipmod_cli.server.gate.sessions import LIFE_S, Sessions
 
 FORM_BYTES: Final = 4096
 """A key and its name; nothing else is ever sent here."""
@@ -61,3 +60,61 @@ def login_router(keys: Keys, sessions: Sessions, *, secure: bool) -> APIRouter:
 
 def _to_the_page() -> RedirectResponse:
     return RedirectResponse("/ui", 303)
+
+
+STATIC: Final = Path(__file__).parent / "static"
+LOGIN_PATH: Final = "/ui/login"
+LOGOUT_PATH: Final = "/ui/logout"
+STYLE_PATH: Final = "/ui/login.css"
+COOKIE: Final = "clipmod_session"
+
+WRONG: Final = '<p class="fault" id="fault" role="alert">That is not a key of this service.</p>'
+
+_PAGE: Final = Template((STATIC / "login.html").read_text(encoding="utf-8"))
+
+
+def login_page(status: int = 200, *, wrong: bool = False) -> HTMLResponse:
+    """Return the page; `wrong` says that a key was given and was none."""
+    headers = {"WWW-Authenticate": 'Bearer realm="clipmod"'} if status == 401 else None
+    return HTMLResponse(_PAGE.substitute(fault=WRONG if wrong else ""), status, headers=headers)
+
+
+LIFE_S: Final = 12 * 3600.0
+"""A working day; then the key is asked for again."""
+
+MOST: Final = 1000
+"""More than people work with one service; beyond that the oldest session ends."""
+
+
+@dataclass
+class Sessions:
+    """Who is logged in. Used in the event loop alone."""
+
+    clock: Callable[[], float] = time.monotonic
+    life_s: float = LIFE_S
+    most: int = MOST
+    _open: dict[bytes, tuple[str, float]] = field(default_factory=dict)
+
+    def open(self, who: str) -> str:
+        """Return the id of a new session of the key `who`."""
+        now = self.clock()
+        self._open = {key: one for key, one in self._open.items() if one[1] > now}
+        while len(self._open) >= self.most:
+            del self._open[next(iter(self._open))]
+        made = secrets.token_urlsafe(32)
+        self._open[_hidden(made)] = (who, now + self.life_s)
+        return made
+
+    def find(self, given: str) -> str:
+        """Return whose session this is, or nothing if there is none or it has ended."""
+        who, ends = self._open.get(_hidden(given), ("", 0.0))
+        return who if ends > self.clock() else ""
+
+    def close(self, given: str) -> None:
+        """End a session, if it is there."""
+        self._open.pop(_hidden(given), None)
+
+
+def _hidden(given: str) -> bytes:
+    # looked up by digest: how long that takes says nothing of the ids that are there
+    return hashlib.sha256(given.encode(errors="replace")).digest()

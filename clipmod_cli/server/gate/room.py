@@ -12,8 +12,8 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from clipmod_cli.server.gate.refusing import refuse
+from clipmod_cli.server.kept.request_rows import JUDGING
 from clipmod_cli.server.problems import BUSY, retry_headers
-from clipmod_cli.server.request_rows import JUDGING
 from clipmod_cli.server.service import Load
 
 STATUS: Final = 503

@@ -14,13 +14,11 @@ from clipmod_cli.server.gate.bodies import Paced
 from clipmod_cli.server.gate.bugs import BugsAnswered
 from clipmod_cli.server.gate.headers import Guarded
 from clipmod_cli.server.gate.hosts import HostChecked, names_of
-from clipmod_cli.server.gate.identity import Identified, KeyRequired
-from clipmod_cli.server.gate.keys import Keys, keys_of
-from clipmod_cli.server.gate.login import login_router
+from clipmod_cli.server.gate.keys import Identified, KeyRequired, Keys, keys_of
+from clipmod_cli.server.gate.login import Sessions, login_router
 from clipmod_cli.server.gate.origins import OriginChecked, read_origin
 from clipmod_cli.server.gate.rate import RateLimited
 from clipmod_cli.server.gate.room import RoomChecked
-from clipmod_cli.server.gate.sessions import Sessions
 from clipmod_cli.server.service import Load
 from clipmod_cli.settings import Settings
 

@@ -16,8 +16,9 @@ from starlette.testclient import TestClient
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.models.open_clip.model import OpenClipModel
-from clipmod_cli.server import class_words, classes_api
-from clipmod_cli.server.class_words import DOCUMENTED_CLASSES, Words, read_classes
+from clipmod_cli.server.apis.classes import router
+from clipmod_cli.server.apis.classes import words as class_words
+from clipmod_cli.server.apis.classes.words import DOCUMENTED_CLASSES, Words, read_classes
 from clipmod_cli.settings import Resolved
 from clipmod_cli.sources.web.addresses import Access
 from tests.end_to_end.command import TINY_ENSEMBLE
@@ -137,7 +138,7 @@ def test_a_picture_that_cannot_be_decoded_is_400(client: TestClient) -> None:
 
 
 def test_a_url_is_fetched(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classes_api, "ACCESS", Access(private=True))
+    monkeypatch.setattr(router, "ACCESS", Access(private=True))
     with serving() as server:
         url = server.on("/a.png", reply(200, shape("red circle")))
         told = result(client, location=url, classes=CLASSES)

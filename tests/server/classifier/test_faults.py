@@ -11,7 +11,7 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 
-from clipmod_cli.server.classifier_api.models import Classifiers
+from clipmod_cli.server.apis.classifier.models import Classifiers
 from clipmod_cli.settings import Resolved
 from tests.server.classifier.making import gif, only_tiny, plain, png
 from tests.server.conftest import client_of, opened, served

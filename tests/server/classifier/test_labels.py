@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmod_cli.decode.limits import MAX_SCORED_FRAMES
-from clipmod_cli.server.classifier_api.labels import (
+from clipmod_cli.server.apis.classifier.labels import (
     Search,
     frame_number,
     highest_of,

@@ -16,9 +16,9 @@ from fastapi import HTTPException
 from clipmod_cli import assemble
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.models.hub.client import Hub
-from clipmod_cli.server.classifier_api import models
-from clipmod_cli.server.classifier_api.models import Classifiers, classifiers_of
-from clipmod_cli.server.classifier_api.names import read_allowed
+from clipmod_cli.server.apis.classifier import models
+from clipmod_cli.server.apis.classifier.models import Classifiers, classifiers_of
+from clipmod_cli.server.apis.classifier.names import read_allowed
 from clipmod_cli.server.environment import DocumentedEnvironment, documented_environment
 from clipmod_cli.settings import Settings
 from tests.hub import FakeHub

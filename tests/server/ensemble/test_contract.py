@@ -11,9 +11,10 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from clipmod_cli.server.ensemble_api import examples, info_examples, shapes
-from clipmod_cli.server.ensemble_api.info_shapes import Config, Health, Root, Stats
-from clipmod_cli.server.ensemble_api.urls import fetch_rules
+from clipmod_cli.server.apis.ensemble import examples, shapes
+from clipmod_cli.server.apis.ensemble.about import examples as info_examples
+from clipmod_cli.server.apis.ensemble.about.shapes import Config, Health, Root, Stats
+from clipmod_cli.server.apis.ensemble.urls import fetch_rules
 from clipmod_cli.sources.web.addresses import Access
 from clipmod_cli.sources.web.fetch import FetchRules
 from tests.contract.curl import read_curl

@@ -9,15 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.server.ensemble_api.multipart import (
-    Event,
-    FormError,
-    FormReader,
-    PartBegin,
-    PartData,
-    PartEnd,
-)
-from clipmod_cli.server.ensemble_api.pile import Pile
+from clipmod_cli.server.forms.multipart import Event, FormError, FormReader, PartBegin, PartData, PartEnd
+from clipmod_cli.server.forms.pile import Pile
 from tests.server.listening import CONTENT_TYPE, form_of
 
 FILES = st.lists(

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from clipmod_cli.server.hosting import Hosted, Hosting
-from clipmod_cli.server.predictions import Predictions, stem_of
+from clipmod_cli.server.kept.hosting import Hosted, Hosting
+from clipmod_cli.server.kept.predictions import Predictions, stem_of
 from clipmod_cli.settings import Resolved
 from tests.server.ensemble.pictures import RED_CIRCLE, TEXT, TRIANGLE
 

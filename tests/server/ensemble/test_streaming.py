@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from clipmod_cli.server.ensemble_api import pile
+from clipmod_cli.server.batching.turns import Caller
+from clipmod_cli.server.forms import pile
 from clipmod_cli.server.service import Service
-from clipmod_cli.server.turns import Caller
 from clipmod_cli.settings import Resolved
 from clipmod_cli.types import Frame, Seen
 from tests.server.ensemble.pictures import BLUE_SQUARE, CUT, RED_CIRCLE, TEXT, VIDEO

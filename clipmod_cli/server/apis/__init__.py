@@ -1,0 +1,1 @@
+"""The interfaces that the service speaks, one room each."""

@@ -1,0 +1,1 @@
+"""The classes API: a picture over the caller's own words."""

@@ -1,0 +1,168 @@
+"""What a request asks for: its query parameters, checked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Query
+
+from clipmod_cli.decode.limits import FrameSampling
+from clipmod_cli.models.seam import labels_of
+from clipmod_cli.server.apis.classifier.labels import Search, sampling_of, wanted_of
+from clipmod_cli.server.apis.classifier.models import Classifiers
+from clipmod_cli.server.apis.classifier.names import Allowed
+from clipmod_cli.server.apis.looking import Look
+from clipmod_cli.server.asked import Asked as Tally
+from clipmod_cli.server.kept.request_rows import Tallied
+from clipmod_cli.server.problems import problem
+from clipmod_cli.server.service import Service
+from clipmod_cli.server.state import Classifying, Served
+from clipmod_cli.types import LabelModel
+
+STEP_PERCENT = 5.0
+"""The documented default of `skip_frames_percentage`."""
+
+MOST_LABELS = 1000
+NAME_CHARS = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """Who asks which models, and until when. `look_with` blocks until they are loaded.
+
+    Attributes:
+        named: by `model_names`: answers then are by model.
+        until: the `time.monotonic()` at which the request's time is up.
+        tally: where it is noted what was judged.
+    """
+
+    service: Service
+    classifiers: Classifiers
+    models: Sequence[Allowed]
+    named: bool
+    until: float
+    tally: Tally
+
+    def look_with(self, sampling: FrameSampling | None = None) -> Look:
+        """Return how the models look, loaded."""
+        ensemble = self.classifiers.load(self.models, self.until)
+        return Look(service=self.service, ensemble=ensemble, until=self.until, sampling=sampling)
+
+
+ModelName = Annotated[str, Query(max_length=NAME_CHARS)]
+
+
+async def _asking(
+    service: Served,
+    classifiers: Classifying,
+    tally: Tallied,
+    model_name: Annotated[
+        str | None,
+        Query(
+            max_length=NAME_CHARS,
+            description="The model; one of those that this service allows. Default: DEFAULT_MODEL_NAME.",
+            examples=["Falconsai/nsfw_image_detection"],
+        ),
+    ] = None,
+    model_names: Annotated[
+        list[ModelName] | None,
+        Query(
+            description="Several models, each looking at every file. The answer for a file then is a list "
+            "with one object for each model: its name, and its own answer."
+        ),
+    ] = None,
+) -> Asking:
+    several = [name for name in model_names or () if name]
+    if model_name and several:
+        raise problem(400, "Give either model_name or model_names")
+    models = classifiers.resolve(several or ([model_name] if model_name else []))
+    tally.judged_by = ",".join(one.name for one in models)
+    return Asking(
+        service=service,
+        classifiers=classifiers,
+        models=models,
+        named=bool(several),
+        until=time.monotonic() + service.deadline_s,
+        tally=tally,
+    )
+
+
+Asked = Annotated[Asking, Depends(_asking)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the query endpoints look for.
+
+    Attributes:
+        labels: none for all of each model's.
+        fast: look at fewer frames of animations and videos.
+    """
+
+    labels: tuple[str, ...]
+    score: float
+    first: bool
+    fast: bool
+    step_percent: float
+
+    def look_of(self, asking: Asking) -> Look:
+        """Return how the asked models look for it, loaded; blocks."""
+        return asking.look_with(sampling_of(fast=self.fast, step_percent=self.step_percent))
+
+    def searches(self, models: Mapping[str, LabelModel]) -> dict[str, Search]:
+        """Return a search for each model, by what it is called; each with a set of its own.
+
+        Raises:
+            HTTPException: 400 if none of them has any of the labels: silence would read as "not there".
+        """
+        wanted = {name: wanted_of(self.labels, labels_of(model)) for name, model in models.items()}
+        if not any(wanted.values()):
+            known = ", ".join(dict.fromkeys(label for one in models.values() for label in labels_of(one)))
+            raise problem(400, f"None of the labels is one of the model's. It has: {known}")
+        return {
+            name: Search(wanted=labels, least=self.score, first=self.first) for name, labels in wanted.items()
+        }
+
+
+async def _wanted(
+    *,
+    classifiers: Classifying,
+    labels: Annotated[
+        list[Annotated[str, Query(max_length=NAME_CHARS)]] | None,
+        Query(
+            description="Only these labels; repeatable. Default: all of the model's.", max_length=MOST_LABELS
+        ),
+    ] = None,
+    score: Annotated[
+        float | None, Query(ge=0, le=1, description="Only labels at or over it. Default: DEFAULT_SCORE, 0.7.")
+    ] = None,
+    return_on_first_matching_label: Annotated[
+        bool, Query(description="Stop at the first label that is found, and answer with it alone.")
+    ] = False,
+    fast_mode: Annotated[
+        bool,
+        Query(description="Look at fewer frames of an animation or a video: see skip_frames_percentage."),
+    ] = False,
+    skip_frames_percentage: Annotated[
+        float,
+        Query(
+            ge=0,
+            le=100,
+            description="In fast mode, how much of the length lies between two frames that are looked at, in "
+            "per cent: 5 looks at 21 frames, of a shorter animation at all. First and last are always in.",
+        ),
+    ] = STEP_PERCENT,
+) -> Wanted:
+    return Wanted(
+        labels=tuple(label for label in labels or () if label),
+        score=classifiers.default_score if score is None else score,
+        first=return_on_first_matching_label,
+        fast=fast_mode,
+        step_percent=skip_frames_percentage,
+    )
+
+
+LookedFor = Annotated[Wanted, Depends(_wanted)]

@@ -1,0 +1,220 @@
+"""The classifiers that callers may name: each loaded once, when it is first asked for, and kept.
+
+A load runs in a thread of its own: all who want that model wait for the one load, for as long as their own
+requests may take, and nobody else waits at all. What fails is tried anew by the next request.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+
+from fastapi import HTTPException
+
+from clipmod_cli.assemble import Choice, load
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
+from clipmod_cli.errors import MissingPackageError, SettingsError
+from clipmod_cli.models.hub.client import Hub
+from clipmod_cli.models.specs import Member as Wanted
+from clipmod_cli.models.specs import member_names
+from clipmod_cli.server.apis.classifier.names import Allowed, read_allowed
+from clipmod_cli.server.apis.looking import seconds_to
+from clipmod_cli.server.environment import DocumentedEnvironment
+from clipmod_cli.server.problems import problem
+from clipmod_cli.settings import Settings, count_of
+
+log = logging.getLogger(__name__)
+
+DOCUMENTED_DEFAULT = "Falconsai/nsfw_image_detection"
+
+MOST_NAMED = 8
+"""Models that one request may name: each looks at every frame."""
+
+MOST_SETS = 32
+"""Combinations of models that are remembered, so that requests that ask the same share forward passes."""
+
+
+@dataclass(kw_only=True)
+class Classifiers:
+    """The models by the names that callers give them. Safe to use from any thread.
+
+    Attributes:
+        allowed: in the operator's order.
+        default_name: of a request that names none; None where nothing is allowed.
+        default_score: the least score of the query endpoints.
+        hub: where weights come from.
+        settings: how models run.
+    """
+
+    allowed: dict[str, Allowed]
+    default_name: str | None
+    default_score: float
+    hub: Hub
+    settings: Settings
+    _loading: dict[str, Future[Ensemble]] = field(default_factory=dict, repr=False)
+    _sets: OrderedDict[tuple[str, ...], Ensemble] = field(default_factory=OrderedDict, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def resolve(self, names: Sequence[str]) -> list[Allowed]:
+        """Return the models of these names, each once; the default one for none.
+
+        Raises:
+            HTTPException: 400 for a name that is not on the operator's list.
+        """
+        asked = list(dict.fromkeys(names)) or ([self.default_name] if self.default_name else [])
+        if not asked:
+            raise problem(400, "No model may be named at this service")
+        if len(asked) > MOST_NAMED:
+            raise problem(400, f"At most {MOST_NAMED} models may be named in one request")
+        found = [self.find(name) for name in asked]
+        for name, one in zip(asked, found, strict=True):
+            if one is None:
+                known = ", ".join(self.allowed) or "none"
+                raise problem(400, f"{name[:200]!r} is not a model of this service. It has: {known}")
+        return [one for one in found if one is not None]
+
+    def find(self, name: str) -> Allowed | None:
+        """Return the model of this name, `hf:` before it or not; None if it is not on the list."""
+        return self.allowed.get(name) or self.allowed.get(name.removeprefix("hf:"))
+
+    def called(self, one: Allowed) -> str:
+        """Return what evidence calls a model: different for each."""
+        distinct = {a.spec.spec: a.spec for a in self.allowed.values()}
+        names = member_names(tuple(Wanted(spec=spec, weight=1.0) for spec in distinct.values()))
+        return dict(zip(distinct, names, strict=True))[one.spec.spec]
+
+    def load(self, models: Sequence[Allowed], until: float) -> Ensemble:
+        """Return these models, loaded: together they look at each frame once. Blocks.
+
+        Args:
+            models: what is asked; two names of one model count as one.
+            until: the `time.monotonic()` to wait for.
+
+        Raises:
+            HTTPException: 503 where one is not here, or not yet.
+        """
+        distinct = {one.spec.spec: one for one in models}
+        alone = {spec: self._load_one(one, until) for spec, one in distinct.items()}
+        if len(alone) == 1:
+            return next(iter(alone.values()))
+        key = tuple(sorted(alone))
+        with self._lock:
+            known = self._sets.get(key) or _join([alone[spec] for spec in key])
+            self._sets[key] = known
+            self._sets.move_to_end(key)
+            if len(self._sets) > MOST_SETS:
+                self._sets.popitem(last=False)
+        return known
+
+    def _load_one(self, one: Allowed, until: float) -> Ensemble:
+        future = self._begin(one)
+        try:
+            return future.result(timeout=seconds_to(until))
+        except TimeoutError as e:
+            if future.done():
+                raise self._cannot(one, e) from e
+            raise problem(503, f"The model {one.name} is still being brought. Try again soon") from e
+        except Exception as e:
+            raise self._cannot(one, e) from e
+
+    def _begin(self, one: Allowed) -> Future[Ensemble]:
+        """Return the one load of this model, begun if it is not."""
+        with self._lock:
+            known = self._loading.get(one.spec.spec)
+            if known is not None:
+                return known
+            future: Future[Ensemble] = Future()
+            self._loading[one.spec.spec] = future
+        name = f"clipmod-load-{one.name}"
+        threading.Thread(target=self._fill, args=(one, future), name=name, daemon=True).start()
+        return future
+
+    def _fill(self, one: Allowed, future: Future[Ensemble]) -> None:
+        log.info("loading the classifier %s", one.name)
+        try:
+            loaded = self._read(one)
+        except BaseException as e:  # noqa: BLE001 — those who wait raise it
+            log.warning("the classifier %s cannot be loaded: %s", one.name, e)
+            with self._lock:
+                del self._loading[one.spec.spec]
+            future.set_exception(e)
+        else:
+            future.set_result(loaded)
+
+    def _read(self, one: Allowed) -> Ensemble:
+        choice = Choice(
+            members=(Wanted(spec=one.spec, weight=1.0),),
+            auto=False,
+            degraded=False,
+            called=(self.called(one),),
+        )
+        size = self.settings.batch_size
+        return load(
+            choice,
+            device=self.settings.device,
+            dtype=self.settings.dtype,
+            batch_size=None if size == "auto" else count_of(size, "--batch-size", default=1),
+            hub=self.hub,
+        )
+
+    def _cannot(self, one: Allowed, error: Exception) -> HTTPException:
+        """Return the refusal, with the command that mends it; where things lie is told to the log alone."""
+        if isinstance(error, MissingPackageError):
+            extra = "nudenet" if one.spec.kind == "nudenet" else "hf"
+            return problem(503, f"The model {one.name} needs a package: pip install 'clipmod[{extra}]'")
+        if one.spec.repo and not self._is_here(one):
+            return problem(
+                503,
+                f"The model {one.name} is not on the service's machine and cannot be downloaded now. This "
+                f"brings it: clipmod models download {one.spec.spec}",
+            )
+        return problem(503, f"The model {one.name} cannot be loaded; the service's log says why")
+
+    def _is_here(self, one: Allowed) -> bool:
+        from clipmod_cli.errors import MissingModelError
+        from clipmod_cli.models.hub import weights
+
+        try:
+            return weights.locate(one.spec, hub=self.hub) is not None
+        except MissingModelError:
+            return True  # its lock file is broken, which a download does not mend
+
+
+def classifiers_of(
+    settings: Settings, environment: DocumentedEnvironment, hub: Hub | None = None
+) -> Classifiers:
+    """Return the models that the operator allows. Loads none.
+
+    Args:
+        settings: the list, and how models run.
+        environment: what the documented names say; a default model that they name is allowed.
+        hub: where weights come from, if not from where the environment says.
+
+    Raises:
+        SettingsError: if an entry cannot be understood.
+    """
+    allowed = read_allowed(settings.classifier)
+    named = environment.default_model
+    if named and named not in allowed:
+        try:
+            allowed |= read_allowed([named])
+        except SettingsError as e:
+            raise SettingsError(f"DEFAULT_MODEL_NAME: {e}") from e
+    default = named or (DOCUMENTED_DEFAULT if DOCUMENTED_DEFAULT in allowed else next(iter(allowed), None))
+    source = hub or Hub.of_environment(offline=settings.offline)
+    return Classifiers(
+        allowed=allowed,
+        default_name=default,
+        default_score=environment.default_score,
+        hub=replace(source, token=environment.hub_token) if environment.hub_token else source,
+        settings=settings,
+    )
+
+
+def _join(alone: Sequence[Ensemble]) -> Ensemble:
+    members = [Member(one.members[0].model, 1 / len(alone)) for one in alone]
+    return Ensemble(members=members, dtype=alone[0].dtype, batch_size=min(one.batch_size for one in alone))

@@ -1,0 +1,145 @@
+"""The five endpoints of the classifier API: they check the files, look in a thread, and shape the answer."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter, Request, UploadFile
+
+from clipmod_cli.server.apis.classifier import answers
+from clipmod_cli.server.apis.classifier.answers import Found, FoundInMany, Labels, LabelsOfMany
+from clipmod_cli.server.apis.classifier.asking import Asked, Asking, LookedFor, Wanted
+from clipmod_cli.server.apis.classifier.finding import ByModel, score_files, search_files
+from clipmod_cli.server.apis.classifier.labels import Scores
+from clipmod_cli.server.bounds import Bounds
+from clipmod_cli.server.forms.uploads import (
+    check_pictures,
+    check_video,
+    picture_items,
+    upload_route,
+    video_item,
+)
+from clipmod_cli.server.problems import problem
+from clipmod_cli.server.state import Admitted, Served, in_thread
+
+TAGS = ["classifier"]
+_one = APIRouter(tags=list(TAGS), route_class=upload_route(lambda bounds: bounds.image_bytes))
+_many = APIRouter(tags=list(TAGS), route_class=upload_route(lambda bounds: bounds.multi_bytes))
+_video = APIRouter(tags=list(TAGS), route_class=upload_route(lambda bounds: bounds.video_bytes))
+
+
+def _like(example: Any) -> dict[int | str, dict[str, Any]]:
+    printed = {"content": {"application/json": {"example": example}}}
+    return {200: {"description": "As the document prints it", **printed}}
+
+
+@_one.post(
+    "/api/image-classification",
+    summary="All labels of one picture, the highest score first",
+    responses=_like(answers.LABELS_EXAMPLE),
+)
+async def image_classification(
+    request: Request, service: Served, asking: Asked, file: UploadFile, _: Admitted
+) -> Labels:
+    """Of an animation: each label's highest score in any of the frames that are looked at."""
+    check_pictures([file], service.bounds)
+    (scores,) = await in_thread(request, partial(score_files, asking, picture_items([file]), 1))
+    return _labels(scores, asking)
+
+
+@_many.post(
+    "/api/multi-image-classification",
+    summary="All labels of each of several pictures",
+    responses=_like([{"0": answers.LABELS_EXAMPLE}]),
+)
+async def multi_image_classification(
+    request: Request, service: Served, asking: Asked, files: list[UploadFile], _: Admitted
+) -> LabelsOfMany:
+    """A file that cannot be judged refuses the request, and is named."""
+    _check_many(files, service.bounds)
+    work = partial(score_files, asking, picture_items(files), len(files))
+    scored = await in_thread(request, work)
+    return answers.by_index([_labels(scores, asking) for scores in scored])
+
+
+@_one.post(
+    "/api/image-query-classification",
+    summary="The labels of one picture that reach a score",
+    response_model_exclude_none=True,
+    responses=_like(answers.FOUND_EXAMPLE),
+)
+async def image_query_classification(
+    request: Request, service: Served, asking: Asked, wanted: LookedFor, file: UploadFile, _: Admitted
+) -> Found:
+    """One entry a label; in an animation with its first frame, counted from 0."""
+    check_pictures([file], service.bounds)
+    (found,) = await in_thread(request, partial(search_files, asking, wanted, picture_items([file]), 1))
+    return _found(found, asking)
+
+
+@_many.post(
+    "/api/multi-image-query-classification",
+    summary="The labels of each of several pictures that reach a score",
+    response_model_exclude_none=True,
+    responses=_like(answers.FOUND_IN_MANY_EXAMPLE),
+)
+async def multi_image_query_classification(
+    request: Request, service: Served, asking: Asked, wanted: LookedFor, files: list[UploadFile], _: Admitted
+) -> FoundInMany:
+    """A file that cannot be judged refuses the request, and is named."""
+    _check_many(files, service.bounds)
+    work = partial(search_files, asking, wanted, picture_items(files), len(files))
+    searched = await in_thread(request, work)
+    return answers.by_index([_found(found, asking) for found in searched])
+
+
+@_video.post(
+    "/api/video-classification",
+    summary="The labels of a video that reach a score",
+    response_model_exclude_none=True,
+    responses=_like(answers.VIDEO_EXAMPLE),
+)
+async def video_classification(
+    request: Request, service: Served, asking: Asked, wanted: LookedFor, file: UploadFile, _: Admitted
+) -> Found:
+    """One entry a label, with its first frame, counted from 1.
+
+    At most 256 frames are scored: in a longer video evenly spaced ones, and those where something changes.
+    """
+    check_video(file, service.bounds)
+    if importlib.util.find_spec("av") is None:
+        raise problem(503, "Videos need a package: pip install 'clipmod[video]'")
+    found = await in_thread(request, partial(_search_video, asking, wanted, file))
+    return _found(found, asking)
+
+
+def _search_video(asking: Asking, wanted: Wanted, file: UploadFile) -> ByModel:
+    with video_item(file) as item:
+        (found,) = search_files(asking, wanted, [item], 1)
+    return found
+
+
+def _check_many(files: Sequence[UploadFile], bounds: Bounds) -> None:
+    if len(files) > bounds.multi_files:
+        raise problem(400, f"At most {bounds.multi_files} files may be in one request")
+    check_pictures(files, bounds)
+
+
+def _labels(scores: Mapping[str, Scores], asking: Asking) -> Labels:
+    asking.tally.images += 1
+    by_name = {name: answers.labels_answer(one) for name, one in scores.items()}
+    return answers.by_model(by_name, named=asking.named)
+
+
+def _found(hits: ByModel, asking: Asking) -> Found:
+    asking.tally.images += 1
+    by_name = {name: answers.found_answer(one) for name, one in hits.items()}
+    return answers.by_model(by_name, named=asking.named)
+
+
+router = APIRouter()
+for _part in (_one, _many, _video):
+    router.include_router(_part)

@@ -1,0 +1,14 @@
+"""The ensemble API: the interface of a documented moderation service, over the one pipeline."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from clipmod_cli.server.apis.ensemble import image, multi, single, streaming, urls
+from clipmod_cli.server.apis.ensemble.about import endpoints, stats
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["ensemble"])
+for part in (endpoints, single, multi, urls, streaming, stats, image):
+    router.include_router(part.router)

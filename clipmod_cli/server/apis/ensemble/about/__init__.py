@@ -1,0 +1,1 @@
+"""What the ensemble API says of the service itself: `/`, `/health`, `/config` and `/stats`."""

@@ -1,0 +1,211 @@
+"""The answers of the ensemble API that tell of the service itself, as its document prints them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from clipmod_cli.judge.policy.values import Safety
+from clipmod_cli.server.apis.ensemble.about import examples
+
+
+def _like(example: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"example": example}, protected_namespaces=(), allow_inf_nan=False)
+
+
+class Root(BaseModel):
+    """The answer of `/`."""
+
+    model_config = _like(examples.ROOT)
+
+    message: str
+    version: str
+    status: str
+    models_available: list[str]
+    endpoints: dict[str, str]
+
+
+class EnsembleDetails(BaseModel):
+    """The weighted set of models."""
+
+    loaded: bool
+    type: str
+    models: list[str]
+    weights: dict[str, str]
+    classification_categories: list[str]
+    ensemble_method: str
+
+
+class ModelInfo(BaseModel):
+    """A single model."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    device: str
+    model_name: str
+    pretrained: str
+
+
+class SingleDetails(BaseModel):
+    """A model that judges alone."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    loaded: bool
+    type: str
+    model_info: ModelInfo
+
+
+class Models(BaseModel):
+    """What is loaded, and what judges."""
+
+    status: dict[str, bool] = Field(description="Whether it is loaded, by the key in results")
+    details: dict[str, EnsembleDetails | SingleDetails]
+    total_enabled: int
+    judging: str = Field(description="The key of what judges now")
+
+
+class Database(BaseModel):
+    """The store."""
+
+    connected: bool
+    ping_success: bool
+    response_time_ms: float
+
+
+class Configuration(BaseModel):
+    """The settings that answers depend on."""
+
+    sensitivity_level: str
+    nsfw_threshold: float = Field(description="Before the sensitivity is applied")
+    effective_threshold: float = Field(description="The one in force")
+    enable_image_hosting: bool
+    image_expiry_hours: int | float
+    max_image_size_mb: int
+    policy: str
+
+
+class System(BaseModel):
+    """The program."""
+
+    api_version: str
+    python_version: str
+    clipmod_version: str
+
+
+class Health(BaseModel):
+    """The answer of `/health`."""
+
+    model_config = _like(examples.HEALTH)
+
+    status: str = Field(
+        description="healthy, or degraded: a model, the store or both are not as they should be"
+    )
+    timestamp: str
+    models: Models
+    database: Database
+    configuration: Configuration
+    system: System
+
+
+class WeightedModel(BaseModel):
+    """A model and its weight."""
+
+    name: str
+    weight: float
+    description: str
+
+
+class CategoryInfo(BaseModel):
+    """A category of the policy."""
+
+    label: str
+    safety: Safety
+    description: str
+
+
+class EnsembleConfig(BaseModel):
+    """The weighted set of models, or what judges in its place."""
+
+    enabled: bool
+    models: list[WeightedModel]
+    classification_categories: dict[str, CategoryInfo]
+    ensemble_method: str
+    confidence_threshold: float
+    agreement_threshold: float
+
+
+class FallbackConfig(BaseModel):
+    """The model that judges where the set cannot."""
+
+    openclip_model_name: str
+    openclip_pretrained: str
+    enabled: bool
+
+
+class Limits(BaseModel):
+    """What requests may bring."""
+
+    multi_files: int
+    multi_size_mb: int
+    urls: int
+    url_timeout_s: float
+    streaming_files: int
+    streaming_size_mb: int
+    deadline_s: float
+    requests_at_once: int
+    formats: list[str]
+
+
+class Config(BaseModel):
+    """The answer of `/config`."""
+
+    model_config = _like(examples.CONFIG)
+
+    triple_model_ensemble: EnsembleConfig
+    fallback_model: FallbackConfig
+    sensitivity_level: str
+    nsfw_threshold: float = Field(description="Before the sensitivity is applied")
+    effective_threshold: float = Field(description="The one in force")
+    enable_image_hosting: bool
+    image_expiry_hours: int | float
+    max_image_size_mb: int
+    max_total_request_size_mb: int
+    database_connected: bool
+    policy: str
+    limits: Limits
+
+
+class DatabaseStats(BaseModel):
+    """What the store holds."""
+
+    total_predictions_stored: int
+    total_images_hosted: int
+    database_size_mb: float
+
+
+class PerformanceMetrics(BaseModel):
+    """How long requests with pictures took, in milliseconds."""
+
+    p95_processing_time_ms: float
+    p99_processing_time_ms: float
+    max_concurrent_requests: int
+
+
+class Stats(BaseModel):
+    """The answer of `/stats`: all runs of `clipmod serve` over this store."""
+
+    model_config = _like(examples.STATS)
+
+    total_requests: int
+    total_images_processed: int
+    nsfw_detections: int
+    safe_detections: int
+    average_confidence: float
+    average_processing_time_ms: float
+    models_usage: dict[str, int] = Field(description="Requests, by who judged")
+    error_rate: float = Field(description="Share of requests with a status of 400 or more")
+    uptime_hours: float = Field(description="Of this process")
+    database_stats: DatabaseStats
+    performance_metrics: PerformanceMetrics

@@ -1,0 +1,66 @@
+"""`/image/{image_id}`: a picture that was judged, for as long as it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO, Final
+
+from anyio import to_thread
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from clipmod_cli.server.apis.ensemble.shapes import Problem
+from clipmod_cli.server.kept.hosting import MEDIA_TYPES
+from clipmod_cli.server.kept.keeping import Keeping
+from clipmod_cli.server.problems import problem
+
+router = APIRouter()
+
+CHUNK_BYTES: Final = 262_144
+
+HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+    "Content-Disposition": "inline",
+}
+"""It came from a stranger: whatever a browser takes it for, it may do nothing."""
+
+
+@router.get(
+    "/image/{image_id}",
+    summary="A picture that was judged",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The picture as it was sent",
+            "content": {
+                kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()
+            },
+        },
+        304: {"description": "It is what you have"},
+        404: {"model": Problem, "description": "There is none, or no longer"},
+    },
+)
+async def image(image_id: str, request: Request, kept: Keeping) -> Response:
+    """Return a picture under the id that its answer gave."""
+    hosting = kept.hosting
+    found = None if hosting is None else await to_thread.run_sync(hosting.open_file, image_id)
+    if found is None:
+        raise problem(404, "Image not found")
+    hosted, file = found
+    tag = f'"{hosted.sha256}"'
+    headers = {**HEADERS, "ETag": tag, "Cache-Control": "private, no-cache"}
+    if tag in request.headers.get("if-none-match", ""):
+        file.close()
+        return Response(status_code=304, headers=headers)
+    return StreamingResponse(
+        _chunks(file),
+        media_type=MEDIA_TYPES[hosted.format],
+        headers={**headers, "Content-Length": str(hosted.size)},
+    )
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk

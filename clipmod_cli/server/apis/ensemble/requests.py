@@ -1,0 +1,153 @@
+"""What the endpoints of the ensemble API share: their forms, their caller, their refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Annotated, Any, Final, TypeVar
+
+from fastapi import Depends, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+
+from clipmod_cli.server.apis.ensemble.answers import sentence_of
+from clipmod_cli.server.apis.ensemble.judging import Keeper
+from clipmod_cli.server.apis.ensemble.shapes import Problem
+from clipmod_cli.server.batching.turns import Caller
+from clipmod_cli.server.forms.bodies import Wanted
+from clipmod_cli.server.forms.pile import Pile
+from clipmod_cli.server.forms.streamed import Upload, formats_of, open_form, read_uploads, takes_heic
+from clipmod_cli.server.kept.keeping import Keeping
+from clipmod_cli.server.kept.request_rows import Tallied
+from clipmod_cli.server.problems import problem, status_of
+from clipmod_cli.server.service import Service
+from clipmod_cli.server.state import Configured, Served, in_thread
+from clipmod_cli.settings import Settings
+from clipmod_cli.types import Failure
+
+T = TypeVar("T")
+
+PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
+    400: {"model": Problem, "description": "The input is at fault"},
+    413: {"model": Problem, "description": "It is too large"},
+    500: {"model": Problem, "description": "A model failed"},
+    503: {"model": Problem, "description": "Busy; come again after `Retry-After` seconds"},
+    504: {"model": Problem, "description": "The deadline passed"},
+    507: {"model": Problem, "description": "The disk is full"},
+}
+"""How requests for a judgement fail."""
+
+FORM_PROBLEM: Final[dict[int | str, dict[str, Any]]] = {
+    422: {
+        "description": "A field is missing",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/HTTPValidationError"}}},
+    }
+}
+
+
+def form_of(field: str, *, several: bool) -> dict[str, Any]:
+    """Return how the description of the API tells of a form with files."""
+    one = {"type": "string", "format": "binary"}
+    shape = {"type": "array", "items": one, "minItems": 1} if several else one
+    schema = {"type": "object", "required": [field], "properties": {field: shape}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+async def _keeper(
+    request: Request, service: Served, settings: Configured, kept: Keeping, tally: Tallied
+) -> Keeper:
+    base = settings.public_url or str(request.base_url)
+    return Keeper(service, kept, base.rstrip("/"), tally)
+
+
+Keeps = Annotated[Keeper, Depends(_keeper)]
+
+
+def wanted_of(service: Service, settings: Settings, name: str, files: int, total_bytes: int) -> Wanted:
+    """Return what a form may bring, by the limits in force."""
+    return Wanted(
+        name=name,
+        files=files,
+        file_bytes=service.bounds.image_bytes,
+        total_bytes=total_bytes,
+        heic=takes_heic(settings),
+        patience_s=settings.deadline,
+    )
+
+
+async def read_all(request: Request, pile: Pile, wanted: Wanted) -> list[Upload]:
+    """Return all files of the form.
+
+    Raises:
+        RequestValidationError: there is no file in the field.
+        HTTPException: as `read_uploads`.
+    """
+    form = open_form(request.scope)
+    try:
+        async with asyncio.timeout(wanted.patience_s):
+            reading = read_uploads(request.scope, request.receive, pile, wanted, form)
+            uploads = [upload async for upload in reading]
+    except TimeoutError as e:
+        raise problem(504, "The request's body took too long to arrive") from e
+    if not uploads:
+        raise missing(wanted.name)
+    return uploads
+
+
+def missing(field: str) -> RequestValidationError:
+    """Return the refusal of a form without its field, as FastAPI words it."""
+    return RequestValidationError(
+        [{"type": "missing", "loc": ("body", field), "msg": "Field required", "input": None}]
+    )
+
+
+async def while_there(request: Request, caller: Caller, work: Callable[[], T]) -> T:
+    """Return what blocking code returns; the caller leaves the line when the client goes away.
+
+    Raises:
+        HTTPException: 504 at the caller's deadline. A forward pass that lasts longer is not waited for.
+    """
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            continue
+        caller.leave()
+
+    watching = asyncio.create_task(watch())
+    working = asyncio.create_task(in_thread(request, work))
+    working.add_done_callback(_ignore)  # nobody may be left to learn how it ended
+    try:
+        left_s = max(0.0, caller.deadline - time.monotonic())
+        await asyncio.wait([working], timeout=left_s)
+        if not working.done():
+            raise late()
+        return working.result()
+    finally:
+        caller.leave()
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+
+
+def _ignore(task: asyncio.Task[T]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
+def refusal_of(failure: Failure, settings: Settings) -> HTTPException:
+    """Return the documented answer to a request whose only picture could not be judged."""
+    status = status_of(failure.code)
+    if status == 400:
+        formats = ", ".join(formats_of(settings))
+        return problem(400, f"Invalid image file. Supported formats: {formats}")
+    if failure.code == "file_too_large":
+        return problem(413, f"File too large. Maximum size: {settings.max_image_mb}MB")
+    if status == 413:
+        return problem(413, f"File too large: {failure.message}")
+    return problem(status, f"Error processing image: {sentence_of(failure)}")
+
+
+def late() -> HTTPException:
+    """Return the answer to a request whose time was up."""
+    return problem(504, "Error processing image: The request's time was up")

@@ -1,0 +1,222 @@
+"""`/predict/streaming`: thousands of pictures in one request, each answered as soon as it is judged.
+
+Three work at once, and none waits for another: a task reads the body, a thread judges, a task sends.
+Files and lines that wait lie in the request's pile. What the lines say is in `stream_lines`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+from collections.abc import Iterator
+from typing import Final
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from clipmod_cli.server.apis.ensemble.judging import Keeper, judge_uploads
+from clipmod_cli.server.apis.ensemble.outbox import Outbox
+from clipmod_cli.server.apis.ensemble.requests import (
+    FORM_PROBLEM,
+    PROBLEMS,
+    Keeps,
+    form_of,
+    missing,
+    wanted_of,
+)
+from clipmod_cli.server.apis.ensemble.stream_lines import Lines
+from clipmod_cli.server.forms.bodies import Wanted
+from clipmod_cli.server.forms.multipart import FormReader
+from clipmod_cli.server.forms.pile import Pile
+from clipmod_cli.server.forms.streamed import Upload, open_form, read_uploads
+from clipmod_cli.server.problems import problem, retry_headers
+from clipmod_cli.server.state import Admitted, Configured, Served
+
+router = APIRouter()
+log = logging.getLogger(__name__)
+
+FIELD: Final = "files"
+MEDIA_TYPE: Final = "text/plain; charset=utf-8"
+
+HEADERS: Final = [
+    (b"content-type", MEDIA_TYPE.encode()),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),  # nginx would gather the lines otherwise
+    (b"x-content-type-options", b"nosniff"),
+]
+
+EXAMPLE: Final = (
+    'data: {"image": "image1.jpg", "final_decision": "Safe", "confidence": 0.92, '
+    '"progress": {"current": 1, "total": 1, "total_is_final": true}}\n\n'
+    'data: {"type": "summary", "total_processed": 1, "nsfw_count": 0, "safe_count": 1, "errors": null}\n\n'
+)
+
+
+@router.post(
+    "/predict/streaming",
+    summary="Judge thousands of pictures, one line for each as it is judged",
+    response_class=PlainTextResponse,
+    responses={
+        **PROBLEMS,
+        **FORM_PROBLEM,
+        200: {
+            "description": "Lines of `data: ` and JSON, an empty line after each: `StreamedPrediction`, "
+            "`StreamedError` for a file that could not be judged, and `StreamedSummary` last",
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": EXAMPLE}},
+        },
+    },
+    openapi_extra=form_of(FIELD, several=True),
+)
+async def predict_streaming(
+    request: Request, service: Served, settings: Configured, keeper: Keeps, _count: Admitted
+) -> Response:
+    """Judge the pictures in the form fields `files`, in their order, while the request still arrives.
+
+    A file that cannot be judged is one line of `"type": "error"`, and the rest go on. There is no
+    deadline over all of them; a client that neither sends nor reads for too long is let go.
+    """
+    bounds = service.bounds
+    wanted = wanted_of(service, settings, FIELD, bounds.stream_files, bounds.stream_bytes)
+    form = open_form(request.scope)
+    return StreamedAnswer(keeper, wanted, form, request.state.threads)
+
+
+class StreamedAnswer(Response):
+    """An answer that is sent while its request is still being read; the only reader of `receive`."""
+
+    def __init__(self, keeper: Keeper, wanted: Wanted, form: FormReader, threads: CapacityLimiter) -> None:
+        """Start nothing yet."""
+        super().__init__(media_type=MEDIA_TYPE)
+        self._keeper, self._wanted, self._form, self._threads = keeper, wanted, form, threads
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read, judge and send until all is said or the client is gone."""
+        with Pile() as pile:
+            stream = _Stream(self._keeper, self._wanted, pile)
+            reading = asyncio.create_task(stream.read(scope, receive, self._form))
+            judging = asyncio.create_task(to_thread.run_sync(stream.judge, limiter=self._threads))
+            try:
+                await stream.send(scope, receive, send)
+            finally:
+                stream.leave()
+                reading.cancel()
+                await asyncio.gather(reading, judging, return_exceptions=True)
+
+
+class _Stream:
+    """One request between its three workers."""
+
+    def __init__(self, keeper: Keeper, wanted: Wanted, pile: Pile) -> None:
+        self._keeper = keeper
+        self._wanted = wanted
+        self._pile = pile
+        self._uploads: queue.SimpleQueue[Upload | None] = queue.SimpleQueue()
+        self._outbox = Outbox(pile)
+        self._caller = keeper.service.caller_of(deadline_s=float("inf"))
+        self._lines = Lines(keeper)
+        self._refusal: HTTPException | RequestValidationError | None = None
+        self._arrived = asyncio.Event()
+        self._gone = False
+
+    def leave(self) -> None:
+        """Let the work end: nobody waits for it."""
+        self._caller.leave()
+        self._uploads.put(None)
+
+    # The task that reads.
+
+    async def read(self, scope: Scope, receive: Receive, form: FormReader) -> None:
+        """Hand on each file when it is complete, then wait for the client to go away."""
+        try:
+            async for upload in read_uploads(scope, receive, self._pile, self._wanted, form):
+                self._lines.arrived = upload.index + 1
+                self._uploads.put(upload)
+            if not self._lines.arrived:
+                self._refuse(missing(FIELD))
+        except HTTPException as e:
+            self._refuse(e)
+        self._lines.all_arrived = True
+        self._uploads.put(None)
+        self._arrived.set()
+        while (await receive())["type"] != "http.disconnect":
+            continue
+        self._gone = True
+        self.leave()
+
+    def _refuse(self, why: HTTPException | RequestValidationError) -> None:
+        self._refusal = why
+        if not self._outbox.begun:
+            self._caller.leave()  # all of it is refused, so nothing of it is judged
+
+    # The thread that judges.
+
+    def judge(self) -> None:
+        """Judge what arrives, and put a line into the outbox for each."""
+        try:
+            for _, judged in judge_uploads(self._keeper.service, self._caller, self._files(), self._pile):
+                self._outbox.put(self._lines.line_of(judged))
+            self._end()
+        except OSError as e:
+            log.warning("a stream ended early: %s", e.strerror or e)
+            self._refusal = problem(507, "Not enough room for this request")
+        except Exception:
+            log.exception("a stream ended in a bug")
+            self._refusal = problem(500, "Error processing request: internal error")
+        finally:
+            self._outbox.end()
+
+    def _files(self) -> Iterator[Upload]:
+        while (upload := self._uploads.get()) is not None:
+            yield upload
+
+    def _end(self) -> None:
+        """Put the last lines, unless nobody reads them or a status says it all."""
+        if self._gone or (self._refusal is not None and not self._outbox.begun):
+            return
+        if isinstance(self._refusal, HTTPException):
+            self._outbox.put(self._lines.refusal(str(self._refusal.detail)))
+        self._outbox.put(self._lines.summary())
+
+    # The task that sends.
+
+    async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send each line when it is there; the status is chosen with the first."""
+        started = False
+        with contextlib.suppress(OSError):  # the client is gone, which the reader sees too
+            while (line := await self._outbox.take()) is not None:
+                if not started:
+                    await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+                    started = True
+                if not await self._pass_on(line, send):
+                    return
+            if started:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            elif not self._gone:
+                await self._answer_refusal(scope, receive, send)
+
+    async def _pass_on(self, line: bytes, send: Send) -> bool:
+        """Send a line; False where the client has read nothing for too long since it sent its last byte."""
+        sending = asyncio.ensure_future(send({"type": "http.response.body", "body": line, "more_body": True}))
+        try:
+            while not sending.done():
+                whole_body = self._arrived.is_set()
+                await asyncio.wait([sending], timeout=self._wanted.patience_s)
+                if whole_body and not sending.done():
+                    return False
+            await sending
+        finally:
+            sending.cancel()
+        return True
+
+    async def _answer_refusal(self, scope: Scope, receive: Receive, send: Send) -> None:
+        why = self._refusal or problem(503, "The service is ending")
+        if isinstance(why, RequestValidationError):
+            answer = JSONResponse({"detail": why.errors()}, 422)
+        else:
+            answer = JSONResponse({"detail": why.detail}, why.status_code, retry_headers(why.status_code))
+        await answer(scope, receive, send)

@@ -1,0 +1,164 @@
+"""`/predict/urls`: a few pictures by their addresses, downloaded under guard and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import unquote, urlsplit
+
+from fastapi import APIRouter, Depends, Request
+
+from clipmod_cli.server.apis.ensemble.answers import prediction_fields, sentence_of, shown, summary_of
+from clipmod_cli.server.apis.ensemble.judging import Keeper
+from clipmod_cli.server.apis.ensemble.requests import PROBLEMS, Keeps, late, while_there
+from clipmod_cli.server.apis.ensemble.shapes import UrlMulti, UrlPrediction, UrlRequest
+from clipmod_cli.server.batching.turns import Caller
+from clipmod_cli.server.bounds import MB
+from clipmod_cli.server.forms.streamed import fault_of, takes_heic
+from clipmod_cli.server.forms.uploads import upload_route
+from clipmod_cli.server.problems import problem
+from clipmod_cli.server.service import Judged
+from clipmod_cli.server.state import Configured, Served
+from clipmod_cli.settings import Settings
+from clipmod_cli.sources.web.addresses import Access, check_url
+from clipmod_cli.sources.web.downloads import Downloads
+from clipmod_cli.sources.web.errors import FetchError
+from clipmod_cli.sources.web.fetch import FetchRules
+from clipmod_cli.types import Failure, Item
+
+SHOWN_CHARS: Final = 200
+"""Of a URL in a refusal: enough to find it in one's own list."""
+
+BODY_BYTES: Final = MB
+"""The longest list: a hundred of the longest URLs that browsers take."""
+
+router = APIRouter(route_class=upload_route(lambda _bounds: BODY_BYTES))
+
+
+async def fetch_rules(settings: Configured, service: Served) -> FetchRules:
+    """Return where a request's downloads may go: never to private addresses, whatever the settings say."""
+    return FetchRules(
+        access=Access(private=False),
+        total_s=settings.timeout,
+        max_bytes=service.bounds.image_bytes,
+        video_bytes=service.bounds.image_bytes,  # one is refused, so it is not waited for either
+        video_s=settings.timeout,
+    )
+
+
+Rules = Annotated[FetchRules, Depends(fetch_rules)]
+
+
+@router.post("/predict/urls", summary="Judge pictures by their URLs", responses=PROBLEMS)
+async def predict_urls(
+    request: Request, body: UrlRequest, service: Served, settings: Configured, keeper: Keeps, rules: Rules
+) -> UrlMulti:
+    """Download a few pictures and judge them.
+
+    A malformed URL refuses the request; what cannot be downloaded or judged is in `summary.errors`.
+    """
+    _check(body.urls, service.bounds.url_count)
+    with service.load.one():
+        caller = service.caller_of()
+        work = partial(_judge, keeper, settings, caller, body.urls, rules)
+        return await while_there(request, caller, work)
+
+
+def _check(urls: list[str], most: int) -> None:
+    """Raise the documented refusal of a list that cannot be worked on."""
+    if not urls:
+        raise problem(400, "URL validation errors: No URLs were given")
+    if len(urls) > most:
+        raise problem(400, f"Too many URLs. Maximum: {most} URLs per request")
+    complaints = [f"Invalid URL format: {shown(url[:SHOWN_CHARS])}" for url in urls if not _is_url(url)]
+    if complaints:
+        raise problem(400, f"URL validation errors: {', '.join(complaints)}")
+
+
+def _is_url(url: str) -> bool:
+    try:
+        check_url(url)
+    except FetchError:
+        return False
+    return True
+
+
+def _judge(
+    keeper: Keeper, settings: Settings, caller: Caller, urls: list[str], rules: FetchRules
+) -> UrlMulti:
+    """Return the answer; blocks.
+
+    Raises:
+        HTTPException: the time was up.
+    """
+    predictions: dict[int, UrlPrediction] = {}
+    errors: dict[int, str] = {}
+    items = [Item(source=url, index=index) for index, url in enumerate(urls)]
+    with closing(Downloads(items, rules)) as downloads:
+        pictures = _pictures(downloads, heic=takes_heic(settings), most=rules.max_bytes)
+        for judged in keeper.service.judge(pictures, caller):
+            index = judged.result.item.index
+            if isinstance(judged.result, Failure):
+                keeper.tally.error = judged.result.code
+                errors[index] = f"Error for {shown(urls[index])}: {_complaint(judged.result)}"
+            else:
+                predictions[index] = _answer(keeper, judged)
+    if len(predictions) + len(errors) < len(urls):
+        raise late()
+    ordered = [predictions[index] for index in sorted(predictions)]
+    return UrlMulti(
+        predictions=ordered, summary=summary_of(ordered, [errors[index] for index in sorted(errors)])
+    )
+
+
+def _answer(keeper: Keeper, judged: Judged) -> UrlPrediction:
+    url = judged.record.source
+    fields = prediction_fields(judged, keeper.place(judged))
+    return UrlPrediction(**{**fields, "url": url, "image": _name_of(url)})
+
+
+def _pictures(downloads: Downloads, *, heic: bool, most: int) -> Iterator[Item | Failure]:
+    """Yield what was downloaded; what is a video or no picture as a failure."""
+    for one in downloads:
+        if isinstance(one, Failure):
+            yield one
+        elif one.data is None:
+            if one.spilled is not None:
+                Path(one.spilled).unlink(missing_ok=True)
+            yield _refused(one, "this is a video and no picture")
+        elif fault := fault_of(one.data, len(one.data), most, heic=heic):
+            yield _refused(one, fault[1])
+        else:
+            yield one
+
+
+def _refused(item: Item, message: str) -> Failure:
+    bare = Item(source=item.source, index=item.index, final_url=item.final_url)
+    return Failure(item=bare, stage="source", code="not_an_image", message=message)
+
+
+def _complaint(failure: Failure) -> str:
+    """Return why a URL gave no judgement, as the document words it."""
+    if failure.stage != "source":
+        return sentence_of(failure)
+    match failure.code:
+        case "timeout":
+            return "Timeout downloading image from URL"
+        case "http_error":
+            return f"Failed to download image from URL: HTTP {failure.http_status}"
+        case "blocked_address":  # the reason names flags that a client of a service does not have
+            return "Failed to download image from URL: its address or port is not allowed"
+        case "download_too_large":
+            return "Failed to download image from URL: the file is too large"
+        case _:
+            return f"Failed to download image from URL: {failure.message}"
+
+
+def _name_of(url: str) -> str:
+    """Return the last part of a URL's path, or its host where there is none."""
+    parts = urlsplit(url)
+    last = unquote(parts.path.rstrip("/").rpartition("/")[2])
+    return shown(last) or parts.hostname or url

@@ -1,0 +1,1 @@
+"""One thread for a device: the frames of concurrent requests share forward passes."""

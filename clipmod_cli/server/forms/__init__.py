@@ -1,0 +1,1 @@
+"""Request bodies with files: bounded, paced, read as they arrive."""

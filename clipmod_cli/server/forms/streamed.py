@@ -1,0 +1,169 @@
+"""The files of a form, each handed on as soon as its last byte is here.
+
+Sizes and counts are held to while reading, and each file's first bytes say whether it is a picture
+at all. Decoding is left to the pipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Final
+
+from anyio import to_thread
+from fastapi import HTTPException
+from starlette.types import Receive, Scope
+
+from clipmod_cli.decode.formats import HEAD_BYTES, class_of, sniff
+from clipmod_cli.errors import ErrorCode
+from clipmod_cli.server.bounds import MB
+from clipmod_cli.server.forms.bodies import Body, Wanted
+from clipmod_cli.server.forms.multipart import Event, FormError, FormReader, PartBegin, PartData, PartEnd
+from clipmod_cli.server.forms.pile import Piece, Pile
+from clipmod_cli.server.problems import problem
+from clipmod_cli.settings import Settings
+
+FORMATS: Final = ("jpg", "jpeg", "png", "bmp", "gif", "webp", "avif", "tiff")
+HEIC_FORMATS: Final = ("heic", "heif")
+
+
+@dataclass(slots=True)
+class Upload:
+    """One file of a form.
+
+    Attributes:
+        name: as the client gave it; never a path on this machine.
+        index: its position among the files, from 0.
+        fault: why it cannot be judged, if that is already known.
+    """
+
+    name: str
+    index: int
+    size: int = 0
+    pieces: list[Piece] = field(default_factory=list)
+    head: bytes = b""
+    fault: tuple[ErrorCode, str] | None = None
+
+
+def takes_heic(settings: Settings) -> bool:
+    """Return whether HEIC pictures are taken: asked for, and there is a decoder."""
+    return settings.heic and find_spec("pillow_heif") is not None
+
+
+def formats_of(settings: Settings) -> tuple[str, ...]:
+    """Return the extensions of the formats that are really taken."""
+    return (*FORMATS, *HEIC_FORMATS) if takes_heic(settings) else FORMATS
+
+
+def open_form(scope: Scope) -> FormReader:
+    """Return a reader of the request's form.
+
+    Raises:
+        HTTPException: 400 where the header promises no form.
+    """
+    headers = dict(scope["headers"])
+    try:
+        return FormReader(headers.get(b"content-type", b"").decode("latin-1"))
+    except FormError as e:
+        raise problem(400, str(e)) from e
+
+
+async def read_uploads(
+    scope: Scope, receive: Receive, pile: Pile, wanted: Wanted, form: FormReader
+) -> AsyncIterator[Upload]:
+    """Yield the files of the form, in order, each when it is complete.
+
+    Raises:
+        HTTPException: 400 where the form is broken or has too many files, 413 where it is too large, 504
+            where it takes too long, 507 where the temporary folder is full.
+    """
+    reading = _Reading(pile, wanted)
+    body = Body(scope, receive, wanted)
+    try:
+        async for chunk in body.chunks():
+            for event in form.feed(chunk):
+                if (done := await reading.learn(event)) is not None:
+                    yield done
+        form.finish()
+    except HTTPException:
+        await body.drain()
+        raise
+    except FormError as e:
+        await body.drain()
+        raise problem(400, str(e)) from e
+    except OSError as e:
+        await body.drain()
+        raise problem(507, "Not enough room for this request: the temporary folder takes no more") from e
+
+
+@dataclass
+class _Reading:
+    """The file that is being read, and how many there were."""
+
+    pile: Pile
+    wanted: Wanted
+    count: int = 0
+    now: Upload | None = None
+
+    async def learn(self, event: Event) -> Upload | None:
+        """Return the file that this event completes, if it does."""
+        match event:
+            case PartBegin():
+                self.begin(event)
+            case PartData(data=data):
+                await self.take(data)
+            case PartEnd():
+                return self.end()
+        return None
+
+    def begin(self, part: PartBegin) -> None:
+        if part.field != self.wanted.name or part.filename is None:
+            return
+        if self.count >= self.wanted.files:
+            most = "1 file" if self.wanted.files == 1 else f"{self.wanted.files} files"
+            raise problem(400, f"Too many files. Maximum: {most} per request")
+        self.now = Upload(part.filename, self.count)
+        self.count += 1
+
+    async def take(self, data: bytes) -> None:
+        """Keep some of the file; what is beyond its limit is counted and let go."""
+        upload = self.now
+        if upload is None:
+            return
+        upload.size += len(data)
+        upload.head += data[: HEAD_BYTES - len(upload.head)]
+        if upload.size > self.wanted.file_bytes:
+            self.pile.drop(upload.pieces)
+            upload.pieces.clear()
+            return
+        piece = self.pile.hold(data)
+        upload.pieces.append(await to_thread.run_sync(self.pile.put, data) if piece is None else piece)
+
+    def end(self) -> Upload | None:
+        upload, self.now = self.now, None
+        if upload is not None:
+            upload.fault = fault_of(upload.head, upload.size, self.wanted.file_bytes, heic=self.wanted.heic)
+            if upload.fault is not None:
+                self.pile.drop(upload.pieces)
+                upload.pieces.clear()
+        return upload
+
+
+def fault_of(head: bytes, size: int, most: int, *, heic: bool) -> tuple[ErrorCode, str] | None:
+    """Return why a file with these first bytes cannot be judged here; None if it may well be.
+
+    Only pictures and animations are: a video has endpoints of its own.
+    """
+    if size > most:
+        return "file_too_large", f"the file is larger than the limit of {most / MB:g} MB"
+    if not size:
+        return "empty_file", "the file is empty"
+    name = sniff(head)
+    if name is None:
+        return "unsupported_format", "this is no picture of a known format"
+    if class_of(name) != "picture":
+        return "unsupported_format", f"this is a file of the kind {name} and no picture"
+    if name == "HEIF" and not heic:
+        return "unsupported_format", "HEIC pictures are not taken by this service"
+    return None

@@ -1,0 +1,127 @@
+"""What the service keeps between requests beside its models: pictures, predictions, the store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, Final
+
+from anyio import to_thread
+from fastapi import Depends, Request
+
+from clipmod_cli.errors import ClipmodError
+from clipmod_cli.output.history.rows import store_path
+from clipmod_cli.output.history.store import Store
+from clipmod_cli.server.kept.hosting import Hosting, hosting_of
+from clipmod_cli.server.kept.predictions import Predictions, predictions_of
+from clipmod_cli.settings import Settings
+
+SWEEP_S: Final = 60.0
+"""How often files over their time are removed. Reading looks at the time itself."""
+
+PING_S: Final = 2.0
+"""How long a ping waits for the store, and how long its answer is used again: a merge may take as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """What came back from the store."""
+
+    connected: bool
+    response_time_ms: float
+
+
+@dataclass
+class StorePing:
+    """Asks the store now and then whether it answers; many who ask at once share one question."""
+
+    store: Store | None
+    _last: tuple[float, Pong] | None = None
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
+    _asking: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    async def ask(self) -> Pong:
+        """Return whether the store answers, and how fast."""
+        async with self._lock:
+            if self._last is None or time.monotonic() - self._last[0] > PING_S:
+                self._last = (time.monotonic(), await self._ask())
+            return self._last[1]
+
+    async def _ask(self) -> Pong:
+        begun = time.perf_counter()
+        try:
+            async with asyncio.timeout(PING_S):
+                answered = await to_thread.run_sync(self._query, abandon_on_cancel=True)
+        except TimeoutError:
+            answered = False
+        return Pong(answered, round((time.perf_counter() - begun) * 1000, 3))
+
+    def _query(self) -> bool:
+        if self.store is None or not self._asking.acquire(blocking=False):
+            return False  # the last question still waits for its answer
+        try:
+            return bool(self.store.query("SELECT 1").rows)
+        except (ClipmodError, OSError):
+            return False
+        finally:
+            self._asking.release()
+
+
+@dataclass
+class Kept:
+    """Everything of that kind.
+
+    Attributes:
+        stood_in: the last picture was judged by a stand-in for the models that were asked for.
+    """
+
+    hosting: Hosting | None
+    predictions: Predictions | None
+    store: Store | None
+    ping: StorePing
+    stood_in: bool = False
+
+    def sweep(self) -> None:
+        """Remove what is over its time; blocks."""
+        if self.hosting is not None:
+            self.hosting.sweep()
+        if self.predictions is not None:
+            self.predictions.sweep()
+
+
+@asynccontextmanager
+async def keep(settings: Settings) -> AsyncIterator[Kept]:
+    """Give what is kept, and sweep it for the time of the block."""
+    kept = await to_thread.run_sync(_open, settings)
+    sweeper = asyncio.create_task(_sweep(kept))
+    try:
+        yield kept
+    finally:
+        sweeper.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sweeper
+
+
+def _open(settings: Settings) -> Kept:
+    path = store_path(settings)
+    store = None if path is None else Store(path, retention_days=settings.retention)
+    return Kept(hosting_of(settings), predictions_of(settings), store, StorePing(store))
+
+
+async def _sweep(kept: Kept) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        await to_thread.run_sync(kept.sweep)
+
+
+async def _kept(request: Request) -> Kept:
+    found: Kept = request.state.kept
+    return found
+
+
+Keeping = Annotated[Kept, Depends(_kept)]

@@ -1,0 +1,1 @@
+"""What an operator sees: probes, metrics, the access log, and the description of the API."""
