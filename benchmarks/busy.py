@@ -32,14 +32,16 @@ from PIL import Image
 from clipmod_cli.cli import run as one_run
 from clipmod_cli.cli.output import open_output
 from clipmod_cli.cli.signals import Stop
-from clipmod_cli.cli.stdout import RealStdout
+from clipmod_cli.cli.terminal.stdout import RealStdout
 from clipmod_cli.ensemble.cache import AskOnce
 from clipmod_cli.ensemble.cache_file import EvidenceFile
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.policy import load_policy
+from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.settings import Settings
-from clipmod_cli.sources.local import Rules, expand
+from clipmod_cli.sources.base import Rules
+from clipmod_cli.sources.local import expand
 from clipmod_cli.types import Embedding, Frame, Measured, Seen, View
 
 VIEW = View(fit="shortest", size=(224, 224), crop=(224, 224))
@@ -187,7 +189,7 @@ def _run(pictures: Path, batch: int, ms: float, *, asynchronous: bool) -> tuple[
             open_output(settings, RealStdout(descriptor=2, is_terminal=False)) as output,
         ):
             ensemble = Ensemble(members, batch_size=batch, ask=AskOnce(kept, "float32"))
-            criteria = ensemble.prepare(load_policy("nsfw"), threshold=0.5)
+            criteria = prepare(ensemble, load_policy("nsfw"), threshold=0.5)
             inputs = one_run.Inputs(items=lambda _: expand([str(pictures)], Rules()), countable=False)
             one_run._Run(settings, inputs, output, ensemble, criteria, Stop()).carry_out()  # noqa: SLF001
         written = Path(settings.output or "").read_bytes().count(b'"final_decision":"')

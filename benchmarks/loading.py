@@ -34,6 +34,7 @@ import torch
 import numpy as np
 from clipmod_cli.assemble import load_ensemble
 from clipmod_cli.judge.policy import load_policy
+from clipmod_cli.judge.prepare import prepare
 
 def resident():
     with open("/proc/self/smaps_rollup") as told:
@@ -42,7 +43,7 @@ def resident():
 idle, imported = resident(), time.perf_counter() - began
 policy = load_policy("nsfw")
 ensemble = load_ensemble("open_clip:local-dir:" + sys.argv[1], policy, device="cpu", dtype=sys.argv[2])
-ensemble.prepare(policy, threshold=0.5)
+prepare(ensemble, policy, threshold=0.5)
 ready, used = time.perf_counter() - began, time.process_time()
 model = ensemble.members[0].model
 height, width = model.view.crop

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from clipmod_cli.benching.line import run_once
-from clipmod_cli.benching.models import Loaded, measured_with
-from clipmod_cli.benching.pictures import items_of
+from clipmod_cli.bench.line import run_once
+from clipmod_cli.bench.models import Loaded, measured_with
+from clipmod_cli.bench.pictures import items_of
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.ensemble.seen_before import REMEMBERED_BYTES
 from clipmod_cli.models import nudenet

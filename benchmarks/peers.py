@@ -37,7 +37,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks import peer_loops
-from clipmod_cli.benching.pictures import draw_pictures, write_pictures
+from clipmod_cli.bench.pictures import draw_pictures, write_pictures
 from clipmod_cli.models import nudenet
 from clipmod_cli.models.device import peak
 from clipmod_cli.models.device.device import place

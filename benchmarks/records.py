@@ -25,7 +25,7 @@ import numpy as np
 from clipmod_cli.cli import run as one_run
 from clipmod_cli.cli.output import open_output
 from clipmod_cli.cli.signals import Stop
-from clipmod_cli.cli.stdout import RealStdout
+from clipmod_cli.cli.terminal.stdout import RealStdout
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import load_policy

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.policy import Category, Policy
+from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.sources.web.addresses import Access
 from clipmod_cli.sources.web.downloads import Downloads
@@ -57,7 +58,7 @@ def main() -> None:
         seen = Counter(isinstance(one, Item) for one in downloads)
     else:
         ensemble = Ensemble((Member(NullModel(), 1.0),), batch_size=32)
-        criteria = ensemble.prepare(POLICY, threshold=0.5)
+        criteria = prepare(ensemble, POLICY, threshold=0.5)
         results = run(downloads, ensemble, criteria, Options(isolate=True))
         seen = Counter(not isinstance(one, Failure) for one in results)
     if seen != {True: len(urls)}:

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from clipmod_cli.errors import ClipmodError
     from clipmod_cli.judge.judging import judge
     from clipmod_cli.judge.policy import Policy, load_policy, policy_from_classes
+    from clipmod_cli.judge.prepare import prepare
     from clipmod_cli.pipeline import Options, run, run_key, scan
     from clipmod_cli.records import Record, RunFacts, to_record
-    from clipmod_cli.sources.local import Rules
+    from clipmod_cli.sources.base import Rules
     from clipmod_cli.types import Failure, Item, Verdict
 
 __version__ = "0.1.0"
@@ -36,13 +37,14 @@ _HOMES = {
     "Options": "pipeline",
     "Policy": "judge.policy",
     "Record": "records",
-    "Rules": "sources.local",
+    "Rules": "sources.base",
     "RunFacts": "records",
     "Verdict": "types",
     "judge": "judge.judging",
     "load_ensemble": "assemble",
     "load_policy": "judge.policy",
     "policy_from_classes": "judge.policy",
+    "prepare": "judge.prepare",
     "run": "pipeline",
     "run_key": "pipeline",
     "scan": "pipeline",
@@ -64,6 +66,7 @@ __all__ = [
     "load_ensemble",
     "load_policy",
     "policy_from_classes",
+    "prepare",
     "run",
     "run_key",
     "scan",

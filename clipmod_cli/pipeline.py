@@ -27,7 +27,9 @@ from clipmod_cli.flow import ahead, batched
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.judging import Recheck, judge_closely
 from clipmod_cli.judge.policy import Policy, load_policy
-from clipmod_cli.sources.local import Rules, expand
+from clipmod_cli.judge.prepare import prepare
+from clipmod_cli.sources.base import Rules
+from clipmod_cli.sources.local import expand
 from clipmod_cli.sources.spill import Temporary
 from clipmod_cli.sources.stores.fetch import fetch_stored
 from clipmod_cli.types import Evidence, Failure, Frame, Item, Result
@@ -269,8 +271,8 @@ def scan(
         PolicyError: if the policy cannot be read.
     """
     chosen = load_policy(policy) if isinstance(policy, str) else policy
-    criteria = ensemble.prepare(
-        chosen, threshold=chosen.threshold_for("medium", threshold), allow_partial=allow_partial
+    criteria = prepare(
+        ensemble, chosen, threshold=chosen.threshold_for("medium", threshold), allow_partial=allow_partial
     )
     return run(expand(sources, rules or Rules()), ensemble, criteria, options)
 

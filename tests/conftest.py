@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 
 import pytest
 
@@ -16,7 +17,15 @@ import it anew, since the server keeps what the first one wanted."""
 
 
 def pytest_configure() -> None:
-    """Have sessions that share a machine compute with one thread each, and the commands they start too."""
+    """Undo what a session inherits: ignored signals, and a thread for each core.
+
+    `nohup` and background jobs of a shell ignore SIGHUP or SIGINT. Processes inherit that, clipmod leaves an
+    ignored signal ignored, and tests that send one would wait for nothing.
+    """
+    for name, handler in (("SIGHUP", signal.SIG_DFL), ("SIGINT", signal.default_int_handler)):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 

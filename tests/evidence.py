@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipmod_cli.errors import ErrorCode
-from clipmod_cli.judge.criteria import Criteria, Judge, LabelReader
+from clipmod_cli.judge.criteria import Criteria, Judge
 from clipmod_cli.judge.judging import judge
 from clipmod_cli.judge.policy import Category, Policy, Safety
+from clipmod_cli.judge.readers import LabelReader
 from clipmod_cli.types import Evidence, Failure, Item, LabelScores, Media, Result, Verdict
 
 SAFETIES: Mapping[str, Safety] = {"neutral": "SAFE", "swimwear": "SAFE", "nude": "UNSAFE", "gore": "UNSAFE"}

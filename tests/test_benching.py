@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from clipmod_cli.benching import memory, pictures
-from clipmod_cli.benching.advice import find_bound, find_oddities
-from clipmod_cli.benching.clock import stage_of
-from clipmod_cli.benching.compare import compare
-from clipmod_cli.benching.report import EndToEnd, Forward, Machine, Memory, Report, Setup, Verdict
-from clipmod_cli.benching.wishes import read_size
+from clipmod_cli.bench import memory, pictures
+from clipmod_cli.bench.advice import find_bound, find_oddities
+from clipmod_cli.bench.clock import stage_of
+from clipmod_cli.bench.compare import compare
+from clipmod_cli.bench.report import EndToEnd, Forward, Machine, Memory, Report, Setup, Verdict
+from clipmod_cli.bench.wishes import read_size
 from clipmod_cli.errors import UsageError
 
 STAGES = ("read", "decode", "view", "decoding", "forward", "judge", "write")

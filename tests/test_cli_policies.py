@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from clipmod_cli.cli.policies import app
+from clipmod_cli.cli.commands.policies import app
 from clipmod_cli.errors import PolicyError
 from clipmod_cli.judge.policy import builtin_names, builtin_text, load_policy
 
@@ -57,7 +57,7 @@ def test_a_pipe_gets_one_json_line_for_each_policy(arguments: list[str]) -> None
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no pseudo-terminal")
 def test_a_terminal_gets_a_table_that_marks_the_default() -> None:
     ours, theirs = pty.openpty()
-    code = "from clipmod_cli.cli.policies import app; app(['list'])"
+    code = "from clipmod_cli.cli.commands.policies import app; app(['list'])"
     environment = {**os.environ, "COLUMNS": "140", "NO_COLOR": "1", "TERM": "xterm"}
     subprocess.run([sys.executable, "-c", code], stdout=theirs, env=environment, check=True, timeout=60)
     os.close(theirs)
@@ -138,7 +138,7 @@ def test_check_wants_a_file() -> None:
 
 def test_nothing_heavy_is_imported_for_help() -> None:
     code = (
-        "import sys, clipmod_cli.cli.policies\n"
+        "import sys, clipmod_cli.cli.commands.policies\n"
         "heavy = {'pydantic', 'duckdb', 'numpy', 'torch', 'PIL', 'rich', 'clipmod_cli.judge.policy'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -16,8 +16,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from clipmod_cli.cli import schema, stats
-from clipmod_cli.cli.stats_tables import bar, show, show_answer, sparkline
+from clipmod_cli.cli.commands import schema, stats
+from clipmod_cli.cli.terminal.stats_tables import bar, show, show_answer, sparkline
 from clipmod_cli.errors import UsageError
 from clipmod_cli.output.history.store import RunInfo, Store, Table
 from clipmod_cli.records import to_line, to_record
@@ -311,7 +311,7 @@ def test_what_is_not_known_is_left_out(store: Store, capsys: pytest.CaptureFixtu
 
 def test_a_locale_without_blocks_still_gets_an_answer(store: Store) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    command = "from clipmod_cli.cli.stats import app; app()"
+    command = "from clipmod_cli.cli.commands.stats import app; app()"
     done = subprocess.run([sys.executable, "-c", command], env=environment, capture_output=True, check=True)
     said = done.stdout.decode("ascii")
     assert "####" in said
@@ -332,7 +332,7 @@ def read_all(terminal: int) -> bytes:
 def test_a_terminal_gets_a_table(store: Store) -> None:
     pty = pytest.importorskip("pty")
     leader, follower = pty.openpty()
-    command = "from clipmod_cli.cli.stats import app; app()"
+    command = "from clipmod_cli.cli.commands.stats import app; app()"
     query = ["--sql", 'SELECT source FROM items WHERE "index" = 0']
     with subprocess.Popen([sys.executable, "-c", command, *query], stdout=follower):
         os.close(follower)
@@ -350,8 +350,7 @@ def test_the_schema_is_printed(store: Store) -> None:
 
 def test_both_commands_are_light_to_import() -> None:
     heavy = ["duckdb", "numpy", "pydantic", "rich.console", "torch", "filelock", "jsonschema"]
-    code = (
-        f"import sys, clipmod_cli.cli.stats, clipmod_cli.cli.schema; print(set({heavy}) & set(sys.modules))"
-    )
+    code = "import sys; from clipmod_cli.cli.commands import schema, stats; "
+    code += f"print(set({heavy}).intersection(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -10,6 +10,7 @@ import pytest
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.judging import judge
+from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.types import Evidence, Failure, Frame, LabelScores, Media, Seen, Verdict
 from tests.colour_models import POLICY, RedClassifier, RedDetector, RedEmbedder, frame_of
 from tests.evidence import lost
@@ -24,7 +25,7 @@ class Trio:
         self.models = [RedClassifier(name=name) for name in ("large", "huge", "giant")]
         members = [Member(model, weight) for model, weight in zip(self.models, WEIGHTS, strict=True)]
         self.ensemble = Ensemble(members=members, **changes)  # type: ignore[arg-type]
-        self.criteria = self.ensemble.prepare(POLICY, threshold=0.5)
+        self.criteria = prepare(self.ensemble, POLICY, threshold=0.5)
 
     @property
     def calls(self) -> list[list[int]]:
@@ -138,7 +139,7 @@ def test_a_stand_in_judges_alone_and_skips_nobody() -> None:
 def test_all_kinds_of_models_take_part() -> None:
     models = (RedEmbedder(name="e"), RedClassifier(name="c"), RedDetector(name="d"))
     ensemble = Ensemble(members=[Member(one, weight) for one, weight in zip(models, WEIGHTS, strict=True)])
-    criteria = ensemble.prepare(POLICY, threshold=0.5)
+    criteria = prepare(ensemble, POLICY, threshold=0.5)
     frames = [frame_of(i / 20, i) for i in range(21)]
     early = list(judge(ensemble.measure([frames], criteria.decided), criteria))
     full = list(judge(ensemble.measure([frames]), criteria))

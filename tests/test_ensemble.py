@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member, fingerprint
 from clipmod_cli.judge.judging import judge
+from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.types import (
     Detection,
     Detections,
@@ -49,7 +50,7 @@ def measured(ensemble: Ensemble, frames: Sequence[Frame | Failure]) -> list[Evid
 
 def unsafe_of(ensemble: Ensemble, redness: float) -> float:
     """Return the unsafe score of a picture this red, after the whole way."""
-    (verdict,) = judge(measured(ensemble, [frame_of(redness)]), ensemble.prepare(POLICY, threshold=0.5))
+    (verdict,) = judge(measured(ensemble, [frame_of(redness)]), prepare(ensemble, POLICY, threshold=0.5))
     assert isinstance(verdict, Verdict)
     return verdict.deciding.unsafe_score
 
@@ -241,7 +242,7 @@ def verdict_without(*broken: str, stand_in: str | None = "first") -> Verdict | F
         for name in ("first", "second")
     ]
     ensemble = replace(ensemble_of(*models), stand_in=stand_in)
-    criteria = ensemble.prepare(POLICY, threshold=0.5)
+    criteria = prepare(ensemble, POLICY, threshold=0.5)
     (result,) = judge(measured(ensemble, [frame_of(1.0)]), criteria)
     return result
 

@@ -10,6 +10,7 @@ import pytest
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import BlindModelError, SettingsError
 from clipmod_cli.judge.policy import Category, Policy, load_policy
+from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.models.nudenet import LABELS as NUDENET_LABELS
 from tests.colour_models import POLICY, ColourModel, RedClassifier, RedDetector, RedEmbedder
 
@@ -28,7 +29,7 @@ def without_otherwise(policy: Policy) -> Policy:
 
 def test_criteria_have_the_members_in_order() -> None:
     ensemble = ensemble_of(RedEmbedder(name="e"), RedDetector(name="d"), degraded=True)
-    criteria = ensemble.prepare(POLICY, threshold=0.25)
+    criteria = prepare(ensemble, POLICY, threshold=0.25)
     assert [(judge.name, judge.weight) for judge in criteria.judges] == [("e", 0.5), ("d", 0.5)]
     assert (criteria.threshold, criteria.policy, criteria.degraded) == (0.25, POLICY, True)
     assert criteria.unseen == []
@@ -38,7 +39,7 @@ def test_criteria_have_the_members_in_order() -> None:
 @pytest.mark.parametrize("threshold", [math.nan, -0.01, 1.01, math.inf])
 def test_a_threshold_that_nothing_or_all_is_over_is_refused(threshold: float) -> None:
     with pytest.raises(SettingsError, match="it must be from 0 to 1") as told:
-        ensemble_of(RedEmbedder()).prepare(POLICY, threshold=threshold)
+        prepare(ensemble_of(RedEmbedder()), POLICY, threshold=threshold)
     assert told.value.exit_code == 2
 
 
@@ -47,13 +48,13 @@ def test_a_member_that_weighs_next_to_nothing_is_refused(weight: float) -> None:
     """Where it stands in for the others, its share would be divided by that."""
     members = [Member(RedEmbedder(name="a"), 0.5), Member(RedEmbedder(name="b"), weight)]
     with pytest.raises(SettingsError, match="b has the weight"):
-        Ensemble(members=members, stand_in="b").prepare(POLICY, threshold=0.5)
+        prepare(Ensemble(members=members, stand_in="b"), POLICY, threshold=0.5)
 
 
 def test_each_prompt_is_embedded_once() -> None:
     model = RedEmbedder()
     policy = replace(POLICY, templates=("{}", "a {}"))
-    ensemble_of(model).prepare(policy, threshold=0.5)
+    prepare(ensemble_of(model), policy, threshold=0.5)
     texts = [text for category in policy.categories for text in policy.texts_of(category)]
     assert sorted(model.asked) == sorted(texts)
 
@@ -61,34 +62,34 @@ def test_each_prompt_is_embedded_once() -> None:
 @pytest.mark.parametrize("model", [RedClassifier(name="blind"), RedDetector(name="blind")])
 def test_a_model_that_cannot_see_what_is_forbidden_is_refused(model: ColourModel) -> None:
     with pytest.raises(BlindModelError, match=r"blind cannot see gore .*--allow-partial") as told:
-        ensemble_of(RedEmbedder(), model).prepare(WITH_GORE, threshold=0.5)
+        prepare(ensemble_of(RedEmbedder(), model), WITH_GORE, threshold=0.5)
     assert told.value.exit_code == 2
 
 
 def test_a_text_image_model_without_prompts_is_blind() -> None:
     policy = replace(POLICY, categories=(*POLICY.categories, replace(GORE, prompts=(), labels={"x": ("y",)})))
     with pytest.raises(BlindModelError, match="cannot see gore"):
-        ensemble_of(RedEmbedder()).prepare(policy, threshold=0.5)
+        prepare(ensemble_of(RedEmbedder()), policy, threshold=0.5)
 
 
 def test_with_allow_partial_it_is_said_what_is_not_seen() -> None:
     ensemble = ensemble_of(RedEmbedder(), RedClassifier(name="c"), RedDetector(name="d"))
-    criteria = ensemble.prepare(WITH_GORE, threshold=0.5, allow_partial=True)
+    criteria = prepare(ensemble, WITH_GORE, threshold=0.5, allow_partial=True)
     assert list(criteria.unseen) == ["gore"]
 
 
 def test_a_model_that_sees_all_is_not_partial() -> None:
-    criteria = ensemble_of(RedEmbedder()).prepare(WITH_GORE, threshold=0.5, allow_partial=True)
+    criteria = prepare(ensemble_of(RedEmbedder()), WITH_GORE, threshold=0.5, allow_partial=True)
     assert list(criteria.unseen) == []
 
 
 @pytest.mark.parametrize("allow_partial", [False, True])
 def test_a_detector_needs_something_that_its_silence_means(allow_partial: bool) -> None:
     with pytest.raises(BlindModelError, match="otherwise"):
-        ensemble_of(RedDetector()).prepare(
-            without_otherwise(POLICY), threshold=0.5, allow_partial=allow_partial
+        prepare(
+            ensemble_of(RedDetector()), without_otherwise(POLICY), threshold=0.5, allow_partial=allow_partial
         )
-    ensemble_of(RedClassifier()).prepare(without_otherwise(POLICY), threshold=0.5)
+    prepare(ensemble_of(RedClassifier()), without_otherwise(POLICY), threshold=0.5)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_a_detector_needs_something_that_its_silence_means(allow_partial: bool) 
 @pytest.mark.parametrize("allow_partial", [False, True])
 def test_labels_that_a_model_does_not_have_are_refused(model: ColourModel, allow_partial: bool) -> None:
     with pytest.raises(BlindModelError, match=r"does not have: (red|RED)"):
-        ensemble_of(model).prepare(POLICY, threshold=0.5, allow_partial=allow_partial)
+        prepare(ensemble_of(model), POLICY, threshold=0.5, allow_partial=allow_partial)
 
 
 @pytest.mark.parametrize("model", [RedEmbedder(), RedClassifier(), RedDetector()])
@@ -114,14 +115,14 @@ def test_a_model_that_sees_nothing_of_a_policy_is_refused(model: ColourModel, al
         ),
     )
     with pytest.raises(BlindModelError, match="attributes"):
-        ensemble_of(model).prepare(policy, threshold=0.5, allow_partial=allow_partial)
+        prepare(ensemble_of(model), policy, threshold=0.5, allow_partial=allow_partial)
 
 
 def test_one_category_with_prompts_is_no_choice() -> None:
     only = replace(POLICY.categories[0], prompts=())
     policy = replace(POLICY, categories=(only, POLICY.categories[1]))
     with pytest.raises(BlindModelError, match="red sees red of"):
-        ensemble_of(RedEmbedder()).prepare(policy, threshold=0.5)
+        prepare(ensemble_of(RedEmbedder()), policy, threshold=0.5)
 
 
 @pytest.mark.parametrize(
@@ -130,9 +131,9 @@ def test_one_category_with_prompts_is_no_choice() -> None:
 def test_the_nudity_detector_under_the_built_in_policies(policy: str, sees: bool) -> None:
     """Under one with gore it would call gore Safe."""
     detector = RedDetector(name="nudenet", spec="nudenet", labels=NUDENET_LABELS)
-    prepare = ensemble_of(detector).prepare
+    ensemble = ensemble_of(detector)
     if sees:
-        assert list(prepare(load_policy(policy), threshold=0.5).unseen) == []
+        assert list(prepare(ensemble, load_policy(policy), threshold=0.5).unseen) == []
     else:
         with pytest.raises(BlindModelError):
-            prepare(load_policy(policy), threshold=0.5)
+            prepare(ensemble, load_policy(policy), threshold=0.5)

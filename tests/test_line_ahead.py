@@ -15,6 +15,7 @@ import pytest
 from clipmod_cli.ensemble.seen_before import Memory, SeenBefore
 from clipmod_cli.errors import DeviceLostError
 from clipmod_cli.flow import PATIENCE_S, ahead
+from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.types import Evidence, Failure, Frame, Item, Result, Verdict
 from tests.colour_models import POLICY, ColourModel, RedClassifier
@@ -31,7 +32,7 @@ def items(count: int) -> list[Item]:
 
 def judge(model: ColourModel, count: int) -> Generator[Result, None, None]:
     ensemble = ensemble_of(model, batch_size=4)
-    criteria = ensemble.prepare(POLICY, threshold=0.5)
+    criteria = prepare(ensemble, POLICY, threshold=0.5)
     return run(items(count), ensemble, criteria, Options(workers=2, measure_ahead=True))
 
 
@@ -72,7 +73,7 @@ def test_a_batch_goes_on_filling_while_the_device_has_work() -> None:
     model = OnDevice(at_begin=note, at_wait=hold)
     ensemble = ensemble_of(model, batch_size=4)
     options = Options(workers=2, measure_ahead=True)
-    assert len(list(run(slowly(), ensemble, ensemble.prepare(POLICY, threshold=0.5), options))) == 8
+    assert len(list(run(slowly(), ensemble, prepare(ensemble, POLICY, threshold=0.5), options))) == 8
     assert [count for _, what, count in model.log if what == "begun"] == [4, 4]
 
 

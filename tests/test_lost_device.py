@@ -9,6 +9,7 @@ import torch
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import DeviceLostError
+from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.server.batching.measuring import Measuring, SharedEnsemble
 from clipmod_cli.server.batching.turns import Caller
@@ -35,7 +36,7 @@ def losing_after(calls: int) -> RedEmbedder:
 def test_what_came_before_is_told_and_nothing_after_is_a_failure(*, measure_ahead: bool) -> None:
     model = losing_after(2)
     ensemble = Ensemble([Member(model, 1.0)], batch_size=BATCH)
-    criteria = ensemble.prepare(POLICY, threshold=0.5)
+    criteria = prepare(ensemble, POLICY, threshold=0.5)
     picture = encode(quarters([RED] * 4), "PNG")
     items = [Item(source=f"{index}.png", index=index, data=picture) for index in range(5 * BATCH)]
     told: list[Result] = []

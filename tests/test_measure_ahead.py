@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
+from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.pipeline import Options, look, run
 from clipmod_cli.types import Frame, Item, Result, Verdict
 from tests.colour_models import POLICY, RedEmbedder
@@ -30,7 +31,7 @@ def judge(
     model: RedEmbedder, *, measure_ahead: bool, of: Iterator[Item] | None = None
 ) -> Generator[Result, None, None]:
     ensemble = Ensemble([Member(model, 1.0)], batch_size=BATCH)
-    criteria = ensemble.prepare(POLICY, threshold=0.5)
+    criteria = prepare(ensemble, POLICY, threshold=0.5)
     return run(of or items(), ensemble, criteria, Options(workers=2, measure_ahead=measure_ahead))
 
 

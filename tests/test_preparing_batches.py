@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
+from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.types import Frame, Item, Seen, Verdict
 from tests.colour_models import POLICY, RedEmbedder
@@ -47,7 +48,7 @@ def items() -> list[Item]:
 
 def decisions(model: RedEmbedder, remembered_bytes: int = 0) -> list[str | None]:
     ensemble = Ensemble([Member(model, 1.0)], batch_size=BATCH)
-    criteria = ensemble.prepare(POLICY, threshold=0.5)
+    criteria = prepare(ensemble, POLICY, threshold=0.5)
     results = list(run(items(), ensemble, criteria, Options(workers=2, remembered_bytes=remembered_bytes)))
     return [one.decision for one in results if isinstance(one, Verdict)]
 

@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
-from clipmod_cli.cli.progress import Bar, Lines, amount, choose_progress
-from clipmod_cli.cli.summary import print_summary
 from clipmod_cli.cli.tally import Tally
+from clipmod_cli.cli.terminal.progress import Bar, Lines, amount, choose_progress
+from clipmod_cli.cli.terminal.summary import print_summary
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.ensemble.seen_before import Memory, SeenBefore
 from clipmod_cli.judge.judging import judge
+from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.types import (
     Detection,
     Detections,
@@ -93,7 +94,7 @@ def test_law_every_verdict_is_as_without(
     ]
     batches = [stream[at : at + size] for at in range(0, len(stream), size)]
     ensemble = ensemble_of(RedEmbedder(name="a"), RedClassifier(name="b"), RedDetector(name="c"))
-    criteria = ensemble.prepare(POLICY, threshold=0.4)
+    criteria = prepare(ensemble, POLICY, threshold=0.4)
     enough = criteria.decided if early else None
     memory = Memory(most)
     plain = list(judge(ensemble.measure(batches, enough), criteria))

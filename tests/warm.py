@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli import load_ensemble, load_policy
+from clipmod_cli.judge.prepare import prepare
 from tests.end_to_end.command import SHAPES, TINY_ENSEMBLE
 
 
@@ -30,5 +31,5 @@ def _left() -> Path:
     policy = load_policy(str(SHAPES))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        load_ensemble(TINY_ENSEMBLE, policy, offline=True).prepare(policy, threshold=0.5)
+        prepare(load_ensemble(TINY_ENSEMBLE, policy, offline=True), policy, threshold=0.5)
     return folder

@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
-from clipmod_cli.cli.summary import say
+from clipmod_cli.cli.terminal.summary import say
 from clipmod_cli.decode.formats import HEAD_BYTES, sniff
 from clipmod_cli.models.registry import human_size
 from clipmod_cli.settings import Settings
-from clipmod_cli.sources.local import Skipped
+from clipmod_cli.sources.base import Skipped
 from clipmod_cli.sources.stores.base import Stored
 from clipmod_cli.types import Failure, Item
 

@@ -14,9 +14,9 @@ import typer
 from typer.core import TyperGroup
 
 from clipmod_cli import __version__
-from clipmod_cli.cli import bench, config, doctor, models, policies, scan, schema, serve, stats, urls
+from clipmod_cli.cli.commands import bench, config, doctor, models, policies, scan, schema, serve, stats, urls
 from clipmod_cli.cli.signals import EXIT_CLOSED_PIPE
-from clipmod_cli.cli.stdout import drop_stdout, safe_streams
+from clipmod_cli.cli.terminal.stdout import drop_stdout, safe_streams
 from clipmod_cli.errors import ClipmodError, OutputError
 
 ISSUES = "https://github.com/clipmod/clipmod/issues"

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from clipmod_cli.cli.lines import line_of, word_of
-from clipmod_cli.cli.progress import NoProgress, Progress
-from clipmod_cli.cli.stdout import RealStdout
 from clipmod_cli.cli.tally import Tally
+from clipmod_cli.cli.terminal.lines import line_of, word_of
+from clipmod_cli.cli.terminal.progress import NoProgress, Progress
+from clipmod_cli.cli.terminal.stdout import RealStdout
 from clipmod_cli.errors import OutputError, OutputMismatchError
 from clipmod_cli.output.jsonl import LineSink, OutputLock, StreamSink, is_regular, open_device, open_file
 from clipmod_cli.output.resume import Done, read_done

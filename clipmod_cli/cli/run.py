@@ -14,14 +14,22 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from clipmod_cli.assemble import choose
-from clipmod_cli.cli.download_bar import DownloadBar
+from clipmod_cli.assemble import (
+    choose,
+    decoding_options,
+    describe_choice,
+    leave_alone_what_is_loaded,
+    load_models,
+    policy_of,
+    sparing,
+)
 from clipmod_cli.cli.output import Output, open_output
-from clipmod_cli.cli.progress import choose_progress, count_aside
 from clipmod_cli.cli.signals import EXIT_CLOSED_PIPE, Interrupted, Stop, catch_signals
-from clipmod_cli.cli.stdout import take_stdout
-from clipmod_cli.cli.summary import command_line, print_summary, say, say_how_to_go_on
 from clipmod_cli.cli.tally import Tally
+from clipmod_cli.cli.terminal.download_bar import DownloadBar
+from clipmod_cli.cli.terminal.progress import choose_progress, count_aside
+from clipmod_cli.cli.terminal.stdout import take_stdout
+from clipmod_cli.cli.terminal.summary import command_line, print_summary, say, say_how_to_go_on
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import OutputError
 from clipmod_cli.judge.criteria import Criteria
@@ -30,18 +38,10 @@ from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.output.history.rows import RowSink, open_rows
 from clipmod_cli.output.resume import Done
 from clipmod_cli.pipeline import run, run_key
-from clipmod_cli.preparing import (
-    decoding_options,
-    describe_choice,
-    leave_alone_what_is_loaded,
-    load_models,
-    policy_of,
-    sparing,
-)
 from clipmod_cli.records import RunFacts, to_record
 from clipmod_cli.settings import Resolved, Settings
-from clipmod_cli.sources.archives.items import count_if_cheap
-from clipmod_cli.sources.local import Skipped
+from clipmod_cli.sources.base import Skipped
+from clipmod_cli.sources.local import count_if_cheap
 from clipmod_cli.types import Failure, Item, Result
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """Members and weights: runs batches of frames through every model and gathers the evidence.
 
-Knows no policy beyond preparing one; judging is left to `clipmod_cli.judge.judging`. The models are
+Knows no policy; judging is left to `clipmod_cli.judge.judging`. The models are
 called by one thread at a time.
 """
 
@@ -17,9 +17,6 @@ from clipmod_cli.ensemble.asking import AskModel, Asks, is_device_lost
 from clipmod_cli.ensemble.at_once import AtOnce, Fault, Said
 from clipmod_cli.ensemble.looks import Enough, Look, evidence_of, failure_of, note, still_open
 from clipmod_cli.errors import DeviceLostError
-from clipmod_cli.judge.criteria import Criteria, Judge
-from clipmod_cli.judge.policy import Policy
-from clipmod_cli.judge.readers import check_sight, reader_of
 from clipmod_cli.types import Evidence, Failure, Frame, Model, View
 
 log = logging.getLogger(__name__)
@@ -105,22 +102,6 @@ class Ensemble:
         """What identifies models, weights and precision: part of the `run_key`."""
         parts = [f"{m.model.spec}@{m.model.revision}={m.weight:.6f}" for m in self.members]
         return ",".join([*parts, self.dtype])
-
-    def prepare(self, policy: Policy, *, threshold: float, allow_partial: bool = False) -> Criteria:
-        """Return the policy made ready for these members; prompts are embedded here, once.
-
-        Raises:
-            BlindModelError: if a member cannot see an UNSAFE category and that is not allowed.
-        """
-        unseen = sorted(
-            {name for m in self.members for name in check_sight(m.model, policy, allow_partial=allow_partial)}
-        )
-        judges = [
-            Judge(name=m.model.name, weight=m.weight, reader=reader_of(m.model, policy)) for m in self.members
-        ]
-        return Criteria(
-            policy=policy, threshold=threshold, judges=judges, unseen=unseen, degraded=self.degraded
-        )
 
     def prepare_batch(self, batch: Sequence[Frame | Failure]) -> None:
         """Do what can be done for a batch that will be measured, while another one is."""

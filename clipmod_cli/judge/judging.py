@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from clipmod_cli.judge.certainty import Heard, score_bounds
-from clipmod_cli.judge.criteria import Criteria, Judge, Probabilities
+from clipmod_cli.judge.criteria import Criteria, Judge
+from clipmod_cli.judge.readers import Probabilities
 from clipmod_cli.judge.spans import find_segments, persistent_frames, unclear_edges
 from clipmod_cli.types import (
     Decision,

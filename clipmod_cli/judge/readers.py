@@ -1,82 +1,121 @@
-"""From a loaded model and a policy to the reader of what it sees; refuses a model that would be blind.
+"""What one model saw to probabilities over the categories of a policy: one reader for each kind of model.
 
-The readers themselves are in `clipmod_cli.judge.criteria`.
+The formulas are those that docs/policies.md gives. Arithmetic on arrays only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from clipmod_cli.errors import BlindModelError
-from clipmod_cli.judge.criteria import (
-    DetectorReader,
-    LabelReader,
-    Reader,
-    TextReader,
-    categories_with_prompts,
-    mapped_labels,
-    mean_vectors,
-    severity_order,
-)
-from clipmod_cli.judge.policy import Policy, seen_categories, unseen_categories
-from clipmod_cli.models.seam import is_detector, is_text_image, labels_of
-from clipmod_cli.types import Model
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmod_cli.types import Detections, Embedding, LabelScores, Seen
+
+Probabilities = NDArray[np.float64]
 
 
-def check_sight(model: Model, policy: Policy, *, allow_partial: bool) -> Sequence[str]:
-    """Return the UNSAFE categories that a model cannot see.
+class Reader(Protocol):
+    """Turns what one model saw into probabilities over the policy's categories."""
 
-    Raises:
-        BlindModelError: if there are any and that is not allowed, or it cannot judge this policy at all.
+    def read(self, seen: Seen) -> Probabilities:
+        """Return `(categories,)`, summing to 1; not finite where nothing can be said."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextReader:
+    """For text-image models: softmax of the scaled cosines with each category's vector.
+
+    Attributes:
+        vectors: of the categories that have prompts, unit length, float32 `(visible, d)`.
+        visible: their indices among the policy's categories; the others get 0.
+        total: how many categories the policy has.
+        scale: exp(logit_scale) of the model.
     """
-    unseen = unseen_categories(policy, spec=model.spec, text_image=is_text_image(model))
-    if unseen and not allow_partial:
-        raise BlindModelError(
-            f"{model.name} cannot see {', '.join(unseen)} of the policy {policy.name!r}, so it would call "
-            "them safe. Take another model, map its labels in the policy, or add --allow-partial"
-        )
-    if is_detector(model) and not any(c.otherwise for c in policy.categories):
-        raise BlindModelError(
-            f"{model.name} is a detector, and the policy {policy.name!r} has no category with "
-            "`otherwise = true` for what its silence means"
-        )
-    seen = seen_categories(policy, spec=model.spec, text_image=is_text_image(model))
-    if len(seen) < (1 if is_detector(model) else 2):
-        raise BlindModelError(
-            f"{model.name} sees {', '.join(seen) or 'none'} of the categories of the policy {policy.name!r}; "
-            "to tell two of them apart they need prompts (for a text-image model) or mapped labels"
-        )
-    return unseen
+
+    vectors: NDArray[np.float32]
+    visible: Sequence[int]
+    total: int
+    scale: float
+    _columns: Probabilities = field(init=False, repr=False, compare=False)
+    _places: NDArray[np.intp] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Convert once what each picture needs."""
+        object.__setattr__(self, "_columns", self.vectors.T.astype(np.float64))
+        object.__setattr__(self, "_places", np.array(self.visible, dtype=np.intp))
+
+    def read(self, seen: Seen) -> Probabilities:
+        """Return the softmax over the categories, as in CLIP's zero-shot recipe."""
+        shares: Probabilities = self._read(_vector_of(seen)[np.newaxis])[0]
+        return shares
+
+    def read_all(self, seen: Sequence[Seen]) -> Probabilities:
+        """Return what `read` does for each of several, `(n, categories)`."""
+        return self._read(np.stack([_vector_of(one) for one in seen]))
+
+    def _read(self, vectors: NDArray[np.float32]) -> Probabilities:
+        logits = self.scale * (vectors.astype(np.float64) @ self._columns)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares = np.zeros((len(vectors), self.total))
+        shares[:, self._places] = powers / powers.sum(axis=1, keepdims=True)
+        return shares
 
 
-def reader_of(model: Model, policy: Policy) -> Reader:
-    """Return what turns a model's view into probabilities; prompts are embedded here, once.
+def _vector_of(seen: Seen) -> NDArray[np.float32]:
+    if not isinstance(seen, Embedding):
+        raise TypeError(f"a text-image model gives embeddings, not {type(seen).__name__}")
+    return seen.vector
 
-    Raises:
-        BlindModelError: if the policy maps labels that the model does not have.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelReader:
+    """For classifiers: the sum of each category's mapped labels, renormalised."""
+
+    labels: Sequence[frozenset[str]]
+
+    def read(self, seen: Seen) -> Probabilities:
+        """Return the shares; not finite if no mapped label has any score."""
+        if not isinstance(seen, LabelScores):
+            raise TypeError(f"a classifier gives label scores, not {type(seen).__name__}")
+        sums = np.array([sum(seen.scores[label] for label in mapped) for mapped in self.labels])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(sums / sums.sum())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorReader:
+    """For detectors: the most severe category takes its highest score first.
+
+    Attributes:
+        labels: mapped labels by category, in the policy's order (mild to severe).
+        order: category indices: UNSAFE from the last listed to the first, then SAFE likewise.
+        rest: the index of the `otherwise` category, which takes what is left of 1.
     """
-    if is_text_image(model):
-        texts = list(dict.fromkeys(t for c in policy.categories for t in policy.texts_of(c)))
-        embeddings = dict(zip(texts, model.embed(texts), strict=True))
-        return TextReader(
-            vectors=mean_vectors(embeddings, policy),
-            visible=categories_with_prompts(policy),
-            total=len(policy.categories),
-            scale=model.logit_scale,
-        )
-    labels = mapped_labels(policy, model.spec)
-    _check_labels(model, policy, labels)
-    if is_detector(model):
-        rest = next(i for i, c in enumerate(policy.categories) if c.otherwise)
-        return DetectorReader(labels=labels, order=severity_order(policy), rest=rest)
-    return LabelReader(labels=labels)
+
+    labels: Sequence[frozenset[str]]
+    order: Sequence[int]
+    rest: int
+
+    def read(self, seen: Seen) -> Probabilities:
+        """Return a distribution in which the most severe category comes first."""
+        if not isinstance(seen, Detections):
+            raise TypeError(f"a detector gives detections, not {type(seen).__name__}")
+        shares = np.zeros(len(self.labels))
+        left = 1.0
+        for index in self.order:
+            highest = max((d.score for d in seen.found if d.label in self.labels[index]), default=0.0)
+            shares[index] = min(highest, left)
+            left -= shares[index]
+        shares[self.rest] += left
+        return shares
 
 
-def _check_labels(model: Model, policy: Policy, labels: Sequence[frozenset[str]]) -> None:
-    """Refuse a label map that names labels which the model does not have: it would be blind to them."""
-    known = set(labels_of(model))
-    if unknown := sorted(set().union(*labels) - known):
-        raise BlindModelError(
-            f"the policy {policy.name!r} maps labels that {model.name} does not have: {', '.join(unknown)}. "
-            f"It has: {', '.join(sorted(known))}"
-        )
+def read_all(reader: Reader, seen: Sequence[Seen]) -> Probabilities:
+    """Return what `read` gives for each of several, float64 `(n, categories)`."""
+    if isinstance(reader, TextReader):
+        return reader.read_all(seen)
+    return np.stack([reader.read(one) for one in seen])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from clipmod_cli.assemble import Choice, choose
+from clipmod_cli.assemble import Choice, choose, decoding_options, load_models
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import MissingError
 from clipmod_cli.judge.criteria import Criteria
@@ -15,7 +15,6 @@ from clipmod_cli.models.hub.progress import Progress, Silent
 from clipmod_cli.models.specs import FALLBACK
 from clipmod_cli.output.history.rows import open_rows
 from clipmod_cli.pipeline import start_decoders
-from clipmod_cli.preparing import decoding_options, load_models
 from clipmod_cli.server.batching.measuring import Measuring
 from clipmod_cli.server.bounds import bounds_of, within
 from clipmod_cli.server.panel import fallback_of, make_panel, with_stand_in

@@ -9,6 +9,7 @@ from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import Policy
+from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.models.seam import is_text_image
 from clipmod_cli.pipeline import run_key
 from clipmod_cli.records import RunFacts
@@ -80,8 +81,8 @@ def fallback_of(panel: Panel, decoding: DecodeOptions) -> Panel | None:
         batch_size=panel.ensemble.batch_size,
         degraded=True,
     )
-    criteria = alone.prepare(
-        panel.policy, threshold=panel.criteria.threshold, allow_partial=bool(panel.criteria.unseen)
+    criteria = prepare(
+        alone, panel.policy, threshold=panel.criteria.threshold, allow_partial=bool(panel.criteria.unseen)
     )
     return make_panel(alone, criteria, decoding, run_id=panel.facts.run_id, stand_in=True)
 

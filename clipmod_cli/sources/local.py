@@ -13,61 +13,20 @@ import glob
 import os
 import stat
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from clipmod_cli.decode.formats import HEAD_BYTES, media_class
-from clipmod_cli.errors import UsageError
-from clipmod_cli.sources.archives.items import Place, look_inside
+from clipmod_cli.sources.archives.items import look_inside
+from clipmod_cli.sources.base import Place, Rules, Skipped
 from clipmod_cli.sources.lists import read_list
-from clipmod_cli.sources.stores.base import Stores, is_store
+from clipmod_cli.sources.stores.base import Stored, Stores, is_store
 from clipmod_cli.types import Failure, Item
 
 if TYPE_CHECKING:
-    from pathspec import PathSpec
-
     from clipmod_cli.sources.stores.walk import StorePlace
-
-
-@dataclass(frozen=True)
-class Rules:
-    """Which of the files in a folder or an archive are looked at. Archives in folders must match too.
-
-    Attributes:
-        include: gitignore patterns; if any, a file must match one. Relative to the folder named.
-        exclude: gitignore patterns of files and folders that are passed over.
-        max_depth: 1 is a folder's own files; None is no limit.
-        hidden: names that begin with a dot too.
-        follow: links that are found; a named link is always followed.
-        null: lists are separated by NUL bytes, not by newlines.
-    """
-
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    max_depth: int | None = None
-    hidden: bool = False
-    follow: bool = False
-    null: bool = False
-
-    @cached_property
-    def included(self) -> PathSpec[Any] | None:
-        """The compiled `include`, or None if everything is."""
-        return _compile(self.include)
-
-    @cached_property
-    def excluded(self) -> PathSpec[Any] | None:
-        """The compiled `exclude`, or None if nothing is."""
-        return _compile(self.exclude)
-
-
-@dataclass(slots=True)
-class Skipped:
-    """How many files were no input, by reason."""
-
-    reasons: Counter[str] = field(default_factory=Counter)
 
 
 def expand(sources: Iterable[str], rules: Rules, skipped: Skipped | None = None) -> Iterator[Item | Failure]:
@@ -238,12 +197,12 @@ def _identity(path: str) -> object:
     return (info.st_dev, info.st_ino)
 
 
-def _compile(patterns: tuple[str, ...]) -> PathSpec[Any] | None:
-    if not patterns:
-        return None
-    import pathspec
-
-    try:
-        return pathspec.PathSpec.from_lines("gitignore", patterns)
-    except ValueError as e:
-        raise UsageError(f"a pattern of --include or --exclude cannot be understood: {e}") from e
+def count_if_cheap(items: Iterable[Item | Failure]) -> int | None:
+    """Return how many items there are; None if finding out would cost: archives, or what is in a store."""
+    count = 0
+    for given in items:
+        item = given.item if isinstance(given, Failure) else given
+        if item.member is not None or isinstance(item, Stored):
+            return None
+        count += 1
+    return count

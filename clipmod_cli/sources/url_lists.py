@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipmod_cli.errors import UsageError
+from clipmod_cli.sources.base import Skipped
 from clipmod_cli.sources.lists import read_list
-from clipmod_cli.sources.local import Skipped
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

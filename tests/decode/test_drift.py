@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.judging import judge
 from clipmod_cli.judge.policy import load_policy
+from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.types import Verdict
 from tests.decode.photographs import TOWER
 from tests.decode.pictures import encode, frame
@@ -96,7 +97,7 @@ def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Ensemble:
 
 def unsafe_scores(ensemble: Ensemble, jpegs: Sequence[bytes], *, exact: bool) -> NDArray[np.float64]:
     policy = load_policy(str(Path(backends.TINY).parent / "shapes.toml"))
-    criteria = ensemble.prepare(policy, threshold=0.5)
+    criteria = prepare(ensemble, policy, threshold=0.5)
     frames = [frame(data, ensemble.views, exact=exact) for data in jpegs]
     verdicts = list(judge(ensemble.measure([frames]), criteria))
     return np.array([v.deciding.unsafe_score for v in verdicts if isinstance(v, Verdict)])

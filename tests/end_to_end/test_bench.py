@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 from PIL import Image
 
-from clipmod_cli.benching.report import Report
+from clipmod_cli.bench.report import Report
 from tests.end_to_end.command import SAMPLES, TINY_G, TINY_H, TINY_L, Command, Outcome
 from tests.end_to_end.killing import PATIENCE_S
 

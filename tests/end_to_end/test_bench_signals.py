@@ -17,8 +17,8 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are those of PO
 SCRIPT = """
 import contextlib, os, sys, time
 from pathlib import Path
-from clipmod_cli.benching import measuring
-from clipmod_cli.cli import bench
+from clipmod_cli.bench import measuring
+from clipmod_cli.cli.commands import bench
 
 NUMBER, HOW = int(sys.argv[1]), sys.argv[2]
 

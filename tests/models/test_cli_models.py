@@ -70,7 +70,7 @@ def test_the_list_knows_what_was_downloaded(fake: FakeHub, tmp_path: Path) -> No
 
 def test_the_list_imports_nothing_heavy(tmp_path: Path) -> None:
     script = (
-        "import sys; from clipmod_cli.cli.models import app; app(['list'], standalone_mode=False);"
+        "import sys; from clipmod_cli.cli.commands.models import app; app(['list'], standalone_mode=False);"
         "heavy = {'torch', 'open_clip', 'transformers', 'onnxruntime', 'httpx2', 'PIL', 'duckdb'};"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
@@ -84,7 +84,7 @@ def test_a_terminal_gets_a_table_with_whole_specs(tmp_path: Path) -> None:
     if not hasattr(os, "openpty"):
         pytest.skip("needs a pseudo-terminal")
     outer, inner = os.openpty()
-    command = [sys.executable, "-c", "from clipmod_cli.cli.models import app; app()", "list"]
+    command = [sys.executable, "-c", "from clipmod_cli.cli.commands.models import app; app()", "list"]
     own = environment(NOWHERE, tmp_path, COLUMNS="120", NO_COLOR="1", TERM="xterm")
     with subprocess.Popen(command, env=own, stdout=inner) as process:
         os.close(inner)

@@ -10,6 +10,7 @@ import pytest
 from clipmod_cli.assemble import load_ensemble
 from clipmod_cli.judge.judging import judge
 from clipmod_cli.judge.policy import load_policy
+from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.types import Verdict
 from tests.models import backends
 
@@ -22,7 +23,7 @@ def _scores(device: str, dtype: str, paths: list[Path]) -> list[float]:
     policy = load_policy(str(TINY / "shapes.toml"))
     models = [f"open_clip:local-dir:{TINY / 'models' / name}" for name in ("tiny-l", "tiny-h", "tiny-g")]
     ensemble = load_ensemble(models, policy, device=device, dtype=dtype)
-    criteria = ensemble.prepare(policy, threshold=0.5)
+    criteria = prepare(ensemble, policy, threshold=0.5)
     frames = [backends.look_with_views(ensemble.views, path, index) for index, path in enumerate(paths)]
     results = list(judge(ensemble.measure([frames]), criteria))
     assert all(isinstance(one, Verdict) for one in results)

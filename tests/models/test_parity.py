@@ -17,6 +17,7 @@ from transformers import pipeline
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.criteria import mean_vectors
 from clipmod_cli.judge.policy import Policy, load_policy
+from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.types import Detections, Evidence, LabelScores, Model
 from tests.models import backends
 from tests.tiny.shapes import CLASSES, picture_of
@@ -27,7 +28,7 @@ SHAPES = Path(__file__).parent.parent / "tiny" / "shapes.toml"
 def judge_alone(model: Model, policy: Policy, paths: list[Path], *, exact: bool) -> list[list[float]]:
     """Return each picture's category probabilities by this model alone."""
     ensemble = Ensemble(members=[Member(model, 1.0)])
-    criteria = ensemble.prepare(policy, threshold=0.5)
+    criteria = prepare(ensemble, policy, threshold=0.5)
     rows = []
     for evidence in ensemble.measure([backends.look(model, paths, exact=exact)]):
         assert isinstance(evidence, Evidence)

@@ -225,7 +225,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 def test_reading_specs_imports_nothing_heavy() -> None:
     script = (
-        "import sys, clipmod_cli.models.specs, clipmod_cli.cli.models;"
+        "import sys, clipmod_cli.models.specs, clipmod_cli.cli.commands.models;"
         "heavy = {'torch', 'open_clip', 'numpy', 'pydantic', 'PIL', 'huggingface_hub', 'duckdb'};"
         "print(sorted(heavy & set(sys.modules)))"
     )

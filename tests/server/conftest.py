@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from clipmod_cli.assemble import choose
+from clipmod_cli.assemble import choose, policy_of
 from clipmod_cli.models.hub.client import Hub
-from clipmod_cli.preparing import policy_of
 from clipmod_cli.server.app import create_app
 from clipmod_cli.server.opening import open_service
 from clipmod_cli.server.service import Service

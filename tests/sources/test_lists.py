@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.sources import lists
+from clipmod_cli.sources.base import Rules, Skipped
 from clipmod_cli.sources.lists import CHUNK_BYTES, read_list
-from clipmod_cli.sources.local import Rules, Skipped, expand, expand_list
+from clipmod_cli.sources.local import expand, expand_list
 from tests.sources.inputs import only_items
 
 MANY = 200_000

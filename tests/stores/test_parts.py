@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from clipmod_cli.decode.limits import Limits
 from clipmod_cli.errors import ErrorCode, ItemError, MissingPackageError
 from clipmod_cli.sources.ahead import Ahead
-from clipmod_cli.sources.local import Rules, expand
+from clipmod_cli.sources.base import Rules
+from clipmod_cli.sources.local import expand
 from clipmod_cli.sources.stores import fetch, patience
 from clipmod_cli.sources.stores.base import Entry, Stored, is_store
 from clipmod_cli.sources.stores.fetch import fetch_stored

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clipmod_cli.errors import UsageError
-from clipmod_cli.sources.local import Skipped
+from clipmod_cli.sources.base import Skipped
 from clipmod_cli.sources.url_lists import check_lists, read_urls
 
 URLS = [

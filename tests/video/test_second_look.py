@@ -19,6 +19,7 @@ from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.ensemble.ensemble import Looking
 from clipmod_cli.ensemble.seen_before import SeenBefore
 from clipmod_cli.judge.judging import Recheck, judge_closely
+from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.pipeline import run
 from clipmod_cli.types import Evidence, Failure, Frame, Item, Result, Verdict
 from tests.end_to_end.command import SHAPE_OPTIONS, SHAPES, TINY_L, Command, by_name
@@ -104,7 +105,7 @@ def downloads(tmp_path: Path, count: int) -> list[Item]:
 def judged_downloads(items: list[Item], *, isolate: bool) -> Iterator[Result]:
     policy = load_policy(str(SHAPES))
     ensemble = load_ensemble(TINY_L, policy)
-    criteria = ensemble.prepare(policy, threshold=0.5)
+    criteria = prepare(ensemble, policy, threshold=0.5)
     return run(iter(items), ensemble, criteria, Options(isolate=isolate, workers=1))
 
 
@@ -142,7 +143,7 @@ def test_what_remembers_is_asked_by_one_thread(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(SeenBefore, "begin", noting)
     policy = load_policy(str(SHAPES))
     ensemble = load_ensemble(TINY_L, policy)
-    criteria = ensemble.prepare(policy, threshold=0.5)
+    criteria = prepare(ensemble, policy, threshold=0.5)
     options = Options(workers=1, measure_ahead=True, remembered_bytes=1_000_000)
     for verdict in run(iter(downloads(tmp_path, 2)), ensemble, criteria, options):
         assert isinstance(verdict, Verdict)

@@ -8,38 +8,22 @@ the archive's size and time, so that a resumed run knows it again.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from clipmod_cli.errors import ErrorCode
 from clipmod_cli.sources.archives.opening import open_archive
 from clipmod_cli.sources.archives.walk import Found, Member, Wishes
-from clipmod_cli.sources.stores.base import Stored
+from clipmod_cli.sources.base import Place
 from clipmod_cli.types import Failure, Item, Media
 
 if TYPE_CHECKING:
-    from clipmod_cli.sources.local import Rules, Skipped
+    from clipmod_cli.sources.base import Rules, Skipped
 
 MAC_FOLDER = "__MACOSX"
 """Where macOS puts what its file system knows of the files beside it; the names look like theirs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A path that is an input.
-
-    Attributes:
-        rel: the path relative to the folder in which it was found; None if it was named itself.
-        file: where its bytes are, if that is not `path`: then `path` is a name that no file has, and
-            `mtime_ns` what is told of its change.
-    """
-
-    path: str
-    rel: str | None = None
-    file: str | None = None
-    mtime_ns: int | None = None
 
 
 def look_inside(place: Place, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
@@ -92,17 +76,6 @@ def nothing_inside(whole: Item, size: int, wishes: Wishes) -> Failure:
     counts = ", ".join(f"{reason} {count}" for reason, count in wishes.skipped.most_common()) or "it is empty"
     message = f"the archive holds no picture, video or archive to be judged ({counts})"
     return _failure(whole, size, "archive_error", message)
-
-
-def count_if_cheap(items: Iterable[Item | Failure]) -> int | None:
-    """Return how many items there are; None if finding out would cost: archives, or what is in a store."""
-    count = 0
-    for given in items:
-        item = given.item if isinstance(given, Failure) else given
-        if item.member is not None or isinstance(item, Stored):
-            return None
-        count += 1
-    return count
 
 
 def _passed_over(path: str, name: str, rules: Rules) -> str | None:

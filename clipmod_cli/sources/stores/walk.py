@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 from clipmod_cli.decode.formats import HEAD_BYTES, MediaClass, class_of, media_class, sniff
 from clipmod_cli.errors import ItemError
 from clipmod_cli.sources.ahead import Ahead
-from clipmod_cli.sources.archives.items import Place, look_inside
+from clipmod_cli.sources.archives.items import look_inside
+from clipmod_cli.sources.base import Place
 from clipmod_cli.sources.spill import Folder
 from clipmod_cli.sources.stores.base import Entry, Store, Stored, StoreName, Stores, parse_store
 from clipmod_cli.sources.stores.fetch import THREADS, failure, plain, read_again, spilled
 from clipmod_cli.types import Failure, Item
 
 if TYPE_CHECKING:
-    from clipmod_cli.sources.local import Rules, Skipped
+    from clipmod_cli.sources.base import Rules, Skipped
 
 PEEKED_AHEAD = 64
 """Objects whose first bytes may be asked for before their turn: twice what is asked at once."""

@@ -16,7 +16,7 @@ from clipmod_cli.decode.formats import HEAD_BYTES, sniff
 from clipmod_cli.sources.archives.items import is_hidden, nothing_inside, result_of
 from clipmod_cli.sources.archives.opening import Archive, open_archive
 from clipmod_cli.sources.archives.walk import Wishes
-from clipmod_cli.sources.local import Skipped
+from clipmod_cli.sources.base import Skipped
 from clipmod_cli.types import Failure, Item, Media
 
 NAMELESS = "content"

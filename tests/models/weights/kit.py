@@ -57,7 +57,7 @@ def folder_of(hub: Hub) -> RepoFolder:
 RUN = """
 import sys
 from clipmod_cli.errors import ClipmodError
-from clipmod_cli.cli.models import app
+from clipmod_cli.cli.commands.models import app
 try:
     app(sys.argv[1:], standalone_mode=False)
 except ClipmodError as error:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import PolicyError
-from clipmod_cli.judge.criteria import Criteria, Judge, TextReader, categories_with_prompts, mean_vectors
+from clipmod_cli.judge.criteria import Criteria, Judge, categories_with_prompts, mean_vectors
 from clipmod_cli.judge.policy import Policy, policy_from_classes
+from clipmod_cli.judge.readers import TextReader
 from clipmod_cli.models.seam import is_text_image
 from clipmod_cli.server.apis.looking import seconds_to
 from clipmod_cli.server.problems import problem

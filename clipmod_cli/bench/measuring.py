@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipmod_cli import __version__
-from clipmod_cli.benching import decoding, forward, line, memory, pictures
-from clipmod_cli.benching.advice import find_bound, find_oddities
-from clipmod_cli.benching.describing import describe_machine, describe_setup, sum_up
-from clipmod_cli.benching.models import Loaded, load_models
-from clipmod_cli.benching.report import Memory, Report, Stage
-from clipmod_cli.benching.wishes import Wishes
+from clipmod_cli.bench import decoding, forward, line, memory, pictures
+from clipmod_cli.bench.advice import find_bound, find_oddities
+from clipmod_cli.bench.describing import describe_machine, describe_setup, sum_up
+from clipmod_cli.bench.models import Loaded, load_models
+from clipmod_cli.bench.report import Memory, Report, Stage
+from clipmod_cli.bench.wishes import Wishes
 from clipmod_cli.decode.decoders import Decoders
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.ensemble.seen_before import REMEMBERED_BYTES

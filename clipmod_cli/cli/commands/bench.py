@@ -18,8 +18,8 @@ from clipmod_cli.errors import OutputError
 from clipmod_cli.settings import Settings
 
 if TYPE_CHECKING:
-    from clipmod_cli.benching.report import Report
-    from clipmod_cli.benching.wishes import Wishes
+    from clipmod_cli.bench.report import Report
+    from clipmod_cli.bench.wishes import Wishes
     from clipmod_cli.cli.signals import Stop
 
 EXAMPLES = """
@@ -84,9 +84,9 @@ def bench(
 
     Takes 1 to 2 minutes on a CPU. What the models say is thrown away: no store and no output is written to.
     """
-    from clipmod_cli.benching.report import read_report
-    from clipmod_cli.benching.wishes import Wishes, check_count, read_size
-    from clipmod_cli.cli.logs import begin
+    from clipmod_cli.bench.report import read_report
+    from clipmod_cli.bench.wishes import Wishes, check_count, read_size
+    from clipmod_cli.cli.terminal.logs import begin
 
     resolved = begin(flags)
     check_count(count, "--pictures")
@@ -106,9 +106,9 @@ def bench(
 def _run(
     wishes: Wishes, earlier: tuple[Report | None, Path | None], output: Path | None, *, as_json: bool
 ) -> int:
-    from clipmod_cli.benching.compare import compare
+    from clipmod_cli.bench.compare import compare
     from clipmod_cli.cli.signals import Interrupted, catch_signals
-    from clipmod_cli.cli.stdout import take_stdout
+    from clipmod_cli.cli.terminal.stdout import take_stdout
     from clipmod_cli.output.jsonl import StreamSink
 
     if output is not None:
@@ -133,14 +133,14 @@ def _run(
 
 
 def _measure(wishes: Wishes, stop: Stop) -> Report:
-    from clipmod_cli.cli.summary import say
+    from clipmod_cli.cli.terminal.summary import say
 
     quiet = wishes.settings.quiet
     folder = Path(tempfile.mkdtemp(prefix="clipmod-bench-"))
     # An exception within a library's import can abort the process, and within an object's end it is lost.
     with stop.ending_by(partial(_end_now, folder)):
         try:
-            from clipmod_cli.benching.measuring import get_ready, measure
+            from clipmod_cli.bench.measuring import get_ready, measure
 
             return measure(get_ready(wishes), folder, lambda text: None if quiet else say(f"clipmod: {text}"))
         finally:
@@ -164,7 +164,7 @@ def _remove(folder: Path) -> None:
 
 
 def _as_tables(report: Report, *, is_terminal: bool) -> bytes:
-    from clipmod_cli.cli.bench_tables import as_text
+    from clipmod_cli.cli.terminal.bench_tables import as_text
 
     return as_text(report, is_terminal=is_terminal).encode(errors="replace")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from clipmod_cli.benching.report import Change, Comparison, Report, Stage
+from clipmod_cli.bench.report import Change, Comparison, Report, Stage
 
 LEAST = 0.03
 """A smaller difference than this is no news, however steady the repeats were."""

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 
-from clipmod_cli.benching.clock import stage_of, time_it
-from clipmod_cli.benching.models import Loaded, folder_of
-from clipmod_cli.benching.report import Forward, Stage
+from clipmod_cli.bench.clock import stage_of, time_it
+from clipmod_cli.bench.models import Loaded, folder_of
+from clipmod_cli.bench.report import Forward, Stage
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.models.open_clip.flops import flops_of
 from clipmod_cli.types import Evidence, Frame

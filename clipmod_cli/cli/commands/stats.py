@@ -72,7 +72,7 @@ def stats(
     elif as_json:
         _echo(json.dumps(store.stats(), ensure_ascii=False, indent=2))
     else:
-        from clipmod_cli.cli.stats_tables import show
+        from clipmod_cli.cli.terminal.stats_tables import show
 
         show(store.stats())
 
@@ -147,7 +147,7 @@ def _rebuild(store: Store, paths: list[Path]) -> None:
 
 def _show_answer(answer: Table, *, as_json: bool) -> None:
     if sys.stdout.isatty() and not as_json:
-        from clipmod_cli.cli.stats_tables import show_answer
+        from clipmod_cli.cli.terminal.stats_tables import show_answer
 
         show_answer(answer)
         return

@@ -15,7 +15,7 @@ from clipmod_cli.errors import SettingsError, UsageError
 
 if TYPE_CHECKING:
     from clipmod_cli.settings import Resolved, Settings
-    from clipmod_cli.sources.local import Skipped
+    from clipmod_cli.sources.base import Skipped
     from clipmod_cli.sources.web.fetch import FetchRules
     from clipmod_cli.types import Failure, Item
 
@@ -48,7 +48,7 @@ def urls(
     flags: Flags,
 ) -> None:
     """Download and judge the URLs of a list, and write one JSON line for each as they complete."""
-    from clipmod_cli.cli.logs import begin
+    from clipmod_cli.cli.terminal.logs import begin
     from clipmod_cli.sources.url_lists import check_lists
 
     resolved = begin(flags)
@@ -141,7 +141,7 @@ def _count(named: list[str], settings: Settings) -> int:
     import sys
 
     from clipmod_cli.errors import ItemError
-    from clipmod_cli.sources.local import Skipped
+    from clipmod_cli.sources.base import Skipped
     from clipmod_cli.sources.url_lists import read_urls
     from clipmod_cli.sources.web.addresses import check_url
 

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from clipmod_cli.cli import stats_serve
-from clipmod_cli.cli.stdout import plain
+from clipmod_cli.cli.terminal import stats_serve
+from clipmod_cli.cli.terminal.stdout import plain
 
 if TYPE_CHECKING:
     from clipmod_cli.output.history import store

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clipmod_cli.cli.stdout import plain
+from clipmod_cli.cli.terminal.stdout import plain
 from clipmod_cli.records import Record
 
 STYLES = {"NSFW": "bold red", "review": "yellow", "error": "magenta", "Safe": "green", "-": "cyan"}

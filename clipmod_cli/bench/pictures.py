@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipmod_cli.errors import UsageError
-from clipmod_cli.sources.local import Rules, expand
+from clipmod_cli.sources.base import Rules
+from clipmod_cli.sources.local import expand
 from clipmod_cli.types import Item
 
 DRAWN = 24

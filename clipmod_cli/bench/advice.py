@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clipmod_cli.benching.report import EndToEnd, Forward, Setup, Stage, Verdict
+from clipmod_cli.bench.report import EndToEnd, Forward, Setup, Stage, Verdict
 
 MOSTLY = 0.9
 """From this share of the time on, models compute nearly all of it, and nothing else can bound the rate."""

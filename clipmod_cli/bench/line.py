@@ -9,9 +9,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clipmod_cli.benching.clock import repeat
-from clipmod_cli.benching.models import Loaded
-from clipmod_cli.benching.report import Stage
+from clipmod_cli.bench.clock import repeat
+from clipmod_cli.bench.models import Loaded
+from clipmod_cli.bench.report import Stage
 from clipmod_cli.ensemble.ensemble import Ensemble, Looking
 from clipmod_cli.ensemble.looks import Enough
 from clipmod_cli.judge.criteria import Criteria

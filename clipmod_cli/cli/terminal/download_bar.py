@@ -7,8 +7,8 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from clipmod_cli.cli.progress import LINE_EVERY_S
-from clipmod_cli.cli.summary import say
+from clipmod_cli.cli.terminal.progress import LINE_EVERY_S
+from clipmod_cli.cli.terminal.summary import say
 
 
 class DownloadBar:

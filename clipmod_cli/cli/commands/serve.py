@@ -28,15 +28,15 @@ let what was taken be answered, within --grace. docs/http.md tells of keys, limi
 @with_settings("judging", "serve", "machine", "store", "talk", without=frozenset({"json", "progress"}))
 def serve(*, flags: Flags) -> None:
     """Judge over HTTP: three known interfaces, a page at /ui, and their description at /docs."""
-    from clipmod_cli.cli.logs import begin
+    from clipmod_cli.cli.terminal.logs import begin
 
     resolved = begin(flags)
     raise typer.Exit(_serve(resolved))
 
 
 def _serve(resolved: Resolved) -> int:
+    from clipmod_cli.assemble import leave_alone_what_is_loaded
     from clipmod_cli.cli.serving import bind, listen
-    from clipmod_cli.preparing import leave_alone_what_is_loaded
     from clipmod_cli.server.app import create_app
 
     check_address(resolved)
@@ -60,11 +60,10 @@ def check_address(resolved: Resolved) -> None:
 
 
 def _open(resolved: Resolved) -> Service:
-    from clipmod_cli.assemble import choose
-    from clipmod_cli.cli.download_bar import DownloadBar
-    from clipmod_cli.cli.summary import command_line, say
+    from clipmod_cli.assemble import choose, describe_choice, policy_of
+    from clipmod_cli.cli.terminal.download_bar import DownloadBar
+    from clipmod_cli.cli.terminal.summary import command_line, say
     from clipmod_cli.models.hub.client import Hub
-    from clipmod_cli.preparing import describe_choice, policy_of
     from clipmod_cli.server.opening import open_service
 
     settings = resolved.settings

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.assemble import Choice, choose, load
-from clipmod_cli.benching.wishes import Wishes
+from clipmod_cli.bench.wishes import Wishes
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import UsageError
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import Policy, load_policy
+from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.models import nudenet
 from clipmod_cli.models.hub import weights
 from clipmod_cli.models.hub.client import Hub
@@ -133,7 +134,7 @@ def measured_with(
     members = [Member(_without_words(m.model), m.weight) for m in ensemble.members]
     ensemble = replace(ensemble, members=members)
     policy = _policy_for([m.model for m in members])
-    criteria = ensemble.prepare(policy, threshold=0.5, allow_partial=True)
+    criteria = prepare(ensemble, policy, threshold=0.5, allow_partial=True)
     hub = hub or Hub.of_environment(offline=True)
     return Loaded(ensemble=ensemble, criteria=criteria, placement=placement, specs=specs, hub=hub)
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipmod_cli.benching.clock import repeat, stage_of, time_it
-from clipmod_cli.benching.pictures import items_of
-from clipmod_cli.benching.report import Stage
+from clipmod_cli.bench.clock import repeat, stage_of, time_it
+from clipmod_cli.bench.pictures import items_of
+from clipmod_cli.bench.report import Stage
 from clipmod_cli.decode.decoders import Decoders
 from clipmod_cli.decode.job import Job, Notes
 from clipmod_cli.decode.limits import DecodeOptions

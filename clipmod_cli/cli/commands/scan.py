@@ -13,7 +13,7 @@ from clipmod_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from clipmod_cli.settings import Resolved, Settings
-    from clipmod_cli.sources.local import Rules, Skipped
+    from clipmod_cli.sources.base import Rules, Skipped
     from clipmod_cli.types import Failure, Item
 
 EXAMPLES = """
@@ -40,7 +40,7 @@ def scan(
     flags: Flags,
 ) -> None:
     """Judge files and folders (recursively), and write one JSON line for each."""
-    from clipmod_cli.cli.logs import begin
+    from clipmod_cli.cli.terminal.logs import begin
     from clipmod_cli.sources.stores.base import check_stores
 
     resolved = begin(flags)
@@ -83,7 +83,7 @@ def _items(named: list[str], settings: Settings, skipped: Skipped) -> Iterator[I
 
 
 def _rules(settings: Settings) -> Rules:
-    from clipmod_cli.sources.local import Rules
+    from clipmod_cli.sources.base import Rules
 
     return Rules(
         include=settings.include,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from clipmod_cli.checks import Check
+    from clipmod_cli.cli.checks import Check
 
 MARKS = {"ok": "ok", "note": "note", "missing": "MISSING"}
 
@@ -25,7 +25,7 @@ def doctor(
 
     Exits 4 if no model that could judge is on this machine.
     """
-    from clipmod_cli.checks import run_checks
+    from clipmod_cli.cli.checks import run_checks
 
     checks = run_checks(offline=offline)
     if as_json:

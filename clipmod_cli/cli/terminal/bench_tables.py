@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from clipmod_cli.cli.stdout import plain
+from clipmod_cli.cli.terminal.stdout import plain
 
 if TYPE_CHECKING:
-    from clipmod_cli.benching.report import Report
+    from clipmod_cli.bench.report import Report
 
 PIPE_COLUMNS = 110
 """A file has no width."""

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
-from clipmod_cli.benching.report import Stage
+from clipmod_cli.bench.report import Stage
 
 
 def time_it(work: Callable[[], object]) -> float:

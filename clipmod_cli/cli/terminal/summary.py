@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from clipmod_cli.cli.output import STDOUT_NAMES
-from clipmod_cli.cli.progress import amount, duration
 from clipmod_cli.cli.signals import EXIT_CODES
-from clipmod_cli.cli.stdout import plain
 from clipmod_cli.cli.tally import Tally
+from clipmod_cli.cli.terminal.progress import amount, duration
+from clipmod_cli.cli.terminal.stdout import plain
 from clipmod_cli.settings import Settings
 
 

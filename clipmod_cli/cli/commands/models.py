@@ -57,7 +57,7 @@ def download_models(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="show no progress")] = False,
 ) -> None:
     """Fetch the weights of models, check them, lock their revision, and write their 16-bit towers."""
-    from clipmod_cli.cli.download_bar import DownloadBar
+    from clipmod_cli.cli.terminal.download_bar import DownloadBar
     from clipmod_cli.models.hub.weights import Hub, download
 
     hub = Hub.of_environment(offline=offline)

@@ -6,10 +6,10 @@ import platform
 import statistics
 from collections.abc import Sequence
 
-from clipmod_cli.benching.line import Run
-from clipmod_cli.benching.models import Loaded
-from clipmod_cli.benching.report import EndToEnd, Machine, Setup
-from clipmod_cli.benching.wishes import Wishes
+from clipmod_cli.bench.line import Run
+from clipmod_cli.bench.models import Loaded
+from clipmod_cli.bench.report import EndToEnd, Machine, Setup
+from clipmod_cli.bench.wishes import Wishes
 from clipmod_cli.models.device import peak
 from clipmod_cli.pipeline import Options
 

@@ -1,0 +1,1 @@
+"""What a person sees: stdout, progress, tables, logs and the summary."""

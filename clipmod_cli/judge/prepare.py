@@ -1,0 +1,104 @@
+"""A policy made ready for loaded models: what each one sees of it, and how its evidence is read.
+
+Refuses a model that would be blind to an UNSAFE category. Prompts are embedded here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from clipmod_cli.ensemble.ensemble import Ensemble
+from clipmod_cli.errors import BlindModelError
+from clipmod_cli.judge.criteria import (
+    Criteria,
+    Judge,
+    categories_with_prompts,
+    mapped_labels,
+    mean_vectors,
+    severity_order,
+)
+from clipmod_cli.judge.policy import Policy, seen_categories, unseen_categories
+from clipmod_cli.judge.readers import DetectorReader, LabelReader, Reader, TextReader
+from clipmod_cli.models.seam import is_detector, is_text_image, labels_of
+from clipmod_cli.types import Model
+
+
+def prepare(ensemble: Ensemble, policy: Policy, *, threshold: float, allow_partial: bool = False) -> Criteria:
+    """Return the policy made ready for the members of an ensemble; prompts are embedded here, once.
+
+    Args:
+        ensemble: the loaded models.
+        policy: what is asked of a picture.
+        threshold: an unsafe score from here on is NSFW, 0..1.
+        allow_partial: let a member judge a policy that it cannot wholly see.
+
+    Raises:
+        BlindModelError: if a member cannot see an UNSAFE category and that is not allowed.
+    """
+    models = [(member.model, member.weight) for member in ensemble.members]
+    unseen = {name for model, _ in models for name in check_sight(model, policy, allow_partial=allow_partial)}
+    judges = [
+        Judge(name=model.name, weight=weight, reader=reader_of(model, policy)) for model, weight in models
+    ]
+    return Criteria(
+        policy=policy, threshold=threshold, judges=judges, unseen=sorted(unseen), degraded=ensemble.degraded
+    )
+
+
+def check_sight(model: Model, policy: Policy, *, allow_partial: bool) -> Sequence[str]:
+    """Return the UNSAFE categories that a model cannot see.
+
+    Raises:
+        BlindModelError: if there are any and that is not allowed, or it cannot judge this policy at all.
+    """
+    unseen = unseen_categories(policy, spec=model.spec, text_image=is_text_image(model))
+    if unseen and not allow_partial:
+        raise BlindModelError(
+            f"{model.name} cannot see {', '.join(unseen)} of the policy {policy.name!r}, so it would call "
+            "them safe. Take another model, map its labels in the policy, or add --allow-partial"
+        )
+    if is_detector(model) and not any(c.otherwise for c in policy.categories):
+        raise BlindModelError(
+            f"{model.name} is a detector, and the policy {policy.name!r} has no category with "
+            "`otherwise = true` for what its silence means"
+        )
+    seen = seen_categories(policy, spec=model.spec, text_image=is_text_image(model))
+    if len(seen) < (1 if is_detector(model) else 2):
+        raise BlindModelError(
+            f"{model.name} sees {', '.join(seen) or 'none'} of the categories of the policy {policy.name!r}; "
+            "to tell two of them apart they need prompts (for a text-image model) or mapped labels"
+        )
+    return unseen
+
+
+def reader_of(model: Model, policy: Policy) -> Reader:
+    """Return what turns a model's view into probabilities; prompts are embedded here, once.
+
+    Raises:
+        BlindModelError: if the policy maps labels that the model does not have.
+    """
+    if is_text_image(model):
+        texts = list(dict.fromkeys(t for c in policy.categories for t in policy.texts_of(c)))
+        embeddings = dict(zip(texts, model.embed(texts), strict=True))
+        return TextReader(
+            vectors=mean_vectors(embeddings, policy),
+            visible=categories_with_prompts(policy),
+            total=len(policy.categories),
+            scale=model.logit_scale,
+        )
+    labels = mapped_labels(policy, model.spec)
+    _check_labels(model, policy, labels)
+    if is_detector(model):
+        rest = next(i for i, c in enumerate(policy.categories) if c.otherwise)
+        return DetectorReader(labels=labels, order=severity_order(policy), rest=rest)
+    return LabelReader(labels=labels)
+
+
+def _check_labels(model: Model, policy: Policy, labels: Sequence[frozenset[str]]) -> None:
+    """Refuse a label map that names labels which the model does not have: it would be blind to them."""
+    known = set(labels_of(model))
+    if unknown := sorted(set().union(*labels) - known):
+        raise BlindModelError(
+            f"the policy {policy.name!r} maps labels that {model.name} does not have: {', '.join(unknown)}. "
+            f"It has: {', '.join(sorted(known))}"
+        )
