@@ -31,7 +31,7 @@ from PIL import Image
 
 from clipmod_cli.cli import run as one_run
 from clipmod_cli.cli.output import open_output
-from clipmod_cli.cli.signals import Stop
+from clipmod_cli.cli.signals import StopRequest
 from clipmod_cli.cli.terminal.stdout import RealStdout
 from clipmod_cli.ensemble.cache import AskOnce
 from clipmod_cli.ensemble.cache_file import EvidenceFile
@@ -191,7 +191,7 @@ def _run(pictures: Path, batch: int, ms: float, *, asynchronous: bool) -> tuple[
             ensemble = Ensemble(members, batch_size=batch, ask=AskOnce(kept, "float32"))
             criteria = prepare(ensemble, load_policy("nsfw"), threshold=0.5)
             inputs = one_run.Inputs(items=lambda _: expand([str(pictures)], Rules()), countable=False)
-            one_run._Run(settings, inputs, output, ensemble, criteria, Stop()).carry_out()  # noqa: SLF001
+            one_run._Run(settings, inputs, output, ensemble, criteria, StopRequest()).carry_out()  # noqa: SLF001
         written = Path(settings.output or "").read_bytes().count(b'"final_decision":"')
     count = sum(1 for _ in pictures.iterdir())
     if written != count:

@@ -30,7 +30,7 @@ from PIL import Image
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.stage import AHEAD_PER_WORKER, decode
-from clipmod_cli.decode.workers.pool import Crew
+from clipmod_cli.decode.workers.pool import WorkerPool
 from clipmod_cli.types import Frame, Item, View
 
 VIEW = View(fit="shortest", size=(224, 224), crop=(224, 224))
@@ -150,12 +150,12 @@ def _through_workers(data: bytes, count: int, rounds: int) -> dict[str, float]:
         path = Path(folder) / "picture.jpg"
         path.write_bytes(data)
         for _ in range(min(rounds, 5)):
-            rates["isolated_per_second"].append(_rate(path, count, Crew()))
+            rates["isolated_per_second"].append(_rate(path, count, WorkerPool()))
             rates["threads_per_second"].append(_rate(path, count, None))
     return {name: round(statistics.median(found), 1) for name, found in rates.items()}
 
 
-def _rate(path: Path, count: int, crew: Crew | None) -> float:
+def _rate(path: Path, count: int, crew: WorkerPool | None) -> float:
     items = [Item(source=str(path), index=index) for index in range(count + WARM)]
     frames = decode(items, [VIEW], DecodeOptions(), WORKERS, crew=crew)
     for _ in range(WARM):

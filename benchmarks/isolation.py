@@ -24,7 +24,7 @@ from PIL import Image
 
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.stage import AHEAD_PER_WORKER, decode
-from clipmod_cli.decode.workers.pool import Crew
+from clipmod_cli.decode.workers.pool import WorkerPool
 from clipmod_cli.pipeline import default_workers
 from clipmod_cli.types import Item, View
 
@@ -96,7 +96,9 @@ def _draw(folder: Path, width: int, height: int) -> Path:
 def _measure(path: Path, count: int, *, isolated: bool) -> Cost:
     """Return what pictures cost, once the workers are warm."""
     items = [Item(source=str(path), index=index) for index in range(count + 2 * WARM)]
-    frames = decode(items, [VIEW], DecodeOptions(), default_workers(), crew=Crew() if isolated else None)
+    frames = decode(
+        items, [VIEW], DecodeOptions(), default_workers(), crew=WorkerPool() if isolated else None
+    )
     for _ in range(WARM):
         next(frames)
     begun, used = time.perf_counter(), _processor_s()

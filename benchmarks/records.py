@@ -24,7 +24,7 @@ import numpy as np
 
 from clipmod_cli.cli import run as one_run
 from clipmod_cli.cli.output import open_output
-from clipmod_cli.cli.signals import Stop
+from clipmod_cli.cli.signals import StopRequest
 from clipmod_cli.cli.terminal.stdout import RealStdout
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.judge.criteria import Criteria
@@ -109,7 +109,7 @@ def _run(settings: Settings, drawn: list[Verdict], count: int, rate: float) -> C
         criteria = Criteria(policy=POLICY, threshold=0.5, judges=())
         inputs = one_run.Inputs(items=lambda _: iter(()), countable=False)
         begun, used = time.perf_counter(), time.process_time()
-        run = one_run._Run(settings, inputs, output, Ensemble([]), criteria, Stop())  # noqa: SLF001
+        run = one_run._Run(settings, inputs, output, Ensemble([]), criteria, StopRequest())  # noqa: SLF001
         run.carry_out()
         over, spent = time.perf_counter(), time.process_time()
     if settings.output != os.devnull and Path(settings.output or "").read_bytes().count(b"\n") != count:

@@ -17,7 +17,7 @@ from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.policy import Category, Policy
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.pipeline import Options, run
-from clipmod_cli.sources.web.addresses import Access
+from clipmod_cli.sources.web.addresses import AddressRules
 from clipmod_cli.sources.web.downloads import Downloads
 from clipmod_cli.sources.web.fetch import FetchRules
 from clipmod_cli.types import Failure, Frame, Item, LabelScores, Seen, View
@@ -52,7 +52,7 @@ def main() -> None:
     urls = Path(listed).read_text(encoding="utf-8").splitlines()
     downloads = Downloads(
         (Item(source=url, index=index) for index, url in enumerate(urls)),
-        FetchRules(access=Access(private=True)),
+        FetchRules(access=AddressRules(private=True)),
     )
     if kind == "downloads":
         seen = Counter(isinstance(one, Item) for one in downloads)

@@ -23,7 +23,7 @@ from clipmod_cli.models import nudenet
 from clipmod_cli.models.device.names import check_device_name
 from clipmod_cli.models.hub import weights
 from clipmod_cli.models.hub.client import Hub
-from clipmod_cli.models.hub.progress import Progress, Silent
+from clipmod_cli.models.hub.progress import DownloadProgress, SilentProgress
 from clipmod_cli.models.registry import ensemble_size, human_size
 from clipmod_cli.models.specs import (
     AUTO,
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class ModelChoice:
     """Which models judge, before any is loaded.
 
     Attributes:
@@ -74,12 +74,12 @@ class _How:
 
     placement: Placement
     hub: Hub
-    progress: Progress
+    progress: DownloadProgress
     compile: bool
     crops: CropBatches
 
 
-def choose(models: Sequence[str], policy: Policy, hub: Hub | None = None) -> Choice:
+def choose(models: Sequence[str], policy: Policy, hub: Hub | None = None) -> ModelChoice:
     """Return the models that a `--models` setting names; `auto` takes the best that is here.
 
     `auto` never downloads. It passes over what cannot see the policy.
@@ -90,11 +90,11 @@ def choose(models: Sequence[str], policy: Policy, hub: Hub | None = None) -> Cho
     """
     named = parse_models(models)
     if named != AUTO:
-        return Choice(members=named, auto=False, degraded=False)
+        return ModelChoice(members=named, auto=False, degraded=False)
     for text in (ENSEMBLE, FALLBACK, NUDENET):
         members = parse_models([text])
         if members != AUTO and all(_is_usable(m.spec, policy, hub) for m in members):
-            return Choice(members=members, auto=True, degraded=text != ENSEMBLE)
+            return ModelChoice(members=members, auto=True, degraded=text != ENSEMBLE)
     raise MissingModelError(
         f"no model that can judge by the policy {policy.name!r} is on this machine. "
         f"`clipmod models download ensemble` fetches the ensemble ({human_size(ensemble_size())}), "
@@ -136,13 +136,13 @@ def load_ensemble(
 
 
 def load(
-    choice: Choice,
+    choice: ModelChoice,
     *,
     device: str,
     dtype: str,
     batch_size: int | None,
     hub: Hub,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
     compile: bool = False,  # noqa: A002 — the setting's name
 ) -> Ensemble:
     """Return the chosen models, loaded; downloads what is missing unless the hub is offline.
@@ -157,7 +157,7 @@ def load(
     from clipmod_cli.models.device.device import place
 
     placement = place(device, dtype)
-    how = _How(placement, hub, progress or Silent(), compile, CropBatches.of(placement))
+    how = _How(placement, hub, progress or SilentProgress(), compile, CropBatches.of(placement))
     loaded = [
         Member(_load_one(m.spec, name, how), m.weight)
         for m, name in zip(choice.members, choice.names, strict=True)
@@ -170,7 +170,7 @@ def load(
     )
 
 
-def _detector_alone(choice: Choice, device: str, batch_size: int | None) -> Ensemble:
+def _detector_alone(choice: ModelChoice, device: str, batch_size: int | None) -> Ensemble:
     """Return the detector without importing torch, which takes longer than a folder of pictures."""
     check_device_name(device)
     detector = nudenet.load(name=choice.names[0], spec=NUDENET, device=device, alone=True)
@@ -257,7 +257,7 @@ def policy_of(resolved: Resolved) -> Policy:
 
 
 def load_models(
-    settings: Settings, choice: Choice, policy: Policy, hub: Hub, progress: Progress
+    settings: Settings, choice: ModelChoice, policy: Policy, hub: Hub, progress: DownloadProgress
 ) -> tuple[Ensemble, Criteria]:
     """Return the chosen models, loaded as the settings say, and the policy made ready for them.
 
@@ -281,7 +281,7 @@ def load_models(
 
 
 @contextmanager
-def sparing(ensemble: Ensemble, settings: Settings) -> Iterator[Ensemble]:
+def with_evidence_cache(ensemble: Ensemble, settings: Settings) -> Iterator[Ensemble]:
     """Give the same models, asked only about what no earlier run has shown to them.
 
     What they see is kept in the user's cache folder.
@@ -294,7 +294,7 @@ def sparing(ensemble: Ensemble, settings: Settings) -> Iterator[Ensemble]:
         yield replace(ensemble, ask=AskOnce(kept, ensemble.dtype))
 
 
-def leave_alone_what_is_loaded() -> None:
+def freeze_gc() -> None:
     """Have the garbage collector look no more through what is here now; for a process that goes on long.
 
     Libraries and models are some million objects that live to the end. Each full collection walks through
@@ -304,7 +304,7 @@ def leave_alone_what_is_loaded() -> None:
     atexit.register(gc.unfreeze)  # else libraries find at the end that their objects were never let go
 
 
-def describe_choice(choice: Choice) -> str:
+def describe_choice(choice: ModelChoice) -> str:
     """Return a sentence on what `auto` took."""
     names = ", ".join(choice.names)
     if choice.degraded:

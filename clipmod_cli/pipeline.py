@@ -19,7 +19,7 @@ from functools import partial
 from clipmod_cli.decode.decoders import Decoders
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.stage import decode_with
-from clipmod_cli.decode.workers.pool import Crew
+from clipmod_cli.decode.workers.pool import WorkerPool
 from clipmod_cli.ensemble.ensemble import Ensemble, Looking, Measures, fingerprint
 from clipmod_cli.ensemble.looks import Enough
 from clipmod_cli.ensemble.seen_before import Memory, SeenBefore
@@ -30,7 +30,7 @@ from clipmod_cli.judge.policy import Policy, load_policy
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.sources.base import Rules
 from clipmod_cli.sources.local import expand
-from clipmod_cli.sources.spill import Temporary
+from clipmod_cli.sources.spill import TemporaryFiles
 from clipmod_cli.sources.stores.fetch import fetch_stored
 from clipmod_cli.types import Evidence, Failure, Frame, Item, Result
 
@@ -84,7 +84,7 @@ def look(
         options: how inputs are looked at.
         stopped: asked between batches; once true, the batch in flight is finished and no more.
     """
-    with Temporary() as temporary:
+    with TemporaryFiles() as temporary:
         for seen in _see(items, ensemble, options or Options(), temporary, stopped, threading.Event()):
             if seen.last:
                 temporary.done(seen.item)
@@ -95,7 +95,7 @@ def _see(
     items: Iterable[Item | Failure],
     ensemble: Measures,
     how: Options,
-    temporary: Temporary,
+    temporary: TemporaryFiles,
     stopped: Callable[[], bool],
     left: threading.Event,
     enough: Enough | None = None,
@@ -170,7 +170,7 @@ def open_decoders(options: Options) -> Iterator[Decoders]:
 
 def start_decoders(options: Options) -> Decoders:
     """Return decoders as the options want them, to be shared by runs and closed after the last."""
-    crew = Crew() if options.isolate else None
+    crew = WorkerPool() if options.isolate else None
     return Decoders(options.workers, crew=crew, pixels_in_flight=options.decode.limits.pixels_in_flight)
 
 
@@ -194,7 +194,7 @@ def run(
     how = options or Options()
     decoding = replace(how.decode, max_gap_s=criteria.policy.max_gap_s)
     left = threading.Event()
-    with open_decoders(how) as decoders, Temporary() as temporary:
+    with open_decoders(how) as decoders, TemporaryFiles() as temporary:
         how = replace(how, decode=decoding, decoders=decoders)
         # the plain ensemble: what remembers is begun by one thread, and remembers no video
         closer = partial(_look_again, ensemble=ensemble, options=decoding, decoders=decoders, stopped=stopped)

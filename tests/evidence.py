@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipmod_cli.errors import ErrorCode
-from clipmod_cli.judge.criteria import Criteria, Judge
+from clipmod_cli.judge.criteria import Criteria, WeightedReader
 from clipmod_cli.judge.judging import judge
 from clipmod_cli.judge.policy import Category, Policy, Safety
 from clipmod_cli.judge.readers import LabelReader
@@ -31,7 +31,7 @@ def criteria_of(
     """Return criteria for classifiers named m0, m1, ... whose labels are the categories."""
     policy = policy or policy_of()
     reader = LabelReader(labels=[frozenset({category.name}) for category in policy.categories])
-    judges = [Judge(name=f"m{i}", weight=weight, reader=reader) for i, weight in enumerate(weights)]
+    judges = [WeightedReader(name=f"m{i}", weight=weight, reader=reader) for i, weight in enumerate(weights)]
     return Criteria(policy=policy, threshold=threshold, judges=judges, **more)
 
 

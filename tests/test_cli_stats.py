@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 from clipmod_cli.cli.commands import schema, stats
 from clipmod_cli.cli.terminal.stats_tables import bar, show, show_answer, sparkline
 from clipmod_cli.errors import UsageError
-from clipmod_cli.output.history.store import RunInfo, Store, Table
+from clipmod_cli.output.history.store import HistoryStore, QueryResult, RunInfo
 from clipmod_cli.records import to_line, to_record
 from tests.results import RUN, plain_animation, plain_failure, plain_verdict
 from tests.sinks.serve import hosted, keep_files, left, request
@@ -41,9 +41,9 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def store(at_home: Path) -> Store:
+def store(at_home: Path) -> HistoryStore:
     """Return a store with one run: NSFW and safe stills, an animation, two errors."""
-    store = Store(at_home / "clipmod.duckdb")
+    store = HistoryStore(at_home / "clipmod.duckdb")
     started = datetime.now(UTC) - timedelta(seconds=10)
     run = store.open_run(
         RunInfo(facts=RUN, command="clipmod scan photos", models=("ensemble",), started_at=started)
@@ -73,7 +73,7 @@ def test_an_empty_store_is_fine(at_home: Path) -> None:
     assert not (at_home / "clipmod.duckdb").exists()
 
 
-def test_the_object_says_what_was_judged(store: Store) -> None:
+def test_the_object_says_what_was_judged(store: HistoryStore) -> None:
     found = json.loads(call("stats", "--json").stdout)
     assert found["schema"] == "clipmod-stats/1"
     assert found["db"] == str(store.path)
@@ -102,7 +102,7 @@ def test_the_object_says_what_was_judged(store: Store) -> None:
     assert found["days"] == [{"day": today, "inputs": 5, "nsfw": 2}]
 
 
-def test_the_object_says_how_runs_ended(store: Store) -> None:
+def test_the_object_says_how_runs_ended(store: HistoryStore) -> None:
     (run,) = json.loads(call("stats", "--json").stdout)["runs"]
     assert (run["command"], run["models"], run["policy"]) == ("clipmod scan photos", ["ensemble"], RUN.policy)
     assert (run["ended"], run["exit_code"], run["inputs"], run["errors"]) == ("finished", 3, 5, 2)
@@ -110,7 +110,7 @@ def test_the_object_says_how_runs_ended(store: Store) -> None:
     assert datetime.fromisoformat(run["started_at"]).tzinfo == UTC
 
 
-def test_days_without_anything_are_shown_as_such(store: Store, at_home: Path) -> None:
+def test_days_without_anything_are_shown_as_such(store: HistoryStore, at_home: Path) -> None:
     output = at_home / "results.jsonl"
     output.write_bytes(to_line(to_record(plain_verdict(0), replace(RUN, run_id="earlier"))))
     two_days_ago = datetime.now(UTC).timestamp() - 2 * 86_400
@@ -119,7 +119,7 @@ def test_days_without_anything_are_shown_as_such(store: Store, at_home: Path) ->
     assert [day["inputs"] for day in found["days"]] == [1, 0, 5]
 
 
-def test_a_person_sees_it_as_tables(store: Store) -> None:
+def test_a_person_sees_it_as_tables(store: HistoryStore) -> None:
     said = call("stats").stdout
     assert "\x1b" not in said
     for word in (
@@ -135,13 +135,13 @@ def test_a_person_sees_it_as_tables(store: Store) -> None:
         assert word in said
 
 
-def test_the_flag_wins_over_the_environment(store: Store, at_home: Path) -> None:
+def test_the_flag_wins_over_the_environment(store: HistoryStore, at_home: Path) -> None:
     other = str(at_home / "other.duckdb")
     assert json.loads(call("stats", "--db", other, "--json").stdout)["db"] == other
     assert json.loads(call("stats", "--json").stdout)["totals"]["inputs"] == 5
 
 
-def test_a_query_gives_json_lines_where_nobody_looks(store: Store) -> None:
+def test_a_query_gives_json_lines_where_nobody_looks(store: HistoryStore) -> None:
     query = """SELECT source, unsafe_score, error.code AS code, judged_at,
         category_ensemble_probabilities AS p FROM items WHERE "index" IN (1, 3) ORDER BY "index" """
     one, two = map(json.loads, call("stats", "--sql", query).stdout.splitlines())
@@ -151,7 +151,7 @@ def test_a_query_gives_json_lines_where_nobody_looks(store: Store) -> None:
     assert datetime.fromisoformat(two["judged_at"]) <= datetime.now(UTC).replace(tzinfo=None)
 
 
-def test_a_query_can_answer_anything_and_stays_json(store: Store) -> None:
+def test_a_query_can_answer_anything_and_stays_json(store: HistoryStore) -> None:
     query = """SELECT 1 AS a, 2 AS a, 'nan'::DOUBLE AS b, 1.5::DECIMAL(3, 1) AS c, [1, NULL] AS d,
         MAP {1: 'x'} AS e, INTERVAL 1 DAY AS f, DATE '2026-01-02' AS g, 'h\u00e9' AS h, true AS i"""
     (row,) = map(json.loads, call("stats", "--sql", query).stdout.splitlines())
@@ -161,12 +161,12 @@ def test_a_query_can_answer_anything_and_stays_json(store: Store) -> None:
     }  # fmt: skip
 
 
-def test_a_wrong_query_is_the_callers_mistake(store: Store) -> None:
+def test_a_wrong_query_is_the_callers_mistake(store: HistoryStore) -> None:
     with pytest.raises(UsageError, match="no_such_table"):
         call("stats", "--sql", "SELECT * FROM no_such_table")
 
 
-def test_rebuilding_says_what_became_of_the_lines(store: Store, at_home: Path) -> None:
+def test_rebuilding_says_what_became_of_the_lines(store: HistoryStore, at_home: Path) -> None:
     output = at_home / "results.jsonl"
     line = to_line(to_record(plain_verdict(0), replace(RUN, run_id="another")))
     output.write_bytes(line + to_line(to_record(plain_verdict(0), RUN)) + line[:50])
@@ -185,15 +185,15 @@ def test_rebuilding_says_what_became_of_the_lines(store: Store, at_home: Path) -
         (["--before", "2001-01-01T10:00:00"], 0),
     ],
 )
-def test_forgetting(store: Store, words: list[str], count: int) -> None:
+def test_forgetting(store: HistoryStore, words: list[str], count: int) -> None:
     result = call("stats", "forget", *words, "--yes")
     assert f"Erased {count} records" in result.stderr
     assert store.stats()["totals"]["inputs"] == 5 - count
 
 
-def serve_once(store: Store, data: Path) -> None:
+def serve_once(store: HistoryStore, data: Path) -> None:
     """Have a request refused, one answered, and its picture hosted below a folder."""
-    store = Store(store.path, data_folder=data)
+    store = HistoryStore(store.path, data_folder=data)
     started = datetime.now(UTC)
     facts = replace(RUN, run_id="serve-run")
     run = store.open_run(
@@ -206,7 +206,7 @@ def serve_once(store: Store, data: Path) -> None:
     run.finish({}, 0)
 
 
-def test_a_person_sees_what_was_served(store: Store, at_home: Path) -> None:
+def test_a_person_sees_what_was_served(store: HistoryStore, at_home: Path) -> None:
     assert "clipmod serve" not in call("stats").stdout
     serve_once(store, at_home / "hosting")
     said = call("stats").stdout
@@ -218,7 +218,7 @@ def test_a_person_sees_what_was_served(store: Store, at_home: Path) -> None:
         assert word in said
 
 
-def test_the_object_says_what_was_served(store: Store, at_home: Path) -> None:
+def test_the_object_says_what_was_served(store: HistoryStore, at_home: Path) -> None:
     assert json.loads(call("stats", "--json").stdout)["serve"]["total_requests"] == 0
     serve_once(store, at_home / "hosting")
     found = json.loads(call("stats", "--json").stdout)["serve"]
@@ -230,7 +230,7 @@ def test_the_object_says_what_was_served(store: Store, at_home: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["hosting", "data/clipmod"])
-def test_forgetting_takes_hosted_pictures_along(store: Store, at_home: Path, folder: str) -> None:
+def test_forgetting_takes_hosted_pictures_along(store: HistoryStore, at_home: Path, folder: str) -> None:
     serve_once(store, at_home / folder)
     said = call("stats", "forget", "--source", "photos/9.jpg", "-y").stderr
     assert "Erased 0 records and 1 hosted picture from" in said
@@ -247,7 +247,7 @@ def test_pictures_of_a_server_without_a_store_are_erased_where_the_settings_say(
     assert left(at_home / "hosting") == set()
 
 
-def test_forgetting_in_the_store_that_was_named(store: Store, at_home: Path) -> None:
+def test_forgetting_in_the_store_that_was_named(store: HistoryStore, at_home: Path) -> None:
     other = str(at_home / "other.duckdb")
     for words in (["--db", other, "forget"], ["forget", "--db", other]):
         assert "Erased 0" in call("stats", *words, "--source", "photos/1.jpg", "-y").stderr
@@ -263,14 +263,14 @@ def test_forgetting_in_the_store_that_was_named(store: Store, at_home: Path) -> 
         (["--source", "a"], "--yes"),
     ],
 )
-def test_nothing_is_erased_by_mistake(store: Store, words: list[str], said: str) -> None:
+def test_nothing_is_erased_by_mistake(store: HistoryStore, words: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         call("stats", "forget", *words)
     assert store.stats()["totals"]["inputs"] == 5
 
 
 def test_names_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
-    show_answer(Table(columns=("source",), rows=[("[red]\x1b[2J\r.jpg",), (None,), (7,)]))
+    show_answer(QueryResult(columns=("source",), rows=[("[red]\x1b[2J\r.jpg",), (None,), (7,)]))
     said = capsys.readouterr().out
     assert "\x1b" not in said
     assert "\r" not in said
@@ -279,7 +279,7 @@ def test_names_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_many_columns_are_shown_row_by_row(capsys: pytest.CaptureFixture[str]) -> None:
     columns = tuple(f"column_{number}" for number in range(40))
-    show_answer(Table(columns=columns, rows=[tuple(range(40))]))
+    show_answer(QueryResult(columns=columns, rows=[tuple(range(40))]))
     said = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["column_39", "39"] in said
 
@@ -297,7 +297,7 @@ def test_a_line_of_days() -> None:
     assert sparkline([1, 1_000_000])[0] == "▁"
 
 
-def test_what_is_not_known_is_left_out(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_known_is_left_out(store: HistoryStore, capsys: pytest.CaptureFixture[str]) -> None:
     found = store.stats()
     unknown: dict[str, Any] = {"started_at": None, "models": None, "inputs_per_s": None, "command": None}
     ends = ("running", "killed", "rebuilt")
@@ -309,7 +309,7 @@ def test_what_is_not_known_is_left_out(store: Store, capsys: pytest.CaptureFixtu
         assert word in said
 
 
-def test_a_locale_without_blocks_still_gets_an_answer(store: Store) -> None:
+def test_a_locale_without_blocks_still_gets_an_answer(store: HistoryStore) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     command = "from clipmod_cli.cli.commands.stats import app; app()"
     done = subprocess.run([sys.executable, "-c", command], env=environment, capture_output=True, check=True)
@@ -329,7 +329,7 @@ def read_all(terminal: int) -> bytes:
     return said
 
 
-def test_a_terminal_gets_a_table(store: Store) -> None:
+def test_a_terminal_gets_a_table(store: HistoryStore) -> None:
     pty = pytest.importorskip("pty")
     leader, follower = pty.openpty()
     command = "from clipmod_cli.cli.commands.stats import app; app()"
@@ -341,7 +341,7 @@ def test_a_terminal_gets_a_table(store: Store) -> None:
     assert b"{" not in said
 
 
-def test_the_schema_is_printed(store: Store) -> None:
+def test_the_schema_is_printed(store: HistoryStore) -> None:
     printed = json.loads(call("schema").stdout)
     validator = jsonschema.Draft202012Validator(printed)
     validator.check_schema(printed)

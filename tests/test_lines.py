@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 
-from clipmod_cli.cli.terminal.lines import line_of, word_of
+from clipmod_cli.cli.terminal.result_lines import line_of, word_of
 from clipmod_cli.records import Record, to_record
 from clipmod_cli.types import Detection, Item, ModelScore, Result, Verdict
 from tests.results import RUN, plain_animation, plain_failure, plain_verdict, results

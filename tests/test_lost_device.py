@@ -11,8 +11,8 @@ from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import DeviceLostError
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.pipeline import Options, run
-from clipmod_cli.server.batching.measuring import Measuring, SharedEnsemble
-from clipmod_cli.server.batching.turns import Caller
+from clipmod_cli.server.batching.device_thread import DeviceThread, SharedEnsemble
+from clipmod_cli.server.batching.fair_queue import Caller
 from clipmod_cli.types import Failure, Frame, Item, Result
 from tests.colour_models import POLICY, RedEmbedder, frame_of
 from tests.decode.pictures import RED, encode, quarters
@@ -61,7 +61,7 @@ def test_no_memory_is_no_lost_device() -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_service_answers_who_waits_and_is_no_longer_ready() -> None:
     ensemble = Ensemble([Member(losing_after(0), 1.0)], batch_size=BATCH)
-    thread = Measuring()
+    thread = DeviceThread()
     thread.start()
     (failure,) = measure(SharedEnsemble(thread, Caller(ensemble)), [[frame_of(0.5)]])
     thread.close()

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from clipmod_cli.cli.tally import Tally
-from clipmod_cli.cli.terminal.progress import Bar, Lines, amount, choose_progress
+from clipmod_cli.cli.terminal.progress import PlainLines, ProgressBar, amount, choose_progress
 from clipmod_cli.cli.terminal.summary import print_summary
 
 
@@ -25,19 +25,19 @@ def test_an_amount(size: int, seconds: float, said: str) -> None:
 
 
 def test_lines_tell_what_was_downloaded(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = Lines(2, as_json=True, every_s=0, received=lambda: 3_000_000)
+    progress = PlainLines(2, as_json=True, every_s=0, received=lambda: 3_000_000)
     progress.set_total(10)
     progress.advance(1, 0)
     facts = json.loads(capsys.readouterr().err)["progress"]
     assert (facts["done"], facts["total"], facts["received_bytes"]) == (3, 10, 3_000_000)
     assert facts["received_bytes_per_second"] > 0
-    Lines(0, as_json=False, every_s=0, received=lambda: 3_000_000).advance(0, 0)
+    PlainLines(0, as_json=False, every_s=0, received=lambda: 3_000_000).advance(0, 0)
     assert ", 3.0 MB, " in capsys.readouterr().err
 
 
 def test_nothing_is_said_of_downloads_where_there_are_none(capsys: pytest.CaptureFixture[str]) -> None:
-    Lines(0, as_json=False, every_s=0).advance(0, 0)
-    Lines(0, as_json=True, every_s=0).advance(0, 0)
+    PlainLines(0, as_json=False, every_s=0).advance(0, 0)
+    PlainLines(0, as_json=True, every_s=0).advance(0, 0)
     said = capsys.readouterr().err
     assert "MB" not in said
     assert "received" not in said
@@ -45,7 +45,7 @@ def test_nothing_is_said_of_downloads_where_there_are_none(capsys: pytest.Captur
 
 def test_the_bar_tells_what_was_downloaded(capsys: pytest.CaptureFixture[str]) -> None:
     size = 0
-    bar = Bar(0, lambda: size)
+    bar = ProgressBar(0, lambda: size)
     size = 7_000_000
     bar.advance(1, 2)
     bar.close()
@@ -54,7 +54,7 @@ def test_the_bar_tells_what_was_downloaded(capsys: pytest.CaptureFixture[str]) -
 
 def test_the_style_that_is_chosen_knows_of_downloads(capsys: pytest.CaptureFixture[str]) -> None:
     progress = choose_progress("json", quiet=False, done=0, received=lambda: 5)
-    assert isinstance(progress, Lines)
+    assert isinstance(progress, PlainLines)
     assert json.loads(progress._line(1e9, 0, 0))["progress"]["received_bytes"] == 5
 
 

@@ -11,7 +11,7 @@ from clipmod_cli.bench.clock import repeat, stage_of, time_it
 from clipmod_cli.bench.pictures import items_of
 from clipmod_cli.bench.report import Stage
 from clipmod_cli.decode.decoders import Decoders
-from clipmod_cli.decode.job import Job, Notes
+from clipmod_cli.decode.job import DecodeJob, MediaBuilder
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.reading import read_item
 from clipmod_cli.decode.stage import decode_with
@@ -34,7 +34,7 @@ class Sample:
     """
 
     items: list[Item]
-    jobs: list[Job]
+    jobs: list[DecodeJob]
     left_out: int
 
 
@@ -42,7 +42,7 @@ def take_sample(paths: Sequence[Path], views: Sequence[View], options: DecodeOpt
     """Return the first pictures that are stills and whole."""
     hush_decoders()
     items: list[Item] = []
-    jobs: list[Job] = []
+    jobs: list[DecodeJob] = []
     looked_at = 0
     for item in items_of(paths, min(len(paths), 2 * SAMPLE)):
         looked_at += 1
@@ -54,12 +54,12 @@ def take_sample(paths: Sequence[Path], views: Sequence[View], options: DecodeOpt
     return Sample(items, jobs, looked_at - len(items))
 
 
-def _job(item: Item, views: Sequence[View], options: DecodeOptions) -> Job | None:
-    notes = Notes(time.perf_counter())
+def _job(item: Item, views: Sequence[View], options: DecodeOptions) -> DecodeJob | None:
+    notes = MediaBuilder(time.perf_counter())
     try:
         data = read_item(item, options.limits, notes)
         name = identify(data, options)
-        job = Job(data=data, name=name, views=views, options=options, notes=notes, gate=ungated)
+        job = DecodeJob(data=data, name=name, views=views, options=options, notes=notes, gate=ungated)
         decode_still(job)
     except ItemError:
         return None
@@ -68,7 +68,7 @@ def _job(item: Item, views: Sequence[View], options: DecodeOptions) -> Job | Non
 
 def measure_alone(sample: Sample, options: DecodeOptions, repeats: int) -> dict[str, Stage]:
     """Return the stages read, decode and view, one picture after the other in this thread."""
-    notes = Notes(0.0)
+    notes = MediaBuilder(0.0)
     count = len(sample.items)
     decoded = [decode_still(job) for job in sample.jobs]
     wanted = [

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.assemble import Choice, choose, load
+from clipmod_cli.assemble import ModelChoice, choose, load
 from clipmod_cli.bench.wishes import Wishes
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import UsageError
@@ -159,7 +159,7 @@ def _load_random(
 
 
 def _names(members: Members) -> tuple[str, ...]:
-    return Choice(members=members, auto=False, degraded=False).names
+    return ModelChoice(members=members, auto=False, degraded=False).names
 
 
 def _crops_of(placement: Placement) -> CropBatches:

@@ -15,7 +15,7 @@ from clipmod_cli.decode.formats import HEAD_BYTES, sniff
 from clipmod_cli.models.registry import human_size
 from clipmod_cli.settings import Settings
 from clipmod_cli.sources.base import Skipped
-from clipmod_cli.sources.stores.base import Stored
+from clipmod_cli.sources.stores.base import StoredItem
 from clipmod_cli.types import Failure, Item
 
 
@@ -49,7 +49,7 @@ def _look(item: Item | Failure) -> tuple[str, int]:
     """Return the format by content, or why it cannot be told, and the size in bytes."""
     if isinstance(item, Failure):
         return "cannot be read", 0
-    if isinstance(item, Stored):  # its bytes would have to be paid for
+    if isinstance(item, StoredItem):  # its bytes would have to be paid for
         return f"{PurePosixPath(item.entry.key).suffix or 'no ending'} by name", item.entry.size
     if item.data is not None:
         return sniff(item.data[:HEAD_BYTES]) or "unknown", len(item.data)

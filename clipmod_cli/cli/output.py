@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clipmod_cli.cli.tally import Tally
-from clipmod_cli.cli.terminal.lines import line_of, word_of
-from clipmod_cli.cli.terminal.progress import NoProgress, Progress
+from clipmod_cli.cli.terminal.progress import NoProgress, RunProgress
+from clipmod_cli.cli.terminal.result_lines import line_of, word_of
 from clipmod_cli.cli.terminal.stdout import RealStdout
 from clipmod_cli.errors import OutputError, OutputMismatchError
 from clipmod_cli.output.jsonl import LineSink, OutputLock, StreamSink, is_regular, open_device, open_file
@@ -56,7 +56,7 @@ class Output:
     stdout: RealStdout
     mode: StdoutMode
     path: Path | None
-    progress: Progress = field(default_factory=NoProgress)
+    progress: RunProgress = field(default_factory=NoProgress)
     _file: LineSink | None = None
     _errors: ErrorsFile | None = None
 

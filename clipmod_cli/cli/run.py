@@ -18,13 +18,13 @@ from clipmod_cli.assemble import (
     choose,
     decoding_options,
     describe_choice,
-    leave_alone_what_is_loaded,
+    freeze_gc,
     load_models,
     policy_of,
-    sparing,
+    with_evidence_cache,
 )
 from clipmod_cli.cli.output import Output, open_output
-from clipmod_cli.cli.signals import EXIT_CLOSED_PIPE, Interrupted, Stop, catch_signals
+from clipmod_cli.cli.signals import EXIT_CLOSED_PIPE, Interrupted, StopRequest, catch_signals
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.download_bar import DownloadBar
 from clipmod_cli.cli.terminal.progress import choose_progress, count_aside
@@ -78,8 +78,8 @@ def judge_inputs(resolved: Resolved, inputs: Inputs) -> int:
             output = stack.enter_context(open_output(settings, stdout))
             with stop.ending_by(lambda exit_code: _end_now(stack, settings, exit_code)):
                 ensemble, criteria = _models(settings, policy)
-            ensemble = stack.enter_context(sparing(ensemble, settings))
-            leave_alone_what_is_loaded()
+            ensemble = stack.enter_context(with_evidence_cache(ensemble, settings))
+            freeze_gc()
             return _Run(settings, inputs, output, ensemble, criteria, stop).carry_out()
         except Interrupted as e:
             say_how_to_go_on(settings, e.exit_code)
@@ -113,7 +113,7 @@ class _Run:
         output: Output,
         ensemble: Ensemble,
         criteria: Criteria,
-        stop: Stop,
+        stop: StopRequest,
     ) -> None:
         self.settings = settings
         self.inputs = inputs

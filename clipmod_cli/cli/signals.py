@@ -32,7 +32,7 @@ class Interrupted(BaseException):
 
 
 @dataclass
-class Stop:
+class StopRequest:
     """Whether the run has been asked to stop, and what exit code says by whom.
 
     Attributes:
@@ -83,9 +83,9 @@ class Stop:
 
 
 @contextmanager
-def catch_signals() -> Iterator[Stop]:
-    """Give a `Stop` that signals set while the context lasts; a second Ctrl-C ends the process."""
-    stop = Stop()
+def catch_signals() -> Iterator[StopRequest]:
+    """Give a `StopRequest` that signals set while the context lasts; a second Ctrl-C ends the process."""
+    stop = StopRequest()
     known = [s for name in EXIT_CODES if (s := getattr(signal, name, None)) is not None]
     # nohup means that a hang-up is to be ignored, and so it stays.
     taken = [s for s in known if signal.getsignal(s) is not signal.SIG_IGN]
@@ -99,7 +99,7 @@ def catch_signals() -> Iterator[Stop]:
 
 
 @contextmanager
-def _watch_for_impatience(stop: Stop) -> Iterator[None]:
+def _watch_for_impatience(stop: StopRequest) -> Iterator[None]:
     """End the process at the second signal, if that is Ctrl-C, while the context lasts.
 
     A thread of its own is told of each signal as it comes. The handlers are not: they wait for
@@ -120,7 +120,7 @@ def _watch_for_impatience(stop: Stop) -> Iterator[None]:
         sender.close()
 
 
-def _end_at_the_second(receiver: socket, stop: Stop) -> None:
+def _end_at_the_second(receiver: socket, stop: StopRequest) -> None:
     asked = False
     with receiver:
         while byte := receiver.recv(1):

@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Self, TypeAlias
 
 from clipmod_cli.decode.item import decode_item
-from clipmod_cli.decode.limits import DecodeOptions, Limits
-from clipmod_cli.decode.workers.pool import Crew
+from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
+from clipmod_cli.decode.workers.pool import WorkerPool
 from clipmod_cli.types import Failure, Frame, Item, View
 
 FEW_BYTES = 100_000
@@ -59,19 +59,19 @@ class Decoders:
     """Decodes items for anybody, in the order in which they are handed in. Safe to use from any thread."""
 
     def __init__(
-        self, workers: int, *, crew: Crew | None = None, pixels_in_flight: int | None = None
+        self, workers: int, *, crew: WorkerPool | None = None, pixels_in_flight: int | None = None
     ) -> None:
         """Start nothing yet.
 
         Args:
             workers: how many items are decoded at once.
             crew: worker processes behind the threads, ended by `close`; None decodes in this process.
-            pixels_in_flight: that all of them together may be decoding; default that of `Limits`.
+            pixels_in_flight: that all of them together may be decoding; default that of `DecodeLimits`.
         """
         self.workers = workers
         self._crew = crew
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="clipmod-decode")
-        most = pixels_in_flight or Limits().pixels_in_flight
+        most = pixels_in_flight or DecodeLimits().pixels_in_flight
         self._free = free_pixels(most, workers) if crew is not None else 0
         self._gate = PixelBudget(most - workers * self._free).hold
 

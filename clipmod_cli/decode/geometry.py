@@ -18,7 +18,7 @@ _JPEG_SCALES = (8, 4, 2)
 """libjpeg's power-of-two scalings; its others drift by up to a tenth of the grey levels."""
 
 
-class Window(NamedTuple):
+class PixelWindow(NamedTuple):
     """A rectangle, in whole pixels."""
 
     top: int
@@ -38,14 +38,18 @@ class Orientation(NamedTuple):
         """Return the stored size of what is displayed with `size`; it is its own inverse."""
         return (size[1], size[0]) if self.transposed else size
 
-    def store_window(self, window: Window, size: tuple[int, int]) -> Window:
+    def store_window(self, window: PixelWindow, size: tuple[int, int]) -> PixelWindow:
         """Return where a window of the displayed picture of `size` lies in the stored one."""
         top, left, height, width = window
         if self.upside_down:
             top = size[0] - top - height
         if self.mirrored:
             left = size[1] - left - width
-        return Window(left, top, width, height) if self.transposed else Window(top, left, height, width)
+        return (
+            PixelWindow(left, top, width, height)
+            if self.transposed
+            else PixelWindow(top, left, height, width)
+        )
 
 
 UPRIGHT = Orientation()
@@ -91,12 +95,12 @@ def scaled_size(view: View, height: int, width: int) -> tuple[int, int]:
             return (shorter_side, view.size[0]) if height <= width else (view.size[0], shorter_side)
 
 
-def crop_window(view: View, height: int, width: int) -> Window:
+def crop_window(view: View, height: int, width: int) -> PixelWindow:
     """Return the middle window that a view keeps of its scaled picture; it is inside it."""
     if view.crop is None:
-        return Window(0, 0, height, width)
+        return PixelWindow(0, 0, height, width)
     crop_height, crop_width = min(view.crop[0], height), min(view.crop[1], width)
-    return Window(
+    return PixelWindow(
         _middle(height - crop_height, view), _middle(width - crop_width, view), crop_height, crop_width
     )
 

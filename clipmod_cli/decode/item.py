@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 
 from clipmod_cli.decode.formats import sniff
-from clipmod_cli.decode.job import Gate, Job, Notes
+from clipmod_cli.decode.job import DecodeJob, Gate, MediaBuilder
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.moving.animation import decode_animation, find_timeline
 from clipmod_cli.decode.reading import read_item
@@ -41,7 +41,7 @@ def decode_item(
 def _decode_all(
     item: Item, views: Sequence[View], options: DecodeOptions, gate: Gate
 ) -> list[Frame | Failure]:
-    notes = Notes(time.perf_counter())
+    notes = MediaBuilder(time.perf_counter())
     shots: list[Shot] = []
     try:
         for shot in _decode(item, views, options, notes, gate):
@@ -61,19 +61,19 @@ def _decode_all(
 
 
 def _decode(
-    item: Item, views: Sequence[View], options: DecodeOptions, notes: Notes, gate: Gate
+    item: Item, views: Sequence[View], options: DecodeOptions, notes: MediaBuilder, gate: Gate
 ) -> Iterator[Shot]:
     """Yield the item's sampled frames; raises ItemError at the first that cannot be had."""
     if video := sniff_video(item):
         name, head = video
-        watched = Job(data=head, name=name, views=views, options=options, notes=notes, gate=gate)
+        watched = DecodeJob(data=head, name=name, views=views, options=options, notes=notes, gate=gate)
         yield from decode_video(item, watched)
         return
     data = read_item(item, options.limits, notes)
     if sniffed := sniff(data):
         notes.learn(format=sniffed)
     name = identify(data, options)
-    job = Job(data=data, name=name, views=views, options=options, notes=notes, gate=gate)
+    job = DecodeJob(data=data, name=name, views=views, options=options, notes=notes, gate=gate)
     timeline = find_timeline(job)
     if timeline and timeline.moves:
         for number, seconds, picture in decode_animation(job, timeline):
@@ -108,7 +108,7 @@ def _make_views(picture: Picture, views: Sequence[View], options: DecodeOptions)
     return {view: make_view(picture, view, exact=options.exact) for view in dict.fromkeys(views)}
 
 
-def _make_frames(item: Item, notes: Notes, shots: Sequence[Shot], *, complete: bool) -> list[Frame]:
+def _make_frames(item: Item, notes: MediaBuilder, shots: Sequence[Shot], *, complete: bool) -> list[Frame]:
     final = len(shots) - 1
     return [
         Frame(
@@ -124,7 +124,7 @@ def _make_frames(item: Item, notes: Notes, shots: Sequence[Shot], *, complete: b
 
 
 def _end_in_failure(
-    item: Item, notes: Notes, shots: Sequence[Shot], code: ErrorCode, message: str
+    item: Item, notes: MediaBuilder, shots: Sequence[Shot], code: ErrorCode, message: str
 ) -> list[Frame | Failure]:
     if shots and code in {"decode_error", "video_error"}:
         notes.learn(truncated=True)

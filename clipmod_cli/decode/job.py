@@ -14,7 +14,7 @@ Gate: TypeAlias = Callable[[int], AbstractContextManager[None]]
 """Is asked with a number of pixels before they are decoded; holds the caller while too many are in flight."""
 
 
-class Facts(TypedDict, total=False):
+class MediaFields(TypedDict, total=False):
     """The fields of `Media` that decoding fills in."""
 
     kind: Kind
@@ -28,19 +28,19 @@ class Facts(TypedDict, total=False):
     duration_s: float
 
 
-class Notes:
+class MediaBuilder:
     """A `Media` that grows while its input is read and decoded. Used by one thread."""
 
     def __init__(self, started: float) -> None:
         self.media = Media(started=started)
 
-    def learn(self, **facts: Unpack[Facts]) -> None:
+    def learn(self, **facts: Unpack[MediaFields]) -> None:
         """Write down what is now known."""
         self.media = replace(self.media, **facts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class DecodeJob:
     """The bytes of one input, and all that decoding them needs.
 
     Attributes:
@@ -52,5 +52,5 @@ class Job:
     name: str
     views: Sequence[View]
     options: DecodeOptions
-    notes: Notes
+    notes: MediaBuilder
     gate: Gate

@@ -23,7 +23,7 @@ FRAMES_HELP = "key, dense, fps=N or max=N"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class DecodeLimits:
     """What a picture may cost: a 38-byte WebP can ask for 50 megapixels, which take 800 MB to decode.
 
     Attributes:
@@ -102,7 +102,7 @@ class DecodeOptions:
     """
 
     exact: bool = False
-    limits: Limits = field(default_factory=Limits)
+    limits: DecodeLimits = field(default_factory=DecodeLimits)
     frames: FrameSampling = field(default_factory=FrameSampling)
     heic: bool = False
     max_gap_s: float = 10.0
@@ -122,7 +122,7 @@ def parse_frames(text: str) -> FrameSampling:
             raise SettingsError(f"frames: {text!r} is none of {FRAMES_HELP}")
 
 
-def check_size(width: int, height: int, limits: Limits, *, scale: int = 1) -> None:
+def check_size(width: int, height: int, limits: DecodeLimits, *, scale: int = 1) -> None:
     """Raise ItemError(`too_many_pixels`) for a header beyond the limits.
 
     Args:

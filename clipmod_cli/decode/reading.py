@@ -12,8 +12,8 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from clipmod_cli.decode.job import Notes
-from clipmod_cli.decode.limits import Limits
+from clipmod_cli.decode.job import MediaBuilder
+from clipmod_cli.decode.limits import DecodeLimits
 from clipmod_cli.errors import ErrorCode, ItemError
 from clipmod_cli.types import Item
 
@@ -37,7 +37,7 @@ _CODES: dict[int | None, ErrorCode] = {
 """What a failed `open` means; anything else is `read_error` and may pass. ENXIO is a socket's answer."""
 
 
-def read_item(item: Item, limits: Limits, notes: Notes) -> bytes:
+def read_item(item: Item, limits: DecodeLimits, notes: MediaBuilder) -> bytes:
     """Return the item's bytes, at most `limits.max_file_bytes` of them; raises ItemError.
 
     Size, time of change and SHA-256 are noted as soon as each is known.
@@ -57,7 +57,7 @@ def read_item(item: Item, limits: Limits, notes: Notes) -> bytes:
     return data
 
 
-def _read_file(path: str, limits: Limits, notes: Notes) -> bytes:
+def _read_file(path: str, limits: DecodeLimits, notes: MediaBuilder) -> bytes:
     with open_regular(path) as (descriptor, status):
         notes.learn(bytes=status.st_size, mtime_ns=status.st_mtime_ns)
         _check_length(status.st_size, limits)
@@ -87,7 +87,7 @@ def open_regular(path: str) -> Iterator[tuple[int, os.stat_result]]:
         os.close(descriptor)
 
 
-def _read_all(descriptor: int, limits: Limits) -> bytes:
+def _read_all(descriptor: int, limits: DecodeLimits) -> bytes:
     """Return what is in the file; its size is checked again, for it may be growing."""
     chunks: list[bytes] = []
     length = 0
@@ -98,7 +98,7 @@ def _read_all(descriptor: int, limits: Limits) -> bytes:
     return b"".join(chunks)
 
 
-def _check_length(length: int, limits: Limits) -> None:
+def _check_length(length: int, limits: DecodeLimits) -> None:
     if length > limits.max_file_bytes:
         raise ItemError(
             "file_too_large", f"the file is larger than the limit of {limits.max_file_bytes / 1e6:g} MB"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from clipmod_cli.decode.decoders import Decoded, Decoders
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.workers.pool import Crew
+from clipmod_cli.decode.workers.pool import WorkerPool
 from clipmod_cli.types import Failure, Frame, Item, View
 
 AHEAD_PER_WORKER = 4
@@ -175,7 +175,7 @@ def decode(
     workers: int,
     *,
     ahead: int | None = None,
-    crew: Crew | None = None,
+    crew: WorkerPool | None = None,
 ) -> Iterator[Frame | Failure]:
     """Yield what `decode_with` yields, by decoders that end with the stream.
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipmod_cli.decode.geometry import UPRIGHT, Orientation, Window, crop_window, scaled_size
+from clipmod_cli.decode.geometry import UPRIGHT, Orientation, PixelWindow, crop_window, scaled_size
 from clipmod_cli.errors import ItemError
 from clipmod_cli.types import View
 
@@ -191,7 +191,7 @@ def _resize_torch(picture: Picture, target: tuple[int, int], mode: str) -> Pixel
     return result
 
 
-def _resize_window(picture: Picture, target: tuple[int, int], window: Window, view: View) -> Pixels:
+def _resize_window(picture: Picture, target: tuple[int, int], window: PixelWindow, view: View) -> Pixels:
     """Return only `window` of the pixels scaled to `target`, by Pillow, antialiased."""
     height, width = _extent(picture)
     down, across = height / target[0], width / target[1]
@@ -221,7 +221,7 @@ def _turn(pixels: Pixels, orientation: Orientation) -> Pixels:
     return pixels.copy()  # numpy calls a single mirrored column contiguous; torch does not
 
 
-def _window_of(pixels: Pixels, window: Window) -> Pixels:
+def _window_of(pixels: Pixels, window: PixelWindow) -> Pixels:
     return pixels[window.top : window.top + window.height, window.left : window.left + window.width]
 
 

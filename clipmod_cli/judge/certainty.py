@@ -27,7 +27,7 @@ policy means a billionth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stakes:
+class DecisionRule:
     """What turns scores into an outcome.
 
     Attributes:
@@ -44,7 +44,7 @@ class Stakes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
+class PartialScores:
     """What the members that were asked say of `n` frames, and what is left.
 
     Attributes:
@@ -69,7 +69,7 @@ class Heard:
         return np.asarray(np.sum(weighted, axis=0))
 
 
-def score_bounds(heard: Heard, unsafe: Answers) -> tuple[Numbers, Numbers]:
+def score_bounds(heard: PartialScores, unsafe: Answers) -> tuple[Numbers, Numbers]:
     """Return the lowest and the highest unsafe score `(n,)` that the whole ensemble can come to, 0..1."""
     said = heard.summed[:, unsafe].sum(axis=1)
     low = said + (heard.left if unsafe.all() else 0.0)
@@ -77,7 +77,7 @@ def score_bounds(heard: Heard, unsafe: Answers) -> tuple[Numbers, Numbers]:
     return np.clip(low / heard.total, 0.0, 1.0), np.clip(high / heard.total, 0.0, 1.0)
 
 
-def is_certain(heard: Heard, stakes: Stakes, *, review: Answers) -> Answers:
+def is_certain(heard: PartialScores, stakes: DecisionRule, *, review: Answers) -> Answers:
     """Return, for each frame, whether nobody who was not asked can change the outcome any more.
 
     Args:
@@ -111,7 +111,7 @@ def _in_band(low: Numbers, high: Numbers, band: tuple[float, float] | None) -> t
     return inside, outside
 
 
-def _in_agreement(heard: Heard, needed: float) -> tuple[Answers, Answers]:
+def _in_agreement(heard: PartialScores, needed: float) -> tuple[Answers, Answers]:
     """Return whether agreement is certainly less than `needed`, and certainly not less."""
     summed = heard.summed
     reachable = summed + heard.left + MARGIN >= summed.max(axis=1, keepdims=True)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import SettingsError
-from clipmod_cli.judge.certainty import Heard, Stakes, is_certain
+from clipmod_cli.judge.certainty import DecisionRule, PartialScores, is_certain
 from clipmod_cli.judge.policy import Policy
 from clipmod_cli.judge.readers import Reader, read_all
 from clipmod_cli.models.specs import LEAST_WEIGHT
@@ -21,7 +21,7 @@ from clipmod_cli.types import Frame, Seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judge:
+class WeightedReader:
     """One member of the ensemble as the judging stage sees it."""
 
     name: str
@@ -44,7 +44,7 @@ class Criteria:
 
     policy: Policy
     threshold: float
-    judges: Sequence[Judge]
+    judges: Sequence[WeightedReader]
     unseen: Sequence[str] = ()
     degraded: bool = False
     names: tuple[str, ...] = field(init=False, repr=False)
@@ -83,12 +83,12 @@ class Criteria:
             seen: by member that was asked, what it saw in each of them; finite.
         """
         asked = [member for member in self.judges if member.name in seen]
-        heard = Heard(
+        heard = PartialScores(
             shares=[read_all(member.reader, seen[member.name]) for member in asked],
             weights=[member.weight for member in asked],
             left=sum(member.weight for member in self.judges if member.name not in seen),
         )
-        stakes = Stakes(
+        stakes = DecisionRule(
             unsafe=self.unsafe,
             threshold=self.threshold,
             agreement=self.policy.agreement_threshold,

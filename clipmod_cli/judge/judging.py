@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from clipmod_cli.judge.certainty import Heard, score_bounds
-from clipmod_cli.judge.criteria import Criteria, Judge
+from clipmod_cli.judge.certainty import PartialScores, score_bounds
+from clipmod_cli.judge.criteria import Criteria, WeightedReader
 from clipmod_cli.judge.readers import Probabilities
 from clipmod_cli.judge.spans import find_segments, persistent_frames, unclear_edges
 from clipmod_cli.types import (
@@ -136,7 +136,7 @@ def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
     )
 
 
-def _asked(evidence: Evidence, criteria: Criteria) -> Sequence[Judge]:
+def _asked(evidence: Evidence, criteria: Criteria) -> Sequence[WeightedReader]:
     """Return who judges: all members but those skipped, or the stand-in. Nobody is left out unsaid."""
     if evidence.stand_in:
         return [member for member in criteria.judges if member.name in evidence.seen]
@@ -144,17 +144,19 @@ def _asked(evidence: Evidence, criteria: Criteria) -> Sequence[Judge]:
 
 
 def _bounds(
-    summed: Probabilities, unsafe: float, asked: Sequence[Judge], criteria: Criteria
+    summed: Probabilities, unsafe: float, asked: Sequence[WeightedReader], criteria: Criteria
 ) -> tuple[float, float]:
     """Return the lowest and highest unsafe score that the whole ensemble could have come to."""
     weight = sum(member.weight for member in asked)
     left = max(sum(member.weight for member in criteria.judges) - weight, 0.0)
-    heard = Heard(shares=[summed[np.newaxis] / weight], weights=[weight], left=left)
+    heard = PartialScores(shares=[summed[np.newaxis] / weight], weights=[weight], left=left)
     low, high = score_bounds(heard, criteria.unsafe)
     return min(float(low[0]), unsafe), max(float(high[0]), unsafe)  # where rounding says otherwise
 
 
-def _model_score(member: Judge, shares: Probabilities, evidence: Evidence, criteria: Criteria) -> ModelScore:
+def _model_score(
+    member: WeightedReader, shares: Probabilities, evidence: Evidence, criteria: Criteria
+) -> ModelScore:
     values = shares.tolist()
     top = _top(values, criteria)
     seen = evidence.seen[member.name]
@@ -179,7 +181,7 @@ def _unsafe(total: Probabilities, criteria: Criteria) -> float:
     return unsafe / (unsafe + safe)
 
 
-def _agreement(by_model: dict[str, ModelScore], judges: Sequence[Judge], category: str) -> float:
+def _agreement(by_model: dict[str, ModelScore], judges: Sequence[WeightedReader], category: str) -> float:
     agreeing = sum(member.weight for member in judges if by_model[member.name].category == category)
     return min(1.0, agreeing / sum(member.weight for member in judges))
 

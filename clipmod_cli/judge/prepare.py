@@ -11,7 +11,7 @@ from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import BlindModelError
 from clipmod_cli.judge.criteria import (
     Criteria,
-    Judge,
+    WeightedReader,
     categories_with_prompts,
     mapped_labels,
     mean_vectors,
@@ -38,7 +38,8 @@ def prepare(ensemble: Ensemble, policy: Policy, *, threshold: float, allow_parti
     models = [(member.model, member.weight) for member in ensemble.members]
     unseen = {name for model, _ in models for name in check_sight(model, policy, allow_partial=allow_partial)}
     judges = [
-        Judge(name=model.name, weight=weight, reader=reader_of(model, policy)) for model, weight in models
+        WeightedReader(name=model.name, weight=weight, reader=reader_of(model, policy))
+        for model, weight in models
     ]
     return Criteria(
         policy=policy, threshold=threshold, judges=judges, unseen=sorted(unseen), degraded=ensemble.degraded

@@ -93,14 +93,14 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class WeightedSpec:
     """A model in an ensemble; the weights of all members sum to 1."""
 
     spec: ModelSpec
     weight: float
 
 
-Members: TypeAlias = tuple[Member, ...]
+Members: TypeAlias = tuple[WeightedSpec, ...]
 
 
 def parse_models(texts: Sequence[str]) -> Members | Literal["auto"]:
@@ -119,7 +119,9 @@ def parse_models(texts: Sequence[str]) -> Members | Literal["auto"]:
     pairs = [_parse_word(word) for name in words for word in _NAMED.get(name, name).split(",")]
     _refuse_duplicates([spec for spec, _ in pairs])
     weights = _scale([weight for _, weight in pairs], [spec.spec for spec, _ in pairs])
-    return tuple(Member(spec=spec, weight=weight) for (spec, _), weight in zip(pairs, weights, strict=True))
+    return tuple(
+        WeightedSpec(spec=spec, weight=weight) for (spec, _), weight in zip(pairs, weights, strict=True)
+    )
 
 
 def parse_spec(text: str) -> ModelSpec:

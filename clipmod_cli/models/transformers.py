@@ -79,7 +79,7 @@ class TransformersModel:
     def _score(self, pixels: torch.Tensor) -> torch.Tensor:
         return self._activate(self._model(pixels).logits.float())
 
-    def _tell(self, computed: transfer.Computed) -> Measured:
+    def _tell(self, computed: transfer.DeviceResult) -> Measured:
         rows: list[list[float]] = computed.result.tolist()
         return Measured([LabelScores(scores=_by_label(self.labels, row)) for row in rows], computed.seconds)
 

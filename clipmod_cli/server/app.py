@@ -14,18 +14,18 @@ from fastapi import FastAPI
 from clipmod_cli import __version__
 from clipmod_cli.server.apis import ensemble
 from clipmod_cli.server.apis.classes import router
-from clipmod_cli.server.apis.classes.words import Words
+from clipmod_cli.server.apis.classes.words import ClassVectors
 from clipmod_cli.server.apis.classifier import router as classifier_api
 from clipmod_cli.server.apis.classifier.models import classifiers_of
-from clipmod_cli.server.asked import Observer
 from clipmod_cli.server.environment import documented_environment
 from clipmod_cli.server.gate.stack import gate_of
-from clipmod_cli.server.kept.keeping import keep
 from clipmod_cli.server.kept.request_rows import RequestRows
+from clipmod_cli.server.kept.storage import keep
 from clipmod_cli.server.operations import docs_pages, openapi, probes
 from clipmod_cli.server.operations.access_log import access_log_of
 from clipmod_cli.server.operations.metrics import metrics_of, metrics_router
 from clipmod_cli.server.problems import handle_problems
+from clipmod_cli.server.request_info import RequestObserver
 from clipmod_cli.server.service import Service
 from clipmod_cli.server.state import State
 from clipmod_cli.server.ui import router as ui
@@ -47,7 +47,7 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
     classifiers = classifiers_of(settings, documented_environment())
     gate = gate_of(settings)
     metrics = metrics_of(service)
-    observers: list[Observer] = [metrics.requests, RequestRows(service), *access_log_of(settings)]
+    observers: list[RequestObserver] = [metrics.requests, RequestRows(service), *access_log_of(settings)]
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
@@ -60,7 +60,7 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
                     settings=settings,
                     threads=threads,
                     classifiers=classifiers,
-                    words=Words(),
+                    words=ClassVectors(),
                     kept=kept,
                 )
         finally:

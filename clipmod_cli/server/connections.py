@@ -1,6 +1,6 @@
 """Connections that send no request, or endless headers, are closed: uvicorn itself would wait for ever.
 
-A request's body is the matter of `clipmod_cli.server.gate.bodies`, a connection's rest between two
+A request's body is the matter of `clipmod_cli.server.gate.body_pace`, a connection's rest between two
 requests that of uvicorn.
 """
 
@@ -28,7 +28,7 @@ else:
     _Base = object
 
 
-class Punctual(_Base):
+class TimeoutProtocol(_Base):
     """One connection, whose client has to get to the point; over either of uvicorn's two protocols."""
 
     head_s = HEAD_S
@@ -78,5 +78,5 @@ class Punctual(_Base):
             self._timer = None
 
 
-class Connection(Punctual, AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # a variable
+class Connection(TimeoutProtocol, AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # a variable
     """The same over httptools where it is installed, else over h11."""

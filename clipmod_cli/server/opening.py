@@ -5,20 +5,20 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from clipmod_cli.assemble import Choice, choose, decoding_options, load_models
+from clipmod_cli.assemble import ModelChoice, choose, decoding_options, load_models
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import MissingError
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import Policy
 from clipmod_cli.models.hub.client import Hub
-from clipmod_cli.models.hub.progress import Progress, Silent
+from clipmod_cli.models.hub.progress import DownloadProgress, SilentProgress
 from clipmod_cli.models.specs import FALLBACK
 from clipmod_cli.output.history.rows import open_rows
 from clipmod_cli.pipeline import start_decoders
-from clipmod_cli.server.batching.measuring import Measuring
-from clipmod_cli.server.bounds import bounds_of, within
+from clipmod_cli.server.batching.device_thread import DeviceThread
 from clipmod_cli.server.panel import fallback_of, make_panel, with_stand_in
-from clipmod_cli.server.service import Load, Service
+from clipmod_cli.server.request_limits import request_limits_of, within
+from clipmod_cli.server.service import Service, ServiceLoad
 from clipmod_cli.settings import Resolved, Settings
 
 log = logging.getLogger(__name__)
@@ -33,12 +33,12 @@ all that is told within the 10 s that are promised."""
 
 def open_service(
     resolved: Resolved,
-    choice: Choice,
+    choice: ModelChoice,
     policy: Policy,
     hub: Hub,
     *,
     command: str,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
 ) -> Service:
     """Return a service whose models are loaded and whose measuring thread runs.
 
@@ -47,11 +47,11 @@ def open_service(
         BlindModelError: if a model cannot see an UNSAFE category and that is not allowed.
     """
     settings = resolved.settings
-    bounds = bounds_of(settings)
+    bounds = request_limits_of(settings)
     options = decoding_options(settings, heic=settings.heic)
     options = replace(options, decode=within(options.decode, bounds), remembered_bytes=REMEMBERED_BYTES)
     options = replace(options, decoders=start_decoders(options))
-    ensemble, criteria, stand_in = _load(settings, choice, policy, hub, progress or Silent())
+    ensemble, criteria, stand_in = _load(settings, choice, policy, hub, progress or SilentProgress())
     ensemble = with_stand_in(ensemble)
     panel = make_panel(ensemble, criteria, options.decode, stand_in=stand_in)
     service = Service(
@@ -60,8 +60,8 @@ def open_service(
         options=options,
         bounds=bounds,
         rows=open_rows(settings, panel.facts, [m.model.spec for m in ensemble.members], command),
-        measuring=Measuring(),
-        load=Load(settings.max_requests),
+        measuring=DeviceThread(),
+        load=ServiceLoad(settings.max_requests),
         deadline_s=settings.deadline,
     )
     service.measuring.start()
@@ -69,7 +69,7 @@ def open_service(
 
 
 def _load(
-    settings: Settings, choice: Choice, policy: Policy, hub: Hub, progress: Progress
+    settings: Settings, choice: ModelChoice, policy: Policy, hub: Hub, progress: DownloadProgress
 ) -> tuple[Ensemble, Criteria, bool]:
     """Return the models and whether they are a stand-in for an ensemble that cannot be loaded."""
     try:

@@ -12,7 +12,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 
 from clipmod_cli.errors import ClipmodError, ErrorCode
-from clipmod_cli.server.asked import mark_refused
+from clipmod_cli.server.request_info import mark_refused
 from clipmod_cli.server.service import BusyError
 
 RETRY_S: Final = 1
@@ -21,7 +21,7 @@ RETRY_S: Final = 1
 BUSY: Final = "The service is busy. Try again soon"
 
 BUG: Final = "Error processing request: internal error"
-"""What is said of anything unexpected (`clipmod_cli.server.gate.bugs`)."""
+"""What is said of anything unexpected (`clipmod_cli.server.gate.internal_errors`)."""
 
 _STATUS: Final[dict[ErrorCode, int]] = {
     "file_too_large": 413,

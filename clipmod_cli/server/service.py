@@ -18,10 +18,10 @@ from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.output.history.rows import RowSink
 from clipmod_cli.pipeline import Options, look, run
 from clipmod_cli.records import Record, to_line, to_record
-from clipmod_cli.server.batching.measuring import Measuring, SharedEnsemble
-from clipmod_cli.server.batching.turns import Caller
-from clipmod_cli.server.bounds import Bounds
+from clipmod_cli.server.batching.device_thread import DeviceThread, SharedEnsemble
+from clipmod_cli.server.batching.fair_queue import Caller
 from clipmod_cli.server.panel import Panel
+from clipmod_cli.server.request_limits import RequestLimits
 from clipmod_cli.types import Evidence, Failure, Item, Result, Verdict
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class BusyError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class JudgedItem:
     """One item's end.
 
     Attributes:
@@ -45,7 +45,7 @@ class Judged:
 
 
 @dataclass
-class Load:
+class ServiceLoad:
     """How many requests are under way. Safe to use from any thread."""
 
     most: int
@@ -93,12 +93,12 @@ class Service:
     panel: Panel
     fallback: Panel | None
     options: Options
-    bounds: Bounds
+    bounds: RequestLimits
     rows: RowSink
-    measuring: Measuring
-    load: Load
+    measuring: DeviceThread
+    load: ServiceLoad
     deadline_s: float
-    watch: Callable[[Judged], None] = lambda _judged: None
+    watch: Callable[[JudgedItem], None] = lambda _judged: None
     started: float = field(default_factory=time.time)
     draining: bool = False
     _numbers: Iterator[int] = field(default_factory=itertools.count, repr=False)
@@ -108,7 +108,7 @@ class Service:
         """Whether a request that came now would be served."""
         return self.measuring.alive and not self.load.full and not self.draining
 
-    def judge(self, items: Iterable[Item | Failure], caller: Caller) -> Iterator[Judged]:
+    def judge(self, items: Iterable[Item | Failure], caller: Caller) -> Iterator[JudgedItem]:
         """Yield one result for each item, in order, and keep its row. `caller` comes from `caller_of`."""
         shared = SharedEnsemble(self.measuring, caller)
         try:
@@ -119,7 +119,9 @@ class Service:
         finally:
             caller.leave()
 
-    def judge_all(self, items: Sequence[Item | Failure], *, deadline_s: float | None = None) -> list[Judged]:
+    def judge_all(
+        self, items: Sequence[Item | Failure], *, deadline_s: float | None = None
+    ) -> list[JudgedItem]:
         """Return one result for each item, in order; those that time was too short for get `deadline`."""
         done = list(self.judge(items, self.caller_of(deadline_s=deadline_s)))
         late = [one if isinstance(one, Failure) else _late(one) for one in items[len(done) :]]
@@ -154,13 +156,13 @@ class Service:
         stood_in = isinstance(result, Verdict) and result.deciding.stand_in
         return self.fallback if stood_in and self.fallback is not None else self.panel
 
-    def _write(self, result: Result, panel: Panel) -> Judged:
+    def _write(self, result: Result, panel: Panel) -> JudgedItem:
         record = to_record(result, panel.facts)
         if panel.stand_in and record.status == "ok":
             record = record.model_copy(update={"needs_review": True})
         # A request's items count from 0, and rows are known by run and number: here one run is all requests.
         self.rows.add(to_line(record.model_copy(update={"index": next(self._numbers)})))
-        return Judged(result=result, record=record, panel=panel)
+        return JudgedItem(result=result, record=record, panel=panel)
 
 
 def _late(item: Item) -> Failure:

@@ -8,9 +8,9 @@ from typing import Annotated, TypedDict, TypeVar
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
-from clipmod_cli.server.apis.classes.words import Words
+from clipmod_cli.server.apis.classes.words import ClassVectors
 from clipmod_cli.server.apis.classifier.models import Classifiers
-from clipmod_cli.server.kept.keeping import Kept
+from clipmod_cli.server.kept.storage import ServiceStorage
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings import Settings
 
@@ -24,8 +24,8 @@ class State(TypedDict):
     settings: Settings
     threads: CapacityLimiter
     classifiers: Classifiers
-    words: Words
-    kept: Kept
+    words: ClassVectors
+    kept: ServiceStorage
 
 
 # Each of these is a coroutine because FastAPI calls any other function in a thread of a pool, which costs
@@ -47,8 +47,8 @@ async def _classifiers(request: Request) -> Classifiers:
     return found
 
 
-async def _words(request: Request) -> Words:
-    found: Words = request.state.words
+async def _words(request: Request) -> ClassVectors:
+    found: ClassVectors = request.state.words
     return found
 
 
@@ -62,7 +62,7 @@ async def _admitted(request: Request) -> AsyncIterator[int]:
 Served = Annotated[Service, Depends(_service)]
 Configured = Annotated[Settings, Depends(_settings)]
 Classifying = Annotated[Classifiers, Depends(_classifiers)]
-Worded = Annotated[Words, Depends(_words)]
+Worded = Annotated[ClassVectors, Depends(_words)]
 Admitted = Annotated[int, Depends(_admitted)]
 """How many requests are under way, this one included."""
 

@@ -55,7 +55,7 @@ class _End:
     error: BaseException | None
 
 
-class Ahead(Generic[G, R]):
+class Prefetch(Generic[G, R]):
     """The results of `work` on each of `given`, in their order; to be iterated once.
 
     Args:

@@ -63,7 +63,7 @@ def _compile(patterns: tuple[str, ...]) -> PathSpec[Any] | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class InputPath:
     """A path that is an input.
 
     Attributes:

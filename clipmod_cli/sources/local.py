@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 
 from clipmod_cli.decode.formats import HEAD_BYTES, media_class
 from clipmod_cli.sources.archives.items import look_inside
-from clipmod_cli.sources.base import Place, Rules, Skipped
+from clipmod_cli.sources.base import InputPath, Rules, Skipped
 from clipmod_cli.sources.lists import read_list
-from clipmod_cli.sources.stores.base import Stored, Stores, is_store
+from clipmod_cli.sources.stores.base import ObjectStores, StoredItem, is_store
 from clipmod_cli.types import Failure, Item
 
 if TYPE_CHECKING:
-    from clipmod_cli.sources.stores.walk import StorePlace
+    from clipmod_cli.sources.stores.walk import InputObject
 
 
 def expand(sources: Iterable[str], rules: Rules, skipped: Skipped | None = None) -> Iterator[Item | Failure]:
@@ -35,16 +35,16 @@ def expand(sources: Iterable[str], rules: Rules, skipped: Skipped | None = None)
     `-` reads a list of paths from stdin. A path that does not exist is an Item too: decoding
     it fails with `not_found`, so it has its record. Where a file is an archive, its members are
     the inputs, in the archive's own order; what cannot be had of it is a Failure in its place.
-    What is in an object store comes as a `Stored`, which `store_fetch.fetch_stored` makes an Item of.
+    What is in an object store comes as a `StoredItem`, which `store_fetch.fetch_stored` makes an Item of.
 
     Raises:
         MissingPackageError: if a source is in a store whose package is not installed.
     """
     seen = skipped if skipped is not None else Skipped()
-    stores = Stores()
+    stores = ObjectStores()
     index = 0
     for place in (place for source in sources for place in _named(source, rules, seen, stores)):
-        look = partial(look_inside, place) if isinstance(place, Place) else place.look_inside
+        look = partial(look_inside, place) if isinstance(place, InputPath) else place.look_inside
         for found in look(rules, seen, index):
             yield found
             index += 1
@@ -59,7 +59,9 @@ def expand_list(name: str, rules: Rules, skipped: Skipped | None = None) -> Iter
     return expand(read_list(name, null=rules.null), rules, skipped)
 
 
-def _named(source: str, rules: Rules, skipped: Skipped, stores: Stores) -> Iterator[Place | StorePlace]:
+def _named(
+    source: str, rules: Rules, skipped: Skipped, stores: ObjectStores
+) -> Iterator[InputPath | InputObject]:
     paths: Iterable[str] = (source,)
     if source == "-":
         paths = read_list("-", null=rules.null)
@@ -75,13 +77,13 @@ def _named(source: str, rules: Rules, skipped: Skipped, stores: Stores) -> Itera
             yield from _walk_if_folder(path, rules, skipped)
 
 
-def _walk_if_folder(path: str, rules: Rules, skipped: Skipped) -> Iterator[Place]:
+def _walk_if_folder(path: str, rules: Rules, skipped: Skipped) -> Iterator[InputPath]:
     if _is_folder(path):
         root = os.path.join(path, "")  # noqa: PTH118
         for found in _Walk(path, rules, skipped).files():
-            yield Place(found, found[len(root) :])
+            yield InputPath(found, found[len(root) :])
     else:
-        yield Place(path)
+        yield InputPath(path)
 
 
 def _is_folder(path: str) -> bool:
@@ -202,7 +204,7 @@ def count_if_cheap(items: Iterable[Item | Failure]) -> int | None:
     count = 0
     for given in items:
         item = given.item if isinstance(given, Failure) else given
-        if item.member is not None or isinstance(item, Stored):
+        if item.member is not None or isinstance(item, StoredItem):
             return None
         count += 1
     return count

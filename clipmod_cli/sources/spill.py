@@ -15,14 +15,14 @@ from types import TracebackType
 from typing import Self
 
 from clipmod_cli.sources.web.errors import FetchError
-from clipmod_cli.sources.web.hosts import Budget
+from clipmod_cli.sources.web.hosts import DownloadBudget
 from clipmod_cli.types import Failure, Item
 
 ROOM_BYTES = 4_000_000_000
 """Of all files that nobody has taken yet: eight of the largest videos that are allowed."""
 
 
-class Spill:
+class SpillFile:
     """A file that is being written."""
 
     def __init__(self, descriptor: int, path: str) -> None:
@@ -44,20 +44,20 @@ class Spill:
             raise _cannot_keep(e) from e
 
 
-class Folder:
+class SpillFolder:
     """Where large downloads go. Each file belongs to whoever takes it; what is left at exit is removed.
 
     Attributes:
         room: how much may be in it; who takes a file gives back its length.
     """
 
-    def __init__(self, room: Budget | None = None) -> None:
+    def __init__(self, room: DownloadBudget | None = None) -> None:
         """Touch nothing yet."""
-        self.room = room or Budget(ROOM_BYTES)
+        self.room = room or DownloadBudget(ROOM_BYTES)
         self._path: str | None = None
 
     @contextmanager
-    def new_file(self) -> Iterator[Spill]:
+    def new_file(self) -> Iterator[SpillFile]:
         """Give a new file to be written; it is removed if the block raises.
 
         Raises:
@@ -68,7 +68,7 @@ class Folder:
         except OSError as e:
             raise _cannot_keep(e) from e
         try:
-            yield Spill(descriptor, path)
+            yield SpillFile(descriptor, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 Path(path).unlink()
@@ -88,7 +88,7 @@ def _cannot_keep(error: OSError) -> FetchError:
     return FetchError("internal_error", f"the download cannot be kept in the temporary folder: {reason}")
 
 
-class Temporary:
+class TemporaryFiles:
     """The files of the items of one run. Safe to use from any thread; what is left goes at its end."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from backports.zstd import zipfile as zstd_zipfile
 
 from clipmod_cli.sources.archives.limits import ArchiveLimits
 from clipmod_cli.sources.archives.opening import open_archive
-from clipmod_cli.sources.archives.walk import Found, Lost, Member, Wishes
+from clipmod_cli.sources.archives.walk import ArchiveMember, Found, LostMember, MemberFilter
 
 GIF = b"GIF89a\x01\x00\x01\x00\x00\x00\x00;"
 TEXT = b"words"
@@ -105,7 +105,7 @@ class Seen:
     @property
     def members(self) -> list[tuple[str, bytes]]:
         """(name, bytes) of those that could be had."""
-        return [(one.name, one.data) for one in self.found if isinstance(one, Member)]
+        return [(one.name, one.data) for one in self.found if isinstance(one, ArchiveMember)]
 
     @property
     def names(self) -> list[str]:
@@ -115,19 +115,19 @@ class Seen:
     @property
     def lost(self) -> list[tuple[str | None, str]]:
         """(name, code) of those that could not."""
-        return [(one.name, one.code) for one in self.found if isinstance(one, Lost)]
+        return [(one.name, one.code) for one in self.found if isinstance(one, LostMember)]
 
     @property
     def said(self) -> str:
         """All messages."""
-        return "\n".join(one.message for one in self.found if isinstance(one, Lost))
+        return "\n".join(one.message for one in self.found if isinstance(one, LostMember))
 
 
 def look(path: Path, limits: ArchiveLimits | None = None) -> Seen:
     """Look into the archive at a path."""
     archive = open_archive(str(path))
     assert archive is not None, "no archive"
-    wishes = Wishes()
+    wishes = MemberFilter()
     try:
         return Seen(list(archive.members(wishes, limits)), wishes.skipped)
     finally:

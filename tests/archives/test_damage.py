@@ -289,5 +289,5 @@ def test_whatever_goes_wrong_is_one_failure(
     def fail(*_: object) -> bytes:
         raise error
 
-    monkeypatch.setattr(streams.Window, "read", fail)
+    monkeypatch.setattr(streams.FileWindow, "read", fail)
     assert look_at(make_tar(THREE), tmp_path).lost == [(None, code)]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from clipmod_cli.sources.archives.limits import ArchiveLimits
 from clipmod_cli.sources.archives.opening import open_archive
-from clipmod_cli.sources.archives.walk import Lost, Member, Wishes
+from clipmod_cli.sources.archives.walk import ArchiveMember, LostMember, MemberFilter
 from tests.archives.making import COMPRESS, GIF, ZIP_METHODS, Seen, make_tar, make_zip
 
 SMALL = ArchiveLimits(max_entries=200, max_total_bytes=5_000_000, max_member_bytes=100_000)
@@ -34,15 +34,15 @@ def see(data: bytes, name: str = "it") -> Seen | None:
         archive = open_archive(str(path))
         if archive is None:
             return None
-        wishes = Wishes()
+        wishes = MemberFilter()
         found = list(archive.members(wishes, SMALL))
         archive.close()
     for one in found:
-        assert isinstance(one, Member | Lost)
+        assert isinstance(one, ArchiveMember | LostMember)
         assert one.name is None or "\0" not in one.name
     ended = [number for number, one in enumerate(found) if one.name is None]
     assert ended in ([], [len(found) - 1])
-    assert not any(isinstance(one, Lost) and one.code == "internal_error" for one in found)
+    assert not any(isinstance(one, LostMember) and one.code == "internal_error" for one in found)
     return Seen(found, wishes.skipped)
 
 

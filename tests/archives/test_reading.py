@@ -12,7 +12,7 @@ import pytest
 from backports import zstd
 
 from clipmod_cli.sources.archives.opening import open_archive
-from clipmod_cli.sources.archives.walk import Lost, Member
+from clipmod_cli.sources.archives.walk import ArchiveMember, LostMember
 from tests.archives.making import (
     COMPRESS,
     GIF,
@@ -251,7 +251,7 @@ def test_it_is_lazy(tmp_path: Path) -> None:
     archive = open_archive(str(path))
     assert archive is not None
     members = archive.members()
-    assert isinstance(next(members), Member)
+    assert isinstance(next(members), ArchiveMember)
     path.write_bytes(b"")
-    assert [type(one) for one in members] == [Lost]
+    assert [type(one) for one in members] == [LostMember]
     archive.close()

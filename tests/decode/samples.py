@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from clipmod_cli.decode.limits import Limits
+from clipmod_cli.decode.limits import DecodeLimits
 from tests.decode.pictures import (
     encode,
     quarters,
@@ -54,4 +54,4 @@ RESCUED = {"JPEG", "JPEG-progressive", "JPEG-grey", "JPEG-CMYK", "PNG", "PNG-pal
            "WEBP-lossless", "GIF", "BMP", "TIFF"}  # fmt: skip
 """What can be decoded in part. The others keep their directory at the end, or decode all or nothing."""
 
-TINY = Limits(max_pixels=1_000_000, max_header_pixels=1_000_000)
+TINY = DecodeLimits(max_pixels=1_000_000, max_header_pixels=1_000_000)

@@ -8,7 +8,7 @@ import struct
 import pytest
 from PIL import Image
 
-from clipmod_cli.decode.limits import Limits
+from clipmod_cli.decode.limits import DecodeLimits
 from clipmod_cli.decode.stills.pictures import MAX_JPEG_SCANS
 from clipmod_cli.types import View
 from tests.decode.pictures import (
@@ -101,7 +101,7 @@ def test_a_header_that_claims_too_much_is_refused_before_decoding(label: str) ->
 
 def test_a_jpeg_counts_after_its_scaling() -> None:
     data = encode(Image.new("RGB", (1600, 1200), RED), "JPEG")
-    limits = Limits(max_pixels=400_000)
+    limits = DecodeLimits(max_pixels=400_000)
     small = View(fit="shortest", size=(64, 64), crop=(64, 64))
     result = frame(data, [small], limits=limits)
     assert_corners(result.views[small], [RED] * 4, 3)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from clipmod_cli.decode.limits import (
     KEY_FRAMES,
     MAX_SCORED_FRAMES,
+    DecodeLimits,
     FrameSampling,
-    Limits,
     check_size,
     parse_frames,
 )
@@ -90,10 +90,10 @@ def test_a_picture_over_a_limit_is_refused_with_the_limit(
     size: tuple[int, int], scale: int, words: str
 ) -> None:
     with pytest.raises(ItemError, match=words) as refusal:
-        check_size(*size, Limits(), scale=scale)
+        check_size(*size, DecodeLimits(), scale=scale)
     assert refusal.value.code == "too_many_pixels"
 
 
 @pytest.mark.parametrize(("size", "scale"), [((8000, 6250), 1), ((12_032, 9024), 2), ((30_000, 1), 1)])
 def test_a_picture_at_a_limit_passes(size: tuple[int, int], scale: int) -> None:
-    check_size(*size, Limits(), scale=scale)
+    check_size(*size, DecodeLimits(), scale=scale)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipmod_cli.decode.limits import Limits
+from clipmod_cli.decode.limits import DecodeLimits
 from clipmod_cli.decode.moving.iso_media import frame_durations
 from clipmod_cli.types import Failure, Frame
 from tests.decode.pictures import (
@@ -75,7 +75,7 @@ def test_frames_that_are_promised_and_missing_are_an_error() -> None:
 
 def test_more_frames_than_are_walked_are_an_error() -> None:
     for name in SETTINGS:
-        *before, end = results(moving(name, shades(12), 100), limits=Limits(max_walked_frames=10))
+        *before, end = results(moving(name, shades(12), 100), limits=DecodeLimits(max_walked_frames=10))
         assert isinstance(before[-1], Frame)
         assert before[-1].number == 9
         assert isinstance(end, Failure)
@@ -83,7 +83,7 @@ def test_more_frames_than_are_walked_are_an_error() -> None:
 
 
 def test_an_animation_that_takes_too_long_is_stopped() -> None:
-    end = failure(moving("GIF", COLOURS, 100), limits=Limits(max_seconds=0.0))
+    end = failure(moving("GIF", COLOURS, 100), limits=DecodeLimits(max_seconds=0.0))
     assert (end.code, end.retryable) == ("decode_timeout", True)
 
 

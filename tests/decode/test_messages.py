@@ -14,7 +14,7 @@ from PIL import Image
 
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.workers.shared_memory import Block, make_block
+from clipmod_cli.decode.workers.shared_memory import SharedBlock, make_shared_block
 from clipmod_cli.decode.workers.wire import MAX_PIXEL_BYTES, read_result, write_result
 from clipmod_cli.types import Failure, Frame, Item, View
 from tests.decode.pictures import RED, encode
@@ -27,7 +27,7 @@ ITEM = Item(source="x", index=0, data=encode(Image.new("RGB", (16, 16), RED), "P
 
 
 def answer(
-    item: Item = ITEM, view: View = VIEW, block: Block | None = None
+    item: Item = ITEM, view: View = VIEW, block: SharedBlock | None = None
 ) -> tuple[dict[str, Any], list[bytes]]:
     """Return the header and the further messages of a good answer."""
     sent: list[bytes] = []
@@ -36,7 +36,7 @@ def answer(
 
 
 def read(
-    header: dict[str, Any] | bytes, messages: list[bytes], view: View = VIEW, block: Block | None = None
+    header: dict[str, Any] | bytes, messages: list[bytes], view: View = VIEW, block: SharedBlock | None = None
 ) -> list[Frame | Failure]:
     told = header if isinstance(header, bytes) else json.dumps(header).encode()
     return read_result(told, receiver(messages), ITEM, [view], block)
@@ -58,11 +58,11 @@ def receiver(messages: list[bytes]) -> Callable[[int], bytes]:
 
 
 @pytest.fixture
-def block() -> Iterator[Block]:
-    made = make_block(10_000)
+def block() -> Iterator[SharedBlock]:
+    made = make_shared_block(10_000)
     if made is None:
         pytest.skip("this system has no memory that can be sealed")
-    with_writing = Block(made._descriptor, made.size, writable=True)
+    with_writing = SharedBlock(made._descriptor, made.size, writable=True)
     yield with_writing
     with_writing._memory.close()
     made.close()
@@ -76,7 +76,7 @@ def test_a_good_answer_is_read() -> None:
     assert (frame.media.format, frame.media.width) == ("PNG", 16)
 
 
-def test_pixels_go_through_the_block_where_they_fit(block: Block) -> None:
+def test_pixels_go_through_the_block_where_they_fit(block: SharedBlock) -> None:
     header, messages = answer(block=block)
     assert not messages
     (frame,) = read(header, messages, block=block)
@@ -86,7 +86,7 @@ def test_pixels_go_through_the_block_where_they_fit(block: Block) -> None:
     assert (frame.views[VIEW] == RED).all(), "what was read is a copy"
 
 
-def test_pixels_that_do_not_fit_follow_in_messages(block: Block) -> None:
+def test_pixels_that_do_not_fit_follow_in_messages(block: SharedBlock) -> None:
     item = Item(source="x", index=0, data=moving("GIF", 3))
     header, messages = answer(item, WHOLE, block)
     assert len(messages) == 3
@@ -166,7 +166,7 @@ def test_pixels_of_another_length_are_refused(length: int) -> None:
         read(header, [bytes(length)])
 
 
-def test_a_view_behind_the_end_of_the_block_is_refused(block: Block) -> None:
+def test_a_view_behind_the_end_of_the_block_is_refused(block: SharedBlock) -> None:
     header, messages = answer(view=FREE, block=block)
     header["frames"][0][3] = [[100, 100]]
     with pytest.raises(ValueError, match="outside"):

@@ -11,7 +11,7 @@ import pytest
 
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.stage import decode
-from clipmod_cli.decode.workers.pool import Crew
+from clipmod_cli.decode.workers.pool import WorkerPool
 from clipmod_cli.types import Failure, Item, View
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
@@ -51,7 +51,7 @@ def test_every_mutated_picture_has_one_end(capsys: pytest.CaptureFixture[str]) -
     views = [View(fit="shortest", size=(224, 224), crop=(224, 224))]
     ends: Counter[int] = Counter()
     codes: Counter[str] = Counter()
-    for one in decode(_items(), views, DecodeOptions(), 2, crew=Crew()):
+    for one in decode(_items(), views, DecodeOptions(), 2, crew=WorkerPool()):
         ends[one.item.index] += one.last
         if isinstance(one, Failure):
             codes[one.code] += 1

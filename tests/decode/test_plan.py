@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from clipmod_cli.decode.geometry import (
     EXIF_ORIENTATIONS,
     Orientation,
-    Window,
+    PixelWindow,
     crop_window,
     jpeg_scale,
     scaled_size,
@@ -75,7 +75,7 @@ def test_a_window_is_found_again_in_the_stored_picture(
     shown = make_view(Picture(pixels=stored, size=shown_size, orientation=orientation), whole, exact=True)
     assert shown.shape[:2] == shown_size
     top, left = data.draw(st.integers(0, shown_size[0] - 1)), data.draw(st.integers(0, shown_size[1] - 1))
-    window = Window(top, left, shown_size[0] - top, shown_size[1] - left)
+    window = PixelWindow(top, left, shown_size[0] - top, shown_size[1] - left)
     found = orientation.store_window(window, shown_size)
     cut = stored[found.top : found.top + found.height, found.left : found.left + found.width]
     turned = make_view(

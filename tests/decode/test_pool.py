@@ -19,7 +19,7 @@ from PIL import Image
 from clipmod_cli.decode import decoders, stage
 from clipmod_cli.decode.decoders import FREE_PIXELS, PixelBudget, free_pixels
 from clipmod_cli.decode.item import decode_item
-from clipmod_cli.decode.limits import DecodeOptions, Limits
+from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
 from clipmod_cli.decode.stage import decode
 from clipmod_cli.types import Failure, Frame, Item, Media, View
 from tests.decode.pictures import WHOLE, check_law, encode, quarters
@@ -50,7 +50,7 @@ def test_every_item_ends_once_in_its_turn(
     kinds: list[bytes], workers: int, ahead: int | None, budget: int
 ) -> None:
     given_items = items(kinds)
-    options = DecodeOptions(limits=Limits(pixels_in_flight=budget))
+    options = DecodeOptions(limits=DecodeLimits(pixels_in_flight=budget))
     found = list(decode(given_items, [WHOLE], options, workers, ahead=ahead))
     groups = [list(group) for _, group in groupby(found, key=lambda result: result.item.index)]
     assert [group[0].item for group in groups] == given_items
@@ -254,7 +254,7 @@ def test_the_budget_of_pixels_is_kept() -> None:
 
 
 def test_the_budget_is_given_back_after_a_failure() -> None:
-    options = DecodeOptions(limits=Limits(pixels_in_flight=1))
+    options = DecodeOptions(limits=DecodeLimits(pixels_in_flight=1))
     torn = encode(
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)), "AVIF"
     )
@@ -265,7 +265,7 @@ def test_the_budget_is_given_back_after_a_failure() -> None:
 
 def test_a_worker_process_could_do_the_same() -> None:
     (item,) = items([GIF])
-    options = DecodeOptions(limits=Limits(max_pixels=10_000))
+    options = DecodeOptions(limits=DecodeLimits(max_pixels=10_000))
     view = View(fit="squash", size=(4, 4))
     assert through_pickle(([view], options)) == ([view], options)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:

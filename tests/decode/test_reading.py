@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.decode.item import decode_item
-from clipmod_cli.decode.limits import DecodeOptions, Limits
+from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
 from clipmod_cli.types import Failure, Frame, Item
 from tests.decode.pictures import WHOLE, check_law, encode, failure, media, quarters
 
@@ -19,7 +19,7 @@ PICTURE = encode(quarters(), "PNG")
 
 def look(path: str | Path, **limits: int) -> Frame | Failure:
     item = Item(source=os.fspath(path), index=3)
-    found = decode_item(item, [WHOLE], DecodeOptions(limits=Limits(**limits)))
+    found = decode_item(item, [WHOLE], DecodeOptions(limits=DecodeLimits(**limits)))
     check_law(item, found)
     assert len(found) == 1
     return found[0]
@@ -112,7 +112,7 @@ def test_a_file_over_the_limit_is_not_read(tmp_path: Path) -> None:
     assert result.code == "file_too_large"
     assert media(result).bytes == 200_000_000_000
     assert media(result).sha256 is None
-    assert failure(PICTURE, limits=Limits(max_file_bytes=len(PICTURE) - 1)).code == "file_too_large"
+    assert failure(PICTURE, limits=DecodeLimits(max_file_bytes=len(PICTURE) - 1)).code == "file_too_large"
 
 
 def test_a_file_that_grows_while_it_is_read_is_stopped() -> None:

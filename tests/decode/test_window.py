@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
 
-from clipmod_cli.decode.limits import DecodeOptions, Limits
+from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
 from clipmod_cli.decode.stage import AHEAD_PER_WORKER
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.pipeline import Options, look
@@ -65,12 +65,12 @@ def seen_by(
 
 
 @pytest.mark.parametrize("isolate", [False, True], ids=["threads", "processes"])
-@pytest.mark.parametrize("budget", [Limits().pixels_in_flight, 1], ids=["all at once", "one by one"])
+@pytest.mark.parametrize("budget", [DecodeLimits().pixels_in_flight, 1], ids=["all at once", "one by one"])
 def test_two_batches_are_decoded_while_a_model_looks_at_one(isolate: bool, budget: int) -> None:
     paused, items = Paused(), Watched(100)
     model = RedEmbedder(before=paused)
     options = Options(
-        decode=DecodeOptions(limits=Limits(pixels_in_flight=budget)), workers=WORKERS, isolate=isolate
+        decode=DecodeOptions(limits=DecodeLimits(pixels_in_flight=budget)), workers=WORKERS, isolate=isolate
     )
     seen: list[Evidence | Failure] = []
     run = threading.Thread(target=seen_by, args=(model, items, options, seen))

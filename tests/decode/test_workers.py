@@ -18,11 +18,11 @@ import psutil
 import pytest
 from PIL import Image
 
-from clipmod_cli.decode.limits import DecodeOptions, Limits
+from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
 from clipmod_cli.decode.stage import decode
 from clipmod_cli.decode.stills.opening import ungated
 from clipmod_cli.decode.workers.child import TimeLimits, WorkerLimits
-from clipmod_cli.decode.workers.pool import Crew
+from clipmod_cli.decode.workers.pool import WorkerPool
 from clipmod_cli.types import Failure, Frame, Item, View
 from tests.decode.hurting import LIES, NAP_S, begun, misbehave
 
@@ -42,7 +42,7 @@ def run(
     for name in names:
         Image.new("RGB", (16, 16), "red").save(folder / f"{name}.png")
     items = [Item(source=str(folder / f"{name}.png"), index=i) for i, name in enumerate(names)]
-    crew = Crew(limits=limits or WorkerLimits(picture=SHORT), work=misbehave)
+    crew = WorkerPool(limits=limits or WorkerLimits(picture=SHORT), work=misbehave)
     results = list(decode(items, [VIEW], DecodeOptions(), workers, crew=crew))
     assert [one.item for one in results] == items
     return {Path(one.item.source).stem: one for one in results}
@@ -90,7 +90,7 @@ def test_a_worker_that_dies_while_it_is_idle_costs_nothing(tmp_path: Path) -> No
     for i in range(3):
         Image.new("RGB", (8, 8)).save(tmp_path / f"{i}.png")
     items = [Item(source=str(tmp_path / f"{i}.png"), index=i) for i in range(3)]
-    crew = Crew()
+    crew = WorkerPool()
     stage = decode(items, [VIEW], DecodeOptions(), 1, ahead=1, crew=crew)
     results = [next(stage)]
     (seat,) = crew._seats
@@ -107,7 +107,7 @@ def test_a_video_may_take_longer_than_a_picture(tmp_path: Path) -> None:
     results = run(tmp_path, "before", "sleep", limits=limits)
     assert code_of(results["sleep"]) == "decode_timeout"
     (tmp_path / "nap.mp4").write_bytes(b"\0\0\0\x10ftypisom" + bytes(2000))
-    crew = Crew(limits=limits, work=misbehave)
+    crew = WorkerPool(limits=limits, work=misbehave)
     items = [Item(source=str(tmp_path / name), index=i) for i, name in enumerate(("before.png", "nap.mp4"))]
     *_, film = decode(items, [VIEW], DecodeOptions(), 1, crew=crew)
     assert code_of(film) == "video_error"
@@ -130,7 +130,7 @@ def test_only_what_is_over_a_workers_own_share_is_asked_for(tmp_path: Path) -> N
         asked.append(pixels)
         yield
 
-    crew = Crew()
+    crew = WorkerPool()
     try:
         for free in (20_000, 19_999, 4_000, 0):
             (frame,) = crew.decode_item(item, [VIEW], DecodeOptions(), gate=gate, free_pixels=free)
@@ -143,8 +143,8 @@ def test_only_what_is_over_a_workers_own_share_is_asked_for(tmp_path: Path) -> N
 def test_orders_that_change_are_followed(tmp_path: Path) -> None:
     Image.new("RGB", (100, 100)).save(tmp_path / "a.png")
     item = Item(source=str(tmp_path / "a.png"), index=0)
-    small = DecodeOptions(limits=Limits(max_pixels=10))
-    crew = Crew()
+    small = DecodeOptions(limits=DecodeLimits(max_pixels=10))
+    crew = WorkerPool()
     try:
         found = [
             crew.decode_item(item, views, options, gate=ungated)[0]
@@ -166,7 +166,7 @@ def test_results_are_those_of_this_process(tmp_path: Path) -> None:
     views = [VIEW, View(fit="whole", size=(0, 0))]
     items = [Item(source=str(path), index=i) for i, path in enumerate(sorted(tmp_path.iterdir()))]
     items.append(Item(source="of an archive", member="b", index=9, data=(tmp_path / "b.png").read_bytes()))
-    isolated = list(decode(items, views, DecodeOptions(), 2, crew=Crew()))
+    isolated = list(decode(items, views, DecodeOptions(), 2, crew=WorkerPool()))
     here = list(decode(items, views, DecodeOptions(), 2))
     assert len(isolated) == len(here)
     for one, other in zip(isolated, here, strict=True):
@@ -189,7 +189,7 @@ def test_a_worker_is_kept_and_then_replaced(tmp_path: Path) -> None:
     for i in range(4):
         Image.new("RGB", (8, 8)).save(tmp_path / f"pid.{i}.png")
     items = [Item(source=str(tmp_path / f"pid.{i}.png"), index=i) for i in range(4)]
-    crew = Crew(limits=limits, work=misbehave)
+    crew = WorkerPool(limits=limits, work=misbehave)
     pids = [r.message for r in decode(items, [VIEW], DecodeOptions(), 1, crew=crew) if isinstance(r, Failure)]
     assert pids[0] == pids[1] != pids[2] == pids[3]
 
@@ -232,7 +232,7 @@ def test_a_worker_holds_no_file_of_its_parent(tmp_path: Path) -> None:
 def test_workers_end_with_the_stage(tmp_path: Path) -> None:
     Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
     items = [Item(source=str(tmp_path / "a.png"), index=i) for i in range(4)]
-    crew = Crew()  # held on to: a crew that nobody holds would end its workers by being collected
+    crew = WorkerPool()  # held on to: a crew that nobody holds would end its workers by being collected
     before = _workers()
     stage = decode(items, [VIEW], DecodeOptions(), 1, crew=crew)
     next(stage)
@@ -258,11 +258,11 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path, name: str) -> None:
         from clipmod_cli.decode.limits import DecodeOptions
         from clipmod_cli.decode.stage import decode
         from clipmod_cli.decode.workers.child import TimeLimits, WorkerLimits
-        from clipmod_cli.decode.workers.pool import Crew
+        from clipmod_cli.decode.workers.pool import WorkerPool
         from clipmod_cli.types import Item, View
         from tests.decode.hurting import FOR_EVER_S, misbehave
         items = [Item(source={str(picture)!r}, index=0)]
-        crew = Crew(WorkerLimits(picture=TimeLimits(cpu_s=FOR_EVER_S, wall_s=FOR_EVER_S)), misbehave)
+        crew = WorkerPool(WorkerLimits(picture=TimeLimits(cpu_s=FOR_EVER_S, wall_s=FOR_EVER_S)), misbehave)
         list(decode(items, [View(fit="squash", size=(8, 8))], DecodeOptions(), 1, crew=crew))
         """
     )
@@ -300,11 +300,11 @@ def test_workers_of_a_process_that_never_imported_torch_can_use_it(tmp_path: Pat
         import sys
         from clipmod_cli.decode.limits import DecodeOptions
         from clipmod_cli.decode.stage import decode
-        from clipmod_cli.decode.workers.pool import Crew
+        from clipmod_cli.decode.workers.pool import WorkerPool
         from clipmod_cli.types import Item, View
         item = Item(source={str(tmp_path / "a.jpg")!r}, index=0)
         view = View(fit="shortest", size=(224, 224), crop=(224, 224))
-        (frame,) = decode([item], [view], DecodeOptions(), 1, crew=Crew())
+        (frame,) = decode([item], [view], DecodeOptions(), 1, crew=WorkerPool())
         assert "torch" not in sys.modules
         print(frame.views[view].shape)
         """

@@ -12,21 +12,21 @@ from pathlib import Path
 import httpx2
 
 from clipmod_cli.decode.item import decode_item
-from clipmod_cli.decode.limits import DecodeOptions, Limits
+from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
 from clipmod_cli.decode.workers.wire import read_result, write_result
 from clipmod_cli.errors import ERROR_CODES, UsageError
 from clipmod_cli.sources.archives.limits import ArchiveLimits
 from clipmod_cli.sources.archives.opening import open_archive
-from clipmod_cli.sources.archives.walk import Lost
+from clipmod_cli.sources.archives.walk import LostMember
 from clipmod_cli.sources.url_lists import read_urls
-from clipmod_cli.sources.web.addresses import Access, check_redirect, check_url, port_of
+from clipmod_cli.sources.web.addresses import AddressRules, check_redirect, check_url, port_of
 from clipmod_cli.sources.web.errors import FetchError
 from clipmod_cli.types import Failure, Frame, Item, View
 
 VIEW = View(fit="squash", size=(8, 8), resample="lanczos")
 """Made without torch, which takes seconds to import."""
 
-SMALL = Limits(
+SMALL = DecodeLimits(
     max_pixels=250_000,
     max_header_pixels=1_000_000,
     max_walked_frames=50,
@@ -94,7 +94,7 @@ def feed_archives(data: bytes) -> None:
             return
         try:
             for one in archive.members(limits=TIGHT):
-                if isinstance(one, Lost):
+                if isinstance(one, LostMember):
                     assert one.code in ERROR_CODES, one.code
                     assert one.code != "internal_error", one.message
                 else:
@@ -106,7 +106,7 @@ def feed_archives(data: bytes) -> None:
 
 def feed_addresses(data: bytes) -> None:
     text = data.decode("utf-8", "surrogateescape")
-    assert Access().allows(text) <= Access(private=True).allows(text)
+    assert AddressRules().allows(text) <= AddressRules(private=True).allows(text)
     here, _, location = text.partition("\n")
     url = _unless_refused(lambda: check_url(here), "invalid_url")
     if url is None:

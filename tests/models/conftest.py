@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from clipmod_cli.models.open_clip.source import Source
+    from clipmod_cli.models.open_clip.source import OpenClipSource
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +45,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def source(own_cache: None, tmp_path: Path) -> Source:
+def source(own_cache: None, tmp_path: Path) -> OpenClipSource:
     """A tiny model with weights in float32, whose tower may be kept."""
     from clipmod_cli.models.open_clip.source import folder_source
     from tests.models.tower_kit import save, trembling

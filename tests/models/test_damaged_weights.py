@@ -15,7 +15,7 @@ from clipmod_cli.models.hub.cache import sha256_of
 from clipmod_cli.models.hub.installed import WeightFiles
 from clipmod_cli.models.hub.progress import SILENT
 from clipmod_cli.models.open_clip.parts import load_embedder
-from clipmod_cli.models.open_clip.source import Source, folder_source, tag_source
+from clipmod_cli.models.open_clip.source import OpenClipSource, folder_source, tag_source
 from clipmod_cli.models.open_clip.towers import keep_tower
 from clipmod_cli.models.specs import parse_spec
 from clipmod_cli.models.tower.mapped import MappedFile
@@ -28,12 +28,12 @@ PROMPTS = ["red circle", "blue square"]
 
 
 @pytest.fixture
-def locked(source: Source) -> Source:
+def locked(source: OpenClipSource) -> OpenClipSource:
     """A source as of a downloaded model: its revision is that of the lock, whatever the file says now."""
     return replace(source, spec=SPEC.spec)
 
 
-def damage(source: Source, part: str) -> Callable[[], object]:
+def damage(source: OpenClipSource, part: str) -> Callable[[], object]:
     """Make all numbers of a tensor zeros, which are finite and as many, and return what mends that."""
     good = source.weights.read_bytes()
     file = MappedFile(source.weights)
@@ -43,13 +43,13 @@ def damage(source: Source, part: str) -> Callable[[], object]:
     return lambda: source.weights.write_bytes(good)
 
 
-def ask(source: Source) -> NDArray[np.float32]:
+def ask(source: OpenClipSource) -> NDArray[np.float32]:
     """Return what the model, loaded anew, makes of some prompts."""
     return load(source, "bfloat16").embed(PROMPTS)
 
 
 @both
-def test_a_tower_of_damaged_weights_is_neither_used_nor_kept(locked: Source, dtype: str) -> None:
+def test_a_tower_of_damaged_weights_is_neither_used_nor_kept(locked: OpenClipSource, dtype: str) -> None:
     mend = damage(locked, "visual.conv1.weight")
     with pytest.raises(MissingModelError, match=f"`clipmod models download {SPEC.spec}`") as refused:
         see(locked, dtype)
@@ -59,7 +59,7 @@ def test_a_tower_of_damaged_weights_is_neither_used_nor_kept(locked: Source, dty
     assert np.array_equal(see(locked, dtype), see(replace(locked, place=None), dtype))
 
 
-def test_exact_weights_are_checked_though_their_description_is_kept(locked: Source) -> None:
+def test_exact_weights_are_checked_though_their_description_is_kept(locked: OpenClipSource) -> None:
     right = see(locked, "float32")
     mend = damage(locked, "visual.conv1.weight")
     with pytest.raises(MissingModelError, match="is damaged"):
@@ -68,7 +68,7 @@ def test_exact_weights_are_checked_though_their_description_is_kept(locked: Sour
     assert np.array_equal(see(locked, "float32"), right)
 
 
-def test_texts_of_damaged_weights_are_neither_used_nor_kept(locked: Source) -> None:
+def test_texts_of_damaged_weights_are_neither_used_nor_kept(locked: OpenClipSource) -> None:
     keep_tower(locked, SILENT)
     right = load_embedder(locked)(PROMPTS)
     mend = damage(locked, "token_embedding.weight")
@@ -78,14 +78,14 @@ def test_texts_of_damaged_weights_are_neither_used_nor_kept(locked: Source) -> N
     assert np.array_equal(ask(locked), right)
 
 
-def test_a_kept_tower_needs_no_weights(locked: Source, tmp_path: Path) -> None:
+def test_a_kept_tower_needs_no_weights(locked: OpenClipSource, tmp_path: Path) -> None:
     right = see(locked, "bfloat16")
     damage(locked, "visual.conv1.weight")
     assert np.array_equal(see(locked, "bfloat16"), right)
     assert np.array_equal(see(lost(locked, tmp_path), "bfloat16"), right)
 
 
-def test_weights_of_a_folder_that_changed_meanwhile_are_refused(source: Source) -> None:
+def test_weights_of_a_folder_that_changed_meanwhile_are_refused(source: OpenClipSource) -> None:
     source.weights.write_bytes(save_other(source.weights.parent.parent / "other"))
     with pytest.raises(MissingModelError, match=r"was changed.*start again"):
         see(source, "bfloat16")

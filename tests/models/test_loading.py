@@ -22,7 +22,7 @@ from clipmod_cli.models.hub.cache import sha256_of, sha256_once
 from clipmod_cli.models.hub.installed import WeightFiles
 from clipmod_cli.models.hub.progress import SILENT
 from clipmod_cli.models.open_clip.parts import load_embedder, load_vision
-from clipmod_cli.models.open_clip.source import Source, folder_source, tag_source
+from clipmod_cli.models.open_clip.source import OpenClipSource, folder_source, tag_source
 from clipmod_cli.models.open_clip.towers import keep_tower, tower_problems
 from clipmod_cli.models.specs import parse_spec
 from clipmod_cli.models.tower import tower_file
@@ -110,7 +110,7 @@ def test_a_pickle_runs_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def _tag(weights: Path) -> Source:
+def _tag(weights: Path) -> OpenClipSource:
     files = WeightFiles(paths={weights.name: weights}, commit="a" * 40, sha256=None)
     return tag_source(SPEC, files)
 

@@ -11,7 +11,7 @@ from clipmod_cli.errors import SpecError
 from clipmod_cli.models.hub.sources import (
     OPEN_CLIP_BIN,
     TOKENIZER_FILES,
-    Source,
+    HubSource,
     _ask_open_clip,
     hf_source,
     sources,
@@ -90,7 +90,7 @@ def test_nothing_that_runs_is_ever_wanted() -> None:
 
 
 def test_a_source_takes_the_first_of_each_group_and_what_is_welcome() -> None:
-    source = Source(repo="o/n", needed=(("a", "b"), ("c",)), welcome=("d", "e"))
+    source = HubSource(repo="o/n", needed=(("a", "b"), ("c",)), welcome=("d", "e"))
     assert source.choose({"a", "b", "c", "e", "x"}) == ("a", "c", "e")
     assert source.choose({"b", "c"}) == ("b", "c")
     assert source.choose({"a", "b", "d"}) is None

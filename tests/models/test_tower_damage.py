@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from clipmod_cli.errors import MissingModelError
 from clipmod_cli.models.hub.progress import SILENT
-from clipmod_cli.models.open_clip.source import Source, folder_source
+from clipmod_cli.models.open_clip.source import OpenClipSource, folder_source
 from clipmod_cli.models.open_clip.towers import keep_tower, tower_problems
 from clipmod_cli.models.tower import tower_file
 from tests.models.tower_kit import both, kept, path_of, save, see, trembling
@@ -48,7 +48,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_not_used_and_written_anew(
-    source: Source, damage: str, caplog: pytest.LogCaptureFixture
+    source: OpenClipSource, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     right = see(source, "bfloat16")
     good = path_of(source).read_bytes()
@@ -80,12 +80,12 @@ def padding(data: bytes, place: int) -> bool:
 
 
 @pytest.fixture
-def shared(source: Source, tmp_path: Path) -> tuple[Path, Path, str]:
+def shared(source: OpenClipSource, tmp_path: Path) -> tuple[Path, Path, str]:
     keep_tower(source, SILENT)
     return path_of(source), tmp_path / "bad.safetensors", source.revision
 
 
-def test_a_tower_of_other_weights_is_not_used(source: Source, tmp_path: Path) -> None:
+def test_a_tower_of_other_weights_is_not_used(source: OpenClipSource, tmp_path: Path) -> None:
     other = folder_source(save(tmp_path / "other", trembling(2)), caching=True)
     right, wrong = see(source, "bfloat16"), see(other, "bfloat16")
     assert not np.array_equal(right, wrong)
@@ -93,7 +93,9 @@ def test_a_tower_of_other_weights_is_not_used(source: Source, tmp_path: Path) ->
     assert np.array_equal(see(source, "bfloat16"), right)
 
 
-def test_numbers_of_other_weights_under_this_description_are_not_used(source: Source, tmp_path: Path) -> None:
+def test_numbers_of_other_weights_under_this_description_are_not_used(
+    source: OpenClipSource, tmp_path: Path
+) -> None:
     other = folder_source(save(tmp_path / "other", trembling(2)), caching=True)
     right = see(source, "bfloat16")
     see(other, "bfloat16")
@@ -103,7 +105,7 @@ def test_numbers_of_other_weights_under_this_description_are_not_used(source: So
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_numbers_that_are_not_finite_are_not_used(source: Source, number: float) -> None:
+def test_numbers_that_are_not_finite_are_not_used(source: OpenClipSource, number: float) -> None:
     right = see(source, "bfloat16")
     file = kept(source)
     state = file.state()

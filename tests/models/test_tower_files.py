@@ -19,7 +19,7 @@ from safetensors import safe_open
 
 from clipmod_cli.errors import MissingModelError
 from clipmod_cli.models.hub.progress import SILENT
-from clipmod_cli.models.open_clip.source import Source, folder_source
+from clipmod_cli.models.open_clip.source import OpenClipSource, folder_source
 from clipmod_cli.models.open_clip.towers import keep_tower, tower_problems
 from clipmod_cli.models.tower import layers, storage, tower_file
 from tests.models.tower_kit import (
@@ -39,21 +39,21 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @both
-def test_scores_do_not_depend_on_the_file(source: Source, dtype: str) -> None:
+def test_scores_do_not_depend_on_the_file(source: OpenClipSource, dtype: str) -> None:
     without, first, second = see(without_file(source), dtype), see(source, dtype), see(source, dtype)
     assert path_of(source).exists()
     assert np.array_equal(without, first)
     assert np.array_equal(first, second)
 
 
-def test_the_next_start_in_16_bit_does_not_read_the_weights(source: Source, tmp_path: Path) -> None:
+def test_the_next_start_in_16_bit_does_not_read_the_weights(source: OpenClipSource, tmp_path: Path) -> None:
     first = see(source, "bfloat16")
     assert np.array_equal(see(lost(source, tmp_path), "bfloat16"), first)
     with pytest.raises(MissingModelError):
         see(lost(source, tmp_path), "float32")
 
 
-def test_float32_has_the_weights_own_numbers_beside_a_16_bit_file(source: Source) -> None:
+def test_float32_has_the_weights_own_numbers_beside_a_16_bit_file(source: OpenClipSource) -> None:
     exact = see(without_file(source), "float32")
     keep_tower(source, SILENT)
     assert not kept(source).about.lossless
@@ -69,7 +69,7 @@ def test_weights_that_float16_holds_serve_float32_too(tmp_path: Path) -> None:
     assert np.array_equal(see(lost(source, tmp_path), "float32"), exact)
 
 
-def test_a_start_in_float32_keeps_a_description_and_one_in_16_bit_the_numbers(source: Source) -> None:
+def test_a_start_in_float32_keeps_a_description_and_one_in_16_bit_the_numbers(source: OpenClipSource) -> None:
     see(source, "float32")
     assert not kept(source).about.whole
     described = path_of(source).stat().st_size
@@ -80,7 +80,7 @@ def test_a_start_in_float32_keeps_a_description_and_one_in_16_bit_the_numbers(so
     assert kept(source).about.whole
 
 
-def test_a_warm_start_imports_no_open_clip(source: Source, tmp_path: Path) -> None:
+def test_a_warm_start_imports_no_open_clip(source: OpenClipSource, tmp_path: Path) -> None:
     see(source, "bfloat16")
     script = (
         "import sys; from pathlib import Path; from clipmod_cli.assemble import load_ensemble;"
@@ -92,7 +92,7 @@ def test_a_warm_start_imports_no_open_clip(source: Source, tmp_path: Path) -> No
     assert done.stdout.split() == ["2", "False"], done.stderr
 
 
-def test_it_is_a_safetensors_file(source: Source) -> None:
+def test_it_is_a_safetensors_file(source: OpenClipSource) -> None:
     keep_tower(source, SILENT)
     with safe_open(path_of(source), "pt") as file:
         assert json.loads(file.metadata()["clipmod_tower"])["revision"] == source.revision
@@ -101,7 +101,7 @@ def test_it_is_a_safetensors_file(source: Source) -> None:
     assert types["projection"] == types["blocks.0.up.bias"] == torch.float32
 
 
-def test_verify_tells_a_tower_that_its_weights_do_not_give(source: Source) -> None:
+def test_verify_tells_a_tower_that_its_weights_do_not_give(source: OpenClipSource) -> None:
     assert tower_problems(source) == []
     keep_tower(source, SILENT)
     assert tower_problems(source) == []
@@ -116,7 +116,7 @@ def test_verify_tells_a_tower_that_its_weights_do_not_give(source: Source) -> No
 
 
 def test_a_place_that_cannot_be_written_costs_time_only(
-    source: Source, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    source: OpenClipSource, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     right = see(without_file(source), "bfloat16")
     path_of(source).parent.parent.mkdir(parents=True)
@@ -126,7 +126,7 @@ def test_a_place_that_cannot_be_written_costs_time_only(
 
 
 def test_a_full_disk_costs_time_only(
-    source: Source, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    source: OpenClipSource, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(storage, "SPARE_BYTES", 10**18)
     assert np.array_equal(see(source, "bfloat16"), see(without_file(source), "bfloat16"))
@@ -134,7 +134,7 @@ def test_a_full_disk_costs_time_only(
     assert list(path_of(source).parent.glob("*.safetensors*")) == []
 
 
-def test_a_start_does_not_wait_for_who_writes(source: Source) -> None:
+def test_a_start_does_not_wait_for_who_writes(source: OpenClipSource) -> None:
     assert source.place is not None
     source.place.guard.parent.mkdir(parents=True)
     with FileLock(source.place.guard):
@@ -144,7 +144,7 @@ def test_a_start_does_not_wait_for_who_writes(source: Source) -> None:
     assert path_of(source).exists()
 
 
-def test_what_an_ended_process_left_goes(source: Source) -> None:
+def test_what_an_ended_process_left_goes(source: OpenClipSource) -> None:
     path_of(source).parent.mkdir(parents=True)
     left = path_of(source).parent / ".a.safetensors.1.tmp"
     left.write_bytes(b"half")
@@ -187,7 +187,7 @@ def test_what_float16_cannot_hold_is_bfloat16(size: float, dtype: torch.dtype) -
     assert tower_file.narrow("projection", matrix) is matrix
 
 
-def _change_in_place(source: Source) -> None:
+def _change_in_place(source: OpenClipSource) -> None:
     """Write other numbers into the kept file, without a new one in its place."""
     with path_of(source).open("r+b") as file:
         begin = 8 + int.from_bytes(file.read(8), "little")

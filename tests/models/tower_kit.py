@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from clipmod_cli.models.device.device import Placement
 from clipmod_cli.models.open_clip import model as open_clip
-from clipmod_cli.models.open_clip.source import Source
+from clipmod_cli.models.open_clip.source import OpenClipSource
 from clipmod_cli.models.open_clip.text_cache import TextCache
 from clipmod_cli.models.tower import tower_file
 from clipmod_cli.models.tower.tower_file import TowerFile
@@ -42,24 +42,24 @@ def trembling(seed: int) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda tensor: tensor.float() * (1 + 1e-3 * torch.rand(tensor.shape, generator=generator))
 
 
-def path_of(source: Source) -> Path:
+def path_of(source: OpenClipSource) -> Path:
     assert source.place is not None
     return source.place.path
 
 
-def kept(source: Source) -> TowerFile:
+def kept(source: OpenClipSource) -> TowerFile:
     file = tower_file.read(path_of(source), source.revision)
     assert file is not None
     return file
 
 
-def see(source: Source, dtype: str) -> NDArray[np.float32]:
+def see(source: OpenClipSource, dtype: str) -> NDArray[np.float32]:
     """Return what the model, loaded anew, makes of some pictures."""
     model = load(source, dtype)
     return model._tower(pictures_for(model)).numpy()
 
 
-def load(source: Source, dtype: str) -> open_clip.OpenClipModel:
+def load(source: OpenClipSource, dtype: str) -> open_clip.OpenClipModel:
     """Return the model, loaded anew on the CPU."""
     text = TextCache(Path(os.environ["XDG_CACHE_HOME"]) / "text", source.revision)
     return open_clip.load(source, name="a", spec="a", placement=PLACEMENTS[dtype], cache=text)
@@ -72,10 +72,10 @@ def pictures_for(model: open_clip.OpenClipModel) -> torch.Tensor:
     return torch.randint(0, 256, (3, height, width, 3), generator=generator, dtype=torch.uint8)
 
 
-def without_file(source: Source) -> Source:
+def without_file(source: OpenClipSource) -> OpenClipSource:
     return replace(source, place=None)
 
 
-def lost(source: Source, tmp_path: Path) -> Source:
+def lost(source: OpenClipSource, tmp_path: Path) -> OpenClipSource:
     """Return the source after its weights went away, to tell whether they are read."""
     return replace(source, weights=tmp_path / "nowhere.safetensors")

@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from clipmod_cli.server import connections
-from clipmod_cli.server.connections import HEAD_BYTES, Punctual
+from clipmod_cli.server.connections import HEAD_BYTES, TimeoutProtocol
 
 PATIENCE_S = 30.0
 
@@ -32,7 +32,7 @@ def talk(request: pytest.FixtureRequest) -> Talking:
     pytest.importorskip(request.param)
     module = import_module(f"uvicorn.protocols.http.{request.param}_impl")
     base = module.H11Protocol if request.param == "h11" else module.HttpToolsProtocol
-    protocol = type("Hasty", (Punctual, base), {"head_s": SOON_S})
+    protocol = type("Hasty", (TimeoutProtocol, base), {"head_s": SOON_S})
     return partial(_talk, protocol)
 
 

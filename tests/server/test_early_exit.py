@@ -14,8 +14,8 @@ from starlette.testclient import TestClient
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.ensemble.looks import Enough
-from clipmod_cli.server.batching.measuring import Measuring, SharedEnsemble
-from clipmod_cli.server.batching.turns import Caller
+from clipmod_cli.server.batching.device_thread import DeviceThread, SharedEnsemble
+from clipmod_cli.server.batching.fair_queue import Caller
 from clipmod_cli.types import Evidence, Frame, Seen
 from tests.colour_models import RedClassifier, frame_of
 from tests.end_to_end.command import TINY
@@ -75,7 +75,7 @@ def test_callers_in_one_forward_pass_are_each_asked_their_own() -> None:
     models[0].before = lambda _: None if gate.wait(100.0) else pytest.fail("never opened")
     questions: list[Enough | None] = [None, Question(content=True), Question(content=False), None]
     found: dict[int, list[Evidence]] = {}
-    thread = Measuring()
+    thread = DeviceThread()
 
     def look(number: int) -> None:
         frames = [frame_of(0.5, 10 * number + at) for at in range(2)]

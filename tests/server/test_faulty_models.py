@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from clipmod_cli.server.apis.ensemble import urls
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings import Resolved
-from clipmod_cli.sources.web.addresses import Access
+from clipmod_cli.sources.web.addresses import AddressRules
 from clipmod_cli.sources.web.fetch import FetchRules
 from clipmod_cli.types import Embedding, Frame, Seen
 from tests.end_to_end.command import TINY_ENSEMBLE
@@ -50,7 +50,7 @@ def client(service: Service, resolved: Resolved) -> Iterator[TestClient]:
     """A client of it, whose downloads may come from loopback."""
     with client_of(service, resolved) as one:
         app: Any = one.app
-        app.dependency_overrides[urls.fetch_rules] = lambda: FetchRules(access=Access(private=True))
+        app.dependency_overrides[urls.fetch_rules] = lambda: FetchRules(access=AddressRules(private=True))
         yield one
 
 

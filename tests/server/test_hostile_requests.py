@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clipmod_cli.server.gate.bodies import Paced
+from clipmod_cli.server.gate.body_pace import BodyPaceMiddleware
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings import Resolved
 from tests.server.classifier.making import only_tiny
@@ -59,7 +59,7 @@ def service(resolved: Resolved) -> Iterator[Service]:
 def port(service: Service, resolved: Resolved) -> Iterator[int]:
     """Where it listens; it is impatient."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Paced.__init__, "__defaults__", (SOON_S,))
+        patch.setattr(BodyPaceMiddleware.__init__, "__defaults__", (SOON_S,))
         with listening(service, resolved.settings) as one:
             yield one
 

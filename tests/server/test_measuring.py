@@ -12,8 +12,8 @@ import pytest
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.ensemble.looks import Enough
 from clipmod_cli.ensemble.seen_before import Memory, SeenBefore
-from clipmod_cli.server.batching.measuring import Measuring, SharedEnsemble
-from clipmod_cli.server.batching.turns import Caller, Turns
+from clipmod_cli.server.batching.device_thread import DeviceThread, SharedEnsemble
+from clipmod_cli.server.batching.fair_queue import Caller, FairQueue
 from clipmod_cli.types import Embedding, Evidence, Failure, Frame
 from tests.colour_models import ColourModel, RedEmbedder, frame_of
 from tests.measuring import measure
@@ -22,8 +22,8 @@ WAIT_S = 10.0
 
 
 @contextmanager
-def measuring(**changes: object) -> Iterator[Measuring]:
-    one = Measuring(**changes)  # type: ignore[arg-type]
+def measuring(**changes: object) -> Iterator[DeviceThread]:
+    one = DeviceThread(**changes)  # type: ignore[arg-type]
     one.start()
     try:
         yield one
@@ -151,7 +151,7 @@ def test_closing_answers_everybody() -> None:
     gate = Gate()
     ensemble = ensemble_of(RedEmbedder(before=gate), batch_size=1)
     results: list[list[str]] = []
-    thread = Measuring()
+    thread = DeviceThread()
     thread.start()
     callers = [
         threading.Thread(
@@ -194,13 +194,13 @@ def test_a_batch_of_nothing_but_failures_holds_nobody_up() -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_thread_that_dies_answers_who_waits_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def die(_turns: Turns) -> None:
+    def die(_turns: FairQueue) -> None:
         raise SystemError("as only a bug could")
 
-    thread = Measuring()
+    thread = DeviceThread()
     caller = Caller(ensemble_of(RedEmbedder()))
     waiting = thread.turns.put(caller, [frame_of(0.5)])
-    monkeypatch.setattr(Turns, "take", die)
+    monkeypatch.setattr(FairQueue, "take", die)
     thread.start()
     assert codes([one.result(WAIT_S) for one in waiting]) == ["internal_error"]
     thread.close()

@@ -8,12 +8,12 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from clipmod_cli.server.asked import Asked
 from clipmod_cli.server.operations.access_log import AccessLog, access_log_of, line_of, log
+from clipmod_cli.server.request_info import RequestInfo
 from clipmod_cli.settings import Settings
 
 
-def asked(**changes: Any) -> Asked:
+def asked(**changes: Any) -> RequestInfo:
     plain = {
         "id": "x",
         "method": "GET",
@@ -22,10 +22,10 @@ def asked(**changes: Any) -> Asked:
         "status": 200,
         "seconds": 0.0123,
     }
-    return Asked(**{**plain, **changes})
+    return RequestInfo(**{**plain, **changes})
 
 
-def lines(least: int, *ones: Asked) -> list[dict[str, Any]]:
+def lines(least: int, *ones: RequestInfo) -> list[dict[str, Any]]:
     stream, before = io.StringIO(), log.handlers[:]
     try:
         watcher = AccessLog(stream, least)

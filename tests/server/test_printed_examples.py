@@ -13,7 +13,7 @@ import pytest
 
 from clipmod_cli.server.apis.ensemble import urls
 from clipmod_cli.settings import Resolved
-from clipmod_cli.sources.web.addresses import Access
+from clipmod_cli.sources.web.addresses import AddressRules
 from clipmod_cli.sources.web.downloads import Downloads
 from clipmod_cli.sources.web.fetch import Fetcher
 from tests.contract.curl import read_curl
@@ -86,7 +86,7 @@ def place(resolved: Resolved, folder: Path) -> Iterator[Place]:
 
         def fetcher(*args: Any, **kwargs: Any) -> Fetcher:
             names = Resolver(example_com=[[PUBLIC]], cdn_example_com=[[PUBLIC]])
-            backend = guarded(Access(private=False), names, Detour(web.port))
+            backend = guarded(AddressRules(private=False), names, Detour(web.port))
             return Fetcher(*args, backend=backend, ssl_context=trusting, **kwargs)
 
         patch.setattr(urls, "Downloads", partial(Downloads, make_fetcher=fetcher))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clipmod_cli.output.history.store import Store
+from clipmod_cli.output.history.store import HistoryStore
 from clipmod_cli.server.service import Service
 from clipmod_cli.types import Item
 from tests.end_to_end.command import TINY
@@ -25,7 +25,7 @@ def stored(path: Path) -> list[tuple[int, str]]:
     """Return number and name of each row."""
     return [
         (int(number), str(source))
-        for number, source in Store(path).query('SELECT "index", source FROM items ORDER BY 1').rows
+        for number, source in HistoryStore(path).query('SELECT "index", source FROM items ORDER BY 1').rows
     ]
 
 

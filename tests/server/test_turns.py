@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
-from clipmod_cli.server.batching.turns import Caller, Turns
+from clipmod_cli.server.batching.fair_queue import Caller, FairQueue
 from tests.colour_models import RedEmbedder, frame_of
 
 
@@ -18,16 +18,16 @@ def ensemble_of(batch_size: int) -> Ensemble:
     return Ensemble(members=[Member(RedEmbedder(), 1.0)], batch_size=batch_size)
 
 
-def put(turns: Turns, caller: Caller, count: int) -> None:
+def put(turns: FairQueue, caller: Caller, count: int) -> None:
     turns.put(caller, [frame_of(0.5, index) for index in range(count)])
 
 
-def take(turns: Turns) -> list[Caller]:
+def take(turns: FairQueue) -> list[Caller]:
     return [one.caller for one in turns.take() or []]
 
 
 def test_a_single_picture_does_not_wait_behind_anothers_thousands() -> None:
-    ensemble, turns = ensemble_of(4), Turns()
+    ensemble, turns = ensemble_of(4), FairQueue()
     many, one = Caller(ensemble), Caller(ensemble)
     put(turns, many, 2500)
     put(turns, one, 1)
@@ -35,7 +35,7 @@ def test_a_single_picture_does_not_wait_behind_anothers_thousands() -> None:
 
 
 def test_callers_are_served_in_turn_over_batches() -> None:
-    ensemble, turns = ensemble_of(2), Turns()
+    ensemble, turns = ensemble_of(2), FairQueue()
     callers = [Caller(ensemble) for _ in range(3)]
     for caller in callers:
         put(turns, caller, 2)
@@ -44,7 +44,7 @@ def test_callers_are_served_in_turn_over_batches() -> None:
 
 
 def test_frames_for_different_models_are_never_in_one_batch() -> None:
-    turns = Turns()
+    turns = FairQueue()
     first, second = Caller(ensemble_of(8)), Caller(ensemble_of(8))
     put(turns, first, 3)
     put(turns, second, 2)
@@ -57,7 +57,7 @@ def test_frames_for_different_models_are_never_in_one_batch() -> None:
     shared=st.booleans(),
 )
 def test_nothing_is_lost_doubled_or_reordered(counts: list[int], batch_size: int, *, shared: bool) -> None:
-    one, turns = ensemble_of(batch_size), Turns()
+    one, turns = ensemble_of(batch_size), FairQueue()
     callers = [Caller(one if shared else ensemble_of(batch_size)) for _ in counts]
     for caller, count in zip(callers, counts, strict=True):
         put(turns, caller, count)
@@ -71,7 +71,7 @@ def test_nothing_is_lost_doubled_or_reordered(counts: list[int], batch_size: int
 
 
 def test_taking_waits_for_frames() -> None:
-    turns, caller = Turns(), Caller(ensemble_of(1))
+    turns, caller = FairQueue(), Caller(ensemble_of(1))
     taken: list[list[Caller]] = []
     thread = threading.Thread(target=lambda: taken.append(take(turns)))
     thread.start()
@@ -81,7 +81,7 @@ def test_taking_waits_for_frames() -> None:
 
 
 def test_closing_gives_back_what_waits_and_lets_nothing_in() -> None:
-    turns, caller = Turns(), Caller(ensemble_of(1))
+    turns, caller = FairQueue(), Caller(ensemble_of(1))
     put(turns, caller, 3)
     assert len(turns.close()) == 3
     assert turns.take() is None

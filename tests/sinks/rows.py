@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clipmod_cli.output.history.store import RunInfo, Store
+from clipmod_cli.output.history.store import HistoryStore, RunInfo
 from clipmod_cli.records import to_line, to_record
 from tests.results import RUN, plain_verdict
 
@@ -26,19 +26,19 @@ def lines(count: int, run_id: str = RUN.run_id) -> list[bytes]:
     return [to_line(to_record(plain_verdict(index), replace(RUN, run_id=run_id))) for index in range(count)]
 
 
-def fill(store: Store, count: int, run_id: str = RUN.run_id) -> None:
+def fill(store: HistoryStore, count: int, run_id: str = RUN.run_id) -> None:
     run = store.open_run(info(run_id))
     for line in lines(count, run_id):
         run.add(line)
     run.finish({"inputs": count}, 0)
 
 
-def numbers(store: Store, run_id: str = RUN.run_id) -> list[int]:
+def numbers(store: HistoryStore, run_id: str = RUN.run_id) -> list[int]:
     query = f"""SELECT "index" FROM items WHERE run_id = '{run_id}' ORDER BY ALL"""  # noqa: S608
     return [row[0] for row in store.query(query).rows]
 
 
-def ending(store: Store, run_id: str = RUN.run_id) -> tuple[Any, ...]:
+def ending(store: HistoryStore, run_id: str = RUN.run_id) -> tuple[Any, ...]:
     rows = store.query(f"SELECT ended, exit_code FROM runs WHERE run_id = '{run_id}'").rows  # noqa: S608
     assert len(rows) == 1
     return rows[0]
@@ -48,7 +48,7 @@ def warnings_in(log: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in log.records if record.levelno >= logging.WARNING]
 
 
-def leave_behind(store: Store, content: bytes, part: str = "000000.open") -> None:
+def leave_behind(store: HistoryStore, content: bytes, part: str = "000000.open") -> None:
     """Leave what a killed run leaves: its facts and a part, and a lock that nobody holds."""
     run = store.open_run(info())
     assert run._writer is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clipmod_cli.output.history.serve_rows import HostedRow, RequestRow
-from clipmod_cli.output.history.store import Store, StoreRun
+from clipmod_cli.output.history.store import HistoryRun, HistoryStore
 from tests.sinks.rows import info
 
 NOW = datetime.now(UTC)
@@ -45,7 +45,7 @@ def hosted(image_id: str, **changes: Any) -> HostedRow:
     return replace(HOSTED, image_id=image_id, **changes)
 
 
-def serving(store: Store) -> StoreRun:
+def serving(store: HistoryStore) -> HistoryRun:
     """Return a run as `clipmod serve` opens it."""
     return store.open_run(replace(info("serve-run"), command="clipmod serve"))
 

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 
 from clipmod_cli.output.history.file import open_for_writing
 from clipmod_cli.output.history.schema import ITEM_COLUMNS, RECORD_COLUMNS
-from clipmod_cli.output.history.store import Store, default_db_path
+from clipmod_cli.output.history.store import HistoryStore, default_db_path
 from clipmod_cli.records import Record, to_line, to_record
 from clipmod_cli.types import Result
 from tests.results import RUN, plain_animation, plain_failure, plain_verdict, results
 from tests.sinks.rows import ending, info, lines, numbers
 
 
-def test_a_run_and_its_records_are_kept(store: Store) -> None:
+def test_a_run_and_its_records_are_kept(store: HistoryStore) -> None:
     run = store.open_run(info())
     run.add(to_record(plain_verdict(0), RUN))
     run.add(to_line(to_record(plain_animation(1), RUN)))
@@ -52,7 +52,7 @@ def test_a_record_comes_back_from_the_store_as_it_was(
     found: list[Result], detail: bool, tmp_path: Path
 ) -> None:
     run_id = f"run-{time.monotonic_ns()}"
-    store = Store(tmp_path / "one.duckdb", merge_every_s=3600)
+    store = HistoryStore(tmp_path / "one.duckdb", merge_every_s=3600)
     facts = replace(RUN, run_id=run_id)
     records = [
         to_record(result, facts, frames_detail=detail).model_copy(update={"index": index})
@@ -65,7 +65,7 @@ def test_a_record_comes_back_from_the_store_as_it_was(
     assert list(rows_of(store, run_id)) == [json.loads(to_line(record)) for record in records]
 
 
-def rows_of(store: Store, run_id: str) -> Iterator[dict[str, Any]]:
+def rows_of(store: HistoryStore, run_id: str) -> Iterator[dict[str, Any]]:
     where = f"WHERE run_id = '{run_id}' ORDER BY ALL"
     segments: dict[int, list[dict[str, Any]]] = {}
     answer = store.query(f"SELECT * EXCLUDE run_id FROM segments {where}")  # noqa: S608
@@ -81,7 +81,7 @@ def rows_of(store: Store, run_id: str) -> Iterator[dict[str, Any]]:
         yield item
 
 
-def test_nothing_is_made_for_a_look_at_a_store_that_is_not_there(store: Store) -> None:
+def test_nothing_is_made_for_a_look_at_a_store_that_is_not_there(store: HistoryStore) -> None:
     assert store.stats()["totals"]["inputs"] == 0
     assert store.query("SELECT * FROM items").rows == []
     assert store.forget(source="x").records == 0
@@ -96,7 +96,7 @@ def test_the_default_is_in_the_user_data_folder(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of another kind")
-def test_nobody_else_can_read_it(store: Store) -> None:
+def test_nobody_else_can_read_it(store: HistoryStore) -> None:
     run = store.open_run(info())
     run.add(lines(1)[0])
     for path in store.spool.iterdir():

@@ -16,12 +16,12 @@ from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.history.file import open_for_writing
 from clipmod_cli.output.history.schema import SCHEMA_VERSION
 from clipmod_cli.output.history.spool import lock_file
-from clipmod_cli.output.history.store import Store
+from clipmod_cli.output.history.store import HistoryStore
 from tests.sinks.rows import fill, info, lines, numbers, warnings_in
 
 
 def test_a_busy_store_is_left_to_the_next(
-    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    store: HistoryStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clipmod_cli.output.history.run.PATIENCE_AT_EXIT_S", 0.05)
     fill(store, 1, "first")
@@ -35,7 +35,9 @@ def test_a_busy_store_is_left_to_the_next(
     assert numbers(store) == [0]
 
 
-def test_a_question_says_when_the_store_stays_busy(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_says_when_the_store_stays_busy(
+    store: HistoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(store, 1)
     monkeypatch.setattr("clipmod_cli.output.history.store.PATIENCE_S", 0.05)
     with lock_file(store.spool / ".merge.lock"):
@@ -47,7 +49,7 @@ def test_a_question_says_when_the_store_stays_busy(store: Store, monkeypatch: py
             store.rebuild([])
 
 
-def assert_a_run_goes_on(store: Store, log: pytest.LogCaptureFixture) -> None:
+def assert_a_run_goes_on(store: HistoryStore, log: pytest.LogCaptureFixture) -> None:
     run = store.open_run(info())
     for line in lines(3):
         run.add(line)
@@ -60,7 +62,7 @@ def assert_a_run_goes_on(store: Store, log: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("size", [0, 100, 100_000])
 def test_a_broken_file_is_one_warning_and_the_records_wait(
-    store: Store, size: int, caplog: pytest.LogCaptureFixture
+    store: HistoryStore, size: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.path.parent.mkdir()
     store.path.write_bytes(Random(1).randbytes(size))
@@ -73,7 +75,7 @@ def test_a_broken_file_is_one_warning_and_the_records_wait(
 
 
 def test_a_file_that_broke_in_its_midst_is_one_warning(
-    store: Store, caplog: pytest.LogCaptureFixture
+    store: HistoryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(store, 50, "before")
     content = bytearray(store.path.read_bytes())
@@ -90,7 +92,7 @@ def test_a_file_in_place_of_the_folder_is_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
-    store = Store(tmp_path / "file" / "x.duckdb")
+    store = HistoryStore(tmp_path / "file" / "x.duckdb")
     assert_a_run_goes_on(store, caplog)
 
 
@@ -100,12 +102,14 @@ def test_a_folder_that_cannot_be_written_is_one_warning(
 ) -> None:
     tmp_path.chmod(0o500)
     try:
-        assert_a_run_goes_on(Store(tmp_path / "x.duckdb"), caplog)
+        assert_a_run_goes_on(HistoryStore(tmp_path / "x.duckdb"), caplog)
     finally:
         tmp_path.chmod(0o700)
 
 
-def test_a_spool_that_disappears_is_one_warning(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_spool_that_disappears_is_one_warning(
+    store: HistoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
     run = store.open_run(info())
     run.add(lines(1)[0])
     for path in store.spool.iterdir():
@@ -126,7 +130,7 @@ def files_no_longer_than(size: int) -> Iterator[None]:
 
 
 def test_a_full_disk_costs_the_rows_that_did_not_fit_and_no_other(
-    store: Store, caplog: pytest.LogCaptureFixture
+    store: HistoryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = store.open_run(info())
     given = lines(8)
@@ -140,7 +144,7 @@ def test_a_full_disk_costs_the_rows_that_did_not_fit_and_no_other(
     assert len(warnings_in(caplog)) == 1
 
 
-def test_another_file_of_duckdb_is_left_alone(store: Store) -> None:
+def test_another_file_of_duckdb_is_left_alone(store: HistoryStore) -> None:
     store.path.parent.mkdir()
     with duckdb.connect(str(store.path)) as connection:
         connection.execute("CREATE TABLE theirs AS SELECT 1 AS x")
@@ -152,7 +156,7 @@ def test_another_file_of_duckdb_is_left_alone(store: Store) -> None:
         assert connection.execute("SELECT table_name FROM duckdb_tables()").fetchall() == [("theirs",)]
 
 
-def test_a_store_of_a_later_version_is_refused(store: Store) -> None:
+def test_a_store_of_a_later_version_is_refused(store: HistoryStore) -> None:
     fill(store, 1)
     with open_for_writing(store.path, store.spool) as connection:
         connection.execute(
@@ -166,7 +170,7 @@ def test_a_store_of_a_later_version_is_refused(store: Store) -> None:
 
 def test_where_no_store_can_be_a_question_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    store = Store(tmp_path / "file" / "x.duckdb")
+    store = HistoryStore(tmp_path / "file" / "x.duckdb")
     with pytest.raises(OutputError, match="cannot be reached"):
         store.rebuild([tmp_path / "file"])
     assert store.stats()["totals"]["inputs"] == 0

@@ -9,17 +9,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from clipmod_cli.errors import OutputError
-from clipmod_cli.output.history.store import Store
+from clipmod_cli.output.history.store import HistoryStore
 from clipmod_cli.records import to_record
 from tests.results import RUN, plain_animation, plain_verdict
 from tests.sinks.rows import fill, info, leave_behind, lines, numbers
 
 
-def content_of(store: Store) -> bytes:
+def content_of(store: HistoryStore) -> bytes:
     return b"".join(path.read_bytes() for path in store.path.parent.rglob("*") if path.is_file())
 
 
-def test_forgetting_a_source_leaves_no_byte_of_it(store: Store) -> None:
+def test_forgetting_a_source_leaves_no_byte_of_it(store: HistoryStore) -> None:
     name = "photos/someone-in-particular-7731.jpg"
     run = store.open_run(replace(info(), command=f"clipmod scan {name}"))
     for index, source in enumerate([name, None, name, "photos/someone"]):
@@ -34,7 +34,7 @@ def test_forgetting_a_source_leaves_no_byte_of_it(store: Store) -> None:
     assert store.forget(source=name).records == 0
 
 
-def test_forgetting_a_content_takes_its_segments_too(store: Store) -> None:
+def test_forgetting_a_content_takes_its_segments_too(store: HistoryStore) -> None:
     run = store.open_run(info())
     for index in range(3):
         run.add(to_record(plain_animation(index), RUN))
@@ -44,7 +44,7 @@ def test_forgetting_a_content_takes_its_segments_too(store: Store) -> None:
     assert store.query('SELECT DISTINCT "index" FROM segments ORDER BY 1').rows == [(0,), (2,)]
 
 
-def test_forgetting_a_name_that_is_not_utf8(store: Store) -> None:
+def test_forgetting_a_name_that_is_not_utf8(store: HistoryStore) -> None:
     run = store.open_run(info())
     for index, name in enumerate([b"\xff.jpg", b"\xfe.jpg"]):
         run.add(to_record(plain_verdict(index, source=os.fsdecode(name)), RUN))
@@ -53,7 +53,7 @@ def test_forgetting_a_name_that_is_not_utf8(store: Store) -> None:
     assert numbers(store) == [0]
 
 
-def test_forgetting_what_is_old(store: Store) -> None:
+def test_forgetting_what_is_old(store: HistoryStore) -> None:
     fill(store, 2, "now")
     leave_behind(store, b"".join(lines(3)))
     part = store.spool / f"{RUN.run_id}.000000.open"
@@ -64,7 +64,7 @@ def test_forgetting_what_is_old(store: Store) -> None:
     assert (numbers(store), numbers(store, "now")) == ([], [0, 1])
 
 
-def test_a_living_run_forgets_what_it_still_holds_back(store: Store) -> None:
+def test_a_living_run_forgets_what_it_still_holds_back(store: HistoryStore) -> None:
     run = store.open_run(replace(info(), command="clipmod scan photos/1.jpg"))
     for line in lines(3):
         run.add(line)
@@ -76,7 +76,7 @@ def test_a_living_run_forgets_what_it_still_holds_back(store: Store) -> None:
     assert store.query("SELECT * FROM forgotten").rows == []
 
 
-def test_what_waits_and_cannot_be_read_is_not_called_forgotten(store: Store) -> None:
+def test_what_waits_and_cannot_be_read_is_not_called_forgotten(store: HistoryStore) -> None:
     fill(store, 1)
     (store.spool / f"{RUN.run_id}.000000.jsonl").mkdir()
     with pytest.raises(OutputError, match="cannot all be merged"):
@@ -84,14 +84,14 @@ def test_what_waits_and_cannot_be_read_is_not_called_forgotten(store: Store) -> 
     assert numbers(store) == [0]
 
 
-def test_old_rows_go_by_themselves(store: Store) -> None:
+def test_old_rows_go_by_themselves(store: HistoryStore) -> None:
     leave_behind(store, b"".join(lines(3)))
     part = store.spool / f"{RUN.run_id}.000000.open"
     os.utime(part, (0, 0))
     (store.spool / f"{RUN.run_id}.run").write_text(
         (store.spool / f"{RUN.run_id}.run").read_text().replace(datetime.now(UTC).strftime("%Y-"), "2020-")
     )
-    keeper = Store(store.path, retention_days=30)
+    keeper = HistoryStore(store.path, retention_days=30)
     fill(keeper, 1, "now")
     assert (numbers(store), numbers(store, "now")) == ([], [0])
     assert [run["run_id"] for run in store.stats()["runs"]] == ["now"]

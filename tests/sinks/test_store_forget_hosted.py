@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from clipmod_cli.errors import OutputError
-from clipmod_cli.output.history.store import Store
+from clipmod_cli.output.history.store import HistoryStore
 from clipmod_cli.records import to_record
 from tests.results import RUN, plain_verdict
 from tests.sinks.rows import warnings_in
@@ -44,23 +44,23 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(store: Store, data: Path) -> Store:
+def store(store: HistoryStore, data: Path) -> HistoryStore:
     """Return a store that knows where hosted pictures are."""
-    return Store(store.path, merge_every_s=3600, data_folder=data)
+    return HistoryStore(store.path, merge_every_s=3600, data_folder=data)
 
 
-def serve_pictures(store: Store) -> None:
+def serve_pictures(store: HistoryStore) -> None:
     run = serving(store)
     for row in ROWS:
         run.add_hosted(row)
     run.finish({}, 0)
 
 
-def kept(store: Store) -> set[str]:
+def kept(store: HistoryStore) -> set[str]:
     return {row[0] for row in store.query("SELECT image_id FROM hosted").rows}
 
 
-def assert_gone(store: Store, data: Path, gone: set[str]) -> None:
+def assert_gone(store: HistoryStore, data: Path, gone: set[str]) -> None:
     stays = {row.image_id for row in ROWS} - gone
     assert kept(store) == stays
     names = {(one, f"{one}.json", f"some_{one[::-1]}.json") for one in stays}
@@ -68,7 +68,9 @@ def assert_gone(store: Store, data: Path, gone: set[str]) -> None:
 
 
 @pytest.mark.parametrize(("wanted", "gone"), WANTED)
-def test_rows_and_files_go_together(store: Store, data: Path, wanted: dict[str, Any], gone: set[str]) -> None:
+def test_rows_and_files_go_together(
+    store: HistoryStore, data: Path, wanted: dict[str, Any], gone: set[str]
+) -> None:
     serve_pictures(store)
     assert store.forget(**wanted).image_ids == gone
     assert_gone(store, data, gone)
@@ -76,7 +78,9 @@ def test_rows_and_files_go_together(store: Store, data: Path, wanted: dict[str, 
 
 
 @pytest.mark.parametrize(("wanted", "gone"), WANTED)
-def test_files_go_without_a_store(store: Store, data: Path, wanted: dict[str, Any], gone: set[str]) -> None:
+def test_files_go_without_a_store(
+    store: HistoryStore, data: Path, wanted: dict[str, Any], gone: set[str]
+) -> None:
     assert store.forget(**wanted).image_ids == gone
     assert left(data) == {name for name in left(data) if not any(one in name for one in gone)}
     assert (data / "hosted" / "picture-one-1").exists() == ("picture-one-1" not in gone)
@@ -85,27 +89,27 @@ def test_files_go_without_a_store(store: Store, data: Path, wanted: dict[str, An
 
 @pytest.mark.parametrize(("wanted", "gone"), WANTED)
 def test_whoever_erases_need_not_know_the_folder(
-    store: Store, data: Path, wanted: dict[str, Any], gone: set[str]
+    store: HistoryStore, data: Path, wanted: dict[str, Any], gone: set[str]
 ) -> None:
     serve_pictures(store)
-    assert Store(store.path, data_folder=data / "another").forget(**wanted).image_ids == gone
+    assert HistoryStore(store.path, data_folder=data / "another").forget(**wanted).image_ids == gone
     assert_gone(store, data, gone)
 
 
 @pytest.mark.parametrize(("wanted", "gone"), WANTED)
 def test_a_living_server_forgets_what_it_still_holds_back(
-    store: Store, data: Path, wanted: dict[str, Any], gone: set[str]
+    store: HistoryStore, data: Path, wanted: dict[str, Any], gone: set[str]
 ) -> None:
     run = serving(store)
     for row in ROWS:
         run.add_hosted(row)
-    Store(store.path).forget(**wanted)  # it can know nothing of the folder yet
+    HistoryStore(store.path).forget(**wanted)  # it can know nothing of the folder yet
     run.finish({}, 0)
     assert_gone(store, data, gone)
     assert store.query("SELECT * FROM forgotten").rows == []
 
 
-def test_the_same_picture_sent_once_more_is_another_matter(store: Store) -> None:
+def test_the_same_picture_sent_once_more_is_another_matter(store: HistoryStore) -> None:
     def send(image_id: str, index: int) -> None:
         record = to_record(plain_verdict(index, source="b.jpg"), RUN)
         run.add(record.model_copy(update={"run_id": "serve-run"}))
@@ -124,7 +128,7 @@ def test_the_same_picture_sent_once_more_is_another_matter(store: Store) -> None
     assert errors == [(None,), ("b.jpg is bad",)]
 
 
-def test_requests_stay_but_name_nothing_that_was_forgotten(store: Store) -> None:
+def test_requests_stay_but_name_nothing_that_was_forgotten(store: HistoryStore) -> None:
     run = serving(store)
     run.add_request(request(0, error="cannot read b.jpg"))
     run.add_request(request(1, error="too large"))
@@ -134,7 +138,7 @@ def test_requests_stay_but_name_nothing_that_was_forgotten(store: Store) -> None
     assert b"cannot read b" not in store.path.read_bytes()
 
 
-def test_requests_go_by_age(store: Store) -> None:
+def test_requests_go_by_age(store: HistoryStore) -> None:
     run = serving(store)
     run.add_request(request(0, at=LONG_AGO))
     run.add_request(request(1))
@@ -145,8 +149,8 @@ def test_requests_go_by_age(store: Store) -> None:
     assert store.stats()["runs"] == []
 
 
-def test_old_pictures_go_by_themselves(store: Store, data: Path) -> None:
-    keeper = Store(store.path, retention_days=30, data_folder=data)
+def test_old_pictures_go_by_themselves(store: HistoryStore, data: Path) -> None:
+    keeper = HistoryStore(store.path, retention_days=30, data_folder=data)
     serve_pictures(keeper)
     assert_gone(store, data, {"picture-old-3"})
 
@@ -162,7 +166,7 @@ def stuck(data: Path) -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def test_a_file_that_cannot_be_erased_is_named_and_keeps_its_row(store: Store, stuck: Path) -> None:
+def test_a_file_that_cannot_be_erased_is_named_and_keeps_its_row(store: HistoryStore, stuck: Path) -> None:
     serve_pictures(store)
     with pytest.raises(OutputError, match=f"{stuck} cannot be erased"):
         store.forget(sha256="a" * 64)
@@ -172,15 +176,15 @@ def test_a_file_that_cannot_be_erased_is_named_and_keeps_its_row(store: Store, s
 
 
 def test_a_file_that_cannot_be_erased_holds_up_no_run(
-    store: Store, stuck: Path, caplog: pytest.LogCaptureFixture
+    store: HistoryStore, stuck: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    serve_pictures(Store(store.path, retention_days=30, data_folder=stuck.parents[1]))
+    serve_pictures(HistoryStore(store.path, retention_days=30, data_folder=stuck.parents[1]))
     assert len(warnings_in(caplog)) == 1
     assert str(stuck) in warnings_in(caplog)[0]
     assert kept(store) == {row.image_id for row in ROWS}
 
 
-def test_an_id_is_never_a_path(store: Store, data: Path, tmp_path: Path) -> None:
+def test_an_id_is_never_a_path(store: HistoryStore, data: Path, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.touch()
     run = serving(store)
@@ -192,7 +196,7 @@ def test_an_id_is_never_a_path(store: Store, data: Path, tmp_path: Path) -> None
     assert precious.exists()
 
 
-def test_what_says_nothing_is_left_alone(store: Store, data: Path) -> None:
+def test_what_says_nothing_is_left_alone(store: HistoryStore, data: Path) -> None:
     strangers = {"broken.json": b"\xff{", "list.json": b"[1]", "notes.txt": b"b.jpg", "short": b""}
     for name, content in strangers.items():
         (data / "predictions" / name).write_bytes(content)
@@ -202,7 +206,7 @@ def test_what_says_nothing_is_left_alone(store: Store, data: Path) -> None:
     assert "short.json" not in left(data)
 
 
-def test_a_prediction_of_a_picture_that_is_no_longer_hosted_goes_too(store: Store, data: Path) -> None:
+def test_a_prediction_of_a_picture_that_is_no_longer_hosted_goes_too(store: HistoryStore, data: Path) -> None:
     serve_pictures(store)
     for name in ("picture-two-2", "picture-two-2.json"):
         (data / "hosted" / name).unlink()

@@ -13,13 +13,13 @@ from random import Random
 import pytest
 
 from clipmod_cli.output.history import run as store_run
-from clipmod_cli.output.history.store import Store
+from clipmod_cli.output.history.store import HistoryStore
 from tests.results import RUN
 from tests.sinks.rows import ending, fill, info, leave_behind, lines, numbers, warnings_in
 
 
 def test_a_living_run_is_seen_up_to_its_last_sealed_part(tmp_path: Path) -> None:
-    store = Store(tmp_path / "x.duckdb", merge_every_s=0.01)
+    store = HistoryStore(tmp_path / "x.duckdb", merge_every_s=0.01)
     run = store.open_run(info())
     for line in lines(3):
         run.add(line)
@@ -32,7 +32,7 @@ def test_a_living_run_is_seen_up_to_its_last_sealed_part(tmp_path: Path) -> None
 
 def test_a_fast_run_is_merged_before_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_run, "MERGE_AFTER_ROWS", 3)
-    store = Store(tmp_path / "x.duckdb", merge_every_s=3600.0)
+    store = HistoryStore(tmp_path / "x.duckdb", merge_every_s=3600.0)
     run = store.open_run(info())
     *six, seventh = lines(7)
     for number, line in enumerate(six, 1):
@@ -45,7 +45,7 @@ def test_a_fast_run_is_merged_before_its_time(tmp_path: Path, monkeypatch: pytes
     assert numbers(store) == [0, 1, 2, 3, 4, 5, 6]
 
 
-def test_nobody_takes_the_open_part_of_a_living_run(store: Store) -> None:
+def test_nobody_takes_the_open_part_of_a_living_run(store: HistoryStore) -> None:
     run = store.open_run(info())
     run.add(lines(1)[0])
     assert store.merge()
@@ -56,7 +56,7 @@ def test_nobody_takes_the_open_part_of_a_living_run(store: Store) -> None:
     assert numbers(store) == [0, 1]
 
 
-def test_two_runs_cannot_have_one_name(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_two_runs_cannot_have_one_name(store: HistoryStore, caplog: pytest.LogCaptureFixture) -> None:
     first, second = store.open_run(info()), store.open_run(info())
     first.add(lines(1)[0])
     second.add(lines(2)[1])
@@ -66,13 +66,13 @@ def test_two_runs_cannot_have_one_name(store: Store, caplog: pytest.LogCaptureFi
     assert len(warnings_in(caplog)) == 1
 
 
-def test_a_run_id_never_becomes_a_path(store: Store) -> None:
+def test_a_run_id_never_becomes_a_path(store: HistoryStore) -> None:
     with pytest.raises(ValueError, match="run's id"):
         store.open_run(info("../elsewhere"))
 
 
 @pytest.mark.parametrize("cut", [1, 20, 400])
-def test_a_torn_last_line_takes_nothing_with_it(store: Store, cut: int) -> None:
+def test_a_torn_last_line_takes_nothing_with_it(store: HistoryStore, cut: int) -> None:
     whole = b"".join(lines(3))
     leave_behind(store, whole + lines(4)[3][:-cut])
     assert store.merge()
@@ -81,14 +81,14 @@ def test_a_torn_last_line_takes_nothing_with_it(store: Store, cut: int) -> None:
     assert list(store.spool.glob("*.*")) == [store.spool / ".merge.lock"]
 
 
-def test_garbage_in_a_part_takes_nothing_with_it(store: Store) -> None:
+def test_garbage_in_a_part_takes_nothing_with_it(store: HistoryStore) -> None:
     first, second, third = lines(3)
     leave_behind(store, first + b"\0" * 100 + b"\n" + second + b"\xff\xfe{}\n[]\nnull\n{}\n" + third)
     assert store.merge()
     assert numbers(store) == [0, 1, 2]
 
 
-def test_a_part_that_is_met_again_after_its_commit_adds_nothing(store: Store) -> None:
+def test_a_part_that_is_met_again_after_its_commit_adds_nothing(store: HistoryStore) -> None:
     leave_behind(store, b"".join(lines(3)), "000000.jsonl")
     part = store.spool / f"{RUN.run_id}.000000.jsonl"
     content = part.read_bytes()
@@ -99,7 +99,7 @@ def test_a_part_that_is_met_again_after_its_commit_adds_nothing(store: Store) ->
     assert not part.exists()
 
 
-def test_a_lock_that_was_left_alone_goes_after_an_hour(store: Store) -> None:
+def test_a_lock_that_was_left_alone_goes_after_an_hour(store: HistoryStore) -> None:
     fill(store, 1)
     old, new = store.spool / "old.lock", store.spool / "new.lock"
     for path in (old, new):
@@ -110,7 +110,7 @@ def test_a_lock_that_was_left_alone_goes_after_an_hour(store: Store) -> None:
     assert new.exists()
 
 
-def start_writer(store: Store, run_id: str, records: int, every_s: float) -> subprocess.Popen[str]:
+def start_writer(store: HistoryStore, run_id: str, records: int, every_s: float) -> subprocess.Popen[str]:
     command = [
         sys.executable,
         "-m",
@@ -123,12 +123,12 @@ def start_writer(store: Store, run_id: str, records: int, every_s: float) -> sub
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def requests_of(store: Store, run_id: str) -> list[int]:
+def requests_of(store: HistoryStore, run_id: str) -> list[int]:
     query = f"SELECT number FROM requests WHERE run_id = '{run_id}' ORDER BY ALL"  # noqa: S608
     return [row[0] for row in store.query(query).rows]
 
 
-def assert_requests_and_pictures_are_whole(store: Store, taken: dict[str, int]) -> None:
+def assert_requests_and_pictures_are_whole(store: HistoryStore, taken: dict[str, int]) -> None:
     for run_id, least in taken.items():
         requests = requests_of(store, run_id)
         assert requests == list(range(len(requests)))
@@ -139,7 +139,7 @@ def assert_requests_and_pictures_are_whole(store: Store, taken: dict[str, int]) 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_killed_run_loses_and_doubles_nothing(tmp_path: Path, seed: int) -> None:
-    store = Store(tmp_path / "x.duckdb")
+    store = HistoryStore(tmp_path / "x.duckdb")
     random = Random(seed)
     taken: dict[str, int] = {}
     for number in range(5):
@@ -162,7 +162,7 @@ def test_a_killed_run_loses_and_doubles_nothing(tmp_path: Path, seed: int) -> No
 
 
 def test_two_runs_and_a_reader_at_once(tmp_path: Path) -> None:
-    store = Store(tmp_path / "x.duckdb")
+    store = HistoryStore(tmp_path / "x.duckdb")
     count = 400
     with start_writer(store, "one", count, 0.3) as one, start_writer(store, "two", count, 0.3) as two:
         before = 0
@@ -177,16 +177,16 @@ def test_two_runs_and_a_reader_at_once(tmp_path: Path) -> None:
 
 
 def test_leaving_without_finishing_keeps_the_exit_code_and_the_records(tmp_path: Path) -> None:
-    store = Store(tmp_path / "x.duckdb")
+    store = HistoryStore(tmp_path / "x.duckdb")
     code = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from clipmod_cli.records import to_record
-from clipmod_cli.output.history.store import RunInfo, Store
+from clipmod_cli.output.history.store import RunInfo, HistoryStore
 from tests.results import RUN, plain_verdict
 info = RunInfo(facts=RUN, command="", models=(), started_at=datetime.now(UTC))
-run = Store(Path(sys.argv[1]), merge_every_s=0.001).open_run(info)
+run = HistoryStore(Path(sys.argv[1]), merge_every_s=0.001).open_run(info)
 for index in range(3000):
     run.add(to_record(plain_verdict(index), RUN))
 sys.exit(7)

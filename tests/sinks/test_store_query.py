@@ -8,7 +8,7 @@ import pytest
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.output.history.file import open_for_reading
-from clipmod_cli.output.history.store import Store, StoreRun
+from clipmod_cli.output.history.store import HistoryRun, HistoryStore
 from tests.sinks.rows import fill, info, leave_behind, lines, numbers, warnings_in
 
 CHANGES = [
@@ -38,7 +38,7 @@ REACHES = [
 ]
 
 
-def refused(store: Store, statement: str, folder: Path) -> None:
+def refused(store: HistoryStore, statement: str, folder: Path) -> None:
     secret, target = folder / "secret.csv", folder / "target"
     secret.write_text("a,b\n1,2\n")
     with pytest.raises(UsageError, match="query failed"):
@@ -48,7 +48,7 @@ def refused(store: Store, statement: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("statement", CHANGES + REACHES)
 def test_a_query_can_neither_change_the_store_nor_reach_a_file(
-    store: Store, tmp_path: Path, statement: str
+    store: HistoryStore, tmp_path: Path, statement: str
 ) -> None:
     fill(store, 2)
     refused(store, statement, tmp_path)
@@ -57,13 +57,13 @@ def test_a_query_can_neither_change_the_store_nor_reach_a_file(
 
 @pytest.mark.parametrize("statement", REACHES)
 def test_a_query_of_a_store_that_is_not_there_reaches_no_file(
-    store: Store, tmp_path: Path, statement: str
+    store: HistoryStore, tmp_path: Path, statement: str
 ) -> None:
     refused(store, statement, tmp_path)
     assert not store.path.parent.exists()
 
 
-def test_a_store_in_a_folder_that_cannot_be_written_can_be_read(store: Store) -> None:
+def test_a_store_in_a_folder_that_cannot_be_written_can_be_read(store: HistoryStore) -> None:
     fill(store, 2)
     for path in store.spool.iterdir():
         path.unlink()
@@ -73,15 +73,17 @@ def test_a_store_in_a_folder_that_cannot_be_written_can_be_read(store: Store) ->
         assert connection.execute("SELECT count(*) FROM items").fetchall() == [(2,)]
 
 
-def test_a_run_without_an_end_leaves_no_thread_that_keeps_the_process(store: Store) -> None:
+def test_a_run_without_an_end_leaves_no_thread_that_keeps_the_process(store: HistoryStore) -> None:
     run = store.open_run(info())
-    assert isinstance(run, StoreRun)
+    assert isinstance(run, HistoryRun)
     assert run._thread.daemon
     run.finish({}, 0)
     assert not run._thread.is_alive()
 
 
-def test_a_store_that_cannot_be_locked_can_be_read(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_that_cannot_be_locked_can_be_read(
+    store: HistoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
     fill(store, 2)
     leave_behind(store, b"".join(lines(3)))
     lock = store.spool / ".merge.lock"

@@ -8,12 +8,12 @@ from random import Random
 import pytest
 
 from clipmod_cli.errors import UsageError
-from clipmod_cli.output.history.store import Added, Store
+from clipmod_cli.output.history.store import Added, HistoryStore
 from tests.results import RUN
 from tests.sinks.rows import ending, fill, lines, numbers
 
 
-def test_rebuilding_twice_is_the_same_as_once(store: Store, tmp_path: Path) -> None:
+def test_rebuilding_twice_is_the_same_as_once(store: HistoryStore, tmp_path: Path) -> None:
     output = tmp_path / "results [1].jsonl"
     output.write_bytes(
         b"".join(lines(3)) + b"not a record\n" + b"".join(lines(2, "other")) + lines(4)[3][:100]
@@ -31,7 +31,7 @@ def test_rebuilding_twice_is_the_same_as_once(store: Store, tmp_path: Path) -> N
     }
 
 
-def test_rebuilding_adds_to_a_known_run_only_what_is_missing(store: Store, tmp_path: Path) -> None:
+def test_rebuilding_adds_to_a_known_run_only_what_is_missing(store: HistoryStore, tmp_path: Path) -> None:
     fill(store, 2)
     output = tmp_path / "results.jsonl"
     output.write_bytes(b"".join(lines(5)))
@@ -44,7 +44,7 @@ def test_rebuilding_adds_to_a_known_run_only_what_is_missing(store: Store, tmp_p
     assert moments == [(5, True)]
 
 
-def test_of_a_record_that_a_file_says_twice_the_first_counts(store: Store, tmp_path: Path) -> None:
+def test_of_a_record_that_a_file_says_twice_the_first_counts(store: HistoryStore, tmp_path: Path) -> None:
     fill(store, 1)
     output = tmp_path / "results.jsonl"
     said_again = [line.replace(b"photos/", b"other/") for line in lines(3)]
@@ -55,12 +55,12 @@ def test_of_a_record_that_a_file_says_twice_the_first_counts(store: Store, tmp_p
     assert store.query("SELECT count(*) FROM items WHERE source LIKE 'photos/%'").rows == [(5,)]
 
 
-def test_an_output_that_is_not_there_is_named(store: Store, tmp_path: Path) -> None:
+def test_an_output_that_is_not_there_is_named(store: HistoryStore, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"missing\.jsonl"):
         store.rebuild([tmp_path / "missing.jsonl"])
 
 
-def test_a_file_that_is_no_output_adds_nothing(store: Store, tmp_path: Path) -> None:
+def test_a_file_that_is_no_output_adds_nothing(store: HistoryStore, tmp_path: Path) -> None:
     picture = tmp_path / "x.jsonl"
     picture.write_bytes(Random(2).randbytes(5000))
     added = store.rebuild([picture])

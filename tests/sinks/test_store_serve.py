@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from clipmod_cli.errors import OutputError
 from clipmod_cli.output.history.rows import open_rows
 from clipmod_cli.output.history.spool import lock_file
-from clipmod_cli.output.history.store import Store
+from clipmod_cli.output.history.store import HistoryStore
 from clipmod_cli.records import to_record
 from clipmod_cli.settings import resolve
 from tests.results import RUN, plain_failure, plain_verdict
@@ -30,7 +30,7 @@ def plain(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
-def test_requests_and_pictures_are_kept_as_they_were(store: Store) -> None:
+def test_requests_and_pictures_are_kept_as_they_were(store: HistoryStore) -> None:
     run = serving(store)
     elsewhere = NOW.astimezone(timezone(timedelta(hours=5)))
     run.add_request(request(7, at=elsewhere, status=400, judged_by=None, error="it's \u00e9"))
@@ -55,7 +55,7 @@ def test_requests_and_pictures_are_kept_as_they_were(store: Store) -> None:
     moment=st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)),  # noqa: DTZ001 -- any zone's
 )  # fmt: skip
 def test_whatever_a_request_says_it_is_one_row(
-    store: Store, name: str, request_id: str, time_ms: float, status: int, moment: datetime
+    store: HistoryStore, name: str, request_id: str, time_ms: float, status: int, moment: datetime
 ) -> None:
     before = store.serve_stats()["total_requests"], len(store.query("SELECT * FROM hosted").rows)
     run = store.open_run(info(f"run-{before[0]}"))
@@ -76,7 +76,7 @@ def test_whatever_a_request_says_it_is_one_row(
     assert len(store.forget(source=name).image_ids) == 1
 
 
-def test_a_client_that_repeats_an_id_is_counted_each_time(store: Store) -> None:
+def test_a_client_that_repeats_an_id_is_counted_each_time(store: HistoryStore) -> None:
     run = serving(store)
     for _ in range(3):
         run.add_request(REQUEST)
@@ -84,7 +84,7 @@ def test_a_client_that_repeats_an_id_is_counted_each_time(store: Store) -> None:
     assert store.serve_stats()["total_requests"] == 3
 
 
-def test_many_threads_lose_and_mix_nothing(store: Store) -> None:
+def test_many_threads_lose_and_mix_nothing(store: HistoryStore) -> None:
     run = serving(store)
 
     def work(first: int) -> None:
@@ -105,7 +105,7 @@ def test_many_threads_lose_and_mix_nothing(store: Store) -> None:
     assert store.query("SELECT count(*) FROM hosted").rows == [(400,)]
 
 
-def test_the_numbers_of_serve_leave_out_scans(store: Store) -> None:
+def test_the_numbers_of_serve_leave_out_scans(store: HistoryStore) -> None:
     fill(store, 5)  # a scan
     run = serving(store)
     for index, unsafe in enumerate([0.9, 0.2, 0.8]):
@@ -153,7 +153,7 @@ def test_the_numbers_of_serve_leave_out_scans(store: Store) -> None:
     ]  # fmt: skip
 
 
-def test_of_nothing_nothing_is_known(store: Store) -> None:
+def test_of_nothing_nothing_is_known(store: HistoryStore) -> None:
     found = store.serve_stats()
     unknown = {key for key, value in found.items() if value is None}
     assert unknown == {
@@ -163,7 +163,7 @@ def test_of_nothing_nothing_is_known(store: Store) -> None:
     assert not store.path.parent.exists()
 
 
-def test_a_living_run_is_counted_as_soon_as_it_says_so(store: Store) -> None:
+def test_a_living_run_is_counted_as_soon_as_it_says_so(store: HistoryStore) -> None:
     run = serving(store)
     for number in range(1, 4):
         run.add_request(request(number))
@@ -174,7 +174,7 @@ def test_a_living_run_is_counted_as_soon_as_it_says_so(store: Store) -> None:
     assert store.serve_stats()["total_requests"] == 3
 
 
-def test_the_numbers_go_on_over_a_restart(store: Store) -> None:
+def test_the_numbers_go_on_over_a_restart(store: HistoryStore) -> None:
     for run_id in ("first", "second"):
         run = store.open_run(info(run_id))
         run.add_request(REQUEST)
@@ -182,7 +182,7 @@ def test_the_numbers_go_on_over_a_restart(store: Store) -> None:
     assert store.serve_stats()["total_requests"] == 2
 
 
-def test_a_busy_store_says_so_soon_and_keeps_what_waits(store: Store) -> None:
+def test_a_busy_store_says_so_soon_and_keeps_what_waits(store: HistoryStore) -> None:
     run = serving(store)
     run.add_request(REQUEST)
     run.flush()
@@ -192,7 +192,7 @@ def test_a_busy_store_says_so_soon_and_keeps_what_waits(store: Store) -> None:
     run.finish({}, 0)
 
 
-def test_a_torn_line_and_garbage_take_nothing_with_them(store: Store) -> None:
+def test_a_torn_line_and_garbage_take_nothing_with_them(store: HistoryStore) -> None:
     run = serving(store)
     run.add_request(REQUEST)
     run.add_hosted(HOSTED)
@@ -208,7 +208,7 @@ def test_a_torn_line_and_garbage_take_nothing_with_them(store: Store) -> None:
     assert [path.name for path in store.spool.iterdir()] == [".merge.lock"]
 
 
-def test_a_part_that_is_met_again_after_its_commit_adds_nothing(store: Store) -> None:
+def test_a_part_that_is_met_again_after_its_commit_adds_nothing(store: HistoryStore) -> None:
     run = serving(store)
     run.add_request(REQUEST)
     run.add_hosted(HOSTED)
@@ -224,7 +224,9 @@ def test_a_part_that_is_met_again_after_its_commit_adds_nothing(store: Store) ->
     run.finish({}, 0)
 
 
-def test_what_cannot_be_kept_never_fails_a_request(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_kept_never_fails_a_request(
+    store: HistoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
     store.path.parent.mkdir()
     store.spool.touch()
     run = serving(store)
@@ -235,7 +237,9 @@ def test_what_cannot_be_kept_never_fails_a_request(store: Store, caplog: pytest.
     assert len(warnings_in(caplog)) == 1
 
 
-def test_rows_that_do_not_fit_do_not_harm_the_records(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_rows_that_do_not_fit_do_not_harm_the_records(
+    store: HistoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
     run = serving(store)
     (store.spool / "serve-run.000000.requests-open").mkdir()
     run.add_request(REQUEST)

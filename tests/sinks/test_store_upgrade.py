@@ -13,7 +13,7 @@ import pytest
 from clipmod_cli.errors import UsageError
 from clipmod_cli.output.history.file import open_for_reading, open_for_writing
 from clipmod_cli.output.history.schema import SCHEMA_VERSION
-from clipmod_cli.output.history.store import Store
+from clipmod_cli.output.history.store import HistoryStore
 from tests.results import RUN
 from tests.sinks.rows import ending, fill, info, lines, numbers
 from tests.sinks.serve import REQUEST, serving
@@ -30,7 +30,7 @@ KEYS = """
 
 
 @pytest.fixture
-def old(store: Store) -> Store:
+def old(store: HistoryStore) -> HistoryStore:
     """Return a store of version 1 with three items of one run, and something forgotten of a living one."""
     store.path.parent.mkdir()
     with duckdb.connect(str(store.path)) as connection:
@@ -50,14 +50,14 @@ def old(store: Store) -> Store:
     return store
 
 
-def version(store: Store) -> int:
+def version(store: HistoryStore) -> int:
     with open_for_reading(store.path) as connection:
         found = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
     assert found
     return int(found[0])
 
 
-def test_looking_changes_nothing_and_is_answered(old: Store) -> None:
+def test_looking_changes_nothing_and_is_answered(old: HistoryStore) -> None:
     before = old.path.read_bytes()
     assert numbers(old) == [0, 1, 2]
     assert old.stats()["totals"]["inputs"] == 3
@@ -67,12 +67,12 @@ def test_looking_changes_nothing_and_is_answered(old: Store) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of another kind")
-def test_a_file_that_cannot_be_written_is_answered_too(old: Store) -> None:
+def test_a_file_that_cannot_be_written_is_answered_too(old: HistoryStore) -> None:
     old.path.chmod(0o400)
     assert old.stats()["totals"]["inputs"] == 3
 
 
-def test_the_next_rows_make_it_a_store_of_this_version(old: Store) -> None:
+def test_the_next_rows_make_it_a_store_of_this_version(old: HistoryStore) -> None:
     run = serving(old)
     run.add_request(REQUEST)
     run.finish({}, 0)
@@ -85,15 +85,15 @@ def test_the_next_rows_make_it_a_store_of_this_version(old: Store) -> None:
     assert numbers(old, "later") == [0, 1]
 
 
-def test_an_upgraded_store_is_made_as_a_new_one(old: Store, tmp_path: Path) -> None:
-    new = Store(tmp_path / "new.duckdb")
+def test_an_upgraded_store_is_made_as_a_new_one(old: HistoryStore, tmp_path: Path) -> None:
+    new = HistoryStore(tmp_path / "new.duckdb")
     for store in (old, new):
         fill(store, 1, "some")
     for query in (COLUMNS, KEYS):
         assert old.query(query) == new.query(query)
 
 
-def test_what_was_forgotten_of_a_living_run_stays_so(old: Store) -> None:
+def test_what_was_forgotten_of_a_living_run_stays_so(old: HistoryStore) -> None:
     run = old.open_run(info("living"))
     for line in lines(3, "living"):
         run.add(line)
@@ -101,13 +101,13 @@ def test_what_was_forgotten_of_a_living_run_stays_so(old: Store) -> None:
     assert numbers(old, "living") == [0, 2]
 
 
-def test_it_can_be_erased_from(old: Store) -> None:
+def test_it_can_be_erased_from(old: HistoryStore) -> None:
     assert old.forget(source="photos/1.jpg").records == 1
     assert numbers(old) == [0, 2]
     assert version(old) == SCHEMA_VERSION
 
 
-def test_a_process_that_dies_amidst_leaves_it_as_it_was_or_whole(old: Store) -> None:
+def test_a_process_that_dies_amidst_leaves_it_as_it_was_or_whole(old: HistoryStore) -> None:
     code = """
 import os, sys
 from pathlib import Path
@@ -131,7 +131,7 @@ os.kill(os.getpid(), 9)
     assert numbers(old, "later") == [0]
 
 
-def test_a_store_of_a_later_version_is_not_touched(old: Store) -> None:
+def test_a_store_of_a_later_version_is_not_touched(old: HistoryStore) -> None:
     with open_for_writing(old.path, old.spool) as connection:
         connection.execute("UPDATE meta SET value = '3' WHERE name = 'schema_version'")
     before = old.path.read_bytes()

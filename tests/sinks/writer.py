@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from clipmod_cli.output.history.store import RunInfo, Store
+from clipmod_cli.output.history.store import HistoryStore, RunInfo
 from clipmod_cli.records import to_record
 from tests.results import RUN, plain_animation
 from tests.sinks.serve import hosted, request
@@ -20,7 +20,7 @@ from tests.sinks.serve import hosted, request
 def main(db: str, run_id: str, records: str, every_s: str) -> None:
     facts = replace(RUN, run_id=run_id)
     info = RunInfo(facts=facts, command="clipmod scan x", models=("nudenet",), started_at=datetime.now(UTC))
-    run = Store(Path(db), merge_every_s=float(every_s)).open_run(info)
+    run = HistoryStore(Path(db), merge_every_s=float(every_s)).open_run(info)
     for index in range(int(records)):
         run.add(to_record(plain_animation(index), facts))
         run.add_request(request(index))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clipmod_cli.sources.stores.base import StoreName, parse_store
+from clipmod_cli.sources.stores.base import ObjectName, parse_store
 from tests.end_to_end.command import Command, read_records
 from tests.hub import FakeHub
 from tests.stores.servers import BUCKET, FakeGs, sample
@@ -83,5 +83,5 @@ def test_a_repository_of_the_hub_is_judged_and_resumed(clipmod: Command, out: Pa
 )
 def test_a_name_is_parted_and_put_together_again(source: str, bucket: str, key: str) -> None:
     name = parse_store(source)
-    assert name == StoreName(source[:2], bucket, key)
+    assert name == ObjectName(source[:2], bucket, key)
     assert name.named(key).rstrip("/") == source.rstrip("/")

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipmod_cli.decode.limits import Limits
+from clipmod_cli.decode.limits import DecodeLimits
 from clipmod_cli.errors import ErrorCode, ItemError, MissingPackageError
-from clipmod_cli.sources.ahead import Ahead
+from clipmod_cli.sources.ahead import Prefetch
 from clipmod_cli.sources.base import Rules
 from clipmod_cli.sources.local import expand
-from clipmod_cli.sources.stores import fetch, patience
-from clipmod_cli.sources.stores.base import Entry, Stored, is_store
+from clipmod_cli.sources.stores import circuit_breaker, fetch
+from clipmod_cli.sources.stores.base import ObjectEntry, StoredItem, is_store
+from clipmod_cli.sources.stores.circuit_breaker import CircuitBreakerStore
 from clipmod_cli.sources.stores.fetch import fetch_stored
-from clipmod_cli.sources.stores.patience import PatientStore
 from clipmod_cli.types import Failure, Item
 from tests.end_to_end.command import Command
 from tests.stores.servers import sample
@@ -35,24 +35,28 @@ class Shelf:
         self.errors = list(errors)
         self.parts: list[int] = []
 
-    def pages(self, prefix: str) -> Iterator[Sequence[Entry]]:
-        yield [Entry(key=key, size=len(data)) for key, data in self.content.items() if key.startswith(prefix)]
+    def pages(self, prefix: str) -> Iterator[Sequence[ObjectEntry]]:
+        yield [
+            ObjectEntry(key=key, size=len(data))
+            for key, data in self.content.items()
+            if key.startswith(prefix)
+        ]
 
-    def find(self, key: str) -> Entry:
-        return Entry(key=key, size=len(self.content[key]), mtime_ns=7)
+    def find(self, key: str) -> ObjectEntry:
+        return ObjectEntry(key=key, size=len(self.content[key]), mtime_ns=7)
 
-    def near(self, key: str) -> Sequence[Entry]:
+    def near(self, key: str) -> Sequence[ObjectEntry]:
         return [self.find(key)]
 
-    def read(self, entry: Entry, start: int, length: int) -> bytes:
+    def read(self, entry: ObjectEntry, start: int, length: int) -> bytes:
         self.parts.append(length)
         if self.errors:
             raise ItemError(self.errors.pop(0), "no")
         return self.content[entry.key][start : start + length]
 
 
-def stored(shelf: Shelf, key: str, index: int = 0) -> Stored:
-    return Stored(source=f"s3://b/{key}", index=index, mtime_ns=7, store=shelf, entry=shelf.find(key))
+def stored(shelf: Shelf, key: str, index: int = 0) -> StoredItem:
+    return StoredItem(source=f"s3://b/{key}", index=index, mtime_ns=7, store=shelf, entry=shelf.find(key))
 
 
 @settings(max_examples=30, deadline=None)
@@ -74,7 +78,7 @@ def test_work_ahead_keeps_order_and_budget(sizes: list[int], threads: int, ahead
         return size
 
     got = []
-    line = Ahead(sizes, work, threads=threads, ahead=ahead, cost=lambda size: size, most_bytes=most)
+    line = Prefetch(sizes, work, threads=threads, ahead=ahead, cost=lambda size: size, most_bytes=most)
     for taken, size in enumerate(line, 1):
         with lock:
             held[0] -= size
@@ -92,7 +96,7 @@ def test_a_slow_producer_holds_no_result_back() -> None:
         assert more.wait(100)
         yield 2
 
-    line = iter(Ahead(produce(), lambda one: one * 10, threads=2, ahead=4))
+    line = iter(Prefetch(produce(), lambda one: one * 10, threads=2, ahead=4))
     assert next(line) == 10
     more.set()
     assert list(line) == [20]
@@ -103,7 +107,7 @@ def test_what_the_producer_raises_comes_after_all_results() -> None:
         yield 1
         raise ItemError("timeout", "gone")
 
-    line = iter(Ahead(produce(), str, threads=2, ahead=4))
+    line = iter(Prefetch(produce(), str, threads=2, ahead=4))
     assert next(line) == "1"
     with pytest.raises(ItemError, match="gone"):
         next(line)
@@ -118,7 +122,7 @@ def test_leaving_early_ends_the_producer() -> None:
         finally:
             ended.set()
 
-    line: Any = iter(Ahead(produce(), str, threads=2, ahead=4))
+    line: Any = iter(Prefetch(produce(), str, threads=2, ahead=4))
     assert next(line) == "0"
     line.close()
     assert ended.wait(100)
@@ -130,7 +134,7 @@ def test_only_what_is_stored_is_fetched() -> None:
         Item(source="b.png", index=0),
         Failure(item=Item(source="c", index=2), stage="source", code="not_found", message=""),
     )
-    got = list(fetch_stored([path, stored(shelf, "a.png", 1), lost], Limits()))
+    got = list(fetch_stored([path, stored(shelf, "a.png", 1), lost], DecodeLimits()))
     assert (got[0], got[2]) == (path, lost)
     assert isinstance(got[1], Item)
     assert type(got[1]) is Item  # no store goes to a worker
@@ -150,7 +154,7 @@ def test_what_broke_is_tried_once_more(
     errors: tuple[ErrorCode, ...], code: str | None, requests: int
 ) -> None:
     shelf = Shelf({"a.png": sample("cat.png")}, *errors)
-    (got,) = fetch_stored([stored(shelf, "a.png")], Limits())
+    (got,) = fetch_stored([stored(shelf, "a.png")], DecodeLimits())
     assert (got.code if isinstance(got, Failure) else None) == code
     assert len(shelf.parts) == requests
 
@@ -159,14 +163,16 @@ def test_a_large_video_is_never_wholly_in_memory(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(fetch, "CHUNK_BYTES", 1000)
     film = b"\x1a\x45\xdf\xa3" + bytes(4321)
     shelf = Shelf({"film.mkv": film})
-    limits = Limits(max_file_bytes=2000, max_video_bytes=5000)
+    limits = DecodeLimits(max_file_bytes=2000, max_video_bytes=5000)
     (got,) = fetch_stored([stored(shelf, "film.mkv")], limits)
     assert isinstance(got, Item)
     assert got.spilled is not None
     assert Path(got.spilled).read_bytes() == film
     assert max(shelf.parts) == 1024
     Path(got.spilled).unlink()
-    (lost,) = fetch_stored([stored(shelf, "film.mkv")], Limits(max_file_bytes=2000, max_video_bytes=4000))
+    (lost,) = fetch_stored(
+        [stored(shelf, "film.mkv")], DecodeLimits(max_file_bytes=2000, max_video_bytes=4000)
+    )
     assert isinstance(lost, Failure)
     assert lost.code == "file_too_large"
     assert lost.media is not None
@@ -175,12 +181,12 @@ def test_a_large_video_is_never_wholly_in_memory(monkeypatch: pytest.MonkeyPatch
 
 def test_a_silent_store_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(patience, "time", SimpleNamespace(monotonic=lambda: now))
-    silence: list[ErrorCode] = ["timeout"] * patience.SILENT_AFTER
+    monkeypatch.setattr(circuit_breaker, "time", SimpleNamespace(monotonic=lambda: now))
+    silence: list[ErrorCode] = ["timeout"] * circuit_breaker.SILENT_AFTER
     shelf = Shelf({"a": b"x"}, *silence)
-    store = PatientStore(shelf, rest_s=60)
+    store = CircuitBreakerStore(shelf, rest_s=60)
     entry = shelf.find("a")
-    for _ in range(patience.SILENT_AFTER):
+    for _ in range(circuit_breaker.SILENT_AFTER):
         with pytest.raises(ItemError, match="no"):
             store.read(entry, 0, 1)
     asked = len(shelf.parts)

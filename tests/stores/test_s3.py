@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clipmod_cli.sources.stores.base import Stores, parse_store
+from clipmod_cli.sources.stores.base import ObjectStores, parse_store
 from tests.end_to_end.command import SAMPLES, Command
 from tests.stores.kit import NUDENET, ROOT, by_source, scan
 from tests.stores.servers import FakeS3, sample
@@ -169,7 +169,7 @@ def test_a_listing_comes_a_page_at_a_time(s3: FakeS3, monkeypatch: pytest.Monkey
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     s3.asked.clear()
-    store = Stores().of(parse_store(ROOT))
+    store = ObjectStores().of(parse_store(ROOT))
     pages = store.pages("")
     first = next(pages)
     assert len(s3.asked) == 1

@@ -13,18 +13,18 @@ import httpcore2
 import pytest
 from PIL import Image
 
-from clipmod_cli.sources.web.addresses import Access
+from clipmod_cli.sources.web.addresses import AddressRules
 from clipmod_cli.sources.web.errors import FetchError
 from clipmod_cli.sources.web.fetch import Fetcher, FetchRules
 from clipmod_cli.sources.web.guard import GuardedBackend
-from clipmod_cli.sources.web.resolver import Names, resolve_name
-from clipmod_cli.sources.web.responses import Body
+from clipmod_cli.sources.web.resolver import HostResolver, resolve_name
+from clipmod_cli.sources.web.responses import DownloadedBody
 from tests.urls.server import AUTHORITY
 
 PUBLIC = "93.184.216.34"
 """An address of the public internet, to which nothing is ever sent."""
 
-PRIVATE = Access(private=True)
+PRIVATE = AddressRules(private=True)
 
 
 @cache
@@ -74,19 +74,19 @@ class Detour(httpcore2.AsyncNetworkBackend):
 
 
 def guarded(
-    access: Access, resolver: Resolver, inner: httpcore2.AsyncNetworkBackend | None = None
+    access: AddressRules, resolver: Resolver, inner: httpcore2.AsyncNetworkBackend | None = None
 ) -> GuardedBackend:
     """Return the real guard with a resolver of its own."""
-    return GuardedBackend(access, names=Names(resolver), inner=inner)
+    return GuardedBackend(access, names=HostResolver(resolver), inner=inner)
 
 
 def fetch_all(
     urls: Iterable[str], rules: FetchRules | None = None, backend: GuardedBackend | None = None
-) -> list[Body | FetchError]:
+) -> list[DownloadedBody | FetchError]:
     """Fetch URLs one after the other by one fetcher; return what each gave."""
 
-    async def run() -> list[Body | FetchError]:
-        given: list[Body | FetchError] = []
+    async def run() -> list[DownloadedBody | FetchError]:
+        given: list[DownloadedBody | FetchError] = []
         how = rules or FetchRules(access=PRIVATE)
         async with Fetcher(how, backend=backend, ssl_context=trusting()) as fetcher:
             for url in urls:
@@ -99,7 +99,7 @@ def fetch_all(
     return asyncio.run(run())
 
 
-def fetch(url: str, backend: GuardedBackend | None = None, **rules: Any) -> Body:
+def fetch(url: str, backend: GuardedBackend | None = None, **rules: Any) -> DownloadedBody:
     """Return what a URL gives; raises FetchError."""
     (given,) = fetch_all([url], FetchRules(**{"access": PRIVATE, **rules}), backend)
     if isinstance(given, FetchError):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.sources.web.addresses import Access, check_redirect, check_url, is_public
+from clipmod_cli.sources.web.addresses import AddressRules, check_redirect, check_url, is_public
 from clipmod_cli.sources.web.errors import FetchError
 from clipmod_cli.sources.web.fetch import host_of
 
@@ -43,25 +43,25 @@ ADDRESSES = st.one_of(
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses_are_allowed(address: str) -> None:
-    assert Access().allows(address)
-    assert Access(private=True).allows(address)
+    assert AddressRules().allows(address)
+    assert AddressRules(private=True).allows(address)
 
 
 @pytest.mark.parametrize("address", NEVER)
 def test_addresses_of_no_host_are_never_allowed(address: str) -> None:
-    assert not Access().allows(address)
-    assert not Access(private=True).allows(address)
+    assert not AddressRules().allows(address)
+    assert not AddressRules(private=True).allows(address)
 
 
 @pytest.mark.parametrize("address", PRIVATE)
 def test_private_addresses_only_if_they_were_opened(address: str) -> None:
-    assert not Access().allows(address)
-    assert Access(private=True).allows(address)
+    assert not AddressRules().allows(address)
+    assert AddressRules(private=True).allows(address)
 
 
 @pytest.mark.parametrize("text", ["", "localhost", "127.1", "1.2.3.4.5", "8.8.8.8 ", "[::1]", "\uff18.8.8.8"])
 def test_what_is_no_address_is_not_allowed(text: str) -> None:
-    assert not Access(private=True).allows(text)
+    assert not AddressRules(private=True).allows(text)
 
 
 @given(ADDRESSES)
@@ -72,8 +72,8 @@ def test_law_public_addresses_are_global_by_the_library_too(
     if is_public(address):
         assert mapped.is_global
         assert not any((mapped.is_multicast, mapped.is_reserved, mapped.is_private, mapped.is_link_local))
-    assert Access().allows(str(address)) == is_public(address)
-    assert not is_public(address) or Access(private=True).allows(str(address))
+    assert AddressRules().allows(str(address)) == is_public(address)
+    assert not is_public(address) or AddressRules(private=True).allows(str(address))
 
 
 @given(st.ip_addresses(v=4))
@@ -93,8 +93,8 @@ def test_law_no_interface_that_carries_an_ipv4_address_is_public(
     ("port", "allowed"), [(80, True), (443, True), (22, False), (8080, True), (8081, False)]
 )
 def test_ports(port: int, allowed: bool) -> None:
-    assert Access(ports=frozenset({80, 443, 8080})).allows_port(port) == allowed
-    assert Access(private=True).allows_port(port)
+    assert AddressRules(ports=frozenset({80, 443, 8080})).allows_port(port) == allowed
+    assert AddressRules(private=True).allows_port(port)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from clipmod_cli import __version__
 from clipmod_cli.errors import is_retryable
-from clipmod_cli.sources.web.addresses import Access
+from clipmod_cli.sources.web.addresses import AddressRules
 from clipmod_cli.sources.web.fetch import FetchRules
 from tests.urls.kit import PRIVATE, PUBLIC, Detour, Resolver, fail, fetch, fetch_all, guarded, picture
 from tests.urls.server import (
@@ -333,4 +333,4 @@ def test_invalid_urls_are_asked_of_nobody(server: Server) -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    assert "s3cret" not in repr(FetchRules(access=Access(), headers=(("Authorization", "s3cret"),)))
+    assert "s3cret" not in repr(FetchRules(access=AddressRules(), headers=(("Authorization", "s3cret"),)))

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 import httpcore2
 import pytest
 
-from clipmod_cli.sources.web.addresses import Access
+from clipmod_cli.sources.web.addresses import AddressRules
 from clipmod_cli.sources.web.errors import FetchError
 from clipmod_cli.sources.web.fetch import FetchRules
 from clipmod_cli.sources.web.guard import GIVE_UP_AFTER, GuardedBackend
-from clipmod_cli.sources.web.resolver import Memory, Names
+from clipmod_cli.sources.web.resolver import BoundedDict, HostResolver
 from tests.urls.kit import PRIVATE, PUBLIC, Detour, Resolver, fetch, fetch_all, guarded, picture
 from tests.urls.server import Server, redirect, reply
 
@@ -49,7 +49,9 @@ def names() -> Resolver:
 def test_private_addresses_are_refused_at_once_and_after_redirects(
     spelling: str, server: Server, canary: Server
 ) -> None:
-    access = Access(ports=frozenset({80, 443, canary.port}))  # so that it is the address that is refused
+    access = AddressRules(
+        ports=frozenset({80, 443, canary.port})
+    )  # so that it is the address that is refused
     target = f"http://{spelling}:{canary.port}/secret"
     server.on("/one", redirect(target))
     server.on("/two", redirect("/one"))
@@ -83,7 +85,7 @@ def test_a_name_that_answers_differently_the_second_time_gains_nothing(
     for path in ("/a", "/b"):
         server.on(path, reply(body=picture(), connection="close"))
     resolver = Resolver(rebinding_test=[[PUBLIC], ["127.0.0.1"]])
-    access = Access(ports=frozenset({80, canary.port}))
+    access = AddressRules(ports=frozenset({80, canary.port}))
     detour = Detour(server.port)
     first, second = fetch_all(
         [f"http://rebinding.test:{canary.port}/a", f"http://rebinding.test:{canary.port}/b"],
@@ -124,7 +126,7 @@ def test_tls_is_made_with_the_name_and_not_with_the_address(secure: Server) -> N
 )
 def test_ports(port: int, reached: bool, server: Server) -> None:
     server.on("/a", reply(body=picture()))
-    access, detour = Access(ports=frozenset({80, 443, 8080})), Detour(server.port)
+    access, detour = AddressRules(ports=frozenset({80, 443, 8080})), Detour(server.port)
     (outcome,) = fetch_all(
         [f"http://public.test:{port}/a"], FetchRules(access=access), guarded(access, names(), detour)
     )
@@ -173,13 +175,13 @@ def test_every_connection_of_the_process_was_allowed_before(
 ) -> None:
     """Fails if anything connects past the guard: Python itself tells of all connections."""
     allowed: list[str] = []
-    judge = Access.allows
+    judge = AddressRules.allows
 
-    def spy(self: Access, text: str) -> bool:
+    def spy(self: AddressRules, text: str) -> bool:
         allowed.append(text)
         return judge(self, text)
 
-    monkeypatch.setattr(Access, "allows", spy)
+    monkeypatch.setattr(AddressRules, "allows", spy)
     server.on("/a", reply(500), reply(body=picture(), connection="close"))
     server.on("/r", redirect(secure.on("/b", reply(body=picture()))))
     with watching() as seen:
@@ -197,7 +199,7 @@ def test_a_guard_that_refuses_everything_stops_everything(
     """Fails if the guard is not asked at all."""
     asked = secure if kind == "https" else server
     asked.on("/a", reply(body=picture()))
-    monkeypatch.setattr(Access, "allows", lambda *_: False)
+    monkeypatch.setattr(AddressRules, "allows", lambda *_: False)
     outcomes = fetch_all([asked.url("/a"), asked.url("/a", "127.0.0.1"), asked.url("/a", "[::1]")])
     assert [getattr(outcome, "code", None) for outcome in outcomes] == ["blocked_address"] * 3
     assert asked.asked == []
@@ -222,7 +224,9 @@ def test_names_that_do_not_resolve(error: Exception, code: str, again: bool) -> 
     def resolve(_: str) -> list[str]:
         raise error
 
-    (outcome,) = fetch_all(["http://nowhere.test/"], backend=GuardedBackend(PRIVATE, names=Names(resolve)))
+    (outcome,) = fetch_all(
+        ["http://nowhere.test/"], backend=GuardedBackend(PRIVATE, names=HostResolver(resolve))
+    )
     assert isinstance(outcome, FetchError)
     assert (outcome.code, outcome.again) == (code, again)
 
@@ -247,7 +251,7 @@ def test_a_resolver_that_hangs_costs_the_time_for_connecting_and_no_more(server:
 
     try:
         with pytest.raises(FetchError) as caught:
-            fetch("http://slow.test/", GuardedBackend(PRIVATE, names=Names(resolve)), connect_s=0.2)
+            fetch("http://slow.test/", GuardedBackend(PRIVATE, names=HostResolver(resolve)), connect_s=0.2)
     finally:
         over.set()
     assert caught.value.code == "timeout"
@@ -272,7 +276,7 @@ def test_a_silent_host_is_left_alone_after_a_while() -> None:
 
 
 def test_the_memory_of_hosts_is_bounded() -> None:
-    memory: Memory[int, int] = Memory(3)
+    memory: BoundedDict[int, int] = BoundedDict(3)
     for number in range(10):
         memory.put(number, number)
     assert [memory.get(number) for number in range(10)] == [None] * 7 + [7, 8, 9]
@@ -285,7 +289,7 @@ def test_look_ups_of_one_name_at_once_are_one() -> None:
     resolver = Resolver(public_test=[[PUBLIC]])
 
     async def ask() -> list[object]:
-        known = Names(resolver)
+        known = HostResolver(resolver)
         return list(await asyncio.gather(*(known.find("public.test") for _ in range(10))))
 
     assert asyncio.run(ask()) == [(PUBLIC,)] * 10
@@ -301,7 +305,7 @@ def test_a_failed_look_up_is_remembered_unless_it_may_pass(number: int, asked: i
         raise socket.gaierror(number, "x")
 
     async def ask() -> None:
-        known = Names(resolve)
+        known = HostResolver(resolve)
         for _ in range(2):
             with pytest.raises(socket.gaierror):
                 await known.find("public.test")

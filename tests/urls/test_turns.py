@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.sources.web.hosts import MAX_PAUSES, Budget, TooManyPausesError, Turns
+from clipmod_cli.sources.web.hosts import MAX_PAUSES, DownloadBudget, HostScheduler, TooManyPausesError
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -32,7 +32,7 @@ def test_law_everybody_gets_a_turn_and_limits_hold(
     hosts: list[str], most: int, per_host: int, cancelled: set[int]
 ) -> None:
     async def test() -> None:
-        turns = Turns(most, per_host)
+        turns = HostScheduler(most, per_host)
         active: Counter[str] = Counter()
         served: list[int] = []
         over: list[bool] = []
@@ -62,7 +62,7 @@ def test_law_everybody_gets_a_turn_and_limits_hold(
 
 def test_hosts_take_turns() -> None:
     async def test() -> None:
-        turns, order = Turns(1, 1), list[str]()
+        turns, order = HostScheduler(1, 1), list[str]()
 
         async def work(host: str) -> None:
             async with turns.take(host):
@@ -77,7 +77,7 @@ def test_hosts_take_turns() -> None:
 
 def test_a_host_that_holds_its_turns_holds_up_nobody_else() -> None:
     async def test() -> None:
-        turns, free = Turns(8, 2), asyncio.Event()
+        turns, free = HostScheduler(8, 2), asyncio.Event()
 
         async def hold() -> None:
             async with turns.take("slow"):
@@ -96,7 +96,7 @@ def test_a_host_that_holds_its_turns_holds_up_nobody_else() -> None:
 
 def test_nobody_gets_a_turn_with_a_paused_host() -> None:
     async def test() -> None:
-        turns, order = Turns(8, 8), list[str]()
+        turns, order = HostScheduler(8, 8), list[str]()
 
         async def work(name: str, host: str) -> None:
             async with turns.take(host):
@@ -113,7 +113,7 @@ def test_nobody_gets_a_turn_with_a_paused_host() -> None:
 
 def test_one_pause_too_many_ends_the_waiting() -> None:
     async def test() -> None:
-        turns = Turns(8, 1)
+        turns = HostScheduler(8, 1)
         waiting = []
         async with turns.take("a"):
             waiting += [asyncio.create_task(turns.take("a").__aenter__()) for _ in range(3)]
@@ -137,7 +137,7 @@ def test_one_pause_too_many_ends_the_waiting() -> None:
 
 def test_an_answer_makes_pauses_forgotten() -> None:
     async def test() -> None:
-        turns = Turns(8, 1)
+        turns = HostScheduler(8, 1)
         async with turns.take("a"):
             for _ in range(3 * MAX_PAUSES):
                 turns.pause("a", 0.0, 429)
@@ -153,7 +153,7 @@ def test_an_answer_makes_pauses_forgotten() -> None:
 def test_no_turn_while_nobody_is_ready() -> None:
     async def test() -> None:
         ready = False
-        turns = Turns(8, 8, lambda: ready)
+        turns = HostScheduler(8, 8, lambda: ready)
         waiting = asyncio.create_task(turns.take("a").__aenter__())
         await asyncio.sleep(0.01)
         assert not waiting.done()
@@ -167,7 +167,7 @@ def test_no_turn_while_nobody_is_ready() -> None:
 @given(st.lists(st.integers(0, 10), max_size=40), st.sets(st.integers(0, 39), max_size=20))
 def test_law_room_is_never_given_twice_and_always_given_back(amounts: list[int], cancelled: set[int]) -> None:
     async def test() -> None:
-        budget, held, served, over = Budget(10), Counter[int](), list[int](), list[bool]()
+        budget, held, served, over = DownloadBudget(10), Counter[int](), list[int](), list[bool]()
 
         async def work(number: int, amount: int) -> None:
             await budget.take(amount)
@@ -193,7 +193,7 @@ def test_law_room_is_never_given_twice_and_always_given_back(amounts: list[int],
 
 def test_more_room_than_there_is_counts_as_all() -> None:
     async def test() -> None:
-        budget = Budget(10)
+        budget = DownloadBudget(10)
         await budget.take(50)
         assert not budget.has(1)
         budget.give(50)

@@ -22,13 +22,13 @@ from clipmod_cli.sources.web import responses
 from clipmod_cli.sources.web.downloads import Downloads
 from clipmod_cli.sources.web.fetch import Fetcher, FetchRules
 from clipmod_cli.sources.web.hosts import MAX_PAUSES
-from clipmod_cli.sources.web.retry import Pace
+from clipmod_cli.sources.web.retry import DownloadPacing
 from clipmod_cli.types import Failure, Item
 from tests.urls.kit import PRIVATE, Resolver, guarded, picture, trusting
 from tests.urls.server import HELD_S, Gauge, Server, after, broken, raw, redirect, reply, serving
 from tests.urls.test_fetch import MP4
 
-QUICK = Pace(backoff_s=0.01)
+QUICK = DownloadPacing(backoff_s=0.01)
 
 
 def items(urls: Iterable[str]) -> Iterator[Item]:
@@ -36,14 +36,18 @@ def items(urls: Iterable[str]) -> Iterator[Item]:
     return (Item(source=url, index=index) for index, url in enumerate(urls))
 
 
-def downloads(given: Iterable[Item | Failure], pace: Pace = QUICK, *names: str, **rules: Any) -> Downloads:
+def downloads(
+    given: Iterable[Item | Failure], pace: DownloadPacing = QUICK, *names: str, **rules: Any
+) -> Downloads:
     """Return the downloads of items; `names` resolve to loopback."""
     resolver = Resolver(**{name: [["127.0.0.1"]] for name in names})
     make = partial(Fetcher, backend=guarded(PRIVATE, resolver), ssl_context=trusting())
     return Downloads(given, FetchRules(**{"access": PRIVATE, **rules}), pace, make_fetcher=make)
 
 
-def download(urls: Iterable[str], pace: Pace = QUICK, *names: str, **rules: Any) -> list[Item | Failure]:
+def download(
+    urls: Iterable[str], pace: DownloadPacing = QUICK, *names: str, **rules: Any
+) -> list[Item | Failure]:
     """Return all results."""
     return list(downloads(items(urls), pace, *names, **rules))
 
@@ -100,7 +104,7 @@ def faulty() -> Iterator[Server]:
 def test_law_one_url_one_result(
     given_: list[str], concurrency: int, per_host: int, retries: int, faulty: Server
 ) -> None:
-    pace = Pace(concurrency=concurrency, per_host=per_host, retries=retries, backoff_s=0.001)
+    pace = DownloadPacing(concurrency=concurrency, per_host=per_host, retries=retries, backoff_s=0.001)
     urls = [faulty.url(one) if one in FAULTS else one for one in given_]
     results = download(urls, pace)
     assert sorted(item_of(result).index for result in results) == list(range(len(urls)))
@@ -171,7 +175,7 @@ def test_limits_of_concurrency_hold(server: Server, concurrency: int, per_host: 
     server.on("/b", every.counting(one.counting(reply(body=picture()))))
     names = {"one.test": "/b", "two.test": "/a", "six.test": "/a"}
     urls = [server.url(path, name) for name, path in names.items() for _ in range(8)]
-    pace = Pace(concurrency=concurrency, per_host=per_host)
+    pace = DownloadPacing(concurrency=concurrency, per_host=per_host)
     assert Counter(map(code_of, download(urls, pace, "one_test", "two_test", "six_test"))) == {"ok": 24}
     assert 1 <= every.most <= concurrency
     assert 1 <= one.most <= per_host
@@ -182,7 +186,7 @@ def test_a_slow_host_holds_up_nobody_else(server: Server) -> None:
     server.on("/slow", after(free, reply(body=picture())))
     server.on("/quick", reply(body=picture()))
     urls = [server.url("/slow", "slow.test")] * 200 + [server.url("/quick", "quick.test")] * 20
-    results = iter(downloads(items(urls), Pace(concurrency=8), "slow_test", "quick_test"))
+    results = iter(downloads(items(urls), DownloadPacing(concurrency=8), "slow_test", "quick_test"))
     assert sorted(item_of(next(results)).index for _ in range(20)) == list(range(200, 220))
     free.set()
     assert Counter(map(code_of, results)) == {"ok": 200}
@@ -198,7 +202,7 @@ def test_refusals_that_pass_are_tried_again(server: Server, status: int) -> None
 @pytest.mark.parametrize(("retries", "asked"), [(0, 1), (1, 2), (4, 5)])
 def test_retries_end(server: Server, retries: int, asked: int) -> None:
     url = server.on("/a", reply(503))
-    (result,) = download([url], Pace(retries=retries, backoff_s=0.001))
+    (result,) = download([url], DownloadPacing(retries=retries, backoff_s=0.001))
     assert isinstance(result, Failure)
     assert (result.code, result.http_status, result.retryable) == ("http_error", 503, True)
     assert len(server.asked) == asked
@@ -228,7 +232,7 @@ def test_retry_after_is_waited_for_and_pauses_the_whole_host(server: Server) -> 
     other = server.on("/other", told("other", reply(body=picture())))
     server.on("/elsewhere", told("elsewhere", reply(body=picture())))
     elsewhere = server.url("/elsewhere", "elsewhere.test")
-    results = download([busy, *[other] * 3, elsewhere], Pace(per_host=1), "elsewhere_test")
+    results = download([busy, *[other] * 3, elsewhere], DownloadPacing(per_host=1), "elsewhere_test")
     assert [code_of(result) for result in results] == ["ok"] * 5
     names = [name for name, _ in asked]
     assert sorted(names[:2]) == ["busy", "elsewhere"]  # the other host is not paused
@@ -241,7 +245,7 @@ def test_a_host_that_always_says_later_does_not_hold_the_run_for_ever(
 ) -> None:
     monkeypatch.setattr(responses, "MAX_RETRY_AFTER_S", 0.02)
     url = server.on("/a", reply(429, retry_after="9"))
-    results = download([url] * 60, Pace(per_host=1))
+    results = download([url] * 60, DownloadPacing(per_host=1))
     assert Counter(map(code_of, results)) == {"http_error": 60}
     assert {result.http_status for result in results if isinstance(result, Failure)} == {429}
     assert len(server.asked) <= 2 * MAX_PAUSES
@@ -253,7 +257,7 @@ def test_redirects_wait_for_their_hosts_turn(server: Server) -> None:
     with serving() as end:
         server.on("/r", redirect(end.on("/end", gauge.counting(reply(body=picture())))))
         urls = [server.url("/r", name) for name in ("one.test", "two.test", "six.test") for _ in range(4)]
-        results = download(urls, Pace(per_host=2), "one_test", "two_test", "six_test")
+        results = download(urls, DownloadPacing(per_host=2), "one_test", "two_test", "six_test")
     assert Counter(map(code_of, results)) == {"ok": 12}
     assert gauge.most <= 2
 
@@ -274,7 +278,7 @@ def test_the_list_is_not_read_far_ahead(server: Server, monkeypatch: pytest.Monk
 def test_nothing_is_downloaded_that_nobody_takes(server: Server) -> None:
     """A stalled pipeline stops the downloads: 64 that are finished, and 8 that were on their way."""
     url = server.on("/a", reply(body=picture()))
-    results = iter(downloads(items([url] * 500), Pace(concurrency=8, per_host=8)))
+    results = iter(downloads(items([url] * 500), DownloadPacing(concurrency=8, per_host=8)))
     next(results)
     settled = -1
     while settled != len(server.asked):
@@ -290,7 +294,7 @@ def test_bytes_in_flight_are_bounded(server: Server, monkeypatch: pytest.MonkeyP
     held: list[int] = []
     free = threading.Event()
     url = server.on("/a", after(free, reply(body=picture().ljust(size, b"\0"))))
-    line = downloads(items([url] * 30), Pace(per_host=30), max_bytes=size)
+    line = downloads(items([url] * 30), DownloadPacing(per_host=30), max_bytes=size)
     real_take = line._memory.take
 
     async def take(amount: int) -> None:

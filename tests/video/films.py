@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from clipmod_cli.decode.item import decode_item
-from clipmod_cli.decode.limits import DecodeOptions, Limits, parse_frames
+from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions, parse_frames
 from clipmod_cli.types import Failure, Frame, Item, View
 from tests.decode.pictures import check_law
 from tests.tiny.shapes import draw_clear
@@ -130,13 +130,13 @@ def watch(
     frames: str = "key",
     *,
     views: Sequence[View] = (WHOLE,),
-    limits: Limits | None = None,
+    limits: DecodeLimits | None = None,
     max_gap_s: float = 10.0,
 ) -> list[Frame | Failure]:
     """Return what decoding a video gives; the law that every result obeys is checked on the way."""
     data = source if isinstance(source, bytes) else None
     item = Item(source="film" if data is not None else str(source), index=0, data=data)
-    options = DecodeOptions(frames=parse_frames(frames), limits=limits or Limits(), max_gap_s=max_gap_s)
+    options = DecodeOptions(frames=parse_frames(frames), limits=limits or DecodeLimits(), max_gap_s=max_gap_s)
     found = decode_item(item, views, options)
     check_law(item, found)
     return found

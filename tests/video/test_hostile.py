@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from clipmod_cli.decode.item import decode_item
-from clipmod_cli.decode.limits import DecodeOptions, Limits
+from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
 from clipmod_cli.types import Failure, Item
 from tests.decode.pictures import media
 from tests.video.films import RATE, WHOLE, is_red, lost, scene, seen, times, watch, write_film
@@ -115,12 +115,12 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_limits_hold(tmp_path: Path) -> None:
     film = write_film(tmp_path / "film.mp4", scene(20))
-    assert lost(film, limits=Limits(max_video_bytes=1000)).code == "file_too_large"
-    assert lost(film, limits=Limits(max_video_side=95)).code == "too_many_pixels"
-    slow = lost(film, limits=Limits(max_video_seconds=0))
+    assert lost(film, limits=DecodeLimits(max_video_bytes=1000)).code == "file_too_large"
+    assert lost(film, limits=DecodeLimits(max_video_side=95)).code == "too_many_pixels"
+    slow = lost(film, limits=DecodeLimits(max_video_seconds=0))
     assert slow.code == "decode_timeout"
     assert slow.retryable
-    assert seen(film, limits=Limits(max_file_bytes=1000)), "the limit of pictures is not that of videos"
+    assert seen(film, limits=DecodeLimits(max_file_bytes=1000)), "the limit of pictures is not that of videos"
 
 
 def test_a_long_film_gives_at_most_256_frames(tmp_path: Path) -> None:

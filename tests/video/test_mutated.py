@@ -11,7 +11,7 @@ import pytest
 
 from clipmod_cli.decode.limits import DecodeOptions, parse_frames
 from clipmod_cli.decode.stage import decode
-from clipmod_cli.decode.workers.pool import Crew
+from clipmod_cli.decode.workers.pool import WorkerPool
 from clipmod_cli.types import Failure, Frame, Item, View
 from tests.video.films import KINDS, moving, scene, write_film
 
@@ -96,7 +96,7 @@ def _watch(items: list[Item], frames: str) -> dict[Item, list[Frame | Failure]]:
     found: dict[Item, list[Frame | Failure]] = {item: [] for item in items}
     views = [View(fit="shortest", size=(64, 64), crop=(64, 64))]
     options = DecodeOptions(frames=parse_frames(frames))
-    for one in decode(items, views, options, 2, crew=Crew()):
+    for one in decode(items, views, options, 2, crew=WorkerPool()):
         found[one.item].append(one)
     return found
 

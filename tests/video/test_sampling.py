@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipmod_cli.decode.video.sampling import SAME_LEVELS, Kept, Selection, look_alike, measure_change
+from clipmod_cli.decode.video.sampling import (
+    SAME_LEVELS,
+    FrameSelection,
+    KeptFrame,
+    look_alike,
+    measure_change,
+)
 from clipmod_cli.types import View
 from tests.video.films import WHOLE, moving, picture, red_times, scene, seen, times, write_film
 
@@ -106,8 +112,8 @@ def test_a_change_of_colour_alone_is_a_change() -> None:
     assert measure_change(red, blue) > 200
 
 
-def select(levels: Sequence[int], most: int, step_s: float = 1.0) -> list[Kept]:
-    chosen: Selection[int] = Selection(most, lambda level: {VIEW: _grey(level)}, _grey)
+def select(levels: Sequence[int], most: int, step_s: float = 1.0) -> list[KeptFrame]:
+    chosen: FrameSelection[int] = FrameSelection(most, lambda level: {VIEW: _grey(level)}, _grey)
     for number, level in enumerate(levels):
         chosen.offer(number * step_s, number, level)
     return chosen.close()

@@ -20,7 +20,7 @@ from clipmod_cli.settings import Settings
 if TYPE_CHECKING:
     from clipmod_cli.bench.report import Report
     from clipmod_cli.bench.wishes import Wishes
-    from clipmod_cli.cli.signals import Stop
+    from clipmod_cli.cli.signals import StopRequest
 
 EXAMPLES = """
 \b
@@ -132,7 +132,7 @@ def _run(
     return 0
 
 
-def _measure(wishes: Wishes, stop: Stop) -> Report:
+def _measure(wishes: Wishes, stop: StopRequest) -> Report:
     from clipmod_cli.cli.terminal.summary import say
 
     quiet = wishes.settings.quiet

@@ -15,7 +15,7 @@ import typer
 from clipmod_cli.errors import MissingModelError, SpecError
 
 if TYPE_CHECKING:
-    from clipmod_cli.models.hub.progress import Progress
+    from clipmod_cli.models.hub.progress import DownloadProgress
     from clipmod_cli.models.hub.weights import Hub, WeightFiles
     from clipmod_cli.models.registry import KnownModel
     from clipmod_cli.models.specs import ModelSpec
@@ -92,7 +92,7 @@ def verify_models(specs: SomeSpecs = None) -> None:
         )
 
 
-def _keep_tower(spec: ModelSpec, files: WeightFiles, progress: Progress) -> None:
+def _keep_tower(spec: ModelSpec, files: WeightFiles, progress: DownloadProgress) -> None:
     """Write what makes the next start fast; without it the model judges all the same."""
     from clipmod_cli.models.open_clip.source import source_of
     from clipmod_cli.models.open_clip.towers import keep_tower

@@ -35,7 +35,7 @@ def serve(*, flags: Flags) -> None:
 
 
 def _serve(resolved: Resolved) -> int:
-    from clipmod_cli.assemble import leave_alone_what_is_loaded
+    from clipmod_cli.assemble import freeze_gc
     from clipmod_cli.cli.serving import bind, listen
     from clipmod_cli.server.app import create_app
 
@@ -43,7 +43,7 @@ def _serve(resolved: Resolved) -> int:
     with bind(resolved.settings) as at:  # before models are loaded: a port that is taken is said at once
         service = _open(resolved)
         app = create_app(service, resolved.settings)
-        leave_alone_what_is_loaded()
+        freeze_gc()
         return listen(app, service, resolved.settings, at)
 
 

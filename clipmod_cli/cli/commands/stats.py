@@ -15,7 +15,7 @@ import typer
 from clipmod_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from clipmod_cli.output.history.store import Store, Table
+    from clipmod_cli.output.history.store import HistoryStore, QueryResult
 
 SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -118,7 +118,7 @@ def forget(
     )
 
 
-def _open(db: Path | None) -> Store:
+def _open(db: Path | None) -> HistoryStore:
     from clipmod_cli.output.history.rows import kept_store
     from clipmod_cli.settings import resolve
 
@@ -135,7 +135,7 @@ def _what_to_forget(source: str | None, sha256: str | None, before: datetime | N
     return f"all records of the content {sha256}" if sha256 else f"all records from before {before}"
 
 
-def _rebuild(store: Store, paths: list[Path]) -> None:
+def _rebuild(store: HistoryStore, paths: list[Path]) -> None:
     result = store.rebuild(paths)
     message = f"{result.added:,} records added, {result.known:,} were there already"
     if result.bad:
@@ -145,7 +145,7 @@ def _rebuild(store: Store, paths: list[Path]) -> None:
     typer.echo(f"{message}.", err=True)
 
 
-def _show_answer(answer: Table, *, as_json: bool) -> None:
+def _show_answer(answer: QueryResult, *, as_json: bool) -> None:
     if sys.stdout.isatty() and not as_json:
         from clipmod_cli.cli.terminal.stats_tables import show_answer
 

@@ -67,14 +67,16 @@ def _run(resolved: Resolved, named: list[str]) -> int:
     from clipmod_cli.output.originals import Originals
     from clipmod_cli.sources.web.archives import unpack
     from clipmod_cli.sources.web.downloads import Downloads
-    from clipmod_cli.sources.web.responses import Traffic
-    from clipmod_cli.sources.web.retry import Pace
+    from clipmod_cli.sources.web.responses import ByteCounter
+    from clipmod_cli.sources.web.retry import DownloadPacing
 
     settings = resolved.settings
     rules = _rules(settings)
-    pace = Pace(concurrency=settings.concurrency, per_host=settings.per_host, retries=settings.retries)
+    pace = DownloadPacing(
+        concurrency=settings.concurrency, per_host=settings.per_host, retries=settings.retries
+    )
     originals = Originals(settings.save_to) if settings.save_to is not None else None
-    traffic = Traffic()
+    traffic = ByteCounter()
     with ExitStack() as stack:
 
         def bring(items: Iterator[Item | Failure], skipped: Skipped) -> Iterator[Item | Failure]:
@@ -101,11 +103,13 @@ def _items(named: list[str], settings: Settings, skipped: Skipped) -> Iterator[I
 
 
 def _rules(settings: Settings) -> FetchRules:
-    from clipmod_cli.sources.web.addresses import WEB_PORTS, Access
+    from clipmod_cli.sources.web.addresses import WEB_PORTS, AddressRules
     from clipmod_cli.sources.web.fetch import VIDEO_S, FetchRules
 
     return FetchRules(
-        access=Access(private=settings.allow_private, ports=WEB_PORTS | set(_ports(settings.allow_ports))),
+        access=AddressRules(
+            private=settings.allow_private, ports=WEB_PORTS | set(_ports(settings.allow_ports))
+        ),
         headers=tuple(_headers(settings.header)),
         total_s=settings.timeout,
         video_s=max(VIDEO_S, settings.timeout),

@@ -12,7 +12,7 @@ from clipmod_cli.cli.terminal.summary import say
 
 
 class DownloadBar:
-    """Shows one file at a time; what a download calls (`clipmod_cli.models.hub.progress.Progress`)."""
+    """Shows one file at a time (`models.hub.progress.DownloadProgress`)."""
 
     def __init__(self, *, quiet: bool) -> None:
         """Show nothing yet."""

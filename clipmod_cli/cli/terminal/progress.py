@@ -20,7 +20,7 @@ Received: TypeAlias = Callable[[], int]
 """Gives the bytes that have been downloaded so far."""
 
 
-class Progress(Protocol):
+class RunProgress(Protocol):
     """Told of every result; never writes to stdout."""
 
     def advance(self, flagged: int, errors: int) -> None:
@@ -57,7 +57,7 @@ class NoProgress:
         """Say nothing."""
 
 
-class Bar:
+class ProgressBar:
     """A tqdm bar with rate and, once the total is known, time left."""
 
     def __init__(self, done: int, received: Received | None = None) -> None:
@@ -93,7 +93,7 @@ class Bar:
         self._bar.close()
 
 
-class Lines:
+class PlainLines:
     """One line now and then, for logs and machines. The first comes after the first interval."""
 
     def __init__(
@@ -152,7 +152,7 @@ class Lines:
         return f"clipmod: {done}{of} inputs, {flagged} nsfw, {errors} errors, {rate:.1f}/s{came}{left}"
 
 
-def choose_progress(style: Style, *, quiet: bool, done: int, received: Received | None = None) -> Progress:
+def choose_progress(style: Style, *, quiet: bool, done: int, received: Received | None = None) -> RunProgress:
     """Return how progress is shown: `auto` is a bar where stderr is a terminal, else plain lines.
 
     Args:
@@ -164,11 +164,11 @@ def choose_progress(style: Style, *, quiet: bool, done: int, received: Received 
     if quiet or style == "none":
         return NoProgress()
     if style == "auto" and sys.stderr.isatty():
-        return Bar(done, received)
-    return Lines(done, as_json=style == "json", received=received)
+        return ProgressBar(done, received)
+    return PlainLines(done, as_json=style == "json", received=received)
 
 
-def count_aside(count: Callable[[], int | None], progress: Progress) -> None:
+def count_aside(count: Callable[[], int | None], progress: RunProgress) -> None:
     """Count the inputs in a thread of its own, and tell the progress the total, if there is one."""
 
     def work() -> None:

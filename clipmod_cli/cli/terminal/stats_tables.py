@@ -47,7 +47,7 @@ def show(stats: dict[str, Any]) -> None:
     _show_runs(console, stats)
 
 
-def show_answer(answer: store.Table) -> None:
+def show_answer(answer: store.QueryResult) -> None:
     """Print what a query answered: a table if its columns have room, else row by row."""
     console = _console()
     if len(answer.columns) * NARROWEST <= console.width:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from PIL import ImageFile
 
-from clipmod_cli.decode.job import Job
+from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.limits import check_size
 from clipmod_cli.decode.moving.iso_media import frame_durations
 from clipmod_cli.decode.moving.timeline import (
@@ -33,7 +33,7 @@ _SEEKABLE = frozenset({"TIFF", "AVIF"})
 """Formats whose decoder gets to a frame without our stepping through those before it."""
 
 
-def find_timeline(job: Job) -> Timeline | None:
+def find_timeline(job: DecodeJob) -> Timeline | None:
     """Return the timeline of what may be an animation (see `Timeline.moves`), or None."""
     if job.name != "AVIF":
         return read_timeline(job.data, job.name, job.options.limits.max_walked_frames)
@@ -43,7 +43,7 @@ def find_timeline(job: Job) -> Timeline | None:
         return None  # decoding it as a still will say what is wrong with it
 
 
-def decode_animation(job: Job, timeline: Timeline) -> Iterator[tuple[int, float, Picture]]:
+def decode_animation(job: DecodeJob, timeline: Timeline) -> Iterator[tuple[int, float, Picture]]:
     """Yield (number, time in seconds, picture) of each sampled frame, then raise ItemError if any is lost."""
     job.notes.learn(kind="animation", duration_s=timeline.duration_s, truncated=timeline.cut)
     opened = open_picture(replace(job, data=_usable(job, timeline)))
@@ -65,7 +65,9 @@ def decode_animation(job: Job, timeline: Timeline) -> Iterator[tuple[int, float,
         raise ItemError("decode_error", f"not all of this animation can be judged: {timeline.lost}")
 
 
-def _decode_frame(job: Job, opened: ImageFile.ImageFile, number: int, *, wanted: bool) -> Picture | None:
+def _decode_frame(
+    job: DecodeJob, opened: ImageFile.ImageFile, number: int, *, wanted: bool
+) -> Picture | None:
     limits = job.options.limits
     if time.perf_counter() - job.notes.media.started > limits.max_seconds:
         raise ItemError(
@@ -84,12 +86,12 @@ def _decode_frame(job: Job, opened: ImageFile.ImageFile, number: int, *, wanted:
     return Picture(pixels=pixels, size=size, orientation=orientation)
 
 
-def _usable(job: Job, timeline: Timeline) -> bytes:
+def _usable(job: DecodeJob, timeline: Timeline) -> bytes:
     """Return bytes that the decoder opens: a cut WebP is refused unless its header says how long it is."""
     return trim_webp(job.data, timeline.end) if job.name == "WEBP" and timeline.cut else job.data
 
 
-def _avif_timeline(job: Job) -> Timeline:
+def _avif_timeline(job: DecodeJob) -> Timeline:
     most = job.options.limits.max_walked_frames
     with decoder_errors("AVIF"):
         frames = int(getattr(open_picture(job), "n_frames", 1))

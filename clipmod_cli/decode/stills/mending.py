@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from PIL import Image, ImageFile
 
-from clipmod_cli.decode.limits import Limits
+from clipmod_cli.decode.limits import DecodeLimits
 
 _JPEG_END = b"\xff\xd9"
 _PNG_SIGNATURE_BYTES = 8
@@ -20,7 +20,7 @@ _PNG_CHUNKS_NEEDED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf"})
 _RIFF_HEADER_BYTES = 8
 
 
-def mend(data: bytes, name: str, limits: Limits) -> bytes:
+def mend(data: bytes, name: str, limits: DecodeLimits) -> bytes:
     """Return `data` such that a decoder of the format `name` gets through to what is there."""
     match name:
         case "JPEG":
@@ -81,7 +81,7 @@ def _mend_png(data: bytes) -> bytes:
     return b"".join(parts)
 
 
-def _mend_webp(data: bytes, limits: Limits) -> bytes:
+def _mend_webp(data: bytes, limits: DecodeLimits) -> bytes:
     """Return a WebP filled up with zeros to the length that its header declares.
 
     The decoder takes no less; the rows before the cut come out right, those after it are garbage.

@@ -30,7 +30,7 @@ from PIL import (
 )
 
 from clipmod_cli.decode.formats import class_of, sniff
-from clipmod_cli.decode.job import Job
+from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.limits import DecodeOptions, check_size
 from clipmod_cli.errors import ItemError
 
@@ -136,7 +136,7 @@ def identify(data: bytes, options: DecodeOptions) -> str:
             return name
 
 
-def open_picture(job: Job) -> ImageFile.ImageFile:
+def open_picture(job: DecodeJob) -> ImageFile.ImageFile:
     """Return the opened, not yet decoded picture, its declared size noted and within the limits.
 
     Raises ItemError. The caller checks the pixels of a JPEG again, once its scaling is known.

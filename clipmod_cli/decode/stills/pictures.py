@@ -14,7 +14,7 @@ from typing import Any
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
 from clipmod_cli.decode.geometry import EXIF_ORIENTATIONS, OVERSAMPLING, UPRIGHT, Orientation, jpeg_scale
-from clipmod_cli.decode.job import Job
+from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.limits import check_size
 from clipmod_cli.decode.stills.colours import to_pixels
 from clipmod_cli.decode.stills.mending import load_what_came, mend
@@ -36,7 +36,7 @@ _START_OF_SCAN = b"\xff\xda"
 _JPEG_END = b"\xff\xd9"
 
 
-def decode_still(job: Job) -> Picture:
+def decode_still(job: DecodeJob) -> Picture:
     """Return the picture in a job's bytes; raises ItemError.
 
     What cannot be decoded strictly is tried again tolerantly; if that gives a picture it is noted
@@ -57,7 +57,7 @@ def decode_still(job: Job) -> Picture:
     return picture
 
 
-def _decode_tolerantly(job: Job, reason: str) -> Picture:
+def _decode_tolerantly(job: DecodeJob, reason: str) -> Picture:
     """Return what a truncated file still holds; raises ItemError, with the strict try's reason."""
     mended = replace(job, data=mend(job.data, job.name, job.options.limits))
     try:
@@ -78,7 +78,7 @@ def read_orientation(picture: Image.Image) -> Orientation:
         return UPRIGHT
 
 
-def _decode(job: Job, *, tolerant: bool) -> Picture:
+def _decode(job: DecodeJob, *, tolerant: bool) -> Picture:
     opened = open_picture(job)
     width, height = opened.size
     if job.name == "JPEG":
@@ -94,7 +94,7 @@ def _decode(job: Job, *, tolerant: bool) -> Picture:
     return Picture(pixels=pixels, size=size, orientation=orientation, scale=scale)
 
 
-def _decode_jpeg(job: Job, opened: ImageFile.ImageFile, *, tolerant: bool) -> tuple[Pixels, int]:
+def _decode_jpeg(job: DecodeJob, opened: ImageFile.ImageFile, *, tolerant: bool) -> tuple[Pixels, int]:
     """Return the pixels and by what their sides were divided."""
     width, height = opened.size
     scans = _count_scans(job.data, opened)

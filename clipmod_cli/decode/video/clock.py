@@ -14,7 +14,7 @@ _SPLICE_S = 1.0
 first one ended. Less is a container's carelessness."""
 
 
-class Clock:
+class StreamClock:
     """Turns timestamps into seconds from the start that never go back, whatever a stream claims."""
 
     def __init__(self, unit_s: float, start_s: float | None) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipmod_cli.decode.formats import HEAD_BYTES, class_of, sniff
-from clipmod_cli.decode.job import Job
+from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.reading import open_regular
 from clipmod_cli.decode.video.container import ends_early
 from clipmod_cli.decode.video.pieces import has_hole
@@ -58,7 +58,7 @@ def sniff_video(item: Item) -> tuple[str, bytes] | None:
     return (name, head) if name is not None and class_of(name) == "video" else None
 
 
-def decode_video(item: Item, job: Job) -> Iterator[Shot]:
+def decode_video(item: Item, job: DecodeJob) -> Iterator[Shot]:
     """Yield the sampled frames, then raise ItemError if not all could be had that should be looked at.
 
     Args:
@@ -82,7 +82,7 @@ def decode_video(item: Item, job: Job) -> Iterator[Shot]:
         raise problem
 
 
-def _find_damage(descriptor: int, length: int, job: Job) -> ItemError | None:
+def _find_damage(descriptor: int, length: int, job: DecodeJob) -> ItemError | None:
     if ends_early(descriptor, job.name, length):
         return not_all("the file ends before its container says it does")
     if has_hole(descriptor, job.name, length, lambda: check_time(job)):
@@ -123,7 +123,7 @@ def _path_of(descriptor: int, path: str) -> str:
     return str(own) if own.exists() else str(Path(path).absolute())
 
 
-def _hash(descriptor: int, job: Job) -> str:
+def _hash(descriptor: int, job: DecodeJob) -> str:
     digest = hashlib.sha256()
     while chunk := os.read(descriptor, _CHUNK_BYTES):
         digest.update(chunk)
@@ -132,7 +132,7 @@ def _hash(descriptor: int, job: Job) -> str:
     return digest.hexdigest()
 
 
-def _open(path: str, job: Job) -> InputContainer:
+def _open(path: str, job: DecodeJob) -> InputContainer:
     try:
         import av
     except ImportError as error:

@@ -22,7 +22,7 @@ class PieceError(Exception):
     """Something is where no piece begins, or a piece is not whole."""
 
 
-class Pages:
+class FileChunks:
     """The bytes of a file, read in chunks."""
 
     def __init__(self, descriptor: int, length: int, check: Callable[[], None]) -> None:
@@ -54,7 +54,7 @@ def has_hole(descriptor: int, name: str, length: int, check: Callable[[], None])
     walk = _WALKS.get(name)
     try:
         if walk is not None:
-            walk(Pages(descriptor, length, check))
+            walk(FileChunks(descriptor, length, check))
     except PieceError:
         return True
     return False
@@ -72,7 +72,7 @@ _MATROSKA_STARTS = frozenset({0x1A, 0x18, 0xEC})
 """How a header, a segment or a void begins: what stands outside of segments."""
 
 
-def _walk_matroska(pages: Pages) -> None:
+def _walk_matroska(pages: FileChunks) -> None:
     at, ends = 0, [pages.length]
     while at < ends[-1]:
         if len(ends) == 1 and at > 0 and pages.read(at, 1)[0] not in _MATROSKA_STARTS:
@@ -91,7 +91,7 @@ def _walk_matroska(pages: Pages) -> None:
             raise PieceError
 
 
-def _element(pages: Pages, at: int) -> tuple[int, int, int | None]:
+def _element(pages: FileChunks, at: int) -> tuple[int, int, int | None]:
     """Return an element's (ID, start of its body, size of it or None where it is unknown) (RFC 8794, 4-6)."""
     first = pages.read(at, 1)[0]
     wide = 9 - first.bit_length()
@@ -110,7 +110,7 @@ _FLV_TAGS = frozenset({8, 9, 18})
 """Sound, pictures, data (FLV 10.1, E.4.1)."""
 
 
-def _walk_flv(pages: Pages) -> None:
+def _walk_flv(pages: FileChunks) -> None:
     at = int.from_bytes(pages.read(5, 4), "big") + 4
     while at < pages.length:
         head = pages.read(at, _FLV_TAG_BYTES)
@@ -128,7 +128,7 @@ _PACK, _END = 0xBA, 0xB9
 _FIRST_STREAM = 0xBB
 
 
-def _walk_program_stream(pages: Pages) -> None:
+def _walk_program_stream(pages: FileChunks) -> None:
     """Walk packs and packets (ISO/IEC 13818-1, 2.5.3; ISO/IEC 11172-1, 2.4.3)."""
     at = 0
     while at < pages.length:
@@ -152,7 +152,7 @@ def _walk_program_stream(pages: Pages) -> None:
 _TS_SYNC = 0x47
 
 
-def _walk_transport_stream(pages: Pages) -> None:
+def _walk_transport_stream(pages: FileChunks) -> None:
     """Look at each packet's first byte; FFmpeg itself counts the packets (ISO/IEC 13818-1, 2.4.3)."""
     head = pages.read(0, min(pages.length, 1024))
     size, offset = packet_layout(head) or (188, 0)
@@ -171,7 +171,7 @@ _RIFF_HEADS = frozenset({b"AVI ", b"AVIX"})
 _RIFF_NAME = re.compile(rb"[0-9A-Za-z]{3}[0-9A-Za-z ]")
 
 
-def _walk_avi(pages: Pages) -> None:
+def _walk_avi(pages: FileChunks) -> None:
     """Walk chunks; those with frames lie in lists within lists (AVI RIFF file reference)."""
     at = 0
     while at + 8 <= pages.length:
@@ -191,7 +191,7 @@ _ASF_PACKET = b"\x82\0\0"
 """Error correction data of two bytes, as every writer begins a packet."""
 
 
-def _walk_asf(pages: Pages) -> None:
+def _walk_asf(pages: FileChunks) -> None:
     """Look at the begin of each data packet; all are of one size (ASF specification 1.20.03, 3.2 and 5)."""
     at = int.from_bytes(pages.read(16, 8), "little")
     head = pages.read(0, min(at, _CHUNK_BYTES, pages.length))
@@ -212,7 +212,7 @@ _OGG_ENDS = 4
 _REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 
 
-def _walk_ogg(pages: Pages) -> None:
+def _walk_ogg(pages: FileChunks) -> None:
     """Walk pages: each stream counts its own and marks the last one (RFC 3533, 6)."""
     at = 0
     following: dict[bytes, int | None] = {}  # by stream; None once it has ended
@@ -236,7 +236,7 @@ def _sum_is_right(page: bytes) -> bool:
     return (zlib.crc32(bare, 0xFFFFFFFF) ^ 0xFFFFFFFF).to_bytes(4, "big").translate(_REVERSED) == told
 
 
-_WALKS: dict[str, Callable[[Pages], None]] = {
+_WALKS: dict[str, Callable[[FileChunks], None]] = {
     "MATROSKA": _walk_matroska,
     "FLV": _walk_flv,
     "MPEG-PS": _walk_program_stream,

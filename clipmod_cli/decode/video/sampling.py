@@ -35,7 +35,7 @@ in a corner must weigh more than all the noise around it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kept:
+class KeptFrame:
     """A frame that is kept so far.
 
     Attributes:
@@ -51,7 +51,7 @@ class Kept:
     views: Views
     change: float
 
-    def __lt__(self, other: Kept) -> bool:
+    def __lt__(self, other: KeptFrame) -> bool:
         """Return whether this one is let go first: it differs less, or as much and came later."""
         return (self.change, -self.order) < (other.change, -other.order)
 
@@ -72,7 +72,7 @@ def look_alike(one: Views, other: Views) -> bool:
     )
 
 
-class Selection(Generic[FrameT]):
+class FrameSelection(Generic[FrameT]):
     """The frames that are kept. Up to `most` of them all are; then the least telling go.
 
     Up to half of them lie on an even grid in time. The others are those that differ most from the
@@ -88,9 +88,9 @@ class Selection(Generic[FrameT]):
         self._most_even = max(self._room // 2, 1)
         self._see, self._glance = see, glance
         self._step = _FIRST_STEP_S
-        self._even: dict[int, Kept] = {}
-        self._changes: list[Kept] = []
-        self._reference: tuple[Kept, Thumbnail] | None = None
+        self._even: dict[int, KeptFrame] = {}
+        self._changes: list[KeptFrame] = []
+        self._reference: tuple[KeptFrame, Thumbnail] | None = None
         self._latest: tuple[float, int | None, FrameT] | None = None
         self._offered = 0
         self._most = most
@@ -103,18 +103,18 @@ class Selection(Generic[FrameT]):
         change = 255.0 if self._reference is None else measure_change(self._reference[1], thumbnail)
         if not self._wants(time_s, change):
             return
-        kept = Kept(time_s, stamp, self._offered, self._see(frame), change)
+        kept = KeptFrame(time_s, stamp, self._offered, self._see(frame), change)
         if self._reference is not None and look_alike(self._reference[0].views, kept.views):
             return
         self._reference = kept, thumbnail
         self._keep(kept)
 
-    def close(self) -> list[Kept]:
+    def close(self) -> list[KeptFrame]:
         """Return what is kept, in the order it came, with the latest frame at its end."""
         chosen = {kept.order: kept for kept in (*self._even.values(), *self._changes)}
         if self._latest is not None and self._offered not in chosen and (self._most > 1 or not chosen):
             time_s, stamp, frame = self._latest
-            chosen[self._offered] = Kept(time_s, stamp, self._offered, self._see(frame), 0.0)
+            chosen[self._offered] = KeptFrame(time_s, stamp, self._offered, self._see(frame), 0.0)
         return [chosen[order] for order in sorted(chosen)]
 
     def _wants(self, time_s: float, change: float) -> bool:
@@ -125,7 +125,7 @@ class Selection(Generic[FrameT]):
     def _place(self, time_s: float) -> int:
         return int(time_s / self._step)
 
-    def _keep(self, kept: Kept) -> None:
+    def _keep(self, kept: KeptFrame) -> None:
         if self._place(kept.time_s) in self._even:
             heapq.heappush(self._changes, kept)
         else:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from clipmod_cli.decode.limits import FrameSampling
-from clipmod_cli.decode.video.tracks import MAX_WAITING_BYTES, Timed, Track
+from clipmod_cli.decode.video.tracks import MAX_WAITING_BYTES, Timed, VideoTrack
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -24,7 +24,7 @@ STEPS_S = (0.1, 1.0)
 A span is longer than ten seconds where nothing moves, and then most looks cost no model any time."""
 
 
-class SpanTrack(Track):
+class SpanTrack(VideoTrack):
     """A stream of which only spans are looked at, about `LOOKS` times each."""
 
     def __init__(

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 from clipmod_cli.decode.limits import FrameSampling
-from clipmod_cli.decode.video.clock import Clock
+from clipmod_cli.decode.video.clock import StreamClock
 from clipmod_cli.errors import ItemError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ MAX_WAITING_BYTES = 64_000_000
 _TOLERANCE_S = 1e-6
 
 
-class Track:
+class VideoTrack:
     """A stream that is being decoded.
 
     Attributes:
@@ -58,7 +58,7 @@ class Track:
         self._last_stamp: int | None = None
         self._unit_s = float(stream.time_base or 1)
         self._usual_s = float(1 / stream.average_rate) if stream.average_rate else 0.0
-        self.clock = Clock(self._unit_s, start_s)
+        self.clock = StreamClock(self._unit_s, start_s)
         self._all = sampling.mode in {"dense", "fps"}
         self._rate = sampling.value if sampling.mode == "fps" else None
         self._max_gap_s = max_gap_s

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from clipmod_cli.decode.job import Job
+from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.video.frames import make_picture, make_thumbnail
-from clipmod_cli.decode.video.sampling import Kept, Selection, Thumbnail, Views
+from clipmod_cli.decode.video.sampling import FrameSelection, KeptFrame, Thumbnail, Views
 from clipmod_cli.decode.video.spans import SpanTrack
-from clipmod_cli.decode.video.tracks import Track
+from clipmod_cli.decode.video.tracks import VideoTrack
 from clipmod_cli.decode.views import make_view
 from clipmod_cli.errors import ItemError
 
@@ -47,7 +47,7 @@ _ENCRYPTED_TAGS = frozenset({"encv", "drmi"})
 """What an encrypted stream is called in an MP4 (ISO/IEC 14496-12, 8.12, and an older practice)."""
 
 
-def watch(container: InputContainer, job: Job) -> tuple[ItemError | None, list[Shot]]:
+def watch(container: InputContainer, job: DecodeJob) -> tuple[ItemError | None, list[Shot]]:
     """Return (why not all could be had that should be looked at, the sampled frames in order)."""
     watcher = _Watcher(container, job)
     problem = watcher.run()
@@ -59,7 +59,7 @@ def not_all(reason: str) -> ItemError:
     return ItemError("video_error", f"not all of this video can be judged: {reason}")
 
 
-def check_time(job: Job) -> None:
+def check_time(job: DecodeJob) -> None:
     """Raise ItemError(`decode_timeout`) once the video took too long."""
     most = job.options.limits.max_video_seconds
     if time.perf_counter() - job.notes.media.started > most:
@@ -87,7 +87,7 @@ class _Watcher:
         shots: those frames, once it has run.
     """
 
-    def __init__(self, container: InputContainer, job: Job) -> None:
+    def __init__(self, container: InputContainer, job: DecodeJob) -> None:
         """Get ready; raises ItemError if there is nothing to see in it."""
         from av.video.reformatter import VideoReformatter
 
@@ -102,7 +102,7 @@ class _Watcher:
         most = max(job.options.frames.most_of_video // len(streams), 1)
         start_s = _start_of(container, job)
         self._tracks = {stream.index: _make_track(stream, job, start_s) for stream in streams}
-        self._selections = {index: Selection(most, self._see, self._glance) for index in self._tracks}
+        self._selections = {index: FrameSelection(most, self._see, self._glance) for index in self._tracks}
 
     def run(self) -> ItemError | None:
         """Watch all of it, or as much as can be; return why it is not all."""
@@ -165,7 +165,7 @@ class _Watcher:
 
     def _collect(self) -> list[Shot]:
         """Return the frames that were kept, in the order of their times; numbers rise."""
-        kept: list[tuple[float, int, Kept]] = [
+        kept: list[tuple[float, int, KeptFrame]] = [
             (one.time_s, index, one) for index, chosen in self._selections.items() for one in chosen.close()
         ]
         shots: list[Shot] = []
@@ -197,11 +197,11 @@ class _Watcher:
         return None if self.shots else ItemError("video_error", "this video holds no frame")
 
 
-def _make_track(stream: VideoStream, job: Job, start_s: float | None) -> Track:
+def _make_track(stream: VideoStream, job: DecodeJob, start_s: float | None) -> VideoTrack:
     options = job.options
     if options.spans:
         return SpanTrack(stream, options.spans, start_s)
-    return Track(stream, options.frames, options.max_gap_s, start_s)
+    return VideoTrack(stream, options.frames, options.max_gap_s, start_s)
 
 
 def _duration_of(stream: VideoStream, told: int | None) -> float:
@@ -211,7 +211,7 @@ def _duration_of(stream: VideoStream, told: int | None) -> float:
     return told / 1e6 if told is not None else 0.0
 
 
-def _start_of(container: InputContainer, job: Job) -> float | None:
+def _start_of(container: InputContainer, job: DecodeJob) -> float | None:
     """Return when the container says that it begins, in seconds; None to begin with the first frame.
 
     An MP4 is not asked: what it says holds after its edit list, which is left out.
@@ -220,7 +220,7 @@ def _start_of(container: InputContainer, job: Job) -> float | None:
     return None if start is None or job.name in {"MP4", "MOV"} else start / 1e6
 
 
-def _find_streams(container: InputContainer, job: Job) -> list[VideoStream]:
+def _find_streams(container: InputContainer, job: DecodeJob) -> list[VideoStream]:
     """Return the streams of pictures; raises ItemError if there is none that can be decoded."""
     streams = list(container.streams.video)
     if not streams:

@@ -26,7 +26,7 @@ from typing import Any
 
 from clipmod_cli.decode.formats import HEAD_BYTES, class_of, sniff
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.workers.shared_memory import Block
+from clipmod_cli.decode.workers.shared_memory import SharedBlock
 from clipmod_cli.decode.workers.wire import write_result
 from clipmod_cli.types import Failure, Frame, Item, View
 
@@ -68,7 +68,7 @@ class WorkerLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Orders:
+class DecodeRequest:
     """What is the same for many items, and sent only when it changes.
 
     Attributes:
@@ -83,7 +83,7 @@ class Orders:
 def serve(
     pipe: Connection,
     lifeline: Connection,
-    block: Block | None,
+    block: SharedBlock | None,
     limits: WorkerLimits,
     work: Callable[..., Sequence[Frame | Failure]],
     modules: Sequence[str],
@@ -108,12 +108,12 @@ def serve(
 
 def _serve_items(
     pipe: Connection,
-    block: Block | None,
+    block: SharedBlock | None,
     limits: WorkerLimits,
     work: Callable[..., Sequence[Frame | Failure]],
 ) -> None:
     clock = _ProcessorClock()
-    orders = Orders(views=(), options=DecodeOptions())
+    orders = DecodeRequest(views=(), options=DecodeOptions())
     while True:
         told, carries, changed = pickle.loads(pipe.recv_bytes())  # noqa: S301 — our parent's own words
         item = item_of(told, pipe.recv_bytes() if carries else None)

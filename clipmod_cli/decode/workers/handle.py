@@ -20,8 +20,16 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from clipmod_cli.decode.job import Gate
-from clipmod_cli.decode.workers.child import HOLD, LONG, RELEASE, Orders, WorkerLimits, serve, tell_item
-from clipmod_cli.decode.workers.shared_memory import Block, make_block
+from clipmod_cli.decode.workers.child import (
+    HOLD,
+    LONG,
+    RELEASE,
+    DecodeRequest,
+    WorkerLimits,
+    serve,
+    tell_item,
+)
+from clipmod_cli.decode.workers.shared_memory import SharedBlock, make_shared_block
 from clipmod_cli.decode.workers.wire import MAX_HEADER_BYTES, read_result
 from clipmod_cli.errors import ErrorCode
 from clipmod_cli.types import Failure, Frame, Item
@@ -37,7 +45,7 @@ _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods(
 
 
 @dataclass
-class Seat:
+class WorkerHandle:
     """One thread's place for a worker."""
 
     limits: WorkerLimits
@@ -46,8 +54,8 @@ class Seat:
     _process: Any = None
     _pipe: Connection | None = None
     _lifeline: Connection | None = None
-    _block: Block | None = None
-    _orders: Orders | None = None
+    _block: SharedBlock | None = None
+    _orders: DecodeRequest | None = None
     _served: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _begun: float = 0.0
@@ -56,7 +64,7 @@ class Seat:
     _overdue: bool = False
     _dismissed: bool = False
 
-    def decode(self, item: Item, orders: Orders, gate: Gate) -> list[Frame | Failure]:
+    def decode(self, item: Item, orders: DecodeRequest, gate: Gate) -> list[Frame | Failure]:
         """Return what the worker makes of the item; what becomes of the worker is told by a Failure."""
         begun = time.perf_counter()
         self._begin()
@@ -102,7 +110,7 @@ class Seat:
         if done:
             self._leave(at_once=True)
 
-    def _tell(self, item: Item, orders: Orders) -> Connection:
+    def _tell(self, item: Item, orders: DecodeRequest) -> Connection:
         """Hand the item to a worker, to a new one if the last was lost or is worn out."""
         if self._overdue or self._served >= self.limits.items:
             self._leave(at_once=self._overdue)
@@ -112,7 +120,7 @@ class Seat:
             self._leave(at_once=True)
             return self._send(self._start(), item, orders)
 
-    def _send(self, pipe: Connection, item: Item, orders: Orders) -> Connection:
+    def _send(self, pipe: Connection, item: Item, orders: DecodeRequest) -> Connection:
         changed = None if orders == self._orders else orders
         message = pickle.dumps((tell_item(item), item.data is not None, changed), pickle.HIGHEST_PROTOCOL)
         with self._lock:
@@ -134,7 +142,7 @@ class Seat:
         pipe, theirs = context.Pipe()
         # Its end of the lifeline closes when this process ends, however it does, and ends the worker.
         lifeline, self._lifeline = context.Pipe(duplex=False)
-        self._block = make_block()
+        self._block = make_shared_block()
         process = context.Process(
             target=serve,
             args=(theirs, lifeline, self._block, self.limits, self.work, self.modules),

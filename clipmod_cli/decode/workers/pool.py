@@ -16,8 +16,8 @@ from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.job import Gate
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.views import modules_for
-from clipmod_cli.decode.workers.child import Orders, WorkerLimits
-from clipmod_cli.decode.workers.handle import Seat
+from clipmod_cli.decode.workers.child import DecodeRequest, WorkerLimits
+from clipmod_cli.decode.workers.handle import WorkerHandle
 from clipmod_cli.types import Failure, Frame, Item, View
 
 Work = Callable[..., list[Frame | Failure]]
@@ -27,13 +27,13 @@ WATCH_EVERY_S = 0.25
 
 
 @dataclass
-class Crew:
+class WorkerPool:
     """The worker processes, one for each thread that calls `decode_item`."""
 
     limits: WorkerLimits = field(default_factory=WorkerLimits)
     work: Work = decode_item
     _local: threading.local = field(default_factory=threading.local, repr=False)
-    _seats: list[Seat] = field(default_factory=list, repr=False)
+    _seats: list[WorkerHandle] = field(default_factory=list, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _closed: threading.Event = field(default_factory=threading.Event, repr=False)
 
@@ -51,10 +51,10 @@ class Crew:
         A worker that dies is `decode_crash`, one that is too slow `decode_timeout`; the next item
         gets a new one. For more than `free_pixels` at once it asks `gate`.
         """
-        seat: Seat | None = getattr(self._local, "seat", None)
+        seat: WorkerHandle | None = getattr(self._local, "seat", None)
         if seat is None:
             seat = self._local.seat = self._take_seat(views)
-        orders = Orders(views=tuple(views), options=options, free_pixels=free_pixels)
+        orders = DecodeRequest(views=tuple(views), options=options, free_pixels=free_pixels)
         return seat.decode(item, orders, gate)
 
     def close(self) -> None:
@@ -64,8 +64,8 @@ class Crew:
             for seat in self._seats:
                 seat.dismiss()
 
-    def _take_seat(self, views: Sequence[View]) -> Seat:
-        seat = Seat(self.limits, self.work, modules_for(views))
+    def _take_seat(self, views: Sequence[View]) -> WorkerHandle:
+        seat = WorkerHandle(self.limits, self.work, modules_for(views))
         with self._lock:
             self._seats.append(seat)
             if self._closed.is_set():

@@ -21,7 +21,7 @@ BLOCK_BYTES = 8_000_000
 Pixels = NDArray[np.uint8]
 
 
-class Block:
+class SharedBlock:
     """Shared memory of a fixed size. Handed to a worker as an argument of its process."""
 
     def __init__(self, descriptor: int, size: int, *, writable: bool) -> None:
@@ -30,7 +30,7 @@ class Block:
         access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
         self._memory = mmap.mmap(descriptor, size, access=access)
 
-    def __reduce__(self) -> tuple[Callable[..., Block], tuple[Any, int]]:
+    def __reduce__(self) -> tuple[Callable[..., SharedBlock], tuple[Any, int]]:
         if sys.platform == "win32":
             raise TypeError("there is no shared block on this system")
         from multiprocessing.reduction import DupFd
@@ -60,7 +60,7 @@ class Block:
         os.close(self._descriptor)
 
 
-def make_block(size: int = BLOCK_BYTES) -> Block | None:
+def make_shared_block(size: int = BLOCK_BYTES) -> SharedBlock | None:
     """Return a new block that this process reads and a worker writes; None where there is no such thing."""
     if sys.platform != "linux":
         return None  # elsewhere a worker could cut the file under its parent
@@ -75,11 +75,11 @@ def make_block(size: int = BLOCK_BYTES) -> Block | None:
         fcntl.fcntl(
             descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
         )
-        return Block(descriptor, size, writable=False)
+        return SharedBlock(descriptor, size, writable=False)
     except OSError:
         os.close(descriptor)
         return None
 
 
-def _open_in_worker(duplicate: Any, size: int) -> Block:
-    return Block(duplicate.detach(), size, writable=True)
+def _open_in_worker(duplicate: Any, size: int) -> SharedBlock:
+    return SharedBlock(duplicate.detach(), size, writable=True)

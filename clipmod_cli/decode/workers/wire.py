@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.decode.limits import MAX_SCORED_FRAMES
-from clipmod_cli.decode.workers.shared_memory import Block
+from clipmod_cli.decode.workers.shared_memory import SharedBlock
 from clipmod_cli.errors import ERROR_CODES
 from clipmod_cli.types import Failure, Frame, Item, Kind, Media, Stage, View
 
@@ -40,7 +40,7 @@ _MEDIA_FIELDS = tuple(field.name for field in fields(Media))
 
 
 def write_result(
-    result: Sequence[Frame | Failure], send: Callable[[bytes], None], block: Block | None = None
+    result: Sequence[Frame | Failure], send: Callable[[bytes], None], block: SharedBlock | None = None
 ) -> None:
     """Send the frames and the failure of one item; pixels go into the block if there is room for them."""
     frames = [one for one in result if isinstance(one, Frame)]
@@ -60,7 +60,7 @@ def write_result(
 
 
 def read_result(
-    header: bytes, receive: Receive, item: Item, views: Sequence[View], block: Block | None = None
+    header: bytes, receive: Receive, item: Item, views: Sequence[View], block: SharedBlock | None = None
 ) -> list[Frame | Failure]:
     """Return the frames and the failure of `item` that a header, and what goes with it, describe.
 
@@ -99,7 +99,7 @@ def _read_header(header: bytes) -> dict[str, Any]:
     return told
 
 
-def _block_of(told: dict[str, Any], block: Block | None) -> Block | None:
+def _block_of(told: dict[str, Any], block: SharedBlock | None) -> SharedBlock | None:
     if not _flag(told["shared"]):
         return None
     if block is None:
@@ -151,7 +151,7 @@ def _read_failure(told: Any) -> tuple[Any, str, Any]:
 
 
 def _read_pixels(
-    shapes: Sequence[tuple[int, int]], receive: Receive, block: Block | None
+    shapes: Sequence[tuple[int, int]], receive: Receive, block: SharedBlock | None
 ) -> Iterator[NDArray[np.uint8]]:
     lengths = [height * width * 3 for height, width in shapes]
     if sum(lengths) > MAX_PIXEL_BYTES:

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
-from clipmod_cli.judge.policy.report import Report, did_you_mean, inside, quoted
+from clipmod_cli.judge.policy.report import PolicyReport, did_you_mean, inside, quoted
 from clipmod_cli.judge.policy.toml_lines import Path
 
 SENSITIVITIES: Final = ("low", "medium", "high", "ultra")
@@ -36,10 +36,10 @@ MAX_SECONDS: Final = 86_400
 
 _ENDS_IN_WEIGHT = re.compile(r"\s*=\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*$")
 
-Rule: TypeAlias = Callable[[Report, Path, Any], None]
+Rule: TypeAlias = Callable[[PolicyReport, Path, Any], None]
 
 
-def check_shape(report: Report, table: Mapping[str, Any]) -> None:
+def check_shape(report: PolicyReport, table: Mapping[str, Any]) -> None:
     """Note every unknown or missing key, wrong type and number out of range."""
     _check_table(report, (), table, _POLICY, required=("name", "categories"))
 
@@ -50,7 +50,7 @@ def is_plain(text: str) -> bool:
 
 
 def _check_table(
-    report: Report, path: Path, value: Any, rules: Mapping[str, Rule], required: tuple[str, ...] = ()
+    report: PolicyReport, path: Path, value: Any, rules: Mapping[str, Rule], required: tuple[str, ...] = ()
 ) -> None:
     if not isinstance(value, dict):
         report.wrong(path, "a table", value)
@@ -67,30 +67,30 @@ def _check_table(
 
 
 def _table(rules: Mapping[str, Rule]) -> Rule:
-    def check(report: Report, path: Path, value: Any) -> None:
+    def check(report: PolicyReport, path: Path, value: Any) -> None:
         _check_table(report, path, value, rules)
 
     return check
 
 
-def _name(report: Report, path: Path, value: Any) -> None:
+def _name(report: PolicyReport, path: Path, value: Any) -> None:
     if not isinstance(value, str) or not value.strip():
         report.wrong(path, "text", value)
     elif not is_plain(value):
         report.add(path, f"{quoted(value)} has blanks around it or control signs in it")
 
 
-def _text(report: Report, path: Path, value: Any) -> None:
+def _text(report: PolicyReport, path: Path, value: Any) -> None:
     if not isinstance(value, str):
         report.wrong(path, "text", value)
 
 
-def _flag(report: Report, path: Path, value: Any) -> None:
+def _flag(report: PolicyReport, path: Path, value: Any) -> None:
     if not isinstance(value, bool):
         report.wrong(path, "true or false", value)
 
 
-def _safety(report: Report, path: Path, value: Any) -> None:
+def _safety(report: PolicyReport, path: Path, value: Any) -> None:
     if not isinstance(value, str):
         report.wrong(path, '"SAFE" or "UNSAFE"', value)
     elif value not in {"SAFE", "UNSAFE"}:
@@ -103,7 +103,7 @@ def is_number(value: object, low: float = 0, high: float = 1) -> bool:
 
 
 def _number(low: float, high: float) -> Rule:
-    def check(report: Report, path: Path, value: Any) -> None:
+    def check(report: PolicyReport, path: Path, value: Any) -> None:
         if not is_number(value, low, high):
             report.wrong(path, f"a number from {low} to {high}", value)
 
@@ -113,7 +113,7 @@ def _number(low: float, high: float) -> Rule:
 _share = _number(0, 1)
 
 
-def _band(report: Report, path: Path, value: Any) -> None:
+def _band(report: PolicyReport, path: Path, value: Any) -> None:
     if not isinstance(value, list) or len(value) != 2:
         report.wrong(path, "a list of two numbers", value)
         return
@@ -124,7 +124,7 @@ def _band(report: Report, path: Path, value: Any) -> None:
         report.add(path, f'"review_band" is reversed: {value[0]} is over {value[1]}')
 
 
-def _texts(report: Report, path: Path, value: Any) -> None:
+def _texts(report: PolicyReport, path: Path, value: Any) -> None:
     if not isinstance(value, list) or not value:
         report.wrong(path, "a list of texts", value)
         return
@@ -133,7 +133,7 @@ def _texts(report: Report, path: Path, value: Any) -> None:
             report.wrong((*path, index), "text", text)
 
 
-def _templates(report: Report, path: Path, value: Any) -> None:
+def _templates(report: PolicyReport, path: Path, value: Any) -> None:
     _texts(report, path, value)
     for index, text in enumerate(value if isinstance(value, list) else []):
         if not isinstance(text, str) or not text.strip():
@@ -146,7 +146,7 @@ def _templates(report: Report, path: Path, value: Any) -> None:
             report.add((*path, index), f'"templates" has {quoted(text)} twice')
 
 
-def _labels(report: Report, path: Path, value: Any) -> None:
+def _labels(report: PolicyReport, path: Path, value: Any) -> None:
     if not isinstance(value, dict) or not value:
         report.wrong(path, "a table of lists by model", value)
         return
@@ -157,7 +157,7 @@ def _labels(report: Report, path: Path, value: Any) -> None:
             _known_labels(report, (*path, spec), labels)
 
 
-def _spec(report: Report, path: Path, spec: str) -> None:
+def _spec(report: PolicyReport, path: Path, spec: str) -> None:
     bare = _ENDS_IN_WEIGHT.sub("", spec)
     if bare != spec:
         report.add(path, f"a label map's key carries no weight: {quoted(bare)}, not {quoted(spec)}")
@@ -168,14 +168,14 @@ def _spec(report: Report, path: Path, spec: str) -> None:
         report.add(path, f"{quoted(spec)} is no model with labels: nudenet, hf:OWNER/NAME or hf:PATH{hint}")
 
 
-def _known_labels(report: Report, path: Path, labels: list[Any]) -> None:
+def _known_labels(report: PolicyReport, path: Path, labels: list[Any]) -> None:
     for index, label in enumerate(labels):
         if isinstance(label, str) and label.strip() and label not in NUDENET_LABELS:
             hint = did_you_mean(label, NUDENET_LABELS)
             report.add((*path, index), f"nudenet has no label {quoted(label)}{hint}")
 
 
-def _categories(report: Report, path: Path, value: Any) -> None:
+def _categories(report: PolicyReport, path: Path, value: Any) -> None:
     if not isinstance(value, list):
         report.wrong(path, "a list of tables ([[categories]])", value)
         return

@@ -22,7 +22,7 @@ SHOWN_LENGTH: Final = 60
 _PLACE_IN_MESSAGE = re.compile(r"\s*\((?:at line (\d+), column \d+|at end of document)\)$")
 
 
-class Problem(NamedTuple):
+class PolicyProblem(NamedTuple):
     """One fault of a policy file.
 
     Attributes:
@@ -34,17 +34,17 @@ class Problem(NamedTuple):
     message: str
 
 
-class Report:
+class PolicyReport:
     """The faults of one file. It knows on which line each of its keys stands."""
 
     def __init__(self, lines: Mapping[Path, int]) -> None:
         """Keep what `clipmod_cli.judge.policy.toml_lines.locate` found."""
         self._lines = lines
-        self.problems: list[Problem] = []
+        self.problems: list[PolicyProblem] = []
 
     def add(self, path: Path, message: str) -> None:
         """Note a fault at the value that `path` leads to."""
-        self.problems.append(Problem(self.line(path), message))
+        self.problems.append(PolicyProblem(self.line(path), message))
 
     def wrong(self, path: Path, wanted: str, value: object) -> None:
         """Note that the value at `path` is not what is wanted there."""
@@ -59,13 +59,13 @@ class Report:
         return self._lines.get(path, 1)
 
 
-def parse(text: str) -> tuple[dict[str, Any], Report]:
+def parse(text: str) -> tuple[dict[str, Any], PolicyReport]:
     """Return a TOML text's values and a report that knows their lines.
 
     Where the text is not TOML at all, the values are empty and the report says why.
     """
     try:
-        return tomllib.loads(text), Report(locate(text))
+        return tomllib.loads(text), PolicyReport(locate(text))
     except RecursionError:
         return {}, _unreadable(1, "lists or tables are nested too deeply")
     except ValueError as error:
@@ -80,9 +80,9 @@ def _line_of(error: ValueError, text: str) -> int:
     return int(place[1]) if place[1] else text.rstrip("\n").count("\n") + 1
 
 
-def _unreadable(line: int, message: str) -> Report:
-    report = Report({})
-    report.problems.append(Problem(line, message))
+def _unreadable(line: int, message: str) -> PolicyReport:
+    report = PolicyReport({})
+    report.problems.append(PolicyProblem(line, message))
     return report
 
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any, Final, TypeAlias
 
 from clipmod_cli.judge.policy.check import SENSITIVITIES, is_number
-from clipmod_cli.judge.policy.report import Report, quoted
+from clipmod_cli.judge.policy.report import PolicyReport, quoted
 from clipmod_cli.judge.policy.toml_lines import Path
 
 DEFAULT_THRESHOLDS: Final[Mapping[str, float]] = {"low": 0.7, "medium": 0.5, "high": 0.35, "ultra": 0.2}
@@ -20,7 +20,7 @@ DEFAULT_THRESHOLDS: Final[Mapping[str, float]] = {"low": 0.7, "medium": 0.5, "hi
 Categories: TypeAlias = list[tuple[Path, dict[str, Any]]]
 
 
-def check_meaning(report: Report, table: Mapping[str, Any]) -> None:
+def check_meaning(report: PolicyReport, table: Mapping[str, Any]) -> None:
     """Note everything that the values of a policy contradict."""
     _check_thresholds(report, table.get("thresholds"))
     listed = table.get("categories")
@@ -41,7 +41,7 @@ def same_words(text: str) -> str:
     return " ".join(text.split()).lower()
 
 
-def _check_thresholds(report: Report, given: Any) -> None:
+def _check_thresholds(report: PolicyReport, given: Any) -> None:
     given = given if isinstance(given, dict) else {}
     for milder, sharper in pairwise(SENSITIVITIES):
         high, low = (given.get(name, DEFAULT_THRESHOLDS[name]) for name in (milder, sharper))
@@ -55,7 +55,7 @@ def _check_thresholds(report: Report, given: Any) -> None:
             )
 
 
-def _check_names(report: Report, categories: Categories) -> None:
+def _check_names(report: PolicyReport, categories: Categories) -> None:
     first: dict[str, int] = {}
     for path, category in categories:
         name = category.get("name")
@@ -67,7 +67,7 @@ def _check_names(report: Report, categories: Categories) -> None:
         first.setdefault(name, report.line(where))
 
 
-def _check_content(report: Report, categories: Categories) -> None:
+def _check_content(report: PolicyReport, categories: Categories) -> None:
     for path, category in categories:
         if not (category.get("prompts") or category.get("labels") or category.get("otherwise")):
             if "prompts" in category or "labels" in category:
@@ -75,7 +75,7 @@ def _check_content(report: Report, categories: Categories) -> None:
             report.add(path, 'a category needs "prompts", "labels" or "otherwise": nothing could ever be it')
 
 
-def _check_otherwise(report: Report, categories: Categories) -> None:
+def _check_otherwise(report: PolicyReport, categories: Categories) -> None:
     marked = [(path, category) for path, category in categories if category.get("otherwise") is True]
     for path, category in marked:
         if category.get("safety") == "UNSAFE":
@@ -88,7 +88,7 @@ def _check_otherwise(report: Report, categories: Categories) -> None:
         report.add((*path, "otherwise"), f'only one category is "otherwise", and line {first} has it already')
 
 
-def _check_prompts(report: Report, categories: Categories) -> None:
+def _check_prompts(report: PolicyReport, categories: Categories) -> None:
     first: dict[str, int] = {}
     for path, category in categories:
         for where, prompt in _strings((*path, "prompts"), category.get("prompts")):
@@ -98,7 +98,7 @@ def _check_prompts(report: Report, categories: Categories) -> None:
             first.setdefault(words, report.line(where))
 
 
-def _check_labels(report: Report, categories: Categories) -> None:
+def _check_labels(report: PolicyReport, categories: Categories) -> None:
     first: dict[tuple[str, str], int] = {}
     for path, category in categories:
         labels = category.get("labels")

@@ -7,7 +7,7 @@ import gc
 import sys
 
 
-def give_back() -> None:
+def release_freed_memory() -> None:
     """Have freed memory leave the process, where the C library can do that.
 
     glibc keeps what lies below its last block in use: after a tower of hundreds of megabytes was let go,

@@ -16,7 +16,7 @@ from clipmod_cli.models.device.clock import computing
 
 
 @dataclass(frozen=True, slots=True)
-class Computed:
+class DeviceResult:
     """What a device computed.
 
     Attributes:
@@ -37,21 +37,21 @@ def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return pinned.to(device, non_blocking=True)
 
 
-def begin(device: torch.device, work: Callable[[], torch.Tensor]) -> Callable[[], Computed]:
+def begin(device: torch.device, work: Callable[[], torch.Tensor]) -> Callable[[], DeviceResult]:
     """Do the work on the device, and return what waits for its result; CUDA computes meanwhile."""
     return _begin_on_cuda(device, work) if device.type == "cuda" else _compute(device, work)
 
 
-def _compute(device: torch.device, work: Callable[[], torch.Tensor]) -> Callable[[], Computed]:
+def _compute(device: torch.device, work: Callable[[], torch.Tensor]) -> Callable[[], DeviceResult]:
     begun = time.perf_counter()
     with computing(device):
         result = work()
     here = result if result.is_meta else result.cpu()
-    computed = Computed(here, time.perf_counter() - begun)
+    computed = DeviceResult(here, time.perf_counter() - begun)
     return lambda: computed
 
 
-def _begin_on_cuda(device: torch.device, work: Callable[[], torch.Tensor]) -> Callable[[], Computed]:
+def _begin_on_cuda(device: torch.device, work: Callable[[], torch.Tensor]) -> Callable[[], DeviceResult]:
     stream = torch.cuda.current_stream(device)
     begun, ended, arrived = _event(), _event(), _event()
     begun.record(stream)
@@ -62,10 +62,10 @@ def _begin_on_cuda(device: torch.device, work: Callable[[], torch.Tensor]) -> Ca
     pinned.copy_(result, non_blocking=True)
     arrived.record(stream)
 
-    def wait() -> Computed:
+    def wait() -> DeviceResult:
         arrived.synchronize()
         # evidence lives long, and memory that a device can reach is scarce
-        return Computed(pinned.clone(), begun.elapsed_time(ended) / 1000)
+        return DeviceResult(pinned.clone(), begun.elapsed_time(ended) / 1000)
 
     return wait
 

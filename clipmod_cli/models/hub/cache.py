@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipmod_cli.models.hub.lock import LOCK_NAME, Lock, is_commit, read_lock, write_lock
-from clipmod_cli.models.hub.progress import Progress
+from clipmod_cli.models.hub.progress import DownloadProgress
 
 _HASH_CHUNK = 1 << 20
 # Big enough that hashing, not calling, takes the time.
@@ -115,7 +115,7 @@ class RepoFolder:
         fresh.replace(ref)
 
     @contextmanager
-    def held(self, progress: Progress) -> Iterator[None]:
+    def held(self, progress: DownloadProgress) -> Iterator[None]:
         """Keep other processes from changing this folder meanwhile."""
         from filelock import FileLock, Timeout
 

@@ -17,7 +17,7 @@ from clipmod_cli.errors import MissingModelError
 from clipmod_cli.models.hub.cache import size_of
 from clipmod_cli.models.hub.client import Hub, HubFile, request_headers
 from clipmod_cli.models.hub.errors import explain
-from clipmod_cli.models.hub.progress import Progress
+from clipmod_cli.models.hub.progress import DownloadProgress
 
 if TYPE_CHECKING:
     import httpx2
@@ -27,7 +27,7 @@ _BUSY = frozenset({408, 429, *range(500, 600)})
 # Statuses that say "later"; any other refusal is final.
 
 
-def fetch(hub: Hub, repo: str, commit: str, file: HubFile, partial: Path, progress: Progress) -> None:
+def fetch(hub: Hub, repo: str, commit: str, file: HubFile, partial: Path, progress: DownloadProgress) -> None:
     """Bring `partial` to the file's full size; what is there already is not asked for again.
 
     A broken connection is taken up again `hub.retries` times without a new byte, but
@@ -53,7 +53,7 @@ def fetch(hub: Hub, repo: str, commit: str, file: HubFile, partial: Path, progre
             time.sleep(hub.pause_s)
 
 
-def _stream(hub: Hub, url: str, file: HubFile, partial: Path, progress: Progress) -> None:
+def _stream(hub: Hub, url: str, file: HubFile, partial: Path, progress: DownloadProgress) -> None:
     """Append what one answer brings."""
     import httpx2
     from huggingface_hub import get_session, hf_raise_for_status
@@ -72,7 +72,9 @@ def _stream(hub: Hub, url: str, file: HubFile, partial: Path, progress: Progress
         _append(response, _start(response, have), file, partial, progress)
 
 
-def _append(response: httpx2.Response, start: int, file: HubFile, partial: Path, progress: Progress) -> None:
+def _append(
+    response: httpx2.Response, start: int, file: HubFile, partial: Path, progress: DownloadProgress
+) -> None:
     import httpx2
 
     with partial.open("ab") as out:

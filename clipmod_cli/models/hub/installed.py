@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clipmod_cli.models.hub.cache import RepoFolder, sha256_of, size_of
 from clipmod_cli.models.hub.lock import Lock, LockedFile
-from clipmod_cli.models.hub.sources import Source
+from clipmod_cli.models.hub.sources import HubSource
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".onnx")
 
@@ -48,7 +48,7 @@ class WeightFiles:
         return sum(size_of(path) for path in self.paths.values())
 
 
-def find(folder: RepoFolder, source: Source) -> WeightFiles | None:
+def find(folder: RepoFolder, source: HubSource) -> WeightFiles | None:
     """Return the source's files if all are here with the sizes of the lock.
 
     Without a lock: if all are here that another program fetched as main.
@@ -70,7 +70,7 @@ def find_all(folder: RepoFolder) -> WeightFiles | None:
     return _of_size(folder, lock, tuple(lock.files))
 
 
-def find_checked(folder: RepoFolder, source: Source) -> WeightFiles | None:
+def find_checked(folder: RepoFolder, source: HubSource) -> WeightFiles | None:
     """Return the source's files if they are locked and every hash is right, else None."""
     lock = folder.lock()
     names = source.choose(lock.files) if lock else None
@@ -79,7 +79,7 @@ def find_checked(folder: RepoFolder, source: Source) -> WeightFiles | None:
     return _files(folder, lock.commit, names, lock)
 
 
-def check(folder: RepoFolder, source: Source) -> list[str]:
+def check(folder: RepoFolder, source: HubSource) -> list[str]:
     """Return what is wrong with the source's files, read from end to end; empty if nothing is."""
     lock = folder.lock()
     if lock is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Progress(Protocol):
+class DownloadProgress(Protocol):
     """What a download calls, from the thread that called for the download."""
 
     def advance(self, name: str, done: int, total: int) -> None:
@@ -17,7 +17,7 @@ class Progress(Protocol):
         ...
 
 
-class Silent:
+class SilentProgress:
     """Tells nobody."""
 
     def advance(self, name: str, done: int, total: int) -> None:
@@ -27,4 +27,4 @@ class Silent:
         """Do nothing."""
 
 
-SILENT = Silent()
+SILENT = SilentProgress()

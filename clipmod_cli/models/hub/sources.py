@@ -43,7 +43,7 @@ _INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class HubSource:
     """What is wanted of one repository.
 
     Attributes:
@@ -71,7 +71,7 @@ class Source:
         return " and ".join(" or ".join(group) for group in self.needed)
 
 
-def sources(spec: ModelSpec) -> tuple[Source, ...]:
+def sources(spec: ModelSpec) -> tuple[HubSource, ...]:
     """Return where the files of a model on the hub are; its weights come first.
 
     Raises:
@@ -86,19 +86,19 @@ def sources(spec: ModelSpec) -> tuple[Source, ...]:
     return _ask_open_clip(spec.arch or "", spec.tag or "")
 
 
-def hf_source(repo: str) -> Source:
+def hf_source(repo: str) -> HubSource:
     """Return what a transformers image classifier is made of."""
-    return Source(repo=repo, needed=((HF_CONFIG,), (HF_PREPROCESSOR,), HF_WEIGHTS))
+    return HubSource(repo=repo, needed=((HF_CONFIG,), (HF_PREPROCESSOR,), HF_WEIGHTS))
 
 
-def open_clip_source(repo: str, filename: str = "") -> Source:
+def open_clip_source(repo: str, filename: str = "") -> HubSource:
     """Return what open_clip weights are made of: one file, safetensors before pickle."""
     filename = filename or OPEN_CLIP_BIN
     safe = OPEN_CLIP_SAFE if filename == OPEN_CLIP_BIN else filename.rpartition(".")[0] + ".safetensors"
-    return Source(repo=repo, needed=((safe, filename),))
+    return HubSource(repo=repo, needed=((safe, filename),))
 
 
-def _ask_open_clip(arch: str, tag: str) -> tuple[Source, ...]:
+def _ask_open_clip(arch: str, tag: str) -> tuple[HubSource, ...]:
     try:
         import open_clip
     except ImportError as error:
@@ -111,8 +111,8 @@ def _ask_open_clip(arch: str, tag: str) -> tuple[Source, ...]:
     if not words:
         return (weights,)
     if words != repo:
-        return (weights, Source(repo=words, needed=(VOCABULARIES,), welcome=TOKENIZER_FILES))
-    return (Source(repo=repo, needed=(*weights.needed, VOCABULARIES), welcome=TOKENIZER_FILES),)
+        return (weights, HubSource(repo=words, needed=(VOCABULARIES,), welcome=TOKENIZER_FILES))
+    return (HubSource(repo=repo, needed=(*weights.needed, VOCABULARIES), welcome=TOKENIZER_FILES),)
 
 
 def _check_known(open_clip: Any, arch: str, tag: str) -> None:

@@ -15,16 +15,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models.hub.bring import bring
 from clipmod_cli.models.hub.cache import RepoFolder
 from clipmod_cli.models.hub.client import Hub
+from clipmod_cli.models.hub.install import install
 from clipmod_cli.models.hub.installed import WeightFiles, check, find, find_all
 from clipmod_cli.models.hub.local_files import local_files, local_problems
-from clipmod_cli.models.hub.progress import SILENT, Progress
-from clipmod_cli.models.hub.sources import Source, sources
+from clipmod_cli.models.hub.progress import SILENT, DownloadProgress
+from clipmod_cli.models.hub.sources import HubSource, sources
 from clipmod_cli.models.specs import ModelSpec
 
-__all__ = ["SILENT", "Hub", "Progress", "WeightFiles", "download", "downloaded", "locate", "verify"]
+__all__ = ["SILENT", "Hub", "DownloadProgress", "WeightFiles", "download", "downloaded", "locate", "verify"]
 
 
 def locate(spec: ModelSpec, *, hub: Hub | None = None) -> WeightFiles | None:
@@ -47,7 +47,7 @@ def locate(spec: ModelSpec, *, hub: Hub | None = None) -> WeightFiles | None:
 
 
 def download(
-    spec: ModelSpec, *, hub: Hub | None = None, offline: bool = False, progress: Progress = SILENT
+    spec: ModelSpec, *, hub: Hub | None = None, offline: bool = False, progress: DownloadProgress = SILENT
 ) -> WeightFiles:
     """Return the model's files, every one checked; fetch those that are missing or damaged.
 
@@ -64,7 +64,7 @@ def download(
             raise MissingModelError("; ".join(local_problems(spec)))
         return WeightFiles(paths=paths, commit="", sha256=None)
     try:
-        found = [bring(source, spec, hub, progress) for source in wanted]
+        found = [install(source, spec, hub, progress) for source in wanted]
     except OSError as error:
         raise MissingModelError(
             f"the weights of {spec.spec} cannot be kept in {hub.cache_dir}: {error}; "
@@ -113,7 +113,7 @@ def downloaded(hub: Hub) -> dict[str, WeightFiles | None]:
     return dict(sorted(models.items()))
 
 
-def _join(found: list[WeightFiles], wanted: tuple[Source, ...]) -> WeightFiles | None:
+def _join(found: list[WeightFiles], wanted: tuple[HubSource, ...]) -> WeightFiles | None:
     """Put a model's weights and its vocabulary together; None if a source is missing."""
     if len(found) != len(wanted):
         return None

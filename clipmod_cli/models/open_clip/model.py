@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.models.device.device import Placement
-from clipmod_cli.models.device.memory import give_back
+from clipmod_cli.models.device.memory import release_freed_memory
 from clipmod_cli.models.open_clip import towers
 from clipmod_cli.models.open_clip.parts import Embed, load_embedder
-from clipmod_cli.models.open_clip.source import Source, folder_source, tag_source
+from clipmod_cli.models.open_clip.source import OpenClipSource, folder_source, tag_source
 from clipmod_cli.models.open_clip.text_cache import TextCache
 from clipmod_cli.models.open_clip.view import view_of
 from clipmod_cli.models.tower.model import TowerModel
 
-__all__ = ["OpenClipModel", "Source", "folder_source", "load", "tag_source"]
+__all__ = ["OpenClipModel", "OpenClipSource", "folder_source", "load", "tag_source"]
 
 
 @dataclass(kw_only=True)
@@ -60,11 +60,11 @@ class OpenClipModel(TowerModel):
         """Have the text tower no longer in memory."""
         if self._embed_texts is not None:
             self._embed_texts = None
-            give_back()
+            release_freed_memory()
 
 
 def load(
-    source: Source,
+    source: OpenClipSource,
     *,
     name: str,
     spec: str,

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch.overrides import TorchFunctionMode
 
 from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models.open_clip.source import Source, check_weights
+from clipmod_cli.models.open_clip.source import OpenClipSource, check_weights
 from clipmod_cli.models.tower.forward import plain
-from clipmod_cli.models.tower.mapped import MappedFile, Passing
+from clipmod_cli.models.tower.mapped import MappedFile, SequentialReader
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Vision:
     direct: bool
 
 
-def load_vision(source: Source) -> Vision:
+def load_vision(source: OpenClipSource) -> Vision:
     """Return the vision tower with its weights.
 
     Raises:
@@ -64,7 +64,7 @@ def load_vision(source: Source) -> Vision:
     )
 
 
-def load_embedder(source: Source) -> Embed:
+def load_embedder(source: OpenClipSource) -> Embed:
     """Return a function that embeds texts to unit length in float32 on the CPU, whatever autocast is around.
 
     Raises:
@@ -93,7 +93,7 @@ def open_checkpoint(path: Path) -> Mapping[str, torch.Tensor]:
         ValueError: it is damaged, or not of a kind that can be mapped.
     """
     if path.suffix == ".safetensors":
-        return Passing(MappedFile(path))
+        return SequentialReader(MappedFile(path))
     try:
         document = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as e:
@@ -118,7 +118,7 @@ def check_numbers(tensor: torch.Tensor, name: str, path: Path) -> None:
         )
 
 
-def _load(source: Source, wanted: Callable[[str], bool]) -> tuple[Any, bool]:
+def _load(source: OpenClipSource, wanted: Callable[[str], bool]) -> tuple[Any, bool]:
     """Return the model with the tensors that are wanted, and whether they are the checkpoint's own."""
     check_weights(source)
     tensors = _tensors(source)
@@ -132,7 +132,7 @@ def _load(source: Source, wanted: Callable[[str], bool]) -> tuple[Any, bool]:
     return model.eval().requires_grad_(False), direct  # noqa: FBT003 — torch's signature
 
 
-def _tensors(source: Source) -> Mapping[str, torch.Tensor] | None:
+def _tensors(source: OpenClipSource) -> Mapping[str, torch.Tensor] | None:
     """Return the checkpoint's tensors; None if only open_clip may be able to read it."""
     try:
         return open_checkpoint(source.weights)
@@ -155,7 +155,7 @@ def _fill(model: Any, tensors: Mapping[str, torch.Tensor], wanted: Callable[[str
     return True
 
 
-def _skeleton(source: Source) -> Any:
+def _skeleton(source: OpenClipSource) -> Any:
     """Return the model with memory that was never written to, so that none is taken; None if that fails."""
     try:
         with _Unwritten(), _without_warning():
@@ -165,7 +165,7 @@ def _skeleton(source: Source) -> Any:
         return None
 
 
-def _whole(source: Source) -> Any:
+def _whole(source: OpenClipSource) -> Any:
     try:
         pretrained = {} if source.tag is None else {"pretrained": str(source.weights)}
         return _create(source, require_pretrained=True, weights_only=True, **pretrained)
@@ -173,14 +173,14 @@ def _whole(source: Source) -> Any:
         raise _unusable(source, e) from e
 
 
-def _unusable(source: Source, why: Exception) -> MissingModelError:
+def _unusable(source: OpenClipSource, why: Exception) -> MissingModelError:
     return MissingModelError(
         f"open_clip cannot build {source.model_name} from {source.weights}: {why}. "
         "`clipmod models verify` tells whether the file is whole"
     )
 
 
-def _create(source: Source, **how: Any) -> Any:
+def _create(source: OpenClipSource, **how: Any) -> Any:
     import open_clip
 
     if source.tag is None:
@@ -226,7 +226,7 @@ def _without_warning() -> Iterator[None]:
         root.removeFilter(is_other)
 
 
-def _tokenizer(source: Source) -> Any:
+def _tokenizer(source: OpenClipSource) -> Any:
     import open_clip
 
     if source.tokenizer is None:

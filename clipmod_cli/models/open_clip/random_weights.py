@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from clipmod_cli.errors import SpecError
 from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.models.device.device import Placement
-from clipmod_cli.models.device.memory import give_back
+from clipmod_cli.models.device.memory import release_freed_memory
 from clipmod_cli.models.open_clip.view import view_of
 from clipmod_cli.models.specs import ModelSpec
 from clipmod_cli.models.tower.forward import build_tower, shape_of
 from clipmod_cli.models.tower.model import TowerModel
 from clipmod_cli.models.tower.module import ModuleTower
 from clipmod_cli.models.tower.shape import TowerShape
-from clipmod_cli.models.tower.split import Tower
+from clipmod_cli.models.tower.split import ImageTower
 
 POOL = 1 << 22
 """Numbers that are drawn once; a tensor takes them over and over. Drawing billions takes a minute."""
@@ -144,7 +144,7 @@ class RandomModel(TowerModel):
         cls,
         spec: ModelSpec,
         found: Architecture,
-        tower: Tower,
+        tower: ImageTower,
         placement: Placement,
         *,
         name: str | None = None,
@@ -193,13 +193,13 @@ def load(
     found = architecture_of(spec)
     shape = shape_of(found.visual)
     mean, std = found.preprocess["mean"], found.preprocess["std"]
-    tower: Tower
+    tower: ImageTower
     if shape is not None:
         numbers = RandomState(shape)
         tower = build_tower(shape, numbers, mean=mean, std=std, placement=placement, compile=compile)
     else:
         tower = ModuleTower(_fill(found.visual), found.preprocess, placement)
-    give_back()
+    release_freed_memory()
     return RandomModel.of(spec, found, tower, placement, name=name, crops=crops)
 
 

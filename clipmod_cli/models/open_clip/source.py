@@ -15,11 +15,11 @@ from clipmod_cli.errors import MissingModelError
 from clipmod_cli.models.hub.cache import sha256_of, sha256_once
 from clipmod_cli.models.hub.installed import WeightFiles
 from clipmod_cli.models.specs import ModelSpec
-from clipmod_cli.models.tower.storage import TowerPlace, cache_place, folder_place
+from clipmod_cli.models.tower.storage import TowerLocation, location_for_folder, location_in_cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class OpenClipSource:
     """What open_clip is asked to build.
 
     Attributes:
@@ -37,13 +37,13 @@ class Source:
     tag: str | None
     weights: Path
     revision: str
-    place: TowerPlace | None = None
+    place: TowerLocation | None = None
     tokenizer: Path | None = None
     spec: str = ""
     sha256: str | None = None
 
 
-def source_of(spec: ModelSpec, files: WeightFiles | None) -> Source:
+def source_of(spec: ModelSpec, files: WeightFiles | None) -> OpenClipSource:
     """Return the source of a model whose files are here; its hash and its tower may be kept.
 
     A folder needs no `files`: it is read anew.
@@ -58,7 +58,7 @@ def source_of(spec: ModelSpec, files: WeightFiles | None) -> Source:
     return tag_source(spec, files)
 
 
-def tag_source(spec: ModelSpec, files: WeightFiles) -> Source:
+def tag_source(spec: ModelSpec, files: WeightFiles) -> OpenClipSource:
     """Return the source for an architecture and pretrained tag whose files are here.
 
     Where nothing was recorded of the files, the weights are hashed, and what they are now identifies them.
@@ -70,19 +70,19 @@ def tag_source(spec: ModelSpec, files: WeightFiles) -> Source:
     hashes = sorted((files.sha256 or {weights.name: _hash(weights)}).items())
     named = [files.vocabulary] if files.vocabulary else []  # other words for the same prompts
     identity = json.dumps([spec.spec, files.commit, weights.name, hashes, *named])
-    return Source(
+    return OpenClipSource(
         model_name=str(spec.arch),
         tag=spec.tag,
         weights=weights,
         revision=hashlib.sha256(identity.encode()).hexdigest(),
-        place=cache_place(spec, files),
+        place=location_in_cache(spec, files),
         tokenizer=files.tokenizer,
         spec=spec.spec,
         sha256=dict(hashes)[weights.name],
     )
 
 
-def check_weights(source: Source) -> None:
+def check_weights(source: OpenClipSource) -> None:
     """Refuse weights that are not those that the source's revision names.
 
     They are read for it once, and then as soon as the file has changed.
@@ -101,7 +101,7 @@ def check_weights(source: Source) -> None:
         )
 
 
-def folder_source(folder: Path, *, caching: bool = False) -> Source:
+def folder_source(folder: Path, *, caching: bool = False) -> OpenClipSource:
     """Return the source for a folder with `open_clip_config.json` and safetensors.
 
     Args:
@@ -120,12 +120,12 @@ def folder_source(folder: Path, *, caching: bool = False) -> Source:
         raise MissingModelError(f"{folder} must hold exactly one .safetensors file; it holds {len(found)}")
     sha256 = _hash(found[0], once=caching)
     revision = hashlib.sha256(config.read_bytes() + bytes.fromhex(sha256)).hexdigest()
-    return Source(
+    return OpenClipSource(
         model_name=f"local-dir:{folder}",
         tag=None,
         weights=found[0],
         revision=revision,
-        place=folder_place(revision) if caching else None,
+        place=location_for_folder(revision) if caching else None,
         sha256=sha256 if caching else None,
     )
 

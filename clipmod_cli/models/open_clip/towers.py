@@ -14,16 +14,16 @@ from typing import Any
 import torch
 
 from clipmod_cli.models.device.device import Placement
-from clipmod_cli.models.device.memory import give_back
-from clipmod_cli.models.hub.progress import Progress
+from clipmod_cli.models.device.memory import release_freed_memory
+from clipmod_cli.models.hub.progress import DownloadProgress
 from clipmod_cli.models.open_clip.parts import Vision, check_numbers, load_vision, open_checkpoint
-from clipmod_cli.models.open_clip.source import Source, check_weights
+from clipmod_cli.models.open_clip.source import OpenClipSource, check_weights
 from clipmod_cli.models.tower import split, tower_file
 from clipmod_cli.models.tower.forward import build_tower, shape_of, state_of
-from clipmod_cli.models.tower.mapped import Passing
+from clipmod_cli.models.tower.mapped import SequentialReader
 from clipmod_cli.models.tower.module import ModuleTower
 from clipmod_cli.models.tower.storage import keep, touch
-from clipmod_cli.models.tower.tower_file import About
+from clipmod_cli.models.tower.tower_file import TowerInfo
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ State = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tower:
+class LoadedTower:
     """A tower on its device.
 
     Attributes:
@@ -40,13 +40,13 @@ class Tower:
         logit_scale: what cosines are multiplied with.
     """
 
-    embed: split.Tower
+    embed: split.ImageTower
     placement: Placement
     preprocess: Mapping[str, Any]
     logit_scale: float
 
 
-def load_tower(source: Source, placement: Placement, *, compile: bool = False) -> Tower:  # noqa: A002
+def load_tower(source: OpenClipSource, placement: Placement, *, compile: bool = False) -> LoadedTower:  # noqa: A002
     """Return the tower of these weights.
 
     With `--dtype float32` its numbers are the checkpoint's. Otherwise they are those that a 16-bit file
@@ -68,11 +68,11 @@ def load_tower(source: Source, placement: Placement, *, compile: bool = False) -
         found = _make(source, about, numbers, exact=exact)
     tower = _build(*found, placement, compile=compile)
     del found
-    give_back()
+    release_freed_memory()
     return tower
 
 
-def _build(about: About, state: State, placement: Placement, *, compile: bool) -> Tower:  # noqa: A002
+def _build(about: TowerInfo, state: State, placement: Placement, *, compile: bool) -> LoadedTower:  # noqa: A002
     """Return the tower of these tensors; none of them is kept."""
     tower = build_tower(
         about.shape,
@@ -82,9 +82,9 @@ def _build(about: About, state: State, placement: Placement, *, compile: bool) -
         placement=placement,
         compile=compile,
     )
-    if isinstance(state, Passing):
+    if isinstance(state, SequentialReader):
         state.close()
-    return Tower(
+    return LoadedTower(
         embed=tower,
         placement=placement.settled(tower.dtype),
         preprocess=about.preprocess,
@@ -92,7 +92,7 @@ def _build(about: About, state: State, placement: Placement, *, compile: bool) -
     )
 
 
-def keep_tower(source: Source, progress: Progress) -> None:
+def keep_tower(source: OpenClipSource, progress: DownloadProgress) -> None:
     """Write the 16-bit tower if it is not there as the weights give it; at best effort.
 
     Raises:
@@ -114,7 +114,7 @@ def keep_tower(source: Source, progress: Progress) -> None:
     keep(source.place, *_narrowed(about, numbers), wait=True)
 
 
-def tower_problems(source: Source) -> list[str]:
+def tower_problems(source: OpenClipSource) -> list[str]:
     """Return what is wrong with the 16-bit tower beside the checkpoint that it was made of; it may lack.
 
     Raises:
@@ -143,7 +143,7 @@ def tower_problems(source: Source) -> list[str]:
     return []
 
 
-def _find(source: Source, *, exact: bool) -> tuple[About, State] | None:
+def _find(source: OpenClipSource, *, exact: bool) -> tuple[TowerInfo, State] | None:
     """Return the tower by its file, if that is enough for this precision."""
     known = tower_file.read(source.place.path, source.revision) if source.place else None
     if source.place is None or known is None:
@@ -156,7 +156,7 @@ def _find(source: Source, *, exact: bool) -> tuple[About, State] | None:
     return None if state is None else (known.about, state)
 
 
-def _of_checkpoint(about: About, source: Source) -> State | None:
+def _of_checkpoint(about: TowerInfo, source: OpenClipSource) -> State | None:
     """Return the checkpoint's own numbers, in float32; None if it is not as it was described.
 
     Raises:
@@ -180,8 +180,8 @@ def _of_checkpoint(about: About, source: Source) -> State | None:
 
 
 def _make(
-    source: Source, about: About, state: dict[str, torch.Tensor], *, exact: bool
-) -> tuple[About, State]:
+    source: OpenClipSource, about: TowerInfo, state: dict[str, torch.Tensor], *, exact: bool
+) -> tuple[TowerInfo, State]:
     """Return the tower by the checkpoint's tensors, and keep what can be kept of it; empties `state`."""
     if exact and not all(tower_file.is_lossless(name, tensor) for name, tensor in state.items()):
         if about.names:
@@ -193,7 +193,7 @@ def _make(
     return about, narrowed
 
 
-def _narrowed(about: About, state: dict[str, torch.Tensor]) -> tuple[About, dict[str, torch.Tensor]]:
+def _narrowed(about: TowerInfo, state: dict[str, torch.Tensor]) -> tuple[TowerInfo, dict[str, torch.Tensor]]:
     """Return the tower as a file holds it; takes the tensors from `state`, so that none is there twice."""
     narrowed, lossless = {}, True
     for name in list(state):
@@ -203,7 +203,7 @@ def _narrowed(about: About, state: dict[str, torch.Tensor]) -> tuple[About, dict
     return replace(about, whole=True, lossless=lossless), narrowed
 
 
-def _describe(source: Source, vision: Vision) -> About | None:
+def _describe(source: OpenClipSource, vision: Vision) -> TowerInfo | None:
     """Return what is to be known of a tower besides its numbers; None if we cannot compute it."""
     shape = shape_of(vision.visual)
     if shape is None:
@@ -211,7 +211,7 @@ def _describe(source: Source, vision: Vision) -> About | None:
     places = {tensor.data_ptr(): name for name, tensor in vision.visual.named_parameters()}
     ours = {name: places.get(tensor.data_ptr()) for name, tensor in state_of(vision.visual).items()}
     names = {name: f"visual.{theirs}" for name, theirs in ours.items() if theirs}
-    return About(
+    return TowerInfo(
         revision=source.revision,
         shape=shape,
         preprocess=_plain(vision.preprocess),
@@ -227,11 +227,11 @@ def _plain(preprocess: Mapping[str, Any]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in preprocess.items()}
 
 
-def _as_it_is(source: Source, vision: Vision, placement: Placement, *, compile: bool) -> Tower:  # noqa: A002
+def _as_it_is(source: OpenClipSource, vision: Vision, placement: Placement, *, compile: bool) -> LoadedTower:  # noqa: A002
     """Return open_clip's own module as a tower."""
     if compile:
         log.warning("--compile: %s is no standard vision transformer and is not compiled", source.model_name)
-    return Tower(
+    return LoadedTower(
         embed=ModuleTower(vision.visual, vision.preprocess, placement),
         placement=placement.settled(placement.dtype),
         preprocess=vision.preprocess,

@@ -16,15 +16,21 @@ import torch
 
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.models.device.device import Placement
-from clipmod_cli.models.device.transfer import Computed, begin, send
-from clipmod_cli.models.tower.layers import Block, Ends, Numerics, make_block, make_ends
+from clipmod_cli.models.device.transfer import DeviceResult, begin, send
+from clipmod_cli.models.tower.layers import (
+    Numerics,
+    StemAndHead,
+    TransformerBlock,
+    make_block,
+    make_stem_and_head,
+)
 from clipmod_cli.models.tower.precision import choose_precision, reference_pictures
 from clipmod_cli.models.tower.shape import TowerShape, check_state, shape_of, state_of
 from clipmod_cli.models.tower.split import SplitTower
 
 __all__ = ["SplitTower", "TowerShape", "VisionTower", "build_tower", "shape_of", "state_of"]
 
-Step = Callable[[Block, torch.Tensor], torch.Tensor]
+Step = Callable[[TransformerBlock, torch.Tensor], torch.Tensor]
 
 RESIDUALS = {torch.float16: torch.float16}
 """What the residual stream is in, where it is not float32: with bfloat16 half of the error would come
@@ -40,7 +46,7 @@ class VisionTower:
         dtype: what it computes in.
     """
 
-    def __init__(self, ends: Ends, blocks: Sequence[Block], step: Step) -> None:
+    def __init__(self, ends: StemAndHead, blocks: Sequence[TransformerBlock], step: Step) -> None:
         self.shape = ends.shape
         self.device = ends.numerics.device
         self.dtype = ends.numerics.dtype
@@ -54,7 +60,7 @@ class VisionTower:
         """
         return self.submit(crops)().result
 
-    def submit(self, crops: torch.Tensor) -> Callable[[], Computed]:
+    def submit(self, crops: torch.Tensor) -> Callable[[], DeviceResult]:
         """Begin, and return what waits for the embeddings; a CUDA device computes meanwhile.
 
         Crops that are pinned or on the device already must not change before the embeddings are there.
@@ -73,7 +79,10 @@ class VisionTower:
 
 
 def embed(
-    ends: Ends, blocks: Iterable[Block], crops: torch.Tensor, step: Step = Block.__call__
+    ends: StemAndHead,
+    blocks: Iterable[TransformerBlock],
+    crops: torch.Tensor,
+    step: Step = TransformerBlock.__call__,
 ) -> torch.Tensor:
     """Return the unit-length embeddings of crops that are on the device already."""
     tokens = ends.begin(crops)
@@ -114,7 +123,7 @@ def build_tower(
 
     def build(dtype: torch.dtype, device: torch.device = placement.device) -> VisionTower:
         numerics = _numerics(device, dtype, packable=not compile)
-        ends = make_ends(shape, state, numerics, mean, std)
+        ends = make_stem_and_head(shape, state, numerics, mean, std)
         blocks = [make_block(shape, state, numerics, i) for i in range(shape.layers)]
         tower = VisionTower(ends, blocks, compiled(_step) if compile else _step)
         if compile:
@@ -124,7 +133,7 @@ def build_tower(
     def reference(seen: torch.Tensor, device: torch.device) -> torch.Tensor:
         numerics = Numerics(device=device, dtype=torch.float32)
         with plain(device):
-            ends = make_ends(shape, state, numerics, mean, std)
+            ends = make_stem_and_head(shape, state, numerics, mean, std)
             blocks = (make_block(shape, state, numerics, i) for i in range(shape.layers))
             return embed(ends, blocks, seen.to(device)).cpu()
 
@@ -136,7 +145,7 @@ def build_tower(
     return SplitTower([first, *(build(first.dtype, device) for device in placement.more)])
 
 
-def _step(block: Block, tokens: torch.Tensor) -> torch.Tensor:
+def _step(block: TransformerBlock, tokens: torch.Tensor) -> torch.Tensor:
     return block(tokens)
 
 

@@ -54,7 +54,7 @@ class Numerics:
 
 
 @dataclass(frozen=True, slots=True)
-class Norm:
+class LayerNorm:
     """A layer norm over the last dimension."""
 
     weight: torch.Tensor
@@ -67,18 +67,18 @@ class Norm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
+class TransformerBlock:
     """Attention and MLP, each added to what came in.
 
     Attributes:
         query: there if only the class token goes on from here: `qkv` lacks these rows then.
     """
 
-    norm1: Norm
+    norm1: LayerNorm
     query: Linear | None
     qkv: Linear
     out: Linear
-    norm2: Norm
+    norm2: LayerNorm
     up: Linear
     activate: Callable[[torch.Tensor], torch.Tensor]
     down: Linear
@@ -105,7 +105,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ends:
+class StemAndHead:
     """What comes before the blocks and after them.
 
     Attributes:
@@ -120,8 +120,8 @@ class Ends:
     patch: Linear
     position: torch.Tensor
     first: torch.Tensor
-    norm_pre: Norm | None
-    norm_post: Norm
+    norm_pre: LayerNorm | None
+    norm_post: LayerNorm
     projection: torch.Tensor
 
     def begin(self, crops: torch.Tensor) -> torch.Tensor:
@@ -148,9 +148,9 @@ class Ends:
         return cut.to(self.numerics.dtype).sub_(MIDDLE_GREY)
 
 
-def make_ends(
+def make_stem_and_head(
     shape: TowerShape, state: State, numerics: Numerics, mean: Sequence[float], std: Sequence[float]
-) -> Ends:
+) -> StemAndHead:
     """Return what stands around the blocks; normalising by `mean` and `std` is folded into the patches.
 
     A pixel `u` is `(u / 255 - mean) / std` to the model. With `v = u - 128` that is
@@ -164,7 +164,7 @@ def make_ends(
         bias = bias + state["patch.bias"].to(device).float()
     position = state["position"].to(device).float()
     flat = (weight / (255 * deviations)).flatten(1).to(numerics.dtype).contiguous()
-    return Ends(
+    return StemAndHead(
         shape=shape,
         numerics=numerics,
         patch=make_linear(flat, None, packed=False),
@@ -176,7 +176,7 @@ def make_ends(
     )
 
 
-def make_block(shape: TowerShape, state: State, numerics: Numerics, number: int) -> Block:
+def make_block(shape: TowerShape, state: State, numerics: Numerics, number: int) -> TransformerBlock:
     """Return the block of this number; the last one computes no more than the pooling will see."""
     name = f"blocks.{number}"
     device, dtype, width = numerics.device, numerics.residual, shape.width
@@ -185,7 +185,7 @@ def make_block(shape: TowerShape, state: State, numerics: Numerics, number: int)
     scale2 = state[f"{name}.scale2"] if shape.layer_scale else None
     factor = QUICK_GELU if shape.activation == "quick_gelu" else 1.0
     qkv = f"{name}.qkv"
-    return Block(
+    return TransformerBlock(
         norm1=_norm(state, f"{name}.norm1", shape, device, dtype),
         query=_linear(state, qkv, numerics, rows=slice(0, width)) if only_class else None,
         qkv=_linear(state, qkv, numerics, rows=slice(width if only_class else 0, None)),
@@ -199,9 +199,9 @@ def make_block(shape: TowerShape, state: State, numerics: Numerics, number: int)
     )
 
 
-def _norm(state: State, name: str, shape: TowerShape, device: torch.device, dtype: torch.dtype) -> Norm:
+def _norm(state: State, name: str, shape: TowerShape, device: torch.device, dtype: torch.dtype) -> LayerNorm:
     weight, bias = (owned(state[f"{name}.{part}"].to(device).to(dtype)) for part in ("weight", "bias"))
-    return Norm(weight, bias, shape.eps)
+    return LayerNorm(weight, bias, shape.eps)
 
 
 def _linear(

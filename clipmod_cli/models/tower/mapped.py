@@ -105,7 +105,7 @@ class MappedFile(Mapping[str, torch.Tensor]):
             self._map.madvise(mmap.MADV_DONTNEED, start, entry.end - start)
 
 
-class Passing(Mapping[str, torch.Tensor]):
+class SequentialReader(Mapping[str, torch.Tensor]):
     """A mapped file for a reader that takes tensors in turn: pages of those before are let go meanwhile."""
 
     def __init__(self, file: MappedFile) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.models.device.device import Placement
-from clipmod_cli.models.tower.split import Tower
+from clipmod_cli.models.tower.split import ImageTower
 from clipmod_cli.types import Embedding, Frame, Measured, Seen, View
 
 UNIT_ERROR: Final = 1e-3
@@ -36,7 +36,7 @@ class TowerModel:
     view: View
     placement: Placement
     crops: CropBatches
-    _tower: Tower = field(repr=False)
+    _tower: ImageTower = field(repr=False)
 
     @property
     def is_asynchronous(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from clipmod_cli.models.device.device import Placement
-from clipmod_cli.models.device.transfer import Computed, begin, send
+from clipmod_cli.models.device.transfer import DeviceResult, begin, send
 from clipmod_cli.models.tower.forward import plain
 
 
@@ -34,7 +34,7 @@ class ModuleTower:
         """Return the crops' embeddings, on the CPU."""
         return self.submit(crops)().result
 
-    def submit(self, crops: torch.Tensor) -> Callable[[], Computed]:
+    def submit(self, crops: torch.Tensor) -> Callable[[], DeviceResult]:
         """Begin, and return what waits for the embeddings; a CUDA device computes meanwhile."""
         device = self._placement.device
         with plain(device):

@@ -7,10 +7,10 @@ from typing import Protocol
 
 import torch
 
-from clipmod_cli.models.device.transfer import Computed
+from clipmod_cli.models.device.transfer import DeviceResult
 
 
-class Tower(Protocol):
+class ImageTower(Protocol):
     """What turns uint8 crops `(B, H, W, 3)` into unit-length embeddings, float32 `(B, d)`."""
 
     @property
@@ -18,7 +18,7 @@ class Tower(Protocol):
         """What it computes in."""
         ...
 
-    def submit(self, crops: torch.Tensor, /) -> Callable[[], Computed]:
+    def submit(self, crops: torch.Tensor, /) -> Callable[[], DeviceResult]:
         """Begin, and return what waits for the embeddings; a CUDA device computes meanwhile."""
         ...
 
@@ -34,7 +34,7 @@ class SplitTower:
     are at work before the first result is waited for.
     """
 
-    def __init__(self, towers: Sequence[Tower]) -> None:
+    def __init__(self, towers: Sequence[ImageTower]) -> None:
         self._towers = list(towers)
 
     @property
@@ -42,7 +42,7 @@ class SplitTower:
         """What all of them compute in."""
         return self._towers[0].dtype
 
-    def submit(self, crops: torch.Tensor) -> Callable[[], Computed]:
+    def submit(self, crops: torch.Tensor) -> Callable[[], DeviceResult]:
         """Begin with uint8 `(B, H, W, 3)` on all devices, and return what waits for all embeddings."""
         shares = crops.tensor_split(len(self._towers))
         waiting = [
@@ -57,6 +57,6 @@ class SplitTower:
         return self.submit(crops)().result
 
 
-def _join(shares: Sequence[Computed]) -> Computed:
+def _join(shares: Sequence[DeviceResult]) -> DeviceResult:
     # They compute at the same time, so the longest is what it took.
-    return Computed(torch.cat([one.result for one in shares]), max(one.seconds for one in shares))
+    return DeviceResult(torch.cat([one.result for one in shares]), max(one.seconds for one in shares))

@@ -19,7 +19,7 @@ from clipmod_cli.models.hub.cache import size_of
 from clipmod_cli.models.hub.installed import WeightFiles
 from clipmod_cli.models.specs import ModelSpec
 from clipmod_cli.models.tower import tower_file
-from clipmod_cli.models.tower.tower_file import About
+from clipmod_cli.models.tower.tower_file import TowerInfo
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,9 @@ SPARE_BYTES = 512 * 10**6
 """Left free on the disk: what makes the next start faster is not worth a full one."""
 
 
-def keep(place: TowerPlace | None, about: About, state: Mapping[str, torch.Tensor], *, wait: bool) -> bool:
+def keep(
+    place: TowerLocation | None, about: TowerInfo, state: Mapping[str, torch.Tensor], *, wait: bool
+) -> bool:
     """Write a tower's file; return whether it is there now.
 
     Args:
@@ -54,14 +56,14 @@ def keep(place: TowerPlace | None, about: About, state: Mapping[str, torch.Tenso
     return True
 
 
-def touch(place: TowerPlace) -> None:
+def touch(place: TowerLocation) -> None:
     """Note that a tower was used, where the least used one goes first."""
     if place.most is not None:
         with contextlib.suppress(OSError):
             os.utime(place.path)
 
 
-def _replace(place: TowerPlace, about: About, state: Mapping[str, torch.Tensor]) -> None:
+def _replace(place: TowerLocation, about: TowerInfo, state: Mapping[str, torch.Tensor]) -> None:
     folder = place.path.parent
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(".*.tmp"):
@@ -93,7 +95,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TowerPlace:
+class TowerLocation:
     """One tower's file.
 
     Attributes:
@@ -117,10 +119,10 @@ def own_folder() -> Path:
     return user_cache_path("clipmod", appauthor=False) / "towers"
 
 
-def cache_place(spec: ModelSpec, files: WeightFiles) -> TowerPlace:
+def location_in_cache(spec: ModelSpec, files: WeightFiles) -> TowerLocation:
     """Return where the tower of a downloaded model is kept."""
     repo = files.folder.parent.parent
-    return TowerPlace(
+    return TowerLocation(
         path=repo / "clipmod" / files.commit / f"{spec.arch}--{spec.tag}.v{FORMAT}.safetensors",
         guard=repo.parent / ".locks" / repo.name / "clipmod.lock",
     )
@@ -130,12 +132,12 @@ def tower_size(spec: ModelSpec, files: WeightFiles | None) -> int | None:
     """Return the bytes of a downloaded model's tower; None if it has none."""
     if files is None or spec.kind != "open_clip":
         return None
-    return size_of(cache_place(spec, files).path) or None
+    return size_of(location_in_cache(spec, files).path) or None
 
 
-def folder_place(revision: str) -> TowerPlace:
+def location_for_folder(revision: str) -> TowerLocation:
     """Return where the tower of a folder with these weights is kept."""
     folder = own_folder()
-    return TowerPlace(
+    return TowerLocation(
         path=folder / f"{revision}.v{FORMAT}.safetensors", guard=folder / "towers.lock", most=MOST_OF_FOLDERS
     )

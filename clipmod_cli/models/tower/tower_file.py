@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from clipmod_cli.models.tower.mapped import DTYPES, MappedFile, Passing
+from clipmod_cli.models.tower.mapped import DTYPES, MappedFile, SequentialReader
 from clipmod_cli.models.tower.shape import TowerShape
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ _MIX = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class About:
+class TowerInfo:
     """What a file says of its tower.
 
     Attributes:
@@ -67,11 +67,11 @@ class TowerFile:
     """A file whose description may be believed."""
 
     path: Path
-    about: About
+    about: TowerInfo
     _file: MappedFile
     _total: int
 
-    def state(self) -> Passing | None:
+    def state(self) -> SequentialReader | None:
         """Return the tensors for a reader that takes one after the other; None if they are not as written.
 
         Looks at all of them, at the speed of memory.
@@ -86,7 +86,7 @@ class TowerFile:
         if why:
             _say_unusable(self.path, why)
             return None
-        return Passing(self._file)
+        return SequentialReader(self._file)
 
 
 def narrow(name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -119,7 +119,7 @@ def read(path: Path, revision: str) -> TowerFile | None:
     return TowerFile(path, about, file, total)
 
 
-def write(path: Path, about: About, state: Mapping[str, torch.Tensor]) -> None:
+def write(path: Path, about: TowerInfo, state: Mapping[str, torch.Tensor]) -> None:
     """Write a tower; no guard against others, and the file is there before it is whole.
 
     Raises:
@@ -141,7 +141,7 @@ def _say_unusable(path: Path, why: Exception | str) -> None:
     log.warning("the 16-bit tower in %s is not used: %s", path, why)
 
 
-def _header(about: About, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def _header(about: TowerInfo, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     header: dict[str, Any] = {}
     at = 0
     for name, tensor in state.items():
@@ -158,7 +158,7 @@ def _header(about: About, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     return {"__metadata__": {_ABOUT: text, _SEAL: _seal(text, table)}, **header}
 
 
-def _unseal(file: MappedFile, revision: str) -> tuple[About, int]:
+def _unseal(file: MappedFile, revision: str) -> tuple[TowerInfo, int]:
     """Return what the file says of itself and what its numbers add up to.
 
     Raises:
@@ -171,7 +171,7 @@ def _unseal(file: MappedFile, revision: str) -> tuple[About, int]:
     if document.pop("open_clip") != _open_clip_version():
         raise ValueError("another version of open_clip described the model")
     total = document.pop("total")
-    about = About(**{**document, "shape": TowerShape(**document["shape"])})
+    about = TowerInfo(**{**document, "shape": TowerShape(**document["shape"])})
     if about.revision != revision:
         raise ValueError("it was made of other weights")
     held = {name: shape for name, _, shape in file.describe()}

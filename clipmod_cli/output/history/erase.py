@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from clipmod_cli.output.history import hosted_files
 from clipmod_cli.output.history.file import count, transaction
-from clipmod_cli.output.history.hosted_files import Hosted, Wanted
-from clipmod_cli.output.history.spool import Living
+from clipmod_cli.output.history.hosted_files import EraseFilter, HostedFile
+from clipmod_cli.output.history.spool import LiveRun
 from clipmod_cli.records import write_name
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Erased:
 
 
 def forget(
-    connection: DuckDBPyConnection, wanted: Wanted, living: Sequence[Living], folders: Iterable[Path]
+    connection: DuckDBPyConnection, wanted: EraseFilter, living: Sequence[LiveRun], folders: Iterable[Path]
 ) -> Erased:
     """Erase rows and files; `folders` are read too, for pictures that have no row here.
 
@@ -61,7 +61,7 @@ def forget(
     return erased + forget_files(folders, wanted, erased.image_ids)
 
 
-def forget_files(folders: Iterable[Path], wanted: Wanted, known: Collection[str] = ()) -> Erased:
+def forget_files(folders: Iterable[Path], wanted: EraseFilter, known: Collection[str] = ()) -> Erased:
     """Erase the files that are wanted, and those of pictures whose ids are known; return what had no row.
 
     Raises:
@@ -71,7 +71,7 @@ def forget_files(folders: Iterable[Path], wanted: Wanted, known: Collection[str]
     return Erased(image_ids=frozenset().union(*found))
 
 
-def erase_before(connection: DuckDBPyConnection, moment: datetime, living: Iterable[Living] = ()) -> Erased:
+def erase_before(connection: DuckDBPyConnection, moment: datetime, living: Iterable[LiveRun] = ()) -> Erased:
     """Delete what is from before a moment, and runs of which nothing is left; return what.
 
     Raises:
@@ -96,7 +96,7 @@ def erase_before(connection: DuckDBPyConnection, moment: datetime, living: Itera
     return Erased(records=number, image_ids=pictures)
 
 
-def erase_source(connection: DuckDBPyConnection, source: str, living: Iterable[Living]) -> Erased:
+def erase_source(connection: DuckDBPyConnection, source: str, living: Iterable[LiveRun]) -> Erased:
     """Delete all items of a path, URL or name, its pictures, and the commands that name it; return what.
 
     Raises:
@@ -112,7 +112,7 @@ def erase_source(connection: DuckDBPyConnection, source: str, living: Iterable[L
     return Erased(records=number, image_ids=pictures)
 
 
-def erase_content(connection: DuckDBPyConnection, sha256: str, living: Iterable[Living]) -> Erased:
+def erase_content(connection: DuckDBPyConnection, sha256: str, living: Iterable[LiveRun]) -> Erased:
     """Delete all items whose bytes have a hash (in lower case), and their pictures; return what.
 
     Raises:
@@ -145,11 +145,11 @@ def _erase_hosted(connection: DuckDBPyConnection, condition: str, value: Any) ->
         f"DELETE FROM hosted WHERE {condition} RETURNING image_id, data_folder",  # noqa: S608
         [value],
     ).fetchall()
-    hosted_files.remove(Hosted(image_id=image_id, data_folder=folder) for image_id, folder in rows)
+    hosted_files.remove(HostedFile(image_id=image_id, data_folder=folder) for image_id, folder in rows)
     return frozenset(image_id for image_id, _ in rows)
 
 
-def _remember(connection: DuckDBPyConnection, by: str, value: str, living: Iterable[Living]) -> None:
+def _remember(connection: DuckDBPyConnection, by: str, value: str, living: Iterable[LiveRun]) -> None:
     # A living run's last rows are in files that only it touches: they are dropped when they come in.
     # What comes later, such as the same picture sent to a server once more, is another matter.
     digest = hash_of(value.encode()).hexdigest()

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hosted:
+class HostedFile:
     """One hosted picture, as the store knows it; the folder is None where it does not know that."""
 
     image_id: str
@@ -36,7 +36,7 @@ class Hosted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class EraseFilter:
     """What is to be erased: one of a name, a hash in lower-case hexadecimal, or all before a moment."""
 
     source: str | None = None
@@ -44,7 +44,7 @@ class Wanted:
     before: datetime | None = None
 
 
-def remove(found: Iterable[Hosted]) -> None:
+def remove(found: Iterable[HostedFile]) -> None:
     """Remove the files of hosted pictures, and the predictions about them.
 
     Raises:
@@ -58,7 +58,7 @@ def remove(found: Iterable[Hosted]) -> None:
         _remove_ids(Path(folder), ids)
 
 
-def remove_wanted(data_folder: Path, wanted: Wanted, known: Collection[str] = ()) -> set[str]:
+def remove_wanted(data_folder: Path, wanted: EraseFilter, known: Collection[str] = ()) -> set[str]:
     """Remove the files in a data folder that are wanted, and all of the pictures whose ids are known.
 
     The folder is read for what the store does not know: a picture may wait to be entered in it, or its
@@ -108,7 +108,7 @@ def _unlink(path: Path) -> None:
         raise OutputError(f"{path} cannot be erased: {error.strerror or error}") from error
 
 
-def _is_wanted(path: Path, wanted: Wanted) -> bool:
+def _is_wanted(path: Path, wanted: EraseFilter) -> bool:
     if wanted.before is not None:
         try:
             return path.stat().st_mtime < wanted.before.timestamp()

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 from clipmod_cli.errors import OutputError
 from clipmod_cli.output.history import hosted_files, spool
 from clipmod_cli.output.history.file import count, transaction
-from clipmod_cli.output.history.hosted_files import Hosted
+from clipmod_cli.output.history.hosted_files import HostedFile
 from clipmod_cli.output.history.schema import HOSTED_COLUMNS, RECORD_COLUMNS, REQUEST_COLUMNS, RUN_COLUMNS
-from clipmod_cli.output.history.spool import KIND_OF, Kind, number_of, parts
+from clipmod_cli.output.history.spool import KIND_OF, RowKind, number_of, parts
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -187,9 +187,9 @@ def _merge_run(connection: DuckDBPyConnection, folder: Path, run_id: str, *, ali
 
 def _bring_in(connection: DuckDBPyConnection, part: Path) -> None:
     kind = KIND_OF[part.suffix]
-    if kind is Kind.REQUESTS:
+    if kind is RowKind.REQUESTS:
         bring_in_requests(connection, part)
-    elif kind is Kind.HOSTED:
+    elif kind is RowKind.HOSTED:
         bring_in_hosted(connection, part)
     else:
         _stage(connection, part, number_of(part))
@@ -304,4 +304,4 @@ def bring_in_hosted(connection: DuckDBPyConnection, path: Path) -> None:
         returning="staged.image_id, staged.data_folder",
     )
     connection.execute("INSERT INTO hosted BY NAME SELECT * FROM staged ON CONFLICT DO NOTHING")
-    hosted_files.remove(Hosted(image_id=image_id, data_folder=folder) for image_id, folder in forgotten)
+    hosted_files.remove(HostedFile(image_id=image_id, data_folder=folder) for image_id, folder in forgotten)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from clipmod_cli.output.history.serve_rows import HostedRow, RequestRow
 from clipmod_cli.output.history.spool import RunInfo
-from clipmod_cli.output.history.store import Store, default_db_path
+from clipmod_cli.output.history.store import HistoryStore, default_db_path
 from clipmod_cli.records import RunFacts
 from clipmod_cli.settings import Settings
 
@@ -38,7 +38,7 @@ class RowSink(Protocol):
         ...
 
 
-class NoStore:
+class NoHistory:
     """Keeps nothing (`--no-db`)."""
 
     def add(self, record: bytes) -> None:
@@ -67,13 +67,13 @@ def store_path(settings: Settings) -> Path | None:
     return None if settings.no_db else kept_store(settings).path
 
 
-def kept_store(settings: Settings) -> Store:
+def kept_store(settings: Settings) -> HistoryStore:
     """Return the store that the settings name, whether or not this run keeps rows; nothing is touched yet."""
     path = Path(settings.db).expanduser() if settings.db else default_db_path()
-    return Store(path, retention_days=settings.retention, data_folder=data_folder(settings))
+    return HistoryStore(path, retention_days=settings.retention, data_folder=data_folder(settings))
 
 
-def open_store(settings: Settings) -> Store | None:
+def open_store(settings: Settings) -> HistoryStore | None:
     """Return the store, to ask it; None where no statistics are kept (`--no-db`)."""
     return None if settings.no_db else kept_store(settings)
 
@@ -89,6 +89,6 @@ def open_rows(settings: Settings, facts: RunFacts, models: Sequence[str], comman
     """
     store = open_store(settings)
     if store is None:
-        return NoStore()
+        return NoHistory()
     info = RunInfo(facts=facts, command=command, models=tuple(models), started_at=datetime.now(UTC))
     return store.open_run(info)

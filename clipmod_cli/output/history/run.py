@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Final
 
 from clipmod_cli.errors import ClipmodError
 from clipmod_cli.output.history.serve_rows import HostedRow, RequestRow, hosted_line, request_line
-from clipmod_cli.output.history.spool import Kind, RunInfo, SpoolWriter
+from clipmod_cli.output.history.spool import RowKind, RunInfo, SpoolWriter
 from clipmod_cli.records import Record, to_line
 
 if TYPE_CHECKING:
-    from clipmod_cli.output.history.store import Store
+    from clipmod_cli.output.history.store import HistoryStore
 
 MERGE_AFTER_ROWS: Final = 10_000
 # A run that is fast merges more often, beside its own work: what is left for its end takes half a second.
@@ -29,10 +29,10 @@ PATIENCE_AT_EXIT_S: Final = 2.0  # A scan that is done should end; whoever comes
 log = logging.getLogger(__name__)
 
 
-class StoreRun:
+class HistoryRun:
     """Takes the rows of one run; safe to call from several threads."""
 
-    def __init__(self, store: Store, info: RunInfo) -> None:
+    def __init__(self, store: HistoryStore, info: RunInfo) -> None:
         """Open the run's spool, and start the thread that merges it."""
         self._store = store
         self._run_id = info.facts.run_id
@@ -51,15 +51,15 @@ class StoreRun:
 
     def add(self, record: bytes | Record) -> None:
         """Take one record, or the line that was made of it."""
-        self._append(record if isinstance(record, bytes) else to_line(record), Kind.RECORDS)
+        self._append(record if isinstance(record, bytes) else to_line(record), RowKind.RECORDS)
 
     def add_request(self, row: RequestRow) -> None:
         """Take one request that was answered."""
-        self._append(request_line(row, self._run_id, next(self._requests)), Kind.REQUESTS)
+        self._append(request_line(row, self._run_id, next(self._requests)), RowKind.REQUESTS)
 
     def add_hosted(self, row: HostedRow) -> None:
         """Take one picture that is hosted from now on."""
-        self._append(hosted_line(row, self._run_id, self._store.data_folder), Kind.HOSTED)
+        self._append(hosted_line(row, self._run_id, self._store.data_folder), RowKind.HOSTED)
 
     def flush(self) -> None:
         """Let whoever asks the store next find all that was added so far."""
@@ -82,7 +82,7 @@ class StoreRun:
         if self._lost:
             log.info("%d rows are missing from the store %s", self._lost, self._store.path)
 
-    def _append(self, line: bytes, kind: Kind) -> None:
+    def _append(self, line: bytes, kind: RowKind) -> None:
         if self._writer is None:
             self._lost += 1
             return

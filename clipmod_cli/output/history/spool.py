@@ -31,7 +31,7 @@ from clipmod_cli.records import RunFacts, write_name
 PRIVATE_FILE: Final = 0o600  # Names of files and what was found in them are nobody else's business.
 
 
-class Kind(Enum):
+class RowKind(Enum):
     """What the lines of a part are; the value is the ending of a sealed one."""
 
     RECORDS = ".jsonl"
@@ -41,16 +41,16 @@ class Kind(Enum):
     @property
     def unsealed(self) -> str:
         """The ending of a part that is being written."""
-        return ".open" if self is Kind.RECORDS else f"{self.value}-open"
+        return ".open" if self is RowKind.RECORDS else f"{self.value}-open"
 
 
-KIND_OF: Final = {ending: kind for kind in Kind for ending in (kind.value, kind.unsealed)}
+KIND_OF: Final = {ending: kind for kind in RowKind for ending in (kind.value, kind.unsealed)}
 
 
 @dataclass(slots=True)
 class _Open:
     path: Path
-    kind: Kind
+    kind: RowKind
     descriptor: int
     size: int = 0
 
@@ -63,10 +63,10 @@ class PartsWriter:
         self._folder = folder
         self._run_id = run_id
         self._mutex = threading.Lock()
-        self._open: dict[Kind, _Open] = {}
+        self._open: dict[RowKind, _Open] = {}
         self._number = 0
 
-    def append(self, line: bytes, kind: Kind) -> None:
+    def append(self, line: bytes, kind: RowKind) -> None:
         """Append one whole line, or nothing.
 
         Raises:
@@ -95,7 +95,7 @@ class PartsWriter:
         if faults:
             raise faults[0]
 
-    def _begin(self, kind: Kind) -> _Open:
+    def _begin(self, kind: RowKind) -> _Open:
         path = self._folder / f"{self._run_id}.{self._number:06d}{kind.unsealed}"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
         part = _Open(path, kind, os.open(path, flags, PRIVATE_FILE))
@@ -105,9 +105,9 @@ class PartsWriter:
 
 def parts(folder: Path, run_id: str, *, alive: bool) -> list[Path]:
     """Return a run's parts that may be merged, by kind and in order: of a living run sealed ones alone."""
-    endings = [kind.value for kind in Kind] if alive else list(KIND_OF)
+    endings = [kind.value for kind in RowKind] if alive else list(KIND_OF)
     found = [path for path in folder.glob(f"{run_id}.[0-9]*.*") if path.suffix in endings]
-    kinds = list(Kind)
+    kinds = list(RowKind)
     return sorted(found, key=lambda path: (kinds.index(KIND_OF[path.suffix]), path))
 
 
@@ -162,7 +162,7 @@ class RunInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Living:
+class LiveRun:
     """A run that still writes, and the number of the last part that it had at some moment."""
 
     run_id: str
@@ -194,7 +194,7 @@ class SpoolWriter:
             self._lock.release()
             raise
 
-    def append(self, line: bytes, kind: Kind = Kind.RECORDS) -> None:
+    def append(self, line: bytes, kind: RowKind = RowKind.RECORDS) -> None:
         """Append one whole line, or nothing.
 
         Raises:
@@ -244,10 +244,10 @@ def run_ids(folder: Path) -> list[str]:
     return sorted(name for name in names if RUN_ID.fullmatch(name))
 
 
-def living(folder: Path) -> list[Living]:
+def living(folder: Path) -> list[LiveRun]:
     """Return the runs that hold something back; to be called after a merge, with the store's lock held."""
     held = ((run_id, last_number(folder, run_id)) for run_id in run_ids(folder))
-    return [Living(run_id=run_id, through=number) for run_id, number in held if number is not None]
+    return [LiveRun(run_id=run_id, through=number) for run_id, number in held if number is not None]
 
 
 def info_path(folder: Path, run_id: str) -> Path:

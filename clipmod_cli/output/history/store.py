@@ -23,16 +23,16 @@ from filelock import Timeout
 from clipmod_cli.errors import ClipmodError, OutputError, UsageError
 from clipmod_cli.output.history import erase, file, merge
 from clipmod_cli.output.history.erase import Erased
-from clipmod_cli.output.history.hosted_files import Wanted
+from clipmod_cli.output.history.hosted_files import EraseFilter
 from clipmod_cli.output.history.merge import Added
-from clipmod_cli.output.history.run import StoreRun
+from clipmod_cli.output.history.run import HistoryRun
 from clipmod_cli.output.history.spool import RunInfo, living, lock_file, make_private, run_ids
 from clipmod_cli.output.history.stats import collect, collect_serve
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-__all__ = ["Added", "Erased", "RunInfo", "Store", "StoreRun", "Table", "default_db_path"]
+__all__ = ["Added", "Erased", "HistoryRun", "HistoryStore", "QueryResult", "RunInfo", "default_db_path"]
 
 MERGE_EVERY_S: Final = 30.0  # A run that is fast merges before (`store_run.MERGE_AFTER_ROWS`).
 PATIENCE_S: Final = 30.0  # How long a person's question waits for a merge or another question to end.
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class QueryResult:
     """What a query answered."""
 
     columns: tuple[str, ...]
@@ -54,7 +54,7 @@ def default_db_path() -> Path:
     return Path(platformdirs.user_data_dir("clipmod", appauthor=False)) / "clipmod.duckdb"
 
 
-class Store:
+class HistoryStore:
     """One store file, and the spool beside it. Holds nothing open between calls."""
 
     def __init__(
@@ -79,9 +79,9 @@ class Store:
         self.merge_every_s = merge_every_s
         self.data_folder = data_folder
 
-    def open_run(self, info: RunInfo) -> StoreRun:
+    def open_run(self, info: RunInfo) -> HistoryRun:
         """Return where a run's records go. Never fails: what is wrong is logged as a warning."""
-        return StoreRun(self, info)
+        return HistoryRun(self, info)
 
     def merge(self, *, patience_s: float = 0.0) -> bool:
         """Bring in what waits in the spool; return False if the store was busy for too long.
@@ -129,7 +129,7 @@ class Store:
             UsageError: the store cannot be used.
             OutputError: it is busy, or something that waits in the spool cannot be erased, or a file.
         """
-        wanted = Wanted(source=source, sha256=sha256 and sha256.lower(), before=before)
+        wanted = EraseFilter(source=source, sha256=sha256 and sha256.lower(), before=before)
         folders = set() if self.data_folder is None else {self.data_folder}
         if not self.path.exists() and not self.spool.exists():
             return erase.forget_files(folders, wanted)
@@ -141,7 +141,7 @@ class Store:
             file.rewrite(self.path, self.spool)
         return erased
 
-    def query(self, sql: str) -> Table:
+    def query(self, sql: str) -> QueryResult:
         """Return what a query answers; it can neither change the store nor reach any other file.
 
         Raises:
@@ -154,7 +154,7 @@ class Store:
             try:
                 answer = connection.execute(sql)
                 columns = tuple(str(column[0]) for column in answer.description or ())
-                return Table(columns=columns, rows=answer.fetchall() if columns else [])
+                return QueryResult(columns=columns, rows=answer.fetchall() if columns else [])
             except duckdb.Error as error:
                 raise UsageError(f"the query failed: {error}") from error
 

@@ -17,11 +17,11 @@ from starlette.types import Receive, Scope
 
 from clipmod_cli.decode.formats import HEAD_BYTES, class_of, sniff
 from clipmod_cli.errors import ErrorCode
-from clipmod_cli.server.bounds import MB
-from clipmod_cli.server.forms.bodies import Body, Wanted
+from clipmod_cli.server.forms.body import FormLimits, RequestBody
 from clipmod_cli.server.forms.multipart import Event, FormError, FormReader, PartBegin, PartData, PartEnd
-from clipmod_cli.server.forms.pile import Piece, Pile
+from clipmod_cli.server.forms.spooled import Piece, SpooledPieces
 from clipmod_cli.server.problems import problem
+from clipmod_cli.server.request_limits import MB
 from clipmod_cli.settings import Settings
 
 FORMATS: Final = ("jpg", "jpeg", "png", "bmp", "gif", "webp", "avif", "tiff")
@@ -70,7 +70,7 @@ def open_form(scope: Scope) -> FormReader:
 
 
 async def read_uploads(
-    scope: Scope, receive: Receive, pile: Pile, wanted: Wanted, form: FormReader
+    scope: Scope, receive: Receive, pile: SpooledPieces, wanted: FormLimits, form: FormReader
 ) -> AsyncIterator[Upload]:
     """Yield the files of the form, in order, each when it is complete.
 
@@ -79,7 +79,7 @@ async def read_uploads(
             where it takes too long, 507 where the temporary folder is full.
     """
     reading = _Reading(pile, wanted)
-    body = Body(scope, receive, wanted)
+    body = RequestBody(scope, receive, wanted)
     try:
         async for chunk in body.chunks():
             for event in form.feed(chunk):
@@ -101,8 +101,8 @@ async def read_uploads(
 class _Reading:
     """The file that is being read, and how many there were."""
 
-    pile: Pile
-    wanted: Wanted
+    pile: SpooledPieces
+    wanted: FormLimits
     count: int = 0
     now: Upload | None = None
 

@@ -20,8 +20,8 @@ from fastapi.routing import APIRoute
 from starlette.types import Message, Receive
 
 from clipmod_cli.decode.formats import HEAD_BYTES, class_of, sniff
-from clipmod_cli.server.bounds import FORM_BYTES, MB, Bounds, bounds_of
 from clipmod_cli.server.problems import problem
+from clipmod_cli.server.request_limits import FORM_BYTES, MB, RequestLimits, request_limits_of
 from clipmod_cli.types import Item
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -31,7 +31,7 @@ NAME_CHARS = 120
 """Of a file's name in a message: enough to know it again."""
 
 
-def upload_route(most: Callable[[Bounds], int]) -> type[APIRoute]:
+def upload_route(most: Callable[[RequestLimits], int]) -> type[APIRoute]:
     """Return a class of routes whose bodies may be so long, with `FORM_BYTES` around their files.
 
     Its place among the requests under way is taken when the body is there, so that slow senders hold up
@@ -43,7 +43,7 @@ def upload_route(most: Callable[[Bounds], int]) -> type[APIRoute]:
             handle = super().get_route_handler()
 
             async def bounded(request: Request) -> Response:
-                limit = most(bounds_of(request.state.settings))
+                limit = most(request_limits_of(request.state.settings))
                 _check_declared(request, limit)
                 return await handle(Request(request.scope, _counted(request.receive, limit)))
 
@@ -82,7 +82,7 @@ def shown(file: UploadFile) -> str:
     return (file.filename or "file")[:NAME_CHARS]
 
 
-def check_pictures(files: Sequence[UploadFile], bounds: Bounds) -> None:
+def check_pictures(files: Sequence[UploadFile], bounds: RequestLimits) -> None:
     """Refuse files that are too large, empty, or videos.
 
     Raises:
@@ -97,7 +97,7 @@ def check_pictures(files: Sequence[UploadFile], bounds: Bounds) -> None:
             raise problem(400, f"{shown(file)} is a video, where a picture is asked for")
 
 
-def check_video(file: UploadFile, bounds: Bounds) -> None:
+def check_video(file: UploadFile, bounds: RequestLimits) -> None:
     """Refuse a file that is too large or no video.
 
     Raises:

@@ -28,7 +28,7 @@ HEADERS: Final[Mapping[str, str]] = {
 
 
 @dataclass
-class Guarded:
+class HeadersMiddleware:
     """Adds the headers. `embeddable` lets pages elsewhere show pictures of this service."""
 
     app: ASGIApp

@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from clipmod_cli.server.gate.refusing import refuse
+from clipmod_cli.server.gate.refusal import refuse
 from clipmod_cli.settings import Settings
 
 HOST: Final = re.compile(rb"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 
 
 @dataclass
-class HostChecked:
+class HostMiddleware:
     """Answers only to known names; to any where `names` is None."""
 
     app: ASGIApp

@@ -19,10 +19,10 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from clipmod_cli.errors import UsageError
-from clipmod_cli.server.asked import PROBES, asked_of, mark_refused
 from clipmod_cli.server.environment import DocumentedEnvironment, documented_environment
 from clipmod_cli.server.gate.login import COOKIE, LOGIN_PATH, STYLE_PATH, Sessions, login_page
-from clipmod_cli.server.gate.refusing import refuse
+from clipmod_cli.server.gate.refusal import refuse
+from clipmod_cli.server.request_info import PROBES, mark_refused, request_info_of
 from clipmod_cli.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ ID_DIGITS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class ApiKeys:
     """The keys that count, as digests; none means that everybody may ask."""
 
     digests: tuple[bytes, ...] = ()
@@ -55,7 +55,7 @@ class Keys:
         return digest.hex()[:ID_DIGITS] if any(same) else ""
 
 
-def keys_of(settings: Settings, environment: DocumentedEnvironment | None = None) -> Keys:
+def keys_of(settings: Settings, environment: DocumentedEnvironment | None = None) -> ApiKeys:
     """Return the keys that requests must carry, by settings and environment (default: this process's).
 
     Raises:
@@ -63,13 +63,13 @@ def keys_of(settings: Settings, environment: DocumentedEnvironment | None = None
             key file cannot be used, or if keys are asked for and none is there.
     """
     if settings.no_auth:
-        return Keys()
+        return ApiKeys()
     named = environment or documented_environment()
     if named.use_api_keys is False and is_loopback(settings.host):
-        return Keys()
+        return ApiKeys()
     if found := [*settings.api_keys, *named.api_keys, *_read_file(settings.api_keys_file)]:
         _warn_of_short(found)
-        return Keys(tuple({hashlib.sha256(key.encode()).digest(): None for key in found}))
+        return ApiKeys(tuple({hashlib.sha256(key.encode()).digest(): None for key in found}))
     if named.use_api_keys:
         raise UsageError("USE_API_KEYS asks for keys, and there is none. Set CLIPMOD_API_KEYS, or unset it")
     if not is_loopback(settings.host):
@@ -77,7 +77,7 @@ def keys_of(settings: Settings, environment: DocumentedEnvironment | None = None
             f"--host {settings.host} lets others ask this service. Give it keys (CLIPMOD_API_KEYS or "
             "--api-keys-file), or --no-auth to let everybody ask"
         )
-    return Keys()
+    return ApiKeys()
 
 
 def is_loopback(host: str) -> bool:
@@ -123,17 +123,17 @@ DETAIL: Final = "An API key is needed: send it as X-API-Key or Authorization: Be
 
 
 @dataclass
-class Identified:
+class IdentityMiddleware:
     """Notes whose key or session a request came with."""
 
     app: ASGIApp
-    keys: Keys
+    keys: ApiKeys
     sessions: Sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, with who asks."""
         if scope["type"] == "http" and self.keys.wanted:
-            asked_of(scope).who = self._who(scope)
+            request_info_of(scope).who = self._who(scope)
         await self.app(scope, receive, send)
 
     def _who(self, scope: Scope) -> str:
@@ -145,16 +145,16 @@ class Identified:
 
 
 @dataclass
-class KeyRequired:
+class KeyMiddleware:
     """Lets only those through who are known, but for the probes and the login."""
 
     app: ASGIApp
-    keys: Keys
+    keys: ApiKeys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 401: with the login page where a person asked for the page."""
         free = not self.keys.wanted or scope["type"] == "lifespan"
-        if free or scope["path"] in OPEN or asked_of(scope).who:
+        if free or scope["path"] in OPEN or request_info_of(scope).who:
             await self.app(scope, receive, send)
         elif scope["path"] in PAGE and scope["method"] in {"GET", "HEAD"}:
             mark_refused(scope, "key")

@@ -15,14 +15,14 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import FileResponse, RedirectResponse, Response
 from starlette.responses import HTMLResponse
 
-from clipmod_cli.server.asked import asked_of
-from clipmod_cli.server.gate.keys import Keys
+from clipmod_cli.server.gate.keys import ApiKeys
+from clipmod_cli.server.request_info import request_info_of
 
 FORM_BYTES: Final = 4096
 """A key and its name; nothing else is ever sent here."""
 
 
-def login_router(keys: Keys, sessions: Sessions, *, secure: bool) -> APIRouter:
+def login_router(keys: ApiKeys, sessions: Sessions, *, secure: bool) -> APIRouter:
     """Return the endpoints; `secure` keeps the cookie from ever going over plain HTTP."""
     router = APIRouter(include_in_schema=False)
 
@@ -39,7 +39,7 @@ def login_router(keys: Keys, sessions: Sessions, *, secure: bool) -> APIRouter:
         if not keys.wanted:
             return _to_the_page()
         who = keys.find(key.strip().encode())
-        asked_of(request.scope).who = who
+        request_info_of(request.scope).who = who
         if not who:
             return login_page(401, wrong=True)
         answer = _to_the_page()

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from clipmod_cli.errors import UsageError
-from clipmod_cli.server.gate.refusing import refuse
+from clipmod_cli.server.gate.refusal import refuse
 
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -22,7 +22,7 @@ ELSEWHERE: Final = frozenset({"cross-site", "same-site"})
 
 
 @dataclass
-class OriginChecked:
+class OriginMiddleware:
     """Turns away what pages of other origins send; `origins` may, and `*` among them means all."""
 
     app: ASGIApp

@@ -16,8 +16,8 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from clipmod_cli.server.asked import Asked, asked_of
-from clipmod_cli.server.gate.refusing import refuse
+from clipmod_cli.server.gate.refusal import refuse
+from clipmod_cli.server.request_info import RequestInfo, request_info_of
 
 MINUTE_S: Final = 60.0
 ROUNDING_S: Final = 1e-6
@@ -34,7 +34,7 @@ FILES: Final = ("/ui/", "/docs/")
 
 
 @dataclass
-class RateLimited:
+class RateLimitMiddleware:
     """Lets each caller ask `a_minute` times a minute."""
 
     app: ASGIApp
@@ -44,7 +44,11 @@ class RateLimited:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 429 with how long to wait."""
-        if scope["type"] == "lifespan" or _is_free(scope) or not (wait_s := self.wait_s(asked_of(scope))):
+        if (
+            scope["type"] == "lifespan"
+            or _is_free(scope)
+            or not (wait_s := self.wait_s(request_info_of(scope)))
+        ):
             await self.app(scope, receive, send)
             return
         await refuse(
@@ -55,7 +59,7 @@ class RateLimited:
             headers={"Retry-After": str(math.ceil(wait_s))},
         )  # fmt: skip
 
-    def wait_s(self, asked: Asked) -> float:
+    def wait_s(self, asked: RequestInfo) -> float:
         """Count a request; return 0, or after how many seconds it would be let through."""
         now, each_s = self.clock(), MINUTE_S / self.a_minute
         caller = asked.who or network_of(asked.client)
@@ -85,4 +89,4 @@ def network_of(address: str) -> str:
 
 
 def _is_free(scope: Scope) -> bool:
-    return asked_of(scope).is_probe or (scope["method"] == "GET" and scope["path"].startswith(FILES))
+    return request_info_of(scope).is_probe or (scope["method"] == "GET" and scope["path"].startswith(FILES))

@@ -9,17 +9,17 @@ from fastapi import APIRouter
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from clipmod_cli.server.asked import Observer, Watched
-from clipmod_cli.server.gate.bodies import Paced
-from clipmod_cli.server.gate.bugs import BugsAnswered
-from clipmod_cli.server.gate.headers import Guarded
-from clipmod_cli.server.gate.hosts import HostChecked, names_of
-from clipmod_cli.server.gate.keys import Identified, KeyRequired, Keys, keys_of
+from clipmod_cli.server.gate.body_pace import BodyPaceMiddleware
+from clipmod_cli.server.gate.capacity import CapacityMiddleware
+from clipmod_cli.server.gate.headers import HeadersMiddleware
+from clipmod_cli.server.gate.hosts import HostMiddleware, names_of
+from clipmod_cli.server.gate.internal_errors import InternalErrorMiddleware
+from clipmod_cli.server.gate.keys import ApiKeys, IdentityMiddleware, KeyMiddleware, keys_of
 from clipmod_cli.server.gate.login import Sessions, login_router
-from clipmod_cli.server.gate.origins import OriginChecked, read_origin
-from clipmod_cli.server.gate.rate import RateLimited
-from clipmod_cli.server.gate.room import RoomChecked
-from clipmod_cli.server.service import Load
+from clipmod_cli.server.gate.origins import OriginMiddleware, read_origin
+from clipmod_cli.server.gate.rate import RateLimitMiddleware
+from clipmod_cli.server.request_info import ObserverMiddleware, RequestObserver
+from clipmod_cli.server.service import ServiceLoad
 from clipmod_cli.settings import Settings
 
 SENT = ("X-API-Key", "Authorization", "Content-Type", "X-Request-ID")
@@ -37,7 +37,7 @@ class Gate:
     """
 
     settings: Settings
-    keys: Keys
+    keys: ApiKeys
     origins: frozenset[str]
     own_origins: frozenset[str]
     sessions: Sessions = field(default_factory=Sessions)
@@ -48,16 +48,16 @@ class Gate:
         public = self.settings.public_url or ""
         return login_router(self.keys, self.sessions, secure=public.lower().startswith("https:"))
 
-    def layers(self, observers: Sequence[Observer], load: Load) -> list[Middleware]:
+    def layers(self, observers: Sequence[RequestObserver], load: ServiceLoad) -> list[Middleware]:
         """Return the layers, the outermost first."""
         return list(self._layers(observers, load))
 
-    def _layers(self, observers: Sequence[Observer], load: Load) -> Iterator[Middleware]:
+    def _layers(self, observers: Sequence[RequestObserver], load: ServiceLoad) -> Iterator[Middleware]:
         settings, origins = self.settings, self.origins
-        yield Middleware(Watched, observers=observers)
-        yield Middleware(Guarded, embeddable=bool(origins))
-        yield Middleware(BugsAnswered)
-        yield Middleware(HostChecked, names=None if self.keys.wanted else names_of(settings))
+        yield Middleware(ObserverMiddleware, observers=observers)
+        yield Middleware(HeadersMiddleware, embeddable=bool(origins))
+        yield Middleware(InternalErrorMiddleware)
+        yield Middleware(HostMiddleware, names=None if self.keys.wanted else names_of(settings))
         if origins:  # outside of the keys: a browser asks first without any, and refusals are to be readable
             yield Middleware(
                 CORSMiddleware,
@@ -66,13 +66,13 @@ class Gate:
                 allow_headers=SENT,
                 expose_headers=READ,
             )
-        yield Middleware(OriginChecked, origins=origins | self.own_origins)
-        yield Middleware(Identified, keys=self.keys, sessions=self.sessions)
+        yield Middleware(OriginMiddleware, origins=origins | self.own_origins)
+        yield Middleware(IdentityMiddleware, keys=self.keys, sessions=self.sessions)
         if settings.rate_limit is not None:
-            yield Middleware(RateLimited, a_minute=settings.rate_limit)
-        yield Middleware(KeyRequired, keys=self.keys)
-        yield Middleware(RoomChecked, load=load)
-        yield Middleware(Paced)
+            yield Middleware(RateLimitMiddleware, a_minute=settings.rate_limit)
+        yield Middleware(KeyMiddleware, keys=self.keys)
+        yield Middleware(CapacityMiddleware, load=load)
+        yield Middleware(BodyPaceMiddleware)
 
 
 def gate_of(settings: Settings) -> Gate:

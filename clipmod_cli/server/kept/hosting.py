@@ -19,8 +19,8 @@ from typing import IO, Final
 
 from clipmod_cli.output.history.serve_rows import HostedRow
 from clipmod_cli.output.history.spool import make_private
-from clipmod_cli.server.bounds import MB
 from clipmod_cli.server.kept.data_files import data_folder, remove, write_whole
+from clipmod_cli.server.request_limits import MB
 from clipmod_cli.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ _SIDECAR: Final = ".json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hosted:
+class HostedPicture:
     """One kept picture; times in seconds since 1970.
 
     Attributes:
@@ -74,7 +74,7 @@ class Hosted:
 
 
 @dataclass
-class Hosting:
+class HostedPictures:
     """The folder of kept pictures. Safe to use from any thread; all calls block.
 
     Attributes:
@@ -84,7 +84,7 @@ class Hosting:
     folder: Path
     expiry_s: float
     quota_bytes: int
-    _index: dict[str, Hosted] = field(default_factory=dict, repr=False)
+    _index: dict[str, HostedPicture] = field(default_factory=dict, repr=False)
     _bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -104,12 +104,12 @@ class Hosting:
             self._remove(old)
         self.sweep()
 
-    def keep(self, data: bytes, *, name: str, format_name: str, sha256: str) -> Hosted | None:
+    def keep(self, data: bytes, *, name: str, format_name: str, sha256: str) -> HostedPicture | None:
         """Return the kept picture; None where it cannot be kept, which is logged."""
         if format_name not in MEDIA_TYPES or len(data) > self.quota_bytes:
             return None
         now = time.time()
-        one = Hosted(
+        one = HostedPicture(
             image_id=secrets.token_hex(ID_BYTES),
             name=name,
             format=format_name,
@@ -128,7 +128,7 @@ class Hosting:
         self._enter(one)
         return one
 
-    def open_file(self, image_id: str) -> tuple[Hosted, IO[bytes]] | None:
+    def open_file(self, image_id: str) -> tuple[HostedPicture, IO[bytes]] | None:
         """Return a kept picture and its open file; None if there is none, or its time is over."""
         with self._lock:
             one = self._index.get(image_id)
@@ -162,7 +162,7 @@ class Hosting:
         with self._lock:
             return self._bytes
 
-    def _enter(self, one: Hosted) -> None:
+    def _enter(self, one: HostedPicture) -> None:
         """Put it into the index; the oldest make room."""
         with self._lock:
             self._index[one.image_id] = one
@@ -171,30 +171,30 @@ class Hosting:
         for old in gone:
             self._remove(old)
 
-    def _over_quota(self) -> Iterator[Hosted]:
+    def _over_quota(self) -> Iterator[HostedPicture]:
         while self._bytes > self.quota_bytes:
             oldest = self._index.pop(next(iter(self._index)))
             self._bytes -= oldest.size
             yield oldest
 
-    def _forget(self, one: Hosted) -> None:
+    def _forget(self, one: HostedPicture) -> None:
         with self._lock:
             if self._index.pop(one.image_id, None) is not None:
                 self._bytes -= one.size
         self._remove(one)
 
-    def _remove(self, one: Hosted) -> None:
+    def _remove(self, one: HostedPicture) -> None:
         # the sidecar last: if this is cut off, what is left is found by it
         for name in (one.image_id, f"{one.image_id}{_SIDECAR}"):
             remove(self.folder / name)
 
 
-def hosting_of(settings: Settings) -> Hosting | None:
+def hosting_of(settings: Settings) -> HostedPictures | None:
     """Return where pictures are kept; None where none are, or the folder cannot be had."""
     if settings.no_hosting:
         return None
     expiry_s = settings.image_expiry_hours * 3600
-    hosting = Hosting(data_folder(settings) / "hosted", expiry_s, settings.hosting_mb * MB)
+    hosting = HostedPictures(data_folder(settings) / "hosted", expiry_s, settings.hosting_mb * MB)
     try:
         hosting.open()
     except OSError as e:
@@ -203,7 +203,7 @@ def hosting_of(settings: Settings) -> Hosting | None:
     return hosting
 
 
-def _read_sidecars(folder: Path) -> Iterator[Hosted]:
+def _read_sidecars(folder: Path) -> Iterator[HostedPicture]:
     """Yield what the folder holds; remove halves that a crash left."""
     names = {path.name for path in folder.iterdir()}
     for name in sorted(names):
@@ -220,10 +220,10 @@ def _read_sidecars(folder: Path) -> Iterator[Hosted]:
             remove(path)
 
 
-def _read_sidecar(path: Path) -> Hosted | None:
+def _read_sidecar(path: Path) -> HostedPicture | None:
     try:
         told = json.loads(path.read_bytes())
-        one = Hosted(**told)
+        one = HostedPicture(**told)
         sound = one.image_id == path.stem and one.format in MEDIA_TYPES and one.expires_at > one.hosted_at
     except (OSError, ValueError, TypeError):
         return None

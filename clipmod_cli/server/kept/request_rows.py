@@ -1,6 +1,6 @@
 """One row in the store for each request that asks for a judgement: the only place where they are made.
 
-An observer of all requests. Routers say in `Asked` what only they know: how many pictures were judged,
+An observer of all requests. Routers say in `RequestInfo` what only they know: how many pictures were judged,
 by whom, and what went wrong.
 """
 
@@ -14,7 +14,7 @@ from typing import Annotated, Final
 from fastapi import Depends, Request
 
 from clipmod_cli.output.history.serve_rows import RequestRow
-from clipmod_cli.server.asked import Asked, asked_of
+from clipmod_cli.server.request_info import RequestInfo, request_info_of
 from clipmod_cli.server.service import Service
 
 JUDGING: Final = ("/predict/", "/api/", "/classify")
@@ -28,13 +28,13 @@ class RequestRows:
     service: Service
     _now: int = 0
 
-    def begun(self, asked: Asked) -> None:
+    def begun(self, asked: RequestInfo) -> None:
         """Count a request under way."""
         if _is_counted(asked):
             self._now += 1
             asked.concurrent = self._now
 
-    def ended(self, asked: Asked) -> None:
+    def ended(self, asked: RequestInfo) -> None:
         """Write the row of a request that reached an endpoint."""
         if not _is_counted(asked):
             return
@@ -43,11 +43,11 @@ class RequestRows:
             self.service.rows.add_request(_row(asked))
 
 
-def _is_counted(asked: Asked) -> bool:
+def _is_counted(asked: RequestInfo) -> bool:
     return asked.path.startswith(JUDGING)
 
 
-def _row(asked: Asked) -> RequestRow:
+def _row(asked: RequestInfo) -> RequestRow:
     return RequestRow(
         request_id=asked.id,
         at=datetime.now(UTC) - timedelta(seconds=asked.seconds),
@@ -70,9 +70,9 @@ def _reason(status: int) -> str | None:
         return "the client left"
 
 
-async def _tally(request: Request) -> Asked:
-    return asked_of(request.scope)
+async def _tally(request: Request) -> RequestInfo:
+    return request_info_of(request.scope)
 
 
-Tallied = Annotated[Asked, Depends(_tally)]
+Tallied = Annotated[RequestInfo, Depends(_tally)]
 """Where a router says what became of its request."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
-from clipmod_cli.server.asked import Asked
+from clipmod_cli.server.request_info import RequestInfo
 from clipmod_cli.settings import Settings
 
 LONGEST_PATH: Final = 200
@@ -37,10 +37,10 @@ class AccessLog:
         log.handlers = [handler]
         log.setLevel(logging.DEBUG)
 
-    def begun(self, asked: Asked) -> None:
+    def begun(self, asked: RequestInfo) -> None:
         """Write nothing yet."""
 
-    def ended(self, asked: Asked) -> None:
+    def ended(self, asked: RequestInfo) -> None:
         """Write the line."""
         level = logging.DEBUG if asked.is_probe else logging.INFO
         level = logging.ERROR if asked.status >= 500 else level
@@ -55,7 +55,7 @@ def access_log_of(settings: Settings) -> list[AccessLog]:
     return [AccessLog(least=least)]
 
 
-def line_of(asked: Asked, now: datetime) -> str:
+def line_of(asked: RequestInfo, now: datetime) -> str:
     """Return the line for a request that ended now."""
     facts = {
         "time": now.isoformat(timespec="milliseconds"),

@@ -23,9 +23,9 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from clipmod_cli import __version__
-from clipmod_cli.server.asked import REASONS, Asked
-from clipmod_cli.server.kept.hosting import Hosting
-from clipmod_cli.server.service import Judged, Service
+from clipmod_cli.server.kept.hosting import HostedPictures
+from clipmod_cli.server.request_info import REASONS, RequestInfo
+from clipmod_cli.server.service import JudgedItem, Service
 from clipmod_cli.types import Failure
 
 LATENCIES_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -45,7 +45,7 @@ clipmod_requests_total{method="POST",route="/predict/single",status="200"} 12.0
 """
 
 
-class OfRequests:
+class RequestMetrics:
     """Counts requests: an observer of them all."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -67,11 +67,11 @@ class OfRequests:
         for reason in REASONS:  # at 0, so that a rise from nothing is a rise
             self.refused.labels(reason)
 
-    def begun(self, asked: Asked) -> None:  # noqa: ARG002 — the observer's signature
+    def begun(self, asked: RequestInfo) -> None:  # noqa: ARG002 — the observer's signature
         """Count a request under way."""
         self.in_flight.inc()
 
-    def ended(self, asked: Asked) -> None:
+    def ended(self, asked: RequestInfo) -> None:
         """Count a request that ended."""
         route = asked.route or NOWHERE
         self.in_flight.dec()
@@ -82,7 +82,7 @@ class OfRequests:
             self.refused.labels(asked.refused).inc()
 
 
-class OfJudging:
+class JudgingMetrics:
     """Counts forward passes and what was judged. Safe to use from any thread."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -110,7 +110,7 @@ class OfJudging:
         self.frames.observe(frames)
         self.forwards.observe(seconds)
 
-    def judged(self, one: Judged) -> None:
+    def judged(self, one: JudgedItem) -> None:
         """Count an item that was judged, or could not be."""
         if isinstance(one.result, Failure):
             self.failures.labels(one.result.stage, one.result.code).inc()
@@ -120,14 +120,14 @@ class OfJudging:
         self.items.observe(one.result.total_ms / 1000)
 
 
-class OfHosting:
+class HostingMetrics:
     """How much is kept for `/image`; 0 where nothing is."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.pictures = Gauge("clipmod_hosted_pictures", "Pictures kept for /image", registry=registry)
         self.size = Gauge("clipmod_hosted_bytes", "Bytes of pictures kept for /image", registry=registry)
 
-    def watch(self, hosting: Hosting | None) -> None:
+    def watch(self, hosting: HostedPictures | None) -> None:
         """Ask this one whenever somebody reads the metrics."""
         if hosting is not None:
             self.pictures.set_function(hosting.__len__)
@@ -139,9 +139,9 @@ class Metrics:
     """The numbers of one application."""
 
     registry: CollectorRegistry
-    requests: OfRequests
-    judging: OfJudging
-    hosting: OfHosting
+    requests: RequestMetrics
+    judging: JudgingMetrics
+    hosting: HostingMetrics
 
     def show(self, name: str, text: str, function: Callable[[], float]) -> None:
         """Add a number that is asked for whenever somebody reads the metrics."""
@@ -153,7 +153,7 @@ def metrics_of(service: Service) -> Metrics:
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a second number for each, which nobody asks for
     registry = CollectorRegistry(auto_describe=True)
     ProcessCollector(registry=registry)
-    metrics = Metrics(registry, OfRequests(registry), OfJudging(registry), OfHosting(registry))
+    metrics = Metrics(registry, RequestMetrics(registry), JudgingMetrics(registry), HostingMetrics(registry))
     _listen(service, metrics.judging)
     metrics.show("clipmod_queue_frames", "Frames that wait for a model", lambda: len(service.measuring.turns))
     metrics.show("clipmod_requests_admitted", "Requests that hold a place", lambda: service.load.now)
@@ -164,11 +164,11 @@ def metrics_of(service: Service) -> Metrics:
     return metrics
 
 
-def _listen(service: Service, judging: OfJudging) -> None:
+def _listen(service: Service, judging: JudgingMetrics) -> None:
     """Have the service tell, besides whom it tells already."""
     before = service.watch
 
-    def judged(one: Judged) -> None:
+    def judged(one: JudgedItem) -> None:
         before(one)
         judging.judged(one)
 

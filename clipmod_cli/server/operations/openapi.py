@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-from clipmod_cli.server.asked import PROBES
+from clipmod_cli.server.request_info import PROBES
 
 TAGS: Final = [
     {"name": "ensemble", "description": "The ensemble API: verdicts with the scores of every model."},

@@ -15,7 +15,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse
 
 from clipmod_cli import __version__
-from clipmod_cli.server.asked import asked_of
+from clipmod_cli.server.request_info import request_info_of
 
 STATIC: Final = Path(__file__).parent / "static"
 KINDS: Final = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -44,7 +44,7 @@ router = APIRouter(include_in_schema=False)
 @router.get("/ui/")
 async def page(request: Request) -> HTMLResponse:
     """Answer with the page; who gave a key can log out on it."""
-    who = asked_of(request.scope).who
+    who = request_info_of(request.scope).who
     files = f"/ui/static/{EDITION}"
     return HTMLResponse(_PAGE.substitute(files=files, version=__version__, hidden="" if who else "hidden"))
 

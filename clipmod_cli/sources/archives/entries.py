@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from clipmod_cli.sources.archives.streams import Stream
+from clipmod_cli.sources.archives.streams import PieceStream
 
 MAX_NAME_BYTES = 4096
 """No file system takes a longer path; a name of megabytes would be written into every record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class ArchiveEntry:
     """One entry of an archive.
 
     Attributes:
@@ -27,7 +27,7 @@ class Entry:
     name: str
     kind: Literal["file", "folder", "link", "other"]
     size: int | None
-    open: Callable[[], Stream]
+    open: Callable[[], PieceStream]
     whole: bool = False
 
 

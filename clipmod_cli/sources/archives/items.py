@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from clipmod_cli.errors import ErrorCode
 from clipmod_cli.sources.archives.opening import open_archive
-from clipmod_cli.sources.archives.walk import Found, Member, Wishes
-from clipmod_cli.sources.base import Place
+from clipmod_cli.sources.archives.walk import ArchiveMember, Found, MemberFilter
+from clipmod_cli.sources.base import InputPath
 from clipmod_cli.types import Failure, Item, Media
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ MAC_FOLDER = "__MACOSX"
 """Where macOS puts what its file system knows of the files beside it; the names look like theirs."""
 
 
-def look_inside(place: Place, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
+def look_inside(place: InputPath, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
     """Yield the Item of a path, or what its archive holds, if it is one; indices count from `first`."""
     archive = open_archive(place.file or place.path, called=PurePath(place.path).name)
     if archive is None:
         yield _no_archive(place, first)
         return
     before = "" if place.rel is None else place.rel + "/"
-    wishes = Wishes(lambda name: _passed_over(before + name, name, rules))
+    wishes = MemberFilter(lambda name: _passed_over(before + name, name, rules))
     mtime_ns = archive.mtime_ns if place.file is None else place.mtime_ns
     whole = Item(source=place.path, index=first, mtime_ns=mtime_ns)
     count = 0
@@ -50,7 +50,7 @@ def look_inside(place: Place, rules: Rules, skipped: Skipped, first: int) -> Ite
         skipped.reasons.update(wishes.skipped)
 
 
-def _no_archive(place: Place, index: int) -> Item | Failure:
+def _no_archive(place: InputPath, index: int) -> Item | Failure:
     item = Item(source=place.path, index=index)
     if place.file is None:
         return item
@@ -66,12 +66,12 @@ def result_of(found: Found, whole: Item, size: int) -> Item | Failure:
         whole: the archive's own Item, which all it holds is like.
         size: that of the archive, in bytes.
     """
-    if isinstance(found, Member):
+    if isinstance(found, ArchiveMember):
         return replace(whole, member=found.name, data=found.data)
     return _failure(replace(whole, member=found.name), size, found.code, found.message)
 
 
-def nothing_inside(whole: Item, size: int, wishes: Wishes) -> Failure:
+def nothing_inside(whole: Item, size: int, wishes: MemberFilter) -> Failure:
     """Return the Failure of an archive that was named, but holds no input."""
     counts = ", ".join(f"{reason} {count}" for reason, count in wishes.skipped.most_common()) or "it is empty"
     message = f"the archive holds no picture, video or archive to be judged ({counts})"

@@ -45,11 +45,11 @@ class ContainerError(ItemError):
     """The archive in which this happened cannot be read on; what came before stands."""
 
 
-class BudgetSpent(Exception):  # noqa: N818 — not an error of an input: it ends the whole archive
+class BudgetExceeded(Exception):  # noqa: N818 — not an error of an input: it ends the whole archive
     """The outermost archive has cost all that it may."""
 
 
-class Budget:
+class ArchiveBudget:
     """What one archive has cost so far. Used by one thread at a time."""
 
     def __init__(self, limits: ArchiveLimits) -> None:
@@ -72,29 +72,29 @@ class Budget:
         """Count one more header; raises BudgetSpent."""
         self._entries += 1
         if self._entries > self.limits.max_entries:
-            raise BudgetSpent(f"it has more than the limit of {self.limits.max_entries:,} entries")
+            raise BudgetExceeded(f"it has more than the limit of {self.limits.max_entries:,} entries")
         self.spend(0)
 
     def spend(self, length: int) -> None:
         """Count decompressed bytes, and look at the clock; raises BudgetSpent."""
         self._bytes += length
         if self._bytes > self.limits.max_total_bytes:
-            raise BudgetSpent(
+            raise BudgetExceeded(
                 f"it decompresses to more than the limit of {self.limits.max_total_bytes / 1e9:g} GB"
             )
         if self._seconds + time.monotonic() - self._since > self.limits.max_seconds:
-            raise BudgetSpent(f"reading it takes longer than the limit of {self.limits.max_seconds:g} s")
+            raise BudgetExceeded(f"reading it takes longer than the limit of {self.limits.max_seconds:g} s")
 
 
 @dataclass(slots=True)
-class Meter:
+class RatioMeter:
     """Compares what comes out of one compressed stream with what went in.
 
     Attributes:
         free: decompressed bytes that may come at any ratio.
     """
 
-    budget: Budget
+    budget: ArchiveBudget
     free: int
     given: int = 0
 

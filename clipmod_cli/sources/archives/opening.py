@@ -11,7 +11,7 @@ told to be what they are, but not read.
 - A link in a tar has no content and is counted; in a zip it is judged if its content is a picture's,
   for many programs do not heed what says that it is a link.
 - A bad member costs itself, a broken archive what follows the break, a spent budget the whole rest:
-  one `Lost` tells it, after all that came before.
+  one `LostMember` tells it, after all that came before.
 - In memory are the bytes of one member and of the one before, and of the archives around them, if
   they are nested.
 
@@ -28,8 +28,15 @@ from typing import BinaryIO
 
 from clipmod_cli.decode.formats import HEAD_BYTES
 from clipmod_cli.errors import ItemError
-from clipmod_cli.sources.archives.limits import ArchiveLimits, Budget, BudgetSpent
-from clipmod_cli.sources.archives.walk import Container, Found, Lost, Walk, Wishes, archive_kind
+from clipmod_cli.sources.archives.limits import ArchiveBudget, ArchiveLimits, BudgetExceeded
+from clipmod_cli.sources.archives.walk import (
+    ArchiveWalk,
+    Container,
+    Found,
+    LostMember,
+    MemberFilter,
+    archive_kind,
+)
 
 _OPEN_FLAGS = (
     os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
@@ -53,13 +60,15 @@ class Archive:
         self.size = status.st_size
         self.mtime_ns = status.st_mtime_ns
 
-    def members(self, wishes: Wishes | None = None, limits: ArchiveLimits | None = None) -> Iterator[Found]:
+    def members(
+        self, wishes: MemberFilter | None = None, limits: ArchiveLimits | None = None
+    ) -> Iterator[Found]:
         """Yield the members that are inputs, in the archive's own order; lazy, never raises.
 
-        What ends the archive early is the last to come, as a `Lost` without a name.
+        What ends the archive early is the last to come, as a `LostMember` without a name.
         """
-        budget = Budget(limits or ArchiveLimits())
-        walk = Walk(wishes or Wishes(), budget)
+        budget = ArchiveBudget(limits or ArchiveLimits())
+        walk = ArchiveWalk(wishes or MemberFilter(), budget)
         found = walk.inside(Container(self._file, self.size, self._kind, self._name))
         while True:
             with budget.running():
@@ -104,13 +113,13 @@ def _next(found: Iterator[Found]) -> Found | None:
     try:
         return next(found, None)
     except ItemError as error:
-        return Lost(None, error.code, f"the archive cannot be read on: {error.message}")
-    except BudgetSpent as error:
-        return Lost(None, "archive_limit", f"the archive was left, its rest is not judged: {error}")
+        return LostMember(None, error.code, f"the archive cannot be read on: {error.message}")
+    except BudgetExceeded as error:
+        return LostMember(None, "archive_limit", f"the archive was left, its rest is not judged: {error}")
     except OSError as error:
-        return Lost(None, "read_error", f"the archive cannot be read on: {error.strerror or error}")
+        return LostMember(None, "read_error", f"the archive cannot be read on: {error.strerror or error}")
     except MemoryError:
-        return Lost(None, "out_of_memory", "there is not enough memory to read on in the archive")
+        return LostMember(None, "out_of_memory", "there is not enough memory to read on in the archive")
     except Exception as error:  # noqa: BLE001 — a bug costs one archive, never the run
         reason = f"{type(error).__name__}: {error}"
-        return Lost(None, "internal_error", f"a bug in clipmod ({reason}); please report it")
+        return LostMember(None, "internal_error", f"a bug in clipmod ({reason}); please report it")

@@ -16,7 +16,7 @@ from typing import BinaryIO, Protocol
 
 from clipmod_cli.decode.formats import sniff
 from clipmod_cli.errors import ItemError
-from clipmod_cli.sources.archives.limits import CUT, Meter
+from clipmod_cli.sources.archives.limits import CUT, RatioMeter
 
 PIECE_BYTES = 1 << 17
 """Large enough that calls cost nothing, small enough to stop a bomb at once."""
@@ -33,7 +33,7 @@ ZSTD_SKIPPABLE_FIRST, ZSTD_SKIPPABLE = 0x5, b"\x2a\x4d\x18"
 """A frame of anything (its first byte is 0x50 to 0x5f) that may stand between frames of data."""
 
 
-class Window:
+class FileWindow:
     """A stretch of a file, read from its beginning to its end. Minds no one else's file position."""
 
     def __init__(self, file: BinaryIO, start: int, length: int) -> None:
@@ -58,7 +58,7 @@ class Window:
         self._at += size
         self.left -= size
 
-    def pieces(self, meter: Meter) -> Iterator[bytes]:
+    def pieces(self, meter: RatioMeter) -> Iterator[bytes]:
         """Yield the bytes as they are."""
         while piece := self.read(PIECE_BYTES):
             meter.count(len(piece), self.taken)
@@ -134,7 +134,7 @@ COMPRESSED = frozenset(_NEW)
 """The formats, as `formats.sniff` names them, that are one compressed stream."""
 
 
-def decompressed(window: Window, inner: Decompressor, meter: Meter) -> Iterator[bytes]:
+def decompressed(window: FileWindow, inner: Decompressor, meter: RatioMeter) -> Iterator[bytes]:
     """Yield what one compressed stream holds, in pieces; ends where the stream or the window does.
 
     Raises:
@@ -150,7 +150,7 @@ def decompressed(window: Window, inner: Decompressor, meter: Meter) -> Iterator[
             yield piece
 
 
-def unpacked(window: Window, name: str, meter: Meter) -> Iterator[bytes]:
+def unpacked(window: FileWindow, name: str, meter: RatioMeter) -> Iterator[bytes]:
     """Yield what a compressed file holds, in pieces; streams that follow one another are one.
 
     Args:
@@ -174,7 +174,7 @@ def unpacked(window: Window, name: str, meter: Meter) -> Iterator[bytes]:
         first = _next_stream(window, inner.unused_data, name)
 
 
-def _next_stream(window: Window, rest: bytes, name: str) -> bytes | None:
+def _next_stream(window: FileWindow, rest: bytes, name: str) -> bytes | None:
     """Return the beginning of a further stream after zeros, which are padding; None if none comes.
 
     Whatever else follows is ignored, as the formats' own tools do.
@@ -199,10 +199,10 @@ def _decompress(inner: Decompressor, data: bytes) -> bytes:
         raise ItemError("archive_error", f"it cannot be decompressed: {error}") from error
 
 
-class Stream:
+class PieceStream:
     """Pieces read as a file is: any number of bytes at a time, forward only."""
 
-    def __init__(self, pieces: Iterator[bytes], window: Window | None = None) -> None:
+    def __init__(self, pieces: Iterator[bytes], window: FileWindow | None = None) -> None:
         """Begin to read; `window` is where the pieces come from if they are its very bytes."""
         self._pieces = pieces
         self._window = window

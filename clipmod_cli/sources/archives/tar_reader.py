@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from clipmod_cli.errors import ItemError
-from clipmod_cli.sources.archives.entries import Entry, clean_name
-from clipmod_cli.sources.archives.limits import CUT, Budget, ContainerError
-from clipmod_cli.sources.archives.streams import PIECE_BYTES, Stream
+from clipmod_cli.sources.archives.entries import ArchiveEntry, clean_name
+from clipmod_cli.sources.archives.limits import CUT, ArchiveBudget, ContainerError
+from clipmod_cli.sources.archives.streams import PIECE_BYTES, PieceStream
 
 BLOCK_BYTES = 512
 CHECKSUM = slice(148, 156)
@@ -60,7 +60,7 @@ class _Header:
 class _Content:
     """The content of one entry, as long as it is its turn."""
 
-    source: Stream
+    source: PieceStream
     left: int
 
     def pieces(self) -> Iterator[bytes]:
@@ -78,11 +78,11 @@ class _Content:
 
 @dataclass(slots=True)
 class _Tar:
-    source: Stream
-    budget: Budget
+    source: PieceStream
+    budget: ArchiveBudget
     for_all: dict[bytes, bytes] = field(default_factory=dict)
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[ArchiveEntry]:
         """Yield the entries; each must be done with when the next is asked for."""
         while (header := self._next()) is not None:
             content = _Content(self.source, header.size)
@@ -90,11 +90,11 @@ class _Tar:
             text = name.decode(errors="surrogateescape")
             open_content = partial(_no_holes, header, content)
             if header.kind in LINKS:
-                yield Entry(name=text, kind="link", size=0, open=open_content)
+                yield ArchiveEntry(name=text, kind="link", size=0, open=open_content)
             elif header.kind in DEVICES:
-                yield Entry(name=text, kind="other", size=0, open=open_content)
+                yield ArchiveEntry(name=text, kind="other", size=0, open=open_content)
             elif header.kind not in FOLDERS + VOLUME_LABEL:
-                yield Entry(name=text, kind="file", size=header.size, open=open_content)
+                yield ArchiveEntry(name=text, kind="file", size=header.size, open=open_content)
             self.source.skip(content.left + -header.size % BLOCK_BYTES)
 
     def _next(self) -> _Header | None:
@@ -153,7 +153,7 @@ class _Tar:
         return data
 
 
-def tar_entries(source: Stream, budget: Budget) -> Iterator[Entry]:
+def tar_entries(source: PieceStream, budget: ArchiveBudget) -> Iterator[ArchiveEntry]:
     """Yield the entries of a tar archive.
 
     Args:
@@ -167,12 +167,12 @@ def tar_entries(source: Stream, budget: Budget) -> Iterator[Entry]:
     yield from _Tar(source, budget).entries()
 
 
-def _no_holes(header: _Header, content: _Content) -> Stream:
+def _no_holes(header: _Header, content: _Content) -> PieceStream:
     if header.sparse:
         raise ItemError(
             "archive_error", "it is stored without its holes, which is not read here: unpack the archive"
         )
-    return Stream(content.pieces())
+    return PieceStream(content.pieces())
 
 
 def _parse_header(block: bytes) -> _Header:

@@ -14,9 +14,9 @@ from typing import BinaryIO, TypeAlias
 
 from clipmod_cli.decode.formats import HEAD_BYTES, class_of, media_class, sniff
 from clipmod_cli.errors import ErrorCode, ItemError
-from clipmod_cli.sources.archives.entries import Entry
-from clipmod_cli.sources.archives.limits import Budget, ContainerError, Meter
-from clipmod_cli.sources.archives.streams import Stream, Window, unpacked
+from clipmod_cli.sources.archives.entries import ArchiveEntry
+from clipmod_cli.sources.archives.limits import ArchiveBudget, ContainerError, RatioMeter
+from clipmod_cli.sources.archives.streams import FileWindow, PieceStream, unpacked
 from clipmod_cli.sources.archives.tar_reader import tar_entries
 from clipmod_cli.sources.archives.zip_reader import zip_entries
 
@@ -31,7 +31,7 @@ COMPRESSED_SUFFIXES = frozenset({".gz", ".bz2", ".xz", ".zst"})
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class ArchiveMember:
     """One member that is an input, with its bytes."""
 
     name: str
@@ -39,7 +39,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class LostMember:
     """A member that is or might be an input, but could not be had; or with no name: the archive itself."""
 
     name: str | None
@@ -47,11 +47,11 @@ class Lost:
     message: str
 
 
-Found: TypeAlias = Member | Lost
+Found: TypeAlias = ArchiveMember | LostMember
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class MemberFilter:
     """What the caller wants to see.
 
     Attributes:
@@ -87,11 +87,11 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
+class ArchiveWalk:
     """What one way through an archive needs everywhere."""
 
-    wishes: Wishes
-    budget: Budget
+    wishes: MemberFilter
+    budget: ArchiveBudget
 
     def inside(self, archive: Container) -> Iterator[Found]:
         """Yield what is found in one archive.
@@ -102,7 +102,7 @@ class Walk:
         """
         if archive.kind in UNREAD:
             message = f"{UNREAD[archive.kind]} archives are not read: unpack it, and name the folder"
-            yield Lost(SEPARATOR.join(archive.names) or None, "unsupported_format", message)
+            yield LostMember(SEPARATOR.join(archive.names) or None, "unsupported_format", message)
             return
         for entry in self._entries(archive):
             names = (*archive.names, entry.name)
@@ -115,23 +115,23 @@ class Walk:
             else:
                 yield from self._entry(entry, names)
 
-    def _entries(self, archive: Container) -> Iterable[Entry]:
+    def _entries(self, archive: Container) -> Iterable[ArchiveEntry]:
         if archive.kind == "ZIP":
             return zip_entries(archive.file, archive.size, self.budget)
         limits = self.budget.limits
-        window = Window(archive.file, 0, archive.size)
-        meter = Meter(self.budget, limits.free_bytes)
+        window = FileWindow(archive.file, 0, archive.size)
+        meter = RatioMeter(self.budget, limits.free_bytes)
         if archive.kind == "TAR":
-            return tar_entries(Stream(window.pieces(meter), window), self.budget)
-        stream = Stream(unpacked(window, archive.kind, meter))
+            return tar_entries(PieceStream(window.pieces(meter), window), self.budget)
+        stream = PieceStream(unpacked(window, archive.kind, meter))
         if archive_kind(stream.peek(HEAD_BYTES)) == "TAR":
             meter.free = limits.free_stream_bytes
             return tar_entries(stream, self.budget)
         self.budget.count_entry()
         name = _name_inside(archive.name)
-        return [Entry(name=name, kind="file", size=None, whole=True, open=lambda: stream)]
+        return [ArchiveEntry(name=name, kind="file", size=None, whole=True, open=lambda: stream)]
 
-    def _entry(self, entry: Entry, names: tuple[str, ...]) -> Iterator[Found]:
+    def _entry(self, entry: ArchiveEntry, names: tuple[str, ...]) -> Iterator[Found]:
         """Yield the entry, or what is in it; nothing if it is no input."""
         name = SEPARATOR.join(names)
         found: Iterator[Found]
@@ -144,21 +144,23 @@ class Walk:
             if kind := archive_kind(head):
                 found = self._nested(self._enter(entry, stream, kind, names))
             else:
-                found = iter([Member(name, self._read(entry, stream))])
+                found = iter([ArchiveMember(name, self._read(entry, stream))])
         except ContainerError:
             raise
         except ItemError as error:
-            found = iter([Lost(name, error.code, f"the member cannot be had: {error.message}")])
+            found = iter([LostMember(name, error.code, f"the member cannot be had: {error.message}")])
         yield from found
 
-    def _read(self, entry: Entry, stream: Stream) -> bytes:
+    def _read(self, entry: ArchiveEntry, stream: PieceStream) -> bytes:
         most = self.budget.limits.max_member_bytes
         data = stream.read(most + 1) if (entry.size or 0) <= most else None
         if data is None or len(data) > most:
             raise ItemError("file_too_large", f"it is larger than the limit of {most / 1e6:g} MB")
         return data
 
-    def _enter(self, entry: Entry, stream: Stream, kind: str, names: tuple[str, ...]) -> Container:
+    def _enter(
+        self, entry: ArchiveEntry, stream: PieceStream, kind: str, names: tuple[str, ...]
+    ) -> Container:
         if len(names) >= self.budget.limits.max_depth:
             most = self.budget.limits.max_depth
             raise ItemError("archive_limit", f"archives are nested deeper than the limit of {most}")
@@ -167,21 +169,21 @@ class Walk:
 
     def _nested(self, archive: Container) -> Iterator[Found]:
         count = 0
-        lost: Lost | None = None
+        lost: LostMember | None = None
         try:
             for found in self.inside(archive):
                 count += 1
                 yield found
         except ItemError as error:
             message = f"the archive cannot be read on: {error.message}"
-            lost = Lost(SEPARATOR.join(archive.names), error.code, message)
+            lost = LostMember(SEPARATOR.join(archive.names), error.code, message)
         if lost is not None:
             yield lost
         elif not count:
             self.wishes.skipped["empty archive"] += 1
 
 
-def _no_input(head: bytes, entry: Entry) -> str | None:
+def _no_input(head: bytes, entry: ArchiveEntry) -> str | None:
     """Return why an entry that begins with `head` is no input, None if it is one."""
     if entry.kind == "link":
         return "link" if sniff(head) is None else None

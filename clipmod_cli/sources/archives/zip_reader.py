@@ -17,15 +17,15 @@ from functools import partial
 from typing import BinaryIO, Literal
 
 from clipmod_cli.errors import ItemError
-from clipmod_cli.sources.archives.entries import Entry
-from clipmod_cli.sources.archives.limits import CUT, Budget, ContainerError, Meter
+from clipmod_cli.sources.archives.entries import ArchiveEntry
+from clipmod_cli.sources.archives.limits import CUT, ArchiveBudget, ContainerError, RatioMeter
 from clipmod_cli.sources.archives.streams import (
     DEFLATE_WBITS,
     DICTIONARY_BYTES,
     Decompressor,
+    FileWindow,
     Inflate,
-    Stream,
-    Window,
+    PieceStream,
     decompressed,
     new_zstd,
 )
@@ -42,7 +42,7 @@ SMALLEST_DICTIONARY = 4096
 """liblzma refuses smaller ones, which the format allows."""
 
 
-def zip_entries(file: BinaryIO, size: int, budget: Budget) -> Iterator[Entry]:
+def zip_entries(file: BinaryIO, size: int, budget: ArchiveBudget) -> Iterator[ArchiveEntry]:
     """Yield the entries of a zip archive.
 
     Args:
@@ -60,7 +60,9 @@ def zip_entries(file: BinaryIO, size: int, budget: Budget) -> Iterator[Entry]:
     for record in read_records(file, directory):
         budget.count_entry()
         count += 1
-        yield Entry(name=record.name, kind=_kind(record), size=record.size, open=partial(reader.open, record))
+        yield ArchiveEntry(
+            name=record.name, kind=_kind(record), size=record.size, open=partial(reader.open, record)
+        )
         reader.check_overlap()
     if count % directory.modulus != directory.count:
         raise ContainerError("archive_error", f"its directory lists {count} of {directory.count} entries")
@@ -82,22 +84,22 @@ def _kind(record: ZipRecord) -> Literal["file", "folder", "link"]:
 class _Reader:
     """Opens entries, and adds up how much of the file they take."""
 
-    def __init__(self, file: BinaryIO, end: int, budget: Budget) -> None:
+    def __init__(self, file: BinaryIO, end: int, budget: ArchiveBudget) -> None:
         self._file = file
         self._end = end
         self._budget = budget
         self._taken = 0
-        self._window: Window | None = None
+        self._window: FileWindow | None = None
 
-    def open(self, record: ZipRecord) -> Stream:
+    def open(self, record: ZipRecord) -> PieceStream:
         """Return an entry's content; raises ItemError if it cannot be had."""
         if record.flags & ENCRYPTED or record.method == AES:
             raise ItemError("encrypted", "it is encrypted, and no password is known")
         self._window = window = self._find(record)
-        meter = Meter(self._budget, self._budget.limits.free_bytes)
+        meter = RatioMeter(self._budget, self._budget.limits.free_bytes)
         if record.method == STORED:
-            return Stream(_checked(window.pieces(meter), record))
-        return Stream(_checked(decompressed(window, _decompressor(record, window), meter), record))
+            return PieceStream(_checked(window.pieces(meter), record))
+        return PieceStream(_checked(decompressed(window, _decompressor(record, window), meter), record))
 
     def check_overlap(self) -> None:
         """Raise ContainerError if more was taken than there is: some bytes were taken twice."""
@@ -106,8 +108,8 @@ class _Reader:
         if self._taken > self._end:
             raise ContainerError("archive_error", "its entries overlap: it was built to swell")
 
-    def _find(self, record: ZipRecord) -> Window:
-        header = Window(self._file, record.offset, LOCAL.size).read(LOCAL.size)
+    def _find(self, record: ZipRecord) -> FileWindow:
+        header = FileWindow(self._file, record.offset, LOCAL.size).read(LOCAL.size)
         if len(header) < LOCAL.size or not header.startswith(b"PK\3\4"):
             raise ItemError("archive_error", "it is not where the archive's directory says")
         flags, name, extra = LOCAL.unpack(header)
@@ -116,10 +118,10 @@ class _Reader:
         start = record.offset + LOCAL.size + name + extra
         if start + record.packed > self._end:
             raise ItemError("archive_error", "it reaches beyond the archive's end: it was cut or is damaged")
-        return Window(self._file, start, record.packed)
+        return FileWindow(self._file, start, record.packed)
 
 
-def _decompressor(record: ZipRecord, window: Window) -> Decompressor:
+def _decompressor(record: ZipRecord, window: FileWindow) -> Decompressor:
     match record.method:
         case 8:
             return Inflate(DEFLATE_WBITS)
@@ -133,7 +135,7 @@ def _decompressor(record: ZipRecord, window: Window) -> Decompressor:
             raise ItemError("archive_error", f"its compression (method {method}) is not known here")
 
 
-def _lzma(window: Window) -> Decompressor:
+def _lzma(window: FileWindow) -> Decompressor:
     header = window.read(LZMA_HEADER.size)
     if len(header) < LZMA_HEADER.size:
         raise ItemError("archive_error", CUT)

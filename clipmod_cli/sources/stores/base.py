@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from clipmod_cli.errors import ItemError, MissingPackageError
-from clipmod_cli.sources.stores.patience import PatientStore
+from clipmod_cli.sources.stores.circuit_breaker import CircuitBreakerStore
 from clipmod_cli.types import Item
 
 SCHEMES = ("s3", "gs", "hf")
@@ -25,7 +25,7 @@ _HF_KINDS = frozenset({"datasets", "models", "spaces"})
 
 
 @dataclass(frozen=True, slots=True)
-class StoreName:
+class ObjectName:
     """A name in an object store.
 
     Attributes:
@@ -43,7 +43,7 @@ class StoreName:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class ObjectEntry:
     """An object as its store lists it.
 
     Attributes:
@@ -58,22 +58,22 @@ class Entry:
     sha256: str | None = None
 
 
-class Store(Protocol):
+class ObjectStore(Protocol):
     """One bucket. Every method blocks, may be called by several threads, and raises ItemError."""
 
-    def pages(self, prefix: str) -> Iterator[Sequence[Entry]]:
+    def pages(self, prefix: str) -> Iterator[Sequence[ObjectEntry]]:
         """Yield all objects whose key begins with `prefix`, in the store's own fixed order."""
         ...
 
-    def find(self, key: str) -> Entry:
+    def find(self, key: str) -> ObjectEntry:
         """Return the object of this very key; raises `not_found` if there is none."""
         ...
 
-    def near(self, key: str) -> Sequence[Entry]:
+    def near(self, key: str) -> Sequence[ObjectEntry]:
         """Return some objects about `key` in the store's order; it is most likely among them, if it is."""
         ...
 
-    def read(self, entry: Entry, start: int, length: int) -> bytes:
+    def read(self, entry: ObjectEntry, start: int, length: int) -> bytes:
         """Return `length` bytes from `start`, all within the object.
 
         Raises `read_error` if the object is no longer the one that was listed.
@@ -82,20 +82,20 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Stored(Item):
+class StoredItem(Item):
     """An item whose bytes are still in a store; `store_fetch` makes a plain Item of it."""
 
-    store: Store = field(repr=False)
-    entry: Entry
+    store: ObjectStore = field(repr=False)
+    entry: ObjectEntry
 
 
-class Stores:
+class ObjectStores:
     """The buckets that one run asks: each is opened once, when it is first named."""
 
     def __init__(self) -> None:
-        self._open: dict[tuple[str, str], Store] = {}
+        self._open: dict[tuple[str, str], ObjectStore] = {}
 
-    def of(self, name: StoreName) -> Store:
+    def of(self, name: ObjectName) -> ObjectStore:
         """Return the bucket of a name.
 
         Raises:
@@ -106,7 +106,7 @@ class Stores:
         if known is None:
             if not name.bucket:
                 raise ItemError("invalid_url", f"no bucket is named after {name.scheme}://")
-            known = self._open[name.scheme, name.bucket] = PatientStore(_open_store(name))
+            known = self._open[name.scheme, name.bucket] = CircuitBreakerStore(_open_store(name))
         return known
 
 
@@ -116,17 +116,17 @@ def is_store(source: str) -> bool:
     return bool(separator) and scheme in SCHEMES
 
 
-def parse_store(source: str) -> StoreName:
+def parse_store(source: str) -> ObjectName:
     """Return the parts of a name for which `is_store` holds."""
     scheme, _, rest = source.partition("://")
     if scheme != "hf":
         bucket, _, key = rest.partition("/")
-        return StoreName(scheme, bucket, key)
+        return ObjectName(scheme, bucket, key)
     parts = rest.split("/")
     count = 3 if parts[0] in _HF_KINDS else 2
     if parts[count - 1 : count] and parts[count - 1].endswith("@refs"):
         count += 2  # refs/pr/1, refs/convert/parquet
-    return StoreName(scheme, "/".join(parts[:count]), "/".join(parts[count:]))
+    return ObjectName(scheme, "/".join(parts[:count]), "/".join(parts[count:]))
 
 
 def check_stores(sources: Iterable[str]) -> None:
@@ -144,7 +144,7 @@ def _check_package(scheme: str) -> None:
         )
 
 
-def _open_store(name: StoreName) -> Store:
+def _open_store(name: ObjectName) -> ObjectStore:
     _check_package(name.scheme)
     match name.scheme:
         case "s3":

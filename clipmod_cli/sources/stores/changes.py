@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from clipmod_cli.errors import ItemError
-from clipmod_cli.sources.stores.base import Entry, Store, StoreName, Stores, parse_store
+from clipmod_cli.sources.stores.base import ObjectEntry, ObjectName, ObjectStore, ObjectStores, parse_store
 from clipmod_cli.sources.stores.fetch import CHUNK_BYTES, read_again
 
 log = logging.getLogger(__name__)
@@ -21,9 +21,9 @@ class StoreChanges:
     """Looks objects up; remembers one page of each bucket."""
 
     def __init__(self) -> None:
-        self._stores = Stores()
-        self._pages: dict[Store, dict[str, Entry]] = {}
-        self._unlisted: set[Store] = set()
+        self._stores = ObjectStores()
+        self._pages: dict[ObjectStore, dict[str, ObjectEntry]] = {}
+        self._unlisted: set[ObjectStore] = set()
         self._silent: set[tuple[str, str]] = set()
 
     def stands(self, record: Mapping[str, Any], source: str, *, verify: bool) -> bool:
@@ -54,7 +54,7 @@ class StoreChanges:
                 )
             return True
 
-    def _entry(self, store: Store, name: StoreName) -> Entry:
+    def _entry(self, store: ObjectStore, name: ObjectName) -> ObjectEntry:
         known = self._pages.get(store, {})
         if name.key not in known and store not in self._unlisted:
             try:
@@ -67,7 +67,7 @@ class StoreChanges:
         return known.get(name.key) or store.find(name.key)
 
 
-def _is_same(entry: Entry, record: Mapping[str, Any]) -> bool:
+def _is_same(entry: ObjectEntry, record: Mapping[str, Any]) -> bool:
     if record["member"] is not None:
         return bool(entry.mtime_ns == record["mtime_ns"])
     if (entry.size, entry.mtime_ns) != (record["bytes"], record["mtime_ns"]):
@@ -75,7 +75,7 @@ def _is_same(entry: Entry, record: Mapping[str, Any]) -> bool:
     return None in (entry.sha256, record["sha256"]) or bool(entry.sha256 == record["sha256"])
 
 
-def _differs(store: Store, entry: Entry, record: Mapping[str, Any]) -> bool:
+def _differs(store: ObjectStore, entry: ObjectEntry, record: Mapping[str, Any]) -> bool:
     """Return whether the object's bytes have another hash than the record; reads all of them."""
     if record["member"] is not None or record["sha256"] is None:
         return False

@@ -13,14 +13,14 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from clipmod_cli.decode.formats import HEAD_BYTES, class_of, sniff
-from clipmod_cli.decode.limits import Limits
+from clipmod_cli.decode.limits import DecodeLimits
 from clipmod_cli.errors import ErrorCode, ItemError
-from clipmod_cli.sources.ahead import Ahead
-from clipmod_cli.sources.stores.base import Entry, Store, Stored
+from clipmod_cli.sources.ahead import Prefetch
+from clipmod_cli.sources.stores.base import ObjectEntry, ObjectStore, StoredItem
 from clipmod_cli.types import Failure, Item, Media
 
 if TYPE_CHECKING:
-    from clipmod_cli.sources.spill import Folder
+    from clipmod_cli.sources.spill import SpillFolder
 
 THREADS = 32
 """Most of the time is spent waiting for the store: some 50 ms for an object."""
@@ -41,24 +41,24 @@ TOLD_BY_SIZE: frozenset[ErrorCode] = frozenset({"empty_file", "file_too_large"})
 """Codes whose records carry the size, so that they stand while it does; other refusals are asked again."""
 
 
-def fetch_stored(items: Iterable[Item | Failure], limits: Limits) -> Iterator[Item | Failure]:
+def fetch_stored(items: Iterable[Item | Failure], limits: DecodeLimits) -> Iterator[Item | Failure]:
     """Yield the items, each with its bytes if it came from a store; others pass through as they are.
 
     The threads begin with the first item from a store, so that a scan of files knows nothing of them.
     """
     iterator = iter(items)
     for item in iterator:
-        if isinstance(item, Stored):
+        if isinstance(item, StoredItem):
             yield from _fetched(chain([item], iterator), limits)
             return
         yield item
 
 
-def _fetched(items: Iterable[Item | Failure], limits: Limits) -> Iterator[Item | Failure]:
-    from clipmod_cli.sources.spill import Folder  # late, with httpx2: a scan of files needs neither
+def _fetched(items: Iterable[Item | Failure], limits: DecodeLimits) -> Iterator[Item | Failure]:
+    from clipmod_cli.sources.spill import SpillFolder  # late, with httpx2: a scan of files needs neither
 
-    folder = Folder()
-    yield from Ahead(
+    folder = SpillFolder()
+    yield from Prefetch(
         items,
         lambda given: bring(given, limits, folder),
         threads=THREADS,
@@ -68,16 +68,16 @@ def _fetched(items: Iterable[Item | Failure], limits: Limits) -> Iterator[Item |
     )
 
 
-def _held(given: Item | Failure, limits: Limits) -> int:
-    if not isinstance(given, Stored):
+def _held(given: Item | Failure, limits: DecodeLimits) -> int:
+    if not isinstance(given, StoredItem):
         return 0
     size = given.entry.size
     return size if size <= limits.max_file_bytes else CHUNK_BYTES
 
 
-def bring(given: Item | Failure, limits: Limits, folder: Folder) -> Item | Failure:
+def bring(given: Item | Failure, limits: DecodeLimits, folder: SpillFolder) -> Item | Failure:
     """Return an item with its bytes, or why they cannot be had; never raises for an item."""
-    if not isinstance(given, Stored):
+    if not isinstance(given, StoredItem):
         return given
     from clipmod_cli.sources.stores.errors import store_errors
 
@@ -89,12 +89,12 @@ def bring(given: Item | Failure, limits: Limits, folder: Folder) -> Item | Failu
         return failure(item, given.entry, error)
 
 
-def plain(stored: Stored) -> Item:
+def plain(stored: StoredItem) -> Item:
     """Return the item without its store, which no worker process could take."""
     return Item(source=stored.source, index=stored.index, mtime_ns=stored.mtime_ns)
 
 
-def failure(item: Item, entry: Entry | None, error: ItemError) -> Failure:
+def failure(item: Item, entry: ObjectEntry | None, error: ItemError) -> Failure:
     """Return the Failure of an item that could not be had."""
     known = entry if entry is not None and error.code in TOLD_BY_SIZE else None
     media = Media(
@@ -112,7 +112,7 @@ def failure(item: Item, entry: Entry | None, error: ItemError) -> Failure:
     )
 
 
-def read_again(store: Store, entry: Entry, start: int, length: int) -> bytes:
+def read_again(store: ObjectStore, entry: ObjectEntry, start: int, length: int) -> bytes:
     """Return a part of an object, after a second try if the first one broke; raises ItemError."""
     try:
         return store.read(entry, start, length)
@@ -122,7 +122,7 @@ def read_again(store: Store, entry: Entry, start: int, length: int) -> bytes:
     return store.read(entry, start, length)
 
 
-def _fetch(stored: Stored, item: Item, limits: Limits, folder: Folder) -> Item:
+def _fetch(stored: StoredItem, item: Item, limits: DecodeLimits, folder: SpillFolder) -> Item:
     store, entry = stored.store, stored.entry
     if not entry.size:
         raise ItemError("empty_file", "the object is empty")
@@ -140,7 +140,9 @@ def _fetch(stored: Stored, item: Item, limits: Limits, folder: Folder) -> Item:
 
 
 @contextmanager
-def spilled(store: Store, entry: Entry, folder: Folder, data: bytes | None = None) -> Iterator[str]:
+def spilled(
+    store: ObjectStore, entry: ObjectEntry, folder: SpillFolder, data: bytes | None = None
+) -> Iterator[str]:
     """Give the path of a new file with an object's bytes; it is removed only if the block raises.
 
     Raises:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from clipmod_cli.sources.stores.base import Entry
+from clipmod_cli.sources.stores.base import ObjectEntry
 from clipmod_cli.sources.stores.errors import changed, store_errors
 
 CONNECT_S, READ_S = 5, 10
@@ -30,7 +30,7 @@ class GsStore:
         with store_errors():
             self._fs = _file_system()
 
-    def pages(self, prefix: str) -> Iterator[Sequence[Entry]]:
+    def pages(self, prefix: str) -> Iterator[Sequence[ObjectEntry]]:
         """Yield all objects below a prefix, by the bytes of their keys."""
         more: dict[str, str] = {}
         while True:
@@ -40,16 +40,16 @@ class GsStore:
                 return
             more = {"pageToken": page["nextPageToken"]}
 
-    def near(self, key: str) -> Sequence[Entry]:
+    def near(self, key: str) -> Sequence[ObjectEntry]:
         """Return a page that begins with `key`."""
         return [_entry(told) for told in self._list(startOffset=key).get("items", ())]
 
-    def find(self, key: str) -> Entry:
+    def find(self, key: str) -> ObjectEntry:
         """Return the object of this key."""
         with store_errors():
             return _entry(self._call("b/{}/o/{}", self._bucket, key, json_out=True))
 
-    def read(self, entry: Entry, start: int, length: int) -> bytes:
+    def read(self, entry: ObjectEntry, start: int, length: int) -> bytes:
         """Return a part of the object as it is kept, if it is still the same."""
         same = {"ifGenerationMatch": entry.version} if entry.version else {}
         # An object that is kept as gzip must not be unpacked on the way: its size would be anything.
@@ -83,9 +83,9 @@ def _file_system() -> Any:
     )
 
 
-def _entry(told: dict[str, Any]) -> Entry:
+def _entry(told: dict[str, Any]) -> ObjectEntry:
     when = datetime.fromisoformat(told["updated"])
-    return Entry(
+    return ObjectEntry(
         key=told["name"],
         size=int(told["size"]),
         mtime_ns=round(when.timestamp() * 1000) * 10**6,

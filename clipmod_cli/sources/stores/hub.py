@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from clipmod_cli.errors import ItemError
 from clipmod_cli.models.hub.client import request_headers
-from clipmod_cli.sources.stores.base import Entry
+from clipmod_cli.sources.stores.base import ObjectEntry
 from clipmod_cli.sources.stores.errors import changed, store_errors
 
 PAGE = 1000
@@ -41,19 +41,19 @@ class HfStore:
             self._files = f"{self._api.endpoint}/{_path_of(uri.type)}{uri.id}/resolve/"
             self._files += quote(uri.revision or "main", safe="")
 
-    def pages(self, prefix: str) -> Iterator[Sequence[Entry]]:
+    def pages(self, prefix: str) -> Iterator[Sequence[ObjectEntry]]:
         """Yield all files of a folder, in the hub's order."""
         with store_errors():
             told = iter(self._tree(prefix.rstrip("/"), recursive=True))
             while page := list(islice(told, PAGE)):
                 yield [entry for entry in _entries(page) if entry.key.startswith(prefix)]
 
-    def near(self, key: str) -> Sequence[Entry]:
+    def near(self, key: str) -> Sequence[ObjectEntry]:
         """Return the files of the same folder."""
         with store_errors():
             return _entries(self._tree(key.rpartition("/")[0], recursive=False))
 
-    def find(self, key: str) -> Entry:
+    def find(self, key: str) -> ObjectEntry:
         """Return the file of this name."""
         with store_errors():
             found = _entries(self._api.get_paths_info(paths=[key], **self._repo))
@@ -61,7 +61,7 @@ class HfStore:
             raise ItemError("not_found", "there is no such file in the repository")
         return found[0]
 
-    def read(self, entry: Entry, start: int, length: int) -> bytes:
+    def read(self, entry: ObjectEntry, start: int, length: int) -> bytes:
         """Return a part of the file."""
         from huggingface_hub import get_session, hf_raise_for_status
 
@@ -93,10 +93,10 @@ def _path_of(kind: str) -> str:
     return "" if kind == "model" else f"{kind}s/"
 
 
-def _entries(told: Iterable[Any]) -> list[Entry]:
+def _entries(told: Iterable[Any]) -> list[ObjectEntry]:
     """Return the files among what the hub tells; folders have no size."""
     return [
-        Entry(
+        ObjectEntry(
             key=one.path,
             size=one.size,
             version=one.blob_id,

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from clipmod_cli.sources.stores.base import Entry
+from clipmod_cli.sources.stores.base import ObjectEntry
 from clipmod_cli.sources.stores.errors import changed, store_errors
 
 CONNECT_S, READ_S = 5, 10
@@ -33,7 +33,7 @@ class S3Store:
         with store_errors():
             self._fs = _file_system()
 
-    def pages(self, prefix: str) -> Iterator[Sequence[Entry]]:
+    def pages(self, prefix: str) -> Iterator[Sequence[ObjectEntry]]:
         """Yield all objects below a prefix, by the bytes of their keys."""
         more: dict[str, str] = {}
         while True:
@@ -43,23 +43,23 @@ class S3Store:
                 return
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
-    def near(self, key: str) -> Sequence[Entry]:
+    def near(self, key: str) -> Sequence[ObjectEntry]:
         """Return a page that begins a little before `key`."""
         begin = {"StartAfter": key[:-1]} if len(key) > 1 else {}
         return [_entry(told) for told in self._list(**begin).get("Contents", ())]
 
-    def find(self, key: str) -> Entry:
+    def find(self, key: str) -> ObjectEntry:
         """Return the object of this key."""
         with store_errors():
             told = self._fs.call_s3("head_object", Bucket=self._bucket, Key=key)
-            return Entry(
+            return ObjectEntry(
                 key=key,
                 size=told["ContentLength"],
                 mtime_ns=_nanoseconds(told["LastModified"]),
                 version=told.get("ETag"),
             )
 
-    def read(self, entry: Entry, start: int, length: int) -> bytes:
+    def read(self, entry: ObjectEntry, start: int, length: int) -> bytes:
         """Return a part of the object, if it is still the same."""
         from fsspec.asyn import sync
 
@@ -113,8 +113,8 @@ def _file_system() -> Any:
     return fs
 
 
-def _entry(told: dict[str, Any]) -> Entry:
-    return Entry(
+def _entry(told: dict[str, Any]) -> ObjectEntry:
+    return ObjectEntry(
         key=told["Key"],
         size=told["Size"],
         mtime_ns=_nanoseconds(told["LastModified"]),

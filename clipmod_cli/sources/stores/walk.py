@@ -15,11 +15,18 @@ from typing import TYPE_CHECKING
 
 from clipmod_cli.decode.formats import HEAD_BYTES, MediaClass, class_of, media_class, sniff
 from clipmod_cli.errors import ItemError
-from clipmod_cli.sources.ahead import Ahead
+from clipmod_cli.sources.ahead import Prefetch
 from clipmod_cli.sources.archives.items import look_inside
-from clipmod_cli.sources.base import Place
-from clipmod_cli.sources.spill import Folder
-from clipmod_cli.sources.stores.base import Entry, Store, Stored, StoreName, Stores, parse_store
+from clipmod_cli.sources.base import InputPath
+from clipmod_cli.sources.spill import SpillFolder
+from clipmod_cli.sources.stores.base import (
+    ObjectEntry,
+    ObjectName,
+    ObjectStore,
+    ObjectStores,
+    StoredItem,
+    parse_store,
+)
 from clipmod_cli.sources.stores.fetch import THREADS, failure, plain, read_again, spilled
 from clipmod_cli.types import Failure, Item
 
@@ -34,7 +41,7 @@ MAX_ARCHIVE_BYTES = 10_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StorePlace:
+class InputObject:
     """An object that is an input, or a name for which there is none.
 
     Attributes:
@@ -45,8 +52,8 @@ class StorePlace:
 
     source: str
     rel: str | None = None
-    store: Store | None = None
-    entry: Entry | None = None
+    store: ObjectStore | None = None
+    entry: ObjectEntry | None = None
     kind: MediaClass | None = None
     error: ItemError | None = None
 
@@ -55,7 +62,7 @@ class StorePlace:
         return _look_inside(self, rules, skipped, first)
 
 
-def walk_store(source: str, rules: Rules, skipped: Skipped, stores: Stores) -> Iterator[StorePlace]:
+def walk_store(source: str, rules: Rules, skipped: Skipped, stores: ObjectStores) -> Iterator[InputObject]:
     """Yield the places of a source's inputs; what cannot be listed is a place with its error.
 
     Raises:
@@ -65,15 +72,15 @@ def walk_store(source: str, rules: Rules, skipped: Skipped, stores: Stores) -> I
     try:
         store = stores.of(name)
         found = _find(store, name.key)
-        if isinstance(found, Entry):
-            yield _peek(StorePlace(source=source, store=store, entry=found))
+        if isinstance(found, ObjectEntry):
+            yield _peek(InputObject(source=source, store=store, entry=found))
         else:
             yield from _folder(name, store, rules, skipped, found)
     except ItemError as error:
-        yield StorePlace(source=source, error=error)
+        yield InputObject(source=source, error=error)
 
 
-def _find(store: Store, key: str) -> Entry | ItemError | None:
+def _find(store: ObjectStore, key: str) -> ObjectEntry | ItemError | None:
     """Return the object of a key, or why there is none; None where the key can only be a folder's."""
     if not key or key.endswith("/"):
         return None
@@ -86,11 +93,11 @@ def _find(store: Store, key: str) -> Entry | ItemError | None:
 
 
 def _folder(
-    name: StoreName, store: Store, rules: Rules, skipped: Skipped, missing: ItemError | None
-) -> Iterator[StorePlace]:
+    name: ObjectName, store: ObjectStore, rules: Rules, skipped: Skipped, missing: ItemError | None
+) -> Iterator[InputObject]:
     """Yield what is below a name; raises ItemError where the listing breaks, or if there is nothing."""
     listed = _list_folder(name, store, rules, skipped, missing)
-    for place in Ahead(listed, _peek, threads=THREADS, ahead=PEEKED_AHEAD):
+    for place in Prefetch(listed, _peek, threads=THREADS, ahead=PEEKED_AHEAD):
         if place.kind is None and place.error is None:
             skipped.reasons["other type"] += 1
         else:
@@ -98,8 +105,8 @@ def _folder(
 
 
 def _list_folder(
-    name: StoreName, store: Store, rules: Rules, skipped: Skipped, missing: ItemError | None
-) -> Iterator[StorePlace]:
+    name: ObjectName, store: ObjectStore, rules: Rules, skipped: Skipped, missing: ItemError | None
+) -> Iterator[InputObject]:
     prefix = name.key if not name.key or name.key.endswith("/") else name.key + "/"
     there = not prefix  # a bucket may be empty, but a folder is only where something is in it
     for page in store.pages(prefix):
@@ -111,7 +118,7 @@ def _list_folder(
             if reason := _passed_over(rel, rules):
                 skipped.reasons[reason] += 1
             else:
-                yield StorePlace(source=name.named(entry.key), rel=rel, store=store, entry=entry)
+                yield InputObject(source=name.named(entry.key), rel=rel, store=store, entry=entry)
     if not there:
         raise missing or ItemError("not_found", "there is nothing below this name")
 
@@ -130,7 +137,7 @@ def _passed_over(rel: str, rules: Rules) -> str | None:
     return None
 
 
-def _peek(place: StorePlace) -> StorePlace:
+def _peek(place: InputObject) -> InputObject:
     """Return a place with what is known of its kind; asks for the first bytes only if they tell more."""
     store, entry = place.store, place.entry
     if store is None or entry is None:
@@ -146,38 +153,38 @@ def _peek(place: StorePlace) -> StorePlace:
     return replace(place, kind=class_of(known) if known is not None else kind and "picture")
 
 
-def _look_inside(place: StorePlace, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
+def _look_inside(place: InputObject, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
     store, entry = place.store, place.entry
     if place.error is not None or store is None or entry is None:
         error = place.error or ItemError("not_found", "there is no such object")
         yield failure(Item(source=place.source, index=first), entry, error)
         return
-    item = Stored(source=place.source, index=first, mtime_ns=entry.mtime_ns, store=store, entry=entry)
+    item = StoredItem(source=place.source, index=first, mtime_ns=entry.mtime_ns, store=store, entry=entry)
     if place.kind == "archive":
         yield from _unpack(item, place.rel, rules, skipped)
     else:
         yield item
 
 
-def _unpack(item: Stored, rel: str | None, rules: Rules, skipped: Skipped) -> Iterator[Item | Failure]:
+def _unpack(item: StoredItem, rel: str | None, rules: Rules, skipped: Skipped) -> Iterator[Item | Failure]:
     try:
         file = _download(item)
     except ItemError as error:
         yield failure(plain(item), item.entry, error)
         return
     try:
-        place = Place(item.source, rel, file=file, mtime_ns=item.entry.mtime_ns)
+        place = InputPath(item.source, rel, file=file, mtime_ns=item.entry.mtime_ns)
         yield from look_inside(place, rules, skipped, item.index)
     finally:
         Path(file).unlink(missing_ok=True)
 
 
 @cache
-def _temporary_folder() -> Folder:
-    return Folder()
+def _temporary_folder() -> SpillFolder:
+    return SpillFolder()
 
 
-def _download(item: Stored) -> str:
+def _download(item: StoredItem) -> str:
     """Return the path of a temporary file with the archive's bytes; raises ItemError."""
     if item.entry.size > MAX_ARCHIVE_BYTES:
         limit = f"{MAX_ARCHIVE_BYTES / 1e9:g} GB"

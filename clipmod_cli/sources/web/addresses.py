@@ -63,7 +63,7 @@ The usual one, 169.254.169.254, is link-local, which is never opened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
+class AddressRules:
     """Where downloads may go.
 
     Attributes:

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from clipmod_cli.decode.formats import HEAD_BYTES, sniff
 from clipmod_cli.sources.archives.items import is_hidden, nothing_inside, result_of
 from clipmod_cli.sources.archives.opening import Archive, open_archive
-from clipmod_cli.sources.archives.walk import Wishes
+from clipmod_cli.sources.archives.walk import MemberFilter
 from clipmod_cli.sources.base import Skipped
 from clipmod_cli.types import Failure, Item, Media
 
@@ -44,7 +44,7 @@ def _open(item: Item) -> Archive | None:
 
 def _members(item: Item, archive: Archive, skipped: Skipped) -> Iterator[Item | Failure]:
     whole = replace(item, spilled=None)
-    wishes = Wishes(lambda name: "hidden" if is_hidden(name) else None)
+    wishes = MemberFilter(lambda name: "hidden" if is_hidden(name) else None)
     count = 0
     try:
         for found in archive.members(wishes):

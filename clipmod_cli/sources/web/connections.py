@@ -20,14 +20,14 @@ IDLE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Loan:
+class LeasedConnection:
     """A connection, and whether it was used before: its server may just be closing it."""
 
     connection: httpcore2.AsyncHTTPConnection
     used: bool
 
 
-class Connections:
+class ConnectionPool:
     """Makes, lends and keeps connections; belongs to one event loop."""
 
     def __init__(
@@ -42,7 +42,7 @@ class Connections:
         self._by_place: dict[str, list[httpcore2.AsyncHTTPConnection]] = {}
 
     @asynccontextmanager
-    async def lend(self, url: httpcore2.URL, *, new: bool = False) -> AsyncIterator[Loan]:
+    async def lend(self, url: httpcore2.URL, *, new: bool = False) -> AsyncIterator[LeasedConnection]:
         """Give a connection to where a URL points, for one request within the block.
 
         Args:
@@ -54,7 +54,7 @@ class Connections:
         connection = kept or await self._make(url.origin)
         self._lent += 1
         try:
-            yield Loan(connection, used=kept is not None)
+            yield LeasedConnection(connection, used=kept is not None)
         finally:
             self._lent -= 1
             if connection.is_connected() and connection.is_idle():

@@ -18,9 +18,9 @@ from typing import TypeAlias
 
 from clipmod_cli.sources.web.errors import FetchError, translate
 from clipmod_cli.sources.web.fetch import Fetcher, FetchRules
-from clipmod_cli.sources.web.hosts import Budget, Turns
-from clipmod_cli.sources.web.responses import Body, Traffic
-from clipmod_cli.sources.web.retry import Pace, PatientFetcher
+from clipmod_cli.sources.web.hosts import DownloadBudget, HostScheduler
+from clipmod_cli.sources.web.responses import ByteCounter, DownloadedBody
+from clipmod_cli.sources.web.retry import DownloadPacing, RetryingFetcher
 from clipmod_cli.types import Failure, Item
 
 WINDOW = 10_000
@@ -43,7 +43,7 @@ class _Done:
     """One result, and the body whose room is to be given back when it is taken."""
 
     result: Item | Failure
-    body: Body | None
+    body: DownloadedBody | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,9 @@ class Downloads:
         self,
         items: Iterable[Item | Failure],
         rules: FetchRules,
-        pace: Pace | None = None,
+        pace: DownloadPacing | None = None,
         *,
-        traffic: Traffic | None = None,
+        traffic: ByteCounter | None = None,
         make_fetcher: FetcherMaker = Fetcher,
     ) -> None:
         """Start nothing yet.
@@ -80,16 +80,16 @@ class Downloads:
         """
         self._items = items
         self._rules = rules
-        self._pace = pace or Pace()
+        self._pace = pace or DownloadPacing()
         self._make_fetcher = make_fetcher
         self._results: queue.SimpleQueue[_Done | _End] = queue.SimpleQueue()
         self._room = threading.Semaphore(WINDOW)
         self._left = threading.Event()
         self._running = threading.Event()
         self._thread = threading.Thread(target=self._work, name="clipmod-downloads", daemon=True)
-        self._traffic = traffic or Traffic()
-        self._memory = Budget(max(MEMORY_BYTES, 2 * rules.max_bytes))
-        self._turns = Turns(self._pace.concurrency, self._pace.per_host, self._wants_more)
+        self._traffic = traffic or ByteCounter()
+        self._memory = DownloadBudget(max(MEMORY_BYTES, 2 * rules.max_bytes))
+        self._turns = HostScheduler(self._pace.concurrency, self._pace.per_host, self._wants_more)
         self._tasks: set[asyncio.Task[None]] = set()
         self._untaken = 0
         self._reading = True
@@ -160,7 +160,7 @@ class Downloads:
             self._rules, connections=self._pace.concurrency, memory=self._memory, traffic=self._traffic
         )
         async with fetcher as self._fetcher:
-            self._patient = PatientFetcher(fetcher, self._turns, self._pace)
+            self._patient = RetryingFetcher(fetcher, self._turns, self._pace)
             threading.Thread(target=self._read, name="clipmod-url-list", daemon=True).start()
             await self._closing.wait()
             for task in self._tasks:
@@ -192,7 +192,7 @@ class Downloads:
     def _wants_more(self) -> bool:
         return self._untaken < FINISHED_AHEAD
 
-    def _give_back(self, body: Body) -> None:
+    def _give_back(self, body: DownloadedBody) -> None:
         room = self._memory if body.spilled is None else self._fetcher.folder.room
         room.give(body.size)
         self._untaken -= 1

@@ -20,16 +20,16 @@ import httpcore2
 import httpx2
 
 from clipmod_cli import __version__
-from clipmod_cli.sources.spill import Folder
-from clipmod_cli.sources.web.addresses import WEB_PORTS, Access, check_redirect, check_url, port_of
-from clipmod_cli.sources.web.connections import Connections
+from clipmod_cli.sources.spill import SpillFolder
+from clipmod_cli.sources.web.addresses import WEB_PORTS, AddressRules, check_redirect, check_url, port_of
+from clipmod_cli.sources.web.connections import ConnectionPool
 from clipmod_cli.sources.web.errors import FetchError, translate
 from clipmod_cli.sources.web.guard import GuardedBackend
-from clipmod_cli.sources.web.hosts import Budget
+from clipmod_cli.sources.web.hosts import DownloadBudget
 from clipmod_cli.sources.web.responses import (
-    Body,
     BodyReader,
-    Traffic,
+    ByteCounter,
+    DownloadedBody,
     drain,
     is_body,
     left_of,
@@ -64,7 +64,7 @@ class FetchRules:
         archives: are downloaded too; whoever turns this on unpacks them.
     """
 
-    access: Access = field(default_factory=Access)
+    access: AddressRules = field(default_factory=AddressRules)
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # may hold a token
     total_s: float = 30.0
     connect_s: float = 5.0
@@ -95,9 +95,9 @@ class Fetcher:
         rules: FetchRules,
         *,
         connections: int = 64,
-        memory: Budget | None = None,
-        folder: Folder | None = None,
-        traffic: Traffic | None = None,
+        memory: DownloadBudget | None = None,
+        folder: SpillFolder | None = None,
+        traffic: ByteCounter | None = None,
         backend: GuardedBackend | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
@@ -113,8 +113,8 @@ class Fetcher:
             ssl_context: whom to trust; default the system's authorities.
         """
         self.rules = rules
-        self.memory = memory or Budget(16 * rules.max_bytes)
-        self.folder = folder or Folder()
+        self.memory = memory or DownloadBudget(16 * rules.max_bytes)
+        self.folder = folder or SpillFolder()
         self._reader = BodyReader(
             memory=self.memory,
             folder=self.folder,
@@ -122,9 +122,9 @@ class Fetcher:
             video_bytes=rules.video_bytes,
             video_s=rules.video_s,
             archives=rules.archives,
-            traffic=traffic or Traffic(),
+            traffic=traffic or ByteCounter(),
         )
-        self._connections = Connections(
+        self._connections = ConnectionPool(
             backend or GuardedBackend(rules.access), ssl_context or httpx2.create_ssl_context(), connections
         )
         self._timeout = {"connect": rules.connect_s, "read": rules.read_s, "write": rules.read_s}
@@ -137,7 +137,7 @@ class Fetcher:
         """Close all connections."""
         await self._connections.close()
 
-    async def fetch(self, source: str, turn: Turn = lambda _: contextlib.nullcontext()) -> Body:
+    async def fetch(self, source: str, turn: Turn = lambda _: contextlib.nullcontext()) -> DownloadedBody:
         """Return what a URL gives, after at most `rules.max_redirects` redirects.
 
         Args:
@@ -159,14 +159,14 @@ class Fetcher:
             except FetchError as e:
                 e.final_url = str(here) if hop.answered and here is not first else reached
                 raise
-            if isinstance(outcome, Body):
+            if isinstance(outcome, DownloadedBody):
                 return replace(outcome, final_url=reached)
             here, left_s = outcome, hop.left_s
         error = FetchError("too_many_redirects", f"there are more than {self.rules.max_redirects} redirects")
         error.final_url = reached
         raise error
 
-    async def _ask(self, hop: _Hop) -> Body | httpx2.URL:
+    async def _ask(self, hop: _Hop) -> DownloadedBody | httpx2.URL:
         """Return what one request gives: a body, or where to go on."""
         try:
             async with asyncio.timeout(hop.left_s) as clock:
@@ -177,7 +177,7 @@ class Fetcher:
         except Exception as e:
             raise translate(e, answered=hop.answered) from e
 
-    async def _request_twice(self, hop: _Hop, clock: asyncio.Timeout) -> Body | httpx2.URL:
+    async def _request_twice(self, hop: _Hop, clock: asyncio.Timeout) -> DownloadedBody | httpx2.URL:
         """Ask once more, over a new connection, if the server closed a kept one just as it was used."""
         try:
             return await self._request(hop, clock)
@@ -186,7 +186,9 @@ class Fetcher:
                 raise
         return await self._request(hop, clock, new=True)
 
-    async def _request(self, hop: _Hop, clock: asyncio.Timeout, *, new: bool = False) -> Body | httpx2.URL:
+    async def _request(
+        self, hop: _Hop, clock: asyncio.Timeout, *, new: bool = False
+    ) -> DownloadedBody | httpx2.URL:
         url = hop.url
         where = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         async with self._connections.lend(where, new=new) as loan:

@@ -15,9 +15,9 @@ from typing import Any
 
 import httpcore2
 
-from clipmod_cli.sources.web.addresses import Access
+from clipmod_cli.sources.web.addresses import AddressRules
 from clipmod_cli.sources.web.errors import FetchError
-from clipmod_cli.sources.web.resolver import Memory, Names, may_pass
+from clipmod_cli.sources.web.resolver import BoundedDict, HostResolver, may_pass
 
 TRIED_ADDRESSES = 4
 """Of one name. A name may have hundreds, and the time for connecting is shared out among them."""
@@ -70,16 +70,16 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
 
     def __init__(
         self,
-        access: Access,
+        access: AddressRules,
         *,
-        names: Names | None = None,
+        names: HostResolver | None = None,
         inner: httpcore2.AsyncNetworkBackend | None = None,
     ) -> None:
         """Guard the connections that `inner` makes; it is given addresses, never names."""
         self._access = access
-        self._names = names or Names()
+        self._names = names or HostResolver()
         self._inner = inner or httpcore2.AnyIOBackend()
-        self._silent: Memory[tuple[str, int], tuple[int, float]] = Memory()
+        self._silent: BoundedDict[tuple[str, int], tuple[int, float]] = BoundedDict()
 
     async def connect_tcp(
         self,

@@ -40,7 +40,7 @@ class _Host:
         return not (self.active or self.waiting or self.paused or self.in_line)
 
 
-class Turns:
+class HostScheduler:
     """Gives out turns: hosts that may be asked get one each, round and round, first come first served.
 
     Hosts that are at their limit or paused are not looked at, so each turn costs the same however
@@ -160,7 +160,7 @@ class Turns:
             del self._hosts[name]
 
 
-class Budget:
+class DownloadBudget:
     """A number of bytes that may be held at once, given out in the order of asking."""
 
     def __init__(self, most: int) -> None:

@@ -23,7 +23,7 @@ REMEMBERED = 10_000
 """Hosts that anything is remembered of, at most."""
 
 
-class Memory(Generic[K, V]):
+class BoundedDict(Generic[K, V]):
     """A dictionary of bounded size: the oldest entry goes when it is full."""
 
     def __init__(self, most: int = REMEMBERED) -> None:
@@ -53,7 +53,7 @@ def resolve_name(host: str) -> Sequence[str]:
     return tuple(dict.fromkeys(str(answer[4][0]) for answer in answers))
 
 
-class Names:
+class HostResolver:
     """Resolves names, each in a thread of its own, and remembers the answers for a few seconds.
 
     Threads, because the system's resolver blocks for as long as it likes; daemons, because the
@@ -62,7 +62,7 @@ class Names:
 
     def __init__(self, resolve: Resolve = resolve_name) -> None:
         self._resolve = resolve
-        self._known: Memory[str, tuple[float, asyncio.Future[Sequence[str]]]] = Memory()
+        self._known: BoundedDict[str, tuple[float, asyncio.Future[Sequence[str]]]] = BoundedDict()
 
     async def find(self, host: str) -> Sequence[str]:
         """Return the addresses of a name, or the address itself.

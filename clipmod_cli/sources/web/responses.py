@@ -18,9 +18,9 @@ import httpcore2
 
 from clipmod_cli.decode.formats import HEAD_BYTES, MediaClass, class_of, sniff
 from clipmod_cli.sources.archives.walk import UNREAD
-from clipmod_cli.sources.spill import Folder
+from clipmod_cli.sources.spill import SpillFolder
 from clipmod_cli.sources.web.errors import FetchError
-from clipmod_cli.sources.web.hosts import Budget
+from clipmod_cli.sources.web.hosts import DownloadBudget
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 BODIES = frozenset({200, 203})
@@ -132,14 +132,14 @@ DRAIN_S = 1.0
 
 
 @dataclass(slots=True)
-class Traffic:
+class ByteCounter:
     """How many bytes of bodies have come. One thread counts, any may look."""
 
     bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Body:
+class DownloadedBody:
     """What a URL gave: a picture's bytes, or a video or an archive in a temporary file.
 
     Attributes:
@@ -167,17 +167,17 @@ class BodyReader:
         traffic: counts what comes.
     """
 
-    memory: Budget
-    folder: Folder
+    memory: DownloadBudget
+    folder: SpillFolder
     max_bytes: int
     video_bytes: int
     video_s: float
     archives: bool
-    traffic: Traffic
+    traffic: ByteCounter
 
     async def read(
         self, response: httpcore2.Response, chunks: AsyncIterator[bytes], clock: asyncio.Timeout
-    ) -> Body:
+    ) -> DownloadedBody:
         """Return what an answer carries that can be judged, its size taken out of memory or room.
 
         Args:
@@ -205,7 +205,7 @@ class BodyReader:
 
     async def _hold(
         self, head: bytes, chunks: AsyncIterator[bytes], declared: int | None, clock: asyncio.Timeout
-    ) -> Body:
+    ) -> DownloadedBody:
         """Return a picture. Its bytes are taken out of the memory, and stay so if all went well."""
         limit = self.max_bytes
         held = min(declared or SMALL_BYTES, limit)
@@ -222,13 +222,13 @@ class BodyReader:
                     await _untimed(clock, self.memory.take(limit - held))
                     held = limit
             kept = len(data)
-            return Body(data=bytes(data), size=kept)
+            return DownloadedBody(data=bytes(data), size=kept)
         finally:
             self.memory.give(held - kept)
 
     async def _spill(
         self, head: bytes, chunks: AsyncIterator[bytes], most: int, clock: asyncio.Timeout
-    ) -> Body:
+    ) -> DownloadedBody:
         """Return a video or an archive in a file of the folder, whose room it has taken."""
         kept = 0
         await _untimed(clock, self.folder.room.take(most))
@@ -243,7 +243,7 @@ class BodyReader:
                         raise _too_large(self.video_bytes)
                     file.write(chunk)
             kept = written
-            return Body(spilled=file.path, size=kept)
+            return DownloadedBody(spilled=file.path, size=kept)
         finally:
             self.folder.room.give(most - kept)
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from clipmod_cli.sources.web.errors import FetchError
 from clipmod_cli.sources.web.fetch import Fetcher
-from clipmod_cli.sources.web.hosts import TooManyPausesError, Turns
-from clipmod_cli.sources.web.responses import Body
+from clipmod_cli.sources.web.hosts import HostScheduler, TooManyPausesError
+from clipmod_cli.sources.web.responses import DownloadedBody
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class DownloadPacing:
     """How many downloads at once, and how often one is tried again.
 
     Attributes:
@@ -31,16 +31,16 @@ class Pace:
     backoff_s: float = 1.0
 
 
-class PatientFetcher:
+class RetryingFetcher:
     """Fetches URLs as often as the pace allows and not before it is their host's turn."""
 
-    def __init__(self, fetcher: Fetcher, turns: Turns, pace: Pace) -> None:
+    def __init__(self, fetcher: Fetcher, turns: HostScheduler, pace: DownloadPacing) -> None:
         """Ask through `fetcher`, whenever `turns` says so."""
         self._fetcher = fetcher
         self._turns = turns
         self._pace = pace
 
-    async def fetch(self, source: str) -> Body:
+    async def fetch(self, source: str) -> DownloadedBody:
         """Return what a URL gives.
 
         Raises:

@@ -18,9 +18,9 @@ from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.models.open_clip.model import OpenClipModel
 from clipmod_cli.server.apis.classes import router
 from clipmod_cli.server.apis.classes import words as class_words
-from clipmod_cli.server.apis.classes.words import DOCUMENTED_CLASSES, Words, read_classes
+from clipmod_cli.server.apis.classes.words import DOCUMENTED_CLASSES, ClassVectors, read_classes
 from clipmod_cli.settings import Resolved
-from clipmod_cli.sources.web.addresses import Access
+from clipmod_cli.sources.web.addresses import AddressRules
 from tests.end_to_end.command import TINY_ENSEMBLE
 from tests.models.backends import tiny_clip
 from tests.server.classifier.making import only_tiny, png
@@ -138,7 +138,7 @@ def test_a_picture_that_cannot_be_decoded_is_400(client: TestClient) -> None:
 
 
 def test_a_url_is_fetched(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(router, "ACCESS", Access(private=True))
+    monkeypatch.setattr(router, "ACCESS", AddressRules(private=True))
     with serving() as server:
         url = server.on("/a.png", reply(200, shape("red circle")))
         told = result(client, location=url, classes=CLASSES)
@@ -187,7 +187,7 @@ def ensemble_of(models: list[OpenClipModel]) -> Ensemble:
 
 
 def test_one_text_tower_at_most_stays(tiny: list[OpenClipModel]) -> None:
-    words, ensemble = Words(), ensemble_of(tiny)
+    words, ensemble = ClassVectors(), ensemble_of(tiny)
     assert towers(tiny) == []
     for text in ("red circle,blue square", "green star,blue square", "grey star,red star"):
         words.criteria(ensemble, read_classes(text), soon())
@@ -195,7 +195,7 @@ def test_one_text_tower_at_most_stays(tiny: list[OpenClipModel]) -> None:
 
 
 def test_the_tower_that_is_there_is_used_first(tiny: list[OpenClipModel]) -> None:
-    words, ensemble, reloads = Words(), ensemble_of(tiny), [0]
+    words, ensemble, reloads = ClassVectors(), ensemble_of(tiny), [0]
     for model in tiny:
         model._reload = _counting(model._reload, reloads)
     words.criteria(ensemble, read_classes("red circle,blue square"), soon())
@@ -207,7 +207,7 @@ def test_the_tower_that_is_there_is_used_first(tiny: list[OpenClipModel]) -> Non
 def test_classes_seen_before_are_not_embedded_again(
     tiny: list[OpenClipModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words, ensemble = Words(), ensemble_of(tiny)
+    words, ensemble = ClassVectors(), ensemble_of(tiny)
     first = words.criteria(ensemble, read_classes("red circle,blue square,green star"), soon())
     for model in tiny:
         monkeypatch.setattr(model, "embed", _refuse)
@@ -219,23 +219,23 @@ def test_classes_seen_before_are_not_embedded_again(
 
 def test_a_restart_reads_them_from_disk(tiny: list[OpenClipModel]) -> None:
     classes = read_classes("red circle,blue square")
-    Words().criteria(ensemble_of(tiny), classes, soon())
+    ClassVectors().criteria(ensemble_of(tiny), classes, soon())
     for model in tiny:
         model.let_go()
         model._reload = _refuse
-    assert Words().criteria(ensemble_of(tiny), classes, soon()).judges
+    assert ClassVectors().criteria(ensemble_of(tiny), classes, soon()).judges
 
 
 def test_memory_for_vectors_is_bounded(tiny: list[OpenClipModel], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(class_words, "MOST_VECTORS", 10)
-    words = Words()
+    words = ClassVectors()
     for number in range(5):
         words.criteria(ensemble_of(tiny[:1]), read_classes(f"a{number},b{number}"), soon())
     assert len(words._known) <= 10
 
 
 def test_many_at_once_get_the_same(tiny: list[OpenClipModel]) -> None:
-    words, ensemble = Words(), ensemble_of(tiny)
+    words, ensemble = ClassVectors(), ensemble_of(tiny)
     texts = ["red circle,blue square", "green star,blue square"] * 6
     with ThreadPoolExecutor(6) as threads:
         made = list(threads.map(lambda text: words.criteria(ensemble, read_classes(text), soon()), texts))
@@ -245,14 +245,14 @@ def test_many_at_once_get_the_same(tiny: list[OpenClipModel]) -> None:
 
 
 def test_waiting_for_a_tower_ends_with_the_request(tiny: list[OpenClipModel]) -> None:
-    words = Words()
+    words = ClassVectors()
     with words._tower, pytest.raises(HTTPException) as caught:
         words.criteria(ensemble_of(tiny), read_classes("red circle,blue square"), 0.0)
     assert caught.value.status_code == 504
 
 
 def test_the_same_members_are_one_ensemble_for_all_requests(tiny: list[OpenClipModel]) -> None:
-    words, ensemble = Words(), ensemble_of(tiny)
+    words, ensemble = ClassVectors(), ensemble_of(tiny)
     assert words.models_of(ensemble, "clip") is ensemble
     one = words.models_of(ensemble, "tiny-g")
     assert one is words.models_of(ensemble, tiny[2].spec)

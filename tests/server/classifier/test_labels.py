@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from clipmod_cli.decode.limits import MAX_SCORED_FRAMES
 from clipmod_cli.server.apis.classifier.labels import (
-    Search,
+    LabelSearch,
     frame_number,
     highest_of,
     ranked,
@@ -33,8 +33,10 @@ scores = st.fixed_dictionaries({label: st.floats(0, 1) for label in LABELS})
 films = st.lists(scores, min_size=1, max_size=12)
 
 
-def searched(film: list[dict[str, float]], wanted: frozenset[str], least: float, *, first: bool) -> Search:
-    search = Search(wanted=wanted, least=least, first=first)
+def searched(
+    film: list[dict[str, float]], wanted: frozenset[str], least: float, *, first: bool
+) -> LabelSearch:
+    search = LabelSearch(wanted=wanted, least=least, first=first)
     for number, frame in enumerate(film):
         search.take(number, frame)
     return search

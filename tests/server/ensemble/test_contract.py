@@ -15,7 +15,7 @@ from clipmod_cli.server.apis.ensemble import examples, shapes
 from clipmod_cli.server.apis.ensemble.about import examples as info_examples
 from clipmod_cli.server.apis.ensemble.about.shapes import Config, Health, Root, Stats
 from clipmod_cli.server.apis.ensemble.urls import fetch_rules
-from clipmod_cli.sources.web.addresses import Access
+from clipmod_cli.sources.web.addresses import AddressRules
 from clipmod_cli.sources.web.fetch import FetchRules
 from tests.contract.curl import read_curl
 from tests.contract.documents import answer_of, differences, load
@@ -65,7 +65,7 @@ def open_client(client: TestClient) -> Iterator[TestClient]:
     """A client of a service that may download from loopback, which no setting can open."""
     app = client.app
     assert isinstance(app, FastAPI)
-    app.dependency_overrides[fetch_rules] = lambda: FetchRules(access=Access(private=True))
+    app.dependency_overrides[fetch_rules] = lambda: FetchRules(access=AddressRules(private=True))
     yield client
     app.dependency_overrides.clear()
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmod_cli.server.forms.multipart import Event, FormError, FormReader, PartBegin, PartData, PartEnd
-from clipmod_cli.server.forms.pile import Pile
+from clipmod_cli.server.forms.spooled import SpooledPieces
 from tests.server.listening import CONTENT_TYPE, form_of
 
 FILES = st.lists(
@@ -74,7 +74,7 @@ def test_a_name_in_extended_notation() -> None:
 
 @given(pieces=st.lists(st.binary(max_size=50), max_size=30), memory=st.integers(0, 400))
 def test_a_pile_gives_back_what_was_put(pieces: list[bytes], memory: int) -> None:
-    with Pile(memory) as pile:
+    with SpooledPieces(memory) as pile:
         kept = [pile.put(piece) for piece in pieces]
         assert [pile.get([one]) for one in reversed(kept)] == pieces[::-1]
         assert pile.get(kept) == b"".join(pieces)

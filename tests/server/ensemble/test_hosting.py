@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from clipmod_cli.server.kept.hosting import Hosted, Hosting
+from clipmod_cli.server.kept.hosting import HostedPicture, HostedPictures
 from clipmod_cli.server.kept.predictions import Predictions, stem_of
 from clipmod_cli.settings import Resolved
 from tests.server.ensemble.pictures import RED_CIRCLE, TEXT, TRIANGLE
@@ -18,19 +18,19 @@ from tests.server.ensemble.pictures import RED_CIRCLE, TEXT, TRIANGLE
 HOUR_S = 3600.0
 
 
-def hosting_in(folder: Path, *, expiry_s: float = HOUR_S, quota: int = 1_000_000) -> Hosting:
-    hosting = Hosting(folder / "hosted", expiry_s, quota)
+def hosting_in(folder: Path, *, expiry_s: float = HOUR_S, quota: int = 1_000_000) -> HostedPictures:
+    hosting = HostedPictures(folder / "hosted", expiry_s, quota)
     hosting.open()
     return hosting
 
 
-def keep(hosting: Hosting, data: bytes = RED_CIRCLE) -> Hosted:
+def keep(hosting: HostedPictures, data: bytes = RED_CIRCLE) -> HostedPicture:
     hosted = hosting.keep(data, name="../a.jpg", format_name="JPEG", sha256=hashlib.sha256(data).hexdigest())
     assert hosted is not None
     return hosted
 
 
-def read(hosting: Hosting, one: Hosted) -> bytes | None:
+def read(hosting: HostedPictures, one: HostedPicture) -> bytes | None:
     found = hosting.open_file(one.image_id)
     if found is None:
         return None

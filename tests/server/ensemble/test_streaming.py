@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from clipmod_cli.server.batching.turns import Caller
-from clipmod_cli.server.forms import pile
+from clipmod_cli.server.batching.fair_queue import Caller
+from clipmod_cli.server.forms import spooled
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings import Resolved
 from clipmod_cli.types import Frame, Seen
@@ -131,7 +131,7 @@ def test_all_files_are_read_while_nothing_is_judged(gate: Gate, port: int) -> No
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are counted in /proc")
 def test_files_wait_in_one_descriptor(gate: Gate, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        pile.Pile.__init__, "__defaults__", (100_000,)
+        spooled.SpooledPieces.__init__, "__defaults__", (100_000,)
     )  # so little that nearly all is spilled
     files = b"".join(part("files", f"{i}.jpg", RED_CIRCLE + bytes(20_000)) for i in range(60))
     with uploading(port) as upload:

@@ -8,9 +8,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
 from starlette.testclient import TestClient
 
-from clipmod_cli.server.asked import Asked, asked_of
 from clipmod_cli.server.gate.stack import gate_of
-from clipmod_cli.server.service import Load
+from clipmod_cli.server.request_info import RequestInfo, request_info_of
+from clipmod_cli.server.service import ServiceLoad
 from clipmod_cli.settings import Settings
 
 BASE = "http://127.0.0.1:8000"
@@ -23,24 +23,24 @@ class Seen:
 
     def __init__(self) -> None:
         self.begun_count = 0
-        self.ended_ones: list[Asked] = []
+        self.ended_ones: list[RequestInfo] = []
 
-    def begun(self, _asked: Asked) -> None:
+    def begun(self, _asked: RequestInfo) -> None:
         self.begun_count += 1
 
-    def ended(self, asked: Asked) -> None:
+    def ended(self, asked: RequestInfo) -> None:
         self.ended_ones.append(asked)
 
     @property
-    def last(self) -> Asked:
+    def last(self) -> RequestInfo:
         return self.ended_ones[-1]
 
 
-def build(seen: Seen | None = None, load: Load | None = None, **changes: Any) -> FastAPI:
+def build(seen: Seen | None = None, load: ServiceLoad | None = None, **changes: Any) -> FastAPI:
     """Return the application behind a gate with these settings, and the load that its places are in."""
     gate = gate_of(Settings(**changes))
     app = FastAPI(
-        docs_url=None, redoc_url=None, middleware=gate.layers([seen] if seen else [], load or Load(64))
+        docs_url=None, redoc_url=None, middleware=gate.layers([seen] if seen else [], load or ServiceLoad(64))
     )
     app.include_router(gate.login)
     for path in ("/healthz", "/readyz", "/ui", "/ui/app.js", "/image/{name}", "/"):
@@ -58,7 +58,7 @@ def gated(seen: Seen | None = None, *, base: str = BASE, **changes: Any) -> Test
 
 
 async def _who(request: Request) -> PlainTextResponse:
-    return PlainTextResponse(f"in: {asked_of(request.scope).who or 'anybody'}")
+    return PlainTextResponse(f"in: {request_info_of(request.scope).who or 'anybody'}")
 
 
 async def _own() -> Response:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from clipmod_cli.server.gate.bodies import Paced
+from clipmod_cli.server.gate.body_pace import BodyPaceMiddleware
 
 
 class Slow:
@@ -21,10 +21,10 @@ class Slow:
     def talk_to(self, app: ASGIApp) -> list[Message]:
         """Send everything to an application behind the layer; return its answer."""
         scope: Scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "client": None}
-        asyncio.run(self._go(Paced(app, self.patience_s), scope))
+        asyncio.run(self._go(BodyPaceMiddleware(app, self.patience_s), scope))
         return self.sent
 
-    async def _go(self, layer: Paced, scope: Scope) -> None:
+    async def _go(self, layer: BodyPaceMiddleware, scope: Scope) -> None:
         await layer(scope, self._receive, self._send)
 
     async def _receive(self) -> Message:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.server.environment import DocumentedEnvironment
-from clipmod_cli.server.gate.keys import Keys, keys_of
+from clipmod_cli.server.gate.keys import ApiKeys, keys_of
 from clipmod_cli.settings import Settings
 from tests.server.gate.doors import KEY, OTHER, gated
 
@@ -20,7 +20,7 @@ NOBODY = DocumentedEnvironment()
 OPEN_TO_OTHERS = ("0.0.0.0", "::", "192.168.1.5", "moderation.example.org", "")  # noqa: S104
 
 
-def keys(environment: DocumentedEnvironment = NOBODY, **changes: Any) -> Keys:
+def keys(environment: DocumentedEnvironment = NOBODY, **changes: Any) -> ApiKeys:
     return keys_of(Settings(**changes), environment)
 
 
@@ -88,7 +88,7 @@ def test_short_keys_are_warned_of_without_being_shown(caplog: pytest.LogCaptureF
 
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=5), st.text())
 def test_a_key_is_found_exactly_if_it_is_one(ours: list[str], given_one: str) -> None:
-    found = Keys(keys(api_keys=tuple(ours)).digests)
+    found = ApiKeys(keys(api_keys=tuple(ours)).digests)
     assert all(found.find(key.encode(errors="surrogatepass")) for key in ours)
     assert bool(found.find(given_one.encode(errors="surrogatepass"))) == (given_one in ours)
 

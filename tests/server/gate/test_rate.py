@@ -9,21 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
-from clipmod_cli.server.asked import Asked
-from clipmod_cli.server.gate.rate import MOST_CALLERS, RateLimited, network_of
+from clipmod_cli.server.gate.rate import MOST_CALLERS, RateLimitMiddleware, network_of
+from clipmod_cli.server.request_info import RequestInfo
 from tests.server.gate.doors import KEY, OTHER, gated
 
 
-def asked(who: str = "", client: str = "192.0.2.1") -> Asked:
-    return Asked(id="x", method="GET", path="/", client=client, who=who)
+def asked(who: str = "", client: str = "192.0.2.1") -> RequestInfo:
+    return RequestInfo(id="x", method="GET", path="/", client=client, who=who)
 
 
-def limiter(a_minute: int) -> tuple[RateLimited, list[float]]:
+def limiter(a_minute: int) -> tuple[RateLimitMiddleware, list[float]]:
     now = [1000.0]
 
     async def nothing(_scope: Scope, _receive: Receive, _send: Send) -> None: ...
 
-    return RateLimited(nothing, a_minute, clock=lambda: now[0]), now
+    return RateLimitMiddleware(nothing, a_minute, clock=lambda: now[0]), now
 
 
 def test_one_more_than_allowed_is_429_and_says_when() -> None:

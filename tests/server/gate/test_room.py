@@ -9,14 +9,14 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
-from clipmod_cli.server.gate.room import RoomChecked
-from clipmod_cli.server.service import BusyError, Load
+from clipmod_cli.server.gate.capacity import CapacityMiddleware
+from clipmod_cli.server.service import BusyError, ServiceLoad
 from tests.server.gate.doors import BASE, KEY, Seen, build
 
 
 @pytest.mark.parametrize("path", ["/predict/single", "/classify/"])
 def test_a_full_service_refuses_and_says_when_to_come_again(path: str) -> None:
-    load, seen = Load(1), Seen()
+    load, seen = ServiceLoad(1), Seen()
     client = TestClient(build(seen, load), base_url=BASE)
     with load.one():
         answer = client.post(path, content=b"x" * 1000)
@@ -30,7 +30,7 @@ def test_a_full_service_refuses_and_says_when_to_come_again(path: str) -> None:
 
 
 def test_nothing_is_read_of_a_body_that_is_refused() -> None:
-    load = Load(0)
+    load = ServiceLoad(0)
     sent: list[Message] = []
     scope: Scope = {
         "type": "http", "http_version": "1.1", "method": "POST", "path": "/predict/single", "raw_path": b"",
@@ -56,7 +56,7 @@ def test_what_is_no_request_passes(kind: str) -> None:
         passed.append(scope)
 
     scope: Scope = {"type": kind, "path": "/predict/single"}
-    asyncio.run(RoomChecked(app, Load(0))(scope, _nothing, _nothing))
+    asyncio.run(CapacityMiddleware(app, ServiceLoad(0))(scope, _nothing, _nothing))
     assert passed == [scope]
 
 
@@ -66,13 +66,13 @@ async def _nothing(*_: Any) -> Any:
 
 def test_who_has_no_key_does_not_learn_that_it_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_KEYS", KEY)
-    client = TestClient(build(load=Load(0)), base_url=BASE)
+    client = TestClient(build(load=ServiceLoad(0)), base_url=BASE)
     assert client.post("/predict/single").status_code == 401
     assert client.post("/predict/single", headers={"X-API-Key": KEY}).status_code == 503
 
 
 def test_a_place_that_was_left_is_free_again() -> None:
-    load = Load(1)
+    load = ServiceLoad(1)
     with load.one():
         assert load.full
         with pytest.raises(BusyError), load.one():

@@ -16,17 +16,17 @@ from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import ClipmodError
 from clipmod_cli.judge.judging import score_frame
 from clipmod_cli.models.seam import labels_of
-from clipmod_cli.server.apis.classes.words import ALL_MODELS, DOCUMENTED_CLASSES, Words, read_classes
+from clipmod_cli.server.apis.classes.words import ALL_MODELS, DOCUMENTED_CLASSES, ClassVectors, read_classes
 from clipmod_cli.server.apis.classifier.labels import Scores, highest_of, scores_of
 from clipmod_cli.server.apis.classifier.models import Classifiers
-from clipmod_cli.server.apis.classifier.names import Allowed
-from clipmod_cli.server.apis.looking import Look, refusal, seconds_to
+from clipmod_cli.server.apis.classifier.names import AllowedModel
+from clipmod_cli.server.apis.request_scan import RequestScan, refusal, seconds_to
 from clipmod_cli.server.forms.uploads import check_pictures, picture_items, upload_route
 from clipmod_cli.server.kept.request_rows import Tallied
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.service import Service
 from clipmod_cli.server.state import Admitted, Classifying, Served, Worded, in_thread
-from clipmod_cli.sources.web.addresses import Access
+from clipmod_cli.sources.web.addresses import AddressRules
 from clipmod_cli.sources.web.downloads import Downloads
 from clipmod_cli.sources.web.fetch import FetchRules
 from clipmod_cli.types import Evidence, Failure, Item, LabelModel
@@ -35,29 +35,29 @@ URL_CHARS = 8192
 LEAST_S = 0.1
 """For a download, where a request's time is nearly up."""
 
-ACCESS = Access(private=False)
+ACCESS = AddressRules(private=False)
 """Where a request may have the service look: public addresses, the web's own ports."""
 
 
-class Payload(BaseModel):
+class ClassifyPayload(BaseModel):
     """What was asked."""
 
     location: str | None = Field(description="The URL; null where a file came")
     classifier: str
 
 
-class Result(BaseModel):
+class ClassifyResult(BaseModel):
     """What was seen."""
 
     prediction: str = Field(description="The class with the highest probability", examples=["nudity"])
     label_probabilities: dict[str, float] = Field(examples=[{"nudity": 0.62, "gore": 0.38}])
-    original_payload: Payload
+    original_payload: ClassifyPayload
 
 
-class Classified(BaseModel):
+class ClassifyAnswer(BaseModel):
     """The answer."""
 
-    result: Result
+    result: ClassifyResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class _Asked:
 
     service: Service
     classifiers: Classifiers
-    words: Words
+    words: ClassVectors
     image: UploadFile | None
     location: str | None
     classifier: str
@@ -107,7 +107,7 @@ async def classify(
             description=f"Comma-separated. Default: {DOCUMENTED_CLASSES}; for a classifier all of its labels"
         ),
     ] = None,
-) -> Classified:
+) -> ClassifyAnswer:
     """Of an animation: each class's highest probability in any of the frames that are looked at."""
     file = image if image is not None and (image.filename or image.size) else None
     url = (location or "").strip() or None
@@ -128,9 +128,11 @@ async def classify(
     shares = await in_thread(request, lambda: _classify(asked))
     tally.images, tally.judged_by = 1, asked.classifier
     prediction = max(shares, key=lambda name: shares[name])
-    payload = Payload(location=url, classifier=asked.classifier)
-    return Classified(
-        result=Result(prediction=prediction, label_probabilities=dict(shares), original_payload=payload)
+    payload = ClassifyPayload(location=url, classifier=asked.classifier)
+    return ClassifyAnswer(
+        result=ClassifyResult(
+            prediction=prediction, label_probabilities=dict(shares), original_payload=payload
+        )
     )
 
 
@@ -166,7 +168,7 @@ def _by_words(asked: _Asked, ensemble: Ensemble) -> Scores:
     return highest_of(frames)
 
 
-def _by_labels(asked: _Asked, one: Allowed) -> Scores:
+def _by_labels(asked: _Asked, one: AllowedModel) -> Scores:
     """Return the labels of a classifier, or those of them that were asked for."""
     ensemble = asked.classifiers.load([one], asked.until)
     model: LabelModel = ensemble.members[0].model  # type: ignore[assignment]
@@ -179,7 +181,7 @@ def _by_labels(asked: _Asked, one: Allowed) -> Scores:
 
 
 def _look(asked: _Asked, ensemble: Ensemble) -> Sequence[Evidence]:
-    look = Look(service=asked.service, ensemble=ensemble, until=asked.until)
+    look = RequestScan(service=asked.service, ensemble=ensemble, until=asked.until)
     items = picture_items([asked.image]) if asked.image is not None else iter([_fetch(asked)])
     with closing(look.at(items, 1)) as seen:
         return list(seen)

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import PolicyError
-from clipmod_cli.judge.criteria import Criteria, Judge, categories_with_prompts, mean_vectors
+from clipmod_cli.judge.criteria import Criteria, WeightedReader, categories_with_prompts, mean_vectors
 from clipmod_cli.judge.policy import Policy, policy_from_classes
 from clipmod_cli.judge.readers import TextReader
 from clipmod_cli.models.seam import is_text_image
-from clipmod_cli.server.apis.looking import seconds_to
+from clipmod_cli.server.apis.request_scan import seconds_to
 from clipmod_cli.server.problems import problem
 from clipmod_cli.types import TextImageModel
 
@@ -71,7 +71,7 @@ def read_classes(text: str) -> Policy:
 
 
 @dataclass
-class Words:
+class ClassVectors:
     """The vectors of classes. Safe to use from any thread."""
 
     _sets: dict[tuple[str, ...], Ensemble] = field(default_factory=dict, repr=False)
@@ -114,7 +114,9 @@ class Words:
         order = sorted(models.values(), key=lambda model: id(model) != id(self._resident))
         vectors = {model.name: self._vectors(model, texts, until) for model in order}
         judges = [
-            Judge(name=m.model.name, weight=m.weight, reader=_reader(models[m.model.name], vectors, classes))
+            WeightedReader(
+                name=m.model.name, weight=m.weight, reader=_reader(models[m.model.name], vectors, classes)
+            )
             for m in ensemble.members
         ]
         return Criteria(policy=classes, threshold=1.0, judges=judges)

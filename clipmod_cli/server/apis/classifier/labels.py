@@ -83,7 +83,7 @@ def new_hits(
 
 
 @dataclass
-class Search:
+class LabelSearch:
     """One model's way through the frames of one file.
 
     Attributes:

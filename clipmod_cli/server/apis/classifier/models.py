@@ -15,14 +15,14 @@ from dataclasses import dataclass, field, replace
 
 from fastapi import HTTPException
 
-from clipmod_cli.assemble import Choice, load
+from clipmod_cli.assemble import ModelChoice, load
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import MissingPackageError, SettingsError
 from clipmod_cli.models.hub.client import Hub
-from clipmod_cli.models.specs import Member as Wanted
+from clipmod_cli.models.specs import WeightedSpec as Wanted
 from clipmod_cli.models.specs import member_names
-from clipmod_cli.server.apis.classifier.names import Allowed, read_allowed
-from clipmod_cli.server.apis.looking import seconds_to
+from clipmod_cli.server.apis.classifier.names import AllowedModel, read_allowed
+from clipmod_cli.server.apis.request_scan import seconds_to
 from clipmod_cli.server.environment import DocumentedEnvironment
 from clipmod_cli.server.problems import problem
 from clipmod_cli.settings import Settings, count_of
@@ -50,7 +50,7 @@ class Classifiers:
         settings: how models run.
     """
 
-    allowed: dict[str, Allowed]
+    allowed: dict[str, AllowedModel]
     default_name: str | None
     default_score: float
     hub: Hub
@@ -59,7 +59,7 @@ class Classifiers:
     _sets: OrderedDict[tuple[str, ...], Ensemble] = field(default_factory=OrderedDict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def resolve(self, names: Sequence[str]) -> list[Allowed]:
+    def resolve(self, names: Sequence[str]) -> list[AllowedModel]:
         """Return the models of these names, each once; the default one for none.
 
         Raises:
@@ -77,17 +77,17 @@ class Classifiers:
                 raise problem(400, f"{name[:200]!r} is not a model of this service. It has: {known}")
         return [one for one in found if one is not None]
 
-    def find(self, name: str) -> Allowed | None:
+    def find(self, name: str) -> AllowedModel | None:
         """Return the model of this name, `hf:` before it or not; None if it is not on the list."""
         return self.allowed.get(name) or self.allowed.get(name.removeprefix("hf:"))
 
-    def called(self, one: Allowed) -> str:
+    def called(self, one: AllowedModel) -> str:
         """Return what evidence calls a model: different for each."""
         distinct = {a.spec.spec: a.spec for a in self.allowed.values()}
         names = member_names(tuple(Wanted(spec=spec, weight=1.0) for spec in distinct.values()))
         return dict(zip(distinct, names, strict=True))[one.spec.spec]
 
-    def load(self, models: Sequence[Allowed], until: float) -> Ensemble:
+    def load(self, models: Sequence[AllowedModel], until: float) -> Ensemble:
         """Return these models, loaded: together they look at each frame once. Blocks.
 
         Args:
@@ -110,7 +110,7 @@ class Classifiers:
                 self._sets.popitem(last=False)
         return known
 
-    def _load_one(self, one: Allowed, until: float) -> Ensemble:
+    def _load_one(self, one: AllowedModel, until: float) -> Ensemble:
         future = self._begin(one)
         try:
             return future.result(timeout=seconds_to(until))
@@ -121,7 +121,7 @@ class Classifiers:
         except Exception as e:
             raise self._cannot(one, e) from e
 
-    def _begin(self, one: Allowed) -> Future[Ensemble]:
+    def _begin(self, one: AllowedModel) -> Future[Ensemble]:
         """Return the one load of this model, begun if it is not."""
         with self._lock:
             known = self._loading.get(one.spec.spec)
@@ -133,7 +133,7 @@ class Classifiers:
         threading.Thread(target=self._fill, args=(one, future), name=name, daemon=True).start()
         return future
 
-    def _fill(self, one: Allowed, future: Future[Ensemble]) -> None:
+    def _fill(self, one: AllowedModel, future: Future[Ensemble]) -> None:
         log.info("loading the classifier %s", one.name)
         try:
             loaded = self._read(one)
@@ -145,8 +145,8 @@ class Classifiers:
         else:
             future.set_result(loaded)
 
-    def _read(self, one: Allowed) -> Ensemble:
-        choice = Choice(
+    def _read(self, one: AllowedModel) -> Ensemble:
+        choice = ModelChoice(
             members=(Wanted(spec=one.spec, weight=1.0),),
             auto=False,
             degraded=False,
@@ -161,7 +161,7 @@ class Classifiers:
             hub=self.hub,
         )
 
-    def _cannot(self, one: Allowed, error: Exception) -> HTTPException:
+    def _cannot(self, one: AllowedModel, error: Exception) -> HTTPException:
         """Return the refusal, with the command that mends it; where things lie is told to the log alone."""
         if isinstance(error, MissingPackageError):
             extra = "nudenet" if one.spec.kind == "nudenet" else "hf"
@@ -174,7 +174,7 @@ class Classifiers:
             )
         return problem(503, f"The model {one.name} cannot be loaded; the service's log says why")
 
-    def _is_here(self, one: Allowed) -> bool:
+    def _is_here(self, one: AllowedModel) -> bool:
         from clipmod_cli.errors import MissingModelError
         from clipmod_cli.models.hub import weights
 

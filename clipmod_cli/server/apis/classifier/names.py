@@ -21,7 +21,7 @@ _ALIAS = re.compile(r"[A-Za-z0-9_.-]{1,96}(/[A-Za-z0-9_.-]{1,96})?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Allowed:
+class AllowedModel:
     """A model that callers may name.
 
     Attributes:
@@ -32,13 +32,13 @@ class Allowed:
     spec: ModelSpec
 
 
-def read_allowed(texts: Iterable[str]) -> dict[str, Allowed]:
+def read_allowed(texts: Iterable[str]) -> dict[str, AllowedModel]:
     """Return the models by the names that callers give them, in the operator's order.
 
     Raises:
         SettingsError: naming the entry that cannot be understood, or a name that stands for two models.
     """
-    found: dict[str, Allowed] = {}
+    found: dict[str, AllowedModel] = {}
     for text in texts:
         one = _read(text.strip())
         if found.setdefault(one.name, one).spec != one.spec:
@@ -46,14 +46,14 @@ def read_allowed(texts: Iterable[str]) -> dict[str, Allowed]:
     return found
 
 
-def _read(text: str) -> Allowed:
+def _read(text: str) -> AllowedModel:
     alias, equals, model = text.partition("=")
     if not equals or text.startswith(_FOLDER):
         spec = _spec(text, text)
-        return Allowed(name=spec.short_name, spec=spec)
+        return AllowedModel(name=spec.short_name, spec=spec)
     if not _ALIAS.fullmatch(alias):
         raise SettingsError(f"--classifier {text!r}: {alias!r} is no name (letters, digits and _.-)")
-    return Allowed(name=alias, spec=_spec(model.strip(), text))
+    return AllowedModel(name=alias, spec=_spec(model.strip(), text))
 
 
 def _spec(model: str, text: str) -> ModelSpec:

@@ -11,10 +11,9 @@ from fastapi import APIRouter, Request, UploadFile
 
 from clipmod_cli.server.apis.classifier import answers
 from clipmod_cli.server.apis.classifier.answers import Found, FoundInMany, Labels, LabelsOfMany
-from clipmod_cli.server.apis.classifier.asking import Asked, Asking, LookedFor, Wanted
-from clipmod_cli.server.apis.classifier.finding import ByModel, score_files, search_files
 from clipmod_cli.server.apis.classifier.labels import Scores
-from clipmod_cli.server.bounds import Bounds
+from clipmod_cli.server.apis.classifier.query import Asked, ClassifierRequest, LabelQuery, LookedFor
+from clipmod_cli.server.apis.classifier.scoring import ByModel, score_files, search_files
 from clipmod_cli.server.forms.uploads import (
     check_pictures,
     check_video,
@@ -23,6 +22,7 @@ from clipmod_cli.server.forms.uploads import (
     video_item,
 )
 from clipmod_cli.server.problems import problem
+from clipmod_cli.server.request_limits import RequestLimits
 from clipmod_cli.server.state import Admitted, Served, in_thread
 
 TAGS = ["classifier"]
@@ -116,25 +116,25 @@ async def video_classification(
     return _found(found, asking)
 
 
-def _search_video(asking: Asking, wanted: Wanted, file: UploadFile) -> ByModel:
+def _search_video(asking: ClassifierRequest, wanted: LabelQuery, file: UploadFile) -> ByModel:
     with video_item(file) as item:
         (found,) = search_files(asking, wanted, [item], 1)
     return found
 
 
-def _check_many(files: Sequence[UploadFile], bounds: Bounds) -> None:
+def _check_many(files: Sequence[UploadFile], bounds: RequestLimits) -> None:
     if len(files) > bounds.multi_files:
         raise problem(400, f"At most {bounds.multi_files} files may be in one request")
     check_pictures(files, bounds)
 
 
-def _labels(scores: Mapping[str, Scores], asking: Asking) -> Labels:
+def _labels(scores: Mapping[str, Scores], asking: ClassifierRequest) -> Labels:
     asking.tally.images += 1
     by_name = {name: answers.labels_answer(one) for name, one in scores.items()}
     return answers.by_model(by_name, named=asking.named)
 
 
-def _found(hits: ByModel, asking: Asking) -> Found:
+def _found(hits: ByModel, asking: ClassifierRequest) -> Found:
     asking.tally.images += 1
     by_name = {name: answers.found_answer(one) for name, one in hits.items()}
     return answers.by_model(by_name, named=asking.named)

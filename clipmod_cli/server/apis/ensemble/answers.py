@@ -17,9 +17,9 @@ from clipmod_cli.server.apis.ensemble.shapes import (
     ShortResult,
     Summary,
 )
-from clipmod_cli.server.bounds import MB
 from clipmod_cli.server.problems import status_of
-from clipmod_cli.server.service import Judged
+from clipmod_cli.server.request_limits import MB
+from clipmod_cli.server.service import JudgedItem
 from clipmod_cli.types import Failure
 
 METHOD: Final = "weighted_average"
@@ -37,14 +37,14 @@ _OURS: Final[Mapping[ErrorCode, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HostedLocation:
     """Where a judged picture is kept; nowhere without an id."""
 
     image_id: str | None = None
     url: str | None = None
 
 
-NOWHERE: Final = Place()
+NOWHERE: Final = HostedLocation()
 
 
 def sentence_of(failure: Failure) -> str:
@@ -76,7 +76,7 @@ def safety_of(record: Record) -> Safety | None:
     return "UNSAFE" if record.final_decision == "NSFW" else "SAFE"
 
 
-def full_result(judged: Judged) -> FullResult:
+def full_result(judged: JudgedItem) -> FullResult:
     """Return what the panel said, with all details."""
     told = _told(judged.record)
     return FullResult(
@@ -96,7 +96,7 @@ def full_result(judged: Judged) -> FullResult:
     )
 
 
-def common_fields(judged: Judged) -> dict[str, Any]:
+def common_fields(judged: JudgedItem) -> dict[str, Any]:
     """Return the fields that the answers to one and to several pictures share."""
     told = _told(judged.record)
     names = (
@@ -107,7 +107,7 @@ def common_fields(judged: Judged) -> dict[str, Any]:
     return {"image": judged.record.source, **{name: told[name] for name in names}}
 
 
-def place_fields(place: Place) -> dict[str, Any]:
+def place_fields(place: HostedLocation) -> dict[str, Any]:
     """Return where the picture can be had."""
     return {
         "image_hosted": place.image_id is not None,
@@ -116,7 +116,7 @@ def place_fields(place: Place) -> dict[str, Any]:
     }
 
 
-def prediction_fields(judged: Judged, place: Place) -> dict[str, Any]:
+def prediction_fields(judged: JudgedItem, place: HostedLocation) -> dict[str, Any]:
     """Return one picture of several, for `Prediction` and what is built on it."""
     record = judged.record
     told = _told(record)
@@ -143,7 +143,7 @@ def whole(hours: float) -> int | float:
 
 
 @dataclass
-class Sum:
+class RequestTotals:
     """All pictures of a request together, one after the other."""
 
     images: int = 0

@@ -9,9 +9,9 @@ from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
-from clipmod_cli.server.apis.ensemble.shapes import Problem
+from clipmod_cli.server.apis.ensemble.shapes import ProblemAnswer
 from clipmod_cli.server.kept.hosting import MEDIA_TYPES
-from clipmod_cli.server.kept.keeping import Keeping
+from clipmod_cli.server.kept.storage import Keeping
 from clipmod_cli.server.problems import problem
 
 router = APIRouter()
@@ -38,7 +38,7 @@ HEADERS: Final = {
             },
         },
         304: {"description": "It is what you have"},
-        404: {"model": Problem, "description": "There is none, or no longer"},
+        404: {"model": ProblemAnswer, "description": "There is none, or no longer"},
     },
 )
 async def image(image_id: str, request: Request, kept: Keeping) -> Response:

@@ -14,13 +14,13 @@ from typing import Final
 from clipmod_cli.ensemble.ensemble import Looking
 from clipmod_cli.ensemble.looks import Enough
 from clipmod_cli.pipeline import look
-from clipmod_cli.server.apis.ensemble.answers import NOWHERE, Place
-from clipmod_cli.server.asked import Asked
-from clipmod_cli.server.batching.turns import Caller
-from clipmod_cli.server.forms.pile import Pile
+from clipmod_cli.server.apis.ensemble.answers import NOWHERE, HostedLocation
+from clipmod_cli.server.batching.fair_queue import Caller
+from clipmod_cli.server.forms.spooled import SpooledPieces
 from clipmod_cli.server.forms.streamed import Upload
-from clipmod_cli.server.kept.keeping import Kept
-from clipmod_cli.server.service import Judged, Service
+from clipmod_cli.server.kept.storage import ServiceStorage
+from clipmod_cli.server.request_info import RequestInfo
+from clipmod_cli.server.service import JudgedItem, Service
 from clipmod_cli.types import Evidence, Failure, Frame, Item, View
 
 IN_FLIGHT_BYTES: Final = 64_000_000
@@ -28,7 +28,7 @@ IN_FLIGHT_BYTES: Final = 64_000_000
 A file that is larger goes alone."""
 
 
-class Flight:
+class BytesInFlight:
     """Holds the line's supply back while too many bytes are under way."""
 
     def __init__(self, most: int = IN_FLIGHT_BYTES) -> None:
@@ -59,10 +59,10 @@ class Flight:
 
 
 def judge_uploads(
-    service: Service, caller: Caller, uploads: Iterable[Upload], pile: Pile
-) -> Iterator[tuple[Upload, Judged]]:
+    service: Service, caller: Caller, uploads: Iterable[Upload], pile: SpooledPieces
+) -> Iterator[tuple[Upload, JudgedItem]]:
     """Yield each upload with its end, in order; fewer where the caller left or its time was up."""
-    flight = Flight()
+    flight = BytesInFlight()
     under_way: deque[Upload] = deque()
 
     def items() -> Iterator[Item | Failure]:
@@ -83,7 +83,7 @@ def judge_uploads(
         flight.end()
 
 
-def item_of(upload: Upload, pile: Pile) -> Item | Failure:
+def item_of(upload: Upload, pile: SpooledPieces) -> Item | Failure:
     """Return an upload as the pipeline takes it; a Failure where it is known to be no picture."""
     item = Item(source=upload.name, index=upload.index, data=b"")
     if upload.fault is not None:
@@ -98,7 +98,7 @@ def item_of(upload: Upload, pile: Pile) -> Item | Failure:
 
 
 @dataclass(frozen=True)
-class Unseeing:
+class DecodeOnlyEnsemble:
     """An ensemble that wants the same views as another and sees nothing: for a look at decoding alone."""
 
     views: tuple[View, ...]
@@ -118,21 +118,23 @@ class Unseeing:
         ]
 
 
-def check_decoding(service: Service, caller: Caller, uploads: Sequence[Upload], pile: Pile) -> list[Failure]:
+def check_decoding(
+    service: Service, caller: Caller, uploads: Sequence[Upload], pile: SpooledPieces
+) -> list[Failure]:
     """Return what cannot be decoded among the uploads, in order; no model is asked.
 
     Each picture is decoded once more when it is judged: a request that is refused whole must know all
     of them before the first forward pass, and to hold their frames until then would take more memory.
     """
     ensemble = service.panel.ensemble
-    blind = Unseeing(ensemble.views, ensemble.batch_size)
+    blind = DecodeOnlyEnsemble(ensemble.views, ensemble.batch_size)
     items = (item_of(upload, pile) for upload in uploads)
     seen = look(items, blind, service.options, stopped=lambda: caller.over)
     return [one for one in seen if isinstance(one, Failure) and one.last]
 
 
 @dataclass
-class Keeper:
+class RequestKeeper:
     """Keeps judged pictures for `/image`, and counts them in the request's tally.
 
     Attributes:
@@ -140,11 +142,11 @@ class Keeper:
     """
 
     service: Service
-    kept: Kept
+    kept: ServiceStorage
     base: str
-    tally: Asked
+    tally: RequestInfo
 
-    def place(self, judged: Judged) -> Place:
+    def place(self, judged: JudgedItem) -> HostedLocation:
         """Return where a judged picture can be had from now on."""
         self.count(judged)
         hosting, record, data = self.kept.hosting, judged.record, judged.result.item.data
@@ -154,9 +156,9 @@ class Keeper:
         if hosted is None:
             return NOWHERE
         self.service.rows.add_hosted(hosted.row)
-        return Place(hosted.image_id, f"{self.base}/image/{hosted.image_id}")
+        return HostedLocation(hosted.image_id, f"{self.base}/image/{hosted.image_id}")
 
-    def count(self, judged: Judged) -> None:
+    def count(self, judged: JudgedItem) -> None:
         """Count a judged picture."""
         self.tally.images += 1
         self.tally.judged_by = judged.panel.key

@@ -8,7 +8,7 @@ from functools import partial
 from fastapi import APIRouter, HTTPException, Request
 
 from clipmod_cli.server.apis.ensemble.answers import prediction_fields, sentence_of, shown, summary_of
-from clipmod_cli.server.apis.ensemble.judging import Keeper, check_decoding, judge_uploads
+from clipmod_cli.server.apis.ensemble.judging import RequestKeeper, check_decoding, judge_uploads
 from clipmod_cli.server.apis.ensemble.requests import (
     FORM_PROBLEM,
     PROBLEMS,
@@ -21,8 +21,8 @@ from clipmod_cli.server.apis.ensemble.requests import (
     while_there,
 )
 from clipmod_cli.server.apis.ensemble.shapes import Multi, Prediction
-from clipmod_cli.server.batching.turns import Caller
-from clipmod_cli.server.forms.pile import Pile
+from clipmod_cli.server.batching.fair_queue import Caller
+from clipmod_cli.server.forms.spooled import SpooledPieces
 from clipmod_cli.server.forms.streamed import Upload
 from clipmod_cli.server.problems import problem, status_of
 from clipmod_cli.server.state import Configured, Served
@@ -47,7 +47,7 @@ async def predict_multi(request: Request, service: Served, settings: Configured,
     the request. What a model fails on afterwards is in `summary.errors`.
     """
     bounds = service.bounds
-    with Pile() as pile:
+    with SpooledPieces() as pile:
         wanted = wanted_of(service, settings, FIELD, bounds.multi_files, bounds.multi_bytes)
         uploads = await read_all(request, pile, wanted)
         _refuse([upload for upload in uploads if upload.fault is not None])
@@ -73,7 +73,7 @@ def _complaint(name: str, *, too_large: bool) -> str:
 
 
 def _judge(
-    keeper: Keeper, settings: Settings, caller: Caller, uploads: Sequence[Upload], pile: Pile
+    keeper: RequestKeeper, settings: Settings, caller: Caller, uploads: Sequence[Upload], pile: SpooledPieces
 ) -> Multi:
     """Return the answer; blocks.
 
@@ -95,7 +95,11 @@ def _judge(
 
 
 def _in_order(
-    keeper: Keeper, caller: Caller, uploads: Sequence[Upload], pile: Pile, failed: list[Failure]
+    keeper: RequestKeeper,
+    caller: Caller,
+    uploads: Sequence[Upload],
+    pile: SpooledPieces,
+    failed: list[Failure],
 ) -> Iterator[Prediction]:
     for _, judged in judge_uploads(keeper.service, caller, uploads, pile):
         if isinstance(judged.result, Failure):

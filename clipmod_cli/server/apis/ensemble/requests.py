@@ -12,14 +12,14 @@ from fastapi import Depends, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 
 from clipmod_cli.server.apis.ensemble.answers import sentence_of
-from clipmod_cli.server.apis.ensemble.judging import Keeper
-from clipmod_cli.server.apis.ensemble.shapes import Problem
-from clipmod_cli.server.batching.turns import Caller
-from clipmod_cli.server.forms.bodies import Wanted
-from clipmod_cli.server.forms.pile import Pile
+from clipmod_cli.server.apis.ensemble.judging import RequestKeeper
+from clipmod_cli.server.apis.ensemble.shapes import ProblemAnswer
+from clipmod_cli.server.batching.fair_queue import Caller
+from clipmod_cli.server.forms.body import FormLimits
+from clipmod_cli.server.forms.spooled import SpooledPieces
 from clipmod_cli.server.forms.streamed import Upload, formats_of, open_form, read_uploads, takes_heic
-from clipmod_cli.server.kept.keeping import Keeping
 from clipmod_cli.server.kept.request_rows import Tallied
+from clipmod_cli.server.kept.storage import Keeping
 from clipmod_cli.server.problems import problem, status_of
 from clipmod_cli.server.service import Service
 from clipmod_cli.server.state import Configured, Served, in_thread
@@ -29,12 +29,12 @@ from clipmod_cli.types import Failure
 T = TypeVar("T")
 
 PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
-    400: {"model": Problem, "description": "The input is at fault"},
-    413: {"model": Problem, "description": "It is too large"},
-    500: {"model": Problem, "description": "A model failed"},
-    503: {"model": Problem, "description": "Busy; come again after `Retry-After` seconds"},
-    504: {"model": Problem, "description": "The deadline passed"},
-    507: {"model": Problem, "description": "The disk is full"},
+    400: {"model": ProblemAnswer, "description": "The input is at fault"},
+    413: {"model": ProblemAnswer, "description": "It is too large"},
+    500: {"model": ProblemAnswer, "description": "A model failed"},
+    503: {"model": ProblemAnswer, "description": "Busy; come again after `Retry-After` seconds"},
+    504: {"model": ProblemAnswer, "description": "The deadline passed"},
+    507: {"model": ProblemAnswer, "description": "The disk is full"},
 }
 """How requests for a judgement fail."""
 
@@ -56,17 +56,17 @@ def form_of(field: str, *, several: bool) -> dict[str, Any]:
 
 async def _keeper(
     request: Request, service: Served, settings: Configured, kept: Keeping, tally: Tallied
-) -> Keeper:
+) -> RequestKeeper:
     base = settings.public_url or str(request.base_url)
-    return Keeper(service, kept, base.rstrip("/"), tally)
+    return RequestKeeper(service, kept, base.rstrip("/"), tally)
 
 
-Keeps = Annotated[Keeper, Depends(_keeper)]
+Keeps = Annotated[RequestKeeper, Depends(_keeper)]
 
 
-def wanted_of(service: Service, settings: Settings, name: str, files: int, total_bytes: int) -> Wanted:
+def wanted_of(service: Service, settings: Settings, name: str, files: int, total_bytes: int) -> FormLimits:
     """Return what a form may bring, by the limits in force."""
-    return Wanted(
+    return FormLimits(
         name=name,
         files=files,
         file_bytes=service.bounds.image_bytes,
@@ -76,7 +76,7 @@ def wanted_of(service: Service, settings: Settings, name: str, files: int, total
     )
 
 
-async def read_all(request: Request, pile: Pile, wanted: Wanted) -> list[Upload]:
+async def read_all(request: Request, pile: SpooledPieces, wanted: FormLimits) -> list[Upload]:
     """Return all files of the form.
 
     Raises:

@@ -19,7 +19,7 @@ def _like(example: dict[str, Any]) -> ConfigDict:
     return ConfigDict(json_schema_extra={"example": example}, protected_namespaces=(), allow_inf_nan=False)
 
 
-class Problem(BaseModel):
+class ProblemAnswer(BaseModel):
     """Any error."""
 
     model_config = _like(examples.PROBLEM)
@@ -186,7 +186,7 @@ class UrlRequest(BaseModel):
     urls: list[str] = Field(description="http or https")
 
 
-class Progress(BaseModel):
+class StreamProgress(BaseModel):
     """How far a stream is."""
 
     current: int = Field(description="How many files have an answer, this one among them")
@@ -197,7 +197,7 @@ class Progress(BaseModel):
 class StreamedPrediction(Prediction):
     """One line of `/predict/streaming`."""
 
-    progress: Progress
+    progress: StreamProgress
 
 
 class StreamedError(BaseModel):
@@ -206,7 +206,7 @@ class StreamedError(BaseModel):
     type: Literal["error"] = "error"
     image: str | None = Field(description="null where the request itself is at fault")
     error: str
-    progress: Progress
+    progress: StreamProgress
 
 
 class StreamedSummary(BaseModel):

@@ -7,7 +7,7 @@ from functools import partial
 from fastapi import APIRouter, Request
 
 from clipmod_cli.server.apis.ensemble.answers import common_fields, full_result, place_fields, size_mb, whole
-from clipmod_cli.server.apis.ensemble.judging import Keeper, judge_uploads
+from clipmod_cli.server.apis.ensemble.judging import RequestKeeper, judge_uploads
 from clipmod_cli.server.apis.ensemble.requests import (
     FORM_PROBLEM,
     PROBLEMS,
@@ -20,10 +20,10 @@ from clipmod_cli.server.apis.ensemble.requests import (
     while_there,
 )
 from clipmod_cli.server.apis.ensemble.shapes import Single
-from clipmod_cli.server.batching.turns import Caller
-from clipmod_cli.server.forms.pile import Pile
+from clipmod_cli.server.batching.fair_queue import Caller
+from clipmod_cli.server.forms.spooled import SpooledPieces
 from clipmod_cli.server.forms.streamed import Upload
-from clipmod_cli.server.service import Judged
+from clipmod_cli.server.service import JudgedItem
 from clipmod_cli.server.state import Configured, Served
 from clipmod_cli.settings import Settings
 from clipmod_cli.types import Failure
@@ -41,7 +41,7 @@ FIELD = "file"
 )
 async def predict_single(request: Request, service: Served, settings: Configured, keeper: Keeps) -> Single:
     """Judge the picture in the form field `file`, with the details of each model."""
-    with Pile() as pile:
+    with SpooledPieces() as pile:
         wanted = wanted_of(service, settings, FIELD, 1, service.bounds.image_bytes)
         (upload,) = await read_all(request, pile, wanted)
         with service.load.one():
@@ -50,7 +50,9 @@ async def predict_single(request: Request, service: Served, settings: Configured
             return await while_there(request, caller, work)
 
 
-def _judge(keeper: Keeper, settings: Settings, caller: Caller, upload: Upload, pile: Pile) -> Single:
+def _judge(
+    keeper: RequestKeeper, settings: Settings, caller: Caller, upload: Upload, pile: SpooledPieces
+) -> Single:
     """Return the answer; blocks.
 
     Raises:
@@ -65,7 +67,7 @@ def _judge(keeper: Keeper, settings: Settings, caller: Caller, upload: Upload, p
     return _keep_prediction(keeper, _answer(keeper, settings, judged))
 
 
-def _answer(keeper: Keeper, settings: Settings, judged: Judged) -> Single:
+def _answer(keeper: RequestKeeper, settings: Settings, judged: JudgedItem) -> Single:
     place = keeper.place(judged)
     return Single(
         **common_fields(judged),
@@ -77,7 +79,7 @@ def _answer(keeper: Keeper, settings: Settings, judged: Judged) -> Single:
     )
 
 
-def _keep_prediction(keeper: Keeper, answer: Single) -> Single:
+def _keep_prediction(keeper: RequestKeeper, answer: Single) -> Single:
     predictions = keeper.kept.predictions
     if predictions is None:
         return answer

@@ -19,8 +19,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from clipmod_cli.server.apis.ensemble.judging import Keeper, judge_uploads
-from clipmod_cli.server.apis.ensemble.outbox import Outbox
+from clipmod_cli.server.apis.ensemble.judging import RequestKeeper, judge_uploads
 from clipmod_cli.server.apis.ensemble.requests import (
     FORM_PROBLEM,
     PROBLEMS,
@@ -29,10 +28,10 @@ from clipmod_cli.server.apis.ensemble.requests import (
     missing,
     wanted_of,
 )
-from clipmod_cli.server.apis.ensemble.stream_lines import Lines
-from clipmod_cli.server.forms.bodies import Wanted
+from clipmod_cli.server.apis.ensemble.stream_lines import LineQueue, StreamLines
+from clipmod_cli.server.forms.body import FormLimits
 from clipmod_cli.server.forms.multipart import FormReader
-from clipmod_cli.server.forms.pile import Pile
+from clipmod_cli.server.forms.spooled import SpooledPieces
 from clipmod_cli.server.forms.streamed import Upload, open_form, read_uploads
 from clipmod_cli.server.problems import problem, retry_headers
 from clipmod_cli.server.state import Admitted, Configured, Served
@@ -89,14 +88,16 @@ async def predict_streaming(
 class StreamedAnswer(Response):
     """An answer that is sent while its request is still being read; the only reader of `receive`."""
 
-    def __init__(self, keeper: Keeper, wanted: Wanted, form: FormReader, threads: CapacityLimiter) -> None:
+    def __init__(
+        self, keeper: RequestKeeper, wanted: FormLimits, form: FormReader, threads: CapacityLimiter
+    ) -> None:
         """Start nothing yet."""
         super().__init__(media_type=MEDIA_TYPE)
         self._keeper, self._wanted, self._form, self._threads = keeper, wanted, form, threads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read, judge and send until all is said or the client is gone."""
-        with Pile() as pile:
+        with SpooledPieces() as pile:
             stream = _Stream(self._keeper, self._wanted, pile)
             reading = asyncio.create_task(stream.read(scope, receive, self._form))
             judging = asyncio.create_task(to_thread.run_sync(stream.judge, limiter=self._threads))
@@ -111,14 +112,14 @@ class StreamedAnswer(Response):
 class _Stream:
     """One request between its three workers."""
 
-    def __init__(self, keeper: Keeper, wanted: Wanted, pile: Pile) -> None:
+    def __init__(self, keeper: RequestKeeper, wanted: FormLimits, pile: SpooledPieces) -> None:
         self._keeper = keeper
         self._wanted = wanted
         self._pile = pile
         self._uploads: queue.SimpleQueue[Upload | None] = queue.SimpleQueue()
-        self._outbox = Outbox(pile)
+        self._outbox = LineQueue(pile)
         self._caller = keeper.service.caller_of(deadline_s=float("inf"))
-        self._lines = Lines(keeper)
+        self._lines = StreamLines(keeper)
         self._refusal: HTTPException | RequestValidationError | None = None
         self._arrived = asyncio.Event()
         self._gone = False

@@ -12,18 +12,18 @@ from urllib.parse import unquote, urlsplit
 from fastapi import APIRouter, Depends, Request
 
 from clipmod_cli.server.apis.ensemble.answers import prediction_fields, sentence_of, shown, summary_of
-from clipmod_cli.server.apis.ensemble.judging import Keeper
+from clipmod_cli.server.apis.ensemble.judging import RequestKeeper
 from clipmod_cli.server.apis.ensemble.requests import PROBLEMS, Keeps, late, while_there
 from clipmod_cli.server.apis.ensemble.shapes import UrlMulti, UrlPrediction, UrlRequest
-from clipmod_cli.server.batching.turns import Caller
-from clipmod_cli.server.bounds import MB
+from clipmod_cli.server.batching.fair_queue import Caller
 from clipmod_cli.server.forms.streamed import fault_of, takes_heic
 from clipmod_cli.server.forms.uploads import upload_route
 from clipmod_cli.server.problems import problem
-from clipmod_cli.server.service import Judged
+from clipmod_cli.server.request_limits import MB
+from clipmod_cli.server.service import JudgedItem
 from clipmod_cli.server.state import Configured, Served
 from clipmod_cli.settings import Settings
-from clipmod_cli.sources.web.addresses import Access, check_url
+from clipmod_cli.sources.web.addresses import AddressRules, check_url
 from clipmod_cli.sources.web.downloads import Downloads
 from clipmod_cli.sources.web.errors import FetchError
 from clipmod_cli.sources.web.fetch import FetchRules
@@ -41,7 +41,7 @@ router = APIRouter(route_class=upload_route(lambda _bounds: BODY_BYTES))
 async def fetch_rules(settings: Configured, service: Served) -> FetchRules:
     """Return where a request's downloads may go: never to private addresses, whatever the settings say."""
     return FetchRules(
-        access=Access(private=False),
+        access=AddressRules(private=False),
         total_s=settings.timeout,
         max_bytes=service.bounds.image_bytes,
         video_bytes=service.bounds.image_bytes,  # one is refused, so it is not waited for either
@@ -87,7 +87,7 @@ def _is_url(url: str) -> bool:
 
 
 def _judge(
-    keeper: Keeper, settings: Settings, caller: Caller, urls: list[str], rules: FetchRules
+    keeper: RequestKeeper, settings: Settings, caller: Caller, urls: list[str], rules: FetchRules
 ) -> UrlMulti:
     """Return the answer; blocks.
 
@@ -114,7 +114,7 @@ def _judge(
     )
 
 
-def _answer(keeper: Keeper, judged: Judged) -> UrlPrediction:
+def _answer(keeper: RequestKeeper, judged: JudgedItem) -> UrlPrediction:
     url = judged.record.source
     fields = prediction_fields(judged, keeper.place(judged))
     return UrlPrediction(**{**fields, "url": url, "image": _name_of(url)})

@@ -14,14 +14,14 @@ from clipmod_cli.server.apis.ensemble.about.shapes import (
     Configuration,
     Database,
     Health,
-    Limits,
+    LimitsInfo,
     Models,
     Root,
     System,
 )
 from clipmod_cli.server.apis.ensemble.answers import whole
 from clipmod_cli.server.forms.streamed import formats_of
-from clipmod_cli.server.kept.keeping import Keeping, Kept
+from clipmod_cli.server.kept.storage import Keeping, ServiceStorage
 from clipmod_cli.server.service import Service
 from clipmod_cli.server.state import Configured, Served
 from clipmod_cli.settings import Settings
@@ -91,17 +91,17 @@ async def config(service: Served, settings: Configured, kept: Keeping) -> Config
     )
 
 
-def _stands_in(service: Service, kept: Kept) -> bool:
+def _stands_in(service: Service, kept: ServiceStorage) -> bool:
     return kept.stood_in or service.panel.stand_in or service.panel.criteria.degraded
 
 
-def _models(service: Service, settings: Settings, kept: Kept) -> Models:
+def _models(service: Service, settings: Settings, kept: ServiceStorage) -> Models:
     status, details = describing.models(service, settings)
     judging = service.fallback if kept.stood_in and service.fallback else service.panel
     return Models(status=status, details=details, total_enabled=sum(status.values()), judging=judging.key)
 
 
-def _configuration(service: Service, settings: Settings, kept: Kept) -> Configuration:
+def _configuration(service: Service, settings: Settings, kept: ServiceStorage) -> Configuration:
     policy = service.panel.policy
     return Configuration(
         sensitivity_level=settings.sensitivity,
@@ -114,8 +114,8 @@ def _configuration(service: Service, settings: Settings, kept: Kept) -> Configur
     )
 
 
-def _limits(settings: Settings) -> Limits:
-    return Limits(
+def _limits(settings: Settings) -> LimitsInfo:
+    return LimitsInfo(
         multi_files=settings.max_multi_files,
         multi_size_mb=settings.max_multi_mb,
         urls=settings.max_url_count,

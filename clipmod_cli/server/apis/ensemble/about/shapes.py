@@ -144,7 +144,7 @@ class FallbackConfig(BaseModel):
     enabled: bool
 
 
-class Limits(BaseModel):
+class LimitsInfo(BaseModel):
     """What requests may bring."""
 
     multi_files: int
@@ -174,7 +174,7 @@ class Config(BaseModel):
     max_total_request_size_mb: int
     database_connected: bool
     policy: str
-    limits: Limits
+    limits: LimitsInfo
 
 
 class DatabaseStats(BaseModel):

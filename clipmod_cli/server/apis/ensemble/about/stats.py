@@ -10,11 +10,11 @@ from anyio import to_thread
 from fastapi import APIRouter
 
 from clipmod_cli.errors import ClipmodError
-from clipmod_cli.output.history.store import Store
+from clipmod_cli.output.history.store import HistoryStore
 from clipmod_cli.server.apis.ensemble.about.describing import panels
 from clipmod_cli.server.apis.ensemble.about.shapes import DatabaseStats, PerformanceMetrics, Stats
-from clipmod_cli.server.apis.ensemble.shapes import Problem
-from clipmod_cli.server.kept.keeping import Keeping
+from clipmod_cli.server.apis.ensemble.shapes import ProblemAnswer
+from clipmod_cli.server.kept.storage import Keeping
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.service import Service
 from clipmod_cli.server.state import Served
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 @router.get(
     "/stats",
     summary="What was judged so far",
-    responses={404: {"model": Problem, "description": "No statistics are kept (--no-db)"}},
+    responses={404: {"model": ProblemAnswer, "description": "No statistics are kept (--no-db)"}},
 )
 async def stats(service: Served, kept: Keeping) -> Stats:
     """Sum up all requests that the store knows, those of earlier runs among them."""
@@ -40,7 +40,7 @@ async def stats(service: Served, kept: Keeping) -> Stats:
     return _shape(told, service)
 
 
-def _ask(service: Service, store: Store) -> dict[str, Any]:
+def _ask(service: Service, store: HistoryStore) -> dict[str, Any]:
     service.rows.flush()
     return store.serve_stats()
 

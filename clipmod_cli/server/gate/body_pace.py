@@ -13,7 +13,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from clipmod_cli.server.gate.refusing import refuse
+from clipmod_cli.server.gate.refusal import refuse
 
 PATIENCE_S: Final = 30.0
 """How long a client may be silent, all in all, while it should be sending."""
@@ -23,7 +23,7 @@ BYTES_PER_S: Final = 4096
 
 
 @dataclass
-class Paced:
+class BodyPaceMiddleware:
     """Ends requests whose bodies come too slowly: 408, or the end of the connection."""
 
     app: ASGIApp

@@ -8,15 +8,22 @@ from itertools import groupby
 from typing import cast
 
 from clipmod_cli.models.seam import labels_of
-from clipmod_cli.server.apis.classifier.asking import Asking, Wanted
-from clipmod_cli.server.apis.classifier.labels import Hit, Scores, Search, frame_number, highest_of, scores_of
-from clipmod_cli.server.apis.looking import Look
+from clipmod_cli.server.apis.classifier.labels import (
+    Hit,
+    LabelSearch,
+    Scores,
+    frame_number,
+    highest_of,
+    scores_of,
+)
+from clipmod_cli.server.apis.classifier.query import ClassifierRequest, LabelQuery
+from clipmod_cli.server.apis.request_scan import RequestScan
 from clipmod_cli.types import Evidence, Item, LabelModel
 
 ByModel = Mapping[str, list[Hit]]
 
 
-def score_files(asking: Asking, items: Iterable[Item], count: int) -> list[dict[str, Scores]]:
+def score_files(asking: ClassifierRequest, items: Iterable[Item], count: int) -> list[dict[str, Scores]]:
     """Return the scores of all labels for each file, by what the caller calls the model.
 
     Of an animation it is each label's highest score in any frame that was looked at.
@@ -31,7 +38,9 @@ def score_files(asking: Asking, items: Iterable[Item], count: int) -> list[dict[
     return files
 
 
-def search_files(asking: Asking, wanted: Wanted, items: Iterable[Item], count: int) -> list[ByModel]:
+def search_files(
+    asking: ClassifierRequest, wanted: LabelQuery, items: Iterable[Item], count: int
+) -> list[ByModel]:
     """Return the hits in each file, by what the caller calls the model.
 
     Where the first label ends the search, files are looked at one after the other, so that what comes after
@@ -56,7 +65,7 @@ def _parts(items: Iterable[Item], count: int, *, alone: bool) -> Iterator[tuple[
 
 
 def _search(
-    seen: Iterable[Evidence], count: int, wanted: Wanted, models: Mapping[str, LabelModel]
+    seen: Iterable[Evidence], count: int, wanted: LabelQuery, models: Mapping[str, LabelModel]
 ) -> Iterator[ByModel]:
     """Yield the hits of each file; leaves off where nothing more can be found and no file follows."""
     for _, group in groupby(seen, key=lambda one: one.item.index):
@@ -70,7 +79,7 @@ def _search(
             return
 
 
-def _take(one: Evidence, searches: Mapping[str, Search], models: Mapping[str, LabelModel]) -> None:
+def _take(one: Evidence, searches: Mapping[str, LabelSearch], models: Mapping[str, LabelModel]) -> None:
     scores = _scores(one, models)
     for name, search in searches.items():
         search.take(frame_number(one), scores[name])
@@ -80,7 +89,7 @@ def _scores(one: Evidence, models: Mapping[str, LabelModel]) -> dict[str, Scores
     return {name: scores_of(one.seen[model.name], labels_of(model)) for name, model in models.items()}
 
 
-def _models_of(asking: Asking, look: Look) -> dict[str, LabelModel]:
+def _models_of(asking: ClassifierRequest, look: RequestScan) -> dict[str, LabelModel]:
     """Return the loaded models by what the caller calls them."""
     loaded = {member.model.name: cast("LabelModel", member.model) for member in look.ensemble.members}
     return {one.name: loaded[asking.classifiers.called(one)] for one in asking.models}

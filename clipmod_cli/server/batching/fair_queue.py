@@ -1,7 +1,7 @@
 """Whose frames are measured next: every caller in turn, so that none waits behind another's thousands.
 
 Plain data structures behind one lock; knows no model and starts no thread. The thread that
-takes from here is `clipmod_cli.server.batching.measuring`.
+takes from here is `clipmod_cli.server.batching.device_thread`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class QueuedFrame:
     """A frame that waits to be measured, and where what was seen in it goes.
 
     Attributes:
@@ -57,11 +57,11 @@ class Waiting:
     enough: Enough | None = None
 
 
-class Turns:
+class FairQueue:
     """The frames of all callers that wait. Safe to use from any thread."""
 
     def __init__(self) -> None:
-        self._queues: dict[Caller, deque[Waiting]] = {}
+        self._queues: dict[Caller, deque[QueuedFrame]] = {}
         self._changed = threading.Condition()
         self._closed = False
 
@@ -75,7 +75,7 @@ class Turns:
         Raises:
             RuntimeError: after `close`.
         """
-        waiting = [Waiting(frame, Future(), caller, enough) for frame in frames]
+        waiting = [QueuedFrame(frame, Future(), caller, enough) for frame in frames]
         with self._changed:
             if self._closed:
                 raise RuntimeError("the service is ending")
@@ -84,7 +84,7 @@ class Turns:
                 self._changed.notify()
         return [one.measured for one in waiting]
 
-    def take(self) -> list[Waiting] | None:
+    def take(self) -> list[QueuedFrame] | None:
         """Wait for frames, and return those of one forward pass; None once closed and empty.
 
         One frame of each caller in turn, as long as they ask the same ensemble, up to its batch size.
@@ -94,12 +94,12 @@ class Turns:
             if not self._queues:
                 return None
             ensemble = next(iter(self._queues)).ensemble
-            batch: list[Waiting] = []
+            batch: list[QueuedFrame] = []
             while len(batch) < ensemble.batch_size and (caller := self._next(ensemble)) is not None:
                 batch.append(self._pop(caller))
             return batch
 
-    def close(self) -> list[Waiting]:
+    def close(self) -> list[QueuedFrame]:
         """Let nothing more in, and return what still waits, which is then nobody's any more."""
         with self._changed:
             self._closed = True
@@ -111,7 +111,7 @@ class Turns:
     def _next(self, ensemble: Ensemble) -> Caller | None:
         return next((caller for caller in self._queues if caller.ensemble is ensemble), None)
 
-    def _pop(self, caller: Caller) -> Waiting:
+    def _pop(self, caller: Caller) -> QueuedFrame:
         """Return the caller's first frame, and put the caller behind all others."""
         queue = self._queues.pop(caller)
         one = queue.popleft()

@@ -26,7 +26,7 @@ class Extent(NamedTuple):
 Piece: TypeAlias = bytes | Extent
 
 
-class Pile:
+class SpooledPieces:
     """Puts pieces aside and gives them back. Safe to use from any thread; a context manager."""
 
     def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:

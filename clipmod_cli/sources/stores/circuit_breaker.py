@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from clipmod_cli.errors import ErrorCode, ItemError
 
 if TYPE_CHECKING:
-    from clipmod_cli.sources.stores.base import Entry, Store
+    from clipmod_cli.sources.stores.base import ObjectEntry, ObjectStore
 
 SILENT_AFTER = 16
 """Requests in a row without an answer, as for the hosts of URLs."""
@@ -23,31 +23,31 @@ SILENCE: frozenset[ErrorCode] = frozenset({"connect_error", "dns_error", "timeou
 T = TypeVar("T")
 
 
-class PatientStore:
+class CircuitBreakerStore:
     """A store with the same methods, which fail at once while it is left alone."""
 
-    def __init__(self, store: Store, *, rest_s: float = REST_S) -> None:
+    def __init__(self, store: ObjectStore, *, rest_s: float = REST_S) -> None:
         self._store = store
         self._rest_s = rest_s
         self._lock = threading.Lock()
         self._unanswered = 0
         self._until = 0.0
 
-    def pages(self, prefix: str) -> Iterator[Sequence[Entry]]:
+    def pages(self, prefix: str) -> Iterator[Sequence[ObjectEntry]]:
         """Yield all objects below a prefix."""
         pages = self._store.pages(prefix)
         while (page := self._ask(lambda: next(pages, None))) is not None:
             yield page
 
-    def find(self, key: str) -> Entry:
+    def find(self, key: str) -> ObjectEntry:
         """Return the object of this key."""
         return self._ask(lambda: self._store.find(key))
 
-    def near(self, key: str) -> Sequence[Entry]:
+    def near(self, key: str) -> Sequence[ObjectEntry]:
         """Return some objects about a key."""
         return self._ask(lambda: self._store.near(key))
 
-    def read(self, entry: Entry, start: int, length: int) -> bytes:
+    def read(self, entry: ObjectEntry, start: int, length: int) -> bytes:
         """Return a part of an object."""
         return self._ask(lambda: self._store.read(entry, start, length))
 

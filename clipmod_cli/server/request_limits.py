@@ -14,7 +14,7 @@ FORM_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
+class RequestLimits:
     """The limits in force."""
 
     image_bytes: int
@@ -26,9 +26,9 @@ class Bounds:
     stream_bytes: int
 
 
-def bounds_of(settings: Settings) -> Bounds:
+def request_limits_of(settings: Settings) -> RequestLimits:
     """Return the limits that the settings name."""
-    return Bounds(
+    return RequestLimits(
         image_bytes=settings.max_image_mb * MB,
         video_bytes=settings.max_video_mb * MB,
         multi_files=settings.max_multi_files,
@@ -39,7 +39,7 @@ def bounds_of(settings: Settings) -> Bounds:
     )
 
 
-def within(options: DecodeOptions, bounds: Bounds) -> DecodeOptions:
+def within(options: DecodeOptions, bounds: RequestLimits) -> DecodeOptions:
     """Return decoding that holds to the same sizes."""
     limits = replace(options.limits, max_file_bytes=bounds.image_bytes, max_video_bytes=bounds.video_bytes)
     return replace(options, limits=limits)

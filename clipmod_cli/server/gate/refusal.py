@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from clipmod_cli.server.asked import mark_refused
+from clipmod_cli.server.request_info import mark_refused
 
 
 async def refuse(

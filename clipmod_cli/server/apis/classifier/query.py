@@ -11,13 +11,13 @@ from fastapi import Depends, Query
 
 from clipmod_cli.decode.limits import FrameSampling
 from clipmod_cli.models.seam import labels_of
-from clipmod_cli.server.apis.classifier.labels import Search, sampling_of, wanted_of
+from clipmod_cli.server.apis.classifier.labels import LabelSearch, sampling_of, wanted_of
 from clipmod_cli.server.apis.classifier.models import Classifiers
-from clipmod_cli.server.apis.classifier.names import Allowed
-from clipmod_cli.server.apis.looking import Look
-from clipmod_cli.server.asked import Asked as Tally
+from clipmod_cli.server.apis.classifier.names import AllowedModel
+from clipmod_cli.server.apis.request_scan import RequestScan
 from clipmod_cli.server.kept.request_rows import Tallied
 from clipmod_cli.server.problems import problem
+from clipmod_cli.server.request_info import RequestInfo as Tally
 from clipmod_cli.server.service import Service
 from clipmod_cli.server.state import Classifying, Served
 from clipmod_cli.types import LabelModel
@@ -30,7 +30,7 @@ NAME_CHARS = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asking:
+class ClassifierRequest:
     """Who asks which models, and until when. `look_with` blocks until they are loaded.
 
     Attributes:
@@ -41,15 +41,15 @@ class Asking:
 
     service: Service
     classifiers: Classifiers
-    models: Sequence[Allowed]
+    models: Sequence[AllowedModel]
     named: bool
     until: float
     tally: Tally
 
-    def look_with(self, sampling: FrameSampling | None = None) -> Look:
+    def look_with(self, sampling: FrameSampling | None = None) -> RequestScan:
         """Return how the models look, loaded."""
         ensemble = self.classifiers.load(self.models, self.until)
-        return Look(service=self.service, ensemble=ensemble, until=self.until, sampling=sampling)
+        return RequestScan(service=self.service, ensemble=ensemble, until=self.until, sampling=sampling)
 
 
 ModelName = Annotated[str, Query(max_length=NAME_CHARS)]
@@ -74,13 +74,13 @@ async def _asking(
             "with one object for each model: its name, and its own answer."
         ),
     ] = None,
-) -> Asking:
+) -> ClassifierRequest:
     several = [name for name in model_names or () if name]
     if model_name and several:
         raise problem(400, "Give either model_name or model_names")
     models = classifiers.resolve(several or ([model_name] if model_name else []))
     tally.judged_by = ",".join(one.name for one in models)
-    return Asking(
+    return ClassifierRequest(
         service=service,
         classifiers=classifiers,
         models=models,
@@ -90,11 +90,11 @@ async def _asking(
     )
 
 
-Asked = Annotated[Asking, Depends(_asking)]
+Asked = Annotated[ClassifierRequest, Depends(_asking)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class LabelQuery:
     """What the query endpoints look for.
 
     Attributes:
@@ -108,11 +108,11 @@ class Wanted:
     fast: bool
     step_percent: float
 
-    def look_of(self, asking: Asking) -> Look:
+    def look_of(self, asking: ClassifierRequest) -> RequestScan:
         """Return how the asked models look for it, loaded; blocks."""
         return asking.look_with(sampling_of(fast=self.fast, step_percent=self.step_percent))
 
-    def searches(self, models: Mapping[str, LabelModel]) -> dict[str, Search]:
+    def searches(self, models: Mapping[str, LabelModel]) -> dict[str, LabelSearch]:
         """Return a search for each model, by what it is called; each with a set of its own.
 
         Raises:
@@ -123,7 +123,8 @@ class Wanted:
             known = ", ".join(dict.fromkeys(label for one in models.values() for label in labels_of(one)))
             raise problem(400, f"None of the labels is one of the model's. It has: {known}")
         return {
-            name: Search(wanted=labels, least=self.score, first=self.first) for name, labels in wanted.items()
+            name: LabelSearch(wanted=labels, least=self.score, first=self.first)
+            for name, labels in wanted.items()
         }
 
 
@@ -155,8 +156,8 @@ async def _wanted(
             "per cent: 5 looks at 21 frames, of a shorter animation at all. First and last are always in.",
         ),
     ] = STEP_PERCENT,
-) -> Wanted:
-    return Wanted(
+) -> LabelQuery:
+    return LabelQuery(
         labels=tuple(label for label in labels or () if label),
         score=classifiers.default_score if score is None else score,
         first=return_on_first_matching_label,
@@ -165,4 +166,4 @@ async def _wanted(
     )
 
 
-LookedFor = Annotated[Wanted, Depends(_wanted)]
+LookedFor = Annotated[LabelQuery, Depends(_wanted)]

@@ -11,20 +11,20 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from clipmod_cli.server.gate.refusing import refuse
+from clipmod_cli.server.gate.refusal import refuse
 from clipmod_cli.server.kept.request_rows import JUDGING
 from clipmod_cli.server.problems import BUSY, retry_headers
-from clipmod_cli.server.service import Load
+from clipmod_cli.server.service import ServiceLoad
 
 STATUS: Final = 503
 
 
 @dataclass
-class RoomChecked:
+class CapacityMiddleware:
     """Lets requests for a judgement through only while there is a place for one more."""
 
     app: ASGIApp
-    load: Load
+    load: ServiceLoad
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 503 with when to come again."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from clipmod_cli.ensemble.ensemble import Looking
 from clipmod_cli.ensemble.looks import Enough
 from clipmod_cli.errors import DeviceLostError, ErrorCode
-from clipmod_cli.server.batching.turns import Caller, Measured, Turns, Waiting
+from clipmod_cli.server.batching.fair_queue import Caller, FairQueue, Measured, QueuedFrame
 from clipmod_cli.types import Evidence, Failure, Frame, Seen, View
 
 log = logging.getLogger(__name__)
@@ -34,11 +34,11 @@ def _nobody(_frames: int, _seconds: float) -> None:
 
 
 @dataclass
-class Measuring:
+class DeviceThread:
     """The thread that owns a device, and its queue. `close` it."""
 
     watch: Watch = _nobody
-    turns: Turns = field(default_factory=Turns)
+    turns: FairQueue = field(default_factory=FairQueue)
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -80,7 +80,7 @@ class Measuring:
                 log.exception("a batch of %d could not be measured", len(wanted))
                 _answer_all(wanted, "internal_error", f"the models could not be asked: {e}")
 
-    def _measure(self, batch: Sequence[Waiting]) -> None:
+    def _measure(self, batch: Sequence[QueuedFrame]) -> None:
         if not batch:
             return
         begun = time.perf_counter()
@@ -91,7 +91,7 @@ class Measuring:
             one.measured.set_result(evidence)
 
 
-def _enough_of(batch: Sequence[Waiting]) -> Enough | None:
+def _enough_of(batch: Sequence[QueuedFrame]) -> Enough | None:
     """Return the question that puts each frame's own; None where nobody asks."""
     own = {one.frame: one.enough for one in batch}
     if not any(own.values()):
@@ -110,7 +110,7 @@ def _enough_of(batch: Sequence[Waiting]) -> Enough | None:
     return enough
 
 
-def _is_given_up(one: Waiting) -> bool:
+def _is_given_up(one: QueuedFrame) -> bool:
     """Answer a frame whose caller's time is up, so that no forward pass is spent on it."""
     if one.caller.over:
         one.measured.set_result(_failure(one.frame, "deadline", "the request's time was up"))
@@ -118,7 +118,7 @@ def _is_given_up(one: Waiting) -> bool:
     return False
 
 
-def _answer_all(batch: Sequence[Waiting], code: ErrorCode, message: str) -> None:
+def _answer_all(batch: Sequence[QueuedFrame], code: ErrorCode, message: str) -> None:
     for one in batch:
         if not one.measured.done():
             one.measured.set_result(_failure(one.frame, code, message))
@@ -134,7 +134,7 @@ def _failure(frame: Frame, code: ErrorCode, message: str) -> Failure:
 class SharedEnsemble:
     """An ensemble as one caller sees it; its frames are measured together with those of others."""
 
-    measuring: Measuring
+    measuring: DeviceThread
     caller: Caller
 
     @property

@@ -16,8 +16,8 @@ from fastapi import Depends, Request
 
 from clipmod_cli.errors import ClipmodError
 from clipmod_cli.output.history.rows import store_path
-from clipmod_cli.output.history.store import Store
-from clipmod_cli.server.kept.hosting import Hosting, hosting_of
+from clipmod_cli.output.history.store import HistoryStore
+from clipmod_cli.server.kept.hosting import HostedPictures, hosting_of
 from clipmod_cli.server.kept.predictions import Predictions, predictions_of
 from clipmod_cli.settings import Settings
 
@@ -29,7 +29,7 @@ PING_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Pong:
+class HistoryStatus:
     """What came back from the store."""
 
     connected: bool
@@ -37,29 +37,29 @@ class Pong:
 
 
 @dataclass
-class StorePing:
+class HistoryPing:
     """Asks the store now and then whether it answers; many who ask at once share one question."""
 
-    store: Store | None
-    _last: tuple[float, Pong] | None = None
+    store: HistoryStore | None
+    _last: tuple[float, HistoryStatus] | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
     _asking: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    async def ask(self) -> Pong:
+    async def ask(self) -> HistoryStatus:
         """Return whether the store answers, and how fast."""
         async with self._lock:
             if self._last is None or time.monotonic() - self._last[0] > PING_S:
                 self._last = (time.monotonic(), await self._ask())
             return self._last[1]
 
-    async def _ask(self) -> Pong:
+    async def _ask(self) -> HistoryStatus:
         begun = time.perf_counter()
         try:
             async with asyncio.timeout(PING_S):
                 answered = await to_thread.run_sync(self._query, abandon_on_cancel=True)
         except TimeoutError:
             answered = False
-        return Pong(answered, round((time.perf_counter() - begun) * 1000, 3))
+        return HistoryStatus(answered, round((time.perf_counter() - begun) * 1000, 3))
 
     def _query(self) -> bool:
         if self.store is None or not self._asking.acquire(blocking=False):
@@ -73,17 +73,17 @@ class StorePing:
 
 
 @dataclass
-class Kept:
+class ServiceStorage:
     """Everything of that kind.
 
     Attributes:
         stood_in: the last picture was judged by a stand-in for the models that were asked for.
     """
 
-    hosting: Hosting | None
+    hosting: HostedPictures | None
     predictions: Predictions | None
-    store: Store | None
-    ping: StorePing
+    store: HistoryStore | None
+    ping: HistoryPing
     stood_in: bool = False
 
     def sweep(self) -> None:
@@ -95,7 +95,7 @@ class Kept:
 
 
 @asynccontextmanager
-async def keep(settings: Settings) -> AsyncIterator[Kept]:
+async def keep(settings: Settings) -> AsyncIterator[ServiceStorage]:
     """Give what is kept, and sweep it for the time of the block."""
     kept = await to_thread.run_sync(_open, settings)
     sweeper = asyncio.create_task(_sweep(kept))
@@ -107,21 +107,21 @@ async def keep(settings: Settings) -> AsyncIterator[Kept]:
             await sweeper
 
 
-def _open(settings: Settings) -> Kept:
+def _open(settings: Settings) -> ServiceStorage:
     path = store_path(settings)
-    store = None if path is None else Store(path, retention_days=settings.retention)
-    return Kept(hosting_of(settings), predictions_of(settings), store, StorePing(store))
+    store = None if path is None else HistoryStore(path, retention_days=settings.retention)
+    return ServiceStorage(hosting_of(settings), predictions_of(settings), store, HistoryPing(store))
 
 
-async def _sweep(kept: Kept) -> None:
+async def _sweep(kept: ServiceStorage) -> None:
     while True:
         await asyncio.sleep(SWEEP_S)
         await to_thread.run_sync(kept.sweep)
 
 
-async def _kept(request: Request) -> Kept:
-    found: Kept = request.state.kept
+async def _kept(request: Request) -> ServiceStorage:
+    found: ServiceStorage = request.state.kept
     return found
 
 
-Keeping = Annotated[Kept, Depends(_kept)]
+Keeping = Annotated[ServiceStorage, Depends(_kept)]

@@ -1,7 +1,7 @@
 """What is known of one request, from its first byte to its last: for the log, the metrics and the gate.
 
-The outermost layer of the application (`Watched`) makes it, everybody further in may add to it, and
-observers are told when it begins and ends. Decides nothing.
+`ObserverMiddleware`, the outermost layer of the application, makes a `RequestInfo`; inner layers add to it,
+and observers are called when the request begins and ends. Decides nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 
 
 @dataclass(slots=True, kw_only=True)
-class Asked:
+class RequestInfo:
     """One request.
 
     Attributes:
@@ -65,37 +65,37 @@ class Asked:
         return self.path in PROBES
 
 
-class Observer(Protocol):
+class RequestObserver(Protocol):
     """Is told of every request, in the event loop: must not block."""
 
-    def begun(self, asked: Asked) -> None:
+    def begun(self, asked: RequestInfo) -> None:
         """Learn that a request came."""
         ...
 
-    def ended(self, asked: Asked) -> None:
+    def ended(self, asked: RequestInfo) -> None:
         """Learn how it ended."""
         ...
 
 
-def asked_of(scope: Scope) -> Asked:
+def request_info_of(scope: Scope) -> RequestInfo:
     """Return what is known of the request; an empty one where the outermost layer is not there."""
     if KEY not in scope:
         scope[KEY] = _begin(scope)
-    found: Asked = scope[KEY]
+    found: RequestInfo = scope[KEY]
     return found
 
 
 def mark_refused(scope: Scope, reason: str) -> None:
     """Note why a request was turned away."""
-    asked_of(scope).refused = reason
+    request_info_of(scope).refused = reason
 
 
 @dataclass
-class Watched:
+class ObserverMiddleware:
     """The application with observers, and with an id on every request and answer."""
 
     app: ASGIApp
-    observers: Sequence[Observer] = field(default_factory=tuple)
+    observers: Sequence[RequestObserver] = field(default_factory=tuple)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and tell the observers. There are no web sockets: none gets further."""
@@ -103,7 +103,7 @@ class Watched:
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return
-        asked, begun = asked_of(scope), time.perf_counter()
+        asked, begun = request_info_of(scope), time.perf_counter()
         for one in self.observers:
             one.begun(asked)
         try:
@@ -131,10 +131,10 @@ def template_of(scope: Scope) -> str:
     return f"{mounted}/*" if mounted else str(scope["path"])
 
 
-def _begin(scope: Scope) -> Asked:
+def _begin(scope: Scope) -> RequestInfo:
     given = Headers(scope=scope).get("x-request-id", "")
     client = scope.get("client")
-    return Asked(
+    return RequestInfo(
         id=given if SANE_ID.fullmatch(given) else uuid.uuid4().hex,
         method=scope["method"] if scope["method"] in METHODS else "OTHER",
         path=scope["path"],
@@ -142,7 +142,7 @@ def _begin(scope: Scope) -> Asked:
     )
 
 
-def _counted_in(receive: Receive, asked: Asked) -> Receive:
+def _counted_in(receive: Receive, asked: RequestInfo) -> Receive:
     async def counted() -> Message:
         message = await receive()
         asked.bytes_in += len(message.get("body", b""))
@@ -151,7 +151,7 @@ def _counted_in(receive: Receive, asked: Asked) -> Receive:
     return counted
 
 
-def _counted_out(send: Send, asked: Asked) -> Send:
+def _counted_out(send: Send, asked: RequestInfo) -> Send:
     async def counted(message: Message) -> None:
         if message["type"] == "http.response.start":
             asked.status = message["status"]

@@ -43,7 +43,7 @@ _SAID: dict[ErrorCode, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class RequestScan:
     """How one request looks.
 
     Attributes:

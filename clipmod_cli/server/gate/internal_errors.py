@@ -9,14 +9,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from clipmod_cli.server.asked import asked_of
 from clipmod_cli.server.problems import BUG
+from clipmod_cli.server.request_info import request_info_of
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class BugsAnswered:
+class InternalErrorMiddleware:
     """Answers 500 where the application raised; says nothing of what."""
 
     app: ASGIApp
@@ -37,6 +37,6 @@ class BugsAnswered:
         except Exception:
             if scope["type"] != "http" or begun:
                 raise
-            asked = asked_of(scope)
+            asked = request_info_of(scope)
             log.exception("request %s (%s) ended in a bug", asked.id, asked.method)
             await JSONResponse({"detail": BUG}, 500)(scope, receive, send)

@@ -16,8 +16,8 @@ from clipmod_cli.models.hub.client import Hub, HubFile, ask
 from clipmod_cli.models.hub.download import fetch
 from clipmod_cli.models.hub.installed import WeightFiles, check, find, find_checked
 from clipmod_cli.models.hub.lock import Lock, LockedFile
-from clipmod_cli.models.hub.progress import Progress
-from clipmod_cli.models.hub.sources import Source
+from clipmod_cli.models.hub.progress import DownloadProgress
+from clipmod_cli.models.hub.sources import HubSource
 from clipmod_cli.models.registry import human_size
 from clipmod_cli.models.specs import ModelSpec
 
@@ -25,7 +25,7 @@ _SPARE_BYTES = 64 * 10**6
 # Left free on the disk, so that a download is not what fills it to the last byte.
 
 
-def bring(source: Source, spec: ModelSpec, hub: Hub, progress: Progress) -> WeightFiles:
+def install(source: HubSource, spec: ModelSpec, hub: Hub, progress: DownloadProgress) -> WeightFiles:
     """Return the source's files, every one checked; what is missing or damaged is fetched.
 
     Raises:
@@ -46,7 +46,7 @@ def bring(source: Source, spec: ModelSpec, hub: Hub, progress: Progress) -> Weig
     return files
 
 
-def _offline(folder: RepoFolder, source: Source, spec: ModelSpec) -> WeightFiles:
+def _offline(folder: RepoFolder, source: HubSource, spec: ModelSpec) -> WeightFiles:
     files = find(folder, source)
     if files and files.sha256 is None:
         return files  # fetched by another program; there is nothing to check it by
@@ -57,7 +57,9 @@ def _offline(folder: RepoFolder, source: Source, spec: ModelSpec) -> WeightFiles
     )
 
 
-def _update(folder: RepoFolder, source: Source, spec: ModelSpec, hub: Hub, progress: Progress) -> None:
+def _update(
+    folder: RepoFolder, source: HubSource, spec: ModelSpec, hub: Hub, progress: DownloadProgress
+) -> None:
     """Fetch what is missing and write the lock."""
     lock, here = folder.lock(), find(folder, source)
     commit = lock.commit if lock else here.commit if here else None
@@ -98,7 +100,7 @@ def _check_space(folder: RepoFolder, files: Sequence[HubFile], spec: ModelSpec, 
 
 
 def _get(
-    folder: RepoFolder, commit: str, file: HubFile, lock: Lock | None, hub: Hub, progress: Progress
+    folder: RepoFolder, commit: str, file: HubFile, lock: Lock | None, hub: Hub, progress: DownloadProgress
 ) -> None:
     """Put one good file into its place."""
     blob = folder.blob(file.etag)
@@ -113,7 +115,7 @@ def _get(
 
 
 def _fetch_good(
-    folder: RepoFolder, commit: str, file: HubFile, lock: Lock | None, hub: Hub, progress: Progress
+    folder: RepoFolder, commit: str, file: HubFile, lock: Lock | None, hub: Hub, progress: DownloadProgress
 ) -> None:
     """Fetch a file into its partial file and check it; a bad one is removed."""
     partial = folder.partial(file.etag)

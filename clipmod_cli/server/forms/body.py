@@ -10,8 +10,8 @@ from typing import Final
 from fastapi import HTTPException
 from starlette.types import Receive, Scope
 
-from clipmod_cli.server.bounds import FORM_BYTES, MB
 from clipmod_cli.server.problems import problem
+from clipmod_cli.server.request_limits import FORM_BYTES, MB
 
 PART_BYTES: Final = 4096
 """What a file costs a form beside its content: boundary and headers, a long name among them."""
@@ -24,7 +24,7 @@ a broken connection instead of the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class FormLimits:
     """What a form may bring.
 
     Attributes:
@@ -48,12 +48,12 @@ class Wanted:
 
 
 @dataclass
-class Body:
+class RequestBody:
     """The request's body, as it comes."""
 
     scope: Scope
     receive: Receive
-    wanted: Wanted
+    wanted: FormLimits
     ended: bool = False
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -103,7 +103,7 @@ class Body:
         return next((value for key, value in self.scope["headers"] if key == name), b"")
 
 
-def too_large(wanted: Wanted) -> HTTPException:
+def too_large(wanted: FormLimits) -> HTTPException:
     """Return the documented refusal of a body that is too large."""
     if wanted.files == 1:
         return problem(413, f"File too large. Maximum size: {wanted.file_bytes // MB}MB")
