@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from clipmod_cli.errors import MissingPackageError, SettingsError
 from clipmod_cli.models.device.names import number_of
-from clipmod_cli.models.onnx_graph import quickened
 from clipmod_cli.types import Detection, Detections, Frame, View
 
 log = logging.getLogger(__name__)
@@ -187,7 +186,7 @@ def _open_on_cpu(path: Path) -> Any:
 
     options = _options()
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(quickened(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _options() -> Any:
