@@ -31,7 +31,9 @@ OWN_LABELS = {
 
 
 def test_the_built_in_policies_are_those_that_ship() -> None:
-    shipped = {f.name for f in (files("clipmod_cli") / "policies").iterdir() if f.name.endswith(".toml")}
+    shipped = {
+        f.name for f in (files("clipmod_cli.judge") / "policies").iterdir() if f.name.endswith(".toml")
+    }
     assert shipped == {f"{name}.toml" for name in builtin_names()}
     assert builtin_names()[0] == "female-presence"
     assert {"female-presence-3", "nsfw", "general", "attributes"} <= set(builtin_names())

@@ -12,14 +12,16 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from clipmod_cli.models.hub.cache import size_of
 from clipmod_cli.models.hub.installed import WeightFiles
 from clipmod_cli.models.specs import ModelSpec
-from clipmod_cli.models.tower import tower_file
-from clipmod_cli.models.tower.tower_file import TowerInfo
+
+if TYPE_CHECKING:  # this module is also asked for sizes alone, and torch takes seconds to import
+    import torch
+
+    from clipmod_cli.models.tower.tower_file import TowerInfo
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,8 @@ def touch(place: TowerLocation) -> None:
 
 
 def _replace(place: TowerLocation, about: TowerInfo, state: Mapping[str, torch.Tensor]) -> None:
+    from clipmod_cli.models.tower import tower_file
+
     folder = place.path.parent
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(".*.tmp"):
