@@ -41,7 +41,7 @@ from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.settings import Settings
 from clipmod_cli.sources.base import Rules
-from clipmod_cli.sources.local import expand
+from clipmod_cli.sources.registry import expand
 from clipmod_cli.types import Embedding, Frame, Measured, Seen, View
 
 VIEW = View(fit="shortest", size=(224, 224), crop=(224, 224))

@@ -29,7 +29,7 @@ from clipmod_cli.judge.judging import Recheck, judge_closely
 from clipmod_cli.judge.policy import Policy, load_policy
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.sources.base import Rules
-from clipmod_cli.sources.local import expand
+from clipmod_cli.sources.registry import expand
 from clipmod_cli.sources.spill import TemporaryFiles
 from clipmod_cli.sources.stores.fetch import fetch_stored
 from clipmod_cli.types import Evidence, Failure, Frame, Item, Result

@@ -12,7 +12,7 @@ from PIL import Image
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.sources.base import Rules
-from clipmod_cli.sources.local import expand
+from clipmod_cli.sources.registry import expand
 from clipmod_cli.types import Item
 
 DRAWN = 24

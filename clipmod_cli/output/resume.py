@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import secrets
 from base64 import b64decode
 from collections.abc import Callable
@@ -23,8 +22,7 @@ from numpy.typing import NDArray
 from clipmod_cli.errors import OutputError, OutputMismatchError
 from clipmod_cli.output.rewrite import Rewrite
 from clipmod_cli.records import SCHEMA_NAME, read_name, write_name
-from clipmod_cli.sources.stores.base import is_store
-from clipmod_cli.sources.stores.changes import StoreChanges
+from clipmod_cli.sources.registry import Sources
 from clipmod_cli.types import Failure, Item
 
 BEGINNING = f'{{"schema":"{SCHEMA_NAME}"'.encode()
@@ -110,7 +108,7 @@ def read_done(path: Path, run_key: str, *, verify: bool, kept: Callable[[dict[st
     """
     done = Done()
     hashes = _Hashes()
-    changes = StoreChanges()
+    sources = Sources()
     try:
         with contextlib.suppress(FileNotFoundError), Rewrite(path) as rewrite:
             for number, line in enumerate(rewrite.lines(), 1):
@@ -120,7 +118,7 @@ def read_done(path: Path, run_key: str, *, verify: bool, kept: Callable[[dict[st
                     rewrite.cut()
                     break
                 record = _parse(line, number, path, run_key)
-                if not _stands(record, changes, verify=verify):
+                if not _stands(record, sources, verify=verify):
                     rewrite.drop()
                     done.dropped += 1
                     if record["member"] is not None:
@@ -218,31 +216,12 @@ def _bytes_of(text: str, encoded: str | None) -> bytes:
     return text.encode() if encoded is None else b64decode(encoded, validate=True)
 
 
-def _stands(record: dict[str, Any], changes: StoreChanges, *, verify: bool) -> bool:
+def _stands(record: dict[str, Any], sources: Sources, *, verify: bool) -> bool:
     error = record["error"]
     if error and error["retryable"]:
         return False
     path = read_name(record["source"], record["source_b64"])
-    if is_store(path):
-        return changes.stands(record, path, verify=verify)
-    try:
-        info = os.stat(path)  # noqa: PTH116 — the name may hold any byte
-    except (OSError, ValueError):
-        return True  # gone: there is nothing to judge anew
-    if record["member"] is not None:
-        # Its size is not the archive's; an archive that was written anew has another time.
-        return bool(info.st_mtime_ns == record["mtime_ns"])
-    if (info.st_size, info.st_mtime_ns) != (record["bytes"], record["mtime_ns"]):
-        return False
-    return not verify or _digest(path) == record["sha256"]
-
-
-def _digest(path: str) -> str | None:
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None
+    return sources.find(path).is_unchanged(record, path, verify=verify)
 
 
 def _hash(salt: bytes, source: bytes, member: bytes | None) -> tuple[int, int]:

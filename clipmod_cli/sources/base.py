@@ -1,13 +1,15 @@
-"""What every source is told and tells: which files are looked at, what was skipped, and where an input is."""
+"""The seam `Source`, and what sources share: rules, counts of skipped files, and the path of an input."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from clipmod_cli.errors import UsageError
+from clipmod_cli.types import Failure, Item
 
 if TYPE_CHECKING:
     from pathspec import PathSpec
@@ -42,6 +44,33 @@ class Rules:
     def excluded(self) -> PathSpec[Any] | None:
         """The compiled `exclude`, or None if nothing is."""
         return _compile(self.exclude)
+
+
+class Source(Protocol):
+    """Where the inputs of one scheme come from; opened once a run, used by one thread."""
+
+    def expand(self, name: str, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
+        """Yield one Item for each input that a name stands for, lazily, in a fixed order.
+
+        An input that cannot be read is a Failure in its place; no error of an input is raised.
+
+        Args:
+            name: as the user gave it, scheme included.
+            rules: which of the files in a folder are inputs; a file that was named always is.
+            skipped: counts the files that are no inputs.
+            first: the index of the first Item; each one that follows has the next.
+        """
+        ...
+
+    def is_unchanged(self, record: Mapping[str, Any], name: str, *, verify: bool) -> bool:
+        """Return whether a record of an earlier run still describes its input; true if that is gone.
+
+        Args:
+            record: with `member`, `bytes`, `mtime_ns` and `sha256`.
+            name: the record's source.
+            verify: compare the SHA-256 too.
+        """
+        ...
 
 
 @dataclass(slots=True)

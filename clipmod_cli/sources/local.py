@@ -1,80 +1,67 @@
-"""Files, folders, names in stores and lists of them → Items, in a defined order, in constant memory.
+"""Local files and folders → Items, in a defined order, in constant memory.
 
-What is an input: a path that was named always is; a file found in a folder is one if its
-content or its name is that of a picture, a video or an archive. Every other one is counted
-by reason. What is in an archive is told by `clipmod_cli.sources.archives.items`, what is in an
-object store by `clipmod_cli.sources.stores.walk`; reading and judging other files is left to the
-stages that follow.
+A path that was named always is an input; a file found in a folder is one if its content or its name is
+that of a picture, a video or an archive. Every other file is counted by reason. Members of archives come
+from `clipmod_cli.sources.archives.items`. Nothing is decoded here.
 """
 
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any
 
 from clipmod_cli.decode.formats import HEAD_BYTES, media_class
 from clipmod_cli.sources.archives.items import look_inside
 from clipmod_cli.sources.base import InputPath, Rules, Skipped
-from clipmod_cli.sources.lists import read_list
-from clipmod_cli.sources.stores.base import ObjectStores, StoredItem, is_store
+from clipmod_cli.sources.stores.base import StoredItem
 from clipmod_cli.types import Failure, Item
 
-if TYPE_CHECKING:
-    from clipmod_cli.sources.stores.walk import InputObject
+
+class LocalFiles:
+    """The files and folders of this machine, as a `Source`."""
+
+    def expand(self, name: str, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
+        """Yield the Items of a path; folders sorted by the bytes of their names."""
+        index = first
+        for path in _paths(name):
+            for place in _walk_if_folder(path, rules, skipped):
+                for item in look_inside(place, rules, skipped, index):
+                    yield item
+                    index += 1
+
+    def is_unchanged(self, record: Mapping[str, Any], name: str, *, verify: bool) -> bool:
+        """Return whether the file has the size and time of its record, and the SHA-256 if `verify`."""
+        try:
+            info = os.stat(name)  # noqa: PTH116 — the name may hold any byte
+        except (OSError, ValueError):
+            return True  # gone: there is nothing to judge again
+        if record["member"] is not None:
+            # Its size is not the archive's; an archive that was written anew has another time.
+            return bool(info.st_mtime_ns == record["mtime_ns"])
+        if (info.st_size, info.st_mtime_ns) != (record["bytes"], record["mtime_ns"]):
+            return False
+        return not verify or _digest(name) == record["sha256"]
 
 
-def expand(sources: Iterable[str], rules: Rules, skipped: Skipped | None = None) -> Iterator[Item | Failure]:
-    """Yield one Item for each input, in order; folders sorted by the bytes of their names.
-
-    `-` reads a list of paths from stdin. A path that does not exist is an Item too: decoding
-    it fails with `not_found`, so it has its record. Where a file is an archive, its members are
-    the inputs, in the archive's own order; what cannot be had of it is a Failure in its place.
-    What is in an object store comes as a `StoredItem`, which `store_fetch.fetch_stored` makes an Item of.
-
-    Raises:
-        MissingPackageError: if a source is in a store whose package is not installed.
-    """
-    seen = skipped if skipped is not None else Skipped()
-    stores = ObjectStores()
-    index = 0
-    for place in (place for source in sources for place in _named(source, rules, seen, stores)):
-        look = partial(look_inside, place) if isinstance(place, InputPath) else place.look_inside
-        for found in look(rules, seen, index):
-            yield found
-            index += 1
+def _digest(path: str) -> str | None:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
-def expand_list(name: str, rules: Rules, skipped: Skipped | None = None) -> Iterator[Item | Failure]:
-    """Yield the Items of a list of paths in a file; `-` is stdin.
-
-    Raises:
-        UsageError: if the list cannot be read.
-    """
-    return expand(read_list(name, null=rules.null), rules, skipped)
-
-
-def _named(
-    source: str, rules: Rules, skipped: Skipped, stores: ObjectStores
-) -> Iterator[InputPath | InputObject]:
-    paths: Iterable[str] = (source,)
-    if source == "-":
-        paths = read_list("-", null=rules.null)
-    elif sys.platform == "win32" and glob.has_magic(source) and not os.path.lexists(source):
+def _paths(name: str) -> list[str]:
+    if sys.platform == "win32" and glob.has_magic(name) and not os.path.lexists(name):
         # cmd.exe and PowerShell hand patterns on as they are.
-        paths = sorted(glob.glob(source), key=os.fsencode) or [source]  # noqa: PTH207
-    for path in paths:
-        if is_store(path):
-            from clipmod_cli.sources.stores.walk import walk_store
-
-            yield from walk_store(path, rules, skipped, stores)
-        else:
-            yield from _walk_if_folder(path, rules, skipped)
+        return sorted(glob.glob(name), key=os.fsencode) or [name]  # noqa: PTH207
+    return [name]
 
 
 def _walk_if_folder(path: str, rules: Rules, skipped: Skipped) -> Iterator[InputPath]:

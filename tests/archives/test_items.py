@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.sources.base import Rules, Skipped
-from clipmod_cli.sources.local import count_if_cheap, expand
+from clipmod_cli.sources.local import count_if_cheap
+from clipmod_cli.sources.registry import expand
 from clipmod_cli.types import Failure, Item
 from tests.archives.making import COMPRESS, GIF, TEXT, Files, make_tar, make_zip, picture
 

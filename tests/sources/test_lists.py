@@ -17,7 +17,7 @@ from clipmod_cli.errors import UsageError
 from clipmod_cli.sources import lists
 from clipmod_cli.sources.base import Rules, Skipped
 from clipmod_cli.sources.lists import CHUNK_BYTES, read_list
-from clipmod_cli.sources.local import expand, expand_list
+from clipmod_cli.sources.registry import expand
 from tests.sources.inputs import only_items
 
 MANY = 200_000
@@ -82,7 +82,7 @@ def test_blanks_belong_to_names_and_empty_lines_do_not(list_file: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"\n", b"\n\n\n"])
 def test_an_empty_list_is_fine(content: bytes, list_file: Path) -> None:
     list_file.write_bytes(content)
-    assert list(only_items(expand_list(str(list_file), Rules()))) == []
+    assert list(only_items(expand(read_list(str(list_file), null=False), Rules()))) == []
 
 
 def test_a_list_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
@@ -100,7 +100,10 @@ def test_listed_ones_are_inputs_and_listed_folders_are_walked(list_file: Path, t
     paths = [str(folder / "notes.txt"), str(folder), str(tmp_path / "nowhere"), str(folder / "b.jpg")]
     list_file.write_text("\n".join(paths))
     skipped = Skipped()
-    found = [(item.index, item.source) for item in only_items(expand_list(str(list_file), Rules(), skipped))]
+    found = [
+        (item.index, item.source)
+        for item in only_items(expand(read_list(str(list_file), null=False), Rules(), skipped))
+    ]
     assert found == list(enumerate([paths[0], f"{folder}/a.jpg", f"{folder}/b.jpg", *paths[2:]]))
     assert skipped.reasons == {"other type": 1}
 
@@ -109,7 +112,7 @@ def test_a_listed_dash_is_a_file_and_not_stdin(list_file: Path, pipe: tuple[int,
     os.write(pipe[1], b"from-stdin.jpg\n")
     os.close(pipe[1])
     list_file.write_text("-\n-x.jpg\n--\n")
-    items = list(only_items(expand_list(str(list_file), Rules())))
+    items = list(only_items(expand(read_list(str(list_file), null=False), Rules())))
     assert [os.path.normpath(item.source) for item in items] == ["-", "-x.jpg", "--"]
     items = list(only_items(expand(read_list(str(list_file), null=False), Rules())))
     assert [os.path.normpath(item.source) for item in items] == ["-", "-x.jpg", "--"]
@@ -158,7 +161,7 @@ def test_stdin_stays_open_and_a_file_does_not(pipe: tuple[int, int], list_file: 
 def _count(listing: str) -> tuple[int, int]:
     """Return how many paths a list leads to, and the most memory that took, in bytes."""
     tracemalloc.start()
-    count = sum(1 for _ in only_items(expand_list(listing, Rules())))
+    count = sum(1 for _ in only_items(expand(read_list(listing, null=False), Rules())))
     return count, tracemalloc.get_traced_memory()[1]
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.sources.base import Rules, Skipped
-from clipmod_cli.sources.local import expand
+from clipmod_cli.sources.registry import expand
 from tests.sources.inputs import only_items
 
 GIF = b"GIF89a\x01\x00\x01\x00\x00\x00\x00;"

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from clipmod_cli.sources.stores.base import ObjectName, parse_store
+from clipmod_cli.sources.stores.base import ObjectName
+from clipmod_cli.sources.stores.hub import split_repository
+from clipmod_cli.sources.stores.source import split_bucket
 from tests.end_to_end.command import Command, read_records
 from tests.hub import FakeHub
 from tests.stores.servers import BUCKET, FakeGs, sample
@@ -82,6 +84,6 @@ def test_a_repository_of_the_hub_is_judged_and_resumed(clipmod: Command, out: Pa
     ],
 )
 def test_a_name_is_parted_and_put_together_again(source: str, bucket: str, key: str) -> None:
-    name = parse_store(source)
-    assert name == ObjectName(source[:2], bucket, key)
-    assert name.named(key).rstrip("/") == source.rstrip("/")
+    split = split_repository if source.startswith("hf") else split_bucket
+    assert split(source[5:]) == (bucket, key)
+    assert ObjectName(source[:2], bucket, key).with_key(key).rstrip("/") == source.rstrip("/")

@@ -17,9 +17,9 @@ from clipmod_cli.decode.limits import DecodeLimits
 from clipmod_cli.errors import ErrorCode, ItemError, MissingPackageError
 from clipmod_cli.sources.ahead import Prefetch
 from clipmod_cli.sources.base import Rules
-from clipmod_cli.sources.local import expand
+from clipmod_cli.sources.registry import expand, scheme_of
 from clipmod_cli.sources.stores import circuit_breaker, fetch
-from clipmod_cli.sources.stores.base import ObjectEntry, StoredItem, is_store
+from clipmod_cli.sources.stores.base import ObjectEntry, StoredItem
 from clipmod_cli.sources.stores.circuit_breaker import CircuitBreakerStore
 from clipmod_cli.sources.stores.fetch import fetch_stored
 from clipmod_cli.types import Failure, Item
@@ -217,4 +217,4 @@ def test_a_path_is_no_name_in_a_store(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [item.source for item in expand(["./s3:/b"], Rules()) if isinstance(item, Item)] == [
         "./s3:/b/a.png"
     ]
-    assert not any(map(is_store, ["s3:/b", "./s3://b", "az://b", "S3://b", "/s3://b", ""]))
+    assert not any(map(scheme_of, ["s3:/b", "./s3://b", "az://b", "S3://b", "/s3://b", ""]))

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from clipmod_cli.sources.stores.base import ObjectStores, parse_store
+from clipmod_cli.sources.stores.s3 import S3Store
 from tests.end_to_end.command import SAMPLES, Command
 from tests.stores.kit import NUDENET, ROOT, by_source, scan
-from tests.stores.servers import FakeS3, sample
+from tests.stores.servers import BUCKET, FakeS3, sample
 from tests.video.films import scene, write_film
 
 
@@ -169,7 +169,7 @@ def test_a_listing_comes_a_page_at_a_time(s3: FakeS3, monkeypatch: pytest.Monkey
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     s3.asked.clear()
-    store = ObjectStores().of(parse_store(ROOT))
+    store = S3Store(BUCKET)
     pages = store.pages("")
     first = next(pages)
     assert len(s3.asked) == 1

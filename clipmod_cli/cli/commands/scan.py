@@ -41,20 +41,20 @@ def scan(
 ) -> None:
     """Judge files and folders (recursively), and write one JSON line for each."""
     from clipmod_cli.cli.terminal.logs import begin
-    from clipmod_cli.sources.stores.base import check_stores
+    from clipmod_cli.sources.registry import check_packages
 
     resolved = begin(flags)
     settings = resolved.settings
     named = sources or []
     if not named and settings.files_from is None:
         raise UsageError("no source was named. Give files or folders, - for a list on stdin, or --files-from")
-    check_stores(named)
+    check_packages(named)
     raise typer.Exit(_run(resolved, named))
 
 
 def _run(resolved: Resolved, named: list[str]) -> int:
     from clipmod_cli.cli.run import Inputs, judge_inputs
-    from clipmod_cli.sources.stores.base import is_store
+    from clipmod_cli.sources.registry import scheme_of
 
     settings = resolved.settings
     if settings.dry_run:
@@ -63,7 +63,7 @@ def _run(resolved: Resolved, named: list[str]) -> int:
         return count_inputs(lambda skipped: _items(named, settings, skipped), settings)
     inputs = Inputs(
         items=lambda skipped: _items(named, settings, skipped),
-        countable=not any(name == "-" or is_store(name) for name in named)
+        countable=not any(name == "-" or scheme_of(name) for name in named)
         and _can_be_read_twice(settings.files_from),
     )
     return judge_inputs(resolved, inputs)
@@ -75,7 +75,7 @@ def _can_be_read_twice(listing: str | None) -> bool:
 
 def _items(named: list[str], settings: Settings, skipped: Skipped) -> Iterator[Item | Failure]:
     from clipmod_cli.sources.lists import read_list
-    from clipmod_cli.sources.local import expand
+    from clipmod_cli.sources.registry import expand
 
     rules = _rules(settings)
     listed = read_list(settings.files_from, null=settings.null) if settings.files_from else iter(())

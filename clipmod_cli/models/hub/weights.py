@@ -24,7 +24,7 @@ from clipmod_cli.models.hub.progress import SILENT, DownloadProgress
 from clipmod_cli.models.hub.sources import HubSource, sources
 from clipmod_cli.models.specs import ModelSpec
 
-__all__ = ["SILENT", "Hub", "DownloadProgress", "WeightFiles", "download", "downloaded", "locate", "verify"]
+__all__ = ["SILENT", "DownloadProgress", "Hub", "WeightFiles", "download", "downloaded", "locate", "verify"]
 
 
 def locate(spec: ModelSpec, *, hub: Hub | None = None) -> WeightFiles | None:

@@ -112,7 +112,7 @@ def failure(item: Item, entry: ObjectEntry | None, error: ItemError) -> Failure:
     )
 
 
-def read_again(store: ObjectStore, entry: ObjectEntry, start: int, length: int) -> bytes:
+def read_with_retry(store: ObjectStore, entry: ObjectEntry, start: int, length: int) -> bytes:
     """Return a part of an object, after a second try if the first one broke; raises ItemError."""
     try:
         return store.read(entry, start, length)
@@ -122,12 +122,18 @@ def read_again(store: ObjectStore, entry: ObjectEntry, start: int, length: int) 
     return store.read(entry, start, length)
 
 
+def read_chunks(store: ObjectStore, entry: ObjectEntry) -> Iterator[bytes]:
+    """Yield an object's bytes in chunks; raises ItemError."""
+    for start in range(0, entry.size, CHUNK_BYTES):
+        yield read_with_retry(store, entry, start, min(CHUNK_BYTES, entry.size - start))
+
+
 def _fetch(stored: StoredItem, item: Item, limits: DecodeLimits, folder: SpillFolder) -> Item:
     store, entry = stored.store, stored.entry
     if not entry.size:
         raise ItemError("empty_file", "the object is empty")
     small = entry.size <= limits.max_file_bytes
-    data = read_again(store, entry, 0, entry.size if small else min(HEAD_BYTES, entry.size))
+    data = read_with_retry(store, entry, 0, entry.size if small else min(HEAD_BYTES, entry.size))
     name = sniff(data[:HEAD_BYTES])
     if name is None or class_of(name) != "video":
         if not small:
@@ -152,8 +158,8 @@ def spilled(
         if data is not None:
             file.write(data)
         else:
-            for start in range(0, entry.size, CHUNK_BYTES):
-                file.write(read_again(store, entry, start, min(CHUNK_BYTES, entry.size - start)))
+            for chunk in read_chunks(store, entry):
+                file.write(chunk)
         yield file.path
 
 

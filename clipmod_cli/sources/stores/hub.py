@@ -16,11 +16,22 @@ from clipmod_cli.models.hub.client import request_headers
 from clipmod_cli.sources.stores.base import ObjectEntry
 from clipmod_cli.sources.stores.errors import changed, store_errors
 
+_KINDS = frozenset({"datasets", "models", "spaces"})
+
 PAGE = 1000
 """Files that the hub tells of at once."""
 
 READ_S = 10.0
 """As for URLs."""
+
+
+def split_repository(path: str) -> tuple[str, str]:
+    """Return repository with its revision, and the path in it, of what follows `hf://`."""
+    parts = path.split("/")
+    count = 3 if parts[0] in _KINDS else 2
+    if parts[count - 1 : count] and parts[count - 1].endswith("@refs"):
+        count += 2  # refs/pr/1, refs/convert/parquet
+    return "/".join(parts[:count]), "/".join(parts[count:])
 
 
 class HfStore:

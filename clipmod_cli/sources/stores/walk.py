@@ -23,11 +23,9 @@ from clipmod_cli.sources.stores.base import (
     ObjectEntry,
     ObjectName,
     ObjectStore,
-    ObjectStores,
     StoredItem,
-    parse_store,
 )
-from clipmod_cli.sources.stores.fetch import THREADS, failure, plain, read_again, spilled
+from clipmod_cli.sources.stores.fetch import THREADS, failure, plain, read_with_retry, spilled
 from clipmod_cli.types import Failure, Item
 
 if TYPE_CHECKING:
@@ -57,27 +55,14 @@ class InputObject:
     kind: MediaClass | None = None
     error: ItemError | None = None
 
-    def look_inside(self, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
-        """Yield the item of this place, or what its archive holds; indices count from `first`."""
-        return _look_inside(self, rules, skipped, first)
 
-
-def walk_store(source: str, rules: Rules, skipped: Skipped, stores: ObjectStores) -> Iterator[InputObject]:
-    """Yield the places of a source's inputs; what cannot be listed is a place with its error.
-
-    Raises:
-        MissingPackageError: if the package for such stores is not installed.
-    """
-    name = parse_store(source)
-    try:
-        store = stores.of(name)
-        found = _find(store, name.key)
-        if isinstance(found, ObjectEntry):
-            yield _peek(InputObject(source=source, store=store, entry=found))
-        else:
-            yield from _folder(name, store, rules, skipped, found)
-    except ItemError as error:
-        yield InputObject(source=source, error=error)
+def walk_store(name: ObjectName, store: ObjectStore, rules: Rules, skipped: Skipped) -> Iterator[InputObject]:
+    """Yield the inputs of a name; raises ItemError where the listing fails."""
+    found = _find(store, name.key)
+    if isinstance(found, ObjectEntry):
+        yield _peek(InputObject(source=name.with_key(found.key), store=store, entry=found))
+    else:
+        yield from _folder(name, store, rules, skipped, found)
 
 
 def _find(store: ObjectStore, key: str) -> ObjectEntry | ItemError | None:
@@ -118,7 +103,7 @@ def _list_folder(
             if reason := _passed_over(rel, rules):
                 skipped.reasons[reason] += 1
             else:
-                yield InputObject(source=name.named(entry.key), rel=rel, store=store, entry=entry)
+                yield InputObject(source=name.with_key(entry.key), rel=rel, store=store, entry=entry)
     if not there:
         raise missing or ItemError("not_found", "there is nothing below this name")
 
@@ -146,14 +131,15 @@ def _peek(place: InputObject) -> InputObject:
     if kind in ("picture", "video") or not entry.size:
         return replace(place, kind=kind)
     try:
-        head = read_again(store, entry, 0, min(HEAD_BYTES, entry.size))
+        head = read_with_retry(store, entry, 0, min(HEAD_BYTES, entry.size))
     except ItemError as error:
         return replace(place, error=error)  # it might be a picture: its record says that it cannot be read
     known = sniff(head)
     return replace(place, kind=class_of(known) if known is not None else kind and "picture")
 
 
-def _look_inside(place: InputObject, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
+def items_of(place: InputObject, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
+    """Yield the item of an object, or those that its archive holds; indices count from `first`."""
     store, entry = place.store, place.entry
     if place.error is not None or store is None or entry is None:
         error = place.error or ItemError("not_found", "there is no such object")

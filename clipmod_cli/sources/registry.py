@@ -1,0 +1,120 @@
+"""The table of sources by scheme, and the expansion of names into Items.
+
+Packages of object stores are imported when the first name of their scheme comes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from clipmod_cli.errors import MissingPackageError
+from clipmod_cli.sources.base import Rules, Skipped, Source
+from clipmod_cli.sources.lists import read_list
+from clipmod_cli.types import Failure, Item
+
+
+@dataclass(frozen=True, slots=True)
+class SourceKind:
+    """How the names of one scheme are read.
+
+    Attributes:
+        open: returns the source for one run.
+        package: what has to be installed; a part of the extra `stores`. None needs nothing.
+    """
+
+    open: Callable[[], Source]
+    package: str | None = None
+
+
+def _open_local() -> Source:
+    from clipmod_cli.sources.local import LocalFiles
+
+    return LocalFiles()
+
+
+def _open_s3() -> Source:
+    from clipmod_cli.sources.stores.s3 import S3Store
+    from clipmod_cli.sources.stores.source import ObjectStoreSource
+
+    return ObjectStoreSource(S3Store)
+
+
+def _open_gs() -> Source:
+    from clipmod_cli.sources.stores.gs import GsStore
+    from clipmod_cli.sources.stores.source import ObjectStoreSource
+
+    return ObjectStoreSource(GsStore)
+
+
+def _open_hf() -> Source:
+    from clipmod_cli.sources.stores.hub import HfStore, split_repository
+    from clipmod_cli.sources.stores.source import ObjectStoreSource
+
+    return ObjectStoreSource(HfStore, split=split_repository)
+
+
+SOURCES: dict[str, SourceKind] = {
+    "": SourceKind(_open_local),
+    "s3": SourceKind(_open_s3, package="s3fs"),
+    "gs": SourceKind(_open_gs, package="gcsfs"),
+    "hf": SourceKind(_open_hf),
+}
+"""By what a name has before `://`. Names without one of these schemes are local paths."""
+
+
+class Sources:
+    """The sources of one run, each opened when the first name of its scheme comes."""
+
+    def __init__(self) -> None:
+        self._opened: dict[str, Source] = {}
+
+    def find(self, name: str) -> Source:
+        """Return the source of a name.
+
+        Raises:
+            MissingPackageError: if the package for this scheme is not installed.
+        """
+        scheme = scheme_of(name)
+        if scheme not in self._opened:
+            check_packages([name])
+            self._opened[scheme] = SOURCES[scheme].open()
+        return self._opened[scheme]
+
+
+def scheme_of(name: str) -> str:
+    """Return the scheme of a name, "" for a local path; `./s3:/x` is a path."""
+    scheme, separator, _ = name.partition("://")
+    return scheme if separator and scheme in SOURCES else ""
+
+
+def check_packages(names: Iterable[str]) -> None:
+    """Raise MissingPackageError if a package that one of these names needs is not installed."""
+    for scheme in map(scheme_of, names):
+        package = SOURCES[scheme].package
+        if package is not None and importlib.util.find_spec(package) is None:
+            raise MissingPackageError(
+                f"reading {scheme}:// needs the package {package}: pip install 'clipmod[stores]'"
+            )
+
+
+def expand(names: Iterable[str], rules: Rules, skipped: Skipped | None = None) -> Iterator[Item | Failure]:
+    """Yield one Item for each input, in order; folders sorted by the bytes of their names.
+
+    `-` reads a list of names from stdin. A path that does not exist is an Item too: decoding it fails
+    with `not_found`, so it has a record. The members of an archive are inputs, in the archive's own order;
+    those that cannot be read are Failures in their places. Objects in a store come as `StoredItem`s, which
+    `clipmod_cli.sources.stores.fetch` turns into Items with bytes.
+
+    Raises:
+        MissingPackageError: if the package for an object store is not installed.
+    """
+    counts = skipped if skipped is not None else Skipped()
+    sources = Sources()
+    index = 0
+    for given in names:
+        for name in read_list("-", null=rules.null) if given == "-" else (given,):
+            for item in sources.find(name).expand(name, rules, counts, index):
+                yield item
+                index += 1

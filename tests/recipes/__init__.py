@@ -1,0 +1,1 @@
+"""The recipes of CONTRIBUTING, each carried out with a toy entry."""
