@@ -1,29 +1,68 @@
-"""What clipmod raises on purpose, and the closed list of codes an item can fail with.
+"""Exit codes, exceptions and the error codes of an item. Docs (docs/errors.md) are generated from here.
 
-The tree, with the exit code of the command line and the status of the HTTP interface:
+The exceptions, with the exit code of the command line and the status of the HTTP interface:
 
     ClipmodError                     exit  HTTP
     ├── UsageError                      2   400   wrong call, nothing was judged
     │   ├── SettingsError               2   500   a flag, variable or settings file is wrong
     │   ├── PolicyError                 2   400   a policy cannot be read or is inconsistent
-    │   ├── SpecError                   2   400   a model spec cannot be understood
-    │   ├── BlindModelError             2   400   a model cannot see what the policy forbids
+    │   ├── SpecError                   2   400   a model spec cannot be parsed
+    │   ├── BlindModelError             2   400   a model cannot see an UNSAFE category
     │   └── OutputMismatchError         2   409   the output belongs to another run or program
     ├── MissingError                    4   503   something has to be installed or downloaded
     │   ├── MissingModelError           4   503   weights that are not on this machine
     │   └── MissingPackageError         4   503   an optional package
     ├── OutputError                     5   507   a record or file cannot be written
-    ├── DeviceLostError                70   503   a GPU answers nothing any more in this process
+    ├── DeviceLostError                70   503   a GPU stopped answering in this process
     └── ItemError                       -     -   one input cannot be judged; becomes a Failure
 
-An `ItemError` never leaves the stage that met it: the stage turns it into a
-`clipmod_cli.types.Failure`. Everything else ends the run. What is not in this
-tree is a bug (exit 70, status 500).
+A stage turns its `ItemError` into a `clipmod_cli.types.Failure`; every other exception ends the
+run. An exception outside this tree is a bug (exit 70, status 500).
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal, get_args
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, Literal, Self
+
+
+class ExitCode(IntEnum):
+    """How the command ended. Where several apply, the first in this order wins."""
+
+    meaning: str
+
+    def __new__(cls, value: int, meaning: str = "") -> Self:
+        """Keep what it means beside the number."""
+        code = int.__new__(cls, value)
+        code._value_ = value
+        code.meaning = meaning
+        return code
+
+    SIGINT = 130, "stopped by Ctrl-C (SIGINT)"
+    SIGTERM = 143, "stopped by SIGTERM"
+    SIGHUP = 129, "stopped by SIGHUP: the terminal was closed"
+    CLOSED_PIPE = 141, "the reader of stdout closed the pipe"
+    BUG = 70, "a bug; the message says where to report it"
+    OUTPUT = 5, "an output cannot be written: disk full, no permission, locked by another process"
+    MISSING = 4, "a model or an optional package is missing; the message names the command that installs it"
+    USAGE = 2, "wrong usage, settings, policy or model, or the output belongs to another run"
+    NOTHING_JUDGED = 6, "there were inputs, and none could be judged"
+    FOUND = 1, "only with --fail-on: an input of that kind was found"
+    SOME_FAILED = 3, "finished, but some inputs could not be judged"
+    OK = 0, "every input was judged"
+
+    @classmethod
+    def of_signal(cls, number: int) -> ExitCode:
+        """Return 128 + the signal's number, as shells report it."""
+        return cls(128 + number)
+
+    @classmethod
+    def first(cls, *codes: ExitCode) -> ExitCode:
+        """Return the code that takes precedence."""
+        order = list(cls)
+        return min(codes, key=order.index)
+
 
 ErrorCode = Literal[
     "not_found",
@@ -57,41 +96,149 @@ ErrorCode = Literal[
     "deadline",
     "internal_error",
 ]
-ERROR_CODES: Final = frozenset(get_args(ErrorCode))
+"""Why an input could not be judged."""
 
-RETRYABLE_CODES: Final[frozenset[ErrorCode]] = frozenset(
-    {
-        "read_error",
-        "decode_timeout",
-        "dns_error",
-        "connect_error",
-        "timeout",
-        "out_of_memory",
-        "deadline",
-        "internal_error",
-    }
-)
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """What an error code means.
+
+    Attributes:
+        cause: what happened.
+        fix: what the user can do.
+        retryable: the same input may be judged when it is tried again.
+        http_status: of the answer to a request that fails with it.
+    """
+
+    cause: str
+    fix: str
+    retryable: bool = False
+    http_status: int = 400
+
+
+ERROR_CODES: Final[dict[ErrorCode, ErrorInfo]] = {
+    "not_found": ErrorInfo("No file or object of this name exists.", "Check the path."),
+    "permission_denied": ErrorInfo(
+        "The file or object may not be read.", "Grant read access to the user that runs clipmod."
+    ),
+    "read_error": ErrorInfo(
+        "Reading failed: a disk, a network file system or an object store.",
+        "Run again; if it persists, check the disk or the mount.",
+        retryable=True,
+    ),
+    "not_a_regular_file": ErrorInfo(
+        "The path is a device, a socket or a named pipe.", "Name a regular file or a folder."
+    ),
+    "empty_file": ErrorInfo("The file has no bytes.", "Upload or copy the file again."),
+    "file_too_large": ErrorInfo(
+        "The file is larger than the limit for its kind.", "Shrink it.", http_status=413
+    ),
+    "unsupported_format": ErrorInfo(
+        "The bytes are of no accepted image, video or archive format, whatever the name says.",
+        "Convert it; `clipmod doctor` lists the decoders and how to install the optional ones.",
+    ),
+    "decode_error": ErrorInfo(
+        "The picture is damaged and cannot be decoded.", "Restore the file from its source."
+    ),
+    "too_many_pixels": ErrorInfo(
+        "The picture has more pixels than the limit.", "Shrink it.", http_status=413
+    ),
+    "decode_timeout": ErrorInfo(
+        "Decoding took longer than the limit.",
+        "Run again with fewer --workers, or convert the file.",
+        retryable=True,
+        http_status=504,
+    ),
+    "decode_crash": ErrorInfo(
+        "The decoder crashed or exceeded its memory limit; other inputs are not affected.",
+        "Convert the file; report it if it opens elsewhere.",
+        http_status=500,
+    ),
+    "archive_error": ErrorInfo("The archive is damaged.", "Repack it."),
+    "archive_limit": ErrorInfo(
+        "The archive exceeds a limit: entries, size, compression ratio, depth, or overlapping entries.",
+        "Unpack it and scan the folder.",
+        http_status=413,
+    ),
+    "video_error": ErrorInfo(
+        "The video cannot be opened, or a frame that had to be judged could not be decoded.",
+        "Re-encode it, for example with ffmpeg.",
+    ),
+    "encrypted": ErrorInfo("The archive or its member is encrypted.", "Decrypt it first."),
+    "invalid_url": ErrorInfo(
+        "The URL is malformed, is not http(s), or has a user name or password in it.", "Correct the URL."
+    ),
+    "blocked_address": ErrorInfo(
+        "The address is not public, the port is not allowed, or a redirect leaves https for http.",
+        "If you trust the host: --allow-private or --allow-ports (not in `serve`).",
+    ),
+    "dns_error": ErrorInfo(
+        "The host name could not be resolved.", "Check the name and the DNS; run again.", retryable=True
+    ),
+    "connect_error": ErrorInfo("No connection to the host, or it broke off.", "Run again.", retryable=True),
+    "tls_error": ErrorInfo(
+        "The host's TLS certificate is invalid, or the handshake failed.",
+        "Have the host's certificate renewed.",
+    ),
+    "http_error": ErrorInfo(
+        "The host answered with an error; `http_status` in the record is its status.",
+        "For 401 or 403 add a --header; for 408, 425, 429 and 5xx run again later.",
+    ),
+    "timeout": ErrorInfo(
+        "The download took longer than --timeout.", "Run again, or raise --timeout.", retryable=True
+    ),
+    "download_too_large": ErrorInfo(
+        "The body is larger than the limit.", "Download it yourself and scan the file.", http_status=413
+    ),
+    "not_an_image": ErrorInfo(
+        "The body is of no accepted image, video or archive format, often an HTML page.",
+        "Give the URL of the file itself.",
+    ),
+    "too_many_redirects": ErrorInfo("More redirects than the limit.", "Give the final URL."),
+    "model_error": ErrorInfo(
+        "A model failed on this input alone.", "Report it with the log.", http_status=500
+    ),
+    "non_finite_score": ErrorInfo(
+        "A model returned NaN or infinity.", "Run again with --dtype float32.", http_status=500
+    ),
+    "out_of_memory": ErrorInfo(
+        "The device has too little memory even for this input alone.",
+        "Free memory on the device, or use smaller models.",
+        retryable=True,
+        http_status=503,
+    ),
+    "deadline": ErrorInfo(
+        "The request's time was over before a model saw it.",
+        "Send it again when the service is less busy.",
+        retryable=True,
+        http_status=504,
+    ),
+    "internal_error": ErrorInfo(
+        "A bug in clipmod.", "Run again; report it with the log.", retryable=True, http_status=500
+    ),
+}
+
 RETRYABLE_HTTP_STATUS: Final = frozenset({408, 425, 429, *range(500, 600)})
 
 
 def is_retryable(code: ErrorCode, http_status: int | None = None) -> bool:
-    """Return whether the same input may well succeed when it is tried again."""
+    """Return whether the same input may be judged when it is tried again."""
     if code == "http_error":
         return http_status in RETRYABLE_HTTP_STATUS
-    return code in RETRYABLE_CODES
+    return ERROR_CODES[code].retryable
 
 
 class ClipmodError(Exception):
-    """Anything that clipmod raises on purpose and that ends a run."""
+    """An error that ends a run."""
 
-    exit_code = 70
+    exit_code: ExitCode = ExitCode.BUG
     http_status = 500
 
 
 class UsageError(ClipmodError):
     """The call cannot be carried out as it was made."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
     http_status = 400
 
 
@@ -102,11 +249,11 @@ class SettingsError(UsageError):
 
 
 class PolicyError(UsageError):
-    """A policy cannot be read, or says something inconsistent."""
+    """A policy cannot be read, or is inconsistent."""
 
 
 class SpecError(UsageError):
-    """A model spec cannot be understood."""
+    """A model spec cannot be parsed."""
 
 
 class BlindModelError(UsageError):
@@ -114,20 +261,20 @@ class BlindModelError(UsageError):
 
 
 class OutputMismatchError(UsageError):
-    """The output that exists was written by another run or another program."""
+    """The existing output was written by another run or another program."""
 
     http_status = 409
 
 
 class MissingError(ClipmodError):
-    """Something that one command would bring is not on this machine."""
+    """Something has to be installed or downloaded first."""
 
-    exit_code = 4
+    exit_code = ExitCode.MISSING
     http_status = 503
 
 
 class MissingModelError(MissingError):
-    """Weights are neither on this machine nor can they be had now."""
+    """Weights are not on this machine and cannot be downloaded now."""
 
 
 class MissingPackageError(MissingError):
@@ -137,21 +284,26 @@ class MissingPackageError(MissingError):
 class OutputError(ClipmodError):
     """A record or another file cannot be written."""
 
-    exit_code = 5
+    exit_code = ExitCode.OUTPUT
     http_status = 507
 
 
 class DeviceLostError(ClipmodError):
-    """A device failed and answers nothing more in this process; nothing that follows could be judged."""
+    """A device failed and cannot be used again in this process."""
 
     http_status = 503
 
 
 class ItemError(ClipmodError):
-    """One input cannot be judged; carries the code its record will show."""
+    """One input cannot be judged.
+
+    Attributes:
+        code: of its record.
+        message: for a person.
+    """
 
     def __init__(self, code: ErrorCode, message: str) -> None:
-        """Keep the code beside the sentence for a person."""
+        """Keep the code beside the message."""
         super().__init__(message)
         self.code: ErrorCode = code
         self.message = message

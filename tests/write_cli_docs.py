@@ -1,4 +1,7 @@
-"""Writes docs/cli.md from the commands' own help: `python -m tests.write_cli_docs`."""
+"""Writes docs/cli.md from the commands' help and docs/errors.md from `clipmod_cli.errors`.
+
+Run: `python -m tests.write_cli_docs`.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-DOCS = Path(__file__).parent.parent / "docs" / "cli.md"
+from clipmod_cli import errors
+
+FOLDER = Path(__file__).parent.parent / "docs"
+DOCS = FOLDER / "cli.md"
+ERROR_DOCS = FOLDER / "errors.md"
 COMMANDS = (
     (),
     ("scan",),
@@ -86,5 +94,67 @@ def write_page() -> str:
     return "\n".join([HEAD, *sections])
 
 
+ERRORS_HEAD = """# Errors
+
+Generated from `clipmod_cli/errors.py` (`make docs`); a test holds the two together.
+
+## Exit codes
+
+How a command ends. Where several codes apply, the first in this table wins.
+
+| code | meaning |
+|---|---|
+"""
+ITEMS_HEAD = """
+## Error codes of an input
+
+An input that cannot be judged gets a record with `"status": "error"` and one of these codes in
+`error.code`. Retryable ones are judged again by the same command with the same `-o`. HTTP is the status
+of a request to `clipmod serve` that fails with the code.
+
+| code | cause | fix | retryable | HTTP |
+|---|---|---|---|---|
+"""
+EXCEPTIONS_HEAD = """
+## Exceptions
+
+What the library raises; all are subclasses of `clipmod_cli.ClipmodError`.
+
+| exception | meaning | exit code | HTTP |
+|---|---|---|---|
+"""
+
+
+def exceptions(base: type[errors.ClipmodError] = errors.ClipmodError) -> Iterator[type[errors.ClipmodError]]:
+    """Yield the exceptions of `clipmod_cli.errors` that end a run, parents before children."""
+    for kind in base.__subclasses__():
+        if kind.__module__ == errors.__name__ and kind is not errors.ItemError:
+            yield kind
+            yield from exceptions(kind)
+
+
+def write_errors_page() -> str:
+    """Return the whole page on errors."""
+    codes = [f"| {code.value} | {code.meaning} |" for code in errors.ExitCode]
+    items = [
+        f"| `{code}` | {info.cause} | {info.fix} | {_retryable(code)} | {info.http_status} |"
+        for code, info in errors.ERROR_CODES.items()
+    ]
+    kinds = [
+        f"| `{kind.__name__}` | {(kind.__doc__ or '').splitlines()[0]} | {kind.exit_code.value} "
+        f"| {kind.http_status} |"
+        for kind in exceptions()
+    ]
+    sections = ((ERRORS_HEAD, codes), (ITEMS_HEAD, items), (EXCEPTIONS_HEAD, kinds))
+    return "".join(head + "".join(f"{row}\n" for row in rows) for head, rows in sections)
+
+
+def _retryable(code: errors.ErrorCode) -> str:
+    if code == "http_error":
+        return "408, 425, 429, 5xx"
+    return "yes" if errors.is_retryable(code) else "no"
+
+
 if __name__ == "__main__":
     DOCS.write_text(write_page(), encoding="utf-8")
+    ERROR_DOCS.write_text(write_errors_page(), encoding="utf-8")

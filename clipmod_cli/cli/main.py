@@ -15,13 +15,10 @@ from typer.core import TyperGroup
 
 from clipmod_cli import __version__
 from clipmod_cli.cli.commands import bench, config, doctor, models, policies, scan, schema, serve, stats, urls
-from clipmod_cli.cli.signals import EXIT_CLOSED_PIPE
 from clipmod_cli.cli.terminal.stdout import drop_stdout, safe_streams
-from clipmod_cli.errors import ClipmodError, OutputError
+from clipmod_cli.errors import ClipmodError, ExitCode, OutputError
 
 ISSUES = "https://github.com/clipmod/clipmod/issues"
-EXIT_BUG = 70
-EXIT_INTERRUPTED = 130
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 EPILOG = """
@@ -43,7 +40,7 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError as e:
             drop_stdout()
-            raise typer.Exit(EXIT_CLOSED_PIPE) from e
+            raise typer.Exit(ExitCode.CLOSED_PIPE) from e
         except OSError as e:
             if e.errno not in NO_ROOM:
                 raise
@@ -106,7 +103,7 @@ def _run() -> None:
         logging.getLogger(__name__).debug("the run ended with an error", exc_info=True)
         sys.exit(e.exit_code)
     except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
+        sys.exit(ExitCode.SIGINT)
     except Exception as e:
         logging.getLogger(__name__).debug("a bug", exc_info=True)
         print(  # noqa: T201
@@ -114,7 +111,7 @@ def _run() -> None:
             "with the traceback that -v or --log-file shows",
             file=sys.stderr,
         )
-        sys.exit(EXIT_BUG)
+        sys.exit(ExitCode.BUG)
 
 
 def normalise(words: list[str]) -> list[str]:

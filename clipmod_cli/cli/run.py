@@ -24,14 +24,14 @@ from clipmod_cli.assemble import (
     with_evidence_cache,
 )
 from clipmod_cli.cli.output import Output, open_output
-from clipmod_cli.cli.signals import EXIT_CLOSED_PIPE, Interrupted, StopRequest, catch_signals
+from clipmod_cli.cli.signals import Interrupted, StopRequest, catch_signals
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.download_bar import DownloadBar
 from clipmod_cli.cli.terminal.progress import choose_progress, count_aside
 from clipmod_cli.cli.terminal.stdout import take_stdout
 from clipmod_cli.cli.terminal.summary import command_line, print_summary, say, say_how_to_go_on
 from clipmod_cli.ensemble.ensemble import Ensemble
-from clipmod_cli.errors import OutputError
+from clipmod_cli.errors import ClipmodError, ExitCode, OutputError
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import Policy
 from clipmod_cli.models.hub.client import Hub
@@ -65,7 +65,7 @@ class Inputs:
     received: Callable[[], int] | None = None
 
 
-def judge_inputs(resolved: Resolved, inputs: Inputs) -> int:
+def judge_inputs(resolved: Resolved, inputs: Inputs) -> ExitCode:
     """Judge the inputs, write their records, and return the exit code.
 
     Raises:
@@ -76,7 +76,7 @@ def judge_inputs(resolved: Resolved, inputs: Inputs) -> int:
     with take_stdout() as stdout, catch_signals() as stop, ExitStack() as stack:
         try:
             output = stack.enter_context(open_output(settings, stdout))
-            with stop.ending_by(lambda exit_code: _end_now(stack, settings, exit_code)):
+            with stop.exiting_with(lambda exit_code: _exit_now(stack, settings, exit_code)):
                 ensemble, criteria = _models(settings, policy)
             ensemble = stack.enter_context(with_evidence_cache(ensemble, settings))
             freeze_gc()
@@ -86,7 +86,7 @@ def judge_inputs(resolved: Resolved, inputs: Inputs) -> int:
             return e.exit_code
 
 
-def _end_now(stack: ExitStack, settings: Settings, exit_code: int) -> None:
+def _exit_now(stack: ExitStack, settings: Settings, exit_code: ExitCode) -> None:
     try:
         stack.close()
         say_how_to_go_on(settings, exit_code)
@@ -132,28 +132,31 @@ class _Run:
             run_id=uuid.uuid4().hex,
         )
 
-    def carry_out(self) -> int:
+    def carry_out(self) -> ExitCode:
         """Judge all inputs and return the exit code."""
         done = self.output.begin(self.facts.run_key, self.tally)
         if (done.kept or done.dropped) and not self.settings.quiet:
-            say(f"clipmod: {done.kept} inputs were judged before; {done.dropped} records are made anew")
+            say(f"clipmod: resuming {self.settings.output}: {done.kept} done, {done.dropped} to retry")
         items = self._left_of(done)
         begun = time.monotonic()
-        exit_code = 0
+        exit_code = ExitCode.OK
         store = open_rows(
             self.settings, self.facts, [m.model.spec for m in self.ensemble.members], command_line()
         )
         try:
             self._judge(items, store, done.kept)
         except BrokenPipeError:
-            exit_code = EXIT_CLOSED_PIPE
+            exit_code = ExitCode.CLOSED_PIPE
         except OutputError as e:
-            log.error("%s", e)  # noqa: TRY400 — the message is for a person; the disk's state is no bug
+            log.error("%s", e)  # noqa: TRY400 — no traceback: a full disk is no bug
             exit_code = e.exit_code
+        except Exception as e:
+            exit_code = e.exit_code if isinstance(e, ClipmodError) else ExitCode.BUG
+            raise
         finally:
-            exit_code = self._end(exit_code)
+            exit_code = self._finish(exit_code)
             store.finish(self.tally.counts(), exit_code)
-        if not self.settings.quiet and exit_code != EXIT_CLOSED_PIPE:
+        if not self.settings.quiet and exit_code != ExitCode.CLOSED_PIPE:
             seconds = time.monotonic() - begun
             received = self.inputs.received
             print_summary(
@@ -173,7 +176,7 @@ class _Run:
         self.output.progress = progress
         if self.inputs.countable:
             count_aside(lambda: count_if_cheap(self._limited(Skipped())), progress)
-        results = run(items, self.ensemble, self.criteria, self.options, stopped=self.stop.asked)
+        results = run(items, self.ensemble, self.criteria, self.options, stopped=self.stop.requested)
         self.stop.in_flight = True
         try:
             for result in results:
@@ -197,11 +200,11 @@ class _Run:
         store.add(line)
         self.output.show(record, line, kinds)
 
-    def _end(self, exit_code: int) -> int:
-        """Flush the output and return the exit code that comes first in the documented order."""
+    def _finish(self, exit_code: ExitCode) -> ExitCode:
+        """Flush the output and return the exit code that takes precedence."""
         try:
             self.output.finish()
         except OutputError as e:
             log.error("%s", e)  # noqa: TRY400
-            exit_code = exit_code or e.exit_code
-        return self.stop.exit_code or exit_code or self.tally.exit_code(self.settings.fail_on)
+            exit_code = ExitCode.first(exit_code, e.exit_code)
+        return ExitCode.first(self.stop.exit_code, exit_code, self.tally.exit_code(self.settings.fail_on))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from clipmod_cli.cli.terminal.summary import say
-from clipmod_cli.errors import UsageError
+from clipmod_cli.errors import ExitCode, UsageError
 from clipmod_cli.server.connections import Connection
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def bind(settings: Settings) -> socket.socket:
     return made
 
 
-def listen(app: FastAPI, service: Service, settings: Settings, at: socket.socket) -> int:
+def listen(app: FastAPI, service: Service, settings: Settings, at: socket.socket) -> ExitCode:
     """Serve until a signal comes, and return the exit code."""
     told = _Told(app)
     config = uvicorn.Config(
@@ -79,7 +79,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.service = service
         self.quiet = quiet
-        self.exit_code = 0
+        self.exit_code = ExitCode.OK
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -89,7 +89,7 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.service.draining = True
-        self.exit_code = 128 + sig
+        self.exit_code = ExitCode.SIGINT if sig == signal.SIGINT else ExitCode.SIGTERM
         super().handle_exit(sig, frame)
 
 

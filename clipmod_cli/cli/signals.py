@@ -1,4 +1,4 @@
-"""Ctrl-C once and twice, SIGTERM and SIGHUP: ask the line to stop, or stop at once."""
+"""SIGINT, SIGTERM and SIGHUP: the first one stops the run, a second Ctrl-C ends the process."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from clipmod_cli.errors import ExitCode
+
 if TYPE_CHECKING:
     from socket import socket
 
-EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
-"""128 + the signal's number, as shells report a process that a signal ended."""
-
-EXIT_CLOSED_PIPE = 141
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)  # fmt: skip
 STOPPING = "clipmod: stopping when the batch in flight is finished; Ctrl-C stops at once"
 
 
 class Interrupted(BaseException):
     """A signal came while nothing was in flight; carries the exit code."""
 
-    def __init__(self, exit_code: int) -> None:
+    def __init__(self, exit_code: ExitCode) -> None:
         """Keep the exit code."""
         super().__init__(exit_code)
         self.exit_code = exit_code
@@ -33,52 +34,56 @@ class Interrupted(BaseException):
 
 @dataclass
 class StopRequest:
-    """Whether the run has been asked to stop, and what exit code says by whom.
+    """Whether a signal has requested the run to stop.
 
     Attributes:
-        in_flight: there are results to finish, so a first signal only asks. Otherwise it ends
-            the run where it is.
-        at_once: ends the process, given the exit code. Set while raising is no way to end: an
-            exception in the midst of a library's import can abort the process, and is late where
-            a call takes minutes.
+        exit_code: of the first signal; OK before it.
+        in_flight: there are results to finish, so a first signal only sets `exit_code`. Otherwise its
+            handler raises `Interrupted`.
+        exit: ends the process, given the exit code; set while raising is unsafe: an exception in an
+            import of a library can abort the process, and is delayed by a call that takes minutes.
     """
 
-    exit_code: int = 0
+    exit_code: ExitCode = ExitCode.OK
     in_flight: bool = False
-    at_once: Callable[[int], None] | None = None
-    _ending: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    exit: Callable[[ExitCode], None] | None = None
+    _exit_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def asked(self) -> bool:
+    def requested(self) -> bool:
         """Return whether a signal has come."""
-        return self.exit_code != 0
+        return self.exit_code != ExitCode.OK
 
     def handle(self, number: int, _: FrameType | None) -> None:
-        """Take a signal: ask, or end the run where it is. What comes after the first asks nothing more."""
-        if self.exit_code:
+        """Handle the first signal; later ones have no effect here.
+
+        Raises:
+            Interrupted: if nothing is in flight.
+        """
+        if self.requested():
             return
-        self.exit_code = EXIT_CODES[signal.Signals(number).name]
-        if not self.in_flight and self.at_once is None:
+        self.exit_code = ExitCode.of_signal(number)
+        if not self.in_flight and self.exit is None:
             raise Interrupted(self.exit_code)
 
     @contextmanager
-    def ending_by(self, end: Callable[[int], None]) -> Iterator[None]:
-        """Have a thread of its own end the process by `end` if a signal comes within the context.
+    def exiting_with(self, exit_process: Callable[[ExitCode], None]) -> Iterator[None]:
+        """Have the signal thread call `exit_process` if a signal comes within the context.
 
-        Whatever leaves the context once that has begun waits for it: it would only meet what is half gone.
+        Leaving the context waits for a call that has begun: resources are half released by then.
         """
-        self.at_once = end
+        self.exit = exit_process
         try:
             yield
         finally:
-            with self._ending:
-                self.at_once = None
+            with self._exit_lock:
+                self.exit = None
 
-    def end_at_once(self, exit_code: int) -> bool:
-        """End the process if that is how it is to end now; return whether it was."""
-        with self._ending:
-            if (end := self.at_once) is None:
+    def try_exit(self, exit_code: ExitCode) -> bool:
+        """Call `exit` if it is set; return whether it was."""
+        with self._exit_lock:
+            if (exit_process := self.exit) is None:
                 return False
-            end(exit_code)
+            exit_process(exit_code)
             return True
 
 
@@ -86,11 +91,10 @@ class StopRequest:
 def catch_signals() -> Iterator[StopRequest]:
     """Give a `StopRequest` that signals set while the context lasts; a second Ctrl-C ends the process."""
     stop = StopRequest()
-    known = [s for name in EXIT_CODES if (s := getattr(signal, name, None)) is not None]
-    # nohup means that a hang-up is to be ignored, and so it stays.
-    taken = [s for s in known if signal.getsignal(s) is not signal.SIG_IGN]
-    with _watch_for_impatience(stop):
-        before = {s: signal.signal(s, stop.handle) for s in taken}
+    # under nohup SIGHUP is ignored, and stays so
+    caught = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    with _signal_thread(stop):
+        before = {number: signal.signal(number, stop.handle) for number in caught}
         try:
             yield stop
         finally:
@@ -99,20 +103,18 @@ def catch_signals() -> Iterator[StopRequest]:
 
 
 @contextmanager
-def _watch_for_impatience(stop: StopRequest) -> Iterator[None]:
-    """End the process at the second signal, if that is Ctrl-C, while the context lasts.
+def _signal_thread(stop: StopRequest) -> Iterator[None]:
+    """Run a thread that reads each signal from a wakeup socket while the context lasts.
 
-    A thread of its own is told of each signal as it comes. The handlers are not: they wait for
-    the end of a forward pass, which can take minutes, and two signals within it are one to them.
+    Python's handlers run only after the current forward pass, which can take minutes, and see two
+    signals within it as one.
     """
     from socket import socketpair
 
     receiver, sender = socketpair()
     sender.setblocking(False)  # noqa: FBT003 — the library has it so
     before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
-    threading.Thread(
-        target=_end_at_the_second, args=(receiver, stop), name="clipmod-signals", daemon=True
-    ).start()
+    threading.Thread(target=_read_signals, args=(receiver, stop), name="clipmod-signals", daemon=True).start()
     try:
         yield
     finally:
@@ -120,15 +122,16 @@ def _watch_for_impatience(stop: StopRequest) -> Iterator[None]:
         sender.close()
 
 
-def _end_at_the_second(receiver: socket, stop: StopRequest) -> None:
-    asked = False
+def _read_signals(receiver: socket, stop: StopRequest) -> None:
+    first = True
     with receiver:
         while byte := receiver.recv(1):
-            name = signal.Signals(byte[0]).name
-            if name not in EXIT_CODES:
-                continue  # others, as SIGWINCH, ask for nothing
-            if asked and name == "SIGINT":
-                os._exit(EXIT_CODES[name])  # every record written so far is whole
-            if not asked and not stop.end_at_once(EXIT_CODES[name]) and stop.in_flight:
+            number = byte[0]
+            if number not in SIGNALS:  # SIGWINCH, for example
+                continue
+            code = ExitCode.of_signal(number)
+            if not first and number == signal.SIGINT:
+                os._exit(code)  # every record written so far is complete
+            if first and not stop.try_exit(code) and stop.in_flight:
                 print(f"\n{STOPPING}" if sys.stderr.isatty() else STOPPING, file=sys.stderr)  # noqa: T201
-            asked = True
+            first = False

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
+from clipmod_cli.errors import ExitCode
 from clipmod_cli.records import Record
 from clipmod_cli.settings import Wanted
 
@@ -93,10 +94,10 @@ class Tally:
             **{kind: self.kinds[kind] for kind in ("nsfw", "safe", "review", "error")},
         }
 
-    def exit_code(self, fail_on: Collection[Wanted]) -> int:
-        """Return the exit code of a run that came to its end, over the whole output."""
+    def exit_code(self, fail_on: Collection[Wanted]) -> ExitCode:
+        """Return the exit code of a finished run, over the whole output."""
         if self.total and not self.ok:
-            return 6
+            return ExitCode.NOTHING_JUDGED
         if any(self.kinds[kind] for kind in fail_on):
-            return 1
-        return 3 if self.codes else 0
+            return ExitCode.FOUND
+        return ExitCode.SOME_FAILED if self.codes else ExitCode.OK

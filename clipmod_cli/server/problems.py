@@ -11,7 +11,7 @@ from typing import Final
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 
-from clipmod_cli.errors import ClipmodError, ErrorCode
+from clipmod_cli.errors import ERROR_CODES, ClipmodError, ErrorCode
 from clipmod_cli.server.request_info import mark_refused
 from clipmod_cli.server.service import BusyError
 
@@ -23,24 +23,10 @@ BUSY: Final = "The service is busy. Try again soon"
 BUG: Final = "Error processing request: internal error"
 """What is said of anything unexpected (`clipmod_cli.server.gate.internal_errors`)."""
 
-_STATUS: Final[dict[ErrorCode, int]] = {
-    "file_too_large": 413,
-    "too_many_pixels": 413,
-    "download_too_large": 413,
-    "archive_limit": 413,
-    "model_error": 500,
-    "non_finite_score": 500,
-    "internal_error": 500,
-    "decode_crash": 500,
-    "out_of_memory": 503,
-    "deadline": 504,
-    "decode_timeout": 504,
-}
-
 
 def status_of(code: ErrorCode) -> int:
-    """Return the HTTP status of an item's failure; 400 where it is the input's own fault."""
-    return _STATUS.get(code, 400)
+    """Return the HTTP status of an item's failure."""
+    return ERROR_CODES[code].http_status
 
 
 def retry_headers(status: int) -> dict[str, str]:

@@ -58,9 +58,9 @@ def test_an_archive_is_resumed_by_its_members(clipmod: Command, tmp_path: Path) 
     assert records[3]["error"]["code"] == "archive_error"
     run = clipmod(*words)
     assert (run.code, output.read_bytes()) == (3, whole)
-    assert "4 inputs were judged before" in run.stderr
+    assert f"resuming {output}: 4 done, 0 to retry" in run.stderr
     os.utime(path, ns=(1, 1))
-    assert "4 records are made anew" in clipmod(*words).stderr
+    assert "4 to retry" in clipmod(*words).stderr
     anew = [json.loads(line) for line in output.read_bytes().splitlines()]
     assert {record["mtime_ns"] for record in anew} == {1}
     assert list(map(judgement, anew)) == list(map(judgement, records))

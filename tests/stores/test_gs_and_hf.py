@@ -35,7 +35,7 @@ def test_a_bucket_of_google_is_judged_and_resumed(clipmod: Command, gs: FakeGs, 
     }
     gs.put("in/noname", sample("color-chart.png"))
     again = clipmod(*words, env=gs.environment)
-    assert "1 inputs were judged before; 3 records are made anew" in again.stderr
+    assert ": 1 done, 3 to retry" in again.stderr
     records = {record["source"]: record for record in read_records(out.read_bytes())}
     assert records[root + "in/noname"]["final_decision"] == "NSFW"
 
@@ -65,7 +65,7 @@ def test_a_repository_of_the_hub_is_judged_and_resumed(clipmod: Command, out: Pa
         hub.requests.clear()
         hub.add("owner/name", files | {"img/cat.png": sample("cat.png")[:-1] + b"\0"})
         again = clipmod.process(*words, env=environment)
-        assert "1 inputs were judged before; 3 records are made anew" in again.stderr
+        assert ": 1 done, 3 to retry" in again.stderr
         assert ["cat.png" in one.path for one in hub.asked("/resolve/") if ".png" in one.path] == [True]
 
 

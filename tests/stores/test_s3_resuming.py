@@ -96,7 +96,7 @@ def test_an_archive_is_judged_by_its_members(clipmod: Command, s3: FakeS3, out: 
     }  # fmt: skip
     assert sorted(record["index"] for record in records.values()) == list(range(5))
     again = scan(clipmod, s3, ROOT, "-o", out)
-    assert "5 inputs were judged before" in again.stderr
+    assert ": 5 done, 0 to retry" in again.stderr
     s3.put("dump.zip", packed.getvalue() + b"\0")
     assert scan(clipmod, s3, ROOT, "-o", out).code == 0
     assert set(by_source(read_records(out.read_bytes()))) == set(records)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from clipmod_cli.bench.report import Report
     from clipmod_cli.bench.wishes import Wishes
     from clipmod_cli.cli.signals import StopRequest
+    from clipmod_cli.errors import ExitCode
 
 EXAMPLES = """
 \b
@@ -138,7 +139,7 @@ def _measure(wishes: Wishes, stop: StopRequest) -> Report:
     quiet = wishes.settings.quiet
     folder = Path(tempfile.mkdtemp(prefix="clipmod-bench-"))
     # An exception within a library's import can abort the process, and within an object's end it is lost.
-    with stop.ending_by(partial(_end_now, folder)):
+    with stop.exiting_with(partial(_exit_now, folder)):
         try:
             from clipmod_cli.bench.measuring import get_ready, measure
 
@@ -147,7 +148,7 @@ def _measure(wishes: Wishes, stop: StopRequest) -> Report:
             _remove(folder)
 
 
-def _end_now(folder: Path, exit_code: int) -> None:
+def _exit_now(folder: Path, exit_code: ExitCode) -> None:
     try:
         _remove(folder)
     finally:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clipmod_cli.errors import ExitCode
+
 if TYPE_CHECKING:
     from clipmod_cli.cli.checks import Check
 
@@ -32,7 +34,7 @@ def doctor(
         typer.echo(json.dumps({"checks": [check.as_dict() for check in checks], "ready": _ready(checks)}))
     else:
         _print(checks)
-    raise typer.Exit(0 if _ready(checks) else 4)
+    raise typer.Exit(ExitCode.OK if _ready(checks) else ExitCode.MISSING)
 
 
 def _ready(checks: list[Check]) -> bool:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clipmod_cli.errors import ExitCode
+
 if TYPE_CHECKING:
     from clipmod_cli.judge.policy import Policy
 
@@ -55,7 +57,7 @@ def check(
     """Check policy files and tell every fault with its line. Exits with 2 if there is one."""
     faults = [_check_file(file, as_json=as_json) for file in files]
     if any(faults):
-        raise typer.Exit(2)
+        raise typer.Exit(ExitCode.USAGE)
 
 
 def _check_file(file: str, *, as_json: bool) -> list[str]:

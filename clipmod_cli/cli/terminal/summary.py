@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from clipmod_cli.cli.output import STDOUT_NAMES
-from clipmod_cli.cli.signals import EXIT_CODES
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import amount, duration
 from clipmod_cli.cli.terminal.stdout import plain
+from clipmod_cli.errors import ExitCode
 from clipmod_cli.settings import Settings
 
 
@@ -86,9 +86,9 @@ def _shares(tally: Tally) -> str:
     )
 
 
-def say_how_to_go_on(settings: Settings, exit_code: int) -> None:
+def say_how_to_go_on(settings: Settings, exit_code: ExitCode) -> None:
     """Print the command that resumes, if a signal has stopped the run."""
-    if exit_code not in EXIT_CODES.values():
+    if exit_code not in {ExitCode.SIGINT, ExitCode.SIGTERM, ExitCode.SIGHUP}:
         return
     if settings.output is None or settings.output in STDOUT_NAMES:
         say(f"clipmod: stopped ({exit_code}); with -o FILE a run can be resumed")

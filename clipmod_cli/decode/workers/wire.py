@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import fields
 from typing import Any, NoReturn, TypeAlias, get_args
 
@@ -205,7 +205,7 @@ def _text(value: Any) -> str:
     return value
 
 
-def _one_of(value: Any, known: Sequence[str] | frozenset[str]) -> Any:
+def _one_of(value: Any, known: Collection[str]) -> Any:
     if not isinstance(value, str) or value not in known:
         _refuse("holds an unknown word")
     return value
