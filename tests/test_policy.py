@@ -98,7 +98,7 @@ def test_classes_become_categories_in_their_order() -> None:
         ("a", None, "at least two"),
         ("a,,b", None, "empty word"),
         ("a, b,", None, "empty word"),
-        ("a, b\x1b[2J", None, "control sign"),
+        ("a, b\x1b[2J", None, "control character"),
         ("a, b, A", None, '"A" twice'),
         ("big  dog, big dog", None, "twice"),
         ("a, b", "c, d", 'not among --classes: "c", "d"'),

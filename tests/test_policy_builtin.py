@@ -10,13 +10,13 @@ import pytest
 
 from clipmod_cli.judge.policy import (
     builtin_names,
-    doubts,
     load_policy,
+    model_notes,
     parse_policy,
     seen_categories,
     unseen_categories,
 )
-from clipmod_cli.judge.policy.check import NUDENET_LABELS
+from clipmod_cli.judge.policy.checking import NUDENET_LABELS
 
 FALCONSAI = "hf:Falconsai/nsfw_image_detection"
 LUKEJACOB = "hf:LukeJacob2023/nsfw-image-detector"
@@ -118,7 +118,7 @@ def test_a_detector_can_judge_a_built_in_policy_only_where_its_silence_means_som
 
 
 def test_a_classifier_that_judges_a_built_in_policy_knows_something_safe() -> None:
-    remarks = {name: doubts(load_policy(name)) for name in builtin_names()}
+    remarks = {name: model_notes(load_policy(name)) for name in builtin_names()}
     assert {name for name, found in remarks.items() if found} == {"general"}
     (remark,) = remarks["general"]
     assert "nudenet cannot see drugs" in remark

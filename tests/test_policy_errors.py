@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmod_cli.errors import PolicyError
-from clipmod_cli.judge.policy import builtin_names, builtin_text, doubts, parse_policy
+from clipmod_cli.judge.policy import builtin_names, builtin_text, model_notes, parse_policy
 
 TAIL = """
 [[categories]]
@@ -54,11 +54,11 @@ FAULTS: list[tuple[str, list[str]]] = [
     # wrong types and values
     ("name = 1 #!" + TAIL, ['"name" must be text, not 1']),
     ('name = "" #!' + TAIL, ['"name" must be text, not an empty string']),
-    ('name = " x" #!' + TAIL, ["blanks around it"]),
-    ('name = "a\\u001b[2J" #!' + TAIL, ['"a\\u001b[2J" has blanks around it or control signs']),
+    ('name = " x" #!' + TAIL, ["spaces around it"]),
+    ('name = "a\\u001b[2J" #!' + TAIL, ['"a\\u001b[2J" has spaces around it or control characters']),
     (HEAD + "description = [] #!" + TAIL, ['"description" must be text, not an empty list']),
     (HEAD + "description = 2020-01-01 #!" + TAIL, ["not a date or a time"]),
-    (HEAD + 'categories = "x" #!', ["must be a list of tables ([[categories]]), not a string"]),
+    (HEAD + 'categories = "x" #!', ['must be a list of tables ([[categories]]), not "x"']),
     (HEAD + "categories = [\n1, #!\n2 #!\n]", ["must be a table, not 1", "must be a table, not 2"]),
     (HEAD + "thresholds = 0.5 #!" + TAIL, ['"thresholds" must be a table, not 0.5']),
     (HEAD + TAIL.replace('"UNSAFE"', '"unsafe" #!'), ['must be "SAFE" or "UNSAFE", not "unsafe"']),
@@ -77,7 +77,7 @@ FAULTS: list[tuple[str, list[str]]] = [
     (HEAD + "agreement_threshold = true #!" + TAIL, ["a number from 0 to 1, not true"]),
     (HEAD + f"agreement_threshold = 1{'0' * 400} #!" + TAIL, ["a number from 0 to 1, not a huge number"]),
     (HEAD + "[thresholds]\nultra = -inf #!" + TAIL, ['"ultra" in [thresholds] must be a number from 0 to 1']),
-    (HEAD + '[thresholds]\nlow = "0.7" #!' + TAIL, ["a number from 0 to 1, not a string"]),
+    (HEAD + '[thresholds]\nlow = "0.7" #!' + TAIL, ['a number from 0 to 1, not "0.7"']),
     (HEAD + "[thresholds]\nlow = 0.6\nmedium = 0.65 #!" + TAIL, ["low = 0.6 is under medium = 0.65"]),
     (HEAD + "[thresholds]\nlow = 0.4 #!" + TAIL, ['low = 0.4 is under medium = 0.5 ("medium" by default)']),
     (HEAD + "[thresholds]\nultra = 0.4 #!" + TAIL, ["high = 0.35 is under ultra = 0.4"]),
@@ -93,19 +93,19 @@ FAULTS: list[tuple[str, list[str]]] = [
     ),
     # templates
     (HEAD + 'templates = ["a"] #!' + TAIL, ["exactly one {}"]),
-    (HEAD + 'templates = ["{}",\n"{} and {}", #!\n"{}"] #!' + TAIL, ["exactly one {}", "twice"]),
+    (HEAD + 'templates = ["{}",\n"{} and {}", #!\n"{}"] #!' + TAIL, ["exactly one {}", "already at line 2"]),
     (HEAD + "templates = [] #!" + TAIL, ["must be a list of texts"]),
     # categories together
     (HEAD + TAIL.partition("\n\n")[0].replace("[[categories]]", "[[categories]] #!"), ["at least two"]),
     (HEAD + "categories = [] #!", ["at least two [[categories]], not 0"]),
-    (HEAD + TAIL.replace('"bad"\nsafety', '"good" #!\nsafety'), ['named "good" stands already at line 4']),
+    (HEAD + TAIL.replace('"bad"\nsafety', '"good" #!\nsafety'), ['named "good" is already at line 4']),
     (
         HEAD + TAIL + '[[categories]] #!\nname = "x"\nsafety = "SAFE"',
         ['needs "prompts", "labels" or "otherwise"'],
     ),
     (
         HEAD + TAIL + '[[categories]] #!\nname = "x"\nsafety = "SAFE"\notherwise = false',
-        ["nothing could ever be it"],
+        ["or no model can find it"],
     ),
     (
         HEAD + TAIL.replace("otherwise = true", "") + "otherwise = true #!",
@@ -113,10 +113,10 @@ FAULTS: list[tuple[str, list[str]]] = [
     ),
     (
         HEAD + TAIL + '[[categories]]\nname = "x"\nsafety = "SAFE"\notherwise = true #!',
-        ['only one category is "otherwise", and line 6 has it'],
+        ['only one category can be "otherwise", and line 6 has it'],
     ),
-    (HEAD + TAIL.replace('["bad"]', '["bad",\n"Bad"] #!'), ['the prompt "Bad" stands already at line 12']),
-    (HEAD + TAIL.replace('["bad"]', '[" GOOD"] #!'), ['the prompt " GOOD" stands already at line 7']),
+    (HEAD + TAIL.replace('["bad"]', '["bad",\n"Bad"] #!'), ['the prompt "Bad" is already at line 12']),
+    (HEAD + TAIL.replace('["bad"]', '[" GOOD"] #!'), ['the prompt " GOOD" is already at line 7']),
     # label maps
     (HEAD + TAIL + "labels.x = 1 #!", ["not valid TOML"]),
     (
@@ -130,29 +130,32 @@ FAULTS: list[tuple[str, list[str]]] = [
     (HEAD + TAIL.replace('["porn"]', "[] } #!\n#"), ["must be a list of texts, not an empty list"]),
     (
         HEAD + TAIL.replace('"hf:a/b" = ["porn"] }', '"hf:a/b" = "porn" } #!'),
-        ["a list of texts, not a string"],
+        ['a list of texts, not "porn"'],
     ),
     (
         HEAD + TAIL.replace("nudenet =", '"nudenet=0.4" =').rstrip() + " #!",
-        ['no weight: "nudenet", not "nudenet=0.4"'],
+        ['without its weight: "nudenet", not "nudenet=0.4"'],
     ),
-    (HEAD + TAIL.replace("hf:a/b", "hf:a/b=1e-1").rstrip() + " #!", ['no weight: "hf:a/b"']),
+    (HEAD + TAIL.replace("hf:a/b", "hf:a/b=1e-1").rstrip() + " #!", ['without its weight: "hf:a/b"']),
     (
         HEAD + TAIL.replace("hf:a/b", "a/b").rstrip() + " #!",
-        ['"a/b" is no model with labels: nudenet, hf:OWNER/NAME or hf:PATH (did you'],
+        ['"a/b" is not a model with labels: use nudenet, hf:OWNER/NAME or hf:PATH (did you'],
     ),
     (HEAD + TAIL.replace("nudenet", "nude_net").rstrip() + " #!", ['did you mean "nudenet"?']),
-    (HEAD + TAIL.replace("hf:a/b", "open_clip:ViT-L-14/x").rstrip() + " #!", ['it judges by "prompts"']),
+    (
+        HEAD + TAIL.replace("hf:a/b", "open_clip:ViT-L-14/x").rstrip() + " #!",
+        ['models use "prompts"'],
+    ),
     (HEAD + TAIL.replace("ANUS_EXPOSED", "ANUS_EXPOSD").rstrip() + " #!", ['did you mean "ANUS_EXPOSED"?']),
     (
         HEAD
         + TAIL
         + '[[categories]]\nname = "x"\nsafety = "SAFE"\n[categories.labels]\n"hf:a/b" = [\n"porn" #!\n]',
-        ['"porn" of hf:a/b is mapped already at line 13: it would count twice'],
+        ['the label "porn" of hf:a/b is already at line 13'],
     ),
     (
         HEAD + TAIL.replace('["ANUS_EXPOSED"]', '["ANUS_EXPOSED", "ANUS_EXPOSED"]').rstrip() + " #!",
-        ["mapped already"],
+        ["is already at line 13"],
     ),
 ]
 
@@ -227,4 +230,4 @@ def test_a_damaged_policy_is_read_or_refused_but_never_breaks(name: str, random:
     ],
 )
 def test_what_is_no_fault_but_odd_is_remarked(text: str, remark: str) -> None:
-    assert any(remark in found for found in doubts(parse_policy(text, "my.toml")))
+    assert any(remark in found for found in model_notes(parse_policy(text, "my.toml")))

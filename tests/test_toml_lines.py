@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.judge.policy.toml_lines import MAX_DEPTH, Path, locate
+from clipmod_cli.judge.policy.toml_lines import MAX_DEPTH, TomlPath, locate
 
 
-def paths_of(value: object, path: Path = ()) -> set[Path]:
+def paths_of(value: object, path: TomlPath = ()) -> set[TomlPath]:
     """Return every path in what tomllib made of a text."""
     here = {path} if path else set()
     match value:
@@ -30,13 +30,13 @@ class Writer:
     def __init__(self, random: Random) -> None:
         self.random = random
         self.text = ""
-        self.lines: dict[Path, int] = {}
+        self.lines: dict[TomlPath, int] = {}
         self.count = 0
 
     def put(self, text: str) -> None:
         self.text += text
 
-    def mark(self, path: Path) -> None:
+    def mark(self, path: TomlPath) -> None:
         self.lines.setdefault(path, self.text.count("\n") + 1)
 
     def key(self) -> tuple[str, str]:
@@ -61,7 +61,7 @@ class Writer:
             )
         )  # fmt: skip
 
-    def value(self, path: Path, depth: int) -> None:
+    def value(self, path: TomlPath, depth: int) -> None:
         kind = self.random.choice(["scalar", "list", "inline"] if depth else ["scalar"])
         if kind == "scalar":
             self.scalar()
@@ -82,7 +82,7 @@ class Writer:
                 self.pair(path, depth - 1)
             self.put(" }")
 
-    def pair(self, table: Path, depth: int) -> None:
+    def pair(self, table: TomlPath, depth: int) -> None:
         path = table
         for index in range(self.random.randrange(1, 4)):
             if index:
@@ -94,13 +94,13 @@ class Writer:
         self.put(self.random.choice(["=", " = "]))
         self.value(path, depth)
 
-    def pairs(self, table: Path) -> None:
+    def pairs(self, table: TomlPath) -> None:
         for _ in range(self.random.randrange(3)):
             self.blank(breaks=False)
             self.pair(table, 2)
             self.put(self.random.choice(["\n", "  # [x]\n", "\r\n\n"]))
 
-    def tables(self, parent: Path, written: str, depth: int) -> None:
+    def tables(self, parent: TomlPath, written: str, depth: int) -> None:
         for _ in range(self.random.randrange(3)):
             key, token = self.key()
             name = f"{written}{token}"
@@ -117,7 +117,7 @@ class Writer:
                 self.pairs((*parent, key, index))
                 self.deeper((*parent, key, index), name, depth)
 
-    def deeper(self, path: Path, name: str, depth: int) -> None:
+    def deeper(self, path: TomlPath, name: str, depth: int) -> None:
         if depth:
             self.tables(path, f"{name} . ", depth - 1)
 

@@ -63,14 +63,14 @@ def check(
 def _check_file(file: str, *, as_json: bool) -> list[str]:
     """Say what is wrong with a file, or that it is well; return its faults."""
     from clipmod_cli.errors import PolicyError
-    from clipmod_cli.judge.policy import doubts, read_policy
+    from clipmod_cli.judge.policy import model_notes, read_policy
 
     faults: list[str] = []
     notes: list[str] = []
     policy = None
     try:
         policy = read_policy(file)
-        notes = list(doubts(policy))
+        notes = list(model_notes(policy))
     except PolicyError as error:
         faults = str(error).splitlines()
     if as_json:

@@ -1,8 +1,8 @@
-"""Tells on which line of a TOML text each key and each list element stands.
+"""The line of each key and list element of a TOML text.
 
-`tomllib` gives values without positions, and so do the style-preserving parsers. This
-scanner reads only where things stand, never what they mean: the text must already have
-been accepted by `tomllib`, which therefore stays the only judge of what is valid.
+`tomllib` and tomlkit give values without positions; spanned-toml is not maintained, and the tree
+of tree-sitter-toml would still have to be resolved (dotted keys, lists of tables) by a walk as long as this.
+The text must already have been accepted by `tomllib`: the scanner checks nothing.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
-Path: TypeAlias = tuple[str | int, ...]
+TomlPath: TypeAlias = tuple[str | int, ...]
 
 MAX_DEPTH: Final = 8
-# Deeper paths are not recorded: the deepest that a policy has is
-# ("categories", 0, "labels", "nudenet", 0), and a key of ten thousand dots must not cost
-# the square of its length.
+# Deeper paths are not recorded: the deepest of a policy is ("categories", 0, "labels", "nudenet", 0),
+# and a key of ten thousand dots must not cost the square of its length.
 
 _BLANK = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
 _STRING = re.compile(
-    r'"""(?:\\.|[^\\])*?""""{0,2}'  # up to two quotes may stand before the closing three
+    r'"""(?:\\.|[^\\])*?""""{0,2}'  # up to two quotes can precede the closing three
     r"|'''.*?''''{0,2}"
     r'|"(?:\\.|[^"\\])*"'
     r"|'[^']*'",
@@ -32,11 +31,11 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _BARE_VALUE = re.compile(r"[^,\]}#\n]+")
 
 
-def locate(text: str) -> Mapping[Path, int]:
+def locate(text: str) -> Mapping[TomlPath, int]:
     """Return the line, from 1, of every key and list element of a valid TOML text.
 
-    A path is what leads to the value in what `tomllib.loads` returns, as
-    `("categories", 0, "name")`. A table's line is that of its first header or key.
+    A path leads to the value in the result of `tomllib.loads`, as `("categories", 0, "name")`.
+    A table's line is that of its first header or key.
 
     Raises:
         ValueError: the text is not valid TOML (not every fault is noticed here).
@@ -53,26 +52,26 @@ class _Scanner:
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
-        self.lines: dict[Path, int] = {}
-        self._sizes: dict[Path, int] = {}  # how many elements each [[list of tables]] has so far
+        self.lines: dict[TomlPath, int] = {}
+        self._sizes: dict[TomlPath, int] = {}  # how many elements each [[list of tables]] has so far
         self._breaks = [m.start() for m in re.finditer("\n", text)]
 
     def read(self) -> None:
         """Record every statement."""
-        table: Path = ()
+        table: TomlPath = ()
         while (sign := self._next()) != "":
             if sign == "[":
                 table = self._header()
             else:
                 self._pair(table)
 
-    def _header(self) -> Path:
+    def _header(self) -> TomlPath:
         line = self._line()
         marks = 2 if self.text.startswith("[[", self.at) else 1
         self.at += marks
         keys = self._keys()[: MAX_DEPTH + 1]
         self.at += marks
-        path: Path = ()
+        path: TomlPath = ()
         for key in keys[:-1]:
             path = self._into((*path, key), line)
         path = (*path, keys[-1])
@@ -82,7 +81,7 @@ class _Scanner:
         self._sizes[path] = self._sizes.get(path, 0) + 1
         return self._into(path, line)
 
-    def _into(self, path: Path, line: int) -> Path:
+    def _into(self, path: TomlPath, line: int) -> TomlPath:
         """Record a table's path and return it, or that of its last element if it is a list."""
         self._record(path, line)
         if path in self._sizes:
@@ -90,7 +89,7 @@ class _Scanner:
             self._record(path, line)
         return path
 
-    def _pair(self, table: Path) -> None:
+    def _pair(self, table: TomlPath) -> None:
         line = self._line()
         path = table
         for key in self._keys():
@@ -110,7 +109,7 @@ class _Scanner:
                 return keys
             self.at += 1
 
-    def _value(self, path: Path) -> None:
+    def _value(self, path: TomlPath) -> None:
         match self._next():
             case "[":
                 self._list(path)
@@ -121,7 +120,7 @@ class _Scanner:
             case _:
                 self._take(_BARE_VALUE)
 
-    def _list(self, path: Path) -> None:
+    def _list(self, path: TomlPath) -> None:
         self.at += 1
         index = 0
         while self._next() != "]":
@@ -131,7 +130,7 @@ class _Scanner:
             self._skip_comma()
         self.at += 1
 
-    def _inline(self, path: Path) -> None:
+    def _inline(self, path: TomlPath) -> None:
         self.at += 1
         while self._next() != "}":
             self._pair(path)
@@ -143,7 +142,7 @@ class _Scanner:
             self.at += 1
 
     def _next(self) -> str:
-        """Move past blanks and comments; return the sign that stands there, or "" at the end."""
+        """Skip blanks and comments; return the next character, or "" at the end."""
         blank = _BLANK.match(self.text, self.at)
         self.at = blank.end() if blank else self.at
         return self.text[self.at : self.at + 1]
@@ -158,6 +157,6 @@ class _Scanner:
     def _line(self) -> int:
         return bisect_right(self._breaks, self.at - 1) + 1
 
-    def _record(self, path: Path, line: int) -> None:
+    def _record(self, path: TomlPath, line: int) -> None:
         if len(path) <= MAX_DEPTH:
             self.lines.setdefault(path, line)

@@ -1,8 +1,4 @@
-"""The values of a policy, and what can be asked of them; reads and checks nothing.
-
-A `Policy` comes from `clipmod_cli.judge.policy`, which reads TOML and words given on the
-command line. How evidence becomes probabilities is not known here.
-"""
+"""A policy as frozen values, and which of its categories a model can see. Reads and checks nothing."""
 
 from __future__ import annotations
 
@@ -10,30 +6,30 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from clipmod_cli.errors import UsageError
-from clipmod_cli.judge.policy.rules import DEFAULT_THRESHOLDS
 
 Safety: TypeAlias = Literal["SAFE", "UNSAFE"]
 Sensitivity: TypeAlias = Literal["low", "medium", "high", "ultra"]
 
-
-def complete_thresholds(given: Mapping[str, float]) -> Mapping[Sensitivity, float]:
-    """Return the thresholds by sensitivity, the defaults in place of those not given."""
-    names: tuple[Sensitivity, ...] = ("low", "medium", "high", "ultra")
-    return {name: float(given.get(name, DEFAULT_THRESHOLDS[name])) for name in names}
+DEFAULT_THRESHOLDS: Final[Mapping[Sensitivity, float]] = {
+    "low": 0.7,
+    "medium": 0.5,
+    "high": 0.35,
+    "ultra": 0.2,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Category:
-    """One of the things a picture can be.
+    """A class that an image can be put into.
 
     Attributes:
         label: its name for people; the name with spaces if none is given.
-        otherwise: what a detector's silence speaks for.
-        prompts: words for text-image models.
-        labels: by model spec, which of that model's own labels count as this.
+        otherwise: whether the category is taken where a detector finds nothing.
+        prompts: texts for text-image models.
+        labels: by model spec, which of that model's own labels count as this category.
     """
 
     name: str
@@ -45,13 +41,14 @@ class Category:
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """Set the default label."""
         if not self.label:
             object.__setattr__(self, "label", self.name.replace("_", " ").strip() or self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What is asked of a picture, and from which score on the answer is NSFW.
+    """Categories, and from which unsafe score on an image is NSFW.
 
     Attributes:
         templates: sentences with one `{}` each, into which every prompt is put.
@@ -69,7 +66,7 @@ class Policy:
     templates: tuple[str, ...] = ("{}",)
     agreement_threshold: float = 0.7
     review_band: tuple[float, float] | None = None
-    thresholds: Mapping[Sensitivity, float] = field(default_factory=lambda: complete_thresholds({}))
+    thresholds: Mapping[Sensitivity, float] = field(default_factory=lambda: dict(DEFAULT_THRESHOLDS))
     persistence_s: float = 0.0
     max_gap_s: float = 10.0
 
@@ -80,10 +77,10 @@ class Policy:
 
     @property
     def hash(self) -> str:
-        """Eight hex digits of a SHA-256 over everything that can change an outcome.
+        """Eight hex digits of a SHA-256 over everything that can change a verdict.
 
         Names, labels and descriptions for people, comments, and the order of prompts,
-        templates and mapped labels are not among it; the order of categories is.
+        templates and mapped labels are left out; the order of categories is not.
         """
         categories = [
             {
@@ -95,18 +92,18 @@ class Policy:
             }
             for c in self.categories
         ]
-        essence = {
+        hashed = {
             "categories": categories,
             "thresholds": dict(self.thresholds),
             "agreement_threshold": self.agreement_threshold,
             "review_band": self.review_band,
             "video": [self.persistence_s, self.max_gap_s],
         }
-        canonical = json.dumps(essence, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        canonical = json.dumps(hashed, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
     def threshold_for(self, sensitivity: Sensitivity, threshold: float | None = None) -> float:
-        """Return the score from which on a picture is NSFW: `threshold` if given, 0..1.
+        """Return the score from which on an image is NSFW: `threshold` if given, 0..1.
 
         Raises:
             UsageError: `threshold` is not a number from 0 to 1.
@@ -126,36 +123,36 @@ def seen_categories(policy: Policy, *, spec: str, text_image: bool) -> tuple[str
     """Return the names of the categories that a model can give evidence for.
 
     A text-image model sees those with prompts, any other those with mapped labels of its
-    spec (without weight). `otherwise` is not evidence. A model that sees nothing here
+    spec (without weight). `otherwise` is not evidence. A model that sees nothing
     cannot judge the policy, even where nothing is UNSAFE.
     """
     return tuple(c.name for c in policy.categories if (c.prompts if text_image else c.labels.get(spec)))
 
 
 def unseen_categories(policy: Policy, *, spec: str, text_image: bool) -> tuple[str, ...]:
-    """Return the names of the UNSAFE categories that a model would call Safe for want of eyes."""
+    """Return the names of the UNSAFE categories that a model cannot see, and so would call Safe."""
     seen = seen_categories(policy, spec=spec, text_image=text_image)
     return tuple(name for name in policy.unsafe if name not in seen)
 
 
-def doubts(policy: Policy) -> tuple[str, ...]:
-    """Return a sentence for each kind of model that this policy names but does not serve well.
+def model_notes(policy: Policy) -> tuple[str, ...]:
+    """Return a sentence for each kind of model that a policy names but does not suit.
 
-    They are no faults: a policy may be meant for other models only.
+    These are not faults: a policy may be meant for other models only.
     """
     specs = sorted({spec for c in policy.categories for spec in c.labels})
-    asked = [("a text-image model", "", True)] if any(c.prompts for c in policy.categories) else []
-    asked += [(spec, spec, False) for spec in specs]
-    return tuple(s for name, spec, text in asked for s in _doubts_about(policy, name, spec, text_image=text))
+    models = [("a text-image model", "", True)] if any(c.prompts for c in policy.categories) else []
+    models += [(spec, spec, False) for spec in specs]
+    return tuple(note for name, spec, text in models for note in _notes(policy, name, spec, text_image=text))
 
 
-def _doubts_about(policy: Policy, name: str, spec: str, *, text_image: bool) -> Iterator[str]:
+def _notes(policy: Policy, name: str, spec: str, *, text_image: bool) -> Iterator[str]:
     seen = seen_categories(policy, spec=spec, text_image=text_image)
     unseen = unseen_categories(policy, spec=spec, text_image=text_image)
     if unseen:
         yield f"{name} cannot see {', '.join(unseen)}, and is refused without --allow-partial"
     if spec == "nudenet":
         if not any(c.otherwise for c in policy.categories):
-            yield 'nudenet is refused: no category is "otherwise", for what its silence means'
+            yield 'nudenet is refused: no category is "otherwise", for images where it finds nothing'
     elif set(seen) <= set(policy.unsafe):
-        yield f"{name} sees no SAFE category, and would call every picture NSFW"
+        yield f"{name} sees no SAFE category, and would call every image NSFW"

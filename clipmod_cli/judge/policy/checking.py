@@ -1,0 +1,385 @@
+"""Checks of a policy file: keys, types and ranges by pydantic models, then what the values mean together.
+
+All faults are listed at once, each as one sentence with its line. Reads no file (see `reading`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+import unicodedata
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from itertools import pairwise
+from typing import Annotated, Any, Final, LiteralString, TypeAlias, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from clipmod_cli.errors import PolicyError
+from clipmod_cli.judge.policy.toml_lines import TomlPath, locate
+from clipmod_cli.judge.policy.values import DEFAULT_THRESHOLDS, Safety, Sensitivity
+
+NUDENET_LABELS: Final = frozenset(
+    {
+        *("FACE_FEMALE", "FEMALE_BREAST_COVERED", "FEMALE_BREAST_EXPOSED"),
+        *("FEMALE_GENITALIA_COVERED", "FEMALE_GENITALIA_EXPOSED"),
+        *("FACE_MALE", "MALE_BREAST_EXPOSED", "MALE_GENITALIA_EXPOSED"),
+        *("ANUS_COVERED", "ANUS_EXPOSED", "BUTTOCKS_COVERED", "BUTTOCKS_EXPOSED"),
+        *("ARMPITS_COVERED", "ARMPITS_EXPOSED", "BELLY_COVERED", "BELLY_EXPOSED"),
+        *("FEET_COVERED", "FEET_EXPOSED"),
+    }
+)
+# Every label of the detector. A misspelt label would silently blind its category.
+
+MAX_QUOTED: Final = 60  # characters of a value in a message, which must stay one line
+
+_ENDS_IN_WEIGHT = re.compile(r"\s*=\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*$")
+_PLACE_IN_MESSAGE = re.compile(r"\s*\((?:at line (\d+), column \d+|at end of document)\)$")
+
+
+def _must_be(words: LiteralString) -> WrapValidator:
+    """Report a value of a wrong type or range as "must be `words`"; faults inside it keep theirs."""
+
+    def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate(value)
+        except ValidationError as error:
+            if any(detail["loc"] or detail["type"] == "value_error" for detail in error.errors()):
+                raise
+            raise PydanticCustomError("must_be", words) from None
+
+    return WrapValidator(check)
+
+
+def _check_name(text: str) -> str:
+    if not is_printable_name(text):
+        raise ValueError(f"{quoted(text)} has spaces around it or control characters in it")
+    return text
+
+
+def _check_template(text: str) -> str:
+    if text.count("{}") != 1:
+        raise ValueError(f"the template {quoted(text)} must have exactly one {{}} for the prompt")
+    return text
+
+
+def _check_band(band: tuple[float, ...]) -> tuple[float, ...]:
+    if band[0] > band[1]:
+        raise ValueError(f'"review_band" is reversed: {band[0]} is over {band[1]}')
+    return band
+
+
+def _check_spec(spec: str) -> str:
+    bare = _ENDS_IN_WEIGHT.sub("", spec)
+    if bare != spec:
+        raise ValueError(f"a label map is for a model without its weight: {quoted(bare)}, not {quoted(spec)}")
+    if spec.startswith("open_clip:") or spec in {"auto", "ensemble", "fallback"}:
+        raise ValueError(f'{quoted(spec)} has no labels of its own: text-image models use "prompts"')
+    if spec != "nudenet" and not re.fullmatch(r"hf:\S(?:.*\S)?", spec):
+        hint = f" (did you mean {quoted('hf:' + spec)}?)" if "/" in spec else did_you_mean(spec, {"nudenet"})
+        raise ValueError(
+            f"{quoted(spec)} is not a model with labels: use nudenet, hf:OWNER/NAME or hf:PATH{hint}"
+        )
+    return spec
+
+
+_filled = Field(min_length=1)
+_listed = Field(strict=False, min_length=1)  # TOML has lists, not tuples
+_pair = Field(strict=False, min_length=2, max_length=2)
+_table = _must_be("a table")
+
+Text = Annotated[str, Field(pattern=r"\S"), _must_be("text")]
+Texts = Annotated[tuple[Text, ...], _listed, _must_be("a list of texts")]
+Name = Annotated[Text, AfterValidator(_check_name)]
+Template = Annotated[Text, AfterValidator(_check_template)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), _must_be("a number from 0 to 1")]
+Spec = Annotated[str, AfterValidator(_check_spec)]
+
+
+class _Table(BaseModel):
+    """A table of the file. Its defaults stand for keys left out; their values are those of `Policy`."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class CategoryTable(_Table):
+    """One of `[[categories]]`."""
+
+    name: Name
+    safety: Annotated[Safety, _must_be('"SAFE" or "UNSAFE"')]
+    label: Name = ""
+    description: Annotated[str, _must_be("text")] = ""
+    otherwise: Annotated[bool, _must_be("true or false")] = False
+    prompts: Texts = ()
+    labels: Annotated[dict[Spec, Texts], _filled, _must_be("a table of lists by model")] = {}
+
+
+class ThresholdTable(_Table):
+    """`[thresholds]`: the NSFW threshold by sensitivity."""
+
+    low: Share = 0
+    medium: Share = 0
+    high: Share = 0
+    ultra: Share = 0
+
+
+class VideoTable(_Table):
+    """`[video]`: at most a day, because no accepted video is longer; a gap is longer than a film's frame."""
+
+    persistence_s: Annotated[float, Field(ge=0, le=86_400), _must_be("a number from 0 to 86400")] = 0
+    max_gap_s: Annotated[float, Field(ge=0.01, le=86_400), _must_be("a number from 0.01 to 86400")] = 0
+
+
+class PolicyTable(_Table):
+    """The whole file."""
+
+    name: Name
+    categories: Annotated[
+        list[Annotated[CategoryTable, _table]], _must_be("a list of tables ([[categories]])")
+    ]
+    description: Annotated[str, _must_be("text")] = ""
+    templates: Annotated[tuple[Template, ...], _listed, _must_be("a list of texts")] = ()
+    agreement_threshold: Share = 0
+    review_band: Annotated[
+        tuple[Share, ...], _pair, _must_be("a list of two numbers"), AfterValidator(_check_band)
+    ] = ()
+    thresholds: Annotated[ThresholdTable, _table] = ThresholdTable()
+    video: Annotated[VideoTable, _table] = VideoTable()
+
+
+_TABLES: Final[Mapping[str | int, type[BaseModel]]] = {
+    "categories": CategoryTable,
+    "thresholds": ThresholdTable,
+    "video": VideoTable,
+}
+
+
+class _Faults:
+    """The faults of one file, by line."""
+
+    def __init__(self, lines: Mapping[TomlPath, int]) -> None:
+        self._lines = lines
+        self.found: set[tuple[int, str]] = set()
+
+    def add(self, path: TomlPath, message: str) -> None:
+        """Note a fault of the value that `path` leads to."""
+        self.found.add((self.line(path), message))
+
+    def line(self, path: TomlPath) -> int:
+        """Return the line of a value, or of the nearest table around it."""
+        while path and path not in self._lines:
+            path = path[:-1]
+        return self._lines.get(path, 1)
+
+
+def check_toml(text: str, where: str) -> dict[str, Any]:
+    """Return the values that a policy's TOML text sets, lists as tuples.
+
+    Raises:
+        PolicyError: with a line `where:line: message` for each fault.
+    """
+    try:
+        table = tomllib.loads(text)
+        faults = _Faults(locate(text))
+    except RecursionError as error:
+        raise PolicyError(f"{where}:1: lists or tables are nested too deeply") from error
+    except ValueError as error:
+        message = _PLACE_IN_MESSAGE.sub("", str(error))
+        line = _line_of(error, text)
+        raise PolicyError(f"{where}:{line}: not valid TOML: {message[:1].lower()}{message[1:]}") from error
+    checked: dict[str, Any] = {}
+    try:
+        checked = PolicyTable.model_validate(table).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            if detail["type"] not in {
+                "too_short",
+                "too_long",
+            }:  # said of lists whose faulty items were dropped
+                faults.add(*_describe(detail))
+    _check_meaning(faults, table)
+    if faults.found:
+        raise PolicyError("\n".join(f"{where}:{line}: {message}" for line, message in sorted(faults.found)))
+    return checked
+
+
+def _line_of(error: ValueError, text: str) -> int:
+    place = _PLACE_IN_MESSAGE.search(str(error))
+    if place is None:
+        return 1
+    return int(place[1]) if place[1] else text.rstrip("\n").count("\n") + 1
+
+
+def _describe(detail: ErrorDetails) -> tuple[TomlPath, str]:
+    """Return the path and the sentence of one of pydantic's errors."""
+    path, key = detail["loc"], str(detail["loc"][-1])
+    match detail["type"]:
+        case "missing":
+            return path, f"missing {quoted(key)}{_inside(path)}"
+        case "extra_forbidden":
+            table = _TABLES[path[0]] if len(path) > 1 else PolicyTable
+            hint = did_you_mean(key, table.model_fields)
+            return path, f"unknown key {quoted(key)}{_inside(path)}{hint}"
+        case "value_error":  # a whole sentence from one of the functions above
+            return path[:-1] if key == "[key]" else path, str(detail["ctx"]["error"])
+        case _:
+            return path, f"{_subject(path)} must be {detail['msg']}, not {_kind(detail['input'])}"
+
+
+def _subject(path: TomlPath) -> str:
+    if isinstance(path[-1], int):
+        return f"each of {quoted(str(path[-2]))}{_inside(path[:-1])}"
+    return f"{quoted(path[-1])}{_inside(path)}"
+
+
+def _inside(path: TomlPath) -> str:
+    """Return ` in [[categories]]` and the like: the table in which the key `path` stands."""
+    match [step for step in path[:-1] if isinstance(step, str)]:
+        case []:
+            return ""
+        case ["categories"]:
+            return " in [[categories]]"
+        case ["categories", inner, *_]:
+            return f" in {quoted(inner)} of [[categories]]"
+        case [table, *_]:
+            return f" in [{table}]"
+        case _:
+            raise AssertionError
+
+
+def _kind(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case float():
+            return str(value)
+        case int():
+            return str(value) if abs(value) < 10**15 else "a huge number"
+        case str():
+            return quoted(value) if value.strip() else "an empty string"
+        case list() | tuple():
+            return "a list" if value else "an empty list"
+        case dict():
+            return "a table" if value else "an empty table"
+        case _:
+            return "a date or a time"
+
+
+def did_you_mean(word: str, known: Collection[str]) -> str:
+    """Return ` (did you mean "..."?)`, or nothing where no known word is close."""
+    close = get_close_matches(word, sorted(known), n=1)
+    return f' (did you mean "{close[0]}"?)' if close else ""
+
+
+def quoted(text: str) -> str:
+    """Return text in double quotes, on one line, without control characters, and not too long."""
+    short = text if len(text) <= MAX_QUOTED else text[: MAX_QUOTED - 1] + "…"
+    return json.dumps(short, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def is_printable_name(text: str) -> bool:
+    """Return whether a name is not blank and has no spaces around it and no control characters."""
+    return text == text.strip() != "" and not any(unicodedata.category(sign) == "Cc" for sign in text)
+
+
+def normalise(text: str) -> str:
+    """Return a text as CLIP's tokenizer takes it: lower case, single spaces."""
+    return " ".join(text.split()).lower()
+
+
+# What the values mean together. Values of a wrong type are skipped: pydantic has reported them.
+
+Categories: TypeAlias = list[tuple[TomlPath, dict[str, Any]]]
+
+
+def _check_meaning(faults: _Faults, table: Mapping[str, Any]) -> None:
+    _check_thresholds(faults, table.get("thresholds"))
+    templates = _texts(("templates",), table.get("templates"))
+    _check_repeats(faults, ((path, f"the template {quoted(text)}", text) for path, text in templates))
+    listed = table.get("categories")
+    if not isinstance(listed, list):
+        return
+    if len(listed) < 2:
+        faults.add(("categories",), f"a policy has at least two [[categories]], not {len(listed)}")
+    categories: Categories = [(("categories", i), c) for i, c in enumerate(listed) if isinstance(c, dict)]
+    for path, category in categories:
+        if not (category.get("otherwise") or "prompts" in category or "labels" in category):
+            faults.add(path, 'a category needs "prompts", "labels" or "otherwise", or no model can find it')
+    _check_otherwise(faults, categories)
+    for values in (_names, _prompts, _labels):
+        _check_repeats(faults, values(categories))
+    for path, _, (spec, text) in _labels(categories):
+        if spec == "nudenet" and text not in NUDENET_LABELS:
+            faults.add(path, f"nudenet has no label {quoted(text)}{did_you_mean(text, NUDENET_LABELS)}")
+
+
+def _check_thresholds(faults: _Faults, given: Any) -> None:
+    given = given if isinstance(given, dict) else {}
+    for milder, sharper in pairwise(get_args(Sensitivity)):
+        high, low = (given.get(name, DEFAULT_THRESHOLDS[name]) for name in (milder, sharper))
+        if _is_share(high) and _is_share(low) and high < low:
+            defaults = "".join(f' ("{name}" by default)' for name in (milder, sharper) if name not in given)
+            faults.add(
+                ("thresholds", sharper if sharper in given else milder),
+                f"thresholds must fall from low to ultra, but {milder} = {high} is under "
+                f"{sharper} = {low}{defaults}",
+            )
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _check_otherwise(faults: _Faults, categories: Categories) -> None:
+    marked = [((*path, "otherwise"), c) for path, c in categories if c.get("otherwise") is True]
+    for path, category in marked:
+        if category.get("safety") == "UNSAFE":
+            faults.add(path, '"otherwise" is for a SAFE category: it is taken where a detector finds nothing')
+    for path, _ in marked[1:]:
+        line = faults.line(marked[0][0])
+        faults.add(path, f'only one category can be "otherwise", and line {line} has it already')
+
+
+def _check_repeats(faults: _Faults, values: Iterable[tuple[TomlPath, str, Hashable]]) -> None:
+    """Note values whose key came before; each is (path, its name in the message, key)."""
+    first: dict[Hashable, TomlPath] = {}
+    for path, name, key in values:
+        if key in first:
+            faults.add(path, f"{name} is already at line {faults.line(first[key])}")
+        first.setdefault(key, path)
+
+
+def _names(categories: Categories) -> Iterator[tuple[TomlPath, str, str]]:
+    for path, category in categories:
+        if isinstance(name := category.get("name"), str):
+            yield (*path, "name"), f"a category named {quoted(name)}", name
+
+
+def _prompts(categories: Categories) -> Iterator[tuple[TomlPath, str, str]]:
+    for path, category in categories:
+        for place, text in _texts((*path, "prompts"), category.get("prompts")):
+            yield place, f"the prompt {quoted(text)}", normalise(text)
+
+
+def _labels(categories: Categories) -> Iterator[tuple[TomlPath, str, tuple[str, str]]]:
+    for path, category in categories:
+        labels = category.get("labels")
+        for spec, mapped in labels.items() if isinstance(labels, dict) else ():
+            for place, text in _texts((*path, "labels", spec), mapped):
+                yield place, f"the label {quoted(text)} of {spec}", (spec, text)
+
+
+def _texts(path: TomlPath, value: Any) -> Iterator[tuple[TomlPath, str]]:
+    for index, text in enumerate(value if isinstance(value, list) else []):
+        if isinstance(text, str) and text.strip():
+            yield (*path, index), text

@@ -1,0 +1,133 @@
+"""Policies from their sources: built in, a TOML file, or the words of `--classes`. Judges nothing."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from clipmod_cli.errors import PolicyError
+from clipmod_cli.judge.policy.checking import check_toml, did_you_mean, is_printable_name, normalise, quoted
+from clipmod_cli.judge.policy.values import DEFAULT_THRESHOLDS, Category, Policy
+
+DEFAULT_POLICY: Final = "female-presence"
+BUILTIN: Final = (DEFAULT_POLICY, "female-presence-3", "nsfw", "nsfw-any", "general", "attributes")
+
+MAX_BYTES: Final = 1_000_000
+# Ten thousand prompts are smaller; an image given by mistake is refused before it is parsed.
+
+CLASS_TEMPLATES: Final = ("{}", "a photo of {}", "a photo of a {}", "an image showing {}")
+# Words of --classes may have an article or none and may be plural ("gore", "a dog",
+# "people dancing"), so no single sentence fits them all.
+
+
+def builtin_names() -> tuple[str, ...]:
+    """Return the names of the built-in policies, the default first."""
+    return BUILTIN
+
+
+def builtin_text(name: str) -> str:
+    """Return the TOML text of a built-in policy.
+
+    Raises:
+        PolicyError: no built-in policy has this name.
+    """
+    if name not in BUILTIN:
+        raise PolicyError(
+            f"no built-in policy is named {quoted(name)}{did_you_mean(name, BUILTIN)}; "
+            f"there are {', '.join(BUILTIN)}. "
+            'A file\'s path begins with "/", "./", "../" or "~", or ends in ".toml"'
+        )
+    return (files("clipmod_cli.judge") / "policies" / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def load_policy(name_or_path: str) -> Policy:
+    """Return a built-in policy, or that of a TOML file where the argument is a path.
+
+    Raises:
+        PolicyError: no such policy, not readable, or inconsistent; a line for each fault.
+    """
+    if name_or_path.startswith(("/", "./", "../", "~")) or name_or_path.endswith(".toml"):
+        return read_policy(name_or_path)
+    return parse_policy(builtin_text(name_or_path), f"{name_or_path}.toml")
+
+
+def read_policy(path: str) -> Policy:
+    """Return the policy of a TOML file, whatever its name.
+
+    Raises:
+        PolicyError: as `load_policy`.
+    """
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise PolicyError(f"cannot read the policy {path}: {error.strerror or error}") from error
+    except (ValueError, RuntimeError) as error:  # NUL in the name; "~" of an unknown user
+        raise PolicyError(f"cannot read the policy {path!r}: {error}") from error
+    if len(data) > MAX_BYTES:
+        raise PolicyError(f"{path}: larger than {MAX_BYTES} bytes; this cannot be a policy")
+    try:
+        text = data.decode("utf-8-sig")  # editors on Windows write a byte order mark
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise PolicyError(f"{path}:{line}: not UTF-8 text; a policy is a TOML file") from error
+    return parse_policy(text, path)
+
+
+def parse_policy(text: str, where: str) -> Policy:
+    """Return the policy of a TOML text; `where` names the text in messages.
+
+    Raises:
+        PolicyError: with a line `where:line: message` for each fault.
+    """
+    table = check_toml(text, where)
+    categories = tuple(Category(**category) for category in table.pop("categories"))
+    thresholds = {**DEFAULT_THRESHOLDS, **table.pop("thresholds", {})}
+    return Policy(**table.pop("video", {}), **table, thresholds=thresholds, categories=categories)
+
+
+def policy_from_classes(classes: str, unsafe: str | None = None) -> Policy:
+    """Return a policy named `classes` with a category for each comma-separated word.
+
+    Args:
+        classes: at least two different words.
+        unsafe: which of them are UNSAFE, without regard to capitals; None for none.
+
+    Raises:
+        PolicyError: a word is missing, repeated or not printable, or `unsafe` has a word that is
+            not in `classes`, or has them all.
+    """
+    words = _split_words(classes, "--classes")
+    if len(words) < 2:
+        raise PolicyError(
+            "--classes needs at least two classes: zero-shot scores are relative, "
+            "so one class always scores 100 %"
+        )
+    marked = {} if unsafe is None else _split_words(unsafe, "--unsafe")
+    unknown = [quoted(word) for key, word in marked.items() if key not in words]
+    if unknown:
+        raise PolicyError(f"--unsafe has words that are not among --classes: {', '.join(unknown)}")
+    if len(marked) == len(words):
+        raise PolicyError("--unsafe names every class, so every image would be NSFW: leave one SAFE")
+    return Policy(
+        name="classes",
+        description="the user's own classes",
+        templates=CLASS_TEMPLATES,
+        categories=tuple(
+            Category(name=word, safety="UNSAFE" if key in marked else "SAFE", prompts=(word,))
+            for key, word in words.items()
+        ),
+    )
+
+
+def _split_words(text: str, option: str) -> dict[str, str]:
+    """Return the words as given, by their normalised form."""
+    words: dict[str, str] = {}
+    for word in (part.strip() for part in text.split(",")):
+        if not is_printable_name(word):
+            raise PolicyError(f"{option} has an empty word or a control character in {quoted(text)}")
+        if normalise(word) in words:
+            raise PolicyError(f"{option} has {quoted(word)} twice")
+        words[normalise(word)] = word
+    return words
