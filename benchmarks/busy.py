@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,16 +34,17 @@ from clipmod_cli.cli import run as one_run
 from clipmod_cli.cli.output import open_output
 from clipmod_cli.cli.signals import StopRequest
 from clipmod_cli.cli.terminal.stdout import RealStdout
-from clipmod_cli.ensemble.cache import AskOnce
+from clipmod_cli.ensemble.cache import EvidenceCache
 from clipmod_cli.ensemble.cache_file import EvidenceFile
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.policy import load_policy
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.models.device.crops import CropBatches
+from clipmod_cli.models.seam import ForwardPass
 from clipmod_cli.settings import Settings
 from clipmod_cli.sources.base import Rules
 from clipmod_cli.sources.registry import expand
-from clipmod_cli.types import Embedding, Frame, Measured, Seen, View
+from clipmod_cli.types import Embedding, Frame, View
 
 VIEW = View(fit="shortest", size=(224, 224), crop=(224, 224))
 WIDTHS = {"ViT-L-14": (768, 0.40), "ViT-H-14": (1024, 0.35), "ViT-g-14": (1024, 0.25)}
@@ -98,32 +100,31 @@ class Sleeper:
     name: str
     width: int
     each_s: float
-    device: StandIn
+    stand_in: StandIn
     crops: CropBatches
     is_asynchronous: bool
     spec: str = "sleeper"
     revision: str = "1"
     view: View = VIEW
     logit_scale: float = 100.0
+    kind: Literal["text-image"] = "text-image"
+    device: str = "stand-in"
+    dtype: str = "float32"
     _rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
     def prepare(self, frames: Sequence[Frame]) -> None:
         """Stack the crops of a batch."""
         self.crops.take(frames, self.view)
 
-    def measure(self, frames: Sequence[Frame]) -> Sequence[Seen]:
-        """Return vectors that mean nothing."""
-        return self.begin(frames)().seen
-
-    def begin(self, frames: Sequence[Frame]) -> Callable[[], Measured]:
+    def submit(self, frames: Sequence[Frame]) -> Callable[[], ForwardPass]:
         """Give the device its work, and return what waits for vectors that mean nothing."""
         self.crops.take(frames, self.view)
-        done = self.device.give(self.each_s * len(frames))
+        done = self.stand_in.give(self.each_s * len(frames))
 
-        def wait() -> Measured:
+        def wait() -> ForwardPass:
             done.wait()
             vectors = self.embed([""] * len(frames))
-            return Measured([Embedding(vector=vector) for vector in vectors], self.each_s * len(frames))
+            return ForwardPass([Embedding(vector=vector) for vector in vectors], self.each_s * len(frames))
 
         return wait
 
@@ -188,7 +189,7 @@ def _run(pictures: Path, batch: int, ms: float, *, asynchronous: bool) -> tuple[
             closing(EvidenceFile(Path(folder, "evidence.sqlite"), MOST)) as kept,
             open_output(settings, RealStdout(descriptor=2, is_terminal=False)) as output,
         ):
-            ensemble = Ensemble(members, batch_size=batch, ask=AskOnce(kept, "float32"))
+            ensemble = Ensemble(members, batch_size=batch, cache=EvidenceCache(kept))
             criteria = prepare(ensemble, load_policy("nsfw"), threshold=0.5)
             inputs = one_run.Inputs(items=lambda _: expand([str(pictures)], Rules()), countable=False)
             one_run._Run(settings, inputs, output, ensemble, criteria, StopRequest()).carry_out()  # noqa: SLF001

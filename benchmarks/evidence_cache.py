@@ -17,13 +17,15 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from clipmod_cli.ensemble.asking import AskModel, Asks
-from clipmod_cli.ensemble.cache import AskOnce
+from clipmod_cli.ensemble.cache import EvidenceCache
 from clipmod_cli.ensemble.cache_file import EvidenceFile
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
+from clipmod_cli.models.seam import ImmediateModel
 from clipmod_cli.types import Embedding, Evidence, Frame, Item, Media, View
 
 VIEW = View(fit="shortest", size=(224, 224), crop=(224, 224))
@@ -32,7 +34,7 @@ MOST = 10_000_000_000
 
 
 @dataclass(frozen=True)
-class Instant:
+class Instant(ImmediateModel):
     """A model that takes no time."""
 
     name: str
@@ -40,11 +42,17 @@ class Instant:
     spec: str = "instant"
     revision: str = "1"
     view: View = VIEW
+    kind: Literal["text-image"] = "text-image"
+    logit_scale: float = 100.0
 
-    def measure(self, frames: Sequence[Frame]) -> Sequence[Embedding]:
+    def infer(self, frames: Sequence[Frame]) -> Sequence[Embedding]:
         """Return the same for every frame."""
         vectors = np.full((len(frames), self.width), self.width**-0.5, dtype=np.float32)
         return [Embedding(vector=vector) for vector in vectors]
+
+    def embed(self, prompts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the same for every prompt."""
+        return np.full((len(prompts), self.width), self.width**-0.5, dtype=np.float32)
 
 
 def main() -> None:
@@ -74,16 +82,16 @@ def _time(pictures: int, batch: int, path: Path | None) -> tuple[float, float]:
     batches = [frames[at : at + batch] for at in range(0, pictures, batch)]
     cpu, clock = time.process_time(), time.perf_counter()
     if path is None:
-        _look(batches, AskModel())
+        _look(batches, None)
     else:
         with closing(EvidenceFile(path, MOST)) as kept:
-            _look(batches, AskOnce(kept, "float32"))
+            _look(batches, EvidenceCache(kept))
     return (time.process_time() - cpu) / pictures * 1e6, (time.perf_counter() - clock) / pictures * 1e6
 
 
-def _look(batches: Sequence[Sequence[Frame]], ask: Asks) -> None:
-    ensemble = Ensemble([Member(Instant(f"model-{i}", w), 1 / 3) for i, w in enumerate(WIDTHS)], ask=ask)
-    if not all(isinstance(one, Evidence) for one in ensemble.measure(batches)):
+def _look(batches: Sequence[Sequence[Frame]], cache: EvidenceCache | None) -> None:
+    ensemble = Ensemble([Member(Instant(f"model-{i}", w), 1 / 3) for i, w in enumerate(WIDTHS)], cache=cache)
+    if not all(isinstance(one, Evidence) for batch in batches for one in ensemble.submit(batch)()):
         raise SystemExit("a picture was lost")
 
 

@@ -48,7 +48,7 @@ ready, used = time.perf_counter() - began, time.process_time()
 model = ensemble.members[0].model
 height, width = model.view.crop
 picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-model.measure([type("Looked", (), {"views": {model.view: picture}})()])
+model.submit([type("Looked", (), {"views": {model.view: picture}})()])()
 print(json.dumps({
     "import_s": imported,
     "ready_s": ready,

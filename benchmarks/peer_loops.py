@@ -17,16 +17,16 @@ from PIL import Image
 from clipmod_cli.bench.line import run_once
 from clipmod_cli.bench.models import Loaded, measured_with
 from clipmod_cli.bench.pictures import items_of
+from clipmod_cli.ensemble.duplicates import DUPLICATE_CACHE_BYTES
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
-from clipmod_cli.ensemble.seen_before import REMEMBERED_BYTES
 from clipmod_cli.models import nudenet
 from clipmod_cli.models.device.device import Placement, place
 from clipmod_cli.models.open_clip.random_weights import RandomModel, RandomState, architecture_of
+from clipmod_cli.models.seam import Model
 from clipmod_cli.models.specs import ENSEMBLE, FALLBACK, ModelSpec, parse_models
 from clipmod_cli.models.tower.forward import build_tower
 from clipmod_cli.models.tower.shape import shape_of, state_of
 from clipmod_cli.pipeline import Options, start_decoders
-from clipmod_cli.types import Model
 
 __all__ = ["Placement", "classifier", "detector", "ensemble", "retrieval", "vit_l"]
 
@@ -215,7 +215,9 @@ def _clipmod(
 
         def ours(paths: Sequence[Path]) -> None:
             # as `scan` does, but for its store and its cache of earlier runs
-            options = Options(decoders=decoders, measure_ahead=True, remembered_bytes=REMEMBERED_BYTES)
+            options = Options(
+                decoders=decoders, infer_ahead=True, duplicate_cache_bytes=DUPLICATE_CACHE_BYTES
+            )
             done = run_once(items_of(paths, len(paths)), loaded, options, folder / "records.jsonl")
             if done.errors:
                 raise SystemExit(f"{done.errors} pictures could not be judged")

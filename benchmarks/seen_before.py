@@ -13,13 +13,14 @@ import hashlib
 import json
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from clipmod_cli.ensemble.looks import Enough
-from clipmod_cli.ensemble.seen_before import REMEMBERED_BYTES, Memory, SeenBefore
+from clipmod_cli.ensemble.batch import CanSkipRest
+from clipmod_cli.ensemble.duplicates import DUPLICATE_CACHE_BYTES, DuplicateCache, EvidenceLru
+from clipmod_cli.ensemble.ensemble import PendingEvidence
 from clipmod_cli.types import Embedding, Evidence, Failure, Frame, Item, Media, Seen, View
 
 VIEW = View(fit="shortest", size=(224, 224), crop=(224, 224))
@@ -33,7 +34,7 @@ def _embeddings() -> dict[str, Seen]:
 
 @dataclass
 class Instant:
-    """An ensemble that knows at once what it sees, after `ensemble.Measures`."""
+    """An ensemble that knows at once what it sees, an `InferenceEngine`."""
 
     views: tuple[View, ...] = (VIEW,)
     batch_size: int = BATCH
@@ -42,19 +43,16 @@ class Instant:
     def prepare_batch(self, batch: Sequence[Frame | Failure]) -> None:
         """Do nothing."""
 
-    def measure(
+    def submit(
         self,
-        batches: Iterable[Sequence[Frame | Failure]],
-        enough: Enough | None = None,  # noqa: ARG002 — the protocol's
-    ) -> Iterator[Evidence | Failure]:
-        """Yield the same for every frame."""
-        for batch in batches:
-            for one in batch:
-                yield (
-                    one
-                    if isinstance(one, Failure)
-                    else Evidence.of(one, self.seen, dict.fromkeys(self.seen, 0.0), ())
-                )
+        batch: Sequence[Frame | Failure],
+        can_skip_rest: CanSkipRest | None = None,  # noqa: ARG002 — the protocol's
+    ) -> PendingEvidence:
+        """Return what gives the same for every frame."""
+        times = dict.fromkeys(self.seen, 0.0)
+        return lambda: [
+            one if isinstance(one, Failure) else Evidence.of(one, self.seen, times) for one in batch
+        ]
 
 
 def main() -> None:
@@ -66,7 +64,7 @@ def main() -> None:
     different, known = [], []
     for _ in range(wanted.rounds):
         plain = _time(Instant(), frames)
-        remembering = SeenBefore(Instant(), Memory(REMEMBERED_BYTES))
+        remembering = DuplicateCache(Instant(), EvidenceLru(DUPLICATE_CACHE_BYTES))
         different.append(_time(remembering, frames) - plain)
         known.append(_time(remembering, frames))
     print(json.dumps({"different_us": _told(different), "known_us": _told(known)}))
@@ -79,12 +77,12 @@ def _frame(index: int) -> Frame:
     return Frame(item=Item(source=str(index), index=index), media=media, views={VIEW: pixels})
 
 
-def _time(ensemble: Instant | SeenBefore, frames: Sequence[Frame]) -> float:
+def _time(ensemble: Instant | DuplicateCache, frames: Sequence[Frame]) -> float:
     """Return microseconds of processor time a picture, for frames that were never asked about."""
     fresh = [replace(frame) for frame in frames]
     begun = time.process_time()
-    for _ in ensemble.measure(fresh[at : at + BATCH] for at in range(0, len(fresh), BATCH)):
-        pass
+    for at in range(0, len(fresh), BATCH):
+        list(ensemble.submit(fresh[at : at + BATCH])())
     return (time.process_time() - begun) / len(frames) * 1e6
 
 

@@ -12,10 +12,12 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.policy import Category, Policy
 from clipmod_cli.judge.prepare import prepare
+from clipmod_cli.models.seam import ImmediateModel
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.sources.web.addresses import AddressRules
 from clipmod_cli.sources.web.downloads import Downloads
@@ -33,16 +35,17 @@ POLICY = Policy(
 )
 
 
-class NullModel:
+class NullModel(ImmediateModel):
     """Says of everything that it is fine."""
 
     name = "null"
     spec = SPEC
     revision = "1"
     view = VIEW
+    kind: Literal["classifier"] = "classifier"
     labels = ("fine", "bad")
 
-    def measure(self, frames: Sequence[Frame]) -> Sequence[Seen]:
+    def infer(self, frames: Sequence[Frame]) -> Sequence[Seen]:
         """Return the same for each frame."""
         return [LabelScores(scores={"fine": 1.0, "bad": 0.0}) for _ in frames]
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from clipmod_cli.decode.limits import DecodeOptions, parse_frames
-from clipmod_cli.ensemble.cache import AskOnce
+from clipmod_cli.ensemble.cache import EvidenceCache
 from clipmod_cli.ensemble.cache_file import EvidenceFile, default_path
+from clipmod_cli.ensemble.duplicates import DUPLICATE_CACHE_BYTES
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
-from clipmod_cli.ensemble.seen_before import REMEMBERED_BYTES
 from clipmod_cli.errors import MissingModelError
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import Policy, load_policy, policy_from_classes, unseen_categories
@@ -25,6 +25,7 @@ from clipmod_cli.models.hub import weights
 from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.models.hub.progress import DownloadProgress, SilentProgress
 from clipmod_cli.models.registry import ensemble_size, human_size
+from clipmod_cli.models.seam import Model
 from clipmod_cli.models.specs import (
     AUTO,
     ENSEMBLE,
@@ -37,7 +38,6 @@ from clipmod_cli.models.specs import (
 )
 from clipmod_cli.pipeline import Options, default_workers
 from clipmod_cli.settings import Resolved, Settings, count_of
-from clipmod_cli.types import Model
 
 if TYPE_CHECKING:
     from clipmod_cli.models.device.crops import CropBatches
@@ -183,9 +183,9 @@ def _detector_alone(choice: ModelChoice, device: str, batch_size: int | None) ->
 
 
 def _precision(models: Sequence[Model], placement: Placement) -> str:
-    """Return what the models compute in; a tower that checks itself may have taken another than asked for."""
-    settled = [getattr(model, "placement", None) for model in models]
-    return "+".join(sorted({one.dtype_name for one in settled if one})) or placement.dtype_name
+    """Return the precision of the models: a tower that checks itself may have chosen another one."""
+    chosen = {model.dtype for model in models if model.kind != "detector"}  # a detector has no choice
+    return "+".join(sorted(chosen)) or placement.dtype_name
 
 
 def _load_one(spec: ModelSpec, name: str, how: _How) -> Model:
@@ -291,7 +291,7 @@ def with_evidence_cache(ensemble: Ensemble, settings: Settings) -> Iterator[Ense
         return
     most = settings.cache_mb * 1_000_000
     with closing(EvidenceFile(default_path(), most, days=settings.retention)) as kept:
-        yield replace(ensemble, ask=AskOnce(kept, ensemble.dtype))
+        yield replace(ensemble, cache=EvidenceCache(kept))
 
 
 def freeze_gc() -> None:
@@ -325,5 +325,5 @@ def decoding_options(settings: Settings, *, heic: bool = True) -> Options:
         workers=count_of(settings.workers, "--workers", default=default_workers()),
         isolate=settings.isolate,
         early_exit=settings.early_exit == "exact",
-        remembered_bytes=REMEMBERED_BYTES,
+        duplicate_cache_bytes=DUPLICATE_CACHE_BYTES,
     )

@@ -6,9 +6,9 @@ is written down: that is `clipmod_cli.records`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from clipmod_cli.errors import ErrorCode, is_retryable
 
 Decision: TypeAlias = Literal["NSFW", "Safe"]
 Kind: TypeAlias = Literal["image", "animation", "video"]
-Stage: TypeAlias = Literal["source", "decode", "measure", "judge"]
+Stage: TypeAlias = Literal["source", "decode", "infer", "judge"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -304,92 +304,3 @@ class Verdict:
 
 
 Result: TypeAlias = Verdict | Failure
-
-
-class Model(Protocol):
-    """The seam for a model. Called by one thread at a time.
-
-    Attributes:
-        name: its name in records.
-        spec: the spec that names it, without weight; also the key of label maps.
-        revision: identifies weights and preprocessing (a commit or a hash).
-        view: the geometry it wants to see.
-    """
-
-    @property
-    def name(self) -> str:
-        """Its name in records."""
-        ...
-
-    @property
-    def spec(self) -> str:
-        """What names it on the command line, without weight."""
-        ...
-
-    @property
-    def revision(self) -> str:
-        """What identifies its weights and preprocessing."""
-        ...
-
-    @property
-    def view(self) -> View:
-        """The geometry it wants to see."""
-        ...
-
-    def measure(self, frames: Sequence[Frame]) -> Sequence[Seen]:
-        """Return what it sees in each frame, in the same order.
-
-        Raises whatever its library raises; the caller halves the batch.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What a model saw in a batch that it was begun with.
-
-    Attributes:
-        seen: one for each frame, in order.
-        seconds: for how long its device computed.
-    """
-
-    seen: Sequence[Seen]
-    seconds: float
-
-
-class AsynchronousModel(Model, Protocol):
-    """A model that may be on a device which computes on its own."""
-
-    @property
-    def is_asynchronous(self) -> bool:
-        """Whether its device does; where it does not, `begin` is not called."""
-        ...
-
-    def begin(self, frames: Sequence[Frame]) -> Callable[[], Measured]:
-        """Have the device begin, and return what waits for its results, in another thread perhaps.
-
-        Either raises whatever the model's library raises; the caller then calls `measure`.
-        """
-        ...
-
-
-class TextImageModel(Model, Protocol):
-    """A model that also understands words."""
-
-    @property
-    def logit_scale(self) -> float:
-        """The factor on cosines before the softmax (already exponentiated)."""
-        ...
-
-    def embed(self, prompts: Sequence[str]) -> NDArray[np.float32]:
-        """Return unit-length float32 `(len(prompts), d)`."""
-        ...
-
-
-class LabelModel(Model, Protocol):
-    """A classifier or a detector: a model with labels of its own."""
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """All labels it can give."""
-        ...

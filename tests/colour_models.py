@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.judge.policy import Category, Policy
+from clipmod_cli.models.seam import ImmediateModel
 from clipmod_cli.types import (
     Detection,
     Detections,
@@ -59,18 +60,19 @@ def redness_of(frame: Frame, view: View) -> float:
 
 
 @dataclass
-class ColourModel:
+class ColourModel(ImmediateModel):
     """What the three kinds share; `before` may raise, as a device or a library would."""
 
     name: str = "red"
     spec: str = "red"
     revision: str = "1"
     view: View = SMALL
+    dtype: str = "float32"
     before: Callable[[Sequence[Frame]], None] = lambda _: None
     after: Callable[[list[Seen]], Sequence[Seen]] = lambda seen: seen
     calls: list[int] = field(default_factory=list)
 
-    def measure(self, frames: Sequence[Frame]) -> Sequence[Seen]:
+    def infer(self, frames: Sequence[Frame]) -> Sequence[Seen]:
         """Return what is seen in each frame."""
         self.calls.append(len(frames))
         self.before(frames)
@@ -85,6 +87,7 @@ class ColourModel:
 class RedEmbedder(ColourModel):
     """A text-image model in two dimensions: red, and everything else."""
 
+    kind: Literal["text-image"] = "text-image"
     logit_scale: float = math.log(9)
     asked: list[str] = field(default_factory=list)
 
@@ -103,6 +106,7 @@ class RedEmbedder(ColourModel):
 class RedClassifier(ColourModel):
     """A classifier of two labels."""
 
+    kind: Literal["classifier"] = "classifier"
     spec: str = "hf:red"
     labels: Sequence[str] = ("other", "red")
 
@@ -114,7 +118,7 @@ class RedClassifier(ColourModel):
 class RedDetector(ColourModel):
     """A detector, which says nothing of what is not red."""
 
-    detects: ClassVar[bool] = True
+    kind: Literal["detector"] = "detector"
     spec: str = "detector"
     labels: Sequence[str] = ("RED",)
 
@@ -122,3 +126,6 @@ class RedDetector(ColourModel):
         if redness < 0.25:
             return Detections(found=())
         return Detections(found=(Detection(label="RED", score=redness, box=(0, 0, 2, 2)),))
+
+
+AnyColourModel: TypeAlias = RedEmbedder | RedClassifier | RedDetector

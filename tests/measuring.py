@@ -1,17 +1,25 @@
-"""One batch after the other is shown to what can look at frames."""
+"""One batch after the other through an inference engine, or through a model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from clipmod_cli.ensemble.ensemble import Measures
-from clipmod_cli.ensemble.looks import Enough
-from clipmod_cli.types import Evidence, Failure, Frame
+from clipmod_cli.ensemble.batch import CanSkipRest
+from clipmod_cli.ensemble.ensemble import InferenceEngine
+from clipmod_cli.models.seam import VisionModel
+from clipmod_cli.types import Evidence, Failure, Frame, Seen
 
 
-def measure(
-    seeing: Measures, batches: Iterable[Sequence[Frame | Failure]], enough: Enough | None = None
+def infer(
+    engine: InferenceEngine,
+    batches: Iterable[Sequence[Frame | Failure]],
+    can_skip_rest: CanSkipRest | None = None,
 ) -> Iterator[Evidence | Failure]:
-    """Yield what is seen, each batch begun once the one before it was waited for."""
+    """Yield the evidence, each batch submitted once the one before it was waited for."""
     for batch in batches:
-        yield from seeing.begin(batch, enough)()
+        yield from engine.submit(batch, can_skip_rest)()
+
+
+def seen_by_model(model: VisionModel, frames: Sequence[Frame]) -> Sequence[Seen]:
+    """Return what a model sees in each frame."""
+    return model.submit(frames)().seen

@@ -6,37 +6,82 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
-from clipmod_cli.types import Evidence, Failure, Frame, Measured, Seen
-from tests.colour_models import ColourModel, RedClassifier, frame_of
+from clipmod_cli.models.seam import ForwardPass
+from clipmod_cli.types import Evidence, Failure, Frame, Seen
+from tests.colour_models import AnyColourModel, RedClassifier, frame_of
 
 Log = list[tuple[str, str, int]]
 
 
 @dataclass
 class OnDevice(RedClassifier):
-    """A model that notes when it is begun with a batch and when it is waited for."""
+    """A model that notes when a batch is submitted and when it is waited for.
+
+    `at_submit` and `at_wait` may raise; `calls` are the sizes of the batches that were computed.
+    """
 
     log: Log = field(default_factory=list)
-    at_begin: Callable[[Sequence[Frame]], None] = lambda _: None
+    at_submit: Callable[[Sequence[Frame]], None] = lambda _: None
     at_wait: Callable[[Sequence[Frame]], None] = lambda _: None
     is_asynchronous: bool = True
 
-    def begin(self, frames: Sequence[Frame]) -> Callable[[], Measured]:
-        """Begin with them."""
-        self.log.append((self.name, "begun", len(frames)))
-        self.at_begin(frames)
+    def submit(self, frames: Sequence[Frame]) -> Callable[[], ForwardPass]:
+        self.log.append((self.name, "submitted", len(frames)))
+        self.at_submit(frames)
 
-        def wait() -> Measured:
+        def wait() -> ForwardPass:
             self.log.append((self.name, "waited for", len(frames)))
             self.at_wait(frames)
+            self.calls.append(len(frames))
             seen: list[Seen] = [RedClassifier.see(self, redness(frame)) for frame in frames]
-            return Measured(self.after(seen), 0.5)
+            return ForwardPass(self.after(seen), 0.5)
 
         return wait
 
-    def measure(self, frames: Sequence[Frame]) -> Sequence[Seen]:
-        self.log.append((self.name, "measured", len(frames)))
-        return RedClassifier.measure(self, frames)
+    @property
+    def submitted(self) -> list[int]:
+        """The sizes of the batches that were submitted."""
+        return [count for _, what, count in self.log if what == "submitted"]
+
+
+class OneInFlight:
+    """Has models fail where another one's batch was submitted and is not waited for yet."""
+
+    def __init__(self, *models: OnDevice) -> None:
+        self.in_flight = 0
+        for model in models:
+            model.at_submit, model.at_wait = self._submit, self._wait
+
+    def _submit(self, _: Sequence[Frame]) -> None:
+        self.in_flight += 1
+
+    def _wait(self, _: Sequence[Frame]) -> None:
+        crowded, self.in_flight = self.in_flight > 1, 0
+        if crowded:
+            fail()
+
+
+def first_time(call: Callable[[Sequence[Frame]], None]) -> Callable[[Sequence[Frame]], None]:
+    """Return a call that is made only for batches whose frames it has not had before."""
+    had: list[Frame] = []
+
+    def once(frames: Sequence[Frame]) -> None:
+        fresh = not any(frame is one for frame in frames for one in had)
+        had.extend(frames)
+        if fresh:
+            call(frames)
+
+    return once
+
+
+def both(*calls: Callable[[Sequence[Frame]], None]) -> Callable[[Sequence[Frame]], None]:
+    """Return one call that makes all of these."""
+
+    def call(frames: Sequence[Frame]) -> None:
+        for one in calls:
+            one(frames)
+
+    return call
 
 
 def redness(frame: Frame) -> float:
@@ -44,7 +89,7 @@ def redness(frame: Frame) -> float:
     return float(next(iter(frame.views.values()))[..., 0].mean()) / 255
 
 
-def ensemble_of(*models: ColourModel, **more: object) -> Ensemble:
+def ensemble_of(*models: AnyColourModel, **more: object) -> Ensemble:
     """Return them with equal weights."""
     members = [Member(model, 1 / len(models)) for model in models]
     return replace(Ensemble(members=members), **more)  # type: ignore[arg-type]

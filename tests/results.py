@@ -154,7 +154,7 @@ verdicts = st.builds(
 failures = st.builds(
     Failure,
     item=items,
-    stage=st.sampled_from(["source", "decode", "measure", "judge"]),
+    stage=st.sampled_from(["source", "decode", "infer", "judge"]),
     code=st.sampled_from(get_args(ErrorCode)),
     message=names,
     media=st.none() | medias,

@@ -12,8 +12,9 @@ from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.judging import judge
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.types import Evidence, Failure, Frame, LabelScores, Media, Seen, Verdict
-from tests.colour_models import POLICY, RedClassifier, RedDetector, RedEmbedder, frame_of
+from tests.colour_models import POLICY, AnyColourModel, RedClassifier, RedDetector, RedEmbedder, frame_of
 from tests.evidence import lost
+from tests.measuring import infer
 
 WEIGHTS = (0.40, 0.35, 0.25)
 
@@ -34,7 +35,7 @@ class Trio:
 
     def look(self, *frames: Frame | Failure) -> list[Evidence | Failure]:
         """Return what is seen of these in one batch, with early exit."""
-        return list(self.ensemble.measure([frames], self.criteria.decided))
+        return list(infer(self.ensemble, [frames], self.criteria.decided))
 
 
 def skipped(results: Sequence[Evidence | Failure]) -> list[tuple[str, ...]]:
@@ -73,7 +74,7 @@ def test_nobody_is_called_with_nothing() -> None:
 
 def test_without_the_question_everybody_is_asked() -> None:
     trio = Trio()
-    results = list(trio.ensemble.measure([[frame_of(1.0), frame_of(0.0)]]))
+    results = list(infer(trio.ensemble, [[frame_of(1.0), frame_of(0.0)]]))
     assert trio.calls == [[2], [2], [2]]
     assert skipped(results) == [(), ()]
 
@@ -137,12 +138,16 @@ def test_a_stand_in_judges_alone_and_skips_nobody() -> None:
 
 
 def test_all_kinds_of_models_take_part() -> None:
-    models = (RedEmbedder(name="e"), RedClassifier(name="c"), RedDetector(name="d"))
+    models: tuple[AnyColourModel, ...] = (
+        RedEmbedder(name="e"),
+        RedClassifier(name="c"),
+        RedDetector(name="d"),
+    )
     ensemble = Ensemble(members=[Member(one, weight) for one, weight in zip(models, WEIGHTS, strict=True)])
     criteria = prepare(ensemble, POLICY, threshold=0.5)
     frames = [frame_of(i / 20, i) for i in range(21)]
-    early = list(judge(ensemble.measure([frames], criteria.decided), criteria))
-    full = list(judge(ensemble.measure([frames]), criteria))
+    early = list(judge(infer(ensemble, [frames], criteria.decided), criteria))
+    full = list(judge(infer(ensemble, [frames]), criteria))
     assert 0 < models[2].calls[0] < len(frames)
     for one, other in zip(early, full, strict=True):
         assert isinstance(one, Verdict)

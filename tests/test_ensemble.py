@@ -30,22 +30,23 @@ from tests.colour_models import (
     LARGE,
     POLICY,
     SMALL,
-    ColourModel,
+    AnyColourModel,
     RedClassifier,
     RedDetector,
     RedEmbedder,
     frame_of,
 )
 from tests.evidence import lost
+from tests.measuring import infer
 
 
-def ensemble_of(*models: ColourModel, weights: Sequence[float] | None = None) -> Ensemble:
+def ensemble_of(*models: AnyColourModel, weights: Sequence[float] | None = None) -> Ensemble:
     shares = weights or [1 / len(models)] * len(models)
     return Ensemble(members=[Member(model, share) for model, share in zip(models, shares, strict=True)])
 
 
 def measured(ensemble: Ensemble, frames: Sequence[Frame | Failure]) -> list[Evidence | Failure]:
-    return list(ensemble.measure([frames]))
+    return list(infer(ensemble, [frames]))
 
 
 def unsafe_of(ensemble: Ensemble, redness: float) -> float:
@@ -68,7 +69,7 @@ def poison_of(
 
 
 @pytest.mark.parametrize("kind", [RedEmbedder, RedClassifier, RedDetector])
-def test_each_kind_of_model_sees_red(kind: type[ColourModel]) -> None:
+def test_each_kind_of_model_sees_red(kind: Callable[[], AnyColourModel]) -> None:
     ensemble = ensemble_of(kind())
     assert unsafe_of(ensemble, 1.0) >= 0.9
     assert unsafe_of(ensemble, 0.0) <= 0.1
@@ -98,7 +99,7 @@ def test_law_a_poisoned_picture_costs_itself_alone(
     stream = [lost(f.item) if f.item.index in failed else f for f in frames]
     batches = [stream[at : at + size] for at in range(0, count, size)]
     models = (RedClassifier(name="a", before=poison_of(*poisoned)), RedDetector(name="b"))
-    results = list(ensemble_of(*models).measure(batches))
+    results = list(infer(ensemble_of(*models), batches))
     assert [result.item for result in results] == [frame.item for frame in frames]
     for number, (frame, result) in enumerate(zip(stream, results, strict=True)):
         if isinstance(frame, Failure):
@@ -108,8 +109,8 @@ def test_law_a_poisoned_picture_costs_itself_alone(
             assert result.code == "model_error"
         else:
             assert isinstance(result, Evidence)
-            assert result.seen["a"] == RedClassifier().measure([frame])[0]
-            assert result.seen["b"] == RedDetector().measure([frame])[0]
+            assert result.seen["a"] == RedClassifier().infer([frame])[0]
+            assert result.seen["b"] == RedDetector().infer([frame])[0]
 
 
 def test_halving_asks_seldom() -> None:
@@ -125,7 +126,7 @@ def test_what_does_not_fit_into_memory_may_fit_later(error: Callable[[], Excepti
     fine, failure = measured(ensemble_of(model), [frame_of(0.1, 0), frame_of(0.2, 1)])
     assert isinstance(fine, Evidence)
     assert isinstance(failure, Failure)
-    assert (failure.code, failure.stage, failure.retryable) == ("out_of_memory", "measure", True)
+    assert (failure.code, failure.stage, failure.retryable) == ("out_of_memory", "infer", True)
 
 
 def test_a_batch_that_is_too_large_loses_nothing() -> None:
@@ -165,7 +166,7 @@ def test_what_is_no_number_fails_its_own_picture(broken: Seen) -> None:
     assert [isinstance(result, Evidence) for result in results] == [True, False, True]
     failure = results[1]
     assert isinstance(failure, Failure)
-    assert (failure.code, failure.stage) == ("non_finite_score", "measure")
+    assert (failure.code, failure.stage) == ("non_finite_score", "infer")
     assert "classy" in failure.message
     assert model.calls == [3], "the batch is not run again for it"
 
@@ -203,7 +204,7 @@ def test_a_lost_frame_keeps_its_place_in_its_animation() -> None:
 def test_nothing_to_look_at_asks_no_model() -> None:
     model = RedClassifier()
     failures = [lost(), lost()]
-    assert list(ensemble_of(model).measure([[], failures])) == failures
+    assert list(infer(ensemble_of(model), [[], failures])) == failures
     assert model.calls == []
 
 

@@ -12,13 +12,13 @@ from clipmod_cli.errors import BlindModelError, SettingsError
 from clipmod_cli.judge.policy import Category, Policy, load_policy
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.models.nudenet import LABELS as NUDENET_LABELS
-from tests.colour_models import POLICY, ColourModel, RedClassifier, RedDetector, RedEmbedder
+from tests.colour_models import POLICY, AnyColourModel, RedClassifier, RedDetector, RedEmbedder
 
 GORE = Category(name="gore", safety="UNSAFE", prompts=("blood",))
 WITH_GORE = replace(POLICY, categories=(*POLICY.categories, GORE))
 
 
-def ensemble_of(*models: ColourModel, degraded: bool = False) -> Ensemble:
+def ensemble_of(*models: AnyColourModel, degraded: bool = False) -> Ensemble:
     members = [Member(model, 1 / len(models)) for model in models]
     return Ensemble(members=members, degraded=degraded)
 
@@ -60,7 +60,7 @@ def test_each_prompt_is_embedded_once() -> None:
 
 
 @pytest.mark.parametrize("model", [RedClassifier(name="blind"), RedDetector(name="blind")])
-def test_a_model_that_cannot_see_what_is_forbidden_is_refused(model: ColourModel) -> None:
+def test_a_model_that_cannot_see_what_is_forbidden_is_refused(model: AnyColourModel) -> None:
     with pytest.raises(BlindModelError, match=r"blind cannot see gore .*--allow-partial") as told:
         prepare(ensemble_of(RedEmbedder(), model), WITH_GORE, threshold=0.5)
     assert told.value.exit_code == 2
@@ -98,14 +98,14 @@ def test_a_detector_needs_something_that_its_silence_means(allow_partial: bool) 
     ids=["label", "detector"],
 )
 @pytest.mark.parametrize("allow_partial", [False, True])
-def test_labels_that_a_model_does_not_have_are_refused(model: ColourModel, allow_partial: bool) -> None:
+def test_labels_that_a_model_does_not_have_are_refused(model: AnyColourModel, allow_partial: bool) -> None:
     with pytest.raises(BlindModelError, match=r"does not have: (red|RED)"):
         prepare(ensemble_of(model), POLICY, threshold=0.5, allow_partial=allow_partial)
 
 
 @pytest.mark.parametrize("model", [RedEmbedder(), RedClassifier(), RedDetector()])
 @pytest.mark.parametrize("allow_partial", [False, True])
-def test_a_model_that_sees_nothing_of_a_policy_is_refused(model: ColourModel, allow_partial: bool) -> None:
+def test_a_model_that_sees_nothing_of_a_policy_is_refused(model: AnyColourModel, allow_partial: bool) -> None:
     """Even where nothing is UNSAFE: it would give every picture the same answer, or none."""
     policy = Policy(
         name="attributes",

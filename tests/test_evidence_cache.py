@@ -11,12 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import clipmod_cli.ensemble.cache
-from clipmod_cli.ensemble.cache import AskOnce
-from clipmod_cli.ensemble.cache_bytes import pack, unpack
+from clipmod_cli.ensemble.cache import EvidenceCache
+from clipmod_cli.ensemble.cache_file import pack, unpack
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
+from clipmod_cli.ensemble.forward import ModelRunner
+from clipmod_cli.models.seam import Model
 from clipmod_cli.types import Detections, Evidence, Failure, Frame, LabelScores, Seen
-from tests.colour_models import LARGE, ColourModel, RedClassifier, RedDetector, RedEmbedder, frame_of
+from tests.colour_models import LARGE, AnyColourModel, RedClassifier, RedDetector, RedEmbedder, frame_of
 from tests.evidence_of_all_kinds import is_same
+from tests.measuring import infer
 
 
 @dataclass
@@ -39,18 +42,23 @@ def frames(*reds: int) -> list[Frame]:
     return [frame_of(red / 20, index) for index, red in enumerate(reds)]
 
 
-def ask(shelf: Shelf, model: ColourModel, *reds: int, dtype: str = "float32") -> list[Seen]:
-    """Return what a run of its own is told."""
-    return [told.seen for told in AskOnce(shelf, dtype)(model, frames(*reds))]
+def ask(shelf: Shelf, model: Model, *reds: int) -> list[Seen]:
+    """Return what a run of its own sees."""
+    return [output.seen for output in runner(shelf).run(model, frames(*reds))]
+
+
+def runner(shelf: Shelf) -> ModelRunner:
+    """Return what runs models with this cache."""
+    return ModelRunner(EvidenceCache(shelf))
 
 
 @given(st.lists(st.lists(st.integers(0, 20), min_size=1, max_size=6), max_size=4))
 def test_all_kinds_of_models_say_what_they_say_without_it(runs: list[list[int]]) -> None:
-    models: list[Callable[[], ColourModel]] = [RedClassifier, RedDetector, RedEmbedder]
+    models: list[Callable[[], AnyColourModel]] = [RedClassifier, RedDetector, RedEmbedder]
     for make in models:
         shelf, model = Shelf(), make()
         for reds in runs:
-            expected = make().measure(frames(*reds))
+            expected = make().infer(frames(*reds))
             assert all(map(is_same, ask(shelf, model, *reds), expected))
         assert sum(model.calls) == len({red for reds in runs for red in reds})
 
@@ -58,7 +66,7 @@ def test_all_kinds_of_models_say_what_they_say_without_it(runs: list[list[int]])
 def test_only_what_is_new_is_shown_and_what_is_known_took_no_time() -> None:
     shelf, model = Shelf(), RedClassifier()
     ask(shelf, model, 1, 2)
-    told = AskOnce(shelf, "float32")(model, frames(2, 3, 1, 3))
+    told = runner(shelf).run(model, frames(2, 3, 1, 3))
     assert model.calls == [2, 1]
     assert [one.forward_ms > 0.0 for one in told] == [False, True, False, True]
 
@@ -78,7 +86,8 @@ def test_another_model_is_asked(other: RedClassifier) -> None:
 def test_another_precision_is_asked() -> None:
     shelf, model = Shelf(), RedClassifier()
     ask(shelf, model, 1)
-    ask(shelf, model, 1, dtype="bfloat16")
+    model.dtype = "bfloat16"
+    ask(shelf, model, 1)
     assert model.calls == [1, 1]
 
 
@@ -95,9 +104,9 @@ def test_a_picture_that_differs_in_one_bit_is_shown() -> None:
     (frame,) = frames(5)
     views = {view: pixels.copy() for view, pixels in frame.views.items()}
     views[model.view][-1, -1, -1] ^= 1
-    asking = AskOnce(shelf, "float32")
-    asking(model, [frame])
-    asking(model, [replace(frame, views=views)])
+    one = runner(shelf)
+    one.run(model, [frame])
+    one.run(model, [replace(frame, views=views)])
     assert model.calls == [1, 1]
 
 
@@ -105,9 +114,9 @@ def test_a_picture_of_another_size_is_shown_since_boxes_depend_on_it() -> None:
     shelf, model = Shelf(), RedDetector()
     (frame,) = frames(20)
     larger = replace(frame, media=replace(frame.media, width=640, height=480))
-    asking = AskOnce(shelf, "float32")
-    asking(model, [frame])
-    asking(model, [larger])
+    one = runner(shelf)
+    one.run(model, [frame])
+    one.run(model, [larger])
     assert model.calls == [1, 1]
 
 
@@ -115,8 +124,8 @@ def test_pixels_count_and_not_how_they_lie_in_memory() -> None:
     shelf, model = Shelf(), RedClassifier()
     (frame,) = frames(5)
     turned = {view: np.asfortranarray(pixels) for view, pixels in frame.views.items()}
-    AskOnce(shelf, "float32")(model, [frame])
-    AskOnce(shelf, "float32")(model, [replace(frame, views=turned)])
+    runner(shelf).run(model, [frame])
+    runner(shelf).run(model, [replace(frame, views=turned)])
     assert model.calls == [1]
 
 
@@ -125,12 +134,12 @@ def test_a_failure_is_not_kept() -> None:
         raise RuntimeError("the device is gone")
 
     shelf, model = Shelf(), RedClassifier(before=fail)
-    ensemble = Ensemble([Member(model, 1.0)], ask=AskOnce(shelf, "float32"))
-    (result,) = ensemble.measure([frames(1)])
+    ensemble = Ensemble([Member(model, 1.0)], cache=EvidenceCache(shelf))
+    (result,) = infer(ensemble, [frames(1)])
     assert isinstance(result, Failure)
     assert shelf.kept == {}
     model.before = lambda _: None
-    (result,) = ensemble.measure([frames(1)])
+    (result,) = infer(ensemble, [frames(1)])
     assert isinstance(result, Evidence)
 
 
@@ -139,9 +148,9 @@ def test_what_is_not_finite_is_not_kept_and_stays_a_failure() -> None:
         return [LabelScores(scores={"other": float("nan"), "red": 0.0}) for _ in seen]
 
     shelf, model = Shelf(), RedClassifier(after=break_)
-    ensemble = Ensemble([Member(model, 1.0)], ask=AskOnce(shelf, "float32"))
+    ensemble = Ensemble([Member(model, 1.0)], cache=EvidenceCache(shelf))
     for _ in range(2):
-        (result,) = ensemble.measure([frames(1)])
+        (result,) = infer(ensemble, [frames(1)])
         assert isinstance(result, Failure)
         assert result.code == "non_finite_score"
     assert model.calls == [1, 1]
@@ -150,15 +159,15 @@ def test_what_is_not_finite_is_not_kept_and_stays_a_failure() -> None:
 def test_a_model_that_answers_for_too_few_is_no_answer() -> None:
     model = RedClassifier(after=lambda seen: seen[:-1])
     with pytest.raises(ValueError, match="gave 1 results for 2"):
-        AskOnce(Shelf(), "float32")(model, frames(1, 2))
+        runner(Shelf()).run(model, frames(1, 2))
 
 
 def test_members_with_one_view_share_a_hash_and_each_keeps_its_own() -> None:
     shelf = Shelf()
     one, other = RedClassifier(name="one"), RedDetector(name="other")
-    ensemble = Ensemble([Member(one, 0.5), Member(other, 0.5)], ask=AskOnce(shelf, "float32"))
-    first = list(ensemble.measure([frames(0, 20)]))
-    again = list(ensemble.measure([frames(20, 0)]))
+    ensemble = Ensemble([Member(one, 0.5), Member(other, 0.5)], cache=EvidenceCache(shelf))
+    first = list(infer(ensemble, [frames(0, 20)]))
+    again = list(infer(ensemble, [frames(20, 0)]))
     assert (one.calls, other.calls) == ([2], [2])
     assert len(shelf.kept) == 4
     for left, right in zip(first, reversed(again), strict=True):

@@ -17,8 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.ensemble.cache_bytes import pack, unpack
-from clipmod_cli.ensemble.cache_file import EvidenceFile, erase
+from clipmod_cli.ensemble.cache_file import EvidenceFile, erase, pack, unpack
 from clipmod_cli.errors import OutputError
 from clipmod_cli.types import Detection, Detections, Embedding, LabelScores, Seen
 from tests.evidence_of_all_kinds import any_evidence, is_same

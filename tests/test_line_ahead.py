@@ -1,4 +1,4 @@
-"""The line with a device of its own: one thread begins with batches, another one waits for them."""
+"""The line with a device of its own: one thread submits batches, another one waits for them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from contextlib import closing
 
 import pytest
 
-from clipmod_cli.ensemble.seen_before import Memory, SeenBefore
+from clipmod_cli.ensemble.duplicates import DuplicateCache, EvidenceLru
 from clipmod_cli.errors import DeviceLostError
 from clipmod_cli.flow import PATIENCE_S, ahead
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.types import Evidence, Failure, Frame, Item, Result, Verdict
-from tests.colour_models import POLICY, ColourModel, RedClassifier
+from tests.colour_models import POLICY, AnyColourModel, RedClassifier
 from tests.decode.pictures import BLUE, RED, encode, quarters
-from tests.on_device import AcceleratorError, OnDevice, ensemble_of, fail, redness, seen_by
+from tests.on_device import AcceleratorError, OnDevice, both, ensemble_of, fail, first_time, redness, seen_by
 from tests.test_flow import PLENTY_S, feeders, wait_for_end
 from tests.test_seen_before import PLENTY, picture
 
@@ -30,10 +30,10 @@ def items(count: int) -> list[Item]:
     return [Item(source=f"{index}.png", index=index, data=drawn[index % 2]) for index in range(count)]
 
 
-def judge(model: ColourModel, count: int) -> Generator[Result, None, None]:
+def judge(model: AnyColourModel, count: int) -> Generator[Result, None, None]:
     ensemble = ensemble_of(model, batch_size=4)
     criteria = prepare(ensemble, POLICY, threshold=0.5)
-    return run(items(count), ensemble, criteria, Options(workers=2, measure_ahead=True))
+    return run(items(count), ensemble, criteria, Options(workers=2, infer_ahead=True))
 
 
 def test_the_next_batch_is_begun_before_results_are_taken() -> None:
@@ -41,16 +41,16 @@ def test_the_next_batch_is_begun_before_results_are_taken() -> None:
     second = threading.Event()
 
     def begun(_: Sequence[Frame]) -> None:
-        if sum(what == "begun" for _, what, _ in model.log) > 1:
+        if len(model.submitted) > 1:
             second.set()
 
     def hold(_: Sequence[Frame]) -> None:
         assert second.wait(PLENTY_S), "the device has nothing to do meanwhile"
 
-    model = OnDevice(at_begin=begun, at_wait=hold)
+    model = OnDevice(at_submit=begun, at_wait=hold)
     results = list(judge(model, 16))
     assert [one.decision for one in results if isinstance(one, Verdict)] == ["Safe", "NSFW"] * 8
-    assert not model.calls, "it was asked in turn"
+    assert model.calls == [4] * 4, "a batch was run again"
 
 
 def test_a_batch_goes_on_filling_while_the_device_has_work() -> None:
@@ -70,11 +70,11 @@ def test_a_batch_goes_on_filling_while_the_device_has_work() -> None:
     def hold(_: Sequence[Frame]) -> None:
         assert second.wait(PLENTY_S)
 
-    model = OnDevice(at_begin=note, at_wait=hold)
+    model = OnDevice(at_submit=note, at_wait=hold)
     ensemble = ensemble_of(model, batch_size=4)
-    options = Options(workers=2, measure_ahead=True)
+    options = Options(workers=2, infer_ahead=True)
     assert len(list(run(slowly(), ensemble, prepare(ensemble, POLICY, threshold=0.5), options))) == 8
-    assert [count for _, what, count in model.log if what == "begun"] == [4, 4]
+    assert model.submitted == [4, 4]
 
 
 def test_what_came_before_a_lost_device_is_told() -> None:
@@ -89,7 +89,7 @@ def test_what_came_before_a_lost_device_is_told() -> None:
 
     told: list[Result] = []
     with pytest.raises(DeviceLostError):
-        told.extend(judge(OnDevice(at_wait=lose_third, before=lose), 40))
+        told.extend(judge(OnDevice(at_wait=lose_third), 40))
     assert [one.item.index for one in told] == list(range(8))
     assert all(isinstance(one, Verdict) for one in told)
 
@@ -99,7 +99,7 @@ def test_who_leaves_early_leaves_no_thread_behind() -> None:
     with closing(judge(model, 400)) as results:
         assert [next(results).item.index for _ in range(6)] == list(range(6))
     wait_for_end(feeders() - before)
-    assert [what for _, what, _ in model.log].count("begun") <= 4
+    assert len(model.submitted) <= 4
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -113,30 +113,32 @@ def test_threads_that_switch_all_the_time_change_nothing(seed: int) -> None:
         if any(redness(frame) == redness(picture(bad)) for frame in batch):
             fail()
 
-    def maybe_fail(batch: Sequence[Frame]) -> None:
+    def maybe_fail(_: Sequence[Frame]) -> None:
         if draw.random() < 0.15:
             fail()
-        dislike(batch)
 
     shown = [picture(content, index) for index, content in enumerate(contents)]
     batches = [shown[at : at + 5] for at in range(0, len(shown), 5)]
 
-    def results(model: ColourModel, kept: Memory) -> list[Evidence | Failure]:
-        seeing = SeenBefore(ensemble_of(model, RedClassifier(name="b")), kept)
+    def results(model: AnyColourModel, kept: EvidenceLru) -> list[Evidence | Failure]:
+        seeing = DuplicateCache(ensemble_of(model, RedClassifier(name="b")), kept)
 
         def prepare() -> Iterator[list[Frame]]:
             for batch in batches:
                 seeing.prepare_batch(batch)
                 yield batch
 
-        begun = ahead((seeing.begin(batch) for batch in ahead(prepare(), 1)), 1)
+        begun = ahead((seeing.submit(batch) for batch in ahead(prepare(), 1)), 1)
         return [one for wait in begun for one in wait()]
 
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
-        quick = results(OnDevice(at_begin=maybe_fail, at_wait=maybe_fail, before=dislike), Memory(room))
+        quick = results(
+            OnDevice(at_submit=first_time(maybe_fail), at_wait=both(first_time(maybe_fail), dislike)),
+            EvidenceLru(room),
+        )
     finally:
         sys.setswitchinterval(usual)
     assert [one.item.index for one in quick] == list(range(len(contents)))
-    assert seen_by(quick) == seen_by(results(RedClassifier(before=dislike), Memory(room)))
+    assert seen_by(quick) == seen_by(results(RedClassifier(before=dislike), EvidenceLru(room)))

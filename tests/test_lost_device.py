@@ -16,7 +16,7 @@ from clipmod_cli.server.batching.fair_queue import Caller
 from clipmod_cli.types import Failure, Frame, Item, Result
 from tests.colour_models import POLICY, RedEmbedder, frame_of
 from tests.decode.pictures import RED, encode, quarters
-from tests.measuring import measure
+from tests.measuring import infer
 
 BATCH = 4
 
@@ -32,8 +32,8 @@ def losing_after(calls: int) -> RedEmbedder:
     return model
 
 
-@pytest.mark.parametrize("measure_ahead", [False, True])
-def test_what_came_before_is_told_and_nothing_after_is_a_failure(*, measure_ahead: bool) -> None:
+@pytest.mark.parametrize("infer_ahead", [False, True])
+def test_what_came_before_is_told_and_nothing_after_is_a_failure(*, infer_ahead: bool) -> None:
     model = losing_after(2)
     ensemble = Ensemble([Member(model, 1.0)], batch_size=BATCH)
     criteria = prepare(ensemble, POLICY, threshold=0.5)
@@ -41,7 +41,7 @@ def test_what_came_before_is_told_and_nothing_after_is_a_failure(*, measure_ahea
     items = [Item(source=f"{index}.png", index=index, data=picture) for index in range(5 * BATCH)]
     told: list[Result] = []
     with pytest.raises(DeviceLostError, match="start the same command again"):
-        told.extend(run(items, ensemble, criteria, Options(workers=1, measure_ahead=measure_ahead)))
+        told.extend(run(items, ensemble, criteria, Options(workers=1, infer_ahead=infer_ahead)))
     assert len(model.calls) == 3, "a device that is lost is not asked again"
     assert [one.item.index for one in told] == list(range(2 * BATCH))
     assert not [one for one in told if isinstance(one, Failure)]
@@ -53,7 +53,7 @@ def test_no_memory_is_no_lost_device() -> None:
             raise torch.AcceleratorError("CUDA error: out of memory")
 
     results = list(
-        Ensemble([Member(RedEmbedder(before=fail), 1.0)]).measure([[frame_of(0.5, i) for i in range(BATCH)]])
+        infer(Ensemble([Member(RedEmbedder(before=fail), 1.0)]), [[frame_of(0.5, i) for i in range(BATCH)]])
     )
     assert not [one for one in results if isinstance(one, Failure)]
 
@@ -63,7 +63,7 @@ def test_a_service_answers_who_waits_and_is_no_longer_ready() -> None:
     ensemble = Ensemble([Member(losing_after(0), 1.0)], batch_size=BATCH)
     thread = DeviceThread()
     thread.start()
-    (failure,) = measure(SharedEnsemble(thread, Caller(ensemble)), [[frame_of(0.5)]])
+    (failure,) = infer(SharedEnsemble(thread, Caller(ensemble)), [[frame_of(0.5)]])
     thread.close()
     assert isinstance(failure, Failure)
     assert (failure.code, failure.retryable) == ("internal_error", True)

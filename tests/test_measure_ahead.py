@@ -1,4 +1,4 @@
-"""With `Options.measure_ahead` models look at the next batch while the last one's results are used."""
+"""With `Options.infer_ahead` models look at the next batch while the last one's results are used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.prepare import prepare
-from clipmod_cli.pipeline import Options, look, run
+from clipmod_cli.pipeline import Options, infer, run
 from clipmod_cli.types import Frame, Item, Result, Verdict
 from tests.colour_models import POLICY, RedEmbedder
 from tests.decode.pictures import BLUE, RED, encode, quarters
@@ -28,11 +28,11 @@ def items() -> Iterator[Item]:
 
 
 def judge(
-    model: RedEmbedder, *, measure_ahead: bool, of: Iterator[Item] | None = None
+    model: RedEmbedder, *, infer_ahead: bool, of: Iterator[Item] | None = None
 ) -> Generator[Result, None, None]:
     ensemble = Ensemble([Member(model, 1.0)], batch_size=BATCH)
     criteria = prepare(ensemble, POLICY, threshold=0.5)
-    return run(of or items(), ensemble, criteria, Options(workers=2, measure_ahead=measure_ahead))
+    return run(of or items(), ensemble, criteria, Options(workers=2, infer_ahead=infer_ahead))
 
 
 def test_models_go_on_while_a_result_is_used() -> None:
@@ -43,24 +43,24 @@ def test_models_go_on_while_a_result_is_used() -> None:
             again.set()
 
     model = RedEmbedder(before=note)
-    results = judge(model, measure_ahead=True)
+    results = judge(model, infer_ahead=True)
     first = next(results)
     assert again.wait(PLENTY_S), "the second batch waits for whoever uses the first"
     assert [first.item.index, *(one.item.index for one in results)] == list(range(COUNT))
 
 
 def test_the_verdicts_are_the_same() -> None:
-    def told(*, measure_ahead: bool) -> list[tuple[str, str | None]]:
-        results = list(judge(RedEmbedder(), measure_ahead=measure_ahead))
+    def told(*, infer_ahead: bool) -> list[tuple[str, str | None]]:
+        results = list(judge(RedEmbedder(), infer_ahead=infer_ahead))
         return [(one.item.source, one.decision) for one in results if isinstance(one, Verdict)]
 
-    assert told(measure_ahead=True) == told(measure_ahead=False)
-    assert len(told(measure_ahead=True)) == COUNT
+    assert told(infer_ahead=True) == told(infer_ahead=False)
+    assert len(told(infer_ahead=True)) == COUNT
 
 
 def test_who_leaves_early_leaves_no_thread_behind() -> None:
     before = feeders()
-    with closing(judge(RedEmbedder(), measure_ahead=True)) as results:
+    with closing(judge(RedEmbedder(), infer_ahead=True)) as results:
         next(results)
     wait_for_end(feeders() - before)
 
@@ -77,9 +77,9 @@ def test_who_leaves_does_not_wait_for_an_input_that_says_nothing(way: str) -> No
     before = feeders()
     ensemble = Ensemble([Member(RedEmbedder(), 1.0)], batch_size=BATCH)
     results: Any = (
-        look(silent(), ensemble, Options(workers=2))
+        infer(silent(), ensemble, Options(workers=2))
         if way == "look"
-        else judge(RedEmbedder(), measure_ahead=way == "ahead", of=silent())
+        else judge(RedEmbedder(), infer_ahead=way == "ahead", of=silent())
     )
     assert [next(results).item.index for _ in range(2)] == [0, 1]
     leaving = threading.Thread(target=results.close, daemon=True)

@@ -36,9 +36,9 @@ class Prepared(RedEmbedder):
         if self.fails:
             raise MemoryError("no room to put it together")
 
-    def measure(self, frames: Sequence[Frame]) -> Sequence[Seen]:
+    def infer(self, frames: Sequence[Frame]) -> Sequence[Seen]:
         self.shown.append(tuple(frame.item.source for frame in frames))
-        return RedEmbedder.measure(self, frames)
+        return RedEmbedder.infer(self, frames)
 
 
 def items() -> list[Item]:
@@ -46,10 +46,12 @@ def items() -> list[Item]:
     return [Item(source=f"{index}.png", index=index, data=pictures[index % 2]) for index in range(COUNT)]
 
 
-def decisions(model: RedEmbedder, remembered_bytes: int = 0) -> list[str | None]:
+def decisions(model: RedEmbedder, duplicate_cache_bytes: int = 0) -> list[str | None]:
     ensemble = Ensemble([Member(model, 1.0)], batch_size=BATCH)
     criteria = prepare(ensemble, POLICY, threshold=0.5)
-    results = list(run(items(), ensemble, criteria, Options(workers=2, remembered_bytes=remembered_bytes)))
+    results = list(
+        run(items(), ensemble, criteria, Options(workers=2, duplicate_cache_bytes=duplicate_cache_bytes))
+    )
     return [one.decision for one in results if isinstance(one, Verdict)]
 
 
@@ -71,6 +73,6 @@ def test_the_outcome_is_the_same(*, fails: bool) -> None:
 
 def test_what_was_seen_before_is_not_prepared() -> None:
     model = Prepared()
-    decisions(model, remembered_bytes=1_000_000)
+    decisions(model, duplicate_cache_bytes=1_000_000)
     assert sum(map(len, model.shown)) == 2
     assert sum(map(len, model.batches)) < COUNT

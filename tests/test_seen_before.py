@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipmod_cli.ensemble.duplicates import DuplicateCache, EvidenceLru
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
-from clipmod_cli.ensemble.seen_before import Memory, SeenBefore
 from clipmod_cli.judge.judging import judge
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.types import (
@@ -28,9 +28,9 @@ from clipmod_cli.types import (
     Seen,
     Verdict,
 )
-from tests.colour_models import POLICY, ColourModel, RedClassifier, RedDetector, RedEmbedder, frame_of
+from tests.colour_models import POLICY, AnyColourModel, RedClassifier, RedDetector, RedEmbedder, frame_of
 from tests.evidence import evidence, lost, saw
-from tests.measuring import measure
+from tests.measuring import infer
 
 PLENTY = 10_000_000
 
@@ -47,16 +47,16 @@ def pictures(*contents: int) -> list[Frame]:
     return [picture(content, index) for index, content in enumerate(contents)]
 
 
-def ensemble_of(*models: ColourModel) -> Ensemble:
+def ensemble_of(*models: AnyColourModel) -> Ensemble:
     return Ensemble(members=[Member(model, 1 / len(models)) for model in models])
 
 
-def once(*models: ColourModel, most: int = PLENTY) -> SeenBefore:
-    return SeenBefore(ensemble_of(*models), Memory(most))
+def once(*models: AnyColourModel, most: int = PLENTY) -> DuplicateCache:
+    return DuplicateCache(ensemble_of(*models), EvidenceLru(most))
 
 
-def look(seeing: SeenBefore, *batches: Sequence[Frame | Failure]) -> list[Evidence | Failure]:
-    return list(measure(seeing, batches))
+def look(seeing: DuplicateCache, *batches: Sequence[Frame | Failure]) -> list[Evidence | Failure]:
+    return list(infer(seeing, batches))
 
 
 def test_equal_pictures_are_shown_once_in_a_batch_and_after_it() -> None:
@@ -65,7 +65,7 @@ def test_equal_pictures_are_shown_once_in_a_batch_and_after_it() -> None:
     assert model.calls == [2, 1]
     assert [result.item.index for result in results] == [0, 1, 2, 3, 0, 1, 0, 1]
     red = [result.seen["red"] for result in results if isinstance(result, Evidence)]
-    assert red == [RedClassifier().measure([picture(content)])[0] for content in (1, 2, 1, 1, 2, 3, 3, 3)]
+    assert red == [RedClassifier().infer([picture(content)])[0] for content in (1, 2, 1, 1, 2, 3, 3, 3)]
 
 
 def test_each_keeps_its_own_item_and_took_no_forward_time() -> None:
@@ -95,10 +95,10 @@ def test_law_every_verdict_is_as_without(
     batches = [stream[at : at + size] for at in range(0, len(stream), size)]
     ensemble = ensemble_of(RedEmbedder(name="a"), RedClassifier(name="b"), RedDetector(name="c"))
     criteria = prepare(ensemble, POLICY, threshold=0.4)
-    enough = criteria.decided if early else None
-    memory = Memory(most)
-    plain = list(judge(ensemble.measure(batches, enough), criteria))
-    again = list(judge(measure(SeenBefore(ensemble, memory), batches, enough), criteria))
+    can_skip_rest = criteria.decided if early else None
+    memory = EvidenceLru(most)
+    plain = list(judge(infer(ensemble, batches, can_skip_rest), criteria))
+    again = list(judge(infer(DuplicateCache(ensemble, memory), batches, can_skip_rest), criteria))
     assert memory.size <= most
     assert [result.item for result in again] == [result.item for result in plain]
     for one, other in zip(again, plain, strict=True):
@@ -133,8 +133,8 @@ def test_what_a_stand_in_saw_is_not_kept() -> None:
 
     model = RedEmbedder(name="first")
     ensemble = replace(ensemble_of(model, RedEmbedder(name="second", before=fail)), stand_in="first")
-    memory = Memory(PLENTY)
-    results = look(SeenBefore(ensemble, memory), pictures(5, 5))
+    memory = EvidenceLru(PLENTY)
+    results = look(DuplicateCache(ensemble, memory), pictures(5, 5))
     assert [isinstance(one, Evidence) and one.stand_in for one in results] == [True, True]
     assert len(memory) == 0
 
@@ -173,10 +173,10 @@ def test_the_longest_unused_is_forgotten() -> None:
     model = RedClassifier()
     seeing = once(model)
     look(seeing, pictures(1))
-    seeing.memory.most = 2 * seeing.memory.size
+    seeing.lru.max_bytes = 2 * seeing.lru.size
     look(seeing, pictures(2), pictures(1), pictures(3), pictures(1), pictures(2))
     assert model.calls == [1, 1, 1, 1]
-    assert len(seeing.memory) == 2
+    assert len(seeing.lru) == 2
 
 
 def test_without_room_nothing_is_kept() -> None:
@@ -205,7 +205,7 @@ def labels(rng: np.random.Generator) -> list[Seen]:
 def test_memory_is_what_it_says(make: Callable[[np.random.Generator], list[Seen]]) -> None:
     """An embedding is a row of its batch's array, which must not be kept for it."""
     rng = np.random.default_rng(0)
-    memory = Memory(3_000_000)
+    memory = EvidenceLru(3_000_000)
     plain = evidence(saw(1, 0, 0, 0))
     tracemalloc.start()
     try:
@@ -216,6 +216,6 @@ def test_memory_is_what_it_says(make: Callable[[np.random.Generator], list[Seen]
         spent = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert memory.size <= memory.most
-    assert spent <= memory.most
+    assert memory.size <= memory.max_bytes
+    assert spent <= memory.max_bytes
     assert 100 < len(memory) < 3000

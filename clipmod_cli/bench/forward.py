@@ -27,7 +27,7 @@ class Pass:
 def look(ensemble: Ensemble, frames: Sequence[Frame]) -> Pass:
     """Return what one batch takes."""
     seen: list[object] = []
-    seconds = time_it(lambda: seen.extend(ensemble.measure([frames])))
+    seconds = time_it(lambda: seen.extend(ensemble.submit(frames)()))
     first = next((one for one in seen if isinstance(one, Evidence)), None)
     return Pass(seconds * 1000 / len(frames), dict(first.forward_ms) if first else {})
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from clipmod_cli.bench.clock import repeat
 from clipmod_cli.bench.models import Loaded
 from clipmod_cli.bench.report import Stage
-from clipmod_cli.ensemble.ensemble import Ensemble, Looking
-from clipmod_cli.ensemble.looks import Enough
+from clipmod_cli.ensemble.batch import CanSkipRest
+from clipmod_cli.ensemble.ensemble import Ensemble, PendingEvidence
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.judging import judge
 from clipmod_cli.models.device.clock import DeviceClock
@@ -30,7 +30,7 @@ FACTS = RunFacts(policy="bench", policy_hash="00000000", threshold=0.5, run_key=
 
 @dataclass
 class Watched:
-    """An ensemble that knows how long it was at work, after `pipeline.Measures`.
+    """An ensemble that knows how long it was at work, an `InferenceEngine`.
 
     Attributes:
         busy_s: seconds that it took to look. On a CPU that is computing.
@@ -54,10 +54,12 @@ class Watched:
         """Have the ensemble prepare a batch, which takes none of its time."""
         self.ensemble.prepare_batch(batch)
 
-    def begin(self, batch: Sequence[Frame | Failure], enough: Enough | None = None) -> Looking:
-        """Have the ensemble begin."""
+    def submit(
+        self, batch: Sequence[Frame | Failure], can_skip_rest: CanSkipRest | None = None
+    ) -> PendingEvidence:
+        """Submit a batch to the ensemble."""
         with self._at_work():
-            wait = self.ensemble.begin(batch, enough)
+            wait = self.ensemble.submit(batch, can_skip_rest)
 
         def tell() -> Sequence[Evidence | Failure]:
             with self._at_work():

@@ -16,7 +16,7 @@ from clipmod_cli.bench.report import Memory, Report, Stage
 from clipmod_cli.bench.wishes import Wishes
 from clipmod_cli.decode.decoders import Decoders
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.ensemble.seen_before import REMEMBERED_BYTES
+from clipmod_cli.ensemble.duplicates import DUPLICATE_CACHE_BYTES
 from clipmod_cli.errors import UsageError
 from clipmod_cli.models.device import peak
 from clipmod_cli.pipeline import Options, default_workers, start_decoders
@@ -135,7 +135,7 @@ class _Measuring:
             self.loaded, frames, batch=batch, repeats=self.repeats, alone=alone, peak=fastest
         )
         runs = self._run_line(paths, decoders, stages)
-        seen = [e for e in self.ensemble.measure([frames[:1]]) if isinstance(e, Evidence)] * line.KEPT
+        seen = [e for e in self.ensemble.submit(frames[:1])() if isinstance(e, Evidence)] * line.KEPT
         stages |= line.measure_records(runs[0].first, seen, self.loaded.criteria, self.folder, self.repeats)
         setup = describe_setup(self.wishes, self.loaded, self.options, batch)
         end = sum_up(runs, forward.work_of(models), fastest)
@@ -170,9 +170,9 @@ class _Measuring:
         if self.wishes.folder is None:
             paths = pictures.write_pictures(self.folder, self.drawn, plan.count)
         # As scan does. Where pictures come several times, not showing them again would hide what is measured.
-        remembered = REMEMBERED_BYTES if plan.count <= len(paths) else 0
+        cache_bytes = DUPLICATE_CACHE_BYTES if plan.count <= len(paths) else 0
         options = Options(
-            decode=self.decoding, decoders=decoders, measure_ahead=True, remembered_bytes=remembered
+            decode=self.decoding, decoders=decoders, infer_ahead=True, duplicate_cache_bytes=cache_bytes
         )
         output = self.folder / "records.jsonl"
         self.say(f"from files to records: {plan.runs} x {plan.count:,} pictures")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,10 @@ from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.models import nudenet
 from clipmod_cli.models.hub import weights
 from clipmod_cli.models.hub.client import Hub
-from clipmod_cli.models.seam import is_text_image, labels_of
+from clipmod_cli.models.seam import Model, TextImageModel
 from clipmod_cli.models.specs import AUTO, ENSEMBLE, Members, ModelSpec, parse_models
 from clipmod_cli.settings import count_of
-from clipmod_cli.types import Embedding, Frame, Model, Seen, View
+from clipmod_cli.types import Embedding, Frame, View
 
 if TYPE_CHECKING:
     from clipmod_cli.models.device.crops import CropBatches
@@ -50,44 +50,22 @@ class Loaded:
     hub: Hub
 
 
-class Wordless:
-    """A text-image model whose prompts are not read: any vectors do. All else is the model's own."""
+class PromptlessModel:
+    """A text-image model that embeds any prompt as a random vector; all else is the model's own."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+    kind: Literal["text-image"] = "text-image"
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        return self._model.name
-
-    @property
-    def spec(self) -> str:
-        """What names it."""
-        return self._model.spec
-
-    @property
-    def revision(self) -> str:
-        """What identifies its weights."""
-        return self._model.revision
-
-    @property
-    def view(self) -> View:
-        """The geometry it wants."""
-        return self._model.view
-
-    def measure(self, frames: Sequence[Frame]) -> Sequence[Seen]:
-        """Return what the model sees."""
-        return self._model.measure(frames)
+    def __init__(self, model: TextImageModel) -> None:
+        self.name, self.spec, self.revision, self.view = model.name, model.spec, model.revision, model.view
+        self.device, self.dtype = model.device, model.dtype
+        self.is_asynchronous, self.logit_scale = model.is_asynchronous, model.logit_scale
+        self.prepare, self.submit = model.prepare, model.submit
 
     def embed(self, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Return unit-length float32 `(len(prompts), d)` that say nothing of the prompts."""
         from clipmod_cli.models.open_clip.random_weights import random_vectors
 
-        (seen,) = self._model.measure([blank_frame(self.view)])
+        (seen,) = self.submit([blank_frame(self.view)])().seen
         if not isinstance(seen, Embedding):
             raise TypeError(f"{self.name} gave {type(seen).__name__} and no embedding")
         return random_vectors(len(prompts), len(seen.vector))
@@ -153,7 +131,7 @@ def _load_random(
         for member, name in zip(members, _names(members), strict=True)
     ]
     ensemble = Ensemble(
-        members=loaded, dtype=_dtype_of(loaded, placement), batch_size=size or placement.batch_size
+        members=loaded, dtype=loaded[0].model.dtype, batch_size=size or placement.batch_size
     )  # fmt: skip
     return tuple(member.spec for member in members), ensemble
 
@@ -180,23 +158,17 @@ def _random_model(
     )
 
 
-def _dtype_of(members: Sequence[Member], placement: Placement) -> str:
-    """Return the precision that the first model has taken, where models choose for themselves."""
-    settled = (getattr(member.model, "placement", None) for member in members)
-    return next((one.dtype_name for one in settled if one is not None), placement.dtype_name)
-
-
 def _without_words(model: Model) -> Model:
-    return Wordless(model) if is_text_image(model) else model
+    return PromptlessModel(model) if model.kind == "text-image" else model
 
 
 def _policy_for(models: Sequence[Model]) -> Policy:
     """Return a policy that gives labels of every classifier to its categories, whatever they mean."""
     policy = load_policy(POLICY)
     for model in models:
-        if is_text_image(model) or any(c.labels.get(model.spec) for c in policy.categories):
+        if model.kind == "text-image" or any(c.labels.get(model.spec) for c in policy.categories):
             continue
-        labels = labels_of(model)
+        labels = model.labels
         if not labels:
             raise UsageError(f"{model.name} has no labels, so it cannot be measured")
         categories = tuple(

@@ -123,7 +123,7 @@ class _Run:
         self.stop = stop
         self.tally = Tally()
         self.skipped = Skipped()
-        self.options = replace(decoding_options(settings), measure_ahead=True)
+        self.options = replace(decoding_options(settings), infer_ahead=True)
         self.facts = RunFacts(
             policy=criteria.policy.name,
             policy_hash=criteria.policy.hash,

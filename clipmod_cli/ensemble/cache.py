@@ -1,8 +1,7 @@
-"""Spares models what they saw in an earlier run: an `Asks` that looks into a file first.
+"""The evidence cache: what models saw in earlier runs, by what they were shown.
 
-What a model says follows from the pixels it is shown, from its weights and its precision. All of them,
-and the version of this program, make the key; so a policy, a threshold or weights in the ensemble may
-change, and what was seen still holds. A verdict is never kept, nor a failure.
+Evidence follows from the pixels, the weights and the precision. These and this program's version make the
+key, so policy, threshold and the ensemble's weights may change. Verdicts and failures are never cached.
 """
 
 from __future__ import annotations
@@ -10,96 +9,89 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 from weakref import WeakKeyDictionary
 
 from clipmod_cli import __version__
-from clipmod_cli.ensemble.asking import Answers, AskModel, Asks, Told
-from clipmod_cli.types import AsynchronousModel, Frame, Model, Seen, View, is_finite
+from clipmod_cli.models.seam import Model
+from clipmod_cli.types import Frame, Seen, View, is_finite
 
 KEY_BYTES: Final = 16
 """Of BLAKE2b: two pictures that share a key are not found, by chance or on purpose (2^64 tries)."""
 
 
-class Keeps(Protocol):
-    """What keeps evidence under keys: an `EvidenceFile`."""
+class EvidenceStorage(Protocol):
+    """Evidence by key: an `EvidenceFile`."""
 
     def get(self, keys: Sequence[bytes]) -> Mapping[bytes, Seen]:
-        """Return what is kept under these keys."""
+        """Return what is stored under these keys."""
         ...
 
     def put(self, seen: Mapping[bytes, Seen]) -> None:
-        """Keep these, as far as there is room."""
+        """Store these, as far as there is room."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """A question to a model: the frames' keys in order, what is known by them, and what is not."""
+class CacheLookup:
+    """The cache's answer for some frames and one model.
+
+    Attributes:
+        keys: of the frames, in order; equal frames have equal keys.
+        known: cached evidence.
+        missing: the frames that the model has to see, equal ones once.
+    """
 
     keys: Sequence[bytes]
     known: Mapping[bytes, Seen]
-    unknown: Mapping[bytes, Frame]
+    missing: Mapping[bytes, Frame]
+
+    @classmethod
+    def empty(cls, frames: Sequence[Frame]) -> Self:
+        """Return the answer of a cache that is not there: the model has to see every frame."""
+        missing = {number.to_bytes(8, "big"): frame for number, frame in enumerate(frames)}
+        return cls(list(missing), {}, missing)
 
 
 @dataclass(slots=True)
-class AskOnce:
-    """Asks a model only about what no run has shown to it before.
+class EvidenceCache:
+    """Looks up and stores the evidence of models.
 
     Attributes:
-        kept: where evidence is kept.
-        dtype: the precision that models run in.
-        ask: how a model is asked about the rest.
+        storage: where evidence is stored.
     """
 
-    kept: Keeps
-    dtype: str
-    ask: Asks = field(default_factory=AskModel)
-    _digests: WeakKeyDictionary[Frame, dict[View, bytes]] = field(default_factory=WeakKeyDictionary)
+    storage: EvidenceStorage
+    _hashes: WeakKeyDictionary[Frame, dict[View, bytes]] = field(default_factory=WeakKeyDictionary)
 
-    def __call__(self, model: Model, frames: Sequence[Frame]) -> list[Told]:
-        """Return what the model sees in each frame, or saw in the same pixels."""
-        asked = self._look_up(model, frames)
-        return self._tell(asked, self.ask(model, list(asked.unknown.values())) if asked.unknown else ())
+    def look_up(self, model: Model, frames: Sequence[Frame]) -> CacheLookup:
+        """Return what is cached of these frames for this model, and which frames are missing."""
+        identity = repr((__version__, model.spec, model.revision, model.dtype)).encode()
+        keys = [_blake2b(identity + self._hash(frame, model.view)) for frame in frames]
+        known = self.storage.get(keys)
+        missing = {key: frame for key, frame in zip(keys, frames, strict=True) if key not in known}
+        return CacheLookup(keys, known, missing)
 
-    def begin(self, model: AsynchronousModel, frames: Sequence[Frame]) -> Answers:
-        """Begin with the frames whose pixels it has not seen."""
-        asked = self._look_up(model, frames)
-        wait = self.ask.begin(model, list(asked.unknown.values())) if asked.unknown else tuple
-        return lambda: self._tell(asked, wait())
+    def store(self, seen: Mapping[bytes, Seen]) -> None:
+        """Store new evidence by its key, except what is not finite."""
+        if finite := {key: one for key, one in seen.items() if is_finite(one)}:
+            self.storage.put(finite)
 
     def prepare(self, model: Model, frames: Sequence[Frame]) -> None:
-        """Hash the frames, and put those together that the model will be asked about."""
+        """Hash frames that will be looked up."""
         for frame in frames:
-            self._digest(frame, model.view)
-        self.ask.prepare(model, frames)
+            self._hash(frame, model.view)
 
-    def _look_up(self, model: Model, frames: Sequence[Frame]) -> _Asked:
-        keys = self._keys(model, frames)
-        known = self.kept.get(keys)
-        unknown = {key: frame for key, frame in zip(keys, frames, strict=True) if key not in known}
-        return _Asked(keys, known, unknown)
-
-    def _tell(self, asked: _Asked, answers: Sequence[Told]) -> list[Told]:
-        told = dict(zip(asked.unknown, answers, strict=True))
-        if fresh := {key: one.seen for key, one in told.items() if is_finite(one.seen)}:
-            self.kept.put(fresh)
-        return [told[key] if key in told else Told(asked.known[key], 0.0) for key in asked.keys]
-
-    def _keys(self, model: Model, frames: Sequence[Frame]) -> list[bytes]:
-        identity = repr((__version__, model.spec, model.revision, self.dtype)).encode()
-        return [_hash(identity + self._digest(frame, model.view)) for frame in frames]
-
-    def _digest(self, frame: Frame, view: View) -> bytes:
-        # The members of an ensemble mostly want the same view of the same frames, one after the other.
-        digests = self._digests.setdefault(frame, {})
-        if view not in digests:
-            digests[view] = _digest_of(frame, view)
-        return digests[view]
+    def _hash(self, frame: Frame, view: View) -> bytes:
+        # The members of an ensemble mostly take the same view of the same frames, one after the other.
+        hashes = self._hashes.setdefault(frame, {})
+        if view not in hashes:
+            hashes[view] = _hash_of(frame, view)
+        return hashes[view]
 
 
-def _digest_of(frame: Frame, view: View) -> bytes:
-    """Return what identifies all of a frame that a model can know: pixels, and the size for a box."""
+def _hash_of(frame: Frame, view: View) -> bytes:
+    """Return what identifies all that a model can know of a frame: its pixels, and its size for boxes."""
     pixels = frame.views[view]
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
     digest.update(repr((frame.media.width, frame.media.height, pixels.shape)).encode())
@@ -107,5 +99,5 @@ def _digest_of(frame: Frame, view: View) -> bytes:
     return digest.digest()
 
 
-def _hash(content: bytes) -> bytes:
+def _blake2b(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=KEY_BYTES).digest()

@@ -19,8 +19,7 @@ from clipmod_cli.judge.criteria import (
 )
 from clipmod_cli.judge.policy import Policy, seen_categories, unseen_categories
 from clipmod_cli.judge.readers import DetectorReader, LabelReader, Reader, TextReader
-from clipmod_cli.models.seam import is_detector, is_text_image, labels_of
-from clipmod_cli.types import Model
+from clipmod_cli.models.seam import LabelModel, Model
 
 
 def prepare(ensemble: Ensemble, policy: Policy, *, threshold: float, allow_partial: bool = False) -> Criteria:
@@ -52,19 +51,19 @@ def check_sight(model: Model, policy: Policy, *, allow_partial: bool) -> Sequenc
     Raises:
         BlindModelError: if there are any and that is not allowed, or it cannot judge this policy at all.
     """
-    unseen = unseen_categories(policy, spec=model.spec, text_image=is_text_image(model))
+    unseen = unseen_categories(policy, spec=model.spec, text_image=model.kind == "text-image")
     if unseen and not allow_partial:
         raise BlindModelError(
             f"{model.name} cannot see {', '.join(unseen)} of the policy {policy.name!r}, so it would call "
             "them safe. Take another model, map its labels in the policy, or add --allow-partial"
         )
-    if is_detector(model) and not any(c.otherwise for c in policy.categories):
+    if model.kind == "detector" and not any(c.otherwise for c in policy.categories):
         raise BlindModelError(
             f"{model.name} is a detector, and the policy {policy.name!r} has no category with "
             "`otherwise = true` for what its silence means"
         )
-    seen = seen_categories(policy, spec=model.spec, text_image=is_text_image(model))
-    if len(seen) < (1 if is_detector(model) else 2):
+    seen = seen_categories(policy, spec=model.spec, text_image=model.kind == "text-image")
+    if len(seen) < (1 if model.kind == "detector" else 2):
         raise BlindModelError(
             f"{model.name} sees {', '.join(seen) or 'none'} of the categories of the policy {policy.name!r}; "
             "to tell two of them apart they need prompts (for a text-image model) or mapped labels"
@@ -78,7 +77,7 @@ def reader_of(model: Model, policy: Policy) -> Reader:
     Raises:
         BlindModelError: if the policy maps labels that the model does not have.
     """
-    if is_text_image(model):
+    if model.kind == "text-image":
         texts = list(dict.fromkeys(t for c in policy.categories for t in policy.texts_of(c)))
         embeddings = dict(zip(texts, model.embed(texts), strict=True))
         return TextReader(
@@ -89,15 +88,15 @@ def reader_of(model: Model, policy: Policy) -> Reader:
         )
     labels = mapped_labels(policy, model.spec)
     _check_labels(model, policy, labels)
-    if is_detector(model):
+    if model.kind == "detector":
         rest = next(i for i, c in enumerate(policy.categories) if c.otherwise)
         return DetectorReader(labels=labels, order=severity_order(policy), rest=rest)
     return LabelReader(labels=labels)
 
 
-def _check_labels(model: Model, policy: Policy, labels: Sequence[frozenset[str]]) -> None:
+def _check_labels(model: LabelModel, policy: Policy, labels: Sequence[frozenset[str]]) -> None:
     """Refuse a label map that names labels which the model does not have: it would be blind to them."""
-    known = set(labels_of(model))
+    known = set(model.labels)
     if unknown := sorted(set().union(*labels) - known):
         raise BlindModelError(
             f"the policy {policy.name!r} maps labels that {model.name} does not have: {', '.join(unknown)}. "

@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import MissingPackageError, SettingsError
 from clipmod_cli.models.device.names import number_of
+from clipmod_cli.models.seam import ImmediateModel
 from clipmod_cli.types import Detection, Detections, Frame, View
 
 log = logging.getLogger(__name__)
@@ -98,27 +99,28 @@ def is_installed() -> bool:
     return True
 
 
-@dataclass
-class NudeNetModel:
-    """The detector, after the seam `LabelModel`. Its silence means that it found nothing."""
+@dataclass(kw_only=True)
+class NudeNetModel(ImmediateModel):
+    """The detector, a `LabelModel`."""
 
     name: str
     spec: str
     revision: str
+    device: str
     _session: Any = field(repr=False)
     _threads: ThreadPoolExecutor | None = field(repr=False, default=None)
     labels: Sequence[str] = LABELS
-    detects: bool = True
+    kind: Literal["detector"] = "detector"
     view: View = VIEW
 
-    def measure(self, frames: Sequence[Frame]) -> Sequence[Detections]:
+    def infer(self, frames: Sequence[Frame]) -> Sequence[Detections]:
         """Return what was found in each frame, boxes in original pixels."""
         if self._threads is None:
             shares = [frames[i : i + MOST_AT_ONCE] for i in range(0, len(frames), MOST_AT_ONCE)]
-            return [one for share in shares for one in self._look(share)]
-        return [one for (one,) in self._threads.map(self._look, [[frame] for frame in frames])]
+            return [one for share in shares for one in self._detect(share)]
+        return [one for (one,) in self._threads.map(self._detect, [[frame] for frame in frames])]
 
-    def _look(self, frames: Sequence[Frame]) -> list[Detections]:
+    def _detect(self, frames: Sequence[Frame]) -> list[Detections]:
         import cv2
 
         crops = [frame.views[self.view] for frame in frames]
@@ -157,7 +159,10 @@ def load(*, name: str, spec: str, device: str, alone: bool = False) -> NudeNetMo
         session = _open_on_cpu(path)
         threads = ThreadPoolExecutor(THREADS, thread_name_prefix="clipmod-nudenet")
     revision = hashlib.sha256(path.read_bytes()).hexdigest()
-    return NudeNetModel(name=name, spec=spec, revision=revision, _session=session, _threads=threads)
+    used = "cpu" if threads else f"cuda:{number_of(device)}"
+    return NudeNetModel(
+        name=name, spec=spec, revision=revision, device=used, _session=session, _threads=threads
+    )
 
 
 def _open_on_cuda(path: Path, number: int) -> Any:

@@ -1,29 +1,142 @@
-"""Which of the three kinds a model is: one that reads prompts, a classifier, or a detector."""
+"""The seam between an ensemble and a model: what a model of each kind offers. Knows no backend.
+
+A model is called by three threads, each call by one thread at a time: one prepares batches, one submits
+them, and one waits for their results, batch after batch in the order of submission.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeGuard
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
 
-from clipmod_cli.types import AsynchronousModel, LabelModel, Model, TextImageModel
+import numpy as np
+from numpy.typing import NDArray
 
-
-def is_text_image(model: Model) -> TypeGuard[TextImageModel]:
-    """Return whether the model embeds prompts."""
-    return hasattr(model, "embed")
-
-
-def is_detector(model: Model) -> bool:
-    """Return whether the model's silence means something: it reports only what it found."""
-    return getattr(model, "detects", False)
+from clipmod_cli.types import Frame, Seen, View
 
 
-def is_asynchronous(model: Model) -> TypeGuard[AsynchronousModel]:
-    """Return whether the model can be begun with a batch, and its results waited for later."""
-    return getattr(model, "is_asynchronous", False)
+@dataclass(frozen=True, slots=True)
+class ForwardPass:
+    """The results of one forward pass.
+
+    Attributes:
+        seen: the evidence of each frame, in order.
+        seconds: how long the device computed.
+    """
+
+    seen: Sequence[Seen]
+    seconds: float
 
 
-def labels_of(model: Model) -> Sequence[str]:
-    """Return a classifier's or detector's own labels."""
-    labelled: LabelModel = model  # type: ignore[assignment]
-    return labelled.labels
+class VisionModel(Protocol):
+    """What models of every kind offer."""
+
+    @property
+    def name(self) -> str:
+        """Its name in records."""
+        ...
+
+    @property
+    def spec(self) -> str:
+        """Its spec on the command line, without weight; also the key of label maps."""
+        ...
+
+    @property
+    def revision(self) -> str:
+        """Identifies weights and preprocessing (a commit or a hash)."""
+        ...
+
+    @property
+    def view(self) -> View:
+        """The geometry in which it takes pictures."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where it computes, as `cpu` or `cuda:0`."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """The precision it computes in, as `bfloat16`."""
+        ...
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether `submit` returns before its device has computed."""
+        ...
+
+    def prepare(self, frames: Sequence[Frame]) -> None:
+        """Do what can be done for a batch before it is submitted, such as stacking its crops."""
+        ...
+
+    def submit(self, frames: Sequence[Frame]) -> Callable[[], ForwardPass]:
+        """Start a forward pass, and return a function that waits for its results.
+
+        A model on the CPU computes at once. Both may raise any exception of the model's library; the caller
+        runs the batch again in smaller parts.
+        """
+        ...
+
+
+class TextImageModel(VisionModel, Protocol):
+    """A model that embeds pictures and prompts into one space; its evidence is an `Embedding`."""
+
+    @property
+    def kind(self) -> Literal["text-image"]:
+        """The kind of model."""
+        ...
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor on cosines before the softmax (already exponentiated)."""
+        ...
+
+    def embed(self, prompts: Sequence[str]) -> NDArray[np.float32]:
+        """Return unit-length float32 `(len(prompts), d)`."""
+        ...
+
+
+class LabelModel(VisionModel, Protocol):
+    """A model with labels of its own.
+
+    The evidence of a classifier is `LabelScores`; that of a detector is `Detections`: it lists only what it
+    found, so an empty list means something.
+    """
+
+    @property
+    def kind(self) -> Literal["classifier", "detector"]:
+        """The kind of model."""
+        ...
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """All labels it can give."""
+        ...
+
+
+Model: TypeAlias = TextImageModel | LabelModel
+
+
+class ImmediateModel:
+    """Base of models that compute in the calling thread: they implement `infer`."""
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    is_asynchronous: bool = False
+
+    def infer(self, frames: Sequence[Frame]) -> Sequence[Seen]:
+        """Return the evidence of each frame, in order."""
+        raise NotImplementedError
+
+    def prepare(self, frames: Sequence[Frame]) -> None:
+        """Do nothing."""
+
+    def submit(self, frames: Sequence[Frame]) -> Callable[[], ForwardPass]:
+        """Compute at once, and return a function that gives the results."""
+        begun = time.perf_counter()
+        seen = self.infer(frames)
+        done = ForwardPass(seen, time.perf_counter() - begun)
+        return lambda: done

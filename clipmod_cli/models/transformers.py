@@ -11,7 +11,7 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from clipmod_cli.errors import MissingModelError, MissingPackageError, SpecError
 from clipmod_cli.models.device import transfer
-from clipmod_cli.models.device.device import Placement
+from clipmod_cli.models.device.device import PlacedModel, Placement
 from clipmod_cli.models.device.transfer import send
+from clipmod_cli.models.seam import ForwardPass
 from clipmod_cli.models.tower.forward import plain
-from clipmod_cli.types import Frame, LabelScores, Measured, Seen, View
+from clipmod_cli.types import Frame, LabelScores, View
 
 INSTALL = "pip install '.[hf]'"
 
@@ -42,8 +43,8 @@ def is_installed() -> bool:
 
 
 @dataclass
-class TransformersModel:
-    """One classifier, after the seam `LabelModel`."""
+class TransformersModel(PlacedModel):
+    """One classifier, a `LabelModel`."""
 
     name: str
     spec: str
@@ -54,23 +55,18 @@ class TransformersModel:
     _model: torch.nn.Module = field(repr=False)
     _prepare: Prepare = field(repr=False)
     _activate: Callable[[torch.Tensor], torch.Tensor] = field(repr=False)
+    kind: Literal["classifier"] = "classifier"
 
-    @property
-    def is_asynchronous(self) -> bool:
-        """Whether its device computes on its own."""
-        return self.placement.device.type == "cuda"
+    def prepare(self, frames: Sequence[Frame]) -> None:
+        """Do nothing."""
 
-    def measure(self, frames: Sequence[Frame]) -> Sequence[Seen]:
-        """Return every label's probability for each frame, as the library's own pipeline does."""
-        return self.begin(frames)().seen
-
-    def begin(self, frames: Sequence[Frame]) -> Callable[[], Measured]:
-        """Have the device begin, and return what waits for every label's probability for each frame."""
+    def submit(self, frames: Sequence[Frame]) -> Callable[[], ForwardPass]:
+        """Start a forward pass; it gives each label's probability, as the library's pipeline does."""
         share, device = self.placement.share_of(len(frames)), self.placement.device
         with plain(device):
             batches = [self._send(frames[at : at + share]) for at in range(0, len(frames), share)]
-            wait = transfer.begin(device, lambda: torch.cat([self._score(batch) for batch in batches]))
-        return lambda: self._tell(wait())
+            wait = transfer.submit_work(device, lambda: torch.cat([self._score(batch) for batch in batches]))
+        return lambda: self._read(wait())
 
     def _send(self, frames: Sequence[Frame]) -> torch.Tensor:
         pixels = self._prepare([frame.views[self.view] for frame in frames])  # (B, 3, H, W)
@@ -79,9 +75,11 @@ class TransformersModel:
     def _score(self, pixels: torch.Tensor) -> torch.Tensor:
         return self._activate(self._model(pixels).logits.float())
 
-    def _tell(self, computed: transfer.DeviceResult) -> Measured:
+    def _read(self, computed: transfer.DeviceResult) -> ForwardPass:
         rows: list[list[float]] = computed.result.tolist()
-        return Measured([LabelScores(scores=_by_label(self.labels, row)) for row in rows], computed.seconds)
+        return ForwardPass(
+            [LabelScores(scores=_by_label(self.labels, row)) for row in rows], computed.seconds
+        )
 
 
 def load(folder: Path, *, name: str, spec: str, placement: Placement) -> TransformersModel:

@@ -23,7 +23,7 @@ from clipmod_cli.settings import Resolved, Settings
 
 log = logging.getLogger(__name__)
 
-REMEMBERED_BYTES = 4_000_000
+DUPLICATE_CACHE_BYTES = 4_000_000
 """Of what models saw, for one request and no other: nobody can tell by the clock what others have sent."""
 
 SECOND_PATIENCE_S = 2.0
@@ -49,7 +49,9 @@ def open_service(
     settings = resolved.settings
     bounds = request_limits_of(settings)
     options = decoding_options(settings, heic=settings.heic)
-    options = replace(options, decode=within(options.decode, bounds), remembered_bytes=REMEMBERED_BYTES)
+    options = replace(
+        options, decode=within(options.decode, bounds), duplicate_cache_bytes=DUPLICATE_CACHE_BYTES
+    )
     options = replace(options, decoders=start_decoders(options))
     ensemble, criteria, stand_in = _load(settings, choice, policy, hub, progress or SilentProgress())
     ensemble = with_stand_in(ensemble)

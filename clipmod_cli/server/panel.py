@@ -10,7 +10,6 @@ from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import Policy
 from clipmod_cli.judge.prepare import prepare
-from clipmod_cli.models.seam import is_text_image
 from clipmod_cli.pipeline import run_key
 from clipmod_cli.records import RunFacts
 
@@ -62,7 +61,7 @@ def make_panel(
 
 def with_stand_in(ensemble: Ensemble) -> Ensemble:
     """Return an ensemble whose first text-image member judges alone where another one fails."""
-    first = next((m.model.name for m in ensemble.members if is_text_image(m.model)), None)
+    first = next((m.model.name for m in ensemble.members if m.model.kind == "text-image"), None)
     return replace(ensemble, stand_in=first) if len(ensemble.members) > 1 else ensemble
 
 
@@ -91,4 +90,4 @@ def _key(ensemble: Ensemble) -> str:
     if len(ensemble.members) > 1:
         return TRIPLE
     model = ensemble.members[0].model
-    return FALLBACK if is_text_image(model) else model.name
+    return FALLBACK if model.kind == "text-image" else model.name

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.output.history.rows import RowSink
-from clipmod_cli.pipeline import Options, look, run
+from clipmod_cli.pipeline import Options, infer, run
 from clipmod_cli.records import Record, to_line, to_record
 from clipmod_cli.server.batching.device_thread import DeviceThread, SharedEnsemble
 from clipmod_cli.server.batching.fair_queue import Caller
@@ -137,7 +137,7 @@ class Service:
     ) -> Iterator[Evidence | Failure]:
         """Yield what the caller's ensemble sees in the frames of the items, unjudged, in order."""
         try:
-            yield from look(
+            yield from infer(
                 items, SharedEnsemble(self.measuring, caller), options or self.options,
                 stopped=lambda: caller.over,
             )  # fmt: skip
@@ -166,4 +166,4 @@ class Service:
 
 
 def _late(item: Item) -> Failure:
-    return Failure(item=item, stage="measure", code="deadline", message="the request's time was up")
+    return Failure(item=item, stage="infer", code="deadline", message="the request's time was up")

@@ -19,6 +19,7 @@ from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.types import Verdict
 from tests.decode.photographs import TOWER
 from tests.decode.pictures import encode, frame
+from tests.measuring import infer
 from tests.models import backends
 from tests.tiny.shapes import CLASSES, picture_of
 
@@ -99,7 +100,7 @@ def unsafe_scores(ensemble: Ensemble, jpegs: Sequence[bytes], *, exact: bool) ->
     policy = load_policy(str(Path(backends.TINY).parent / "shapes.toml"))
     criteria = prepare(ensemble, policy, threshold=0.5)
     frames = [frame(data, ensemble.views, exact=exact) for data in jpegs]
-    verdicts = list(judge(ensemble.measure([frames]), criteria))
+    verdicts = list(judge(infer(ensemble, [frames]), criteria))
     return np.array([v.deciding.unsafe_score for v in verdicts if isinstance(v, Verdict)])
 
 

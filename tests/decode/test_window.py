@@ -10,7 +10,7 @@ import pytest
 from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
 from clipmod_cli.decode.stage import AHEAD_PER_WORKER
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
-from clipmod_cli.pipeline import Options, look
+from clipmod_cli.pipeline import Options, infer
 from clipmod_cli.types import Evidence, Failure, Frame, Item
 from tests.colour_models import RedEmbedder
 from tests.decode.pictures import RED, encode, quarters
@@ -61,7 +61,7 @@ class Paused:
 def seen_by(
     model: RedEmbedder, items: Iterable[Item], options: Options, into: list[Evidence | Failure]
 ) -> None:
-    into.extend(look(items, Ensemble([Member(model, 1.0)], batch_size=BATCH), options))
+    into.extend(infer(items, Ensemble([Member(model, 1.0)], batch_size=BATCH), options))
 
 
 @pytest.mark.parametrize("isolate", [False, True], ids=["threads", "processes"])

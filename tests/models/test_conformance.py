@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from clipmod_cli.models.open_clip import text_cache
-from clipmod_cli.models.seam import is_detector, is_text_image, labels_of
-from clipmod_cli.types import Detections, Embedding, LabelScores, Model, Seen
+from clipmod_cli.models.seam import Model
+from clipmod_cli.types import Detections, Embedding, LabelScores, Seen
 from tests.models import backends
 
 Build = Callable[[pytest.FixtureRequest, Path], Model]
@@ -51,8 +51,8 @@ def test_it_says_who_it_is(model: Model) -> None:
 
 def test_what_it_sees_does_not_depend_on_the_batch(model: Model, pictures: list[Path]) -> None:
     frames = backends.look(model, pictures)
-    together = model.measure(frames)
-    alone = [model.measure([frame])[0] for frame in frames]
+    together = model.submit(frames)().seen
+    alone = [model.submit([frame])().seen[0] for frame in frames]
     assert len(together) == len(frames)
     for one, other in zip(together, alone, strict=True):
         assert type(one) is type(other)
@@ -61,8 +61,8 @@ def test_what_it_sees_does_not_depend_on_the_batch(model: Model, pictures: list[
 
 def test_order_is_kept(model: Model, pictures: list[Path]) -> None:
     frames = backends.look(model, pictures)
-    forwards = [_numbers(seen) for seen in model.measure(frames)]
-    backwards = [_numbers(seen) for seen in model.measure(frames[::-1])]
+    forwards = [_numbers(seen) for seen in model.submit(frames)().seen]
+    backwards = [_numbers(seen) for seen in model.submit(frames[::-1])().seen]
     for one, other in zip(forwards, backwards[::-1], strict=True):
         assert one == pytest.approx(other, abs=2e-4)
 
@@ -75,17 +75,20 @@ def test_the_view_is_what_was_asked_for(model: Model, pictures: list[Path]) -> N
 
 
 def test_numbers_mean_what_the_seam_says(model: Model, pictures: list[Path]) -> None:
-    for seen, frame in zip(model.measure(frames := backends.look(model, pictures)), frames, strict=True):
+    labels = () if model.kind == "text-image" else model.labels
+    for seen, frame in zip(
+        model.submit(frames := backends.look(model, pictures))().seen, frames, strict=True
+    ):
         match seen:
             case Embedding(vector=vector):
                 assert vector.dtype == np.float32
                 assert vector.ndim == 1
                 assert float(np.linalg.norm(vector)) == pytest.approx(1, abs=1e-5)
             case LabelScores(scores=scores):
-                assert set(scores) == set(labels_of(model))
+                assert set(scores) == set(labels)
                 assert sum(scores.values()) == pytest.approx(1, abs=1e-5)
             case Detections(found=found):
-                assert all(d.label in labels_of(model) and 0 < d.score <= 1 for d in found)
+                assert all(d.label in labels and 0 < d.score <= 1 for d in found)
                 width, height = frame.media.width or 0, frame.media.height or 0
                 assert all(
                     x >= 0 and y >= 0 and x + w <= width and y + h <= height
@@ -99,14 +102,13 @@ def test_a_picture_of_a_wrong_shape_raises(model: Model, pictures: list[Path]) -
     # among others, and where all are of one shape, so that nobody but the model can tell
     for frames in ([*good, bad], [bad], [bad, bad]):
         with pytest.raises((ValueError, RuntimeError)):
-            model.measure(frames)
-    assert len(model.measure(good)) == len(good)
+            model.submit(frames)()
+    assert len(model.submit(good)().seen) == len(good)
 
 
 def test_prompts_are_embedded_to_unit_length_and_kept(tmp_path: Path) -> None:
     model = backends.tiny_clip("tiny-l", tmp_path)
-    assert is_text_image(model)
-    assert not is_detector(model)
+    assert model.kind == "text-image"
     first = model.embed(["red circle", "blue square"])
     assert first.dtype == np.float32
     assert np.linalg.norm(first, axis=1) == pytest.approx([1, 1], abs=1e-5)
@@ -184,7 +186,7 @@ def test_a_text_tower_stays_if_it_is_wanted(tmp_path: Path) -> None:
     assert np.array_equal(model.embed(["red circle", "green star"], keep=True)[0], first[0])
     model.let_go()
     assert model._embed_texts is None
-    assert model.measure(backends.look(model, backends.save_photographs(tmp_path)))
+    assert model.submit(backends.look(model, backends.save_photographs(tmp_path)))().seen
 
 
 def test_the_text_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

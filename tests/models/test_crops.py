@@ -15,6 +15,7 @@ from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.models.tower.model import embeddings_of
 from clipmod_cli.types import Failure, Frame
 from tests.colour_models import LARGE, SMALL, RedEmbedder, frame_of
+from tests.measuring import infer
 
 
 def frames(*reds: float) -> list[Frame]:
@@ -80,8 +81,8 @@ def test_an_embedding_that_has_no_unit_length_is_not_finite(length: float) -> No
 
 def test_a_tower_that_gives_only_zeros_judges_nothing() -> None:
     class Blank(RedEmbedder):
-        def measure(self, frames):  # type: ignore[no-untyped-def]
+        def infer(self, frames):  # type: ignore[no-untyped-def]
             return embeddings_of(torch.zeros(len(frames), 2))
 
-    results = list(Ensemble([Member(Blank(), 1.0)]).measure([frames(0.0, 1.0)]))
+    results = list(infer(Ensemble([Member(Blank(), 1.0)]), [frames(0.0, 1.0)]))
     assert [result.code for result in results if isinstance(result, Failure)] == ["non_finite_score"] * 2

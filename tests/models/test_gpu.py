@@ -12,6 +12,7 @@ from clipmod_cli.judge.judging import judge
 from clipmod_cli.judge.policy import load_policy
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.types import Verdict
+from tests.measuring import infer
 from tests.models import backends
 
 pytestmark = pytest.mark.gpu
@@ -25,7 +26,7 @@ def _scores(device: str, dtype: str, paths: list[Path]) -> list[float]:
     ensemble = load_ensemble(models, policy, device=device, dtype=dtype)
     criteria = prepare(ensemble, policy, threshold=0.5)
     frames = [backends.look_with_views(ensemble.views, path, index) for index, path in enumerate(paths)]
-    results = list(judge(ensemble.measure([frames]), criteria))
+    results = list(judge(infer(ensemble, [frames]), criteria))
     assert all(isinstance(one, Verdict) for one in results)
     return [one.deciding.unsafe_score for one in results if isinstance(one, Verdict)]
 

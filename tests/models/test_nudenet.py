@@ -20,8 +20,8 @@ from tests.models import backends
 def test_threads_find_what_a_batch_finds(pictures: list[Path]) -> None:
     model = backends.load_nudenet()
     frames = backends.look(model, pictures) * 3
-    together = replace(model, _threads=None).measure(frames)
-    for one, other in zip(model.measure(frames), together, strict=True):
+    together = replace(model, _threads=None).infer(frames)
+    for one, other in zip(model.infer(frames), together, strict=True):
         assert [d.label for d in one.found] == [d.label for d in other.found]
         assert [d.score for d in one.found] == pytest.approx([d.score for d in other.found], abs=1e-4)
 
@@ -31,7 +31,7 @@ def test_another_size_is_refused(pictures: list[Path]) -> None:
     (frame, *_) = backends.look(model, pictures)
     larger = replace(frame, views={model.view: np.zeros((640, 640, 3), np.uint8)})
     with pytest.raises(ValueError, match="320 x 320"):
-        model.measure([frame, larger])
+        model.infer([frame, larger])
 
 
 def test_its_runtime_reports_to_nobody(tmp_path: Path) -> None:
@@ -47,9 +47,9 @@ def test_a_batch_is_looked_at_in_shares(pictures: list[Path], monkeypatch: pytes
     threaded = backends.load_nudenet()
     frames = backends.look(threaded, pictures) * 2
     model = replace(threaded, _threads=None)
-    whole = model.measure(frames)
+    whole = model.infer(frames)
     monkeypatch.setattr(nudenet, "MOST_AT_ONCE", 3)
-    for one, other in zip(model.measure(frames), whole, strict=True):
+    for one, other in zip(model.infer(frames), whole, strict=True):
         assert [d.label for d in one.found] == [d.label for d in other.found]
         assert [d.score for d in one.found] == pytest.approx([d.score for d in other.found], abs=1e-4)
 
@@ -82,7 +82,7 @@ def test_a_session_that_fell_back_to_the_cpu_is_noticed(
     assert model._threads is not None
     assert model._session.get_session_options().intra_op_num_threads == 1
     assert "the detector does not run on CUDA" in caplog.text
-    assert model.measure(backends.look(model, pictures))
+    assert model.infer(backends.look(model, pictures))
     if device != "auto":
         with pytest.raises(SettingsError, match=f"--device {device}"):
             load(device, alone=True)
@@ -94,6 +94,6 @@ def test_a_gpu_finds_what_the_cpu_finds(pictures: list[Path]) -> None:
     assert there._threads is None
     assert there._session.get_provider_options()["CUDAExecutionProvider"]["device_id"] == "0"
     frames = backends.look(here, pictures)
-    for one, other in zip(here.measure(frames), there.measure(frames), strict=True):
+    for one, other in zip(here.infer(frames), there.infer(frames), strict=True):
         assert [d.label for d in one.found] == [d.label for d in other.found]
         assert [d.score for d in one.found] == pytest.approx([d.score for d in other.found], abs=1e-2)

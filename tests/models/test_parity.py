@@ -18,7 +18,9 @@ from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.criteria import mean_vectors
 from clipmod_cli.judge.policy import Policy, load_policy
 from clipmod_cli.judge.prepare import prepare
-from clipmod_cli.types import Detections, Evidence, LabelScores, Model
+from clipmod_cli.models.seam import Model
+from clipmod_cli.types import Detections, Evidence, LabelScores
+from tests.measuring import infer
 from tests.models import backends
 from tests.tiny.shapes import CLASSES, picture_of
 
@@ -30,7 +32,7 @@ def judge_alone(model: Model, policy: Policy, paths: list[Path], *, exact: bool)
     ensemble = Ensemble(members=[Member(model, 1.0)])
     criteria = prepare(ensemble, policy, threshold=0.5)
     rows = []
-    for evidence in ensemble.measure([backends.look(model, paths, exact=exact)]):
+    for evidence in infer(ensemble, [backends.look(model, paths, exact=exact)]):
         assert isinstance(evidence, Evidence)
         rows.append(criteria.judges[0].reader.read(evidence.seen[model.name]).tolist())
     return rows
@@ -101,7 +103,7 @@ def test_classifiers_agree_with_the_pipeline(
     folder = backends.save_random_vit(tmp_path / "vit", **processor)
     model = backends.load_vit(folder)
     assert model.view.fit != "whole"
-    ours = model.measure(backends.look(model, pictures))
+    ours = model.submit(backends.look(model, pictures))().seen
     theirs = pipeline("image-classification", model=str(folder), device="cpu")
     for seen, path in zip(ours, pictures, strict=True):
         expected = {row["label"]: row["score"] for row in theirs(str(path), top_k=None)}
@@ -113,7 +115,7 @@ def test_the_detector_agrees_with_its_package(pictures: list[Path]) -> None:
     model = backends.load_nudenet()
     theirs = NudeDetector()
     found = 0
-    for seen, path in zip(model.measure(backends.look(model, pictures)), pictures, strict=True):
+    for seen, path in zip(model.submit(backends.look(model, pictures))().seen, pictures, strict=True):
         assert isinstance(seen, Detections)
         expected = sorted(theirs.detect(cv2.imread(str(path))), key=lambda d: -d["score"])
         assert [d.label for d in seen.found] == [d["class"] for d in expected]

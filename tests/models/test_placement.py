@@ -112,7 +112,7 @@ def test_a_classifier_looks_at_a_share_at_a_time(random_vit: Path, pictures: lis
     sizes: list[int] = []
     alone._model.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
     frames = backends.look(alone, pictures[:3])
-    for one, other in zip(alone.measure(frames), two.measure(frames), strict=True):
+    for one, other in zip(alone.submit(frames)().seen, two.submit(frames)().seen, strict=True):
         assert isinstance(one, LabelScores)
         assert isinstance(other, LabelScores)
         assert one.scores == pytest.approx(other.scores, abs=1e-5)

@@ -11,7 +11,6 @@ import torch
 from clipmod_cli.errors import SpecError
 from clipmod_cli.models.open_clip import random_weights
 from clipmod_cli.models.open_clip.flops import count, flops_of
-from clipmod_cli.models.seam import is_text_image
 from clipmod_cli.models.specs import parse_spec
 from clipmod_cli.models.tower.module import ModuleTower
 from clipmod_cli.types import Embedding
@@ -50,9 +49,9 @@ def test_other_towers_are_counted(tmp_path: Path) -> None:
 
 def test_outputs_are_finite_and_the_same_each_time(pictures: list[Path]) -> None:
     first, again = (random_weights.load(TINY, name="tiny", placement=backends.PLACEMENT) for _ in range(2))
-    assert is_text_image(first)
+    assert first.kind == "text-image"
     frames = backends.look(first, pictures)
-    for one, other in zip(first.measure(frames), again.measure(frames), strict=True):
+    for one, other in zip(first.submit(frames)().seen, again.submit(frames)().seen, strict=True):
         assert isinstance(one, Embedding)
         assert isinstance(other, Embedding)
         assert np.linalg.norm(one.vector) == pytest.approx(1, abs=1e-5)

@@ -21,7 +21,7 @@ def test_a_cpu_has_computed_when_it_returns() -> None:
         done.append("work")
         return torch.arange(3.0)
 
-    wait = transfer.begin(CPU, work)
+    wait = transfer.submit_work(CPU, work)
     assert done == ["work"]
     assert torch.equal(wait().result, torch.arange(3.0))
     assert wait().seconds > 0.0
@@ -77,7 +77,7 @@ def test_a_gpu_is_waited_for_once_its_result_has_arrived(log: list[str]) -> None
         log.append("work")
         return torch.arange(3.0)
 
-    wait = transfer.begin(CUDA, work)
+    wait = transfer.submit_work(CUDA, work)
     stream = "recorded on the stream of cuda:1"
     copied = ["pinned", "copied, not waiting"]
     # an event recorded before the copy would have it read what another batch has left there
@@ -98,7 +98,7 @@ def test_what_is_returned_is_not_the_pinned_memory(log: list[str], monkeypatch: 
         return pinned[-1]
 
     monkeypatch.setattr(torch, "empty", note)
-    result = transfer.begin(CUDA, lambda: torch.ones(2, 2))().result
+    result = transfer.submit_work(CUDA, lambda: torch.ones(2, 2))().result
     assert log
     assert len(pinned) == 1
     assert result.data_ptr() != pinned[0].data_ptr()

@@ -12,14 +12,14 @@ import pytest
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
+from clipmod_cli.ensemble.batch import CanSkipRest
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
-from clipmod_cli.ensemble.looks import Enough
 from clipmod_cli.server.batching.device_thread import DeviceThread, SharedEnsemble
 from clipmod_cli.server.batching.fair_queue import Caller
 from clipmod_cli.types import Evidence, Frame, Seen
 from tests.colour_models import RedClassifier, frame_of
 from tests.end_to_end.command import TINY
-from tests.measuring import measure
+from tests.measuring import infer
 from tests.server.conftest import SettingsOf, served
 
 PICTURES = TINY / "pictures"
@@ -73,13 +73,13 @@ def test_callers_in_one_forward_pass_are_each_asked_their_own() -> None:
     ensemble = Ensemble(members=[Member(model, 0.5) for model in models], batch_size=16)
     gate = threading.Event()
     models[0].before = lambda _: None if gate.wait(100.0) else pytest.fail("never opened")
-    questions: list[Enough | None] = [None, Question(content=True), Question(content=False), None]
+    questions: list[CanSkipRest | None] = [None, Question(content=True), Question(content=False), None]
     found: dict[int, list[Evidence]] = {}
     thread = DeviceThread()
 
     def look(number: int) -> None:
         frames = [frame_of(0.5, 10 * number + at) for at in range(2)]
-        results = measure(SharedEnsemble(thread, Caller(ensemble)), [frames], questions[number])
+        results = infer(SharedEnsemble(thread, Caller(ensemble)), [frames], questions[number])
         found[number] = [one for one in results if isinstance(one, Evidence)]
 
     callers = [threading.Thread(target=look, args=(number,)) for number in range(4)]

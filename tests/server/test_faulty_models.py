@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from clipmod_cli.models.seam import ForwardPass
 from clipmod_cli.server.apis.ensemble import urls
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings import Resolved
@@ -27,7 +28,7 @@ from tests.urls.server import Server, reply, serving
 SAFE_PICTURE = BLUE_SQUARE
 """What the models that work call Safe: a fault that is overlooked would show."""
 
-Measure = Callable[[Sequence[Frame]], Sequence[Seen]]
+Submit = Callable[[Sequence[Frame]], Callable[[], ForwardPass]]
 
 
 @pytest.fixture(scope="module")
@@ -62,19 +63,20 @@ def web() -> Iterator[Server]:
         yield server
 
 
-def raise_on_purpose(_real: Measure, _frames: Sequence[Frame]) -> Sequence[Seen]:
+def raise_on_purpose(_real: Submit, _frames: Sequence[Frame]) -> Callable[[], ForwardPass]:
     raise RuntimeError("/secret/path: the device is gone")
 
 
-def see_no_numbers(real: Measure, frames: Sequence[Frame]) -> Sequence[Seen]:
+def see_no_numbers(real: Submit, frames: Sequence[Frame]) -> Callable[[], ForwardPass]:
     """Return what is really seen, with one number of each vector lost."""
-    found = []
-    for seen in real(frames):
+    found: list[Seen] = []
+    done = real(frames)()
+    for seen in done.seen:
         assert isinstance(seen, Embedding)
         vector = seen.vector.copy()
         vector[0] = np.nan
         found.append(replace(seen, vector=vector))
-    return found
+    return lambda: replace(done, seen=found)
 
 
 def ask(client: TestClient, web: Server, path: str) -> Any:
@@ -96,7 +98,7 @@ def test_a_fault_of_all_models_is_an_error_and_never_safe(
     with monkeypatch.context() as patch:
         for member in service.panel.ensemble.members:
             model: Any = member.model
-            patch.setattr(model, "measure", partial(fault, model.measure))
+            patch.setattr(model, "submit", partial(fault, model.submit))
         answer = ask(client, web, path)
     assert "Safe" not in answer.text
     assert "secret" not in answer.text
@@ -118,7 +120,7 @@ def test_a_fault_of_one_model_is_seen_by_a_person_or_is_an_error(
     client: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch, fault: Any, broken: int
 ) -> None:
     model: Any = service.panel.ensemble.members[broken].model
-    monkeypatch.setattr(model, "measure", partial(fault, model.measure))
+    monkeypatch.setattr(model, "submit", partial(fault, model.submit))
     answer = client.post("/predict/single", files={"file": ("a.png", SAFE_PICTURE)})
     if answer.status_code == 200:
         told = answer.json()

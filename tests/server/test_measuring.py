@@ -9,14 +9,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from clipmod_cli.ensemble.ensemble import Ensemble, Member
-from clipmod_cli.ensemble.looks import Enough
-from clipmod_cli.ensemble.seen_before import Memory, SeenBefore
+from clipmod_cli.ensemble.batch import CanSkipRest
+from clipmod_cli.ensemble.duplicates import DuplicateCache, EvidenceLru
+from clipmod_cli.ensemble.ensemble import Ensemble, Member, PendingEvidence
 from clipmod_cli.server.batching.device_thread import DeviceThread, SharedEnsemble
 from clipmod_cli.server.batching.fair_queue import Caller, FairQueue
 from clipmod_cli.types import Embedding, Evidence, Failure, Frame
-from tests.colour_models import ColourModel, RedEmbedder, frame_of
-from tests.measuring import measure
+from tests.colour_models import AnyColourModel, RedEmbedder, frame_of
+from tests.measuring import infer
 
 WAIT_S = 10.0
 
@@ -32,7 +32,7 @@ def measuring(**changes: object) -> Iterator[DeviceThread]:
 
 
 def look(shared: SharedEnsemble, count: int) -> list[Evidence | Failure]:
-    return list(measure(shared, [[frame_of(0.5, index) for index in range(count)]]))
+    return list(infer(shared, [[frame_of(0.5, index) for index in range(count)]]))
 
 
 def codes(results: Sequence[Evidence | Failure]) -> list[str]:
@@ -50,7 +50,7 @@ class Gate:
         assert self.open.wait(WAIT_S)
 
 
-def ensemble_of(model: ColourModel, batch_size: int = 8) -> Ensemble:
+def ensemble_of(model: AnyColourModel, batch_size: int = 8) -> Ensemble:
     return Ensemble(members=[Member(model, 1.0)], batch_size=batch_size)
 
 
@@ -59,7 +59,7 @@ def test_evidence_comes_back_in_order_with_failures_in_their_place() -> None:
     lost = Failure(item=frame_of(0).item, stage="decode", code="decode_error", message="broken")
     frames: list[Frame | Failure] = [frame_of(0.0, 0), lost, frame_of(1.0, 1)]
     with measuring() as thread:
-        seen = list(measure(SharedEnsemble(thread, Caller(ensemble)), [frames]))
+        seen = list(infer(SharedEnsemble(thread, Caller(ensemble)), [frames]))
     first, second, third = seen
     assert second is lost
     assert [one.item.index for one in (first, third)] == [0, 1]
@@ -80,7 +80,7 @@ def test_what_was_measured_is_told_before_the_rest_of_its_batch() -> None:
     shared_batch = [frame_of(0.5, index) for index in range(2)]
     with measuring() as thread:
         shared = SharedEnsemble(thread, Caller(ensemble_of(model, batch_size=1)))
-        seen = iter(SeenBefore(shared, Memory(1_000_000)).begin(shared_batch)())
+        seen = iter(DuplicateCache(shared, EvidenceLru(1_000_000)).submit(shared_batch)())
         first = next(seen)
         assert again.entered.wait(WAIT_S)
         again.open.set()
@@ -127,8 +127,10 @@ def test_a_picture_that_breaks_a_batch_is_its_own_callers_matter() -> None:
 
 def test_a_bug_reaches_each_caller_and_the_thread_goes_on() -> None:
     class Broken(Ensemble):
-        def _look(self, frames: Sequence[Frame], enough: Enough | None) -> list[Evidence | Failure]:
-            raise RuntimeError(f"a bug at {len(frames)} frames, {enough}")
+        def submit(
+            self, batch: Sequence[Frame | Failure], can_skip_rest: CanSkipRest | None = None
+        ) -> PendingEvidence:
+            raise RuntimeError(f"a bug at {len(batch)} frames, {can_skip_rest}")
 
     with measuring() as thread:
         broken = Broken(members=[Member(RedEmbedder(), 1.0)])
@@ -188,7 +190,7 @@ def test_a_batch_of_nothing_but_failures_holds_nobody_up() -> None:
     ensemble = ensemble_of(RedEmbedder())
     lost = Failure(item=frame_of(0).item, stage="decode", code="decode_error", message="broken")
     with measuring() as thread:
-        assert list(measure(SharedEnsemble(thread, Caller(ensemble)), [[lost]])) == [lost]
+        assert list(infer(SharedEnsemble(thread, Caller(ensemble)), [[lost]])) == [lost]
         assert codes(look(SharedEnsemble(thread, Caller(ensemble)), 1)) == ["ok"]
 
 

@@ -16,8 +16,8 @@ import pytest
 from clipmod_cli import Options, load_ensemble, load_policy
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.ensemble.ensemble import Looking
-from clipmod_cli.ensemble.seen_before import SeenBefore
+from clipmod_cli.ensemble.duplicates import DuplicateCache
+from clipmod_cli.ensemble.ensemble import PendingEvidence
 from clipmod_cli.judge.judging import Recheck, judge_closely
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.pipeline import run
@@ -134,17 +134,17 @@ def test_what_was_downloaded_and_never_judged_is_removed_too(tmp_path: Path) -> 
 def test_what_remembers_is_asked_by_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second look is had by whoever takes results, while models go on ahead."""
     asking: set[int] = set()
-    begin = SeenBefore.begin
+    submit = DuplicateCache.submit
 
-    def noting(self: SeenBefore, *rest: Any) -> Looking:
+    def noting(self: DuplicateCache, *rest: Any) -> PendingEvidence:
         asking.add(threading.get_ident())
-        return begin(self, *rest)
+        return submit(self, *rest)
 
-    monkeypatch.setattr(SeenBefore, "begin", noting)
+    monkeypatch.setattr(DuplicateCache, "submit", noting)
     policy = load_policy(str(SHAPES))
     ensemble = load_ensemble(TINY_L, policy)
     criteria = prepare(ensemble, policy, threshold=0.5)
-    options = Options(workers=1, measure_ahead=True, remembered_bytes=1_000_000)
+    options = Options(workers=1, infer_ahead=True, duplicate_cache_bytes=1_000_000)
     for verdict in run(iter(downloads(tmp_path, 2)), ensemble, criteria, options):
         assert isinstance(verdict, Verdict)
         assert verdict.segments[0].start_s == pytest.approx(3.3, abs=EXACT_S)

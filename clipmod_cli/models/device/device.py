@@ -158,3 +158,24 @@ def has_fast_bfloat16() -> bool:
     """
     able = torch.cpu.get_capabilities()
     return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+
+
+class PlacedModel:
+    """What models on a placement tell of it (`clipmod_cli.models.seam.VisionModel`)."""
+
+    placement: Placement
+
+    @property
+    def device(self) -> str:
+        """Where it computes; the first of several devices."""
+        return str(self.placement.device)
+
+    @property
+    def dtype(self) -> str:
+        """The precision it computes in."""
+        return self.placement.dtype_name
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether `submit` returns before the device has computed."""
+        return self.placement.device.type == "cuda"

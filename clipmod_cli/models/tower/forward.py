@@ -16,7 +16,7 @@ import torch
 
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.models.device.device import Placement
-from clipmod_cli.models.device.transfer import DeviceResult, begin, send
+from clipmod_cli.models.device.transfer import DeviceResult, send, submit_work
 from clipmod_cli.models.tower.layers import (
     Numerics,
     StemAndHead,
@@ -75,7 +75,7 @@ class VisionTower:
             )
         with plain(self.device):
             sent = send(crops, self.device)
-            return begin(self.device, lambda: embed(self._ends, self._blocks, sent, self._step))
+            return submit_work(self.device, lambda: embed(self._ends, self._blocks, sent, self._step))
 
 
 def embed(

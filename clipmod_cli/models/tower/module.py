@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from clipmod_cli.models.device.device import Placement
-from clipmod_cli.models.device.transfer import DeviceResult, begin, send
+from clipmod_cli.models.device.transfer import DeviceResult, send, submit_work
 from clipmod_cli.models.tower.forward import plain
 
 
@@ -39,7 +39,7 @@ class ModuleTower:
         device = self._placement.device
         with plain(device):
             shares = torch.split(send(crops, device), self._placement.share_of(len(crops)))
-            return begin(device, lambda: torch.cat([self._look(share) for share in shares]))
+            return submit_work(device, lambda: torch.cat([self._look(share) for share in shares]))
 
     def _look(self, crops: torch.Tensor) -> torch.Tensor:
         pixels = crops.permute(0, 3, 1, 2).float().div_(255)  # (B, 3, H, W)

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.ensemble.ensemble import Looking
-from clipmod_cli.ensemble.looks import Enough
+from clipmod_cli.ensemble.batch import CanSkipRest
+from clipmod_cli.ensemble.ensemble import PendingEvidence
 from clipmod_cli.errors import DeviceLostError, ErrorCode
 from clipmod_cli.server.batching.fair_queue import Caller, FairQueue, Measured, QueuedFrame
 from clipmod_cli.types import Evidence, Failure, Frame, Seen, View
@@ -85,19 +85,19 @@ class DeviceThread:
             return
         begun = time.perf_counter()
         frames = [one.frame for one in batch]
-        seen = list(batch[0].caller.ensemble.measure([frames], _enough_of(batch)))
+        seen = list(batch[0].caller.ensemble.submit(frames, _can_skip_rest_of(batch))())
         self.watch(len(batch), time.perf_counter() - begun)
         for one, evidence in zip(batch, seen, strict=True):
             one.measured.set_result(evidence)
 
 
-def _enough_of(batch: Sequence[QueuedFrame]) -> Enough | None:
+def _can_skip_rest_of(batch: Sequence[QueuedFrame]) -> CanSkipRest | None:
     """Return the question that puts each frame's own; None where nobody asks."""
-    own = {one.frame: one.enough for one in batch}
+    own = {one.frame: one.can_skip_rest for one in batch}
     if not any(own.values()):
         return None
 
-    def enough(frames: Sequence[Frame], seen: Mapping[str, Sequence[Seen]]) -> NDArray[np.bool_]:
+    def can_skip_rest(frames: Sequence[Frame], seen: Mapping[str, Sequence[Seen]]) -> NDArray[np.bool_]:
         answers = np.zeros(len(frames), dtype=np.bool_)
         for question in {asked for frame in frames if (asked := own[frame]) is not None}:
             theirs = [at for at, frame in enumerate(frames) if own[frame] == question]
@@ -107,7 +107,7 @@ def _enough_of(batch: Sequence[QueuedFrame]) -> Enough | None:
             )
         return answers
 
-    return enough
+    return can_skip_rest
 
 
 def _is_given_up(one: QueuedFrame) -> bool:
@@ -126,7 +126,7 @@ def _answer_all(batch: Sequence[QueuedFrame], code: ErrorCode, message: str) -> 
 
 def _failure(frame: Frame, code: ErrorCode, message: str) -> Failure:
     return Failure(
-        item=frame.item, stage="measure", code=code, message=message, media=frame.media, last=frame.last
+        item=frame.item, stage="infer", code=code, message=message, media=frame.media, last=frame.last
     )
 
 
@@ -150,16 +150,18 @@ class SharedEnsemble:
     def prepare_batch(self, batch: Sequence[Frame | Failure]) -> None:
         """Do nothing: which frames are measured together is not known yet."""
 
-    def begin(self, batch: Sequence[Frame | Failure], enough: Enough | None = None) -> Looking:
+    def submit(
+        self, batch: Sequence[Frame | Failure], can_skip_rest: CanSkipRest | None = None
+    ) -> PendingEvidence:
         """Put the frames into the queue, and return what waits for the evidence."""
-        measured = iter(self._submit([one for one in batch if isinstance(one, Frame)], enough))
+        measured = iter(self._put([one for one in batch if isinstance(one, Frame)], can_skip_rest))
         places = [next(measured) if isinstance(one, Frame) else one for one in batch]
         # one by one: others' frames may be measured between a caller's own, and some callers stream
         return lambda: (one if isinstance(one, Failure) else one.result() for one in places)
 
-    def _submit(self, frames: list[Frame], enough: Enough | None) -> list[Measured]:
+    def _put(self, frames: list[Frame], can_skip_rest: CanSkipRest | None) -> list[Measured]:
         try:
-            return self.measuring.turns.put(self.caller, frames, enough)
+            return self.measuring.turns.put(self.caller, frames, can_skip_rest)
         except RuntimeError as e:
             return [_done(_failure(frame, "deadline", str(e))) for frame in frames]
 

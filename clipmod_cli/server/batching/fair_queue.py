@@ -13,8 +13,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from clipmod_cli.ensemble.batch import CanSkipRest
 from clipmod_cli.ensemble.ensemble import Ensemble
-from clipmod_cli.ensemble.looks import Enough
 from clipmod_cli.types import Evidence, Failure, Frame
 
 Measured: TypeAlias = "Future[Evidence | Failure]"
@@ -48,13 +48,13 @@ class QueuedFrame:
     """A frame that waits to be measured, and where what was seen in it goes.
 
     Attributes:
-        enough: is asked whether some models can be left out for it; None asks all.
+        can_skip_rest: called between models, for early exit; None runs all models.
     """
 
     frame: Frame
     measured: Measured
     caller: Caller
-    enough: Enough | None = None
+    can_skip_rest: CanSkipRest | None = None
 
 
 class FairQueue:
@@ -69,13 +69,15 @@ class FairQueue:
         with self._changed:
             return sum(map(len, self._queues.values()))
 
-    def put(self, caller: Caller, frames: list[Frame], enough: Enough | None = None) -> list[Measured]:
+    def put(
+        self, caller: Caller, frames: list[Frame], can_skip_rest: CanSkipRest | None = None
+    ) -> list[Measured]:
         """Line frames up behind the others of the same caller.
 
         Raises:
             RuntimeError: after `close`.
         """
-        waiting = [QueuedFrame(frame, Future(), caller, enough) for frame in frames]
+        waiting = [QueuedFrame(frame, Future(), caller, can_skip_rest) for frame in frames]
         with self._changed:
             if self._closed:
                 raise RuntimeError("the service is ending")

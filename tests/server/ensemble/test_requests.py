@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from clipmod_cli.models.seam import ForwardPass
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings import Resolved
-from clipmod_cli.types import Frame, Seen
+from clipmod_cli.types import Frame
 from tests.server.conftest import client_of, opened, served
 from tests.server.ensemble.pictures import ANIMATION, BLUE_SQUARE, CUT, EVERYTHING, RED_CIRCLE, TEXT, VIDEO
 from tests.server.listening import WAIT_S, wait_until
@@ -110,7 +111,7 @@ def test_a_bad_file_among_several_is_found_before_a_model_runs(
 ) -> None:
     asked: list[int] = []
     model: Any = service.panel.ensemble.members[0].model
-    monkeypatch.setattr(model, "measure", lambda frames: asked.append(len(frames)))
+    monkeypatch.setattr(model, "submit", lambda frames: asked.append(len(frames)))
     files = [("files", (f"{i}.jpg", data)) for i, data in enumerate([*EVERYTHING, CUT])]
     answer = client.post("/predict/multi", files=files)
     assert (answer.status_code, answer.json()) == (
@@ -119,7 +120,7 @@ def test_a_bad_file_among_several_is_found_before_a_model_runs(
     assert asked == []
 
 
-def _raise(_frames: Sequence[Frame]) -> Sequence[Seen]:
+def _raise(_frames: Sequence[Frame]) -> None:
     raise RuntimeError("/secret/path: the device is gone")
 
 
@@ -128,7 +129,7 @@ def test_the_fallback_judges_where_a_member_fails(
 ) -> None:
     model: Any = service.panel.ensemble.members[1].model
     with monkeypatch.context() as patch:
-        patch.setattr(model, "measure", _raise)
+        patch.setattr(model, "submit", _raise)
         told = single(client).json()
         assert list(told["results"]) == ["openclip_fallback"]
         assert (told["final_decision"], told["degraded"], told["needs_review"]) == ("NSFW", True, True)
@@ -143,7 +144,7 @@ def test_nobody_left_to_judge_is_an_error_without_details(
     client: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model: Any = service.panel.ensemble.members[0].model  # the fallback's too
-    monkeypatch.setattr(model, "measure", _raise)
+    monkeypatch.setattr(model, "submit", _raise)
     answer = single(client)
     assert answer.status_code == 500
     assert answer.json() == {"detail": "Error processing image: The models failed on this picture"}
@@ -160,16 +161,16 @@ def test_concurrent_requests_share_forward_passes(
     entered, free = threading.Event(), threading.Event()
     sizes: list[int] = []
     model: Any = service.panel.ensemble.members[0].model
-    measure = model.measure
+    submit = model.submit
 
-    def slowly(frames: Sequence[Frame]) -> Sequence[Seen]:
+    def slowly(frames: Sequence[Frame]) -> Callable[[], ForwardPass]:
         sizes.append(len(frames))
         entered.set()
         assert free.wait(WAIT_S)
-        seen: Sequence[Seen] = measure(frames)
-        return seen
+        wait: Callable[[], ForwardPass] = submit(frames)
+        return wait
 
-    monkeypatch.setattr(model, "measure", slowly)
+    monkeypatch.setattr(model, "submit", slowly)
     with ThreadPoolExecutor(5) as pool:
         first = pool.submit(single, client)
         assert entered.wait(WAIT_S)
@@ -184,8 +185,8 @@ def test_concurrent_requests_share_forward_passes(
 def test_a_deadline_is_504(settings_of: Any) -> None:
     with opened(settings_of(deadline=0.05)) as service, client_of(service, settings_of()) as client:
         model: Any = service.panel.ensemble.members[0].model
-        measure = model.measure
-        model.measure = lambda frames: (threading.Event().wait(0.3), measure(frames))[1]
+        submit = model.submit
+        model.submit = lambda frames: (threading.Event().wait(0.3), submit(frames))[1]
         answers = [single(client), client.post("/predict/multi", files=[("files", ("a.jpg", RED_CIRCLE))])]
     assert [one.status_code for one in answers] == [504, 504]
 

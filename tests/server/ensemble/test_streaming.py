@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from clipmod_cli.models.seam import ForwardPass
 from clipmod_cli.server.batching.fair_queue import Caller
 from clipmod_cli.server.forms import spooled
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings import Resolved
-from clipmod_cli.types import Frame, Seen
+from clipmod_cli.types import Frame
 from tests.server.ensemble.pictures import BLUE_SQUARE, CUT, RED_CIRCLE, TEXT, VIDEO
 from tests.server.listening import (
     END,
@@ -63,15 +64,15 @@ class Gate:
         self.entered, self.open = threading.Event(), threading.Event()
         self.frames = 0
         model: Any = service.panel.ensemble.members[0].model
-        self._measure = model.measure
-        patch.setattr(model, "measure", self._wait)
+        self._submit = model.submit
+        patch.setattr(model, "submit", self._wait)
 
-    def _wait(self, frames: Sequence[Frame]) -> Sequence[Seen]:
+    def _wait(self, frames: Sequence[Frame]) -> Callable[[], ForwardPass]:
         self.entered.set()
         assert self.open.wait(WAIT_S)
         self.frames += len(frames)
-        seen: Sequence[Seen] = self._measure(frames)
-        return seen
+        wait: Callable[[], ForwardPass] = self._submit(frames)
+        return wait
 
 
 @pytest.fixture

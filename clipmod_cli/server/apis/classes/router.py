@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import ClipmodError
 from clipmod_cli.judge.judging import score_frame
-from clipmod_cli.models.seam import labels_of
+from clipmod_cli.models.seam import LabelModel
 from clipmod_cli.server.apis.classes.words import ALL_MODELS, DOCUMENTED_CLASSES, ClassVectors, read_classes
 from clipmod_cli.server.apis.classifier.labels import Scores, highest_of, scores_of
 from clipmod_cli.server.apis.classifier.models import Classifiers
@@ -29,7 +29,7 @@ from clipmod_cli.server.state import Admitted, Classifying, Served, Worded, in_t
 from clipmod_cli.sources.web.addresses import AddressRules
 from clipmod_cli.sources.web.downloads import Downloads
 from clipmod_cli.sources.web.fetch import FetchRules
-from clipmod_cli.types import Evidence, Failure, Item, LabelModel
+from clipmod_cli.types import Evidence, Failure, Item
 
 URL_CHARS = 8192
 LEAST_S = 0.1
@@ -172,7 +172,7 @@ def _by_labels(asked: _Asked, one: AllowedModel) -> Scores:
     """Return the labels of a classifier, or those of them that were asked for."""
     ensemble = asked.classifiers.load([one], asked.until)
     model: LabelModel = ensemble.members[0].model  # type: ignore[assignment]
-    known = list(dict.fromkeys(labels_of(model)))
+    known = list(dict.fromkeys(model.labels))
     wanted = [word for part in (asked.classes or "").split(",") if (word := part.strip())] or known
     if strange := [word for word in wanted if word not in known]:
         raise problem(400, f"{one.name} has no label {strange[0][:100]!r}. It has: {', '.join(known)}")

@@ -20,10 +20,9 @@ from clipmod_cli.errors import PolicyError
 from clipmod_cli.judge.criteria import Criteria, WeightedReader, categories_with_prompts, mean_vectors
 from clipmod_cli.judge.policy import Policy, policy_from_classes
 from clipmod_cli.judge.readers import TextReader
-from clipmod_cli.models.seam import is_text_image
+from clipmod_cli.models.seam import TextImageModel
 from clipmod_cli.server.apis.request_scan import seconds_to
 from clipmod_cli.server.problems import problem
-from clipmod_cli.types import TextImageModel
 
 DOCUMENTED_CLASSES = "nudity, wad, offensive, face-attributes, gore"
 
@@ -86,7 +85,7 @@ class ClassVectors:
         Their weights are scaled to sum to 1. Always the same object, so that requests share forward passes.
         None where there is no such member.
         """
-        found = [m for m in ensemble.members if is_text_image(m.model)]
+        found = [m for m in ensemble.members if m.model.kind == "text-image"]
         if name != ALL_MODELS:
             found = [m for m in found if name in (m.model.name, m.model.spec)]
         if not found or len(found) == len(ensemble.members):
@@ -108,7 +107,7 @@ class ClassVectors:
         Raises:
             HTTPException: 504 if it does not come in time.
         """
-        models = {m.model.name: m.model for m in ensemble.members if is_text_image(m.model)}
+        models = {m.model.name: m.model for m in ensemble.members if m.model.kind == "text-image"}
         texts = list(dict.fromkeys(t for c in classes.categories for t in classes.texts_of(c)))
         # the one whose tower is in memory first: it would be let go by the others
         order = sorted(models.values(), key=lambda model: id(model) != id(self._resident))

@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import Depends, Query
 
 from clipmod_cli.decode.limits import FrameSampling
-from clipmod_cli.models.seam import labels_of
+from clipmod_cli.models.seam import LabelModel
 from clipmod_cli.server.apis.classifier.labels import LabelSearch, sampling_of, wanted_of
 from clipmod_cli.server.apis.classifier.models import Classifiers
 from clipmod_cli.server.apis.classifier.names import AllowedModel
@@ -20,7 +20,6 @@ from clipmod_cli.server.problems import problem
 from clipmod_cli.server.request_info import RequestInfo as Tally
 from clipmod_cli.server.service import Service
 from clipmod_cli.server.state import Classifying, Served
-from clipmod_cli.types import LabelModel
 
 STEP_PERCENT = 5.0
 """The documented default of `skip_frames_percentage`."""
@@ -118,9 +117,9 @@ class LabelQuery:
         Raises:
             HTTPException: 400 if none of them has any of the labels: silence would read as "not there".
         """
-        wanted = {name: wanted_of(self.labels, labels_of(model)) for name, model in models.items()}
+        wanted = {name: wanted_of(self.labels, model.labels) for name, model in models.items()}
         if not any(wanted.values()):
-            known = ", ".join(dict.fromkeys(label for one in models.values() for label in labels_of(one)))
+            known = ", ".join(dict.fromkeys(label for one in models.values() for label in one.labels))
             raise problem(400, f"None of the labels is one of the model's. It has: {known}")
         return {
             name: LabelSearch(wanted=labels, least=self.score, first=self.first)

@@ -7,7 +7,7 @@ from contextlib import closing
 from itertools import groupby
 from typing import cast
 
-from clipmod_cli.models.seam import labels_of
+from clipmod_cli.models.seam import LabelModel
 from clipmod_cli.server.apis.classifier.labels import (
     Hit,
     LabelSearch,
@@ -18,7 +18,7 @@ from clipmod_cli.server.apis.classifier.labels import (
 )
 from clipmod_cli.server.apis.classifier.query import ClassifierRequest, LabelQuery
 from clipmod_cli.server.apis.request_scan import RequestScan
-from clipmod_cli.types import Evidence, Item, LabelModel
+from clipmod_cli.types import Evidence, Item
 
 ByModel = Mapping[str, list[Hit]]
 
@@ -86,7 +86,7 @@ def _take(one: Evidence, searches: Mapping[str, LabelSearch], models: Mapping[st
 
 
 def _scores(one: Evidence, models: Mapping[str, LabelModel]) -> dict[str, Scores]:
-    return {name: scores_of(one.seen[model.name], labels_of(model)) for name, model in models.items()}
+    return {name: scores_of(one.seen[model.name], model.labels) for name, model in models.items()}
 
 
 def _models_of(asking: ClassifierRequest, look: RequestScan) -> dict[str, LabelModel]:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from clipmod_cli.ensemble.ensemble import Looking
-from clipmod_cli.ensemble.looks import Enough
-from clipmod_cli.pipeline import look
+from clipmod_cli.ensemble.batch import CanSkipRest
+from clipmod_cli.ensemble.ensemble import PendingEvidence
+from clipmod_cli.pipeline import infer
 from clipmod_cli.server.apis.ensemble.answers import NOWHERE, HostedLocation
 from clipmod_cli.server.batching.fair_queue import Caller
 from clipmod_cli.server.forms.spooled import SpooledPieces
@@ -107,11 +107,11 @@ class DecodeOnlyEnsemble:
     def prepare_batch(self, batch: Sequence[Frame | Failure]) -> None:
         """Do nothing: nobody looks."""
 
-    def begin(
+    def submit(
         self,
         batch: Sequence[Frame | Failure],
-        enough: Enough | None = None,  # noqa: ARG002 — no member is there to be left out
-    ) -> Looking:
+        can_skip_rest: CanSkipRest | None = None,  # noqa: ARG002 — there is no model to skip
+    ) -> PendingEvidence:
         """Return what gives empty evidence for each frame; failures pass through in their place."""
         return lambda: [
             one if isinstance(one, Failure) else Evidence.of(one, seen={}, forward_ms={}) for one in batch
@@ -129,7 +129,7 @@ def check_decoding(
     ensemble = service.panel.ensemble
     blind = DecodeOnlyEnsemble(ensemble.views, ensemble.batch_size)
     items = (item_of(upload, pile) for upload in uploads)
-    seen = look(items, blind, service.options, stopped=lambda: caller.over)
+    seen = infer(items, blind, service.options, stopped=lambda: caller.over)
     return [one for one in seen if isinstance(one, Failure) and one.last]
 
 

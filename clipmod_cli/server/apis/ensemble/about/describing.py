@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from clipmod_cli.ensemble.ensemble import Member
-from clipmod_cli.models.seam import is_detector, is_text_image
 from clipmod_cli.models.specs import FALLBACK as FALLBACK_SPEC
 from clipmod_cli.models.specs import ModelSpec, parse_models
 from clipmod_cli.server.apis.ensemble.about.shapes import (
@@ -29,6 +28,8 @@ DESCRIPTIONS: Final = {
     "ViT-g-14": "Giant Vision Transformer - Maximum capacity",
 }
 """The document's own words."""
+
+KINDS: Final = {"text-image": "Vision Transformer", "classifier": "Classifier", "detector": "Detector"}
 
 LOCAL: Final = "local"
 """In place of a folder's path."""
@@ -116,19 +117,15 @@ def _spec_of(panel: Panel | None) -> ModelSpec:
 def _device_of(panel: Panel | None, settings: Settings) -> str:
     if panel is None:
         return settings.device
-    placement = getattr(panel.ensemble.members[0].model, "placement", None)
-    return settings.device if placement is None else str(placement.device)
+    return panel.ensemble.members[0].model.device
 
 
 def _type_of(panel: Panel | None, key: str) -> str:
     if panel is None or key == FALLBACK:
         return TYPES[FALLBACK]
-    return "Detector" if is_detector(panel.ensemble.members[0].model) else "Image classifier"
+    return "Detector" if panel.ensemble.members[0].model.kind == "detector" else "Image classifier"
 
 
 def _description(member: Member) -> str:
     model = member.model
-    kind = (
-        "Vision Transformer" if is_text_image(model) else "Detector" if is_detector(model) else "Classifier"
-    )
-    return DESCRIPTIONS.get(model.name, kind)
+    return DESCRIPTIONS.get(model.name, KINDS[model.kind])

@@ -1,4 +1,4 @@
-"""Asking a model: what does not fit at once is asked in smaller batches, and the next time at once so."""
+"""Running one model: a batch that does not fit in memory is halved, and the size that fits is remembered."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.ensemble.asking import AskModel, is_exhausted
+from clipmod_cli.ensemble.forward import ModelRunner, is_out_of_memory
 from clipmod_cli.types import Frame, LabelScores, Seen
 from tests.colour_models import RedClassifier, frame_of
 
@@ -32,7 +32,7 @@ class SmallRoom(RedClassifier):
     held: list[weakref.ref[Held]] = field(default_factory=list)
     prepared: list[int] = field(default_factory=list)
 
-    def measure(self, frames: Sequence[Frame]) -> Sequence[Seen]:
+    def infer(self, frames: Sequence[Frame]) -> Sequence[Seen]:
         assert not [one for one in self.held if one() is not None], (
             "the failure before still fills the memory"
         )
@@ -40,7 +40,7 @@ class SmallRoom(RedClassifier):
             activations = Held()
             self.held.append(weakref.ref(activations))
             raise OutOfMemoryError(f"{len(frames)} frames do not fit beside {activations}")
-        return RedClassifier.measure(self, frames)
+        return RedClassifier.infer(self, frames)
 
     def prepare(self, frames: Sequence[Frame]) -> None:
         """Note how many frames come together."""
@@ -55,36 +55,36 @@ def frames(count: int) -> list[Frame]:
 def test_every_frame_gets_its_own_answer(count: int, room: int) -> None:
     gc.disable()  # nothing but the end of the exception may free what it holds
     try:
-        told = AskModel()(SmallRoom(room=room), frames(count))
+        told = ModelRunner().run(SmallRoom(room=room), frames(count))
     finally:
         gc.enable()
-    assert [one.seen for one in told] == RedClassifier().measure(frames(count))
+    assert [one.seen for one in told] == RedClassifier().infer(frames(count))
     assert all(one.forward_ms > 0.0 for one in told)
 
 
 def test_what_fitted_is_remembered_for_this_model_alone() -> None:
-    asking, small, large = AskModel(), SmallRoom(name="small", room=3), RedClassifier(name="large")
+    runner, small, large = ModelRunner(), SmallRoom(name="small", room=3), RedClassifier(name="large")
     for _ in range(3):
-        asking(small, frames(8))
-        asking(large, frames(8))
+        runner.run(small, frames(8))
+        runner.run(large, frames(8))
     assert len(small.held) == 2  # 8, then 4
     assert small.calls == [2, 2, 2, 2] * 3
     assert large.calls == [8, 8, 8]
 
 
 def test_what_is_prepared_is_what_will_be_asked() -> None:
-    asking, model = AskModel(), SmallRoom(room=3)
-    asking.prepare(model, frames(8))
-    asking(model, frames(8))
-    asking.prepare(model, frames(8))
+    runner, model = ModelRunner(), SmallRoom(room=3)
+    runner.prepare(model, frames(8))
+    runner.run(model, frames(8))
+    runner.prepare(model, frames(8))
     assert model.prepared == [8, 2, 2, 2, 2]
-    asking.prepare(model, [])
-    asking.prepare(RedClassifier(), frames(2))  # has nothing to prepare
+    runner.prepare(model, [])
+    runner.prepare(RedClassifier(), frames(2))  # has nothing to prepare
 
 
 def test_one_frame_that_does_not_fit_is_told() -> None:
     with pytest.raises(OutOfMemoryError):
-        AskModel()(SmallRoom(room=0), frames(1))
+        ModelRunner().run(SmallRoom(room=0), frames(1))
 
 
 def test_another_error_is_not_a_matter_of_size() -> None:
@@ -93,14 +93,14 @@ def test_another_error_is_not_a_matter_of_size() -> None:
 
     model = RedClassifier(before=fail)
     with pytest.raises(ValueError, match="no matter"):
-        AskModel()(model, frames(8))
+        ModelRunner().run(model, frames(8))
     assert model.calls == [8]
 
 
 def test_one_answer_too_few_is_told_and_given_to_nobody() -> None:
     cut: Callable[[list[Seen]], Sequence[Seen]] = lambda seen: seen[:-1]  # noqa: E731
     with pytest.raises(ValueError, match="gave 2 results for 3 pictures"):
-        AskModel()(RedClassifier(after=cut), frames(3))
+        ModelRunner().run(RedClassifier(after=cut), frames(3))
 
 
 @pytest.mark.parametrize(
@@ -119,9 +119,9 @@ def test_one_answer_too_few_is_told_and_given_to_nobody() -> None:
     ],
 )
 def test_what_says_that_memory_is_out(error: Exception, expected: bool) -> None:
-    assert is_exhausted(error) is expected
+    assert is_out_of_memory(error) is expected
 
 
 def test_a_label_score_is_what_the_model_said() -> None:
-    (told,) = AskModel()(RedClassifier(), [frame_of(1.0)])
+    (told,) = ModelRunner().run(RedClassifier(), [frame_of(1.0)])
     assert told.seen == LabelScores(scores={"other": 0.0, "red": 1.0})
