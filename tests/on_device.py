@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from weakref import WeakSet
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.models.seam import ForwardPass
@@ -17,21 +18,31 @@ Log = list[tuple[str, str, int]]
 class OnDevice(RedClassifier):
     """A model that notes when a batch is submitted and when it is waited for.
 
-    `at_submit` and `at_wait` may raise; `calls` are the sizes of the batches that were computed.
+    `at_submit` and `at_wait` may raise; so may `once_at_submit` and `once_at_wait`, which are called only for
+    frames that were never submitted before. `calls` are the sizes of the batches that were computed.
     """
 
     log: Log = field(default_factory=list)
     at_submit: Callable[[Sequence[Frame]], None] = lambda _: None
     at_wait: Callable[[Sequence[Frame]], None] = lambda _: None
+    once_at_submit: Callable[[Sequence[Frame]], None] = lambda _: None
+    once_at_wait: Callable[[Sequence[Frame]], None] = lambda _: None
+    had: WeakSet[Frame] = field(default_factory=WeakSet)
     is_asynchronous: bool = True
 
     def submit(self, frames: Sequence[Frame]) -> Callable[[], ForwardPass]:
         self.log.append((self.name, "submitted", len(frames)))
+        first = not any(frame in self.had for frame in frames)
+        self.had.update(frames)
         self.at_submit(frames)
+        if first:
+            self.once_at_submit(frames)
 
         def wait() -> ForwardPass:
             self.log.append((self.name, "waited for", len(frames)))
             self.at_wait(frames)
+            if first:
+                self.once_at_wait(frames)
             self.calls.append(len(frames))
             seen: list[Seen] = [RedClassifier.see(self, redness(frame)) for frame in frames]
             return ForwardPass(self.after(seen), 0.5)
@@ -59,29 +70,6 @@ class OneInFlight:
         crowded, self.in_flight = self.in_flight > 1, 0
         if crowded:
             fail()
-
-
-def first_time(call: Callable[[Sequence[Frame]], None]) -> Callable[[Sequence[Frame]], None]:
-    """Return a call that is made only for batches whose frames it has not had before."""
-    had: list[Frame] = []
-
-    def once(frames: Sequence[Frame]) -> None:
-        fresh = not any(frame is one for frame in frames for one in had)
-        had.extend(frames)
-        if fresh:
-            call(frames)
-
-    return once
-
-
-def both(*calls: Callable[[Sequence[Frame]], None]) -> Callable[[Sequence[Frame]], None]:
-    """Return one call that makes all of these."""
-
-    def call(frames: Sequence[Frame]) -> None:
-        for one in calls:
-            one(frames)
-
-    return call
 
 
 def redness(frame: Frame) -> float:
