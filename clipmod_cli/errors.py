@@ -22,6 +22,7 @@ run. An exception outside this tree is a bug (exit 70, status 500).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Literal, Self
@@ -300,10 +301,25 @@ class ItemError(ClipmodError):
     Attributes:
         code: of its record.
         message: for a person.
+        status: of the HTTP answer, for `http_error`.
     """
 
-    def __init__(self, code: ErrorCode, message: str) -> None:
-        """Keep the code beside the message."""
+    def __init__(self, code: ErrorCode, message: str, *, status: int | None = None) -> None:
+        """Keep the code and the status beside the message."""
         super().__init__(message)
         self.code: ErrorCode = code
         self.message = message
+        self.status = status
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, its causes and contexts, and the members of groups, each once, breadth first."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        one = waiting.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        waiting += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        waiting += [e for e in (one.__cause__, one.__context__) if e is not None]

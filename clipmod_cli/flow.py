@@ -19,17 +19,41 @@ POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class _End:
-    """The stream ended; `error` is what it raised, if it did."""
+class StreamEnd:
+    """The end of a stream; `error` is what the stream raised, if it did."""
 
-    error: BaseException | None
+    error: BaseException | None = None
+
+
+def feed(stream: Iterable[T], put: Callable[[T], object], has_room: Callable[[], bool]) -> StreamEnd:
+    """Pass the values of a stream to `put`, until it ends or `has_room` is false; then close it.
+
+    `has_room` may wait; it is called before each value is made. Nothing is raised: what the stream or `put`
+    raises is part of the end.
+    """
+    try:
+        iterator = iter(stream)
+        try:
+            while has_room():
+                try:
+                    value = next(iterator)
+                except StopIteration:
+                    break
+                put(value)
+                del value  # while waiting for room, its memory may be freed elsewhere
+        finally:
+            if close := getattr(iterator, "close", None):
+                close()
+    except BaseException as e:  # noqa: BLE001 — raised again in the consumer's thread
+        return StreamEnd(e)
+    return StreamEnd()
 
 
 class _Feeder(Generic[T]):
     """Pulls a stream in a thread of its own, at most `ahead` values ahead of who takes them."""
 
     def __init__(self, stream: Iterable[T], ahead: int) -> None:
-        self._queue: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[T | StreamEnd] = queue.SimpleQueue()
         self._room = threading.Semaphore(ahead)
         self._stream = stream
         self._left = threading.Event()
@@ -40,7 +64,7 @@ class _Feeder(Generic[T]):
         """Tell the thread that nobody reads any more; it closes the stream and ends."""
         self._left.set()
 
-    def get(self, timeout_s: float) -> T | _End:
+    def get(self, timeout_s: float) -> T | StreamEnd:
         """Return the next value, or the end.
 
         Raises:
@@ -50,7 +74,7 @@ class _Feeder(Generic[T]):
         self._room.release()
         return value
 
-    def take(self, waiting: threading.Event) -> T | _End:
+    def take(self, waiting: threading.Event) -> T | StreamEnd:
         """Return the next value, or the end; waits for it, but not deaf to signals.
 
         Whether it has to wait is told by the event.
@@ -70,25 +94,7 @@ class _Feeder(Generic[T]):
         self._thread.join()
 
     def _run(self) -> None:
-        error: BaseException | None = None
-        try:
-            self._pull()
-        except BaseException as e:  # noqa: BLE001 — it is raised again in the consumer's thread
-            error = e
-        self._queue.put(_End(error))
-
-    def _pull(self) -> None:
-        iterator = iter(self._stream)
-        try:
-            while self._have_room():
-                try:
-                    value = next(iterator)
-                except StopIteration:
-                    return
-                self._queue.put(value)
-        finally:
-            if close := getattr(iterator, "close", None):
-                close()
+        self._queue.put(feed(self._stream, self._queue.put, self._have_room))
 
     def _have_room(self) -> bool:
         """Wait until a value may be made; False once nobody reads any more."""
@@ -115,7 +121,7 @@ def ahead(
     feeder = _Feeder(stream, count)
     waiting = waiting or threading.Event()
     try:
-        while not isinstance(value := feeder.take(waiting), _End):
+        while not isinstance(value := feeder.take(waiting), StreamEnd):
             yield value
         if value.error is not None:
             raise value.error
@@ -143,7 +149,7 @@ def batched(
     """
     feeder = _Feeder(stream, 2 * size)
     try:
-        end: _End | None = None
+        end: StreamEnd | None = None
         while end is None:
             batch, end = _gather(feeder, size, patience_s, lambda: wanted() or stopped())
             if stopped():
@@ -158,7 +164,7 @@ def batched(
 
 def _gather(
     source: _Feeder[T], size: int, patience_s: float, wanted: Callable[[], bool]
-) -> tuple[list[T], _End | None]:
+) -> tuple[list[T], StreamEnd | None]:
     """Return the next batch, which is empty if nothing came for a while, and the end if it came."""
     batch: list[T] = []
     while len(batch) < size:
@@ -168,7 +174,7 @@ def _gather(
             if batch and not wanted():
                 continue
             break
-        if isinstance(value, _End):
+        if isinstance(value, StreamEnd):
             return batch, value
         batch.append(value)
     return batch, None

@@ -85,7 +85,7 @@ def infer(
     with TemporaryFiles() as temporary:
         for seen in _infer(items, engine, options or Options(), temporary, stopped, threading.Event()):
             if seen.last:
-                temporary.done(seen.item)
+                temporary.remove(seen.item)
             yield seen
 
 
@@ -102,7 +102,7 @@ def _infer(
     idle, in_flight = threading.Event(), _InFlight()
     with ExitStack() as stack:
         decoders = stack.enter_context(open_decoders(options))
-        fetched = temporary.watch(fetch_stored(items, options.decode.limits))
+        fetched = temporary.track(fetch_stored(items, options.decode.limits))
         frames = decode_with(decoders, fetched, engine.views, options.decode)
         batches = batched(
             frames,
@@ -205,7 +205,7 @@ def run(
         evidence = _infer(items, ensemble, options, temporary, stopped, threading.Event(), can_skip_rest)
         with closing(evidence):
             for result in _judge(evidence, criteria, recheck):
-                temporary.done(result.item)
+                temporary.remove(result.item)
                 yield result
 
 

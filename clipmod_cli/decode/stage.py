@@ -11,10 +11,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 from clipmod_cli.decode.decoders import Decoded, Decoders
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.workers.pool import WorkerPool
+from clipmod_cli.flow import StreamEnd, feed
 from clipmod_cli.types import Failure, Frame, Item, View
 
 AHEAD_PER_WORKER = 4
@@ -34,13 +36,6 @@ QUEUED_PER_WORKER = 2
 turn out to be films, and how large an item will be is only known when it is decoded."""
 
 Work = Callable[[Item], "Future[Decoded]"]
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    """No further item follows; `error` is what the items raised, if they did."""
-
-    error: BaseException | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +114,7 @@ class _Line:
     """
 
     def __init__(self, items: Iterable[Item | Failure], ahead: int, queued: int) -> None:
-        self.results: queue.SimpleQueue[_Place | _End] = queue.SimpleQueue()
+        self.results: queue.SimpleQueue[_Place | StreamEnd] = queue.SimpleQueue()
         self.window = _Window(ahead, queued)
         self._items = items
         self._left = threading.Event()
@@ -138,27 +133,19 @@ class _Line:
                 place.result.cancel()
 
     def _pull(self, work: Work) -> None:
-        error: BaseException | None = None
-        iterator = iter(self._items)
-        try:
-            while self.window.wait() and (item := next(iterator, None)) is not None:
-                if self._left.is_set():
-                    break
-                if isinstance(item, Failure):
-                    self.results.put(_already(item))
-                    continue
-                size = len(item.data or b"")
-                self.window.carry(size)
-                place = _Place(work(item), size)
-                place.result.add_done_callback(self.window.decoded)
-                self.results.put(place)
-                del item, place  # its bytes are to go as soon as they are decoded
-        except BaseException as e:  # noqa: BLE001 — it is raised again in the consumer's thread
-            error = e
-        finally:
-            self.results.put(_End(error))
-            if isinstance(iterator, Generator):
-                iterator.close()
+        self.results.put(feed(self._items, partial(self._submit, work), self.window.wait))
+
+    def _submit(self, work: Work, item: Item | Failure) -> None:
+        if self._left.is_set():
+            return
+        if isinstance(item, Failure):
+            self.results.put(_already(item))
+            return
+        size = len(item.data or b"")
+        self.window.carry(size)
+        place = _Place(work(item), size)
+        place.result.add_done_callback(self.window.decoded)
+        self.results.put(place)
 
 
 def _already(failure: Failure) -> _Place:
@@ -219,7 +206,7 @@ def decode_with(
     line = _Line(items, ahead or AHEAD_PER_WORKER * workers, QUEUED_PER_WORKER * workers)
     try:
         line.start(lambda item: decoders.submit(item, tuple(views), options))
-        while not isinstance(place := line.results.get(), _End):
+        while not isinstance(place := line.results.get(), StreamEnd):
             yield from place.result.result()
             line.window.give(place)
         if place.error is not None:

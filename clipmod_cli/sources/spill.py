@@ -1,4 +1,4 @@
-"""A temporary folder for downloads that are too large to be held: made when first needed, gone at exit."""
+"""Temporary files for downloads that are too large for memory. What is left of them is removed at exit."""
 
 from __future__ import annotations
 
@@ -14,97 +14,84 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from clipmod_cli.sources.web.errors import FetchError
-from clipmod_cli.sources.web.hosts import DownloadBudget
+from clipmod_cli.errors import ItemError
 from clipmod_cli.types import Failure, Item
-
-ROOM_BYTES = 4_000_000_000
-"""Of all files that nobody has taken yet: eight of the largest videos that are allowed."""
 
 
 class SpillFile:
-    """A file that is being written."""
+    """A temporary file that is being written."""
 
     def __init__(self, descriptor: int, path: str) -> None:
-        """Write to this descriptor."""
         self._descriptor = descriptor
         self.path = path
 
     def write(self, data: bytes) -> None:
-        """Write all of it.
-
-        Raises:
-            FetchError: `internal_error`, for the disk is ours and not the server's.
-        """
-        left = memoryview(data)
+        """Write all of `data`; raises ItemError `internal_error` if the disk refuses it."""
+        rest = memoryview(data)
         try:
-            while left:
-                left = left[os.write(self._descriptor, left) :]
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
         except OSError as e:
-            raise _cannot_keep(e) from e
+            raise _write_error(e) from e
 
 
 class SpillFolder:
-    """Where large downloads go. Each file belongs to whoever takes it; what is left at exit is removed.
+    """A temporary folder for large downloads, created with its first file and removed at exit.
 
-    Attributes:
-        room: how much may be in it; who takes a file gives back its length.
+    A file that was written belongs to the caller, who removes it.
     """
 
-    def __init__(self, room: DownloadBudget | None = None) -> None:
-        """Touch nothing yet."""
-        self.room = room or DownloadBudget(ROOM_BYTES)
+    def __init__(self) -> None:
         self._path: str | None = None
 
     @contextmanager
     def new_file(self) -> Iterator[SpillFile]:
-        """Give a new file to be written; it is removed if the block raises.
+        """Open a new file for writing; it is removed if the block raises.
 
         Raises:
-            FetchError: `internal_error`, if there can be none.
+            ItemError: `internal_error`, if it cannot be created.
         """
         try:
-            descriptor, path = tempfile.mkstemp(dir=self._made())
+            descriptor, path = tempfile.mkstemp(dir=self._create())
         except OSError as e:
-            raise _cannot_keep(e) from e
+            raise _write_error(e) from e
         try:
             yield SpillFile(descriptor, path)
         except BaseException:
-            with contextlib.suppress(OSError):
-                Path(path).unlink()
+            _remove(path)
             raise
         finally:
             os.close(descriptor)
 
-    def _made(self) -> str:
+    def _create(self) -> str:
         if self._path is None:
             self._path = tempfile.mkdtemp(prefix="clipmod-")
             atexit.register(shutil.rmtree, self._path, ignore_errors=True)
         return self._path
 
 
-def _cannot_keep(error: OSError) -> FetchError:
+def _write_error(error: OSError) -> ItemError:
     reason = (error.strerror or "unknown").lower()
-    return FetchError("internal_error", f"the download cannot be kept in the temporary folder: {reason}")
+    return ItemError("internal_error", f"the download cannot be written to the temporary folder: {reason}")
 
 
 class TemporaryFiles:
-    """The files of the items of one run. Safe to use from any thread; what is left goes at its end."""
+    """The temporary files of one run's items. Thread-safe; what is left is removed at the run's end."""
 
     def __init__(self) -> None:
         self._paths: set[str] = set()
         self._lock = threading.Lock()
-        self._over = False
+        self._closed = False
 
-    def watch(self, items: Iterable[Item | Failure]) -> Iterator[Item | Failure]:
-        """Yield the items, and take over the files that they bring."""
+    def track(self, items: Iterable[Item | Failure]) -> Iterator[Item | Failure]:
+        """Yield the items, and take over their files; ends once the run is over."""
         for item in items:
-            if isinstance(item, Item) and item.spilled is not None and not self._take(item.spilled):
+            if isinstance(item, Item) and item.spilled is not None and not self._add(item.spilled):
                 return
             yield item
 
-    def done(self, item: Item) -> None:
-        """Remove the item's file, if it brought one."""
+    def remove(self, item: Item) -> None:
+        """Remove the item's file, if it has one."""
         if item.spilled is not None:
             with self._lock:
                 self._paths.discard(item.spilled)
@@ -117,19 +104,19 @@ class TemporaryFiles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Remove all that is left: of items that were brought and never judged."""
+        """Remove all files that are left: those of items that were never judged."""
         with self._lock:
-            self._over = True
-            left, self._paths = self._paths, set()
-        for path in left:
+            self._closed = True
+            paths, self._paths = self._paths, set()
+        for path in paths:
             _remove(path)
 
-    def _take(self, path: str) -> bool:
+    def _add(self, path: str) -> bool:
         with self._lock:
-            if not self._over:
+            if not self._closed:
                 self._paths.add(path)
                 return True
-        _remove(path)  # nobody judges any more
+        _remove(path)
         return False
 
 

@@ -78,7 +78,7 @@ def test_work_ahead_keeps_order_and_budget(sizes: list[int], threads: int, ahead
         return size
 
     got = []
-    line = Prefetch(sizes, work, threads=threads, ahead=ahead, cost=lambda size: size, most_bytes=most)
+    line = Prefetch(sizes, work, threads=threads, ahead=ahead, cost=lambda size: size, max_bytes=most)
     for taken, size in enumerate(line, 1):
         with lock:
             held[0] -= size

@@ -77,7 +77,7 @@ def guarded(
     access: AddressRules, resolver: Resolver, inner: httpcore2.AsyncNetworkBackend | None = None
 ) -> GuardedBackend:
     """Return the real guard with a resolver of its own."""
-    return GuardedBackend(access, names=HostResolver(resolver), inner=inner)
+    return GuardedBackend(access, resolver=HostResolver(resolver), inner=inner)
 
 
 def fetch_all(

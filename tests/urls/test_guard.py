@@ -16,7 +16,7 @@ import pytest
 from clipmod_cli.sources.web.addresses import AddressRules
 from clipmod_cli.sources.web.errors import FetchError
 from clipmod_cli.sources.web.fetch import FetchRules
-from clipmod_cli.sources.web.guard import GIVE_UP_AFTER, GuardedBackend
+from clipmod_cli.sources.web.guard import MAX_FAILURES, GuardedBackend
 from clipmod_cli.sources.web.resolver import BoundedDict, HostResolver
 from tests.urls.kit import PRIVATE, PUBLIC, Detour, Resolver, fetch, fetch_all, guarded, picture
 from tests.urls.server import Server, redirect, reply
@@ -81,7 +81,7 @@ def test_the_canary_sings_where_private_addresses_are_opened(server: Server) -> 
 def test_a_name_that_answers_differently_the_second_time_gains_nothing(
     server: Server, canary: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipmod_cli.sources.web.resolver.NAME_KEPT_S", -1.0)  # so that it is asked each time
+    monkeypatch.setattr("clipmod_cli.sources.web.resolver.CACHE_S", -1.0)  # so that it is asked each time
     for path in ("/a", "/b"):
         server.on(path, reply(body=picture(), connection="close"))
     resolver = Resolver(rebinding_test=[[PUBLIC], ["127.0.0.1"]])
@@ -225,7 +225,7 @@ def test_names_that_do_not_resolve(error: Exception, code: str, again: bool) -> 
         raise error
 
     (outcome,) = fetch_all(
-        ["http://nowhere.test/"], backend=GuardedBackend(PRIVATE, names=HostResolver(resolve))
+        ["http://nowhere.test/"], backend=GuardedBackend(PRIVATE, resolver=HostResolver(resolve))
     )
     assert isinstance(outcome, FetchError)
     assert (outcome.code, outcome.again) == (code, again)
@@ -251,7 +251,7 @@ def test_a_resolver_that_hangs_costs_the_time_for_connecting_and_no_more(server:
 
     try:
         with pytest.raises(FetchError) as caught:
-            fetch("http://slow.test/", GuardedBackend(PRIVATE, names=HostResolver(resolve)), connect_s=0.2)
+            fetch("http://slow.test/", GuardedBackend(PRIVATE, resolver=HostResolver(resolve)), connect_s=0.2)
     finally:
         over.set()
     assert caught.value.code == "timeout"
@@ -266,11 +266,11 @@ def test_a_silent_host_is_left_alone_after_a_while() -> None:
             raise httpcore2.ConnectError
 
     resolver = Resolver(gone_test=[[PUBLIC]], other_test=[[PUBLIC]])
-    urls = ["http://gone.test/"] * (GIVE_UP_AFTER + 5) + ["http://other.test/", "http://gone.test:8080/"]
+    urls = ["http://gone.test/"] * (MAX_FAILURES + 5) + ["http://other.test/", "http://gone.test:8080/"]
     outcomes = fetch_all(urls, backend=guarded(PRIVATE, resolver, Refusing()))
     assert [getattr(outcome, "code", None) for outcome in outcomes] == ["connect_error"] * len(urls)
-    assert next(refused) == GIVE_UP_AFTER + 2
-    assert [getattr(outcome, "again", None) for outcome in outcomes[:-2]] == [True] * GIVE_UP_AFTER + [
+    assert next(refused) == MAX_FAILURES + 2
+    assert [getattr(outcome, "again", None) for outcome in outcomes[:-2]] == [True] * MAX_FAILURES + [
         False
     ] * 5
 
@@ -278,10 +278,10 @@ def test_a_silent_host_is_left_alone_after_a_while() -> None:
 def test_the_memory_of_hosts_is_bounded() -> None:
     memory: BoundedDict[int, int] = BoundedDict(3)
     for number in range(10):
-        memory.put(number, number)
+        memory[number] = number
     assert [memory.get(number) for number in range(10)] == [None] * 7 + [7, 8, 9]
-    memory.forget(8)
-    memory.put(7, 1)
+    del memory[8]
+    memory[7] = 1
     assert [memory.get(number) for number in (7, 8, 9)] == [1, None, 9]
 
 

@@ -38,7 +38,7 @@ def test_law_everybody_gets_a_turn_and_limits_hold(
         over: list[bool] = []
 
         async def work(number: int, host: str) -> None:
-            async with turns.take(host):
+            async with turns.slot(host):
                 active[host] += 1
                 try:
                     over.append(active[host] > per_host or active.total() > most)
@@ -55,7 +55,7 @@ def test_law_everybody_gets_a_turn_and_limits_hold(
         assert set(served) | cancelled >= set(range(len(hosts)))
         assert not any(over)
         assert turns._hosts == {}
-        assert turns._left == most
+        assert turns._free == most
 
     run(test)
 
@@ -65,7 +65,7 @@ def test_hosts_take_turns() -> None:
         turns, order = HostScheduler(1, 1), list[str]()
 
         async def work(host: str) -> None:
-            async with turns.take(host):
+            async with turns.slot(host):
                 order.append(host)
                 await asyncio.sleep(0)
 
@@ -80,13 +80,13 @@ def test_a_host_that_holds_its_turns_holds_up_nobody_else() -> None:
         turns, free = HostScheduler(8, 2), asyncio.Event()
 
         async def hold() -> None:
-            async with turns.take("slow"):
+            async with turns.slot("slow"):
                 await free.wait()
 
         held = [asyncio.create_task(hold()) for _ in range(100)]
         await asyncio.sleep(0)
         for _ in range(10):
-            async with turns.take("quick"):
+            async with turns.slot("quick"):
                 pass
         free.set()
         await asyncio.gather(*held)
@@ -99,10 +99,10 @@ def test_nobody_gets_a_turn_with_a_paused_host() -> None:
         turns, order = HostScheduler(8, 8), list[str]()
 
         async def work(name: str, host: str) -> None:
-            async with turns.take(host):
+            async with turns.slot(host):
                 order.append(name)
 
-        async with turns.take("a"):
+        async with turns.slot("a"):
             turns.pause("a", 0.05, 429)
             turns.pause("a", 60, 429)  # pauses do not add up
         await asyncio.gather(work("later", "a"), work("at once", "b"))
@@ -115,8 +115,8 @@ def test_one_pause_too_many_ends_the_waiting() -> None:
     async def test() -> None:
         turns = HostScheduler(8, 1)
         waiting = []
-        async with turns.take("a"):
-            waiting += [asyncio.create_task(turns.take("a").__aenter__()) for _ in range(3)]
+        async with turns.slot("a"):
+            waiting += [asyncio.create_task(turns.slot("a").__aenter__()) for _ in range(3)]
             await asyncio.sleep(0)
             for _ in range(MAX_PAUSES):
                 turns.pause("a", 0.0, 429)
@@ -126,11 +126,11 @@ def test_one_pause_too_many_ends_the_waiting() -> None:
             for task in waiting:
                 with pytest.raises(TooManyPausesError) as caught:
                     await task
-                assert caught.value.why == 503
+                assert caught.value.status == 503
             with pytest.raises(TooManyPausesError):
-                await turns.take("a").__aenter__()
-        async with turns.take("a"):  # when all have left, it may be asked once more
-            turns.answered("a")
+                await turns.slot("a").__aenter__()
+        async with turns.slot("a"):  # when all have left, it may be asked once more
+            turns.reset_pauses("a")
 
     run(test)
 
@@ -138,13 +138,13 @@ def test_one_pause_too_many_ends_the_waiting() -> None:
 def test_an_answer_makes_pauses_forgotten() -> None:
     async def test() -> None:
         turns = HostScheduler(8, 1)
-        async with turns.take("a"):
+        async with turns.slot("a"):
             for _ in range(3 * MAX_PAUSES):
                 turns.pause("a", 0.0, 429)
                 await asyncio.sleep(0.001)
-                turns.answered("a")
+                turns.reset_pauses("a")
             turns.pause("a", 0.0, 429)
-        async with turns.take("a"):
+        async with turns.slot("a"):
             pass
 
     run(test)
@@ -154,11 +154,11 @@ def test_no_turn_while_nobody_is_ready() -> None:
     async def test() -> None:
         ready = False
         turns = HostScheduler(8, 8, lambda: ready)
-        waiting = asyncio.create_task(turns.take("a").__aenter__())
+        waiting = asyncio.create_task(turns.slot("a").__aenter__())
         await asyncio.sleep(0.01)
         assert not waiting.done()
         ready = True
-        turns.give_out()
+        turns.dispatch()
         await waiting
 
     run(test)
@@ -170,12 +170,12 @@ def test_law_room_is_never_given_twice_and_always_given_back(amounts: list[int],
         budget, held, served, over = DownloadBudget(10), Counter[int](), list[int](), list[bool]()
 
         async def work(number: int, amount: int) -> None:
-            await budget.take(amount)
+            await budget.acquire(amount)
             held[number] = amount
             over.append(held.total() > 10)
             await asyncio.sleep(0)
             del held[number]
-            budget.give(amount)
+            budget.release(amount)
             served.append(number)
 
         tasks = [asyncio.create_task(work(*one)) for one in enumerate(amounts)]
@@ -186,7 +186,7 @@ def test_law_room_is_never_given_twice_and_always_given_back(amounts: list[int],
         await asyncio.gather(*tasks, return_exceptions=True)
         assert set(served) | doomed >= set(range(len(amounts)))
         assert not any(over)
-        assert budget.has(10)
+        assert budget._free == 10
 
     run(test)
 
@@ -194,9 +194,9 @@ def test_law_room_is_never_given_twice_and_always_given_back(amounts: list[int],
 def test_more_room_than_there_is_counts_as_all() -> None:
     async def test() -> None:
         budget = DownloadBudget(10)
-        await budget.take(50)
-        assert not budget.has(1)
-        budget.give(50)
-        assert budget.has(10)
+        await budget.acquire(50)
+        assert budget._free == 0
+        budget.release(50)
+        assert budget._free == 10
 
     run(test)

@@ -295,17 +295,17 @@ def test_bytes_in_flight_are_bounded(server: Server, monkeypatch: pytest.MonkeyP
     free = threading.Event()
     url = server.on("/a", after(free, reply(body=picture().ljust(size, b"\0"))))
     line = downloads(items([url] * 30), DownloadPacing(per_host=30), max_bytes=size)
-    real_take = line._memory.take
+    real_take = line._memory.acquire
 
     async def take(amount: int) -> None:
         await real_take(amount)
-        held.append(line._memory._left)
+        held.append(line._memory._free)
 
-    monkeypatch.setattr(line._memory, "take", take)
+    monkeypatch.setattr(line._memory, "acquire", take)
     free.set()
     assert Counter(map(code_of, line)) == {"ok": 30}
     assert min(held) == 0
-    assert line._memory._left == line._memory.most == 2 * size
+    assert line._memory._free == line._memory.total == 2 * size
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3])

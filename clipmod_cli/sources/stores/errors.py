@@ -1,6 +1,6 @@
-"""What the stores' libraries raise → our codes, in the one place where it is known.
+"""Exceptions of the stores' libraries → error codes.
 
-Their own texts are left out of messages: they hold addresses, some of them signed, and headers.
+Messages leave out the libraries' own texts, which hold headers and addresses, some of them signed.
 """
 
 from __future__ import annotations
@@ -11,29 +11,28 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
-from clipmod_cli.errors import ErrorCode, ItemError
-from clipmod_cli.sources.web.errors import FetchError
+from clipmod_cli.errors import ErrorCode, ItemError, causes
 
 _CODES: tuple[tuple[str, ErrorCode, str], ...] = (
     (
         "NoCredentialsError PartialCredentialsError CredentialRetrievalError ProfileNotFound SSOError",
         "permission_denied",
-        "the credentials for this store are not complete, or cannot be had",
+        "the credentials for this store are incomplete or cannot be loaded",
     ),
     (
         "DefaultCredentialsError RefreshError TokenRetrievalError UnauthorizedSSOTokenError",
         "permission_denied",
-        "the credentials for this store cannot be had, or have expired",
+        "the credentials for this store cannot be loaded or have expired",
     ),
     (
         "ParamValidationError HfUriError HFValidationError InvalidURL",
         "invalid_url",
-        "this can be no name in such a store",
+        "this is not a valid name in such a store",
     ),
     (
         "SSLError ClientSSLError ClientConnectorCertificateError",
         "tls_error",
-        "no secure connection to the store could be made",
+        "no TLS connection to the store could be made",
     ),
     ("gaierror ClientConnectorDNSError", "dns_error", "the store's name cannot be resolved"),
     (
@@ -54,25 +53,23 @@ _CODES: tuple[tuple[str, ErrorCode, str], ...] = (
     (
         "IncompleteReadError ResponseParserError JSONDecodeError ChecksumError",
         "read_error",
-        "the store's answer is not whole",
+        "the store's answer is incomplete",
     ),
     ("MemoryError", "out_of_memory", "there is not enough memory for this object"),
 )
-"""By the names of classes, so that no library is imported for an error that it did not raise. From the
-particular to the general: the first that fits anything in the chain of causes holds."""
+"""By class name, so that no library is imported only to check for its errors. From the particular to the
+general: the first that matches anything in the chain of causes is used."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9]{1,60}")
 
-_NOT_THERE = "there is no such object, bucket or repository"
-_NO_REPOSITORY = (
-    "there is no such repository, or none for you: if it is private, `hf auth login` or set HF_TOKEN"
-)
+_NOT_FOUND = "there is no such object, bucket or repository"
+_NO_REPOSITORY = "there is no such repository, or it is private: run `hf auth login` or set HF_TOKEN"
 _FORBIDDEN = "the store refuses access"
 
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """Turn whatever a store's library raises inside into an ItemError."""
+    """Raise whatever a store's library raises in the block as an ItemError."""
     try:
         yield
     except ItemError:
@@ -82,70 +79,61 @@ def store_errors() -> Iterator[None]:
 
 
 def changed() -> ItemError:
-    """Return the error that an object is which is not any more what it was listed as."""
+    """Return the error for an object that is no longer as it was listed."""
     return ItemError("read_error", "the object changed while it was read")
 
 
 def translate(error: Exception) -> ItemError:
-    """Return what happened in our words; what nobody knows is `internal_error`."""
-    chain = list(_chain(error))
+    """Return the ItemError for an exception; an unknown one is `internal_error`."""
+    chain = list(causes(error))
     names = [{kind.__name__ for kind in type(one).__mro__} for one in chain]
     if any("RepositoryNotFoundError" in found and "GatedRepoError" not in found for found in names):
-        return ItemError("not_found", _NO_REPOSITORY)  # whatever its status: the hub answers 401 to strangers
+        return ItemError("not_found", _NO_REPOSITORY)  # first: the hub answers 401 without a token
     status = next(filter(None, map(_status, chain)), None)
     if status is not None:
-        return _refused(status, next(filter(None, map(_reason, chain)), ""))
+        return _from_status(status, next(filter(None, map(_reason, chain)), ""))
     if any(isinstance(one, FileNotFoundError) for one in chain):
-        return ItemError("not_found", _NOT_THERE)
+        return ItemError("not_found", _NOT_FOUND)
     if any(isinstance(one, PermissionError) for one in chain):
         return ItemError("permission_denied", _FORBIDDEN)
-    for wanted, code, message in _CODES:
-        if any(not found.isdisjoint(wanted.split()) for found in names):
+    for classes, code, message in _CODES:
+        if any(not found.isdisjoint(classes.split()) for found in names):
             return ItemError(code, message)
     what = f"reading a store raised {type(error).__name__}"
     return ItemError("internal_error", f"a bug in clipmod ({what}); please report it")
 
 
-def _refused(status: int, reason: str) -> ItemError:
-    said = f" ({reason})" if reason else ""
+def _from_status(status: int, reason: str) -> ItemError:
+    detail = f" ({reason})" if reason else ""
     match status:
         case 404 | 410:
-            return ItemError("not_found", f"{_NOT_THERE}{said}")
+            return ItemError("not_found", f"{_NOT_FOUND}{detail}")
         case 401 | 403:
-            return ItemError("permission_denied", f"{_FORBIDDEN}{said}")
+            return ItemError("permission_denied", f"{_FORBIDDEN}{detail}")
         case 412 | 416:
             return changed()
     phrase = next((f" ({known.phrase})" for known in HTTPStatus if known == status), "")
-    return FetchError("http_error", f"the store answered {status}{said or phrase}", status=status)
+    return ItemError("http_error", f"the store answered {status}{detail or phrase}", status=status)
 
 
 def _status(error: BaseException) -> int | None:
-    """Return the status of the answer that an error tells of, as the four libraries keep it."""
+    """Return the HTTP status that an error carries, in the form of each of the four libraries."""
     response: Any = getattr(error, "response", None)
     if isinstance(response, dict):
         found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     elif response is not None:
         found = getattr(response, "status_code", None)
-    else:  # those of gcsfs and of aiohttp; what aiohttp's parser raises has a code that no server sent
+    else:  # gcsfs and aiohttp; errors of aiohttp's parser have a code that no server sent
         field = {"HttpError": "code", "ClientResponseError": "status"}.get(type(error).__name__)
         found = getattr(error, field) if field else None
     if found is None and isinstance(error, OSError) and str(error).startswith("Forbidden: "):
-        return 403  # gcsfs keeps no number of it
+        return 403  # gcsfs gives no number
     text = str(found)
     return int(text) if text.isdigit() and 400 <= int(text) < 600 else None
 
 
 def _reason(error: BaseException) -> str:
-    """Return the store's own word for it, as `AccessDenied`, if it is one."""
+    """Return the store's own error code, such as `AccessDenied`, if it is a plain word."""
     response: Any = getattr(error, "response", None)
     word = response.get("Error", {}).get("Code", "") if isinstance(response, dict) else ""
     return word if _TOKEN.fullmatch(str(word)) and not str(word).isdigit() else ""
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    one: BaseException | None = error
-    while one is not None and id(one) not in seen:
-        seen.add(id(one))
-        yield one
-        one = one.__cause__ or one.__context__

@@ -64,7 +64,7 @@ def _fetched(items: Iterable[Item | Failure], limits: DecodeLimits) -> Iterator[
         threads=THREADS,
         ahead=AHEAD,
         cost=lambda given: _held(given, limits),
-        most_bytes=MEMORY_BYTES,
+        max_bytes=MEMORY_BYTES,
     )
 
 

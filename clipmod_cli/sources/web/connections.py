@@ -1,8 +1,7 @@
-"""Open connections, lent for one request at a time and kept for the next one to the same place.
+"""A pool of HTTP connections, each leased for one request at a time and kept open for the next.
 
-The library's own pool goes through all of its connections twice for each request, which at sixty-four
-of them costs more than the request. It also queues requests, and that is the business of
-`clipmod_cli.sources.web.hosts` here.
+httpcore2's own pool scans all of its connections twice for each request, which at 64 connections costs
+more than the request. Queueing of requests is left to `clipmod_cli.sources.web.hosts`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 import httpcore2
 
 IDLE_S = 5.0
-"""How long a connection is kept for another request: most servers keep theirs at least as long."""
+"""How long an idle connection is kept open: most servers keep theirs at least as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,78 +23,75 @@ class LeasedConnection:
     """A connection, and whether it was used before: its server may just be closing it."""
 
     connection: httpcore2.AsyncHTTPConnection
-    used: bool
+    reused: bool
 
 
 class ConnectionPool:
-    """Makes, lends and keeps connections; belongs to one event loop."""
+    """Opens, leases and keeps connections; belongs to one event loop."""
 
     def __init__(
-        self, backend: httpcore2.AsyncNetworkBackend, ssl_context: ssl.SSLContext, most: int
+        self, backend: httpcore2.AsyncNetworkBackend, ssl_context: ssl.SSLContext, max_connections: int
     ) -> None:
-        """Connect through `backend` alone; an idle connection makes way where there would be over `most`."""
+        """Connect through `backend` alone; at `max_connections` the oldest idle connection is closed."""
         self._backend = backend
         self._ssl_context = ssl_context
-        self._most = most
-        self._lent = 0
+        self._max_connections = max_connections
+        self._leased = 0
         self._idle: OrderedDict[httpcore2.AsyncHTTPConnection, str] = OrderedDict()
-        self._by_place: dict[str, list[httpcore2.AsyncHTTPConnection]] = {}
+        self._idle_by_origin: dict[str, list[httpcore2.AsyncHTTPConnection]] = {}
 
     @asynccontextmanager
-    async def lend(self, url: httpcore2.URL, *, new: bool = False) -> AsyncIterator[LeasedConnection]:
-        """Give a connection to where a URL points, for one request within the block.
+    async def lease(self, url: httpcore2.URL, *, fresh: bool = False) -> AsyncIterator[LeasedConnection]:
+        """Lease a connection to the origin of `url` for one request in the block.
 
         Args:
             url: its scheme, host and port count.
-            new: take none that was used before.
+            fresh: open a new connection.
         """
-        place = str(url.origin)
-        kept = None if new else await self._take(place)
-        connection = kept or await self._make(url.origin)
-        self._lent += 1
+        origin = str(url.origin)
+        kept = None if fresh else await self._take_idle(origin)
+        connection = kept or await self._open(url.origin)
+        self._leased += 1
         try:
-            yield LeasedConnection(connection, used=kept is not None)
+            yield LeasedConnection(connection, reused=kept is not None)
         finally:
-            self._lent -= 1
+            self._leased -= 1
             if connection.is_connected() and connection.is_idle():
-                self._keep(place, connection)
+                self._idle[connection] = origin
+                self._idle_by_origin.setdefault(origin, []).append(connection)
             else:
                 await connection.aclose()
 
     async def close(self) -> None:
-        """Close what nobody uses."""
+        """Close all idle connections."""
         while self._idle:
-            await self._drop_oldest()
+            await self._close_oldest()
 
-    async def _make(self, origin: httpcore2.Origin) -> httpcore2.AsyncHTTPConnection:
-        if self._idle and self._lent + len(self._idle) >= self._most:
-            await self._drop_oldest()
+    async def _open(self, origin: httpcore2.Origin) -> httpcore2.AsyncHTTPConnection:
+        if self._idle and self._leased + len(self._idle) >= self._max_connections:
+            await self._close_oldest()
         return httpcore2.AsyncHTTPConnection(
             origin, ssl_context=self._ssl_context, keepalive_expiry=IDLE_S, network_backend=self._backend
         )
 
-    async def _take(self, place: str) -> httpcore2.AsyncHTTPConnection | None:
-        """Return a kept connection that still stands, the one used last."""
-        while kept := self._by_place.get(place):
-            connection = kept[-1]
+    async def _take_idle(self, origin: str) -> httpcore2.AsyncHTTPConnection | None:
+        """Return the idle connection that was used last and is still open."""
+        while idle := self._idle_by_origin.get(origin):
+            connection = idle[-1]
             self._forget(connection)
             if not connection.has_expired():
                 return connection
             await connection.aclose()
         return None
 
-    def _keep(self, place: str, connection: httpcore2.AsyncHTTPConnection) -> None:
-        self._idle[connection] = place
-        self._by_place.setdefault(place, []).append(connection)
-
-    async def _drop_oldest(self) -> None:
+    async def _close_oldest(self) -> None:
         connection = next(iter(self._idle))
         self._forget(connection)
         await connection.aclose()
 
     def _forget(self, connection: httpcore2.AsyncHTTPConnection) -> None:
-        place = self._idle.pop(connection)
-        kept = self._by_place[place]
-        kept.remove(connection)
-        if not kept:
-            del self._by_place[place]
+        origin = self._idle.pop(connection)
+        idle = self._idle_by_origin[origin]
+        idle.remove(connection)
+        if not idle:
+            del self._idle_by_origin[origin]

@@ -1,9 +1,8 @@
 """Many URLs → Items with their bytes, and Failures, in the order in which they complete.
 
-An event loop in a thread of its own downloads while whoever iterates judges. Every URL gives one
-result. How one URL is downloaded is `clipmod_cli.sources.web.fetch`'s matter; here is how many at once, how
-often, and how far ahead: a bounded window of the list is looked at, so that a slow host's URLs wait
-while those of others pass by.
+An event loop in a thread of its own downloads while the consumer's thread judges. Every URL gives one
+result. A bounded window of the list is read ahead, so that the URLs of a slow host do not hold up others.
+How one URL is downloaded is left to `clipmod_cli.sources.web.fetch`.
 """
 
 from __future__ import annotations
@@ -12,10 +11,11 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from clipmod_cli.flow import StreamEnd, feed
 from clipmod_cli.sources.web.errors import FetchError, translate
 from clipmod_cli.sources.web.fetch import Fetcher, FetchRules
 from clipmod_cli.sources.web.hosts import DownloadBudget, HostScheduler
@@ -24,187 +24,166 @@ from clipmod_cli.sources.web.retry import DownloadPacing, RetryingFetcher
 from clipmod_cli.types import Failure, Item
 
 WINDOW = 10_000
-"""URLs that are read ahead of the results taken: a list sorted by host still has others to ask."""
+"""URLs that are read ahead of the results taken: a list sorted by host still has other hosts to ask."""
 
 MEMORY_BYTES = 512_000_000
-"""Of bodies, from the moment that room is made for them until they are taken."""
+"""Of bodies, from the moment that memory is reserved for them until they are taken."""
 
 FINISHED_AHEAD = 64
-"""Pictures that may wait to be taken before no new download begins: judging is what takes the time."""
+"""Pictures that may wait to be taken before no new download begins: judging takes longer than downloading."""
 
-LEAVE_S = 2.0
+CLOSE_S = 2.0
 """How long `close` waits for connections to end; after that they end with the process."""
 
-FetcherMaker: TypeAlias = Callable[..., Fetcher]
+FetcherFactory: TypeAlias = Callable[..., Fetcher]
 
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """One result, and the body whose room is to be given back when it is taken."""
+    """One result, and the body whose bytes are released when it is taken."""
 
     result: Item | Failure
-    body: DownloadedBody | None
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    """No further result follows; `error` is what the list raised, if it did."""
-
-    error: BaseException | None
+    body: DownloadedBody | None = None
 
 
 class Downloads:
     """The results of downloading `items`, to be iterated once, by one thread.
 
-    `close` may be called by any thread and at any time; it ends the iteration.
+    `close` may be called by any thread at any time; it ends the iteration.
     """
 
     def __init__(
         self,
         items: Iterable[Item | Failure],
         rules: FetchRules,
-        pace: DownloadPacing | None = None,
+        pacing: DownloadPacing | None = None,
         *,
         traffic: ByteCounter | None = None,
-        make_fetcher: FetcherMaker = Fetcher,
+        make_fetcher: FetcherFactory = Fetcher,
     ) -> None:
         """Start nothing yet.
 
         Args:
             items: whose `source` is a URL; read in a thread of their own. Failures pass through. What
                 they raise is raised by the iteration, after all results before it.
-            rules: where to and how much.
-            pace: how many at once.
-            traffic: counts the bytes that come.
+            rules: allowed addresses and limits.
+            pacing: limits of concurrency, and retries.
+            traffic: counts the bytes received.
             make_fetcher: called as `Fetcher` is.
         """
         self._items = items
         self._rules = rules
-        self._pace = pace or DownloadPacing()
+        self._pacing = pacing or DownloadPacing()
         self._make_fetcher = make_fetcher
-        self._results: queue.SimpleQueue[_Done | _End] = queue.SimpleQueue()
-        self._room = threading.Semaphore(WINDOW)
-        self._left = threading.Event()
+        self._results: queue.SimpleQueue[_Done | StreamEnd] = queue.SimpleQueue()
+        self._window = threading.Semaphore(WINDOW)
+        self._closed = threading.Event()
         self._running = threading.Event()
         self._thread = threading.Thread(target=self._work, name="clipmod-downloads", daemon=True)
         self._traffic = traffic or ByteCounter()
         self._memory = DownloadBudget(max(MEMORY_BYTES, 2 * rules.max_bytes))
-        self._turns = HostScheduler(self._pace.concurrency, self._pace.per_host, self._wants_more)
+        self._scheduler = HostScheduler(
+            self._pacing.concurrency, self._pacing.per_host, lambda: self._untaken < FINISHED_AHEAD
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._untaken = 0
-        self._reading = True
-        self._error: BaseException | None = None
+        self._end: StreamEnd | None = None
 
     def __iter__(self) -> Iterator[Item | Failure]:
         """Yield one Item or Failure for each item, as they complete."""
         try:
             self._thread.start()
-            while isinstance(got := self._results.get(), _Done) and not self._left.is_set():
-                self._take(got)
+            while isinstance(got := self._results.get(), _Done) and not self._closed.is_set():
+                self._window.release()
+                if got.body is not None:
+                    self._call_in_loop(self._release, got.body)
                 yield got.result
-            if isinstance(got, _End) and got.error is not None:
+            if isinstance(got, StreamEnd) and got.error is not None:
                 raise got.error
         finally:
             self.close()
 
     def close(self) -> None:
-        """Cancel what is under way and end the iteration; returns soon."""
-        self._left.set()
-        self._room.release()  # the reader may be waiting for room
-        self._results.put(_End(None))  # and somebody for a result
-        if self._thread.is_alive() and self._running.wait(LEAVE_S):
-            with contextlib.suppress(RuntimeError):  # it has ended meanwhile
-                self._loop.call_soon_threadsafe(self._closing.set)
-            self._thread.join(LEAVE_S)
+        """Cancel the downloads and end the iteration; returns soon."""
+        self._closed.set()
+        self._window.release()  # wakes the reader
+        self._results.put(StreamEnd())  # wakes the consumer
+        if self._thread.is_alive() and self._running.wait(CLOSE_S):
+            self._call_in_loop(self._cancelled.set)
+            self._thread.join(CLOSE_S)
 
-    # In the consumer's thread.
-
-    def _take(self, done: _Done) -> None:
-        self._room.release()
-        if done.body is not None:
-            with contextlib.suppress(RuntimeError):  # closed meanwhile
-                self._loop.call_soon_threadsafe(self._give_back, done.body)
+    def _call_in_loop(self, function: Callable[..., object], *arguments: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(function, *arguments)
 
     # In the reader's thread.
 
     def _read(self) -> None:
-        error: BaseException | None = None
-        iterator = iter(self._items)
-        try:
-            for item in iterator:
-                self._room.acquire()
-                if self._left.is_set():
-                    break
-                self._loop.call_soon_threadsafe(self._begin, item)
-        except BaseException as e:  # noqa: BLE001 — it is raised again in the consumer's thread
-            error = e
-        finally:
-            if isinstance(iterator, Generator):
-                iterator.close()
-        with contextlib.suppress(RuntimeError):  # nobody waits any more
-            self._loop.call_soon_threadsafe(self._end_reading, error)
+        self._call_in_loop(self._end_reading, feed(self._items, self._submit, self._has_room))
+
+    def _has_room(self) -> bool:
+        self._window.acquire()
+        return not self._closed.is_set()
+
+    def _submit(self, item: Item | Failure) -> None:
+        self._call_in_loop(self._start, item)
 
     # In the event loop's thread.
 
     def _work(self) -> None:
         try:
             asyncio.run(self._download_all())
-        except BaseException as e:  # noqa: BLE001 — it is raised again in the consumer's thread
-            self._results.put(_End(e))
+        except BaseException as e:  # noqa: BLE001 — raised again in the consumer's thread
+            self._results.put(StreamEnd(e))
 
     async def _download_all(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._closing = asyncio.Event()
+        self._cancelled = asyncio.Event()
         self._running.set()
         fetcher = self._make_fetcher(
-            self._rules, connections=self._pace.concurrency, memory=self._memory, traffic=self._traffic
+            self._rules, max_connections=self._pacing.concurrency, memory=self._memory, traffic=self._traffic
         )
         async with fetcher as self._fetcher:
-            self._patient = RetryingFetcher(fetcher, self._turns, self._pace)
+            self._retrying = RetryingFetcher(fetcher, self._scheduler, self._pacing)
             threading.Thread(target=self._read, name="clipmod-url-list", daemon=True).start()
-            await self._closing.wait()
+            await self._cancelled.wait()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _begin(self, item: Item | Failure) -> None:
+    def _start(self, item: Item | Failure) -> None:
         if isinstance(item, Failure):
-            self._results.put(_Done(item, None))
-            return
-        if self._closing.is_set():
-            return
-        task = self._loop.create_task(self._download(item))
-        self._tasks.add(task)
-        task.add_done_callback(self._finish)
+            self._results.put(_Done(item))
+        elif not self._cancelled.is_set():
+            task = self._loop.create_task(self._download(item))
+            self._tasks.add(task)
+            task.add_done_callback(self._finish)
 
     def _finish(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._end_if_done()
 
-    def _end_reading(self, error: BaseException | None) -> None:
-        self._reading, self._error = False, error
+    def _end_reading(self, end: StreamEnd) -> None:
+        self._end = end
         self._end_if_done()
 
     def _end_if_done(self) -> None:
-        if not self._reading and not self._tasks:
-            self._results.put(_End(self._error))
+        if self._end is not None and not self._tasks:
+            self._results.put(self._end)
 
-    def _wants_more(self) -> bool:
-        return self._untaken < FINISHED_AHEAD
-
-    def _give_back(self, body: DownloadedBody) -> None:
-        room = self._memory if body.spilled is None else self._fetcher.folder.room
-        room.give(body.size)
+    def _release(self, body: DownloadedBody) -> None:
+        budget = self._memory if body.spilled is None else self._fetcher.spill_budget
+        budget.release(body.size)
         self._untaken -= 1
-        self._turns.give_out()
+        self._scheduler.dispatch()
 
     async def _download(self, item: Item) -> None:
         try:
-            body = await self._patient.fetch(item.source)
-        except (Exception, asyncio.CancelledError) as e:  # one URL, one result, whatever happens
-            if self._closing.is_set():
+            body = await self._retrying.fetch(item.source)
+        except (Exception, asyncio.CancelledError) as e:  # one result for each URL, whatever happens
+            if self._cancelled.is_set():
                 raise
-            self._results.put(_Done(_failure(item, translate(e, answered=False)), None))
+            self._results.put(_Done(_failure(item, translate(e, answered=False))))
             return
         self._untaken += 1
         found = replace(item, data=body.data, spilled=body.spilled, final_url=body.final_url)

@@ -1,9 +1,8 @@
-"""One URL → its bytes: redirects, limits, time and content are checked on the way.
+"""One URL → its bytes, with checks of redirects, limits, time and content.
 
-Nothing of what a server says is believed: not its lengths, types or encodings. Which hosts may be
-asked is the guard's matter, how many at once and how often is that of `clipmod_cli.sources.web.downloads`.
-What asks is the layer below httpx2's client: the client would add cookies, redirects of its own and the
-environment's proxies, none of which is wanted here.
+Nothing that a server claims is trusted: not its lengths, types or encodings. Allowed addresses are left to
+`guard`, concurrency and retries to `downloads`. Requests use httpcore2, the layer below httpx2's client:
+the client would add cookies, redirects of its own and the environment's proxies.
 """
 
 from __future__ import annotations
@@ -31,37 +30,40 @@ from clipmod_cli.sources.web.responses import (
     ByteCounter,
     DownloadedBody,
     drain,
-    is_body,
-    left_of,
+    has_body,
     read_location,
-    wrong_status,
+    status_error,
+    time_left,
 )
 
 VIDEO_S = 300.0
-"""For a video of 500 MB that comes at 14 Mbit/s."""
+"""Enough for a video of 500 MB at 14 Mbit/s."""
+
+SPILL_BYTES = 4_000_000_000
+"""Of all temporary files that were not taken yet: eight of the largest videos that are allowed."""
 
 USER_AGENT = f"clipmod/{__version__} (+https://github.com/clipmod/clipmod)"
 ACCEPT = "image/*, video/*;q=0.9, */*;q=0.5"
 
-Turn: TypeAlias = Callable[[str], AbstractAsyncContextManager[None]]
-"""A host's name → what is held while it is asked."""
+Slot: TypeAlias = Callable[[str], AbstractAsyncContextManager[None]]
+"""A host → a context manager that is held during each request to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchRules:
-    """Where a download may go and what it may cost.
+    """Allowed addresses and limits of one download.
 
     Attributes:
-        access: which addresses and ports may be asked.
-        headers: are sent to the host of the URL as given, never to another one.
-        total_s: for one try, its redirects included, waiting for a turn not.
-        connect_s: for a connection to be made.
-        read_s: for the next bytes to come.
-        max_bytes: of a picture, as they come.
+        access: allowed addresses and ports.
+        headers: sent to the host of the given URL, never to another one.
+        total_s: of one try with its redirects, without waiting for a slot.
+        connect_s: of making a connection.
+        read_s: of waiting for the next bytes.
+        max_bytes: of a picture.
         max_redirects: that are followed.
         video_bytes: of a video or an archive.
-        video_s: in place of `total_s` for one of these.
-        archives: are downloaded too; whoever turns this on unpacks them.
+        video_s: in place of `total_s` for a video or an archive.
+        archives: download archives too; the caller unpacks them.
     """
 
     access: AddressRules = field(default_factory=AddressRules)
@@ -77,14 +79,14 @@ class FetchRules:
 
 
 @dataclass(slots=True)
-class _Hop:
-    """One request on the way to a body."""
+class _Request:
+    """One request of a chain of redirects."""
 
     url: httpx2.URL
     headers: tuple[tuple[str, str], ...]
-    left_s: float
+    time_left_s: float
     answered: bool = False
-    used: bool = False
+    reused: bool = False
 
 
 class Fetcher:
@@ -94,9 +96,8 @@ class Fetcher:
         self,
         rules: FetchRules,
         *,
-        connections: int = 64,
+        max_connections: int = 64,
         memory: DownloadBudget | None = None,
-        folder: SpillFolder | None = None,
         traffic: ByteCounter | None = None,
         backend: GuardedBackend | None = None,
         ssl_context: ssl.SSLContext | None = None,
@@ -104,28 +105,30 @@ class Fetcher:
         """Connect to nothing yet.
 
         Args:
-            rules: where to and how much.
-            connections: open at once, idle ones among them.
-            memory: what bodies are held in, larger than `rules.max_bytes`.
-            folder: where videos and archives go.
-            traffic: counts the bytes that come.
+            rules: allowed addresses and limits.
+            max_connections: open at once, idle ones included.
+            memory: budget of bodies in memory, larger than `rules.max_bytes`.
+            traffic: counts the bytes received.
             backend: makes the connections.
-            ssl_context: whom to trust; default the system's authorities.
+            ssl_context: default: trust the system's authorities.
         """
         self.rules = rules
         self.memory = memory or DownloadBudget(16 * rules.max_bytes)
-        self.folder = folder or SpillFolder()
+        self.spill_budget = DownloadBudget(SPILL_BYTES)
         self._reader = BodyReader(
             memory=self.memory,
-            folder=self.folder,
+            folder=SpillFolder(),
+            spill_budget=self.spill_budget,
             max_bytes=rules.max_bytes,
             video_bytes=rules.video_bytes,
             video_s=rules.video_s,
             archives=rules.archives,
             traffic=traffic or ByteCounter(),
         )
-        self._connections = ConnectionPool(
-            backend or GuardedBackend(rules.access), ssl_context or httpx2.create_ssl_context(), connections
+        self._pool = ConnectionPool(
+            backend or GuardedBackend(rules.access),
+            ssl_context or httpx2.create_ssl_context(),
+            max_connections,
         )
         self._timeout = {"connect": rules.connect_s, "read": rules.read_s, "write": rules.read_s}
 
@@ -135,93 +138,94 @@ class Fetcher:
 
     async def __aexit__(self, *_: object) -> None:
         """Close all connections."""
-        await self._connections.close()
+        await self._pool.close()
 
-    async def fetch(self, source: str, turn: Turn = lambda _: contextlib.nullcontext()) -> DownloadedBody:
+    async def fetch(self, source: str, slot: Slot = lambda _: contextlib.nullcontext()) -> DownloadedBody:
         """Return what a URL gives, after at most `rules.max_redirects` redirects.
 
         Args:
             source: the URL as given.
-            turn: is entered with the host's name for each request.
+            slot: entered with the host for each request.
 
         Raises:
-            FetchError: whatever went wrong, whoever's fault it is.
+            FetchError: for any failure.
         """
         here = first = check_url(source)
-        left_s = self.rules.total_s
+        time_left_s = self.rules.total_s
         reached: str | None = None
         for _ in range(self.rules.max_redirects + 1):
-            hop = _Hop(here, self.rules.headers if _same_place(first, here) else (), left_s)
+            headers = self.rules.headers if _is_same_host(first, here) else ()
+            request = _Request(here, headers, time_left_s)
             try:
-                async with turn(host_of(here)):
-                    outcome = await self._ask(hop)
+                async with slot(host_of(here)):
+                    outcome = await self._request(request)
                     reached = None if here is first else str(here)
             except FetchError as e:
-                e.final_url = str(here) if hop.answered and here is not first else reached
+                e.final_url = str(here) if request.answered and here is not first else reached
                 raise
             if isinstance(outcome, DownloadedBody):
                 return replace(outcome, final_url=reached)
-            here, left_s = outcome, hop.left_s
+            here, time_left_s = outcome, request.time_left_s
         error = FetchError("too_many_redirects", f"there are more than {self.rules.max_redirects} redirects")
         error.final_url = reached
         raise error
 
-    async def _ask(self, hop: _Hop) -> DownloadedBody | httpx2.URL:
-        """Return what one request gives: a body, or where to go on."""
+    async def _request(self, request: _Request) -> DownloadedBody | httpx2.URL:
+        """Return the body of one request, or the target of its redirect."""
         try:
-            async with asyncio.timeout(hop.left_s) as clock:
+            async with asyncio.timeout(request.time_left_s) as clock:
                 try:
-                    return await self._request_twice(hop, clock)
+                    return await self._send_twice(request, clock)
                 finally:
-                    hop.left_s = left_of(clock)
+                    request.time_left_s = time_left(clock)
         except Exception as e:
-            raise translate(e, answered=hop.answered) from e
+            raise translate(e, answered=request.answered) from e
 
-    async def _request_twice(self, hop: _Hop, clock: asyncio.Timeout) -> DownloadedBody | httpx2.URL:
-        """Ask once more, over a new connection, if the server closed a kept one just as it was used."""
+    async def _send_twice(self, request: _Request, clock: asyncio.Timeout) -> DownloadedBody | httpx2.URL:
+        """Repeat a request over a new connection if the server closed a reused one at that moment."""
         try:
-            return await self._request(hop, clock)
+            return await self._send(request, clock)
         except Exception as e:
-            if hop.answered or not hop.used or not translate(e, answered=False).again:
+            if request.answered or not request.reused or not translate(e, answered=False).again:
                 raise
-        return await self._request(hop, clock, new=True)
+        return await self._send(request, clock, fresh=True)
 
-    async def _request(
-        self, hop: _Hop, clock: asyncio.Timeout, *, new: bool = False
+    async def _send(
+        self, request: _Request, clock: asyncio.Timeout, *, fresh: bool = False
     ) -> DownloadedBody | httpx2.URL:
-        url = hop.url
-        where = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-        async with self._connections.lend(where, new=new) as loan:
-            hop.used = loan.used
-            async with loan.connection.stream(
-                "GET", where, headers=_headers(hop), extensions={"timeout": self._timeout}
+        url = request.url
+        target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+        async with self._pool.lease(target, fresh=fresh) as lease:
+            request.reused = lease.reused
+            async with lease.connection.stream(
+                "GET", target, headers=_headers(request), extensions={"timeout": self._timeout}
             ) as response:
-                hop.answered = True
+                request.answered = True
                 async with aclosing(response.aiter_stream()) as chunks:
-                    if is_body(response):
+                    if has_body(response):
                         return await self._reader.read(response, chunks, clock)
                     await drain(response, chunks)
         location = read_location(response)
         if location is None:
-            raise wrong_status(response)
+            raise status_error(response)
         return check_redirect(url, location)
 
 
 def host_of(url: httpx2.URL) -> str:
-    """Return whom a URL asks: the host's name, with the port where it is not one of the web's."""
+    """Return the host of a URL, with the port unless it is 80 or 443."""
     host, port = url.raw_host.decode(), port_of(url)
     return host if port in WEB_PORTS else f"{host}:{port}"
 
 
-def _headers(hop: _Hop) -> list[tuple[bytes, bytes]]:
-    """Return what is sent: ours, the user's in place of them, and what the user cannot change."""
-    given = {name.lower(): (name.encode(), value.encode()) for name, value in hop.headers}
+def _headers(request: _Request) -> list[tuple[bytes, bytes]]:
+    """Return the headers: ours, overridden by the user's, and those that the user cannot change."""
+    given = {name.lower(): (name.encode(), value.encode()) for name, value in request.headers}
     own = {"user-agent": (b"User-Agent", USER_AGENT.encode()), "accept": (b"Accept", ACCEPT.encode())}
-    return [(b"Host", hop.url.netloc), *{**own, **given}.values(), (b"Accept-Encoding", b"identity")]
+    return [(b"Host", request.url.netloc), *{**own, **given}.values(), (b"Accept-Encoding", b"identity")]
 
 
-def _same_place(first: httpx2.URL, here: httpx2.URL) -> bool:
-    """Return whether the headers meant for one URL may go to another: same host and port, or now with TLS."""
+def _is_same_host(first: httpx2.URL, here: httpx2.URL) -> bool:
+    """Return whether headers for one URL may be sent to another: same host and port, or an upgrade to TLS."""
     if first.raw_host != here.raw_host:
         return False
     ports = port_of(first), port_of(here)

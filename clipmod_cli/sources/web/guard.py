@@ -1,8 +1,8 @@
-"""The guarded way to a host: a network backend that asks the rules at the moment a connection is made.
+"""The SSRF guard: a network backend that checks addresses at the moment a connection is made.
 
 A name is resolved once, every answer is checked, and the connection goes to one of those very
-addresses; the name stays for TLS and the Host header. So redirects are covered, and names that
-answer differently each time. What may be asked is `clipmod_cli.sources.web.addresses`' matter.
+addresses; the name stays for TLS and the Host header. So redirects and DNS rebinding are covered.
+The rules are in `clipmod_cli.sources.web.addresses`.
 """
 
 from __future__ import annotations
@@ -17,24 +17,22 @@ import httpcore2
 
 from clipmod_cli.sources.web.addresses import AddressRules
 from clipmod_cli.sources.web.errors import FetchError
-from clipmod_cli.sources.web.resolver import BoundedDict, HostResolver, may_pass
+from clipmod_cli.sources.web.resolver import BoundedDict, HostResolver, is_temporary
 
-TRIED_ADDRESSES = 4
-"""Of one name. A name may have hundreds, and the time for connecting is shared out among them."""
+MAX_ADDRESSES = 4
+"""Addresses of one name that are tried; the time for connecting is divided among them."""
 
-GIVE_UP_AFTER = 16
-"""Failed connections in a row, after which a host's other URLs are not tried for a while: each costs
-seconds, and a list may hold thousands of a host that is gone."""
+MAX_FAILURES = 16
+"""Failed connections in a row, after which a host is not tried for `COOLDOWN_S`: each costs seconds, and a
+list may hold thousands of URLs of a host that is gone."""
 
-LEFT_ALONE_S = 60.0
-"""For how long they are not tried."""
+COOLDOWN_S = 60.0
 
 
 class _Stream(httpcore2.AsyncNetworkStream):
-    """A connection that is closed when it cannot be made secure, also where that was cut short.
+    """A connection that is closed if its TLS handshake fails or is cancelled.
 
-    The library leaves it open where a time limit or Ctrl-C ends the handshake; the event loop
-    would then keep it for ever.
+    The library would leave it open in the event loop for ever.
     """
 
     def __init__(self, inner: httpcore2.AsyncNetworkStream) -> None:
@@ -70,16 +68,16 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
 
     def __init__(
         self,
-        access: AddressRules,
+        rules: AddressRules,
         *,
-        names: HostResolver | None = None,
+        resolver: HostResolver | None = None,
         inner: httpcore2.AsyncNetworkBackend | None = None,
     ) -> None:
-        """Guard the connections that `inner` makes; it is given addresses, never names."""
-        self._access = access
-        self._names = names or HostResolver()
+        """Check the connections that `inner` makes; `inner` receives addresses, never names."""
+        self._rules = rules
+        self._resolver = resolver or HostResolver()
         self._inner = inner or httpcore2.AnyIOBackend()
-        self._silent: BoundedDict[tuple[str, int], tuple[int, float]] = BoundedDict()
+        self._failures: BoundedDict[tuple[str, int], tuple[int, float]] = BoundedDict()
 
     async def connect_tcp(
         self,
@@ -92,11 +90,11 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         """Return a connection to an address of `host` that was checked before.
 
         Raises:
-            FetchError: `blocked_address`, `dns_error`, `invalid_url`; `connect_error` or `timeout` for a
-                host that is left alone for a while.
+            FetchError: `blocked_address`, `dns_error`, `invalid_url`; `connect_error` for a host
+                whose last connections failed.
         """
-        self._check_patience(host, port)
-        if not self._access.allows_port(port):
+        self._check_failures(host, port)
+        if not self._rules.allows_port(port):
             raise FetchError("blocked_address", f"port {port} is not allowed (--allow-ports opens others)")
         try:
             async with asyncio.timeout(timeout) as limit:
@@ -108,11 +106,11 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
             self._count_failure(host, port)
             raise
-        self._silent.forget((host, port))
+        self._failures.pop((host, port), None)
         return _Stream(stream)
 
     async def connect_unix_socket(self, *_: object, **__: object) -> httpcore2.AsyncNetworkStream:
-        """Refuse: no URL names one."""
+        """Refuse: no URL names a local socket."""
         raise FetchError("blocked_address", "local sockets are not allowed")
 
     async def sleep(self, seconds: float) -> None:
@@ -122,19 +120,19 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
     async def _allowed_addresses(self, host: str) -> Sequence[str]:
         """Return the host's addresses if every one of them is allowed."""
         try:
-            found = await self._names.find(host)
+            addresses = await self._resolver.find(host)
         except UnicodeError as e:
-            raise FetchError("invalid_url", "the URL names no valid host") from e
+            raise FetchError("invalid_url", "the URL has no valid host") from e
         except OSError as e:
-            raise FetchError("dns_error", "the host's name cannot be resolved", again=may_pass(e)) from e
-        if not found:
-            raise FetchError("dns_error", "the host's name has no address")
-        if not all(self._access.allows(address) for address in found):
+            raise FetchError("dns_error", "the host name cannot be resolved", again=is_temporary(e)) from e
+        if not addresses:
+            raise FetchError("dns_error", "the host name has no address")
+        if not all(self._rules.allows(address) for address in addresses):
             raise FetchError(
                 "blocked_address",
-                "the host's address is not a public one (--allow-private opens private ones)",
+                "the host's address is not public (--allow-private opens private ones)",
             )
-        return found
+        return addresses
 
     async def _connect_one(
         self,
@@ -144,8 +142,8 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         local_address: str | None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None,
     ) -> httpcore2.AsyncNetworkStream:
-        """Return a connection to the first address that answers; the time is shared out among them."""
-        tried = addresses[:TRIED_ADDRESSES]
+        """Return a connection to the first address that answers; the time is divided among them."""
+        tried = addresses[:MAX_ADDRESSES]
         for position, address in enumerate(tried, 1):
             until = limit.when()
             left = None if until is None else until - asyncio.get_running_loop().time()
@@ -157,13 +155,13 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
                     raise
         raise httpcore2.ConnectError("no address")
 
-    def _check_patience(self, host: str, port: int) -> None:
-        failures, since = self._silent.get((host, port)) or (0, 0.0)
-        if failures >= GIVE_UP_AFTER and time.monotonic() - since < LEFT_ALONE_S:
+    def _check_failures(self, host: str, port: int) -> None:
+        failures, since = self._failures.get((host, port)) or (0, 0.0)
+        if failures >= MAX_FAILURES and time.monotonic() - since < COOLDOWN_S:
             raise FetchError(
-                "connect_error", f"not tried: the last {failures} connections to this host failed as well"
+                "connect_error", f"not tried: the last {failures} connections to this host failed"
             )
 
     def _count_failure(self, host: str, port: int) -> None:
-        failures, _ = self._silent.get((host, port)) or (0, 0.0)
-        self._silent.put((host, port), (failures + 1, time.monotonic()))
+        failures, _ = self._failures.get((host, port)) or (0, 0.0)
+        self._failures[host, port] = (failures + 1, time.monotonic())

@@ -1,6 +1,6 @@
-"""Who may download now: so many at once in all and from one host, none from a host that asked for a pause.
+"""Limits of concurrent downloads, in all and by host, pauses of hosts, and a budget of bytes in memory.
 
-Also how many bytes may be held at once. Both belong to one event loop, and know nothing of HTTP.
+Both classes belong to one event loop. Nothing here speaks HTTP.
 """
 
 from __future__ import annotations
@@ -12,195 +12,180 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 MAX_PAUSES = 5
-"""Pauses that a host may ask for in a row, without an answer in between, before the rest of its URLs
-fail at once: a host that always says "later" would else keep a run from ever ending."""
+"""Pauses in a row that a host may ask for before the rest of its URLs fail at once: a host that always
+answers "later" would otherwise keep a run from ever ending."""
 
 
 class TooManyPausesError(Exception):
-    """The host asked for one pause too many; `why` is the reason it was given last."""
+    """The host asked for more than `MAX_PAUSES` pauses in a row; `status` is that of the last one."""
 
-    def __init__(self, why: int) -> None:
-        """Keep the reason."""
-        super().__init__(why)
-        self.why = why
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 @dataclass(slots=True)
 class _Host:
     active: int = 0
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
-    in_line: bool = False
+    queued: bool = False
     paused: bool = False
     pauses: int = 0
-    why: int = 0
+    status: int = 0
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing of it is worth remembering."""
-        return not (self.active or self.waiting or self.paused or self.in_line)
+        """Whether there is no state to remember."""
+        return not (self.active or self.waiting or self.paused or self.queued)
 
 
 class HostScheduler:
-    """Gives out turns: hosts that may be asked get one each, round and round, first come first served.
+    """Assigns download slots to hosts round-robin, and first come, first served within a host.
 
-    Hosts that are at their limit or paused are not looked at, so each turn costs the same however
-    many wait.
+    Hosts that are paused or at their limit are not in the queue, so a slot costs the same however many wait.
     """
 
-    def __init__(self, most: int, per_host: int, ready: Callable[[], bool] = lambda: True) -> None:
-        """Allow `most` turns at once, `per_host` of one host, and new ones only while `ready` says so."""
-        self._left = most
+    def __init__(self, total: int, per_host: int, accepts: Callable[[], bool] = lambda: True) -> None:
+        """Allow `total` slots, `per_host` for one host, and new ones only while `accepts()` is true."""
+        self._free = total
         self._per_host = per_host
-        self._ready = ready
+        self._accepts = accepts
         self._hosts: dict[str, _Host] = {}
-        self._line: deque[str] = deque()
+        self._queue: deque[str] = deque()
 
     @asynccontextmanager
-    async def take(self, name: str) -> AsyncIterator[None]:
-        """Wait for a turn with this host, and hold it during the block.
+    async def slot(self, name: str) -> AsyncIterator[None]:
+        """Wait for a slot of this host, and hold it during the block.
 
         Raises:
-            TooManyPausesError: if the host is not asked any more.
+            TooManyPausesError: if the host has asked for too many pauses.
         """
-        await self._wait(name)
+        await self._acquire(name)
         try:
             yield
         finally:
-            self._leave(name)
+            self._release(name)
 
-    def pause(self, name: str, seconds: float, why: int) -> None:
-        """Give no turn with this host for a while. Called by who has one; pauses do not add up.
+    def pause(self, name: str, seconds: float, status: int) -> None:
+        """Assign no slot of this host for a while; the caller holds one of them. Pauses do not add up.
 
         Args:
             name: the host.
             seconds: from now.
-            why: is handed on to those who wait if this is one pause too many.
+            status: of the answer; part of the error if this is one pause too many.
         """
         host = self._hosts[name]
         if host.paused:
             return
         host.pauses += 1
-        host.why = why
+        host.status = status
         if host.pauses > MAX_PAUSES:
-            self._fail(host)
+            for slot in host.waiting:
+                if not slot.done():
+                    slot.set_exception(TooManyPausesError(status))
+            host.waiting.clear()
             return
         host.paused = True
-        asyncio.get_running_loop().call_later(seconds, self._unpause, name)
+        asyncio.get_running_loop().call_later(seconds, self._resume, name)
 
-    def answered(self, name: str) -> None:
-        """Note that this host serves. Called by who has a turn with it."""
+    def reset_pauses(self, name: str) -> None:
+        """Count the pauses of this host from zero again; the caller holds one of its slots."""
         self._hosts[name].pauses = 0
 
-    def give_out(self) -> None:
-        """Give out what turns there are; to be called when `ready` may have changed."""
-        while self._line and self._left > 0 and self._ready():
-            name = self._line.popleft()
+    def dispatch(self) -> None:
+        """Assign the free slots; to be called when `accepts` may have changed."""
+        while self._queue and self._free > 0 and self._accepts():
+            name = self._queue.popleft()
             host = self._hosts[name]
-            host.in_line = False
-            turn = self._next_waiting(host)
-            if turn is None:
-                self._forget(name)
+            host.queued = False
+            slot = self._next_waiting(host)
+            if slot is None:
+                self._forget_if_idle(name)
                 continue
             host.active += 1
-            self._left -= 1
-            turn.set_result(None)
-            self._queue(name)
+            self._free -= 1
+            slot.set_result(None)
+            self._enqueue(name)
 
-    async def _wait(self, name: str) -> None:
+    async def _acquire(self, name: str) -> None:
         host = self._hosts.setdefault(name, _Host())
         if host.pauses > MAX_PAUSES:
-            raise TooManyPausesError(host.why)
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        host.waiting.append(turn)
-        self._queue(name)
-        self.give_out()
+            raise TooManyPausesError(host.status)
+        slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        host.waiting.append(slot)
+        self._enqueue(name)
+        self.dispatch()
         try:
-            await turn
+            await slot
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._leave(name)
+            if slot.done() and not slot.cancelled() and slot.exception() is None:
+                self._release(name)
             raise
 
-    def _leave(self, name: str) -> None:
-        host = self._hosts[name]
-        host.active -= 1
-        self._left += 1
-        self._queue(name)
-        self._forget(name)
-        self.give_out()
+    def _release(self, name: str) -> None:
+        self._hosts[name].active -= 1
+        self._free += 1
+        self._update(name)
 
-    def _queue(self, name: str) -> None:
-        """Put a host into the line if it has somebody to give a turn to."""
+    def _resume(self, name: str) -> None:
+        self._hosts[name].paused = False
+        self._update(name)
+
+    def _update(self, name: str) -> None:
+        self._enqueue(name)
+        self._forget_if_idle(name)
+        self.dispatch()
+
+    def _enqueue(self, name: str) -> None:
+        """Queue a host if it has downloads waiting and may start one."""
         host = self._hosts[name]
-        if host.waiting and not (host.in_line or host.paused) and host.active < self._per_host:
-            host.in_line = True
-            self._line.append(name)
+        if host.waiting and not (host.queued or host.paused) and host.active < self._per_host:
+            host.queued = True
+            self._queue.append(name)
 
     def _next_waiting(self, host: _Host) -> asyncio.Future[None] | None:
         while host.waiting and not host.paused:
-            turn = host.waiting.popleft()
-            if not turn.done():
-                return turn
+            slot = host.waiting.popleft()
+            if not slot.done():
+                return slot
         return None
 
-    def _unpause(self, name: str) -> None:
-        self._hosts[name].paused = False
-        self._queue(name)
-        self._forget(name)
-        self.give_out()
-
-    def _fail(self, host: _Host) -> None:
-        while host.waiting:
-            turn = host.waiting.popleft()
-            if not turn.done():
-                turn.set_exception(TooManyPausesError(host.why))
-
-    def _forget(self, name: str) -> None:
+    def _forget_if_idle(self, name: str) -> None:
         if self._hosts[name].is_idle:
             del self._hosts[name]
 
 
 class DownloadBudget:
-    """A number of bytes that may be held at once, given out in the order of asking."""
+    """A number of bytes that may be held at once, first come, first served."""
 
-    def __init__(self, most: int) -> None:
-        """Allow `most` bytes."""
-        self.most = most
-        self._left = most
+    def __init__(self, total: int) -> None:
+        """Allow `total` bytes."""
+        self.total = total
+        self._free = total
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
-    def has(self, amount: int) -> bool:
-        """Return whether this much could be taken without waiting."""
-        return not self._waiting and amount <= self._left
-
-    async def take(self, amount: int) -> None:
-        """Wait until this much is free, and take it. More than all there is counts as all."""
-        amount = min(amount, self.most)
-        if self.has(amount):
-            self._left -= amount
+    async def acquire(self, amount: int) -> None:
+        """Wait until `amount` bytes are free, and take them. More than `total` counts as all."""
+        amount = min(amount, self.total)
+        if not self._waiting and amount <= self._free:
+            self._free -= amount
             return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((amount, turn))
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((amount, granted))
         try:
-            await turn
+            await granted
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.give(amount)
-            else:
-                self._hand_on()
+            self.release(amount if granted.done() and not granted.cancelled() else 0)
             raise
 
-    def give(self, amount: int) -> None:
-        """Give back what was taken."""
-        self._left += min(amount, self.most)
-        self._hand_on()
-
-    def _hand_on(self) -> None:
+    def release(self, amount: int) -> None:
+        """Give back bytes that were taken."""
+        self._free += min(amount, self.total)
         while self._waiting:
-            amount, turn = self._waiting[0]
-            if not turn.done():
-                if amount > self._left:
+            wanted, granted = self._waiting[0]
+            if not granted.done():
+                if wanted > self._free:
                     return
-                self._left -= amount
-                turn.set_result(None)
+                self._free -= wanted
+                granted.set_result(None)
             self._waiting.popleft()

@@ -1,6 +1,6 @@
-"""What a server's answer says of itself: status, length, where to go on, when to come back.
+"""HTTP responses: their headers, and the reading of bodies within limits.
 
-Reads headers only. Lengths are hints for room; what is counted is counted elsewhere.
+Declared lengths are hints for reserving memory; limits count the bytes received.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from clipmod_cli.sources.web.hosts import DownloadBudget
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 BODIES = frozenset({200, 203})
-"""A 206 that nobody asked for is a part of a picture, and other answers of success have none."""
+"""A 206 is a part that was not requested; other statuses of success have no picture."""
 
 PAUSING = frozenset({429, 503})
-"""Their `Retry-After` speaks for the whole host."""
+"""Their `Retry-After` holds for the whole host."""
 
 AGAIN = frozenset({429, *range(500, 600)})
-"""Answers that are worth asking for again at once; 408 and 425 are for a later run."""
+"""Statuses that are retried within the run; 408 and 425 are for a later run."""
 
 MAX_RETRY_AFTER_S = 60.0
-"""No server can make a run wait longer than this at a time."""
+"""A longer `Retry-After` is cut to this."""
 
 _TYPE = re.compile(r"[a-z]{1,20}/[a-z0-9.+-]{1,40}", re.IGNORECASE | re.ASCII)
 _TOKEN = re.compile(r"[a-z0-9-]{1,20}", re.IGNORECASE | re.ASCII)
 
 
-def is_body(response: httpcore2.Response) -> bool:
-    """Return whether what follows may be a picture."""
+def has_body(response: httpcore2.Response) -> bool:
+    """Return whether the response may carry a picture."""
     return response.status in BODIES
 
 
@@ -51,12 +51,12 @@ def declared_length(response: httpcore2.Response) -> int | None:
 
 
 def read_location(response: httpcore2.Response) -> str | None:
-    """Return where a redirect leads, as the server wrote it; None if this is no redirect."""
+    """Return the target of a redirect, as the server wrote it; None if this is not a redirect."""
     return read_header(response, "location") if response.status in REDIRECTS else None
 
 
-def wrong_status(response: httpcore2.Response) -> FetchError:
-    """Return the error that an answer with this status is."""
+def status_error(response: httpcore2.Response) -> FetchError:
+    """Return the error for the status of a response."""
     status = response.status
     phrase = next((f" ({known.phrase})" for known in HTTPStatus if known == status), "")
     return FetchError(
@@ -69,25 +69,24 @@ def wrong_status(response: httpcore2.Response) -> FetchError:
 
 
 def may_be_archive(response: httpcore2.Response, head: bytes) -> bool:
-    """Return whether a body that begins as an archive does is one that can be read.
-
-    One that a server has compressed on the way begins so too, and nobody asked for that.
-    """
+    """Return whether a body that begins like an archive is one: it may be compressed for transfer."""
     return _encoding(response) == "identity" and sniff(head) not in UNREAD
 
 
-def no_picture(response: httpcore2.Response, head: bytes) -> FetchError:
-    """Return the error that a body is which is no picture, no video and no archive that is read."""
+def not_an_image(response: httpcore2.Response, head: bytes) -> FetchError:
+    """Return the error for a body that is no picture, no video and no archive that can be read."""
     if not head:
         return FetchError("empty_file", "the server sent no bytes")
     encoding = _encoding(response)
     if encoding != "identity":
         how = f" ({encoding})" if _TOKEN.fullmatch(encoding) else ""
-        return FetchError("not_an_image", f"the server sent it compressed{how}, which was not asked for")
+        return FetchError("not_an_image", f"the server compressed its answer{how} without a request for that")
     if kind_of_archive := UNREAD.get(sniff(head) or ""):
-        return FetchError("not_an_image", f"the server sent a {kind_of_archive} archive, which is not read")
+        return FetchError(
+            "not_an_image", f"the server sent a {kind_of_archive} archive, which is not supported"
+        )
     kind = (read_header(response, "content-type") or "").partition(";")[0].strip()
-    called = f", but what it calls {kind}" if _TYPE.fullmatch(kind) else ""
+    called = f" but {kind}" if _TYPE.fullmatch(kind) else ""
     return FetchError("not_an_image", f"the server sent no picture{called}")
 
 
@@ -97,8 +96,8 @@ def _encoding(response: httpcore2.Response) -> str:
 
 def read_header(response: httpcore2.Response, name: str) -> str | None:
     """Return the first header of this name (in lower case), None if there is none."""
-    wanted = name.encode()
-    found = next((value for key, value in response.headers if key.lower() == wanted), None)
+    key = name.encode()
+    found = next((value for given, value in response.headers if given.lower() == key), None)
     if found is None:
         return None
     try:
@@ -108,7 +107,7 @@ def read_header(response: httpcore2.Response, name: str) -> str | None:
 
 
 def _retry_after(response: httpcore2.Response) -> float | None:
-    """Return the wait that is asked for, as a number or a date, in seconds; never more than the limit."""
+    """Return the seconds of `Retry-After`, a number or a date; at most the limit."""
     text = read_header(response, "retry-after")
     if text is None:
         return None
@@ -122,29 +121,26 @@ def _retry_after(response: httpcore2.Response) -> float | None:
 
 
 SMALL_BYTES = 262_144
-"""Held for a body of unknown length until it proves longer; most pictures of the web are not."""
+"""Reserved for a body of unknown length until it proves longer; most pictures of the web do not."""
 
-DRAINED_BYTES = 65_536
-"""The rest of an answer that nobody needs is read up to this length: cheaper than a new connection."""
-
-DRAIN_S = 1.0
-"""For no longer than this."""
+DRAIN_BYTES, DRAIN_S = 65_536, 1.0
+"""The unused rest of an answer is read up to these limits: cheaper than a new connection."""
 
 
 @dataclass(slots=True)
 class ByteCounter:
-    """How many bytes of bodies have come. One thread counts, any may look."""
+    """Bytes of bodies received. One thread counts, any may read."""
 
     bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadedBody:
-    """What a URL gave: a picture's bytes, or a video or an archive in a temporary file.
+    """The bytes of a picture, or the temporary file of a video or an archive.
 
     Attributes:
-        size: in bytes; to be given back to the reader's memory, or its folder's room.
-        final_url: where redirects led; None without any.
+        size: in bytes; to be released to `memory` or `spill_budget` of the reader.
+        final_url: the last URL of the redirects; None without any.
     """
 
     data: bytes | None = field(default=None, repr=False)
@@ -158,17 +154,19 @@ class BodyReader:
     """Reads bodies within their limits.
 
     Attributes:
-        memory: what pictures are held in; larger than `max_bytes`.
-        folder: where videos and archives go.
+        memory: budget of pictures in memory; larger than `max_bytes`.
+        folder: of the temporary files of videos and archives.
+        spill_budget: of all of these files.
         max_bytes: of a picture.
         video_bytes: of a video or an archive.
-        video_s: for one of these, from the moment that it is known to be one.
-        archives: are wanted too.
-        traffic: counts what comes.
+        video_s: for a video or an archive, from the moment that it is known to be one.
+        archives: accept archives too.
+        traffic: counts the bytes received.
     """
 
     memory: DownloadBudget
     folder: SpillFolder
+    spill_budget: DownloadBudget
     max_bytes: int
     video_bytes: int
     video_s: float
@@ -178,23 +176,23 @@ class BodyReader:
     async def read(
         self, response: httpcore2.Response, chunks: AsyncIterator[bytes], clock: asyncio.Timeout
     ) -> DownloadedBody:
-        """Return what an answer carries that can be judged, its size taken out of memory or room.
+        """Return the body of an answer, its size acquired from `memory` or `spill_budget`.
 
         Args:
-            response: its headers.
-            chunks: its bytes as they come.
-            clock: stops while room is waited for, and is set anew for a video or an archive.
+            response: the headers.
+            chunks: the bytes as they arrive.
+            clock: stopped while waiting for a budget, and set anew for a video or an archive.
 
         Raises:
-            FetchError: `empty_file`, `not_an_image`, `download_too_large`; `internal_error` for a full disk.
+            ItemError: `empty_file`, `not_an_image`, `download_too_large`; `internal_error` for a full disk.
         """
         declared = declared_length(response)
-        head = await _read_head(chunks, hurry=(declared or 0) > self.max_bytes)
+        head = await _read_head(chunks, stop_early=(declared or 0) > self.max_bytes)
         self.traffic.bytes += len(head)
         kind = _kind_of(head)
         if kind is None or (kind == "archive" and not (self.archives and may_be_archive(response, head))):
             await drain(response, chunks)
-            raise no_picture(response, head)
+            raise not_an_image(response, head)
         limit = self.max_bytes if kind == "picture" else self.video_bytes
         if max(declared or 0, len(head)) > limit:
             raise _too_large(limit)
@@ -206,11 +204,11 @@ class BodyReader:
     async def _hold(
         self, head: bytes, chunks: AsyncIterator[bytes], declared: int | None, clock: asyncio.Timeout
     ) -> DownloadedBody:
-        """Return a picture. Its bytes are taken out of the memory, and stay so if all went well."""
+        """Return a picture in memory; if that succeeds, its size stays acquired."""
         limit = self.max_bytes
         held = min(declared or SMALL_BYTES, limit)
         kept = 0
-        await _untimed(clock, self.memory.take(held))
+        await _untimed(clock, self.memory.acquire(held))
         try:
             data = bytearray(head)
             async for chunk in chunks:
@@ -219,19 +217,19 @@ class BodyReader:
                 if len(data) > limit:
                     raise _too_large(limit)
                 if len(data) > held:
-                    await _untimed(clock, self.memory.take(limit - held))
+                    await _untimed(clock, self.memory.acquire(limit - held))
                     held = limit
             kept = len(data)
             return DownloadedBody(data=bytes(data), size=kept)
         finally:
-            self.memory.give(held - kept)
+            self.memory.release(held - kept)
 
     async def _spill(
         self, head: bytes, chunks: AsyncIterator[bytes], most: int, clock: asyncio.Timeout
     ) -> DownloadedBody:
-        """Return a video or an archive in a file of the folder, whose room it has taken."""
+        """Return a video or an archive in a temporary file; if that succeeds, its size stays acquired."""
         kept = 0
-        await _untimed(clock, self.folder.room.take(most))
+        await _untimed(clock, self.spill_budget.acquire(most))
         try:
             with self.folder.new_file() as file:
                 file.write(head)
@@ -245,18 +243,18 @@ class BodyReader:
             kept = written
             return DownloadedBody(spilled=file.path, size=kept)
         finally:
-            self.folder.room.give(most - kept)
+            self.spill_budget.release(most - kept)
 
 
-def left_of(clock: asyncio.Timeout) -> float:
+def time_left(clock: asyncio.Timeout) -> float:
     """Return the seconds that a clock has left."""
     until = clock.when()
     return 0.0 if until is None else until - asyncio.get_running_loop().time()
 
 
 async def _untimed(clock: asyncio.Timeout, waiting: Awaitable[None]) -> None:
-    """Wait without letting the clock run: it is not the server who is slow."""
-    left = left_of(clock)
+    """Wait with the clock stopped: this wait is not the server's fault."""
+    left = time_left(clock)
     clock.reschedule(None)
     await waiting
     clock.reschedule(asyncio.get_running_loop().time() + left)
@@ -267,23 +265,23 @@ def _kind_of(head: bytes) -> MediaClass | None:
     return class_of(name) if name else None
 
 
-async def _read_head(chunks: AsyncIterator[bytes], *, hurry: bool) -> bytes:
-    """Return the first bytes: enough to know a format by, or all there are.
+async def _read_head(chunks: AsyncIterator[bytes], *, stop_early: bool) -> bytes:
+    """Return the first bytes: enough to recognise a format, or all there are.
 
-    With `hurry`, the first that look like a picture: it is too large, whatever follows.
+    With `stop_early`, no more than show that it is a picture: it is too large, whatever follows.
     """
     head = b""
     async for chunk in chunks:
         head += chunk
-        if len(head) >= HEAD_BYTES or (hurry and _kind_of(head) == "picture"):
+        if len(head) >= HEAD_BYTES or (stop_early and _kind_of(head) == "picture"):
             break
     return head
 
 
 async def drain(response: httpcore2.Response, chunks: AsyncIterator[bytes]) -> None:
-    """Read the little that is left of an answer, so that its connection can be used again."""
+    """Read the rest of a short answer, so that its connection can be reused."""
     declared = declared_length(response)
-    if declared is None or declared > DRAINED_BYTES:
+    if declared is None or declared > DRAIN_BYTES:
         return
     with contextlib.suppress(Exception):
         async with asyncio.timeout(DRAIN_S):

@@ -1,4 +1,4 @@
-"""One URL → its bytes after as many tries as it takes: waits its turn, backs off, heeds a host's pauses."""
+"""One URL → its bytes, with retries, backoff, and the pauses that hosts ask for."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from clipmod_cli.sources.web.responses import DownloadedBody
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadPacing:
-    """How many downloads at once, and how often one is tried again.
+    """How many downloads run at once, and how often one is retried.
 
     Attributes:
         concurrency: in all.
         per_host: from one host.
-        retries: after a refusal that may pass: 429, 5xx, no connection.
-        backoff_s: about how long is waited before the first of them; twice as long before the next.
+        retries: after 429, 5xx or a failed connection.
+        backoff_s: mean wait before the first retry; it doubles with each.
     """
 
     concurrency: int = 64
@@ -32,47 +32,42 @@ class DownloadPacing:
 
 
 class RetryingFetcher:
-    """Fetches URLs as often as the pace allows and not before it is their host's turn."""
+    """Fetches URLs with retries, within the slots of their hosts."""
 
-    def __init__(self, fetcher: Fetcher, turns: HostScheduler, pace: DownloadPacing) -> None:
-        """Ask through `fetcher`, whenever `turns` says so."""
+    def __init__(self, fetcher: Fetcher, scheduler: HostScheduler, pacing: DownloadPacing) -> None:
         self._fetcher = fetcher
-        self._turns = turns
-        self._pace = pace
+        self._scheduler = scheduler
+        self._pacing = pacing
 
     async def fetch(self, source: str) -> DownloadedBody:
-        """Return what a URL gives.
-
-        Raises:
-            FetchError: that of the last try.
-        """
+        """Return the body of a URL; raises the FetchError of the last try."""
         tried = 0
         while True:
             try:
-                return await self._fetcher.fetch(source, self._turn)
+                return await self._fetcher.fetch(source, self._slot)
             except FetchError as e:
-                if not e.again or tried == self._pace.retries:
+                if not e.again or tried == self._pacing.retries:
                     raise
-                if not e.retry_after_s:  # else the host is paused, which makes this wait as well
-                    await asyncio.sleep(self._pace.backoff_s * 2**tried * random.uniform(0.5, 1.5))  # noqa: S311
+                if not e.retry_after_s:  # with it the host is paused, and so is this URL
+                    backoff_s = self._pacing.backoff_s * 2**tried
+                    await asyncio.sleep(backoff_s * random.uniform(0.5, 1.5))  # noqa: S311
             tried += 1
 
     @asynccontextmanager
-    async def _turn(self, host: str) -> AsyncIterator[None]:
-        """Hold a turn with a host, and let its answer pause it for all of its URLs."""
+    async def _slot(self, host: str) -> AsyncIterator[None]:
+        """Hold a slot of a host, and pause the host for all of its URLs if it asks for that."""
         try:
-            async with self._turns.take(host):
+            async with self._scheduler.slot(host):
                 try:
                     yield
                 except FetchError as e:
-                    self._heed(host, e)
+                    if e.retry_after_s and e.status:
+                        self._scheduler.pause(host, e.retry_after_s, e.status)
+                    elif e.status:
+                        self._scheduler.reset_pauses(host)
                     raise
-                self._turns.answered(host)
+                self._scheduler.reset_pauses(host)
         except TooManyPausesError as e:
-            raise FetchError("http_error", "not tried: the host always asks for a pause", status=e.why) from e
-
-    def _heed(self, host: str, error: FetchError) -> None:
-        if error.retry_after_s and error.status:
-            self._turns.pause(host, error.retry_after_s, error.status)
-        elif error.status:
-            self._turns.answered(host)
+            raise FetchError(
+                "http_error", "not tried: the host keeps asking for pauses", status=e.status
+            ) from e
