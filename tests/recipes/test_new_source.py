@@ -77,5 +77,5 @@ def test_one_entry_adds_a_source(
     assert [record["status"] for record in records.values()] == ["ok", "ok", "error"]
     assert records["mem://b/none.png"]["error"]["code"] == "not_found"
     again = clipmod(*words)
-    assert "2 inputs were judged before" in again.stderr
+    assert ": 2 done" in again.stderr
     assert {record["source"] for record in read_records(out.read_bytes())} == set(records)

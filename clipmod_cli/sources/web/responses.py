@@ -80,7 +80,9 @@ def not_an_image(response: httpcore2.Response, head: bytes) -> FetchError:
     encoding = _encoding(response)
     if encoding != "identity":
         how = f" ({encoding})" if _TOKEN.fullmatch(encoding) else ""
-        return FetchError("not_an_image", f"the server compressed its answer{how} without a request for that")
+        return FetchError(
+            "not_an_image", f"the server sent its answer compressed{how}, which was not requested"
+        )
     if kind_of_archive := UNREAD.get(sniff(head) or ""):
         return FetchError(
             "not_an_image", f"the server sent a {kind_of_archive} archive, which is not supported"
