@@ -24,7 +24,7 @@ from clipmod_cli.ensemble.duplicates import DuplicateCache, EvidenceLru
 from clipmod_cli.ensemble.ensemble import Ensemble, InferenceEngine, PendingEvidence, fingerprint
 from clipmod_cli.flow import ahead, batched
 from clipmod_cli.judge.criteria import Criteria
-from clipmod_cli.judge.judging import Recheck, judge_closely
+from clipmod_cli.judge.judging import Recheck, judge_with_rechecks
 from clipmod_cli.judge.policy import Policy, load_policy
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.sources.base import Rules
@@ -193,7 +193,7 @@ def run(
     """
     options = options or Options()
     options = replace(options, decode=replace(options.decode, max_gap_s=criteria.policy.max_gap_s))
-    can_skip_rest = criteria.decided if options.early_exit else None
+    can_skip_rest = criteria.outcome_is_certain if options.early_exit else None
     with open_decoders(options) as decoders, TemporaryFiles() as temporary:
         options = replace(options, decoders=decoders)
         # without the duplicate cache, which takes submissions from one thread and caches no video
@@ -223,7 +223,7 @@ def _judge(
             while rechecked:
                 yield rechecked.popleft()
 
-    for judged in judge_closely(stream(), criteria):
+    for judged in judge_with_rechecks(stream(), criteria):
         if isinstance(judged, Recheck):
             rechecked.extend(recheck(judged))
         else:

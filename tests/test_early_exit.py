@@ -35,7 +35,7 @@ class Trio:
 
     def look(self, *frames: Frame | Failure) -> list[Evidence | Failure]:
         """Return what is seen of these in one batch, with early exit."""
-        return list(infer(self.ensemble, [frames], self.criteria.decided))
+        return list(infer(self.ensemble, [frames], self.criteria.outcome_is_certain))
 
 
 def skipped(results: Sequence[Evidence | Failure]) -> list[tuple[str, ...]]:
@@ -146,7 +146,7 @@ def test_all_kinds_of_models_take_part() -> None:
     ensemble = Ensemble(members=[Member(one, weight) for one, weight in zip(models, WEIGHTS, strict=True)])
     criteria = prepare(ensemble, POLICY, threshold=0.5)
     frames = [frame_of(i / 20, i) for i in range(21)]
-    early = list(judge(infer(ensemble, [frames], criteria.decided), criteria))
+    early = list(judge(infer(ensemble, [frames], criteria.outcome_is_certain), criteria))
     full = list(judge(infer(ensemble, [frames]), criteria))
     assert 0 < models[2].calls[0] < len(frames)
     for one, other in zip(early, full, strict=True):

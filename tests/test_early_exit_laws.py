@@ -71,7 +71,7 @@ def decided_by(
     """Return whether those who saw this need ask nobody else."""
     picture = frame_of(0.5)
     frame = type(picture)(item=picture.item, media=media_of(kind=kind, **known), views={})
-    (answer,) = criteria.decided([frame], {f"m{i}": [one] for i, one in enumerate(seen)})
+    (answer,) = criteria.outcome_is_certain([frame], {f"m{i}": [one] for i, one in enumerate(seen)})
     return bool(answer)
 
 
@@ -182,4 +182,4 @@ def test_one_that_is_no_number_is_never_decided() -> None:
     assert not decided_by(criteria, [saw(*UNSAFE), nothing])
     frames = [frame_of(0.5)] * 2
     seen = {"m0": [saw(*UNSAFE), nothing], "m1": [saw(*UNSAFE), saw(*UNSAFE)]}
-    assert np.array_equal(criteria.decided(frames, seen), [True, False])
+    assert np.array_equal(criteria.outcome_is_certain(frames, seen), [True, False])

@@ -95,7 +95,7 @@ def test_law_every_verdict_is_as_without(
     batches = [stream[at : at + size] for at in range(0, len(stream), size)]
     ensemble = ensemble_of(RedEmbedder(name="a"), RedClassifier(name="b"), RedDetector(name="c"))
     criteria = prepare(ensemble, POLICY, threshold=0.4)
-    can_skip_rest = criteria.decided if early else None
+    can_skip_rest = criteria.outcome_is_certain if early else None
     memory = EvidenceLru(most)
     plain = list(judge(infer(ensemble, batches, can_skip_rest), criteria))
     again = list(judge(infer(DuplicateCache(ensemble, memory), batches, can_skip_rest), criteria))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.judge.spans import SLACK_S, find_segments, persistent_frames
+from clipmod_cli.judge.spans import ROUNDING_S, find_segments, persistent_frames
 from clipmod_cli.types import FrameScore, Segment
 
 
@@ -131,7 +131,7 @@ def test_law_only_frames_of_short_hits_are_left_out(
     kept = {f.number for f in persistent_frames(frames, duration_s, threshold, persistence_s)}
     assert kept, "something always decides"
     assert {f.number for f in frames if f.unsafe_score < threshold} <= kept
-    needed = min(persistence_s, duration_s) - SLACK_S
+    needed = min(persistence_s, duration_s) - ROUNDING_S
     long = [s for s in find_segments(frames, duration_s, threshold) if s.end_s - s.start_s >= needed]
     assert any(f.number in kept for f in frames if f.unsafe_score >= threshold) == bool(long)
 

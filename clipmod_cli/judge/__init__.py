@@ -1,1 +1,1 @@
-"""Evidence and a policy to verdicts: the one room that knows policies. Arithmetic on what models saw."""
+"""Policies, and evidence to verdicts by them. Runs no model, except to embed prompts."""

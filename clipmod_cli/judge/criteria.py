@@ -1,8 +1,4 @@
-"""A policy made ready for the models that judge by it: what each one's view says of each category.
-
-Pure arithmetic on arrays; knows no model's library. The formulas are those that the
-documentation of policies gives (docs/policies.md).
-"""
+"""A policy prepared for an ensemble: all that judging needs. Formulas: docs/policies.md."""
 
 from __future__ import annotations
 
@@ -22,7 +18,7 @@ from clipmod_cli.types import Frame, Seen
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightedReader:
-    """One member of the ensemble as the judging stage sees it."""
+    """A model's weight, and how its evidence becomes probabilities."""
 
     name: str
     weight: float
@@ -34,9 +30,9 @@ class Criteria:
     """All that judging needs: no model, no file, no network.
 
     Attributes:
-        threshold: an unsafe score from here on is NSFW, 0..1.
-        unseen: UNSAFE categories that some member cannot see (only with `--allow-partial`).
-        degraded: less than the ensemble judges.
+        threshold: an unsafe score of at least this is NSFW, 0..1.
+        unseen: UNSAFE categories that some model cannot see (only with `--allow-partial`).
+        degraded: a model of the ensemble is missing.
         names: of the categories, in the policy's order.
         unsafe: by category, whether it is UNSAFE.
         severity: `severity_order` of the policy.
@@ -52,12 +48,12 @@ class Criteria:
     severity: tuple[int, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse numbers that judge nothing, and find out once what each picture needs.
+        """Check the numbers, and compute what every frame needs.
 
         Raises:
-            SettingsError: if the threshold is not within 0..1, or a member weighs next to nothing.
+            SettingsError: if the threshold is not within 0..1, or a weight is too small or not finite.
         """
-        if not 0.0 <= self.threshold <= 1.0:  # nothing is over a NaN, and all would be safe
+        if not 0.0 <= self.threshold <= 1.0:  # also refuses NaN, by which every image would be Safe
             raise SettingsError(f"the threshold is {self.threshold}; it must be from 0 to 1")
         for judge in self.judges:
             if not LEAST_WEIGHT <= judge.weight < np.inf:
@@ -72,23 +68,24 @@ class Criteria:
         object.__setattr__(self, "unsafe", unsafe)
         object.__setattr__(self, "severity", severity_order(self.policy))
 
-    def decided(self, frames: Sequence[Frame], seen: Mapping[str, Sequence[Seen]]) -> NDArray[np.bool_]:
-        """Return, for each frame, whether no member that was not asked can change the outcome any more.
+    def outcome_is_certain(
+        self, frames: Sequence[Frame], seen: Mapping[str, Sequence[Seen]]
+    ) -> NDArray[np.bool_]:
+        """Return, for each frame, whether no model that was not run can change decision or review.
 
-        The outcome is the decision and whether a person has to look. Frames of animations and videos
-        are never decided: which of them decides depends on all scores of all of them.
+        It never is for frames of animations and videos: which of them decides depends on the scores of all.
 
         Args:
-            frames: what was looked at.
-            seen: by member that was asked, what it saw in each of them; finite.
+            frames: the frames of one batch.
+            seen: by name of each model that was run, its evidence of each frame; finite.
         """
-        asked = [member for member in self.judges if member.name in seen]
-        heard = PartialScores(
-            shares=[read_all(member.reader, seen[member.name]) for member in asked],
-            weights=[member.weight for member in asked],
-            left=sum(member.weight for member in self.judges if member.name not in seen),
+        done = [member for member in self.judges if member.name in seen]
+        partial = PartialScores(
+            shares=[read_all(member.reader, seen[member.name]) for member in done],
+            weights=[member.weight for member in done],
+            remaining=sum(member.weight for member in self.judges if member.name not in seen),
         )
-        stakes = DecisionRule(
+        rule = DecisionRule(
             unsafe=self.unsafe,
             threshold=self.threshold,
             agreement=self.policy.agreement_threshold,
@@ -96,7 +93,7 @@ class Criteria:
         )
         stills = np.array([frame.media.kind == "image" for frame in frames])
         review = np.array([frame.media.truncated or bool(self.unseen) for frame in frames])
-        return np.asarray(stills & is_certain(heard, stakes, review=review))
+        return np.asarray(stills & is_certain(partial, rule, review=review))
 
 
 def severity_order(policy: Policy) -> tuple[int, ...]:

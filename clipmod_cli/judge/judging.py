@@ -1,7 +1,7 @@
-"""Evidence + policy → verdicts. Arithmetic only: no I/O, no model, no clock but the item's own.
+"""Evidence and criteria to verdicts. No I/O and no model.
 
-A still is judged by its one frame. An animation is judged by its worst persistent evidence:
-never by a mean, in which a short scene would drown.
+A still is judged by its one frame, an animation or video by its worst persistent frame: never by a mean,
+in which a short scene would not count.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from clipmod_cli.judge.certainty import PartialScores, score_bounds
 from clipmod_cli.judge.criteria import Criteria, WeightedReader
 from clipmod_cli.judge.readers import Probabilities
-from clipmod_cli.judge.spans import find_segments, persistent_frames, unclear_edges
+from clipmod_cli.judge.spans import find_segments, persistent_frames, uncertain_edges
 from clipmod_cli.types import (
     Decision,
     Detections,
@@ -32,79 +32,79 @@ from clipmod_cli.types import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recheck:
-    """A wish to see more of a video: `spans` are (start, end) in seconds, rising."""
+    """A request to decode more frames of a video: `spans` are (start, end) in seconds, rising."""
 
     item: Item
     spans: tuple[tuple[float, float], ...]
 
 
 @dataclass(slots=True)
-class _Gathered:
-    """What has been seen of one item so far."""
+class _ItemScores:
+    """The scored frames of one item so far."""
 
     frames: list[FrameScore] = field(default_factory=list)
-    broken: Failure | None = None
+    failure: Failure | None = None
     media: Media | None = None
 
     def add(self, seen: Evidence | Failure, criteria: Criteria) -> None:
         self.media = seen.media or self.media
         score = seen if isinstance(seen, Failure) else score_frame(seen, criteria)
         if isinstance(score, Failure):
-            self.broken = self.broken or score
+            self.failure = self.failure or score
         else:
             self.frames.append(score)
 
-    def refine(self, closer: _Gathered) -> None:
-        """Take in the frames of a second look. What failed in it only leaves the first one as it was."""
+    def add_recheck(self, closer: _ItemScores) -> None:
+        """Add the frames of a recheck; its failures are ignored."""
         known = {frame.time_s for frame in self.frames}
         self.frames += [frame for frame in closer.frames if frame.time_s not in known]
         self.frames.sort(key=lambda frame: frame.time_s)
 
 
 def judge(stream: Iterable[Evidence | Failure], criteria: Criteria) -> Iterator[Result]:
-    """Yield one result for each item, in order, as soon as its last frame was seen."""
-    for judged in judge_closely(stream, criteria, again=False):
+    """Yield one result for each item, in order, as soon as its last frame was scored."""
+    for judged in judge_with_rechecks(stream, criteria, recheck=False):
         if isinstance(judged, Recheck):
-            raise AssertionError("no second look was offered")  # noqa: TRY004 — a bug, not a wrong type
+            raise AssertionError("rechecks are off")  # noqa: TRY004 — a bug, not a wrong type
         yield judged
 
 
-def judge_closely(
-    stream: Iterable[Evidence | Failure], criteria: Criteria, *, again: bool = True
+def judge_with_rechecks(
+    stream: Iterable[Evidence | Failure], criteria: Criteria, *, recheck: bool = True
 ) -> Iterator[Result | Recheck]:
     """Yield one result for each item, in order; for some videos a `Recheck` before it, once.
 
-    Whoever takes a `Recheck` puts what it brings (its last element with `last`) next into `stream`.
+    The caller puts the evidence of a `Recheck` next into `stream`, its last element with `last`.
     """
-    gathered = _Gathered()
-    first: _Gathered | None = None
+    gathered = _ItemScores()
+    first: _ItemScores | None = None
     for seen in stream:
         gathered.add(seen, criteria)
         if not seen.last:
             continue
-        spans = _find_unclear(gathered, criteria) if again and first is None else ()
+        spans = _uncertain_spans(gathered, criteria) if recheck and first is None else ()
         if spans:
-            first, gathered = gathered, _Gathered()
+            first, gathered = gathered, _ItemScores()
             yield Recheck(item=seen.item, spans=spans)
             continue
         if first is not None:
-            first.refine(gathered)
+            first.add_recheck(gathered)
             gathered, first = first, None
-        yield _conclude(seen.item, gathered.media, gathered.frames, gathered.broken, criteria)
-        gathered = _Gathered()
+        yield _conclude(seen.item, gathered.media, gathered.frames, gathered.failure, criteria)
+        gathered = _ItemScores()
 
 
-def _find_unclear(gathered: _Gathered, criteria: Criteria) -> tuple[tuple[float, float], ...]:
+def _uncertain_spans(gathered: _ItemScores, criteria: Criteria) -> tuple[tuple[float, float], ...]:
     if gathered.media is None or gathered.media.kind != "video" or not criteria.policy.unsafe:
         return ()
-    return unclear_edges(gathered.frames, criteria.threshold)
+    return uncertain_edges(gathered.frames, criteria.threshold)
 
 
 def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
     """Return the ensemble's scores for one frame, or a Failure if a score is not finite."""
     by_model: dict[str, ModelScore] = {}
     total: Probabilities = np.zeros(len(criteria.names))
-    judges = _asked(evidence, criteria)
+    judges = _members_run(evidence, criteria)
     for member in judges:
         shares = member.reader.read(evidence.seen[member.name])
         if not np.isfinite(shares).all():
@@ -136,22 +136,22 @@ def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
     )
 
 
-def _asked(evidence: Evidence, criteria: Criteria) -> Sequence[WeightedReader]:
-    """Return who judges: all members but those skipped, or the stand-in. Nobody is left out unsaid."""
+def _members_run(evidence: Evidence, criteria: Criteria) -> Sequence[WeightedReader]:
+    """Return the members that judge this frame: all but those skipped, or the stand-in alone."""
     if evidence.stand_in:
         return [member for member in criteria.judges if member.name in evidence.seen]
     return [member for member in criteria.judges if member.name not in evidence.skipped]
 
 
 def _bounds(
-    summed: Probabilities, unsafe: float, asked: Sequence[WeightedReader], criteria: Criteria
+    summed: Probabilities, unsafe: float, members: Sequence[WeightedReader], criteria: Criteria
 ) -> tuple[float, float]:
-    """Return the lowest and highest unsafe score that the whole ensemble could have come to."""
-    weight = sum(member.weight for member in asked)
-    left = max(sum(member.weight for member in criteria.judges) - weight, 0.0)
-    heard = PartialScores(shares=[summed[np.newaxis] / weight], weights=[weight], left=left)
-    low, high = score_bounds(heard, criteria.unsafe)
-    return min(float(low[0]), unsafe), max(float(high[0]), unsafe)  # where rounding says otherwise
+    """Return the lowest and highest unsafe score that the whole ensemble could have given."""
+    weight = sum(member.weight for member in members)
+    remaining = max(sum(member.weight for member in criteria.judges) - weight, 0.0)
+    partial = PartialScores(shares=[summed[np.newaxis] / weight], weights=[weight], remaining=remaining)
+    low, high = score_bounds(partial, criteria.unsafe)
+    return min(float(low[0]), unsafe), max(float(high[0]), unsafe)  # despite rounding
 
 
 def _model_score(
@@ -175,7 +175,7 @@ def _top(shares: Sequence[float], criteria: Criteria) -> int:
 
 
 def _unsafe(total: Probabilities, criteria: Criteria) -> float:
-    """Return the share of the UNSAFE categories, 0..1: exactly 1 where nothing speaks for a SAFE one."""
+    """Return the share of the UNSAFE categories, 0..1: exactly 1 where the SAFE ones have none."""
     mask = criteria.unsafe
     unsafe, safe = float(total[mask].sum()), float(total[~mask].sum())
     return unsafe / (unsafe + safe)
@@ -187,17 +187,17 @@ def _agreement(by_model: dict[str, ModelScore], judges: Sequence[WeightedReader]
 
 
 def _conclude(
-    item: Item, media: Media | None, frames: Sequence[FrameScore], broken: Failure | None, criteria: Criteria
+    item: Item, media: Media | None, frames: Sequence[FrameScore], failure: Failure | None, criteria: Criteria
 ) -> Result:
-    """Return the verdict. Where a frame was lost: NSFW if the rest says so, else the failure, never Safe."""
+    """Return the verdict. If a frame failed: NSFW if the other frames are, else the failure, never Safe."""
     if frames and media is not None:
-        known = media if broken is None else replace(media, truncated=True)
+        known = media if failure is None else replace(media, truncated=True)
         verdict = _verdict(item, known, frames, criteria)
-        if broken is None or verdict.decision == "NSFW":
+        if failure is None or verdict.decision == "NSFW":
             return verdict
-    if broken is None:
-        raise AssertionError("an item without a frame has failed")
-    return replace(broken, media=broken.media or media, last=True)
+    if failure is None:
+        raise AssertionError("an item without frames has a failure")
+    return replace(failure, media=failure.media or media, last=True)
 
 
 def _verdict(item: Item, media: Media, frames: Sequence[FrameScore], criteria: Criteria) -> Verdict:

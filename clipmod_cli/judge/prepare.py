@@ -1,7 +1,4 @@
-"""A policy made ready for loaded models: what each one sees of it, and how its evidence is read.
-
-Refuses a model that would be blind to an UNSAFE category. Prompts are embedded here, once.
-"""
+"""A policy and a loaded ensemble to `Criteria`; refuses a model that cannot see an UNSAFE category."""
 
 from __future__ import annotations
 
@@ -23,16 +20,16 @@ from clipmod_cli.models.seam import LabelModel, Model
 
 
 def prepare(ensemble: Ensemble, policy: Policy, *, threshold: float, allow_partial: bool = False) -> Criteria:
-    """Return the policy made ready for the members of an ensemble; prompts are embedded here, once.
+    """Return the criteria of a policy for an ensemble; embeds the prompts.
 
     Args:
         ensemble: the loaded models.
-        policy: what is asked of a picture.
-        threshold: an unsafe score from here on is NSFW, 0..1.
-        allow_partial: let a member judge a policy that it cannot wholly see.
+        policy: the categories and thresholds.
+        threshold: an unsafe score of at least this is NSFW, 0..1.
+        allow_partial: accept a model that cannot see every UNSAFE category.
 
     Raises:
-        BlindModelError: if a member cannot see an UNSAFE category and that is not allowed.
+        BlindModelError: a model cannot see an UNSAFE category and that is not allowed.
     """
     models = [(member.model, member.weight) for member in ensemble.members]
     unseen = {name for model, _ in models for name in check_sight(model, policy, allow_partial=allow_partial)}
@@ -49,33 +46,33 @@ def check_sight(model: Model, policy: Policy, *, allow_partial: bool) -> Sequenc
     """Return the UNSAFE categories that a model cannot see.
 
     Raises:
-        BlindModelError: if there are any and that is not allowed, or it cannot judge this policy at all.
+        BlindModelError: there are some and that is not allowed, or the model cannot judge the policy at all.
     """
     unseen = unseen_categories(policy, spec=model.spec, text_image=model.kind == "text-image")
     if unseen and not allow_partial:
         raise BlindModelError(
             f"{model.name} cannot see {', '.join(unseen)} of the policy {policy.name!r}, so it would call "
-            "them safe. Take another model, map its labels in the policy, or add --allow-partial"
+            "them safe. Use another model, map its labels in the policy, or add --allow-partial"
         )
     if model.kind == "detector" and not any(c.otherwise for c in policy.categories):
         raise BlindModelError(
             f"{model.name} is a detector, and the policy {policy.name!r} has no category with "
-            "`otherwise = true` for what its silence means"
+            "`otherwise = true` for images where it finds nothing"
         )
     seen = seen_categories(policy, spec=model.spec, text_image=model.kind == "text-image")
     if len(seen) < (1 if model.kind == "detector" else 2):
         raise BlindModelError(
             f"{model.name} sees {', '.join(seen) or 'none'} of the categories of the policy {policy.name!r}; "
-            "to tell two of them apart they need prompts (for a text-image model) or mapped labels"
+            "at least two need prompts (for a text-image model) or mapped labels"
         )
     return unseen
 
 
 def reader_of(model: Model, policy: Policy) -> Reader:
-    """Return what turns a model's view into probabilities; prompts are embedded here, once.
+    """Return the reader of a model's evidence; embeds the prompts.
 
     Raises:
-        BlindModelError: if the policy maps labels that the model does not have.
+        BlindModelError: the policy maps labels that the model does not have.
     """
     if model.kind == "text-image":
         texts = list(dict.fromkeys(t for c in policy.categories for t in policy.texts_of(c)))
@@ -95,7 +92,7 @@ def reader_of(model: Model, policy: Policy) -> Reader:
 
 
 def _check_labels(model: LabelModel, policy: Policy, labels: Sequence[frozenset[str]]) -> None:
-    """Refuse a label map that names labels which the model does not have: it would be blind to them."""
+    """Refuse a label map with labels that the model does not have: it would never give them."""
     known = set(model.labels)
     if unknown := sorted(set().union(*labels) - known):
         raise BlindModelError(

@@ -1,6 +1,6 @@
-"""What one model saw to probabilities over the categories of a policy: one reader for each kind of model.
+"""Evidence of one model to probabilities over a policy's categories: one reader for each kind of model.
 
-The formulas are those that docs/policies.md gives. Arithmetic on arrays only.
+Formulas: docs/policies.md. Arithmetic on arrays only.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Probabilities = NDArray[np.float64]
 
 
 class Reader(Protocol):
-    """Turns what one model saw into probabilities over the policy's categories."""
+    """Turns the evidence of one model into probabilities over the policy's categories."""
 
     def read(self, seen: Seen) -> Probabilities:
-        """Return `(categories,)`, summing to 1; not finite where nothing can be said."""
+        """Return `(categories,)`, summing to 1; not finite if the evidence has no score."""
         ...
 
 
@@ -44,7 +44,7 @@ class TextReader:
     _places: NDArray[np.intp] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Convert once what each picture needs."""
+        """Convert the vectors once."""
         object.__setattr__(self, "_columns", self.vectors.T.astype(np.float64))
         object.__setattr__(self, "_places", np.array(self.visible, dtype=np.intp))
 
@@ -54,8 +54,8 @@ class TextReader:
         return shares
 
     def read_all(self, seen: Sequence[Seen]) -> Probabilities:
-        """Return what `read` does for each of several, `(n, categories)`."""
-        return self._read(np.stack([_vector_of(one) for one in seen]))
+        """Return the result of `read` for each, `(n, categories)`."""
+        return self._read(np.stack([_vector_of(each) for each in seen]))
 
     def _read(self, vectors: NDArray[np.float32]) -> Probabilities:
         logits = self.scale * (vectors.astype(np.float64) @ self._columns)
@@ -93,7 +93,7 @@ class DetectorReader:
     Attributes:
         labels: mapped labels by category, in the policy's order (mild to severe).
         order: category indices: UNSAFE from the last listed to the first, then SAFE likewise.
-        rest: the index of the `otherwise` category, which takes what is left of 1.
+        rest: the index of the `otherwise` category, which takes the rest of 1.
     """
 
     labels: Sequence[frozenset[str]]
@@ -115,7 +115,7 @@ class DetectorReader:
 
 
 def read_all(reader: Reader, seen: Sequence[Seen]) -> Probabilities:
-    """Return what `read` gives for each of several, float64 `(n, categories)`."""
+    """Return the result of `reader.read` for each, float64 `(n, categories)`."""
     if isinstance(reader, TextReader):
         return reader.read_all(seen)
-    return np.stack([reader.read(one) for one in seen])
+    return np.stack([reader.read(each) for each in seen])

@@ -1,7 +1,4 @@
-"""Spans of scored frames: which hits there are in an animation, and which last long enough.
-
-Pure arithmetic on times and scores; what follows from a span is for the judging stage.
-"""
+"""Hits in the scored frames of an animation or video: their spans, and which last long enough."""
 
 from __future__ import annotations
 
@@ -10,15 +7,14 @@ from itertools import groupby, pairwise
 
 from clipmod_cli.types import FrameScore, Segment
 
-SLACK_S = 1e-6
-"""Times are told to the microsecond, and the difference of two of them is a little off: a hit from
-1.3 s to 2.3 s lasts a second."""
+ROUNDING_S = 1e-6
+"""Times are rounded to the microsecond: a hit from 1.3 s to 2.3 s must last a second."""
 
-CLEAR_S = 0.5
-"""An edge that is known this well needs no second look."""
+EDGE_TOLERANCE_S = 0.5
+"""An edge known this well needs no recheck."""
 
-MOST_EDGES = 16
-"""Of one video that are looked at again: an action film may have hundreds."""
+MAX_EDGES = 16
+"""Edges of one video that are rechecked: an action film may have hundreds."""
 
 
 def find_segments(
@@ -31,24 +27,24 @@ def find_segments(
     return tuple(_segment(run) for hit, run in _runs(frames, duration_s, threshold) if hit)
 
 
-def unclear_edges(frames: Sequence[FrameScore], threshold: float) -> tuple[tuple[float, float], ...]:
-    """Return the (start, end) in seconds between which a hit begins or ends, where that is not known well.
+def uncertain_edges(frames: Sequence[FrameScore], threshold: float) -> tuple[tuple[float, float], ...]:
+    """Return the first `MAX_EDGES` (start, end) in seconds between which a hit begins or ends.
 
-    At most `MOST_EDGES`, the first ones; each lies between two neighbouring frames.
+    Each lies between two neighbouring frames that are more than `EDGE_TOLERANCE_S` apart.
     """
     edges = [
         (before.time_s, after.time_s)
         for before, after in pairwise(frames)
         if (before.unsafe_score >= threshold) != (after.unsafe_score >= threshold)
-        and after.time_s - before.time_s > CLEAR_S
+        and after.time_s - before.time_s > EDGE_TOLERANCE_S
     ]
-    return tuple(edges[:MOST_EDGES])
+    return tuple(edges[:MAX_EDGES])
 
 
 def _runs(
     frames: Sequence[FrameScore], duration_s: float | None, threshold: float
 ) -> list[tuple[bool, list[tuple[FrameScore, float]]]]:
-    """Return (whether they are hits, (frame, its end in seconds)...) for all consecutive frames alike."""
+    """Return (whether a hit, its frames with their ends in seconds) for each run of frames."""
     ends = [frame.time_s for frame in frames[1:]] + [max(duration_s or 0.0, frames[-1].time_s)]
     timed = zip(frames, ends, strict=True)
     return [(hit, list(run)) for hit, run in groupby(timed, key=lambda p: p[0].unsafe_score >= threshold)]
@@ -72,11 +68,11 @@ def persistent_frames(
 
     A hit as long as the whole animation always counts, however short the animation is.
     """
-    needed = min(persistence_s, duration_s or 0.0) - SLACK_S
-    kept = [
+    needed = min(persistence_s, duration_s or 0.0) - ROUNDING_S
+    counted = [
         frame
         for hit, run in _runs(frames, duration_s, threshold)
         if not hit or run[-1][1] - run[0][0].time_s >= needed
         for frame, _ in run
     ]
-    return kept or frames
+    return counted or frames

@@ -18,7 +18,7 @@ from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.ensemble.duplicates import DuplicateCache
 from clipmod_cli.ensemble.ensemble import PendingEvidence
-from clipmod_cli.judge.judging import Recheck, judge_closely
+from clipmod_cli.judge.judging import Recheck, judge_with_rechecks
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.pipeline import run
 from clipmod_cli.types import Evidence, Failure, Frame, Item, Result, Verdict
@@ -172,7 +172,7 @@ def judged(
                 yield answers.pop(0)
 
     found: list[Verdict | Failure | Recheck] = []
-    for one in judge_closely(stream(), criteria_of()):
+    for one in judge_with_rechecks(stream(), criteria_of()):
         found.append(one)
         if isinstance(one, Recheck):
             answers.extend(closer)
