@@ -1,7 +1,7 @@
 """The body-part detector that ships in the `nudenet` package, through onnxruntime in batches.
 
 Its arithmetic (channel order, padding, thresholds, suppression of overlaps) is that of
-`nudenet.NudeDetector`; its resize is antialiased on the fast path (docs/architecture.md).
+`nudenet.NudeDetector`; its resize is antialiased on the fast path (docs/design-notes.md).
 """
 
 from __future__ import annotations
