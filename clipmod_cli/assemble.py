@@ -21,9 +21,8 @@ from clipmod_cli.judge.policy import Policy, load_policy, policy_from_classes, u
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.models import nudenet
 from clipmod_cli.models.device.names import check_device_name
-from clipmod_cli.models.hub import weights
-from clipmod_cli.models.hub.client import Hub
-from clipmod_cli.models.hub.progress import DownloadProgress, SilentProgress
+from clipmod_cli.models.hub import download, weights
+from clipmod_cli.models.hub.client import SILENT, DownloadProgress, Hub
 from clipmod_cli.models.registry import ensemble_size, human_size
 from clipmod_cli.models.seam import Model
 from clipmod_cli.models.specs import (
@@ -130,7 +129,7 @@ def load_ensemble(
     from clipmod_cli.judge.policy import load_policy
 
     texts = [models] if isinstance(models, str) else models
-    hub = Hub.of_environment(offline=offline)
+    hub = Hub.from_environment(offline=offline)
     choice = choose(texts, policy or load_policy("nsfw"), hub)
     return load(choice, device=device, dtype=dtype, batch_size=batch_size, hub=hub, compile=compile)
 
@@ -157,7 +156,7 @@ def load(
     from clipmod_cli.models.device.device import place
 
     placement = place(device, dtype)
-    how = _How(placement, hub, progress or SilentProgress(), compile, CropBatches.of(placement))
+    how = _How(placement, hub, progress or SILENT, compile, CropBatches.of(placement))
     loaded = [
         Member(_load_one(m.spec, name, how), m.weight)
         for m, name in zip(choice.members, choice.names, strict=True)
@@ -224,7 +223,7 @@ def _load_open_clip(spec: ModelSpec, name: str, how: _How) -> Model:
 def _files(spec: ModelSpec, how: _How) -> weights.WeightFiles:
     """Return the files of a model; what is here is used without asking anybody."""
     here = weights.locate(spec, hub=how.hub)
-    return here or weights.download(spec, hub=how.hub, progress=how.progress)
+    return here or download.download(spec, hub=how.hub, progress=how.progress)
 
 
 def _is_usable(spec: ModelSpec, policy: Policy, hub: Hub | None) -> bool:

@@ -93,7 +93,7 @@ def load_models(wishes: Wishes) -> Loaded:
     settings = wishes.settings
     placement = place(settings.device, settings.dtype)
     size = None if settings.batch_size == "auto" else count_of(settings.batch_size, "--batch-size", default=1)
-    hub = Hub.of_environment(offline=True)
+    hub = Hub.from_environment(offline=True)
     if wishes.random_weights:
         specs, ensemble = _load_random(wishes, placement, size)
     else:
@@ -113,7 +113,7 @@ def measured_with(
     ensemble = replace(ensemble, members=members)
     policy = _policy_for([m.model for m in members])
     criteria = prepare(ensemble, policy, threshold=0.5, allow_partial=True)
-    hub = hub or Hub.of_environment(offline=True)
+    hub = hub or Hub.from_environment(offline=True)
     return Loaded(ensemble=ensemble, criteria=criteria, placement=placement, specs=specs, hub=hub)
 
 

@@ -114,7 +114,7 @@ def _models(*, offline: bool) -> Iterator[Check]:
     from clipmod_cli.models.specs import ENSEMBLE, parse_models
     from clipmod_cli.models.tower.storage import tower_size
 
-    hub = Hub.of_environment(offline=offline)
+    hub = Hub.from_environment(offline=offline)
     members = parse_models([ENSEMBLE])
     for member in () if members == "auto" else members:
         try:
@@ -145,15 +145,15 @@ def _models(*, offline: bool) -> Iterator[Check]:
 
 
 def _hub(hub: Any) -> Check:
-    from clipmod_cli.models.hub.client import ask
+    from clipmod_cli.models.hub.client import fetch_repo_state
 
     if hub.offline:
         return Check(group="places", name="hub", state="note", detail="not asked (offline)")
     try:
-        ask(hub, "laion/CLIP-ViT-L-14-laion2B-s32B-b82K", None)
+        fetch_repo_state(hub, "laion/CLIP-ViT-L-14-laion2B-s32B-b82K", None)
     except ClipmodError as e:
         return Check(group="places", name="hub", state="note", detail=str(e))
-    return Check(group="places", name="hub", state="ok", detail=f"{hub.shown} answers")
+    return Check(group="places", name="hub", state="ok", detail=f"{hub.display_url} answers")
 
 
 def _places() -> Iterator[Check]:
@@ -163,7 +163,7 @@ def _places() -> Iterator[Check]:
     from clipmod_cli.output.history.store import default_db_path
     from clipmod_cli.settings import default_config_path
 
-    yield _place("weights", Hub.of_environment().cache_dir, "set HF_HOME to a folder that can be written")
+    yield _place("weights", Hub.from_environment().cache_dir, "set HF_HOME to a folder that can be written")
     yield _place("text cache", default_folder(), "set XDG_CACHE_HOME to a folder that can be written")
     yield _place("seen before", default_path().parent, "set XDG_CACHE_HOME, or use --no-cache")
     yield _place("store", default_db_path().parent, "set CLIPMOD_DB or --db to a file that can be written")

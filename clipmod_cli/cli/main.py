@@ -26,7 +26,7 @@ EPILOG = """
 Examples:
   clipmod scan sample_images                    judge the sample pictures
   clipmod scan ./uploads --policy nsfw -o out.jsonl
-  clipmod models list                           what can judge, and whether it is here
+  clipmod models list                           the models, and whether they are downloaded
   clipmod doctor                                what is missing, and the command that mends it
 """
 

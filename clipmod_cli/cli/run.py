@@ -95,7 +95,7 @@ def _exit_now(stack: ExitStack, settings: Settings, exit_code: ExitCode) -> None
 
 
 def _models(settings: Settings, policy: Policy) -> tuple[Ensemble, Criteria]:
-    hub = Hub.of_environment(offline=settings.offline)
+    hub = Hub.from_environment(offline=settings.offline)
     choice = choose(settings.models, policy, hub)
     if choice.auto and not settings.quiet:
         say(f"clipmod: {describe_choice(choice)}")

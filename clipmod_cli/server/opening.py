@@ -10,8 +10,7 @@ from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import MissingError
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import Policy
-from clipmod_cli.models.hub.client import Hub
-from clipmod_cli.models.hub.progress import DownloadProgress, SilentProgress
+from clipmod_cli.models.hub.client import SILENT, DownloadProgress, Hub
 from clipmod_cli.models.specs import FALLBACK
 from clipmod_cli.output.history.rows import open_rows
 from clipmod_cli.pipeline import start_decoders
@@ -53,7 +52,7 @@ def open_service(
         options, decode=within(options.decode, bounds), duplicate_cache_bytes=DUPLICATE_CACHE_BYTES
     )
     options = replace(options, decoders=start_decoders(options))
-    ensemble, criteria, stand_in = _load(settings, choice, policy, hub, progress or SilentProgress())
+    ensemble, criteria, stand_in = _load(settings, choice, policy, hub, progress or SILENT)
     ensemble = with_stand_in(ensemble)
     panel = make_panel(ensemble, criteria, options.decode, stand_in=stand_in)
     service = Service(
@@ -81,5 +80,5 @@ def _load(
             raise
         log.warning("the ensemble cannot be loaded (%s); the fallback judges, and all needs review", error)
         fallback = replace(choose([FALLBACK], policy, hub), degraded=True)
-        asked_again = replace(hub, patience_s=min(hub.patience_s, SECOND_PATIENCE_S))
+        asked_again = replace(hub, timeout_s=min(hub.timeout_s, SECOND_PATIENCE_S))
         return *load_models(settings, fallback, policy, asked_again, progress), True

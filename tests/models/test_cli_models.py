@@ -97,7 +97,7 @@ def test_a_terminal_gets_a_table_with_whole_specs(tmp_path: Path) -> None:
                 pass
     assert process.returncode == 0
     lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).splitlines()
-    assert lines[0].split() == ["model", "what", "it", "is", "size", "licence", "revision", "here"]
+    assert lines[0].split() == ["model", "about", "size", "licence", "revision", "downloaded"]
     assert any(
         line.startswith("open_clip:ViT-L-14/laion2b_s32b_b82k ") and "1.71 GB" in line for line in lines
     )
@@ -123,7 +123,7 @@ def test_verify_says_good_and_then_what_is_wrong_and_what_mends_it(fake: FakeHub
     run(fake.endpoint, tmp_path, "download", SPEC.spec)
     good = run(NOWHERE, tmp_path, "verify")
     assert (good.returncode, good.stderr) == (0, "")
-    assert good.stdout.splitlines() == [f"{SPEC.spec}: good", "nudenet: good"]
+    assert good.stdout.splitlines() == [f"{SPEC.spec}: verified", "nudenet: verified"]
     (weights,) = tmp_path.rglob("snapshots/*/model.safetensors")
     spoil(weights)
     bad = run(NOWHERE, tmp_path, "verify")
@@ -145,7 +145,7 @@ def test_verify_of_what_is_not_here(tmp_path: Path) -> None:
 def test_verify_of_a_folder_that_is_not_there_says_to_put_it_right(tmp_path: Path) -> None:
     done = run(NOWHERE, tmp_path, "verify", f"hf:{tmp_path}/none")
     assert done.returncode == 4
-    assert f"Put {tmp_path}/none right" in done.stderr
+    assert f"Correct the files in {tmp_path}/none" in done.stderr
 
 
 @pytest.mark.parametrize("word", ["auto", "nudnet", "open_clip:ViT-L-14"])
@@ -170,13 +170,13 @@ def test_a_download_writes_the_16_bit_tower_and_verify_looks_at_it(tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert "16-bit vision tower" in done.stderr
     (tower,) = (tmp_path / "cache").rglob("*.v1.safetensors")
-    assert run(NOWHERE, tmp_path, "verify", spec, **cache).stdout == f"{spec}: good\n"
+    assert run(NOWHERE, tmp_path, "verify", spec, **cache).stdout == f"{spec}: verified\n"
     good = tower.read_bytes()
     spoil(tower)
     bad = run(NOWHERE, tmp_path, "verify", spec, **cache)
     assert bad.returncode == 4
     assert str(tower) in bad.stdout
-    assert f"To mend it: clipmod models download {spec}." in bad.stderr
-    assert "by hand" not in bad.stderr
+    assert f"To repair: clipmod models download {spec}." in bad.stderr
+    assert "Correct" not in bad.stderr
     assert run(NOWHERE, tmp_path, "download", spec, **cache).returncode == 0
     assert tower.read_bytes() == good

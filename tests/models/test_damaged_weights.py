@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models.hub.cache import sha256_of
-from clipmod_cli.models.hub.installed import WeightFiles
-from clipmod_cli.models.hub.progress import SILENT
-from clipmod_cli.models.open_clip.parts import load_embedder
+from clipmod_cli.models.hub.checksums import sha256_of
+from clipmod_cli.models.hub.client import SILENT
+from clipmod_cli.models.hub.weights import WeightFiles
+from clipmod_cli.models.open_clip.checkpoint import load_embedder
 from clipmod_cli.models.open_clip.source import OpenClipSource, folder_source, tag_source
 from clipmod_cli.models.open_clip.towers import keep_tower
 from clipmod_cli.models.specs import parse_spec
@@ -126,7 +126,7 @@ def test_other_words_make_other_texts(tmp_path: Path) -> None:
     weights = tmp_path / "open_clip_model.safetensors"
     weights.write_bytes(b"good")
     plain = WeightFiles(paths={weights.name: weights}, commit="a" * 40, sha256=None)
-    words = [replace(plain, tokenizer=tmp_path, vocabulary=letter * 40) for letter in "bcc"]
+    words = [replace(plain, tokenizer=tmp_path, tokenizer_commit=letter * 40) for letter in "bcc"]
     revisions = [tag_source(SPEC, files).revision for files in (plain, *words)]
     assert len(set(revisions)) == 3
     assert revisions[2] == revisions[3]

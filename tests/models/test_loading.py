@@ -17,11 +17,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models.hub import cache
-from clipmod_cli.models.hub.cache import sha256_of, sha256_once
-from clipmod_cli.models.hub.installed import WeightFiles
-from clipmod_cli.models.hub.progress import SILENT
-from clipmod_cli.models.open_clip.parts import load_embedder, load_vision
+from clipmod_cli.models.hub import checksums
+from clipmod_cli.models.hub.checksums import cached_sha256, sha256_of
+from clipmod_cli.models.hub.client import SILENT
+from clipmod_cli.models.hub.weights import WeightFiles
+from clipmod_cli.models.open_clip.checkpoint import load_embedder, load_vision
 from clipmod_cli.models.open_clip.source import OpenClipSource, folder_source, tag_source
 from clipmod_cli.models.open_clip.towers import keep_tower, tower_problems
 from clipmod_cli.models.specs import parse_spec
@@ -182,21 +182,21 @@ def _kept(tmp_path: Path) -> list[Path]:
 def test_a_hash_is_kept_until_the_file_changes(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "SETTLED_S", -1)
-    first = sha256_once(weights)
+    monkeypatch.setattr(checksums, "SETTLED_S", -1)
+    first = cached_sha256(weights)
     assert first == sha256_of(weights)
     (kept,) = _kept(tmp_path)
     kept.write_text(kept.read_text().replace(first, "f" * 64))
-    assert sha256_once(weights) == "f" * 64  # so it is not computed again
+    assert cached_sha256(weights) == "f" * 64  # so it is not computed again
     before = weights.stat()
     time.sleep(0.05)
     weights.write_bytes(b"two")
     os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert sha256_once(weights) == sha256_of(weights) != first
+    assert cached_sha256(weights) == sha256_of(weights) != first
 
 
 def test_a_file_that_was_just_written_is_hashed_each_time(weights: Path, tmp_path: Path) -> None:
-    assert sha256_once(weights) == sha256_of(weights)
+    assert cached_sha256(weights) == sha256_of(weights)
     assert _kept(tmp_path) == []
 
 
@@ -211,9 +211,9 @@ def test_hashing_for_long_makes_no_file_old(
         return sha256_of(path)
 
     # What is written to it in the tick in which it is looked at leaves its times as they are.
-    monkeypatch.setattr(cache, "time", SimpleNamespace(time=lambda: time.time() + passed))
-    monkeypatch.setattr(cache, "sha256_of", hash_slowly)
-    sha256_once(weights)
+    monkeypatch.setattr(checksums, "time", SimpleNamespace(time=lambda: time.time() + passed))
+    monkeypatch.setattr(checksums, "sha256_of", hash_slowly)
+    cached_sha256(weights)
     assert _kept(tmp_path) == []
 
 
@@ -221,7 +221,7 @@ def test_hashing_for_long_makes_no_file_old(
 def test_a_damaged_hash_is_computed_again(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    monkeypatch.setattr(cache, "SETTLED_S", -1)
-    first = sha256_once(weights)
+    monkeypatch.setattr(checksums, "SETTLED_S", -1)
+    first = cached_sha256(weights)
     _kept(tmp_path)[0].write_text(damage)
-    assert sha256_once(weights) == first
+    assert cached_sha256(weights) == first

@@ -12,9 +12,9 @@ from clipmod_cli.models.hub.sources import (
     OPEN_CLIP_BIN,
     TOKENIZER_FILES,
     HubSource,
-    _ask_open_clip,
+    _open_clip_sources,
     hf_source,
-    sources,
+    hub_sources,
 )
 from clipmod_cli.models.registry import KNOWN, download_size, ensemble_size, human_size, known
 from clipmod_cli.models.specs import ENSEMBLE, parse_models, parse_spec
@@ -33,7 +33,7 @@ def test_the_ensemble_s_repositories_are_those_of_open_clip(text: str) -> None:
     spec = parse_spec(text)
     assert spec.arch
     assert spec.tag
-    assert sources(spec) == _ask_open_clip(spec.arch, spec.tag)
+    assert hub_sources(spec) == _open_clip_sources(spec.arch, spec.tag)
 
 
 @pytest.mark.parametrize("text", _ensemble())
@@ -51,21 +51,22 @@ def test_every_tag_of_open_clip_has_its_weights_on_the_hub() -> None:
     for arch, tag in open_clip.list_pretrained():
         repo, _, filename = open_clip.get_pretrained_cfg(arch, tag)["hf_hub"].rpartition("/")
         spec = parse_spec(f"open_clip:{arch}/{tag}")
-        found = sources(spec)
+        found = hub_sources(spec)
         filename = filename or OPEN_CLIP_BIN
         assert found[0].repo == repo
-        assert found[0].needed[0] == (*_get_safe_alternatives(filename), filename)
+        assert found[0].required[0] == (*_get_safe_alternatives(filename), filename)
 
 
 def test_an_architecture_with_a_vocabulary_brings_it() -> None:
     own, shared = (
-        sources(parse_spec(f"open_clip:{arch}/webli")) for arch in ("ViT-B-16-SigLIP", "ViT-B-16-SigLIP-256")
+        hub_sources(parse_spec(f"open_clip:{arch}/webli"))
+        for arch in ("ViT-B-16-SigLIP", "ViT-B-16-SigLIP-256")
     )
     assert [source.repo for source in own] == ["timm/ViT-B-16-SigLIP"]
     assert [source.repo for source in shared] == ["timm/ViT-B-16-SigLIP-256", "timm/ViT-B-16-SigLIP"]
     there = {"open_clip_model.safetensors", "tokenizer.json", "tokenizer_config.json", "model.py"}
-    assert own[0].choose(there) == ("open_clip_model.safetensors", "tokenizer.json", "tokenizer_config.json")
-    assert own[0].choose(there - {"tokenizer.json"}) is None
+    assert own[0].select(there) == ("open_clip_model.safetensors", "tokenizer.json", "tokenizer_config.json")
+    assert own[0].select(there - {"tokenizer.json"}) is None
 
 
 @pytest.mark.parametrize(
@@ -79,21 +80,21 @@ def test_an_architecture_with_a_vocabulary_brings_it() -> None:
 )
 def test_what_open_clip_does_not_know_is_refused_with_what_it_does(text: str, says: str) -> None:
     with pytest.raises(SpecError, match=says):
-        sources(parse_spec(text))
+        hub_sources(parse_spec(text))
 
 
 def test_nothing_that_runs_is_ever_wanted() -> None:
-    everything = [hf_source("o/n"), *(s for text in _ensemble() for s in sources(parse_spec(text)))]
+    everything = [hf_source("o/n"), *(s for text in _ensemble() for s in hub_sources(parse_spec(text)))]
     for source in everything:
-        wanted = [name for group in source.needed for name in group] + list(source.welcome)
+        wanted = [name for group in source.required for name in group] + list(source.optional)
         assert not [name for name in (*wanted, *TOKENIZER_FILES) if name.endswith(CODE)]
 
 
 def test_a_source_takes_the_first_of_each_group_and_what_is_welcome() -> None:
-    source = HubSource(repo="o/n", needed=(("a", "b"), ("c",)), welcome=("d", "e"))
-    assert source.choose({"a", "b", "c", "e", "x"}) == ("a", "c", "e")
-    assert source.choose({"b", "c"}) == ("b", "c")
-    assert source.choose({"a", "b", "d"}) is None
+    source = HubSource(repo="o/n", required=(("a", "b"), ("c",)), optional=("d", "e"))
+    assert source.select({"a", "b", "c", "e", "x"}) == ("a", "c", "e")
+    assert source.select({"b", "c"}) == ("b", "c")
+    assert source.select({"a", "b", "d"}) is None
 
 
 def test_sizes_are_told_as_people_read_them() -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models.hub.progress import SILENT
+from clipmod_cli.models.hub.client import SILENT
 from clipmod_cli.models.open_clip.source import OpenClipSource, folder_source
 from clipmod_cli.models.open_clip.towers import keep_tower, tower_problems
 from clipmod_cli.models.tower import layers, storage, tower_file

@@ -52,7 +52,7 @@ def settings_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SettingsOf:
 def opened(resolved: Resolved) -> Iterator[Service]:
     """Give a service with loaded models, closed afterwards unless an application has done so."""
     policy = policy_of(resolved)
-    hub = Hub.of_environment(offline=True)
+    hub = Hub.from_environment(offline=True)
     choice = choose(resolved.settings.models, policy, hub)
     service = open_service(resolved, choice, policy, hub, command="clipmod serve")
     try:

@@ -1,6 +1,6 @@
-"""`clipmod models list|download|verify`: what can judge, and whether its weights are here.
+"""`clipmod models list|download|verify`: which models exist, and whether their weights are on this machine.
 
-Talks and nothing else; finding and fetching is `clipmod_cli.models.hub.weights`.
+Formats output only; weights are found by `models.hub.weights` and fetched by `models.hub.download`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import typer
 from clipmod_cli.errors import MissingModelError, SpecError
 
 if TYPE_CHECKING:
-    from clipmod_cli.models.hub.progress import DownloadProgress
-    from clipmod_cli.models.hub.weights import Hub, WeightFiles
+    from clipmod_cli.models.hub.client import DownloadProgress, Hub
+    from clipmod_cli.models.hub.weights import WeightFiles
     from clipmod_cli.models.registry import KnownModel
     from clipmod_cli.models.specs import ModelSpec
 
 app = typer.Typer(
-    name="models", help="What can judge: list it, download it, verify it.", no_args_is_help=True
+    name="models", help="List, download and verify the models that can judge.", no_args_is_help=True
 )
 
 Specs = Annotated[
@@ -29,7 +29,7 @@ Specs = Annotated[
 ]
 SomeSpecs = Annotated[
     list[str] | None,
-    typer.Argument(metavar="SPEC", help="models to read again (default: every one that is here)"),
+    typer.Argument(metavar="SPEC", help="models to verify (default: every downloaded one)"),
 ]
 
 
@@ -38,7 +38,7 @@ def list_models(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="JSON Lines on stdout even on a terminal")] = False,
 ) -> None:
-    """Show what can judge, its size, licence, revision, and whether it is on this machine."""
+    """Show each model, its size, licence, revision, and whether it is downloaded."""
     rows = _rows()
     if as_json or not sys.stdout.isatty():
         for row in rows:
@@ -52,48 +52,50 @@ def download_models(
     specs: Specs,
     *,
     offline: Annotated[
-        bool, typer.Option("--offline", envvar="CLIPMOD_OFFLINE", help="only check what is here")
+        bool, typer.Option("--offline", envvar="CLIPMOD_OFFLINE", help="verify only, download nothing")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="show no progress")] = False,
 ) -> None:
-    """Fetch the weights of models, check them, lock their revision, and write their 16-bit towers."""
+    """Download the weights of models, verify them, lock their revision, and write their 16-bit towers."""
     from clipmod_cli.cli.terminal.download_bar import DownloadBar
-    from clipmod_cli.models.hub.weights import Hub, download
+    from clipmod_cli.models.hub.client import Hub
+    from clipmod_cli.models.hub.download import download
 
-    hub = Hub.of_environment(offline=offline)
+    hub = Hub.from_environment(offline=offline)
     with DownloadBar(quiet=quiet) as progress:
-        for spec in _named(specs):
+        for spec in _parse(specs):
             files = download(spec, hub=hub, progress=progress)
             if spec.kind in ("open_clip", "open_clip_dir"):
-                _keep_tower(spec, files, progress)
+                _save_tower(spec, files, progress)
             typer.echo(f"{spec.spec}: {files.folder}")
 
 
 @app.command("verify")
 def verify_models(specs: SomeSpecs = None) -> None:
-    """Read the weights again and compare them with what was locked at the first download."""
-    from clipmod_cli.models.hub.weights import Hub, verify
+    """Read the weights and compare their checksums with the lock file of the first download."""
+    from clipmod_cli.models.hub.client import Hub
+    from clipmod_cli.models.hub.weights import verify
 
-    hub = Hub.of_environment()
-    chosen = _named(specs) if specs else _all_here(hub)
-    if not chosen:
-        typer.echo("No weights are on this machine yet: clipmod models download ensemble", err=True)
-    wrong, towers = [], []
-    for spec in chosen:
+    hub = Hub.from_environment()
+    selected = _parse(specs) if specs else _downloaded(hub)
+    if not selected:
+        typer.echo("No weights are downloaded yet: run clipmod models download ensemble", err=True)
+    bad_weights, bad_towers = [], []
+    for spec in selected:
         problems = verify(spec, hub=hub)
-        of_tower = [] if problems else _tower_problems(spec, hub)
-        typer.echo(f"{spec.spec}: {'; '.join(problems or of_tower) or 'good'}")
-        wrong += [spec] if problems else []
-        towers += [spec] if of_tower else []
-    if wrong or towers:
+        tower_problems = [] if problems else _tower_problems(spec, hub)
+        typer.echo(f"{spec.spec}: {'; '.join(problems or tower_problems) or 'verified'}")
+        bad_weights += [spec] if problems else []
+        bad_towers += [spec] if tower_problems else []
+    if bad_weights or bad_towers:
         raise MissingModelError(
-            f"{len(wrong) + len(towers)} of {len(chosen)} models failed the check. "
-            f"{' '.join(_remedies(wrong, towers))}"
+            f"{len(bad_weights) + len(bad_towers)} of {len(selected)} models failed the check. "
+            f"{' '.join(_repairs(bad_weights, bad_towers))}"
         )
 
 
-def _keep_tower(spec: ModelSpec, files: WeightFiles, progress: DownloadProgress) -> None:
-    """Write what makes the next start fast; without it the model judges all the same."""
+def _save_tower(spec: ModelSpec, files: WeightFiles, progress: DownloadProgress) -> None:
+    """Write the 16-bit tower, which makes starts faster; a model works without it."""
     from clipmod_cli.models.open_clip.source import source_of
     from clipmod_cli.models.open_clip.towers import keep_tower
 
@@ -104,7 +106,7 @@ def _keep_tower(spec: ModelSpec, files: WeightFiles, progress: DownloadProgress)
 
 
 def _tower_problems(spec: ModelSpec, hub: Hub) -> list[str]:
-    """Return what is wrong with the 16-bit tower of a model whose weights are good."""
+    """Return what is wrong with the 16-bit tower of a model whose weights are verified."""
     from clipmod_cli.models.hub.weights import locate
 
     files = locate(spec, hub=hub)
@@ -119,50 +121,50 @@ def _tower_problems(spec: ModelSpec, hub: Hub) -> list[str]:
         return [str(e)]
 
 
-def _named(texts: Sequence[str]) -> list[ModelSpec]:
-    """Return the models that the arguments name, each once; weights are of no account here."""
+def _parse(texts: Sequence[str]) -> list[ModelSpec]:
+    """Return the models that the arguments name, each once; their weights in the ensemble are ignored."""
     from clipmod_cli.models.specs import parse_models
 
     specs: dict[str, ModelSpec] = {}
     for text in texts:
         members = parse_models([text])
         if members == "auto":
-            raise SpecError("auto takes what is here and never downloads: name ensemble, fallback or a model")
+            raise SpecError("auto only uses downloaded models: name ensemble, fallback or a model")
         specs |= {member.spec.spec: member.spec for member in members}
     return list(specs.values())
 
 
-def _all_here(hub: Hub) -> list[ModelSpec]:
-    from clipmod_cli.models.hub.weights import downloaded, locate
+def _downloaded(hub: Hub) -> list[ModelSpec]:
+    from clipmod_cli.models.hub.weights import list_downloaded, locate
     from clipmod_cli.models.specs import NUDENET, parse_spec
 
     detector = parse_spec(NUDENET)
     bundled = [detector] if locate(detector, hub=hub) else []
-    return [parse_spec(text) for text in downloaded(hub)] + bundled
+    return [parse_spec(text) for text in list_downloaded(hub)] + bundled
 
 
-def _remedies(specs: Sequence[ModelSpec], towers: Sequence[ModelSpec]) -> list[str]:
-    """Return the commands that mend these models, and those whose 16-bit tower alone is wrong."""
-    fetched = [spec.spec for spec in specs if spec.kind in ("open_clip", "hf")]
-    fetched += [spec.spec for spec in towers]
-    told = [f"To mend it: clipmod models download {' '.join(fetched)}."] if fetched else []
-    if any(spec.kind == "nudenet" for spec in specs):
-        told.append("To mend the detector: pip install --force-reinstall --no-deps nudenet.")
-    told += [f"Put {spec.path} right by hand." for spec in specs if spec.path]
-    return told
+def _repairs(bad_weights: Sequence[ModelSpec], bad_towers: Sequence[ModelSpec]) -> list[str]:
+    """Return the commands that repair these models, and those with only a bad 16-bit tower."""
+    downloads = [spec.spec for spec in bad_weights if spec.kind in ("open_clip", "hf")]
+    downloads += [spec.spec for spec in bad_towers]
+    repairs = [f"To repair: clipmod models download {' '.join(downloads)}."] if downloads else []
+    if any(spec.kind == "nudenet" for spec in bad_weights):
+        repairs.append("To repair the detector: pip install --force-reinstall --no-deps nudenet.")
+    return repairs + [f"Correct the files in {spec.path}." for spec in bad_weights if spec.path]
 
 
 def _rows() -> list[dict[str, Any]]:
-    from clipmod_cli.models.hub.weights import Hub, downloaded, locate
+    from clipmod_cli.models.hub.client import Hub
+    from clipmod_cli.models.hub.weights import list_downloaded, locate
     from clipmod_cli.models.registry import KNOWN, SEE_CARD, KnownModel
     from clipmod_cli.models.specs import parse_spec
 
-    hub = Hub.of_environment()
+    hub = Hub.from_environment()
     rows = [_row(model, locate(parse_spec(model.spec), hub=hub)) for model in KNOWN]
     known = {model.spec for model in KNOWN}
-    for spec, files in downloaded(hub).items():
+    for spec, files in list_downloaded(hub).items():
         if spec not in known:
-            model = KnownModel(spec=spec, about="downloaded before", size=None, licence=SEE_CARD)
+            model = KnownModel(spec=spec, about="downloaded by spec", size=None, licence=SEE_CARD)
             rows.append(_row(model, files))
     return rows
 
@@ -192,9 +194,9 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
 
     # A spec is there to be copied, so its column is the last to be made narrower.
     model = Column("model", no_wrap=True, min_width=max(len(row["spec"]) for row in rows), overflow="fold")
-    table = Table(model, "what it is", "size", "licence", "revision", "here", box=None, pad_edge=False)
+    table = Table(model, "about", "size", "licence", "revision", "downloaded", box=None, pad_edge=False)
     for row in rows:
         size, revision = human_size(row["size_bytes"]), (row["revision"] or "-")[:7]
-        here = "yes" if row["on_this_machine"] else "no"
-        table.add_row(row["spec"], row["about"], size, row["licence"], revision, here)
+        downloaded = "yes" if row["on_this_machine"] else "no"
+        table.add_row(row["spec"], row["about"], size, row["licence"], revision, downloaded)
     Console(markup=False, highlight=False).print(table)

@@ -68,7 +68,7 @@ def _open(resolved: Resolved) -> Service:
 
     settings = resolved.settings
     policy = policy_of(resolved)
-    hub = Hub.of_environment(offline=settings.offline)
+    hub = Hub.from_environment(offline=settings.offline)
     choice = choose(settings.models, policy, hub)
     if choice.auto and not settings.quiet:
         say(f"clipmod: {describe_choice(choice)}")

@@ -1,116 +1,192 @@
-"""One file from the hub into a partial file, resumed where an earlier try stopped.
+"""Downloading a model: what is missing or damaged is fetched, verified and recorded in the lock file.
 
-Plain HTTP with `Range`. huggingface_hub's own downloader (2.x) begins a file anew
-after an interruption, and so does its Xet transport; the ensemble's files are
-gigabytes, so theirs is not used. Checks no hashes (`clipmod_cli.models.hub.weights`).
+The first download asks the hub for commit and checksums and writes them to a lock file beside the weights;
+later ones take that commit and those checksums only. HTTP transfer is `hub.fetch`.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models.hub.cache import size_of
-from clipmod_cli.models.hub.client import Hub, HubFile, request_headers
-from clipmod_cli.models.hub.errors import explain
-from clipmod_cli.models.hub.progress import DownloadProgress
+from clipmod_cli.models.hub.cache import RepoFolder, size_of
+from clipmod_cli.models.hub.checksums import git_id_of, sha256_of
+from clipmod_cli.models.hub.client import SILENT, DownloadProgress, Hub, HubFile, fetch_repo_state
+from clipmod_cli.models.hub.fetch import fetch
+from clipmod_cli.models.hub.local_files import local_problems
+from clipmod_cli.models.hub.lock import LockedFile, LockFile
+from clipmod_cli.models.hub.sources import HubSource, hub_sources
+from clipmod_cli.models.hub.weights import (
+    WeightFiles,
+    join_sources,
+    locate_local,
+    locate_source,
+    verify_source,
+)
+from clipmod_cli.models.registry import human_size
+from clipmod_cli.models.specs import ModelSpec
 
-if TYPE_CHECKING:
-    import httpx2
-
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
-_BUSY = frozenset({408, 429, *range(500, 600)})
-# Statuses that say "later"; any other refusal is final.
+_RESERVED_BYTES = 64 * 10**6
+# Left free on the disk.
 
 
-def fetch(hub: Hub, repo: str, commit: str, file: HubFile, partial: Path, progress: DownloadProgress) -> None:
-    """Bring `partial` to the file's full size; what is there already is not asked for again.
-
-    A broken connection is taken up again `hub.retries` times without a new byte, but
-    only once some byte has come: a hub that does not answer at all is told at once.
+def download(
+    spec: ModelSpec, *, hub: Hub | None = None, offline: bool = False, progress: DownloadProgress = SILENT
+) -> WeightFiles:
+    """Return the model's files, all verified; fetch those that are missing or damaged.
 
     Raises:
-        MissingModelError: it could not be had; what came so far is kept.
+        MissingModelError: a file is not available; says why and what to do instead.
+        SpecError: open_clip does not know this model.
     """
-    import httpx2
-    from huggingface_hub.errors import HfHubHTTPError
-
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    moved, failures = False, 0
-    while (have := size_of(partial)) != file.size or not partial.exists():
-        try:
-            _stream(hub, hub.url(repo, commit, file.name), file, partial, progress)
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            came = size_of(partial)
-            moved, failures = moved or came > have, 0 if came > have else failures + 1
-            final = isinstance(error, HfHubHTTPError) and error.response.status_code not in _BUSY
-            if final or not moved or failures > hub.retries:
-                raise _gave_up(error, hub, repo, file, came) from error
-            time.sleep(hub.pause_s)
-
-
-def _stream(hub: Hub, url: str, file: HubFile, partial: Path, progress: DownloadProgress) -> None:
-    """Append what one answer brings."""
-    import httpx2
-    from huggingface_hub import get_session, hf_raise_for_status
-
-    have = size_of(partial)
-    if have > file.size:
-        partial.unlink()
-        have = 0
-    headers = request_headers(hub.token) | ({"Range": f"bytes={have}-"} if have else {})
-    stream = get_session().stream
-    with stream("GET", url, headers=headers, timeout=hub.patience_s, follow_redirects=True) as response:
-        if response.status_code == 416:
-            partial.unlink(missing_ok=True)
-            raise httpx2.RemoteProtocolError(f"it has no bytes after the {have} that are here")
-        hf_raise_for_status(response)
-        _append(response, _start(response, have), file, partial, progress)
+    hub = hub or Hub.from_environment()
+    hub = replace(hub, offline=hub.offline or offline)
+    sources = hub_sources(spec)
+    if not sources:
+        files = locate_local(spec)
+        if files is None:
+            raise MissingModelError("; ".join(local_problems(spec)))
+        return files
+    try:
+        found = [_SourceDownload(source, spec, hub, progress).run() for source in sources]
+    except OSError as error:
+        raise MissingModelError(
+            f"cannot write the weights of {spec.spec} to {hub.cache_dir}: {error}; set HF_HOME to a folder "
+            "that can be written"
+        ) from error
+    joined = join_sources(found, sources)
+    assert joined is not None  # noqa: S101 - one for each source
+    return joined
 
 
-def _append(
-    response: httpx2.Response, start: int, file: HubFile, partial: Path, progress: DownloadProgress
-) -> None:
-    import httpx2
+@dataclass(frozen=True, slots=True)
+class _SourceDownload:
+    source: HubSource
+    spec: ModelSpec
+    hub: Hub
+    progress: DownloadProgress
 
-    with partial.open("ab") as out:
-        out.truncate(start)
-        done = start
-        progress.advance(file.name, done, file.size)
-        for chunk in response.iter_bytes():
-            done += len(chunk)
-            if done > file.size:
-                break
-            out.write(chunk)
-            progress.advance(file.name, done, file.size)
-        out.flush()
-        os.fsync(out.fileno())
-    if done > file.size:
-        partial.unlink()
-        raise MissingModelError(f"the hub sends more of {file.name} than the {file.size} bytes it announced")
-    if done < file.size:
-        raise httpx2.RemoteProtocolError(f"the answer ended after {done} of {file.size} bytes")
+    @property
+    def folder(self) -> RepoFolder:
+        return RepoFolder(self.hub.cache_dir, self.source.repo)
+
+    def run(self) -> WeightFiles:
+        """Return the source's files, verified; MissingModelError or OSError if that fails."""
+        problems = verify_source(self.folder, self.source)
+        if problems and not self.hub.offline:
+            with self.folder.exclusive(self.progress.say):
+                self._update()
+        files = locate_source(self.folder, self.source)
+        if self.hub.offline and problems and (files is None or files.sha256 is not None):
+            # what another program fetched is used offline, though it cannot be verified
+            raise MissingModelError(
+                f"{self.spec.spec} cannot be used offline: {'; '.join(problems)}. Run `clipmod models "
+                f"download {self.spec.spec}` with neither --offline nor HF_HUB_OFFLINE, or copy "
+                f"{self.folder.path} from a machine that has it"
+            )
+        if files is None:
+            raise MissingModelError(
+                f"{self.folder.path} was changed by another program meanwhile; download again"
+            )
+        return files
+
+    def _update(self) -> None:
+        """Fetch what is missing and write the lock file."""
+        lock, present = self.folder.lock(), locate_source(self.folder, self.source)
+        commit = lock.commit if lock else present.commit if present else None
+        state = fetch_repo_state(self.hub, self.source.repo, commit)
+        names = self.source.select(state.files)
+        if names is None:
+            raise MissingModelError(
+                f"{self.source.repo} cannot be used for {self.spec.spec}: it lacks {self.source.describe()}"
+            )
+        files = [state.files[name] for name in names]
+        for file in files:
+            self._check_lock(lock, file)
+        missing = [f for f in files if _mismatch(self.folder.file(state.commit, f.name), f, lock)]
+        self._check_space(missing)
+        for file in missing:
+            self._install(state.commit, file, lock)
+        self.folder.write_lock(self._new_lock(state.commit, files, lock))
+        if commit is None:
+            self.folder.set_main_commit(state.commit)
+
+    def _check_lock(self, lock: LockFile | None, file: HubFile) -> None:
+        locked = lock.files.get(file.name) if lock else None
+        if lock and locked and file.sha256 and file.sha256 != locked.sha256:
+            raise MissingModelError(
+                f"the hub now says that {file.name} of {self.source.repo} has sha256 {file.sha256} at commit "
+                f"{lock.commit}, but the lock file has {locked.sha256}: one of them was tampered with, and "
+                "nothing was fetched"
+            )
+
+    def _check_space(self, files: Sequence[HubFile]) -> None:
+        needed = sum(max(0, file.size - size_of(self.folder.partial(file.etag))) for file in files)
+        free = self.hub.free_space(self.folder.path)
+        if files and needed + _RESERVED_BYTES > free:
+            raise MissingModelError(
+                f"{self.spec.spec} needs {needed / 1e9:.2f} GB in {self.hub.cache_dir}, but only "
+                f"{free / 1e9:.2f} GB are free there: make room, or set HF_HOME to a folder on a larger disk"
+            )
+
+    def _install(self, commit: str, file: HubFile, lock: LockFile | None) -> None:
+        """Put one verified file into its place."""
+        blob = self.folder.blob(file.etag)
+        if _mismatch(blob, file, lock):
+            if self.folder.file(commit, file.name).exists():
+                self.progress.say(f"{file.name} of {self.source.repo} is damaged; downloading it again")
+            self.folder.remove(commit, file.name)
+            blob.unlink(missing_ok=True)
+            partial = self.folder.partial(file.etag)
+            self._fetch_verified(commit, file, lock, partial)
+            partial.replace(blob)
+        self.folder.link(file.etag, commit, file.name)
+
+    def _fetch_verified(self, commit: str, file: HubFile, lock: LockFile | None, partial: Path) -> None:
+        """Fetch a file into its partial file and verify it; a bad one is removed."""
+        resumed = size_of(partial) > 0
+        self.progress.say(f"downloading {file.name} of {self.source.repo} ({human_size(file.size)})")
+        fetch(self.hub, self.source.repo, commit, file, partial, self.progress)
+        problem = _mismatch(partial, file, lock)
+        if problem and resumed:
+            partial.unlink()
+            self.progress.say(f"the partial download of {file.name} was damaged; downloading it again")
+            fetch(self.hub, self.source.repo, commit, file, partial, self.progress)
+            problem = _mismatch(partial, file, lock)
+        if problem:
+            partial.unlink()
+            raise MissingModelError(
+                f"{file.name} of {self.source.repo} arrived damaged or was tampered with: {problem}. The "
+                "bad file was removed. Try again; if it fails again, use another network or set "
+                "HF_ENDPOINT to another mirror"
+            )
+
+    def _new_lock(self, commit: str, files: Sequence[HubFile], old: LockFile | None) -> LockFile:
+        fresh = {
+            file.name: LockedFile(
+                sha256=file.sha256 or sha256_of(self.folder.file(commit, file.name)), size=file.size
+            )
+            for file in files
+        }
+        return LockFile(
+            repo=self.source.repo,
+            commit=commit,
+            files={**(old.files if old else {}), **fresh},
+            specs=tuple(sorted({*(old.specs if old else ()), self.spec.spec})),
+        )
 
 
-def _start(response: httpx2.Response, asked: int) -> int:
-    """Return the offset of the answer's first byte: 0 where the server ignored `Range`."""
-    if response.status_code != 206:
-        return 0
-    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    start = int(match[1]) if match else asked
-    if start > asked:
-        import httpx2
-
-        raise httpx2.RemoteProtocolError(f"asked for bytes from {asked}, the answer begins at {start}")
-    return start
-
-
-def _gave_up(error: Exception, hub: Hub, repo: str, file: HubFile, came: int) -> MissingModelError:
-    told = explain(error, hub, repo, file.name)
-    if not came:
-        return told
-    return MissingModelError(f"{told}. {came} of {file.size} bytes are kept; the next try goes on from there")
+def _mismatch(path: Path, file: HubFile, lock: LockFile | None) -> str | None:
+    """Return how the file at `path` differs from what the lock file or the hub says; None if it does not."""
+    if not path.is_file() or path.stat().st_size != file.size:
+        return f"it has {size_of(path)} bytes instead of {file.size}"
+    actual = sha256_of(path)
+    locked = lock.files.get(file.name) if lock else None
+    expected = locked.sha256 if locked else file.sha256
+    if expected and actual != expected:
+        return f"expected sha256 {expected}, actual {actual}"
+    if file.git_id and (git_id := git_id_of(path)) != file.git_id:
+        return f"expected git id {file.git_id}, actual {git_id}"
+    return None

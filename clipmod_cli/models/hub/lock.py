@@ -1,7 +1,7 @@
-"""The lock file beside the weights: which commit was taken and what its files hash to.
+"""The lock file beside the weights: the commit that was downloaded and the sha256 of its files.
 
-Written at the first download and held to from then on. Reads and writes one JSON
-file; whether the weights still agree with it is `clipmod_cli.models.hub.weights`' business.
+Written at the first download; later downloads take that commit only. Reads and writes one JSON file;
+`hub.weights` compares the weights with it.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedFile:
-    """What a file has to be: its sha256 in hex and its size in bytes."""
+    """A file's sha256 in hex and its size in bytes."""
 
     sha256: str
     size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lock:
-    """One repository, held to one commit.
+class LockFile:
+    """The content of a lock file: one repository at one commit.
 
     Attributes:
         files: by name in the repository.
-        specs: the models whose files are all in here.
+        specs: the models that use these files.
     """
 
     repo: str
@@ -56,12 +56,12 @@ def is_sha256(text: str) -> bool:
     return bool(_SHA256.fullmatch(text))
 
 
-def read_lock(path: Path) -> Lock | None:
-    """Return the lock at `path`, or None where there is none.
+def read_lock(path: Path) -> LockFile | None:
+    """Return the lock file's content, None if it does not exist.
 
     Raises:
-        MissingModelError: there is one, but it cannot be read or understood. It is
-            not passed over, because then anything could be put in its place.
+        MissingModelError: it cannot be read or parsed. It is not ignored, because a damaged lock file would
+            then allow any weights.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -75,8 +75,8 @@ def read_lock(path: Path) -> Lock | None:
         raise _unusable(path, f"{type(error).__name__}: {error}") from error
 
 
-def write_lock(path: Path, lock: Lock) -> None:
-    """Write the lock whole or not at all (a new file, synced, then renamed)."""
+def write_lock(path: Path, lock: LockFile) -> None:
+    """Write the lock file atomically (a new file, synced, then renamed)."""
     document = {
         "clipmod_lock": _FORMAT,
         "repo": lock.repo,
@@ -87,31 +87,31 @@ def write_lock(path: Path, lock: Lock) -> None:
         },
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with fresh.open("w", encoding="utf-8") as out:
+        with temporary.open("w", encoding="utf-8") as out:
             out.write(json.dumps(document, indent=2) + "\n")
             out.flush()
             os.fsync(out.fileno())
-        fresh.replace(path)
+        temporary.replace(path)
     finally:
-        fresh.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def _parse(document: Any) -> Lock:
+def _parse(document: Any) -> LockFile:
     if document["clipmod_lock"] != _FORMAT:
-        raise ValueError(f"format {document['clipmod_lock']!r} is not known to this version")
+        raise ValueError(f"format {document['clipmod_lock']!r} is not supported by this version")
     files = {_name(name): _file(value) for name, value in document["files"].items()}
     commit, specs = document["commit"], document["specs"]
     if not is_commit(commit):
         raise ValueError(f"{commit!r} is not a commit")
     if not isinstance(specs, list) or not all(isinstance(spec, str) for spec in specs):
         raise ValueError("specs is not a list of names")
-    return Lock(repo=str(document["repo"]), commit=commit, files=files, specs=tuple(specs))
+    return LockFile(repo=str(document["repo"]), commit=commit, files=files, specs=tuple(specs))
 
 
 def _name(name: str) -> str:
-    # It becomes a path inside the cache, so it must not lead out of it.
+    # The name becomes a path inside the cache and must not lead out of it.
     if not _PLAIN_NAME.fullmatch(name):
         raise ValueError(f"{name!r} is not a plain file name")
     return name

@@ -1,8 +1,6 @@
-"""Which files of which repositories a model is made of.
+"""The repositories and file names of each model; no disk and no network.
 
-Knows names only. Nothing is looked up on disk or on the network here; that is
-`clipmod_cli.models.hub.cache` and `clipmod_cli.models.hub.client`. Only files named here are
-ever taken from a repository: weights, settings and vocabularies, never code.
+Only files named here are ever downloaded: weights, settings and vocabularies, never code.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ _LAION = {
     "open_clip:ViT-H-14/laion2b_s32b_b79k": "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
     "open_clip:ViT-g-14/laion2b_s34b_b88k": "laion/CLIP-ViT-g-14-laion2B-s34B-b88K",
 }
-# The ensemble's repositories, so that looking for them does not import open_clip (6 s).
+# The ensemble's repositories, so that finding them does not import open_clip (6 s).
 
 OPEN_CLIP_BIN = "open_clip_pytorch_model.bin"
 OPEN_CLIP_SAFE = "open_clip_model.safetensors"
@@ -44,35 +42,37 @@ _INDEX = "model.safetensors.index.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubSource:
-    """What is wanted of one repository.
+    """The files that a model needs of one repository.
 
     Attributes:
-        needed: groups of alternatives; of each the first that exists is taken.
-        welcome: taken where they exist.
+        required: groups of alternatives; of each group the first that exists is used.
+        optional: used where they exist.
     """
 
     repo: str
-    needed: tuple[tuple[str, ...], ...]
-    welcome: tuple[str, ...] = ()
+    required: tuple[tuple[str, ...], ...]
+    optional: tuple[str, ...] = ()
 
-    def choose(self, there: Collection[str]) -> tuple[str, ...] | None:
-        """Return which of the files that are there make the model; None if they do not."""
-        chosen: list[str] = []
-        for group in self.needed:
-            first = next((name for name in group if name in there and _whole(name, there)), None)
+    def select(self, available: Collection[str]) -> tuple[str, ...] | None:
+        """Return the names to use of those available; None if required ones are missing."""
+        selected: list[str] = []
+        for group in self.required:
+            first = next(
+                (name for name in group if name in available and _is_complete(name, available)), None
+            )
             if first is None:
                 return None
-            chosen += [first, *(_shards(there) if first == _INDEX else ())]
-        chosen += [name for name in self.welcome if name in there]
-        return tuple(dict.fromkeys(chosen))
+            selected += [first, *(_shards(available) if first == _INDEX else ())]
+        selected += [name for name in self.optional if name in available]
+        return tuple(dict.fromkeys(selected))
 
     def describe(self) -> str:
-        """Return in words what the repository has to have."""
-        return " and ".join(" or ".join(group) for group in self.needed)
+        """Return the required files in words."""
+        return " and ".join(" or ".join(group) for group in self.required)
 
 
-def sources(spec: ModelSpec) -> tuple[HubSource, ...]:
-    """Return where the files of a model on the hub are; its weights come first.
+def hub_sources(spec: ModelSpec) -> tuple[HubSource, ...]:
+    """Return the hub sources of a model, weights first; empty for a model that is not on the hub.
 
     Raises:
         SpecError: open_clip does not know the architecture or the tag.
@@ -83,22 +83,22 @@ def sources(spec: ModelSpec) -> tuple[HubSource, ...]:
         return ()
     if spec.spec in _LAION:
         return (open_clip_source(_LAION[spec.spec]),)
-    return _ask_open_clip(spec.arch or "", spec.tag or "")
+    return _open_clip_sources(spec.arch or "", spec.tag or "")
 
 
 def hf_source(repo: str) -> HubSource:
-    """Return what a transformers image classifier is made of."""
-    return HubSource(repo=repo, needed=((HF_CONFIG,), (HF_PREPROCESSOR,), HF_WEIGHTS))
+    """Return the source of a transformers image classifier."""
+    return HubSource(repo=repo, required=((HF_CONFIG,), (HF_PREPROCESSOR,), HF_WEIGHTS))
 
 
 def open_clip_source(repo: str, filename: str = "") -> HubSource:
-    """Return what open_clip weights are made of: one file, safetensors before pickle."""
+    """Return the source of open_clip weights: one file, safetensors before pickle."""
     filename = filename or OPEN_CLIP_BIN
     safe = OPEN_CLIP_SAFE if filename == OPEN_CLIP_BIN else filename.rpartition(".")[0] + ".safetensors"
-    return HubSource(repo=repo, needed=((safe, filename),))
+    return HubSource(repo=repo, required=((safe, filename),))
 
 
-def _ask_open_clip(arch: str, tag: str) -> tuple[HubSource, ...]:
+def _open_clip_sources(arch: str, tag: str) -> tuple[HubSource, ...]:
     try:
         import open_clip
     except ImportError as error:
@@ -107,12 +107,12 @@ def _ask_open_clip(arch: str, tag: str) -> tuple[HubSource, ...]:
     repo, _, filename = open_clip.get_pretrained_cfg(arch, tag)["hf_hub"].rpartition("/")
     weights = open_clip_source(repo, filename)
     text = open_clip.get_model_config(arch).get("text_cfg", {})
-    words = text.get("hf_tokenizer_name") or text.get("hf_model_name")
-    if not words:
+    tokenizer = text.get("hf_tokenizer_name") or text.get("hf_model_name")
+    if not tokenizer:
         return (weights,)
-    if words != repo:
-        return (weights, HubSource(repo=words, needed=(VOCABULARIES,), welcome=TOKENIZER_FILES))
-    return (HubSource(repo=repo, needed=(*weights.needed, VOCABULARIES), welcome=TOKENIZER_FILES),)
+    if tokenizer != repo:
+        return (weights, HubSource(repo=tokenizer, required=(VOCABULARIES,), optional=TOKENIZER_FILES))
+    return (HubSource(repo=repo, required=(*weights.required, VOCABULARIES), optional=TOKENIZER_FILES),)
 
 
 def _check_known(open_clip: Any, arch: str, tag: str) -> None:
@@ -134,14 +134,14 @@ def _closest(word: str, known: Collection[str]) -> str:
     return f" The closest are: {', '.join(lowered[name] for name in close)}." if close else ""
 
 
-def _whole(name: str, there: Collection[str]) -> bool:
-    """Return whether an index's shards are all there (true of any other file)."""
+def _is_complete(name: str, available: Collection[str]) -> bool:
+    """Return whether all shards of an index are available; True for any other file."""
     if name != _INDEX:
         return True
-    shards = _shards(there)
+    shards = _shards(available)
     total = _SHARD.fullmatch(shards[0]) if shards else None
     return total is not None and len(shards) == int(total[1])
 
 
-def _shards(there: Collection[str]) -> list[str]:
-    return sorted(name for name in there if _SHARD.fullmatch(name))
+def _shards(available: Collection[str]) -> list[str]:
+    return sorted(name for name in available if _SHARD.fullmatch(name))

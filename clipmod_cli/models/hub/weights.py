@@ -1,103 +1,148 @@
-"""Finding, downloading and verifying the files of a model.
+"""The files of a model on this machine: found by name and size, verified by checksum. No network.
 
-    locate     what is on this machine, without a network and without reading it
-    download   bring what is missing, check every file, write the lock
-    verify     read every file again and compare it with the lock
-    downloaded what was downloaded before
+    locate            the model's files, if all are downloaded
+    verify            read every file and compare its sha256 with the lock file
+    list_downloaded   all models in the cache
 
-The first download asks the hub for the commit and the hashes, and writes them to a
-lock file beside the weights; from then on that commit and those hashes are what is
-taken. Loads no model: that is the backends' business.
+Loads no model (the backends) and fetches nothing (`hub.download`).
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models.hub.cache import RepoFolder
+from clipmod_cli.models.hub.cache import RepoFolder, size_of
+from clipmod_cli.models.hub.checksums import sha256_of
 from clipmod_cli.models.hub.client import Hub
-from clipmod_cli.models.hub.install import install
-from clipmod_cli.models.hub.installed import WeightFiles, check, find, find_all
 from clipmod_cli.models.hub.local_files import local_files, local_problems
-from clipmod_cli.models.hub.progress import SILENT, DownloadProgress
-from clipmod_cli.models.hub.sources import HubSource, sources
+from clipmod_cli.models.hub.lock import LockedFile, LockFile
+from clipmod_cli.models.hub.sources import HubSource, hub_sources
 from clipmod_cli.models.specs import ModelSpec
 
-__all__ = ["SILENT", "DownloadProgress", "Hub", "WeightFiles", "download", "downloaded", "locate", "verify"]
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".onnx")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightFiles:
+    """The files of a model on this machine.
+
+    Attributes:
+        paths: by name in the repository or folder; all in one folder.
+        commit: of the repository; empty for the user's own folder and for files of a package.
+        sha256: by name, from the lock file; None without a lock file.
+        tokenizer: the folder with the vocabulary, for architectures that need one.
+        tokenizer_commit: of the vocabulary's repository; empty without one.
+    """
+
+    paths: Mapping[str, Path]
+    commit: str
+    sha256: Mapping[str, str] | None
+    tokenizer: Path | None = None
+    tokenizer_commit: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds all of `paths`."""
+        return next(iter(self.paths.values())).parent
+
+    @property
+    def weights(self) -> Path:
+        """The file with the weights (of a sharded model, the first shard)."""
+        return min(path for path in self.paths.values() if path.suffix in _WEIGHT_SUFFIXES)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(size_of(path) for path in self.paths.values())
 
 
 def locate(spec: ModelSpec, *, hub: Hub | None = None) -> WeightFiles | None:
     """Return the model's files if all are on this machine, else None.
 
-    With a lock, only its commit counts; without one, whatever another tool fetched
-    as main. Sizes are compared with the lock, contents are not (`verify`).
+    With a lock file only its commit counts; without one, the main that another program fetched. Sizes are
+    compared with the lock file, contents are not (`verify`).
 
     Raises:
-        MissingModelError: there is a lock, but it cannot be read.
+        MissingModelError: there is a lock file, but it cannot be read.
         SpecError: open_clip does not know this model.
     """
-    wanted = sources(spec)
-    if not wanted:
-        paths = local_files(spec)
-        return WeightFiles(paths=paths, commit="", sha256=None) if paths else None
-    cache_dir = (hub or Hub.of_environment()).cache_dir
-    found = [find(RepoFolder(cache_dir, source.repo), source) for source in wanted]
-    return _join([files for files in found if files], wanted)
+    sources = hub_sources(spec)
+    if not sources:
+        return locate_local(spec)
+    cache_dir = (hub or Hub.from_environment()).cache_dir
+    found = [locate_source(RepoFolder(cache_dir, source.repo), source) for source in sources]
+    return join_sources([files for files in found if files], sources)
 
 
-def download(
-    spec: ModelSpec, *, hub: Hub | None = None, offline: bool = False, progress: DownloadProgress = SILENT
-) -> WeightFiles:
-    """Return the model's files, every one checked; fetch those that are missing or damaged.
+def locate_local(spec: ModelSpec) -> WeightFiles | None:
+    """Return the files of a model that is not on the hub, if all exist, else None."""
+    paths = local_files(spec)
+    return WeightFiles(paths=paths, commit="", sha256=None) if paths else None
 
-    Raises:
-        MissingModelError: they could not be had; says why and what to do instead.
-        SpecError: open_clip does not know this model.
-    """
-    hub = hub or Hub.of_environment(offline=offline)
-    hub = replace(hub, offline=hub.offline or offline)
-    wanted = sources(spec)
-    if not wanted:
-        paths = local_files(spec)
-        if not paths:
-            raise MissingModelError("; ".join(local_problems(spec)))
-        return WeightFiles(paths=paths, commit="", sha256=None)
-    try:
-        found = [install(source, spec, hub, progress) for source in wanted]
-    except OSError as error:
-        raise MissingModelError(
-            f"the weights of {spec.spec} cannot be kept in {hub.cache_dir}: {error}; "
-            "mend that, or set HF_HOME to a folder that can be written"
-        ) from error
-    files = _join(found, wanted)
-    assert files is not None  # noqa: S101 - one for each source
-    return files
+
+def locate_source(folder: RepoFolder, source: HubSource) -> WeightFiles | None:
+    """Return the files of one source as `locate` does; raises MissingModelError if its lock is unusable."""
+    lock = folder.lock()
+    commit = lock.commit if lock else folder.main_commit()
+    names = source.select(lock.files if lock else folder.file_names(commit)) if commit else None
+    if not commit or not names:
+        return None
+    if lock:
+        return _locate_locked(folder, lock, names)
+    return WeightFiles(paths={name: folder.file(commit, name) for name in names}, commit=commit, sha256=None)
+
+
+def join_sources(found: Sequence[WeightFiles], sources: Sequence[HubSource]) -> WeightFiles | None:
+    """Return a model's weights together with its vocabulary; None if a source is missing."""
+    if len(found) != len(sources):
+        return None
+    if not sources[-1].optional:
+        return found[0]
+    return replace(found[0], tokenizer=found[-1].folder, tokenizer_commit=found[-1].commit)
 
 
 def verify(spec: ModelSpec, *, hub: Hub | None = None) -> list[str]:
-    """Return what is wrong with the model's files, read again from end to end; empty if nothing is.
+    """Read the model's files; return what is wrong with them, empty if all match the lock file.
 
     Raises:
         SpecError: open_clip does not know this model.
     """
-    wanted = sources(spec)
-    if not wanted:
+    sources = hub_sources(spec)
+    if not sources:
         return local_problems(spec)
-    cache_dir = (hub or Hub.of_environment()).cache_dir
+    cache_dir = (hub or Hub.from_environment()).cache_dir
     problems = []
-    for source in wanted:
+    for source in sources:
         try:
-            problems += check(RepoFolder(cache_dir, source.repo), source)
+            problems += verify_source(RepoFolder(cache_dir, source.repo), source)
         except MissingModelError as error:
             problems.append(str(error))
     return problems
 
 
-def downloaded(hub: Hub) -> dict[str, WeightFiles | None]:
-    """Return every model that was downloaded into this cache, by spec; None if it is not whole now.
+def verify_source(folder: RepoFolder, source: HubSource) -> list[str]:
+    """Return what is wrong with the files of one source; raises MissingModelError for an unusable lock."""
+    lock = folder.lock()
+    if lock is None:
+        if locate_source(folder, source):
+            return [
+                f"{source.repo} was fetched by another program: no checksums are recorded to verify it by"
+            ]
+        return [f"{source.repo} is not on this machine"]
+    names = source.select(lock.files)
+    if names is None:
+        return [f"{source.repo} is incomplete: the lock file lacks {source.describe()}"]
+    problems = (_verify_file(folder.file(lock.commit, name), lock.files[name]) for name in names)
+    return [problem for problem in problems if problem]
 
-    Knows only what the lock files say, so that it does not need open_clip.
+
+def list_downloaded(hub: Hub) -> dict[str, WeightFiles | None]:
+    """Return every model that was downloaded into this cache, by spec; None if files are missing now.
+
+    Reads lock files only, so that it does not import open_clip.
 
     Raises:
         MissingModelError: a lock file cannot be read.
@@ -106,17 +151,30 @@ def downloaded(hub: Hub) -> dict[str, WeightFiles | None]:
     for path in sorted(hub.cache_dir.glob("models--*")):
         folder = RepoFolder(hub.cache_dir, path.name.removeprefix("models--").replace("--", "/"))
         lock = folder.lock()
-        files = find_all(folder) if lock else None
+        files = _locate_locked(folder, lock, tuple(lock.files)) if lock else None
         for spec in lock.specs if lock else ():
             first = models.get(spec, files)
             models[spec] = first if files else None
     return dict(sorted(models.items()))
 
 
-def _join(found: list[WeightFiles], wanted: tuple[HubSource, ...]) -> WeightFiles | None:
-    """Put a model's weights and its vocabulary together; None if a source is missing."""
-    if len(found) != len(wanted):
+def _locate_locked(folder: RepoFolder, lock: LockFile, names: Sequence[str]) -> WeightFiles | None:
+    """Return these files of a lock; None if one has another size or is missing."""
+    paths = {name: folder.file(lock.commit, name) for name in names}
+    if any(size_of(path) != lock.files[name].size for name, path in paths.items()):
         return None
-    if not wanted[-1].welcome:
-        return found[0]
-    return replace(found[0], tokenizer=found[-1].folder, vocabulary=found[-1].commit)
+    return WeightFiles(
+        paths=paths, commit=lock.commit, sha256={name: lock.files[name].sha256 for name in names}
+    )
+
+
+def _verify_file(path: Path, locked: LockedFile) -> str | None:
+    try:
+        actual = sha256_of(path)
+    except FileNotFoundError:
+        return f"{path} is missing"
+    except OSError as error:
+        return f"{path} cannot be read: {error}"
+    if actual == locked.sha256:
+        return None
+    return f"{path} was changed: its sha256 is {actual}, the lock file has {locked.sha256}"

@@ -17,10 +17,9 @@ from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.models.device.device import Placement
 from clipmod_cli.models.device.memory import release_freed_memory
 from clipmod_cli.models.open_clip import towers
-from clipmod_cli.models.open_clip.parts import Embed, load_embedder
+from clipmod_cli.models.open_clip.checkpoint import Embed, load_embedder, view_of
 from clipmod_cli.models.open_clip.source import OpenClipSource, folder_source, tag_source
 from clipmod_cli.models.open_clip.text_cache import TextCache
-from clipmod_cli.models.open_clip.view import view_of
 from clipmod_cli.models.tower.model import TowerModel
 
 __all__ = ["OpenClipModel", "OpenClipSource", "folder_source", "load", "tag_source"]

@@ -21,7 +21,7 @@ from clipmod_cli.errors import SpecError
 from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.models.device.device import Placement
 from clipmod_cli.models.device.memory import release_freed_memory
-from clipmod_cli.models.open_clip.view import view_of
+from clipmod_cli.models.open_clip.checkpoint import view_of
 from clipmod_cli.models.specs import ModelSpec
 from clipmod_cli.models.tower.forward import build_tower, shape_of
 from clipmod_cli.models.tower.model import TowerModel

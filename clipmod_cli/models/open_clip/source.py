@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models.hub.cache import sha256_of, sha256_once
-from clipmod_cli.models.hub.installed import WeightFiles
+from clipmod_cli.models.hub.checksums import cached_sha256, sha256_of
+from clipmod_cli.models.hub.weights import WeightFiles
 from clipmod_cli.models.specs import ModelSpec
 from clipmod_cli.models.tower.storage import TowerLocation, location_for_folder, location_in_cache
 
@@ -68,7 +68,7 @@ def tag_source(spec: ModelSpec, files: WeightFiles) -> OpenClipSource:
     """
     weights = files.weights
     hashes = sorted((files.sha256 or {weights.name: _hash(weights)}).items())
-    named = [files.vocabulary] if files.vocabulary else []  # other words for the same prompts
+    named = [files.tokenizer_commit] if files.tokenizer_commit else []  # other words for the same prompts
     identity = json.dumps([spec.spec, files.commit, weights.name, hashes, *named])
     return OpenClipSource(
         model_name=str(spec.arch),
@@ -132,6 +132,6 @@ def folder_source(folder: Path, *, caching: bool = False) -> OpenClipSource:
 
 def _hash(weights: Path, *, once: bool = True) -> str:
     try:
-        return sha256_once(weights) if once else sha256_of(weights)
+        return cached_sha256(weights) if once else sha256_of(weights)
     except OSError as e:
         raise MissingModelError(f"{weights} cannot be read: {e}") from e

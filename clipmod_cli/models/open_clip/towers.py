@@ -15,8 +15,8 @@ import torch
 
 from clipmod_cli.models.device.device import Placement
 from clipmod_cli.models.device.memory import release_freed_memory
-from clipmod_cli.models.hub.progress import DownloadProgress
-from clipmod_cli.models.open_clip.parts import Vision, check_numbers, load_vision, open_checkpoint
+from clipmod_cli.models.hub.client import DownloadProgress
+from clipmod_cli.models.open_clip.checkpoint import Vision, check_numbers, load_vision, open_checkpoint
 from clipmod_cli.models.open_clip.source import OpenClipSource, check_weights
 from clipmod_cli.models.tower import split, tower_file
 from clipmod_cli.models.tower.forward import build_tower, shape_of, state_of

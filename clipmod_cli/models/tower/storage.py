@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipmod_cli.models.hub.cache import size_of
-from clipmod_cli.models.hub.installed import WeightFiles
+from clipmod_cli.models.hub.weights import WeightFiles
 from clipmod_cli.models.specs import ModelSpec
 
 if TYPE_CHECKING:  # this module is also asked for sizes alone, and torch takes seconds to import

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clipmod_cli.models.hub.weights import Hub
+from clipmod_cli.models.hub.client import Hub
 from tests.hub import FakeHub
 
 
@@ -19,4 +19,4 @@ def fake() -> Iterator[FakeHub]:
 
 @pytest.fixture
 def hub(fake: FakeHub, tmp_path: Path) -> Hub:
-    return Hub(endpoint=fake.endpoint, cache_dir=tmp_path / "hub", patience_s=5, retries=2, pause_s=0)
+    return Hub(endpoint=fake.endpoint, cache_dir=tmp_path / "hub", timeout_s=5, retries=2, retry_pause_s=0)

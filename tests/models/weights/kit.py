@@ -10,7 +10,8 @@ from pathlib import Path
 from random import Random
 
 from clipmod_cli.models.hub.cache import RepoFolder
-from clipmod_cli.models.hub.weights import Hub, WeightFiles
+from clipmod_cli.models.hub.client import Hub
+from clipmod_cli.models.hub.weights import WeightFiles
 from clipmod_cli.models.specs import parse_spec
 
 REPO = "owner/name"

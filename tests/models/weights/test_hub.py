@@ -13,8 +13,8 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError
 
 from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models.hub.errors import explain
-from clipmod_cli.models.hub.weights import Hub, download
+from clipmod_cli.models.hub.client import Hub, translate_error
+from clipmod_cli.models.hub.download import download
 from tests.hub import FakeHub, black_hole, refusing_port
 from tests.models.weights.kit import (
     FILES,
@@ -28,7 +28,7 @@ from tests.slowness import slowness
 def test_a_file_that_is_gone(fake: FakeHub, hub: Hub) -> None:
     fake.add(REPO, FILES)
     fake.faults.gone = {"model.safetensors"}
-    with pytest.raises(MissingModelError, match=r"model\.safetensors of owner/name is not on the hub"):
+    with pytest.raises(MissingModelError, match=r"no longer has model\.safetensors of owner/name"):
         download(SPEC, hub=hub)
 
 
@@ -46,7 +46,7 @@ def test_a_gated_repository(fake: FakeHub, hub: Hub) -> None:
 
 
 def test_a_repository_that_does_not_exist(fake: FakeHub, hub: Hub) -> None:
-    with pytest.raises(MissingModelError, match="no owner/name for you"):
+    with pytest.raises(MissingModelError, match="no owner/name that you may read"):
         download(SPEC, hub=hub)
 
 
@@ -54,7 +54,7 @@ def test_a_repository_that_does_not_exist(fake: FakeHub, hub: Hub) -> None:
 def test_a_hub_that_is_down(fake: FakeHub, hub: Hub, status: int) -> None:
     fake.add(REPO, FILES)
     fake.faults.status = status
-    with pytest.raises(MissingModelError, match=f"cannot be reached .it answers HTTP {status}") as caught:
+    with pytest.raises(MissingModelError, match=f"cannot be reached .HTTP status {status}") as caught:
         download(SPEC, hub=hub)
     assert "nudenet" in str(caught.value)
 
@@ -69,7 +69,7 @@ def test_a_hub_that_drips(fake: FakeHub, hub: Hub) -> None:
     fake.add(REPO, FILES)
     fake.faults.drip_s = 0.1
     with pytest.raises(MissingModelError, match="no answer within 1 s"):
-        download(SPEC, hub=replace(hub, patience_s=1))
+        download(SPEC, hub=replace(hub, timeout_s=1))
 
 
 @pytest.mark.parametrize("endpoint", ["nonsense", "ftp://127.0.0.1", "http://me:secret@127.0.0.1:1"])
@@ -135,7 +135,7 @@ def test_a_file_host_that_does_not_answer_is_told_at_once(
     with elsewhere() as address:
         fake.faults.elsewhere = address
         with pytest.raises(MissingModelError, match=says) as caught:
-            download(SPEC, hub=replace(hub, patience_s=1.5))
+            download(SPEC, hub=replace(hub, timeout_s=1.5))
     assert len(fake.asked("model.safetensors")) == 1
     assert "Signature" not in str(caught.value)
 
@@ -146,7 +146,7 @@ def _all_kinds(kind: type[Exception]) -> list[type[Exception]]:
 
 @pytest.mark.parametrize("kind", _all_kinds(httpx2.RequestError))
 def test_every_error_of_the_http_library_is_told(hub: Hub, kind: type[Exception]) -> None:
-    told = explain(kind("boom"), hub, REPO, "model.safetensors")
+    told = translate_error(kind("boom"), hub, REPO, "model.safetensors")
     assert f"the hub at {hub.endpoint} cannot be reached" in str(told)
     assert "model.safetensors of owner/name" in str(told)
 
@@ -156,6 +156,6 @@ def test_every_error_of_the_http_library_is_told(hub: Hub, kind: type[Exception]
 def test_every_refusal_of_the_hub_is_told(hub: Hub, kind: type[HfHubHTTPError], status: int) -> None:
     url = f"{hub.endpoint}/x?Signature=secret"
     response = httpx2.Response(status, request=httpx2.Request("GET", url))
-    told = str(explain(kind(f"refused {url}", response=response), hub, REPO))
+    told = str(translate_error(kind(f"refused {url}", response=response), hub, REPO))
     assert REPO in told
     assert "secret" not in told

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models.hub.weights import Hub, download, downloaded, locate, verify
+from clipmod_cli.models.hub.client import Hub
+from clipmod_cli.models.hub.download import download
+from clipmod_cli.models.hub.weights import list_downloaded, locate, verify
 from clipmod_cli.models.specs import parse_spec
 from tests.hub import FakeHub
 from tests.models.weights.kit import (
@@ -44,7 +46,7 @@ def test_a_commit_that_is_gone_is_said_with_what_to_delete(fake: FakeHub, hub: H
     fake.add(REPO, FILES)
     download(SPEC, hub=hub).weights.resolve().unlink()
     fake.rewrite(REPO, FILES | {"config.json": b"{}"})
-    with pytest.raises(MissingModelError, match="no longer has the commit") as caught:
+    with pytest.raises(MissingModelError, match="no longer has the locked commit") as caught:
         download(SPEC, hub=hub)
     assert str(folder_of(hub).path) in str(caught.value)
 
@@ -68,7 +70,7 @@ def test_a_missing_file_is_found(fake: FakeHub, hub: Hub) -> None:
     download(SPEC, hub=hub).paths["config.json"].unlink()
     (problem,) = verify(SPEC, hub=hub)
     assert "config.json is missing" in problem
-    assert downloaded(hub) == {SPEC.spec: None}
+    assert list_downloaded(hub) == {SPEC.spec: None}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -123,7 +125,7 @@ def test_two_models_of_one_repository_share_a_lock(fake: FakeHub, hub: Hub) -> N
     download(one, hub=hub)
     assert locate(two, hub=hub) is None
     download(two, hub=hub)
-    assert set(downloaded(hub)) == {one.spec, two.spec}
+    assert set(list_downloaded(hub)) == {one.spec, two.spec}
     assert verify(one, hub=hub) == verify(two, hub=hub) == []
 
 
@@ -135,7 +137,7 @@ def test_what_other_programs_fetched_is_used_and_then_locked(fake: FakeHub, tmp_
         check=True,
         capture_output=True,
     )
-    hub = Hub(endpoint=fake.endpoint, cache_dir=tmp_path / "hub", pause_s=0)
+    hub = Hub(endpoint=fake.endpoint, cache_dir=tmp_path / "hub", retry_pause_s=0)
     found = locate(SPEC, hub=hub)
     assert found
     assert (contents(found), found.commit, found.sha256) == (FILES, commit, None)

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from clipmod_cli.errors import MissingModelError
 from clipmod_cli.models.hub.cache import RepoFolder
-from clipmod_cli.models.hub.weights import Hub, download, locate
+from clipmod_cli.models.hub.client import Hub
+from clipmod_cli.models.hub.download import download
+from clipmod_cli.models.hub.weights import locate
 from tests.hub import FakeHub
 from tests.models.weights.kit import (
     FILES,
@@ -62,7 +64,7 @@ def test_wherever_it_breaks_the_result_is_the_file(
         fake.add(REPO, FILES | {"model.safetensors": data})
         fake.faults.cut_after, fake.faults.ignore_range = cut, ignore
         cache = tmp_path_factory.mktemp("cache")
-        files = download(SPEC, hub=Hub(endpoint=fake.endpoint, cache_dir=cache, pause_s=0))
+        files = download(SPEC, hub=Hub(endpoint=fake.endpoint, cache_dir=cache, retry_pause_s=0))
         assert files.weights.read_bytes() == data
 
 
@@ -89,7 +91,7 @@ def test_a_stalled_download_fails_and_goes_on_later(fake: FakeHub, hub: Hub) -> 
     fake.add(REPO, FILES)
     fake.faults.stall_after = 50_000
     with pytest.raises(MissingModelError, match=r"no answer within 1\.5 s.*50000 of 300000 bytes are kept"):
-        download(SPEC, hub=replace(hub, patience_s=1.5, retries=-1))
+        download(SPEC, hub=replace(hub, timeout_s=1.5, retries=-1))
     fake.faults.stall_after = None
     assert contents(download(SPEC, hub=hub)) == FILES
     assert fake.asked("/cdn/")[-1].headers["Range"] == "bytes=50000-"

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models.hub.weights import Hub, download, downloaded, locate, verify
+from clipmod_cli.models.hub.client import Hub
+from clipmod_cli.models.hub.download import download
+from clipmod_cli.models.hub.weights import list_downloaded, locate, verify
 from clipmod_cli.models.specs import ModelSpec, parse_spec
 from tests.hub import FakeHub
 from tests.models.weights.kit import (
@@ -41,7 +43,7 @@ def test_a_first_download_fetches_checks_and_locks(fake: FakeHub, hub: Hub) -> N
     assert files.sha256 == {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()}
     assert locate(SPEC, hub=hub) == files
     assert verify(SPEC, hub=hub) == []
-    assert downloaded(hub) == {SPEC.spec: files}
+    assert list_downloaded(hub) == {SPEC.spec: files}
     assert heard.steps[-1] == ("model.safetensors", len(WEIGHTS), len(WEIGHTS))
     lock = json.loads(folder_of(hub).lock_path.read_text())
     assert (lock["repo"], lock["commit"], lock["files"]["model.safetensors"]["sha256"]) == (
@@ -117,7 +119,7 @@ def test_a_vocabulary_of_its_own_repository_comes_with_its_commit(fake: FakeHub,
     words = fake.add("roberta-base", {"vocab.json": b"{}", "merges.txt": b"#", "model.py": b"raise"})
     files = download(parse_spec("open_clip:roberta-ViT-B-32/laion2b_s12b_b32k"), hub=hub)
     assert contents(files) == {"open_clip_model.safetensors": WEIGHTS}
-    assert files.vocabulary == words
+    assert files.tokenizer_commit == words
     assert files.tokenizer
     assert {path.name for path in files.tokenizer.iterdir()} == {"vocab.json", "merges.txt"}
 

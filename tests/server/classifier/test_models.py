@@ -31,7 +31,7 @@ def made(
     tmp_path: Path, *texts: str, endpoint: str = "http://127.0.0.1:9", env: Any = None, **hub: Any
 ) -> Classifiers:
     settings = Settings(classifier=texts or Settings().classifier)
-    where = Hub(endpoint=endpoint, cache_dir=tmp_path / "cache", patience_s=1.0, **hub)
+    where = Hub(endpoint=endpoint, cache_dir=tmp_path / "cache", timeout_s=1.0, **hub)
     return classifiers_of(settings, documented_environment(env or {}), where)
 
 

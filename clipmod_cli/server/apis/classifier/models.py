@@ -205,7 +205,7 @@ def classifiers_of(
         except SettingsError as e:
             raise SettingsError(f"DEFAULT_MODEL_NAME: {e}") from e
     default = named or (DOCUMENTED_DEFAULT if DOCUMENTED_DEFAULT in allowed else next(iter(allowed), None))
-    source = hub or Hub.of_environment(offline=settings.offline)
+    source = hub or Hub.from_environment(offline=settings.offline)
     return Classifiers(
         allowed=allowed,
         default_name=default,

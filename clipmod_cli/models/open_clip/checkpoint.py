@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from clipmod_cli.errors import MissingModelError
 from clipmod_cli.models.open_clip.source import OpenClipSource, check_weights
 from clipmod_cli.models.tower.forward import plain
 from clipmod_cli.models.tower.mapped import MappedFile, SequentialReader
+from clipmod_cli.types import View
 
 log = logging.getLogger(__name__)
 
@@ -237,4 +238,23 @@ def _tokenizer(source: OpenClipSource) -> Any:
         context_length=text.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH),
         tokenizer_mode=text.get("tokenizer_mode"),
         **text.get("tokenizer_kwargs", {}),
+    )
+
+
+def view_of(preprocess: Mapping[str, Any]) -> View:
+    """Return the geometry of an open_clip `preprocess_cfg`."""
+    size = preprocess["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    fits: dict[str, Literal["shortest", "longest", "squash"]] = {
+        "shortest": "shortest",
+        "longest": "longest",
+        "squash": "squash",
+    }
+    fill = preprocess.get("fill_color", 0)
+    return View(
+        fit=fits[preprocess["resize_mode"]],
+        size=(height, width),
+        crop=None if preprocess["resize_mode"] == "squash" else (height, width),
+        resample="bilinear" if preprocess["interpolation"] == "bilinear" else "bicubic",
+        fill=fill if isinstance(fill, int) else fill[0],
     )
