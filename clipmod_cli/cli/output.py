@@ -14,7 +14,7 @@ from typing import Any, Literal
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import NoProgress, RunProgress
 from clipmod_cli.cli.terminal.result_lines import line_of, word_of
-from clipmod_cli.cli.terminal.stdout import RealStdout
+from clipmod_cli.cli.terminal.stdout import STDOUT_NAMES, RealStdout
 from clipmod_cli.errors import OutputError, OutputMismatchError
 from clipmod_cli.output.jsonl import LineSink, OutputLock, StreamSink, is_regular, open_device, open_file
 from clipmod_cli.output.resume import Done, read_done
@@ -22,8 +22,6 @@ from clipmod_cli.records import Record, to_line
 from clipmod_cli.settings import Settings, Wanted
 
 StdoutMode = Literal["json", "lines", "nothing"]
-STDOUT_NAMES = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})
-"""What names stdout. Opened as a file, the last three would be stderr: descriptor 1 is pointed there."""
 
 
 def stdout_mode(settings: Settings, stdout: RealStdout) -> StdoutMode:

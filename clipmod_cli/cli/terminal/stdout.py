@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+STDOUT_NAMES = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})
+"""Names of stdout. Opened as a file, the last three would be stderr: descriptor 1 is pointed there."""
+
 
 @dataclass(frozen=True, slots=True)
 class RealStdout:

@@ -7,10 +7,9 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from clipmod_cli.cli.output import STDOUT_NAMES
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import amount, duration
-from clipmod_cli.cli.terminal.stdout import plain
+from clipmod_cli.cli.terminal.stdout import STDOUT_NAMES, plain
 from clipmod_cli.errors import ExitCode
 from clipmod_cli.settings import Settings
 
