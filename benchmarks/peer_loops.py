@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from clipmod_cli.bench.line import run_once
-from clipmod_cli.bench.models import Loaded, measured_with
+from clipmod_cli.bench.models import BenchModels, with_bench_policy
 from clipmod_cli.bench.pictures import items_of
 from clipmod_cli.ensemble.duplicates import DUPLICATE_CACHE_BYTES
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
@@ -208,7 +208,7 @@ def _clipmod(
 ) -> Iterator[Side]:
     batch = nudenet.BATCH if models[0].name == "nudenet" and len(models) == 1 else placement.batch_size
     members = [Member(model, weight) for model, weight in zip(models, weights, strict=True)]
-    loaded: Loaded = measured_with(
+    loaded: BenchModels = with_bench_policy(
         Ensemble(members=members, dtype=placement.dtype_name, batch_size=batch), placement
     )
     with start_decoders(Options(isolate=True)) as decoders:

@@ -1,5 +1,4 @@
-"""Measuring this machine's speed, stage by stage and from files to records.
+"""Measures the speed of this machine by stage and end to end (`measure.measure`).
 
-`measuring.measure` does all of it and returns a `report.Report`. Nothing here judges for anybody: what
-models say is thrown away, and no store is written to.
+Scores are discarded, and the history store is not written.
 """

@@ -1,4 +1,4 @@
-"""The pictures that are measured with: drawn ones with the detail of photographs, or the user's own."""
+"""Pictures to measure with: drawn ones with the detail of photographs, or the user's."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from clipmod_cli.sources.registry import expand
 from clipmod_cli.types import Item
 
 DRAWN = 24
-"""Pictures that are drawn; more are copies that differ in a comment, so that no two files are equal."""
+"""Distinct drawn pictures; further files differ in a JPEG comment, so that no two are equal."""
 
 MOST_FILES = 1_000
-"""Files that are written, about 200 MB; a longer run goes through them again."""
+"""Files written, about 200 MB; longer runs use them several times."""
 
 OCTAVES = ((256, 60.0), (64, 36.0), (16, 20.0), (4, 9.0), (1, 3.0))
 """Size of a feature in pixels, and its contrast in levels: files come out at 1.3 bits a pixel, as those of
@@ -29,12 +29,12 @@ QUALITY = 85
 
 
 def draw_pictures(folder: Path, size: tuple[int, int]) -> list[bytes]:
-    """Return some JPEGs of (width, height), each different; the folder is for a file in between."""
+    """Return DRAWN different JPEGs of (width, height); `folder` is for a temporary file."""
     return [draw_jpeg(folder, size, number) for number in range(DRAWN)]
 
 
 def write_pictures(folder: Path, drawn: Sequence[bytes], count: int) -> list[Path]:
-    """Write as many files as are wanted and allowed, no two of them equal, and return their paths."""
+    """Write `count` files (at most MOST_FILES), no two equal, and return their paths."""
     paths: list[Path] = []
     for number in range(min(count, MOST_FILES)):
         path = folder / f"{number:05}.jpg"
@@ -44,7 +44,7 @@ def write_pictures(folder: Path, drawn: Sequence[bytes], count: int) -> list[Pat
 
 
 def draw_jpeg(folder: Path, size: tuple[int, int], seed: int) -> bytes:
-    """Return a JPEG of (width, height), the same for a seed each time."""
+    """Return the JPEG of (width, height) of this seed."""
     width, height = size
     rng = np.random.default_rng(seed)
     levels = np.full((height, width, 3), 128.0, np.float32)
@@ -58,7 +58,7 @@ def draw_jpeg(folder: Path, size: tuple[int, int], seed: int) -> bytes:
 
 
 def _texture(rng: np.random.Generator, width: int, height: int, cell: int) -> NDArray[np.float32]:
-    """Return noise of features so large, of mean 0 and contrast about 1, float32 `(h, w, 3)`."""
+    """Return noise with features of `cell` pixels, mean 0, contrast about 1, float32 `(h, w, 3)`."""
     small = rng.standard_normal((height // cell + 2, width // cell + 2, 3), dtype=np.float32)
     planes = [
         Image.fromarray(np.ascontiguousarray(small[..., i])).resize((width, height), Image.Resampling.BICUBIC)
@@ -69,26 +69,26 @@ def _texture(rng: np.random.Generator, width: int, height: int, cell: int) -> ND
 
 def _with_comment(jpeg: bytes, text: str) -> bytes:
     """Return the JPEG with a comment behind its first marker (ITU-T T.81, B.2.4.5)."""
-    said = text.encode()
-    return jpeg[:2] + b"\xff\xfe" + (len(said) + 2).to_bytes(2, "big") + said + jpeg[2:]
+    comment = text.encode()
+    return jpeg[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + jpeg[2:]
 
 
 def find_pictures(folder: Path, count: int | None) -> list[Path]:
-    """Return the user's own pictures, in the order in which `scan` takes them.
+    """Return the user's pictures in the order of `scan`.
 
     Raises:
         UsageError: if there are none.
     """
     if not folder.exists():
-        raise UsageError(f"there is no {folder}")
+        raise UsageError(f"{folder} does not exist")
     found = (one for one in expand([str(folder)], Rules()) if isinstance(one, Item) and one.member is None)
     paths = [Path(item.source) for item in itertools.islice(found, count or MOST_FILES)]
     if not paths:
-        raise UsageError(f"there are no pictures in {folder}")
+        raise UsageError(f"{folder} has no pictures")
     return paths
 
 
 def items_of(paths: Sequence[Path], count: int) -> Iterator[Item]:
-    """Yield so many inputs, going through the files again where they are fewer."""
+    """Yield `count` inputs; files come several times if they are fewer."""
     for index, path in zip(range(count), itertools.cycle(paths), strict=False):
         yield Item(source=str(path), index=index)

@@ -59,9 +59,6 @@ def test_every_stage_has_a_figure(measured: dict[str, Any]) -> None:
     assert 0 < end["busy_share"] <= 1
     assert measured["machine"]["peak_tflops"] > 0
     assert measured["machine"]["cores"] >= 1
-    assert measured["bound"]["by"] in {"decode", "forward", "judge", "write"}
-    assert measured["memory"]["peak_mb"] >= measured["memory"]["loaded_mb"] > 0
-    assert measured["comparison"] is None
     assert measured["setup"]["random_weights"]
 
 
@@ -94,8 +91,6 @@ def test_own_pictures_and_the_detector(clipmod: Command, tmp_path: Path) -> None
     )
     assert document["setup"]["pictures"] == str(tmp_path)
     assert document["end_to_end"]["errors"] == 2  # each file comes twice
-    assert any("could not be judged" in warning for warning in document["warnings"])
-    assert any("no still pictures" in warning for warning in document["warnings"])
 
 
 def test_a_classifier_needs_no_label_map(clipmod: Command, tmp_path: Path) -> None:
@@ -109,39 +104,18 @@ def test_a_classifier_needs_no_label_map(clipmod: Command, tmp_path: Path) -> No
     assert model["gflop"] > 0
 
 
-def test_it_is_compared_with_an_earlier_one(
-    clipmod: Command, measured: dict[str, Any], tmp_path: Path
-) -> None:
-    slower = json.loads(json.dumps(measured))
-    for stage in slower["stages"].values():
-        for name in ("ms", "low_ms", "high_ms"):
-            stage[name] *= 1000
-    slower["machine"]["cpu"] = "an abacus"
-    before, after = tmp_path / "before.json", tmp_path / "after.json"
-    before.write_text(json.dumps(slower), encoding="utf-8")
-    outcome = clipmod("bench", "--random-weights", "--models", TWO, *SHORT, "--compare", before, "-o", after)
-    assert outcome.code == 0, outcome.stderr
-    comparison = json.loads(after.read_text(encoding="utf-8"))["comparison"]
-    assert {comparison["changes"][name]["says"] for name in STAGES} == {"faster"}
-    assert comparison["changes"]["forward"]["ratio"] > 10
-    assert any("an abacus" in one for one in comparison["differences"])
-    assert b"faster" in outcome.stdout
-    assert b"an abacus" in outcome.stdout
-
-
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
         (("--size", "0x3"), 2, "WIDTHxHEIGHT"),
         (("--size", "99999x99999"), 2, "megapixels"),
-        (("--pictures", "0"), 2, "--pictures 0 is below 1"),
-        (("--repeats", "0"), 2, "--repeats 0 is below 1"),
+        (("--pictures", "0"), 2, "--pictures must be at least 1, not 0"),
+        (("--repeats", "0"), 2, "--repeats must be at least 1, not 0"),
         (("--random-weights", "--models", "open_clip:ViT-Z-99/none"), 2, "no architecture ViT-Z-99"),
         (("--random-weights", "--models", "hf:Falconsai/nsfw_image_detection"), 2, "random weights are for"),
         (("--models", "ensemble"), 4, "not on this machine"),
-        (("--compare", "/nowhere.json"), 2, "cannot read /nowhere.json"),
-        (("/nowhere", "--models", "nudenet"), 2, "there is no /nowhere"),
-        (("-o", "/nowhere/out.json"), 5, "there is no folder /nowhere"),
+        (("/nowhere", "--models", "nudenet"), 2, "/nowhere does not exist"),
+        (("-o", "/nowhere/out.json"), 5, "folder /nowhere does not exist"),
     ],
 )
 def test_what_cannot_be_done_is_told(clipmod: Command, words: tuple[str, ...], code: int, said: str) -> None:
@@ -151,24 +125,16 @@ def test_what_cannot_be_done_is_told(clipmod: Command, words: tuple[str, ...], c
     assert not outcome.stdout
 
 
-def test_a_file_that_is_no_result_is_refused(clipmod: Command, tmp_path: Path) -> None:
-    other = tmp_path / "other.json"
-    other.write_text('{"schema": "clipmod/1"}', encoding="utf-8")
-    outcome = clipmod("bench", "--compare", other)
-    assert outcome.code == 2
-    assert "is no result of `clipmod bench --json`" in outcome.stderr
-
-
 def test_a_folder_without_pictures_is_refused(clipmod: Command, tmp_path: Path) -> None:
     outcome = clipmod("bench", tmp_path, "--models", "nudenet")
     assert outcome.code == 2
-    assert "there are no pictures" in outcome.stderr
+    assert "has no pictures" in outcome.stderr
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     Image.new("RGB", (8, 8)).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:30])
     outcome = clipmod("bench", tmp_path, "--models", "nudenet")
     assert outcome.code == 2
-    assert "none of the files" in outcome.stderr
+    assert "no still picture could be decoded" in outcome.stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are those of PO
 SCRIPT = """
 import contextlib, os, sys, time
 from pathlib import Path
-from clipmod_cli.bench import measuring
+from clipmod_cli.bench import measure as measuring
 from clipmod_cli.cli.commands import bench
 
 NUMBER, HOW = int(sys.argv[1]), sys.argv[2]
@@ -27,7 +27,7 @@ class Last:
         os.kill(os.getpid(), NUMBER)
         time.sleep(0.2)
 
-def measure(ready, folder, say):
+def measure(options, folder, say):
     for i in range(1000):
         (folder / f"{i}.jpg").write_bytes(b"x")
     if HOW == "its end":
@@ -42,10 +42,9 @@ def measure(ready, folder, say):
         else:
             (folder / f"{i}.jpg").write_bytes(b"x")
 
-measuring.get_ready = lambda wishes: None
 measuring.measure = measure
-wishes = type("Wishes", (), {"settings": type("Settings", (), {"quiet": True})()})()
-sys.exit(bench._run(wishes, (None, None), None, as_json=True))
+options = type("Options", (), {"settings": type("Settings", (), {"quiet": True})()})()
+sys.exit(bench._run(options, None, as_json=True))
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from contextlib import suppress
@@ -14,22 +15,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipmod_cli.cli.options import Flags, with_settings
-from clipmod_cli.errors import OutputError
+from clipmod_cli.errors import ExitCode, OutputError, UsageError
 from clipmod_cli.settings import Settings
 
 if TYPE_CHECKING:
+    from clipmod_cli.bench.measure import BenchOptions
     from clipmod_cli.bench.report import Report
-    from clipmod_cli.bench.wishes import Wishes
     from clipmod_cli.cli.signals import StopRequest
-    from clipmod_cli.errors import ExitCode
 
 EXAMPLES = """
 \b
 Examples:
-  clipmod bench                                  the models that scan would take here
+  clipmod bench                                  the models that scan would use here
   clipmod bench --random-weights                 the ensemble's architectures, nothing to download
-  clipmod bench --random-weights --models fallback -o before.json
-  clipmod bench --random-weights --models fallback --compare before.json
+  clipmod bench --random-weights --models fallback -o bench.json
   clipmod bench ./photos --models nudenet        your own pictures
 
 \b
@@ -41,58 +40,70 @@ The JSON document (schema clipmod-bench/1) has:
                judge; write
   forward      by model ms, ms_alone (a batch of one), gflop for an image, share_of_peak
   end_to_end   images, runs, images_per_s with low_ and high_, busy_share, share_of_peak, errors
-  memory       idle_mb, loaded_mb and peak_mb of this process; device_peak_mb
-  bound        by (decode, forward, judge or write) and says, one sentence
-  comparison   with --compare: changes (before, now, ratio, says) and what else differs; or null
 """
 
-LEFT_OUT = frozenset({"json", "progress"}) | {
+NO_EFFECT = frozenset({"json", "progress", "offline"}) | {
     f.name
     for f in fields(Settings)
     if f.metadata["option"].group == "judging" and f.name not in {"models", "decode"}
 }
-"""What is judged by means nothing here."""
+"""Settings without an effect on a benchmark."""
+
+SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
+MAX_PIXELS = 50_000_000
+"""The limit of decoding."""
 
 
-@with_settings("judging", "machine", "talk", without=LEFT_OUT | {"offline"})
+def read_size(text: str) -> tuple[int, int]:
+    """Return the (width, height) in a text such as 1280x853.
+
+    Raises:
+        UsageError: if it is malformed or too large.
+    """
+    found = SIZE.fullmatch(text)
+    if found is None:
+        raise UsageError(f"--size must be WIDTHxHEIGHT, as 1280x853, not {text!r}")
+    width, height = int(found[1]), int(found[2])
+    if width * height > MAX_PIXELS:
+        raise UsageError(f"--size {text} is more than {MAX_PIXELS // 10**6} megapixels")
+    return width, height
+
+
+@with_settings("judging", "machine", "talk", without=NO_EFFECT)
 def bench(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="FOLDER", help="Own pictures; without it, some are drawn.")
+        Path | None, typer.Argument(metavar="FOLDER", help="Your own pictures [default: drawn ones].")
     ] = None,
     *,
     random_weights: Annotated[
-        bool,
-        typer.Option("--random-weights", help="Build the architectures with random weights; downloads none."),
+        bool, typer.Option("--random-weights", help="Use random weights; download nothing.")
     ] = False,
     count: Annotated[
         int | None,
         typer.Option(
-            "--pictures", metavar="N", help="Pictures in an end-to-end run; default as time allows."
+            "--pictures", metavar="N", help="Pictures in an end-to-end run [default: about 40 s in all]."
         ),
     ] = None,
-    size: Annotated[str, typer.Option(metavar="WxH", help="Of the pictures that are drawn.")] = "1280x853",
-    repeats: Annotated[int, typer.Option(metavar="N", help="Of each measurement.")] = 3,
-    compare: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Compare with an earlier JSON document.")
-    ] = None,
+    size: Annotated[str, typer.Option(metavar="WxH", help="Size of drawn pictures.")] = "1280x853",
+    repeats: Annotated[int, typer.Option(metavar="N", help="Repeats of each measurement.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the JSON document here.")
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Also write the JSON document here.")
     ] = None,
     flags: Flags,
 ) -> None:
-    """Measure the speed of this machine: each stage, and the whole line from files to records.
+    """Measure the speed of this machine: each stage, and the pipeline from files to records.
 
-    Takes 1 to 2 minutes on a CPU. What the models say is thrown away: no store and no output is written to.
+    Takes 1 to 2 minutes on a CPU. Scores are discarded; the history store is not written.
     """
-    from clipmod_cli.bench.report import read_report
-    from clipmod_cli.bench.wishes import Wishes, check_count, read_size
+    from clipmod_cli.bench.measure import BenchOptions
     from clipmod_cli.cli.terminal.logs import begin
 
     resolved = begin(flags)
-    check_count(count, "--pictures")
-    check_count(repeats, "--repeats")
-    wishes = Wishes(
+    for flag, value in (("--pictures", count), ("--repeats", repeats)):
+        if value is not None and value < 1:
+            raise UsageError(f"{flag} must be at least 1, not {value}")
+    options = BenchOptions(
         settings=resolved.settings,
         random_weights=random_weights,
         folder=folder,
@@ -100,14 +111,10 @@ def bench(
         size=read_size(size),
         repeats=repeats,
     )
-    before = read_report(compare) if compare else None
-    raise typer.Exit(_run(wishes, (before, compare), output, as_json=as_json))
+    raise typer.Exit(_run(options, output, as_json=as_json))
 
 
-def _run(
-    wishes: Wishes, earlier: tuple[Report | None, Path | None], output: Path | None, *, as_json: bool
-) -> int:
-    from clipmod_cli.bench.compare import compare
+def _run(options: BenchOptions, output: Path | None, *, as_json: bool) -> ExitCode:
     from clipmod_cli.cli.signals import Interrupted, catch_signals
     from clipmod_cli.cli.terminal.stdout import take_stdout
     from clipmod_cli.output.jsonl import StreamSink
@@ -117,33 +124,30 @@ def _run(
     with take_stdout() as stdout:
         try:
             with catch_signals() as stop:
-                report = _measure(wishes, stop)
+                report = _measure(options, stop)
         except Interrupted as e:
             return e.exit_code
-        if stop.exit_code:  # it came when all was measured, and nobody else ended the process
+        if stop.requested():  # after the last measurement, before the signal thread could exit
             return stop.exit_code
-        before, file = earlier
-        if before is not None and file is not None:
-            report = report.model_copy(update={"comparison": compare(report, before, file)})
         document = report.model_dump_json(indent=2).encode() + b"\n"
         if output is not None:
             _write(output, document)
         shown = document if as_json else _as_tables(report, is_terminal=stdout.is_terminal)
         StreamSink(stdout.descriptor).write(shown)
-    return 0
+    return ExitCode.OK
 
 
-def _measure(wishes: Wishes, stop: StopRequest) -> Report:
+def _measure(options: BenchOptions, stop: StopRequest) -> Report:
     from clipmod_cli.cli.terminal.summary import say
 
-    quiet = wishes.settings.quiet
+    quiet = options.settings.quiet
     folder = Path(tempfile.mkdtemp(prefix="clipmod-bench-"))
-    # An exception within a library's import can abort the process, and within an object's end it is lost.
+    # An exception in an import can abort the process, and in a finalizer it is lost: so exit instead.
     with stop.exiting_with(partial(_exit_now, folder)):
         try:
-            from clipmod_cli.bench.measuring import get_ready, measure
+            from clipmod_cli.bench.measure import measure
 
-            return measure(get_ready(wishes), folder, lambda text: None if quiet else say(f"clipmod: {text}"))
+            return measure(options, folder, lambda text: None if quiet else say(f"clipmod: {text}"))
         finally:
             _remove(folder)
 
@@ -156,12 +160,12 @@ def _exit_now(folder: Path, exit_code: ExitCode) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder into which others may still write; what they do then fails."""
+    """Remove a folder into which other threads may still write; their writes then fail."""
     gone = folder.with_name(f"{folder.name}-gone")
     with suppress(OSError):
         folder.rename(gone)
-    for one in (gone, folder):
-        shutil.rmtree(one, ignore_errors=True)
+    for path in (gone, folder):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _as_tables(report: Report, *, is_terminal: bool) -> bytes:
@@ -171,15 +175,15 @@ def _as_tables(report: Report, *, is_terminal: bool) -> bytes:
 
 
 def _check_place(path: Path) -> None:
-    """Refuse a file that cannot be written before minutes are spent.
+    """Check before the measurement that a file can be written.
 
     Raises:
-        OutputError: saying why.
+        OutputError: if it cannot.
     """
     if path.is_dir():
         raise OutputError(f"cannot write to {path}: it is a folder")
     if not path.absolute().parent.is_dir():
-        raise OutputError(f"cannot write to {path}: there is no folder {path.parent}")
+        raise OutputError(f"cannot write to {path}: folder {path.parent} does not exist")
 
 
 def _write(path: Path, document: bytes) -> None:

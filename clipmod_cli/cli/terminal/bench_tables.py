@@ -1,4 +1,4 @@
-"""How a measurement looks to a person."""
+"""The report of `clipmod bench` as tables."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from clipmod_cli.bench.report import Report
 
 PIPE_COLUMNS = 110
-"""A file has no width."""
+"""Width of the tables where stdout is no terminal."""
 
 ABOUT = {
     "read": "a file's bytes and their hash, one core",
     "decode": "bytes to pixels, one core",
-    "view": "pixels to what the models look at, one core",
+    "view": "pixels to model input, one core",
     "decoding": "all three, by all workers",
     "forward": "all models, in a batch",
     "judge": "scores to a decision",
@@ -33,7 +33,7 @@ ABOUT = {
 
 
 def as_text(report: Report, *, is_terminal: bool) -> str:
-    """Return all of it as text, coloured for a terminal."""
+    """Return the report as text, coloured for a terminal."""
     width = shutil.get_terminal_size().columns if is_terminal else PIPE_COLUMNS
     colour = is_terminal and "NO_COLOR" not in os.environ
     written = io.StringIO()
@@ -57,11 +57,6 @@ def _parts(report: Report) -> Iterator[Table | Text]:
     yield _stages(report)
     yield _models(report)
     yield _end(report)
-    if report.comparison is not None:
-        yield _changes(report)
-        yield from (Text(f"Not the same: {plain(one)}", "yellow") for one in report.comparison.differences)
-    yield from (Text(f"Warning: {plain(one)}", "yellow") for one in report.warnings)
-    yield Text(report.bound.says, "bold")
 
 
 def _stages(report: Report) -> Table:
@@ -93,42 +88,25 @@ def _models(report: Report) -> Table:
 
 
 def _end(report: Report) -> Table:
-    end, memory = report.end_to_end, report.memory
+    end = report.end_to_end
     rate = f"{_rate(end.images_per_s)} images/s"
     if end.runs > 1:
         rate += f" ({_rate(end.low_images_per_s)} - {_rate(end.high_images_per_s)})"
-    held = (
-        f"{memory.idle_mb:,.0f} MB before the models, {memory.loaded_mb:,.0f} with, "
-        f"{memory.peak_mb:,.0f} at most"
-    )
     rows = [
         ("files to records", f"{rate}, {end.runs} x {end.images:,} pictures"),
         ("models computed", f"{end.busy_share:.0%} of the time"),
         ("of the peak", _share(end.share_of_peak)),
-        ("memory", held),
     ]
-    if memory.device_peak_mb is not None:
-        rows.append(("device memory", f"{memory.device_peak_mb:,.0f} MB at most"))
+    if end.errors:
+        rows.append(("errors", f"{end.errors} pictures of a run could not be judged"))
     return _table("End to end", ("", ""), rows, head=False)
-
-
-def _changes(report: Report) -> Table:
-    changes = report.comparison.changes if report.comparison else {}
-    rows = [
-        (plain(name), _ms(one.before), _ms(one.now), f"{one.ratio:.2f}x", one.says)
-        for name, one in changes.items()
-    ]
-    file = plain(report.comparison.file) if report.comparison else ""
-    return _table(
-        f"Beside {file} (ms an image; end to end: images/s)", ("", "before", "now", "speed", ""), rows
-    )  # fmt: skip
 
 
 def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, head: bool = True) -> Table:
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, show_header=head)
     for name in columns:
-        numeric = any(word in name for word in ("ms", "images/s", "GFLOP", "peak", "before", "now", "speed"))
-        table.add_column(Text(name), justify="right" if numeric or name == "spread" else "left")
+        numeric = any(word in name for word in ("ms", "images/s", "GFLOP", "peak", "spread"))
+        table.add_column(Text(name), justify="right" if numeric else "left")
     for row in rows:
         table.add_row(*map(Text, row))
     return table

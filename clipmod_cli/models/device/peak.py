@@ -1,4 +1,4 @@
-"""What a device can do at best, and what it is: the measure that a forward pass is held against."""
+"""What the machine is, and its peak rate: that of a large matrix product."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SIDE = {"cuda": 8192, "mps": 4096, "cpu": 2048}
 """Of the matrices: large enough for the best rate, small enough for a slow device (0.1 s on two cores)."""
 
 ROUNDS = 5
-"""The best of them counts: the peak is what the device can do, not what it did beside other work."""
+"""The best one counts: others may have shared the device with other work."""
 
 WARM_UP_S = {"cuda": 0.3}
-"""Seconds of work before the first round: an idle GPU runs at a low clock, which rises under load."""
+"""Seconds of warm-up: an idle GPU runs at a low clock."""
 
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_tile")
-"""Of the processor's instructions, those that move matrix products."""
+"""Instruction sets for matrix products."""
 
 
 def measure_peak(placement: Placement, dtype: str) -> float:
@@ -58,7 +58,7 @@ def _peak_of(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until a device has done all it was given."""
+    """Wait until a device has finished its queue."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -67,7 +67,7 @@ def wait_for(device: torch.device) -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Have torch compute on one core while the context lasts, as a decoding worker does."""
+    """Limit torch to one thread while the context lasts, as in a decode worker."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -76,25 +76,8 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def start_counting_memory(placement: Placement) -> None:
-    """Forget the peaks of memory so far, where devices count them."""
-    for device in placement.devices:
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-
-
-def device_memory_mb(placement: Placement) -> float | None:
-    """Return the most memory that torch's tensors took since then, in MB; None on all but CUDA devices.
-
-    Each device's own peak, added up. What torch keeps in reserve, and what other libraries take, is more.
-    """
-    if placement.device.type != "cuda":
-        return None
-    return sum(torch.cuda.max_memory_allocated(device) for device in placement.devices) / 1e6
-
-
 def name_device(placement: Placement) -> str:
-    """Return what the devices are, as `2 x NVIDIA H200`."""
+    """Return the devices' name, as `2 x NVIDIA H200`."""
     if placement.device.type != "cuda":
         return name_cpu() if placement.device.type == "cpu" else f"{platform.machine()} with Metal"
     count = len(placement.devices)
@@ -103,7 +86,7 @@ def name_device(placement: Placement) -> str:
 
 
 def name_cpu() -> str:
-    """Return the processor's name as the system tells it."""
+    """Return the CPU's name."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
@@ -114,7 +97,7 @@ def name_cpu() -> str:
 
 
 def cpu_flags() -> list[str]:
-    """Return which instructions for matrix products the processor has, where the system tells."""
+    """Return which of CPU_FLAGS the CPU has; nothing where /proc is missing."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -129,6 +112,6 @@ def cores() -> int:
 
 
 def torch_version() -> str:
-    """Return torch's version, with that of CUDA where it has one."""
+    """Return torch's version, and CUDA's if it is built with it."""
     cuda = torch.version.cuda
     return f"{torch.__version__} (CUDA {cuda})" if cuda else str(torch.__version__)

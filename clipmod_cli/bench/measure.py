@@ -1,0 +1,175 @@
+"""All measurements of `clipmod bench`, in their order."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipmod_cli import __version__
+from clipmod_cli.bench.line import RESULTS, LineTime, measure_records, run_once
+from clipmod_cli.bench.models import BenchModels, load_models
+from clipmod_cli.bench.pictures import draw_pictures, find_pictures, items_of, write_pictures
+from clipmod_cli.bench.report import EndToEnd, Machine, Report, Setup
+from clipmod_cli.bench.stages import DecodeBench, measure_forward, time_batch, total_flops
+from clipmod_cli.decode.limits import DecodeOptions
+from clipmod_cli.ensemble.duplicates import DUPLICATE_CACHE_BYTES
+from clipmod_cli.models.device import peak as machine
+from clipmod_cli.pipeline import Options, default_workers, start_decoders
+from clipmod_cli.settings import Settings, count_of
+from clipmod_cli.types import Evidence
+
+FORWARD_S = 25.0
+"""The forward stage takes about this long on a slow machine: its batches are made smaller."""
+
+LINE_S = 40.0
+"""All end-to-end runs together take about this long, unless the number of pictures is given."""
+
+COUNTS = (4, 20_000)
+"""The fewest and the most pictures in an end-to-end run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOptions:
+    """What is measured.
+
+    Attributes:
+        random_weights: build the architectures; use no weights.
+        folder: of the user's pictures; None draws some.
+        count: pictures in an end-to-end run; None takes as many as fit into LINE_S.
+        size: (width, height) of drawn pictures.
+        repeats: of each measurement.
+    """
+
+    settings: Settings
+    random_weights: bool
+    folder: Path | None
+    count: int | None
+    size: tuple[int, int]
+    repeats: int
+
+
+def measure(options: BenchOptions, folder: Path, say: Callable[[str], None]) -> Report:
+    """Return what was measured.
+
+    Args:
+        options: what is measured.
+        folder: an empty one for pictures and records; the caller deletes it.
+        say: shows a message.
+
+    Raises:
+        ClipmodError: if models cannot be loaded.
+        UsageError: if there are no pictures.
+    """
+    start = time.perf_counter()
+    settings, repeats = options.settings, options.repeats
+    models = load_models(settings, random_weights=options.random_weights)
+    ensemble = models.ensemble
+    line = Options(
+        decode=DecodeOptions(exact=settings.decode == "exact"),
+        workers=count_of(settings.workers, "--workers", default=default_workers()),
+        isolate=settings.isolate,
+    )
+    drawn = [] if options.folder else draw_pictures(folder, options.size)
+    paths = (
+        find_pictures(options.folder, options.count)
+        if options.folder
+        else write_pictures(folder, drawn, len(drawn))
+    )
+    say(f"measuring {', '.join(member.model.name for member in ensemble.members)}")
+    with start_decoders(line) as decoders:
+        decoding = DecodeBench(
+            decoders=decoders, paths=paths, views=ensemble.views, options=line.decode, repeats=repeats
+        )
+        with machine.one_thread():
+            stages = decoding.measure_one_core()
+        frames = decoding.frames()
+        stages["decoding"] = decoding.measure_workers()
+
+        time_batch(ensemble, frames[:1])  # warm-up
+        alone = time_batch(ensemble, frames[:1])
+        peak = machine.measure_peak(models.placement, ensemble.dtype)
+        batch = _fitting((1, ensemble.batch_size), alone.ms, FORWARD_S / (repeats + 1))
+        stages["forward"], forward = measure_forward(
+            models, frames, batch=batch, repeats=repeats, alone=alone, peak=peak
+        )
+
+        slowest = max(stages["forward"].ms, stages["decoding"].ms)
+        count = options.count or _fitting(COUNTS, slowest, LINE_S / repeats)
+        if drawn:
+            paths = write_pictures(folder, drawn, count)
+        say(f"from files to records: {repeats} x {count:,} pictures")
+        # on as in scan, unless files come several times: it would hide their forward passes
+        cache_bytes = DUPLICATE_CACHE_BYTES if count <= len(paths) else 0
+        run = Options(decode=line.decode, decoders=decoders, infer_ahead=True, duplicate_cache_bytes=cache_bytes)
+        output = folder / "records.jsonl"
+        runs = [run_once(items_of(paths, count), models, run, output) for _ in range(repeats)]
+
+    evidence = [e for e in ensemble.submit(frames[:1])() if isinstance(e, Evidence)] * RESULTS
+    stages |= measure_records(runs[0].results, evidence, models.criteria, folder, repeats)
+    return Report(
+        version=__version__,
+        machine=_describe_machine(models, peak),
+        setup=_describe_setup(options, models, line, batch),
+        stages=stages,
+        forward=forward,
+        end_to_end=_end_to_end(runs, total_flops(forward), peak),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _fitting(limits: tuple[int, int], each_ms: float, seconds: float) -> int:
+    """Return how many images fit into a time, within (fewest, most)."""
+    fewest, most = limits
+    return max(fewest, min(most, int(1000 * seconds / max(each_ms, 1e-9))))
+
+
+def _describe_machine(models: BenchModels, peak: float) -> Machine:
+    return Machine(
+        cpu=machine.name_cpu(),
+        cores=machine.cores(),
+        instructions=machine.cpu_flags(),
+        device=machine.name_device(models.placement),
+        devices=len(models.placement.devices),
+        torch=machine.torch_version(),
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.machine()}",
+        peak_tflops=peak / 1e12,
+    )
+
+
+def _describe_setup(options: BenchOptions, models: BenchModels, line: Options, batch: int) -> Setup:
+    width, height = options.size
+    return Setup(
+        models=[spec.spec for spec in models.specs],
+        random_weights=options.random_weights,
+        device=models.placement.device.type,
+        dtype=models.ensemble.dtype,
+        batch_size=models.ensemble.batch_size,
+        forward_batch=batch,
+        workers=line.workers,
+        isolate=line.isolate,
+        decode="exact" if line.decode.exact else "fast",
+        compiled=options.settings.compile,
+        pictures=str(options.folder) if options.folder else f"{width}x{height}",
+        repeats=options.repeats,
+    )
+
+
+def _end_to_end(runs: Sequence[LineTime], flops: float | None, peak: float) -> EndToEnd:
+    """Return the figures of the runs; `flops` are the operations of all models for an image."""
+    rates = [run.images / run.seconds for run in runs]
+    rate = statistics.median(rates)
+    return EndToEnd(
+        images=runs[0].images,
+        runs=len(runs),
+        images_per_s=rate,
+        low_images_per_s=min(rates),
+        high_images_per_s=max(rates),
+        busy_share=statistics.median(run.busy_s / run.seconds for run in runs),
+        share_of_peak=None if flops is None else flops * rate / peak,
+        errors=max(run.errors for run in runs),
+    )

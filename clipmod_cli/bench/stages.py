@@ -1,0 +1,175 @@
+"""Measures decoding, by step and in workers, and forward passes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+
+from clipmod_cli.bench.models import BenchModels, folder_of
+from clipmod_cli.bench.pictures import items_of
+from clipmod_cli.bench.report import Forward, Stage
+from clipmod_cli.decode.decoders import Decoders
+from clipmod_cli.decode.job import DecodeJob, MediaBuilder
+from clipmod_cli.decode.limits import DecodeOptions
+from clipmod_cli.decode.reading import read_item
+from clipmod_cli.decode.stage import decode_with
+from clipmod_cli.decode.stills.opening import hush_decoders, identify, ungated
+from clipmod_cli.decode.stills.pictures import decode_still
+from clipmod_cli.decode.views import make_view
+from clipmod_cli.ensemble.ensemble import Ensemble
+from clipmod_cli.errors import ItemError, UsageError
+from clipmod_cli.models.open_clip.flops import flops_of
+from clipmod_cli.types import Evidence, Frame, Item, View
+
+SAMPLE = 16
+"""Pictures that the stages on one core are measured with; more change little."""
+
+
+def time_it(work: Callable[[], object]) -> float:
+    """Return how long a call took, in seconds."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def repeat(work: Callable[[], object], *, images: int, repeats: int) -> Stage:
+    """Return the figures of a call that processes `images` images, made `repeats` times."""
+    return stage_of([time_it(work) * 1000 / images for _ in range(repeats)])
+
+
+def stage_of(ms: Sequence[float]) -> Stage:
+    """Return the figures of several repeats, each in milliseconds an image."""
+    median = statistics.median(ms)
+    return Stage(ms=median, low_ms=min(ms), high_ms=max(ms), images_per_s=1000 / median if median else 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeBench:
+    """Measures reading, decoding and making views."""
+
+    decoders: Decoders
+    paths: Sequence[Path]
+    views: Sequence[View]
+    options: DecodeOptions
+    repeats: int
+
+    def measure_one_core(self) -> dict[str, Stage]:
+        """Return the stages read, decode and view, over a sample in this thread.
+
+        Raises:
+            UsageError: if no file of the sample is a still picture that can be decoded.
+        """
+        hush_decoders()
+        items = items_of(self.paths, min(len(self.paths), 2 * SAMPLE))
+        sample = [(item, job) for item in items if (job := self._job(item)) is not None][:SAMPLE]
+        if not sample:
+            raise UsageError("no still picture could be decoded. Give a folder with pictures, or none")
+        notes, limits = MediaBuilder(0.0), self.options.limits
+        pictures = [decode_still(job) for _, job in sample]
+        works: dict[str, Callable[[], object]] = {
+            "read": lambda: [read_item(item, limits, notes) for item, _ in sample],
+            "decode": lambda: [decode_still(job) for _, job in sample],
+            "view": lambda: [
+                make_view(picture, view, exact=self.options.exact)
+                for picture in pictures
+                for view in self.views
+            ],
+        }
+        return {name: repeat(work, images=len(sample), repeats=self.repeats) for name, work in works.items()}
+
+    def _job(self, item: Item) -> DecodeJob | None:
+        notes = MediaBuilder(time.perf_counter())
+        try:
+            data = read_item(item, self.options.limits, notes)
+            job = DecodeJob(
+                data=data,
+                name=identify(data, self.options),
+                views=self.views,
+                options=self.options,
+                notes=notes,
+                gate=ungated,
+            )
+            decode_still(job)
+        except ItemError:
+            return None
+        return job
+
+    def frames(self) -> list[Frame]:
+        """Return some decoded frames; starts all workers."""
+        items = items_of(self.paths, max(SAMPLE, 4 * self.decoders.workers))
+        decoded = decode_with(self.decoders, items, self.views, self.options)
+        return [frame for frame in decoded if isinstance(frame, Frame)]
+
+    def measure_workers(self) -> Stage:
+        """Return the stage of all workers that read, decode and make views, with nothing else at work."""
+        count = max(96, 12 * self.decoders.workers)
+
+        def work() -> None:
+            items = items_of(self.paths, count)
+            ahead = 4 * self.decoders.workers
+            for _ in decode_with(self.decoders, items, self.views, self.options, ahead=ahead):
+                pass
+
+        return repeat(work, images=count, repeats=self.repeats)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchTime:
+    """How long one batch took, in milliseconds an image: all models, and each by name."""
+
+    ms: float
+    by_model: dict[str, float]
+
+
+def time_batch(ensemble: Ensemble, frames: Sequence[Frame]) -> BatchTime:
+    """Return how long one batch takes."""
+    evidence: list[object] = []
+    seconds = time_it(lambda: evidence.extend(ensemble.submit(frames)()))
+    first = next((one for one in evidence if isinstance(one, Evidence)), None)
+    return BatchTime(seconds * 1000 / len(frames), dict(first.forward_ms) if first else {})
+
+
+def measure_forward(
+    models: BenchModels, frames: Sequence[Frame], *, batch: int, repeats: int, alone: BatchTime, peak: float
+) -> tuple[Stage, dict[str, Forward]]:
+    """Return the stage of all models together, and the figures of each.
+
+    Args:
+        models: what is measured.
+        frames: pictures, used several times if they are fewer than a batch.
+        batch: pictures in a batch.
+        repeats: measured batches; one warm-up batch comes before them.
+        alone: the time of a batch of one.
+        peak: operations a second of a large matrix product.
+    """
+    pictures = list(islice(cycle(frames), batch))
+    time_batch(models.ensemble, pictures)
+    times = [time_batch(models.ensemble, pictures) for _ in range(repeats)]
+    by_name: dict[str, list[float]] = defaultdict(list)
+    for one in times:
+        for name, ms in one.by_model.items():
+            by_name[name].append(ms)
+    figures = {}
+    for member, spec in zip(models.ensemble.members, models.specs, strict=True):
+        name = member.model.name
+        if by_name[name]:
+            flops = flops_of(spec, folder_of(spec, models.hub))
+            figures[name] = _figures(statistics.median(by_name[name]), alone.by_model[name], flops, peak)
+    return stage_of([one.ms for one in times]), figures
+
+
+def _figures(ms: float, ms_alone: float, flops: int | None, peak: float) -> Forward:
+    share = None if flops is None or not ms else flops / (ms / 1000) / peak
+    gflop = None if flops is None else flops / 1e9
+    return Forward(ms=ms, ms_alone=ms_alone, gflop=gflop, share_of_peak=share)
+
+
+def total_flops(models: dict[str, Forward]) -> float | None:
+    """Return the operations of all models for an image; None if those of one are unknown."""
+    known = [model.gflop for model in models.values() if model.gflop is not None]
+    return sum(known) * 1e9 if known and len(known) == len(models) else None
