@@ -104,7 +104,9 @@ def measure(options: BenchOptions, folder: Path, say: Callable[[str], None]) -> 
         say(f"from files to records: {repeats} x {count:,} pictures")
         # on as in scan, unless files come several times: it would hide their forward passes
         cache_bytes = DUPLICATE_CACHE_BYTES if count <= len(paths) else 0
-        run = Options(decode=line.decode, decoders=decoders, infer_ahead=True, duplicate_cache_bytes=cache_bytes)
+        run = Options(
+            decode=line.decode, decoders=decoders, infer_ahead=True, duplicate_cache_bytes=cache_bytes
+        )
         output = folder / "records.jsonl"
         runs = [run_once(items_of(paths, count), models, run, output) for _ in range(repeats)]
 
