@@ -1,7 +1,4 @@
-"""`clipmod policies`: the built-in policies, one in full, and a check of policy files.
-
-Prints only; what a policy is and when it is wrong is known by `clipmod_cli.judge.policy`.
-"""
+"""`clipmod policies`: list the built-in policies, print one, check policy files."""
 
 from __future__ import annotations
 
@@ -43,7 +40,7 @@ def show(name: Annotated[str, typer.Argument(help="A built-in policy.")], *, as_
 
     text = builtin_text(name)
     if as_json:
-        _print_json(_whole(load_policy(name)))
+        _print_json(_complete_table(load_policy(name)))
     else:
         typer.echo(text, nl=False)
 
@@ -54,14 +51,14 @@ def check(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Check policy files and tell every fault with its line. Exits with 2 if there is one."""
+    """Check policy files and print every fault with its line. Exits with 2 if there is one."""
     faults = [_check_file(file, as_json=as_json) for file in files]
     if any(faults):
         raise typer.Exit(ExitCode.USAGE)
 
 
 def _check_file(file: str, *, as_json: bool) -> list[str]:
-    """Say what is wrong with a file, or that it is well; return its faults."""
+    """Print the faults of a file, or that it is OK; return the faults."""
     from clipmod_cli.errors import PolicyError
     from clipmod_cli.judge.policy import model_notes, read_policy
 
@@ -82,11 +79,11 @@ def _check_file(file: str, *, as_json: bool) -> list[str]:
     for line in (*faults, *(f"{file}: note: {note}" for note in notes)):
         typer.echo(line, err=True)
     if policy:
-        typer.echo(f"{file}: OK ({_in_short(policy)})", err=True)
+        typer.echo(f"{file}: OK ({_describe(policy)})", err=True)
     return faults
 
 
-def _in_short(policy: Policy) -> str:
+def _describe(policy: Policy) -> str:
     flagged = ", ".join(policy.unsafe) or "nothing"
     return f"policy {policy.name}, {len(policy.categories)} categories, flags {flagged}, hash {policy.hash}"
 
@@ -101,8 +98,8 @@ def _summary(policy: Policy) -> dict[str, Any]:
     }
 
 
-def _whole(policy: Policy) -> dict[str, Any]:
-    """Return a policy with its defaults filled in, as the keys of its TOML file."""
+def _complete_table(policy: Policy) -> dict[str, Any]:
+    """Return a policy as the keys of its TOML file, defaults included."""
     from dataclasses import asdict
 
     table = asdict(policy)
