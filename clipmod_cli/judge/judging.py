@@ -90,7 +90,7 @@ def judge_with_rechecks(
         if first is not None:
             first.add_recheck(gathered)
             gathered, first = first, None
-        yield _conclude(seen.item, gathered.media, gathered.frames, gathered.failure, criteria)
+        yield _conclude(seen.item, gathered, criteria)
         gathered = _ItemScores()
 
 
@@ -186,13 +186,12 @@ def _agreement(by_model: dict[str, ModelScore], judges: Sequence[WeightedReader]
     return min(1.0, agreeing / sum(member.weight for member in judges))
 
 
-def _conclude(
-    item: Item, media: Media | None, frames: Sequence[FrameScore], failure: Failure | None, criteria: Criteria
-) -> Result:
+def _conclude(item: Item, scores: _ItemScores, criteria: Criteria) -> Result:
     """Return the verdict. If a frame failed: NSFW if the other frames are, else the failure, never Safe."""
-    if frames and media is not None:
+    media, failure = scores.media, scores.failure
+    if scores.frames and media is not None:
         known = media if failure is None else replace(media, truncated=True)
-        verdict = _verdict(item, known, frames, criteria)
+        verdict = _verdict(item, known, scores.frames, criteria)
         if failure is None or verdict.decision == "NSFW":
             return verdict
     if failure is None:
@@ -201,19 +200,17 @@ def _conclude(
 
 
 def _verdict(item: Item, media: Media, frames: Sequence[FrameScore], criteria: Criteria) -> Verdict:
-    moves = media.kind != "image"
-    segments = find_segments(frames, media.duration_s, criteria.threshold) if moves else ()
+    segments = find_segments(frames, media.duration_s, criteria.threshold) if media.kind != "image" else ()
     counted = persistent_frames(frames, media.duration_s, criteria.threshold, criteria.policy.persistence_s)
     deciding = max(counted, key=lambda frame: frame.unsafe_score)
-    short_hit = len(counted) < len(frames)
+    has_stand_in = any(frame.stand_in for frame in frames)
+    has_short_hit = len(counted) < len(frames)
     return Verdict(
         item=item,
         media=media,
         decision=_decide(deciding, criteria),
-        needs_review=short_hit
-        or any(frame.stand_in for frame in frames)
-        or _needs_review(deciding, media, criteria),
-        degraded=criteria.degraded or any(frame.stand_in for frame in frames),
+        needs_review=has_short_hit or has_stand_in or _needs_review(deciding, media, criteria),
+        degraded=criteria.degraded or has_stand_in,
         deciding=deciding,
         frames=tuple(frames),
         segments=segments,
