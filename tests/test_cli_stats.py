@@ -19,7 +19,8 @@ from typer.testing import CliRunner, Result
 from clipmod_cli.cli.commands import schema, stats
 from clipmod_cli.cli.terminal.stats_tables import bar, show, show_answer, sparkline
 from clipmod_cli.errors import UsageError
-from clipmod_cli.output.history.store import HistoryStore, QueryResult, RunInfo
+from clipmod_cli.output.history.spool import RunInfo
+from clipmod_cli.output.history.store import HistoryStore, QueryResult
 from clipmod_cli.records import to_line, to_record
 from tests.results import RUN, plain_animation, plain_failure, plain_verdict
 from tests.sinks.serve import hosted, keep_files, left, request

@@ -1,7 +1,7 @@
-"""Settings from flags, environment, settings file and defaults, in that order, each fault with its place.
+"""Settings from flags, environment, settings file and defaults, in that order; errors name the origin.
 
-Nothing is read from the working directory. This module is imported by `clipmod --help`, so it
-imports pydantic only when settings are resolved.
+Nothing is read from the working directory. `clipmod --help` imports this module, so pydantic is imported
+late.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from clipmod_cli.settings.definition import ENV_PREFIX, Origin, Settings, flag_o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """Settings with where each value came from."""
+    """Settings with the origin of each value."""
 
     settings: Settings
     origins: Mapping[str, Origin]
     file: Path | None
 
     def named(self, name: str) -> bool:
-        """Return whether the user set this, rather than the default."""
+        """Return whether the user set this, so that it is not the default."""
         return self.origins[name] != "default"
 
 
 def default_config_path() -> Path:
-    """Return where the settings file is looked for when none is named."""
+    """Return the settings file that is read unless another is named."""
     from platformdirs import user_config_path
 
     return user_config_path("clipmod", appauthor=False) / "config.toml"
@@ -72,7 +72,7 @@ def _read_file(named: str | None) -> tuple[Path | None, dict[str, Any]]:
         if not named and not _is_there(path):
             return None, {}
         path = path.expanduser()
-        # utf-8-sig: Windows editors put a mark before the text
+        # utf-8-sig: Windows editors write a byte order mark
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, RuntimeError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
         raise SettingsError(f"cannot read the settings file {path}: {e}") from e
@@ -86,7 +86,7 @@ def _read_file(named: str | None) -> tuple[Path | None, dict[str, Any]]:
 def _is_there(path: Path) -> bool:
     try:
         return path.exists()
-    except PermissionError:  # somebody else's home folder, as in a container run under another user
+    except PermissionError:  # another user's home folder, for example in a container
         return False
 
 
@@ -119,7 +119,7 @@ def _schema(file_values: Mapping[str, Any]) -> Any:
             dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 — the signature is the library's
             file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            # The values, not the file: `--config <(...)` can be read but once.
+            # The values, not the file: `--config <(...)` can be read only once.
             return init_settings, env_settings, InitSettingsSource(settings_cls, dict(file_values))
 
     hints = get_type_hints(Settings)
@@ -136,14 +136,14 @@ def _schema(file_values: Mapping[str, Any]) -> Any:
 
 
 def _split(between: str, value: Any) -> Any:
-    """Return several values that are one text as what they are; anything else as it is."""
+    """Split a text of several values; return anything else unchanged."""
     if not isinstance(value, str):
         return value
     return tuple(part.strip() for part in value.split(between) if part.strip())
 
 
 def _place_of(name: str, origin: Origin, path: Path | None) -> str:
-    """Return what a person has to change for this setting: a flag, a variable or a key."""
+    """Return the flag, variable or key that sets this."""
     if origin == "environment":
         return f"{ENV_PREFIX}{name.upper()}"
     return f"{path}: {name}" if origin == "file" else flag_of(name)
@@ -169,7 +169,7 @@ def _fault(error: Any, place: Callable[[str], str]) -> str:
 
 
 def _faults(settings: Settings, place: Callable[[str], str]) -> Iterator[str]:
-    """Yield what is wrong with values that each are well-formed but make no sense."""
+    """Yield messages for well-formed values that are out of range or contradict each other."""
     if settings.threshold is not None and not 0 <= settings.threshold <= 1:
         yield f"{place('threshold')} {settings.threshold} is not within 0..1"
     if settings.unsafe is not None and settings.classes is None:

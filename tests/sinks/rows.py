@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from clipmod_cli.output.history.store import HistoryStore, RunInfo
+from clipmod_cli.output.history.spool import RunInfo
+from clipmod_cli.output.history.store import HistoryStore
 from clipmod_cli.records import to_line, to_record
 from tests.results import RUN, plain_verdict
 

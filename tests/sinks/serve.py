@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from clipmod_cli.output.history.run import HistoryRun
 from clipmod_cli.output.history.serve_rows import HostedRow, RequestRow
-from clipmod_cli.output.history.store import HistoryRun, HistoryStore
+from clipmod_cli.output.history.store import HistoryStore
 from tests.sinks.rows import info
 
 NOW = datetime.now(UTC)

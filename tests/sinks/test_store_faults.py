@@ -23,7 +23,7 @@ from tests.sinks.rows import fill, info, lines, numbers, warnings_in
 def test_a_busy_store_is_left_to_the_next(
     store: HistoryStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipmod_cli.output.history.run.PATIENCE_AT_EXIT_S", 0.05)
+    monkeypatch.setattr("clipmod_cli.output.history.run.EXIT_LOCK_TIMEOUT_S", 0.05)
     fill(store, 1, "first")
     with lock_file(store.spool / ".merge.lock"):
         run = store.open_run(info())
@@ -39,7 +39,7 @@ def test_a_question_says_when_the_store_stays_busy(
     store: HistoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(store, 1)
-    monkeypatch.setattr("clipmod_cli.output.history.store.PATIENCE_S", 0.05)
+    monkeypatch.setattr("clipmod_cli.output.history.store.LOCK_TIMEOUT_S", 0.05)
     with lock_file(store.spool / ".merge.lock"):
         with pytest.raises(OutputError, match="busy"):
             store.query("SELECT 1")
@@ -68,7 +68,7 @@ def test_a_broken_file_is_one_warning_and_the_records_wait(
     store.path.write_bytes(Random(1).randbytes(size))
     assert_a_run_goes_on(store, caplog)
     for question in (store.stats, lambda: store.query("SELECT 1"), lambda: store.forget(source="x")):
-        with pytest.raises(UsageError, match="cannot be used"):
+        with pytest.raises(UsageError, match="cannot use"):
             question()
     store.path.unlink()
     assert numbers(store) == [0, 1, 2]
@@ -82,7 +82,7 @@ def test_a_file_that_broke_in_its_midst_is_one_warning(
     content[12_288:] = Random(1).randbytes(len(content) - 12_288)
     store.path.write_bytes(content)
     assert_a_run_goes_on(store, caplog)
-    with pytest.raises(UsageError, match="cannot be used"):
+    with pytest.raises(UsageError, match="cannot use"):
         store.stats()
     store.path.unlink()
     assert numbers(store) == [0, 1, 2]
@@ -150,27 +150,27 @@ def test_another_file_of_duckdb_is_left_alone(store: HistoryStore) -> None:
         connection.execute("CREATE TABLE theirs AS SELECT 1 AS x")
     run = store.open_run(info())
     run.finish({}, 0)
-    with pytest.raises(UsageError, match="not a store of clipmod"):
+    with pytest.raises(UsageError, match="not a statistics database"):
         store.stats()
     with duckdb.connect(str(store.path)) as connection:
         assert connection.execute("SELECT table_name FROM duckdb_tables()").fetchall() == [("theirs",)]
 
 
-def test_a_store_of_a_later_version_is_refused(store: HistoryStore) -> None:
+def test_a_database_of_another_version_is_refused(store: HistoryStore) -> None:
     fill(store, 1)
     with open_for_writing(store.path, store.spool) as connection:
         connection.execute(
             "UPDATE meta SET value = ? WHERE name = 'schema_version'", [str(SCHEMA_VERSION + 1)]
         )
-    with pytest.raises(UsageError, match="later clipmod"):
+    with pytest.raises(UsageError, match="another version"):
         store.stats()
-    with pytest.raises(UsageError, match="later clipmod"):
+    with pytest.raises(UsageError, match="another version"):
         store.rebuild([])
 
 
 def test_where_no_store_can_be_a_question_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     store = HistoryStore(tmp_path / "file" / "x.duckdb")
-    with pytest.raises(OutputError, match="cannot be reached"):
+    with pytest.raises(OutputError, match="cannot open"):
         store.rebuild([tmp_path / "file"])
     assert store.stats()["totals"]["inputs"] == 0

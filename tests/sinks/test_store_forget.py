@@ -73,13 +73,13 @@ def test_a_living_run_forgets_what_it_still_holds_back(store: HistoryStore) -> N
     run.finish({}, 0)
     assert numbers(store) == [0]
     assert store.query("SELECT command FROM runs").rows == [(None,)]
-    assert store.query("SELECT * FROM forgotten").rows == []
+    assert store.query("SELECT * FROM erasures").rows == []
 
 
 def test_what_waits_and_cannot_be_read_is_not_called_forgotten(store: HistoryStore) -> None:
     fill(store, 1)
     (store.spool / f"{RUN.run_id}.000000.jsonl").mkdir()
-    with pytest.raises(OutputError, match="cannot all be merged"):
+    with pytest.raises(OutputError, match="cannot merge"):
         store.forget(source="photos/0.jpg")
     assert numbers(store) == [0]
 

@@ -106,7 +106,7 @@ def test_a_living_server_forgets_what_it_still_holds_back(
     HistoryStore(store.path).forget(**wanted)  # it can know nothing of the folder yet
     run.finish({}, 0)
     assert_gone(store, data, gone)
-    assert store.query("SELECT * FROM forgotten").rows == []
+    assert store.query("SELECT * FROM erasures").rows == []
 
 
 def test_the_same_picture_sent_once_more_is_another_matter(store: HistoryStore) -> None:
@@ -114,7 +114,7 @@ def test_the_same_picture_sent_once_more_is_another_matter(store: HistoryStore) 
         record = to_record(plain_verdict(index, source="b.jpg"), RUN)
         run.add(record.model_copy(update={"run_id": "serve-run"}))
         run.add_hosted(hosted(image_id, name="b.jpg"))
-        run.add_request(request(index, error="b.jpg is bad"))
+        run.add_request(request(index, error="b.jpg is invalid"))
 
     run = serving(store)
     send("before-it", 0)
@@ -125,7 +125,7 @@ def test_the_same_picture_sent_once_more_is_another_matter(store: HistoryStore) 
     assert kept(store) == {"after-it"}
     assert store.query('SELECT "index" FROM items').rows == [(1,)]
     errors = store.query("SELECT error FROM requests ORDER BY number").rows
-    assert errors == [(None,), ("b.jpg is bad",)]
+    assert errors == [(None,), ("b.jpg is invalid",)]
 
 
 def test_requests_stay_but_name_nothing_that_was_forgotten(store: HistoryStore) -> None:
@@ -168,7 +168,7 @@ def stuck(data: Path) -> Iterator[Path]:
 
 def test_a_file_that_cannot_be_erased_is_named_and_keeps_its_row(store: HistoryStore, stuck: Path) -> None:
     serve_pictures(store)
-    with pytest.raises(OutputError, match=f"{stuck} cannot be erased"):
+    with pytest.raises(OutputError, match=f"cannot erase {stuck}"):
         store.forget(sha256="a" * 64)
     assert kept(store) == {row.image_id for row in ROWS}
     shutil.rmtree(stuck)

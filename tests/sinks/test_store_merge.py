@@ -167,13 +167,52 @@ def test_two_runs_and_a_reader_at_once(tmp_path: Path) -> None:
     with start_writer(store, "one", count, 0.3) as one, start_writer(store, "two", count, 0.3) as two:
         before = 0
         while one.poll() is None or two.poll() is None:
-            now = store.stats()["totals"]["inputs"] + store.serve_stats(patience_s=30)["total_requests"]
+            now = store.stats()["totals"]["inputs"] + store.serve_stats(timeout_s=30)["total_requests"]
             assert now >= before
             before = now
     assert (one.returncode, two.returncode) == (0, 0)
     assert numbers(store, "one") == numbers(store, "two") == list(range(count))
     assert requests_of(store, "one") == requests_of(store, "two") == list(range(count))
     assert Counter(run["ended"] for run in store.stats()["runs"]) == {"finished": 2}
+
+
+def test_a_process_that_exits_during_a_merge_waits_for_it(tmp_path: Path) -> None:
+    store = HistoryStore(tmp_path / "x.duckdb")
+    code = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
+from clipmod_cli.output.history import merge
+from clipmod_cli.output.history.run import HistoryRun
+from clipmod_cli.output.history.spool import RunInfo
+from clipmod_cli.output.history.store import HistoryStore
+from clipmod_cli.records import to_record
+from tests.results import RUN, plain_verdict
+merging, exiting = Event(), Event()
+merge_spool, stop = merge.merge_spool, HistoryRun._stop
+def wait_for_the_exit(number):
+    merging.set()
+    exiting.wait(10)
+    return number
+def merge_slowly(connection, folder):
+    connection.create_function("wait_for_the_exit", wait_for_the_exit, ["BIGINT"], "BIGINT")
+    connection.execute("SELECT wait_for_the_exit(range) FROM range(1)")  # fails if interrupted meanwhile
+    return merge_spool(connection, folder)
+def stop_slowly(run):
+    exiting.set()
+    stop(run)
+merge.merge_spool, HistoryRun._stop = merge_slowly, stop_slowly
+info = RunInfo(facts=RUN, command="", models=(), started_at=datetime.now(UTC))
+run = HistoryStore(Path(sys.argv[1]), merge_every_s=0.001).open_run(info)
+run.add(to_record(plain_verdict(0), RUN))
+merging.wait()
+sys.exit(7)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(store.path)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (7, "")
+    assert not list(store.spool.glob("*.jsonl")), "the merge was completed"
+    assert numbers(store) == [0]
 
 
 def test_leaving_without_finishing_keeps_the_exit_code_and_the_records(tmp_path: Path) -> None:
@@ -183,7 +222,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from clipmod_cli.records import to_record
-from clipmod_cli.output.history.store import RunInfo, HistoryStore
+from clipmod_cli.output.history.spool import RunInfo
+from clipmod_cli.output.history.store import HistoryStore
 from tests.results import RUN, plain_verdict
 info = RunInfo(facts=RUN, command="", models=(), started_at=datetime.now(UTC))
 run = HistoryStore(Path(sys.argv[1]), merge_every_s=0.001).open_run(info)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.output.history.file import open_for_reading
-from clipmod_cli.output.history.store import HistoryRun, HistoryStore
+from clipmod_cli.output.history.run import HistoryRun
+from clipmod_cli.output.history.store import HistoryStore
 from tests.sinks.rows import fill, info, leave_behind, lines, numbers, warnings_in
 
 CHANGES = [
@@ -91,3 +95,16 @@ def test_a_store_that_cannot_be_locked_can_be_read(
     lock.mkdir()
     assert numbers(store) == [0, 1]
     assert "not counted" in warnings_in(caplog)[0]
+
+
+def test_ctrl_c_ends_a_query(store: HistoryStore) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    store.query("SELECT 1")  # imports DuckDB
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            store.query("SELECT count(*) FROM range(1000000) a, range(30000) b WHERE a.range * b.range = 3")
+    finally:
+        timer.join()
+        signal.signal(signal.SIGINT, before)

@@ -8,7 +8,8 @@ from random import Random
 import pytest
 
 from clipmod_cli.errors import UsageError
-from clipmod_cli.output.history.store import Added, HistoryStore
+from clipmod_cli.output.history.merge import RebuildResult
+from clipmod_cli.output.history.store import HistoryStore
 from tests.results import RUN
 from tests.sinks.rows import ending, fill, lines, numbers
 
@@ -18,9 +19,9 @@ def test_rebuilding_twice_is_the_same_as_once(store: HistoryStore, tmp_path: Pat
     output.write_bytes(
         b"".join(lines(3)) + b"not a record\n" + b"".join(lines(2, "other")) + lines(4)[3][:100]
     )
-    assert store.rebuild([output]) == Added(added=5, known=0, bad=2)
+    assert store.rebuild([output]) == RebuildResult(added=5, known=0, invalid=2)
     once = store.query("SELECT * FROM items ORDER BY ALL"), store.query("SELECT * FROM runs ORDER BY ALL")
-    assert store.rebuild([output, output]) == Added(added=0, known=10, bad=4)
+    assert store.rebuild([output, output]) == RebuildResult(added=0, known=10, invalid=4)
     assert (
         store.query("SELECT * FROM items ORDER BY ALL"),
         store.query("SELECT * FROM runs ORDER BY ALL"),
@@ -35,7 +36,7 @@ def test_rebuilding_adds_to_a_known_run_only_what_is_missing(store: HistoryStore
     fill(store, 2)
     output = tmp_path / "results.jsonl"
     output.write_bytes(b"".join(lines(5)))
-    assert store.rebuild([output]) == Added(added=3, known=2)
+    assert store.rebuild([output]) == RebuildResult(added=3, known=2)
     assert numbers(store) == [0, 1, 2, 3, 4]
     assert ending(store) == ("finished", 0)
     moments = store.query(
@@ -49,7 +50,7 @@ def test_of_a_record_that_a_file_says_twice_the_first_counts(store: HistoryStore
     output = tmp_path / "results.jsonl"
     said_again = [line.replace(b"photos/", b"other/") for line in lines(3)]
     output.write_bytes(b"".join([*lines(3), *said_again, *lines(2, "another") * 3]))
-    assert store.rebuild([output]) == Added(added=4, known=8)
+    assert store.rebuild([output]) == RebuildResult(added=4, known=8)
     assert numbers(store) == [0, 1, 2]
     assert numbers(store, "another") == [0, 1]
     assert store.query("SELECT count(*) FROM items WHERE source LIKE 'photos/%'").rows == [(5,)]
@@ -65,4 +66,4 @@ def test_a_file_that_is_no_output_adds_nothing(store: HistoryStore, tmp_path: Pa
     picture.write_bytes(Random(2).randbytes(5000))
     added = store.rebuild([picture])
     assert (added.added, added.known) == (0, 0)
-    assert added.bad > 0
+    assert added.invalid > 0

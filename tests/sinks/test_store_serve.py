@@ -187,7 +187,7 @@ def test_a_busy_store_says_so_soon_and_keeps_what_waits(store: HistoryStore) -> 
     run.add_request(REQUEST)
     run.flush()
     with lock_file(store.spool / ".merge.lock"), pytest.raises(OutputError, match="busy"):
-        store.serve_stats(patience_s=0.05)
+        store.serve_stats(timeout_s=0.05)
     assert store.serve_stats()["total_requests"] == 1
     run.finish({}, 0)
 

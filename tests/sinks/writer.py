@@ -11,7 +11,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from clipmod_cli.output.history.store import HistoryStore, RunInfo
+from clipmod_cli.output.history.spool import RunInfo
+from clipmod_cli.output.history.store import HistoryStore
 from clipmod_cli.records import to_record
 from tests.results import RUN, plain_animation
 from tests.sinks.serve import hosted, request

@@ -119,10 +119,10 @@ def forget(
 
 
 def _open(db: Path | None) -> HistoryStore:
-    from clipmod_cli.output.history.rows import kept_store
+    from clipmod_cli.output.history.rows import history_store
     from clipmod_cli.settings import resolve
 
-    return kept_store(resolve({"db": str(db)} if db else {}).settings)
+    return history_store(resolve({"db": str(db)} if db else {}).settings)
 
 
 def _what_to_forget(source: str | None, sha256: str | None, before: datetime | None) -> str:
@@ -138,10 +138,8 @@ def _what_to_forget(source: str | None, sha256: str | None, before: datetime | N
 def _rebuild(store: HistoryStore, paths: list[Path]) -> None:
     result = store.rebuild(paths)
     message = f"{result.added:,} records added, {result.known:,} were there already"
-    if result.bad:
-        message += (
-            f"; {result.bad:,} lines are no record of this version (the last one of a killed run may be torn)"
-        )
+    if result.invalid:
+        message += f"; {result.invalid:,} lines are not records (the last line of a killed run may be torn)"
     typer.echo(f"{message}.", err=True)
 
 

@@ -1,8 +1,8 @@
-"""The only ways to open the store's file, and to write it anew.
+"""Opening the statistics database, and rewriting its file.
 
-No connection lives longer than one piece of work: while one process has a DuckDB file open for
-writing, no other can open it at all. Who may open it when is settled by `clipmod_cli.output.history.store`;
-the tables are in `clipmod_cli.output.history.schema`.
+A connection lives for one operation only: while a process has a DuckDB file open for writing, no other
+process can open it. Locking is in `clipmod_cli.output.history.store`, the tables are in
+`clipmod_cli.output.history.schema`.
 """
 
 from __future__ import annotations
@@ -15,54 +15,52 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clipmod_cli import __version__
 from clipmod_cli.errors import UsageError
-from clipmod_cli.output.history.schema import SCHEMA_VERSION, create_tables, stand_in, upgrade
+from clipmod_cli.output.history.schema import SCHEMA_VERSION, create_tables
 from clipmod_cli.output.history.spool import PRIVATE_FILE
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 MEMORY: Final = "1GB"
-# A merge shares the machine with a scan, so it also takes one thread only; what does not fit into memory
-# goes to the spool folder.
+# A merge shares the machine with a scan, so it has one thread; what exceeds the memory limit is written to
+# the spool folder.
 NO_CHECKPOINT: Final = "1TB"
-# The log beside the file is made with the permissions of the day, and made again after each checkpoint.
-# It is hidden once, so there must be one checkpoint only: the one that closing makes.
+# DuckDB creates the write-ahead log with default permissions, and again after each checkpoint. They are
+# restricted once, so the only checkpoint must be the one at closing.
+INTERRUPTED: Final = "Query interrupted"  # DuckDB raises RuntimeError with this in place of KeyboardInterrupt
 
 
 def open_for_writing(path: Path, spool: Path) -> DuckDBPyConnection:
-    """Return a connection that may change the store, which is made if there is none, or upgraded.
+    """Return a connection that may change the database, which is created if it does not exist.
 
     Raises:
-        UsageError: it is broken, or not a store, or of a later version.
+        UsageError: it is damaged, of another version, or not a database of clipmod.
     """
     if not path.exists():
         _create(path, spool)
     shared = {"threads": "1", "memory_limit": MEMORY, "wal_autocheckpoint": NO_CHECKPOINT}
     connection = _connect(path, read_only=False, temp_directory=str(spool / "tmp"), **shared)
-    version = _version(connection, path)
-    # The first change makes the log, for which this one is there: it must be a change, so it is the time.
+    _check_version(connection, path)
+    # A first change creates the write-ahead log, whose permissions can then be restricted.
     opened = f"{datetime.now(UTC).isoformat()} by clipmod {__version__}"
     connection.execute("INSERT OR REPLACE INTO meta VALUES ('opened', ?)", [opened])
-    if _log(path).exists():
-        _log(path).chmod(PRIVATE_FILE)
-    if version < SCHEMA_VERSION:
-        _upgrade(connection, path)
+    if _wal(path).exists():
+        _wal(path).chmod(PRIVATE_FILE)
     return connection
 
 
 def open_for_reading(path: Path) -> DuckDBPyConnection:
-    """Return a connection that can neither change the store nor reach any other file.
+    """Return a connection that can neither change the database nor reach any other file.
 
-    Where there is no store yet, it is an empty one in memory.
+    If the database does not exist, it is an empty one in memory.
 
     Raises:
-        UsageError: it is broken, or not a store, or of a later version.
+        UsageError: it is damaged, of another version, or not a database of clipmod.
     """
     locked = {"enable_external_access": "false", "lock_configuration": "true", "temp_directory": ""}
     if path.exists():
         connection = _connect(path, read_only=True, **locked)
-        if _version(connection, path) < SCHEMA_VERSION:
-            stand_in(connection)
+        _check_version(connection, path)
         return connection
     connection = _connect(":memory:", read_only=False, **locked)
     create_tables(connection)
@@ -70,57 +68,66 @@ def open_for_reading(path: Path) -> DuckDBPyConnection:
 
 
 def rewrite(path: Path, spool: Path) -> None:
-    """Write the store's file anew, so that nothing of its deleted rows is left in it.
+    """Copy the database to a new file, which has no bytes of deleted rows, and replace the old one.
 
     Raises:
-        UsageError: it is broken, or not a store.
+        duckdb.Error: it is damaged.
     """
-    import duckdb
-
     fresh = _clear(spool / "new.duckdb")
-    try:
-        with _connect(":memory:", read_only=False, temp_directory=str(spool / "tmp")) as connection:
-            for name, file in (("old", path), ("fresh", fresh)):
-                connection.execute(f"ATTACH '{str(file).replace(chr(39), chr(39) * 2)}' AS {name}")
-            connection.execute("COPY FROM DATABASE old TO fresh")
-    except duckdb.Error as error:
-        raise broken(path, error) from error
+    with _connect(":memory:", read_only=False, temp_directory=str(spool / "tmp")) as connection:
+        for name, file in (("old", path), ("fresh", fresh)):
+            connection.execute(f"ATTACH '{str(file).replace(chr(39), chr(39) * 2)}' AS {name}")
+        connection.execute("COPY FROM DATABASE old TO fresh")
     fresh.chmod(PRIVATE_FILE)
     fresh.replace(path)
 
 
 @contextmanager
 def transaction(connection: DuckDBPyConnection) -> Iterator[None]:
-    """Enter a transaction that is committed at the end, and rolled back if anything is raised."""
+    """Enter a transaction that is committed at the end, or rolled back if anything is raised."""
     connection.execute("BEGIN")
     try:
         yield
     except BaseException:
-        with suppress(Exception):  # a connection that is broken cannot even do that
+        with suppress(Exception):  # a broken connection cannot roll back either
             connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
 
 
 def count(connection: DuckDBPyConnection, statement: str, values: Sequence[Any] = ()) -> int:
-    """Return the number that a statement answers with, as of the rows that it changed."""
+    """Return the number that a statement returns, as the number of rows that it changed."""
     found = connection.execute(statement, values).fetchone()
     return int(found[0]) if found else 0
 
 
-def broken(path: Path | str, error: Exception) -> UsageError:
-    """Return what to raise where DuckDB cannot work with the store."""
+@contextmanager
+def translate_errors(path: Path) -> Iterator[None]:
+    """Raise UsageError for DuckDB's errors, and KeyboardInterrupt where Ctrl-C interrupted a query."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        raise _unusable(path, error) from error
+    except RuntimeError as error:
+        if str(error) == INTERRUPTED:
+            raise KeyboardInterrupt from error
+        raise
+
+
+def _unusable(path: Path | str, error: Exception) -> UsageError:
     reason = str(error).strip().partition("\n")[0]
     return UsageError(
-        f"the store {path} cannot be used ({reason}). If it is damaged, move it away and bring its rows back "
+        f"cannot use the statistics database {path} ({reason}). If it is damaged, remove it and rebuild it "
         "from your outputs: clipmod stats --rebuild FILE"
     )
 
 
 def _create(path: Path, spool: Path) -> None:
-    # Made in the private folder and moved into place: it is never there half made, nor for all to read.
+    # Created in the private folder and renamed: it is never visible half-written or with default permissions.
     unfinished = _clear(spool / "new.duckdb")
-    _log(path).unlink(missing_ok=True)  # of a store that somebody deleted
+    _wal(path).unlink(missing_ok=True)  # left from a database that was deleted
     with _connect(unfinished, read_only=False) as connection:
         create_tables(connection)
     unfinished.chmod(PRIVATE_FILE)
@@ -129,57 +136,40 @@ def _create(path: Path, spool: Path) -> None:
 
 def _clear(path: Path) -> Path:
     path.unlink(missing_ok=True)
-    _log(path).unlink(missing_ok=True)
+    _wal(path).unlink(missing_ok=True)
     return path
 
 
-def _log(path: Path) -> Path:
+def _wal(path: Path) -> Path:
     return Path(f"{path}.wal")
 
 
 def _connect(path: Path | str, *, read_only: bool, **config: str) -> DuckDBPyConnection:
     import duckdb
 
-    settings = {
-        "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false",
-        **config,
-    }
+    no_extensions = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
     try:
-        return duckdb.connect(str(path), read_only=read_only, config=dict(settings))
+        return duckdb.connect(str(path), read_only=read_only, config={**no_extensions, **config})
     except duckdb.Error as error:
-        raise broken(path, error) from error
+        raise _unusable(path, error) from error
 
 
-def _upgrade(connection: DuckDBPyConnection, path: Path) -> None:
-    import duckdb
-
-    try:
-        with transaction(connection):
-            upgrade(connection)
-    except duckdb.Error as error:
-        connection.close()
-        raise broken(path, error) from error
-
-
-def _version(connection: DuckDBPyConnection, path: Path) -> int:
-    """Return the version of the store's tables; a connection that is of no use is closed."""
+def _check_version(connection: DuckDBPyConnection, path: Path) -> None:
+    """Raise UsageError, after closing the connection, if the database is not of this version."""
     import duckdb
 
     try:
         found = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
-        version = int(found[0]) if found else 0
-    except (duckdb.Error, ValueError) as error:
+    except duckdb.Error as error:
         connection.close()
         if isinstance(error, duckdb.CatalogException):
             raise UsageError(
-                f"{path} is a DuckDB file, but not a store of clipmod; name another with --db"
+                f"{path} is a DuckDB file, but not a statistics database of clipmod; name another with --db"
             ) from None
-        raise broken(path, error) from error
-    if version > SCHEMA_VERSION:
+        raise _unusable(path, error) from error
+    if found != (str(SCHEMA_VERSION),):
         connection.close()
         raise UsageError(
-            f"the store {path} was written by a later clipmod (its version {version}, this one knows "
-            f"{SCHEMA_VERSION}); upgrade clipmod, or name another with --db"
+            f"the statistics database {path} was written by another version of clipmod. Remove it and "
+            "rebuild it from your outputs: clipmod stats --rebuild FILE"
         )
-    return version

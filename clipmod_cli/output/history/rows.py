@@ -1,4 +1,4 @@
-"""Where a run's rows go for the statistics: the store, or nowhere; and where the store is."""
+"""Where a run's rows for the statistics go: the database of the settings, or nowhere with `--no-db`."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from clipmod_cli.settings import Settings
 
 
 class RowSink(Protocol):
-    """Takes the rows of a run for the statistics, from any thread."""
+    """Takes the rows of a run for the statistics, from any thread. No method raises."""
 
     def add(self, record: bytes) -> None:
-        """Take one record's line; never fails."""
+        """Add one record's line."""
         ...
 
     def add_request(self, row: RequestRow) -> None:
-        """Take one request that was answered; never fails."""
+        """Add one answered request."""
         ...
 
     def add_hosted(self, row: HostedRow) -> None:
-        """Take one picture that is hosted from now on; never fails."""
+        """Add one hosted picture."""
         ...
 
     def flush(self) -> None:
-        """Let whoever asks the store next find all that was added so far; never fails."""
+        """Make all rows added so far visible to the next query."""
         ...
 
     def finish(self, counts: Mapping[str, int], exit_code: int) -> None:
-        """Take how the run ended; never fails."""
+        """Record how the run ended."""
         ...
 
 
@@ -58,37 +58,31 @@ class NoHistory:
 
 
 def data_folder(settings: Settings) -> Path:
-    """Return the folder below which `serve` keeps hosted pictures and predictions."""
+    """Return the folder where `serve` keeps hosted pictures and predictions."""
     return Path(settings.data_dir).expanduser().resolve() if settings.data_dir else default_db_path().parent
 
 
-def store_path(settings: Settings) -> Path | None:
-    """Return the store's file; None where no statistics are kept (`--no-db`)."""
-    return None if settings.no_db else kept_store(settings).path
-
-
-def kept_store(settings: Settings) -> HistoryStore:
-    """Return the store that the settings name, whether or not this run keeps rows; nothing is touched yet."""
+def history_store(settings: Settings) -> HistoryStore:
+    """Return the statistics database of the settings, also with `--no-db`; no file is touched yet."""
     path = Path(settings.db).expanduser() if settings.db else default_db_path()
     return HistoryStore(path, retention_days=settings.retention, data_folder=data_folder(settings))
 
 
-def open_store(settings: Settings) -> HistoryStore | None:
-    """Return the store, to ask it; None where no statistics are kept (`--no-db`)."""
-    return None if settings.no_db else kept_store(settings)
+def store_path(settings: Settings) -> Path | None:
+    """Return the file of the statistics database; None with `--no-db`."""
+    return None if settings.no_db else history_store(settings).path
 
 
 def open_rows(settings: Settings, facts: RunFacts, models: Sequence[str], command: str) -> RowSink:
-    """Return where the rows of a run by these models go; never fails.
+    """Return what takes the rows of a run; never fails.
 
     Args:
-        settings: where the store is, and how long rows stay.
+        settings: name the database and how long rows are kept.
         facts: what all records of the run share.
         models: their specs.
         command: the command line, without secrets.
     """
-    store = open_store(settings)
-    if store is None:
+    if settings.no_db:
         return NoHistory()
     info = RunInfo(facts=facts, command=command, models=tuple(models), started_at=datetime.now(UTC))
-    return store.open_run(info)
+    return history_store(settings).open_run(info)

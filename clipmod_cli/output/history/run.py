@@ -1,8 +1,7 @@
-"""One run's way into the store: rows go to the spool, and a thread has it merged.
+"""One run's rows for the statistics: appended to the spool, and merged into the database by a thread.
 
-Nothing here raises for what the store, its disk or another process does: a scan goes on whatever
-becomes of its rows. A run that ends without `finish`, however it died, is brought in by whoever
-comes next.
+Errors of the database, its disk or another process are logged once and never raised: the scan continues.
+The rows of a run that ended without `finish` are merged by the next process that opens the database.
 """
 
 from __future__ import annotations
@@ -22,9 +21,8 @@ from clipmod_cli.records import Record, to_line
 if TYPE_CHECKING:
     from clipmod_cli.output.history.store import HistoryStore
 
-MERGE_AFTER_ROWS: Final = 10_000
-# A run that is fast merges more often, beside its own work: what is left for its end takes half a second.
-PATIENCE_AT_EXIT_S: Final = 2.0  # A scan that is done should end; whoever comes next merges what it leaves.
+MERGE_AFTER_ROWS: Final = 10_000  # So that the last merge of a fast run takes half a second.
+EXIT_LOCK_TIMEOUT_S: Final = 2.0  # A finished scan must exit; the next process merges what is left.
 
 log = logging.getLogger(__name__)
 
@@ -40,29 +38,29 @@ class HistoryRun:
         self._warned = False
         self._lost = 0
         self._writer = self._open(info)
-        self._waiting = 0
-        self._over = False
+        self._unmerged = 0
+        self._stopping = False
         self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._keep_merging, name="clipmod-store", daemon=True)
+        self._thread = threading.Thread(target=self._keep_merging, name="clipmod-history", daemon=True)
         if self._writer is not None:
-            self._thread.start()
-            # A thread that is cut off inside DuckDB at the end of the process takes the exit code with it.
+            # A thread that is killed inside DuckDB at the end of the process changes the exit code.
             atexit.register(self._stop)
+            self._thread.start()
 
     def add(self, record: bytes | Record) -> None:
-        """Take one record, or the line that was made of it."""
+        """Add one record, or its line."""
         self._append(record if isinstance(record, bytes) else to_line(record), RowKind.RECORDS)
 
     def add_request(self, row: RequestRow) -> None:
-        """Take one request that was answered."""
+        """Add one answered request."""
         self._append(request_line(row, self._run_id, next(self._requests)), RowKind.REQUESTS)
 
     def add_hosted(self, row: HostedRow) -> None:
-        """Take one picture that is hosted from now on."""
+        """Add one hosted picture."""
         self._append(hosted_line(row, self._run_id, self._store.data_folder), RowKind.HOSTED)
 
     def flush(self) -> None:
-        """Let whoever asks the store next find all that was added so far."""
+        """Make all rows added so far visible to the next query."""
         if self._writer is not None:
             try:
                 self._writer.seal()
@@ -70,17 +68,17 @@ class HistoryRun:
                 self._warn(error)
 
     def finish(self, counts: Mapping[str, int], exit_code: int) -> None:
-        """Write down how the run ended, and merge a last time if the store is free."""
+        """Record how the run ended, and merge a last time if the database is not locked."""
         if self._writer is not None:
             self._stop()
             atexit.unregister(self._stop)
             try:
                 self._writer.close(counts, exit_code)
-                self._store.merge(patience_s=PATIENCE_AT_EXIT_S)
+                self._store.merge(timeout_s=EXIT_LOCK_TIMEOUT_S)
             except (ClipmodError, OSError) as error:
                 self._warn(error)
         if self._lost:
-            log.info("%d rows are missing from the store %s", self._lost, self._store.path)
+            log.info("%d rows are missing from the statistics in %s", self._lost, self._store.path)
 
     def _append(self, line: bytes, kind: RowKind) -> None:
         if self._writer is None:
@@ -91,12 +89,12 @@ class HistoryRun:
         except OSError as error:
             self._lost += 1
             self._warn(error)
-        self._waiting += 1  # two threads may count a row each as one, which does no harm
-        if self._waiting >= MERGE_AFTER_ROWS:
+        self._unmerged += 1  # not exact if two threads add at once, which is harmless
+        if self._unmerged >= MERGE_AFTER_ROWS:
             self._wake.set()
 
     def _stop(self) -> None:
-        self._over = True
+        self._stopping = True
         self._wake.set()
         self._thread.join()
 
@@ -108,28 +106,29 @@ class HistoryRun:
             return None
 
     def _keep_merging(self) -> None:
+        import duckdb  # noqa: F401
+
+        # Importing DuckDB registers an exit handler that interrupts all its connections. Exit handlers run
+        # last in, first out, so this one, registered after it, lets a running merge finish first.
+        atexit.register(self._stop)
         while True:
             self._wake.wait(self._store.merge_every_s)
             self._wake.clear()
-            if self._over:
+            if self._stopping:
                 return
-            self._waiting = 0
+            self._unmerged = 0
+            self.flush()
             try:
-                self._seal_and_merge()
+                self._store.merge()
             except (ClipmodError, OSError) as error:
                 self._warn(error)
-
-    def _seal_and_merge(self) -> None:
-        if self._writer is not None:
-            self._writer.seal()
-            self._store.merge()
 
     def _warn(self, error: Exception) -> None:
         if not self._warned:
             self._warned = True
             log.warning(
-                "the store %s cannot take all of this run's rows now; the run goes on without. Records that "
-                "it writes to an output can be brought in from there: clipmod stats --rebuild FILE. (%s)",
+                "Cannot write statistics to %s (%s). Scanning continues; "
+                "import later with: clipmod stats --rebuild FILE",
                 self._store.path,
                 error,
             )

@@ -1,7 +1,7 @@
-"""What the store keeps of `clipmod serve` beside its records: requests, and pictures that are hosted.
+"""Rows of `clipmod serve` beside its records: answered requests and hosted pictures.
 
-Values and their lines in the spool. Who counts a request, and who keeps a picture's file, is left to
-the server; how lines become rows is in `clipmod_cli.output.history.merge`.
+Holds their values and their lines in the spool. Counting requests and keeping files is the server's; merging
+lines is in `clipmod_cli.output.history.merge`.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from clipmod_cli.records import write_name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRow:
-    """One request that was answered.
+    """One answered request.
 
     Attributes:
-        request_id: as its answer named it. It is no key: a client may choose it, and twice the same.
-        at: when it came.
-        endpoint: the route as it is documented (`/image/{image_id}`), never with what a client put in.
-        status: of the answer.
-        images: how many pictures and videos it brought.
+        request_id: as in its answer. Not unique: a client may choose it.
+        at: when it arrived.
+        endpoint: the documented route (`/image/{image_id}`), without values from the client.
+        status: HTTP status of the answer.
+        images: how many pictures and videos it contained.
         time_ms: from the first byte to the last, in milliseconds.
-        judged_by: the key in its results, as `triple_ensemble`; None where nobody judged.
-        concurrent: how many requests were under way when it came, itself among them.
-        error: what went wrong, as a code or a sentence; None where nothing did.
+        judged_by: the key in its results, as `triple_ensemble`; None if nothing was judged.
+        concurrent: requests in progress when it arrived, including itself.
+        error: a code or message; None if there was no error.
     """
 
     request_id: str
@@ -48,11 +48,11 @@ class HostedRow:
     """One picture that is kept for `/image/{image_id}`.
 
     Attributes:
-        image_id: random, and the name of its file.
+        image_id: random; also the name of its file.
         sha256: of its bytes, in lower-case hexadecimal.
-        name: as whoever sent it called it, or its URL.
+        name: the client's file name, or its URL.
         format: as in records (`JPEG`).
-        bytes: how many.
+        bytes: its size.
     """
 
     image_id: str
@@ -65,13 +65,13 @@ class HostedRow:
 
 
 def request_line(row: RequestRow, run_id: str, number: int) -> bytes:
-    """Return a request's line in the spool; `number` is its own in the run."""
+    """Return a request's line in the spool; `number` counts the requests of the run."""
     return _line(
         {
             "run_id": run_id,
             "number": number,
             "request_id": _text(row.request_id),
-            "requested_at": _moment(row.at),
+            "requested_at": _utc(row.at),
             "endpoint": _text(row.endpoint),
             "status": row.status,
             "images": row.images,
@@ -84,7 +84,7 @@ def request_line(row: RequestRow, run_id: str, number: int) -> bytes:
 
 
 def hosted_line(row: HostedRow, run_id: str, data_folder: Path | None) -> bytes:
-    """Return a hosted picture's line in the spool; its file is below `data_folder`, if that is known."""
+    """Return a hosted picture's line in the spool; its file is in `data_folder`, if that is known."""
     name, encoded = write_name(row.name)
     return _line(
         {
@@ -95,9 +95,9 @@ def hosted_line(row: HostedRow, run_id: str, data_folder: Path | None) -> bytes:
             "name_b64": encoded,
             "format": _text(row.format),
             "bytes": row.bytes,
-            "hosted_at": _moment(row.hosted_at),
-            "expires_at": _moment(row.expires_at),
-            "data_folder": None if data_folder is None else _sayable(str(data_folder)),
+            "hosted_at": _utc(row.hosted_at),
+            "expires_at": _utc(row.expires_at),
+            "data_folder": None if data_folder is None else _lossless(str(data_folder)),
         }
     )
 
@@ -110,11 +110,11 @@ def _text(text: str | None) -> str | None:
     return None if text is None else write_name(text)[0]
 
 
-def _sayable(path: str) -> str | None:
-    # Another path must never stand for one that JSON cannot say: files would be erased there.
+def _lossless(path: str) -> str | None:
+    # A path that JSON cannot represent must not become another path: files would be erased there.
     text, encoded = write_name(path)
     return text if encoded is None else None
 
 
-def _moment(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat()
+def _utc(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat()

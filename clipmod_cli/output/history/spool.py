@@ -1,10 +1,8 @@
-"""The spool: rows that wait beside the store until they are merged into it.
+"""The spool: a folder beside the statistics database with rows that are still to be merged.
 
-Its parts are files of whole lines, one kind of rows each, that are sealed to be merged.
-
-`RUN.000000.open` is being written, `RUN.000000.jsonl` is sealed; requests and hosted pictures have
-endings of their own. All kinds share one number: what was appended before a moment is in parts
-whose number is no greater than that of the parts that were there then.
+Each run has parts, which are files of whole lines with one kind of row. `RUN.000000.open` is being written,
+`RUN.000000.jsonl` is sealed and can be merged; requests and hosted pictures have suffixes of their own. All
+kinds share one counter: a part that exists now has a number no greater than that of any later part.
 """
 
 from __future__ import annotations
@@ -28,11 +26,16 @@ from filelock import FileLock, Timeout
 from clipmod_cli import __version__
 from clipmod_cli.records import RunFacts, write_name
 
-PRIVATE_FILE: Final = 0o600  # Names of files and what was found in them are nobody else's business.
+PRIVATE_FILE: Final = 0o600  # File names and their scores are private to the user.
+PRIVATE_FOLDER: Final = 0o700
+RUN_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")  # It becomes part of file names.
+ORPHAN_S: Final = 3600.0
+# A lock file alone belongs to a writer that has just started, or to one that was killed then. Starting never
+# takes an hour.
 
 
 class RowKind(Enum):
-    """What the lines of a part are; the value is the ending of a sealed one."""
+    """What the lines of a part are; the value is the suffix of a sealed one."""
 
     RECORDS = ".jsonl"
     REQUESTS = ".requests"
@@ -40,115 +43,23 @@ class RowKind(Enum):
 
     @property
     def unsealed(self) -> str:
-        """The ending of a part that is being written."""
+        """The suffix of a part that is being written."""
         return ".open" if self is RowKind.RECORDS else f"{self.value}-open"
 
 
-KIND_OF: Final = {ending: kind for kind in RowKind for ending in (kind.value, kind.unsealed)}
-
-
-@dataclass(slots=True)
-class _Open:
-    path: Path
-    kind: RowKind
-    descriptor: int
-    size: int = 0
-
-
-class PartsWriter:
-    """Appends one run's lines to its open parts; safe to call from several threads."""
-
-    def __init__(self, folder: Path, run_id: str) -> None:
-        """Name the parts; none is made before there is a line for it."""
-        self._folder = folder
-        self._run_id = run_id
-        self._mutex = threading.Lock()
-        self._open: dict[RowKind, _Open] = {}
-        self._number = 0
-
-    def append(self, line: bytes, kind: RowKind) -> None:
-        """Append one whole line, or nothing.
-
-        Raises:
-            OSError: it cannot be written, as when the disk is full.
-        """
-        with self._mutex:
-            part = self._open.get(kind) or self._begin(kind)
-            if os.write(part.descriptor, line) != len(line):
-                os.ftruncate(part.descriptor, part.size)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
-            part.size += len(line)
-
-    def seal(self) -> None:
-        """Give what was appended so far to whoever merges next.
-
-        Raises:
-            OSError: a part cannot be sealed; it is merged when the run is over.
-        """
-        with self._mutex:
-            if not self._open:
-                return
-            sealed = list(self._open.values())
-            self._open.clear()
-            self._number += 1
-            faults = [fault for part in sealed if (fault := _seal(part)) is not None]
-        if faults:
-            raise faults[0]
-
-    def _begin(self, kind: RowKind) -> _Open:
-        path = self._folder / f"{self._run_id}.{self._number:06d}{kind.unsealed}"
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
-        part = _Open(path, kind, os.open(path, flags, PRIVATE_FILE))
-        self._open[kind] = part
-        return part
-
-
-def parts(folder: Path, run_id: str, *, alive: bool) -> list[Path]:
-    """Return a run's parts that may be merged, by kind and in order: of a living run sealed ones alone."""
-    endings = [kind.value for kind in RowKind] if alive else list(KIND_OF)
-    found = [path for path in folder.glob(f"{run_id}.[0-9]*.*") if path.suffix in endings]
-    kinds = list(RowKind)
-    return sorted(found, key=lambda path: (kinds.index(KIND_OF[path.suffix]), path))
-
-
-def number_of(part: Path) -> int:
-    """Return a part's number in its run."""
-    return int(part.name.split(".")[1])
-
-
-def last_number(folder: Path, run_id: str) -> int | None:
-    """Return the greatest number of a run's parts, open ones too; None if there are none."""
-    # Twice, since a part that is being renamed while its folder is read may be seen under neither name.
-    found = {path for _ in range(2) for path in parts(folder, run_id, alive=False)}
-    return max((number_of(path) for path in found), default=None)
-
-
-def _seal(part: _Open) -> OSError | None:
-    try:
-        os.close(part.descriptor)
-        part.path.replace(part.path.with_suffix(part.kind.value))
-    except OSError as error:
-        return error
-    return None
-
-
-PRIVATE_FOLDER: Final = 0o700
-RUN_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")  # It becomes part of file names.
-ORPHAN_S: Final = 3600.0
-# A lock file with nothing beside it is a writer's first moment, or what is left of one that was killed
-# in that moment. No first moment lasts an hour.
+KIND_OF: Final = {suffix: kind for kind in RowKind for suffix in (kind.value, kind.unsealed)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """What the store knows of a run, beside its records.
+    """A run's row in the database.
 
     Attributes:
-        command: the command line, as a person would type it.
+        command: the command line, without secrets.
         models: their specs, in order.
         started_at: in UTC.
-        ended: how it ended; None while it runs, and for ever if it was killed.
-        counts: of inputs, by outcome.
+        ended: how it ended; None while it runs, and if it was killed.
+        counts: inputs by outcome.
     """
 
     facts: RunFacts
@@ -162,21 +73,37 @@ class RunInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LiveRun:
-    """A run that still writes, and the number of the last part that it had at some moment."""
+class ActiveRun:
+    """A run with unmerged rows, and the number of its last part at the time of asking."""
 
     run_id: str
-    through: int
+    last_part: int
+
+
+@dataclass(slots=True)
+class _OpenPart:
+    path: Path
+    kind: RowKind
+    descriptor: int
+    size: int = 0
+
+    def seal(self) -> OSError | None:
+        try:
+            os.close(self.descriptor)
+            self.path.replace(self.path.with_suffix(self.kind.value))
+        except OSError as error:
+            return error
+        return None
 
 
 class SpoolWriter:
-    """Appends one run's records; safe to call from several threads."""
+    """Appends one run's rows; safe to call from several threads."""
 
     def __init__(self, folder: Path, info: RunInfo) -> None:
-        """Claim the run's name and write down what is known of it.
+        """Lock the run's id and write its information; a part is created with its first line.
 
         Raises:
-            OSError: the folder cannot be written, or another process writes this very run.
+            OSError: the folder cannot be written, or another process writes this run.
             ValueError: the run's id cannot be part of a file name.
         """
         self._run_id = info.facts.run_id
@@ -185,7 +112,9 @@ class SpoolWriter:
         make_private(folder)
         self._folder = folder
         self._info = info
-        self._parts = PartsWriter(folder, self._run_id)
+        self._mutex = threading.Lock()
+        self._open: dict[RowKind, _OpenPart] = {}
+        self._number = 0
         self._lock = lock_file(folder / f"{self._run_id}.lock")
         self._lock.acquire(timeout=0)
         try:
@@ -194,24 +123,37 @@ class SpoolWriter:
             self._lock.release()
             raise
 
-    def append(self, line: bytes, kind: RowKind = RowKind.RECORDS) -> None:
+    def append(self, line: bytes, kind: RowKind) -> None:
         """Append one whole line, or nothing.
 
         Raises:
-            OSError: it cannot be written, as when the disk is full.
+            OSError: it cannot be written, for example because the disk is full.
         """
-        self._parts.append(line, kind)
+        with self._mutex:
+            part = self._open.get(kind) or self._create_part(kind)
+            if os.write(part.descriptor, line) != len(line):
+                os.ftruncate(part.descriptor, part.size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
+            part.size += len(line)
 
     def seal(self) -> None:
-        """Give what was appended so far to whoever merges next.
+        """Close the open parts, so that they can be merged.
 
         Raises:
             OSError: a part cannot be sealed; it is merged when the run is over.
         """
-        self._parts.seal()
+        with self._mutex:
+            if not self._open:
+                return
+            parts = list(self._open.values())
+            self._open.clear()
+            self._number += 1
+            errors = [error for part in parts if (error := part.seal()) is not None]
+        if errors:
+            raise errors[0]
 
     def close(self, counts: Mapping[str, int], exit_code: int) -> None:
-        """Seal the last part, write down how the run ended, and let go of it."""
+        """Seal the last parts, write how the run ended, and release its lock."""
         ended = replace(
             self._info,
             finished_at=datetime.now(UTC),
@@ -225,9 +167,29 @@ class SpoolWriter:
         finally:
             self._lock.release()
 
+    def _create_part(self, kind: RowKind) -> _OpenPart:
+        path = self._folder / f"{self._run_id}.{self._number:06d}{kind.unsealed}"
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
+        part = _OpenPart(path, kind, os.open(path, flags, PRIVATE_FILE))
+        self._open[kind] = part
+        return part
+
+
+def parts(folder: Path, run_id: str, *, active: bool) -> list[Path]:
+    """Return a run's parts that can be merged, by kind and number: only sealed ones of an active run."""
+    suffixes = [kind.value for kind in RowKind] if active else list(KIND_OF)
+    found = [path for path in folder.glob(f"{run_id}.[0-9]*.*") if path.suffix in suffixes]
+    kinds = list(RowKind)
+    return sorted(found, key=lambda path: (kinds.index(KIND_OF[path.suffix]), path))
+
+
+def number_of(part: Path) -> int:
+    """Return a part's number in its run."""
+    return int(part.name.split(".")[1])
+
 
 def make_private(folder: Path) -> None:
-    """Make a folder that only its owner can look into, and the folder around it."""
+    """Create a folder that only its owner can read, and its parent."""
     folder.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
 
@@ -238,26 +200,31 @@ def lock_file(path: Path) -> FileLock:
 
 
 def run_ids(folder: Path) -> list[str]:
-    """Return the runs that have anything in the spool, sorted."""
-    waiting = (path for path in folder.iterdir() if path.suffix == ".run" or path.suffix in KIND_OF)
-    names = {path.name.partition(".")[0] for path in waiting}
+    """Return the runs that have files in the spool, sorted."""
+    files = (path for path in folder.iterdir() if path.suffix == ".run" or path.suffix in KIND_OF)
+    names = {path.name.partition(".")[0] for path in files}
     return sorted(name for name in names if RUN_ID.fullmatch(name))
 
 
-def living(folder: Path) -> list[LiveRun]:
-    """Return the runs that hold something back; to be called after a merge, with the store's lock held."""
-    held = ((run_id, last_number(folder, run_id)) for run_id in run_ids(folder))
-    return [LiveRun(run_id=run_id, through=number) for run_id, number in held if number is not None]
+def active_runs(folder: Path) -> list[ActiveRun]:
+    """Return the runs that have unmerged parts. Call it after a merge, with the merge lock held."""
+    found = []
+    for run_id in run_ids(folder):
+        # Twice, since a part may be missed under both names if it is renamed while the folder is read.
+        paths = {path for _ in range(2) for path in parts(folder, run_id, active=False)}
+        if paths:
+            found.append(ActiveRun(run_id=run_id, last_part=max(map(number_of, paths))))
+    return found
 
 
 def info_path(folder: Path, run_id: str) -> Path:
-    """Return where a run's own facts are written."""
+    """Return the file with a run's information."""
     return folder / f"{run_id}.run"
 
 
 @contextmanager
-def claim(folder: Path, run_id: str) -> Iterator[bool]:
-    """Enter with whether the run's writer is gone; it is kept from coming back meanwhile."""
+def try_lock_run(folder: Path, run_id: str) -> Iterator[bool]:
+    """Enter with whether the run's lock could be taken, which means that its writer has ended."""
     lock = lock_file(folder / f"{run_id}.lock")
     try:
         lock.acquire(timeout=0)
@@ -277,8 +244,8 @@ def remove_orphans(folder: Path) -> None:
         run_id = path.name.partition(".")[0]
         with suppress(OSError):
             if run_id not in known and time.time() - path.stat().st_mtime > ORPHAN_S:
-                with claim(folder, run_id) as gone:
-                    if gone:
+                with try_lock_run(folder, run_id) as ended:
+                    if ended:
                         path.unlink()
 
 

@@ -1,6 +1,6 @@
-"""What the store knows, summed up. How it is shown is left to `clipmod_cli.cli`."""
+"""Statistics computed by SQL, as objects that are ready for JSON. Formatting is in `clipmod_cli.cli`."""
 
-# ruff: noqa: S608 -- the queries are made of this file's own constants and of nothing else
+# ruff: noqa: S608 -- queries are built from constants of this file only
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 STATS_SCHEMA: Final = "clipmod-stats/1"
-LAST_RUNS: Final = 10  # What a person remembers, and what fits on a screen.
+LAST_RUNS: Final = 10  # What fits on a screen.
 LAST_DAYS: Final = 30
 
 OUTCOMES: Final = """
@@ -38,7 +38,7 @@ CATEGORIES: Final = f"""
 POLICIES: Final = (
     f"SELECT policy, policy_hash, {OUTCOMES} FROM items GROUP BY ALL ORDER BY inputs DESC, policy"
 )
-# A model takes no time for a picture that it saw before.
+# Evidence from the cache has a forward time of 0.
 MODELS: Final = """
     SELECT entry.key AS model, count(*) AS inputs,
         coalesce(avg(nullif(entry.value.inference_time_ms, 0)), 0) AS mean_ms,
@@ -77,13 +77,13 @@ DAYS: Final = f"""
 
 
 def collect(connection: DuckDBPyConnection, path: Path) -> dict[str, Any]:
-    """Return what the store holds, as an object that is ready for JSON.
+    """Return the statistics of all runs.
 
-    Times are in UTC (ISO 8601) and latencies in milliseconds; a number that nothing is known of is
-    null. The keys, which stay: `schema`, `db`, `totals` (inputs, nsfw, safe, undecided, review,
+    Times are in UTC (ISO 8601), latencies in milliseconds; a number without data is null.
+    The keys are a promise: `schema`, `db`, `totals` (inputs, nsfw, safe, undecided, review,
     errors, degraded, runs, since, until), `categories` (by policy and category), `policies`,
     `models` (mean and 95th percentile of the forward pass), `latency_ms` (p50, p95, p99 of an
-    input's own way), `errors` (by code), `runs` (the last ten: how each ended is `finished` with an
+    input, including queueing), `errors` (by code), `runs` (the last ten: how each ended is `finished` with an
     exit code, `killed`, `running`, or `rebuilt` from its output), `days` (the last thirty) and `serve`
     (see `collect_serve`).
     """
@@ -114,7 +114,7 @@ def _plain(value: Any) -> Any:
 
 MB: Final = 1_000_000
 
-# Requests that brought nothing to judge, such as a refused one, say nothing of how long judging takes.
+# Requests without pictures, such as refused ones, do not count.
 TIMES: Final = """
     avg(time_ms) FILTER (images > 0) AS {mean},
     quantile_cont(time_ms, 0.95) FILTER (images > 0) AS {p95},
@@ -150,15 +150,15 @@ ENDPOINTS: Final = f"""
 
 
 def collect_serve(connection: DuckDBPyConnection, path: Path) -> dict[str, Any]:
-    """Return what the store knows of `serve`, as an object that is ready for JSON.
+    """Return the statistics of `serve`.
 
-    The keys: `total_requests`, `total_images_processed`, `error_rate` (requests with a status of 400
-    or more, of all), `average_`, `p95_` and `p99_processing_time_ms` (of requests that brought
+    The keys: `total_requests`, `total_images_processed`, `error_rate` (share of requests with a status
+    of 400 or more), `average_`, `p95_` and `p99_processing_time_ms` (of requests with
     pictures or videos), `max_concurrent_requests`, `total_predictions_stored`, `nsfw_detections`,
-    `safe_detections`, `average_confidence`, `models_usage` (requests by who judged),
+    `safe_detections`, `average_confidence`, `models_usage` (requests by `judged_by`),
     `total_images_hosted` (not expired), `database_size_mb` (a million bytes each) and `endpoints`
-    (each with requests, images, errors, and times in milliseconds). A number that nothing is known
-    of is null.
+    (each with requests, images, errors, and times in milliseconds). A number without
+    data is null.
     """
     now = datetime.now(UTC).replace(tzinfo=None)
     return {
