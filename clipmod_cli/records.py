@@ -1,8 +1,8 @@
 """The one public shape of a JSONL line, a store row and an HTTP answer, and its JSON Schema.
 
 `to_record` turns a result into a `Record`; `to_line` and `from_line` carry it to bytes and
-back. Nothing here judges, reads a clock or writes a file: `clipmod_cli.output` does the writing.
-The fields themselves are in `clipmod_cli.records`.
+back. Nothing here judges, reads a clock or writes a file. Columns follow from `Record` in
+`clipmod_cli.output.columns`.
 """
 
 from __future__ import annotations
@@ -27,23 +27,6 @@ from clipmod_cli.types import (
     Segment,
     Verdict,
 )
-
-__all__ = [
-    "SCHEMA_NAME",
-    "DetectionRow",
-    "FrameRow",
-    "ModelPrediction",
-    "Record",
-    "RecordError",
-    "RunFacts",
-    "SegmentRow",
-    "from_line",
-    "json_schema",
-    "read_name",
-    "to_line",
-    "to_record",
-    "write_name",
-]
 
 SCHEMA_NAME: Final = "clipmod/1"
 
@@ -242,12 +225,12 @@ def from_line(line: bytes) -> Record:
     return Record.model_validate_json(line)
 
 
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of a line."""
+def json_schema(model: type[Record] = Record) -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a record's line."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:{SCHEMA_NAME.replace('/', ':')}",
-        **Record.model_json_schema(mode="serialization"),
+        **model.model_json_schema(mode="serialization"),
     }
 
 

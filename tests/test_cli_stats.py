@@ -172,7 +172,7 @@ def test_rebuilding_says_what_became_of_the_lines(store: HistoryStore, at_home: 
     line = to_line(to_record(plain_verdict(0), replace(RUN, run_id="another")))
     output.write_bytes(line + to_line(to_record(plain_verdict(0), RUN)) + line[:50])
     result = call("stats", "--rebuild", str(output), "--json")
-    assert "1 records added, 1 were there already; 1 lines are no record" in result.stderr
+    assert "1 records added, 1 were there already; 1 lines are not records" in result.stderr
     assert json.loads(result.stdout)["totals"]["inputs"] == 6
 
 

@@ -65,7 +65,7 @@ class Settings:
         None, "judging", "the NSFW threshold, 0..1, instead of a sensitivity", metavar="X"
     )
     allow_partial: bool = _setting(
-        False, "judging", "allow models that cannot see all UNSAFE categories (every result then needs review)"
+        False, "judging", "allow models that cannot see all UNSAFE categories (all results need review)"
     )  # fmt: skip
     decode: Literal["fast", "exact"] = _setting(
         "fast", "judging", "scaled decoding, or exactly each model's own transform"
@@ -91,12 +91,8 @@ class Settings:
         True, "machine", "decode in worker processes, so that a decoder crash or hang fails one input only"
     )
     offline: bool = _setting(False, "machine", "never download weights or look them up")
-    no_cache: bool = _setting(
-        False, "cache", "do not read or write the evidence cache"
-    )
-    cache_mb: int = _setting(
-        1000, "cache", "largest size of the evidence cache", metavar="MB"
-    )
+    no_cache: bool = _setting(False, "cache", "do not read or write the evidence cache")
+    cache_mb: int = _setting(1000, "cache", "largest size of the evidence cache", metavar="MB")
 
     db: str | None = _setting(
         None, "store", "the DuckDB statistics database (default: in the user data folder)", metavar="FILE"
@@ -129,10 +125,16 @@ class Settings:
         (), "output", "write only these to stdout: nsfw, review, safe, error; repeatable", metavar="KIND"
     )
     fail_on: tuple[Wanted, ...] = _setting(
-        (), "output", "exit with 1 if any result is of this kind: nsfw, review, error; repeatable", metavar="KIND"
+        (),
+        "output",
+        "exit with 1 if any result is of this kind: nsfw, review, error; repeatable",
+        metavar="KIND",
     )
     errors_to: str | None = _setting(
-        None, "output", "write the failed inputs to this file, one a line, ready for --files-from", metavar="FILE"
+        None,
+        "output",
+        "write the failed inputs to this file, one a line, ready for --files-from",
+        metavar="FILE",
     )
 
     files_from: str | None = _setting(
@@ -151,9 +153,7 @@ class Settings:
     hidden: bool = _setting(False, "sources", "include hidden files and folders")
     follow: bool = _setting(False, "sources", "follow symbolic links in folders")
     limit: int | None = _setting(None, "sources", "stop after this many inputs", metavar="N")
-    dry_run: bool = _setting(
-        False, "sources", "count the inputs by format and exit", "-n", "--dry-run"
-    )
+    dry_run: bool = _setting(False, "sources", "count the inputs by format and exit", "-n", "--dry-run")
 
     url_column: str = _setting("url", "urls", "the column of a table that holds the URLs", metavar="NAME")
     concurrency: int = _setting(64, "urls", "concurrent downloads", metavar="N")
@@ -194,22 +194,37 @@ class Settings:
         "origin whose pages may use the API, for example https://example.org; repeatable",
         metavar="ORIGIN",
     )
-    rate_limit: int | None = _setting(None, "serve", "requests per minute for each key or address", metavar="N")
+    rate_limit: int | None = _setting(
+        None, "serve", "requests per minute for each key or address", metavar="N"
+    )
     max_requests: int = _setting(64, "serve", "concurrent requests; more are answered 503", metavar="N")
-    deadline: float = _setting(120.0, "serve", "time limit of a request in seconds, then it is answered 504", metavar="S")
+    deadline: float = _setting(
+        120.0, "serve", "time limit of a request in seconds, then it is answered 504", metavar="S"
+    )
     grace: float = _setting(
-        30.0, "serve", "time for requests in progress to finish when the service stops, in seconds", metavar="S"
+        30.0,
+        "serve",
+        "time for requests in progress to finish when the service stops, in seconds",
+        metavar="S",
     )
     max_image_mb: int = _setting(50, "serve", "largest picture", metavar="MB")
     max_video_mb: int = _setting(500, "serve", "largest video", metavar="MB")
     max_multi_files: int = _setting(10, "serve", "most files in a request to /predict/multi", metavar="N")
-    max_multi_mb: int = _setting(500, "serve", "largest total size of a request to /predict/multi", metavar="MB")
+    max_multi_mb: int = _setting(
+        500, "serve", "largest total size of a request to /predict/multi", metavar="MB"
+    )
     max_url_count: int = _setting(10, "serve", "most URLs in a request to /predict/urls", metavar="N")
-    max_stream_files: int = _setting(2500, "serve", "most files in a request to /predict/streaming", metavar="N")
-    max_stream_mb: int = _setting(1000, "serve", "largest total size of a request to /predict/streaming", metavar="MB")
+    max_stream_files: int = _setting(
+        2500, "serve", "most files in a request to /predict/streaming", metavar="N"
+    )
+    max_stream_mb: int = _setting(
+        1000, "serve", "largest total size of a request to /predict/streaming", metavar="MB"
+    )
     no_hosting: bool = _setting(False, "serve", "do not keep pictures for /image/...")
     image_expiry_hours: float = _setting(24.0, "serve", "how long pictures are kept", metavar="H")
-    hosting_mb: int = _setting(2000, "serve", "largest total size of kept pictures; the oldest are deleted", metavar="MB")
+    hosting_mb: int = _setting(
+        2000, "serve", "largest total size of kept pictures; the oldest are deleted", metavar="MB"
+    )
     no_predictions: bool = _setting(False, "serve", "do not write prediction files")
     data_dir: str | None = _setting(
         None,
