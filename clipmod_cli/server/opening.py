@@ -16,7 +16,7 @@ from clipmod_cli.output.history.rows import open_rows
 from clipmod_cli.pipeline import start_decoders
 from clipmod_cli.server.batching.device_thread import DeviceThread
 from clipmod_cli.server.panel import fallback_of, make_panel, with_stand_in
-from clipmod_cli.server.request_limits import request_limits_of, within
+from clipmod_cli.server.request_limits import request_limits_of, with_limits
 from clipmod_cli.server.service import Service, ServiceLoad
 from clipmod_cli.settings import Resolved, Settings
 
@@ -46,10 +46,10 @@ def open_service(
         BlindModelError: if a model cannot see an UNSAFE category and that is not allowed.
     """
     settings = resolved.settings
-    bounds = request_limits_of(settings)
+    limits = request_limits_of(settings)
     options = decoding_options(settings, heic=settings.heic)
     options = replace(
-        options, decode=within(options.decode, bounds), duplicate_cache_bytes=DUPLICATE_CACHE_BYTES
+        options, decode=with_limits(options.decode, limits), duplicate_cache_bytes=DUPLICATE_CACHE_BYTES
     )
     options = replace(options, decoders=start_decoders(options))
     ensemble, criteria, stand_in = _load(settings, choice, policy, hub, progress or SILENT)
@@ -59,13 +59,13 @@ def open_service(
         panel=panel,
         fallback=fallback_of(panel, options.decode),
         options=options,
-        bounds=bounds,
+        limits=limits,
         rows=open_rows(settings, panel.facts, [m.model.spec for m in ensemble.members], command),
-        measuring=DeviceThread(),
+        device=DeviceThread(),
         load=ServiceLoad(settings.max_requests),
         deadline_s=settings.deadline,
     )
-    service.measuring.start()
+    service.device.start()
     return service
 
 

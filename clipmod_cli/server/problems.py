@@ -1,7 +1,6 @@
-"""From what went wrong to an answer: the status of each error code, and handlers for what is raised.
+"""Errors as HTTP answers: the status of each error code, and the handlers of exceptions.
 
-Every error is `{"detail": ...}`, as the documents print it. Nothing of an internal address, a path or
-a traceback leaves here.
+Every error is `{"detail": ...}`, as the documents print it, without internal addresses, paths or tracebacks.
 """
 
 from __future__ import annotations
@@ -12,16 +11,16 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 
 from clipmod_cli.errors import ERROR_CODES, ClipmodError, ErrorCode
-from clipmod_cli.server.request_info import mark_refused
+from clipmod_cli.server.request_info import request_info_of
 from clipmod_cli.server.service import BusyError
 
 RETRY_S: Final = 1
-"""What `Retry-After` says of a queue that is full: the next batch is done by then."""
+"""Seconds in `Retry-After` of a full service: the next batch is done by then."""
 
 BUSY: Final = "The service is busy. Try again soon"
 
 BUG: Final = "Error processing request: internal error"
-"""What is said of anything unexpected (`clipmod_cli.server.gate.internal_errors`)."""
+"""The answer to unexpected exceptions (`clipmod_cli.server.gate.internal_errors`)."""
 
 
 def status_of(code: ErrorCode) -> int:
@@ -30,16 +29,16 @@ def status_of(code: ErrorCode) -> int:
 
 
 def retry_headers(status: int) -> dict[str, str]:
-    """Return `Retry-After` where the same request may well succeed soon."""
+    """Return `Retry-After` where the same request may succeed soon."""
     return {"Retry-After": str(RETRY_S)} if status in {429, 503} else {}
 
 
 def handle_problems(app: FastAPI) -> None:
-    """Have everything that is raised on purpose answered with its status and sentence."""
+    """Answer clipmod's exceptions with their status and message."""
 
     @app.exception_handler(BusyError)
     async def busy(request: Request, _error: Exception) -> JSONResponse:
-        mark_refused(request.scope, "busy")
+        request_info_of(request.scope).refused = "busy"
         return _answer(503, BUSY)
 
     @app.exception_handler(ClipmodError)
@@ -49,7 +48,7 @@ def handle_problems(app: FastAPI) -> None:
 
 
 def problem(status: int, detail: str) -> HTTPException:
-    """Return what to raise for an answer with this status and sentence."""
+    """Return the exception for an answer with this status and message."""
     return HTTPException(status, detail, headers=retry_headers(status))
 
 

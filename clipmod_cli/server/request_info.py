@@ -1,7 +1,7 @@
-"""What is known of one request, from its first byte to its last: for the log, the metrics and the gate.
+"""Facts about one request, for the access log, the metrics, the request rows and the gate.
 
-`ObserverMiddleware`, the outermost layer of the application, makes a `RequestInfo`; inner layers add to it,
-and observers are called when the request begins and ends. Decides nothing.
+`ObserverMiddleware`, the outermost layer, creates a `RequestInfo`; inner layers and endpoints add to it.
+Observers are called when the request starts and when it has finished.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ import re
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-KEY: Final = "clipmod.asked"
-GONE: Final = 499
-"""What is counted where the client left before an answer began; nobody sees it (nginx says it so too)."""
+SCOPE_KEY: Final = "clipmod.request_info"
+CLIENT_CLOSED: Final = 499
+"""Counted where the client disconnected before an answer began (nginx's code); never sent."""
 
-SANE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""What is taken over as a request's id: nothing that could forge or flood a line of a log."""
+VALID_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""Request ids that are accepted from clients; nothing that could forge or flood a log line."""
 
 PROBES: Final = frozenset({"/healthz", "/readyz"})
 REASONS: Final = ("key", "host", "origin", "rate", "slow", "busy")
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-"""What a label may be; a client can invent any other."""
+"""Values of the metrics' method label; any other method is counted as OTHER."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,23 +34,24 @@ class RequestInfo:
     """One request.
 
     Attributes:
-        who: the short id of the key that it came with; empty without a valid one.
-        refused: why it was turned away, in a word (`REASONS`); else empty.
+        key_id: short id of its API key; empty without a valid one.
+        refused: why the gate refused it (one of `REASONS`); else empty.
+        route: path template of the endpoint; empty where none matched.
         status: of the answer; 499 where none began.
-        images: how many pictures and videos were judged.
-        judged_by: the key of who judged, or the model's name.
-        error: what went wrong, as a code or a sentence.
-        concurrent: how many requests for a judgement were under way when it came, itself among them.
+        images: pictures and videos that were judged.
+        judged_by: key of the panel, or the model's name.
+        error: an error code or a sentence.
+        concurrent: judging requests in progress when it started, itself included.
     """
 
     id: str
     method: str
     path: str
     client: str
-    who: str = ""
+    key_id: str = ""
     refused: str = ""
     route: str = ""
-    status: int = GONE
+    status: int = CLIENT_CLOSED
     bytes_in: int = 0
     bytes_out: int = 0
     seconds: float = 0.0
@@ -61,64 +62,66 @@ class RequestInfo:
 
     @property
     def is_probe(self) -> bool:
-        """Whether a machine asks this every few seconds."""
+        """Whether it is a health probe."""
         return self.path in PROBES
 
 
 class RequestObserver(Protocol):
-    """Is told of every request, in the event loop: must not block."""
+    """Called for every request, in the event loop: must not block."""
 
-    def begun(self, asked: RequestInfo) -> None:
-        """Learn that a request came."""
+    def started(self, info: RequestInfo) -> None:
+        """A request arrived."""
         ...
 
-    def ended(self, asked: RequestInfo) -> None:
-        """Learn how it ended."""
+    def finished(self, info: RequestInfo) -> None:
+        """Its answer was sent, or the client disconnected."""
         ...
 
 
 def request_info_of(scope: Scope) -> RequestInfo:
-    """Return what is known of the request; an empty one where the outermost layer is not there."""
-    if KEY not in scope:
-        scope[KEY] = _begin(scope)
-    found: RequestInfo = scope[KEY]
+    """Return the facts about a request; a new object where the outermost layer is missing."""
+    if SCOPE_KEY not in scope:
+        given = Headers(scope=scope).get("x-request-id", "")
+        client = scope.get("client")
+        scope[SCOPE_KEY] = RequestInfo(
+            id=given if VALID_ID.fullmatch(given) else uuid.uuid4().hex,
+            method=scope["method"] if scope["method"] in METHODS else "OTHER",
+            path=scope["path"],
+            client=client[0] if client else "",
+        )
+    found: RequestInfo = scope[SCOPE_KEY]
     return found
-
-
-def mark_refused(scope: Scope, reason: str) -> None:
-    """Note why a request was turned away."""
-    request_info_of(scope).refused = reason
 
 
 @dataclass
 class ObserverMiddleware:
-    """The application with observers, and with an id on every request and answer."""
+    """Notifies observers, and puts an id on every answer. Drops WebSocket connections."""
 
     app: ASGIApp
-    observers: Sequence[RequestObserver] = field(default_factory=tuple)
+    observers: Sequence[RequestObserver] = ()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and tell the observers. There are no web sockets: none gets further."""
+        """Pass the request on, and notify the observers before and after."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
         if scope["type"] != "http":
-            if scope["type"] == "lifespan":
-                await self.app(scope, receive, send)
             return
-        asked, begun = request_info_of(scope), time.perf_counter()
+        info, start = request_info_of(scope), time.perf_counter()
         for one in self.observers:
-            one.begun(asked)
+            one.started(info)
         try:
-            await self.app(scope, _counted_in(receive, asked), _counted_out(send, asked))
+            await self.app(scope, _counted_in(receive, info), _counted_out(send, info))
         finally:
-            asked.seconds = time.perf_counter() - begun
-            asked.route = template_of(scope)
+            info.seconds = time.perf_counter() - start
+            info.route = _template_of(scope)
             for one in self.observers:
-                one.ended(asked)
+                one.finished(info)
 
 
-def template_of(scope: Scope) -> str:
-    """Return the path of the endpoint that answered, its variables as `{name}`; empty where there was none.
+def _template_of(scope: Scope) -> str:
+    """Return the path template of the endpoint that answered; empty where none matched.
 
-    There are as many of these as endpoints, whatever clients ask for.
+    The number of values is bounded by the number of endpoints.
     """
     if route := scope.get("route"):
         path: str = getattr(route, "path", "")
@@ -131,32 +134,21 @@ def template_of(scope: Scope) -> str:
     return f"{mounted}/*" if mounted else str(scope["path"])
 
 
-def _begin(scope: Scope) -> RequestInfo:
-    given = Headers(scope=scope).get("x-request-id", "")
-    client = scope.get("client")
-    return RequestInfo(
-        id=given if SANE_ID.fullmatch(given) else uuid.uuid4().hex,
-        method=scope["method"] if scope["method"] in METHODS else "OTHER",
-        path=scope["path"],
-        client=client[0] if client else "",
-    )
-
-
-def _counted_in(receive: Receive, asked: RequestInfo) -> Receive:
+def _counted_in(receive: Receive, info: RequestInfo) -> Receive:
     async def counted() -> Message:
         message = await receive()
-        asked.bytes_in += len(message.get("body", b""))
+        info.bytes_in += len(message.get("body", b""))
         return message
 
     return counted
 
 
-def _counted_out(send: Send, asked: RequestInfo) -> Send:
+def _counted_out(send: Send, info: RequestInfo) -> Send:
     async def counted(message: Message) -> None:
         if message["type"] == "http.response.start":
-            asked.status = message["status"]
-            MutableHeaders(scope=message)["X-Request-ID"] = asked.id
-        asked.bytes_out += len(message.get("body", b""))
+            info.status = message["status"]
+            MutableHeaders(scope=message)["X-Request-ID"] = info.id
+        info.bytes_out += len(message.get("body", b""))
         await send(message)
 
     return counted

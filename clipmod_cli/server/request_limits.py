@@ -39,7 +39,7 @@ def request_limits_of(settings: Settings) -> RequestLimits:
     )
 
 
-def within(options: DecodeOptions, bounds: RequestLimits) -> DecodeOptions:
-    """Return decoding that holds to the same sizes."""
-    limits = replace(options.limits, max_file_bytes=bounds.image_bytes, max_video_bytes=bounds.video_bytes)
-    return replace(options, limits=limits)
+def with_limits(options: DecodeOptions, limits: RequestLimits) -> DecodeOptions:
+    """Return decoding options with the same limits on sizes."""
+    decode = replace(options.limits, max_file_bytes=limits.image_bytes, max_video_bytes=limits.video_bytes)
+    return replace(options, limits=decode)

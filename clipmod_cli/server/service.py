@@ -87,18 +87,18 @@ class Service:
         fallback: who judges where a member of the panel fails; None where nobody is left.
         options: how inputs are decoded.
         deadline_s: for one request, unless the endpoint says otherwise.
-        watch: is told of every judged item, for the metrics.
+        watchers: called with every judged item.
     """
 
     panel: Panel
     fallback: Panel | None
     options: Options
-    bounds: RequestLimits
+    limits: RequestLimits
     rows: RowSink
-    measuring: DeviceThread
+    device: DeviceThread
     load: ServiceLoad
     deadline_s: float
-    watch: Callable[[JudgedItem], None] = lambda _judged: None
+    watchers: list[Callable[[JudgedItem], None]] = field(default_factory=list)
     started: float = field(default_factory=time.time)
     draining: bool = False
     _numbers: Iterator[int] = field(default_factory=itertools.count, repr=False)
@@ -106,18 +106,21 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether a request that came now would be served."""
-        return self.measuring.alive and not self.load.full and not self.draining
+        return self.device.alive and not self.load.full and not self.draining
 
     def judge(self, items: Iterable[Item | Failure], caller: Caller) -> Iterator[JudgedItem]:
         """Yield one result for each item, in order, and keep its row. `caller` comes from `caller_of`."""
-        shared = SharedEnsemble(self.measuring, caller)
+        shared = SharedEnsemble(self.device, caller)
         try:
-            for result in run(items, shared, self.panel.criteria, self.options, stopped=lambda: caller.over):
+            for result in run(
+                items, shared, self.panel.criteria, self.options, stopped=lambda: caller.cancelled
+            ):
                 judged = self._write(result, self._who_judged(result))
-                self.watch(judged)
+                for watcher in self.watchers:
+                    watcher(judged)
                 yield judged
         finally:
-            caller.leave()
+            caller.cancel()
 
     def judge_all(
         self, items: Sequence[Item | Failure], *, deadline_s: float | None = None
@@ -138,16 +141,16 @@ class Service:
         """Yield what the caller's ensemble sees in the frames of the items, unjudged, in order."""
         try:
             yield from infer(
-                items, SharedEnsemble(self.measuring, caller), options or self.options,
-                stopped=lambda: caller.over,
+                items, SharedEnsemble(self.device, caller), options or self.options,
+                stopped=lambda: caller.cancelled,
             )  # fmt: skip
         finally:
-            caller.leave()
+            caller.cancel()
 
     def close(self) -> None:
         """End the measuring thread, the decoders and the run's rows."""
         self.draining = True
-        self.measuring.close()
+        self.device.close()
         if self.options.decoders is not None:
             self.options.decoders.close()
         self.rows.finish({}, 0)

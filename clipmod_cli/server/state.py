@@ -1,55 +1,33 @@
-"""What a request finds ready: the service, and threads to call it in."""
+"""What an endpoint asks for as parameters: the service, its settings, a place in the load."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import Annotated, TypedDict, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Annotated, Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
-from clipmod_cli.server.apis.classes.words import ClassVectors
-from clipmod_cli.server.apis.classifier.models import Classifiers
 from clipmod_cli.server.kept.storage import ServiceStorage
+from clipmod_cli.server.request_info import RequestInfo, request_info_of
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings import Settings
 
 T = TypeVar("T")
 
 
-class State(TypedDict):
-    """What the lifespan gives to every request."""
+def from_state(name: str) -> Callable[[Request], Coroutine[Any, Any, Any]]:
+    """Return a dependency that gives an attribute of `request.state`."""
 
-    service: Service
-    settings: Settings
-    threads: CapacityLimiter
-    classifiers: Classifiers
-    words: ClassVectors
-    kept: ServiceStorage
+    # a coroutine: FastAPI calls other functions in a thread, which costs more than a small request
+    async def find(request: Request) -> Any:
+        return getattr(request.state, name)
 
-
-# Each of these is a coroutine because FastAPI calls any other function in a thread of a pool, which costs
-# more than the rest of a small request.
+    return find
 
 
-async def _service(request: Request) -> Service:
-    found: Service = request.state.service
-    return found
-
-
-async def _settings(request: Request) -> Settings:
-    found: Settings = request.state.settings
-    return found
-
-
-async def _classifiers(request: Request) -> Classifiers:
-    found: Classifiers = request.state.classifiers
-    return found
-
-
-async def _words(request: Request) -> ClassVectors:
-    found: ClassVectors = request.state.words
-    return found
+async def _info(request: Request) -> RequestInfo:
+    return request_info_of(request.scope)
 
 
 async def _admitted(request: Request) -> AsyncIterator[int]:
@@ -59,15 +37,17 @@ async def _admitted(request: Request) -> AsyncIterator[int]:
         yield count
 
 
-Served = Annotated[Service, Depends(_service)]
-Configured = Annotated[Settings, Depends(_settings)]
-Classifying = Annotated[Classifiers, Depends(_classifiers)]
-Worded = Annotated[ClassVectors, Depends(_words)]
+Served = Annotated[Service, Depends(from_state("service"))]
+Configured = Annotated[Settings, Depends(from_state("settings"))]
+Stored = Annotated[ServiceStorage, Depends(from_state("storage"))]
+Info = Annotated[RequestInfo, Depends(_info)]
+"""Where an endpoint notes how many pictures it judged, with which models, and what failed."""
+
 Admitted = Annotated[int, Depends(_admitted)]
-"""How many requests are under way, this one included."""
+"""How many requests are in progress, this one included."""
 
 
 async def in_thread(request: Request, work: Callable[[], T]) -> T:
-    """Return what blocking code returns, without holding up others."""
+    """Return the result of blocking code, run in a thread."""
     limiter: CapacityLimiter = request.state.threads
     return await to_thread.run_sync(work, limiter=limiter)

@@ -85,7 +85,7 @@ def test_callers_in_one_forward_pass_are_each_asked_their_own() -> None:
     callers = [threading.Thread(target=look, args=(number,)) for number in range(4)]
     for caller in callers:
         caller.start()
-    while len(thread.turns) < 8:
+    while len(thread.queue) < 8:
         threading.Event().wait(0.001)
     gate.set()
     thread.start()

@@ -105,7 +105,7 @@ def test_callers_that_come_together_share_a_forward_pass() -> None:
         assert gate.entered.wait(WAIT_S)
         for caller in callers[1:]:
             caller.start()
-        while len(thread.turns) < 5:
+        while len(thread.queue) < 5:
             time.sleep(0.001)
         gate.open.set()
         for caller in callers:
@@ -142,7 +142,7 @@ def test_a_bug_reaches_each_caller_and_the_thread_goes_on() -> None:
 def test_no_forward_pass_is_spent_on_who_left_or_came_too_late() -> None:
     model = RedEmbedder()
     gone, late = Caller(ensemble_of(model)), Caller(ensemble_of(model), time.monotonic())
-    gone.leave()
+    gone.cancel()
     with measuring() as thread:
         for caller in (gone, late):
             assert codes(look(SharedEnsemble(thread, caller), 2)) == ["deadline"] * 2
@@ -164,11 +164,11 @@ def test_closing_answers_everybody() -> None:
     for caller in callers:
         caller.start()
     assert gate.entered.wait(WAIT_S)
-    while len(thread.turns) < 2:
+    while len(thread.queue) < 2:
         time.sleep(0.001)
     closing = threading.Thread(target=thread.close)
     closing.start()
-    while len(thread.turns):
+    while len(thread.queue):
         time.sleep(0.001)
     gate.open.set()
     for one in (*callers, closing):
@@ -201,7 +201,7 @@ def test_a_thread_that_dies_answers_who_waits_and_says_so(monkeypatch: pytest.Mo
 
     thread = DeviceThread()
     caller = Caller(ensemble_of(RedEmbedder()))
-    waiting = thread.turns.put(caller, [frame_of(0.5)])
+    waiting = thread.queue.put(caller, [frame_of(0.5)])
     monkeypatch.setattr(FairQueue, "take", die)
     thread.start()
     assert codes([one.result(WAIT_S) for one in waiting]) == ["internal_error"]

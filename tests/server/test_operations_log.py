@@ -30,14 +30,14 @@ def lines(least: int, *ones: RequestInfo) -> list[dict[str, Any]]:
     try:
         watcher = AccessLog(stream, least)
         for one in ones:
-            watcher.ended(one)
+            watcher.finished(one)
     finally:
         log.handlers = before
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
 def test_a_request_is_one_json_object_on_a_line() -> None:
-    line = line_of(asked(path='/\n"x\u2028', who="0a1b", refused="rate"), datetime(2026, 1, 2, tzinfo=UTC))
+    line = line_of(asked(path='/\n"x\u2028', key_id="0a1b", refused="rate"), datetime(2026, 1, 2, tzinfo=UTC))
     assert "\n" not in line
     told = json.loads(line)
     assert told["time"] == "2026-01-02T00:00:00.000+00:00"

@@ -92,5 +92,5 @@ def test_closing_gives_back_what_waits_and_lets_nothing_in() -> None:
 def test_a_caller_is_over_when_it_left_or_its_time_is_up() -> None:
     ensemble = ensemble_of(1)
     late, gone, waiting = Caller(ensemble, time.monotonic()), Caller(ensemble), Caller(ensemble)
-    gone.leave()
-    assert (late.over, gone.over, waiting.over) == (True, True, False)
+    gone.cancel()
+    assert (late.cancelled, gone.cancelled, waiting.over) == (True, True, False)

@@ -1,1 +1,1 @@
-"""The interfaces that the service speaks, one room each."""
+"""The HTTP interfaces (dialects) of the service, one room each; `dialects.DIALECTS` is their table."""

@@ -38,7 +38,7 @@ class DeviceThread:
     """The thread that owns a device, and its queue. `close` it."""
 
     watch: Watch = _nobody
-    turns: FairQueue = field(default_factory=FairQueue)
+    queue: FairQueue = field(default_factory=FairQueue)
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -53,7 +53,7 @@ class DeviceThread:
 
     def close(self) -> None:
         """Answer what waits with a failure, finish the batch in flight, and end the thread."""
-        _answer_all(self.turns.close(), "deadline", "the service is ending")
+        _answer_all(self.queue.close(), "deadline", "the service is ending")
         if self._thread is not None:
             self._thread.join()
 
@@ -66,10 +66,10 @@ class DeviceThread:
             )
             raise
         finally:  # whatever ended the thread, nobody waits for it for ever
-            _answer_all(self.turns.close(), "internal_error", "nothing can be measured any more")
+            _answer_all(self.queue.close(), "internal_error", "nothing can be measured any more")
 
     def _measure_all(self) -> None:
-        while (batch := self.turns.take()) is not None:
+        while (batch := self.queue.take()) is not None:
             wanted = [one for one in batch if not _is_given_up(one)]
             try:
                 self._measure(wanted)
@@ -112,7 +112,7 @@ def _can_skip_rest_of(batch: Sequence[QueuedFrame]) -> CanSkipRest | None:
 
 def _is_given_up(one: QueuedFrame) -> bool:
     """Answer a frame whose caller's time is up, so that no forward pass is spent on it."""
-    if one.caller.over:
+    if one.caller.cancelled:
         one.measured.set_result(_failure(one.frame, "deadline", "the request's time was up"))
         return True
     return False
@@ -134,7 +134,7 @@ def _failure(frame: Frame, code: ErrorCode, message: str) -> Failure:
 class SharedEnsemble:
     """An ensemble as one caller sees it; its frames are measured together with those of others."""
 
-    measuring: DeviceThread
+    device: DeviceThread
     caller: Caller
 
     @property
@@ -161,7 +161,7 @@ class SharedEnsemble:
 
     def _put(self, frames: list[Frame], can_skip_rest: CanSkipRest | None) -> list[Measured]:
         try:
-            return self.measuring.turns.put(self.caller, frames, can_skip_rest)
+            return self.device.queue.put(self.caller, frames, can_skip_rest)
         except RuntimeError as e:
             return [_done(_failure(frame, "deadline", str(e))) for frame in frames]
 

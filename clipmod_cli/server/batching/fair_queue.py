@@ -33,12 +33,12 @@ class Caller:
     deadline: float = float("inf")
     _gone: threading.Event = field(default_factory=threading.Event)
 
-    def leave(self) -> None:
+    def cancel(self) -> None:
         """Have no more of its frames measured; nobody waits for them."""
         self._gone.set()
 
     @property
-    def over(self) -> bool:
+    def cancelled(self) -> bool:
         """Whether it left, or its time is up."""
         return self._gone.is_set() or time.monotonic() >= self.deadline
 

@@ -82,29 +82,29 @@ def shown(file: UploadFile) -> str:
     return (file.filename or "file")[:NAME_CHARS]
 
 
-def check_pictures(files: Sequence[UploadFile], bounds: RequestLimits) -> None:
+def check_pictures(files: Sequence[UploadFile], limits: RequestLimits) -> None:
     """Refuse files that are too large, empty, or videos.
 
     Raises:
         HTTPException: 413 or 400, naming the file.
     """
     for file in files:
-        if (file.size or 0) > bounds.image_bytes:
-            raise problem(413, f"{shown(file)} is larger than the limit of {bounds.image_bytes / MB:g} MB")
+        if (file.size or 0) > limits.image_bytes:
+            raise problem(413, f"{shown(file)} is larger than the limit of {limits.image_bytes / MB:g} MB")
         if not file.size:
             raise problem(400, f"{shown(file)} is empty")
         if _is_video(file):
             raise problem(400, f"{shown(file)} is a video, where a picture is asked for")
 
 
-def check_video(file: UploadFile, bounds: RequestLimits) -> None:
+def check_video(file: UploadFile, limits: RequestLimits) -> None:
     """Refuse a file that is too large or no video.
 
     Raises:
         HTTPException: 413 or 400.
     """
-    if (file.size or 0) > bounds.video_bytes:
-        raise problem(413, f"{shown(file)} is larger than the limit of {bounds.video_bytes / MB:g} MB")
+    if (file.size or 0) > limits.video_bytes:
+        raise problem(413, f"{shown(file)} is larger than the limit of {limits.video_bytes / MB:g} MB")
     if not _is_video(file):
         raise problem(400, f"{shown(file)} is not a video")
 

@@ -1,4 +1,4 @@
-"""Who may ask: layers around the application that turn requests away before an endpoint sees them.
+"""ASGI layers around the application that refuse requests before an endpoint runs.
 
-Each file is one question, as pure ASGI: they pass streams through untouched. `stack` puts them in order.
+One check a file; `stack` puts them in order.
 """

@@ -1,4 +1,4 @@
-"""Headers that every answer carries, unless its endpoint has said something stricter or more fitting."""
+"""Security headers on every answer, unless the endpoint has set its own."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ HEADERS: Final[Mapping[str, str]] = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": CSP,
-    # answers are about pictures of people: no proxy, no disk
+    # answers describe pictures of people: not to be cached
     "Cache-Control": "no-store",
 }
 
 
 @dataclass
 class HeadersMiddleware:
-    """Adds the headers. `embeddable` lets pages elsewhere show pictures of this service."""
+    """Adds the headers; `embeddable` lets pages of other origins show pictures of this service."""
 
     app: ASGIApp
     embeddable: bool = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and complete the answer's headers."""
+        """Pass the request on, and add what the answer's headers lack."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

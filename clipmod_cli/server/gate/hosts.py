@@ -1,8 +1,10 @@
-"""By what name the service is called: the guard against DNS rebinding.
+"""Checks the Host header: protection against DNS rebinding.
 
-Where no key is asked for, a page elsewhere could give its own name our address and read every answer.
-So only names are answered to that such a page cannot have: addresses, localhost, and those that the
-operator named. A service with keys answers to any: the page has none.
+Without API keys, a page elsewhere could point its own name at this address and read every answer. So only
+names that such a page cannot have are accepted: IP addresses, localhost and the operator's own. With keys
+any name is accepted, because the page has no key.
+
+Starlette's TrustedHostMiddleware accepts neither every IP address nor a request without the header.
 """
 
 from __future__ import annotations
@@ -13,37 +15,33 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import Scope
 
-from clipmod_cli.server.gate.refusal import refuse
+from clipmod_cli.server.gate.guard import Guard, refuse
 from clipmod_cli.settings import Settings
 
 HOST: Final = re.compile(rb"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 
 
 @dataclass
-class HostMiddleware:
-    """Answers only to known names; to any where `names` is None."""
+class HostMiddleware(Guard):
+    """Accepts known names only; any where `names` is None."""
 
-    app: ASGIApp
     names: frozenset[str] | None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 400."""
-        if scope["type"] == "lifespan" or self._is_ours(scope):
-            await self.app(scope, receive, send)
-            return
-        await refuse(
-            scope, receive, send,
-            reason="host",
-            status=400,
-            detail="This service does not go by the name in the Host header. Its operator can allow it "
-            "with --allowed-host NAME",
-        )  # fmt: skip
+    def refusal(self, scope: Scope) -> Response | None:
+        """Return 400 for an unknown name."""
+        if self._is_known(scope):
+            return None
+        detail = (
+            "The name in the Host header is not allowed. The operator can add it with --allowed-host NAME"
+        )
+        return refuse(scope, "host", 400, detail)
 
-    def _is_ours(self, scope: Scope) -> bool:
+    def _is_known(self, scope: Scope) -> bool:
         given = [value for name, value in scope["headers"] if name == b"host"]
-        if not given:  # HTTP/1.0, as some load balancers probe; a browser always sends one
+        if not given:  # HTTP/1.0, sent by some load balancers; browsers always send the header
             return True
         match = HOST.fullmatch(given[0].strip())
         if len(given) > 1 or match is None:
@@ -53,7 +51,7 @@ class HostMiddleware:
 
 
 def names_of(settings: Settings) -> frozenset[str] | None:
-    """Return the names that a service without keys answers to; None for any."""
+    """Return the names that a service without keys accepts; None for any."""
     if "*" in settings.allowed_host:
         return None
     public = urlsplit(settings.public_url or "").hostname or ""

@@ -1,4 +1,4 @@
-"""What nobody expected becomes an answer: 500, with the same headers and the same log line as any other."""
+"""Turns unexpected exceptions into 500 answers, with the usual headers and log line."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class InternalErrorMiddleware:
-    """Answers 500 where the application raised; says nothing of what."""
+    """Answers 500 where the application raised, without details; these go to the log."""
 
     app: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on; what was raised after the answer began goes on, and cuts the connection."""
-        begun = False
+        """Pass the request on. Exceptions after the answer began are raised, which closes the connection."""
+        began = False
 
-        async def noted(message: Message) -> None:
-            nonlocal begun
-            begun = True
+        async def watched(message: Message) -> None:
+            nonlocal began
+            began = True
             await send(message)
 
         try:
-            await self.app(scope, receive, noted)
+            await self.app(scope, receive, watched)
         except ClientDisconnect:
-            log.debug("a client left while it was sending")
+            log.debug("client disconnected while sending")
         except Exception:
-            if scope["type"] != "http" or begun:
+            if scope["type"] != "http" or began:
                 raise
-            asked = request_info_of(scope)
-            log.exception("request %s (%s) ended in a bug", asked.id, asked.method)
+            info = request_info_of(scope)
+            log.exception("request %s (%s): internal error", info.id, info.method)
             await JSONResponse({"detail": BUG}, 500)(scope, receive, send)

@@ -1,6 +1,6 @@
-"""From which page a request that changes something comes: no page elsewhere may send one.
+"""Checks the Origin header: pages of other origins may not send requests that change something.
 
-Browsers name the page in `Origin`, programs do not. What a page elsewhere may *read* is said by
+Browsers name the page in `Origin`, programs do not. What other pages may *read* is the matter of
 Starlette's CORSMiddleware (`stack`).
 """
 
@@ -11,10 +11,11 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import Scope
 
 from clipmod_cli.errors import UsageError
-from clipmod_cli.server.gate.refusal import refuse
+from clipmod_cli.server.gate.guard import Guard, refuse
 
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -22,26 +23,21 @@ ELSEWHERE: Final = frozenset({"cross-site", "same-site"})
 
 
 @dataclass
-class OriginMiddleware:
-    """Turns away what pages of other origins send; `origins` may, and `*` among them means all."""
+class OriginMiddleware(Guard):
+    """Refuses requests from pages of other origins than `origins`; `*` among them allows all."""
 
-    app: ASGIApp
     origins: frozenset[str]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 403."""
-        if scope["type"] == "lifespan" or scope["method"] in READS or self._may(Headers(scope=scope)):
-            await self.app(scope, receive, send)
-            return
-        await refuse(
-            scope, receive, send,
-            reason="origin",
-            status=403,
-            detail="A page of another origin may not send this. The operator can allow it with "
-            "--cors-origin ORIGIN",
-        )  # fmt: skip
+    def refusal(self, scope: Scope) -> Response | None:
+        """Return 403 for a page that is not allowed."""
+        if scope["method"] in READS or self._is_allowed(Headers(scope=scope)):
+            return None
+        detail = (
+            "A page of another origin may not send this. The operator can allow it with --cors-origin ORIGIN"
+        )
+        return refuse(scope, "origin", 403, detail)
 
-    def _may(self, headers: Headers) -> bool:
+    def _is_allowed(self, headers: Headers) -> bool:
         origin = headers.get("origin")
         if origin is None:
             return headers.get("sec-fetch-site", "") not in ELSEWHERE
@@ -51,25 +47,25 @@ class OriginMiddleware:
 
 
 def read_origin(text: str, flag: str) -> str:
-    """Return the origin that a setting names.
+    """Return the origin in a setting.
 
     Raises:
-        UsageError: if it is none.
+        UsageError: if it is not an origin.
     """
     try:
         parts = urlsplit(text.strip())
         if parts.scheme.lower() in DEFAULT_PORTS and parts.hostname:
             return origin_of(text)
-    except ValueError:  # a port that is none, brackets that do not close
+    except ValueError:  # an invalid port, unbalanced brackets
         pass
-    raise UsageError(f"{flag} {text!r} is no address of a page; write it as https://example.org")
+    raise UsageError(f"{flag} {text!r} is not an origin; write it as https://example.org")
 
 
 def origin_of(url: str) -> str:
     """Return the origin of a URL, as a browser writes it.
 
     Raises:
-        ValueError: if its port is none.
+        ValueError: if its port is invalid.
     """
     parts = urlsplit(url.strip().lower())
     port = "" if parts.port in {None, DEFAULT_PORTS.get(parts.scheme)} else f":{parts.port}"
@@ -78,7 +74,7 @@ def origin_of(url: str) -> str:
 
 
 def _is_own(origin: str, host: str) -> bool:
-    """Return whether a page came from the very host that is asked; the scheme may be a proxy's."""
+    """Return whether a page came from this host; its scheme may be a proxy's."""
     try:
         parts = urlsplit(origin.lower())
         known = parts.scheme in DEFAULT_PORTS and bool(parts.hostname)

@@ -1,8 +1,8 @@
-"""How often one caller may ask: so many requests a minute for each key, or each address without one.
+"""Rate limit: requests a minute for each key, or for each address without one.
 
-The generic cell rate algorithm: one number for each caller, the time at which all that it asked would be
-due if it had come evenly. A caller may spend its minute at once, and then asks as fast as it is refilled.
-Used in the event loop alone, so nothing is locked.
+The generic cell rate algorithm keeps one number a caller: the time at which all its requests would be due
+had they come evenly. A caller may use its whole minute at once, then its quota refills evenly. Used in the
+event loop only, so there are no locks.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import Scope
 
-from clipmod_cli.server.gate.refusal import refuse
+from clipmod_cli.server.gate.guard import Guard, refuse
 from clipmod_cli.server.request_info import RequestInfo, request_info_of
 
 MINUTE_S: Final = 60.0
@@ -24,53 +25,42 @@ ROUNDING_S: Final = 1e-6
 """Sums of fractions are not exact."""
 
 MOST_CALLERS: Final = 10_000
-"""Callers remembered at once: 1 MB. Beyond that those who asked first are forgotten."""
+"""Callers kept in memory (1 MB); beyond that the oldest are dropped."""
 
 NETWORK_BITS: Final = 64
-"""Of an IPv6 address: what one customer gets, who could otherwise be a new caller each time."""
+"""Of an IPv6 address: one customer has a whole network."""
 
 FILES: Final = ("/ui/", "/docs/")
-"""Scripts and styles of the pages: cheap, and many at once."""
+"""Scripts and styles of the pages are not counted."""
 
 
 @dataclass
-class RateLimitMiddleware:
-    """Lets each caller ask `a_minute` times a minute."""
+class RateLimitMiddleware(Guard):
+    """Allows each caller `a_minute` requests a minute."""
 
-    app: ASGIApp
     a_minute: int
     clock: Callable[[], float] = time.monotonic
     _due: dict[str, float] = field(default_factory=dict)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 429 with how long to wait."""
-        if (
-            scope["type"] == "lifespan"
-            or _is_free(scope)
-            or not (wait_s := self.wait_s(request_info_of(scope)))
-        ):
-            await self.app(scope, receive, send)
-            return
-        await refuse(
-            scope, receive, send,
-            reason="rate",
-            status=429,
-            detail=f"Too many requests: {self.a_minute} a minute are allowed",
-            headers={"Retry-After": str(math.ceil(wait_s))},
-        )  # fmt: skip
+    def refusal(self, scope: Scope) -> Response | None:
+        """Return 429 with `Retry-After` where the caller's quota is used up."""
+        if _is_free(scope) or not (wait_s := self.wait_s(request_info_of(scope))):
+            return None
+        detail = f"Too many requests: {self.a_minute} a minute are allowed"
+        return refuse(scope, "rate", 429, detail, {"Retry-After": str(math.ceil(wait_s))})
 
-    def wait_s(self, asked: RequestInfo) -> float:
-        """Count a request; return 0, or after how many seconds it would be let through."""
+    def wait_s(self, info: RequestInfo) -> float:
+        """Count a request; return 0 if it is allowed, else the seconds until it would be."""
         now, each_s = self.clock(), MINUTE_S / self.a_minute
-        caller = asked.who or network_of(asked.client)
+        caller = info.key_id or network_of(info.client)
         due = max(self._due.get(caller, now), now)
         if (early_s := due + each_s - now - MINUTE_S) > ROUNDING_S:
             return early_s
         self._due[caller] = due + each_s
-        self._forget(now)
+        self._evict(now)
         return 0.0
 
-    def _forget(self, now: float) -> None:
+    def _evict(self, now: float) -> None:
         if len(self._due) > MOST_CALLERS:
             self._due = {caller: due for caller, due in self._due.items() if due > now}
         while len(self._due) > MOST_CALLERS:
@@ -78,7 +68,7 @@ class RateLimitMiddleware:
 
 
 def network_of(address: str) -> str:
-    """Return the address as a caller: itself, and of an IPv6 one the network."""
+    """Return an IPv4 address as it is, of an IPv6 address its network."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The layers in their order, and what they need to know of the settings."""
+"""The layers in their order, set up from the settings."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from fastapi import APIRouter
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from clipmod_cli.server.gate.authentication import IdentityMiddleware, KeyMiddleware, Sessions, login_router
 from clipmod_cli.server.gate.body_pace import BodyPaceMiddleware
 from clipmod_cli.server.gate.capacity import CapacityMiddleware
 from clipmod_cli.server.gate.headers import HeadersMiddleware
 from clipmod_cli.server.gate.hosts import HostMiddleware, names_of
 from clipmod_cli.server.gate.internal_errors import InternalErrorMiddleware
-from clipmod_cli.server.gate.keys import ApiKeys, IdentityMiddleware, KeyMiddleware, keys_of
-from clipmod_cli.server.gate.login import Sessions, login_router
+from clipmod_cli.server.gate.keys import ApiKeys, keys_of
 from clipmod_cli.server.gate.origins import OriginMiddleware, read_origin
 from clipmod_cli.server.gate.rate import RateLimitMiddleware
 from clipmod_cli.server.request_info import ObserverMiddleware, RequestObserver
@@ -29,11 +29,11 @@ READ = ("X-Request-ID", "Retry-After")
 
 @dataclass(frozen=True)
 class Gate:
-    """Who may ask a service with these settings.
+    """The checks that every request passes.
 
     Attributes:
-        origins: of pages elsewhere that may use the API; `*` is all.
-        own_origins: under which the service itself is known outside.
+        origins: other origins whose pages may use the API; `*` is all.
+        own_origins: the service's own public origin.
     """
 
     settings: Settings
@@ -44,21 +44,25 @@ class Gate:
 
     @property
     def login(self) -> APIRouter:
-        """The endpoints at which a person gives a key."""
+        """The login endpoints of the page."""
         public = self.settings.public_url or ""
         return login_router(self.keys, self.sessions, secure=public.lower().startswith("https:"))
 
-    def layers(self, observers: Sequence[RequestObserver], load: ServiceLoad) -> list[Middleware]:
+    def layers(
+        self, observers: Sequence[RequestObserver], load: ServiceLoad, judging_paths: tuple[str, ...]
+    ) -> list[Middleware]:
         """Return the layers, the outermost first."""
-        return list(self._layers(observers, load))
+        return list(self._layers(observers, load, judging_paths))
 
-    def _layers(self, observers: Sequence[RequestObserver], load: ServiceLoad) -> Iterator[Middleware]:
+    def _layers(
+        self, observers: Sequence[RequestObserver], load: ServiceLoad, judging_paths: tuple[str, ...]
+    ) -> Iterator[Middleware]:
         settings, origins = self.settings, self.origins
         yield Middleware(ObserverMiddleware, observers=observers)
         yield Middleware(HeadersMiddleware, embeddable=bool(origins))
         yield Middleware(InternalErrorMiddleware)
-        yield Middleware(HostMiddleware, names=None if self.keys.wanted else names_of(settings))
-        if origins:  # outside of the keys: a browser asks first without any, and refusals are to be readable
+        yield Middleware(HostMiddleware, names=None if self.keys.required else names_of(settings))
+        if origins:  # before the keys: preflight requests carry none, and pages must be able to read refusals
             yield Middleware(
                 CORSMiddleware,
                 allow_origins=sorted(origins),
@@ -71,16 +75,15 @@ class Gate:
         if settings.rate_limit is not None:
             yield Middleware(RateLimitMiddleware, a_minute=settings.rate_limit)
         yield Middleware(KeyMiddleware, keys=self.keys)
-        yield Middleware(CapacityMiddleware, load=load)
+        yield Middleware(CapacityMiddleware, load=load, judging_paths=judging_paths)
         yield Middleware(BodyPaceMiddleware)
 
 
 def gate_of(settings: Settings) -> Gate:
-    """Return the gate that the settings describe.
+    """Return the gate of these settings.
 
     Raises:
-        UsageError: if there is no key where others could ask, and nobody said `--no-auth`; if an
-            origin is none.
+        UsageError: if required keys are missing or an origin is invalid.
     """
     origins = frozenset("*" if o == "*" else read_origin(o, "--cors-origin") for o in settings.cors_origin)
     own = frozenset([read_origin(settings.public_url, "--public-url")] if settings.public_url else [])

@@ -9,10 +9,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Final
+from typing import Final
 
 from anyio import to_thread
-from fastapi import Depends, Request
 
 from clipmod_cli.errors import ClipmodError
 from clipmod_cli.output.history.rows import store_path
@@ -95,12 +94,12 @@ class ServiceStorage:
 
 
 @asynccontextmanager
-async def keep(settings: Settings) -> AsyncIterator[ServiceStorage]:
-    """Give what is kept, and sweep it for the time of the block."""
-    kept = await to_thread.run_sync(_open, settings)
-    sweeper = asyncio.create_task(_sweep(kept))
+async def open_storage(settings: Settings) -> AsyncIterator[ServiceStorage]:
+    """Give the storage, and delete expired files from it every minute for the time of the block."""
+    storage = await to_thread.run_sync(_open, settings)
+    sweeper = asyncio.create_task(_sweep(storage))
     try:
-        yield kept
+        yield storage
     finally:
         sweeper.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -113,15 +112,7 @@ def _open(settings: Settings) -> ServiceStorage:
     return ServiceStorage(hosting_of(settings), predictions_of(settings), store, HistoryPing(store))
 
 
-async def _sweep(kept: ServiceStorage) -> None:
+async def _sweep(storage: ServiceStorage) -> None:
     while True:
         await asyncio.sleep(SWEEP_S)
-        await to_thread.run_sync(kept.sweep)
-
-
-async def _kept(request: Request) -> ServiceStorage:
-    found: ServiceStorage = request.state.kept
-    return found
-
-
-Keeping = Annotated[ServiceStorage, Depends(_kept)]
+        await to_thread.run_sync(storage.sweep)

@@ -1,7 +1,7 @@
-"""One JSON object a line for each request, on stderr: who asked what, and how it ended.
+"""One JSON object a line for each request, on stderr: who info what, and how it ended.
 
 No key, no query, no body: a route with variables is logged by its template, so that neither an image's
-id nor what a client put into a path is kept. Probes are told only with `--verbose`.
+id nor what a client put into a path is storage. Probes are told only with `--verbose`.
 """
 
 from __future__ import annotations
@@ -16,58 +16,58 @@ from typing import Final, TextIO
 from clipmod_cli.server.request_info import RequestInfo
 from clipmod_cli.settings import Settings
 
-LONGEST_PATH: Final = 200
-"""Characters of a path that no endpoint has, which may be anything."""
+PATH_CHARS: Final = 200
+"""Characters of a path that matched no endpoint."""
 
 log = logging.getLogger("clipmod.access")
-"""Not below `clipmod_cli`, whose messages are for a person; `--log-file` gets both."""
+"""Apart from the `clipmod_cli` loggers, whose messages are for people; `--log-file` gets both."""
 
 
 @dataclass
 class AccessLog:
-    """Writes a line when a request has ended."""
+    """Writes a line when a request has finished."""
 
     stream: TextIO | None = None
     least: int = logging.INFO
 
     def __post_init__(self) -> None:
-        """Send the lines to stderr, and there alone unless there is a log file."""
+        """Write the lines to stderr, and to the log file if there is one."""
         handler = logging.StreamHandler(self.stream or sys.stderr)
         handler.setLevel(self.least)
         log.handlers = [handler]
         log.setLevel(logging.DEBUG)
 
-    def begun(self, asked: RequestInfo) -> None:
+    def started(self, info: RequestInfo) -> None:
         """Write nothing yet."""
 
-    def ended(self, asked: RequestInfo) -> None:
+    def finished(self, info: RequestInfo) -> None:
         """Write the line."""
-        level = logging.DEBUG if asked.is_probe else logging.INFO
-        level = logging.ERROR if asked.status >= 500 else level
-        log.log(level, line_of(asked, datetime.now(UTC)))
+        level = logging.DEBUG if info.is_probe else logging.INFO
+        level = logging.ERROR if info.status >= 500 else level
+        log.log(level, line_of(info, datetime.now(UTC)))
 
 
 def access_log_of(settings: Settings) -> list[AccessLog]:
-    """Return the log that the settings ask for, or none."""
+    """Return the access log, if the settings ask for one."""
     if not settings.access_log:
         return []
     least = logging.ERROR if settings.quiet else logging.DEBUG if settings.verbose else logging.INFO
     return [AccessLog(least=least)]
 
 
-def line_of(asked: RequestInfo, now: datetime) -> str:
-    """Return the line for a request that ended now."""
+def line_of(info: RequestInfo, now: datetime) -> str:
+    """Return the line of a request that finished now."""
     facts = {
         "time": now.isoformat(timespec="milliseconds"),
-        "id": asked.id,
-        "client": asked.client,
-        "key": asked.who or None,
-        "method": asked.method,
-        "path": asked.route or asked.path[:LONGEST_PATH],
-        "status": asked.status,
-        "refused": asked.refused or None,
-        "ms": round(asked.seconds * 1000, 1),
-        "bytes_in": asked.bytes_in,
-        "bytes_out": asked.bytes_out,
+        "id": info.id,
+        "client": info.client,
+        "key": info.key_id or None,
+        "method": info.method,
+        "path": info.route or info.path[:PATH_CHARS],
+        "status": info.status,
+        "refused": info.refused or None,
+        "ms": round(info.seconds * 1000, 1),
+        "bytes_in": info.bytes_in,
+        "bytes_out": info.bytes_out,
     }
     return json.dumps({name: value for name, value in facts.items() if value is not None})

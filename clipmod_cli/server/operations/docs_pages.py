@@ -1,7 +1,4 @@
-"""`/docs` and `/redoc`: pages that show `/openapi.json`, with all they need in the package.
-
-What the pages' libraries are, and whose, is in docs_assets/README.md.
-"""
+"""`/docs`: Swagger UI over `/openapi.json`. All its files are in the package (docs_assets/README.md)."""
 
 from __future__ import annotations
 
@@ -14,15 +11,14 @@ from fastapi.responses import FileResponse, HTMLResponse
 ASSETS: Final = Path(__file__).parent / "docs_assets"
 KINDS: Final = {".js": "text/javascript", ".css": "text/css", ".txt": "text/plain", ".md": "text/markdown"}
 FILES: Final = {path.name: path for path in ASSETS.iterdir() if path.suffix in KINDS}
-"""A name that is asked for is looked up here, and never becomes a path."""
+"""Requested names are looked up here and never become a path."""
 
 CACHED: Final = {"Cache-Control": "private, max-age=3600"}
 
 CSP: Final = (
-    # both libraries put styles into the page by themselves, and Redoc searches in a worker
+    # 'unsafe-inline': Swagger UI adds style attributes to the page
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    "connect-src 'self'; font-src 'self'; worker-src blob:; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'"
+    "connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
 router = APIRouter(include_in_schema=False)
@@ -30,24 +26,14 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/docs")
 async def docs() -> HTMLResponse:
-    """Answer with Swagger UI, in which endpoints can be tried."""
-    return _page("swagger.html")
-
-
-@router.get("/redoc")
-async def redoc() -> HTMLResponse:
-    """Answer with Redoc, which is for reading."""
-    return _page("redoc.html")
+    """Return Swagger UI, in which endpoints can be tried."""
+    text = (ASSETS / "swagger.html").read_text(encoding="utf-8")
+    return HTMLResponse(text, headers={"Content-Security-Policy": CSP})
 
 
 @router.get("/docs/{name}")
 async def asset(name: str) -> FileResponse:
-    """Answer with a file of the pages."""
+    """Return a script or style of the page."""
     if name not in FILES:
         raise HTTPException(404)
     return FileResponse(FILES[name], media_type=KINDS[FILES[name].suffix], headers=CACHED)
-
-
-def _page(name: str) -> HTMLResponse:
-    text = (ASSETS / name).read_text(encoding="utf-8")
-    return HTMLResponse(text, headers={"Content-Security-Policy": CSP})

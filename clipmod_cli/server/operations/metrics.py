@@ -1,13 +1,11 @@
-"""`/metrics`: what this process has done since it started, as Prometheus reads it.
+"""`/metrics`: what this process has done since it started, for Prometheus.
 
-Numbers kept across restarts are `/stats`. Labels take few values, whatever clients send: endpoints by
-their templates, categories of the policy, codes of the closed list.
+`/stats` has the numbers that are kept across restarts. Labels take few values whatever clients send:
+endpoints by their path templates, categories of the policy, codes of the closed list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from fastapi import APIRouter, Request
@@ -35,8 +33,8 @@ FORWARDS_S: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
 """From one picture on a GPU to a full batch of the ensemble on two cores."""
 
 BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-NOWHERE: Final = "(none)"
-"""The endpoint of what no endpoint answered."""
+NONE: Final = "(none)"
+"""The route label of requests that matched no endpoint."""
 
 EXAMPLE: Final = """\
 # HELP clipmod_requests_total Requests answered
@@ -46,7 +44,7 @@ clipmod_requests_total{method="POST",route="/predict/single",status="200"} 12.0
 
 
 class RequestMetrics:
-    """Counts requests: an observer of them all."""
+    """Counts requests; an observer of all of them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.answered = Counter(
@@ -59,31 +57,34 @@ class RequestMetrics:
             buckets=LATENCIES_S,
             registry=registry,
         )
-        self.in_flight = Gauge("clipmod_requests_in_flight", "Requests under way", registry=registry)
+        self.in_flight = Gauge("clipmod_requests_in_flight", "Requests in progress", registry=registry)
         self.refused = Counter(
-            "clipmod_requests_refused", "Requests turned away at the door", ["reason"], registry=registry
+            "clipmod_requests_refused",
+            "Requests refused before an endpoint ran",
+            ["reason"],
+            registry=registry,
         )
         self.received = Counter("clipmod_received_bytes", "Of request bodies", registry=registry)
-        for reason in REASONS:  # at 0, so that a rise from nothing is a rise
+        for reason in REASONS:  # start at 0, so that the first refusal is an increase
             self.refused.labels(reason)
 
-    def begun(self, asked: RequestInfo) -> None:  # noqa: ARG002 — the observer's signature
-        """Count a request under way."""
+    def started(self, info: RequestInfo) -> None:  # noqa: ARG002 — the observer's signature
+        """Count a request in progress."""
         self.in_flight.inc()
 
-    def ended(self, asked: RequestInfo) -> None:
-        """Count a request that ended."""
-        route = asked.route or NOWHERE
+    def finished(self, info: RequestInfo) -> None:
+        """Count a finished request."""
+        route = info.route or NONE
         self.in_flight.dec()
-        self.answered.labels(route, asked.method, str(asked.status)).inc()
-        self.seconds.labels(route).observe(asked.seconds)
-        self.received.inc(asked.bytes_in)
-        if asked.refused:
-            self.refused.labels(asked.refused).inc()
+        self.answered.labels(route, info.method, str(info.status)).inc()
+        self.seconds.labels(route).observe(info.seconds)
+        self.received.inc(info.bytes_in)
+        if info.refused:
+            self.refused.labels(info.refused).inc()
 
 
 class JudgingMetrics:
-    """Counts forward passes and what was judged. Safe to use from any thread."""
+    """Counts forward passes and judged items. Safe to use from any thread."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.frames = Histogram(
@@ -100,7 +101,7 @@ class JudgingMetrics:
         )
         self.items = Histogram(
             "clipmod_item_seconds",
-            "An item's own way through, waiting included",
+            "Latency of one item, queueing included",
             buckets=LATENCIES_S,
             registry=registry,
         )
@@ -111,69 +112,48 @@ class JudgingMetrics:
         self.forwards.observe(seconds)
 
     def judged(self, one: JudgedItem) -> None:
-        """Count an item that was judged, or could not be."""
+        """Count a judged or failed item."""
         if isinstance(one.result, Failure):
             self.failures.labels(one.result.stage, one.result.code).inc()
             return
-        category = one.record.ensemble_category or NOWHERE
-        self.decisions.labels(one.record.final_decision or NOWHERE, category, one.panel.key).inc()
+        category = one.record.ensemble_category or NONE
+        self.decisions.labels(one.record.final_decision or NONE, category, one.panel.key).inc()
         self.items.observe(one.result.total_ms / 1000)
 
 
-class HostingMetrics:
-    """How much is kept for `/image`; 0 where nothing is."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.pictures = Gauge("clipmod_hosted_pictures", "Pictures kept for /image", registry=registry)
-        self.size = Gauge("clipmod_hosted_bytes", "Bytes of pictures kept for /image", registry=registry)
-
-    def watch(self, hosting: HostedPictures | None) -> None:
-        """Ask this one whenever somebody reads the metrics."""
-        if hosting is not None:
-            self.pictures.set_function(hosting.__len__)
-            self.size.set_function(lambda: hosting.size)
-
-
-@dataclass(frozen=True)
 class Metrics:
-    """The numbers of one application."""
+    """The numbers of one application, from now on."""
 
-    registry: CollectorRegistry
-    requests: RequestMetrics
-    judging: JudgingMetrics
-    hosting: HostingMetrics
+    def __init__(self, service: Service) -> None:
+        """Add the metrics to the service's watchers."""
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # one unused series for each counter
+        self.registry = CollectorRegistry(auto_describe=True)
+        ProcessCollector(registry=self.registry)
+        self.requests = RequestMetrics(self.registry)
+        judging = JudgingMetrics(self.registry)
+        service.watchers.append(judging.judged)
+        service.device.watch = judging.measured
+        gauges = {
+            "clipmod_queue_frames": ("Frames that wait for a model", lambda: len(service.device.queue)),
+            "clipmod_requests_admitted": ("Requests that hold a place", lambda: service.load.now),
+            "clipmod_requests_limit": ("Places for requests", lambda: service.load.most),
+            "clipmod_ready": ("1 if /readyz answers 200", lambda: float(service.ready)),
+        }
+        for name, (text, function) in gauges.items():
+            Gauge(name, text, registry=self.registry).set_function(function)
+        labels = ["version", "judged_by", "policy"]
+        info = Gauge("clipmod_info", "The program, its models and policy", labels, registry=self.registry)
+        info.labels(__version__, service.panel.key, service.panel.policy.name).set(1)
+        self._pictures = Gauge("clipmod_hosted_pictures", "Pictures kept for /image", registry=self.registry)
+        self._bytes = Gauge(
+            "clipmod_hosted_bytes", "Bytes of pictures kept for /image", registry=self.registry
+        )
 
-    def show(self, name: str, text: str, function: Callable[[], float]) -> None:
-        """Add a number that is asked for whenever somebody reads the metrics."""
-        Gauge(name, text, registry=self.registry).set_function(function)
-
-
-def metrics_of(service: Service) -> Metrics:
-    """Return numbers of all that the service does from now on."""
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # a second number for each, which nobody asks for
-    registry = CollectorRegistry(auto_describe=True)
-    ProcessCollector(registry=registry)
-    metrics = Metrics(registry, RequestMetrics(registry), JudgingMetrics(registry), HostingMetrics(registry))
-    _listen(service, metrics.judging)
-    metrics.show("clipmod_queue_frames", "Frames that wait for a model", lambda: len(service.measuring.turns))
-    metrics.show("clipmod_requests_admitted", "Requests that hold a place", lambda: service.load.now)
-    metrics.show("clipmod_requests_limit", "How many may hold one", lambda: service.load.most)
-    metrics.show("clipmod_ready", "1 where /readyz says so", lambda: float(service.ready))
-    info = Gauge("clipmod_info", "Who judges, by what", ["version", "judged_by", "policy"], registry=registry)
-    info.labels(__version__, service.panel.key, service.panel.policy.name).set(1)
-    return metrics
-
-
-def _listen(service: Service, judging: JudgingMetrics) -> None:
-    """Have the service tell, besides whom it tells already."""
-    before = service.watch
-
-    def judged(one: JudgedItem) -> None:
-        before(one)
-        judging.judged(one)
-
-    service.watch = judged
-    service.measuring.watch = judging.measured
+    def watch_hosting(self, hosting: HostedPictures | None) -> None:
+        """Report the hosted pictures; 0 without hosting."""
+        if hosting is not None:
+            self._pictures.set_function(hosting.__len__)
+            self._bytes.set_function(lambda: hosting.size)
 
 
 def metrics_router(metrics: Metrics) -> APIRouter:
@@ -187,7 +167,7 @@ def metrics_router(metrics: Metrics) -> APIRouter:
         responses={200: {"content": {"text/plain": {"example": EXAMPLE}}}},
     )
     async def read(request: Request) -> Response:
-        """Answer in the format that the reader asks for: Prometheus' own, or OpenMetrics."""
+        """Return the format that the Accept header names: Prometheus text or OpenMetrics."""
         encode, kind = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(metrics.registry), media_type=kind)
 

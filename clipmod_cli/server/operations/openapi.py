@@ -12,12 +12,6 @@ from fastapi import FastAPI
 from clipmod_cli.server.request_info import PROBES
 
 TAGS: Final = [
-    {"name": "ensemble", "description": "The ensemble API: verdicts with the scores of every model."},
-    {
-        "name": "classifier",
-        "description": "Any allowed image classifier: pictures, animations, videos.",
-    },
-    {"name": "classes", "description": "The caller's own classes, by a text-image model."},
     {"name": "operations", "description": "For those who run the service."},
     {"name": "probes", "description": "For what starts and watches the service; open without a key."},
 ]

@@ -24,7 +24,7 @@ async def healthz() -> dict[str, str]:
 async def readyz(service: Served) -> JSONResponse:
     """Tell the truth about models, queue and shutdown."""
     facts = {
-        "models_loaded": service.measuring.alive,
+        "models_loaded": service.device.alive,
         "queue_full": service.load.full,
         "draining": service.draining,
     }

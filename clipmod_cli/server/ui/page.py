@@ -44,7 +44,7 @@ router = APIRouter(include_in_schema=False)
 @router.get("/ui/")
 async def page(request: Request) -> HTMLResponse:
     """Answer with the page; who gave a key can log out on it."""
-    who = request_info_of(request.scope).who
+    who = request_info_of(request.scope).key_id
     files = f"/ui/static/{EDITION}"
     return HTMLResponse(_PAGE.substitute(files=files, version=__version__, hidden="" if who else "hidden"))
 

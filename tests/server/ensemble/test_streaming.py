@@ -164,7 +164,7 @@ def test_a_client_that_leaves_stops_the_work(
         upload.send(b"".join(part("files", f"{i}.jpg", RED_CIRCLE) for i in range(200)))
         assert gate.entered.wait(WAIT_S)
         assert callers
-    wait_until(lambda: callers[0].over)
+    wait_until(lambda: callers[0].cancelled)
     gate.open.set()
     wait_until(lambda: not service.load.now)
     assert gate.frames < 200
@@ -186,7 +186,7 @@ def test_bad_files_cost_one_line_each(upload: Upload) -> None:
 
 
 def test_too_many_files_end_the_stream_with_an_error(upload: Upload, service: Service, port: int) -> None:
-    most = service.bounds.stream_files
+    most = service.limits.stream_files
     rest = b"".join(part("files", "x", b"") for _ in range(most))
     upload.send(part("files", "a.jpg", RED_CIRCLE) + rest[:10])
     answer = upload.answer()
@@ -204,7 +204,7 @@ def test_too_many_files_end_the_stream_with_an_error(upload: Upload, service: Se
 
 
 def test_a_body_that_is_declared_too_large_is_refused_at_once(service: Service, port: int) -> None:
-    upload = Upload(port, PATH, length=service.bounds.stream_bytes * 2)
+    upload = Upload(port, PATH, length=service.limits.stream_bytes * 2)
     upload.connection.send(START + part("files", "a.jpg", RED_CIRCLE))
     answer = upload.answer()
     assert answer.status == 413

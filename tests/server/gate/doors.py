@@ -13,6 +13,7 @@ from clipmod_cli.server.request_info import RequestInfo, request_info_of
 from clipmod_cli.server.service import ServiceLoad
 from clipmod_cli.settings import Settings
 
+JUDGING_PATHS = ("/predict/", "/classify")
 BASE = "http://127.0.0.1:8000"
 KEY = "a-key-that-is-long-enough"
 OTHER = "another-key-of-somebody-else"
@@ -25,11 +26,11 @@ class Seen:
         self.begun_count = 0
         self.ended_ones: list[RequestInfo] = []
 
-    def begun(self, _asked: RequestInfo) -> None:
+    def started(self, _info: RequestInfo) -> None:
         self.begun_count += 1
 
-    def ended(self, asked: RequestInfo) -> None:
-        self.ended_ones.append(asked)
+    def finished(self, info: RequestInfo) -> None:
+        self.ended_ones.append(info)
 
     @property
     def last(self) -> RequestInfo:
@@ -40,7 +41,9 @@ def build(seen: Seen | None = None, load: ServiceLoad | None = None, **changes: 
     """Return the application behind a gate with these settings, and the load that its places are in."""
     gate = gate_of(Settings(**changes))
     app = FastAPI(
-        docs_url=None, redoc_url=None, middleware=gate.layers([seen] if seen else [], load or ServiceLoad(64))
+        docs_url=None,
+        redoc_url=None,
+        middleware=gate.layers([seen] if seen else [], load or ServiceLoad(64), JUDGING_PATHS),
     )
     app.include_router(gate.login)
     for path in ("/healthz", "/readyz", "/ui", "/ui/app.js", "/image/{name}", "/"):
@@ -58,7 +61,7 @@ def gated(seen: Seen | None = None, *, base: str = BASE, **changes: Any) -> Test
 
 
 async def _who(request: Request) -> PlainTextResponse:
-    return PlainTextResponse(f"in: {request_info_of(request.scope).who or 'anybody'}")
+    return PlainTextResponse(f"in: {request_info_of(request.scope).key_id or 'anybody'}")
 
 
 async def _own() -> Response:

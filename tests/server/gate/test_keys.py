@@ -33,11 +33,11 @@ def test_without_a_key_nobody_listens_where_others_could_ask(host: str, switch: 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.8.8"])
 def test_on_this_machine_alone_no_key_is_needed(host: str) -> None:
-    assert not keys(host=host).wanted
+    assert not keys(host=host).required
 
 
 def test_no_auth_asks_nobody_at_any_address() -> None:
-    assert not keys(host="0.0.0.0", no_auth=True, api_keys=(KEY,)).wanted  # noqa: S104
+    assert not keys(host="0.0.0.0", no_auth=True, api_keys=(KEY,)).required  # noqa: S104
 
 
 def test_keys_of_all_three_places_count_together(tmp_path: Path) -> None:
@@ -70,8 +70,8 @@ def test_a_file_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path) ->
 
 def test_use_api_keys_false_counts_at_loopback_alone() -> None:
     off = DocumentedEnvironment(use_api_keys=False)
-    assert not keys(off, api_keys=(KEY,)).wanted
-    assert keys(off, api_keys=(KEY,), host="0.0.0.0").wanted  # noqa: S104
+    assert not keys(off, api_keys=(KEY,)).required
+    assert keys(off, api_keys=(KEY,), host="0.0.0.0").required  # noqa: S104
 
 
 def test_use_api_keys_true_without_a_key_does_not_start() -> None:

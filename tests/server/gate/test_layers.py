@@ -106,6 +106,6 @@ def test_observers_learn_why_it_was_refused_and_who_asked() -> None:
     client.get("/")
     client.get("/")
     assert [one.refused for one in seen.ended_ones] == ["key", "origin", "", "host", "key", "rate"]
-    assert [bool(one.who) for one in seen.ended_ones] == [False, False, True, False, False, False]
+    assert [bool(one.key_id) for one in seen.ended_ones] == [False, False, True, False, False, False]
     assert seen.ended_ones[2].bytes_in == 5
     assert all(KEY not in repr(one) for one in seen.ended_ones)

@@ -7,7 +7,7 @@ import re
 import pytest
 from starlette.testclient import TestClient
 
-from clipmod_cli.server.gate.login import Sessions
+from clipmod_cli.server.gate.authentication import Sessions
 from tests.server.gate.doors import BASE, KEY, gated
 
 

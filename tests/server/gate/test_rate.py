@@ -14,8 +14,8 @@ from clipmod_cli.server.request_info import RequestInfo
 from tests.server.gate.doors import KEY, OTHER, gated
 
 
-def asked(who: str = "", client: str = "192.0.2.1") -> RequestInfo:
-    return RequestInfo(id="x", method="GET", path="/", client=client, who=who)
+def asked(key_id: str = "", client: str = "192.0.2.1") -> RequestInfo:
+    return RequestInfo(id="x", method="GET", path="/", client=client, key_id=key_id)
 
 
 def limiter(a_minute: int) -> tuple[RateLimitMiddleware, list[float]]:
@@ -72,7 +72,7 @@ def test_never_more_than_a_burst_and_the_refill(a_minute: int, gaps: Sequence[fl
 def test_callers_are_forgotten_when_they_are_too_many() -> None:
     layer, _ = limiter(1)
     for number in range(MOST_CALLERS + 10):
-        assert not layer.wait_s(asked(who=str(number)))
+        assert not layer.wait_s(asked(key_id=str(number)))
     assert len(layer._due) == MOST_CALLERS
 
 

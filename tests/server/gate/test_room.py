@@ -56,7 +56,7 @@ def test_what_is_no_request_passes(kind: str) -> None:
         passed.append(scope)
 
     scope: Scope = {"type": kind, "path": "/predict/single"}
-    asyncio.run(CapacityMiddleware(app, ServiceLoad(0))(scope, _nothing, _nothing))
+    asyncio.run(CapacityMiddleware(app, ServiceLoad(0), ("/predict/",))(scope, _nothing, _nothing))
     assert passed == [scope]
 
 

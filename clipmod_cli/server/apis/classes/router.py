@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Request, UploadFile
+from fastapi import APIRouter, Depends, Form, Request, UploadFile
 from pydantic import BaseModel, Field
 
 from clipmod_cli.ensemble.ensemble import Ensemble
@@ -18,14 +18,14 @@ from clipmod_cli.judge.judging import score_frame
 from clipmod_cli.models.seam import LabelModel
 from clipmod_cli.server.apis.classes.words import ALL_MODELS, DOCUMENTED_CLASSES, ClassVectors, read_classes
 from clipmod_cli.server.apis.classifier.labels import Scores, highest_of, scores_of
-from clipmod_cli.server.apis.classifier.models import Classifiers
+from clipmod_cli.server.apis.classifier.models import Classifiers, Classifying
 from clipmod_cli.server.apis.classifier.names import AllowedModel
 from clipmod_cli.server.apis.request_scan import RequestScan, refusal, seconds_to
 from clipmod_cli.server.forms.uploads import check_pictures, picture_items, upload_route
-from clipmod_cli.server.kept.request_rows import Tallied
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.service import Service
-from clipmod_cli.server.state import Admitted, Classifying, Served, Worded, in_thread
+from clipmod_cli.server.state import Admitted, Info, Served, from_state, in_thread
+from clipmod_cli.settings import Settings
 from clipmod_cli.sources.web.addresses import AddressRules
 from clipmod_cli.sources.web.downloads import Downloads
 from clipmod_cli.sources.web.fetch import FetchRules
@@ -37,6 +37,14 @@ LEAST_S = 0.1
 
 ACCESS = AddressRules(private=False)
 """Where a request may have the service look: public addresses, the web's own ports."""
+
+
+Vectors = Annotated[ClassVectors, Depends(from_state("class_vectors"))]
+
+
+def make_state(_settings: Settings) -> dict[str, object]:
+    """Return the vectors of classes, kept between requests."""
+    return {"class_vectors": ClassVectors()}
 
 
 class ClassifyPayload(BaseModel):
@@ -74,7 +82,7 @@ class _Asked:
     until: float
 
 
-router = APIRouter(tags=["classes"], route_class=upload_route(lambda bounds: bounds.image_bytes))
+router = APIRouter(route_class=upload_route(lambda limits: limits.image_bytes))
 
 
 @router.post("/classify", include_in_schema=False)
@@ -86,8 +94,8 @@ async def classify(
     request: Request,
     service: Served,
     classifiers: Classifying,
-    words: Worded,
-    tally: Tallied,
+    words: Vectors,
+    info: Info,
     _: Admitted,
     image: Annotated[UploadFile | None, Field(description="The picture; or give location")] = None,
     location: Annotated[
@@ -114,7 +122,7 @@ async def classify(
     if (file is None) == (url is None):
         raise problem(400, "Give either image (a file) or location (a URL)")
     if file is not None:
-        check_pictures([file], service.bounds)
+        check_pictures([file], service.limits)
     asked = _Asked(
         service=service,
         classifiers=classifiers,
@@ -126,7 +134,7 @@ async def classify(
         until=time.monotonic() + service.deadline_s,
     )
     shares = await in_thread(request, lambda: _classify(asked))
-    tally.images, tally.judged_by = 1, asked.classifier
+    info.images, info.judged_by = 1, asked.classifier
     prediction = max(shares, key=lambda name: shares[name])
     payload = ClassifyPayload(location=url, classifier=asked.classifier)
     return ClassifyAnswer(
@@ -192,7 +200,7 @@ def _fetch(asked: _Asked) -> Item:
     url = asked.location or ""
     rules = FetchRules(
         access=ACCESS,
-        max_bytes=asked.service.bounds.image_bytes,
+        max_bytes=asked.service.limits.image_bytes,
         total_s=max(min(FetchRules().total_s, seconds_to(asked.until)), LEAST_S),
     )
     (found,) = Downloads([Item(source=url, index=0)], rules)

@@ -1,4 +1,4 @@
-"""The classifiers that callers may name: each loaded once, when it is first asked for, and kept.
+"""The classifiers that callers may name: each loaded once, when it is first asked for, and storage.
 
 A load runs in a thread of its own: all who want that model wait for the one load, for as long as their own
 requests may take, and nobody else waits at all. What fails is tried anew by the next request.
@@ -12,8 +12,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
-from fastapi import HTTPException
+from fastapi import Depends, HTTPException
 
 from clipmod_cli.assemble import ModelChoice, load
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
@@ -25,6 +26,7 @@ from clipmod_cli.server.apis.classifier.names import AllowedModel, read_allowed
 from clipmod_cli.server.apis.request_scan import seconds_to
 from clipmod_cli.server.environment import DocumentedEnvironment
 from clipmod_cli.server.problems import problem
+from clipmod_cli.server.state import from_state
 from clipmod_cli.settings import Settings, count_of
 
 log = logging.getLogger(__name__)
@@ -182,6 +184,9 @@ class Classifiers:
             return weights.locate(one.spec, hub=self.hub) is not None
         except MissingModelError:
             return True  # its lock file is broken, which a download does not mend
+
+
+Classifying = Annotated[Classifiers, Depends(from_state("classifiers"))]
 
 
 def classifiers_of(

@@ -12,14 +12,13 @@ from fastapi import Depends, Query
 from clipmod_cli.decode.limits import FrameSampling
 from clipmod_cli.models.seam import LabelModel
 from clipmod_cli.server.apis.classifier.labels import LabelSearch, sampling_of, wanted_of
-from clipmod_cli.server.apis.classifier.models import Classifiers
+from clipmod_cli.server.apis.classifier.models import Classifiers, Classifying
 from clipmod_cli.server.apis.classifier.names import AllowedModel
 from clipmod_cli.server.apis.request_scan import RequestScan
-from clipmod_cli.server.kept.request_rows import Tallied
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.request_info import RequestInfo as Tally
 from clipmod_cli.server.service import Service
-from clipmod_cli.server.state import Classifying, Served
+from clipmod_cli.server.state import Info, Served
 
 STEP_PERCENT = 5.0
 """The documented default of `skip_frames_percentage`."""
@@ -35,7 +34,7 @@ class ClassifierRequest:
     Attributes:
         named: by `model_names`: answers then are by model.
         until: the `time.monotonic()` at which the request's time is up.
-        tally: where it is noted what was judged.
+        info: where it is noted what was judged.
     """
 
     service: Service
@@ -43,7 +42,7 @@ class ClassifierRequest:
     models: Sequence[AllowedModel]
     named: bool
     until: float
-    tally: Tally
+    info: Tally
 
     def look_with(self, sampling: FrameSampling | None = None) -> RequestScan:
         """Return how the models look, loaded."""
@@ -57,7 +56,7 @@ ModelName = Annotated[str, Query(max_length=NAME_CHARS)]
 async def _asking(
     service: Served,
     classifiers: Classifying,
-    tally: Tallied,
+    info: Info,
     model_name: Annotated[
         str | None,
         Query(
@@ -78,14 +77,14 @@ async def _asking(
     if model_name and several:
         raise problem(400, "Give either model_name or model_names")
     models = classifiers.resolve(several or ([model_name] if model_name else []))
-    tally.judged_by = ",".join(one.name for one in models)
+    info.judged_by = ",".join(one.name for one in models)
     return ClassifierRequest(
         service=service,
         classifiers=classifiers,
         models=models,
         named=bool(several),
         until=time.monotonic() + service.deadline_s,
-        tally=tally,
+        info=info,
     )
 
 

@@ -12,8 +12,10 @@ from fastapi import APIRouter, Request, UploadFile
 from clipmod_cli.server.apis.classifier import answers
 from clipmod_cli.server.apis.classifier.answers import Found, FoundInMany, Labels, LabelsOfMany
 from clipmod_cli.server.apis.classifier.labels import Scores
+from clipmod_cli.server.apis.classifier.models import classifiers_of
 from clipmod_cli.server.apis.classifier.query import Asked, ClassifierRequest, LabelQuery, LookedFor
 from clipmod_cli.server.apis.classifier.scoring import ByModel, score_files, search_files
+from clipmod_cli.server.environment import documented_environment
 from clipmod_cli.server.forms.uploads import (
     check_pictures,
     check_video,
@@ -24,11 +26,16 @@ from clipmod_cli.server.forms.uploads import (
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.request_limits import RequestLimits
 from clipmod_cli.server.state import Admitted, Served, in_thread
+from clipmod_cli.settings import Settings
 
-TAGS = ["classifier"]
-_one = APIRouter(tags=list(TAGS), route_class=upload_route(lambda bounds: bounds.image_bytes))
-_many = APIRouter(tags=list(TAGS), route_class=upload_route(lambda bounds: bounds.multi_bytes))
-_video = APIRouter(tags=list(TAGS), route_class=upload_route(lambda bounds: bounds.video_bytes))
+_one = APIRouter(route_class=upload_route(lambda limits: limits.image_bytes))
+_many = APIRouter(route_class=upload_route(lambda limits: limits.multi_bytes))
+_video = APIRouter(route_class=upload_route(lambda limits: limits.video_bytes))
+
+
+def make_state(settings: Settings) -> dict[str, object]:
+    """Return the classifiers that the operator allows, kept between requests."""
+    return {"classifiers": classifiers_of(settings, documented_environment())}
 
 
 def _like(example: Any) -> dict[int | str, dict[str, Any]]:
@@ -45,7 +52,7 @@ async def image_classification(
     request: Request, service: Served, asking: Asked, file: UploadFile, _: Admitted
 ) -> Labels:
     """Of an animation: each label's highest score in any of the frames that are looked at."""
-    check_pictures([file], service.bounds)
+    check_pictures([file], service.limits)
     (scores,) = await in_thread(request, partial(score_files, asking, picture_items([file]), 1))
     return _labels(scores, asking)
 
@@ -59,7 +66,7 @@ async def multi_image_classification(
     request: Request, service: Served, asking: Asked, files: list[UploadFile], _: Admitted
 ) -> LabelsOfMany:
     """A file that cannot be judged refuses the request, and is named."""
-    _check_many(files, service.bounds)
+    _check_many(files, service.limits)
     work = partial(score_files, asking, picture_items(files), len(files))
     scored = await in_thread(request, work)
     return answers.by_index([_labels(scores, asking) for scores in scored])
@@ -75,7 +82,7 @@ async def image_query_classification(
     request: Request, service: Served, asking: Asked, wanted: LookedFor, file: UploadFile, _: Admitted
 ) -> Found:
     """One entry a label; in an animation with its first frame, counted from 0."""
-    check_pictures([file], service.bounds)
+    check_pictures([file], service.limits)
     (found,) = await in_thread(request, partial(search_files, asking, wanted, picture_items([file]), 1))
     return _found(found, asking)
 
@@ -90,7 +97,7 @@ async def multi_image_query_classification(
     request: Request, service: Served, asking: Asked, wanted: LookedFor, files: list[UploadFile], _: Admitted
 ) -> FoundInMany:
     """A file that cannot be judged refuses the request, and is named."""
-    _check_many(files, service.bounds)
+    _check_many(files, service.limits)
     work = partial(search_files, asking, wanted, picture_items(files), len(files))
     searched = await in_thread(request, work)
     return answers.by_index([_found(found, asking) for found in searched])
@@ -109,7 +116,7 @@ async def video_classification(
 
     At most 256 frames are scored: in a longer video evenly spaced ones, and those where something changes.
     """
-    check_video(file, service.bounds)
+    check_video(file, service.limits)
     if importlib.util.find_spec("av") is None:
         raise problem(503, "Videos need a package: pip install 'clipmod[video]'")
     found = await in_thread(request, partial(_search_video, asking, wanted, file))
@@ -122,20 +129,20 @@ def _search_video(asking: ClassifierRequest, wanted: LabelQuery, file: UploadFil
     return found
 
 
-def _check_many(files: Sequence[UploadFile], bounds: RequestLimits) -> None:
-    if len(files) > bounds.multi_files:
-        raise problem(400, f"At most {bounds.multi_files} files may be in one request")
-    check_pictures(files, bounds)
+def _check_many(files: Sequence[UploadFile], limits: RequestLimits) -> None:
+    if len(files) > limits.multi_files:
+        raise problem(400, f"At most {limits.multi_files} files may be in one request")
+    check_pictures(files, limits)
 
 
 def _labels(scores: Mapping[str, Scores], asking: ClassifierRequest) -> Labels:
-    asking.tally.images += 1
+    asking.info.images += 1
     by_name = {name: answers.labels_answer(one) for name, one in scores.items()}
     return answers.by_model(by_name, named=asking.named)
 
 
 def _found(hits: ByModel, asking: ClassifierRequest) -> Found:
-    asking.tally.images += 1
+    asking.info.images += 1
     by_name = {name: answers.found_answer(one) for name, one in hits.items()}
     return answers.by_model(by_name, named=asking.named)
 

@@ -9,6 +9,6 @@ from clipmod_cli.server.apis.ensemble.about import endpoints, stats
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["ensemble"])
+router = APIRouter()
 for part in (endpoints, single, multi, urls, streaming, stats, image):
     router.include_router(part.router)

@@ -1,4 +1,4 @@
-"""`/image/{image_id}`: a picture that was judged, for as long as it is kept."""
+"""`/image/{image_id}`: a picture that was judged, for as long as it is storage."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from fastapi.responses import StreamingResponse
 
 from clipmod_cli.server.apis.ensemble.shapes import ProblemAnswer
 from clipmod_cli.server.kept.hosting import MEDIA_TYPES
-from clipmod_cli.server.kept.storage import Keeping
 from clipmod_cli.server.problems import problem
+from clipmod_cli.server.state import Stored
 
 router = APIRouter()
 
@@ -41,9 +41,9 @@ HEADERS: Final = {
         404: {"model": ProblemAnswer, "description": "There is none, or no longer"},
     },
 )
-async def image(image_id: str, request: Request, kept: Keeping) -> Response:
+async def image(image_id: str, request: Request, storage: Stored) -> Response:
     """Return a picture under the id that its answer gave."""
-    hosting = kept.hosting
+    hosting = storage.hosting
     found = None if hosting is None else await to_thread.run_sync(hosting.open_file, image_id)
     if found is None:
         raise problem(404, "Image not found")

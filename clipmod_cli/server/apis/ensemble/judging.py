@@ -129,27 +129,27 @@ def check_decoding(
     ensemble = service.panel.ensemble
     blind = DecodeOnlyEnsemble(ensemble.views, ensemble.batch_size)
     items = (item_of(upload, pile) for upload in uploads)
-    seen = infer(items, blind, service.options, stopped=lambda: caller.over)
+    seen = infer(items, blind, service.options, stopped=lambda: caller.cancelled)
     return [one for one in seen if isinstance(one, Failure) and one.last]
 
 
 @dataclass
 class RequestKeeper:
-    """Keeps judged pictures for `/image`, and counts them in the request's tally.
+    """Keeps judged pictures for `/image`, and counts them in the request's info.
 
     Attributes:
         base: how the service is reached, for links.
     """
 
     service: Service
-    kept: ServiceStorage
+    storage: ServiceStorage
     base: str
-    tally: RequestInfo
+    info: RequestInfo
 
     def place(self, judged: JudgedItem) -> HostedLocation:
         """Return where a judged picture can be had from now on."""
         self.count(judged)
-        hosting, record, data = self.kept.hosting, judged.record, judged.result.item.data
+        hosting, record, data = self.storage.hosting, judged.record, judged.result.item.data
         if hosting is None or data is None or record.format is None or record.sha256 is None:
             return NOWHERE
         hosted = hosting.keep(data, name=record.source, format_name=record.format, sha256=record.sha256)
@@ -160,6 +160,6 @@ class RequestKeeper:
 
     def count(self, judged: JudgedItem) -> None:
         """Count a judged picture."""
-        self.tally.images += 1
-        self.tally.judged_by = judged.panel.key
-        self.kept.stood_in = judged.panel.stand_in
+        self.info.images += 1
+        self.info.judged_by = judged.panel.key
+        self.storage.stood_in = judged.panel.stand_in

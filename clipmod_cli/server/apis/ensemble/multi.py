@@ -46,9 +46,9 @@ async def predict_multi(request: Request, service: Served, settings: Configured,
     All of them are checked before the first is judged; one that is no picture, or too large, refuses
     the request. What a model fails on afterwards is in `summary.errors`.
     """
-    bounds = service.bounds
+    limits = service.limits
     with SpooledPieces() as pile:
-        wanted = wanted_of(service, settings, FIELD, bounds.multi_files, bounds.multi_bytes)
+        wanted = wanted_of(service, settings, FIELD, limits.multi_files, limits.multi_bytes)
         uploads = await read_all(request, pile, wanted)
         _refuse([upload for upload in uploads if upload.fault is not None])
         with service.load.one():
@@ -103,7 +103,7 @@ def _in_order(
 ) -> Iterator[Prediction]:
     for _, judged in judge_uploads(keeper.service, caller, uploads, pile):
         if isinstance(judged.result, Failure):
-            keeper.tally.error = judged.result.code
+            keeper.info.error = judged.result.code
             failed.append(judged.result)
         else:
             yield Prediction(**prediction_fields(judged, keeper.place(judged)))

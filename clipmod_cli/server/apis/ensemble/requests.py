@@ -18,11 +18,9 @@ from clipmod_cli.server.batching.fair_queue import Caller
 from clipmod_cli.server.forms.body import FormLimits
 from clipmod_cli.server.forms.spooled import SpooledPieces
 from clipmod_cli.server.forms.streamed import Upload, formats_of, open_form, read_uploads, takes_heic
-from clipmod_cli.server.kept.request_rows import Tallied
-from clipmod_cli.server.kept.storage import Keeping
 from clipmod_cli.server.problems import problem, status_of
 from clipmod_cli.server.service import Service
-from clipmod_cli.server.state import Configured, Served, in_thread
+from clipmod_cli.server.state import Configured, Info, Served, Stored, in_thread
 from clipmod_cli.settings import Settings
 from clipmod_cli.types import Failure
 
@@ -55,10 +53,10 @@ def form_of(field: str, *, several: bool) -> dict[str, Any]:
 
 
 async def _keeper(
-    request: Request, service: Served, settings: Configured, kept: Keeping, tally: Tallied
+    request: Request, service: Served, settings: Configured, storage: Stored, info: Info
 ) -> RequestKeeper:
     base = settings.public_url or str(request.base_url)
-    return RequestKeeper(service, kept, base.rstrip("/"), tally)
+    return RequestKeeper(service, storage, base.rstrip("/"), info)
 
 
 Keeps = Annotated[RequestKeeper, Depends(_keeper)]
@@ -69,7 +67,7 @@ def wanted_of(service: Service, settings: Settings, name: str, files: int, total
     return FormLimits(
         name=name,
         files=files,
-        file_bytes=service.bounds.image_bytes,
+        file_bytes=service.limits.image_bytes,
         total_bytes=total_bytes,
         heic=takes_heic(settings),
         patience_s=settings.deadline,
@@ -112,7 +110,7 @@ async def while_there(request: Request, caller: Caller, work: Callable[[], T]) -
     async def watch() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             continue
-        caller.leave()
+        caller.cancel()
 
     watching = asyncio.create_task(watch())
     working = asyncio.create_task(in_thread(request, work))
@@ -124,7 +122,7 @@ async def while_there(request: Request, caller: Caller, work: Callable[[], T]) -
             raise late()
         return working.result()
     finally:
-        caller.leave()
+        caller.cancel()
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watching

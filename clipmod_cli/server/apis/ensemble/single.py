@@ -42,7 +42,7 @@ FIELD = "file"
 async def predict_single(request: Request, service: Served, settings: Configured, keeper: Keeps) -> Single:
     """Judge the picture in the form field `file`, with the details of each model."""
     with SpooledPieces() as pile:
-        wanted = wanted_of(service, settings, FIELD, 1, service.bounds.image_bytes)
+        wanted = wanted_of(service, settings, FIELD, 1, service.limits.image_bytes)
         (upload,) = await read_all(request, pile, wanted)
         with service.load.one():
             caller = service.caller_of()
@@ -62,7 +62,7 @@ def _judge(
     if judged is None:
         raise late()
     if isinstance(judged.result, Failure):
-        keeper.tally.error = judged.result.code
+        keeper.info.error = judged.result.code
         raise refusal_of(judged.result, settings)
     return _keep_prediction(keeper, _answer(keeper, settings, judged))
 
@@ -80,7 +80,7 @@ def _answer(keeper: RequestKeeper, settings: Settings, judged: JudgedItem) -> Si
 
 
 def _keep_prediction(keeper: RequestKeeper, answer: Single) -> Single:
-    predictions = keeper.kept.predictions
+    predictions = keeper.storage.predictions
     if predictions is None:
         return answer
     named = answer.model_copy(update={"prediction_file": predictions.name_for(answer.image)})

@@ -49,7 +49,7 @@ class StreamLines:
 
     def refusal(self, detail: str) -> bytes:
         """Return the line of a request that could not be read to its end."""
-        self._keeper.tally.error = detail
+        self._keeper.info.error = detail
         self._sum.errors.append(detail)
         return _line(StreamedError(image=None, error=detail, progress=self._progress()))
 
@@ -69,7 +69,7 @@ class StreamLines:
 
     def _failed(self, failure: Failure) -> bytes:
         name, sentence = shown(failure.item.source), sentence_of(failure)
-        self._keeper.tally.error = failure.code
+        self._keeper.info.error = failure.code
         self._sum.errors.append(f"Error processing {name}: {sentence}")
         return _line(StreamedError(image=name, error=sentence, progress=self._progress()))
 

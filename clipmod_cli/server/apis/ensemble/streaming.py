@@ -79,8 +79,8 @@ async def predict_streaming(
     A file that cannot be judged is one line of `"type": "error"`, and the rest go on. There is no
     deadline over all of them; a client that neither sends nor reads for too long is let go.
     """
-    bounds = service.bounds
-    wanted = wanted_of(service, settings, FIELD, bounds.stream_files, bounds.stream_bytes)
+    limits = service.limits
+    wanted = wanted_of(service, settings, FIELD, limits.stream_files, limits.stream_bytes)
     form = open_form(request.scope)
     return StreamedAnswer(keeper, wanted, form, request.state.threads)
 
@@ -126,7 +126,7 @@ class _Stream:
 
     def leave(self) -> None:
         """Let the work end: nobody waits for it."""
-        self._caller.leave()
+        self._caller.cancel()
         self._uploads.put(None)
 
     # The task that reads.
@@ -152,7 +152,7 @@ class _Stream:
     def _refuse(self, why: HTTPException | RequestValidationError) -> None:
         self._refusal = why
         if not self._outbox.begun:
-            self._caller.leave()  # all of it is refused, so nothing of it is judged
+            self._caller.cancel()  # all of it is refused, so nothing of it is judged
 
     # The thread that judges.
 

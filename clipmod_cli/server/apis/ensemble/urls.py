@@ -43,8 +43,8 @@ async def fetch_rules(settings: Configured, service: Served) -> FetchRules:
     return FetchRules(
         access=AddressRules(private=False),
         total_s=settings.timeout,
-        max_bytes=service.bounds.image_bytes,
-        video_bytes=service.bounds.image_bytes,  # one is refused, so it is not waited for either
+        max_bytes=service.limits.image_bytes,
+        video_bytes=service.limits.image_bytes,  # one is refused, so it is not waited for either
         video_s=settings.timeout,
     )
 
@@ -60,7 +60,7 @@ async def predict_urls(
 
     A malformed URL refuses the request; what cannot be downloaded or judged is in `summary.errors`.
     """
-    _check(body.urls, service.bounds.url_count)
+    _check(body.urls, service.limits.url_count)
     with service.load.one():
         caller = service.caller_of()
         work = partial(_judge, keeper, settings, caller, body.urls, rules)
@@ -102,7 +102,7 @@ def _judge(
         for judged in keeper.service.judge(pictures, caller):
             index = judged.result.item.index
             if isinstance(judged.result, Failure):
-                keeper.tally.error = judged.result.code
+                keeper.info.error = judged.result.code
                 errors[index] = f"Error for {shown(urls[index])}: {_complaint(judged.result)}"
             else:
                 predictions[index] = _answer(keeper, judged)

@@ -45,7 +45,7 @@ def models(
 ) -> tuple[dict[str, bool], dict[str, EnsembleDetails | SingleDetails]]:
     """Return by key whether models are loaded, and what they are; both documented keys are always there."""
     loaded = {panel.key: panel for panel in panels(service)}
-    alive = service.measuring.alive
+    alive = service.device.alive
     keys = dict.fromkeys([TRIPLE, FALLBACK, *loaded])
     status = {key: alive and key in loaded for key in keys}
     details: dict[str, EnsembleDetails | SingleDetails] = {}

@@ -21,9 +21,9 @@ from clipmod_cli.server.apis.ensemble.about.shapes import (
 )
 from clipmod_cli.server.apis.ensemble.answers import whole
 from clipmod_cli.server.forms.streamed import formats_of
-from clipmod_cli.server.kept.storage import Keeping, ServiceStorage
+from clipmod_cli.server.kept.storage import ServiceStorage
 from clipmod_cli.server.service import Service
-from clipmod_cli.server.state import Configured, Served
+from clipmod_cli.server.state import Configured, Served, Stored
 from clipmod_cli.settings import Settings
 
 router = APIRouter()
@@ -48,27 +48,27 @@ async def root(service: Served) -> Root:
     return Root(
         message=MESSAGE,
         version=API_VERSION,
-        status="operational" if service.measuring.alive and not service.draining else "unavailable",
+        status="operational" if service.device.alive and not service.draining else "unavailable",
         models_available=[panel.key for panel in describing.panels(service)],
         endpoints=ENDPOINTS,
     )
 
 
 @router.get("/health", summary="Whether models and store are as they should be")
-async def health(service: Served, settings: Configured, kept: Keeping) -> Health:
+async def health(service: Served, settings: Configured, storage: Stored) -> Health:
     """Tell the truth about models and store. The status is `degraded` where a stand-in judges."""
-    pong = await kept.ping.ask()
+    pong = await storage.ping.ask()
     database = Database(
         connected=pong.connected, ping_success=pong.connected, response_time_ms=pong.response_time_ms
     )
-    models = _models(service, settings, kept)
-    well = (pong.connected or settings.no_db) and service.measuring.alive and not _stands_in(service, kept)
+    models = _models(service, settings, storage)
+    well = (pong.connected or settings.no_db) and service.device.alive and not _stands_in(service, storage)
     return Health(
         status="healthy" if well else "degraded",
         timestamp=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         models=models,
         database=database,
-        configuration=_configuration(service, settings, kept),
+        configuration=_configuration(service, settings, storage),
         system=System(
             api_version=API_VERSION,
             python_version=platform.python_version(),
@@ -78,36 +78,36 @@ async def health(service: Served, settings: Configured, kept: Keeping) -> Health
 
 
 @router.get("/config", summary="How this service judges, and its limits")
-async def config(service: Served, settings: Configured, kept: Keeping) -> Config:
+async def config(service: Served, settings: Configured, storage: Stored) -> Config:
     """Tell models, weights, categories, thresholds and limits in force."""
-    common = _configuration(service, settings, kept)
+    common = _configuration(service, settings, storage)
     return Config(
         triple_model_ensemble=describing.ensemble_config(service),
         fallback_model=describing.fallback_config(service),
         **common.model_dump(),
         max_total_request_size_mb=settings.max_stream_mb,
-        database_connected=(await kept.ping.ask()).connected,
+        database_connected=(await storage.ping.ask()).connected,
         limits=_limits(settings),
     )
 
 
-def _stands_in(service: Service, kept: ServiceStorage) -> bool:
-    return kept.stood_in or service.panel.stand_in or service.panel.criteria.degraded
+def _stands_in(service: Service, storage: ServiceStorage) -> bool:
+    return storage.stood_in or service.panel.stand_in or service.panel.criteria.degraded
 
 
-def _models(service: Service, settings: Settings, kept: ServiceStorage) -> Models:
+def _models(service: Service, settings: Settings, storage: ServiceStorage) -> Models:
     status, details = describing.models(service, settings)
-    judging = service.fallback if kept.stood_in and service.fallback else service.panel
+    judging = service.fallback if storage.stood_in and service.fallback else service.panel
     return Models(status=status, details=details, total_enabled=sum(status.values()), judging=judging.key)
 
 
-def _configuration(service: Service, settings: Settings, kept: ServiceStorage) -> Configuration:
+def _configuration(service: Service, settings: Settings, storage: ServiceStorage) -> Configuration:
     policy = service.panel.policy
     return Configuration(
         sensitivity_level=settings.sensitivity,
         nsfw_threshold=policy.threshold_for("medium"),
         effective_threshold=service.panel.criteria.threshold,
-        enable_image_hosting=kept.hosting is not None,
+        enable_image_hosting=storage.hosting is not None,
         image_expiry_hours=whole(settings.image_expiry_hours),
         max_image_size_mb=settings.max_image_mb,
         policy=policy.name,

@@ -14,10 +14,9 @@ from clipmod_cli.output.history.store import HistoryStore
 from clipmod_cli.server.apis.ensemble.about.describing import panels
 from clipmod_cli.server.apis.ensemble.about.shapes import DatabaseStats, PerformanceMetrics, Stats
 from clipmod_cli.server.apis.ensemble.shapes import ProblemAnswer
-from clipmod_cli.server.kept.storage import Keeping
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.service import Service
-from clipmod_cli.server.state import Served
+from clipmod_cli.server.state import Served, Stored
 
 router = APIRouter()
 log = logging.getLogger(__name__)
@@ -28,12 +27,12 @@ log = logging.getLogger(__name__)
     summary="What was judged so far",
     responses={404: {"model": ProblemAnswer, "description": "No statistics are kept (--no-db)"}},
 )
-async def stats(service: Served, kept: Keeping) -> Stats:
+async def stats(service: Served, storage: Stored) -> Stats:
     """Sum up all requests that the store knows, those of earlier runs among them."""
-    if kept.store is None:
+    if storage.store is None:
         raise problem(404, "No statistics are kept by this service (--no-db)")
     try:
-        told = await to_thread.run_sync(_ask, service, kept.store)
+        told = await to_thread.run_sync(_ask, service, storage.store)
     except ClipmodError as e:
         log.warning("the statistics cannot be read: %s", e)
         raise problem(503, "The statistics cannot be read now. Try again soon") from e
