@@ -93,4 +93,4 @@ def test_a_caller_is_over_when_it_left_or_its_time_is_up() -> None:
     ensemble = ensemble_of(1)
     late, gone, waiting = Caller(ensemble, time.monotonic()), Caller(ensemble), Caller(ensemble)
     gone.cancel()
-    assert (late.cancelled, gone.cancelled, waiting.over) == (True, True, False)
+    assert (late.cancelled, gone.cancelled, waiting.cancelled) == (True, True, False)
