@@ -1,12 +1,8 @@
-"""What a document prints, and whether an answer has every field of it: name, type and nesting."""
+"""Whether an answer has every field of a printed one: name, type and nesting."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
-
-_FOLDER = Path(__file__).parent
 
 BY_NAME = frozenset(
     {
@@ -23,19 +19,6 @@ BY_NAME = frozenset(
 
 NULLABLE = frozenset({"errors"})
 """Printed as null where all went well, and as a list where not."""
-
-
-def load(name: str) -> dict[str, Any]:
-    """Return the data of one document."""
-    found: dict[str, Any] = json.loads((_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    return found
-
-
-def answer_of(document: dict[str, Any], section: str, mark: str = "") -> Any:
-    """Return what is printed in a section below a mark that begins so: by default the answer of success."""
-    wanted = (mark,) if mark else ("Response:", "Success Response:", "Streaming Response Format:")
-    here = (one for one in document["answers"] if one["section"] == section)
-    return next(one["answer"] for one in here if one["mark"].startswith(wanted))
 
 
 def differences(answer: Any, printed: Any, where: str = "$") -> list[str]:

@@ -1,4 +1,4 @@
-"""Reads the requests and answers that the classifier API's document prints, and writes them beside this file.
+"""Reads the requests and answers that the classifier API's document prints, and writes them into the package.
 
     python -m tests.contract.extract_classifier PATH/TO/image-video-classification.md
 
@@ -13,7 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-KEPT = Path(__file__).with_name("image-video-classification.json")
+from clipmod_cli.server.apis import printed
+
+KEPT = Path(printed.__file__).parent / "classifier" / "printed.json"
 _PIECE = re.compile(r"^#+ ([^\n]+)$|^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

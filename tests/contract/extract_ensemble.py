@@ -1,4 +1,4 @@
-"""Reads the requests and answers that the ensemble API's document prints, and writes them beside this file.
+"""Reads the requests and answers that the ensemble API's document prints, and writes them into the package.
 
     python -m tests.contract.extract_ensemble PATH/TO/ensemble-nsfw-api.md
 
@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-KEPT = Path(__file__).with_name("ensemble-nsfw-api.json")
+from clipmod_cli.server.apis import printed
+
+KEPT = Path(printed.__file__).parent / "ensemble" / "printed.json"
 
 _SECTION = re.compile(
     r"\d+\. (?:GET|POST) (?P<path>/\S*) - .*|(?:\S+ )?(?P<other>Error Responses|Example Usage)"

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from clipmod_cli.server.apis.ensemble import urls
+from clipmod_cli.server.apis.printed import answer_of, load
 from clipmod_cli.settings import Resolved
 from clipmod_cli.sources.web.addresses import AddressRules
 from clipmod_cli.sources.web.downloads import Downloads
 from clipmod_cli.sources.web.fetch import Fetcher
 from tests.contract.curl import read_curl
-from tests.contract.documents import answer_of, differences, load
+from tests.contract.documents import differences
 from tests.contract.printed import Place, files_of
 from tests.end_to_end.command import SHAPES, TINY_ENSEMBLE
 from tests.server.classifier.making import gif, only_tiny, plain, save_colour_classifier
@@ -28,8 +29,8 @@ from tests.urls.kit import PUBLIC, Detour, Resolver, guarded
 from tests.urls.server import AUTHORITY, reply, serving
 from tests.video.films import write_film
 
-ENSEMBLE = load("ensemble-nsfw-api")
-CLASSIFIER = load("image-video-classification")
+ENSEMBLE = load("ensemble")
+CLASSIFIER = load("classifier")
 THEIR_HOST = "aimodel.ddns.net"
 """Where the ensemble document's last examples ask: the service has to answer to this name."""
 

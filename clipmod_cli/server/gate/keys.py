@@ -104,7 +104,7 @@ def _read_file(name: str | None) -> list[str]:
 def _warn_of_short(keys: Iterable[str]) -> None:
     if short := sum(len(key) < SHORT for key in keys):
         log.warning(
-            "%d of the API keys have fewer than %d characters and can be guessed; make one with `openssl rand "
+            "%d of the API keys have fewer than %d characters and can be guessed; make one: `openssl rand "
             "-hex 24`",
             short,
             SHORT,

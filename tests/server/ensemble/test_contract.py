@@ -11,18 +11,18 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from clipmod_cli.server.apis.ensemble import examples, shapes
-from clipmod_cli.server.apis.ensemble.about import examples as info_examples
+from clipmod_cli.server.apis.ensemble import shapes
 from clipmod_cli.server.apis.ensemble.about.shapes import Config, Health, Root, Stats
 from clipmod_cli.server.apis.ensemble.urls import fetch_rules
+from clipmod_cli.server.apis.printed import answer_of, load
 from clipmod_cli.sources.web.addresses import AddressRules
 from clipmod_cli.sources.web.fetch import FetchRules
 from tests.contract.curl import read_curl
-from tests.contract.documents import answer_of, differences, load
+from tests.contract.documents import differences
 from tests.server.ensemble.pictures import BLUE_SQUARE, EVERYTHING, RED_CIRCLE, RED_SQUARE, TEXT, TRIANGLE
 from tests.urls.server import Server, reply, serving
 
-DOCUMENT = load("ensemble-nsfw-api")
+DOCUMENT = load("ensemble")
 COMMANDS = {
     one["section"]: read_curl(one["text"]) for one in DOCUMENT["requests"] if one["language"] == "curl"
 }
@@ -188,17 +188,7 @@ def test_a_large_and_a_bad_file_refuse_several(settings_of: Any) -> None:
         assert (large.status_code, large.json()) == (413, {"detail": "File too large. Maximum size: 1MB"})
 
 
-@pytest.mark.parametrize(
-    ("shape", "example"),
-    [
-        (shapes.Single, examples.SINGLE),
-        (shapes.Multi, examples.MULTI),
-        (shapes.UrlMulti, examples.URLS),
-        (Root, info_examples.ROOT),
-        (Health, info_examples.HEALTH),
-        (Config, info_examples.CONFIG),
-        (Stats, info_examples.STATS),
-    ],
-)
-def test_examples_fit_their_shapes(shape: Any, example: dict[str, Any]) -> None:
+@pytest.mark.parametrize("shape", [shapes.Single, shapes.Multi, shapes.UrlMulti, Root, Health, Config, Stats])
+def test_examples_fit_their_shapes(shape: Any) -> None:
+    example = shape.model_config["json_schema_extra"]["example"]
     assert differences(shape.model_validate(example).model_dump(mode="json"), example) == []

@@ -8,6 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, Field
 
 from clipmod_cli.server.apis.classifier.labels import Hit, Scores, ranked
+from clipmod_cli.server.apis.printed import load
 
 
 class ScoredLabel(BaseModel):
@@ -63,26 +64,9 @@ def by_index(answers: Sequence[One]) -> list[dict[str, One]]:
     return [{str(index): answer} for index, answer in enumerate(answers)]
 
 
-LABELS_EXAMPLE = [
-    {"score": 0.9998440742492676, "label": "porn"},
-    {"score": 0.00008, "label": "hentai"},
-    {"score": 0.00005, "label": "sexy"},
-    {"score": 0.00002, "label": "drawings"},
-    {"score": 0.00001, "label": "neutral"},
-]
+_PRINTED = {one["section"]: one["answer"] for one in load("classifier")["examples"]}
 
-FOUND_EXAMPLE = [{"label": "sexy", "score": 0.999847412109375}]
-
-FOUND_IN_MANY_EXAMPLE = [
-    {"0": [{"label": "sexy", "score": 0.999847412109375}]},
-    {"1": [{"label": "porn", "score": 0.9998440742492676}]},
-    {
-        "2": [
-            {"frame": 0, "label": "porn", "score": 0.999790370464325},
-            {"frame": 174, "label": "hentai", "score": 0.9852345585823059},
-            {"frame": 243, "label": "sexy", "score": 0.9998371601104736},
-        ]
-    },
-]
-
-VIDEO_EXAMPLE = [{"frame": 1, "label": "nsfw", "score": 0.9998898506164551}]
+LABELS_EXAMPLE = _PRINTED["Multi Image Classification"]
+FOUND_IN_MANY_EXAMPLE = _PRINTED["Multi Image with Query Parameters"]
+FOUND_EXAMPLE = FOUND_IN_MANY_EXAMPLE[0]["0"]
+VIDEO_EXAMPLE = _PRINTED["Video with Query Parameters"]

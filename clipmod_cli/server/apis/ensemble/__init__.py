@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from clipmod_cli.server.apis.ensemble import image, multi, single, streaming, urls
+from clipmod_cli.server.apis.ensemble import forms, image, streaming, urls
 from clipmod_cli.server.apis.ensemble.about import endpoints, stats
 
 __all__ = ["router"]
 
 router = APIRouter()
-for part in (endpoints, single, multi, urls, streaming, stats, image):
+for part in (endpoints, forms, urls, streaming, stats, image):
     router.include_router(part.router)

@@ -1,4 +1,4 @@
-"""`/image/{image_id}`: a picture that was judged, for as long as it is storage."""
+"""`/image/{image_id}`: hosted pictures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEADERS: Final = {
     "Content-Security-Policy": "sandbox; default-src 'none'",
     "Content-Disposition": "inline",
 }
-"""It came from a stranger: whatever a browser takes it for, it may do nothing."""
+"""Uploads are not trusted: a browser must not run anything in them."""
 
 
 @router.get(

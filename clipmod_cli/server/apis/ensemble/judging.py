@@ -1,6 +1,6 @@
-"""Uploads → judged pictures, in their order, with no more of their bytes in memory than the line needs.
+"""Uploads as items of the pipeline, in order, with few of their bytes in memory.
 
-Blocking code for a request's thread. The pipeline pulls from here; nothing is judged here.
+Blocking code for a request's thread. The pipeline judges; this feeds it.
 """
 
 from __future__ import annotations
@@ -14,83 +14,80 @@ from typing import Final
 from clipmod_cli.ensemble.batch import CanSkipRest
 from clipmod_cli.ensemble.ensemble import PendingEvidence
 from clipmod_cli.pipeline import infer
-from clipmod_cli.server.apis.ensemble.answers import NOWHERE, HostedLocation
 from clipmod_cli.server.batching.fair_queue import Caller
 from clipmod_cli.server.forms.spooled import SpooledPieces
 from clipmod_cli.server.forms.streamed import Upload
-from clipmod_cli.server.kept.storage import ServiceStorage
-from clipmod_cli.server.request_info import RequestInfo
 from clipmod_cli.server.service import JudgedItem, Service
 from clipmod_cli.types import Evidence, Failure, Frame, Item, View
 
 IN_FLIGHT_BYTES: Final = 64_000_000
-"""Of files between the pile and their verdict, for one request: more than the line's window of photographs.
-A file that is larger goes alone."""
+"""Of one request's files between spool and verdict: more than the pipeline's window of photographs. A larger
+file is judged alone."""
 
 
 class BytesInFlight:
-    """Holds the line's supply back while too many bytes are under way."""
+    """Back-pressure: blocks the pipeline's input while too many bytes are in flight."""
 
     def __init__(self, most: int = IN_FLIGHT_BYTES) -> None:
-        """Let this many bytes be under way."""
+        """Allow this many bytes in flight."""
         self._most = most
         self._held = 0
         self._ended = False
         self._changed = threading.Condition()
 
     def take(self, size: int) -> bool:
-        """Wait until there is room, and take it; False once nobody judges any more."""
+        """Wait for room and take it; False after `end`."""
         with self._changed:
             self._changed.wait_for(lambda: self._ended or not self._held or self._held + size <= self._most)
             self._held += size
             return not self._ended
 
     def give(self, size: int) -> None:
-        """Give room back."""
+        """Release room."""
         with self._changed:
             self._held -= size
             self._changed.notify_all()
 
     def end(self) -> None:
-        """Let nobody wait any more."""
+        """Wake all waiting threads."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
 
 def judge_uploads(
-    service: Service, caller: Caller, uploads: Iterable[Upload], pile: SpooledPieces
+    service: Service, caller: Caller, uploads: Iterable[Upload], spool: SpooledPieces
 ) -> Iterator[tuple[Upload, JudgedItem]]:
-    """Yield each upload with its end, in order; fewer where the caller left or its time was up."""
+    """Yield each upload with its result, in order; fewer if the caller is cancelled or past its deadline."""
     flight = BytesInFlight()
-    under_way: deque[Upload] = deque()
+    in_flight: deque[Upload] = deque()
 
     def items() -> Iterator[Item | Failure]:
         for upload in uploads:
             if not flight.take(upload.size if upload.fault is None else 0):
                 return
-            under_way.append(upload)
-            yield item_of(upload, pile)
+            in_flight.append(upload)
+            yield item_of(upload, spool)
 
     try:
         for judged in service.judge(items(), caller):
-            upload = under_way.popleft()
+            upload = in_flight.popleft()
             yield upload, judged
             flight.give(upload.size if upload.fault is None else 0)
-            pile.drop(upload.pieces)
+            spool.drop(upload.pieces)
             upload.pieces.clear()
     finally:
         flight.end()
 
 
-def item_of(upload: Upload, pile: SpooledPieces) -> Item | Failure:
-    """Return an upload as the pipeline takes it; a Failure where it is known to be no picture."""
+def item_of(upload: Upload, spool: SpooledPieces) -> Item | Failure:
+    """Return an upload as an Item; a Failure if it is known to be no picture."""
     item = Item(source=upload.name, index=upload.index, data=b"")
     if upload.fault is not None:
         code, message = upload.fault
         return Failure(item=item, stage="source", code=code, message=message)
     try:
-        data = pile.get(upload.pieces)
+        data = spool.get(upload.pieces)
     except OSError as e:
         message = f"the temporary file cannot be read: {e.strerror or e}"
         return Failure(item=item, stage="source", code="internal_error", message=message)
@@ -99,7 +96,7 @@ def item_of(upload: Upload, pile: SpooledPieces) -> Item | Failure:
 
 @dataclass(frozen=True)
 class DecodeOnlyEnsemble:
-    """An ensemble that wants the same views as another and sees nothing: for a look at decoding alone."""
+    """An ensemble with the views of another and no models: for checking that pictures can be decoded."""
 
     views: tuple[View, ...]
     batch_size: int
@@ -119,47 +116,15 @@ class DecodeOnlyEnsemble:
 
 
 def check_decoding(
-    service: Service, caller: Caller, uploads: Sequence[Upload], pile: SpooledPieces
+    service: Service, caller: Caller, uploads: Sequence[Upload], spool: SpooledPieces
 ) -> list[Failure]:
-    """Return what cannot be decoded among the uploads, in order; no model is asked.
+    """Return the uploads that cannot be decoded, in order, without running a model.
 
-    Each picture is decoded once more when it is judged: a request that is refused whole must know all
-    of them before the first forward pass, and to hold their frames until then would take more memory.
+    Pictures are decoded again when they are judged: a request is refused as a whole before the first
+    forward pass, and keeping all frames until then would take too much memory.
     """
     ensemble = service.panel.ensemble
-    blind = DecodeOnlyEnsemble(ensemble.views, ensemble.batch_size)
-    items = (item_of(upload, pile) for upload in uploads)
-    seen = infer(items, blind, service.options, stopped=lambda: caller.cancelled)
+    decode_only = DecodeOnlyEnsemble(ensemble.views, ensemble.batch_size)
+    items = (item_of(upload, spool) for upload in uploads)
+    seen = infer(items, decode_only, service.options, stopped=lambda: caller.cancelled)
     return [one for one in seen if isinstance(one, Failure) and one.last]
-
-
-@dataclass
-class RequestKeeper:
-    """Keeps judged pictures for `/image`, and counts them in the request's info.
-
-    Attributes:
-        base: how the service is reached, for links.
-    """
-
-    service: Service
-    storage: ServiceStorage
-    base: str
-    info: RequestInfo
-
-    def place(self, judged: JudgedItem) -> HostedLocation:
-        """Return where a judged picture can be had from now on."""
-        self.count(judged)
-        hosting, record, data = self.storage.hosting, judged.record, judged.result.item.data
-        if hosting is None or data is None or record.format is None or record.sha256 is None:
-            return NOWHERE
-        hosted = hosting.keep(data, name=record.source, format_name=record.format, sha256=record.sha256)
-        if hosted is None:
-            return NOWHERE
-        self.service.rows.add_hosted(hosted.row)
-        return HostedLocation(hosted.image_id, f"{self.base}/image/{hosted.image_id}")
-
-    def count(self, judged: JudgedItem) -> None:
-        """Count a judged picture."""
-        self.info.images += 1
-        self.info.judged_by = judged.panel.key
-        self.storage.stood_in = judged.panel.stand_in

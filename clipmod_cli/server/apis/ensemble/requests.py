@@ -6,20 +6,22 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 
-from clipmod_cli.server.apis.ensemble.answers import sentence_of
-from clipmod_cli.server.apis.ensemble.judging import RequestKeeper
+from clipmod_cli.server.apis.ensemble.answers import NOT_HOSTED, HostedLocation, message_of
 from clipmod_cli.server.apis.ensemble.shapes import ProblemAnswer
 from clipmod_cli.server.batching.fair_queue import Caller
 from clipmod_cli.server.forms.body import FormLimits
 from clipmod_cli.server.forms.spooled import SpooledPieces
 from clipmod_cli.server.forms.streamed import Upload, formats_of, open_form, read_uploads, takes_heic
+from clipmod_cli.server.kept.storage import ServiceStorage
 from clipmod_cli.server.problems import problem, status_of
-from clipmod_cli.server.service import Service
+from clipmod_cli.server.request_info import RequestInfo
+from clipmod_cli.server.service import JudgedItem, Service
 from clipmod_cli.server.state import Configured, Info, Served, Stored, in_thread
 from clipmod_cli.settings import Settings
 from clipmod_cli.types import Failure
@@ -34,7 +36,7 @@ PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     504: {"model": ProblemAnswer, "description": "The deadline passed"},
     507: {"model": ProblemAnswer, "description": "The disk is full"},
 }
-"""How requests for a judgement fail."""
+"""Errors of requests that judge."""
 
 FORM_PROBLEM: Final[dict[int | str, dict[str, Any]]] = {
     422: {
@@ -45,36 +47,64 @@ FORM_PROBLEM: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def form_of(field: str, *, several: bool) -> dict[str, Any]:
-    """Return how the description of the API tells of a form with files."""
+    """Return the OpenAPI description of a form with files."""
     one = {"type": "string", "format": "binary"}
     shape = {"type": "array", "items": one, "minItems": 1} if several else one
     schema = {"type": "object", "required": [field], "properties": {field: shape}}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
+@dataclass
+class RequestKeeper:
+    """One request: hosts its judged pictures for `/image`, and counts them.
+
+    Attributes:
+        base: the service's own URL, for links.
+    """
+
+    service: Service
+    settings: Settings
+    storage: ServiceStorage
+    base: str
+    info: RequestInfo
+
+    def form_limits(self, name: str, files: int, total_bytes: int) -> FormLimits:
+        """Return the limits of a form with so many files in the field `name`."""
+        return FormLimits(
+            name=name,
+            files=files,
+            file_bytes=self.service.limits.image_bytes,
+            total_bytes=total_bytes,
+            heic=takes_heic(self.settings),
+            patience_s=self.settings.deadline,
+        )
+
+    def host(self, judged: JudgedItem) -> HostedLocation:
+        """Count a judged picture, keep it for `/image`, and return its location."""
+        self.info.images += 1
+        self.info.judged_by = judged.panel.key
+        self.storage.stood_in = judged.panel.stand_in
+        hosting, record, data = self.storage.hosting, judged.record, judged.result.item.data
+        if hosting is None or data is None or record.format is None or record.sha256 is None:
+            return NOT_HOSTED
+        hosted = hosting.keep(data, name=record.source, format_name=record.format, sha256=record.sha256)
+        if hosted is None:
+            return NOT_HOSTED
+        self.service.rows.add_hosted(hosted.row)
+        return HostedLocation(hosted.image_id, f"{self.base}/image/{hosted.image_id}")
+
+
 async def _keeper(
     request: Request, service: Served, settings: Configured, storage: Stored, info: Info
 ) -> RequestKeeper:
     base = settings.public_url or str(request.base_url)
-    return RequestKeeper(service, storage, base.rstrip("/"), info)
+    return RequestKeeper(service, settings, storage, base.rstrip("/"), info)
 
 
 Keeps = Annotated[RequestKeeper, Depends(_keeper)]
 
 
-def wanted_of(service: Service, settings: Settings, name: str, files: int, total_bytes: int) -> FormLimits:
-    """Return what a form may bring, by the limits in force."""
-    return FormLimits(
-        name=name,
-        files=files,
-        file_bytes=service.limits.image_bytes,
-        total_bytes=total_bytes,
-        heic=takes_heic(settings),
-        patience_s=settings.deadline,
-    )
-
-
-async def read_all(request: Request, pile: SpooledPieces, wanted: FormLimits) -> list[Upload]:
+async def read_all(request: Request, spool: SpooledPieces, limits: FormLimits) -> list[Upload]:
     """Return all files of the form.
 
     Raises:
@@ -83,28 +113,28 @@ async def read_all(request: Request, pile: SpooledPieces, wanted: FormLimits) ->
     """
     form = open_form(request.scope)
     try:
-        async with asyncio.timeout(wanted.patience_s):
-            reading = read_uploads(request.scope, request.receive, pile, wanted, form)
+        async with asyncio.timeout(limits.patience_s):
+            reading = read_uploads(request.scope, request.receive, spool, limits, form)
             uploads = [upload async for upload in reading]
     except TimeoutError as e:
         raise problem(504, "The request's body took too long to arrive") from e
     if not uploads:
-        raise missing(wanted.name)
+        raise missing(limits.name)
     return uploads
 
 
 def missing(field: str) -> RequestValidationError:
-    """Return the refusal of a form without its field, as FastAPI words it."""
+    """Return the refusal of a form without its field, in FastAPI's words."""
     return RequestValidationError(
         [{"type": "missing", "loc": ("body", field), "msg": "Field required", "input": None}]
     )
 
 
-async def while_there(request: Request, caller: Caller, work: Callable[[], T]) -> T:
-    """Return what blocking code returns; the caller leaves the line when the client goes away.
+async def while_connected(request: Request, caller: Caller, work: Callable[[], T]) -> T:
+    """Return the result of blocking code; cancel the caller when the client disconnects.
 
     Raises:
-        HTTPException: 504 at the caller's deadline. A forward pass that lasts longer is not waited for.
+        HTTPException: 504 at the caller's deadline, even while a forward pass still runs.
     """
 
     async def watch() -> None:
@@ -114,7 +144,7 @@ async def while_there(request: Request, caller: Caller, work: Callable[[], T]) -
 
     watching = asyncio.create_task(watch())
     working = asyncio.create_task(in_thread(request, work))
-    working.add_done_callback(_ignore)  # nobody may be left to learn how it ended
+    working.add_done_callback(_retrieve)
     try:
         left_s = max(0.0, caller.deadline - time.monotonic())
         await asyncio.wait([working], timeout=left_s)
@@ -128,7 +158,8 @@ async def while_there(request: Request, caller: Caller, work: Callable[[], T]) -
             await watching
 
 
-def _ignore(task: asyncio.Task[T]) -> None:
+def _retrieve(task: asyncio.Task[T]) -> None:
+    """Mark the task's exception as retrieved: after a 504 nothing else does."""
     if not task.cancelled():
         task.exception()
 
@@ -143,9 +174,9 @@ def refusal_of(failure: Failure, settings: Settings) -> HTTPException:
         return problem(413, f"File too large. Maximum size: {settings.max_image_mb}MB")
     if status == 413:
         return problem(413, f"File too large: {failure.message}")
-    return problem(status, f"Error processing image: {sentence_of(failure)}")
+    return problem(status, f"Error processing image: {message_of(failure)}")
 
 
 def late() -> HTTPException:
-    """Return the answer to a request whose time was up."""
+    """Return the answer to a request whose deadline passed."""
     return problem(504, "Error processing image: The request's time was up")

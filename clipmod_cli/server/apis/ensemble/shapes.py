@@ -1,6 +1,6 @@
-"""The answers of the ensemble API, field by field as its document prints them.
+"""The ensemble API's answers about pictures, field by field as its document prints them.
 
-Fields that the document does not have stand last. `answers` fills these from records.
+Fields that the document lacks stand last. `answers` fills these from records.
 """
 
 from __future__ import annotations
@@ -11,30 +11,39 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from clipmod_cli.judge.policy.values import Safety
 from clipmod_cli.records import ModelPrediction
-from clipmod_cli.server.apis.ensemble import examples
+from clipmod_cli.server.apis.printed import example
 from clipmod_cli.types import Decision, Kind
 
+PLAIN = ConfigDict(protected_namespaces=())
+"""Of shapes with a field that begins with `model_`."""
 
-def _like(example: dict[str, Any]) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"example": example}, protected_namespaces=(), allow_inf_nan=False)
+
+def like(printed: Any) -> ConfigDict:
+    """Return the configuration of a shape with this example."""
+    return ConfigDict(json_schema_extra={"example": printed}, protected_namespaces=(), allow_inf_nan=False)
 
 
 class ProblemAnswer(BaseModel):
     """Any error."""
 
-    model_config = _like(examples.PROBLEM)
+    model_config = like({"detail": "File too large. Maximum size: 50MB"})
 
     detail: str = Field(description="A sentence for a person")
 
 
-class FullEnsemblePrediction(BaseModel):
-    """What the models said together."""
-
-    model_config = ConfigDict(protected_namespaces=())
+class EnsemblePrediction(BaseModel):
+    """The models' result together, in short."""
 
     predicted_category: str = Field(description="The most probable category")
-    confidence: float = Field(description="Its probability, 0..1")
     safety_decision: Safety | None = Field(description="UNSAFE where the decision is NSFW")
+    confidence: float = Field(description="Probability of the category, 0..1")
+
+
+class FullEnsemblePrediction(EnsemblePrediction):
+    """The models' result together."""
+
+    model_config = PLAIN
+
     ensemble_method: str
     model_agreement: float = Field(description="Share of the weight that agrees on the category, 0..1")
     category_ensemble_probabilities: dict[str, float] = Field(description="By category, summing to 1")
@@ -42,9 +51,9 @@ class FullEnsemblePrediction(BaseModel):
 
 
 class FullResult(BaseModel):
-    """What one panel of models said, with all details."""
+    """The result of one panel of models, with all details."""
 
-    model_config = ConfigDict(protected_namespaces=())
+    model_config = PLAIN
 
     image_name: str
     final_decision: Decision | None
@@ -55,92 +64,70 @@ class FullResult(BaseModel):
     ensemble_prediction: FullEnsemblePrediction
 
 
-class EnsemblePrediction(BaseModel):
-    """What the models said together, in short."""
-
-    predicted_category: str
-    safety_decision: Safety | None
-    confidence: float
-
-
 class ShortResult(BaseModel):
-    """What one panel of models said, in short."""
+    """The result of one panel of models, in short."""
 
     final_decision: Decision | None
     confidence: float
     ensemble_prediction: EnsemblePrediction
 
 
-class Extras(BaseModel):
-    """What clipmod knows beyond the document."""
+class PictureFields(BaseModel):
+    """What the document prints for any picture."""
 
-    model_config = ConfigDict(protected_namespaces=())
+    model_config = PLAIN
+
+    image: str
+    final_decision: Decision | None
+    confidence: float
+    ensemble_category: str
+    total_time_ms: float
+    models_used: list[str]
+    image_hosted: bool
+    image_url: str | None
+    image_id: str | None
+
+
+class Extras(BaseModel):
+    """What clipmod adds for any picture."""
+
+    model_config = PLAIN
 
     needs_review: bool = Field(description="A person should look at it")
-    degraded: bool = Field(description="Less than the models that were asked for judged")
+    degraded: bool = Field(description="Judged by fewer models than configured")
     unsafe_score: float = Field(description="NSFW at or over `threshold`, 0..1")
     threshold: float
     policy: str
     kind: Kind
-    truncated: bool = Field(description="The file ends early; what was there was judged")
+    truncated: bool = Field(description="The file ends early; the rest was judged")
     sha256: str
     width: int
     height: int
     format: str
     frames_scored: int | None = Field(default=None, description="Of an animation")
     models_skipped: list[str] | None = Field(
-        default=None, description="Models that could not change the outcome and were not asked"
+        default=None, description="Models that were not run because they could not change the outcome"
     )
     unsafe_score_bounds: tuple[float, float] | None = Field(
-        default=None, description="Lowest and highest unsafe score that the skipped models could have led to"
+        default=None, description="Lowest and highest unsafe score possible with the skipped models"
     )
 
 
-class SingleFields(BaseModel):
-    """What the document prints for one picture."""
+class Single(Extras, PictureFields):
+    """The answer of `/predict/single`."""
 
-    model_config = ConfigDict(protected_namespaces=())
+    model_config = like(example("/predict/single"))
 
-    image: str
-    results: dict[str, FullResult] = Field(description="By who judged")
-    final_decision: Decision | None
-    confidence: float
-    total_time_ms: float
-    ensemble_category: str
-    models_used: list[str]
+    results: dict[str, FullResult] = Field(description="By the panel that judged")
     prediction_file: str | None = Field(description="null where none are written")
-    image_hosted: bool
-    image_url: str | None
-    image_id: str | None
     image_expires_hours: int | float | None
     image_size_mb: float
 
 
-class Single(Extras, SingleFields):
-    """The answer of `/predict/single`."""
-
-    model_config = _like(examples.SINGLE)
-
-
-class PredictionFields(BaseModel):
-    """What the document prints for one picture of several."""
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    image: str
-    results: dict[str, ShortResult] = Field(description="By who judged")
-    final_decision: Decision | None
-    confidence: float
-    ensemble_category: str
-    total_time_ms: float
-    models_used: list[str]
-    image_hosted: bool
-    image_url: str | None
-    image_id: str | None
-
-
-class Prediction(Extras, PredictionFields):
+class Prediction(Extras, PictureFields):
     """One picture of several."""
+
+    results: dict[str, ShortResult] = Field(description="By the panel that judged")
 
 
 class UrlPrediction(Prediction):
@@ -157,13 +144,13 @@ class Summary(BaseModel):
     safe_images: int
     total_time_ms: float = Field(description="The sum of their own times")
     average_time_per_image_ms: float
-    errors: list[str] | None = Field(description="A sentence for each that failed; null without any")
+    errors: list[str] | None = Field(description="A sentence for each failure; null without any")
 
 
 class Multi(BaseModel):
     """The answer of `/predict/multi`."""
 
-    model_config = _like(examples.MULTI)
+    model_config = like(example("/predict/multi"))
 
     predictions: list[Prediction]
     summary: Summary
@@ -172,16 +159,16 @@ class Multi(BaseModel):
 class UrlMulti(BaseModel):
     """The answer of `/predict/urls`."""
 
-    model_config = _like(examples.URLS)
+    model_config = like(example("/predict/urls"))
 
     predictions: list[UrlPrediction]
     summary: Summary
 
 
 class UrlRequest(BaseModel):
-    """What `/predict/urls` takes."""
+    """The body of a request to `/predict/urls`."""
 
-    model_config = _like(examples.URL_REQUEST)
+    model_config = like({"urls": ["https://example.com/image1.jpg", "https://example.com/image2.png"]})
 
     urls: list[str] = Field(description="http or https")
 
@@ -189,8 +176,8 @@ class UrlRequest(BaseModel):
 class StreamProgress(BaseModel):
     """How far a stream is."""
 
-    current: int = Field(description="How many files have an answer, this one among them")
-    total: int = Field(description="How many files have arrived; exact once `total_is_final`")
+    current: int = Field(description="Files with an answer, this one included")
+    total: int = Field(description="Files that have arrived; exact once `total_is_final`")
     total_is_final: bool = Field(description="The whole request has arrived")
 
 

@@ -1,7 +1,7 @@
 """`/predict/streaming`: thousands of pictures in one request, each answered as soon as it is judged.
 
-Three work at once, and none waits for another: a task reads the body, a thread judges, a task sends.
-Files and lines that wait lie in the request's pile. What the lines say is in `stream_lines`.
+A task reads the body, a thread judges and a task sends, without waiting for each other. Waiting files and
+lines are spooled to disk. The lines themselves are made in `stream_lines`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from clipmod_cli.server.apis.ensemble.judging import RequestKeeper, judge_uploads
+from clipmod_cli.server.apis.ensemble.judging import judge_uploads
 from clipmod_cli.server.apis.ensemble.requests import (
     FORM_PROBLEM,
     PROBLEMS,
     Keeps,
+    RequestKeeper,
     form_of,
     missing,
-    wanted_of,
 )
 from clipmod_cli.server.apis.ensemble.stream_lines import LineQueue, StreamLines
 from clipmod_cli.server.forms.body import FormLimits
@@ -34,7 +34,7 @@ from clipmod_cli.server.forms.multipart import FormReader
 from clipmod_cli.server.forms.spooled import SpooledPieces
 from clipmod_cli.server.forms.streamed import Upload, open_form, read_uploads
 from clipmod_cli.server.problems import problem, retry_headers
-from clipmod_cli.server.state import Admitted, Configured, Served
+from clipmod_cli.server.state import Admitted
 
 router = APIRouter()
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ MEDIA_TYPE: Final = "text/plain; charset=utf-8"
 HEADERS: Final = [
     (b"content-type", MEDIA_TYPE.encode()),
     (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),  # nginx would gather the lines otherwise
+    (b"x-accel-buffering", b"no"),  # turns off buffering in nginx
     (b"x-content-type-options", b"nosniff"),
 ]
 
@@ -71,70 +71,68 @@ EXAMPLE: Final = (
     },
     openapi_extra=form_of(FIELD, several=True),
 )
-async def predict_streaming(
-    request: Request, service: Served, settings: Configured, keeper: Keeps, _count: Admitted
-) -> Response:
+async def predict_streaming(request: Request, keeper: Keeps, _count: Admitted) -> Response:
     """Judge the pictures in the form fields `files`, in their order, while the request still arrives.
 
     A file that cannot be judged is one line of `"type": "error"`, and the rest go on. There is no
     deadline over all of them; a client that neither sends nor reads for too long is let go.
     """
-    limits = service.limits
-    wanted = wanted_of(service, settings, FIELD, limits.stream_files, limits.stream_bytes)
+    service = keeper.service.limits
+    limits = keeper.form_limits(FIELD, service.stream_files, service.stream_bytes)
     form = open_form(request.scope)
-    return StreamedAnswer(keeper, wanted, form, request.state.threads)
+    return StreamedAnswer(keeper, limits, form, request.state.threads)
 
 
 class StreamedAnswer(Response):
     """An answer that is sent while its request is still being read; the only reader of `receive`."""
 
     def __init__(
-        self, keeper: RequestKeeper, wanted: FormLimits, form: FormReader, threads: CapacityLimiter
+        self, keeper: RequestKeeper, limits: FormLimits, form: FormReader, threads: CapacityLimiter
     ) -> None:
-        """Start nothing yet."""
+        """Do nothing before it is called."""
         super().__init__(media_type=MEDIA_TYPE)
-        self._keeper, self._wanted, self._form, self._threads = keeper, wanted, form, threads
+        self._keeper, self._limits, self._form, self._threads = keeper, limits, form, threads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read, judge and send until all is said or the client is gone."""
-        with SpooledPieces() as pile:
-            stream = _Stream(self._keeper, self._wanted, pile)
+        """Read, judge and send until all is sent or the client has disconnected."""
+        with SpooledPieces() as spool:
+            stream = _Stream(self._keeper, self._limits, spool)
             reading = asyncio.create_task(stream.read(scope, receive, self._form))
             judging = asyncio.create_task(to_thread.run_sync(stream.judge, limiter=self._threads))
             try:
                 await stream.send(scope, receive, send)
             finally:
-                stream.leave()
+                stream.cancel()
                 reading.cancel()
                 await asyncio.gather(reading, judging, return_exceptions=True)
 
 
 class _Stream:
-    """One request between its three workers."""
+    """One request, shared by the reading task, the judging thread and the sending task."""
 
-    def __init__(self, keeper: RequestKeeper, wanted: FormLimits, pile: SpooledPieces) -> None:
+    def __init__(self, keeper: RequestKeeper, limits: FormLimits, spool: SpooledPieces) -> None:
         self._keeper = keeper
-        self._wanted = wanted
-        self._pile = pile
+        self._limits = limits
+        self._spool = spool
         self._uploads: queue.SimpleQueue[Upload | None] = queue.SimpleQueue()
-        self._outbox = LineQueue(pile)
+        self._outbox = LineQueue(spool)
         self._caller = keeper.service.caller_of(deadline_s=float("inf"))
         self._lines = StreamLines(keeper)
         self._refusal: HTTPException | RequestValidationError | None = None
         self._arrived = asyncio.Event()
         self._gone = False
 
-    def leave(self) -> None:
-        """Let the work end: nobody waits for it."""
+    def cancel(self) -> None:
+        """End the work: nothing more can be sent."""
         self._caller.cancel()
         self._uploads.put(None)
 
     # The task that reads.
 
     async def read(self, scope: Scope, receive: Receive, form: FormReader) -> None:
-        """Hand on each file when it is complete, then wait for the client to go away."""
+        """Queue each file when it is complete, then wait for the client to disconnect."""
         try:
-            async for upload in read_uploads(scope, receive, self._pile, self._wanted, form):
+            async for upload in read_uploads(scope, receive, self._spool, self._limits, form):
                 self._lines.arrived = upload.index + 1
                 self._uploads.put(upload)
             if not self._lines.arrived:
@@ -147,26 +145,26 @@ class _Stream:
         while (await receive())["type"] != "http.disconnect":
             continue
         self._gone = True
-        self.leave()
+        self.cancel()
 
     def _refuse(self, why: HTTPException | RequestValidationError) -> None:
         self._refusal = why
-        if not self._outbox.begun:
-            self._caller.cancel()  # all of it is refused, so nothing of it is judged
+        if not self._outbox.used:
+            self._caller.cancel()  # the whole request is refused
 
     # The thread that judges.
 
     def judge(self) -> None:
-        """Judge what arrives, and put a line into the outbox for each."""
+        """Judge files as they arrive, and queue a line for each."""
         try:
-            for _, judged in judge_uploads(self._keeper.service, self._caller, self._files(), self._pile):
+            for _, judged in judge_uploads(self._keeper.service, self._caller, self._files(), self._spool):
                 self._outbox.put(self._lines.line_of(judged))
             self._end()
         except OSError as e:
             log.warning("a stream ended early: %s", e.strerror or e)
             self._refusal = problem(507, "Not enough room for this request")
         except Exception:
-            log.exception("a stream ended in a bug")
+            log.exception("internal error in a stream")
             self._refusal = problem(500, "Error processing request: internal error")
         finally:
             self._outbox.end()
@@ -176,8 +174,8 @@ class _Stream:
             yield upload
 
     def _end(self) -> None:
-        """Put the last lines, unless nobody reads them or a status says it all."""
-        if self._gone or (self._refusal is not None and not self._outbox.begun):
+        """Queue the last lines, unless the client is gone or the request is refused by its status."""
+        if self._gone or (self._refusal is not None and not self._outbox.used):
             return
         if isinstance(self._refusal, HTTPException):
             self._outbox.put(self._lines.refusal(str(self._refusal.detail)))
@@ -186,27 +184,27 @@ class _Stream:
     # The task that sends.
 
     async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send each line when it is there; the status is chosen with the first."""
+        """Send each line when it is ready; the status is sent with the first."""
         started = False
-        with contextlib.suppress(OSError):  # the client is gone, which the reader sees too
+        with contextlib.suppress(OSError):  # the client is gone; the reading task sees that too
             while (line := await self._outbox.take()) is not None:
                 if not started:
                     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
                     started = True
-                if not await self._pass_on(line, send):
+                if not await self._send_line(line, send):
                     return
             if started:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             elif not self._gone:
                 await self._answer_refusal(scope, receive, send)
 
-    async def _pass_on(self, line: bytes, send: Send) -> bool:
-        """Send a line; False where the client has read nothing for too long since it sent its last byte."""
+    async def _send_line(self, line: bytes, send: Send) -> bool:
+        """Send a line; False if the client, its request being complete, has read nothing for too long."""
         sending = asyncio.ensure_future(send({"type": "http.response.body", "body": line, "more_body": True}))
         try:
             while not sending.done():
                 whole_body = self._arrived.is_set()
-                await asyncio.wait([sending], timeout=self._wanted.patience_s)
+                await asyncio.wait([sending], timeout=self._limits.patience_s)
                 if whole_body and not sending.done():
                     return False
             await sending

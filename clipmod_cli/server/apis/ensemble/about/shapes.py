@@ -1,23 +1,18 @@
-"""The answers of the ensemble API that tell of the service itself, as its document prints them."""
+"""The ensemble API's answers about the service itself, as its document prints them."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from clipmod_cli.judge.policy.values import Safety
-from clipmod_cli.server.apis.ensemble.about import examples
-
-
-def _like(example: dict[str, Any]) -> ConfigDict:
-    return ConfigDict(json_schema_extra={"example": example}, protected_namespaces=(), allow_inf_nan=False)
+from clipmod_cli.server.apis.ensemble.shapes import PLAIN, like
+from clipmod_cli.server.apis.printed import example
 
 
 class Root(BaseModel):
     """The answer of `/`."""
 
-    model_config = _like(examples.ROOT)
+    model_config = like(example("/"))
 
     message: str
     version: str
@@ -40,7 +35,7 @@ class EnsembleDetails(BaseModel):
 class ModelInfo(BaseModel):
     """A single model."""
 
-    model_config = ConfigDict(protected_namespaces=())
+    model_config = PLAIN
 
     device: str
     model_name: str
@@ -48,9 +43,9 @@ class ModelInfo(BaseModel):
 
 
 class SingleDetails(BaseModel):
-    """A model that judges alone."""
+    """A single model that judges alone."""
 
-    model_config = ConfigDict(protected_namespaces=())
+    model_config = PLAIN
 
     loaded: bool
     type: str
@@ -58,16 +53,16 @@ class SingleDetails(BaseModel):
 
 
 class Models(BaseModel):
-    """What is loaded, and what judges."""
+    """The loaded models, and which of them judge."""
 
-    status: dict[str, bool] = Field(description="Whether it is loaded, by the key in results")
+    status: dict[str, bool] = Field(description="Whether it is loaded, by the key in `results`")
     details: dict[str, EnsembleDetails | SingleDetails]
     total_enabled: int
-    judging: str = Field(description="The key of what judges now")
+    judging: str = Field(description="The key of the panel that judges now")
 
 
 class Database(BaseModel):
-    """The store."""
+    """The history store."""
 
     connected: bool
     ping_success: bool
@@ -75,7 +70,7 @@ class Database(BaseModel):
 
 
 class Configuration(BaseModel):
-    """The settings that answers depend on."""
+    """The settings that answers depend on, in `/health` and `/config`."""
 
     sensitivity_level: str
     nsfw_threshold: float = Field(description="Before the sensitivity is applied")
@@ -97,11 +92,9 @@ class System(BaseModel):
 class Health(BaseModel):
     """The answer of `/health`."""
 
-    model_config = _like(examples.HEALTH)
+    model_config = like(example("/health"))
 
-    status: str = Field(
-        description="healthy, or degraded: a model, the store or both are not as they should be"
-    )
+    status: str = Field(description="healthy, or degraded: a model or the store is missing or failing")
     timestamp: str
     models: Models
     database: Database
@@ -126,7 +119,7 @@ class CategoryInfo(BaseModel):
 
 
 class EnsembleConfig(BaseModel):
-    """The weighted set of models, or what judges in its place."""
+    """The weighted set of models, or the panel that judges in its place."""
 
     enabled: bool
     models: list[WeightedModel]
@@ -137,7 +130,7 @@ class EnsembleConfig(BaseModel):
 
 
 class FallbackConfig(BaseModel):
-    """The model that judges where the set cannot."""
+    """The model that judges if the set cannot."""
 
     openclip_model_name: str
     openclip_pretrained: str
@@ -145,7 +138,7 @@ class FallbackConfig(BaseModel):
 
 
 class LimitsInfo(BaseModel):
-    """What requests may bring."""
+    """Limits of requests."""
 
     multi_files: int
     multi_size_mb: int
@@ -158,27 +151,20 @@ class LimitsInfo(BaseModel):
     formats: list[str]
 
 
-class Config(BaseModel):
+class Config(Configuration):
     """The answer of `/config`."""
 
-    model_config = _like(examples.CONFIG)
+    model_config = like(example("/config"))
 
     triple_model_ensemble: EnsembleConfig
     fallback_model: FallbackConfig
-    sensitivity_level: str
-    nsfw_threshold: float = Field(description="Before the sensitivity is applied")
-    effective_threshold: float = Field(description="The one in force")
-    enable_image_hosting: bool
-    image_expiry_hours: int | float
-    max_image_size_mb: int
     max_total_request_size_mb: int
     database_connected: bool
-    policy: str
     limits: LimitsInfo
 
 
 class DatabaseStats(BaseModel):
-    """What the store holds."""
+    """Counts and size of the history store."""
 
     total_predictions_stored: int
     total_images_hosted: int
@@ -186,7 +172,7 @@ class DatabaseStats(BaseModel):
 
 
 class PerformanceMetrics(BaseModel):
-    """How long requests with pictures took, in milliseconds."""
+    """Duration of requests with pictures, in milliseconds."""
 
     p95_processing_time_ms: float
     p99_processing_time_ms: float
@@ -196,7 +182,7 @@ class PerformanceMetrics(BaseModel):
 class Stats(BaseModel):
     """The answer of `/stats`: all runs of `clipmod serve` over this store."""
 
-    model_config = _like(examples.STATS)
+    model_config = like(example("/stats"))
 
     total_requests: int
     total_images_processed: int
@@ -204,7 +190,7 @@ class Stats(BaseModel):
     safe_detections: int
     average_confidence: float
     average_processing_time_ms: float
-    models_usage: dict[str, int] = Field(description="Requests, by who judged")
+    models_usage: dict[str, int] = Field(description="Requests, by the panel that judged")
     error_rate: float = Field(description="Share of requests with a status of 400 or more")
     uptime_hours: float = Field(description="Of this process")
     database_stats: DatabaseStats
