@@ -1,7 +1,7 @@
-"""Connections that send no request, or endless headers, are closed: uvicorn itself would wait for ever.
+"""Closes connections that send no request or endless headers; uvicorn has no timeout for them.
 
-A request's body is the matter of `clipmod_cli.server.gate.body_pace`, a connection's rest between two
-requests that of uvicorn.
+Slow bodies are the matter of `clipmod_cli.server.gate.body_pace`, idle connections between requests that of
+uvicorn.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 HEAD_S: Final = 20.0
-"""From a connection's beginning, or a request's first byte, to the end of its headers."""
+"""Timeout from the start of a connection, or a request's first byte, to the end of its headers."""
 
 HEAD_BYTES: Final = 65_536
-"""What headers may come to: h11's own limit. httptools, where it is installed, has none."""
+"""Limit of headers: h11's own. httptools has none."""
 
 DRAIN_BYTES: Final = 64_000_000
-"""What is still read of a body after its request was refused: clients that send all before they read
-would else see a broken connection in place of the answer."""
+"""Read of a body after its request was refused: clients that send everything before they read would
+otherwise see a broken connection instead of the answer."""
 
 
 if TYPE_CHECKING:
@@ -29,37 +29,37 @@ else:
 
 
 class TimeoutProtocol(_Base):
-    """One connection, whose client has to get to the point; over either of uvicorn's two protocols."""
+    """One connection with a timeout for its headers; over either of uvicorn's two protocols."""
 
     head_s = HEAD_S
     cycle: Any
     _timer: asyncio.TimerHandle | None = None
-    _unasked = 0
+    _head_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to wait for a request."""
+        """Start the timeout."""
         super().connection_made(transport)
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; close where it is too much, and still no request."""
-        if not self._is_asked:
+        """Pass data on; close if the headers are too large."""
+        if not self._in_request:
             self._wait()
-            self._unasked += len(data)
+            self._head_bytes += len(data)
         super().data_received(data)
-        if self._is_asked:
+        if self._in_request:
             self._stop_waiting()
-        elif self._unasked > (DRAIN_BYTES if self._is_draining else HEAD_BYTES):
+        elif self._head_bytes > (DRAIN_BYTES if self._is_draining else HEAD_BYTES):
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer."""
+        """Stop the timeout."""
         self._stop_waiting()
         super().connection_lost(exc)
 
     @property
-    def _is_asked(self) -> bool:
-        """Whether a request's headers are there, and its answer is not yet."""
+    def _in_request(self) -> bool:
+        """Whether a request's headers are complete and its answer is not."""
         return self.cycle is not None and not self.cycle.response_complete
 
     @property
@@ -72,7 +72,7 @@ class TimeoutProtocol(_Base):
             self._timer = asyncio.get_running_loop().call_later(self.head_s, self.transport.close)
 
     def _stop_waiting(self) -> None:
-        self._unasked = 0
+        self._head_bytes = 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

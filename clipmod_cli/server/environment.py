@@ -1,12 +1,10 @@
-"""The environment names that clients' own set-ups of the classifier API carry, read once and checked.
+"""Environment variables of the documented classifier service, read and checked.
 
-    DEFAULT_MODEL_NAME   the model of a request that names none
-    DEFAULT_SCORE        the least score of the query endpoints
-    ACCESS_TOKEN         the Hugging Face hub's token, for the classifiers' weights
-    API_KEYS             comma-separated keys, besides those of CLIPMOD_API_KEYS
-    USE_API_KEYS         false: ask for no key, at loopback only
-
-Tells what is set; what keys mean is the gate's matter.
+DEFAULT_MODEL_NAME   the model of a request that names none
+DEFAULT_SCORE        the least score of the query endpoints
+ACCESS_TOKEN         the Hugging Face hub's token, for the classifiers' weights
+API_KEYS             comma-separated keys, besides those of CLIPMOD_API_KEYS
+USE_API_KEYS         false: require no key, on loopback only
 """
 
 from __future__ import annotations
@@ -27,13 +25,7 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentedEnvironment:
-    """What those names say; an empty value says nothing, as a compose file passes on what is not set.
-
-    Attributes:
-        default_model: None where nobody said.
-        hub_token: None where nobody said.
-        use_api_keys: None where nobody said.
-    """
+    """The values; None where unset. Empty counts as unset: compose files pass empty values on."""
 
     default_model: str | None = None
     default_score: float = DEFAULT_SCORE
@@ -43,13 +35,13 @@ class DocumentedEnvironment:
 
 
 def documented_environment(environ: Mapping[str, str] | None = None) -> DocumentedEnvironment:
-    """Return what the documented names say.
+    """Return the values of the documented variables.
 
     Args:
         environ: default this process's environment.
 
     Raises:
-        SettingsError: if a value makes no sense.
+        SettingsError: if a value is invalid.
     """
     given = os.environ if environ is None else environ
     return DocumentedEnvironment(

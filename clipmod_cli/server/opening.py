@@ -1,4 +1,4 @@
-"""From settings to an open service: models, the fallback, decoders, and the rows of this run."""
+"""Opens a service from settings: models, the fallback, decoders, and the rows of this run."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ DUPLICATE_CACHE_BYTES = 4_000_000
 """Of what models saw, for one request and no other: nobody can tell by the clock what others have sent."""
 
 SECOND_PATIENCE_S = 2.0
-"""For a hub that is asked for the fallback after the ensemble could not be had: if it is silent once more,
-all that is told within the 10 s that are promised."""
+"""Timeout of the hub for the fallback after loading the ensemble failed: both within the promised 10 s."""
 
 
 def open_service(
@@ -39,11 +38,11 @@ def open_service(
     command: str,
     progress: DownloadProgress | None = None,
 ) -> Service:
-    """Return a service whose models are loaded and whose measuring thread runs.
+    """Return a service whose models are loaded and whose device thread runs.
 
     Raises:
-        MissingError: if weights or a package are missing and cannot be had.
-        BlindModelError: if a model cannot see an UNSAFE category and that is not allowed.
+        MissingError: if weights or a package are missing and cannot be downloaded.
+        BlindModelError: if a model does not cover an UNSAFE category and that is not allowed.
     """
     settings = resolved.settings
     limits = request_limits_of(settings)
@@ -72,7 +71,7 @@ def open_service(
 def _load(
     settings: Settings, choice: ModelChoice, policy: Policy, hub: Hub, progress: DownloadProgress
 ) -> tuple[Ensemble, Criteria, bool]:
-    """Return the models and whether they are a stand-in for an ensemble that cannot be loaded."""
+    """Return the models, and whether they replace an ensemble that cannot be loaded."""
     try:
         return *load_models(settings, choice, policy, hub, progress), False
     except MissingError as error:

@@ -1,4 +1,4 @@
-"""Who judges: an ensemble, its criteria, and the name that answers give them."""
+"""Panels: an ensemble with its criteria, under the name that answers give it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Panel:
     """Models that judge together.
 
     Attributes:
-        key: what answers call them: `triple_ensemble` for a weighted set, `openclip_fallback` for one
+        key: their name in answers: `triple_ensemble` for a weighted set, `openclip_fallback` for one
             of open_clip's models alone, else the model's own name.
         facts: what all their records share.
-        stand_in: they judge because the ensemble that was asked for could not.
+        stand_in: they judge in place of the configured ensemble.
     """
 
     key: str
@@ -36,7 +36,7 @@ class Panel:
 
     @property
     def policy(self) -> Policy:
-        """What they judge by."""
+        """The policy."""
         return self.criteria.policy
 
 
@@ -60,16 +60,15 @@ def make_panel(
 
 
 def with_stand_in(ensemble: Ensemble) -> Ensemble:
-    """Return an ensemble whose first text-image member judges alone where another one fails."""
+    """Return the ensemble with its first text-image member as the stand-in if another one fails."""
     first = next((m.model.name for m in ensemble.members if m.model.kind == "text-image"), None)
     return replace(ensemble, stand_in=first) if len(ensemble.members) > 1 else ensemble
 
 
 def fallback_of(panel: Panel, decoding: DecodeOptions) -> Panel | None:
-    """Return the panel that judges where a member of an ensemble fails: its stand-in alone.
+    """Return the panel that judges if a member fails: the stand-in alone; None without a stand-in.
 
-    It shares the loaded model and the cached prompts, so it costs no memory. None where there is no
-    such member.
+    It shares the loaded model and the cached prompts, so it needs no memory.
     """
     member = next((m for m in panel.ensemble.members if m.model.name == panel.ensemble.stand_in), None)
     if member is None:

@@ -1,4 +1,4 @@
-"""How much a request may bring, in bytes and counts: the settings of `serve`, ready to be compared with."""
+"""Limits of requests in bytes and counts, from the settings of `serve`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from clipmod_cli.settings import Settings
 MB = 1_000_000
 
 FORM_BYTES = 65_536
-"""What a form costs beside its files: boundaries, headers, short fields."""
+"""Of a form beside its files: boundaries, headers, short fields."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class RequestLimits:
 
 
 def request_limits_of(settings: Settings) -> RequestLimits:
-    """Return the limits that the settings name."""
+    """Return the limits of the settings."""
     return RequestLimits(
         image_bytes=settings.max_image_mb * MB,
         video_bytes=settings.max_video_mb * MB,

@@ -1,7 +1,6 @@
-"""What all endpoints share: who judges, the thread that measures, the decoders, and where rows go.
+"""What all endpoints share: models, the device thread, decoders, and the writer of rows.
 
-Blocking code, called in threads of requests; knows nothing of HTTP. `clipmod_cli.server.app` opens
-and closes it.
+Blocking code without HTTP, called in threads of requests. `clipmod_cli.server.opening` creates a service.
 """
 
 from __future__ import annotations
@@ -28,16 +27,12 @@ log = logging.getLogger(__name__)
 
 
 class BusyError(Exception):
-    """As many requests are under way as the service takes; come again soon."""
+    """The service is full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedItem:
-    """One item's end.
-
-    Attributes:
-        panel: who judged.
-    """
+    """One item's result, its record, and the panel that judged."""
 
     result: Result
     record: Record
@@ -46,7 +41,7 @@ class JudgedItem:
 
 @dataclass
 class ServiceLoad:
-    """How many requests are under way. Safe to use from any thread."""
+    """The number of requests in progress. Safe to use from any thread."""
 
     most: int
     now: int = 0
@@ -55,10 +50,10 @@ class ServiceLoad:
 
     @contextmanager
     def one(self) -> Iterator[int]:
-        """Count a request for the time of the block; gives how many there are.
+        """Count a request for the time of the block, and give the number in progress.
 
         Raises:
-            BusyError: if there are as many as may be.
+            BusyError: all places are taken.
         """
         with self._lock:
             if self.now >= self.most:
@@ -80,11 +75,11 @@ class ServiceLoad:
 
 @dataclass(kw_only=True)
 class Service:
-    """Everything that is made once and shared by all requests.
+    """The state that all requests share.
 
     Attributes:
-        panel: who judges.
-        fallback: who judges where a member of the panel fails; None where nobody is left.
+        panel: the models that judge, with their criteria.
+        fallback: the panel that judges if a member of `panel` fails; None without one.
         options: how inputs are decoded.
         deadline_s: for one request, unless the endpoint says otherwise.
         watchers: called with every judged item.
@@ -105,17 +100,17 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether a request that came now would be served."""
+        """Whether a new request would be served."""
         return self.device.alive and not self.load.full and not self.draining
 
     def judge(self, items: Iterable[Item | Failure], caller: Caller) -> Iterator[JudgedItem]:
-        """Yield one result for each item, in order, and keep its row. `caller` comes from `caller_of`."""
+        """Yield one result for each item, in order, and write its row. `caller` is from `caller_of`."""
         shared = SharedEnsemble(self.device, caller)
         try:
             for result in run(
                 items, shared, self.panel.criteria, self.options, stopped=lambda: caller.cancelled
             ):
-                judged = self._write(result, self._who_judged(result))
+                judged = self._write(result, self._panel_of(result))
                 for watcher in self.watchers:
                     watcher(judged)
                 yield judged
@@ -125,20 +120,20 @@ class Service:
     def judge_all(
         self, items: Sequence[Item | Failure], *, deadline_s: float | None = None
     ) -> list[JudgedItem]:
-        """Return one result for each item, in order; those that time was too short for get `deadline`."""
+        """Return one result for each item, in order; `deadline` failures for items without time left."""
         done = list(self.judge(items, self.caller_of(deadline_s=deadline_s)))
         late = [one if isinstance(one, Failure) else _late(one) for one in items[len(done) :]]
         return done + [self._write(failure, self.panel) for failure in late]
 
     def caller_of(self, ensemble: Ensemble | None = None, *, deadline_s: float | None = None) -> Caller:
-        """Return one request's place with the measuring thread; `judge` and `look` end it."""
+        """Return a caller of the device thread; `judge` and `infer` end it."""
         wait = self.deadline_s if deadline_s is None else deadline_s
         return Caller(ensemble or self.panel.ensemble, time.monotonic() + wait)
 
-    def look(
+    def infer(
         self, items: Iterable[Item | Failure], caller: Caller, options: Options | None = None
     ) -> Iterator[Evidence | Failure]:
-        """Yield what the caller's ensemble sees in the frames of the items, unjudged, in order."""
+        """Yield the evidence of the items' frames, in order, without judging it."""
         try:
             yield from infer(
                 items, SharedEnsemble(self.device, caller), options or self.options,
@@ -148,14 +143,14 @@ class Service:
             caller.cancel()
 
     def close(self) -> None:
-        """End the measuring thread, the decoders and the run's rows."""
+        """End the device thread and the decoders, and finish the rows of this run."""
         self.draining = True
         self.device.close()
         if self.options.decoders is not None:
             self.options.decoders.close()
         self.rows.finish({}, 0)
 
-    def _who_judged(self, result: Result) -> Panel:
+    def _panel_of(self, result: Result) -> Panel:
         stood_in = isinstance(result, Verdict) and result.deciding.stand_in
         return self.fallback if stood_in and self.fallback is not None else self.panel
 
@@ -163,7 +158,7 @@ class Service:
         record = to_record(result, panel.facts)
         if panel.stand_in and record.status == "ok":
             record = record.model_copy(update={"needs_review": True})
-        # A request's items count from 0, and rows are known by run and number: here one run is all requests.
+        # rows are keyed by run and index; a request's items count from 0, and all requests are one run
         self.rows.add(to_line(record.model_copy(update={"index": next(self._numbers)})))
         return JudgedItem(result=result, record=record, panel=panel)
 

@@ -1,6 +1,6 @@
-"""What models see in a request's files, unjudged, and the refusal where something could not be looked at.
+"""Evidence of a request's files, for the interfaces without a policy, and the refusal of failed files.
 
-Blocking. What was not wholly decoded and scored is never an answer: it is an error with a status.
+Blocking. A file that was not completely decoded and scored is an error with a status, never an answer.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ log = logging.getLogger(__name__)
 
 
 def seconds_to(until: float) -> float:
-    """Return how long to wait for a `time.monotonic()`: never below 0, and never more than can be waited."""
+    """Return the seconds until a `time.monotonic()`, from 0 to the longest possible timeout."""
     return min(max(until - time.monotonic(), 0.0), threading.TIMEOUT_MAX)
 
 
-_SAID: dict[ErrorCode, str] = {
+_MESSAGES: dict[ErrorCode, str] = {
     "model_error": "the model failed on it",
     "non_finite_score": "the model gave a score that is not a number",
     "internal_error": "the service failed on it",
@@ -39,17 +39,16 @@ _SAID: dict[ErrorCode, str] = {
     "out_of_memory": "there was not enough memory for it",
     "deadline": "the request's time was up",
 }
-"""In place of messages that may tell of this machine."""
+"""In place of messages that may name things of this machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestScan:
-    """How one request looks.
+    """The scan of one request's files by an ensemble.
 
     Attributes:
-        ensemble: who looks.
-        until: the `time.monotonic()` at which the request's time is up.
-        sampling: which frames; None for those of the service's settings.
+        until: the request's deadline by `time.monotonic()`.
+        sampling: which frames are scored; None for the service's settings.
     """
 
     service: Service
@@ -57,44 +56,44 @@ class RequestScan:
     until: float
     sampling: FrameSampling | None = None
 
-    def at(self, items: Iterable[Item], count: int) -> Generator[Evidence]:
-        """Yield what is seen in each frame, in order. To leave early, `close` it: no more is then looked at.
+    def frames(self, items: Iterable[Item], count: int) -> Generator[Evidence]:
+        """Yield the evidence of each frame, in order. `close` the generator to stop early.
 
         Args:
-            items: what to look at; read ahead by another thread.
-            count: how many there are.
+            items: the files; read ahead by another thread.
+            count: the number of files.
 
         Raises:
-            HTTPException: if one cannot wholly be looked at, naming it.
+            HTTPException: if a file cannot be scanned completely, naming it.
         """
         caller = self.service.caller_of(self.ensemble, deadline_s=seconds_to(self.until))
         options = self.service.options
         if self.sampling is not None:
             options = replace(options, decode=replace(options.decode, frames=self.sampling))
-        seen = cast("Generator[Evidence | Failure]", self.service.look(items, caller, options))
+        seen = cast("Generator[Evidence | Failure]", self.service.infer(items, caller, options))
         with closing(seen):
             for one in seen:
-                yield _whole(one)
+                yield _complete(one)
                 count -= one.last
         if count:
             raise problem(504, "The request took too long. A video is quicker with fast_mode=true")
 
 
-def _whole(one: Evidence | Failure) -> Evidence:
+def _complete(one: Evidence | Failure) -> Evidence:
     if isinstance(one, Failure):
         raise refusal(one)
     if one.media.truncated:
-        raise problem(400, f"{_shown(one.item)} cannot be judged: the file ends early")
+        raise problem(400, f"{_name_of(one.item)} cannot be judged: the file ends early")
     return one
 
 
 def refusal(failure: Failure) -> HTTPException:
-    """Return the answer to a request of which this input failed."""
-    said = _SAID.get(failure.code, failure.message)
-    if failure.code in _SAID and failure.code != "deadline":
+    """Return the answer to a request with this failed file."""
+    message = _MESSAGES.get(failure.code, failure.message)
+    if failure.code in _MESSAGES and failure.code != "deadline":
         log.warning("%s: %s (%s)", failure.item.source, failure.message, failure.code)
-    return problem(status_of(failure.code), f"{_shown(failure.item)} cannot be judged: {said}")
+    return problem(status_of(failure.code), f"{_name_of(failure.item)} cannot be judged: {message}")
 
 
-def _shown(item: Item) -> str:
+def _name_of(item: Item) -> str:
     return item.source[:NAME_CHARS]

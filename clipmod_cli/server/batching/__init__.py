@@ -1,1 +1,1 @@
-"""One thread for a device: the frames of concurrent requests share forward passes."""
+"""One thread for a device: concurrent requests share its forward passes."""

@@ -1,8 +1,8 @@
-"""One thread for a device: concurrent callers share its forward passes.
+"""One thread for a device: concurrent requests share its forward passes.
 
-There is no timer: the next batch gathers while the last one is measured, and a device that is free
-takes what is there. A caller sees an object with an ensemble's own interface (`SharedEnsemble`),
-so requests go down the same line as `clipmod scan`.
+There is no timer: the next batch gathers during a forward pass, and a free device takes what is queued. A
+request uses `SharedEnsemble`, which has an ensemble's interface, so that it runs the same pipeline as
+`clipmod scan`.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from clipmod_cli.types import Evidence, Failure, Frame, Seen, View
 log = logging.getLogger(__name__)
 
 Watch = Callable[[int, float], None]
-"""Is told how many frames a forward pass had, and how many seconds it took."""
+"""Called with the frames and the seconds of each forward pass."""
 
 
-def _nobody(_frames: int, _seconds: float) -> None:
-    """Watch nothing."""
+def _ignore(_frames: int, _seconds: float) -> None:
+    """Do nothing."""
 
 
 @dataclass
 class DeviceThread:
     """The thread that owns a device, and its queue. `close` it."""
 
-    watch: Watch = _nobody
+    watch: Watch = _ignore
     queue: FairQueue = field(default_factory=FairQueue)
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to measure."""
+        """Start the thread."""
         self._thread = threading.Thread(target=self._work, name="clipmod-measure", daemon=True)
         self._thread.start()
 
     @property
     def alive(self) -> bool:
-        """Whether somebody measures."""
+        """Whether the thread runs."""
         return self._thread is not None and self._thread.is_alive()
 
     def close(self) -> None:
-        """Answer what waits with a failure, finish the batch in flight, and end the thread."""
+        """Fail the queued frames, finish the batch in flight, and end the thread."""
         _answer_all(self.queue.close(), "deadline", "the service is ending")
         if self._thread is not None:
             self._thread.join()
@@ -61,57 +61,55 @@ class DeviceThread:
         try:
             self._measure_all()
         except BaseException:
-            log.critical(
-                "nothing can be measured any more; the service has to be started anew", exc_info=True
-            )
+            log.critical("the device thread has died; restart the service", exc_info=True)
             raise
-        finally:  # whatever ended the thread, nobody waits for it for ever
-            _answer_all(self.queue.close(), "internal_error", "nothing can be measured any more")
+        finally:  # no request may wait forever
+            _answer_all(self.queue.close(), "internal_error", "the device thread has died")
 
     def _measure_all(self) -> None:
         while (batch := self.queue.take()) is not None:
-            wanted = [one for one in batch if not _is_given_up(one)]
+            live = [one for one in batch if not _is_cancelled(one)]
             try:
-                self._measure(wanted)
+                self._measure(live)
             except DeviceLostError as e:
-                _answer_all(wanted, "internal_error", str(e))
+                _answer_all(live, "internal_error", str(e))
                 raise
             except Exception as e:
-                log.exception("a batch of %d could not be measured", len(wanted))
-                _answer_all(wanted, "internal_error", f"the models could not be asked: {e}")
+                log.exception("inference of a batch of %d failed", len(live))
+                _answer_all(live, "internal_error", f"inference failed: {e}")
 
     def _measure(self, batch: Sequence[QueuedFrame]) -> None:
         if not batch:
             return
-        begun = time.perf_counter()
+        start = time.perf_counter()
         frames = [one.frame for one in batch]
         seen = list(batch[0].caller.ensemble.submit(frames, _can_skip_rest_of(batch))())
-        self.watch(len(batch), time.perf_counter() - begun)
+        self.watch(len(batch), time.perf_counter() - start)
         for one, evidence in zip(batch, seen, strict=True):
             one.measured.set_result(evidence)
 
 
 def _can_skip_rest_of(batch: Sequence[QueuedFrame]) -> CanSkipRest | None:
-    """Return the question that puts each frame's own; None where nobody asks."""
+    """Return a function that applies each frame's own; None if no frame has one."""
     own = {one.frame: one.can_skip_rest for one in batch}
     if not any(own.values()):
         return None
 
     def can_skip_rest(frames: Sequence[Frame], seen: Mapping[str, Sequence[Seen]]) -> NDArray[np.bool_]:
         answers = np.zeros(len(frames), dtype=np.bool_)
-        for question in {asked for frame in frames if (asked := own[frame]) is not None}:
-            theirs = [at for at, frame in enumerate(frames) if own[frame] == question]
-            answers[theirs] = question(
-                [frames[at] for at in theirs],
-                {name: [one[at] for at in theirs] for name, one in seen.items()},
+        for function in {one for frame in frames if (one := own[frame]) is not None}:
+            at = [index for index, frame in enumerate(frames) if own[frame] == function]
+            answers[at] = function(
+                [frames[index] for index in at],
+                {name: [one[index] for index in at] for name, one in seen.items()},
             )
         return answers
 
     return can_skip_rest
 
 
-def _is_given_up(one: QueuedFrame) -> bool:
-    """Answer a frame whose caller's time is up, so that no forward pass is spent on it."""
+def _is_cancelled(one: QueuedFrame) -> bool:
+    """Fail a frame whose caller is cancelled or past its deadline, and return whether it is."""
     if one.caller.cancelled:
         one.measured.set_result(_failure(one.frame, "deadline", "the request's time was up"))
         return True
@@ -132,14 +130,14 @@ def _failure(frame: Frame, code: ErrorCode, message: str) -> Failure:
 
 @dataclass(frozen=True)
 class SharedEnsemble:
-    """An ensemble as one caller sees it; its frames are measured together with those of others."""
+    """An ensemble for one caller, whose frames share batches with those of others."""
 
     device: DeviceThread
     caller: Caller
 
     @property
     def views(self) -> tuple[View, ...]:
-        """The geometries that the members want, each once."""
+        """The views of the members, each once."""
         return self.caller.ensemble.views
 
     @property
@@ -148,15 +146,15 @@ class SharedEnsemble:
         return self.caller.ensemble.batch_size
 
     def prepare_batch(self, batch: Sequence[Frame | Failure]) -> None:
-        """Do nothing: which frames are measured together is not known yet."""
+        """Do nothing: the batch of the forward pass is not known yet."""
 
     def submit(
         self, batch: Sequence[Frame | Failure], can_skip_rest: CanSkipRest | None = None
     ) -> PendingEvidence:
-        """Put the frames into the queue, and return what waits for the evidence."""
+        """Queue the frames; the returned function waits for their evidence."""
         measured = iter(self._put([one for one in batch if isinstance(one, Frame)], can_skip_rest))
         places = [next(measured) if isinstance(one, Frame) else one for one in batch]
-        # one by one: others' frames may be measured between a caller's own, and some callers stream
+        # one by one: a caller's frames may be in several batches, and some callers stream
         return lambda: (one if isinstance(one, Failure) else one.result() for one in places)
 
     def _put(self, frames: list[Frame], can_skip_rest: CanSkipRest | None) -> list[Measured]:

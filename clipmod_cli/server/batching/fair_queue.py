@@ -1,7 +1,6 @@
-"""Whose frames are measured next: every caller in turn, so that none waits behind another's thousands.
+"""The queue of frames, fair by round robin: no caller waits behind another's thousands.
 
-Plain data structures behind one lock; knows no model and starts no thread. The thread that
-takes from here is `clipmod_cli.server.batching.device_thread`.
+Data structures behind one lock, without models or threads. `device_thread` takes from it.
 """
 
 from __future__ import annotations
@@ -22,30 +21,30 @@ Measured: TypeAlias = "Future[Evidence | Failure]"
 
 @dataclass(eq=False)
 class Caller:
-    """One request, as the measuring thread sees it.
+    """One request, for the device thread.
 
     Attributes:
-        ensemble: the models that it asks.
-        deadline: `time.monotonic()` after which its frames are no longer measured.
+        ensemble: its models.
+        deadline: `time.monotonic()` after which its frames are failed without inference.
     """
 
     ensemble: Ensemble
     deadline: float = float("inf")
-    _gone: threading.Event = field(default_factory=threading.Event)
+    _cancelled: threading.Event = field(default_factory=threading.Event)
 
     def cancel(self) -> None:
-        """Have no more of its frames measured; nobody waits for them."""
-        self._gone.set()
+        """Skip its remaining frames."""
+        self._cancelled.set()
 
     @property
     def cancelled(self) -> bool:
-        """Whether it left, or its time is up."""
-        return self._gone.is_set() or time.monotonic() >= self.deadline
+        """Whether it was cancelled, or its deadline has passed."""
+        return self._cancelled.is_set() or time.monotonic() >= self.deadline
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedFrame:
-    """A frame that waits to be measured, and where what was seen in it goes.
+    """A frame that waits for inference, and the future of its evidence.
 
     Attributes:
         can_skip_rest: called between models, for early exit; None runs all models.
@@ -58,7 +57,7 @@ class QueuedFrame:
 
 
 class FairQueue:
-    """The frames of all callers that wait. Safe to use from any thread."""
+    """The waiting frames of all callers. Safe to use from any thread."""
 
     def __init__(self) -> None:
         self._queues: dict[Caller, deque[QueuedFrame]] = {}
@@ -72,7 +71,7 @@ class FairQueue:
     def put(
         self, caller: Caller, frames: list[Frame], can_skip_rest: CanSkipRest | None = None
     ) -> list[Measured]:
-        """Line frames up behind the others of the same caller.
+        """Queue frames behind the others of the same caller.
 
         Raises:
             RuntimeError: after `close`.
@@ -87,9 +86,9 @@ class FairQueue:
         return [one.measured for one in waiting]
 
     def take(self) -> list[QueuedFrame] | None:
-        """Wait for frames, and return those of one forward pass; None once closed and empty.
+        """Wait for frames, and return a batch; None once closed and empty.
 
-        One frame of each caller in turn, as long as they ask the same ensemble, up to its batch size.
+        One frame of each caller in turn, among callers of the same ensemble, up to its batch size.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._queues or self._closed)
@@ -102,7 +101,7 @@ class FairQueue:
             return batch
 
     def close(self) -> list[QueuedFrame]:
-        """Let nothing more in, and return what still waits, which is then nobody's any more."""
+        """Accept no more frames, and remove and return the waiting ones."""
         with self._changed:
             self._closed = True
             left = [one for queue in self._queues.values() for one in queue]
@@ -114,7 +113,7 @@ class FairQueue:
         return next((caller for caller in self._queues if caller.ensemble is ensemble), None)
 
     def _pop(self, caller: Caller) -> QueuedFrame:
-        """Return the caller's first frame, and put the caller behind all others."""
+        """Return the caller's first frame, and move the caller to the end."""
         queue = self._queues.pop(caller)
         one = queue.popleft()
         if queue:

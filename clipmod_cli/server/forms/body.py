@@ -1,4 +1,4 @@
-"""The body of a request with files: how much it may bring, how long it may take, and its end."""
+"""The body of a request with files, under limits of size and time."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from clipmod_cli.server.problems import problem
 from clipmod_cli.server.request_limits import FORM_BYTES, MB
 
 PART_BYTES: Final = 4096
-"""What a file costs a form beside its content: boundary and headers, a long name among them."""
+"""Of a file in a form beside its content: boundary and headers, including a long name."""
 
 DRAIN_BYTES: Final = 64 * MB
 DRAIN_S: Final = 10.0
 DRAIN_IDLE_S: Final = 1.0
-"""A refused body is read on for so much and so long: a client that is still sending would otherwise see
-a broken connection instead of the reason."""
+"""How much and how long a refused body is still read: clients that are sending would otherwise see a broken
+connection instead of the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormLimits:
-    """What a form may bring.
+    """Limits of a form.
 
     Attributes:
-        name: of the field that carries files.
-        total_bytes: of the whole body's files.
-        heic: these pictures are taken too.
-        patience_s: how long the next bytes may take to come.
+        name: of the field with files.
+        total_bytes: of all files.
+        heic: HEIC pictures are accepted.
+        patience_s: timeout of the next bytes.
     """
 
     name: str
@@ -49,33 +49,33 @@ class FormLimits:
 
 @dataclass
 class RequestBody:
-    """The request's body, as it comes."""
+    """The request's body, as it arrives."""
 
     scope: Scope
     receive: Receive
-    wanted: FormLimits
+    limits: FormLimits
     ended: bool = False
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield its bytes.
 
         Raises:
-            HTTPException: it is too large, comes too slowly, or ends before its end.
+            HTTPException: it is too large, too slow, or incomplete.
         """
         declared = self._header(b"content-length")
-        if declared.isdigit() and int(declared) > self.wanted.body_bytes:
-            raise too_large(self.wanted)
+        if declared.isdigit() and int(declared) > self.limits.body_bytes:
+            raise too_large(self.limits)
         received = 0
         while not self.ended:
-            chunk = await self._next(self.wanted.patience_s)
+            chunk = await self._next(self.limits.patience_s)
             received += len(chunk)
-            if received > self.wanted.body_bytes:
-                raise too_large(self.wanted)
+            if received > self.limits.body_bytes:
+                raise too_large(self.limits)
             if chunk:
                 yield chunk
 
     async def drain(self) -> None:
-        """Read on for a while, and keep nothing. Who asked first whether to send is told not to."""
+        """Read and discard the rest for a while, unless the client waits for `100 Continue`."""
         if self._header(b"expect"):
             return
         drained = 0
@@ -103,8 +103,8 @@ class RequestBody:
         return next((value for key, value in self.scope["headers"] if key == name), b"")
 
 
-def too_large(wanted: FormLimits) -> HTTPException:
+def too_large(limits: FormLimits) -> HTTPException:
     """Return the documented refusal of a body that is too large."""
-    if wanted.files == 1:
-        return problem(413, f"File too large. Maximum size: {wanted.file_bytes // MB}MB")
-    return problem(413, f"Request too large. Maximum total size: {wanted.total_bytes // MB}MB")
+    if limits.files == 1:
+        return problem(413, f"File too large. Maximum size: {limits.file_bytes // MB}MB")
+    return problem(413, f"Request too large. Maximum total size: {limits.total_bytes // MB}MB")

@@ -1,8 +1,4 @@
-"""A form of files, read as it arrives: bytes in, parts out. Pure arithmetic on bytes, no I/O.
-
-The grammar is python_multipart's; here its callbacks become values. What is done with a part is
-`clipmod_cli.server.forms.streamed`.
-"""
+"""Reads a `multipart/form-data` body incrementally: python_multipart's callbacks as values, without I/O."""
 
 from __future__ import annotations
 
@@ -19,11 +15,11 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 _EXTENDED_NAME: Final = re.compile(r"filename\*=(?:utf-8|UTF-8)''([^;\s]+)")
-"""How urllib3 before 2.0, and with it many a Python client, writes a name that is not ASCII."""
+"""How urllib3 before 2.0 writes a name that is not ASCII."""
 
 
 class FormError(ValueError):
-    """The body is no form as its header promises."""
+    """The body is not a valid form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +67,7 @@ class FormReader:
         """Prepare to read.
 
         Raises:
-            FormError: the content type names no form, or no boundary.
+            FormError: the content type is not a form, or has no boundary.
         """
         kind, options = parse_options_header(self.content_type)
         boundary = options.get(b"boundary")
@@ -83,10 +79,10 @@ class FormReader:
             raise FormError(str(e)) from e
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Return what is known with these bytes and was not before.
+        """Return the events in the next bytes.
 
         Raises:
-            FormError: they do not fit the grammar.
+            FormError: they are not valid.
         """
         try:
             self._parser.write(chunk)
@@ -96,7 +92,7 @@ class FormReader:
         return events
 
     def finish(self) -> None:
-        """Check that nothing is missing.
+        """Check that the form is complete.
 
         Raises:
             FormError: the body ended within the form.
@@ -150,5 +146,5 @@ class FormReader:
 
 
 def _text(raw: bytes) -> str:
-    """Return a name as records keep it: bytes that are not UTF-8 as surrogate escapes."""
+    """Return a name as in records: bytes that are not UTF-8 as surrogate escapes."""
     return raw.decode(errors="surrogateescape")

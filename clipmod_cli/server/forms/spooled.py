@@ -1,7 +1,7 @@
-"""The bytes of one request: some in memory, the rest in one temporary file, whatever their number.
+"""The bytes of one request: some in memory, the rest in one temporary file.
 
-One descriptor a request, so that 2,500 files need no more than one does. The file has no name where
-the system allows that, and is gone with the request however that ends.
+One file descriptor a request, however many files it has. The file is unnamed where the system allows that,
+and is deleted with the request.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from types import TracebackType
 from typing import IO, Final, NamedTuple, Self, TypeAlias
 
 MEMORY_BYTES: Final = 8_000_000
-"""Held of one request: two photographs. 64 requests at once hold half a gigabyte."""
+"""In memory for one request: two photographs. 64 concurrent requests hold half a gigabyte."""
 
 
 class Extent(NamedTuple):
-    """Where in the file a piece lies."""
+    """The place of a piece in the file."""
 
     offset: int
     length: int
@@ -27,10 +27,10 @@ Piece: TypeAlias = bytes | Extent
 
 
 class SpooledPieces:
-    """Puts pieces aside and gives them back. Safe to use from any thread; a context manager."""
+    """Stores pieces of bytes. Safe to use from any thread; a context manager."""
 
     def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
-        """Make no file before one is needed."""
+        """Create no file yet."""
         self._free = memory_bytes
         self._file: IO[bytes] | None = None
         self._length = 0
@@ -43,13 +43,13 @@ class SpooledPieces:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let all go."""
+        """Delete everything."""
         with self._lock:
             if self._file is not None:
                 self._file.close()
 
     def hold(self, data: bytes) -> Piece | None:
-        """Return the bytes themselves where memory has room for them; None where they must be put."""
+        """Return the bytes if memory has room for them; None if they must be `put`."""
         with self._lock:
             if len(data) > self._free:
                 return None
@@ -57,16 +57,16 @@ class SpooledPieces:
             return data
 
     def put(self, data: bytes) -> Piece:
-        """Keep bytes, in memory where there is room, else in the file; blocks.
+        """Store bytes in memory if there is room, else in the file; blocks.
 
         Raises:
-            OSError: the temporary folder takes no more.
+            OSError: the temporary folder is full.
         """
         held = self.hold(data)
         return self._write(data) if held is None else held
 
     def get(self, pieces: Sequence[Piece]) -> bytes:
-        """Return the bytes of these pieces together; blocks where they are in the file.
+        """Return the joined bytes of these pieces; blocks if they are in the file.
 
         Raises:
             OSError: the file cannot be read.
@@ -74,7 +74,7 @@ class SpooledPieces:
         return b"".join(piece if isinstance(piece, bytes) else self._read(piece) for piece in pieces)
 
     def drop(self, pieces: Sequence[Piece]) -> None:
-        """Give the memory of these pieces back; nobody asks for them any more."""
+        """Release the memory of these pieces."""
         with self._lock:
             self._free += sum(len(piece) for piece in pieces if isinstance(piece, bytes))
 

@@ -1,7 +1,6 @@
-"""The files of a form, each handed on as soon as its last byte is here.
+"""The files of a form, each yielded as soon as it is complete.
 
-Sizes and counts are held to while reading, and each file's first bytes say whether it is a picture
-at all. Decoding is left to the pipeline.
+Sizes, counts and each file's format by its first bytes are checked while reading. It decodes nothing.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ class Upload:
     """One file of a form.
 
     Attributes:
-        name: as the client gave it; never a path on this machine.
+        name: as the client gave it; never used as a path.
         index: its position among the files, from 0.
-        fault: why it cannot be judged, if that is already known.
+        fault: why it cannot be judged, if known.
     """
 
     name: str
@@ -47,12 +46,12 @@ class Upload:
 
 
 def takes_heic(settings: Settings) -> bool:
-    """Return whether HEIC pictures are taken: asked for, and there is a decoder."""
+    """Return whether HEIC pictures are accepted: enabled, with a decoder installed."""
     return settings.heic and find_spec("pillow_heif") is not None
 
 
 def formats_of(settings: Settings) -> tuple[str, ...]:
-    """Return the extensions of the formats that are really taken."""
+    """Return the extensions of the accepted formats."""
     return (*FORMATS, *HEIC_FORMATS) if takes_heic(settings) else FORMATS
 
 
@@ -60,7 +59,7 @@ def open_form(scope: Scope) -> FormReader:
     """Return a reader of the request's form.
 
     Raises:
-        HTTPException: 400 where the header promises no form.
+        HTTPException: 400 if the Content-Type is not a form.
     """
     headers = dict(scope["headers"])
     try:
@@ -70,20 +69,20 @@ def open_form(scope: Scope) -> FormReader:
 
 
 async def read_uploads(
-    scope: Scope, receive: Receive, pile: SpooledPieces, wanted: FormLimits, form: FormReader
+    scope: Scope, receive: Receive, spool: SpooledPieces, limits: FormLimits, form: FormReader
 ) -> AsyncIterator[Upload]:
     """Yield the files of the form, in order, each when it is complete.
 
     Raises:
-        HTTPException: 400 where the form is broken or has too many files, 413 where it is too large, 504
-            where it takes too long, 507 where the temporary folder is full.
+        HTTPException: 400 for a broken form or too many files, 413 if it is too large, 504 if it takes too
+            long, 507 if the temporary folder is full.
     """
-    reading = _Reading(pile, wanted)
-    body = RequestBody(scope, receive, wanted)
+    reading = _FormFiles(spool, limits)
+    body = RequestBody(scope, receive, limits)
     try:
         async for chunk in body.chunks():
             for event in form.feed(chunk):
-                if (done := await reading.learn(event)) is not None:
+                if (done := await reading.handle(event)) is not None:
                     yield done
         form.finish()
     except HTTPException:
@@ -98,15 +97,15 @@ async def read_uploads(
 
 
 @dataclass
-class _Reading:
-    """The file that is being read, and how many there were."""
+class _FormFiles:
+    """The current file of a form, and the number of files so far."""
 
-    pile: SpooledPieces
-    wanted: FormLimits
+    spool: SpooledPieces
+    limits: FormLimits
     count: int = 0
-    now: Upload | None = None
+    current: Upload | None = None
 
-    async def learn(self, event: Event) -> Upload | None:
+    async def handle(self, event: Event) -> Upload | None:
         """Return the file that this event completes, if it does."""
         match event:
             case PartBegin():
@@ -118,42 +117,42 @@ class _Reading:
         return None
 
     def begin(self, part: PartBegin) -> None:
-        if part.field != self.wanted.name or part.filename is None:
+        if part.field != self.limits.name or part.filename is None:
             return
-        if self.count >= self.wanted.files:
-            most = "1 file" if self.wanted.files == 1 else f"{self.wanted.files} files"
+        if self.count >= self.limits.files:
+            most = "1 file" if self.limits.files == 1 else f"{self.limits.files} files"
             raise problem(400, f"Too many files. Maximum: {most} per request")
-        self.now = Upload(part.filename, self.count)
+        self.current = Upload(part.filename, self.count)
         self.count += 1
 
     async def take(self, data: bytes) -> None:
-        """Keep some of the file; what is beyond its limit is counted and let go."""
-        upload = self.now
+        """Spool data of the file; beyond the limit only count it."""
+        upload = self.current
         if upload is None:
             return
         upload.size += len(data)
         upload.head += data[: HEAD_BYTES - len(upload.head)]
-        if upload.size > self.wanted.file_bytes:
-            self.pile.drop(upload.pieces)
+        if upload.size > self.limits.file_bytes:
+            self.spool.drop(upload.pieces)
             upload.pieces.clear()
             return
-        piece = self.pile.hold(data)
-        upload.pieces.append(await to_thread.run_sync(self.pile.put, data) if piece is None else piece)
+        piece = self.spool.hold(data)
+        upload.pieces.append(await to_thread.run_sync(self.spool.put, data) if piece is None else piece)
 
     def end(self) -> Upload | None:
-        upload, self.now = self.now, None
+        upload, self.current = self.current, None
         if upload is not None:
-            upload.fault = fault_of(upload.head, upload.size, self.wanted.file_bytes, heic=self.wanted.heic)
+            upload.fault = fault_of(upload.head, upload.size, self.limits.file_bytes, heic=self.limits.heic)
             if upload.fault is not None:
-                self.pile.drop(upload.pieces)
+                self.spool.drop(upload.pieces)
                 upload.pieces.clear()
         return upload
 
 
 def fault_of(head: bytes, size: int, most: int, *, heic: bool) -> tuple[ErrorCode, str] | None:
-    """Return why a file with these first bytes cannot be judged here; None if it may well be.
+    """Return why a file with these first bytes cannot be judged; None if it may be.
 
-    Only pictures and animations are: a video has endpoints of its own.
+    Only pictures and animations can: videos have endpoints of their own.
     """
     if size > most:
         return "file_too_large", f"the file is larger than the limit of {most / MB:g} MB"

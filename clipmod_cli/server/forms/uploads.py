@@ -1,7 +1,7 @@
-"""Files in forms: refused while they come once they are too many bytes, and made Items of.
+"""Files in small forms, limited in size while they arrive, as Items.
 
-A form is parsed by Starlette, which keeps what is larger than a megabyte in a nameless temporary file;
-nothing here holds more of a request in memory than what is being decoded.
+Starlette parses the form and keeps files over a megabyte in unnamed temporary files; only the file that is
+being decoded is in memory.
 """
 
 from __future__ import annotations
@@ -28,14 +28,13 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 COPY_BYTES = 1 << 20
 NAME_CHARS = 120
-"""Of a file's name in a message: enough to know it again."""
+"""Of a file's name in a message."""
 
 
 def upload_route(most: Callable[[RequestLimits], int]) -> type[APIRoute]:
-    """Return a class of routes whose bodies may be so long, with `FORM_BYTES` around their files.
+    """Return a class of routes with this limit of a body, plus `FORM_BYTES` around its files.
 
-    Its place among the requests under way is taken when the body is there, so that slow senders hold up
-    nobody.
+    A request takes its place in the load when its body is complete, so that slow senders hold no place.
     """
 
     class UploadRoute(APIRoute):
@@ -59,14 +58,14 @@ def _check_declared(request: Request, limit: int) -> None:
 
 
 def _counted(receive: Receive, limit: int) -> Receive:
-    """Return a `receive` that raises once more bytes came than may."""
-    came = 0
+    """Return a `receive` that raises once the body is too large."""
+    received = 0
 
     async def counted() -> Message:
-        nonlocal came
+        nonlocal received
         message = await receive()
-        came += len(message.get("body", b""))
-        if came > limit + FORM_BYTES:
+        received += len(message.get("body", b""))
+        if received > limit + FORM_BYTES:
             raise _too_long(limit)
         return message
 
@@ -94,7 +93,7 @@ def check_pictures(files: Sequence[UploadFile], limits: RequestLimits) -> None:
         if not file.size:
             raise problem(400, f"{shown(file)} is empty")
         if _is_video(file):
-            raise problem(400, f"{shown(file)} is a video, where a picture is asked for")
+            raise problem(400, f"{shown(file)} is a video, where a picture is expected")
 
 
 def check_video(file: UploadFile, limits: RequestLimits) -> None:
@@ -110,7 +109,7 @@ def check_video(file: UploadFile, limits: RequestLimits) -> None:
 
 
 def _is_video(file: UploadFile) -> bool:
-    # A megabyte at most is in memory, and the head of the rest is in the system's cache: no thread is needed.
+    # up to a megabyte is in memory, and the head of a larger file in the system's cache: no thread is needed
     head = file.file.read(HEAD_BYTES)
     file.file.seek(0)
     name = sniff(head)
@@ -118,7 +117,7 @@ def _is_video(file: UploadFile) -> bool:
 
 
 def picture_items(files: Sequence[UploadFile]) -> Iterator[Item]:
-    """Yield an Item for each file; its bytes are read when it is asked for. Blocks."""
+    """Yield an Item for each file; its bytes are read when it is taken. Blocks."""
     for index, file in enumerate(files):
         file.file.seek(0)
         yield Item(source=file.filename or "file", index=index, data=file.file.read())
@@ -126,7 +125,7 @@ def picture_items(files: Sequence[UploadFile]) -> Iterator[Item]:
 
 @contextmanager
 def video_item(file: UploadFile) -> Iterator[Item]:
-    """Give an Item whose bytes lie in a temporary file, which is gone afterwards. Blocks."""
+    """Give an Item in a temporary file, which is removed afterwards. Blocks."""
     descriptor, path = tempfile.mkstemp(prefix="clipmod-")
     try:
         with os.fdopen(descriptor, "wb") as copy:

@@ -1,1 +1,1 @@
-"""What outlives a request: hosted pictures, prediction files and rows for the statistics."""
+"""Storage that outlives a request: hosted pictures, prediction files and rows for the statistics."""

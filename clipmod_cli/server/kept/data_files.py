@@ -1,4 +1,4 @@
-"""Files in the data folder of the service: whole or not there, and for their owner alone."""
+"""Files in the data folder of the service: written atomically, readable by their owner only."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ log = logging.getLogger(__name__)
 
 
 def data_folder(settings: Settings) -> Path:
-    """Return where pictures and predictions are kept."""
+    """Return the folder of hosted pictures and prediction files."""
     if settings.data_dir:
         return Path(settings.data_dir).expanduser()
     return Path(platformdirs.user_data_dir("clipmod", appauthor=False))
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that only its owner can read; it appears by rename, whole or not at all.
+    """Write a file atomically, readable by its owner only.
 
     Raises:
         OSError: it cannot be written.
@@ -39,7 +39,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, if it is there and can be."""
+    """Remove a file; errors are only logged."""
     try:
         path.unlink(missing_ok=True)
     except OSError as e:

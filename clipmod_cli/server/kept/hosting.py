@@ -1,7 +1,7 @@
-"""Pictures that were judged, kept for a while under an address that nobody can guess.
+"""Hosted pictures: judged pictures, kept until they expire under ids that cannot be guessed.
 
-Files and a small JSON beside each lie in one folder that only its owner can read. What a request names
-is looked up in an index and never becomes a path. A file that somebody else removed is simply gone.
+One private folder holds the files, each with a JSON sidecar. Requested ids are looked up in an index and
+never become a path. Files that another process removes are treated as expired.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from clipmod_cli.settings import Settings
 log = logging.getLogger(__name__)
 
 ID_BYTES: Final = 16
-"""128 bits: nobody finds one by trying."""
+"""128 bits: cannot be guessed."""
 
 MEDIA_TYPES: Final = {
     "JPEG": "image/jpeg",
@@ -38,7 +38,7 @@ MEDIA_TYPES: Final = {
     "AVIF": "image/avif",
     "HEIF": "image/heic",
 }
-"""By the format of the content; other types than these are never sent."""
+"""By the format of the content; no other types are sent."""
 
 _SIDECAR: Final = ".json"
 
@@ -61,7 +61,7 @@ class HostedPicture:
 
     @property
     def row(self) -> HostedRow:
-        """What the store keeps of it."""
+        """Its row in the history store."""
         return HostedRow(
             image_id=self.image_id,
             sha256=self.sha256,
@@ -75,10 +75,10 @@ class HostedPicture:
 
 @dataclass
 class HostedPictures:
-    """The folder of kept pictures. Safe to use from any thread; all calls block.
+    """The folder of hosted pictures. Safe to use from any thread; all calls block.
 
     Attributes:
-        quota_bytes: of all together; the oldest go.
+        quota_bytes: of all together; the oldest are evicted.
     """
 
     folder: Path
@@ -89,23 +89,23 @@ class HostedPictures:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def open(self) -> None:
-        """Make the folder, and learn what is in it.
+        """Create the folder, or read the pictures in it.
 
         Raises:
-            OSError: it cannot be made or read.
+            OSError: it cannot be created or read.
         """
         make_private(self.folder)
         found = sorted(_read_sidecars(self.folder), key=lambda one: one.hosted_at)
         with self._lock:
             self._index = {one.image_id: one for one in found}
             self._bytes = sum(one.size for one in found)
-            gone = list(self._over_quota())
-        for old in gone:
+            evicted = list(self._evict())
+        for old in evicted:
             self._remove(old)
         self.sweep()
 
     def keep(self, data: bytes, *, name: str, format_name: str, sha256: str) -> HostedPicture | None:
-        """Return the kept picture; None where it cannot be kept, which is logged."""
+        """Store a picture; None if it cannot be stored, which is logged."""
         if format_name not in MEDIA_TYPES or len(data) > self.quota_bytes:
             return None
         now = time.time()
@@ -123,13 +123,13 @@ class HostedPictures:
             write_whole(self.folder / f"{one.image_id}{_SIDECAR}", json.dumps(asdict(one)).encode())
         except OSError as e:
             self._remove(one)
-            log.warning("a picture could not be kept for /image: %s", e.strerror or e)
+            log.warning("cannot write a hosted picture: %s", e.strerror or e)
             return None
         self._enter(one)
         return one
 
     def open_file(self, image_id: str) -> tuple[HostedPicture, IO[bytes]] | None:
-        """Return a kept picture and its open file; None if there is none, or its time is over."""
+        """Return a picture and its open file; None if there is none or it has expired."""
         with self._lock:
             one = self._index.get(image_id)
         if one is None:
@@ -144,34 +144,34 @@ class HostedPictures:
             return None
 
     def sweep(self) -> None:
-        """Remove what is over its time."""
+        """Remove expired pictures."""
         now = time.time()
         with self._lock:
-            over = [one for one in self._index.values() if one.expires_at <= now]
-        for one in over:
+            expired = [one for one in self._index.values() if one.expires_at <= now]
+        for one in expired:
             self._forget(one)
 
     def __len__(self) -> int:
-        """Return how many pictures are kept."""
+        """Return the number of pictures."""
         with self._lock:
             return len(self._index)
 
     @property
     def size(self) -> int:
-        """How many bytes of pictures are kept."""
+        """Bytes of all pictures."""
         with self._lock:
             return self._bytes
 
     def _enter(self, one: HostedPicture) -> None:
-        """Put it into the index; the oldest make room."""
+        """Put it into the index; evict the oldest over the quota."""
         with self._lock:
             self._index[one.image_id] = one
             self._bytes += one.size
-            gone = list(self._over_quota())
-        for old in gone:
+            evicted = list(self._evict())
+        for old in evicted:
             self._remove(old)
 
-    def _over_quota(self) -> Iterator[HostedPicture]:
+    def _evict(self) -> Iterator[HostedPicture]:
         while self._bytes > self.quota_bytes:
             oldest = self._index.pop(next(iter(self._index)))
             self._bytes -= oldest.size
@@ -184,13 +184,13 @@ class HostedPictures:
         self._remove(one)
 
     def _remove(self, one: HostedPicture) -> None:
-        # the sidecar last: if this is cut off, what is left is found by it
+        # the sidecar last: after a crash the rest is found by it
         for name in (one.image_id, f"{one.image_id}{_SIDECAR}"):
             remove(self.folder / name)
 
 
 def hosting_of(settings: Settings) -> HostedPictures | None:
-    """Return where pictures are kept; None where none are, or the folder cannot be had."""
+    """Return the hosted pictures; None if hosting is off or the folder cannot be used."""
     if settings.no_hosting:
         return None
     expiry_s = settings.image_expiry_hours * 3600
@@ -198,13 +198,13 @@ def hosting_of(settings: Settings) -> HostedPictures | None:
     try:
         hosting.open()
     except OSError as e:
-        log.warning("pictures cannot be kept in %s (%s); the service goes on without", hosting.folder, e)
+        log.warning("cannot host pictures in %s (%s); serving without hosting", hosting.folder, e)
         return None
     return hosting
 
 
 def _read_sidecars(folder: Path) -> Iterator[HostedPicture]:
-    """Yield what the folder holds; remove halves that a crash left."""
+    """Yield the pictures of the folder; remove what a crash left incomplete."""
     names = {path.name for path in folder.iterdir()}
     for name in sorted(names):
         path = folder / name
@@ -222,9 +222,8 @@ def _read_sidecars(folder: Path) -> Iterator[HostedPicture]:
 
 def _read_sidecar(path: Path) -> HostedPicture | None:
     try:
-        told = json.loads(path.read_bytes())
-        one = HostedPicture(**told)
-        sound = one.image_id == path.stem and one.format in MEDIA_TYPES and one.expires_at > one.hosted_at
+        one = HostedPicture(**json.loads(path.read_bytes()))
+        valid = one.image_id == path.stem and one.format in MEDIA_TYPES and one.expires_at > one.hosted_at
     except (OSError, ValueError, TypeError):
         return None
-    return one if sound else None
+    return one if valid else None

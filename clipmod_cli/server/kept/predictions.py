@@ -1,4 +1,4 @@
-"""The prediction file of a single picture: its answer as JSON, for as long as pictures are kept."""
+"""The prediction file of a single picture: its answer as JSON, kept as long as hosted pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 FOLDER: Final = "predictions"
 _ENDING: Final = "_prediction.json"
 _STEM_CHARS: Final = 60
-"""Enough to recognise a picture by, well within what file systems take."""
+"""Of a picture's name: within the limits of file systems."""
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9-]+")
 
@@ -32,48 +32,45 @@ class Predictions:
     expiry_s: float
 
     def name_for(self, image: str) -> str:
-        """Return a new file's name, as answers print it; it cannot collide with another's.
-
-        Of the picture's own name only letters, digits and dashes of its last part are kept.
-        """
+        """Return a new unique file name, as answers print it, with safe characters of the image's name."""
         return f"{FOLDER}/{stem_of(image)}_{secrets.token_hex(8)}{_ENDING}"
 
     def write(self, name: str, answer: bytes) -> bool:
-        """Keep an answer under a name that `name_for` gave; return whether that could be done."""
+        """Write an answer to a name from `name_for`; return whether that succeeded."""
         try:
             write_whole(self.folder / name.removeprefix(f"{FOLDER}/"), answer)
         except OSError as e:
-            log.warning("a prediction could not be written: %s", e.strerror or e)
+            log.warning("cannot write a prediction file: %s", e.strerror or e)
             return False
         return True
 
     def sweep(self) -> None:
-        """Remove what is over its time."""
+        """Remove expired files."""
         oldest = time.time() - self.expiry_s
         try:
             for path in self.folder.glob(f"*{_ENDING}*"):
                 if path.stat().st_mtime < oldest:
                     remove(path)
         except OSError as e:
-            log.debug("old predictions cannot be looked for: %s", e)
+            log.debug("cannot list old predictions: %s", e)
 
 
 def stem_of(image: str) -> str:
-    """Return what a file name may hold of a picture's name."""
+    """Return a picture's name as part of a file name: letters, digits and dashes of its last part."""
     last = re.split(r"[/\\]", image)[-1]
     stem = last.rpartition(".")[0] or last
     return _UNSAFE.sub("_", stem)[:_STEM_CHARS].strip("_") or "image"
 
 
 def predictions_of(settings: Settings) -> Predictions | None:
-    """Return where predictions are written; None where none are, or the folder cannot be had."""
+    """Return the prediction files; None if they are off or the folder cannot be used."""
     if settings.no_predictions:
         return None
     made = Predictions(data_folder(settings) / FOLDER, settings.image_expiry_hours * 3600)
     try:
         make_private(made.folder)
     except OSError as e:
-        log.warning("predictions cannot be written to %s (%s); the service goes on without", made.folder, e)
+        log.warning("cannot write predictions to %s (%s); serving without prediction files", made.folder, e)
         return None
     made.sweep()
     return made

@@ -1,4 +1,4 @@
-"""What the service keeps between requests beside its models: pictures, predictions, the store."""
+"""Storage of the service: hosted pictures, prediction files, the history store."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from clipmod_cli.server.kept.predictions import Predictions, predictions_of
 from clipmod_cli.settings import Settings
 
 SWEEP_S: Final = 60.0
-"""How often files over their time are removed. Reading looks at the time itself."""
+"""Interval of removing expired files. Reading checks the expiry itself."""
 
 PING_S: Final = 2.0
-"""How long a ping waits for the store, and how long its answer is used again: a merge may take as long."""
+"""Timeout of a ping, and how long its answer is reused: a merge may take as long."""
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryStatus:
-    """What came back from the store."""
+    """The result of a ping."""
 
     connected: bool
     response_time_ms: float
@@ -37,46 +37,46 @@ class HistoryStatus:
 
 @dataclass
 class HistoryPing:
-    """Asks the store now and then whether it answers; many who ask at once share one question."""
+    """Pings the history store; concurrent callers share one ping."""
 
     store: HistoryStore | None
     _last: tuple[float, HistoryStatus] | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
-    _asking: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _pinging: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    async def ask(self) -> HistoryStatus:
-        """Return whether the store answers, and how fast."""
+    async def check(self) -> HistoryStatus:
+        """Return whether the store answers, and how fast; cached for `PING_S`."""
         async with self._lock:
             if self._last is None or time.monotonic() - self._last[0] > PING_S:
-                self._last = (time.monotonic(), await self._ask())
+                self._last = (time.monotonic(), await self._ping())
             return self._last[1]
 
-    async def _ask(self) -> HistoryStatus:
-        begun = time.perf_counter()
+    async def _ping(self) -> HistoryStatus:
+        start = time.perf_counter()
         try:
             async with asyncio.timeout(PING_S):
                 answered = await to_thread.run_sync(self._query, abandon_on_cancel=True)
         except TimeoutError:
             answered = False
-        return HistoryStatus(answered, round((time.perf_counter() - begun) * 1000, 3))
+        return HistoryStatus(answered, round((time.perf_counter() - start) * 1000, 3))
 
     def _query(self) -> bool:
-        if self.store is None or not self._asking.acquire(blocking=False):
-            return False  # the last question still waits for its answer
+        if self.store is None or not self._pinging.acquire(blocking=False):
+            return False  # the last ping still waits
         try:
             return bool(self.store.query("SELECT 1").rows)
         except (ClipmodError, OSError):
             return False
         finally:
-            self._asking.release()
+            self._pinging.release()
 
 
 @dataclass
 class ServiceStorage:
-    """Everything of that kind.
+    """All storage.
 
     Attributes:
-        stood_in: the last picture was judged by a stand-in for the models that were asked for.
+        stood_in: the last picture was judged by the fallback in place of the configured models.
     """
 
     hosting: HostedPictures | None
@@ -86,7 +86,7 @@ class ServiceStorage:
     stood_in: bool = False
 
     def sweep(self) -> None:
-        """Remove what is over its time; blocks."""
+        """Remove expired files; blocks."""
         if self.hosting is not None:
             self.hosting.sweep()
         if self.predictions is not None:

@@ -1,7 +1,7 @@
-"""One JSON object a line for each request, on stderr: who info what, and how it ended.
+"""One JSON line on stderr for each request.
 
-No key, no query, no body: a route with variables is logged by its template, so that neither an image's
-id nor what a client put into a path is storage. Probes are told only with `--verbose`.
+No key, query or body is logged, and a route with variables by its template, so that no image id is logged
+either. Probes are logged with `--verbose` only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What `/openapi.json` says of every endpoint: how a key is sent, and which refusals there may be.
-
-Endpoints describe themselves; this adds what the layers around them answer.
-"""
+"""Adds to `/openapi.json` what the layers around the endpoints answer: keys and refusals."""
 
 from __future__ import annotations
 
@@ -45,7 +42,7 @@ ALWAYS: Final = {
     "429": "Too many requests",
     "500": "The service, or a model, is at fault",
 }
-UNKNOWN: Final = {"401": "Keys are asked for, and it carries none that is valid"}
+UNKNOWN: Final = {"401": "A valid API key is required"}
 CHANGING: Final = {
     "403": "A page of another origin sent it",
     "503": "The service is busy, or a model is missing",
@@ -55,22 +52,22 @@ WITH_BODY: Final = {
     "408": "Its body came too slowly",
     "413": "It, or something in it, is too large",
 }
-"""What is answered besides an endpoint's own: to any request, to those without a key, to those that are
-not only reading, and to those that send something."""
+"""Answers beside an endpoint's own: to any request, without a key, to other methods than GET, and to
+requests with a body."""
 
 FORMS: Final = frozenset({"multipart/form-data", "application/x-www-form-urlencoded"})
 AGAIN: Final = frozenset({"429", "503"})
 
 
 def describe(app: FastAPI, *, keys: bool) -> None:
-    """Have the description tell what the layers around the endpoints answer; and that `keys` are needed."""
+    """Complete the description with refusals, and with security schemes if `keys` are required."""
     plain = app.openapi
-    told: list[dict[str, Any]] = []
+    cached: list[dict[str, Any]] = []
 
     def described() -> dict[str, Any]:
-        if not told:
-            told.append(_complete(plain(), keys=keys))
-        return told[0]
+        if not cached:
+            cached.append(_complete(plain(), keys=keys))
+        return cached[0]
 
     app.openapi = described  # type: ignore[method-assign]
 
@@ -91,11 +88,11 @@ def _complete(document: dict[str, Any], *, keys: bool) -> dict[str, Any]:
 
 
 def _mend_form(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """Say of a form what its types do not: it has no null, and a list of nothing is a field left out."""
-    for kind, told in operation.get("requestBody", {}).get("content", {}).items():
+    """Correct the description of a form: it has no null, and no empty lists."""
+    for kind, described in operation.get("requestBody", {}).get("content", {}).items():
         if kind not in FORMS:
             continue
-        schema = schemas.get(told["schema"].get("$ref", "").rpartition("/")[2], told["schema"])
+        schema = schemas.get(described["schema"].get("$ref", "").rpartition("/")[2], described["schema"])
         for field in schema.get("properties", {}).values():
             kinds = [one for one in field.pop("anyOf", []) if one.get("type") != "null"]
             field.update(*kinds if len(kinds) == 1 else [{"anyOf": kinds}] if kinds else [])
@@ -104,15 +101,15 @@ def _mend_form(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
 
 
 def _add_refusals(responses: dict[str, Any], refusals: dict[str, str]) -> None:
-    """Say what refusals there are; where an endpoint describes one itself, only that it is JSON."""
+    """Add the refusals; those that an endpoint describes itself get their JSON content."""
     for status in sorted({*responses, *refusals}):
-        told = responses.pop(status, {})
-        if status < "400" or "application/json" in told.get("content", {}):
-            responses[status] = told
+        described = responses.pop(status, {})
+        if status < "400" or "application/json" in described.get("content", {}):
+            responses[status] = described
         else:
             responses[status] = {
                 **_answer(status, refusals.get(status, "")),
-                **told,
+                **described,
                 "content": PROBLEM_CONTENT,
             }
 

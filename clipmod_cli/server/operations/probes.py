@@ -1,4 +1,4 @@
-"""`/healthz` and `/readyz`: whether the process lives, and whether a new request would be served."""
+"""`/healthz` and `/readyz`: liveness and readiness."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ router = APIRouter(tags=["probes"])
 
 @router.get("/healthz", summary="Whether the process lives")
 async def healthz() -> dict[str, str]:
-    """Answer as long as the process can."""
+    """Answer while the process can."""
     return {"status": "alive"}
 
 
@@ -22,7 +22,7 @@ async def healthz() -> dict[str, str]:
     responses={503: {"description": "A model is missing, the queue is full, or the service is ending"}},
 )
 async def readyz(service: Served) -> JSONResponse:
-    """Tell the truth about models, queue and shutdown."""
+    """Report models, queue and shutdown."""
     facts = {
         "models_loaded": service.device.alive,
         "queue_full": service.load.full,

@@ -20,7 +20,7 @@ from clipmod_cli.server.request_info import request_info_of
 STATIC: Final = Path(__file__).parent / "static"
 KINDS: Final = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 FILES: Final = {path.name: path for path in sorted(STATIC.iterdir()) if path.suffix in KINDS}
-"""A name that is asked for is looked up here, and never becomes a path."""
+"""Requested names are looked up here and never become a path."""
 
 CACHED: Final = {"Cache-Control": "private, max-age=31536000, immutable"}
 
@@ -43,15 +43,15 @@ router = APIRouter(include_in_schema=False)
 @router.get("/ui")
 @router.get("/ui/")
 async def page(request: Request) -> HTMLResponse:
-    """Answer with the page; who gave a key can log out on it."""
-    who = request_info_of(request.scope).key_id
+    """Return the page, with a way to log out if a key was given."""
+    key_id = request_info_of(request.scope).key_id
     files = f"/ui/static/{EDITION}"
-    return HTMLResponse(_PAGE.substitute(files=files, version=__version__, hidden="" if who else "hidden"))
+    return HTMLResponse(_PAGE.substitute(files=files, version=__version__, hidden="" if key_id else "hidden"))
 
 
 @router.get("/ui/static/{edition}/{name}")
 async def file(edition: str, name: str) -> FileResponse:
-    """Answer with a file of the page."""
+    """Return a file of the page."""
     if edition != EDITION or name not in FILES:
         raise HTTPException(404)
     return FileResponse(FILES[name], media_type=KINDS[FILES[name].suffix], headers=CACHED)

@@ -64,7 +64,7 @@ def test_the_first_label_ends_the_search(film: list[dict[str, float]], least: fl
 @given(films)
 def test_a_search_is_over_once_nothing_can_be_added(film: list[dict[str, float]]) -> None:
     search = searched(film, frozenset(LABELS), 0.0, first=False)
-    assert search.over
+    assert search.complete
     assert {hit.frame for hit in search.hits} == {0}
 
 

@@ -78,7 +78,7 @@ def test_a_picture_endpoint_takes_no_video(client: TestClient, tmp_path: Path) -
     answer = client.post("/api/image-query-classification", files={"file": ("1.mp4", data)})
     assert (answer.status_code, answer.json()) == (
         400,
-        {"detail": "1.mp4 is a video, where a picture is asked for"},
+        {"detail": "1.mp4 is a video, where a picture is expected"},
     )
 
 

@@ -33,10 +33,10 @@ from clipmod_cli.types import Evidence, Failure, Item
 
 URL_CHARS = 8192
 LEAST_S = 0.1
-"""For a download, where a request's time is nearly up."""
+"""The shortest timeout of a download."""
 
 ACCESS = AddressRules(private=False)
-"""Where a request may have the service look: public addresses, the web's own ports."""
+"""Addresses of downloads: public ones, on the web's own ports."""
 
 
 Vectors = Annotated[ClassVectors, Depends(from_state("class_vectors"))]
@@ -48,14 +48,14 @@ def make_state(_settings: Settings) -> dict[str, object]:
 
 
 class ClassifyPayload(BaseModel):
-    """What was asked."""
+    """The request."""
 
     location: str | None = Field(description="The URL; null where a file came")
     classifier: str
 
 
 class ClassifyResult(BaseModel):
-    """What was seen."""
+    """The scores."""
 
     prediction: str = Field(description="The class with the highest probability", examples=["nudity"])
     label_probabilities: dict[str, float] = Field(examples=[{"nudity": 0.62, "gore": 0.38}])
@@ -63,13 +63,13 @@ class ClassifyResult(BaseModel):
 
 
 class ClassifyAnswer(BaseModel):
-    """The answer."""
+    """The answer of `/classify/`."""
 
     result: ClassifyResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
+class _ClassifyRequest:
     """One request, its form checked."""
 
     service: Service
@@ -116,14 +116,14 @@ async def classify(
         ),
     ] = None,
 ) -> ClassifyAnswer:
-    """Of an animation: each class's highest probability in any of the frames that are looked at."""
+    """Of an animation: each class's highest probability in any scored frame."""
     file = image if image is not None and (image.filename or image.size) else None
     url = (location or "").strip() or None
     if (file is None) == (url is None):
         raise problem(400, "Give either image (a file) or location (a URL)")
     if file is not None:
         check_pictures([file], service.limits)
-    asked = _Asked(
+    checked = _ClassifyRequest(
         service=service,
         classifiers=classifiers,
         words=words,
@@ -133,10 +133,10 @@ async def classify(
         classes=(classes or "").strip() or None,
         until=time.monotonic() + service.deadline_s,
     )
-    shares = await in_thread(request, lambda: _classify(asked))
-    info.images, info.judged_by = 1, asked.classifier
+    shares = await in_thread(request, lambda: _classify(checked))
+    info.images, info.judged_by = 1, checked.classifier
     prediction = max(shares, key=lambda name: shares[name])
-    payload = ClassifyPayload(location=url, classifier=asked.classifier)
+    payload = ClassifyPayload(location=url, classifier=checked.classifier)
     return ClassifyAnswer(
         result=ClassifyResult(
             prediction=prediction, label_probabilities=dict(shares), original_payload=payload
@@ -144,31 +144,31 @@ async def classify(
     )
 
 
-def _classify(asked: _Asked) -> Scores:
-    text_models = asked.words.models_of(asked.service.panel.ensemble, asked.classifier)
+def _classify(checked: _ClassifyRequest) -> Scores:
+    text_models = checked.words.models_of(checked.service.panel.ensemble, checked.classifier)
     if text_models is not None:
-        return _by_words(asked, text_models)
-    if asked.classifier == ALL_MODELS:
+        return _by_words(checked, text_models)
+    if checked.classifier == ALL_MODELS:
         raise problem(
             503,
             "No text-image model is loaded at this service, so it knows no words. This brings some, for "
             "its next start with --models ensemble: clipmod models download ensemble",
         )
-    one = asked.classifiers.find(asked.classifier)
+    one = checked.classifiers.find(checked.classifier)
     if one is None:
-        known = ", ".join([ALL_MODELS, *asked.classifiers.allowed])
-        raise problem(400, f"{asked.classifier!r} is not a classifier of this service. It has: {known}")
-    return _by_labels(asked, one)
+        known = ", ".join([ALL_MODELS, *checked.classifiers.allowed])
+        raise problem(400, f"{checked.classifier!r} is not a classifier of this service. It has: {known}")
+    return _by_labels(checked, one)
 
 
-def _by_words(asked: _Asked, ensemble: Ensemble) -> Scores:
-    classes = read_classes(asked.classes or DOCUMENTED_CLASSES)
+def _by_words(checked: _ClassifyRequest, ensemble: Ensemble) -> Scores:
+    classes = read_classes(checked.classes or DOCUMENTED_CLASSES)
     try:
-        criteria = asked.words.criteria(ensemble, classes, asked.until)
+        criteria = checked.words.criteria(ensemble, classes, checked.until)
     except ClipmodError as e:
         raise problem(503, "The classes cannot be read now: the model's text tower is missing") from e
     frames = []
-    for one in _look(asked, ensemble):
+    for one in _scan(checked, ensemble):
         scored = score_frame(one, criteria)
         if isinstance(scored, Failure):
             raise refusal(scored)
@@ -176,37 +176,37 @@ def _by_words(asked: _Asked, ensemble: Ensemble) -> Scores:
     return highest_of(frames)
 
 
-def _by_labels(asked: _Asked, one: AllowedModel) -> Scores:
-    """Return the labels of a classifier, or those of them that were asked for."""
-    ensemble = asked.classifiers.load([one], asked.until)
+def _by_labels(checked: _ClassifyRequest, one: AllowedModel) -> Scores:
+    """Return the scores of a classifier's labels, or of the requested ones."""
+    ensemble = checked.classifiers.load([one], checked.until)
     model: LabelModel = ensemble.members[0].model  # type: ignore[assignment]
     known = list(dict.fromkeys(model.labels))
-    wanted = [word for part in (asked.classes or "").split(",") if (word := part.strip())] or known
+    wanted = [word for part in (checked.classes or "").split(",") if (word := part.strip())] or known
     if strange := [word for word in wanted if word not in known]:
         raise problem(400, f"{one.name} has no label {strange[0][:100]!r}. It has: {', '.join(known)}")
-    shares = highest_of(scores_of(seen.seen[model.name], known) for seen in _look(asked, ensemble))
+    shares = highest_of(scores_of(seen.seen[model.name], known) for seen in _scan(checked, ensemble))
     return {label: shares[label] for label in wanted}
 
 
-def _look(asked: _Asked, ensemble: Ensemble) -> Sequence[Evidence]:
-    look = RequestScan(service=asked.service, ensemble=ensemble, until=asked.until)
-    items = picture_items([asked.image]) if asked.image is not None else iter([_fetch(asked)])
-    with closing(look.at(items, 1)) as seen:
+def _scan(checked: _ClassifyRequest, ensemble: Ensemble) -> Sequence[Evidence]:
+    scan = RequestScan(service=checked.service, ensemble=ensemble, until=checked.until)
+    items = picture_items([checked.image]) if checked.image is not None else iter([_fetch(checked)])
+    with closing(scan.frames(items, 1)) as seen:
         return list(seen)
 
 
-def _fetch(asked: _Asked) -> Item:
-    """Return the picture behind the URL; never from an address that is not public."""
-    url = asked.location or ""
+def _fetch(checked: _ClassifyRequest) -> Item:
+    """Download the picture at the URL; private addresses are refused."""
+    url = checked.location or ""
     rules = FetchRules(
         access=ACCESS,
-        max_bytes=asked.service.limits.image_bytes,
-        total_s=max(min(FetchRules().total_s, seconds_to(asked.until)), LEAST_S),
+        max_bytes=checked.service.limits.image_bytes,
+        total_s=max(min(FetchRules().total_s, seconds_to(checked.until)), LEAST_S),
     )
     (found,) = Downloads([Item(source=url, index=0)], rules)
     if isinstance(found, Failure):
         raise refusal(found)
     if found.spilled is not None:
         Path(found.spilled).unlink(missing_ok=True)
-        raise problem(400, "What is at location is a video, where a picture is asked for")
+        raise problem(400, "What is at location is a video, where a picture is expected")
     return found

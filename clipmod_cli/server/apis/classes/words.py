@@ -1,7 +1,7 @@
-"""The caller's own classes: read and checked, and made vectors that are computed once.
+"""The caller's own classes, read, checked and embedded.
 
-Vectors are kept in memory by model and text, and on disk by the model itself. One text tower at most stays
-in memory between requests: the one that was needed last. Blocking; knows no HTTP but its refusals.
+Vectors are cached in memory by model and text, and on disk by the model itself. At most one text tower, the
+one used last, stays in memory between requests. Blocking.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from clipmod_cli.server.problems import problem
 DOCUMENTED_CLASSES = "nudity, wad, offensive, face-attributes, gore"
 
 ALL_MODELS = "clip"
-"""The documented name of the classifier: whatever text-image models are loaded."""
+"""The documented name of the classifier: all loaded text-image models."""
 
 MOST_CLASSES = 64
 CLASS_CHARS = 100
-"""A text tower reads 77 tokens; what is longer is cut off there."""
+"""A text tower reads 77 tokens and ignores the rest."""
 
 MOST_VECTORS = 4096
-"""Kept in memory, over all models: 16 MB."""
+"""In the memory cache, over all models: 16 MB."""
 
 Vector = NDArray[np.float32]
 
@@ -71,7 +71,7 @@ def read_classes(text: str) -> Policy:
 
 @dataclass
 class ClassVectors:
-    """The vectors of classes. Safe to use from any thread."""
+    """The cache of class vectors. Safe to use from any thread."""
 
     _sets: dict[tuple[str, ...], Ensemble] = field(default_factory=dict, repr=False)
     _known: OrderedDict[tuple[str, str], Vector] = field(default_factory=OrderedDict, repr=False)
@@ -80,10 +80,10 @@ class ClassVectors:
     _tower: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def models_of(self, ensemble: Ensemble, name: str) -> Ensemble | None:
-        """Return loaded text-image members: all for `clip`, else the one of this name or spec.
+        """Return loaded text-image members: all for `clip`, else the one with this name or spec.
 
-        Their weights are scaled to sum to 1. Always the same object, so that requests share forward passes.
-        None where there is no such member.
+        Their weights are scaled to sum to 1. The object is cached, so that requests share forward passes.
+        None if there is no such member.
         """
         found = [m for m in ensemble.members if m.model.kind == "text-image"]
         if name != ALL_MODELS:
@@ -97,19 +97,19 @@ class ClassVectors:
             return self._sets.setdefault(key, replace(ensemble, members=scaled))
 
     def criteria(self, ensemble: Ensemble, classes: Policy, until: float) -> Criteria:
-        """Return these classes made ready for text-image models. Blocks where a class was never seen.
+        """Return the criteria of these classes. Blocks while new classes are embedded.
 
         Args:
             ensemble: of text-image models alone.
             classes: from `read_classes`.
-            until: the `time.monotonic()` to wait for a turn with the text towers.
+            until: the deadline by `time.monotonic()`.
 
         Raises:
-            HTTPException: 504 if it does not come in time.
+            HTTPException: 504 at the deadline.
         """
         models = {m.model.name: m.model for m in ensemble.members if m.model.kind == "text-image"}
         texts = list(dict.fromkeys(t for c in classes.categories for t in classes.texts_of(c)))
-        # the one whose tower is in memory first: it would be let go by the others
+        # the model whose tower is in memory first: the others would evict it
         order = sorted(models.values(), key=lambda model: id(model) != id(self._resident))
         vectors = {model.name: self._vectors(model, texts, until) for model in order}
         judges = [

@@ -19,7 +19,7 @@ class ScoredLabel(BaseModel):
 
 
 class FoundLabel(BaseModel):
-    """A label that was found, and where it was first."""
+    """A label that was found, and its first frame."""
 
     frame: int | None = Field(
         default=None,
@@ -42,17 +42,17 @@ One = TypeVar("One")
 
 
 def labels_answer(scores: Scores) -> list[ScoredLabel]:
-    """Return all labels, the highest score first."""
+    """Return all labels, highest score first."""
     return [ScoredLabel(score=score, label=label) for label, score in ranked(scores)]
 
 
 def found_answer(hits: Iterable[Hit]) -> list[FoundLabel]:
-    """Return what was found, in the order of frames."""
+    """Return the hits, in frame order."""
     return [FoundLabel(frame=hit.frame, label=hit.label, score=hit.score) for hit in hits]
 
 
 def by_model(answers: Mapping[str, list[One]], *, named: bool) -> list[One] | list[dict[str, list[One]]]:
-    """Return one model's answer as it is, or those of models named by `model_names`, each under its name."""
+    """Return one model's answer as it is; with `named` each model's answer under its name."""
     if named:
         return [{name: answer} for name, answer in answers.items()]
     (only,) = answers.values()

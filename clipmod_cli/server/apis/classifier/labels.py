@@ -1,8 +1,4 @@
-"""From what a model saw to what is answered: pure functions of labels and scores.
-
-Nothing here is shared between requests or between the models of one request, and nothing that is passed in
-is changed.
-"""
+"""Pure functions from evidence to labels with scores. They keep no state and change no argument."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ from clipmod_cli.types import Detections, Evidence, Kind, LabelScores, Seen
 Scores = Mapping[str, float]
 
 FIRST_NUMBER: Mapping[Kind, int | None] = {"image": None, "animation": 0, "video": 1}
-"""What the first frame is called in answers: a still's has no number."""
+"""The number of the first frame in answers; stills have none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +20,7 @@ class Hit:
     """A label that was found.
 
     Attributes:
-        frame: the first frame in which it was, as answers count them; None for a still.
+        frame: the first frame with the label, numbered as in answers; None for a still.
     """
 
     frame: int | None
@@ -33,7 +29,7 @@ class Hit:
 
 
 def scores_of(seen: Seen, labels: Sequence[str]) -> dict[str, float]:
-    """Return the score of each label; 0 for what a detector did not find, else its highest."""
+    """Return the score of each label; of a detector the highest, 0 for labels that it did not find."""
     match seen:
         case LabelScores(scores=scores):
             return dict(scores)
@@ -46,7 +42,7 @@ def scores_of(seen: Seen, labels: Sequence[str]) -> dict[str, float]:
 
 
 def highest_of(frames: Iterable[Scores]) -> dict[str, float]:
-    """Return each label's highest score in any frame: a mean would drown what is seen for a moment."""
+    """Return each label's highest score in any frame: a mean would hide labels of few frames."""
     highest: dict[str, float] = {}
     for scores in frames:
         for label, score in scores.items():
@@ -60,13 +56,13 @@ def ranked(scores: Scores) -> list[tuple[str, float]]:
 
 
 def frame_number(evidence: Evidence) -> int | None:
-    """Return a frame's number as answers count: animations from 0, videos from 1, stills not."""
+    """Return a frame's number in answers: animations from 0, videos from 1, None for stills."""
     first = FIRST_NUMBER[evidence.media.kind]
     return None if first is None else first + evidence.number
 
 
 def wanted_of(labels: Sequence[str], known: Sequence[str]) -> frozenset[str]:
-    """Return which of a model's labels are asked for: all of them where none are named."""
+    """Return the requested labels that the model has; all of them if none are named."""
     named = frozenset(labels)
     return frozenset(known) & named if named else frozenset(known)
 
@@ -74,7 +70,7 @@ def wanted_of(labels: Sequence[str], known: Sequence[str]) -> frozenset[str]:
 def new_hits(
     frame: int | None, scores: Scores, wanted: Collection[str], found: Collection[str], least: float
 ) -> list[Hit]:
-    """Return what this frame adds: wanted labels that were not found before and score `least` or more."""
+    """Return requested labels that were not found before and score at least `least` in this frame."""
     return [
         Hit(frame=frame, label=label, score=score)
         for label, score in ranked(scores)
@@ -84,13 +80,13 @@ def new_hits(
 
 @dataclass
 class LabelSearch:
-    """One model's way through the frames of one file.
+    """One model's search through the frames of one file.
 
     Attributes:
-        wanted: the labels that are looked for.
-        least: the score that counts.
-        first: the first label that is found ends it; of several in one frame, the highest.
-        hits: what was found, by frame, then by falling score.
+        wanted: the requested labels.
+        least: the minimum score.
+        first: stop at the first hit; of several in one frame, the highest.
+        hits: by frame, then by falling score.
     """
 
     wanted: frozenset[str]
@@ -99,13 +95,13 @@ class LabelSearch:
     hits: list[Hit] = field(default_factory=list)
 
     @property
-    def over(self) -> bool:
-        """Whether further frames can add nothing."""
+    def complete(self) -> bool:
+        """Whether further frames can add no hits."""
         return bool(self.first and self.hits) or len(self.hits) == len(self.wanted)
 
     def take(self, frame: int | None, scores: Scores) -> None:
-        """Look at the next frame."""
-        if self.over:
+        """Search the next frame."""
+        if self.complete:
             return
         found = {hit.label for hit in self.hits}
         new = new_hits(frame, scores, self.wanted, found, self.least)
@@ -113,11 +109,10 @@ class LabelSearch:
 
 
 def sampling_of(*, fast: bool, step_percent: float) -> FrameSampling:
-    """Return which frames of an animation or video are looked at.
+    """Return which frames of an animation or video are scored.
 
-    All (evenly and where something changes, once there are more than `MAX_SCORED_FRAMES`); or, fast, one
-    and then the next after `step_percent` of the length, the last in any case. So 5 looks at 21 frames, of a
-    shorter animation at all.
+    All (at most `MAX_SCORED_FRAMES`, evenly and at changes of scene); with `fast` one every `step_percent`
+    of the length and the last one: 5 scores 21 frames, or all of a shorter animation.
     """
     if not fast or step_percent <= 0:
         return FrameSampling(mode="dense")

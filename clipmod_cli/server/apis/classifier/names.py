@@ -1,4 +1,4 @@
-"""Which models callers may name: the operator's list, read and checked. Loads nothing.
+"""Reads the operator's list of models that callers may name. Loads nothing.
 
 OWNER/NAME         on the Hugging Face hub
 /PATH, ./PATH, ~   a folder; its name is the folder's
@@ -22,21 +22,17 @@ _ALIAS = re.compile(r"[A-Za-z0-9_.-]{1,96}(/[A-Za-z0-9_.-]{1,96})?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllowedModel:
-    """A model that callers may name.
-
-    Attributes:
-        name: what they call it.
-    """
+    """A model, and the name that callers give it."""
 
     name: str
     spec: ModelSpec
 
 
 def read_allowed(texts: Iterable[str]) -> dict[str, AllowedModel]:
-    """Return the models by the names that callers give them, in the operator's order.
+    """Return the models by name, in the operator's order.
 
     Raises:
-        SettingsError: naming the entry that cannot be understood, or a name that stands for two models.
+        SettingsError: if an entry is invalid, or a name stands for two models.
     """
     found: dict[str, AllowedModel] = {}
     for text in texts:
@@ -58,16 +54,16 @@ def _read(text: str) -> AllowedModel:
 
 def _spec(model: str, text: str) -> ModelSpec:
     try:
-        # with a weight after it a path may hold a `=` (clipmod_cli.models.specs)
+        # with a weight at its end, a path may contain `=` (clipmod_cli.models.specs)
         members = parse_models([f"{model if model == NUDENET else 'hf:' + model.removeprefix('hf:')}=1"])
     except SpecError as e:
-        raise _not_understood(text, str(e)) from e
+        raise _invalid(text, str(e)) from e
     if members == AUTO or len(members) != 1:
-        raise _not_understood(text, "it names several models")
+        raise _invalid(text, "it names several models")
     return members[0].spec
 
 
-def _not_understood(text: str, reason: str) -> SettingsError:
+def _invalid(text: str, reason: str) -> SettingsError:
     return SettingsError(
         f"--classifier {text!r} is none of OWNER/NAME, a folder, nudenet, or ALIAS=one of these: {reason}"
     )

@@ -1,4 +1,4 @@
-"""What a request asks for: its query parameters, checked."""
+"""The query parameters of a request, checked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from clipmod_cli.server.apis.classifier.models import Classifiers, Classifying
 from clipmod_cli.server.apis.classifier.names import AllowedModel
 from clipmod_cli.server.apis.request_scan import RequestScan
 from clipmod_cli.server.problems import problem
-from clipmod_cli.server.request_info import RequestInfo as Tally
+from clipmod_cli.server.request_info import RequestInfo
 from clipmod_cli.server.service import Service
 from clipmod_cli.server.state import Info, Served
 
@@ -29,12 +29,11 @@ NAME_CHARS = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifierRequest:
-    """Who asks which models, and until when. `look_with` blocks until they are loaded.
+    """The models of one request, and its deadline.
 
     Attributes:
-        named: by `model_names`: answers then are by model.
-        until: the `time.monotonic()` at which the request's time is up.
-        info: where it is noted what was judged.
+        named: with `model_names`, so that answers are by model.
+        until: the deadline by `time.monotonic()`.
     """
 
     service: Service
@@ -42,10 +41,10 @@ class ClassifierRequest:
     models: Sequence[AllowedModel]
     named: bool
     until: float
-    info: Tally
+    info: RequestInfo
 
-    def look_with(self, sampling: FrameSampling | None = None) -> RequestScan:
-        """Return how the models look, loaded."""
+    def scan(self, sampling: FrameSampling | None = None) -> RequestScan:
+        """Return a scan with these models, which are loaded if they are not; blocks."""
         ensemble = self.classifiers.load(self.models, self.until)
         return RequestScan(service=self.service, ensemble=ensemble, until=self.until, sampling=sampling)
 
@@ -53,7 +52,7 @@ class ClassifierRequest:
 ModelName = Annotated[str, Query(max_length=NAME_CHARS)]
 
 
-async def _asking(
+async def _classifier_request(
     service: Served,
     classifiers: Classifying,
     info: Info,
@@ -88,16 +87,18 @@ async def _asking(
     )
 
 
-Asked = Annotated[ClassifierRequest, Depends(_asking)]
+Requested = Annotated[ClassifierRequest, Depends(_classifier_request)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelQuery:
-    """What the query endpoints look for.
+    """What the query endpoints search for.
 
     Attributes:
-        labels: none for all of each model's.
-        fast: look at fewer frames of animations and videos.
+        labels: empty for all of each model's.
+        score: the minimum.
+        first: stop at the first hit.
+        fast: score fewer frames of animations and videos.
     """
 
     labels: tuple[str, ...]
@@ -106,15 +107,15 @@ class LabelQuery:
     fast: bool
     step_percent: float
 
-    def look_of(self, asking: ClassifierRequest) -> RequestScan:
-        """Return how the asked models look for it, loaded; blocks."""
-        return asking.look_with(sampling_of(fast=self.fast, step_percent=self.step_percent))
+    def scan(self, request: ClassifierRequest) -> RequestScan:
+        """Return a scan of the frames to search; blocks until the models are loaded."""
+        return request.scan(sampling_of(fast=self.fast, step_percent=self.step_percent))
 
     def searches(self, models: Mapping[str, LabelModel]) -> dict[str, LabelSearch]:
-        """Return a search for each model, by what it is called; each with a set of its own.
+        """Return a new search for each model, by its name.
 
         Raises:
-            HTTPException: 400 if none of them has any of the labels: silence would read as "not there".
+            HTTPException: 400 if no model has any of the labels: no hits would read as "not there".
         """
         wanted = {name: wanted_of(self.labels, model.labels) for name, model in models.items()}
         if not any(wanted.values()):
@@ -126,7 +127,7 @@ class LabelQuery:
         }
 
 
-async def _wanted(
+async def _label_query(
     *,
     classifiers: Classifying,
     labels: Annotated[
@@ -150,7 +151,7 @@ async def _wanted(
         Query(
             ge=0,
             le=100,
-            description="In fast mode, how much of the length lies between two frames that are looked at, in "
+            description="In fast mode, how much of the length lies between two scored frames, in "
             "per cent: 5 looks at 21 frames, of a shorter animation at all. First and last are always in.",
         ),
     ] = STEP_PERCENT,
@@ -164,4 +165,4 @@ async def _wanted(
     )
 
 
-LookedFor = Annotated[LabelQuery, Depends(_wanted)]
+Searched = Annotated[LabelQuery, Depends(_label_query)]

@@ -1,4 +1,4 @@
-"""The five endpoints of the classifier API: they check the files, look in a thread, and shape the answer."""
+"""The five endpoints of the classifier API: check files, score them in a thread, shape the answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clipmod_cli.server.apis.classifier import answers
 from clipmod_cli.server.apis.classifier.answers import Found, FoundInMany, Labels, LabelsOfMany
 from clipmod_cli.server.apis.classifier.labels import Scores
 from clipmod_cli.server.apis.classifier.models import classifiers_of
-from clipmod_cli.server.apis.classifier.query import Asked, ClassifierRequest, LabelQuery, LookedFor
+from clipmod_cli.server.apis.classifier.query import ClassifierRequest, LabelQuery, Requested, Searched
 from clipmod_cli.server.apis.classifier.scoring import ByModel, score_files, search_files
 from clipmod_cli.server.environment import documented_environment
 from clipmod_cli.server.forms.uploads import (
@@ -49,12 +49,12 @@ def _like(example: Any) -> dict[int | str, dict[str, Any]]:
     responses=_like(answers.LABELS_EXAMPLE),
 )
 async def image_classification(
-    request: Request, service: Served, asking: Asked, file: UploadFile, _: Admitted
+    request: Request, service: Served, models: Requested, file: UploadFile, _: Admitted
 ) -> Labels:
-    """Of an animation: each label's highest score in any of the frames that are looked at."""
+    """Of an animation: each label's highest score in any scored frame."""
     check_pictures([file], service.limits)
-    (scores,) = await in_thread(request, partial(score_files, asking, picture_items([file]), 1))
-    return _labels(scores, asking)
+    (scores,) = await in_thread(request, partial(score_files, models, picture_items([file]), 1))
+    return _labels(scores, models)
 
 
 @_many.post(
@@ -63,13 +63,13 @@ async def image_classification(
     responses=_like([{"0": answers.LABELS_EXAMPLE}]),
 )
 async def multi_image_classification(
-    request: Request, service: Served, asking: Asked, files: list[UploadFile], _: Admitted
+    request: Request, service: Served, models: Requested, files: list[UploadFile], _: Admitted
 ) -> LabelsOfMany:
     """A file that cannot be judged refuses the request, and is named."""
     _check_many(files, service.limits)
-    work = partial(score_files, asking, picture_items(files), len(files))
+    work = partial(score_files, models, picture_items(files), len(files))
     scored = await in_thread(request, work)
-    return answers.by_index([_labels(scores, asking) for scores in scored])
+    return answers.by_index([_labels(scores, models) for scores in scored])
 
 
 @_one.post(
@@ -79,12 +79,12 @@ async def multi_image_classification(
     responses=_like(answers.FOUND_EXAMPLE),
 )
 async def image_query_classification(
-    request: Request, service: Served, asking: Asked, wanted: LookedFor, file: UploadFile, _: Admitted
+    request: Request, service: Served, models: Requested, wanted: Searched, file: UploadFile, _: Admitted
 ) -> Found:
     """One entry a label; in an animation with its first frame, counted from 0."""
     check_pictures([file], service.limits)
-    (found,) = await in_thread(request, partial(search_files, asking, wanted, picture_items([file]), 1))
-    return _found(found, asking)
+    (found,) = await in_thread(request, partial(search_files, models, wanted, picture_items([file]), 1))
+    return _found(found, models)
 
 
 @_many.post(
@@ -94,13 +94,18 @@ async def image_query_classification(
     responses=_like(answers.FOUND_IN_MANY_EXAMPLE),
 )
 async def multi_image_query_classification(
-    request: Request, service: Served, asking: Asked, wanted: LookedFor, files: list[UploadFile], _: Admitted
+    request: Request,
+    service: Served,
+    models: Requested,
+    wanted: Searched,
+    files: list[UploadFile],
+    _: Admitted,
 ) -> FoundInMany:
     """A file that cannot be judged refuses the request, and is named."""
     _check_many(files, service.limits)
-    work = partial(search_files, asking, wanted, picture_items(files), len(files))
+    work = partial(search_files, models, wanted, picture_items(files), len(files))
     searched = await in_thread(request, work)
-    return answers.by_index([_found(found, asking) for found in searched])
+    return answers.by_index([_found(found, models) for found in searched])
 
 
 @_video.post(
@@ -110,7 +115,7 @@ async def multi_image_query_classification(
     responses=_like(answers.VIDEO_EXAMPLE),
 )
 async def video_classification(
-    request: Request, service: Served, asking: Asked, wanted: LookedFor, file: UploadFile, _: Admitted
+    request: Request, service: Served, models: Requested, wanted: Searched, file: UploadFile, _: Admitted
 ) -> Found:
     """One entry a label, with its first frame, counted from 1.
 
@@ -119,13 +124,13 @@ async def video_classification(
     check_video(file, service.limits)
     if importlib.util.find_spec("av") is None:
         raise problem(503, "Videos need a package: pip install 'clipmod[video]'")
-    found = await in_thread(request, partial(_search_video, asking, wanted, file))
-    return _found(found, asking)
+    found = await in_thread(request, partial(_search_video, models, wanted, file))
+    return _found(found, models)
 
 
-def _search_video(asking: ClassifierRequest, wanted: LabelQuery, file: UploadFile) -> ByModel:
+def _search_video(models: ClassifierRequest, wanted: LabelQuery, file: UploadFile) -> ByModel:
     with video_item(file) as item:
-        (found,) = search_files(asking, wanted, [item], 1)
+        (found,) = search_files(models, wanted, [item], 1)
     return found
 
 
@@ -135,16 +140,16 @@ def _check_many(files: Sequence[UploadFile], limits: RequestLimits) -> None:
     check_pictures(files, limits)
 
 
-def _labels(scores: Mapping[str, Scores], asking: ClassifierRequest) -> Labels:
-    asking.info.images += 1
+def _labels(scores: Mapping[str, Scores], models: ClassifierRequest) -> Labels:
+    models.info.images += 1
     by_name = {name: answers.labels_answer(one) for name, one in scores.items()}
-    return answers.by_model(by_name, named=asking.named)
+    return answers.by_model(by_name, named=models.named)
 
 
-def _found(hits: ByModel, asking: ClassifierRequest) -> Found:
-    asking.info.images += 1
+def _found(hits: ByModel, models: ClassifierRequest) -> Found:
+    models.info.images += 1
     by_name = {name: answers.found_answer(one) for name, one in hits.items()}
-    return answers.by_model(by_name, named=asking.named)
+    return answers.by_model(by_name, named=models.named)
 
 
 router = APIRouter()

@@ -1,4 +1,4 @@
-"""From files to what the asked models say of each. Blocking; knows no HTTP and no answer's shape."""
+"""Scores of a request's files by its models. Blocking; without HTTP and the shapes of answers."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from clipmod_cli.types import Evidence, Item
 ByModel = Mapping[str, list[Hit]]
 
 
-def score_files(asking: ClassifierRequest, items: Iterable[Item], count: int) -> list[dict[str, Scores]]:
-    """Return the scores of all labels for each file, by what the caller calls the model.
+def score_files(request: ClassifierRequest, items: Iterable[Item], count: int) -> list[dict[str, Scores]]:
+    """Return the scores of all labels for each file, by the caller's name of the model.
 
-    Of an animation it is each label's highest score in any frame that was looked at.
+    Of an animation each label's highest score in any scored frame.
     """
-    look = asking.look_with()
-    models = _models_of(asking, look)
+    scan = request.scan()
+    models = _models_of(request, scan)
     files: list[dict[str, Scores]] = []
-    with closing(look.at(items, count)) as seen:
+    with closing(scan.frames(items, count)) as seen:
         for _, group in groupby(seen, key=lambda one: one.item.index):
             frames = [_scores(one, models) for one in group]
             files.append({name: highest_of(frame[name] for frame in frames) for name in models})
@@ -39,19 +39,18 @@ def score_files(asking: ClassifierRequest, items: Iterable[Item], count: int) ->
 
 
 def search_files(
-    asking: ClassifierRequest, wanted: LabelQuery, items: Iterable[Item], count: int
+    request: ClassifierRequest, wanted: LabelQuery, items: Iterable[Item], count: int
 ) -> list[ByModel]:
-    """Return the hits in each file, by what the caller calls the model.
+    """Return the hits in each file, by the caller's name of the model.
 
-    Where the first label ends the search, files are looked at one after the other, so that what comes after
-    it in a file is left alone.
+    If the first hit ends the search, files are scanned one by one, so that the rest of a file is skipped.
     """
-    look = wanted.look_of(asking)
-    models = _models_of(asking, look)
-    wanted.searches(models)  # refused before anything is looked at
+    scan = wanted.scan(request)
+    models = _models_of(request, scan)
+    wanted.searches(models)  # refuses unknown labels before anything is scanned
     files: list[ByModel] = []
     for part, size in _parts(items, count, alone=wanted.first or count == 1):
-        with closing(look.at(part, size)) as seen:
+        with closing(scan.frames(part, size)) as seen:
             files += _search(seen, size, wanted, models)
     return files
 
@@ -67,12 +66,12 @@ def _parts(items: Iterable[Item], count: int, *, alone: bool) -> Iterator[tuple[
 def _search(
     seen: Iterable[Evidence], count: int, wanted: LabelQuery, models: Mapping[str, LabelModel]
 ) -> Iterator[ByModel]:
-    """Yield the hits of each file; leaves off where nothing more can be found and no file follows."""
+    """Yield the hits of each file; stop early if no more hits are possible and no file follows."""
     for _, group in groupby(seen, key=lambda one: one.item.index):
         searches = wanted.searches(models)
         for one in group:
             _take(one, searches, models)
-            if count == 1 and all(search.over for search in searches.values()):
+            if count == 1 and all(search.complete for search in searches.values()):
                 break
         yield {name: search.hits for name, search in searches.items()}
         if count == 1:
@@ -89,7 +88,7 @@ def _scores(one: Evidence, models: Mapping[str, LabelModel]) -> dict[str, Scores
     return {name: scores_of(one.seen[model.name], model.labels) for name, model in models.items()}
 
 
-def _models_of(asking: ClassifierRequest, look: RequestScan) -> dict[str, LabelModel]:
-    """Return the loaded models by what the caller calls them."""
-    loaded = {member.model.name: cast("LabelModel", member.model) for member in look.ensemble.members}
-    return {one.name: loaded[asking.classifiers.called(one)] for one in asking.models}
+def _models_of(request: ClassifierRequest, scan: RequestScan) -> dict[str, LabelModel]:
+    """Return the loaded models by the caller's names."""
+    loaded = {member.model.name: cast("LabelModel", member.model) for member in scan.ensemble.members}
+    return {one.name: loaded[request.classifiers.called(one)] for one in request.models}

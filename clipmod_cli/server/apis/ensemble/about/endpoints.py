@@ -57,7 +57,7 @@ async def root(service: Served) -> Root:
 @router.get("/health", summary="Whether models and store are as they should be")
 async def health(service: Served, settings: Configured, storage: Stored) -> Health:
     """Tell the truth about models and store. The status is `degraded` where a stand-in judges."""
-    pong = await storage.ping.ask()
+    pong = await storage.ping.check()
     database = Database(
         connected=pong.connected, ping_success=pong.connected, response_time_ms=pong.response_time_ms
     )
@@ -86,7 +86,7 @@ async def config(service: Served, settings: Configured, storage: Stored) -> Conf
         fallback_model=describing.fallback_config(service),
         **common.model_dump(),
         max_total_request_size_mb=settings.max_stream_mb,
-        database_connected=(await storage.ping.ask()).connected,
+        database_connected=(await storage.ping.check()).connected,
         limits=_limits(settings),
     )
 
