@@ -15,9 +15,11 @@ from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import NoProgress, RunProgress
 from clipmod_cli.cli.terminal.result_lines import line_of, word_of
 from clipmod_cli.cli.terminal.stdout import STDOUT_NAMES, RealStdout
-from clipmod_cli.errors import OutputError, OutputMismatchError
-from clipmod_cli.output.jsonl import LineSink, OutputLock, StreamSink, is_regular, open_device, open_file
-from clipmod_cli.output.resume import Done, read_done
+from clipmod_cli.errors import OutputError
+from clipmod_cli.output.base import RecordSink, sink_for
+from clipmod_cli.output.jsonl import DeviceSink, StreamSink, is_regular
+from clipmod_cli.output.lock import OutputLock
+from clipmod_cli.output.resume import Done, ResumeOptions
 from clipmod_cli.records import Record, to_line
 from clipmod_cli.settings import Settings, Wanted
 
@@ -55,7 +57,7 @@ class Output:
     mode: StdoutMode
     path: Path | None
     progress: RunProgress = field(default_factory=NoProgress)
-    _file: LineSink | None = None
+    _sink: RecordSink | None = None
     _errors: ErrorsFile | None = None
 
     def begin(self, run_key: str, tally: Tally) -> Done:
@@ -65,37 +67,20 @@ class Output:
             OutputMismatchError: if another run or program wrote it, or resuming is off.
             OutputError: if it cannot be written.
         """
-        done = Done()
         if self.settings.errors_to is not None:
             self._errors = ErrorsFile(Path(self.settings.errors_to), null=self.settings.null)
         if self.path is None:
-            return done
-        if not is_regular(self.path):
-            self._file = open_device(self.path)
-            return done
-        self._clear()
-        done = read_done(
-            self.path,
-            run_key,
-            verify=self.settings.resume == "verify",
-            kept=lambda r: self._count_kept(r, tally),
-        )
-        self._file = open_file(self.path)
-        return done
-
-    def _clear(self) -> None:
-        path = self.path
-        if path is None or not path.exists():
-            return
-        try:
-            if self.settings.overwrite:
-                os.truncate(path, 0)
-            elif self.settings.resume == "no" and path.stat().st_size:
-                raise OutputMismatchError(
-                    f"{path} exists; --overwrite begins it anew, --resume goes on with it"
-                )
-        except OSError as e:
-            raise OutputError(f"cannot write to {path}: {e.strerror}") from e
+            return Done()
+        if is_regular(self.path):
+            options = ResumeOptions(
+                overwrite=self.settings.overwrite,
+                resume=self.settings.resume,
+                kept=lambda record: self._count_kept(record, tally),
+            )
+            self._sink = sink_for(self.settings.output or "")(self.path, options)
+        else:
+            self._sink = DeviceSink(self.path)
+        return self._sink.begin(run_key)
 
     def _count_kept(self, record: dict[str, Any], tally: Tally) -> None:
         tally.add_kept(record)
@@ -113,8 +98,8 @@ class Output:
             OutputError: if it cannot be written.
         """
         line = to_line(record)
-        if self._file is not None:
-            self._file.write(line)
+        if self._sink is not None:
+            self._sink.write(record, line)
         if record.error is not None and self._errors is not None:
             self._errors.add(source, member=record.member is not None)
         return line
@@ -144,7 +129,7 @@ class Output:
         Raises:
             OutputError: if that cannot be done.
         """
-        sink, self._file = self._file, None
+        sink, self._sink = self._sink, None
         if sink is not None:
             sink.close()
         if self._errors is not None:
@@ -161,14 +146,14 @@ def open_output(settings: Settings, stdout: RealStdout) -> Iterator[Output]:
     """Give the output of a run, its file locked for as long as the context lasts.
 
     Raises:
-        OutputError: if the file cannot be written, or another process is writing it.
+        UsageError: no output format has the file's suffix.
+        OutputError: the file cannot be written, or another process is writing it.
     """
     path = output_path(settings)
     output = Output(settings=settings, stdout=stdout, mode=stdout_mode(settings, stdout), path=path)
     with ExitStack() as stack:
         if path is not None and is_regular(path):
-            if path.is_dir():
-                raise OutputError(f"cannot write to {path}: it is a folder")
+            sink_for(settings.output or "")
             stack.enter_context(OutputLock(path))
         stack.callback(output.discard)
         yield output

@@ -1,45 +1,25 @@
-"""Records onto a file or stream: one whole line a write, or none of it.
+"""Lines of JSON to a file or stream: one whole line a write, or nothing of it.
 
-What the lines say is `clipmod_cli.records`; what an existing file holds already is
-`clipmod_cli.output.resume`.
+The content of lines is in `clipmod_cli.records`, reading an existing file in `clipmod_cli.output.resume`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import stat
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
 
 from clipmod_cli.errors import OutputError
+from clipmod_cli.output.resume import Done, ResumeOptions, clear_or_refuse, read_done
+from clipmod_cli.records import Record
 
 SYNC_RECORDS = 1000
 SYNC_SECONDS = 2.0
 """A power cut costs at most this much; syncing every record would cost the disk's whole rate."""
-
-
-class LineSink(Protocol):
-    """Takes whole lines, each with its newline."""
-
-    def write(self, line: bytes) -> None:
-        """Write one line.
-
-        Raises:
-            OutputError: if it cannot be written whole.
-            BrokenPipeError: if the reader of a pipe has left.
-        """
-        ...
-
-    def close(self) -> None:
-        """Flush what is buffered and let go."""
-        ...
 
 
 @dataclass
@@ -149,53 +129,49 @@ def open_device(path: Path) -> StreamSink:
         raise OutputError(f"cannot write to {path}: {e.strerror}") from e
 
 
-class OutputLock:
-    """Keeps a second process off an output for as long as this one writes it.
+class JsonlSink:
+    """A JSON Lines file, which a later run continues."""
 
-    The lock is a file beside the output that names its holder; it goes when the lock does, and
-    one that a killed process left behind holds nobody off.
-    """
+    _file: FileSink
 
-    def __init__(self, output: Path) -> None:
-        """Name the lock of an output; nothing is taken yet."""
-        from filelock import FileLock
+    def __init__(self, path: Path, options: ResumeOptions) -> None:
+        self._path = path
+        self._options = options
 
-        self.output = output
-        self.path = output.with_name(f".{output.name}.lock")
-        self._lock = FileLock(self.path)
+    def begin(self, run_key: str) -> Done:
+        """Open the file, after dropping the lines of inputs that are judged again; see `read_done`."""
+        clear_or_refuse(self._path, self._options)
+        verify = self._options.resume == "verify"
+        done = read_done(self._path, run_key, verify=verify, kept=self._options.kept)
+        self._file = open_file(self._path)
+        return done
 
-    def __enter__(self) -> Self:
-        """Take the lock.
+    def write(self, record: Record, line: bytes) -> None:  # noqa: ARG002
+        """Append the line."""
+        self._file.write(line)
 
-        Raises:
-            OutputError: if another process holds it (named in the message), or it cannot be made.
-        """
-        from filelock import Timeout
+    def close(self) -> None:
+        """Sync and close."""
+        self._file.close()
 
-        if not self.path.parent.is_dir():  # filelock would make it: on a disk that is not mounted, say
-            raise OutputError(f"cannot write to {self.output}: there is no folder {self.path.parent}")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise OutputError(f"{self.output} is being written by {self._holder()}") from None
-        except OSError as e:
-            raise OutputError(f"cannot write beside {self.output}: {e.strerror}") from e
-        # A holder who let go also unlinked the file; filelock checks that ours is the one at the path.
-        with contextlib.suppress(OSError):
-            self.path.write_text(json.dumps({"pid": os.getpid(), "command": sys.argv}), encoding="utf-8")
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Remove the file and let go."""
-        with contextlib.suppress(OSError):  # Windows does not remove what is open
-            self.path.unlink()
-        self._lock.release()
+class DeviceSink:
+    """A named pipe or a device, which cannot be continued."""
 
-    def _holder(self) -> str:
-        try:
-            holder = json.loads(self.path.read_text(encoding="utf-8"))
-            return f"another clipmod, process {holder['pid']}"
-        except (OSError, ValueError, KeyError, TypeError):
-            return "another process"
+    _stream: StreamSink
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def begin(self, run_key: str) -> Done:  # noqa: ARG002
+        """Open it."""
+        self._stream = open_device(self._path)
+        return Done()
+
+    def write(self, record: Record, line: bytes) -> None:  # noqa: ARG002
+        """Write the line."""
+        self._stream.write(line)
+
+    def close(self) -> None:
+        """Close it."""
+        self._stream.close()

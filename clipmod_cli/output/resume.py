@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import secrets
 from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +90,39 @@ class Done:
                 return True
             at += 1
         return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeOptions:
+    """What to do with an existing output.
+
+    Attributes:
+        overwrite: discard its content.
+        resume: continue it, refuse it, or continue it after comparing the hashes of its inputs.
+        kept: called with the fields of each record that stays in it.
+    """
+
+    overwrite: bool
+    resume: Literal["yes", "no", "verify"]
+    kept: Callable[[dict[str, Any]], None]
+
+
+def clear_or_refuse(path: Path, options: ResumeOptions) -> None:
+    """Empty an existing output with `overwrite`, or refuse one that must not be continued.
+
+    Raises:
+        OutputMismatchError: it has content, and `resume` is `no`.
+        OutputError: it cannot be written.
+    """
+    try:
+        if options.overwrite and path.exists():
+            os.truncate(path, 0)
+        elif options.resume == "no" and path.exists() and path.stat().st_size:
+            raise OutputMismatchError(
+                f"{path} exists; --overwrite discards its content, --resume continues it"
+            )
+    except OSError as e:
+        raise OutputError(f"cannot write to {path}: {e.strerror}") from e
 
 
 def read_done(path: Path, run_key: str, *, verify: bool, kept: Callable[[dict[str, Any]], None]) -> Done:

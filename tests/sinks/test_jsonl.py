@@ -18,18 +18,17 @@ from clipmod_cli.errors import OutputError
 from clipmod_cli.output.jsonl import (
     SYNC_RECORDS,
     FileSink,
-    LineSink,
-    OutputLock,
     StreamSink,
     is_regular,
     open_device,
     open_file,
 )
+from clipmod_cli.output.lock import OutputLock
 
 HOLD = """
 import sys
 from pathlib import Path
-from clipmod_cli.output.jsonl import OutputLock
+from clipmod_cli.output.lock import OutputLock
 with OutputLock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -125,7 +124,9 @@ def test_what_cannot_be_synced_is_told(output: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("open_it", [open_file, open_device])
-def test_what_cannot_be_opened_is_told(open_it: Callable[[Path], LineSink], tmp_path: Path) -> None:
+def test_what_cannot_be_opened_is_told(
+    open_it: Callable[[Path], FileSink | StreamSink], tmp_path: Path
+) -> None:
     with pytest.raises(OutputError, match="nowhere"):
         open_it(tmp_path / "nowhere" / "out.jsonl")
 

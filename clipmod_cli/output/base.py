@@ -1,0 +1,60 @@
+"""The seam of output formats: a `RecordSink` for each, chosen by the output's suffix from `SINKS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from clipmod_cli.errors import UsageError
+from clipmod_cli.output.jsonl import JsonlSink
+from clipmod_cli.output.resume import Done, ResumeOptions
+from clipmod_cli.records import Record
+
+
+class RecordSink(Protocol):
+    """Writes the records of one run to one output. One thread calls it, while the output is locked."""
+
+    def begin(self, run_key: str) -> Done:
+        """Open the output and return the inputs whose records it keeps; called once, before `write`.
+
+        Raises:
+            OutputMismatchError: another run or program wrote it, or it exists and must not be continued.
+            OutputError: it cannot be read or written.
+        """
+        ...
+
+    def write(self, record: Record, line: bytes) -> None:
+        """Write one record, given also as its line of JSON.
+
+        Raises:
+            OutputError: it cannot be written whole.
+            BrokenPipeError: the reader of a pipe has left.
+        """
+        ...
+
+    def close(self) -> None:
+        """Flush and close the output.
+
+        Raises:
+            OutputError: what was buffered cannot be written.
+        """
+        ...
+
+
+SinkFactory: TypeAlias = Callable[[Path, ResumeOptions], RecordSink]
+
+SINKS: dict[str, SinkFactory] = {".jsonl": JsonlSink}
+"""By suffix in lower case; the longest that matches is used."""
+
+
+def sink_for(name: str) -> SinkFactory:
+    """Return the sink for an output of this name.
+
+    Raises:
+        UsageError: no format has this suffix.
+    """
+    for suffix in sorted(SINKS, key=len, reverse=True):
+        if name.lower().endswith(suffix):
+            return SINKS[suffix]
+    raise UsageError(f"--output must end in {' or '.join(SINKS)}, not {name!r}; - is stdout")
