@@ -135,7 +135,7 @@ class Record(_Row):
     height: int | None = _null("As displayed, pixels")
     format: str | None = _null("Format of the content, as JPEG")
     truncated: bool | None = _null("The bytes end early; what was there was decoded")
-    total_time_ms: float | None = _null("Its own way through, milliseconds")
+    total_time_ms: float | None = _null("Latency including queueing, milliseconds")
     error: RecordError | None = _null("null where it was judged")
     index: int = Field(description="Position in the input, from 0")
     run_id: str = Field(description="Identifies the run")

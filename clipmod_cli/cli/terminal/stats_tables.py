@@ -36,7 +36,7 @@ def show(stats: dict[str, Any]) -> None:
     """Print all of it."""
     console = _console()
     if not stats["totals"]["inputs"] and not stats["runs"]:
-        _say(console, f"Nothing yet: the store {stats['db']} is empty. `clipmod scan FOLDER` fills it.")
+        _say(console, f"The statistics database {stats['db']} is empty. `clipmod scan FOLDER` fills it.")
         return
     _show_totals(console, stats)
     _show_categories(console, stats)
@@ -131,8 +131,8 @@ def _show_speed(console: Console, stats: dict[str, Any]) -> None:
     if latency["p50"] is not None:
         _say(
             console,
-            f"An input's own way takes {latency['p50']:,.0f} ms (median), {latency['p95']:,.0f} ms "
-            f"(95th percentile), {latency['p99']:,.0f} ms (99th).\n",
+            f"Latency per input including queueing: median {latency['p50']:,.0f} ms, "
+            f"95th percentile {latency['p95']:,.0f} ms, 99th {latency['p99']:,.0f} ms.\n",
         )
 
 
@@ -191,7 +191,7 @@ def _outcomes(row: dict[str, Any]) -> tuple[str, str, str]:
 
 def _ending(run: dict[str, Any]) -> str:
     if run["ended"] != "finished":
-        return {"running": "still runs", "rebuilt": "read back from its output"}.get(run["ended"], "killed")
+        return {"running": "still runs", "rebuilt": "rebuilt from its output"}.get(run["ended"], "killed")
     return "finished" if run["exit_code"] == 0 else f"exit code {run['exit_code']}"
 
 
@@ -232,9 +232,7 @@ def _blocks(console: Console) -> bool:
 
 def _console() -> Console:
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="replace"
-        )  # a locale that cannot say a name is no reason to say nothing
+        sys.stdout.reconfigure(errors="replace")  # print also what the locale cannot encode
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = PIPE_COLUMNS
