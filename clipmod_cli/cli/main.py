@@ -1,6 +1,6 @@
 """The `clipmod` command: registers the subcommands and turns errors into messages and exit codes.
 
-Nothing heavy is imported before a command needs it: `clipmod --help` answers at once.
+Heavy modules are imported by the command that needs them, so `clipmod --help` stays fast.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from clipmod_cli.cli.commands import bench, config, doctor, models, policies, sc
 from clipmod_cli.cli.terminal.stdout import drop_stdout, safe_streams
 from clipmod_cli.errors import ClipmodError, ExitCode, OutputError
 
+log = logging.getLogger(__name__)
+
 ISSUES = "https://github.com/clipmod/clipmod/issues"
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 EPILOG = """
 \b
@@ -27,22 +29,22 @@ Examples:
   clipmod scan sample_images                    judge the sample pictures
   clipmod scan ./uploads --policy nsfw -o out.jsonl
   clipmod models list                           the models, and whether they are downloaded
-  clipmod doctor                                what is missing, and the command that mends it
+  clipmod doctor                                what is missing, and the command that installs it
 """
 
 
 class _Commands(TyperGroup):
-    """Keeps a closed pipe behind stdout from being one of Typer's errors, which exit with 1."""
+    """Handles a closed stdout and a full disk; Typer would exit with 1."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was named."""
+        """Run the subcommand."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as e:
             drop_stdout()
             raise typer.Exit(ExitCode.CLOSED_PIPE) from e
         except OSError as e:
-            if e.errno not in NO_ROOM:
+            if e.errno not in NO_SPACE:
                 raise
             drop_stdout()
             raise OutputError(f"cannot write: {e.strerror}") from e
@@ -100,12 +102,12 @@ def _run() -> None:
         app(prog_name="clipmod")
     except ClipmodError as e:
         print(f"clipmod: error: {e}", file=sys.stderr)  # noqa: T201
-        logging.getLogger(__name__).debug("the run ended with an error", exc_info=True)
+        log.debug("the command failed", exc_info=True)
         sys.exit(e.exit_code)
     except KeyboardInterrupt:
         sys.exit(ExitCode.SIGINT)
     except Exception as e:
-        logging.getLogger(__name__).debug("a bug", exc_info=True)
+        log.debug("unexpected exception", exc_info=True)
         print(  # noqa: T201
             f"clipmod: this is a bug: {type(e).__name__}: {e}\nPlease report it at {ISSUES} "
             "with the traceback that -v or --log-file shows",
@@ -114,11 +116,11 @@ def _run() -> None:
         sys.exit(ExitCode.BUG)
 
 
-def normalise(words: list[str]) -> list[str]:
+def normalise(arguments: list[str]) -> list[str]:
     """Return the arguments with `--resume` and `--no-resume` as values of one option.
 
-    The parser has no option whose value may be left out.
+    The parser has no options with an optional value.
     """
-    end = words.index("--") if "--" in words else len(words)
-    spelled = {"--resume": "--resume=yes", "--no-resume": "--resume=no"}
-    return [spelled.get(word, word) for word in words[:end]] + words[end:]
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    values = {"--resume": "--resume=yes", "--no-resume": "--resume=no"}
+    return [values.get(argument, argument) for argument in arguments[:end]] + arguments[end:]

@@ -1,8 +1,4 @@
-"""Options built from the settings, so that each setting is defined once.
-
-`with_settings` gives a command one option for each setting of the groups it names, and
-hands the command what the user gave as a `Flags` value. Imports nothing heavy.
-"""
+"""Adds the options of settings (`settings.definition`) to commands."""
 
 from __future__ import annotations
 
@@ -21,9 +17,9 @@ Command: TypeAlias = Callable[..., None]
 
 
 def with_settings(*groups: Group, without: frozenset[str] = frozenset()) -> Callable[[Command], Command]:
-    """Return a decorator that adds the options of these groups to a command.
+    """Return a decorator that adds one option for each setting of these groups to a command.
 
-    The command receives them as its last parameter, `flags`: only what was given.
+    The command's last parameter, `flags`, receives the values that the user gave.
     """
 
     def decorate(command: Command) -> Command:

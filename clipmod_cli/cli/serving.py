@@ -1,4 +1,4 @@
-"""Runs the application in uvicorn until a signal ends it, and finishes what was taken."""
+"""Runs the HTTP application in uvicorn until SIGINT or SIGTERM; requests in progress are finished."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from clipmod_cli.settings import Settings
 
 KEEP_ALIVE_S = 20
-"""How long an idle connection stays: longer than a page thinks between two pictures."""
+"""Seconds before an idle connection is closed."""
 
 
 def bind(settings: Settings) -> socket.socket:
-    """Return a socket at the wanted address, which nobody can connect to before the service is open.
+    """Return a bound socket; connections are refused until the server listens on it.
 
     Raises:
-        UsageError: if the address cannot be had.
+        UsageError: if the address is in use, or not one of this machine.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
@@ -48,9 +48,9 @@ def bind(settings: Settings) -> socket.socket:
 
 def listen(app: FastAPI, service: Service, settings: Settings, at: socket.socket) -> ExitCode:
     """Serve until a signal comes, and return the exit code."""
-    told = _Told(app)
+    checked = _StartupCheck(app)
     config = uvicorn.Config(
-        told,
+        checked,
         http=Connection,
         ws="none",
         lifespan="on",
@@ -62,18 +62,18 @@ def listen(app: FastAPI, service: Service, settings: Settings, at: socket.socket
         timeout_graceful_shutdown=max(1, round(settings.grace)),
     )
     server = _Server(config, service, quiet=settings.quiet)
-    with _signals_to(server):
+    with _handle_signals(server):
         try:
             server.run(sockets=[at])
         except SystemExit:
-            if told.fault is None:
+            if checked.error is None:
                 raise
-            raise told.fault from None
+            raise checked.error from None
     return server.exit_code
 
 
 class _Server(uvicorn.Server):
-    """Tells the service that it is ending, and leaves with the documented exit code."""
+    """Marks the service as draining when a signal comes, and keeps the exit code."""
 
     def __init__(self, config: uvicorn.Config, service: Service, *, quiet: bool) -> None:
         super().__init__(config)
@@ -93,25 +93,25 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-class _Told:
-    """The application; keeps why it could not start, of which uvicorn only writes a log."""
+class _StartupCheck:
+    """Wraps the application; keeps the exception of its start-up, which uvicorn only logs."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.fault: BaseException | None = None
+        self.error: BaseException | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self.app(scope, receive, send)
         except BaseException as e:
             if scope["type"] == "lifespan":
-                self.fault = e
+                self.error = e
             raise
 
 
 @contextmanager
-def _signals_to(server: _Server) -> Iterator[None]:
-    """Have signals end the server also before uvicorn takes them, and after: it raises them once more."""
+def _handle_signals(server: _Server) -> Iterator[None]:
+    """Handle signals before uvicorn installs its handlers, and after: it raises them again."""
     before: dict[int, Any] = {
         number: signal.signal(number, server.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)
     }

@@ -142,7 +142,7 @@ def test_private_addresses_are_shut_unless_opened(clipmod: Command, server: Serv
         ((), "no list was named"),
         (("http://example.com/a.jpg",), "is a URL, not a list"),
         (("none.txt",), "no such file"),
-        (("LIST", "--header", "no colon"), "--header needs"),
+        (("LIST", "--header", "no colon"), "--header must be"),
         (("LIST", "--header", "Host: other"), "--header cannot set Host"),
         (("LIST", "--allow-ports", "80;81"), "--allow-ports"),
         (("LIST", "--allow-ports", "70000"), "--allow-ports"),

@@ -10,12 +10,12 @@ import typer
 
 from clipmod_cli.cli.options import ENVIRONMENT_NOTE, Flags, with_settings
 
-app = typer.Typer(help="What every setting is, and where it came from.", no_args_is_help=True)
+app = typer.Typer(help="Show the settings and their origins.", no_args_is_help=True)
 
 
 @app.callback()
 def config() -> None:
-    """Look at the settings."""
+    """Show the settings and their origins."""
 
 
 @app.command(epilog=ENVIRONMENT_NOTE)
@@ -33,27 +33,27 @@ def config() -> None:
 )
 def show(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
     flags: Flags,
 ) -> None:
     """Print every setting, its value, and where it came from: flag, environment, file or default."""
     from clipmod_cli.settings import default_config_path, resolve
 
     resolved = resolve(flags)
-    values = {name: _unless_secret(name, v) for name, v in dataclasses.asdict(resolved.settings).items()}
+    values = {name: _masked(name, v) for name, v in dataclasses.asdict(resolved.settings).items()}
     if as_json:
         rows = {name: {"value": value, "from": resolved.origins[name]} for name, value in values.items()}
         typer.echo(json.dumps(rows))
         return
     width = max(map(len, values))
     for name, value in values.items():
-        typer.echo(f"{name:<{width}}  {_shown(value):<24}  {resolved.origins[name]}")
-    where = resolved.file or f"{default_config_path()} (not there)"
+        typer.echo(f"{name:<{width}}  {_as_text(value):<24}  {resolved.origins[name]}")
+    where = resolved.file or f"{default_config_path()} (does not exist)"
     typer.echo(f"\nsettings file: {where}", err=True)
 
 
-def _unless_secret(name: str, value: object) -> object:
-    """Return what may be shown: of headers their names, of secrets that there are some."""
+def _masked(name: str, value: object) -> object:
+    """Return the value with secrets and the values of headers masked."""
     from clipmod_cli.settings.definition import option_of
 
     if name == "header" and isinstance(value, tuple):
@@ -61,7 +61,7 @@ def _unless_secret(name: str, value: object) -> object:
     return "***" if value and option_of(name).group == "secret" else value
 
 
-def _shown(value: object) -> str:
+def _as_text(value: object) -> str:
     match value:
         case None:
             return "-"

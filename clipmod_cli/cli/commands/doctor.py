@@ -1,4 +1,4 @@
-"""`clipmod doctor`: what this machine has, what is missing, and the command that mends it."""
+"""`clipmod doctor`: what is installed, what is missing, and the command that installs it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,12 @@ MARKS = {"ok": "ok", "note": "note", "missing": "MISSING"}
 
 def doctor(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Do not ask the hub whether it answers.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="do not contact the model hub")] = False,
 ) -> None:
     """Print versions, devices, decoders, caches and disk, what is missing and the command that mends it.
 
-    Exits 4 if no model that could judge is on this machine.
+    Exits 4 if no model is on this machine.
     """
     from clipmod_cli.cli.checks import run_checks
 

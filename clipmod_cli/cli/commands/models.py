@@ -192,7 +192,7 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
 
     from clipmod_cli.models.registry import human_size
 
-    # A spec is there to be copied, so its column is the last to be made narrower.
+    # specs are copied, so their column is not wrapped
     model = Column("model", no_wrap=True, min_width=max(len(row["spec"]) for row in rows), overflow="fold")
     table = Table(model, "about", "size", "licence", "revision", "downloaded", box=None, pad_edge=False)
     for row in rows:

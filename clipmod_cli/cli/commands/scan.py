@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 EXAMPLES = """
 \b
 Examples:
-  clipmod scan ./uploads --policy nsfw                 a folder and all below it
+  clipmod scan ./uploads --policy nsfw                 a folder, recursively
   clipmod scan ./uploads --policy nsfw -o out.jsonl    records into a file; the same command resumes
   clipmod scan photo.jpg --json | jq .final_decision   one picture, as JSON
   find . -name '*.jpg' -print0 | clipmod scan -0 -     a list of paths from stdin
-  clipmod scan s3://bucket/uploads gs://bucket/p       what is in an object store
+  clipmod scan s3://bucket/uploads gs://bucket/p       object stores
   clipmod scan ./uploads --classes "cat, dog, neither" your own classes
 """
 
@@ -33,7 +33,7 @@ def scan(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="SOURCE...", help="Files and folders, also in s3://, gs://, hf://; - reads a list."
+            metavar="SOURCE...", help="files, folders, s3://, gs:// or hf:// URLs; - reads a list from stdin"
         ),
     ] = None,
     *,

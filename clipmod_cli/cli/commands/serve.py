@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 EXAMPLES = """
 \b
 Examples:
-  clipmod serve --policy nsfw          on this machine alone; the page is at http://127.0.0.1:8000/ui
+  clipmod serve --policy nsfw          on loopback; page at http://127.0.0.1:8000/ui
   clipmod serve --host 0.0.0.0 --api-keys-file keys.txt
-                                       for others, who send X-API-Key or Authorization: Bearer
+                                       on the network; clients send X-API-Key or Authorization: Bearer
   clipmod serve --models ensemble --public-url https://moderation.example.org
 
-Probes are at /healthz and /readyz, open to all; numbers for Prometheus at /metrics. SIGTERM and Ctrl-C
-let what was taken be answered, within --grace. docs/http.md tells of keys, limits and proxies.
+Probes at /healthz and /readyz need no key; Prometheus metrics are at /metrics. After SIGTERM or Ctrl-C,
+requests in progress are answered within --grace. docs/http.md: keys, limits and proxies.
 """
 
 
 @with_settings("judging", "serve", "machine", "store", "talk", without=frozenset({"json", "progress"}))
 def serve(*, flags: Flags) -> None:
-    """Judge over HTTP: three known interfaces, a page at /ui, and their description at /docs."""
+    """Judge over HTTP: three interfaces, a page at /ui, and their description at /docs."""
     from clipmod_cli.cli.terminal.logs import begin
 
     resolved = begin(flags)
@@ -40,7 +40,7 @@ def _serve(resolved: Resolved) -> int:
     from clipmod_cli.server.app import create_app
 
     check_address(resolved)
-    with bind(resolved.settings) as at:  # before models are loaded: a port that is taken is said at once
+    with bind(resolved.settings) as at:  # before models are loaded: a port in use fails at once
         service = _open(resolved)
         app = create_app(service, resolved.settings)
         freeze_gc()
@@ -48,11 +48,11 @@ def _serve(resolved: Resolved) -> int:
 
 
 def check_address(resolved: Resolved) -> None:
-    """Refuse to listen where others can ask without a key, unless that is wanted; before models are loaded.
+    """Check the address and the keys before models are loaded.
 
     Raises:
-        UsageError: if there is no key, and the address is not loopback, and `--no-auth` was not given; if
-            keys or origins cannot be read.
+        UsageError: if the address is not loopback and there is no key, without `--no-auth`; if keys or
+            origins cannot be parsed.
     """
     from clipmod_cli.server.gate.stack import gate_of
 

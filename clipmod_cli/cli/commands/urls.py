@@ -1,4 +1,4 @@
-"""`clipmod urls`: lists of URLs, downloaded and judged at once."""
+"""`clipmod urls`: downloads and judges the URLs of lists."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ EXAMPLES = """
 Examples:
   clipmod urls list.txt --policy nsfw -o out.jsonl      one URL a line; the same command resumes
   clipmod urls crawl.parquet --url-column image_url     .csv, .tsv, .jsonl and .parquet have columns
-  cat list.txt | clipmod urls - --save-to ./originals   from stdin, and keep what was downloaded
-  clipmod urls list.txt --errors-to again.txt           again.txt can be given back
+  cat list.txt | clipmod urls - --save-to ./originals   from stdin; save the downloads
+  clipmod urls list.txt --errors-to failed.txt          then: clipmod urls failed.txt
 """
 
 _FOR_FOLDERS = frozenset({"include", "exclude", "max_depth", "hidden", "follow"})
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x1f\x7f]*)")
-_OURS = frozenset(
+_RESERVED = frozenset(
     {"host", "accept-encoding", "content-length", "transfer-encoding", "connection", "range", "upgrade", "te"}
 )
-"""Headers on which it depends that an answer is what it is taken for."""
+"""Headers that clipmod sets itself."""
 
 
 @with_settings(
@@ -42,7 +42,7 @@ _OURS = frozenset(
 def urls(
     lists: Annotated[
         list[str] | None,
-        typer.Argument(metavar="LIST...", help="Lists of URLs: text or tables; - reads text from stdin."),
+        typer.Argument(metavar="LIST...", help="lists of URLs: text or tables; - reads text from stdin"),
     ] = None,
     *,
     flags: Flags,
@@ -86,7 +86,7 @@ def _run(resolved: Resolved, named: list[str]) -> int:
 
         inputs = Inputs(
             items=lambda skipped: _items(named, settings, skipped),
-            countable=all(Path(name).is_file() for name in named),  # a pipe is there but once
+            countable=all(Path(name).is_file() for name in named),  # a pipe can be read once
             bring=bring,
             received=lambda: traffic.bytes,
         )
@@ -123,7 +123,7 @@ def _ports(text: str | None) -> Iterator[int]:
         if not word:
             continue
         if not (word.isascii() and word.isdigit() and 0 < int(word) < 65536):
-            raise SettingsError(f"--allow-ports {text!r} is not a list of ports, as 8080,8443")
+            raise SettingsError(f"--allow-ports must be a list of ports, as 8080,8443, not {text!r}")
         yield int(word)
 
 
@@ -132,8 +132,8 @@ def _headers(given: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         parts = _HEADER.fullmatch(text.strip())
         if parts is None:
             # its value may be a secret
-            raise SettingsError("--header needs 'Name: value' on one line")
-        if parts[1].lower() in _OURS:
+            raise SettingsError("--header must be 'Name: value' on one line")
+        if parts[1].lower() in _RESERVED:
             raise SettingsError(f"--header cannot set {parts[1]}")
         yield parts[1], parts[2].strip()
 
