@@ -1,4 +1,4 @@
-"""Lists of paths, one a line or separated by NUL bytes, read as they come. Names stay whole."""
+"""Lists of paths, one a line or separated by NUL bytes, read as they arrive."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ STDIN = 0
 
 
 def read_list(name: str, *, null: bool) -> Iterator[str]:
-    """Yield the paths of a list as soon as they are there; `-` is stdin. Empty ones are left out.
+    """Yield the paths of a list as soon as they arrive; `-` is stdin. Empty ones are left out.
 
     With `null` a name may hold newlines. A name that is not UTF-8 holds surrogate escapes. A listed
-    file named `-` comes as `./-`, since `-` as a source would be stdin.
+    file named `-` becomes `./-`, since the source `-` is stdin.
 
     Raises:
         UsageError: if the list cannot be read.
     """
-    # os.read, not sys.stdin: a thread blocked inside a buffered stdin would hang the interpreter's
-    # end, and os.read gives a slow producer's lines at once.
+    # os.read, not sys.stdin: a thread blocked in a buffered stdin would hang the interpreter's exit,
+    # and os.read returns a slow producer's lines at once.
     try:
         descriptor = STDIN if name == "-" else os.open(name, os.O_RDONLY)
     except OSError as e:

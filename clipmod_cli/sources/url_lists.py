@@ -1,7 +1,7 @@
-"""Lists of URLs: text as it comes, tables through DuckDB in constant memory.
+"""Lists of URLs: text as it arrives, tables through DuckDB in constant memory.
 
-In text, one URL stands on a line; blanks around it are dropped, and so are empty lines and those that
-begin with `#`, with which no URL begins. Whether a URL is one is not looked at here.
+Text has one URL a line; blanks around it, empty lines and lines that begin with `#` are dropped. URLs are
+not validated here.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 ROWS_AT_ONCE = 1024
 BOM = "\ufeff"
-"""Windows editors put this mark before a text."""
+"""Windows editors write this mark before a text."""
 
 SEPARATORS = ",;|\t"
 NO_SEPARATOR = "\x1f"
-"""Where the header names one column: a comma in a URL then separates nothing."""
+"""Of a table with one column: a comma in a URL separates nothing there."""
 
 HEADER_BYTES = 65536
 REASON_LINES, REASON_CHARS = 3, 400
-"""Of what DuckDB says of a faulty row: where it is, the row, and what is wrong with it."""
+"""Of DuckDB's message about a faulty row: its place, the row, and the fault."""
 
 _CSV = (
     "read_csv({path}, header = true, all_varchar = true, null_padding = true, parallel = false, "
@@ -41,8 +41,7 @@ _READERS = {
     ".ndjson": "read_json({path}, format = 'newline_delimited'{columns})",
     ".parquet": "read_parquet({path})",
 }
-"""All values of a CSV file are text, and of JSON only the one column is looked at: what type the others
-seem to have is no reason to refuse a file."""
+"""CSV values are read as text, and only one column of JSON: types of other columns must not matter."""
 
 
 def read_urls(
@@ -52,23 +51,23 @@ def read_urls(
 
     Args:
         lists: files; a table by its name's ending, else text.
-        column: of a table. Rows without a value are counted in `skipped`.
+        column: of a table. Rows without a value count as skipped.
         null: text is separated by NUL bytes.
-        skipped: counts what names no URL.
+        skipped: counts rows without a URL.
 
     Raises:
         UsageError: if a list cannot be read, or has no such column.
     """
-    seen = skipped if skipped is not None else Skipped()
+    counts = skipped if skipped is not None else Skipped()
     for name in lists:
         if is_table(name):
-            yield from _read_table(name, column, seen)
+            yield from _read_table(name, column, counts)
         else:
             yield from _read_text(name, null=null)
 
 
 def check_lists(lists: Iterable[str], column: str) -> None:
-    """Look at each list before anything costly is done.
+    """Check each list before anything costly is done.
 
     Raises:
         UsageError: if one cannot be read, or has no such column.
@@ -89,7 +88,7 @@ def check_lists(lists: Iterable[str], column: str) -> None:
 
 
 def is_table(name: str) -> bool:
-    """Return whether a list has columns, by its name's ending; an empty file has none and is fine."""
+    """Return whether a list is a table, by its name's ending; an empty file is none."""
     path = Path(name)
     return path.suffix.lower() in _READERS and not (path.exists() and path.stat().st_size == 0)
 
@@ -122,14 +121,14 @@ def _open(name: str) -> DuckDBPyConnection:
     import duckdb
 
     try:
-        # One thread keeps the rows' order and leaves the cores to the decoders; nothing is to be fetched.
+        # One thread keeps the order of rows and leaves the cores to the decoders; no extension is downloaded.
         return duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False})
     except duckdb.Error as e:
         raise _unreadable(name, e) from e
 
 
 def _find_column(connection: DuckDBPyConnection, name: str, column: str) -> str:
-    """Return the column's name as the table has it; upper and lower case are one where that is clear."""
+    """Return the name of the column in the table; case-insensitive."""
     import duckdb
 
     try:
@@ -145,7 +144,7 @@ def _find_column(connection: DuckDBPyConnection, name: str, column: str) -> str:
 
 
 def _separator(name: str) -> str:
-    """Return what separates the columns, by the header alone: DuckDB's guess goes by the URLs as well."""
+    """Return the separator of columns, by the header alone: DuckDB's guess also uses the URLs."""
     if Path(name).suffix.lower() == ".tsv":
         return "\t"
     with open(name, "rb") as file:  # noqa: PTH123
@@ -156,7 +155,7 @@ def _separator(name: str) -> str:
 
 
 def _reader(name: str, column: str | None = None) -> str:
-    """Return the SQL that reads a file. Its name is no pattern, whatever characters it holds."""
+    """Return the SQL that reads a file; characters of a pattern in its name are escaped."""
     path = "".join(f"[{c}]" if c in "*?[" else c for c in name)
     text = path.replace("'", "''")
     columns = "" if column is None else f", columns = {{{_quoted(column)}: 'VARCHAR'}}"

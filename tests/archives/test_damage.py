@@ -147,7 +147,7 @@ def directory_of(data: bytes) -> int:
         (lambda z: changed(z, len(z) - 12, b"\x02\0"), ["a.gif", "b.gif", "c.gif"], "3 of 2 entries"),
         (lambda z: changed(z, len(z) - 6, b"\xff\xff\xff\x7f"), [], "outside"),
         (lambda z: changed(z, len(z) - 10, b"\xff\xff\xff\x7f"), [], "outside"),
-        (lambda z: changed(z, len(z) - 12, bytes(10)), [], "does not know of the first"),
+        (lambda z: changed(z, len(z) - 12, bytes(10)), [], "does not cover the first"),
         (lambda z: changed(z, len(z) - 12, struct.pack("<HLL", 0, 0, len(z) - 22)), [], "empty, though"),
     ],
 )
@@ -272,7 +272,7 @@ def test_files_without_their_holes_are_told(tmp_path: Path) -> None:
     )  # fmt: skip
     seen = look_at(data, tmp_path)
     assert seen.lost == [("old", "archive_error"), ("new", "archive_error")]
-    assert (seen.names, "holes" in seen.said) == (["last.gif"], True)
+    assert (seen.names, "sparse" in seen.said) == (["last.gif"], True)
 
 
 @pytest.mark.parametrize(

@@ -182,15 +182,15 @@ def test_a_large_video_is_never_wholly_in_memory(monkeypatch: pytest.MonkeyPatch
 def test_a_silent_store_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(circuit_breaker, "time", SimpleNamespace(monotonic=lambda: now))
-    silence: list[ErrorCode] = ["timeout"] * circuit_breaker.SILENT_AFTER
+    silence: list[ErrorCode] = ["timeout"] * circuit_breaker.MAX_FAILURES
     shelf = Shelf({"a": b"x"}, *silence)
-    store = CircuitBreakerStore(shelf, rest_s=60)
+    store = CircuitBreakerStore(shelf, cooldown_s=60)
     entry = shelf.find("a")
-    for _ in range(circuit_breaker.SILENT_AFTER):
+    for _ in range(circuit_breaker.MAX_FAILURES):
         with pytest.raises(ItemError, match="no"):
             store.read(entry, 0, 1)
     asked = len(shelf.parts)
-    with pytest.raises(ItemError, match="not asked") as left:
+    with pytest.raises(ItemError, match="not tried") as left:
         store.find("a")
     assert left.value.code == "connect_error"
     assert len(shelf.parts) == asked

@@ -1,4 +1,4 @@
-"""What reading an archive may cost, and how that is counted. Knows no format, reads nothing."""
+"""Limits of reading an archive, and the budget that counts against them. Reads nothing."""
 
 from __future__ import annotations
 
@@ -9,25 +9,24 @@ from dataclasses import dataclass
 
 from clipmod_cli.errors import ItemError
 
-CUT = "it ends too early: it was cut or is damaged"
+TRUNCATED = "it ends too early: it is truncated or damaged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveLimits:
-    """What one archive may cost, everything nested in it included.
+    """Limits of one archive, everything nested in it included.
 
     Attributes:
         max_entries: headers of any kind, folders and links too.
         max_ratio: decompressed bytes for each compressed one, in one entry or one compressed stream.
-        free_bytes: an entry that decompresses to no more than this may be packed however tightly:
-            an icon of one colour is.
+        free_bytes: decompressed bytes of an entry at any ratio: an icon of one colour has a high one.
         free_stream_bytes: the same for a compressed tar, whose members are one stream: a few blank
-            files at its beginning must not cost the rest.
+            files at its beginning must not end it.
         max_total_bytes: decompressed, in all.
         max_depth: 1 is an archive without archives in it. A compressed tar is one archive.
         max_member_bytes: of one member, which is held in memory.
         max_header_bytes: of a tar's long name or extended header.
-        max_seconds: of reading; the time that the rest of the line takes is not counted.
+        max_seconds: of reading, without the time of the stages that follow.
     """
 
     max_entries: int = 100_000
@@ -42,15 +41,15 @@ class ArchiveLimits:
 
 
 class ContainerError(ItemError):
-    """The archive in which this happened cannot be read on; what came before stands."""
+    """The rest of this archive cannot be read; the members before are valid."""
 
 
 class BudgetExceeded(Exception):  # noqa: N818 — not an error of an input: it ends the whole archive
-    """The outermost archive has cost all that it may."""
+    """The outermost archive has reached a limit; its rest is not read."""
 
 
 class ArchiveBudget:
-    """What one archive has cost so far. Used by one thread at a time."""
+    """What was read of one archive so far. Used by one thread at a time."""
 
     def __init__(self, limits: ArchiveLimits) -> None:
         self.limits = limits
@@ -61,7 +60,7 @@ class ArchiveBudget:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Let the clock run for as long as the context lasts."""
+        """Run the clock during the block."""
         self._since = time.monotonic()
         try:
             yield
@@ -69,14 +68,14 @@ class ArchiveBudget:
             self._seconds += time.monotonic() - self._since
 
     def count_entry(self) -> None:
-        """Count one more header; raises BudgetSpent."""
+        """Count one more header; raises BudgetExceeded."""
         self._entries += 1
         if self._entries > self.limits.max_entries:
             raise BudgetExceeded(f"it has more than the limit of {self.limits.max_entries:,} entries")
         self.spend(0)
 
     def spend(self, length: int) -> None:
-        """Count decompressed bytes, and look at the clock; raises BudgetSpent."""
+        """Count decompressed bytes, and check the clock; raises BudgetExceeded."""
         self._bytes += length
         if self._bytes > self.limits.max_total_bytes:
             raise BudgetExceeded(
@@ -88,25 +87,26 @@ class ArchiveBudget:
 
 @dataclass(slots=True)
 class RatioMeter:
-    """Compares what comes out of one compressed stream with what went in.
+    """Compares the output of one compressed stream with its input.
 
     Attributes:
-        free: decompressed bytes that may come at any ratio.
+        free: decompressed bytes that are allowed at any ratio.
+        produced: decompressed bytes so far.
     """
 
     budget: ArchiveBudget
     free: int
-    given: int = 0
+    produced: int = 0
 
-    def count(self, length: int, taken: int) -> None:
-        """Count `length` more bytes out of `taken` compressed ones in all.
+    def count(self, length: int, consumed: int) -> None:
+        """Count `length` more bytes, decompressed from `consumed` compressed ones in all.
 
         Raises:
             ItemError: if the ratio is too high.
-            BudgetSpent: if the archive has cost too much.
+            BudgetExceeded: if a limit of the archive is reached.
         """
-        self.given += length
+        self.produced += length
         self.budget.spend(length)
-        most = self.budget.limits.max_ratio
-        if self.given > max(self.free, most * taken):
-            raise ItemError("archive_limit", f"it decompresses to more than {most} times its size")
+        ratio = self.budget.limits.max_ratio
+        if self.produced > max(self.free, ratio * consumed):
+            raise ItemError("archive_limit", f"it decompresses to more than {ratio} times its size")

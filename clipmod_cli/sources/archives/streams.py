@@ -1,7 +1,7 @@
-"""Bytes out of an archive as a stream: a window of a file, decompressed, metered, read piece by piece.
+"""Streams of bytes from an archive: a window of a file, decompressed, metered, read piece by piece.
 
-One piece is in memory at a time. What the five decompression libraries raise becomes an `ItemError`
-here. Which bytes are what is left to the readers of the formats.
+One piece is in memory at a time. Exceptions of the decompression libraries become `ItemError`s here. The
+formats of archives are left to their readers.
 """
 
 from __future__ import annotations
@@ -16,31 +16,36 @@ from typing import BinaryIO, Protocol
 
 from clipmod_cli.decode.formats import sniff
 from clipmod_cli.errors import ItemError
-from clipmod_cli.sources.archives.limits import CUT, RatioMeter
+from clipmod_cli.sources.archives.limits import TRUNCATED, RatioMeter
 
 PIECE_BYTES = 1 << 17
-"""Large enough that calls cost nothing, small enough to stop a bomb at once."""
+"""Large enough to make calls cheap, small enough to stop a bomb at once."""
 
 DICTIONARY_BYTES = 1 << 27
-"""128 MiB: what `zstd` itself accepts; `xz -9` needs half. A larger one is asked for only to hurt."""
+"""128 MiB: the limit of `zstd` itself; `xz -9` needs half. A larger one is an attack."""
 
 GZIP_WBITS = 31
 DEFLATE_WBITS = -15
-SEEN_BYTES = 6
-"""The longest signature of a compressed stream. More must not be looked at: another format's may follow."""
+SIGNATURE_BYTES = 6
+"""The longest signature of a compressed stream. More must not be compared: another format may follow."""
 
 ZSTD_SKIPPABLE_FIRST, ZSTD_SKIPPABLE = 0x5, b"\x2a\x4d\x18"
-"""A frame of anything (its first byte is 0x50 to 0x5f) that may stand between frames of data."""
+"""A frame of any content (its first byte is 0x50 to 0x5f) that may precede frames of data."""
 
 
 class FileWindow:
-    """A stretch of a file, read from its beginning to its end. Minds no one else's file position."""
+    """A range of a file, read once from beginning to end, whatever the file's position.
+
+    Attributes:
+        left: bytes not read or skipped yet.
+        consumed: bytes read.
+    """
 
     def __init__(self, file: BinaryIO, start: int, length: int) -> None:
         self._file = file
         self._at = start
         self.left = length
-        self.taken = 0
+        self.consumed = 0
 
     def read(self, size: int) -> bytes:
         """Return at most `size` bytes; fewer only at the end of the window or the file."""
@@ -48,39 +53,39 @@ class FileWindow:
         data = self._file.read(min(size, self.left)) or b""
         self._at += len(data)
         self.left -= len(data)
-        self.taken += len(data)
+        self.consumed += len(data)
         return data
 
     def skip(self, size: int) -> None:
-        """Pass over `size` bytes without reading them; raises ItemError if there are fewer."""
+        """Skip `size` bytes without reading them; raises ItemError if there are fewer."""
         if size > self.left:
-            raise ItemError("archive_error", CUT)
+            raise ItemError("archive_error", TRUNCATED)
         self._at += size
         self.left -= size
 
     def pieces(self, meter: RatioMeter) -> Iterator[bytes]:
-        """Yield the bytes as they are."""
+        """Yield the bytes, uncompressed."""
         while piece := self.read(PIECE_BYTES):
-            meter.count(len(piece), self.taken)
+            meter.count(len(piece), self.consumed)
             yield piece
 
 
 class Decompressor(Protocol):
-    """What `bz2`, `lzma` and `zstd` agree on."""
+    """The common interface of `bz2`, `lzma` and `zstd`."""
 
     @property
     def eof(self) -> bool:
-        """Whether the stream has come to its end."""
+        """Whether the end of the stream was reached."""
         ...
 
     @property
     def needs_input(self) -> bool:
-        """Whether nothing more comes without new input."""
+        """Whether there is no more output without new input."""
         ...
 
     @property
     def unused_data(self) -> bytes:
-        """What followed the end of the stream."""
+        """The input after the end of the stream."""
         ...
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
@@ -97,18 +102,18 @@ class Inflate:
 
     @property
     def eof(self) -> bool:
-        """Whether the stream has come to its end."""
+        """Whether the end of the stream was reached."""
         return self._inner.eof
 
     @property
     def unused_data(self) -> bytes:
-        """What followed the end of the stream."""
+        """The input after the end of the stream."""
         return self._inner.unused_data
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
         """Return at most `max_length` bytes."""
         out = self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
-        # A full piece may mean that zlib holds more, though it took all the input.
+        # After a full piece zlib may hold more output, though it took all the input.
         self.needs_input = len(out) < max_length and not self._inner.unconsumed_tail
         return out
 
@@ -123,69 +128,69 @@ def new_zstd() -> Decompressor:
     return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: largest})
 
 
-_NEW: dict[str, Callable[[], Decompressor]] = {
+_DECOMPRESSORS: dict[str, Callable[[], Decompressor]] = {
     "GZIP": lambda: Inflate(GZIP_WBITS),
     "BZIP2": bz2.BZ2Decompressor,
     "XZ": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=DICTIONARY_BYTES),
     "ZSTD": new_zstd,
 }
 
-COMPRESSED = frozenset(_NEW)
+COMPRESSED = frozenset(_DECOMPRESSORS)
 """The formats, as `formats.sniff` names them, that are one compressed stream."""
 
 
 def decompressed(window: FileWindow, inner: Decompressor, meter: RatioMeter) -> Iterator[bytes]:
-    """Yield what one compressed stream holds, in pieces; ends where the stream or the window does.
+    """Yield the content of one compressed stream in pieces, to its end or the window's.
 
     Raises:
-        ItemError: if it is damaged, or swells too much.
+        ItemError: if it is damaged or exceeds the ratio.
     """
     while not inner.eof:
         data = b""
         if inner.needs_input and not (data := window.read(PIECE_BYTES)):
             return
         piece = _decompress(inner, data)
-        meter.count(len(piece), window.taken)
+        meter.count(len(piece), window.consumed)
         if piece:
             yield piece
 
 
 def unpacked(window: FileWindow, name: str, meter: RatioMeter) -> Iterator[bytes]:
-    """Yield what a compressed file holds, in pieces; streams that follow one another are one.
+    """Yield the content of a compressed file in pieces; consecutive streams are concatenated.
 
     Args:
         window: the compressed file.
         name: its format, one of `COMPRESSED`.
-        meter: counts what comes.
+        meter: counts the output.
 
     Raises:
-        ItemError: if it is damaged or cut, or swells too much.
+        ItemError: if it is damaged or truncated, or exceeds the ratio.
     """
     first: bytes | None = b""
     while first is not None:
-        inner = _NEW[name]()
+        inner = _DECOMPRESSORS[name]()
         if first and (piece := _decompress(inner, first)):
-            meter.count(len(piece), window.taken)
+            meter.count(len(piece), window.consumed)
             yield piece
         yield from decompressed(window, inner, meter)
         if not inner.eof:
-            raise ItemError("archive_error", CUT)
-        meter.count(0, window.taken)
+            raise ItemError("archive_error", TRUNCATED)
+        meter.count(0, window.consumed)
         first = _next_stream(window, inner.unused_data, name)
 
 
 def _next_stream(window: FileWindow, rest: bytes, name: str) -> bytes | None:
-    """Return the beginning of a further stream after zeros, which are padding; None if none comes.
+    """Return the beginning of a further stream after padding of zeros; None if there is none.
 
-    Whatever else follows is ignored, as the formats' own tools do.
+    Other trailing data is ignored, as by the formats' own tools.
     """
     rest = rest.lstrip(b"\0")
-    while len(rest) < SEEN_BYTES and (more := window.read(PIECE_BYTES)):
+    while len(rest) < SIGNATURE_BYTES and (more := window.read(PIECE_BYTES)):
         rest = (rest + more).lstrip(b"\0")
-    return rest if _begins(rest[:SEEN_BYTES], name) else None
+    return rest if _is_stream(rest[:SIGNATURE_BYTES], name) else None
 
 
-def _begins(head: bytes, name: str) -> bool:
+def _is_stream(head: bytes, name: str) -> bool:
     skippable = name == "ZSTD" and head[1:4] == ZSTD_SKIPPABLE and head[0] >> 4 == ZSTD_SKIPPABLE_FIRST
     return skippable or sniff(head) == name
 
@@ -195,22 +200,22 @@ def _decompress(inner: Decompressor, data: bytes) -> bytes:
         return inner.decompress(data, PIECE_BYTES)
     except MemoryError as error:
         raise ItemError("out_of_memory", "there is not enough memory to decompress it") from error
-    except Exception as error:  # each of the libraries has exceptions of its own
+    except Exception as error:  # each library has its own exceptions
         raise ItemError("archive_error", f"it cannot be decompressed: {error}") from error
 
 
 class PieceStream:
-    """Pieces read as a file is: any number of bytes at a time, forward only."""
+    """Pieces read like a file: any number of bytes at a time, forward only."""
 
     def __init__(self, pieces: Iterator[bytes], window: FileWindow | None = None) -> None:
-        """Begin to read; `window` is where the pieces come from if they are its very bytes."""
+        """Read `pieces`; `window` is their source if they are its uncompressed bytes."""
         self._pieces = pieces
         self._window = window
         self._piece = b""
         self._at = 0
 
     def peek(self, size: int) -> bytes:
-        """Return the next `size` bytes, fewer only at the end, and leave them there."""
+        """Return the next `size` bytes, fewer only at the end, without consuming them."""
         while len(self._piece) - self._at < size and (more := next(self._pieces, b"")):
             self._piece = self._piece[self._at :] + more
             self._at = 0
@@ -221,13 +226,13 @@ class PieceStream:
         if self._at + size <= len(self._piece):
             self._at += size
             return self._piece[self._at - size : self._at]
-        gathered = io.BytesIO()  # a list of pieces to be joined would need the memory twice
-        while size and (part := self._some(size)):
+        gathered = io.BytesIO()  # joining a list of pieces would need the memory twice
+        while size and (part := self._next(size)):
             size -= gathered.write(part)
         return gathered.getvalue()
 
     def skip(self, size: int) -> None:
-        """Pass over `size` bytes; raises ItemError if there are fewer."""
+        """Skip `size` bytes; raises ItemError if there are fewer."""
         here = min(size, len(self._piece) - self._at)
         self._at += here
         size -= here
@@ -235,12 +240,12 @@ class PieceStream:
             self._window.skip(size)
             return
         while size:
-            part = self._some(size)
+            part = self._next(size)
             if not part:
-                raise ItemError("archive_error", CUT)
+                raise ItemError("archive_error", TRUNCATED)
             size -= len(part)
 
-    def _some(self, most: int) -> bytes:
+    def _next(self, most: int) -> bytes:
         """Return at least one byte and at most `most`; none at the end."""
         if self._at == len(self._piece):
             self._piece = next(self._pieces, b"")

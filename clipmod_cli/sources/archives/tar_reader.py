@@ -1,8 +1,8 @@
-"""The entries of a tar archive, in order, from a stream that is read once and never held.
+"""The entries of a tar archive, in order, from a stream that is read once.
 
-`tarfile` reads extended headers whole, however large, and remembers every entry; this bounds both.
-Known are the old, the ustar, the GNU and the pax dialects. A file stored with holes is given, but
-cannot be opened. Names stay text; which entries matter is left to `clipmod_cli.sources.archives.opening`.
+`tarfile` reads extended headers of any size and keeps every entry in memory; here both are bounded.
+Supports the old, ustar, GNU and pax dialects. A sparse file is listed but cannot be opened. Names stay
+text; the choice of entries is left to `clipmod_cli.sources.archives.walk`.
 """
 
 from __future__ import annotations
@@ -13,41 +13,41 @@ from functools import partial
 
 from clipmod_cli.errors import ItemError
 from clipmod_cli.sources.archives.entries import ArchiveEntry, clean_name
-from clipmod_cli.sources.archives.limits import CUT, ArchiveBudget, ContainerError
+from clipmod_cli.sources.archives.limits import TRUNCATED, ArchiveBudget, ContainerError
 from clipmod_cli.sources.archives.streams import PIECE_BYTES, PieceStream
 
 BLOCK_BYTES = 512
 CHECKSUM = slice(148, 156)
-SPARSE_MORE, SPARSE_MORE_AGAIN = 482, 504
-"""Where a GNU header of a file with holes, and its continuation, say that a continuation follows."""
+SPARSE_CONTINUES, SPARSE_CONTINUES_AGAIN = 482, 504
+"""Offsets of the flag of a continuation, in the GNU header of a sparse file and in a continuation."""
 
 LINKS = b"12"
 DEVICES = b"346"
 FOLDERS = b"5"
 OLD_REGULAR = b"\0"
 VOLUME_LABEL = b"V"
-EXTENDED, EXTENDED_FOR_ALL = b"xX", b"g"
+EXTENDED, EXTENDED_GLOBAL = b"xX", b"g"
 LONG_NAME, LONG_LINK = b"L", b"K"
 SPARSE = b"S"
-"""Every other type is a regular file: POSIX wants unknown ones to be taken for one."""
+"""Every other type is a regular file, as POSIX wants for unknown ones."""
 
 HOLES, SPARSE_NAME = b"GNU.sparse.", b"GNU.sparse.name"
-WANTED = frozenset({b"path", b"size", SPARSE_NAME})
-LONGEST_NUMBER = 20
-"""Digits; that is 2**64 and more."""
+PAX_KEYS = frozenset({b"path", b"size", SPARSE_NAME})
+MAX_DIGITS = 20
+"""Enough for 2**64."""
 
 WIDE_NUMBER, NEGATIVE = 0x80, 0xFF
-"""GNU's numbers of 256 to a digit begin with one of these bytes."""
+"""First bytes of GNU's base-256 numbers."""
 
 
 @dataclass(slots=True)
 class _Header:
-    """One header; `pax` has what the extended headers before it say about this entry."""
+    """One header; `pax` has the values of the extended headers before it."""
 
     kind: bytes
     name: bytes
     size: int
-    more_holes: bool
+    continues: bool
     pax: dict[bytes, bytes]
 
     @property
@@ -58,37 +58,37 @@ class _Header:
 
 @dataclass(slots=True)
 class _Content:
-    """The content of one entry, as long as it is its turn."""
+    """The content of one entry, to be read before the next entry."""
 
     source: PieceStream
     left: int
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield it; raises ContainerError if the archive ends within."""
+        """Yield the content; raises ContainerError if the archive ends within."""
         while self.left:
             try:
                 piece = self.source.read(min(self.left, PIECE_BYTES))
             except ItemError as error:
                 raise ContainerError(error.code, error.message) from error
             if not piece:
-                raise ContainerError("archive_error", CUT)
+                raise ContainerError("archive_error", TRUNCATED)
             self.left -= len(piece)
             yield piece
 
 
 @dataclass(slots=True)
-class _Tar:
+class _TarReader:
     source: PieceStream
     budget: ArchiveBudget
-    for_all: dict[bytes, bytes] = field(default_factory=dict)
+    global_pax: dict[bytes, bytes] = field(default_factory=dict)
 
     def entries(self) -> Iterator[ArchiveEntry]:
-        """Yield the entries; each must be done with when the next is asked for."""
+        """Yield the entries; each must be read before the next."""
         while (header := self._next()) is not None:
             content = _Content(self.source, header.size)
             name = clean_name(header.pax.get(SPARSE_NAME) or header.name)
             text = name.decode(errors="surrogateescape")
-            open_content = partial(_no_holes, header, content)
+            open_content = partial(_open, header, content)
             if header.kind in LINKS:
                 yield ArchiveEntry(name=text, kind="link", size=0, open=open_content)
             elif header.kind in DEVICES:
@@ -103,43 +103,43 @@ class _Tar:
         while (header := self._read_header()) is not None:
             if header.kind in EXTENDED:
                 own |= _parse_pax(self._read_extended(header.size))
-            elif header.kind == EXTENDED_FOR_ALL:
-                self.for_all |= _parse_pax(self._read_extended(header.size))
+            elif header.kind == EXTENDED_GLOBAL:
+                self.global_pax |= _parse_pax(self._read_extended(header.size))
             elif header.kind == LONG_NAME:
                 own[b"path"] = clean_name(self._read_extended(header.size))
             elif header.kind == LONG_LINK:
                 self._read_extended(header.size)
             else:
-                return self._complete(header, {**self.for_all, **own})
+                return self._complete(header, {**self.global_pax, **own})
         return None
 
     def _read_header(self) -> _Header | None:
         block = self.source.read(BLOCK_BYTES)
         if not block:
-            raise ItemError("archive_error", "it ends without its end mark: it may have been cut")
+            raise ItemError("archive_error", "it has no end mark: it may be truncated")
         if len(block) < BLOCK_BYTES:
-            raise ItemError("archive_error", CUT)
+            raise ItemError("archive_error", TRUNCATED)
         if not block.strip(b"\0"):
             return None
         self.budget.count_entry()
         return _parse_header(block)
 
     def _complete(self, header: _Header, pax: dict[bytes, bytes]) -> _Header:
-        """Return a header with what the extended ones say of it; passes over the list of its holes."""
+        """Return a header with the values of the extended ones; skips the list of its holes."""
         header.pax = pax
         header.name = pax.get(b"path") or header.name
         if size := pax.get(b"size"):
             header.size = _digits(size, 10)
-        more = header.kind == SPARSE and header.more_holes
+        more = header.kind == SPARSE and header.continues
         while more:
             block = self.source.read(BLOCK_BYTES)
             self.budget.count_entry()
-            more = len(block) == BLOCK_BYTES and block[SPARSE_MORE_AGAIN] != 0
+            more = len(block) == BLOCK_BYTES and block[SPARSE_CONTINUES_AGAIN] != 0
         if header.kind in LINKS:
-            header.size = 0  # some programs write that of the file which is linked to, without its content
+            header.size = 0  # some programs write the size of the target, without its content
         elif header.size and header.kind in FOLDERS + DEVICES + VOLUME_LABEL:
             raise ItemError(
-                "archive_error", "a folder or device in it has content, on which programs disagree"
+                "archive_error", "a folder or device in it has content, which programs read differently"
             )
         return header
 
@@ -148,7 +148,7 @@ class _Tar:
             raise ItemError("archive_limit", f"it has an extended header of {size:,} bytes")
         data = self.source.read(size)
         if len(data) < size:
-            raise ItemError("archive_error", CUT)
+            raise ItemError("archive_error", TRUNCATED)
         self.source.skip(-size % BLOCK_BYTES)
         return data
 
@@ -161,16 +161,16 @@ def tar_entries(source: PieceStream, budget: ArchiveBudget) -> Iterator[ArchiveE
         budget: counts headers.
 
     Raises:
-        ItemError: where it cannot be read on; a content that ends too early raises ContainerError.
-        BudgetSpent: when the archive has cost too much.
+        ItemError: where the rest cannot be read; truncated content raises ContainerError.
+        BudgetExceeded: when a limit of the archive is reached.
     """
-    yield from _Tar(source, budget).entries()
+    yield from _TarReader(source, budget).entries()
 
 
-def _no_holes(header: _Header, content: _Content) -> PieceStream:
+def _open(header: _Header, content: _Content) -> PieceStream:
     if header.sparse:
         raise ItemError(
-            "archive_error", "it is stored without its holes, which is not read here: unpack the archive"
+            "archive_error", "it is stored as a sparse file, which is not supported: unpack the archive"
         )
     return PieceStream(content.pieces())
 
@@ -183,7 +183,7 @@ def _parse_header(block: bytes) -> _Header:
     kind = block[156:157]
     if kind == OLD_REGULAR and name.endswith(b"/"):
         kind = FOLDERS
-    return _Header(kind, name, _number(block[124:136]), block[SPARSE_MORE] != 0, {})
+    return _Header(kind, name, _number(block[124:136]), block[SPARSE_CONTINUES] != 0, {})
 
 
 def _check_sum(block: bytes) -> None:
@@ -204,22 +204,22 @@ def _number(digits: bytes) -> int:
 
 
 def _digits(text: bytes, base: int) -> int:
-    if text.strip(b"01234567" if base == 8 else b"0123456789") or len(text) > LONGEST_NUMBER:
+    if text.strip(b"01234567" if base == 8 else b"0123456789") or len(text) > MAX_DIGITS:
         raise ItemError("archive_error", "a header in it is damaged")
     return int(text, base)
 
 
 def _parse_pax(data: bytes) -> dict[bytes, bytes]:
-    """Return what matters of an extended header: path, size, and whether the file has holes."""
+    """Return path and size of an extended header, and whether the file is sparse."""
     found: dict[bytes, bytes] = {}
     at = 0
     while at < len(data) and data[at]:
-        space = data.find(b" ", at, at + LONGEST_NUMBER)
+        space = data.find(b" ", at, at + MAX_DIGITS)
         end = at + _digits(data[at : max(space, at)] or b"x", 10)
         if not space < end - 1 < len(data):
             raise ItemError("archive_error", "a header in it is damaged")
         key, _, value = data[space + 1 : end - 1].partition(b"=")
-        if key in WANTED:
+        if key in PAX_KEYS:
             found[key] = value
         elif key.startswith(HOLES):
             found[HOLES] = value

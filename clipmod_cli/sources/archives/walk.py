@@ -1,6 +1,6 @@
-"""One way through an archive and all that is nested in it: which entries are inputs, and their bytes.
+"""The walk through an archive and those nested in it: which entries are inputs, and their bytes.
 
-The promises are in `clipmod_cli.sources.archives.opening`, which opens files and ends what ends early.
+`clipmod_cli.sources.archives.opening` opens files and handles errors that end the outermost archive.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ SEPARATOR = "!/"
 """Between a nested archive's name and its member's, as in the URLs of Java and of Commons VFS."""
 
 UNREAD = {"7Z": "7z", "RAR": "RAR"}
-"""No maintained reader of these formats streams within limits."""
+"""No maintained reader streams these formats within limits."""
 
 COMPRESSED_SUFFIXES = frozenset({".gz", ".bz2", ".xz", ".zst"})
-"""What a compressed file's name has and the file in it has not."""
+"""Removed from the name of a compressed file for the name of its content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class ArchiveMember:
 
 @dataclass(frozen=True, slots=True)
 class LostMember:
-    """A member that is or might be an input, but could not be had; or with no name: the archive itself."""
+    """A member that is or may be an input but cannot be read; without a name, the archive itself."""
 
     name: str | None
     code: ErrorCode
@@ -52,31 +52,31 @@ Found: TypeAlias = ArchiveMember | LostMember
 
 @dataclass(frozen=True, slots=True)
 class MemberFilter:
-    """What the caller wants to see.
+    """Which members are skipped.
 
     Attributes:
-        passed_over: the reason why a member is not looked at, or None. Asked with its name; the
-            name of a nested one follows that of its archive after a slash.
-        skipped: counts the members that were no input, by reason.
+        skip_reason: called with a name, that of a nested member after its archive's and a slash; returns
+            why the member is skipped, or None.
+        skipped: counts the skipped members by reason.
     """
 
-    passed_over: Callable[[str], str | None] = lambda _: None
+    skip_reason: Callable[[str], str | None] = lambda _: None
     skipped: Counter[str] = field(default_factory=Counter)
 
 
 def archive_kind(head: bytes) -> str | None:
-    """Return the name of the archive format that `head` begins, None if it is none."""
+    """Return the archive format of a file that begins with `head`, None if it is not an archive."""
     kind = sniff(head)
     return kind if kind is not None and class_of(kind) == "archive" else None
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One archive, be it the outermost or nested.
+    """An open archive, the outermost or a nested one.
 
     Attributes:
-        name: its own, without folders and without the archives around it.
-        names: the members from the outermost archive down to this one; none if it is the outermost.
+        name: without folders and without the archives around it.
+        names: the members from the outermost archive down to this one; empty for the outermost.
     """
 
     file: BinaryIO
@@ -88,30 +88,30 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveWalk:
-    """What one way through an archive needs everywhere."""
+    """One walk through an outermost archive."""
 
-    wishes: MemberFilter
+    filter: MemberFilter
     budget: ArchiveBudget
 
     def inside(self, archive: Container) -> Iterator[Found]:
-        """Yield what is found in one archive.
+        """Yield the inputs in one archive.
 
         Raises:
-            ItemError: where it cannot be read on.
-            BudgetSpent: when the outermost archive has cost too much.
+            ItemError: where its rest cannot be read.
+            BudgetExceeded: when a limit of the outermost archive is reached.
         """
         if archive.kind in UNREAD:
-            message = f"{UNREAD[archive.kind]} archives are not read: unpack it, and name the folder"
+            message = f"{UNREAD[archive.kind]} archives are not supported: unpack it, and name the folder"
             yield LostMember(SEPARATOR.join(archive.names) or None, "unsupported_format", message)
             return
         for entry in self._entries(archive):
             names = (*archive.names, entry.name)
             if entry.kind == "folder":
                 continue
-            if not entry.whole and (reason := self.wishes.passed_over("/".join(names))):
-                self.wishes.skipped[reason] += 1
+            if not entry.whole and (reason := self.filter.skip_reason("/".join(names))):
+                self.filter.skipped[reason] += 1
             elif entry.kind == "other":
-                self.wishes.skipped["other type"] += 1
+                self.filter.skipped["other type"] += 1
             else:
                 yield from self._entry(entry, names)
 
@@ -132,14 +132,14 @@ class ArchiveWalk:
         return [ArchiveEntry(name=name, kind="file", size=None, whole=True, open=lambda: stream)]
 
     def _entry(self, entry: ArchiveEntry, names: tuple[str, ...]) -> Iterator[Found]:
-        """Yield the entry, or what is in it; nothing if it is no input."""
+        """Yield an entry, or the inputs in it; nothing if it is no input."""
         name = SEPARATOR.join(names)
         found: Iterator[Found]
         try:
             stream = entry.open()
             head = stream.peek(HEAD_BYTES)
-            if reason := _no_input(head, entry):
-                self.wishes.skipped[reason] += 1
+            if reason := _skip_reason(head, entry):
+                self.filter.skipped[reason] += 1
                 return
             if kind := archive_kind(head):
                 found = self._nested(self._enter(entry, stream, kind, names))
@@ -148,7 +148,7 @@ class ArchiveWalk:
         except ContainerError:
             raise
         except ItemError as error:
-            found = iter([LostMember(name, error.code, f"the member cannot be had: {error.message}")])
+            found = iter([LostMember(name, error.code, f"the member cannot be read: {error.message}")])
         yield from found
 
     def _read(self, entry: ArchiveEntry, stream: PieceStream) -> bytes:
@@ -175,16 +175,16 @@ class ArchiveWalk:
                 count += 1
                 yield found
         except ItemError as error:
-            message = f"the archive cannot be read on: {error.message}"
+            message = f"the rest of the archive cannot be read: {error.message}"
             lost = LostMember(SEPARATOR.join(archive.names), error.code, message)
         if lost is not None:
             yield lost
         elif not count:
-            self.wishes.skipped["empty archive"] += 1
+            self.filter.skipped["empty archive"] += 1
 
 
-def _no_input(head: bytes, entry: ArchiveEntry) -> str | None:
-    """Return why an entry that begins with `head` is no input, None if it is one."""
+def _skip_reason(head: bytes, entry: ArchiveEntry) -> str | None:
+    """Return why an entry that begins with `head` is skipped, None if it is an input."""
     if entry.kind == "link":
         return "link" if sniff(head) is None else None
     return "other type" if media_class(head, entry.name) is None else None

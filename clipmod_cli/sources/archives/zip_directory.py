@@ -1,7 +1,7 @@
-"""The directory of a zip archive: where it is, and its records one after the other.
+"""The central directory of a zip archive, found and read record by record.
 
-Memory does not grow with its length. What the records promise is checked by
-`clipmod_cli.sources.archives.zip_reader`, which reads what they point to.
+Memory does not grow with its length. `clipmod_cli.sources.archives.zip_reader` reads the entries and checks
+them against the records.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ LOCATOR_64_BYTES = 20
 RECORD = struct.Struct("<5xB2x2H4x3L3H4x2L")
 """System, flags, method, CRC, packed and unpacked size, three lengths, attributes, offset (4.3.12)."""
 
-LONGEST_COMMENT = 0xFFFF
+MAX_COMMENT_BYTES = 0xFFFF
 UNKNOWN_32 = 0xFFFFFFFF
-"""A 32-bit field that says: look into the zip64 extra field."""
+"""A 32-bit field whose value is in the zip64 extra field."""
 
 ZIP64_EXTRA = 0x0001
 UTF8_NAME = 0x0800
@@ -33,11 +33,11 @@ UNIX_SYSTEMS = (3, 19)
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """Where the directory is.
+    """The place of the directory.
 
     Attributes:
-        shift: how many bytes were put before the archive.
-        count: how many records it declares, modulo `modulus`.
+        shift: bytes before the archive in the file.
+        count: records that it declares, modulo `modulus`.
     """
 
     start: int
@@ -49,7 +49,7 @@ class Directory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZipRecord:
-    """One entry as the directory has it; sizes and offset in bytes, `mode` 0 where it has none."""
+    """One entry of the directory; sizes and offset in bytes, `mode` 0 if there is none."""
 
     name: str
     flags: int
@@ -63,20 +63,20 @@ class ZipRecord:
 
 def find_directory(file: BinaryIO, size: int) -> Directory:
     """Return where the directory is, by the end record, which is the file's last; raises ContainerError."""
-    start = max(0, size - END.size - LONGEST_COMMENT)
+    start = max(0, size - END.size - MAX_COMMENT_BYTES)
     file.seek(start)
     tail = file.read(size - start)
     at = _find_end(tail)
     _, disk, first_disk, _, count, length, offset, _ = END.unpack_from(tail, at)
     end, modulus = start + at, 1 << 16
-    if wide := _find_wide(file, end):
+    if wide := _find_end_64(file, end):
         end, count, length, offset = wide
         modulus = 1 << 64
     elif disk or first_disk:
         raise ContainerError("archive_error", "it is one part of a split archive: join the parts first")
     begin = end - length
     if begin < offset:
-        raise ContainerError("archive_error", "its directory lies outside of it")
+        raise ContainerError("archive_error", "its directory lies outside the file")
     return Directory(begin, end, begin - offset, count, modulus)
 
 
@@ -87,10 +87,10 @@ def _find_end(tail: bytes) -> int:
         if len(comment) == 2 and at + END.size + int.from_bytes(comment, "little") <= len(tail):
             return at
         at = tail.rfind(b"PK\5\6", 0, at)
-    raise ContainerError("archive_error", "it has no directory: it was cut or is damaged")
+    raise ContainerError("archive_error", "it has no directory: it is truncated or damaged")
 
 
-def _find_wide(file: BinaryIO, end: int) -> tuple[int, int, int, int] | None:
+def _find_end_64(file: BinaryIO, end: int) -> tuple[int, int, int, int] | None:
     """Return (place, count, directory's length, its offset) of the zip64 end record, if there is one."""
     at = end - LOCATOR_64_BYTES - END_64.size
     if at < 0:
@@ -106,7 +106,7 @@ def _find_wide(file: BinaryIO, end: int) -> tuple[int, int, int, int] | None:
 
 
 def read_records(file: BinaryIO, directory: Directory) -> Iterator[ZipRecord]:
-    """Yield the records in their order; raises ContainerError at the first that is none."""
+    """Yield the records in order; raises ContainerError at the first damaged one."""
     at = directory.start
     while at < directory.end:
         file.seek(at)
@@ -132,7 +132,7 @@ def read_records(file: BinaryIO, directory: Directory) -> Iterator[ZipRecord]:
 
 
 def _widen(extras: bytes, packed: int, size: int, offset: int) -> tuple[int, int, int]:
-    """Return the fields with those that 32 bits cannot hold from the zip64 extra field (4.5.3)."""
+    """Return the fields, those over 32 bits from the zip64 extra field (4.5.3)."""
     wide = iter(_find_extra(extras, ZIP64_EXTRA))
     size, packed, offset = (
         next(wide, value) if value == UNKNOWN_32 else value for value in (size, packed, offset)
@@ -140,12 +140,12 @@ def _widen(extras: bytes, packed: int, size: int, offset: int) -> tuple[int, int
     return packed, size, offset
 
 
-def _find_extra(extras: bytes, wanted: int) -> list[int]:
-    """Return the 64-bit numbers in an extra field; none if it is not there."""
+def _find_extra(extras: bytes, field_id: int) -> list[int]:
+    """Return the 64-bit numbers in an extra field; none if it is missing."""
     at = 0
     while at + 4 <= len(extras):
         kind, length = struct.unpack_from("<HH", extras, at)
-        if kind == wanted:
+        if kind == field_id:
             data = extras[at + 4 : at + 4 + length]
             return [value for (value,) in struct.iter_unpack("<Q", data[: len(data) // 8 * 8])]
         at += 4 + length
@@ -153,7 +153,7 @@ def _find_extra(extras: bytes, wanted: int) -> list[int]:
 
 
 def _as_text(name: bytes, flags: int) -> str:
-    """Return a name; without its flag most programs of today still write UTF-8, older ones CP437."""
+    """Return a name; without the flag most programs still write UTF-8, old ones CP437."""
     if flags & UTF8_NAME:
         return name.decode(errors="surrogateescape")
     try:

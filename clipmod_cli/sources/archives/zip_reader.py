@@ -1,8 +1,8 @@
 """The entries of a zip archive, in the order of its directory, read as streams.
 
-`zipfile` holds the whole directory in memory and believes its sizes; this believes nothing that it
-has not counted. Names stay text; which entries matter is left to `clipmod_cli.sources.archives.opening`.
-The format is PKWARE's APPNOTE.TXT 6.3.10; sections are named where a number comes from them.
+`zipfile` holds the whole directory in memory and trusts its sizes; here every byte is counted. Names stay
+text; the choice of entries is left to `clipmod_cli.sources.archives.walk`. The format is PKWARE's
+APPNOTE.TXT 6.3.10, whose sections are given beside the numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import BinaryIO, Literal
 
 from clipmod_cli.errors import ItemError
 from clipmod_cli.sources.archives.entries import ArchiveEntry
-from clipmod_cli.sources.archives.limits import CUT, ArchiveBudget, ContainerError, RatioMeter
+from clipmod_cli.sources.archives.limits import TRUNCATED, ArchiveBudget, ContainerError, RatioMeter
 from clipmod_cli.sources.archives.streams import (
     DEFLATE_WBITS,
     DICTIONARY_BYTES,
@@ -38,7 +38,7 @@ LZMA_HEADER = struct.Struct("<2xHBL")
 
 ENCRYPTED = 0x0001
 STORED, AES = 0, 99
-SMALLEST_DICTIONARY = 4096
+MIN_DICTIONARY_BYTES = 4096
 """liblzma refuses smaller ones, which the format allows."""
 
 
@@ -46,13 +46,13 @@ def zip_entries(file: BinaryIO, size: int, budget: ArchiveBudget) -> Iterator[Ar
     """Yield the entries of a zip archive.
 
     Args:
-        file: the archive; its position is moved.
+        file: the archive; its position changes.
         size: of the archive, in bytes.
         budget: counts entries and decompressed bytes.
 
     Raises:
-        ContainerError: where its directory cannot be read, or cannot be true.
-        BudgetSpent: when the archive has cost too much.
+        ContainerError: where its directory is damaged or false.
+        BudgetExceeded: when a limit of the archive is reached.
     """
     directory = find_directory(file, size)
     reader = _Reader(file, directory.start, budget)
@@ -67,12 +67,12 @@ def zip_entries(file: BinaryIO, size: int, budget: ArchiveBudget) -> Iterator[Ar
     if count % directory.modulus != directory.count:
         raise ContainerError("archive_error", f"its directory lists {count} of {directory.count} entries")
     if directory.shift:
-        # A cut archive whose last member is a zip itself, for one, ends like a whole one.
+        # Such as a truncated archive whose last member is a zip itself.
         raise ContainerError(
-            "archive_error", f"its directory does not know of the first {directory.shift:,} bytes"
+            "archive_error", f"its directory does not cover the first {directory.shift:,} bytes"
         )
     if not count and directory.start:
-        raise ContainerError("archive_error", "its directory is empty, though it is not")
+        raise ContainerError("archive_error", "its directory is empty, but the archive is not")
 
 
 def _kind(record: ZipRecord) -> Literal["file", "folder", "link"]:
@@ -82,19 +82,19 @@ def _kind(record: ZipRecord) -> Literal["file", "folder", "link"]:
 
 
 class _Reader:
-    """Opens entries, and adds up how much of the file they take."""
+    """Opens entries, and adds up how many bytes of the file they use."""
 
     def __init__(self, file: BinaryIO, end: int, budget: ArchiveBudget) -> None:
         self._file = file
         self._end = end
         self._budget = budget
-        self._taken = 0
+        self._consumed = 0
         self._window: FileWindow | None = None
 
     def open(self, record: ZipRecord) -> PieceStream:
-        """Return an entry's content; raises ItemError if it cannot be had."""
+        """Return an entry's content; raises ItemError if it cannot be read."""
         if record.flags & ENCRYPTED or record.method == AES:
-            raise ItemError("encrypted", "it is encrypted, and no password is known")
+            raise ItemError("encrypted", "it is encrypted, and there is no password")
         self._window = window = self._find(record)
         meter = RatioMeter(self._budget, self._budget.limits.free_bytes)
         if record.method == STORED:
@@ -102,22 +102,24 @@ class _Reader:
         return PieceStream(_checked(decompressed(window, _decompressor(record, window), meter), record))
 
     def check_overlap(self) -> None:
-        """Raise ContainerError if more was taken than there is: some bytes were taken twice."""
-        self._taken += self._window.taken if self._window else 0
+        """Raise ContainerError if more bytes were used than there are: some were used twice."""
+        self._consumed += self._window.consumed if self._window else 0
         self._window = None
-        if self._taken > self._end:
-            raise ContainerError("archive_error", "its entries overlap: it was built to swell")
+        if self._consumed > self._end:
+            raise ContainerError("archive_error", "its entries overlap (zip bomb)")
 
     def _find(self, record: ZipRecord) -> FileWindow:
         header = FileWindow(self._file, record.offset, LOCAL.size).read(LOCAL.size)
         if len(header) < LOCAL.size or not header.startswith(b"PK\3\4"):
-            raise ItemError("archive_error", "it is not where the archive's directory says")
+            raise ItemError("archive_error", "it is not at the offset in the archive's directory")
         flags, name, extra = LOCAL.unpack(header)
         if flags & ENCRYPTED:
-            raise ItemError("encrypted", "it is encrypted, and no password is known")
+            raise ItemError("encrypted", "it is encrypted, and there is no password")
         start = record.offset + LOCAL.size + name + extra
         if start + record.packed > self._end:
-            raise ItemError("archive_error", "it reaches beyond the archive's end: it was cut or is damaged")
+            raise ItemError(
+                "archive_error", "it reaches beyond the archive's end: it is truncated or damaged"
+            )
         return FileWindow(self._file, start, record.packed)
 
 
@@ -132,33 +134,33 @@ def _decompressor(record: ZipRecord, window: FileWindow) -> Decompressor:
         case 93:
             return new_zstd()
         case method:
-            raise ItemError("archive_error", f"its compression (method {method}) is not known here")
+            raise ItemError("archive_error", f"its compression (method {method}) is not supported")
 
 
 def _lzma(window: FileWindow) -> Decompressor:
     header = window.read(LZMA_HEADER.size)
     if len(header) < LZMA_HEADER.size:
-        raise ItemError("archive_error", CUT)
+        raise ItemError("archive_error", TRUNCATED)
     _, properties, dictionary = LZMA_HEADER.unpack(header)
     if dictionary > DICTIONARY_BYTES:
-        raise ItemError("archive_limit", f"it wants {dictionary / 1e6:.0f} MB of memory to be decompressed")
+        raise ItemError("archive_limit", f"decompressing it needs {dictionary / 1e6:.0f} MB of memory")
     position, rest = divmod(properties, 45)
     literal_position, literal = divmod(rest, 9)
-    chosen = {
+    lzma_filter = {
         "id": lzma.FILTER_LZMA1,
-        "dict_size": max(dictionary, SMALLEST_DICTIONARY),
+        "dict_size": max(dictionary, MIN_DICTIONARY_BYTES),
         "lc": literal,
         "lp": literal_position,
         "pb": position,
     }
     try:
-        return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[chosen])
+        return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[lzma_filter])
     except (lzma.LZMAError, ValueError) as error:
         raise ItemError("archive_error", f"it cannot be decompressed: {error}") from error
 
 
 def _checked(pieces: Iterator[bytes], record: ZipRecord) -> Iterator[bytes]:
-    """Yield the pieces; raises ItemError if they are not those that the directory promised."""
+    """Yield the pieces; raises ItemError if they differ from length or checksum in the directory."""
     length = checksum = 0
     for piece in pieces:
         length += len(piece)
@@ -169,4 +171,4 @@ def _checked(pieces: Iterator[bytes], record: ZipRecord) -> Iterator[bytes]:
     if length != record.size:
         raise ItemError("archive_error", f"it ends after {length:,} of {record.size:,} bytes")
     if checksum != record.crc:
-        raise ItemError("archive_error", "its checksum does not agree: it is damaged")
+        raise ItemError("archive_error", "its checksum does not match: it is damaged")

@@ -1,7 +1,7 @@
-"""A bucket of Google Cloud Storage, through gcsfs and the JSON interface.
+"""A bucket of Google Cloud Storage, through gcsfs and the JSON API.
 
-Credentials are Google's own (application default credentials, then nobody's). gcsfs is asked by bucket
-and key: its own paths would take `a.jpg#1` for a generation of another object.
+Credentials are the application default credentials; without any, requests are anonymous. Requests pass
+bucket and key themselves: gcsfs's own paths would take `a.jpg#1` for a generation of another object.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ class GsStore:
     """One bucket."""
 
     def __init__(self, bucket: str) -> None:
-        """Find out who is asking; ask for no object yet."""
+        """Load the credentials; request no object yet."""
         self._bucket = bucket
-        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs what it raises
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it also logs the errors that it raises
         with store_errors():
             self._fs = _file_system()
 
     def pages(self, prefix: str) -> Iterator[Sequence[ObjectEntry]]:
         """Yield all objects below a prefix, by the bytes of their keys."""
-        more: dict[str, str] = {}
+        token: dict[str, str] = {}
         while True:
-            page = self._list(prefix=prefix, **more)
-            yield [_entry(told) for told in page.get("items", ())]
+            page = self._list(prefix=prefix, **token)
+            yield _listed(page)
             if not page.get("nextPageToken"):
                 return
-            more = {"pageToken": page["nextPageToken"]}
+            token = {"pageToken": page["nextPageToken"]}
 
     def near(self, key: str) -> Sequence[ObjectEntry]:
         """Return a page that begins with `key`."""
-        return [_entry(told) for told in self._list(startOffset=key).get("items", ())]
+        return _listed(self._list(startOffset=key))
 
     def find(self, key: str) -> ObjectEntry:
         """Return the object of this key."""
@@ -50,24 +50,26 @@ class GsStore:
             return _entry(self._call("b/{}/o/{}", self._bucket, key, json_out=True))
 
     def read(self, entry: ObjectEntry, start: int, length: int) -> bytes:
-        """Return a part of the object as it is kept, if it is still the same."""
-        same = {"ifGenerationMatch": entry.version} if entry.version else {}
-        # An object that is kept as gzip must not be unpacked on the way: its size would be anything.
+        """Return a part of the object as it is stored, if it is still the same version."""
+        condition = {"ifGenerationMatch": entry.version} if entry.version else {}
+        # A gzip object must not be decompressed by the server: its size would differ from the listed one.
         headers = {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "gzip"}
         with store_errors():
-            _, data = self._call("b/{}/o/{}", self._bucket, entry.key, headers=headers, alt="media", **same)
+            _, data = self._call(
+                "b/{}/o/{}", self._bucket, entry.key, headers=headers, alt="media", **condition
+            )
         if len(data) != length:
             raise changed()
         return bytes(data)
 
-    def _list(self, **asked: str) -> dict[str, Any]:
+    def _list(self, **query: str) -> dict[str, Any]:
         with store_errors():
-            page: dict[str, Any] = self._call("b/{}/o", self._bucket, json_out=True, fields=FIELDS, **asked)
+            page: dict[str, Any] = self._call("b/{}/o", self._bucket, json_out=True, fields=FIELDS, **query)
             return page
 
-    def _call(self, path: str, *names: str, **asked: Any) -> Any:
-        headers = {"Accept-Encoding": "identity", **asked.pop("headers", {})}
-        return self._fs.call("GET", path, *names, headers=headers, **asked)
+    def _call(self, path: str, *names: str, **query: Any) -> Any:
+        headers = {"Accept-Encoding": "identity", **query.pop("headers", {})}
+        return self._fs.call("GET", path, *names, headers=headers, **query)
 
 
 def _file_system() -> Any:
@@ -83,11 +85,15 @@ def _file_system() -> Any:
     )
 
 
-def _entry(told: dict[str, Any]) -> ObjectEntry:
-    when = datetime.fromisoformat(told["updated"])
+def _listed(page: dict[str, Any]) -> list[ObjectEntry]:
+    return [_entry(fields) for fields in page.get("items", ())]
+
+
+def _entry(fields: dict[str, Any]) -> ObjectEntry:
+    updated = datetime.fromisoformat(fields["updated"])
     return ObjectEntry(
-        key=told["name"],
-        size=int(told["size"]),
-        mtime_ns=round(when.timestamp() * 1000) * 10**6,
-        version=told.get("generation"),
+        key=fields["name"],
+        size=int(fields["size"]),
+        mtime_ns=round(updated.timestamp() * 1000) * 10**6,
+        version=fields.get("generation"),
     )

@@ -1,7 +1,7 @@
 """A repository of the Hugging Face hub as a store, through huggingface_hub's client.
 
-The token is the one that `hf auth login` or HF_TOKEN gave. The hub tells no time of change, but the
-SHA-256 of every file that is not small text. Whole files go around its cache: they are looked at once.
+The token is that of `hf auth login` or HF_TOKEN. The hub lists no modification times, but the SHA-256 of
+every file that is not small text. Files bypass the hub's cache: each is read once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from clipmod_cli.sources.stores.errors import changed, store_errors
 _KINDS = frozenset({"datasets", "models", "spaces"})
 
 PAGE = 1000
-"""Files that the hub tells of at once."""
+"""Files of one page of a listing."""
 
 READ_S = 10.0
 """As for URLs."""
@@ -38,7 +38,7 @@ class HfStore:
     """One repository at one revision."""
 
     def __init__(self, bucket: str) -> None:
-        """Understand the name; ask for nothing yet."""
+        """Parse the name; send no request yet."""
         from huggingface_hub import HfApi, parse_hf_uri
 
         with store_errors():
@@ -49,14 +49,14 @@ class HfStore:
                 "repo_type": uri.type,
                 "revision": uri.revision,
             }
-            self._files = f"{self._api.endpoint}/{_path_of(uri.type)}{uri.id}/resolve/"
+            self._files = f"{self._api.endpoint}/{_url_prefix(uri.type)}{uri.id}/resolve/"
             self._files += quote(uri.revision or "main", safe="")
 
     def pages(self, prefix: str) -> Iterator[Sequence[ObjectEntry]]:
         """Yield all files of a folder, in the hub's order."""
         with store_errors():
-            told = iter(self._tree(prefix.rstrip("/"), recursive=True))
-            while page := list(islice(told, PAGE)):
+            entries = iter(self._tree(prefix.rstrip("/"), recursive=True))
+            while page := list(islice(entries, PAGE)):
                 yield [entry for entry in _entries(page) if entry.key.startswith(prefix)]
 
     def near(self, key: str) -> Sequence[ObjectEntry]:
@@ -87,7 +87,7 @@ class HfStore:
         ):
             hf_raise_for_status(answer)
             if answer.status_code != 206 and (start or length != entry.size):
-                raise ItemError("read_error", "the hub sends more than it was asked for")
+                raise ItemError("read_error", "the hub sent more than was requested")
             for chunk in answer.iter_raw():
                 data += chunk
                 if len(data) > length:
@@ -100,12 +100,12 @@ class HfStore:
         return self._api.list_repo_tree(path_in_repo=folder or None, recursive=recursive, **self._repo)
 
 
-def _path_of(kind: str) -> str:
+def _url_prefix(kind: str) -> str:
     return "" if kind == "model" else f"{kind}s/"
 
 
-def _entries(told: Iterable[Any]) -> list[ObjectEntry]:
-    """Return the files among what the hub tells; folders have no size."""
+def _entries(listed: Iterable[Any]) -> list[ObjectEntry]:
+    """Return the files of a listing; folders have no size."""
     return [
         ObjectEntry(
             key=one.path,
@@ -113,6 +113,6 @@ def _entries(told: Iterable[Any]) -> list[ObjectEntry]:
             version=one.blob_id,
             sha256=one.lfs.sha256 if one.lfs else None,
         )
-        for one in told
+        for one in listed
         if hasattr(one, "size")
     ]

@@ -1,14 +1,12 @@
-"""A bucket of S3 or of what speaks like it, through s3fs.
+"""A bucket of S3 or of a compatible server, through s3fs.
 
-Requests name bucket and key themselves: s3fs's own paths would take `a.jpg?versionId=x` for another
-object. Credentials, region and endpoint are what the AWS tools take; with none at all the bucket is
-asked as anybody may.
+Requests pass bucket and key themselves: s3fs's own paths would take `a.jpg?versionId=x` for another object.
+Credentials, region and endpoint are those of the AWS tools; without credentials, requests are anonymous.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from clipmod_cli.sources.stores.base import ObjectEntry
@@ -18,7 +16,7 @@ CONNECT_S, READ_S = 5, 10
 """As for URLs."""
 
 TRIES = 3
-"""botocore's own, with a pause that grows; s3fs would try each of them five times over again."""
+"""By botocore, with a growing pause; s3fs would try each of them five times over again."""
 
 CONNECTIONS = 32
 """As many as there are threads that fetch."""
@@ -28,68 +26,63 @@ class S3Store:
     """One bucket."""
 
     def __init__(self, bucket: str) -> None:
-        """Find out who is asking; ask for nothing yet."""
+        """Load the credentials; send no request yet."""
         self._bucket = bucket
         with store_errors():
             self._fs = _file_system()
 
     def pages(self, prefix: str) -> Iterator[Sequence[ObjectEntry]]:
         """Yield all objects below a prefix, by the bytes of their keys."""
-        more: dict[str, str] = {}
+        token: dict[str, str] = {}
         while True:
-            page = self._list(Prefix=prefix, **more)
-            yield [_entry(told) for told in page.get("Contents", ())]
+            page = self._list(Prefix=prefix, **token)
+            yield _listed(page)
             if not page.get("IsTruncated"):
                 return
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+            token = {"ContinuationToken": page["NextContinuationToken"]}
 
     def near(self, key: str) -> Sequence[ObjectEntry]:
         """Return a page that begins a little before `key`."""
-        begin = {"StartAfter": key[:-1]} if len(key) > 1 else {}
-        return [_entry(told) for told in self._list(**begin).get("Contents", ())]
+        start = {"StartAfter": key[:-1]} if len(key) > 1 else {}
+        return _listed(self._list(**start))
 
     def find(self, key: str) -> ObjectEntry:
         """Return the object of this key."""
         with store_errors():
-            told = self._fs.call_s3("head_object", Bucket=self._bucket, Key=key)
-            return ObjectEntry(
-                key=key,
-                size=told["ContentLength"],
-                mtime_ns=_nanoseconds(told["LastModified"]),
-                version=told.get("ETag"),
-            )
+            head = self._fs.call_s3("head_object", Bucket=self._bucket, Key=key)
+            return _entry(key, head["ContentLength"], head)
 
     def read(self, entry: ObjectEntry, start: int, length: int) -> bytes:
-        """Return a part of the object, if it is still the same."""
+        """Return a part of the object, if it is still the same version."""
         from fsspec.asyn import sync
 
-        same = {"IfMatch": entry.version} if entry.version else {}
+        condition = {"IfMatch": entry.version} if entry.version else {}
         with store_errors():
             answer = self._fs.call_s3(
                 "get_object",
                 Bucket=self._bucket,
                 Key=entry.key,
                 Range=f"bytes={start}-{start + length - 1}",
-                **same,
+                **condition,
             )
             data: bytes = sync(self._fs.loop, _read_body, answer["Body"], length + 1)
         if len(data) != length:
             raise changed()
         return data
 
-    def _list(self, **asked: str) -> dict[str, Any]:
+    def _list(self, **parameters: str) -> dict[str, Any]:
         with store_errors():
-            page: dict[str, Any] = self._fs.call_s3("list_objects_v2", Bucket=self._bucket, **asked)
+            page: dict[str, Any] = self._fs.call_s3("list_objects_v2", Bucket=self._bucket, **parameters)
             return page
 
 
-async def _read_body(body: Any, most: int) -> bytes:
-    """Return at most so many bytes; the connection is closed if there are more."""
+async def _read_body(body: Any, max_bytes: int) -> bytes:
+    """Return at most so many bytes; closes the connection if there are more."""
     try:
-        gathered = bytearray()
-        while len(gathered) < most and (chunk := await body.read(most - len(gathered))):
-            gathered += chunk
-        return bytes(gathered)
+        data = bytearray()
+        while len(data) < max_bytes and (chunk := await body.read(max_bytes - len(data))):
+            data += chunk
+        return bytes(data)
     finally:
         body.close()
 
@@ -113,15 +106,11 @@ def _file_system() -> Any:
     return fs
 
 
-def _entry(told: dict[str, Any]) -> ObjectEntry:
-    return ObjectEntry(
-        key=told["Key"],
-        size=told["Size"],
-        mtime_ns=_nanoseconds(told["LastModified"]),
-        version=told.get("ETag"),
-    )
+def _listed(page: Mapping[str, Any]) -> list[ObjectEntry]:
+    return [_entry(found["Key"], found["Size"], found) for found in page.get("Contents", ())]
 
 
-def _nanoseconds(when: datetime) -> int:
-    """Return a time as files have theirs; whole seconds, since a HEAD tells no more than a listing's."""
-    return int(when.timestamp()) * 10**9
+def _entry(key: str, size: int, fields: Mapping[str, Any]) -> ObjectEntry:
+    """Return an entry; its time is in whole seconds, since a HEAD has no more of it than a listing."""
+    mtime_ns = int(fields["LastModified"].timestamp()) * 10**9
+    return ObjectEntry(key=key, size=size, mtime_ns=mtime_ns, version=fields.get("ETag"))

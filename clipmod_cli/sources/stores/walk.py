@@ -1,8 +1,8 @@
-"""One source in a store → the places of its inputs, as `local` has them for files and folders.
+"""One name in a store → the objects that are inputs, and their Items.
 
-A name is the object of that very key, else the folder of the keys that go on after a slash; one that
-ends in a slash is always a folder. Keys come as the store lists them, a page at a time. What is told by
-neither its name's ending nor a listing, the first bytes tell.
+A name is the object of that very key, else a folder: the keys that go on after a slash. A name that ends
+in a slash is always a folder. Keys come in the store's order, a page at a time. Where neither the ending of
+a key nor the listing shows what an object is, its first bytes are read.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from clipmod_cli.sources.ahead import Prefetch
 from clipmod_cli.sources.archives.items import look_inside
 from clipmod_cli.sources.base import InputPath
 from clipmod_cli.sources.spill import SpillFolder
-from clipmod_cli.sources.stores.base import (
-    ObjectEntry,
-    ObjectName,
-    ObjectStore,
-    StoredItem,
+from clipmod_cli.sources.stores.base import ObjectEntry, ObjectName, ObjectStore, StoredItem
+from clipmod_cli.sources.stores.fetch import (
+    AHEAD,
+    THREADS,
+    failure,
+    plain,
+    read_chunks,
+    read_with_retry,
+    spilled,
 )
-from clipmod_cli.sources.stores.fetch import THREADS, failure, plain, read_with_retry, spilled
 from clipmod_cli.types import Failure, Item
 
 if TYPE_CHECKING:
     from clipmod_cli.sources.base import Rules, Skipped
 
-PEEKED_AHEAD = 64
-"""Objects whose first bytes may be asked for before their turn: twice what is asked at once."""
-
 MAX_ARCHIVE_BYTES = 10_000_000_000
-"""As the largest video: an archive has to lie in the temporary folder while it is read."""
+"""As the largest video: an archive is kept in the temporary folder while it is read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputObject:
-    """An object that is an input, or a name for which there is none.
+    """An object that is an input, or a name without one.
 
     Attributes:
-        rel: its key relative to the folder in which it was found; None if it was named itself.
-        kind: what it is, as far as that is known; None for what may be anything.
-        error: why it cannot be had.
+        rel: the key relative to the folder in which it was found; None if it was named itself.
+        kind: what it is as far as that is known; None for an unknown kind.
+        error: why it cannot be read.
     """
 
     source: str
@@ -57,12 +57,17 @@ class InputObject:
 
 
 def walk_store(name: ObjectName, store: ObjectStore, rules: Rules, skipped: Skipped) -> Iterator[InputObject]:
-    """Yield the inputs of a name; raises ItemError where the listing fails."""
+    """Yield the inputs of a name; raises ItemError where the listing fails or there is nothing."""
     found = _find(store, name.key)
     if isinstance(found, ObjectEntry):
-        yield _peek(InputObject(source=name.with_key(found.key), store=store, entry=found))
-    else:
-        yield from _folder(name, store, rules, skipped, found)
+        yield _sniff(InputObject(source=name.with_key(found.key), store=store, entry=found))
+        return
+    listed = _list_folder(name, store, rules, skipped, found)
+    for given in Prefetch(listed, _sniff, threads=THREADS, ahead=AHEAD):
+        if given.kind is None and given.error is None:
+            skipped.reasons["other type"] += 1
+        else:
+            yield given
 
 
 def _find(store: ObjectStore, key: str) -> ObjectEntry | ItemError | None:
@@ -72,95 +77,79 @@ def _find(store: ObjectStore, key: str) -> ObjectEntry | ItemError | None:
     try:
         return store.find(key)
     except ItemError as error:
-        if error.code in ("not_found", "permission_denied"):  # who may not list is not told "not found"
+        if error.code in ("not_found", "permission_denied"):  # S3 needs the right to list for a "not found"
             return error
         raise
-
-
-def _folder(
-    name: ObjectName, store: ObjectStore, rules: Rules, skipped: Skipped, missing: ItemError | None
-) -> Iterator[InputObject]:
-    """Yield what is below a name; raises ItemError where the listing breaks, or if there is nothing."""
-    listed = _list_folder(name, store, rules, skipped, missing)
-    for place in Prefetch(listed, _peek, threads=THREADS, ahead=PEEKED_AHEAD):
-        if place.kind is None and place.error is None:
-            skipped.reasons["other type"] += 1
-        else:
-            yield place
 
 
 def _list_folder(
     name: ObjectName, store: ObjectStore, rules: Rules, skipped: Skipped, missing: ItemError | None
 ) -> Iterator[InputObject]:
     prefix = name.key if not name.key or name.key.endswith("/") else name.key + "/"
-    there = not prefix  # a bucket may be empty, but a folder is only where something is in it
+    exists = not prefix  # a bucket may be empty, but a folder exists only through its objects
     for page in store.pages(prefix):
         for entry in page:
-            there = True
+            exists = True
             rel = entry.key[len(prefix) :]
             if not entry.size and (not rel or rel.endswith("/")):
-                continue  # how some tools mark a folder
-            if reason := _passed_over(rel, rules):
+                continue  # some tools mark a folder so
+            if reason := _skip_reason(rel, rules):
                 skipped.reasons[reason] += 1
             else:
                 yield InputObject(source=name.with_key(entry.key), rel=rel, store=store, entry=entry)
-    if not there:
-        raise missing or ItemError("not_found", "there is nothing below this name")
+    if not exists:
+        raise missing or ItemError("not_found", "there is no object below this name")
 
 
-def _passed_over(rel: str, rules: Rules) -> str | None:
-    """Return why an object is not looked at, as for files; None if it is."""
+def _skip_reason(rel: str, rules: Rules) -> str | None:
+    """Return why an object is skipped, as for files; None if it is not."""
     if not rules.hidden and any(part.startswith(".") for part in rel.split("/")):
         return "hidden"
-    shown = rel.replace("\n", " ")  # as for files: pathspec takes no newline for a part of a name
-    if rules.excluded is not None and rules.excluded.match_file(shown):
+    path = rel.replace("\n", " ")  # pathspec does not accept a newline in a name
+    if rules.excluded is not None and rules.excluded.match_file(path):
         return "excluded"
-    if rules.included is not None and not rules.included.match_file(shown):
+    if rules.included is not None and not rules.included.match_file(path):
         return "excluded"
     if rules.max_depth is not None and rel.count("/") >= rules.max_depth:
         return "depth"
     return None
 
 
-def _peek(place: InputObject) -> InputObject:
-    """Return a place with what is known of its kind; asks for the first bytes only if they tell more."""
-    store, entry = place.store, place.entry
+def _sniff(given: InputObject) -> InputObject:
+    """Return an input with its kind; reads the first bytes only if the key does not show the kind."""
+    store, entry = given.store, given.entry
     if store is None or entry is None:
-        return place
+        return given
     kind = media_class(b"", entry.key)
     if kind in ("picture", "video") or not entry.size:
-        return replace(place, kind=kind)
+        return replace(given, kind=kind)
     try:
         head = read_with_retry(store, entry, 0, min(HEAD_BYTES, entry.size))
     except ItemError as error:
-        return replace(place, error=error)  # it might be a picture: its record says that it cannot be read
-    known = sniff(head)
-    return replace(place, kind=class_of(known) if known is not None else kind and "picture")
+        return replace(given, error=error)  # it may be a picture, so its record says that it cannot be read
+    name = sniff(head)
+    return replace(given, kind=class_of(name) if name is not None else kind and "picture")
 
 
-def items_of(place: InputObject, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
-    """Yield the item of an object, or those that its archive holds; indices count from `first`."""
-    store, entry = place.store, place.entry
-    if place.error is not None or store is None or entry is None:
-        error = place.error or ItemError("not_found", "there is no such object")
-        yield failure(Item(source=place.source, index=first), entry, error)
+def items_of(given: InputObject, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
+    """Yield the item of an object, or those of its archive's members; indices count from `first`."""
+    store, entry = given.store, given.entry
+    if given.error is not None or store is None or entry is None:
+        error = given.error or ItemError("not_found", "there is no such object")
+        yield failure(Item(source=given.source, index=first), entry, error)
         return
-    item = StoredItem(source=place.source, index=first, mtime_ns=entry.mtime_ns, store=store, entry=entry)
-    if place.kind == "archive":
-        yield from _unpack(item, place.rel, rules, skipped)
-    else:
+    item = StoredItem(source=given.source, index=first, mtime_ns=entry.mtime_ns, store=store, entry=entry)
+    if given.kind != "archive":
         yield item
-
-
-def _unpack(item: StoredItem, rel: str | None, rules: Rules, skipped: Skipped) -> Iterator[Item | Failure]:
+        return
     try:
         file = _download(item)
     except ItemError as error:
-        yield failure(plain(item), item.entry, error)
+        yield failure(plain(item), entry, error)
         return
     try:
-        place = InputPath(item.source, rel, file=file, mtime_ns=item.entry.mtime_ns)
-        yield from look_inside(place, rules, skipped, item.index)
+        place = InputPath(item.source, given.rel, file=file, mtime_ns=entry.mtime_ns)
+        yield from look_inside(place, rules, skipped, first)
     finally:
         Path(file).unlink(missing_ok=True)
 
@@ -175,5 +164,5 @@ def _download(item: StoredItem) -> str:
     if item.entry.size > MAX_ARCHIVE_BYTES:
         limit = f"{MAX_ARCHIVE_BYTES / 1e9:g} GB"
         raise ItemError("file_too_large", f"the archive is larger than the limit of {limit}")
-    with spilled(item.store, item.entry, _temporary_folder()) as path:
+    with spilled(read_chunks(item.store, item.entry), _temporary_folder()) as path:
         return path

@@ -1,7 +1,7 @@
-"""Which URLs and which network addresses may be asked: rules and arithmetic only.
+"""Rules for URLs and network addresses that downloads may use.
 
-Nothing here resolves a name or opens a connection; `clipmod_cli.sources.web.guard` asks these rules
-at the moment a connection is made.
+Nothing here resolves a name or opens a connection; `clipmod_cli.sources.web.guard` applies the rules at the
+moment a connection is made.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SPECIAL_V4 = tuple(
         "240.0.0.0/4",
     )
 )
-"""Named one by one: what `is_global` answers has changed between Python's releases."""
+"""Listed one by one: `is_global` has changed between Python's releases."""
 
 _UNICAST_V6 = IPv6Network("2000::/3")
 _SPECIAL_V6 = tuple(IPv6Network(text) for text in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
@@ -58,8 +58,8 @@ _PRIVATE_V4 = tuple(
 )
 _PRIVATE_V6 = (IPv6Network("::1/128"), IPv6Network("fc00::/7"))
 _METADATA = frozenset({ip_address("100.100.100.200"), ip_address("fd00:ec2::254")})
-"""Where clouds hand out credentials within private ranges. They stay shut: nobody keeps pictures there.
-The usual one, 169.254.169.254, is link-local, which is never opened."""
+"""Cloud metadata services in private ranges, never allowed: they give out credentials. The usual one,
+169.254.169.254, is link-local, which is never allowed either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,15 +67,15 @@ class AddressRules:
     """Where downloads may go.
 
     Attributes:
-        private: private and loopback addresses too, and any port.
-        ports: what may be asked on public addresses.
+        private: allow private and loopback addresses too, and any port.
+        ports: allowed on public addresses.
     """
 
     private: bool = False
     ports: frozenset[int] = WEB_PORTS
 
     def allows_port(self, port: int) -> bool:
-        """Return whether this port may be asked."""
+        """Return whether this port may be connected to."""
         return self.private or port in self.ports
 
     def allows(self, text: str) -> bool:
@@ -92,15 +92,15 @@ def is_public(address: Address) -> bool:
     """Return whether an address belongs to one host of the public internet."""
     address = _unwrap(address)
     if isinstance(address, IPv4Address):
-        shut = any(address in network for network in _SPECIAL_V4)
+        special = any(address in network for network in _SPECIAL_V4)
     else:
-        shut = (
+        special = (
             address not in _UNICAST_V6
             or address.scope_id is not None
             or (int(address) >> 32) & 0xFFFFFFFF in _ISATAP
             or any(address in network for network in _SPECIAL_V6)
         )
-    return not shut and address.is_global
+    return not special and address.is_global
 
 
 def _unwrap(address: Address) -> Address:
@@ -112,14 +112,14 @@ def _unwrap(address: Address) -> Address:
 
 def _is_private(address: Address) -> bool:
     if isinstance(address, IPv6Address):
-        inside = address.scope_id is None and any(address in network for network in _PRIVATE_V6)
+        private = address.scope_id is None and any(address in network for network in _PRIVATE_V6)
     else:
-        inside = any(address in network for network in _PRIVATE_V4)
-    return inside and address not in _METADATA
+        private = any(address in network for network in _PRIVATE_V4)
+    return private and address not in _METADATA
 
 
 def check_url(text: str) -> httpx2.URL:
-    """Return the URL if its form allows it to be asked: http or https, a plain host, no user name.
+    """Return the URL if it is http or https, with a plain host and no user name.
 
     Raises:
         FetchError: `invalid_url`.
@@ -137,19 +137,19 @@ def check_url(text: str) -> httpx2.URL:
     if url.userinfo:
         raise FetchError("invalid_url", "the URL carries a user name or a password")
     if len(host) > MAX_HOST_CHARS or not _HOST.fullmatch(host):
-        raise FetchError("invalid_url", "the URL names no valid host")
+        raise FetchError("invalid_url", "the URL has no valid host")
     if port is not None and not 0 < port < 65536:
         raise FetchError("invalid_url", "the URL's port is not within 1..65535")
     return url
 
 
 def port_of(url: httpx2.URL) -> int:
-    """Return the port that is asked, the scheme's own where the URL names none."""
+    """Return the port of a URL, by default that of its scheme."""
     return url.port or (443 if url.scheme == "https" else 80)
 
 
 def check_redirect(here: httpx2.URL, location: str) -> httpx2.URL:
-    """Return where a redirect leads.
+    """Return the target of a redirect.
 
     Raises:
         FetchError: `invalid_url`, or `blocked_address` where it leaves https for http.
@@ -157,11 +157,11 @@ def check_redirect(here: httpx2.URL, location: str) -> httpx2.URL:
     try:
         joined = str(here.join(location))
     except (httpx2.InvalidURL, ValueError) as e:
-        raise FetchError("invalid_url", "the redirect leads to no valid URL") from e
+        raise FetchError("invalid_url", "the target of the redirect is not a valid URL") from e
     try:
         there = check_url(joined)
     except FetchError as e:
-        raise FetchError("invalid_url", "the redirect leads to no URL that may be asked") from e
+        raise FetchError("invalid_url", "the target of the redirect is not an allowed URL") from e
     if here.scheme == "https" and there.scheme == "http":
         raise FetchError("blocked_address", "the redirect leaves https for http")
     return there

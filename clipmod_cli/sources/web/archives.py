@@ -1,7 +1,7 @@
-"""Downloads → the same, with what is in their archives in the place of each archive.
+"""Downloads → the same, each archive replaced by its members.
 
-An archive that was downloaded is read as `clipmod scan` reads one on disk (`archives`), and its
-temporary file goes when it has been read. All its members have the index of its URL.
+A downloaded archive is read like one on disk; then its temporary file is removed. All its members have the
+index of its URL.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from clipmod_cli.sources.archives.walk import MemberFilter
 from clipmod_cli.sources.base import Skipped
 from clipmod_cli.types import Failure, Item, Media
 
-NAMELESS = "content"
-"""What is in a compressed file is called so where the URL says nothing."""
+DEFAULT_NAME = "content"
+"""Of the file in a compressed file, where the URL gives no name."""
 
 
-def unpack(found: Iterable[Item | Failure], skipped: Skipped) -> Iterator[Item | Failure]:
-    """Yield what is found, each archive as what it holds; never nothing at all for one of them.
+def unpack(downloads: Iterable[Item | Failure], skipped: Skipped) -> Iterator[Item | Failure]:
+    """Yield the downloads, each archive as its members; at least one result for each.
 
     Args:
-        found: downloads; those with a file may be archives.
+        downloads: those with a temporary file may be archives.
         skipped: counts the members that are no inputs.
     """
-    for one in found:
+    for one in downloads:
         archive = _open(one) if isinstance(one, Item) else None
         if archive is None or isinstance(one, Failure):
             yield one
@@ -44,22 +44,22 @@ def _open(item: Item) -> Archive | None:
 
 def _members(item: Item, archive: Archive, skipped: Skipped) -> Iterator[Item | Failure]:
     whole = replace(item, spilled=None)
-    wishes = MemberFilter(lambda name: "hidden" if is_hidden(name) else None)
+    member_filter = MemberFilter(lambda name: "hidden" if is_hidden(name) else None)
     count = 0
     try:
-        for found in archive.members(wishes):
-            yield _told_as_download(result_of(found, whole, archive.size))
+        for found in archive.members(member_filter):
+            yield _with_download_code(result_of(found, whole, archive.size))
             count += 1
         if not count:
-            yield nothing_inside(whole, archive.size, wishes)
+            yield nothing_inside(whole, archive.size, member_filter)
     finally:
         archive.close()
         Path(str(item.spilled)).unlink(missing_ok=True)
-        skipped.reasons.update(wishes.skipped)
+        skipped.reasons.update(member_filter.skipped)
 
 
-def _told_as_download(result: Item | Failure) -> Item | Failure:
-    """Return a result whose code is that of downloads if it is of no format that is judged."""
+def _with_download_code(result: Item | Failure) -> Item | Failure:
+    """Return a result, `not_an_image` in place of `unsupported_format`, as for all downloads."""
     if isinstance(result, Failure):
         return replace(result, code="not_an_image") if result.code == "unsupported_format" else result
     if not result.data or sniff(result.data[:HEAD_BYTES]) is not None:
@@ -68,12 +68,12 @@ def _told_as_download(result: Item | Failure) -> Item | Failure:
         item=replace(result, data=None),
         stage="source",
         code="not_an_image",
-        message="the member is no picture, whatever its name",
+        message="the member is not an image, whatever its name",
         media=Media(started=time.perf_counter(), bytes=len(result.data)),
     )
 
 
 def _name_of(url: str) -> str:
-    """Return what people would call the file that a URL gives: the end of its path."""
+    """Return the file name of a URL: the end of its path."""
     path = unquote(urlsplit(url).path).partition("\0")[0]
-    return PurePosixPath(path).name or NAMELESS
+    return PurePosixPath(path).name or DEFAULT_NAME
