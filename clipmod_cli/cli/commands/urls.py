@@ -72,7 +72,7 @@ def _run(resolved: Resolved, named: list[str]) -> int:
 
     settings = resolved.settings
     rules = _rules(settings)
-    pace = DownloadPacing(
+    pacing = DownloadPacing(
         concurrency=settings.concurrency, per_host=settings.per_host, retries=settings.retries
     )
     originals = Originals(settings.save_to) if settings.save_to is not None else None
@@ -80,7 +80,7 @@ def _run(resolved: Resolved, named: list[str]) -> int:
     with ExitStack() as stack:
 
         def bring(items: Iterator[Item | Failure], skipped: Skipped) -> Iterator[Item | Failure]:
-            downloads = stack.enter_context(closing(Downloads(items, rules, pace, traffic=traffic)))
+            downloads = stack.enter_context(closing(Downloads(items, rules, pacing, traffic=traffic)))
             found = unpack(downloads, skipped)
             return found if originals is None else originals.keep_all(found)
 
