@@ -73,9 +73,9 @@ def check_second(seen: Seen, code: str) -> None:
         (SIZE, b"\xff\0\0\0", "archive_error", "of 255 bytes"),
         (SIZE, b"\0\0\0\x7f", "archive_error", "of 2,130,706,432 bytes"),
         (PACKED, b"\x03\0\0\0", "archive_error", "ends after"),
-        (PACKED, b"\0\0\0\x7f", "archive_error", "cut"),
-        (OFFSET, b"\x02\0\0\0", "archive_error", "not where"),
-        (OFFSET, b"\0\0\0\x7f", "archive_error", "not where"),
+        (PACKED, b"\0\0\0\x7f", "archive_error", "truncated"),
+        (OFFSET, b"\x02\0\0\0", "archive_error", "not at the offset"),
+        (OFFSET, b"\0\0\0\x7f", "archive_error", "not at the offset"),
     ],
 )
 def test_a_bad_member_costs_itself(field: int, new: bytes, code: str, said: str, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def directory_of(data: bytes) -> int:
         (lambda z: changed(z, len(z) - 6, b"\xff\xff\xff\x7f"), [], "outside"),
         (lambda z: changed(z, len(z) - 10, b"\xff\xff\xff\x7f"), [], "outside"),
         (lambda z: changed(z, len(z) - 12, bytes(10)), [], "does not cover the first"),
-        (lambda z: changed(z, len(z) - 12, struct.pack("<HLL", 0, 0, len(z) - 22)), [], "empty, though"),
+        (lambda z: changed(z, len(z) - 12, struct.pack("<HLL", 0, 0, len(z) - 22)), [], "empty, but"),
     ],
 )
 def test_a_broken_directory_costs_what_follows(
