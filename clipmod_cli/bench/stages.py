@@ -18,7 +18,7 @@ from clipmod_cli.decode.job import DecodeJob, MediaBuilder
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.reading import read_item
 from clipmod_cli.decode.stage import decode_with
-from clipmod_cli.decode.stills.opening import hush_decoders, identify, ungated
+from clipmod_cli.decode.stills.opening import check_picture, hush_decoders, ungated
 from clipmod_cli.decode.stills.pictures import decode_still
 from clipmod_cli.decode.views import make_view
 from clipmod_cli.ensemble.ensemble import Ensemble
@@ -83,9 +83,9 @@ class DecodeBench:
         return {name: repeat(work, images=len(sample), repeats=self.repeats) for name, work in works.items()}
 
     def _job(self, item: Item) -> DecodeJob | None:
-        notes = MediaBuilder(time.perf_counter())
+        media = MediaBuilder(time.perf_counter())
         try:
-            data = read_item(item, self.options.limits, notes)
+            data = read_item(item, self.options.limits, media)
             job = DecodeJob(
                 data=data,
                 name=identify(data, self.options),

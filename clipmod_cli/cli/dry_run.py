@@ -52,14 +52,19 @@ def _look(item: Item | Failure) -> tuple[str, int]:
     if isinstance(item, StoredItem):  # its bytes would have to be paid for
         return f"{PurePosixPath(item.entry.key).suffix or 'no ending'} by name", item.entry.size
     if item.data is not None:
-        return sniff(item.data[:HEAD_BYTES]) or "unknown", len(item.data)
+        return _name(item.data), len(item.data)
     try:
         descriptor = os.open(item.source, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except (OSError, ValueError):
         return "cannot be read", 0
     try:
-        return sniff(os.read(descriptor, HEAD_BYTES)) or "unknown", os.fstat(descriptor).st_size
+        return _name(os.read(descriptor, HEAD_BYTES)), os.fstat(descriptor).st_size
     except OSError:
         return "cannot be read", 0
     finally:
         os.close(descriptor)
+
+
+def _name(head: bytes) -> str:
+    known = sniff(head)
+    return known.name if known is not None else "unknown"

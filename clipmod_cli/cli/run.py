@@ -27,7 +27,7 @@ from clipmod_cli.cli.output import Output, open_output
 from clipmod_cli.cli.signals import Interrupted, StopRequest, catch_signals
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.download_bar import DownloadBar
-from clipmod_cli.cli.terminal.progress import choose_progress, count_aside
+from clipmod_cli.cli.terminal.progress import choose_progress
 from clipmod_cli.cli.terminal.stdout import take_stdout
 from clipmod_cli.cli.terminal.summary import command_line, print_summary, say, say_how_to_go_on
 from clipmod_cli.ensemble.ensemble import Ensemble
@@ -41,7 +41,7 @@ from clipmod_cli.pipeline import run, run_key
 from clipmod_cli.records import RunFacts, to_record
 from clipmod_cli.settings import Resolved, Settings
 from clipmod_cli.sources.base import Skipped
-from clipmod_cli.sources.local import count_if_cheap
+from clipmod_cli.sources.walk_ahead import walk_ahead
 from clipmod_cli.types import Failure, Item, Result
 
 log = logging.getLogger(__name__)
@@ -53,14 +53,14 @@ class Inputs:
 
     Attributes:
         items: gives the items from the beginning, counting what is skipped.
-        countable: they can be gone through twice, so the total can be counted beforehand.
+        walk_ahead: they may be listed long before they are judged, so the total is known early.
         bring: gets hold of those that are to be judged, where that costs something; in any order. One
             may become several, and counts what is skipped on the way.
         received: the bytes that have been downloaded so far; None where nothing is.
     """
 
     items: Callable[[Skipped], Iterator[Item | Failure]]
-    countable: bool
+    walk_ahead: bool
     bring: Callable[[Iterator[Item | Failure], Skipped], Iterator[Item | Failure]] = lambda items, _: items
     received: Callable[[], int] | None = None
 
@@ -174,8 +174,6 @@ class _Run:
             self.settings.progress, quiet=self.settings.quiet, done=kept, received=self.inputs.received
         )
         self.output.progress = progress
-        if self.inputs.countable:
-            count_aside(lambda: count_if_cheap(self._limited(Skipped())), progress)
         results = run(items, self.ensemble, self.criteria, self.options, stopped=self.stop.requested)
         self.stop.in_flight = True
         try:
@@ -187,11 +185,17 @@ class _Run:
 
     def _left_of(self, done: Done) -> Iterator[Item | Failure]:
         """Yield what is still to be judged; it is asked again of what is only known once it is here."""
-        wanted = (one for one in self._limited(self.skipped) if done.reopens(one) or not done.take(one))
+        wanted = (one for one in self._walk() if done.reopens(one) or not done.take(one))
         return (one for one in self.inputs.bring(wanted, self.skipped) if not done.take(one))
 
-    def _limited(self, skipped: Skipped) -> Iterator[Item | Failure]:
-        return itertools.islice(self.inputs.items(skipped), self.settings.limit)
+    def _walk(self) -> Iterator[Item | Failure]:
+        items = itertools.islice(self.inputs.items(self.skipped), self.settings.limit)
+        if not self.inputs.walk_ahead:
+            return items
+        return walk_ahead(items, self._set_total)
+
+    def _set_total(self, total: int) -> None:
+        self.output.progress.set_total(total)
 
     def _write(self, result: Result, store: RowSink) -> None:
         record = to_record(result, self.facts, frames_detail=self.settings.frames_detail)

@@ -1,56 +1,109 @@
-"""What bytes are, judged by the bytes: pictures, videos and archives. Opens nothing, cheap to import.
+"""The table of file formats: pictures, videos and archives, each identified by its first bytes.
 
-A name's extension counts only for the question whether a file found in a folder is an input at all.
+Opens no file and is cheap to import: decoders are named, and imported when first needed. A new picture format
+is one entry here, if Pillow or another package has a plugin for it.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import PurePosixPath
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-MediaClass: TypeAlias = Literal["picture", "video", "archive"]
+FormatKind: TypeAlias = Literal["picture", "video", "archive"]
 
 HEAD_BYTES = 1024
-"""The first bytes that `sniff` wants to see: a tar names itself at 257, MPEG-TS repeats every 188,
-and an Ogg file first names its streams."""
+"""The bytes that `sniff` needs: a tar names itself at 257, MPEG-TS repeats every 188, and an Ogg file first
+lists its streams."""
 
-PICTURES = frozenset({"JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"})
-VIDEOS = frozenset({"MP4", "MOV", "MATROSKA", "AVI", "FLV", "MPEG-TS", "MPEG-PS", "ASF", "OGG"})
-ARCHIVES = frozenset({"ZIP", "TAR", "GZIP", "BZIP2", "XZ", "ZSTD", "7Z", "RAR"})
 
-_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"\xff\xd8\xff", "JPEG"),
-    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
-    (0, b"GIF87a", "GIF"),
-    (0, b"GIF89a", "GIF"),
-    (0, b"II*\0", "TIFF"),
-    (0, b"MM\0*", "TIFF"),
-    (0, b"II+\0\x08\0\0\0", "TIFF"),
-    (0, b"MM\0+\0\x08\0\0", "TIFF"),
-    (0, b"\x1a\x45\xdf\xa3", "MATROSKA"),
-    (0, b"FLV\x01", "FLV"),
-    (0, b"\0\0\x01\xba", "MPEG-PS"),
-    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "ASF"),
-    (0, b"PK\x03\x04", "ZIP"),
-    (0, b"PK\x05\x06", "ZIP"),
-    (0, b"PK\x07\x08", "ZIP"),
-    (257, b"ustar", "TAR"),
-    (0, b"\x1f\x8b\x08", "GZIP"),
-    (0, b"BZh", "BZIP2"),
-    (0, b"\xfd7zXZ\0", "XZ"),
-    (0, b"\x28\xb5\x2f\xfd", "ZSTD"),
-    (0, b"7z\xbc\xaf\x27\x1c", "7Z"),
-    (0, b"Rar!\x1a\x07", "RAR"),
-    (4, b"moov", "MOV"),
-    (4, b"mdat", "MOV"),
-    (4, b"wide", "MOV"),
-)
-"""(offset, bytes, name): formats that a fixed string gives away. The first that fits wins, so what stands
-behind four bytes of any value (a QuickTime atom's length) comes last."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """A file format.
+
+    Attributes:
+        name: as it stands in records; for pictures Pillow's name of the format.
+        sniff: whether a file that begins with these bytes (at least `HEAD_BYTES`, or all) has the format.
+        extensions: of file names, in lower case; a file in a folder is an input if it has one of them.
+        written: the extension of files that clipmod writes itself; by default the first of `extensions`.
+        mime: the media type.
+        open: for a picture the Pillow plugin as `module:Class`; for a video FFmpeg's demuxer.
+        listed: the extensions that the HTTP interfaces list.
+        package: the optional package that `open` needs.
+        memory_weight: pixels of the decode budget per pixel of the picture, by the memory of its decoder.
+            Measured at 50 megapixels: JPEG 3 bytes a pixel, PNG and TIFF 7, AVIF 9, WebP 15; so a budget of
+            200 megapixels is less than 800 MB whatever the formats.
+        timeline: the reader of an animation's frame times, as `module:function`.
+        mend: what makes truncated bytes decodable, as `module:function`.
+        seekable: its decoder reaches a frame without decoding those before it.
+    """
+
+    name: str
+    kind: FormatKind = "picture"
+    sniff: Callable[[bytes], object]
+    extensions: tuple[str, ...] = ()
+    written: str = ""
+    mime: str = "application/octet-stream"
+    open: str = ""
+    listed: tuple[str, ...] = ()
+    package: str | None = None
+    memory_weight: int = 2
+    timeline: str | None = None
+    mend: str | None = None
+    seekable: bool = False
+
+    @property
+    def extension(self) -> str:
+        """The extension of files that clipmod writes itself, without a dot."""
+        return self.written or self.extensions[0]
+
+
+def sniff(head: bytes) -> Format | None:
+    """Return the format of a file that begins with `head` (`HEAD_BYTES` bytes or more, or all), or None."""
+    head = head[:HEAD_BYTES]
+    return next((known for known in FORMATS if known.sniff(head)), None)
+
+
+def kind_of(head: bytes, name: str) -> FormatKind | None:
+    """Return what a file is by its first bytes, else by the extension of its name; None for neither."""
+    known = sniff(head) or format_by_extension(name)
+    return known.kind if known is not None else None
+
+
+def format_by_extension(name: str) -> Format | None:
+    """Return the format that the extension of a file's name stands for, or None."""
+    extension = PurePosixPath(name).suffix[1:].lower()
+    return next((known for known in FORMATS if extension in known.extensions), None)
+
+
+@cache
+def load(dotted: str) -> Any:
+    """Return what `module:name` names; raises ImportError if the module is not installed."""
+    module, _, name = dotted.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def packet_layout(head: bytes) -> tuple[int, int] | None:
+    """Return an MPEG transport stream's (bytes per packet, offset of its sync byte), None for other bytes."""
+    for size, offset in _TS_LAYOUTS:
+        if head[offset : _TS_PACKETS * size : size] == _TS_SYNC * _TS_PACKETS:
+            return size, offset
+    return None
+
+
+_TS_LAYOUTS = ((188, 0), (192, 4), (204, 0))
+"""(bytes per packet, offset of the letter G in it): plain, with a disc's or camera's time before each
+(M2TS), with a broadcast's check bytes after it."""
+
+_TS_SYNC = b"\x47"
+_TS_PACKETS = 3
+"""A letter G alone proves nothing; three of them one packet apart do."""
 
 _DIB_HEADER_SIZES = frozenset({12, 40, 52, 56, 64, 108, 124})
-"""`BM` alone begins many an English text; a bitmap's second header is one of these long."""
+"""`BM` alone begins many an English text; a bitmap's second header has one of these lengths."""
 
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset(
@@ -58,70 +111,28 @@ _HEIF_BRANDS = frozenset(
 )
 _AUDIO_BRANDS = frozenset({b"M4A ", b"M4B ", b"M4P "})
 
-_TS_LAYOUTS = ((188, 0), (192, 4), (204, 0))
-"""(bytes of a packet, where in it the letter G stands): plain, with a disc's or camera's time before
-each (M2TS), with a broadcast's check bytes after it."""
-
-_TS_SYNC = b"\x47"
-_TS_PACKETS = 3
-"""A letter G alone proves nothing; three of them one packet apart do."""
-
-_EXTENSIONS: dict[MediaClass, str] = {
-    "picture": "jpg jpeg jpe jfif png apng webp gif bmp dib tif tiff avif avifs heic heif hif",
-    "video": "mp4 m4v mov qt mkv webm avi flv f4v mts m2ts mpg mpeg vob wmv asf 3gp 3g2 ogv",
-    "archive": "zip tar tgz tbz2 txz tzst gz bz2 xz zst 7z rar cbz cbr cb7 cbt",
-}
-"""`.ts` is missing on purpose: nearly all such files are TypeScript; a real MPEG-TS is known by content."""
-
-_CLASS_BY_EXTENSION: dict[str, MediaClass] = {
-    f".{extension}": kind for kind, extensions in _EXTENSIONS.items() for extension in extensions.split()
-}
+_OGG_PICTURES = (b"\x80theora", b"OVP80", b"BBCD\0", b"\x01video\0")
+"""First packet of a stream of pictures: Theora, VP8, Dirac, OGM. Most Ogg files are sound."""
 
 
-def sniff(head: bytes) -> str | None:
-    """Return the name of the format that `head` (the first `HEAD_BYTES` bytes) begins, or None.
-
-    For pictures it is Pillow's name of the format, as `JPEG`; HEIC is `HEIF`.
-    """
-    for offset, signature, name in _SIGNATURES:
-        if head.startswith(signature, offset):
-            return name
-    for recognise in _RECOGNISERS:
-        if name_found := recognise(head):
-            return name_found
-    return None
+def _starts(*signatures: bytes, at: int = 0) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(signatures, at)
 
 
-def media_class(head: bytes, name: str) -> MediaClass | None:
-    """Return what a file is by its first bytes, else by its name's extension; None for neither."""
-    known = sniff(head)
-    if known is None:
-        return _CLASS_BY_EXTENSION.get(PurePosixPath(name).suffix.lower())
-    return class_of(known)
+def _riff(kind: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(b"RIFF") and head[8:12] == kind
 
 
-def class_of(name: str) -> MediaClass:
-    """Return which class a format that `sniff` named belongs to."""
-    if name in PICTURES:
-        return "picture"
-    return "video" if name in VIDEOS else "archive"
+def _bitmap(head: bytes) -> bool:
+    return head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _DIB_HEADER_SIZES
 
 
-def _riff(head: bytes) -> str | None:
-    if not head.startswith(b"RIFF"):
-        return None
-    return {b"WEBP": "WEBP", b"AVI ": "AVI"}.get(head[8:12])
+def _iso_media(name: str) -> Callable[[bytes], bool]:
+    return lambda head: head[4:8] == b"ftyp" and _iso_media_name(head) == name
 
 
-def _bitmap(head: bytes) -> str | None:
-    known_header = int.from_bytes(head[14:18], "little") in _DIB_HEADER_SIZES
-    return "BMP" if head.startswith(b"BM") and known_header else None
-
-
-def _iso_media(head: bytes) -> str | None:
-    """Return which of the formats in an ISO base media file this is, by its brands."""
-    if head[4:8] != b"ftyp":
-        return None
+def _iso_media_name(head: bytes) -> str | None:
+    """Return the name of the format of an ISO base media file, by its brands."""
     end = min(int.from_bytes(head[:4], "big"), len(head))
     major = head[8:12]
     brands = {major, *(head[at : at + 4] for at in range(16, end, 4))}
@@ -134,31 +145,188 @@ def _iso_media(head: bytes) -> str | None:
     return "MOV" if major == b"qt  " else "MP4"
 
 
-def packet_layout(head: bytes) -> tuple[int, int] | None:
-    """Return an MPEG transport stream's (bytes of a packet, place of its sync byte), None for other bytes."""
-    for size, offset in _TS_LAYOUTS:
-        if head[offset : _TS_PACKETS * size : size] == _TS_SYNC * _TS_PACKETS:
-            return size, offset
-    return None
+def _quicktime(head: bytes) -> bool:
+    return head.startswith((b"moov", b"mdat", b"wide"), 4) or _iso_media("MOV")(head)
 
 
-def _transport_stream(head: bytes) -> str | None:
-    return "MPEG-TS" if packet_layout(head) else None
+def _ogg(head: bytes) -> bool:
+    return head.startswith(b"OggS") and any(mark in head for mark in _OGG_PICTURES)
 
 
-_OGG_PICTURES = (b"\x80theora", b"OVP80", b"BBCD\0", b"\x01video\0")
-"""How the first packet of a stream of pictures begins: Theora, VP8, Dirac, OGM. Most Ogg files are sound."""
+_TIMELINES = "clipmod_cli.decode.moving.timeline"
+_MENDING = "clipmod_cli.decode.stills.mending"
 
-
-def _ogg(head: bytes) -> str | None:
-    is_film = head.startswith(b"OggS") and any(mark in head for mark in _OGG_PICTURES)
-    return "OGG" if is_film else None
-
-
-_RECOGNISERS: tuple[Callable[[bytes], str | None], ...] = (
-    _riff,
-    _bitmap,
-    _iso_media,
-    _transport_stream,
-    _ogg,
+FORMATS: tuple[Format, ...] = (
+    Format(
+        name="JPEG",
+        sniff=_starts(b"\xff\xd8\xff"),
+        extensions=("jpg", "jpeg", "jpe", "jfif"),
+        mime="image/jpeg",
+        open="PIL.JpegImagePlugin:JpegImageFile",
+        listed=("jpg", "jpeg"),
+        memory_weight=1,  # decoded straight into its array
+        mend=f"{_MENDING}:mend_jpeg",
+    ),
+    Format(
+        name="PNG",
+        sniff=_starts(b"\x89PNG\r\n\x1a\n"),
+        extensions=("png", "apng"),
+        mime="image/png",
+        open="PIL.PngImagePlugin:PngImageFile",
+        listed=("png",),
+        timeline=f"{_TIMELINES}:apng_timeline",
+        mend=f"{_MENDING}:mend_png",
+    ),
+    Format(
+        name="BMP",
+        sniff=_bitmap,
+        extensions=("bmp", "dib"),
+        mime="image/bmp",
+        open="PIL.BmpImagePlugin:BmpImageFile",
+        listed=("bmp",),
+    ),
+    Format(
+        name="GIF",
+        sniff=_starts(b"GIF87a", b"GIF89a"),
+        extensions=("gif",),
+        mime="image/gif",
+        open="PIL.GifImagePlugin:GifImageFile",
+        listed=("gif",),
+        timeline=f"{_TIMELINES}:gif_timeline",
+    ),
+    Format(
+        name="WEBP",
+        sniff=_riff(b"WEBP"),
+        extensions=("webp",),
+        mime="image/webp",
+        open="PIL.WebPImagePlugin:WebPImageFile",
+        listed=("webp",),
+        memory_weight=4,
+        timeline=f"{_TIMELINES}:webp_timeline",
+        mend=f"{_MENDING}:mend_webp",
+    ),
+    Format(
+        name="AVIF",
+        sniff=_iso_media("AVIF"),
+        extensions=("avif", "avifs"),
+        mime="image/avif",
+        open="PIL.AvifImagePlugin:AvifImageFile",
+        listed=("avif",),
+        memory_weight=3,
+        timeline="clipmod_cli.decode.moving.animation:avif_timeline",
+        seekable=True,
+    ),
+    Format(
+        name="TIFF",
+        sniff=_starts(b"II*\0", b"MM\0*", b"II+\0\x08\0\0\0", b"MM\0+\0\x08\0\0"),
+        extensions=("tif", "tiff"),
+        mime="image/tiff",
+        open="PIL.TiffImagePlugin:TiffImageFile",
+        listed=("tiff",),
+        timeline=f"{_TIMELINES}:tiff_timeline",
+        seekable=True,
+    ),
+    Format(
+        name="HEIF",
+        sniff=_iso_media("HEIF"),
+        extensions=("heic", "heif", "hif"),
+        mime="image/heic",
+        open="pillow_heif:HeifImageFile",
+        listed=("heic", "heif"),
+        package="pillow_heif",
+        memory_weight=3,
+    ),
+    Format(
+        name="MP4",
+        kind="video",
+        sniff=_iso_media("MP4"),
+        extensions=("mp4", "m4v", "f4v", "3gp", "3g2"),
+        mime="video/mp4",
+        open="mov",
+    ),
+    Format(
+        name="MATROSKA",
+        kind="video",
+        sniff=_starts(b"\x1a\x45\xdf\xa3"),
+        extensions=("mkv", "webm"),
+        mime="video/x-matroska",
+        open="matroska",
+    ),
+    Format(
+        name="AVI",
+        kind="video",
+        sniff=_riff(b"AVI "),
+        extensions=("avi",),
+        mime="video/x-msvideo",
+        open="avi",
+    ),
+    Format(
+        name="FLV",
+        kind="video",
+        sniff=_starts(b"FLV\x01"),
+        extensions=("flv",),
+        mime="video/x-flv",
+        open="flv",
+    ),
+    Format(
+        name="MPEG-TS",
+        kind="video",
+        sniff=packet_layout,
+        extensions=("mts", "m2ts"),  # nearly all files named `.ts` are TypeScript
+        written="ts",
+        mime="video/mp2t",
+        open="mpegts",
+    ),
+    Format(
+        name="MPEG-PS",
+        kind="video",
+        sniff=_starts(b"\0\0\x01\xba"),
+        extensions=("mpg", "mpeg", "vob"),
+        mime="video/mpeg",
+        open="mpeg",
+    ),
+    Format(
+        name="ASF",
+        kind="video",
+        sniff=_starts(b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
+        extensions=("wmv", "asf"),
+        mime="video/x-ms-asf",
+        open="asf",
+    ),
+    Format(
+        name="OGG",
+        kind="video",
+        sniff=_ogg,
+        extensions=("ogv",),
+        written="ogg",
+        mime="video/ogg",
+        open="ogg",
+    ),
+    Format(
+        name="ZIP",
+        kind="archive",
+        sniff=_starts(b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"),
+        extensions=("zip", "cbz"),
+    ),
+    Format(name="TAR", kind="archive", sniff=_starts(b"ustar", at=257), extensions=("tar", "cbt")),
+    Format(name="GZIP", kind="archive", sniff=_starts(b"\x1f\x8b\x08"), extensions=("gz", "tgz")),
+    Format(name="BZIP2", kind="archive", sniff=_starts(b"BZh"), extensions=("bz2", "tbz2")),
+    Format(name="XZ", kind="archive", sniff=_starts(b"\xfd7zXZ\0"), extensions=("xz", "txz")),
+    Format(name="ZSTD", kind="archive", sniff=_starts(b"\x28\xb5\x2f\xfd"), extensions=("zst", "tzst")),
+    Format(name="7Z", kind="archive", sniff=_starts(b"7z\xbc\xaf\x27\x1c"), extensions=("7z", "cb7")),
+    Format(name="RAR", kind="archive", sniff=_starts(b"Rar!\x1a\x07"), extensions=("rar", "cbr")),
+    Format(
+        name="MOV",
+        kind="video",
+        sniff=_quicktime,
+        extensions=("mov", "qt"),
+        mime="video/quicktime",
+        open="mov",
+    ),
 )
+"""All formats; the first that fits the bytes wins. MOV is last: its atoms follow four bytes of any value."""
+
+
+def picture_formats() -> tuple[Format, ...]:
+    """Return the formats of pictures."""
+    return tuple(known for known in FORMATS if known.kind == "picture")

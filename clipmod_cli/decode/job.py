@@ -1,56 +1,51 @@
-"""One input on its way through decoding: what is to be done with it, and what has been learnt of it."""
+"""One input while it is decoded: its bytes, how to decode them, and what is known of it so far."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from typing import TypeAlias, TypedDict, Unpack
+from dataclasses import asdict, dataclass
+from typing import TypeAlias
 
+from clipmod_cli.decode.formats import Format
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.types import Kind, Media, View
 
 Gate: TypeAlias = Callable[[int], AbstractContextManager[None]]
-"""Is asked with a number of pixels before they are decoded; holds the caller while too many are in flight."""
+"""Called with a number of pixels before they are decoded; blocks while too many are in flight."""
 
 
-class MediaFields(TypedDict, total=False):
-    """The fields of `Media` that decoding fills in."""
-
-    kind: Kind
-    sha256: str
-    bytes: int
-    mtime_ns: int | None
-    width: int
-    height: int
-    format: str
-    truncated: bool
-    duration_s: float
-
-
+@dataclass(slots=True)
 class MediaBuilder:
-    """A `Media` that grows while its input is read and decoded. Used by one thread."""
+    """The fields of a `Media`, filled in while its input is read and decoded. Used by one thread."""
 
-    def __init__(self, started: float) -> None:
-        self.media = Media(started=started)
+    started: float
+    kind: Kind = "image"
+    sha256: str | None = None
+    bytes: int | None = None
+    mtime_ns: int | None = None
+    width: int | None = None
+    height: int | None = None
+    format: str | None = None
+    truncated: bool = False
+    duration_s: float | None = None
 
-    def learn(self, **facts: Unpack[MediaFields]) -> None:
-        """Write down what is now known."""
-        self.media = replace(self.media, **facts)
+    def build(self) -> Media:
+        """Return what is known so far."""
+        return Media(**asdict(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeJob:
-    """The bytes of one input, and all that decoding them needs.
+    """The bytes of one input and everything that decoding them needs.
 
     Attributes:
-        name: of their format, as `formats.sniff` gives it.
-        notes: where what is learnt on the way is written down.
+        media: filled in on the way.
     """
 
     data: bytes
-    name: str
+    format: Format
     views: Sequence[View]
     options: DecodeOptions
-    notes: MediaBuilder
+    media: MediaBuilder
     gate: Gate

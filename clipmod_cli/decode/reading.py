@@ -1,6 +1,6 @@
 """Reads an input's bytes without trusting the file: not a device, not too large, never hanging.
 
-Leaves what the bytes mean to the others.
+Does not decode.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from clipmod_cli.decode.formats import HEAD_BYTES, Format, sniff
 from clipmod_cli.decode.job import MediaBuilder
 from clipmod_cli.decode.limits import DecodeLimits
 from clipmod_cli.errors import ErrorCode, ItemError
@@ -20,10 +21,10 @@ from clipmod_cli.types import Item
 _OPEN_FLAGS = (
     os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 )
-"""Without O_NONBLOCK opening a FIFO waits for a writer for ever. Windows lacks the first two."""
+"""Without O_NONBLOCK opening a FIFO blocks until there is a writer. Windows lacks the first two."""
 
 _CHUNK_BYTES = 1 << 20
-"""Most pictures come in one; memory for the largest allowed file is not asked for beforehand."""
+"""Most pictures fit in one chunk; the memory for the largest allowed file is never allocated beforehand."""
 
 _CODES: dict[int | None, ErrorCode] = {
     errno.ENOENT: "not_found",
@@ -34,39 +35,57 @@ _CODES: dict[int | None, ErrorCode] = {
     errno.ENXIO: "not_a_regular_file",
     errno.EISDIR: "not_a_regular_file",
 }
-"""What a failed `open` means; anything else is `read_error` and may pass. ENXIO is a socket's answer."""
+"""Error codes of a failed `open`; all others are `read_error`, which is retryable. ENXIO: a socket."""
 
 
-def read_item(item: Item, limits: DecodeLimits, notes: MediaBuilder) -> bytes:
-    """Return the item's bytes, at most `limits.max_file_bytes` of them; raises ItemError.
+def read_item(item: Item, limits: DecodeLimits, media: MediaBuilder) -> tuple[bytes, Format | None]:
+    """Return the item's bytes and their format; of a video only the first bytes. Opens its file once.
 
-    Size, time of change and SHA-256 are noted as soon as each is known.
+    Size, modification time, format and SHA-256 are written into `media` as soon as each is known.
+
+    Raises:
+        ItemError: if it cannot be read, is empty or is larger than `limits.max_file_bytes`.
     """
     if item.data is not None:
-        data = item.data
-        notes.learn(bytes=len(data), mtime_ns=item.mtime_ns)
-        _check_length(len(data), limits)
+        data, known = item.data, sniff(item.data)
+        media.bytes, media.mtime_ns = len(data), item.mtime_ns
     elif item.member is None:
-        data = _read_file(item.spilled or item.source, limits, notes)
+        data, known = _read_file(item.spilled or item.source, limits, media)
     else:
         raise ItemError("archive_error", "the bytes of this archive member were not extracted")
-    notes.learn(bytes=len(data))
+    if known is not None and known.kind == "video":
+        return data[:HEAD_BYTES], known
+    _check_length(len(data), limits)
+    media.bytes = len(data)
     if not data:
         raise ItemError("empty_file", "the file is empty")
-    notes.learn(sha256=hashlib.sha256(data).hexdigest())
-    return data
+    media.sha256 = hashlib.sha256(data).hexdigest()
+    media.format = known.name if known is not None else None
+    return data, known
 
 
-def _read_file(path: str, limits: DecodeLimits, notes: MediaBuilder) -> bytes:
+def _read_file(path: str, limits: DecodeLimits, media: MediaBuilder) -> tuple[bytes, Format | None]:
+    """Return the file's bytes, of a video the first ones; its size is checked again, for it may grow."""
     with open_regular(path) as (descriptor, status):
-        notes.learn(bytes=status.st_size, mtime_ns=status.st_mtime_ns)
+        media.bytes, media.mtime_ns = status.st_size, status.st_mtime_ns
+        chunk = os.read(descriptor, _CHUNK_BYTES)
+        known = sniff(chunk)
+        if known is not None and known.kind == "video":
+            return chunk, known
         _check_length(status.st_size, limits)
-        return _read_all(descriptor, limits)
+        chunks: list[bytes] = []
+        length = 0
+        while chunk:
+            chunks.append(chunk)
+            length += len(chunk)
+            _check_length(length, limits)
+            chunk = os.read(descriptor, _CHUNK_BYTES)
+        return b"".join(chunks), known
 
 
 @contextmanager
 def open_regular(path: str) -> Iterator[tuple[int, os.stat_result]]:
-    """Give (a descriptor to read from, what the system knows of it) of a regular file.
+    """Yield a regular file's (descriptor, `fstat` result).
 
     Raises ItemError, also for an OSError in the block.
     """
@@ -85,17 +104,6 @@ def open_regular(path: str) -> Iterator[tuple[int, os.stat_result]]:
         raise _as_item_error(error) from error
     finally:
         os.close(descriptor)
-
-
-def _read_all(descriptor: int, limits: DecodeLimits) -> bytes:
-    """Return what is in the file; its size is checked again, for it may be growing."""
-    chunks: list[bytes] = []
-    length = 0
-    while chunk := os.read(descriptor, _CHUNK_BYTES):
-        chunks.append(chunk)
-        length += len(chunk)
-        _check_length(length, limits)
-    return b"".join(chunks)
 
 
 def _check_length(length: int, limits: DecodeLimits) -> None:

@@ -17,17 +17,6 @@ from clipmod_cli.decode.formats import HEAD_BYTES, sniff
 from clipmod_cli.errors import OutputError
 from clipmod_cli.types import Failure, Item
 
-EXTENSIONS = {
-    "JPEG": "jpg",
-    "TIFF": "tif",
-    "HEIF": "heic",
-    "MATROSKA": "mkv",
-    "MPEG-TS": "ts",
-    "MPEG-PS": "mpg",
-    "ASF": "wmv",
-}
-"""Of formats whose name in lower case is not already what people call their files."""
-
 
 class Originals:
     """A folder of downloaded bodies: `ab/ab12….jpg`."""
@@ -76,8 +65,8 @@ class Originals:
             raise OutputError(f"cannot write to {self._folder}: {e.strerror}") from e
 
     def _path(self, digest: str, head: bytes) -> Path:
-        name = sniff(head) or "bin"
-        return self._folder / digest[:2] / f"{digest}.{EXTENSIONS.get(name, name.lower())}"
+        known = sniff(head)
+        return self._folder / digest[:2] / f"{digest}.{known.extension if known is not None else 'bin'}"
 
     def _write(self, path: Path, content: bytes | BinaryIO) -> None:
         if path.exists():

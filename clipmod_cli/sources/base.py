@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rules:
-    """Which of the files in a folder or an archive are looked at. Archives in folders must match too.
+    """Which files in a folder or an archive are inputs. Archives in folders must match too.
 
     Attributes:
         include: gitignore patterns; if any, a file must match one. Relative to the folder named.
-        exclude: gitignore patterns of files and folders that are passed over.
+        exclude: gitignore patterns of files and folders to skip.
         max_depth: 1 is a folder's own files; None is no limit.
-        hidden: names that begin with a dot too.
-        follow: links that are found; a named link is always followed.
-        null: lists are separated by NUL bytes, not by newlines.
+        hidden: include names that begin with a dot.
+        follow: follow symbolic links found in folders; a named link is always followed.
+        null: lists are separated by NUL bytes instead of newlines.
     """
 
     include: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ class Source(Protocol):
 
 @dataclass(slots=True)
 class Skipped:
-    """How many files were no input, by reason."""
+    """How many files were skipped, by reason."""
 
     reasons: Counter[str] = field(default_factory=Counter)
 
@@ -88,7 +88,7 @@ def _compile(patterns: tuple[str, ...]) -> PathSpec[Any] | None:
     try:
         return pathspec.PathSpec.from_lines("gitignore", patterns)
     except ValueError as e:
-        raise UsageError(f"a pattern of --include or --exclude cannot be understood: {e}") from e
+        raise UsageError(f"invalid pattern in --include or --exclude: {e}") from e
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,8 @@ class InputPath:
 
     Attributes:
         rel: the path relative to the folder in which it was found; None if it was named itself.
-        file: where its bytes are, if that is not `path`: then `path` is a name that no file has, and
-            `mtime_ns` what is told of its change.
+        file: the file with its bytes, if that is not `path` (an object in a store).
+        mtime_ns: its modification time, where `file` is given.
     """
 
     path: str

@@ -12,14 +12,13 @@ import hashlib
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from clipmod_cli.decode.formats import HEAD_BYTES, media_class
+from clipmod_cli.decode.formats import format_by_extension
 from clipmod_cli.sources.archives.items import look_inside
 from clipmod_cli.sources.base import InputPath, Rules, Skipped
-from clipmod_cli.sources.stores.base import StoredItem
 from clipmod_cli.types import Failure, Item
 
 
@@ -59,7 +58,7 @@ def _digest(path: str) -> str | None:
 
 def _paths(name: str) -> list[str]:
     if sys.platform == "win32" and glob.has_magic(name) and not os.path.lexists(name):
-        # cmd.exe and PowerShell hand patterns on as they are.
+        # cmd.exe and PowerShell do not expand patterns
         return sorted(glob.glob(name), key=os.fsencode) or [name]  # noqa: PTH207
     return [name]
 
@@ -76,13 +75,13 @@ def _walk_if_folder(path: str, rules: Rules, skipped: Skipped) -> Iterator[Input
 def _is_folder(path: str) -> bool:
     try:
         return os.path.isdir(path)  # noqa: PTH112 — paths stay strings: they may hold any byte
-    except ValueError:  # an embedded NUL; decoding it says not_found
+    except ValueError:  # an embedded NUL; decoding it fails with not_found
         return False
 
 
 @dataclass(slots=True)
 class _Folder:
-    """A folder that is being walked: what is left of its names, the first one last."""
+    """A folder during the walk; `names` are those still to visit, the next one last."""
 
     path: str
     rel: str
@@ -92,7 +91,7 @@ class _Folder:
 
 @dataclass(slots=True)
 class _Walk:
-    """One walk below one named folder. Holds a stack of its own: folders may nest deeper than calls."""
+    """One walk below one named folder. Has its own stack: folders may nest deeper than Python's calls."""
 
     root: str
     rules: Rules
@@ -118,31 +117,35 @@ class _Walk:
         try:
             names = sorted(os.listdir(os.fsencode(path)), reverse=True)  # noqa: PTH208
         except OSError:
-            # The folder itself becomes an input, so that what cannot be seen has its error record.
+            # The folder itself becomes an input, so that it gets an error record.
             yield path
             return
         self.stack.append(_Folder(path, rel, names, identity))
 
     def _entry(self, path: str, rel: str) -> Iterator[str]:
-        info = _look(path, follow=self.rules.follow)
+        info = _stat(path, follow=self.rules.follow)
         folder = info is not None and stat.S_ISDIR(info.st_mode)
-        reason = self._passed_over(rel, info, folder=folder, depth=len(self.stack))
+        reason = self._reason_to_skip(rel, info, folder=folder, depth=len(self.stack))
         if reason is not None:
             self.skipped.reasons[reason] += 1
         elif info is None:
-            yield path  # gone, or a dangling link that was to be followed: its record says so
+            yield path  # removed, or a dangling link to be followed: it gets an error record
         elif folder:
             yield from self._enter(path, rel + "/")
-        elif self._is_input(path, info):
-            yield path
+        elif stat.S_ISREG(info.st_mode) or format_by_extension(path) is not None:
+            yield path  # a regular file of another type is skipped once its first bytes are read
+        else:
+            self.skipped.reasons["other type"] += 1
 
-    def _passed_over(self, rel: str, info: os.stat_result | None, *, folder: bool, depth: int) -> str | None:
+    def _reason_to_skip(
+        self, rel: str, info: os.stat_result | None, *, folder: bool, depth: int
+    ) -> str | None:
         rules = self.rules
         if not rules.hidden and rel.rpartition("/")[2].startswith("."):
             return "hidden"
         if info is not None and stat.S_ISLNK(info.st_mode):
             return "link"
-        # pathspec takes no newline for a part of a folder's name; a blank is as good for a pattern.
+        # pathspec does not match newlines in a name; a space does the same for a pattern
         shown = rel.replace("\n", " ")
         if rules.excluded is not None and rules.excluded.match_file(shown + "/" * folder):
             return "excluded"
@@ -152,30 +155,14 @@ class _Walk:
             return "depth"
         return None
 
-    def _is_input(self, path: str, info: os.stat_result) -> bool:
-        known = media_class(b"", path)
-        if known is None and stat.S_ISREG(info.st_mode):
-            try:
-                known = media_class(_head(path), path)
-            except OSError:
-                return True  # it might be a picture: its record says that it cannot be read
-        if known is None:
-            self.skipped.reasons["other type"] += 1
-        return known is not None
 
-
-def _look(path: str, *, follow: bool) -> os.stat_result | None:
-    """Return what is at a path, None if that cannot be told."""
+def _stat(path: str, *, follow: bool) -> os.stat_result | None:
+    """Return the status of a path, None on error."""
     try:
         info = os.lstat(path)
         return os.stat(path) if follow and stat.S_ISLNK(info.st_mode) else info  # noqa: PTH116
     except OSError:
         return None
-
-
-def _head(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-        return file.read(HEAD_BYTES) or b""
 
 
 def _identity(path: str) -> object:
@@ -184,14 +171,3 @@ def _identity(path: str) -> object:
     except OSError:
         return path
     return (info.st_dev, info.st_ino)
-
-
-def count_if_cheap(items: Iterable[Item | Failure]) -> int | None:
-    """Return how many items there are; None if finding out would cost: archives, or what is in a store."""
-    count = 0
-    for given in items:
-        item = given.item if isinstance(given, Failure) else given
-        if item.member is not None or isinstance(item, StoredItem):
-            return None
-        count += 1
-    return count

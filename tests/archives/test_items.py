@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.sources.base import Rules, Skipped
-from clipmod_cli.sources.local import count_if_cheap
 from clipmod_cli.sources.registry import expand
 from clipmod_cli.types import Failure, Item
 from tests.archives.making import COMPRESS, GIF, TEXT, Files, make_tar, make_zip, picture
@@ -177,11 +176,3 @@ def test_the_source_is_lazy_and_lets_go(tmp_path: Path) -> None:
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.zip")
     assert keys(go(tmp_path)[0]) == [("pipe.zip", None)]
-
-
-def test_a_total_is_not_worth_unpacking(tmp_path: Path) -> None:
-    plant(tmp_path / "a.gif", GIF)
-    assert count_if_cheap(expand([str(tmp_path)], Rules())) == 1
-    plant(tmp_path / "b.zip", make_zip([("1.gif", GIF)]))
-    assert count_if_cheap(expand([str(tmp_path)], Rules())) is None
-    assert count_if_cheap([]) == 0

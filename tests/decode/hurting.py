@@ -55,7 +55,7 @@ def misbehave(  # noqa: C901 — a list of ills
         case "exit":
             os._exit(3)
         case "nap":
-            time.sleep(NAP_S)
+            return decode_item(item, views, options, gate=gate["gate"], on_video=lambda: _nap(gate))
         case "cut":
             return [_said(item, _cut_block())]
         case "lie":
@@ -80,6 +80,11 @@ def misbehave(  # noqa: C901 — a list of ills
         case "pid":
             return [_said(item, str(os.getpid()))]
     return decode_item(item, views, options, **gate)
+
+
+def _nap(gate: dict[str, Any]) -> None:
+    gate["on_video"]()
+    time.sleep(NAP_S)
 
 
 def begun(source: str) -> Path:

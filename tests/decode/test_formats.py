@@ -11,7 +11,7 @@ import zipfile
 
 import pytest
 
-from clipmod_cli.decode.formats import HEAD_BYTES, class_of, media_class, sniff
+from clipmod_cli.decode.formats import FORMATS, HEAD_BYTES, Format, kind_of, load, sniff
 from tests.decode.pictures import encode, quarters
 
 
@@ -68,10 +68,16 @@ KNOWN = {
 """By format; what follows a dash tells variants apart (except in the names that have one)."""
 
 
+def found(data: bytes) -> Format:
+    known = sniff(data[:HEAD_BYTES])
+    assert known is not None
+    return known
+
+
 @pytest.mark.parametrize("label", KNOWN)
 def test_a_format_is_known_by_its_first_bytes(label: str) -> None:
     expected = label[:7] if label.startswith("MPEG-") else label.partition("-")[0].removesuffix("87")
-    assert sniff(KNOWN[label][:HEAD_BYTES]) == expected
+    assert found(KNOWN[label]).name == expected
 
 
 @pytest.mark.parametrize(
@@ -114,11 +120,11 @@ def test_other_bytes_are_no_format(head: bytes) -> None:
     ],
 )
 def test_content_counts_before_the_name(head: bytes, name: str, expected: str | None) -> None:
-    assert media_class(head, name) == expected
+    assert kind_of(head, name) == expected
 
 
 def test_each_known_format_has_a_class() -> None:
-    classes = {label: class_of(str(sniff(data))) for label, data in KNOWN.items()}
+    classes = {label: found(data).kind for label, data in KNOWN.items()}
     assert {label for label, kind in classes.items() if kind == "archive"} == {
         "ZIP", "TAR", "GZIP", "BZIP2", "XZ", "ZSTD", "7Z", "RAR",
     }  # fmt: skip
@@ -126,3 +132,15 @@ def test_each_known_format_has_a_class() -> None:
         "MP4", "MOV", "MOV-old", "MATROSKA", "AVI", "FLV", "MPEG-TS", "MPEG-TS-192", "MPEG-TS-204",
         "MPEG-PS", "ASF", "OGG", "OGG-second",
     }  # fmt: skip
+
+
+def test_the_table_is_whole() -> None:
+    assert len({known.name for known in FORMATS}) == len(FORMATS)
+    extensions = [extension for known in FORMATS for extension in known.extensions]
+    assert len(set(extensions)) == len(extensions)
+    for known in FORMATS:
+        assert known.extension
+        if known.kind == "picture":
+            assert known.mime.startswith("image/")
+        for dotted in (known.timeline, known.mend):
+            assert dotted is None or callable(load(dotted))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clipmod_cli.decode.formats import HEAD_BYTES, sniff
+from clipmod_cli.decode.formats import sniff
 from clipmod_cli.decode.video.pieces import has_hole
 from tests.video.films import KINDS, lost, moving, scene, seen, write_film
 
@@ -18,9 +18,11 @@ WALKED = sorted(set(KINDS) - {"mp4", "mov"})
 
 def holed(path: Path, data: bytes) -> bool:
     path.write_bytes(data)
+    known = sniff(data)
+    assert known is not None
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        return has_hole(descriptor, str(sniff(data[:HEAD_BYTES])), len(data), lambda: None)
+        return has_hole(descriptor, known.name, len(data), lambda: None)
     finally:
         os.close(descriptor)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -63,14 +62,9 @@ def _run(resolved: Resolved, named: list[str]) -> int:
         return count_inputs(lambda skipped: _items(named, settings, skipped), settings)
     inputs = Inputs(
         items=lambda skipped: _items(named, settings, skipped),
-        countable=not any(name == "-" or scheme_of(name) for name in named)
-        and _can_be_read_twice(settings.files_from),
+        walk_ahead=not any(name == "-" or scheme_of(name) for name in (*named, settings.files_from or "")),
     )
     return judge_inputs(resolved, inputs)
-
-
-def _can_be_read_twice(listing: str | None) -> bool:
-    return listing is None or Path(listing).is_file()
 
 
 def _items(named: list[str], settings: Settings, skipped: Skipped) -> Iterator[Item | Failure]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -86,7 +85,7 @@ def _run(resolved: Resolved, named: list[str]) -> int:
 
         inputs = Inputs(
             items=lambda skipped: _items(named, settings, skipped),
-            countable=all(Path(name).is_file() for name in named),  # a pipe can be read once
+            walk_ahead="-" not in named,
             bring=bring,
             received=lambda: traffic.bytes,
         )

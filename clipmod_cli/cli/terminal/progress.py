@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -166,18 +165,6 @@ def choose_progress(style: Style, *, quiet: bool, done: int, received: Received 
     if style == "auto" and sys.stderr.isatty():
         return ProgressBar(done, received)
     return PlainLines(done, as_json=style == "json", received=received)
-
-
-def count_aside(count: Callable[[], int | None], progress: RunProgress) -> None:
-    """Count the inputs in a thread of its own, and tell the progress the total, if there is one."""
-
-    def work() -> None:
-        # What stops the count (a list that cannot be read, say) is told by the run itself.
-        with contextlib.suppress(Exception):
-            if (total := count()) is not None:
-                progress.set_total(total)
-
-    threading.Thread(target=work, name="clipmod-count", daemon=True).start()
 
 
 def amount(size: int, seconds: float) -> str:

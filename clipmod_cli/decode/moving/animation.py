@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from PIL import ImageFile
 
+from clipmod_cli.decode.formats import load
 from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.limits import check_size
 from clipmod_cli.decode.moving.iso_media import frame_durations
@@ -19,36 +20,29 @@ from clipmod_cli.decode.moving.timeline import (
     SUBSTITUTE_DELAY_S,
     Timeline,
     make_timeline,
-    read_timeline,
     seen_delay,
 )
 from clipmod_cli.decode.stills.colours import to_pixels
 from clipmod_cli.decode.stills.mending import trim_webp
-from clipmod_cli.decode.stills.opening import decoder_errors, held_pixels, open_picture
+from clipmod_cli.decode.stills.opening import decoder_errors, open_picture
 from clipmod_cli.decode.stills.pictures import decode_still, read_orientation
 from clipmod_cli.decode.views import Picture
 from clipmod_cli.errors import ItemError
 
-_SEEKABLE = frozenset({"TIFF", "AVIF"})
-"""Formats whose decoder gets to a frame without our stepping through those before it."""
-
 
 def find_timeline(job: DecodeJob) -> Timeline | None:
-    """Return the timeline of what may be an animation (see `Timeline.moves`), or None."""
-    if job.name != "AVIF":
-        return read_timeline(job.data, job.name, job.options.limits.max_walked_frames)
-    try:
-        return _avif_timeline(job)
-    except ItemError:
-        return None  # decoding it as a still will say what is wrong with it
+    """Return the timeline of a file that may be an animation (see `Timeline.moves`), else None."""
+    timeline: Timeline | None = load(job.format.timeline)(job) if job.format.timeline is not None else None
+    return timeline
 
 
 def decode_animation(job: DecodeJob, timeline: Timeline) -> Iterator[tuple[int, float, Picture]]:
     """Yield (number, time in seconds, picture) of each sampled frame, then raise ItemError if any is lost."""
-    job.notes.learn(kind="animation", duration_s=timeline.duration_s, truncated=timeline.cut)
+    media = job.media
+    media.kind, media.duration_s, media.truncated = "animation", timeline.duration_s, timeline.cut
     opened = open_picture(replace(job, data=_usable(job, timeline)))
     chosen = job.options.frames.choose(timeline.starts)
-    steps = chosen if job.name in _SEEKABLE else range(chosen[-1] + 1)
+    steps = chosen if job.format.seekable else range(chosen[-1] + 1)
     wanted = frozenset(chosen)
     for number in steps:
         try:
@@ -59,7 +53,7 @@ def decode_animation(job: DecodeJob, timeline: Timeline) -> Iterator[tuple[int, 
             raise
         if picture is not None:
             if number == 0:
-                job.notes.learn(height=picture.size[0], width=picture.size[1])
+                media.height, media.width = picture.size
             yield number, timeline.starts[number], picture
     if timeline.lost is not None:
         raise ItemError("decode_error", f"not all of this animation can be judged: {timeline.lost}")
@@ -69,14 +63,15 @@ def _decode_frame(
     job: DecodeJob, opened: ImageFile.ImageFile, number: int, *, wanted: bool
 ) -> Picture | None:
     limits = job.options.limits
-    if time.perf_counter() - job.notes.media.started > limits.max_seconds:
+    if time.perf_counter() - job.media.started > limits.max_seconds:
         raise ItemError(
             "decode_timeout", f"decoding this animation took more than {limits.max_seconds:g} seconds"
         )
-    with decoder_errors(f"{job.name} (frame {number})"):
+    label = f"{job.format.name} (frame {number})"
+    with decoder_errors(label):
         opened.seek(number)
     check_size(*opened.size, limits)
-    with job.gate(held_pixels(job.name, *opened.size)), decoder_errors(f"{job.name} (frame {number})"):
+    with job.gate(opened.width * opened.height * job.format.memory_weight), decoder_errors(label):
         opened.load()
         pixels = to_pixels(opened) if wanted else None
     if pixels is None:
@@ -88,13 +83,17 @@ def _decode_frame(
 
 def _usable(job: DecodeJob, timeline: Timeline) -> bytes:
     """Return bytes that the decoder opens: a cut WebP is refused unless its header says how long it is."""
-    return trim_webp(job.data, timeline.end) if job.name == "WEBP" and timeline.cut else job.data
+    return trim_webp(job.data, timeline.end) if job.format.name == "WEBP" and timeline.cut else job.data
 
 
-def _avif_timeline(job: DecodeJob) -> Timeline:
+def avif_timeline(job: DecodeJob) -> Timeline | None:
+    """Return the timeline of an AVIF; None if it cannot be opened. Only the decoder knows its frames."""
     most = job.options.limits.max_walked_frames
-    with decoder_errors("AVIF"):
-        frames = int(getattr(open_picture(job), "n_frames", 1))
-    durations = [seen_delay(seconds) for seconds in frame_durations(job.data, min(frames, most + 1))]
-    missing = min(frames, most + 1) - len(durations)
+    try:
+        with decoder_errors("AVIF"):
+            frames = min(int(getattr(open_picture(job), "n_frames", 1)), most + 1)
+    except ItemError:
+        return None  # decoding it as a still reports the error
+    durations = [seen_delay(seconds) for seconds in frame_durations(job.data, frames)]
+    missing = frames - len(durations)
     return make_timeline([*durations, *[SUBSTITUTE_DELAY_S] * missing], most)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
+from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.stills.mending import png_chunks, riff_chunks
 
 SHORTEST_DELAY_S = 0.010
@@ -49,25 +50,6 @@ class Timeline:
         return len(self.starts) > 1 or (bool(self.starts) and self.lost is not None)
 
 
-def read_timeline(data: bytes, name: str, most: int) -> Timeline | None:
-    """Return the timeline of an animation (or multi-page TIFF), of `most` frames at most.
-
-    None for formats that cannot move and for AVIF, whose number of frames only its decoder knows:
-    see `avif_timeline`.
-    """
-    match name:
-        case "GIF":
-            return _gif_timeline(data, most)
-        case "PNG":
-            return _apng_timeline(data, most)
-        case "WEBP":
-            return _webp_timeline(data, most)
-        case "TIFF":
-            return _tiff_timeline(data, most)
-        case _:
-            return None
-
-
 def make_timeline(
     durations: Sequence[float], most: int, *, cut: bool = False, lost: str | None = None, end: int = 0
 ) -> Timeline:
@@ -85,8 +67,9 @@ def seen_delay(seconds: float) -> float:
     return seconds if seconds > SHORTEST_DELAY_S else SUBSTITUTE_DELAY_S
 
 
-def _gif_timeline(data: bytes, most: int) -> Timeline:
+def gif_timeline(job: DecodeJob) -> Timeline:
     """Walk the blocks of a GIF (GIF89a specification, sections 15 to 27)."""
+    data, most = job.data, job.options.limits.max_walked_frames
     at = 13 + _colour_table_bytes(data[10] if len(data) > 10 else 0)
     durations: list[float] = []
     delay = 0.0
@@ -120,9 +103,9 @@ def _skip_sub_blocks(data: bytes, at: int) -> int:
     return at + 1
 
 
-def _apng_timeline(data: bytes, most: int) -> Timeline | None:
+def apng_timeline(job: DecodeJob) -> Timeline | None:
     """Walk the chunks of a PNG; None if it is none that moves (APNG specification 1.0)."""
-    declared = 0
+    data, declared = job.data, 0
     durations: list[float] = []
     kind, end = b"", 0
     for kind, start, end in png_chunks(data):
@@ -143,7 +126,10 @@ def _apng_timeline(data: bytes, most: int) -> Timeline | None:
     incomplete = cut and end + _PNG_CHECKSUM_BYTES > len(data)
     lost = f"of its {declared} frames only {len(durations)} are in the file"
     return make_timeline(
-        durations[:declared], most, cut=cut, lost=lost if incomplete or len(durations) < declared else None
+        durations[:declared],
+        job.options.limits.max_walked_frames,
+        cut=cut,
+        lost=lost if incomplete or len(durations) < declared else None,
     )
 
 
@@ -152,8 +138,9 @@ def _fctl_delay(body: bytes) -> float:
     return seen_delay(numerator / (denominator or 100))
 
 
-def _webp_timeline(data: bytes, most: int) -> Timeline | None:
+def webp_timeline(job: DecodeJob) -> Timeline | None:
     """Walk the chunks of a WebP; None if it has no frames (WebP container specification)."""
+    data, most = job.data, job.options.limits.max_walked_frames
     declared_end = 8 + int.from_bytes(data[4:8], "little")
     durations: list[float] = []
     moves = False
@@ -172,8 +159,9 @@ def _webp_timeline(data: bytes, most: int) -> Timeline | None:
     return make_timeline(durations, most, cut=cut, lost=lost, end=min(whole_end, len(data)))
 
 
-def _tiff_timeline(data: bytes, most: int) -> Timeline:
+def tiff_timeline(job: DecodeJob) -> Timeline:
     """Follow a TIFF's chain of pages (TIFF 6.0, section 2, and BigTIFF)."""
+    data, most = job.data, job.options.limits.max_walked_frames
     order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
     big = int.from_bytes(data[2:4], order) == 43  # BigTIFF's version
     count_bytes, entry_bytes, offset_bytes = (8, 20, 8) if big else (2, 12, 4)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from PIL import Image, ImageFile
 
+from clipmod_cli.decode.formats import Format, load
 from clipmod_cli.decode.limits import DecodeLimits
 
 _JPEG_END = b"\xff\xd9"
@@ -20,17 +21,17 @@ _PNG_CHUNKS_NEEDED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf"})
 _RIFF_HEADER_BYTES = 8
 
 
-def mend(data: bytes, name: str, limits: DecodeLimits) -> bytes:
-    """Return `data` such that a decoder of the format `name` gets through to what is there."""
-    match name:
-        case "JPEG":
-            return data + _JPEG_END  # libjpeg fills what is missing with grey
-        case "PNG":
-            return _mend_png(data)
-        case "WEBP":
-            return _mend_webp(data, limits)
-        case _:
-            return data
+def mend(data: bytes, known: Format, limits: DecodeLimits) -> bytes:
+    """Return `data` such that a decoder of the format decodes what is there."""
+    if known.mend is None:
+        return data
+    mended: bytes = load(known.mend)(data, limits)
+    return mended
+
+
+def mend_jpeg(data: bytes, _limits: DecodeLimits) -> bytes:
+    """Return a JPEG with an end marker: libjpeg fills what is missing with grey."""
+    return data + _JPEG_END
 
 
 def trim_webp(data: bytes, end: int) -> bytes:
@@ -68,7 +69,7 @@ def riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         at += 8 + length + (length & 1)
 
 
-def _mend_png(data: bytes) -> bytes:
+def mend_png(data: bytes, _limits: DecodeLimits) -> bytes:
     """Return the still picture of a PNG from the chunks that it needs, with right checksums.
 
     Pillow refuses a whole file for the checksum of a comment, which viewers pass over.
@@ -81,7 +82,7 @@ def _mend_png(data: bytes) -> bytes:
     return b"".join(parts)
 
 
-def _mend_webp(data: bytes, limits: DecodeLimits) -> bytes:
+def mend_webp(data: bytes, limits: DecodeLimits) -> bytes:
     """Return a WebP filled up with zeros to the length that its header declares.
 
     The decoder takes no less; the rows before the cut come out right, those after it are garbage.

@@ -7,7 +7,6 @@ Leaves pixels to `still` and `animation`.
 
 from __future__ import annotations
 
-import importlib
 import io
 import logging
 import threading
@@ -17,43 +16,17 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import cast
 
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageFile
 
-from clipmod_cli.decode.formats import class_of, sniff
+from clipmod_cli.decode.formats import Format, load, picture_formats
 from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.limits import DecodeOptions, check_size
 from clipmod_cli.errors import ItemError
-
-_PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
-    "JPEG": JpegImagePlugin.JpegImageFile,
-    "PNG": PngImagePlugin.PngImageFile,
-    "WEBP": WebPImagePlugin.WebPImageFile,
-    "GIF": GifImagePlugin.GifImageFile,
-    "BMP": BmpImagePlugin.BmpImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
-    "AVIF": AvifImagePlugin.AvifImageFile,
-}
 
 _HEIC_REFUSED = (
     "HEIC pictures are read only where they are allowed and the heic extra is installed:"
     " pip install 'clipmod[heic]'"
 )
-
-_WEIGHTS = {"JPEG": 1, "WEBP": 4, "AVIF": 3, "HEIF": 3}
-_WEIGHT = 2
-"""Pixels of the budget for one of the picture, by what decoders hold: a JPEG goes straight into its
-array of 3 bytes a pixel. Measured at 50 megapixels, PNG and TIFF take 7 bytes a pixel, AVIF 9 and WebP
-15; so whatever the formats, a budget of 200 megapixels is less than 800 MB."""
 
 _DECODERS = r"(PIL|pillow_heif)(\.|$)"
 """The modules whose warnings about odd files are nobody's business: the record tells what counts."""
@@ -72,11 +45,6 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 def ungated(_pixels: int) -> AbstractContextManager[None]:
     """Return a gate that is always open."""
     return nullcontext()
-
-
-def held_pixels(name: str, width: int, height: int) -> int:
-    """Return how many pixels of the budget decoding a picture takes, by the memory that its decoder needs."""
-    return width * height * _WEIGHTS.get(name, _WEIGHT)
 
 
 def hush_decoders() -> None:
@@ -116,24 +84,23 @@ def decoder_errors(name: str) -> Iterator[None]:
         raise ItemError("decode_error", f"cannot be decoded as {name}: {reason}") from error
 
 
-def identify(data: bytes, options: DecodeOptions) -> str:
-    """Return the name of the picture format; raises ItemError(`unsupported_format`) for all else."""
-    name = sniff(data)
-    if name is None:
+def check_picture(known: Format | None, options: DecodeOptions) -> Format:
+    """Return the format if it is that of a picture which can be decoded.
+
+    Raises:
+        ItemError: `unsupported_format` for everything else.
+    """
+    if known is None:
         raise ItemError("unsupported_format", "this is no picture of a known format")
-    match class_of(name):
-        case "video":  # its first bytes were looked at before, and were something else
-            raise ItemError("read_error", "the file changed while it was read")
-        case "archive":
-            raise ItemError(
-                "unsupported_format",
-                f"this is an archive ({name}); this version judges pictures and animations only:"
-                " extract it and scan the folder",
-            )
-        case "picture":
-            if name == "HEIF" and not (options.heic and _heif_plugin()):
-                raise ItemError("unsupported_format", _HEIC_REFUSED)
-            return name
+    if known.kind == "archive":
+        raise ItemError(
+            "unsupported_format",
+            f"this is an archive ({known.name}); this version judges pictures and animations only:"
+            " extract it and scan the folder",
+        )
+    if known.package is not None and not (options.heic and _plugin(known)):
+        raise ItemError("unsupported_format", _HEIC_REFUSED)
+    return known
 
 
 def open_picture(job: DecodeJob) -> ImageFile.ImageFile:
@@ -141,26 +108,34 @@ def open_picture(job: DecodeJob) -> ImageFile.ImageFile:
 
     Raises ItemError. The caller checks the pixels of a JPEG again, once its scaling is known.
     """
-    limits = job.options.limits
-    if job.name == "WEBP":  # opening it already allocates the canvas
+    limits, name = job.options.limits, job.format.name
+    if name == "WEBP":  # opening it already allocates the canvas
         check_size(*_webp_canvas(job.data), limits)
-    plugin = _heif_plugin() if job.name == "HEIF" else _PLUGINS[job.name]
+    plugin = _plugin(job.format)
     if plugin is None:
         raise ItemError("unsupported_format", _HEIC_REFUSED)
-    with decoder_errors(job.name):
+    with decoder_errors(name):
         picture = plugin(io.BytesIO(job.data))
-    job.notes.learn(width=picture.width, height=picture.height)
-    check_size(*picture.size, limits, scale=_MOST_JPEG_SCALING if job.name == "JPEG" else 1)
+    job.media.width, job.media.height = picture.size
+    check_size(*picture.size, limits, scale=_MOST_JPEG_SCALING if name == "JPEG" else 1)
     return picture
 
 
 @cache
-def _heif_plugin() -> type[ImageFile.ImageFile] | None:
+def _plugin(known: Format) -> type[ImageFile.ImageFile] | None:
+    """Return the format's Pillow plugin, None if its package is not installed."""
     try:
-        heif = importlib.import_module("pillow_heif")
+        return cast("type[ImageFile.ImageFile]", load(known.open))
     except ImportError:
+        if known.package is None:
+            raise
         return None
-    return cast("type[ImageFile.ImageFile]", heif.HeifImageFile)
+
+
+# A worker imports this module before its memory is limited, so decoders must be loaded by then.
+for _known in picture_formats():
+    if _known.package is None:
+        _plugin(_known)
 
 
 def _webp_canvas(data: bytes) -> tuple[int, int]:

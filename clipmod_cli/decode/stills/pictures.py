@@ -18,7 +18,7 @@ from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.limits import check_size
 from clipmod_cli.decode.stills.colours import to_pixels
 from clipmod_cli.decode.stills.mending import load_what_came, mend
-from clipmod_cli.decode.stills.opening import decoder_errors, held_pixels, open_picture
+from clipmod_cli.decode.stills.opening import decoder_errors, open_picture
 from clipmod_cli.decode.views import Picture, Pixels
 from clipmod_cli.errors import ItemError
 
@@ -53,13 +53,13 @@ def decode_still(job: DecodeJob) -> Picture:
     picture = _decode_tolerantly(job, reason)
     if _is_blank(picture.pixels):
         raise ItemError("decode_error", reason)
-    job.notes.learn(truncated=True)
+    job.media.truncated = True
     return picture
 
 
 def _decode_tolerantly(job: DecodeJob, reason: str) -> Picture:
     """Return what a truncated file still holds; raises ItemError, with the strict try's reason."""
-    mended = replace(job, data=mend(job.data, job.name, job.options.limits))
+    mended = replace(job, data=mend(job.data, job.format, job.options.limits))
     try:
         return _decode(mended, tolerant=True)
     except ItemError as error:
@@ -81,16 +81,16 @@ def read_orientation(picture: Image.Image) -> Orientation:
 def _decode(job: DecodeJob, *, tolerant: bool) -> Picture:
     opened = open_picture(job)
     width, height = opened.size
-    if job.name == "JPEG":
+    if job.format.name == "JPEG":
         pixels, scale = _decode_jpeg(job, opened, tolerant=tolerant)
         stored_size = (height, width)
     else:
-        with job.gate(held_pixels(job.name, width, height)):
-            pixels, scale = _load(opened, job.name, tolerant=tolerant), 1
+        with job.gate(width * height * job.format.memory_weight):
+            pixels, scale = _load(opened, job.format.name, tolerant=tolerant), 1
         stored_size = (pixels.shape[0], pixels.shape[1])
     orientation = read_orientation(opened)
     size = orientation.store_size(stored_size)
-    job.notes.learn(height=size[0], width=size[1])
+    job.media.height, job.media.width = size
     return Picture(pixels=pixels, size=size, orientation=orientation, scale=scale)
 
 

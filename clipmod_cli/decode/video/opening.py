@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipmod_cli.decode.formats import HEAD_BYTES, class_of, sniff
 from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.reading import open_regular
 from clipmod_cli.decode.video.container import ends_early
@@ -27,35 +26,10 @@ from clipmod_cli.types import Item
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-DEMUXERS = {
-    "MP4": "mov",
-    "MOV": "mov",
-    "MATROSKA": "matroska",
-    "AVI": "avi",
-    "FLV": "flv",
-    "MPEG-TS": "mpegts",
-    "MPEG-PS": "mpeg",
-    "ASF": "asf",
-    "OGG": "ogg",
-}
-
 PACKAGE_MISSING = "reading it needs the video extra: pip install 'clipmod[video]'"
 
 _CHUNK_BYTES = 1 << 20
 _FILE_DESCRIPTORS = Path("/dev/fd")
-
-
-def sniff_video(item: Item) -> tuple[str, bytes] | None:
-    """Return the container's name and the first bytes if the item is a video; raises ItemError."""
-    if item.data is not None:
-        head = item.data[:HEAD_BYTES]
-    elif item.member is None:
-        with open_regular(item.spilled or item.source) as (descriptor, _):
-            head = os.read(descriptor, HEAD_BYTES)
-    else:
-        return None
-    name = sniff(head)
-    return (name, head) if name is not None and class_of(name) == "video" else None
 
 
 def decode_video(item: Item, job: DecodeJob) -> Iterator[Shot]:
@@ -65,15 +39,15 @@ def decode_video(item: Item, job: DecodeJob) -> Iterator[Shot]:
         item: read from its `spilled` file, its `data` or its `source`.
         job: of its `data` only the first bytes.
     """
-    job.notes.learn(kind="video", format=job.name)
+    job.media.kind, job.media.format = "video", job.format.name
     with _file_of(item) as path, open_regular(path) as (descriptor, status):
         mtime_ns = status.st_mtime_ns if path == item.source else item.mtime_ns
-        job.notes.learn(bytes=status.st_size, mtime_ns=mtime_ns)
+        job.media.bytes, job.media.mtime_ns = status.st_size, mtime_ns
         if status.st_size > job.options.limits.max_video_bytes:
             most = job.options.limits.max_video_bytes / 1e9
             raise ItemError("file_too_large", f"the video is larger than the limit of {most:g} GB")
         if not job.options.spans:  # a second look: the hash is known
-            job.notes.learn(sha256=_hash(descriptor, job))
+            job.media.sha256 = _hash(descriptor, job)
         with translated(), _open(_path_of(descriptor, path), job) as container:
             problem, shots = watch(container, job)
         problem = problem or _find_damage(descriptor, status.st_size, job)
@@ -83,9 +57,9 @@ def decode_video(item: Item, job: DecodeJob) -> Iterator[Shot]:
 
 
 def _find_damage(descriptor: int, length: int, job: DecodeJob) -> ItemError | None:
-    if ends_early(descriptor, job.name, length):
+    if ends_early(descriptor, job.format.name, length):
         return not_all("the file ends before its container says it does")
-    if has_hole(descriptor, job.name, length, lambda: check_time(job)):
+    if has_hole(descriptor, job.format.name, length, lambda: check_time(job)):
         return not_all("a part of the file is damaged or missing")
     return None
 
@@ -136,20 +110,22 @@ def _open(path: str, job: DecodeJob) -> InputContainer:
     try:
         import av
     except ImportError as error:
-        raise ItemError("unsupported_format", f"this is a video ({job.name}); {PACKAGE_MISSING}") from error
+        raise ItemError(
+            "unsupported_format", f"this is a video ({job.format.name}); {PACKAGE_MISSING}"
+        ) from error
     limits = job.options.limits
     options = {
         "protocol_whitelist": "file",
         "max_pixels": str(limits.max_video_side**2),
         "threads": "1",
     }
-    if DEMUXERS[job.name] == "mov":
+    if job.format.open == "mov":
         # An edit list can hide a part of the film from one player and not from another.
         options |= {"ignore_editlist": "1", "enable_drefs": "0"}
     return av.open(
         f"file:{path}",
         "r",
-        DEMUXERS[job.name],
+        job.format.open,
         options,
         timeout=limits.max_video_seconds,
         metadata_errors="replace",

@@ -62,7 +62,7 @@ def not_all(reason: str) -> ItemError:
 def check_time(job: DecodeJob) -> None:
     """Raise ItemError(`decode_timeout`) once the video took too long."""
     most = job.options.limits.max_video_seconds
-    if time.perf_counter() - job.notes.media.started > most:
+    if time.perf_counter() - job.media.started > most:
         raise ItemError("decode_timeout", f"decoding this video took more than {most:g} seconds")
 
 
@@ -154,9 +154,9 @@ class _Watcher:
 
     def _see(self, frame: VideoFrame) -> Views:
         picture = make_picture(frame, self._large)
-        if self._job.notes.media.width is None:
+        if self._job.media.width is None:
             height, width = picture.size
-            self._job.notes.learn(height=height, width=width)
+            self._job.media.height, self._job.media.width = height, width
         exact = self._job.options.exact
         return {view: make_view(picture, view, exact=exact) for view in dict.fromkeys(self._job.views)}
 
@@ -174,14 +174,14 @@ class _Watcher:
             shots.append((max(self._tracks[index].number(one.stamp), least), time_s, one.views))
         if shots:
             end_s = max(track.end_s for track in self._tracks.values())
-            self._job.notes.learn(duration_s=max(end_s, shots[-1][1]))
+            self._job.media.duration_s = max(end_s, shots[-1][1])
             if self._ends_too_soon(end_s):
-                self._job.notes.learn(truncated=True)
+                self._job.media.truncated = True
         return shots
 
     def _ends_too_soon(self, end_s: float) -> bool:
         """Return whether a good part of what the container promises never came, without a word of error."""
-        if self._job.options.spans or self._job.name in _GUESSED:
+        if self._job.options.spans or self._job.format.name in _GUESSED:
             return False
         told = self._container.duration
         promised = max(_duration_of(track.stream, told) for track in self._tracks.values())
@@ -217,7 +217,7 @@ def _start_of(container: InputContainer, job: DecodeJob) -> float | None:
     An MP4 is not asked: what it says holds after its edit list, which is left out.
     """
     start = cast("int | None", container.start_time)
-    return None if start is None or job.name in {"MP4", "MOV"} else start / 1e6
+    return None if start is None or job.format.name in {"MP4", "MOV"} else start / 1e6
 
 
 def _find_streams(container: InputContainer, job: DecodeJob) -> list[VideoStream]:

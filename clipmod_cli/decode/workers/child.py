@@ -24,7 +24,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from clipmod_cli.decode.formats import HEAD_BYTES, class_of, sniff
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.workers.shared_memory import SharedBlock
 from clipmod_cli.decode.workers.wire import write_result
@@ -118,12 +117,15 @@ def _serve_items(
         told, carries, changed = pickle.loads(pipe.recv_bytes())  # noqa: S301 — our parent's own words
         item = item_of(told, pipe.recv_bytes() if carries else None)
         orders = changed or orders
-        long = takes_long(item)
-        if long:
+        clock.allow(limits.picture.cpu_s)
+
+        def on_video() -> None:
             pipe.send_bytes(LONG)
-        clock.allow((limits.video if long else limits.picture).cpu_s)
+            clock.allow(limits.video.cpu_s)
+
         gate = _gate(pipe, orders.free_pixels)
-        write_result(work(item, orders.views, orders.options, gate=gate), pipe.send_bytes, block)
+        result = work(item, orders.views, orders.options, gate=gate, on_video=on_video)
+        write_result(result, pipe.send_bytes, block)
 
 
 def _hush() -> None:
@@ -188,26 +190,6 @@ def tell_item(item: Item) -> tuple[Any, ...]:
 def item_of(told: tuple[Any, ...], data: bytes | None) -> Item:
     """Return the item that `tell_item` was given, with these bytes."""
     return Item(data=data, **dict(zip(_TOLD, told, strict=True)))
-
-
-def takes_long(item: Item) -> bool:
-    """Return whether the item is a video by its first bytes, and may take as long as one."""
-    head = item.data[:HEAD_BYTES] if item.data is not None else _read_head(item.spilled or item.source)
-    known = sniff(head)
-    return known is not None and class_of(known) == "video"
-
-
-def _read_head(path: str) -> bytes:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    except (OSError, ValueError):
-        return b""  # decoding it tells what is wrong
-    try:
-        return os.read(descriptor, HEAD_BYTES)
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)
 
 
 class _ProcessorClock:

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Final
 
 from anyio import to_thread
 from fastapi import HTTPException
 from starlette.types import Receive, Scope
 
-from clipmod_cli.decode.formats import HEAD_BYTES, class_of, sniff
+from clipmod_cli.decode.formats import HEAD_BYTES, picture_formats, sniff
 from clipmod_cli.errors import ErrorCode
 from clipmod_cli.server.forms.body import FormLimits, RequestBody
 from clipmod_cli.server.forms.multipart import Event, FormError, FormReader, PartBegin, PartData, PartEnd
@@ -22,9 +21,6 @@ from clipmod_cli.server.forms.spooled import Piece, SpooledPieces
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.request_limits import MB
 from clipmod_cli.settings import Settings
-
-FORMATS: Final = ("jpg", "jpeg", "png", "bmp", "gif", "webp", "avif", "tiff")
-HEIC_FORMATS: Final = ("heic", "heif")
 
 
 @dataclass(slots=True)
@@ -52,7 +48,8 @@ def takes_heic(settings: Settings) -> bool:
 
 def formats_of(settings: Settings) -> tuple[str, ...]:
     """Return the extensions of the accepted formats."""
-    return (*FORMATS, *HEIC_FORMATS) if takes_heic(settings) else FORMATS
+    heic = takes_heic(settings)
+    return tuple(ext for known in picture_formats() if heic or not known.package for ext in known.listed)
 
 
 def open_form(scope: Scope) -> FormReader:
@@ -158,11 +155,11 @@ def fault_of(head: bytes, size: int, most: int, *, heic: bool) -> tuple[ErrorCod
         return "file_too_large", f"the file is larger than the limit of {most / MB:g} MB"
     if not size:
         return "empty_file", "the file is empty"
-    name = sniff(head)
-    if name is None:
+    known = sniff(head)
+    if known is None:
         return "unsupported_format", "this is no picture of a known format"
-    if class_of(name) != "picture":
-        return "unsupported_format", f"this is a file of the kind {name} and no picture"
-    if name == "HEIF" and not heic:
+    if known.kind != "picture":
+        return "unsupported_format", f"this is a file of the kind {known.name} and no picture"
+    if known.package is not None and not heic:
         return "unsupported_format", "HEIC pictures are not taken by this service"
     return None

@@ -19,7 +19,7 @@ from fastapi import Request, Response, UploadFile
 from fastapi.routing import APIRoute
 from starlette.types import Message, Receive
 
-from clipmod_cli.decode.formats import HEAD_BYTES, class_of, sniff
+from clipmod_cli.decode.formats import HEAD_BYTES, sniff
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.request_limits import FORM_BYTES, MB, RequestLimits, request_limits_of
 from clipmod_cli.types import Item
@@ -112,8 +112,8 @@ def _is_video(file: UploadFile) -> bool:
     # up to a megabyte is in memory, and the head of a larger file in the system's cache: no thread is needed
     head = file.file.read(HEAD_BYTES)
     file.file.seek(0)
-    name = sniff(head)
-    return name is not None and class_of(name) == "video"
+    known = sniff(head)
+    return known is not None and known.kind == "video"
 
 
 def picture_items(files: Sequence[UploadFile]) -> Iterator[Item]:

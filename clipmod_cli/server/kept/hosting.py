@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Final
 
+from clipmod_cli.decode.formats import picture_formats
 from clipmod_cli.output.history.serve_rows import HostedRow
 from clipmod_cli.output.history.spool import make_private
 from clipmod_cli.server.kept.data_files import data_folder, remove, write_whole
@@ -28,16 +29,7 @@ log = logging.getLogger(__name__)
 ID_BYTES: Final = 16
 """128 bits: cannot be guessed."""
 
-MEDIA_TYPES: Final = {
-    "JPEG": "image/jpeg",
-    "PNG": "image/png",
-    "WEBP": "image/webp",
-    "GIF": "image/gif",
-    "BMP": "image/bmp",
-    "TIFF": "image/tiff",
-    "AVIF": "image/avif",
-    "HEIF": "image/heic",
-}
+MEDIA_TYPES: Final = {known.name: known.mime for known in picture_formats()}
 """By the format of the content; no other types are sent."""
 
 _SIDECAR: Final = ".json"

@@ -1,8 +1,8 @@
-"""A path → its Item, or the Items and Failures of the archive that is there.
+"""A path → its Item, or the Items and Failures of its archive.
 
-An archive that yields nothing is counted as `empty archive` if it was found in a folder; one that
-was named is an input whatever it is, so it is a Failure then. A failure of the archive itself has
-the archive's size and time, so that a resumed run knows it again.
+An archive without inputs is counted as `empty archive` if it was found in a folder, and a Failure if it was
+named. A Failure of the archive itself has the archive's size and modification time, so that a resumed run
+recognises it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from clipmod_cli.decode.formats import format_by_extension
 from clipmod_cli.errors import ErrorCode
-from clipmod_cli.sources.archives.opening import open_archive
+from clipmod_cli.sources.archives.opening import OpenedInput, open_input
 from clipmod_cli.sources.archives.walk import ArchiveMember, Found, MemberFilter
 from clipmod_cli.sources.base import InputPath
 from clipmod_cli.types import Failure, Item, Media
@@ -23,14 +24,21 @@ if TYPE_CHECKING:
     from clipmod_cli.sources.base import Rules, Skipped
 
 MAC_FOLDER = "__MACOSX"
-"""Where macOS puts what its file system knows of the files beside it; the names look like theirs."""
+"""Where macOS stores metadata of the files beside it, under the same names."""
 
 
 def look_inside(place: InputPath, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
-    """Yield the Item of a path, or what its archive holds, if it is one; indices count from `first`."""
-    archive = open_archive(place.file or place.path, called=PurePath(place.path).name)
+    """Yield the Item of a path, or the members of its archive; indices count from `first`.
+
+    Yields nothing for a file found in a folder that has neither the content nor the name of an input.
+    """
+    opened = open_input(place.file or place.path, name=PurePath(place.path).name)
+    archive = opened.archive
     if archive is None:
-        yield _no_archive(place, first)
+        if _is_other_type(place, opened):
+            skipped.reasons["other type"] += 1
+        else:
+            yield _no_archive(place, first)
         return
     before = "" if place.rel is None else place.rel + "/"
     wishes = MemberFilter(lambda name: _passed_over(before + name, name, rules))
@@ -50,6 +58,12 @@ def look_inside(place: InputPath, rules: Rules, skipped: Skipped, first: int) ->
         skipped.reasons.update(wishes.skipped)
 
 
+def _is_other_type(place: InputPath, opened: OpenedInput) -> bool:
+    """Return whether a file that was found, not named, is certainly no input: an unreadable one may be."""
+    found = place.rel is not None and place.file is None
+    return found and opened.was_read and opened.format is None and format_by_extension(place.path) is None
+
+
 def _no_archive(place: InputPath, index: int) -> Item | Failure:
     item = Item(source=place.path, index=index)
     if place.file is None:
@@ -59,12 +73,12 @@ def _no_archive(place: InputPath, index: int) -> Item | Failure:
 
 
 def result_of(found: Found, whole: Item, size: int) -> Item | Failure:
-    """Return what was found in an archive as a result of its own.
+    """Return the Item or Failure of what was found in an archive.
 
     Args:
-        found: the member, or what was lost.
-        whole: the archive's own Item, which all it holds is like.
-        size: that of the archive, in bytes.
+        found: the member, or what could not be read.
+        whole: the archive's own Item, from which the fields are copied.
+        size: of the archive, in bytes.
     """
     if isinstance(found, ArchiveMember):
         return replace(whole, member=found.name, data=found.data)
@@ -72,14 +86,14 @@ def result_of(found: Found, whole: Item, size: int) -> Item | Failure:
 
 
 def nothing_inside(whole: Item, size: int, wishes: MemberFilter) -> Failure:
-    """Return the Failure of an archive that was named, but holds no input."""
+    """Return the Failure of a named archive that holds no input."""
     counts = ", ".join(f"{reason} {count}" for reason, count in wishes.skipped.most_common()) or "it is empty"
     message = f"the archive holds no picture, video or archive to be judged ({counts})"
     return _failure(whole, size, "archive_error", message)
 
 
 def _passed_over(path: str, name: str, rules: Rules) -> str | None:
-    """Return why a member is not looked at; patterns take an archive for a folder."""
+    """Return why a member is skipped, None if it is not; for patterns an archive is a folder."""
     if not rules.hidden and is_hidden(name):
         return "hidden"
     shown = path.replace("\n", " ")  # as for files: pathspec takes no newline for a part of a name
@@ -91,7 +105,7 @@ def _passed_over(path: str, name: str, rules: Rules) -> str | None:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a member is one that people do not see."""
+    """Return whether a member is hidden: below a dot name or in `__MACOSX`."""
     return any(
         part == MAC_FOLDER or (part.startswith(".") and part not in (".", "..")) for part in name.split("/")
     )

@@ -192,7 +192,8 @@ def _next_stream(window: FileWindow, rest: bytes, name: str) -> bytes | None:
 
 def _is_stream(head: bytes, name: str) -> bool:
     skippable = name == "ZSTD" and head[1:4] == ZSTD_SKIPPABLE and head[0] >> 4 == ZSTD_SKIPPABLE_FIRST
-    return skippable or sniff(head) == name
+    known = sniff(head)
+    return skippable or (known is not None and known.name == name)
 
 
 def _decompress(inner: Decompressor, data: bytes) -> bytes:

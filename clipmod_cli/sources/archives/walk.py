@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import BinaryIO, TypeAlias
 
-from clipmod_cli.decode.formats import HEAD_BYTES, class_of, media_class, sniff
+from clipmod_cli.decode.formats import HEAD_BYTES, kind_of, sniff
 from clipmod_cli.errors import ErrorCode, ItemError
 from clipmod_cli.sources.archives.entries import ArchiveEntry
 from clipmod_cli.sources.archives.limits import ArchiveBudget, ContainerError, RatioMeter
@@ -66,8 +66,8 @@ class MemberFilter:
 
 def archive_kind(head: bytes) -> str | None:
     """Return the archive format of a file that begins with `head`, None if it is not an archive."""
-    kind = sniff(head)
-    return kind if kind is not None and class_of(kind) == "archive" else None
+    known = sniff(head)
+    return known.name if known is not None and known.kind == "archive" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ def _skip_reason(head: bytes, entry: ArchiveEntry) -> str | None:
     """Return why an entry that begins with `head` is skipped, None if it is an input."""
     if entry.kind == "link":
         return "link" if sniff(head) is None else None
-    return "other type" if media_class(head, entry.name) is None else None
+    return "other type" if kind_of(head, entry.name) is None else None
 
 
 def _name_inside(name: str) -> str:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 
-from clipmod_cli.decode.formats import HEAD_BYTES, class_of, sniff
+from clipmod_cli.decode.formats import HEAD_BYTES, sniff
 from clipmod_cli.decode.limits import DecodeLimits
 from clipmod_cli.errors import ErrorCode, ItemError
 from clipmod_cli.sources.ahead import Prefetch
@@ -123,8 +123,8 @@ def _read(stored: StoredItem, item: Item, limits: DecodeLimits, folder: SpillFol
         raise ItemError("empty_file", "the object is empty")
     small = entry.size <= limits.max_file_bytes
     data = read_with_retry(store, entry, 0, entry.size if small else min(HEAD_BYTES, entry.size))
-    name = sniff(data[:HEAD_BYTES])
-    is_video = name is not None and class_of(name) == "video"
+    known = sniff(data)
+    is_video = known is not None and known.kind == "video"
     if small and not is_video:
         return replace(item, data=data)
     limit = limits.max_video_bytes if is_video else limits.max_file_bytes

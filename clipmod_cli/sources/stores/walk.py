@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipmod_cli.decode.formats import HEAD_BYTES, MediaClass, class_of, media_class, sniff
+from clipmod_cli.decode.formats import HEAD_BYTES, FormatKind, kind_of, sniff
 from clipmod_cli.errors import ItemError
 from clipmod_cli.sources.ahead import Prefetch
 from clipmod_cli.sources.archives.items import look_inside
@@ -52,7 +52,7 @@ class InputObject:
     rel: str | None = None
     store: ObjectStore | None = None
     entry: ObjectEntry | None = None
-    kind: MediaClass | None = None
+    kind: FormatKind | None = None
     error: ItemError | None = None
 
 
@@ -120,15 +120,15 @@ def _sniff(given: InputObject) -> InputObject:
     store, entry = given.store, given.entry
     if store is None or entry is None:
         return given
-    kind = media_class(b"", entry.key)
+    kind = kind_of(b"", entry.key)
     if kind in ("picture", "video") or not entry.size:
         return replace(given, kind=kind)
     try:
         head = read_with_retry(store, entry, 0, min(HEAD_BYTES, entry.size))
     except ItemError as error:
         return replace(given, error=error)  # it may be a picture, so its record says that it cannot be read
-    name = sniff(head)
-    return replace(given, kind=class_of(name) if name is not None else kind and "picture")
+    known = sniff(head)
+    return replace(given, kind=known.kind if known is not None else kind and "picture")
 
 
 def items_of(given: InputObject, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:

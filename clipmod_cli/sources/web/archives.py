@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from clipmod_cli.decode.formats import HEAD_BYTES, sniff
+from clipmod_cli.decode.formats import sniff
 from clipmod_cli.sources.archives.items import is_hidden, nothing_inside, result_of
 from clipmod_cli.sources.archives.opening import Archive, open_archive
 from clipmod_cli.sources.archives.walk import MemberFilter
@@ -39,7 +39,7 @@ def unpack(downloads: Iterable[Item | Failure], skipped: Skipped) -> Iterator[It
 
 
 def _open(item: Item) -> Archive | None:
-    return None if item.spilled is None else open_archive(item.spilled, called=_name_of(item.source))
+    return None if item.spilled is None else open_archive(item.spilled, name=_name_of(item.source))
 
 
 def _members(item: Item, archive: Archive, skipped: Skipped) -> Iterator[Item | Failure]:
@@ -62,7 +62,7 @@ def _with_download_code(result: Item | Failure) -> Item | Failure:
     """Return a result, `not_an_image` in place of `unsupported_format`, as for all downloads."""
     if isinstance(result, Failure):
         return replace(result, code="not_an_image") if result.code == "unsupported_format" else result
-    if not result.data or sniff(result.data[:HEAD_BYTES]) is not None:
+    if not result.data or sniff(result.data) is not None:
         return result
     return Failure(
         item=replace(result, data=None),

@@ -16,8 +16,8 @@ from http import HTTPStatus
 
 import httpcore2
 
-from clipmod_cli.decode.formats import HEAD_BYTES, MediaClass, class_of, sniff
-from clipmod_cli.sources.archives.walk import UNREAD
+from clipmod_cli.decode.formats import HEAD_BYTES, FormatKind, sniff
+from clipmod_cli.sources.archives.walk import UNREAD, archive_kind
 from clipmod_cli.sources.spill import SpillFolder
 from clipmod_cli.sources.web.errors import FetchError
 from clipmod_cli.sources.web.hosts import DownloadBudget
@@ -70,7 +70,7 @@ def status_error(response: httpcore2.Response) -> FetchError:
 
 def may_be_archive(response: httpcore2.Response, head: bytes) -> bool:
     """Return whether a body that begins like an archive is one: it may be compressed for transfer."""
-    return _encoding(response) == "identity" and sniff(head) not in UNREAD
+    return _encoding(response) == "identity" and archive_kind(head) not in UNREAD
 
 
 def not_an_image(response: httpcore2.Response, head: bytes) -> FetchError:
@@ -83,7 +83,7 @@ def not_an_image(response: httpcore2.Response, head: bytes) -> FetchError:
         return FetchError(
             "not_an_image", f"the server sent its answer compressed{how}, which was not requested"
         )
-    if kind_of_archive := UNREAD.get(sniff(head) or ""):
+    if kind_of_archive := UNREAD.get(archive_kind(head) or ""):
         return FetchError(
             "not_an_image", f"the server sent a {kind_of_archive} archive, which is not supported"
         )
@@ -262,9 +262,9 @@ async def _untimed(clock: asyncio.Timeout, waiting: Awaitable[None]) -> None:
     clock.reschedule(asyncio.get_running_loop().time() + left)
 
 
-def _kind_of(head: bytes) -> MediaClass | None:
-    name = sniff(head[:HEAD_BYTES])
-    return class_of(name) if name else None
+def _kind_of(head: bytes) -> FormatKind | None:
+    known = sniff(head)
+    return known.kind if known is not None else None
 
 
 async def _read_head(chunks: AsyncIterator[bytes], *, stop_early: bool) -> bytes:
