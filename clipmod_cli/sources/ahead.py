@@ -14,7 +14,7 @@ G = TypeVar("G")
 R = TypeVar("R")
 
 
-class _Window:
+class PrefetchWindow:
     """Limits the untaken results by number and bytes; a result over the limit of bytes is let in alone."""
 
     def __init__(self, items: int, max_bytes: int) -> None:
@@ -84,7 +84,7 @@ class Prefetch(Generic[G, R]):
         self._cost = cost
         self._threads = threads
         self._started = 0
-        self._window = _Window(ahead, max_bytes)
+        self._window = PrefetchWindow(ahead, max_bytes)
         self._closed = threading.Event()
         self._tasks: queue.SimpleQueue[tuple[G, Future[R]] | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[tuple[Future[R], int] | StreamEnd] = queue.SimpleQueue()

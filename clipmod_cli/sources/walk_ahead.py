@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable
 
-from clipmod_cli.sources.ahead import ByteBudget
+from clipmod_cli.flow import StreamEnd, feed
+from clipmod_cli.sources.ahead import PrefetchWindow
 from clipmod_cli.types import Failure, Item
 
 MAX_AHEAD_BYTES = 32_000_000
@@ -17,51 +18,43 @@ ITEM_BYTES = 350
 """Of an item without its path."""
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
-    error: BaseException | None
-
-
-def walk_ahead(items: Iterable[Item | Failure], set_total: Callable[[int], None]) -> Iterator[Item | Failure]:
+def walk_ahead(
+    items: Iterable[Item | Failure], set_total: Callable[[int], None]
+) -> Generator[Item | Failure, None, None]:
     """Yield the items; call `set_total` with their number as soon as the walk has ended, in its thread.
 
     Items that carry bytes, or come from an object store, are not read ahead: at most one waits.
     """
-    results: queue.SimpleQueue[tuple[Item | Failure, int] | _End] = queue.SimpleQueue()
-    budget = ByteBudget(MAX_AHEAD_BYTES)
+    results: queue.SimpleQueue[tuple[Item | Failure, int] | StreamEnd] = queue.SimpleQueue()
+    window = PrefetchWindow(sys.maxsize, MAX_AHEAD_BYTES)
     closed = threading.Event()
+    count = 0
+
+    def put(item: Item | Failure) -> None:
+        nonlocal count
+        size = _size(item)
+        if window.reserve(size):
+            count += 1
+            results.put((item, size))
 
     def walk() -> None:
-        error: BaseException | None = None
-        count = 0
-        try:
-            for item in items:
-                size = _size(item)
-                budget.take(size)
-                if closed.is_set():
-                    return
-                count += 1
-                results.put((item, size))
+        end = feed(items, put, window.acquire)
+        if end.error is None and not closed.is_set():
             set_total(count)
-        except BaseException as e:  # noqa: BLE001 — it is raised again in the consumer's thread
-            error = e
-        finally:
-            results.put(_End(error))
-            if isinstance(items, Generator):
-                items.close()
+        results.put(end)
 
     # A daemon: a walk in a file system that does not answer must not keep the program from ending.
     threading.Thread(target=walk, name="clipmod-walk", daemon=True).start()
     try:
-        while not isinstance(got := results.get(), _End):
+        while not isinstance(got := results.get(), StreamEnd):
             item, size = got
-            budget.give(size)
+            window.release(size)
             yield item
         if got.error is not None:
             raise got.error
     finally:
         closed.set()
-        budget.shut()
+        window.close()
 
 
 def _size(given: Item | Failure) -> int:
