@@ -69,10 +69,10 @@ class DecodeBench:
         sample = [(item, job) for item in items if (job := self._job(item)) is not None][:SAMPLE]
         if not sample:
             raise UsageError("no still picture could be decoded. Give a folder with pictures, or none")
-        notes, limits = MediaBuilder(0.0), self.options.limits
+        media, limits = MediaBuilder(0.0), self.options.limits
         pictures = [decode_still(job) for _, job in sample]
         works: dict[str, Callable[[], object]] = {
-            "read": lambda: [read_item(item, limits, notes) for item, _ in sample],
+            "read": lambda: [read_item(item, limits, media) for item, _ in sample],
             "decode": lambda: [decode_still(job) for _, job in sample],
             "view": lambda: [
                 make_view(picture, view, exact=self.options.exact)
@@ -85,13 +85,13 @@ class DecodeBench:
     def _job(self, item: Item) -> DecodeJob | None:
         media = MediaBuilder(time.perf_counter())
         try:
-            data = read_item(item, self.options.limits, media)
+            data, known = read_item(item, self.options.limits, media)
             job = DecodeJob(
                 data=data,
-                name=identify(data, self.options),
+                format=check_picture(known, self.options),
                 views=self.views,
                 options=self.options,
-                notes=notes,
+                media=media,
                 gate=ungated,
             )
             decode_still(job)
