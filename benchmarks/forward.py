@@ -25,10 +25,11 @@ from dataclasses import asdict, dataclass
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from clipmod_cli.models.backend import ModelSpec
 from clipmod_cli.models.device.device import Placement, has_fast_bfloat16, place
 from clipmod_cli.models.device.peak import measure_peak, name_device
 from clipmod_cli.models.open_clip.random_weights import RandomState, architecture_of
-from clipmod_cli.models.specs import ModelSpec
+from clipmod_cli.models.registry import BACKENDS
 from clipmod_cli.models.tower.forward import TowerShape, build_tower, shape_of, state_of
 
 GUARD = 1.5
@@ -139,7 +140,9 @@ def _compare(
 
 def _module(arch: str, device: torch.device) -> tuple[torch.nn.Module, TowerShape]:
     """Return open_clip's module with random numbers on the device, and its shape."""
-    visual = architecture_of(ModelSpec(kind="open_clip", spec=f"open_clip:{arch}", arch=arch, tag="")).visual
+    visual = architecture_of(
+        ModelSpec(backend=BACKENDS["open_clip"], spec=f"open_clip:{arch}", arch=arch, tag="")
+    ).visual
     shape = shape_of(visual)
     if shape is None:
         sys.exit(f"{arch} is no standard vision transformer; there is nothing to compare")

@@ -19,10 +19,12 @@ from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import Policy, load_policy
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.models import nudenet
+from clipmod_cli.models.backend import ModelSpec
+from clipmod_cli.models.backends import HF, NUDENET
 from clipmod_cli.models.hub import weights
 from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.models.seam import Model, TextImageModel
-from clipmod_cli.models.specs import AUTO, ENSEMBLE, ModelSpec, parse_models
+from clipmod_cli.models.specs import AUTO, ENSEMBLE, parse_models
 from clipmod_cli.settings import Settings, count_of
 from clipmod_cli.types import Embedding, Frame, Item, Media, View
 
@@ -138,7 +140,7 @@ def _load_random(
 def _random_model(
     spec: ModelSpec, name: str, placement: Placement, crops: CropBatches, settings: Settings
 ) -> Model:
-    if spec.kind == "nudenet":  # its weights come with its package
+    if spec.backend.prefix == NUDENET:  # its weights come with its package
         return nudenet.load(name=name, spec=spec.spec, device=str(placement.device))
     from clipmod_cli.models.open_clip import random_weights
 
@@ -168,7 +170,7 @@ def _policy_for(models: Sequence[Model]) -> Policy:
 
 def folder_of(spec: ModelSpec, hub: Hub) -> Any:
     """Return the local folder of a classifier from the hub; None for other models."""
-    if spec.kind != "hf":
+    if spec.backend.prefix != HF:
         return None
     found = weights.locate(spec, hub=hub)
     return found.folder if found else None

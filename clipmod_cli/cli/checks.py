@@ -107,10 +107,11 @@ def _decoders() -> Iterator[Check]:
 
 
 def _models(*, offline: bool) -> Iterator[Check]:
-    from clipmod_cli.models import nudenet
+    from clipmod_cli.models.backend import human_size
+    from clipmod_cli.models.backends import NUDENET
     from clipmod_cli.models.hub.client import Hub
     from clipmod_cli.models.hub.weights import locate
-    from clipmod_cli.models.registry import human_size, known
+    from clipmod_cli.models.registry import BACKENDS, known
     from clipmod_cli.models.specs import ENSEMBLE, parse_models
     from clipmod_cli.models.tower.storage import tower_size
 
@@ -133,13 +134,14 @@ def _models(*, offline: bool) -> Iterator[Check]:
             detail=f"{member.weight:.0%} of the ensemble, {where}",
             mend="" if here else f"clipmod models download {member.spec.spec}",
         )
-    there = nudenet.is_installed()
+    detector = BACKENDS[NUDENET]
+    there = detector.local_files(detector.parse(NUDENET)) is not None
     yield Check(
         group="models",
         name="nudenet",
         state="ok" if there else "note",
         detail="detector, needs no download" if there else "not installed (optional)",
-        mend="" if there else nudenet.INSTALL,
+        mend="" if there else detector.install,
     )
     yield _hub(hub)
 

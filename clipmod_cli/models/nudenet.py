@@ -6,11 +6,13 @@ Its arithmetic (channel order, padding, thresholds, suppression of overlaps) is 
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import importlib.metadata
 import importlib.util
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 
 from clipmod_cli.errors import MissingPackageError, SettingsError
 from clipmod_cli.models.device.names import number_of
+from clipmod_cli.models.hub.checksums import sha256_of
 from clipmod_cli.models.seam import ImmediateModel
 from clipmod_cli.types import Detection, Detections, Frame, View
 
@@ -90,13 +93,28 @@ def model_path() -> Path:
     return path
 
 
-def is_installed() -> bool:
-    """Return whether the detector can be used."""
+def packaged_files() -> Mapping[str, Path] | None:
+    """Return the package's ONNX file by name; None if it is not installed."""
     try:
-        model_path()
+        path = model_path()
     except MissingPackageError:
-        return False
-    return True
+        return None
+    return {path.name: path}
+
+
+def packaged_problems() -> list[str]:
+    """Compare the detector's file with the checksum that its package was installed with."""
+    files = packaged_files()
+    if not files:
+        return ["the nudenet package is not installed: pip install nudenet onnxruntime"]
+    (path,) = files.values()
+    recorded = next((f.hash for f in importlib.metadata.files("nudenet") or () if f.name == path.name), None)
+    if recorded is None or recorded.mode != "sha256":
+        return [f"{path} cannot be verified: the nudenet package records no sha256 of it"]
+    expected = base64.urlsafe_b64decode(recorded.value + "=").hex()
+    if (actual := sha256_of(path)) == expected:
+        return []
+    return [f"{path} was changed: its sha256 is {actual}, its package records {expected}"]
 
 
 @dataclass(kw_only=True)

@@ -10,8 +10,8 @@ from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import MissingError
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import Policy
+from clipmod_cli.models.backends import FALLBACK
 from clipmod_cli.models.hub.client import SILENT, DownloadProgress, Hub
-from clipmod_cli.models.specs import FALLBACK
 from clipmod_cli.output.history.rows import open_rows
 from clipmod_cli.pipeline import start_decoders
 from clipmod_cli.server.batching.device_thread import DeviceThread

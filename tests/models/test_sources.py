@@ -8,18 +8,22 @@ import torch
 from open_clip.pretrained import _get_safe_alternatives
 
 from clipmod_cli.errors import SpecError
+from clipmod_cli.models.backend import ModelSpec, human_size
 from clipmod_cli.models.hub.sources import (
     OPEN_CLIP_BIN,
     TOKENIZER_FILES,
     HubSource,
     _open_clip_sources,
     hf_source,
-    hub_sources,
 )
-from clipmod_cli.models.registry import KNOWN, download_size, ensemble_size, human_size, known
-from clipmod_cli.models.specs import ENSEMBLE, parse_models, parse_spec
+from clipmod_cli.models.registry import known, known_models
+from clipmod_cli.models.specs import ENSEMBLE, download_size, ensemble_size, parse_models, parse_spec
 
 CODE = (".py", ".sh", ".so", ".pkl", ".msgpack", ".h5", ".ckpt")
+
+
+def hub_sources(spec: ModelSpec) -> tuple[HubSource, ...]:
+    return tuple(spec.backend.sources(spec))
 
 
 def _ensemble() -> list[str]:
@@ -108,7 +112,9 @@ def test_sizes_are_told_as_people_read_them() -> None:
 
 
 def test_every_known_model_is_a_spec_and_says_its_licence() -> None:
-    assert [parse_spec(model.spec).spec for model in KNOWN] == [model.spec for model in KNOWN]
-    licences = {model.spec: model.licence for model in KNOWN}
+    assert [parse_spec(model.spec).spec for model in known_models()] == [
+        model.spec for model in known_models()
+    ]
+    licences = {model.spec: model.licence for model in known_models()}
     assert licences["nudenet"] == "AGPL-3.0 (metadata: MIT)"
     assert all(licences.values())

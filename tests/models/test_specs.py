@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmod_cli.errors import SpecError
+from clipmod_cli.models.backend import ModelSpec
+from clipmod_cli.models.backends import FALLBACK
+from clipmod_cli.models.registry import BACKENDS
 from clipmod_cli.models.specs import (
     ENSEMBLE,
-    FALLBACK,
     Members,
-    ModelSpec,
     member_names,
     parse_models,
     parse_spec,
@@ -35,11 +36,11 @@ def _members(*texts: str) -> Members:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("nudenet", ModelSpec(kind="nudenet", spec="nudenet")),
+        ("nudenet", ModelSpec(backend=BACKENDS["nudenet"], spec="nudenet")),
         (
             "open_clip:ViT-B-32/laion2b_s34b_b79k",
             ModelSpec(
-                kind="open_clip",
+                backend=BACKENDS["open_clip"],
                 spec="open_clip:ViT-B-32/laion2b_s34b_b79k",
                 arch="ViT-B-32",
                 tag="laion2b_s34b_b79k",
@@ -48,7 +49,7 @@ def _members(*texts: str) -> Members:
         (
             "open_clip:ViT-B/32/Laion2B-s34B-b79K",
             ModelSpec(
-                kind="open_clip",
+                backend=BACKENDS["open_clip"],
                 spec="open_clip:ViT-B-32/laion2b_s34b_b79k",
                 arch="ViT-B-32",
                 tag="laion2b_s34b_b79k",
@@ -56,18 +57,24 @@ def _members(*texts: str) -> Members:
         ),
         (
             "open_clip:local-dir:models/mine",
-            ModelSpec(kind="open_clip_dir", spec="open_clip:local-dir:models/mine", path=Path("models/mine")),
+            ModelSpec(
+                backend=BACKENDS["open_clip"],
+                spec="open_clip:local-dir:models/mine",
+                path=Path("models/mine"),
+            ),
         ),
         (
             "hf:Falconsai/nsfw_image_detection",
             ModelSpec(
-                kind="hf", spec="hf:Falconsai/nsfw_image_detection", repo="Falconsai/nsfw_image_detection"
+                backend=BACKENDS["hf"],
+                spec="hf:Falconsai/nsfw_image_detection",
+                repo="Falconsai/nsfw_image_detection",
             ),
         ),
-        ("hf:./a", ModelSpec(kind="hf_dir", spec="hf:./a", path=Path("a"))),
-        ("hf:../a/", ModelSpec(kind="hf_dir", spec="hf:../a", path=Path("../a"))),
-        ("hf:/srv/a", ModelSpec(kind="hf_dir", spec="hf:/srv/a", path=Path("/srv/a"))),
-        ("hf:~/a", ModelSpec(kind="hf_dir", spec="hf:~/a", path=Path.home() / "a")),
+        ("hf:./a", ModelSpec(backend=BACKENDS["hf"], spec="hf:./a", path=Path("a"))),
+        ("hf:../a/", ModelSpec(backend=BACKENDS["hf"], spec="hf:../a", path=Path("../a"))),
+        ("hf:/srv/a", ModelSpec(backend=BACKENDS["hf"], spec="hf:/srv/a", path=Path("/srv/a"))),
+        ("hf:~/a", ModelSpec(backend=BACKENDS["hf"], spec="hf:~/a", path=Path.home() / "a")),
     ],
 )
 def test_a_spec_means(text: str, expected: ModelSpec) -> None:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipmod_cli.errors import MissingModelError, SpecError
+from clipmod_cli.models.backends import NUDENET, OPEN_CLIP
 
 if TYPE_CHECKING:
+    from clipmod_cli.models.backend import KnownModel, ModelSpec
     from clipmod_cli.models.hub.client import DownloadProgress, Hub
     from clipmod_cli.models.hub.weights import WeightFiles
-    from clipmod_cli.models.registry import KnownModel
-    from clipmod_cli.models.specs import ModelSpec
 
 app = typer.Typer(
     name="models", help="List, download and verify the models that can judge.", no_args_is_help=True
@@ -65,7 +65,7 @@ def download_models(
     with DownloadBar(quiet=quiet) as progress:
         for spec in _parse(specs):
             files = download(spec, hub=hub, progress=progress)
-            if spec.kind in ("open_clip", "open_clip_dir"):
+            if spec.backend.prefix == OPEN_CLIP:
                 _save_tower(spec, files, progress)
             typer.echo(f"{spec.spec}: {files.folder}")
 
@@ -110,7 +110,7 @@ def _tower_problems(spec: ModelSpec, hub: Hub) -> list[str]:
     from clipmod_cli.models.hub.weights import locate
 
     files = locate(spec, hub=hub)
-    if spec.kind not in ("open_clip", "open_clip_dir") or files is None:
+    if spec.backend.prefix != OPEN_CLIP or files is None:
         return []
     from clipmod_cli.models.open_clip.source import source_of
     from clipmod_cli.models.open_clip.towers import tower_problems
@@ -136,7 +136,7 @@ def _parse(texts: Sequence[str]) -> list[ModelSpec]:
 
 def _downloaded(hub: Hub) -> list[ModelSpec]:
     from clipmod_cli.models.hub.weights import list_downloaded, locate
-    from clipmod_cli.models.specs import NUDENET, parse_spec
+    from clipmod_cli.models.specs import parse_spec
 
     detector = parse_spec(NUDENET)
     bundled = [detector] if locate(detector, hub=hub) else []
@@ -145,23 +145,24 @@ def _downloaded(hub: Hub) -> list[ModelSpec]:
 
 def _repairs(bad_weights: Sequence[ModelSpec], bad_towers: Sequence[ModelSpec]) -> list[str]:
     """Return the commands that repair these models, and those with only a bad 16-bit tower."""
-    downloads = [spec.spec for spec in bad_weights if spec.kind in ("open_clip", "hf")]
+    downloads = [spec.spec for spec in bad_weights if not spec.path and spec.backend.prefix != NUDENET]
     downloads += [spec.spec for spec in bad_towers]
     repairs = [f"To repair: clipmod models download {' '.join(downloads)}."] if downloads else []
-    if any(spec.kind == "nudenet" for spec in bad_weights):
+    if any(spec.backend.prefix == NUDENET for spec in bad_weights):
         repairs.append("To repair the detector: pip install --force-reinstall --no-deps nudenet.")
     return repairs + [f"Correct the files in {spec.path}." for spec in bad_weights if spec.path]
 
 
 def _rows() -> list[dict[str, Any]]:
+    from clipmod_cli.models.backend import SEE_CARD, KnownModel
     from clipmod_cli.models.hub.client import Hub
     from clipmod_cli.models.hub.weights import list_downloaded, locate
-    from clipmod_cli.models.registry import KNOWN, SEE_CARD, KnownModel
+    from clipmod_cli.models.registry import known_models
     from clipmod_cli.models.specs import parse_spec
 
     hub = Hub.from_environment()
-    rows = [_row(model, locate(parse_spec(model.spec), hub=hub)) for model in KNOWN]
-    known = {model.spec for model in KNOWN}
+    rows = [_row(model, locate(parse_spec(model.spec), hub=hub)) for model in known_models()]
+    known = {model.spec for model in known_models()}
     for spec, files in list_downloaded(hub).items():
         if spec not in known:
             model = KnownModel(spec=spec, about="downloaded by spec", size=None, licence=SEE_CARD)
@@ -190,7 +191,7 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    from clipmod_cli.models.registry import human_size
+    from clipmod_cli.models.backend import human_size
 
     # specs are copied, so their column is not wrapped
     model = Column("model", no_wrap=True, min_width=max(len(row["spec"]) for row in rows), overflow="fold")

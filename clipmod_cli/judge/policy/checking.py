@@ -25,9 +25,11 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from clipmod_cli.errors import PolicyError
+from clipmod_cli.errors import PolicyError, SpecError
 from clipmod_cli.judge.policy.toml_lines import TomlPath, locate
 from clipmod_cli.judge.policy.values import DEFAULT_THRESHOLDS, Safety, Sensitivity
+from clipmod_cli.models.backend import Backend
+from clipmod_cli.models.registry import BACKENDS
 
 NUDENET_LABELS: Final = frozenset(
     {
@@ -79,13 +81,21 @@ def _check_band(band: tuple[float, ...]) -> tuple[float, ...]:
     return band
 
 
+def _is_parsed(backend: Backend, spec: str) -> bool:
+    try:
+        return backend.parse(spec).spec == spec
+    except SpecError:
+        return False
+
+
 def _check_spec(spec: str) -> str:
     bare = _ENDS_IN_WEIGHT.sub("", spec)
     if bare != spec:
         raise ValueError(f"a label map is for a model without its weight: {quoted(bare)}, not {quoted(spec)}")
-    if spec.startswith("open_clip:") or spec in {"auto", "ensemble", "fallback"}:
+    backend = BACKENDS.get(spec.partition(":")[0])
+    if spec in {"auto", "ensemble", "fallback"} or (backend and backend.kind == "text-image"):
         raise ValueError(f'{quoted(spec)} has no labels of its own: text-image models use "prompts"')
-    if spec != "nudenet" and not re.fullmatch(r"hf:\S(?:.*\S)?", spec):
+    if backend is None or not _is_parsed(backend, spec):
         hint = f" (did you mean {quoted('hf:' + spec)}?)" if "/" in spec else did_you_mean(spec, {"nudenet"})
         raise ValueError(
             f"{quoted(spec)} is not a model with labels: use nudenet, hf:OWNER/NAME or hf:PATH{hint}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from clipmod_cli.errors import UsageError
+from clipmod_cli.models.registry import BACKENDS
 
 Safety: TypeAlias = Literal["SAFE", "UNSAFE"]
 Sensitivity: TypeAlias = Literal["low", "medium", "high", "ultra"]
@@ -151,8 +152,9 @@ def _notes(policy: Policy, name: str, spec: str, *, text_image: bool) -> Iterato
     unseen = unseen_categories(policy, spec=spec, text_image=text_image)
     if unseen:
         yield f"{name} cannot see {', '.join(unseen)}, and is refused without --allow-partial"
-    if spec == "nudenet":
+    backend = BACKENDS.get(spec.partition(":")[0])
+    if backend is not None and backend.kind == "detector":
         if not any(c.otherwise for c in policy.categories):
-            yield 'nudenet is refused: no category is "otherwise", for images where it finds nothing'
+            yield f'{name} is refused: no category is "otherwise", for images where it finds nothing'
     elif set(seen) <= set(policy.unsafe):
         yield f"{name} sees no SAFE category, and would call every image NSFW"

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clipmod_cli.errors import MissingModelError
+from clipmod_cli.models.backend import ModelSpec, human_size
 from clipmod_cli.models.hub.cache import RepoFolder, size_of
 from clipmod_cli.models.hub.checksums import git_id_of, sha256_of
 from clipmod_cli.models.hub.client import SILENT, DownloadProgress, Hub, HubFile, fetch_repo_state
 from clipmod_cli.models.hub.fetch import fetch
-from clipmod_cli.models.hub.local_files import local_problems
 from clipmod_cli.models.hub.lock import LockedFile, LockFile
-from clipmod_cli.models.hub.sources import HubSource, hub_sources
+from clipmod_cli.models.hub.sources import HubSource
 from clipmod_cli.models.hub.weights import (
     WeightFiles,
     join_sources,
@@ -25,8 +25,6 @@ from clipmod_cli.models.hub.weights import (
     locate_source,
     verify_source,
 )
-from clipmod_cli.models.registry import human_size
-from clipmod_cli.models.specs import ModelSpec
 
 _RESERVED_BYTES = 64 * 10**6
 # Left free on the disk.
@@ -43,11 +41,11 @@ def download(
     """
     hub = hub or Hub.from_environment()
     hub = replace(hub, offline=hub.offline or offline)
-    sources = hub_sources(spec)
+    sources = tuple(spec.backend.sources(spec))
     if not sources:
         files = locate_local(spec)
         if files is None:
-            raise MissingModelError("; ".join(local_problems(spec)))
+            raise MissingModelError("; ".join(spec.backend.local_problems(spec)))
         return files
     try:
         found = [_SourceDownload(source, spec, hub, progress).run() for source in sources]

@@ -12,7 +12,6 @@ from difflib import get_close_matches
 from typing import Any
 
 from clipmod_cli.errors import MissingPackageError, SpecError
-from clipmod_cli.models.specs import ModelSpec
 
 _LAION = {
     "open_clip:ViT-L-14/laion2b_s32b_b82k": "laion/CLIP-ViT-L-14-laion2B-s32B-b82K",
@@ -71,19 +70,13 @@ class HubSource:
         return " and ".join(" or ".join(group) for group in self.required)
 
 
-def hub_sources(spec: ModelSpec) -> tuple[HubSource, ...]:
-    """Return the hub sources of a model, weights first; empty for a model that is not on the hub.
+def open_clip_sources(spec: str, arch: str, tag: str) -> tuple[HubSource, ...]:
+    """Return the hub sources of an open_clip model, weights first.
 
     Raises:
         SpecError: open_clip does not know the architecture or the tag.
     """
-    if spec.kind == "hf" and spec.repo:
-        return (hf_source(spec.repo),)
-    if spec.kind != "open_clip":
-        return ()
-    if spec.spec in _LAION:
-        return (open_clip_source(_LAION[spec.spec]),)
-    return _open_clip_sources(spec.arch or "", spec.tag or "")
+    return (open_clip_source(_LAION[spec]),) if spec in _LAION else _open_clip_sources(arch, tag)
 
 
 def hf_source(repo: str) -> HubSource:

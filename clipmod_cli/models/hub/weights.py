@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clipmod_cli.errors import MissingModelError
+from clipmod_cli.models.backend import ModelSpec
 from clipmod_cli.models.hub.cache import RepoFolder, size_of
 from clipmod_cli.models.hub.checksums import sha256_of
 from clipmod_cli.models.hub.client import Hub
-from clipmod_cli.models.hub.local_files import local_files, local_problems
 from clipmod_cli.models.hub.lock import LockedFile, LockFile
-from clipmod_cli.models.hub.sources import HubSource, hub_sources
-from clipmod_cli.models.specs import ModelSpec
+from clipmod_cli.models.hub.sources import HubSource
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".onnx")
 
@@ -69,7 +68,7 @@ def locate(spec: ModelSpec, *, hub: Hub | None = None) -> WeightFiles | None:
         MissingModelError: there is a lock file, but it cannot be read.
         SpecError: open_clip does not know this model.
     """
-    sources = hub_sources(spec)
+    sources = tuple(spec.backend.sources(spec))
     if not sources:
         return locate_local(spec)
     cache_dir = (hub or Hub.from_environment()).cache_dir
@@ -79,7 +78,7 @@ def locate(spec: ModelSpec, *, hub: Hub | None = None) -> WeightFiles | None:
 
 def locate_local(spec: ModelSpec) -> WeightFiles | None:
     """Return the files of a model that is not on the hub, if all exist, else None."""
-    paths = local_files(spec)
+    paths = spec.backend.local_files(spec)
     return WeightFiles(paths=paths, commit="", sha256=None) if paths else None
 
 
@@ -110,9 +109,9 @@ def verify(spec: ModelSpec, *, hub: Hub | None = None) -> list[str]:
     Raises:
         SpecError: open_clip does not know this model.
     """
-    sources = hub_sources(spec)
+    sources = tuple(spec.backend.sources(spec))
     if not sources:
-        return local_problems(spec)
+        return spec.backend.local_problems(spec)
     cache_dir = (hub or Hub.from_environment()).cache_dir
     problems = []
     for source in sources:

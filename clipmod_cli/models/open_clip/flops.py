@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from clipmod_cli.models.backend import ModelSpec
 from clipmod_cli.models.open_clip.random_weights import architecture_of
-from clipmod_cli.models.specs import ModelSpec
 from clipmod_cli.models.tower.shape import shape_of
 
 log = logging.getLogger(__name__)
@@ -24,9 +24,9 @@ def flops_of(spec: ModelSpec, folder: Path | None = None) -> int | None:
         folder: where a classifier's configuration is.
     """
     try:
-        if spec.kind in {"open_clip", "open_clip_dir"}:
+        if spec.backend.prefix == "open_clip":
             return _of_tower(spec)
-        if spec.kind in {"hf", "hf_dir"} and (place := spec.path or folder) is not None:
+        if spec.backend.prefix == "hf" and (place := spec.path or folder) is not None:
             return _of_classifier(place)
     except Exception as e:  # noqa: BLE001 — a missing figure is no reason to end a measurement
         log.debug("the work of %s cannot be counted: %s", spec.spec, e)

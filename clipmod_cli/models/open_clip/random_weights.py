@@ -18,11 +18,11 @@ import torch
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import SpecError
+from clipmod_cli.models.backend import ModelSpec
 from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.models.device.device import Placement
 from clipmod_cli.models.device.memory import release_freed_memory
 from clipmod_cli.models.open_clip.checkpoint import view_of
-from clipmod_cli.models.specs import ModelSpec
 from clipmod_cli.models.tower.forward import build_tower, shape_of
 from clipmod_cli.models.tower.model import TowerModel
 from clipmod_cli.models.tower.module import ModuleTower
@@ -58,7 +58,7 @@ def architecture_of(spec: ModelSpec) -> Architecture:
     import open_clip
     from open_clip.transform import PreprocessCfg
 
-    if spec.kind not in {"open_clip", "open_clip_dir"}:
+    if spec.backend.prefix != "open_clip":
         raise SpecError(
             f"random weights are for open_clip architectures and not for {spec.spec}: name its weights on "
             "this machine, without --random-weights"

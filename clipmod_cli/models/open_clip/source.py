@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipmod_cli.errors import MissingModelError
+from clipmod_cli.models.backend import ModelSpec
 from clipmod_cli.models.hub.checksums import cached_sha256, sha256_of
 from clipmod_cli.models.hub.weights import WeightFiles
-from clipmod_cli.models.specs import ModelSpec
 from clipmod_cli.models.tower.storage import TowerLocation, location_for_folder, location_in_cache
 
 

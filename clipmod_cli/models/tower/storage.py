@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipmod_cli.models.backend import ModelSpec
 from clipmod_cli.models.hub.cache import size_of
 from clipmod_cli.models.hub.weights import WeightFiles
-from clipmod_cli.models.specs import ModelSpec
 
 if TYPE_CHECKING:  # this module is also asked for sizes alone, and torch takes seconds to import
     import torch
@@ -134,7 +134,7 @@ def location_in_cache(spec: ModelSpec, files: WeightFiles) -> TowerLocation:
 
 def tower_size(spec: ModelSpec, files: WeightFiles | None) -> int | None:
     """Return the bytes of a downloaded model's tower; None if it has none."""
-    if files is None or spec.kind != "open_clip":
+    if files is None or spec.backend.prefix != "open_clip" or spec.path is not None:
         return None
     return size_of(location_in_cache(spec, files).path) or None
 

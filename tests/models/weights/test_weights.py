@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.errors import MissingModelError
+from clipmod_cli.models.backend import ModelSpec
 from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.models.hub.download import download
 from clipmod_cli.models.hub.weights import list_downloaded, locate, verify
-from clipmod_cli.models.specs import ModelSpec, parse_spec
+from clipmod_cli.models.specs import parse_spec
 from tests.hub import FakeHub
 from tests.models.weights.kit import (
     BY_OTHERS,

@@ -164,7 +164,7 @@ class Classifiers:
     def _cannot(self, one: AllowedModel, error: Exception) -> HTTPException:
         """Return the refusal, with the command that helps; paths are only logged."""
         if isinstance(error, MissingPackageError):
-            extra = "nudenet" if one.spec.kind == "nudenet" else "hf"
+            extra = one.spec.backend.extra
             return problem(503, f"The model {one.name} needs a package: pip install 'clipmod[{extra}]'")
         if one.spec.repo and not self._is_here(one):
             return problem(

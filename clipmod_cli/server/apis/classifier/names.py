@@ -13,7 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from clipmod_cli.errors import SettingsError, SpecError
-from clipmod_cli.models.specs import AUTO, NUDENET, ModelSpec, parse_models
+from clipmod_cli.models.backend import ModelSpec
+from clipmod_cli.models.backends import NUDENET
+from clipmod_cli.models.specs import AUTO, parse_models
 
 _FOLDER = ("/", "./", "../", "~")
 _ALIAS = re.compile(r"[A-Za-z0-9_.-]{1,96}(/[A-Za-z0-9_.-]{1,96})?")

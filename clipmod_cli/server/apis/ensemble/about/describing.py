@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from clipmod_cli.ensemble.ensemble import Member
-from clipmod_cli.models.specs import FALLBACK as FALLBACK_SPEC
-from clipmod_cli.models.specs import ModelSpec, parse_models
+from clipmod_cli.models.backend import ModelSpec
+from clipmod_cli.models.backends import FALLBACK as FALLBACK_SPEC
+from clipmod_cli.models.specs import parse_models
 from clipmod_cli.server.apis.ensemble.about.shapes import (
     CategoryInfo,
     EnsembleConfig,
