@@ -66,4 +66,4 @@ def test_it_judges_by_the_command(clipmod: Command, pictures: Path, models: str)
 def test_it_is_listed_and_verified(clipmod: Command) -> None:
     rows = [json.loads(line) for line in clipmod("models", "list", "--json").stdout.splitlines()]
     assert [row["spec"] for row in rows if "redness" in row["spec"]] == ["redness"]
-    assert b"redness: good" in clipmod("models", "verify", "redness").stdout
+    assert b"redness: verified" in clipmod("models", "verify", "redness").stdout
