@@ -41,7 +41,7 @@ from clipmod_cli.judge.policy import load_policy
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.models.seam import ForwardPass
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 from clipmod_cli.sources.base import Rules
 from clipmod_cli.sources.registry import expand
 from clipmod_cli.types import Embedding, Frame, View

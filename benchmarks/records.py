@@ -29,7 +29,7 @@ from clipmod_cli.cli.terminal.stdout import RealStdout
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import load_policy
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 from clipmod_cli.types import FrameScore, Item, Media, ModelScore, Result, Verdict
 
 POLICY = load_policy("female-presence")

@@ -29,7 +29,8 @@ from clipmod_cli.models.registry import BACKENDS
 from clipmod_cli.models.seam import Model
 from clipmod_cli.models.specs import AUTO, ENSEMBLE, Members, ensemble_size, member_names, parse_models
 from clipmod_cli.pipeline import Options, default_workers
-from clipmod_cli.settings import Resolved, Settings, count_of
+from clipmod_cli.settings.definition import Settings
+from clipmod_cli.settings.reading import Resolved, count_of
 
 log = logging.getLogger(__name__)
 

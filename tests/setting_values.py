@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 
 FIELD_NAMES = tuple(f.name for f in fields(Settings))
 HINTS = get_type_hints(Settings)

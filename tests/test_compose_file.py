@@ -111,7 +111,7 @@ def examples() -> dict[str, str]:
 
 
 def test_the_example_is_all_comment_and_names_only_settings_that_exist() -> None:
-    from clipmod_cli.settings import Settings
+    from clipmod_cli.settings.definition import Settings
 
     assert all(not line or line.startswith("#") for line in example_lines())
     known = {f"CLIPMOD_{f.name.upper()}" for f in fields(Settings)}
@@ -122,7 +122,8 @@ def test_the_example_is_all_comment_and_names_only_settings_that_exist() -> None
 def test_the_example_shows_values_that_are_accepted_and_are_the_defaults(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from clipmod_cli.settings import Settings, resolve
+    from clipmod_cli.settings.definition import Settings
+    from clipmod_cli.settings.reading import resolve
 
     for name in [n for n in os.environ if n.startswith("CLIPMOD_")]:
         monkeypatch.delenv(name)

@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from clipmod_cli.cli.options import Flags, with_settings
-from clipmod_cli.settings import Group, Settings, flag_of, option_of
+from clipmod_cli.settings.definition import Group, Settings, flag_of, option_of
 from tests.setting_values import FIELD_NAMES, sample_of, written
 
 BOOLEANS = [name for name in FIELD_NAMES if isinstance(getattr(Settings(), name), bool)]

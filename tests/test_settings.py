@@ -13,17 +13,8 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from clipmod_cli.errors import SettingsError
-from clipmod_cli.settings import (
-    ENV_PREFIX,
-    Group,
-    Origin,
-    Settings,
-    count_of,
-    default_config_path,
-    flag_of,
-    option_of,
-    resolve,
-)
+from clipmod_cli.settings.definition import ENV_PREFIX, Group, Origin, Settings, flag_of, option_of
+from clipmod_cli.settings.reading import count_of, default_config_path, resolve
 from tests.setting_values import FIELD_NAMES, sample_of, written
 
 IN_FILE = [name for name in FIELD_NAMES if name != "config"]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from clipmod_cli.cli.tally import Tally, kinds_of
 from clipmod_cli.records import Record, from_line, to_line, to_record
-from clipmod_cli.settings import Wanted
+from clipmod_cli.settings.definition import Wanted
 from clipmod_cli.types import Decision
 from tests.results import RUN, plain_animation, plain_failure, plain_verdict
 

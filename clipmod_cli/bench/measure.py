@@ -19,7 +19,8 @@ from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.ensemble.duplicates import DUPLICATE_CACHE_BYTES
 from clipmod_cli.models.device import peak as machine
 from clipmod_cli.pipeline import Options, default_workers, start_decoders
-from clipmod_cli.settings import Settings, count_of
+from clipmod_cli.settings.definition import Settings
+from clipmod_cli.settings.reading import count_of
 from clipmod_cli.types import Evidence
 
 FORWARD_S = 25.0

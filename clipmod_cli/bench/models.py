@@ -25,7 +25,8 @@ from clipmod_cli.models.hub import weights
 from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.models.seam import Model, TextImageModel
 from clipmod_cli.models.specs import AUTO, ENSEMBLE, parse_models
-from clipmod_cli.settings import Settings, count_of
+from clipmod_cli.settings.definition import Settings
+from clipmod_cli.settings.reading import count_of
 from clipmod_cli.types import Embedding, Frame, Item, Media, View
 
 if TYPE_CHECKING:

@@ -163,7 +163,7 @@ def _places() -> Iterator[Check]:
     from clipmod_cli.models.hub.client import Hub
     from clipmod_cli.models.open_clip.text_cache import default_folder
     from clipmod_cli.output.history.store import default_db_path
-    from clipmod_cli.settings import default_config_path
+    from clipmod_cli.settings.reading import default_config_path
 
     yield _place("weights", Hub.from_environment().cache_dir, "set HF_HOME to a folder that can be written")
     yield _place("text cache", default_folder(), "set XDG_CACHE_HOME to a folder that can be written")

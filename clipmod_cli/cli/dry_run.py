@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from clipmod_cli.cli.terminal.summary import say
 from clipmod_cli.decode.formats import HEAD_BYTES, sniff
 from clipmod_cli.models.backend import human_size
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 from clipmod_cli.sources.base import Skipped
 from clipmod_cli.sources.stores.base import StoredItem
 from clipmod_cli.types import Failure, Item

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias, get_args, get_type_hints
 
 import typer
 
-from clipmod_cli.settings import ENV_PREFIX, Group, Option, Settings, flag_of
+from clipmod_cli.settings.definition import ENV_PREFIX, Group, Option, Settings, flag_of
 
 Flags: TypeAlias = dict[str, Any]
 Command: TypeAlias = Callable[..., None]

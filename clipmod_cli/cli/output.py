@@ -21,7 +21,7 @@ from clipmod_cli.output.jsonl import DeviceSink, StreamSink, is_regular
 from clipmod_cli.output.lock import OutputLock
 from clipmod_cli.output.resume import Done, ResumeOptions
 from clipmod_cli.records import Record, to_line
-from clipmod_cli.settings import Settings, Wanted
+from clipmod_cli.settings.definition import Settings, Wanted
 
 StdoutMode = Literal["json", "lines", "nothing"]
 

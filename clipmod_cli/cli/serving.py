@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from clipmod_cli.server.service import Service
-    from clipmod_cli.settings import Settings
+    from clipmod_cli.settings.definition import Settings
 
 KEEP_ALIVE_S = 20
 """Seconds before an idle connection is closed."""

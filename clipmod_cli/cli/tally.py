@@ -9,7 +9,7 @@ from typing import Any
 
 from clipmod_cli.errors import ExitCode
 from clipmod_cli.records import Record
-from clipmod_cli.settings import Wanted
+from clipmod_cli.settings.definition import Wanted
 
 
 def kinds_of(decision: str | None, status: str, *, needs_review: bool) -> frozenset[Wanted]:

@@ -24,7 +24,7 @@ from clipmod_cli.server.problems import handle_problems
 from clipmod_cli.server.request_info import RequestObserver
 from clipmod_cli.server.service import Service
 from clipmod_cli.server.ui import router as ui
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 
 DESCRIPTION = """
 Judges pictures and videos with an ensemble of OpenCLIP models, a detector, or any Hugging Face image

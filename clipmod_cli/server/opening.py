@@ -18,7 +18,8 @@ from clipmod_cli.server.batching.device_thread import DeviceThread
 from clipmod_cli.server.panel import fallback_of, make_panel, with_stand_in
 from clipmod_cli.server.request_limits import request_limits_of, with_limits
 from clipmod_cli.server.service import Service, ServiceLoad
-from clipmod_cli.settings import Resolved, Settings
+from clipmod_cli.settings.definition import Settings
+from clipmod_cli.settings.reading import Resolved
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 
 MB = 1_000_000
 

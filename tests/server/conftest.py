@@ -15,7 +15,7 @@ from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.server.app import create_app
 from clipmod_cli.server.opening import open_service
 from clipmod_cli.server.service import Service
-from clipmod_cli.settings import Resolved, resolve
+from clipmod_cli.settings.reading import Resolved, resolve
 from tests.end_to_end.command import SHAPES, TINY_ENSEMBLE, Command
 from tests.warm import warm
 

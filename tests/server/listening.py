@@ -14,7 +14,7 @@ import uvicorn
 
 from clipmod_cli.server.app import create_app
 from clipmod_cli.server.service import Service
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 
 WAIT_S = 60.0
 BOUNDARY = "a-boundary"

@@ -11,7 +11,7 @@ import pytest
 
 from clipmod_cli.server.gate.body_pace import BodyPaceMiddleware
 from clipmod_cli.server.service import Service
-from clipmod_cli.settings import Resolved
+from clipmod_cli.settings.reading import Resolved
 from tests.server.classifier.making import only_tiny
 from tests.server.conftest import opened
 from tests.server.ensemble.pictures import RED_CIRCLE, TEXT

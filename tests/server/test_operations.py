@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from clipmod_cli.server.operations import docs_pages
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 from tests.end_to_end.command import TINY
 from tests.server.classifier.making import only_tiny
 from tests.server.conftest import served

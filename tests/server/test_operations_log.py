@@ -10,7 +10,7 @@ from typing import Any
 
 from clipmod_cli.server.operations.access_log import AccessLog, access_log_of, line_of, log
 from clipmod_cli.server.request_info import RequestInfo
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 
 
 def asked(**changes: Any) -> RequestInfo:

@@ -13,7 +13,7 @@ import pytest
 
 from clipmod_cli.server.apis.ensemble import urls
 from clipmod_cli.server.apis.printed import answer_of, load
-from clipmod_cli.settings import Resolved
+from clipmod_cli.settings.reading import Resolved
 from clipmod_cli.sources.web.addresses import AddressRules
 from clipmod_cli.sources.web.downloads import Downloads
 from clipmod_cli.sources.web.fetch import Fetcher

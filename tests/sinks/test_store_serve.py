@@ -18,7 +18,7 @@ from clipmod_cli.output.history.rows import open_rows
 from clipmod_cli.output.history.spool import lock_file
 from clipmod_cli.output.history.store import HistoryStore
 from clipmod_cli.records import to_record
-from clipmod_cli.settings import resolve
+from clipmod_cli.settings.reading import resolve
 from tests.results import RUN, plain_failure, plain_verdict
 from tests.sinks.rows import fill, info, lines, numbers, warnings_in
 from tests.sinks.serve import HOSTED, NOW, REQUEST, hosted, request, serving

@@ -16,7 +16,7 @@ import typer
 
 from clipmod_cli.cli.options import Flags, with_settings
 from clipmod_cli.errors import ExitCode, OutputError, UsageError
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 
 if TYPE_CHECKING:
     from clipmod_cli.bench.measure import BenchOptions

@@ -37,7 +37,7 @@ def show(
     flags: Flags,
 ) -> None:
     """Print every setting, its value, and where it came from: flag, environment, file or default."""
-    from clipmod_cli.settings import default_config_path, resolve
+    from clipmod_cli.settings.reading import default_config_path, resolve
 
     resolved = resolve(flags)
     values = {name: _masked(name, v) for name, v in dataclasses.asdict(resolved.settings).items()}

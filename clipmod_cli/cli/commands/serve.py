@@ -10,7 +10,7 @@ from clipmod_cli.cli.options import Flags, with_settings
 
 if TYPE_CHECKING:
     from clipmod_cli.server.service import Service
-    from clipmod_cli.settings import Resolved
+    from clipmod_cli.settings.reading import Resolved
 
 EXAMPLES = """
 \b

@@ -13,7 +13,8 @@ from clipmod_cli.cli.options import Flags, with_settings
 from clipmod_cli.errors import SettingsError, UsageError
 
 if TYPE_CHECKING:
-    from clipmod_cli.settings import Resolved, Settings
+    from clipmod_cli.settings.definition import Settings
+    from clipmod_cli.settings.reading import Resolved
     from clipmod_cli.sources.base import Skipped
     from clipmod_cli.sources.web.fetch import FetchRules
     from clipmod_cli.types import Failure, Item

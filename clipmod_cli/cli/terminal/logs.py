@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from clipmod_cli.errors import OutputError
 
 if TYPE_CHECKING:
-    from clipmod_cli.settings import Resolved
+    from clipmod_cli.settings.reading import Resolved
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 ROOT = "clipmod_cli"
@@ -53,7 +53,7 @@ def begin(flags: Mapping[str, Any]) -> Resolved:
         SettingsError: if a setting is wrong.
         OutputError: if the log file cannot be opened.
     """
-    from clipmod_cli.settings import resolve
+    from clipmod_cli.settings.reading import resolve
 
     resolved = resolve(flags)
     settings = resolved.settings

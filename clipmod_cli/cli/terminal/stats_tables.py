@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from clipmod_cli.cli.terminal import stats_serve
 from clipmod_cli.cli.terminal.stdout import plain
 
 if TYPE_CHECKING:
@@ -74,8 +73,7 @@ def sparkline(values: Sequence[int]) -> str:
 def _show_totals(console: Console, stats: dict[str, Any]) -> None:
     totals = stats["totals"]
     span = f", {totals['since'][:10]} to {totals['until'][:10]}" if totals["since"] else ""
-    runs = "1 run" if totals["runs"] == 1 else f"{totals['runs']:,} runs"
-    _say(console, f"{totals['inputs']:,} inputs in {runs}{span} (days in UTC)")
+    _say(console, f"{totals['inputs']:,} inputs in {_count(totals['runs'], 'run')}{span} (days in UTC)")
     outcomes = ("NSFW", "nsfw"), ("Safe", "safe"), ("no decision", "undecided"), ("error", "errors")
     most = max(totals["inputs"], 1)
     rows = [
@@ -151,9 +149,36 @@ def _show_errors(console: Console, stats: dict[str, Any]) -> None:
 
 
 def _show_served(console: Console, served: dict[str, Any]) -> None:
-    if served["total_requests"]:
-        _show_table(console, "Requests to clipmod serve", stats_serve.NAMES, stats_serve.rows(served))
-        _say(console, f"{stats_serve.sentence(served)}\n")
+    if not served["total_requests"]:
+        return
+    rows = [
+        (
+            row["endpoint"],
+            _number(row["requests"]),
+            _number(row["images"]),
+            _number(row["errors"]),
+            _milliseconds(row["mean_ms"]),
+            _milliseconds(row["p95_ms"]),
+        )
+        for row in served["endpoints"]
+    ]
+    names = ("endpoint", "requests", "images", "errors", "mean ms", "p95 ms")
+    _show_table(console, "Requests to clipmod serve", names, rows)
+    _say(console, f"{serve_summary(served)}\n")
+
+
+def serve_summary(served: dict[str, Any]) -> str:
+    """Return one sentence about all requests to `clipmod serve`."""
+    p95, hosted = served["p95_processing_time_ms"], served["total_images_hosted"]
+    requests, images = served["total_requests"], served["total_images_processed"]
+    parts = [
+        f"{_count(requests, 'request')} with {_count(images, 'image')}",
+        f"{served['error_rate']:.1%} errors",
+        f"95% took at most {p95:,.0f} ms" if p95 is not None else "",
+        f"at most {served['max_concurrent_requests']:,} at once",
+        f"{_count(hosted, 'image')} hosted now" if hosted else "",
+    ]
+    return f"{', '.join(part for part in parts if part)}."
 
 
 def _show_runs(console: Console, stats: dict[str, Any]) -> None:
@@ -203,6 +228,14 @@ def _local(moment: str | None) -> str:
 
 def _number(value: int) -> str:
     return f"{value:,}"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "" if value is None else f"{value:,.1f}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _show_table(console: Console, title: str, names: Iterable[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -11,7 +11,7 @@ from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import amount, duration
 from clipmod_cli.cli.terminal.stdout import STDOUT_NAMES, plain
 from clipmod_cli.errors import ExitCode
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 
 
 def say(text: str) -> None:

@@ -11,7 +11,7 @@ from clipmod_cli.output.history.serve_rows import HostedRow, RequestRow
 from clipmod_cli.output.history.spool import RunInfo
 from clipmod_cli.output.history.store import HistoryStore, default_db_path
 from clipmod_cli.records import RunFacts
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 
 
 class RowSink(Protocol):

@@ -15,7 +15,7 @@ from fastapi import APIRouter
 from clipmod_cli.server.apis import ensemble
 from clipmod_cli.server.apis.classes import router as classes
 from clipmod_cli.server.apis.classifier import router as classifier
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 
 
 @dataclass(frozen=True, kw_only=True)

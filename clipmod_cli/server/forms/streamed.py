@@ -20,7 +20,7 @@ from clipmod_cli.server.forms.multipart import Event, FormError, FormReader, Par
 from clipmod_cli.server.forms.spooled import Piece, SpooledPieces
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.request_limits import MB
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 
 
 @dataclass(slots=True)

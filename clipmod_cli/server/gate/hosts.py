@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from clipmod_cli.server.gate.guard import Guard, refuse
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 
 HOST: Final = re.compile(rb"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.server.environment import DocumentedEnvironment, documented_environment
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 
 log = logging.getLogger(__name__)
 

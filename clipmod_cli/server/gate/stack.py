@@ -20,7 +20,7 @@ from clipmod_cli.server.gate.origins import OriginMiddleware, read_origin
 from clipmod_cli.server.gate.rate import RateLimitMiddleware
 from clipmod_cli.server.request_info import ObserverMiddleware, RequestObserver
 from clipmod_cli.server.service import ServiceLoad
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 
 SENT = ("X-API-Key", "Authorization", "Content-Type", "X-Request-ID")
 READ = ("X-Request-ID", "Retry-After")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import platformdirs
 
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from clipmod_cli.output.history.serve_rows import HostedRow
 from clipmod_cli.output.history.spool import make_private
 from clipmod_cli.server.kept.data_files import data_folder, remove, write_whole
 from clipmod_cli.server.request_limits import MB
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 
 log = logging.getLogger(__name__)
 

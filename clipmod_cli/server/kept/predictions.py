@@ -12,7 +12,7 @@ from typing import Final
 
 from clipmod_cli.output.history.spool import make_private
 from clipmod_cli.server.kept.data_files import data_folder, remove, write_whole
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from clipmod_cli.output.history.rows import store_path
 from clipmod_cli.output.history.store import HistoryStore
 from clipmod_cli.server.kept.hosting import HostedPictures, hosting_of
 from clipmod_cli.server.kept.predictions import Predictions, predictions_of
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 
 SWEEP_S: Final = 60.0
 """Interval of removing expired files. Reading checks the expiry itself."""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Final, TextIO
 
 from clipmod_cli.server.request_info import RequestInfo
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 
 PATH_CHARS: Final = 200
 """Characters of a path that matched no endpoint."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from clipmod_cli.settings import Resolved
+from clipmod_cli.settings.reading import Resolved
 from tests.server.classifier.making import only_tiny, save_colour_classifier
 from tests.server.conftest import served
 

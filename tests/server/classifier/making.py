@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from transformers import ViTForImageClassification, ViTImageProcessor
 
-from clipmod_cli.settings import Resolved, resolve
+from clipmod_cli.settings.reading import Resolved, resolve
 from tests.end_to_end.command import SHAPES, TINY_L
 from tests.models.backends import save_random_vit
 

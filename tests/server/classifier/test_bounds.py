@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from clipmod_cli.settings import Resolved
+from clipmod_cli.settings.reading import Resolved
 from tests.server.classifier.making import only_tiny, png
 from tests.server.conftest import client_of, opened
 

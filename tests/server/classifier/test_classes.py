@@ -19,7 +19,7 @@ from clipmod_cli.models.open_clip.model import OpenClipModel
 from clipmod_cli.server.apis.classes import router
 from clipmod_cli.server.apis.classes import words as class_words
 from clipmod_cli.server.apis.classes.words import DOCUMENTED_CLASSES, ClassVectors, read_classes
-from clipmod_cli.settings import Resolved
+from clipmod_cli.settings.reading import Resolved
 from clipmod_cli.sources.web.addresses import AddressRules
 from tests.end_to_end.command import TINY_ENSEMBLE
 from tests.models.backends import tiny_clip

@@ -12,7 +12,7 @@ import torch
 from starlette.testclient import TestClient
 
 from clipmod_cli.server.apis.classifier.models import Classifiers
-from clipmod_cli.settings import Resolved
+from clipmod_cli.settings.reading import Resolved
 from tests.server.classifier.making import gif, only_tiny, plain, png
 from tests.server.conftest import client_of, opened, served
 from tests.video.films import write_film

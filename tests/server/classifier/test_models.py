@@ -20,7 +20,7 @@ from clipmod_cli.server.apis.classifier import models
 from clipmod_cli.server.apis.classifier.models import Classifiers, classifiers_of
 from clipmod_cli.server.apis.classifier.names import read_allowed
 from clipmod_cli.server.environment import DocumentedEnvironment, documented_environment
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 from tests.hub import FakeHub
 
 FALCON = "Falconsai/nsfw_image_detection"

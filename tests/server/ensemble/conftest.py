@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from clipmod_cli.server.service import Service
-from clipmod_cli.settings import Resolved, resolve
+from clipmod_cli.settings.reading import Resolved, resolve
 from tests.end_to_end.command import SHAPES, TINY_ENSEMBLE
 from tests.server.conftest import client_of, opened
 from tests.warm import warm

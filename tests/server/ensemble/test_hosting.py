@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from clipmod_cli.server.kept.hosting import HostedPicture, HostedPictures
 from clipmod_cli.server.kept.predictions import Predictions, stem_of
-from clipmod_cli.settings import Resolved
+from clipmod_cli.settings.reading import Resolved
 from tests.server.ensemble.pictures import RED_CIRCLE, TEXT, TRIANGLE
 
 HOUR_S = 3600.0

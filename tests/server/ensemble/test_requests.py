@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from clipmod_cli.models.seam import ForwardPass
 from clipmod_cli.server.service import Service
-from clipmod_cli.settings import Resolved
+from clipmod_cli.settings.reading import Resolved
 from clipmod_cli.types import Frame
 from tests.server.conftest import client_of, opened, served
 from tests.server.ensemble.pictures import ANIMATION, BLUE_SQUARE, CUT, EVERYTHING, RED_CIRCLE, TEXT, VIDEO

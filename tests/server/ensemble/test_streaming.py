@@ -14,7 +14,7 @@ from clipmod_cli.models.seam import ForwardPass
 from clipmod_cli.server.batching.fair_queue import Caller
 from clipmod_cli.server.forms import spooled
 from clipmod_cli.server.service import Service
-from clipmod_cli.settings import Resolved
+from clipmod_cli.settings.reading import Resolved
 from clipmod_cli.types import Frame
 from tests.server.ensemble.pictures import BLUE_SQUARE, CUT, RED_CIRCLE, TEXT, VIDEO
 from tests.server.listening import (

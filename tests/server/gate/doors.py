@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from clipmod_cli.server.gate.stack import gate_of
 from clipmod_cli.server.request_info import RequestInfo, request_info_of
 from clipmod_cli.server.service import ServiceLoad
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 
 JUDGING_PATHS = ("/predict/", "/classify")
 BASE = "http://127.0.0.1:8000"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.server.gate.stack import gate_of
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 from tests.server.gate.doors import BASE, KEY, gated
 
 PUBLIC = "https://Moderation.example.org/clipmod"

@@ -25,7 +25,7 @@ from clipmod_cli.server.forms.uploads import check_pictures, picture_items, uplo
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.service import Service
 from clipmod_cli.server.state import Admitted, Info, Served, from_state, in_thread
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 from clipmod_cli.sources.web.addresses import AddressRules
 from clipmod_cli.sources.web.downloads import Downloads
 from clipmod_cli.sources.web.fetch import FetchRules

@@ -27,7 +27,8 @@ from clipmod_cli.server.apis.request_scan import seconds_to
 from clipmod_cli.server.environment import DocumentedEnvironment
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.state import from_state
-from clipmod_cli.settings import Settings, count_of
+from clipmod_cli.settings.definition import Settings
+from clipmod_cli.settings.reading import count_of
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from clipmod_cli.server.forms.uploads import (
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.request_limits import RequestLimits
 from clipmod_cli.server.state import Admitted, Served, in_thread
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 
 _one = APIRouter(route_class=upload_route(lambda limits: limits.image_bytes))
 _many = APIRouter(route_class=upload_route(lambda limits: limits.multi_bytes))

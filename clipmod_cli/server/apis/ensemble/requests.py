@@ -23,7 +23,7 @@ from clipmod_cli.server.problems import problem, status_of
 from clipmod_cli.server.request_info import RequestInfo
 from clipmod_cli.server.service import JudgedItem, Service
 from clipmod_cli.server.state import Configured, Info, Served, Stored, in_thread
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 from clipmod_cli.types import Failure
 
 T = TypeVar("T")

@@ -20,7 +20,7 @@ from clipmod_cli.server.apis.ensemble.about.shapes import (
 from clipmod_cli.server.apis.ensemble.answers import METHOD
 from clipmod_cli.server.panel import FALLBACK, TRIPLE, Panel
 from clipmod_cli.server.service import Service
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 
 TYPES: Final = {TRIPLE: "Triple-Model Ensemble System", FALLBACK: "OpenCLIP-L/14 - Fallback Model"}
 DESCRIPTIONS: Final = {

@@ -24,7 +24,7 @@ from clipmod_cli.server.forms.streamed import formats_of
 from clipmod_cli.server.kept.storage import ServiceStorage
 from clipmod_cli.server.service import Service
 from clipmod_cli.server.state import Configured, Served, Stored
-from clipmod_cli.settings import Settings
+from clipmod_cli.settings.definition import Settings
 
 router = APIRouter()
 
