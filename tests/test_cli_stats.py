@@ -306,7 +306,7 @@ def test_what_is_not_known_is_left_out(store: HistoryStore, capsys: pytest.Captu
     show(found)
     said = capsys.readouterr().out
     assert "None" not in said
-    for word in ("still runs", "killed", "read back"):
+    for word in ("still runs", "killed", "rebuilt from its output"):
         assert word in said
 
 
