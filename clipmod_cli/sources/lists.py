@@ -1,14 +1,49 @@
-"""Lists of paths, one a line or separated by NUL bytes, read as they arrive."""
+"""Lists of paths and of URLs: text read as it arrives, tables through DuckDB in constant memory.
+
+URLs are not validated here.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipmod_cli.errors import UsageError
+from clipmod_cli.sources.base import Skipped
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
 
 CHUNK_BYTES = 65536
 STDIN = 0
+
+ROWS_AT_ONCE = 1024
+BOM = "\ufeff"
+"""Windows editors write this mark before a text."""
+
+SEPARATORS = ",;|\t"
+NO_SEPARATOR = "\x1f"
+"""Of a table with one column: a comma in a URL separates nothing there."""
+
+HEADER_BYTES = 65536
+REASON_LINES, REASON_CHARS = 3, 400
+"""Of DuckDB's message about a faulty row: its place, the row, and the fault."""
+
+_CSV = (
+    "read_csv({path}, header = true, all_varchar = true, null_padding = true, parallel = false, "
+    "delim = '{separator}', quote = '\"', escape = '\"')"
+)
+_READERS = {
+    ".csv": _CSV,
+    ".tsv": _CSV,
+    ".jsonl": "read_json({path}, format = 'newline_delimited'{columns})",
+    ".ndjson": "read_json({path}, format = 'newline_delimited'{columns})",
+    ".parquet": "read_parquet({path})",
+}
+"""CSV values are read as text, and only one column of JSON: types of other columns must not matter."""
 
 
 def read_list(name: str, *, null: bool) -> Iterator[str]:
@@ -48,3 +83,136 @@ def _read(descriptor: int, name: str) -> bytes:
         return os.read(descriptor, CHUNK_BYTES)
     except OSError as e:
         raise UsageError(f"cannot read the list {name}: {e.strerror}") from e
+
+
+def read_urls(
+    lists: Iterable[str], column: str, *, null: bool, skipped: Skipped | None = None
+) -> Iterator[str]:
+    """Yield the URLs of all lists in their order; `-` is stdin.
+
+    Blanks around a line of text, empty lines and lines that begin with `#` are dropped.
+
+    Args:
+        lists: files; a table by its name's ending, else text.
+        column: of a table. Rows without a value count as skipped.
+        null: text is separated by NUL bytes.
+        skipped: counts rows without a URL.
+
+    Raises:
+        UsageError: if a list cannot be read, or has no such column.
+    """
+    counts = skipped if skipped is not None else Skipped()
+    for name in lists:
+        if is_table(name):
+            yield from _read_table(name, column, counts)
+        else:
+            yield from _read_text(name, null=null)
+
+
+def check_lists(lists: Iterable[str], column: str) -> None:
+    """Check each list before anything costly is done.
+
+    Raises:
+        UsageError: if one cannot be read, or has no such column.
+    """
+    for name in lists:
+        if "://" in name:
+            raise UsageError(f"{name} is a URL, not a list of them. For a few: echo URL | clipmod urls -")
+        if name == "-" or Path(name).is_fifo():
+            continue
+        if not os.access(name, os.R_OK):
+            there = Path(name).exists()
+            raise UsageError(
+                f"cannot read the list {name}: {'permission denied' if there else 'no such file'}"
+            )
+        if is_table(name):
+            with _open(name) as connection:
+                _find_column(connection, name, column)
+
+
+def is_table(name: str) -> bool:
+    """Return whether a list is a table, by its name's ending; an empty file is none."""
+    path = Path(name)
+    return path.suffix.lower() in _READERS and not (path.exists() and path.stat().st_size == 0)
+
+
+def _read_text(name: str, *, null: bool) -> Iterator[str]:
+    for number, line in enumerate(read_list(name, null=null)):
+        url = (line if number else line.removeprefix(BOM)).strip()
+        if url and not url.startswith("#"):
+            yield url
+
+
+def _read_table(name: str, column: str, skipped: Skipped) -> Iterator[str]:
+    import duckdb
+
+    with _open(name) as connection:
+        found = _find_column(connection, name, column)
+        try:
+            rows = connection.execute(f"SELECT {_quoted(found)}::VARCHAR FROM {_reader(name, found)}")  # noqa: S608
+            while batch := rows.fetchmany(ROWS_AT_ONCE):
+                for (value,) in batch:
+                    if value and (url := value.strip()):
+                        yield url
+                    else:
+                        skipped.reasons["no URL"] += 1
+        except duckdb.Error as e:
+            raise _unreadable(name, e) from e
+
+
+def _open(name: str) -> DuckDBPyConnection:
+    import duckdb
+
+    try:
+        # One thread keeps the order of rows and leaves the cores to the decoders; no extension is downloaded.
+        return duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False})
+    except duckdb.Error as e:
+        raise _unreadable(name, e) from e
+
+
+def _find_column(connection: DuckDBPyConnection, name: str, column: str) -> str:
+    """Return the name of the column in the table; case-insensitive."""
+    import duckdb
+
+    try:
+        rows = connection.execute(f"DESCRIBE SELECT * FROM {_reader(name)}").fetchall()  # noqa: S608
+    except duckdb.Error as e:
+        raise _unreadable(name, e) from e
+    columns = [str(row[0]) for row in rows]
+    for found in columns:
+        if found == column or found.lower() == column.lower():
+            return found
+    listed = ", ".join(columns)
+    raise UsageError(f"{name} has no column {column!r}; --url-column names one of: {listed}")
+
+
+def _separator(name: str) -> str:
+    """Return the separator of columns, by the header alone: DuckDB's guess also uses the URLs."""
+    if Path(name).suffix.lower() == ".tsv":
+        return "\t"
+    with open(name, "rb") as file:  # noqa: PTH123
+        header = file.readline(HEADER_BYTES).decode("utf-8", "replace")
+    outside = "".join(header.split('"')[::2])
+    best = max(SEPARATORS, key=outside.count)
+    return best if best in outside else NO_SEPARATOR
+
+
+def _reader(name: str, column: str | None = None) -> str:
+    """Return the SQL that reads a file; characters of a pattern in its name are escaped."""
+    path = "".join(f"[{c}]" if c in "*?[" else c for c in name)
+    text = path.replace("'", "''")
+    columns = "" if column is None else f", columns = {{{_quoted(column)}: 'VARCHAR'}}"
+    kind = Path(name).suffix.lower()
+    separator = _separator(name) if _READERS[kind] is _CSV else ""
+    return _READERS[kind].format(path=f"'{text}'", columns=columns, separator=separator)
+
+
+def _quoted(column: str) -> str:
+    escaped = column.replace('"', '""')
+    return f'"{escaped}"'
+
+
+def _unreadable(name: str, error: Exception) -> UsageError:
+    # what follows LINE is our own SQL
+    lines = [line.strip() for line in str(error).partition("\nLINE ")[0].splitlines() if line.strip()]
+    return UsageError(f"cannot read the list {name}: {'; '.join(lines[:REASON_LINES])[:REASON_CHARS]}")

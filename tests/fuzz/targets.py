@@ -18,7 +18,7 @@ from clipmod_cli.errors import ERROR_CODES, UsageError
 from clipmod_cli.sources.archives.limits import ArchiveLimits
 from clipmod_cli.sources.archives.opening import open_archive
 from clipmod_cli.sources.archives.walk import LostMember
-from clipmod_cli.sources.url_lists import read_urls
+from clipmod_cli.sources.lists import read_urls
 from clipmod_cli.sources.web.addresses import AddressRules, check_redirect, check_url, port_of
 from clipmod_cli.sources.web.errors import FetchError
 from clipmod_cli.types import Failure, Frame, Item, View

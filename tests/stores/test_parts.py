@@ -18,10 +18,10 @@ from clipmod_cli.errors import ErrorCode, ItemError, MissingPackageError
 from clipmod_cli.sources.ahead import Prefetch
 from clipmod_cli.sources.base import Rules
 from clipmod_cli.sources.registry import expand, scheme_of
-from clipmod_cli.sources.stores import circuit_breaker, fetch
+from clipmod_cli.sources.stores import fetch, source
 from clipmod_cli.sources.stores.base import ObjectEntry, StoredItem
-from clipmod_cli.sources.stores.circuit_breaker import CircuitBreakerStore
 from clipmod_cli.sources.stores.fetch import fetch_stored
+from clipmod_cli.sources.stores.source import CircuitBreakerStore
 from clipmod_cli.types import Failure, Item
 from tests.end_to_end.command import Command
 from tests.stores.servers import sample
@@ -181,12 +181,12 @@ def test_a_large_video_is_never_wholly_in_memory(monkeypatch: pytest.MonkeyPatch
 
 def test_a_silent_store_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(circuit_breaker, "time", SimpleNamespace(monotonic=lambda: now))
-    silence: list[ErrorCode] = ["timeout"] * circuit_breaker.MAX_FAILURES
+    monkeypatch.setattr(source, "time", SimpleNamespace(monotonic=lambda: now))
+    silence: list[ErrorCode] = ["timeout"] * source.MAX_FAILURES
     shelf = Shelf({"a": b"x"}, *silence)
     store = CircuitBreakerStore(shelf, cooldown_s=60)
     entry = shelf.find("a")
-    for _ in range(circuit_breaker.MAX_FAILURES):
+    for _ in range(source.MAX_FAILURES):
         with pytest.raises(ItemError, match="no"):
             store.read(entry, 0, 1)
     asked = len(shelf.parts)

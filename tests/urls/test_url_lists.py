@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.sources.base import Skipped
-from clipmod_cli.sources.url_lists import check_lists, read_urls
+from clipmod_cli.sources.lists import check_lists, read_urls
 
 URLS = [
     "http://example.com/a,b.jpg",

@@ -49,7 +49,7 @@ def urls(
 ) -> None:
     """Download and judge the URLs of a list, and write one JSON line for each as they complete."""
     from clipmod_cli.cli.terminal.logs import begin
-    from clipmod_cli.sources.url_lists import check_lists
+    from clipmod_cli.sources.lists import check_lists
 
     resolved = begin(flags)
     settings = resolved.settings
@@ -66,9 +66,8 @@ def _run(resolved: Resolved, named: list[str]) -> int:
     from clipmod_cli.cli.run import Inputs, judge_inputs
     from clipmod_cli.output.originals import Originals
     from clipmod_cli.sources.web.archives import unpack
-    from clipmod_cli.sources.web.downloads import Downloads
+    from clipmod_cli.sources.web.downloads import DownloadPacing, Downloads
     from clipmod_cli.sources.web.responses import ByteCounter
-    from clipmod_cli.sources.web.retry import DownloadPacing
 
     settings = resolved.settings
     rules = _rules(settings)
@@ -94,7 +93,7 @@ def _run(resolved: Resolved, named: list[str]) -> int:
 
 
 def _items(named: list[str], settings: Settings, skipped: Skipped) -> Iterator[Item | Failure]:
-    from clipmod_cli.sources.url_lists import read_urls
+    from clipmod_cli.sources.lists import read_urls
     from clipmod_cli.types import Item
 
     found = read_urls(named, settings.url_column, null=settings.null, skipped=skipped)
@@ -146,7 +145,7 @@ def _count(named: list[str], settings: Settings) -> int:
 
     from clipmod_cli.errors import ItemError
     from clipmod_cli.sources.base import Skipped
-    from clipmod_cli.sources.url_lists import read_urls
+    from clipmod_cli.sources.lists import read_urls
     from clipmod_cli.sources.web.addresses import check_url
 
     skipped, total, invalid = Skipped(), 0, 0

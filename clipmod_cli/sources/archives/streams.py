@@ -1,4 +1,4 @@
-"""Streams of bytes from an archive: a window of a file, decompressed, metered, read piece by piece.
+"""The entries of archives, and their bytes: a window of a file, decompressed, metered, read piece by piece.
 
 One piece is in memory at a time. Exceptions of the decompression libraries become `ItemError`s here. The
 formats of archives are left to their readers.
@@ -12,7 +12,8 @@ import lzma
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, Protocol
+from dataclasses import dataclass
+from typing import BinaryIO, Literal, Protocol
 
 from clipmod_cli.decode.formats import sniff
 from clipmod_cli.errors import ItemError
@@ -31,6 +32,10 @@ SIGNATURE_BYTES = 6
 
 ZSTD_SKIPPABLE_FIRST, ZSTD_SKIPPABLE = 0x5, b"\x2a\x4d\x18"
 """A frame of any content (its first byte is 0x50 to 0x5f) that may precede frames of data."""
+
+
+MAX_NAME_BYTES = 4096
+"""No file system allows a longer path; a name of megabytes would be written into every record."""
 
 
 class FileWindow:
@@ -254,3 +259,27 @@ class PieceStream:
         part = self._piece[self._at : self._at + most]
         self._at += len(part)
         return part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveEntry:
+    """One entry of an archive, not read yet.
+
+    Attributes:
+        name: as text; what is not UTF-8 holds surrogate escapes. Never a path of this machine.
+        kind: `link` should have no content of its own; `other` is a device or a pipe.
+        size: the declared length in bytes, None if nothing is declared.
+        whole: it is the only content of a compressed file, so no filter applies to it.
+        open: returns the content, to be read before the next entry. Raises ItemError.
+    """
+
+    name: str
+    kind: Literal["file", "folder", "link", "other"]
+    size: int | None
+    open: Callable[[], PieceStream]
+    whole: bool = False
+
+
+def clean_name(raw: bytes) -> bytes:
+    """Return a name up to its first NUL, at most `MAX_NAME_BYTES` long."""
+    return raw.partition(b"\0")[0][:MAX_NAME_BYTES]

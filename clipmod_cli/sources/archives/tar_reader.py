@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from clipmod_cli.errors import ItemError
-from clipmod_cli.sources.archives.entries import ArchiveEntry, clean_name
 from clipmod_cli.sources.archives.limits import TRUNCATED, ArchiveBudget, ContainerError
-from clipmod_cli.sources.archives.streams import PIECE_BYTES, PieceStream
+from clipmod_cli.sources.archives.streams import PIECE_BYTES, ArchiveEntry, PieceStream, clean_name
 
 BLOCK_BYTES = 512
 CHECKSUM = slice(148, 156)

@@ -14,9 +14,8 @@ from typing import BinaryIO, TypeAlias
 
 from clipmod_cli.decode.formats import HEAD_BYTES, kind_of, sniff
 from clipmod_cli.errors import ErrorCode, ItemError
-from clipmod_cli.sources.archives.entries import ArchiveEntry
 from clipmod_cli.sources.archives.limits import ArchiveBudget, ContainerError, RatioMeter
-from clipmod_cli.sources.archives.streams import FileWindow, PieceStream, unpacked
+from clipmod_cli.sources.archives.streams import ArchiveEntry, FileWindow, PieceStream, unpacked
 from clipmod_cli.sources.archives.tar_reader import tar_entries
 from clipmod_cli.sources.archives.zip_reader import zip_entries
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from clipmod_cli.sources.archives.entries import clean_name
 from clipmod_cli.sources.archives.limits import ContainerError
+from clipmod_cli.sources.archives.streams import clean_name
 
 END = struct.Struct("<4s4H2LH")
 """Disks, counts, the directory's length and offset, length of the comment (4.3.16 of APPNOTE.TXT)."""

@@ -17,11 +17,11 @@ from functools import partial
 from typing import BinaryIO, Literal
 
 from clipmod_cli.errors import ItemError
-from clipmod_cli.sources.archives.entries import ArchiveEntry
 from clipmod_cli.sources.archives.limits import TRUNCATED, ArchiveBudget, ContainerError, RatioMeter
 from clipmod_cli.sources.archives.streams import (
     DEFLATE_WBITS,
     DICTIONARY_BYTES,
+    ArchiveEntry,
     Decompressor,
     FileWindow,
     Inflate,

@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import random
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from clipmod_cli.flow import StreamEnd, feed
 from clipmod_cli.sources.web.errors import FetchError, translate
 from clipmod_cli.sources.web.fetch import Fetcher, FetchRules
-from clipmod_cli.sources.web.hosts import DownloadBudget, HostScheduler
+from clipmod_cli.sources.web.hosts import DownloadBudget, HostScheduler, TooManyPausesError
 from clipmod_cli.sources.web.responses import ByteCounter, DownloadedBody
-from clipmod_cli.sources.web.retry import DownloadPacing, RetryingFetcher
 from clipmod_cli.types import Failure, Item
 
 WINDOW = 10_000
@@ -36,6 +37,23 @@ CLOSE_S = 2.0
 """How long `close` waits for connections to end; after that they end with the process."""
 
 FetcherFactory: TypeAlias = Callable[..., Fetcher]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadPacing:
+    """How many downloads run at once, and how often one is retried.
+
+    Attributes:
+        concurrency: in all.
+        per_host: from one host.
+        retries: after 429, 5xx or a failed connection.
+        backoff_s: mean wait before the first retry; it doubles with each.
+    """
+
+    concurrency: int = 64
+    per_host: int = 4
+    retries: int = 2
+    backoff_s: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,3 +216,45 @@ def _failure(item: Item, error: FetchError) -> Failure:
         message=error.message,
         http_status=error.status,
     )
+
+
+class RetryingFetcher:
+    """Fetches URLs with retries, within the slots of their hosts."""
+
+    def __init__(self, fetcher: Fetcher, scheduler: HostScheduler, pacing: DownloadPacing) -> None:
+        self._fetcher = fetcher
+        self._scheduler = scheduler
+        self._pacing = pacing
+
+    async def fetch(self, source: str) -> DownloadedBody:
+        """Return the body of a URL; raises the FetchError of the last try."""
+        tried = 0
+        while True:
+            try:
+                return await self._fetcher.fetch(source, self._slot)
+            except FetchError as e:
+                if not e.again or tried == self._pacing.retries:
+                    raise
+                if not e.retry_after_s:  # with it the host is paused, and so is this URL
+                    backoff_s = self._pacing.backoff_s * 2**tried
+                    await asyncio.sleep(backoff_s * random.uniform(0.5, 1.5))  # noqa: S311
+            tried += 1
+
+    @asynccontextmanager
+    async def _slot(self, host: str) -> AsyncIterator[None]:
+        """Hold a slot of a host, and pause the host for all of its URLs if it asks for that."""
+        try:
+            async with self._scheduler.slot(host):
+                try:
+                    yield
+                except FetchError as e:
+                    if e.retry_after_s and e.status:
+                        self._scheduler.pause(host, e.retry_after_s, e.status)
+                    elif e.status:
+                        self._scheduler.reset_pauses(host)
+                    raise
+                self._scheduler.reset_pauses(host)
+        except TooManyPausesError as e:
+            raise FetchError(
+                "http_error", "not tried: the host keeps asking for pauses", status=e.status
+            ) from e
