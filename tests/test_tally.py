@@ -35,7 +35,7 @@ def tally_of(*kinds: str, kept: Sequence[str] = ()) -> Tally:
     """Return the counts of an output that held `kept` before this run added `kinds`."""
     tally = Tally()
     for kind in kept:
-        tally.add_kept(json.loads(to_line(record_of(kind))))
+        tally.add_done(json.loads(to_line(record_of(kind))))
     for kind in kinds:
         tally.add(record_of(kind))
     return tally
@@ -125,7 +125,7 @@ def test_law_a_kept_record_counts_as_one_of_this_run(
 def test_a_kept_record_is_counted_as_it_was_written() -> None:
     line = to_line(record_of("nsfw+review"))
     kept, read = Tally(), Tally()
-    kept.add_kept(dict[str, Any](json.loads(line)))
+    kept.add_done(dict[str, Any](json.loads(line)))
     read.add(from_line(line))
     assert kept.counts() == read.counts()
 

@@ -19,7 +19,7 @@ from clipmod_cli.errors import OutputError
 from clipmod_cli.output.base import RecordSink, sink_for
 from clipmod_cli.output.jsonl import DeviceSink, StreamSink, is_regular
 from clipmod_cli.output.lock import OutputLock
-from clipmod_cli.output.resume import Done, ResumeOptions
+from clipmod_cli.output.resume import DoneInputs, ResumeOptions
 from clipmod_cli.records import Record, to_line
 from clipmod_cli.settings.definition import Settings, Wanted
 
@@ -60,7 +60,7 @@ class Output:
     _sink: RecordSink | None = None
     _errors: ErrorsFile | None = None
 
-    def begin(self, run_key: str, tally: Tally) -> Done:
+    def begin(self, run_key: str, tally: Tally) -> DoneInputs:
         """Open the file and return what stands in it already; counts that in `tally`.
 
         Raises:
@@ -70,20 +70,20 @@ class Output:
         if self.settings.errors_to is not None:
             self._errors = ErrorsFile(Path(self.settings.errors_to), null=self.settings.null)
         if self.path is None:
-            return Done()
+            return DoneInputs()
         if is_regular(self.path):
             options = ResumeOptions(
                 overwrite=self.settings.overwrite,
                 resume=self.settings.resume,
-                kept=lambda record: self._count_kept(record, tally),
+                on_done=lambda record: self._count_done(record, tally),
             )
             self._sink = sink_for(self.settings.output or "")(self.path, options)
         else:
             self._sink = DeviceSink(self.path)
         return self._sink.begin(run_key)
 
-    def _count_kept(self, record: dict[str, Any], tally: Tally) -> None:
-        tally.add_kept(record)
+    def _count_done(self, record: dict[str, Any], tally: Tally) -> None:
+        tally.add_done(record)
         if self._errors and record["error"]:
             from clipmod_cli.records import read_name
 

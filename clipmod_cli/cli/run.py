@@ -36,7 +36,7 @@ from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import Policy
 from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.output.history.rows import RowSink, open_rows
-from clipmod_cli.output.resume import Done
+from clipmod_cli.output.resume import DoneInputs
 from clipmod_cli.pipeline import run, run_key
 from clipmod_cli.records import RunFacts, to_record
 from clipmod_cli.settings.definition import Settings
@@ -136,16 +136,16 @@ class _Run:
     def carry_out(self) -> ExitCode:
         """Judge all inputs and return the exit code."""
         done = self.output.begin(self.facts.run_key, self.tally)
-        if (done.kept or done.dropped) and not self.settings.quiet:
-            say(f"clipmod: resuming {self.settings.output}: {done.kept} done, {done.dropped} to retry")
-        items = self._left_of(done)
+        if (done.count or done.retry_count) and not self.settings.quiet:
+            say(f"clipmod: resuming {self.settings.output}: {done.count} done, {done.retry_count} to retry")
+        items = self._not_done(done)
         begun = time.monotonic()
         exit_code = ExitCode.OK
         store = open_rows(
             self.settings, self.facts, [m.model.spec for m in self.ensemble.members], command_line()
         )
         try:
-            self._judge(items, store, done.kept)
+            self._judge(items, store, done.count)
         except BrokenPipeError:
             exit_code = ExitCode.CLOSED_PIPE
         except OutputError as e:
@@ -164,15 +164,15 @@ class _Run:
                 self.tally,
                 self.skipped.reasons,
                 seconds,
-                kept=done.kept,
+                done=done.count,
                 received=received() if received else None,
             )
         say_how_to_go_on(self.settings, exit_code)
         return exit_code
 
-    def _judge(self, items: Iterable[Item | Failure], store: RowSink, kept: int) -> None:
+    def _judge(self, items: Iterable[Item | Failure], store: RowSink, done: int) -> None:
         progress = choose_progress(
-            self.settings.progress, quiet=self.settings.quiet, done=kept, received=self.inputs.received
+            self.settings.progress, quiet=self.settings.quiet, done=done, received=self.inputs.received
         )
         self.output.progress = progress
         results = run(items, self.ensemble, self.criteria, self.options, stopped=self.stop.requested)
@@ -184,10 +184,10 @@ class _Run:
         finally:
             progress.close()
 
-    def _left_of(self, done: Done) -> Iterator[Item | Failure]:
-        """Yield what is still to be judged; it is asked again of what is only known once it is here."""
-        wanted = (one for one in self._walk() if done.reopens(one) or not done.take(one))
-        return (one for one in self.inputs.bring(wanted, self.skipped) if not done.take(one))
+    def _not_done(self, done: DoneInputs) -> Iterator[Item | Failure]:
+        """Yield what has to be judged. It is matched once more after `bring`, which expands archives."""
+        left = (one for one in self._walk() if done.has_members_to_retry(one) or not done.match(one))
+        return (one for one in self.inputs.bring(left, self.skipped) if not done.match(one))
 
     def _walk(self) -> Iterator[Item | Failure]:
         items = itertools.islice(self.inputs.items(self.skipped), self.settings.limit)

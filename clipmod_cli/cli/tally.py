@@ -52,7 +52,7 @@ class Tally:
     again: int = 0
     bytes: int = 0
 
-    def add_kept(self, record: dict[str, Any]) -> None:
+    def add_done(self, record: dict[str, Any]) -> None:
         """Count a record that an earlier run wrote."""
         error = record["error"]
         self._count(

@@ -8,14 +8,14 @@ from typing import Protocol, TypeAlias
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.output.jsonl import JsonlSink
-from clipmod_cli.output.resume import Done, ResumeOptions
+from clipmod_cli.output.resume import DoneInputs, ResumeOptions
 from clipmod_cli.records import Record
 
 
 class RecordSink(Protocol):
     """Writes the records of one run to one output. One thread calls it, while the output is locked."""
 
-    def begin(self, run_key: str) -> Done:
+    def begin(self, run_key: str) -> DoneInputs:
         """Open the output and return the inputs whose records it keeps; called once, before `write`.
 
         Raises:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipmod_cli.errors import OutputError
-from clipmod_cli.output.resume import Done, ResumeOptions, clear_or_refuse, read_done
+from clipmod_cli.output.resume import DoneInputs, ResumeOptions, clear_or_refuse, read_done
 from clipmod_cli.records import Record
 
 SYNC_RECORDS = 1000
@@ -138,11 +138,11 @@ class JsonlSink:
         self._path = path
         self._options = options
 
-    def begin(self, run_key: str) -> Done:
+    def begin(self, run_key: str) -> DoneInputs:
         """Open the file, after dropping the lines of inputs that are judged again; see `read_done`."""
         clear_or_refuse(self._path, self._options)
         verify = self._options.resume == "verify"
-        done = read_done(self._path, run_key, verify=verify, kept=self._options.kept)
+        done = read_done(self._path, run_key, verify=verify, on_done=self._options.on_done)
         self._file = open_file(self._path)
         return done
 
@@ -163,10 +163,10 @@ class DeviceSink:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def begin(self, run_key: str) -> Done:  # noqa: ARG002
+    def begin(self, run_key: str) -> DoneInputs:  # noqa: ARG002
         """Open it."""
         self._stream = open_device(self._path)
-        return Done()
+        return DoneInputs()
 
     def write(self, record: Record, line: bytes) -> None:  # noqa: ARG002
         """Write the line."""

@@ -1,8 +1,8 @@
-"""What an existing output holds already: which inputs need not be judged again.
+"""Reading an existing output: which inputs have a record already, so that they are not judged again.
 
-A record's key is (source, member, its how-manieth occurrence). That of a file or an object also
-needs its size and modification time as they were; what changed, and what failed in a way that
-may pass, is judged anew. Sixteen bytes and a counter are kept for each record.
+A record's key is (source, member, number of its occurrence). The record of a file or an object counts only
+while size and modification time are unchanged. Records of changed inputs and of retryable errors are removed
+from the output. Each other record takes sixteen bytes and a counter of memory.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+from array import array
 from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import OutputError, OutputMismatchError
-from clipmod_cli.output.rewrite import Rewrite
+from clipmod_cli.output.rewrite import remove_ranges
 from clipmod_cli.records import SCHEMA_NAME, read_name, write_name
 from clipmod_cli.sources.registry import Sources
 from clipmod_cli.types import Failure, Item
 
-BEGINNING = f'{{"schema":"{SCHEMA_NAME}"'.encode()
-"""How every record's line begins: by it a torn one is told from another program's file."""
+LINE_START = f'{{"schema":"{SCHEMA_NAME}"'.encode()
+"""The start of every record's line; a torn line without it belongs to another program's file."""
 _NEEDED: dict[str, Any] = {
     "run_key": str,
     "policy": str,
@@ -46,47 +47,48 @@ _NEEDED: dict[str, Any] = {
     "needs_review": bool | None,
     "ensemble_category": str | None,
 }
-"""What is looked at when a run goes on. A whole check of each record would take ten times as long."""
+"""The fields that resuming reads. Checking all fields of each record would take ten times as long."""
 
 
 @dataclass
-class Done:
-    """The inputs whose records stand, as a multiset of keyed hashes.
+class DoneInputs:
+    """The inputs that have a record in the output: a multiset of keyed hashes.
 
     Attributes:
-        salt: a secret of this run, so that nobody can choose names whose hashes collide.
+        salt: a secret of this run, so that names with equal hashes cannot be chosen on purpose.
         high: `(n,)` uint64, sorted: the upper half of each key's hash, each key once.
         low: `(n,)` uint64, the lower half.
-        left: `(n,)` how many records of each key are still to be matched by an input.
-        kept: how many records stand.
-        dropped: how many records will be judged anew.
-        reopened: hashes of the archives that hold one of these, whatever record they have themselves.
+        unmatched: `(n,)` how many records of each key no input has matched yet.
+        count: how many records stay in the output.
+        retry_count: how many records were removed because their inputs have to be judged again.
+        retry_archives: hashes of the archives that contain one of these inputs.
     """
 
     salt: bytes = field(default_factory=lambda: secrets.token_bytes(16), repr=False)
     high: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
     low: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
-    left: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, dtype=np.uint32))
-    kept: int = 0
-    dropped: int = 0
-    reopened: set[tuple[int, int]] = field(default_factory=set)
+    unmatched: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, dtype=np.uint32))
+    count: int = 0
+    retry_count: int = 0
+    retry_archives: set[tuple[int, int]] = field(default_factory=set)
 
-    def reopens(self, given: Item | Failure) -> bool:
-        """Return whether this input is an archive of which a member is to be judged anew."""
+    def has_members_to_retry(self, given: Item | Failure) -> bool:
+        """Return whether this input is an archive with a member that has to be judged again."""
         source = (given.item if isinstance(given, Failure) else given).source
-        return bool(self.reopened) and _hash(self.salt, _bytes_of(*write_name(source)), None) in self.reopened
+        archives = self.retry_archives
+        return bool(archives) and _hash(self.salt, _bytes_of(*write_name(source)), None) in archives
 
-    def take(self, given: Item | Failure) -> bool:
-        """Return whether this input's record stands; counts its occurrence."""
+    def match(self, given: Item | Failure) -> bool:
+        """Return whether a record of this input is left, and use that record up."""
         item = given.item if isinstance(given, Failure) else given
         member = None if item.member is None else _bytes_of(*write_name(item.member))
         high, low = _hash(self.salt, _bytes_of(*write_name(item.source)), member)
         at = int(np.searchsorted(self.high, np.uint64(high)))
         while at < len(self.high) and self.high[at] == high:
             if self.low[at] == low:
-                if not self.left[at]:
+                if not self.unmatched[at]:
                     return False
-                self.left[at] -= 1
+                self.unmatched[at] -= 1
                 return True
             at += 1
         return False
@@ -99,12 +101,12 @@ class ResumeOptions:
     Attributes:
         overwrite: discard its content.
         resume: continue it, refuse it, or continue it after comparing the hashes of its inputs.
-        kept: called with the fields of each record that stays in it.
+        on_done: called with the fields of each record that stays in it.
     """
 
     overwrite: bool
     resume: Literal["yes", "no", "verify"]
-    kept: Callable[[dict[str, Any]], None]
+    on_done: Callable[[dict[str, Any]], None]
 
 
 def clear_or_refuse(path: Path, options: ResumeOptions) -> None:
@@ -125,72 +127,54 @@ def clear_or_refuse(path: Path, options: ResumeOptions) -> None:
         raise OutputError(f"cannot write to {path}: {e.strerror}") from e
 
 
-def read_done(path: Path, run_key: str, *, verify: bool, kept: Callable[[dict[str, Any]], None]) -> Done:
-    """Return what stands in an existing output, after dropping from it what does not.
-
-    A torn last line is cut off; the lines that will be judged anew are dropped by one atomic rewrite.
+def read_done(
+    path: Path, run_key: str, *, verify: bool, on_done: Callable[[dict[str, Any]], None]
+) -> DoneInputs:
+    """Return the inputs that need not be judged again, after removing all other records from the output.
 
     Args:
         path: the output; it may be missing or empty. The caller holds its lock.
         run_key: that of this run.
-        verify: hash every file again instead of trusting size and time.
-        kept: called with each record that stands.
+        verify: compare hashes of files in place of size and modification time.
+        on_done: called with each record that stays.
 
     Raises:
-        OutputMismatchError: if another run or another program wrote it.
-        OutputError: if it cannot be read or rewritten.
+        OutputMismatchError: another run or another program wrote it.
+        OutputError: it cannot be read or rewritten.
     """
-    done = Done()
-    hashes = _Hashes()
+    done = DoneInputs()
+    hashes, removed = array("Q"), array("Q")
+    torn = None
     sources = Sources()
     try:
-        with contextlib.suppress(FileNotFoundError), Rewrite(path) as rewrite:
-            for number, line in enumerate(rewrite.lines(), 1):
-                if not line.endswith(b"\n"):
-                    if number == 1 and not _begins_a_record(line):
-                        raise _not_ours(path, number)
-                    rewrite.cut()
-                    break
-                record = _parse(line, number, path, run_key)
-                if not _stands(record, sources, verify=verify):
-                    rewrite.drop()
-                    done.dropped += 1
+        with contextlib.suppress(FileNotFoundError):
+            with path.open("rb") as file:
+                end = 0
+                for number, line in enumerate(file, 1):
+                    start, end = end, end + len(line)
+                    if not line.endswith(b"\n"):
+                        if number == 1 and not line.startswith(LINE_START[: len(line)]):
+                            raise _foreign(path, number)
+                        torn = start
+                        break
+                    record = _parse(line, number, path, run_key)
+                    if _is_done(record, sources, verify=verify):
+                        done.count += 1
+                        on_done(record)
+                        hashes.extend(_hash(done.salt, *_key_of(record)))
+                        continue
+                    removed.extend((start, end))
+                    done.retry_count += 1
                     if record["member"] is not None:
-                        done.reopened.add(_hash(done.salt, _key_of(record)[0], None))
-                    continue
-                rewrite.keep(line)
-                done.kept += 1
-                kept(record)
-                hashes.add(_hash(done.salt, *_key_of(record)))
+                        done.retry_archives.add(_hash(done.salt, _key_of(record)[0], None))
+            remove_ranges(path, removed, torn=torn)
     except OSError as e:
         raise OutputError(f"cannot read or rewrite {path}: {e.strerror}") from e
-    keys, counts = np.unique(hashes.all(), axis=0, return_counts=True)
+    pairs = np.array(hashes, dtype=np.uint64).reshape(-1, 2)
+    keys, counts = np.unique(pairs, axis=0, return_counts=True)
     done.high, done.low = np.ascontiguousarray(keys[:, 0]), np.ascontiguousarray(keys[:, 1])
-    done.left = counts.astype(np.uint32)
+    done.unmatched = counts.astype(np.uint32)
     return done
-
-
-CHUNK = 65536
-"""Hashes held as Python integers, which are five times as large, before they become an array."""
-
-
-@dataclass
-class _Hashes:
-    chunk: list[tuple[int, int]] = field(default_factory=list)
-    arrays: list[NDArray[np.uint64]] = field(default_factory=list)
-
-    def add(self, pair: tuple[int, int]) -> None:
-        self.chunk.append(pair)
-        if len(self.chunk) == CHUNK:
-            self._pack()
-
-    def all(self) -> NDArray[np.uint64]:
-        self._pack()
-        return np.concatenate(self.arrays)
-
-    def _pack(self) -> None:
-        self.arrays.append(np.array(self.chunk, dtype=np.uint64).reshape(-1, 2))
-        self.chunk = []
 
 
 def _parse(line: bytes, number: int, path: Path, run_key: str) -> dict[str, Any]:
@@ -198,14 +182,16 @@ def _parse(line: bytes, number: int, path: Path, run_key: str) -> dict[str, Any]
 
     try:
         record = from_json(line)
-        ours = _is_record(record)
-    except ValueError:  # no JSON, or no base64
-        ours = False
-    if not ours:
-        raise _not_ours(path, number)
+        valid = _is_record(record)
+    except ValueError:  # not JSON, or not base64
+        valid = False
+    if not valid:
+        raise _foreign(path, number)
     if record["run_key"] != run_key:
+        models = ", ".join(map(str, record["models_used"] or ["none"]))
         raise OutputMismatchError(
-            f"{path} was written with other models, policy or settings ({_described(record)}). "
+            f"{path} was written with other models, policy or settings (policy {record['policy']}, "
+            f"threshold {record['threshold']}, models {models}). "
             "Name another output, or --overwrite, or use the same settings to go on"
         )
     return dict(record)
@@ -221,20 +207,11 @@ def _is_record(value: Any) -> bool:
     return error is None or (isinstance(error.get("retryable"), bool) and isinstance(error.get("code"), str))
 
 
-def _not_ours(path: Path, number: int) -> OutputMismatchError:
+def _foreign(path: Path, number: int) -> OutputMismatchError:
     return OutputMismatchError(
         f"{path} line {number} is not a clipmod record, so this file is left alone. "
         "Name another output, or --overwrite"
     )
-
-
-def _begins_a_record(torn: bytes) -> bool:
-    return torn.startswith(BEGINNING[: len(torn)])
-
-
-def _described(record: dict[str, Any]) -> str:
-    models = ", ".join(map(str, record["models_used"] or ["none"]))
-    return f"policy {record['policy']}, threshold {record['threshold']}, models {models}"
 
 
 def _key_of(record: dict[str, Any]) -> tuple[bytes, bytes | None]:
@@ -250,7 +227,7 @@ def _bytes_of(text: str, encoded: str | None) -> bytes:
     return text.encode() if encoded is None else b64decode(encoded, validate=True)
 
 
-def _stands(record: dict[str, Any], sources: Sources, *, verify: bool) -> bool:
+def _is_done(record: dict[str, Any], sources: Sources, *, verify: bool) -> bool:
     error = record["error"]
     if error and error["retryable"]:
         return False

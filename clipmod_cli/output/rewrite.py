@@ -1,77 +1,52 @@
-"""Lines out of the midst of a file: by one atomic rewrite, so that a kill leaves the old file or the new.
-
-Knows nothing of what the lines say.
-"""
+"""Removing lines from a file. What lines contain is not known here."""
 
 from __future__ import annotations
 
-import contextlib
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Final
+
+CHUNK: Final = 1 << 20
 
 
-class Rewrite:
-    """Reads a file line by line and, if anything is dropped, replaces it by what was kept."""
+def remove_ranges(path: Path, ranges: Sequence[int], *, torn: int | None) -> None:
+    """Remove byte ranges from a file by an atomic rewrite: a kill leaves the old file or the new one.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._source = path.open("rb")
-        self._kept_bytes = 0
-        self._copy: Any = None
-        self._changed = False
-        self._torn = False
+    Args:
+        path: the file.
+        ranges: start and end of each range in turn, ascending.
+        torn: where a torn last line starts, which is removed too.
 
-    def lines(self) -> Iterator[bytes]:
-        """Yield all lines; the last one may be torn."""
-        yield from self._source
+    Raises:
+        OSError: it cannot be written, for example because the disk is full; the file is unchanged.
+    """
+    if not ranges:
+        if torn is not None:  # in place: a copy of a long output may not fit on the disk
+            os.truncate(path, torn)
+        return
+    file = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)  # noqa: SIM115
+    part = Path(file.name)
+    try:
+        with file, path.open("rb") as source:
+            for start, end in zip(ranges[::2], ranges[1::2], strict=True):
+                _copy(source, file, start - source.tell())
+                source.seek(end)
+            if torn is None:
+                shutil.copyfileobj(source, file)
+            else:
+                _copy(source, file, torn - source.tell())
+            file.flush()
+            os.fsync(file.fileno())
+        part.chmod(path.stat().st_mode & 0o7777)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
-    def cut(self) -> None:
-        """Leave out the current line, which is the last."""
-        self._torn = True
 
-    def keep(self, line: bytes) -> None:
-        """Keep this line."""
-        if self._changed:
-            self._copy.write(line)
-        else:
-            self._kept_bytes += len(line)
-
-    def drop(self) -> None:
-        """Leave the current line out."""
-        if self._changed:
-            return
-        self._copy = tempfile.NamedTemporaryFile(  # noqa: SIM115 — closed in __exit__
-            dir=self.path.parent, prefix=f".{self.path.name}.", delete=False
-        )
-        self._changed = True
-        with self.path.open("rb") as source:
-            left = self._kept_bytes
-            while left and (part := source.read(min(left, 1 << 20))):
-                self._copy.write(part)
-                left -= len(part)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._source.close()
-        if not self._changed:
-            if self._torn and error is None:
-                # In place: a copy of a long output for one line's sake may not even fit on the disk.
-                os.truncate(self.path, self._kept_bytes)
-            return
-        part = Path(self._copy.name)
-        try:
-            if error is None:
-                self._copy.flush()
-                os.fsync(self._copy.fileno())
-                part.chmod(self.path.stat().st_mode & 0o7777)
-                self._copy.close()
-                part.replace(self.path)
-        finally:
-            with contextlib.suppress(OSError):  # on a full disk it fails once more to flush
-                self._copy.close()
-            part.unlink(missing_ok=True)
+def _copy(source: IO[bytes], target: IO[bytes], length: int) -> None:
+    while length and (chunk := source.read(min(length, CHUNK))):
+        target.write(chunk)
+        length -= len(chunk)

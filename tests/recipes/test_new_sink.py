@@ -8,7 +8,7 @@ from typing import TextIO
 import pytest
 
 from clipmod_cli.output.base import SINKS
-from clipmod_cli.output.resume import Done, ResumeOptions, clear_or_refuse
+from clipmod_cli.output.resume import DoneInputs, ResumeOptions, clear_or_refuse
 from clipmod_cli.records import Record
 from tests.end_to_end.command import SAMPLES, SHAPE_OPTIONS, Command
 
@@ -21,10 +21,10 @@ class TsvSink:
     def __init__(self, path: Path, options: ResumeOptions) -> None:
         self._path, self._options = path, options
 
-    def begin(self, run_key: str) -> Done:  # noqa: ARG002
+    def begin(self, run_key: str) -> DoneInputs:  # noqa: ARG002
         clear_or_refuse(self._path, self._options)
         self._file = self._path.open("a")
-        return Done()
+        return DoneInputs()
 
     def write(self, record: Record, line: bytes) -> None:  # noqa: ARG002
         self._file.write(f"{record.source}\t{record.final_decision}\n")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clipmod_cli.errors import ErrorCode
-from clipmod_cli.output.resume import Done, read_done
+from clipmod_cli.output.resume import DoneInputs, read_done
 from clipmod_cli.records import to_line, to_record
 from clipmod_cli.types import Item
 from tests.results import RUN, plain_failure, plain_verdict
@@ -41,18 +41,18 @@ def failed_line(source: str, code: ErrorCode, *, known: bool = False, member: st
     return to_line(to_record(failure, RUN))
 
 
-def read(output: Path, *, verify: bool = False) -> tuple[Done, list[str]]:
+def read(output: Path, *, verify: bool = False) -> tuple[DoneInputs, list[str]]:
     """Return what stands in an output, and the sources of the records that were told to."""
     told: list[str] = []
-    done = read_done(output, KEY, verify=verify, kept=lambda record: told.append(record["source"]))
+    done = read_done(output, KEY, verify=verify, on_done=lambda record: told.append(record["source"]))
     return done, told
 
 
-def missing(done: Done, *sources: str) -> list[str]:
-    return [source for source in sources if not done.take(Item(source=source, index=0))]
+def missing(done: DoneInputs, *sources: str) -> list[str]:
+    return [source for source in sources if not done.match(Item(source=source, index=0))]
 
 
-def done_of(lines: Iterable[bytes]) -> Done:
+def done_of(lines: Iterable[bytes]) -> DoneInputs:
     """Return what stands in an output of these lines."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "out.jsonl")

@@ -33,7 +33,7 @@ def test_without_records_everything_is_missing(content: bytes | None, output: Pa
     if content is not None:
         output.write_bytes(content)
     done, told = read(output)
-    assert (done.kept, done.dropped, told) == (0, 0, [])
+    assert (done.count, done.retry_count, told) == (0, 0, [])
     assert missing(done, "a.jpg") == ["a.jpg"]
     assert output.exists() == (content is not None)
 
@@ -41,7 +41,7 @@ def test_without_records_everything_is_missing(content: bytes | None, output: Pa
 def test_what_stands_is_taken_once_for_each_record(output: Path) -> None:
     output.write_bytes(line_of("a") + line_of("b") + line_of("a"))
     done, told = read(output)
-    assert (done.kept, done.dropped, told) == (3, 0, ["a", "b", "a"])
+    assert (done.count, done.retry_count, told) == (3, 0, ["a", "b", "a"])
     assert missing(done, "a", "c", "a", "a", "b", "b") == ["c", "a", "b"]
 
 
@@ -57,7 +57,7 @@ def test_law_a_prefix_of_records_leaves_exactly_the_rest(
     written = int(len(inputs) * share)
     done = done_of(line_of(source, member) for source, member in inputs[:written])
     items = [Item(source=source, index=i, member=member) for i, (source, member) in enumerate(inputs)]
-    assert [item.index for item in items if not done.take(item)] == list(range(written, len(items)))
+    assert [item.index for item in items if not done.match(item)] == list(range(written, len(items)))
 
 
 @given(inputs=st.lists(keys, max_size=8), records=st.lists(keys, max_size=8))
@@ -67,7 +67,7 @@ def test_law_any_records_leave_the_difference_of_multisets(
 ) -> None:
     done = done_of(line_of(source, member) for source, member in [*records, *inputs[::2]])
     items = [Item(source=source, index=0, member=member) for source, member in inputs]
-    left = Counter((item.source, item.member) for item in items if not done.take(item))
+    left = Counter((item.source, item.member) for item in items if not done.match(item))
     assert left == Counter(inputs) - Counter([*records, *inputs[::2]])
 
 
@@ -75,7 +75,7 @@ def test_a_member_is_not_its_archive(output: Path) -> None:
     output.write_bytes(line_of("a.zip", "x.jpg") + line_of("a.zip", os.fsdecode(b"\xff.jpg")))
     done, _ = read(output)
     wanted = [None, "y.jpg", "x.jpg", "\ufffd.jpg", os.fsdecode(b"\xff.jpg")]
-    taken = [member for member in wanted if done.take(Item(source="a.zip", index=0, member=member))]
+    taken = [member for member in wanted if done.match(Item(source="a.zip", index=0, member=member))]
     assert taken == ["x.jpg", os.fsdecode(b"\xff.jpg")]
 
 
@@ -85,11 +85,11 @@ def test_an_archive_is_looked_into_again_for_a_member_that_may_pass(output: Path
     later = failed_line("http://x/a.zip", "out_of_memory", member="b.gif")
     output.write_bytes(line_of("http://x/a.zip", "a.gif") + later + cut + line_of("http://x/c.zip", "a.gif"))
     done, _ = read(output)
-    assert (done.kept, done.dropped) == (3, 1)
+    assert (done.count, done.retry_count) == (3, 1)
     archive, other = (Item(source=f"http://x/{name}.zip", index=0) for name in "ac")
-    assert (done.reopens(archive), done.reopens(other)) == (True, False)
+    assert (done.has_members_to_retry(archive), done.has_members_to_retry(other)) == (True, False)
     members = [replace(archive, member=name) for name in ("a.gif", "b.gif", None)]
-    assert [done.take(item) for item in members] == [True, False, True]
+    assert [done.match(item) for item in members] == [True, False, True]
 
 
 def test_a_changed_file_is_judged_anew(output: Path, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_changed_file_is_judged_anew(output: Path, tmp_path: Path) -> None:
     os.utime(later, ns=(0, 1))
     gone.unlink()
     done, told = read(output)
-    assert (done.kept, done.dropped) == (2, 2)
+    assert (done.count, done.retry_count) == (2, 2)
     assert told == [str(same), str(gone)]
     assert output.read_bytes() == lines[0] + lines[3]
     assert missing(done, *map(str, (same, longer, later, gone))) == [str(longer), str(later)]
@@ -119,7 +119,7 @@ def test_verify_hashes_what_seems_unchanged(output: Path, tmp_path: Path) -> Non
     os.utime(sly, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert read(output)[1] == [str(sly), str(honest)]
     done, told = read(output, verify=True)
-    assert (done.kept, done.dropped, told) == (1, 1, [str(honest)])
+    assert (done.count, done.retry_count, told) == (1, 1, [str(honest)])
 
 
 def test_verify_cannot_read_what_is_no_file(output: Path, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_verify_cannot_read_what_is_no_file(output: Path, tmp_path: Path) -> Non
     folder.mkdir()
     info = folder.stat()
     output.write_bytes(line_of(str(folder), bytes=info.st_size, mtime_ns=info.st_mtime_ns))
-    assert read(output, verify=True)[0].dropped == 1
+    assert read(output, verify=True)[0].retry_count == 1
 
 
 def test_errors_that_may_pass_are_judged_anew_and_others_stand(output: Path, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_errors_that_may_pass_are_judged_anew_and_others_stand(output: Path, tmp
     ]
     output.write_bytes(b"".join([passing[0], *standing, passing[1]]))
     done, _ = read(output)
-    assert (done.kept, done.dropped) == (3, 2)
+    assert (done.count, done.retry_count) == (3, 2)
     assert output.read_bytes() == b"".join(standing)
     assert missing(done, str(path), str(path), "nowhere.jpg", "http://x") == [str(path), "http://x"]
 
@@ -149,9 +149,9 @@ def test_errors_that_may_pass_are_judged_anew_and_others_stand(output: Path, tmp
 def test_what_was_not_there_and_is_now_is_judged_anew(output: Path, tmp_path: Path) -> None:
     path = tmp_path / "late.jpg"
     output.write_bytes(failed_line(str(path), "not_found"))
-    assert read(output)[0].kept == 1
+    assert read(output)[0].count == 1
     path.write_bytes(b"here")
-    assert read(output)[0].dropped == 1
+    assert read(output)[0].retry_count == 1
 
 
 def test_nobody_can_choose_names_that_collide(output: Path) -> None:
@@ -169,12 +169,12 @@ def test_little_is_kept_for_each_record(output: Path) -> None:
             file.write(json.dumps({**record, "source": f"/nowhere/{number}"}) + "\n")
     tracemalloc.start()
     try:
-        done = read_done(output, KEY, verify=False, kept=lambda _: None)
+        done = read_done(output, KEY, verify=False, on_done=lambda _: None)
         gc.collect()
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert done.kept == MANY
+    assert done.count == MANY
     assert held <= MANY * BYTES_A_RECORD
     assert missing(done, "/nowhere/7", f"/nowhere/{MANY}") == [f"/nowhere/{MANY}"]
 
@@ -182,4 +182,4 @@ def test_little_is_kept_for_each_record(output: Path) -> None:
 def test_equal_records_share_a_place(output: Path) -> None:
     output.write_bytes(line_of("a") * 50)
     done, _ = read(output)
-    assert (len(done.high), list(done.left)) == (1, [50])
+    assert (len(done.high), list(done.unmatched)) == (1, [50])

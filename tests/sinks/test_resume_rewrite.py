@@ -83,7 +83,7 @@ def test_a_foreign_file_without_any_newline_is_no_torn_line(content: bytes, outp
 @pytest.mark.parametrize("length", [1, 12, 21, 300])
 def test_a_torn_first_line_is_cut(length: int, output: Path) -> None:
     output.write_bytes(line_of("a")[:length])
-    assert read(output)[0].kept == 0
+    assert read(output)[0].count == 0
     assert output.read_bytes() == b""
 
 
@@ -111,7 +111,7 @@ def test_a_field_that_is_needed_is_not_missed_later(lacking: str, output: Path) 
     output.write_bytes(json.dumps(record).encode() + b"\n")
     tally = Tally()
     with contextlib.suppress(OutputMismatchError):
-        read_done(output, KEY, verify=True, kept=tally.add_kept)
+        read_done(output, KEY, verify=True, on_done=tally.add_done)
         assert tally.counts()["nsfw"] == 1
     assert json.loads(output.read_bytes()) == record
 

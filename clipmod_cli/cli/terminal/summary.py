@@ -20,7 +20,7 @@ def say(text: str) -> None:
 
 
 def print_summary(
-    tally: Tally, skipped: Counter[str], seconds: float, *, kept: int, received: int | None = None
+    tally: Tally, skipped: Counter[str], seconds: float, *, done: int, received: int | None = None
 ) -> None:
     """Print counts by decision, category and error code, what was skipped, and the rate.
 
@@ -28,7 +28,7 @@ def print_summary(
         tally: the counts.
         skipped: by reason.
         seconds: how long the run took.
-        kept: judged by an earlier run.
+        done: inputs judged by an earlier run.
         received: bytes that were downloaded; None where nothing is.
     """
     if not tally.total:
@@ -40,7 +40,7 @@ def print_summary(
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in _rows(tally, skipped, kept).items():
+    for name, value in _rows(tally, skipped, done).items():
         table.add_row(name, value)
     console.print(table)
     rate = tally.judged / seconds if seconds > 0 else 0.0
@@ -50,7 +50,7 @@ def print_summary(
     )
 
 
-def _rows(tally: Tally, skipped: Counter[str], kept: int) -> Mapping[str, str]:
+def _rows(tally: Tally, skipped: Counter[str], done: int) -> Mapping[str, str]:
     kinds = tally.kinds
     rows = {
         "[bold red]NSFW[/]": str(kinds["nsfw"]),
@@ -68,8 +68,8 @@ def _rows(tally: Tally, skipped: Counter[str], kept: int) -> Mapping[str, str]:
         )
     if skipped:
         rows["skipped"] = f"{skipped.total()}  ({_counts(skipped)})"
-    if kept:
-        rows["judged before"] = str(kept)
+    if done:
+        rows["judged before"] = str(done)
     return rows
 
 
