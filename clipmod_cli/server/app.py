@@ -1,6 +1,6 @@
 """The application: all interfaces over one service. It starts nothing by itself.
 
-`clipmod serve` opens the service (`clipmod_cli.server.opening`) and passes it in; tests do the same.
+`clipmod serve` opens the service (`clipmod_cli.server.service`) and passes it in; tests do the same.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from fastapi import FastAPI
 from clipmod_cli import __version__
 from clipmod_cli.server.apis.dialects import DIALECTS
 from clipmod_cli.server.gate.stack import gate_of
-from clipmod_cli.server.kept.request_rows import RequestRows
 from clipmod_cli.server.kept.storage import open_storage
-from clipmod_cli.server.operations import docs_pages, openapi, probes
-from clipmod_cli.server.operations.access_log import access_log_of
+from clipmod_cli.server.operations import endpoints, openapi
 from clipmod_cli.server.operations.metrics import Metrics, metrics_router
+from clipmod_cli.server.operations.request_log import RequestRows, access_log_of
 from clipmod_cli.server.problems import handle_problems
 from clipmod_cli.server.request_info import RequestObserver
 from clipmod_cli.server.service import Service
-from clipmod_cli.server.ui import router as ui
+from clipmod_cli.server.ui.page import router as ui
 from clipmod_cli.settings.definition import Settings
 
 DESCRIPTION = """
@@ -76,11 +75,10 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
     )
     handle_problems(app)
     openapi.describe(app, keys=gate.keys.required)
-    app.include_router(probes.router)
+    app.include_router(endpoints.router)
     for dialect in DIALECTS:
         app.include_router(dialect.router, tags=[dialect.name])
     app.include_router(metrics_router(metrics))
     app.include_router(gate.login)
-    app.include_router(docs_pages.router)
     app.include_router(ui)
     return app

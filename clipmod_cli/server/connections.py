@@ -1,6 +1,6 @@
 """Closes connections that send no request or endless headers; uvicorn has no timeout for them.
 
-Slow bodies are the matter of `clipmod_cli.server.gate.body_pace`, idle connections between requests that of
+Slow bodies are the matter of `clipmod_cli.server.gate.middleware`, idle connections between requests that of
 uvicorn.
 """
 

@@ -20,7 +20,7 @@ RETRY_S: Final = 1
 BUSY: Final = "The service is busy. Try again soon"
 
 BUG: Final = "Error processing request: internal error"
-"""The answer to unexpected exceptions (`clipmod_cli.server.gate.internal_errors`)."""
+"""The answer to unexpected exceptions (`clipmod_cli.server.gate.middleware`)."""
 
 
 def status_of(code: ErrorCode) -> int:

@@ -1,6 +1,6 @@
 """What all endpoints share: models, the device thread, decoders, and the writer of rows.
 
-Blocking code without HTTP, called in threads of requests. `clipmod_cli.server.opening` creates a service.
+Blocking code without HTTP, called in threads of requests. `open_service` creates a service.
 """
 
 from __future__ import annotations
@@ -11,16 +11,24 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from clipmod_cli.assemble import ModelChoice, choose, decoding_options, load_models
 from clipmod_cli.ensemble.ensemble import Ensemble
-from clipmod_cli.output.history.rows import RowSink
-from clipmod_cli.pipeline import Options, infer, run
+from clipmod_cli.errors import MissingError
+from clipmod_cli.judge.criteria import Criteria
+from clipmod_cli.judge.policy import Policy
+from clipmod_cli.models.backends import FALLBACK
+from clipmod_cli.models.hub.client import SILENT, DownloadProgress, Hub
+from clipmod_cli.output.history.rows import RowSink, open_rows
+from clipmod_cli.pipeline import Options, infer, run, start_decoders
 from clipmod_cli.records import Record, to_line, to_record
 from clipmod_cli.server.batching.device_thread import DeviceThread, SharedEnsemble
 from clipmod_cli.server.batching.fair_queue import Caller
-from clipmod_cli.server.panel import Panel
-from clipmod_cli.server.request_limits import RequestLimits
+from clipmod_cli.server.configuration import RequestLimits, request_limits_of, with_limits
+from clipmod_cli.server.panel import Panel, fallback_of, make_panel, with_stand_in
+from clipmod_cli.settings.definition import Settings
+from clipmod_cli.settings.reading import Resolved
 from clipmod_cli.types import Evidence, Failure, Item, Result, Verdict
 
 log = logging.getLogger(__name__)
@@ -99,6 +107,11 @@ class Service:
     _numbers: Iterator[int] = field(default_factory=itertools.count, repr=False)
 
     @property
+    def panels(self) -> list[Panel]:
+        """The panels that can judge, the one that does first."""
+        return [self.panel] if self.fallback is None else [self.panel, self.fallback]
+
+    @property
     def ready(self) -> bool:
         """Whether a new request would be served."""
         return self.device.alive and not self.load.full and not self.draining
@@ -165,3 +178,66 @@ class Service:
 
 def _late(item: Item) -> Failure:
     return Failure(item=item, stage="infer", code="deadline", message="the request's time was up")
+
+
+log = logging.getLogger(__name__)
+
+DUPLICATE_CACHE_BYTES = 4_000_000
+"""Of what models saw, for one request and no other: nobody can tell by the clock what others have sent."""
+
+SECOND_PATIENCE_S = 2.0
+"""Timeout of the hub for the fallback after loading the ensemble failed: both within the promised 10 s."""
+
+
+def open_service(
+    resolved: Resolved,
+    choice: ModelChoice,
+    policy: Policy,
+    hub: Hub,
+    *,
+    command: str,
+    progress: DownloadProgress | None = None,
+) -> Service:
+    """Return a service whose models are loaded and whose device thread runs.
+
+    Raises:
+        MissingError: if weights or a package are missing and cannot be downloaded.
+        BlindModelError: if a model does not cover an UNSAFE category and that is not allowed.
+    """
+    settings = resolved.settings
+    limits = request_limits_of(settings)
+    options = decoding_options(settings, heic=settings.heic)
+    options = replace(
+        options, decode=with_limits(options.decode, limits), duplicate_cache_bytes=DUPLICATE_CACHE_BYTES
+    )
+    options = replace(options, decoders=start_decoders(options))
+    ensemble, criteria, stand_in = _load(settings, choice, policy, hub, progress or SILENT)
+    ensemble = with_stand_in(ensemble)
+    panel = make_panel(ensemble, criteria, options.decode, stand_in=stand_in)
+    service = Service(
+        panel=panel,
+        fallback=fallback_of(panel, options.decode),
+        options=options,
+        limits=limits,
+        rows=open_rows(settings, panel.facts, [m.model.spec for m in ensemble.members], command),
+        device=DeviceThread(),
+        load=ServiceLoad(settings.max_requests),
+        deadline_s=settings.deadline,
+    )
+    service.device.start()
+    return service
+
+
+def _load(
+    settings: Settings, choice: ModelChoice, policy: Policy, hub: Hub, progress: DownloadProgress
+) -> tuple[Ensemble, Criteria, bool]:
+    """Return the models, and whether they replace an ensemble that cannot be loaded."""
+    try:
+        return *load_models(settings, choice, policy, hub, progress), False
+    except MissingError as error:
+        if len(choice.members) < 2:
+            raise
+        log.warning("the ensemble cannot be loaded (%s); the fallback judges, and all needs review", error)
+        fallback = replace(choose([FALLBACK], policy, hub), degraded=True)
+        asked_again = replace(hub, timeout_s=min(hub.timeout_s, SECOND_PATIENCE_S))
+        return *load_models(settings, fallback, policy, asked_again, progress), True

@@ -13,8 +13,7 @@ from starlette.testclient import TestClient
 from clipmod_cli.assemble import choose, policy_of
 from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.server.app import create_app
-from clipmod_cli.server.opening import open_service
-from clipmod_cli.server.service import Service
+from clipmod_cli.server.service import Service, open_service
 from clipmod_cli.settings.reading import Resolved, resolve
 from tests.end_to_end.command import SHAPES, TINY_ENSEMBLE, Command
 from tests.warm import warm

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clipmod_cli.server.gate.body_pace import BodyPaceMiddleware
+from clipmod_cli.server.gate.middleware import BodyPaceMiddleware
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings.reading import Resolved
 from tests.server.classifier.making import only_tiny

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from clipmod_cli.server.operations import docs_pages
+from clipmod_cli.server.operations import endpoints
 from clipmod_cli.settings.definition import Settings
 from tests.end_to_end.command import TINY
 from tests.server.classifier.making import only_tiny
@@ -146,16 +146,16 @@ def test_no_other_file_is_given(client: TestClient, name: str) -> None:
 
 
 def test_what_is_shipped_for_the_pages_has_its_licence_beside_it() -> None:
-    names = {path.name for path in docs_pages.ASSETS.iterdir()}
+    names = {path.name for path in endpoints.ASSETS.iterdir()}
     assert names >= {
         "README.md", "swagger-ui.LICENSE.txt", "swagger-ui.NOTICE.txt", "swagger-ui-bundle.js.LICENSE.txt",
     }  # fmt: skip
-    told = (docs_pages.ASSETS / "README.md").read_text(encoding="utf-8")
+    told = (endpoints.ASSETS / "README.md").read_text(encoding="utf-8")
     assert all(name in told for name in ("swagger-ui-bundle.js", "swagger-ui.css"))
 
 
 def test_the_pages_start_scripts_name_nothing_elsewhere() -> None:
-    for path in docs_pages.ASSETS.glob("*-start.js"):
+    for path in endpoints.ASSETS.glob("*-start.js"):
         assert "://" not in path.read_text(encoding="utf-8")
 
 

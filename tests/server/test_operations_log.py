@@ -8,7 +8,7 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from clipmod_cli.server.operations.access_log import AccessLog, access_log_of, line_of, log
+from clipmod_cli.server.operations.request_log import AccessLog, access_log_of, line_of, log
 from clipmod_cli.server.request_info import RequestInfo
 from clipmod_cli.settings.definition import Settings
 

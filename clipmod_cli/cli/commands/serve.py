@@ -64,7 +64,7 @@ def _open(resolved: Resolved) -> Service:
     from clipmod_cli.cli.terminal.download_bar import DownloadBar
     from clipmod_cli.cli.terminal.summary import command_line, say
     from clipmod_cli.models.hub.client import Hub
-    from clipmod_cli.server.opening import open_service
+    from clipmod_cli.server.service import open_service
 
     settings = resolved.settings
     policy = policy_of(resolved)

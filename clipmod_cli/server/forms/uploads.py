@@ -20,8 +20,8 @@ from fastapi.routing import APIRoute
 from starlette.types import Message, Receive
 
 from clipmod_cli.decode.formats import HEAD_BYTES, sniff
+from clipmod_cli.server.configuration import FORM_BYTES, MB, RequestLimits, request_limits_of
 from clipmod_cli.server.problems import problem
-from clipmod_cli.server.request_limits import FORM_BYTES, MB, RequestLimits, request_limits_of
 from clipmod_cli.types import Item
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]

@@ -20,7 +20,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from clipmod_cli.server.gate.guard import Guard, refuse
+from clipmod_cli.server.gate.guards import Guard, refuse
 from clipmod_cli.server.gate.keys import ApiKeys
 from clipmod_cli.server.request_info import PROBES, request_info_of
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from clipmod_cli.errors import UsageError
-from clipmod_cli.server.environment import DocumentedEnvironment, documented_environment
+from clipmod_cli.server.configuration import DocumentedEnvironment, documented_environment
 from clipmod_cli.settings.definition import Settings
 
 log = logging.getLogger(__name__)

@@ -10,13 +10,15 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from clipmod_cli.server.gate.authentication import IdentityMiddleware, KeyMiddleware, Sessions, login_router
-from clipmod_cli.server.gate.body_pace import BodyPaceMiddleware
-from clipmod_cli.server.gate.capacity import CapacityMiddleware
-from clipmod_cli.server.gate.headers import HeadersMiddleware
-from clipmod_cli.server.gate.hosts import HostMiddleware, names_of
-from clipmod_cli.server.gate.internal_errors import InternalErrorMiddleware
+from clipmod_cli.server.gate.guards import (
+    CapacityMiddleware,
+    HostMiddleware,
+    OriginMiddleware,
+    names_of,
+    read_origin,
+)
 from clipmod_cli.server.gate.keys import ApiKeys, keys_of
-from clipmod_cli.server.gate.origins import OriginMiddleware, read_origin
+from clipmod_cli.server.gate.middleware import BodyPaceMiddleware, HeadersMiddleware, InternalErrorMiddleware
 from clipmod_cli.server.gate.rate import RateLimitMiddleware
 from clipmod_cli.server.request_info import ObserverMiddleware, RequestObserver
 from clipmod_cli.server.service import ServiceLoad

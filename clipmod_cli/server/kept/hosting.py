@@ -20,8 +20,8 @@ from typing import IO, Final
 from clipmod_cli.decode.formats import picture_formats
 from clipmod_cli.output.history.serve_rows import HostedRow
 from clipmod_cli.output.history.spool import make_private
-from clipmod_cli.server.kept.data_files import data_folder, remove, write_whole
-from clipmod_cli.server.request_limits import MB
+from clipmod_cli.server.configuration import MB
+from clipmod_cli.server.kept.files import data_folder, remove, write_whole
 from clipmod_cli.settings.definition import Settings
 
 log = logging.getLogger(__name__)

@@ -17,9 +17,8 @@ from clipmod_cli import assemble
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.server.apis.classifier import models
-from clipmod_cli.server.apis.classifier.models import Classifiers, classifiers_of
-from clipmod_cli.server.apis.classifier.names import read_allowed
-from clipmod_cli.server.environment import DocumentedEnvironment, documented_environment
+from clipmod_cli.server.apis.classifier.models import Classifiers, classifiers_of, read_allowed
+from clipmod_cli.server.configuration import DocumentedEnvironment, documented_environment
 from clipmod_cli.settings.definition import Settings
 from tests.hub import FakeHub
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from clipmod_cli.server.gate.body_pace import BodyPaceMiddleware
+from clipmod_cli.server.gate.middleware import BodyPaceMiddleware
 
 
 class Slow:

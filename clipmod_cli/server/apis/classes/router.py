@@ -18,8 +18,7 @@ from clipmod_cli.judge.judging import score_frame
 from clipmod_cli.models.seam import LabelModel
 from clipmod_cli.server.apis.classes.words import ALL_MODELS, DOCUMENTED_CLASSES, ClassVectors, read_classes
 from clipmod_cli.server.apis.classifier.labels import Scores, highest_of, scores_of
-from clipmod_cli.server.apis.classifier.models import Classifiers, Classifying
-from clipmod_cli.server.apis.classifier.names import AllowedModel
+from clipmod_cli.server.apis.classifier.models import AllowedModel, Classifiers, Classifying
 from clipmod_cli.server.apis.request_scan import RequestScan, refusal, seconds_to
 from clipmod_cli.server.forms.uploads import check_pictures, picture_items, upload_route
 from clipmod_cli.server.problems import problem

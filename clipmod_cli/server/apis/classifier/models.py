@@ -1,4 +1,4 @@
-"""The classifiers that callers may name, each loaded at its first use and kept.
+"""The operator's list of classifiers, each loaded at its first use and kept.
 
 A model loads in a thread of its own. Concurrent requests for it wait for the same load, each until its own
 deadline; other requests do not wait. A failed load is retried by the next request.
@@ -7,9 +7,10 @@ deadline; other requests do not wait. A failed load is retried by the next reque
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Annotated
@@ -18,13 +19,14 @@ from fastapi import Depends, HTTPException
 
 from clipmod_cli.assemble import ModelChoice, load
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
-from clipmod_cli.errors import MissingPackageError, SettingsError
+from clipmod_cli.errors import MissingPackageError, SettingsError, SpecError
+from clipmod_cli.models.backend import ModelSpec
+from clipmod_cli.models.backends import NUDENET
 from clipmod_cli.models.hub.client import Hub
+from clipmod_cli.models.specs import AUTO, member_names, parse_models
 from clipmod_cli.models.specs import WeightedSpec as Wanted
-from clipmod_cli.models.specs import member_names
-from clipmod_cli.server.apis.classifier.names import AllowedModel, read_allowed
 from clipmod_cli.server.apis.request_scan import seconds_to
-from clipmod_cli.server.environment import DocumentedEnvironment
+from clipmod_cli.server.configuration import DocumentedEnvironment
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.state import from_state
 from clipmod_cli.settings.definition import Settings
@@ -222,3 +224,59 @@ def classifiers_of(
 def _join(alone: Sequence[Ensemble]) -> Ensemble:
     members = [Member(one.members[0].model, 1 / len(alone)) for one in alone]
     return Ensemble(members=members, dtype=alone[0].dtype, batch_size=min(one.batch_size for one in alone))
+
+
+_FOLDER = ("/", "./", "../", "~")
+_ALIAS = re.compile(r"[A-Za-z0-9_.-]{1,96}(/[A-Za-z0-9_.-]{1,96})?")
+"""An alias may look like a repository, so that a folder here can stand in for one on the hub."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllowedModel:
+    """A model, and the name that callers give it."""
+
+    name: str
+    spec: ModelSpec
+
+
+def read_allowed(texts: Iterable[str]) -> dict[str, AllowedModel]:
+    """Return the models of the operator's list by name, in its order. Loads nothing.
+
+    Each is OWNER/NAME on the Hugging Face hub, a folder (/PATH, ./PATH, ~), nudenet, or ALIAS=one of these.
+
+    Raises:
+        SettingsError: if an entry is invalid, or a name stands for two models.
+    """
+    found: dict[str, AllowedModel] = {}
+    for text in texts:
+        one = _read(text.strip())
+        if found.setdefault(one.name, one).spec != one.spec:
+            raise SettingsError(f"--classifier: the name {one.name} stands for two models")
+    return found
+
+
+def _read(text: str) -> AllowedModel:
+    alias, equals, model = text.partition("=")
+    if not equals or text.startswith(_FOLDER):
+        spec = _spec(text, text)
+        return AllowedModel(name=spec.short_name, spec=spec)
+    if not _ALIAS.fullmatch(alias):
+        raise SettingsError(f"--classifier {text!r}: {alias!r} is no name (letters, digits and _.-)")
+    return AllowedModel(name=alias, spec=_spec(model.strip(), text))
+
+
+def _spec(model: str, text: str) -> ModelSpec:
+    try:
+        # with a weight at its end, a path may contain `=` (clipmod_cli.models.specs)
+        members = parse_models([f"{model if model == NUDENET else 'hf:' + model.removeprefix('hf:')}=1"])
+    except SpecError as e:
+        raise _invalid(text, str(e)) from e
+    if members == AUTO or len(members) != 1:
+        raise _invalid(text, "it names several models")
+    return members[0].spec
+
+
+def _invalid(text: str, reason: str) -> SettingsError:
+    return SettingsError(
+        f"--classifier {text!r} is none of OWNER/NAME, a folder, nudenet, or ALIAS=one of these: {reason}"
+    )

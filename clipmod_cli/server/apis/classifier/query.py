@@ -12,8 +12,7 @@ from fastapi import Depends, Query
 from clipmod_cli.decode.limits import FrameSampling
 from clipmod_cli.models.seam import LabelModel
 from clipmod_cli.server.apis.classifier.labels import LabelSearch, sampling_of, wanted_of
-from clipmod_cli.server.apis.classifier.models import Classifiers, Classifying
-from clipmod_cli.server.apis.classifier.names import AllowedModel
+from clipmod_cli.server.apis.classifier.models import AllowedModel, Classifiers, Classifying
 from clipmod_cli.server.apis.request_scan import RequestScan
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.request_info import RequestInfo

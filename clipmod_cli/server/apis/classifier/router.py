@@ -9,13 +9,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request, UploadFile
 
-from clipmod_cli.server.apis.classifier import answers
-from clipmod_cli.server.apis.classifier.answers import Found, FoundInMany, Labels, LabelsOfMany
-from clipmod_cli.server.apis.classifier.labels import Scores
+from clipmod_cli.server.apis.classifier import labels
+from clipmod_cli.server.apis.classifier.labels import Found, FoundInMany, Labels, LabelsOfMany, Scores
 from clipmod_cli.server.apis.classifier.models import classifiers_of
 from clipmod_cli.server.apis.classifier.query import ClassifierRequest, LabelQuery, Requested, Searched
 from clipmod_cli.server.apis.classifier.scoring import ByModel, score_files, search_files
-from clipmod_cli.server.environment import documented_environment
+from clipmod_cli.server.configuration import RequestLimits, documented_environment
 from clipmod_cli.server.forms.uploads import (
     check_pictures,
     check_video,
@@ -24,7 +23,6 @@ from clipmod_cli.server.forms.uploads import (
     video_item,
 )
 from clipmod_cli.server.problems import problem
-from clipmod_cli.server.request_limits import RequestLimits
 from clipmod_cli.server.state import Admitted, Served, in_thread
 from clipmod_cli.settings.definition import Settings
 
@@ -46,7 +44,7 @@ def _like(example: Any) -> dict[int | str, dict[str, Any]]:
 @_one.post(
     "/api/image-classification",
     summary="All labels of one picture, the highest score first",
-    responses=_like(answers.LABELS_EXAMPLE),
+    responses=_like(labels.LABELS_EXAMPLE),
 )
 async def image_classification(
     request: Request, service: Served, models: Requested, file: UploadFile, _: Admitted
@@ -60,7 +58,7 @@ async def image_classification(
 @_many.post(
     "/api/multi-image-classification",
     summary="All labels of each of several pictures",
-    responses=_like([{"0": answers.LABELS_EXAMPLE}]),
+    responses=_like([{"0": labels.LABELS_EXAMPLE}]),
 )
 async def multi_image_classification(
     request: Request, service: Served, models: Requested, files: list[UploadFile], _: Admitted
@@ -69,14 +67,14 @@ async def multi_image_classification(
     _check_many(files, service.limits)
     work = partial(score_files, models, picture_items(files), len(files))
     scored = await in_thread(request, work)
-    return answers.by_index([_labels(scores, models) for scores in scored])
+    return labels.by_index([_labels(scores, models) for scores in scored])
 
 
 @_one.post(
     "/api/image-query-classification",
     summary="The labels of one picture that reach a score",
     response_model_exclude_none=True,
-    responses=_like(answers.FOUND_EXAMPLE),
+    responses=_like(labels.FOUND_EXAMPLE),
 )
 async def image_query_classification(
     request: Request, service: Served, models: Requested, wanted: Searched, file: UploadFile, _: Admitted
@@ -91,7 +89,7 @@ async def image_query_classification(
     "/api/multi-image-query-classification",
     summary="The labels of each of several pictures that reach a score",
     response_model_exclude_none=True,
-    responses=_like(answers.FOUND_IN_MANY_EXAMPLE),
+    responses=_like(labels.FOUND_IN_MANY_EXAMPLE),
 )
 async def multi_image_query_classification(
     request: Request,
@@ -105,14 +103,14 @@ async def multi_image_query_classification(
     _check_many(files, service.limits)
     work = partial(search_files, models, wanted, picture_items(files), len(files))
     searched = await in_thread(request, work)
-    return answers.by_index([_found(found, models) for found in searched])
+    return labels.by_index([_found(found, models) for found in searched])
 
 
 @_video.post(
     "/api/video-classification",
     summary="The labels of a video that reach a score",
     response_model_exclude_none=True,
-    responses=_like(answers.VIDEO_EXAMPLE),
+    responses=_like(labels.VIDEO_EXAMPLE),
 )
 async def video_classification(
     request: Request, service: Served, models: Requested, wanted: Searched, file: UploadFile, _: Admitted
@@ -142,14 +140,14 @@ def _check_many(files: Sequence[UploadFile], limits: RequestLimits) -> None:
 
 def _labels(scores: Mapping[str, Scores], models: ClassifierRequest) -> Labels:
     models.info.images += 1
-    by_name = {name: answers.labels_answer(one) for name, one in scores.items()}
-    return answers.by_model(by_name, named=models.named)
+    by_name = {name: labels.labels_answer(one) for name, one in scores.items()}
+    return labels.by_model(by_name, named=models.named)
 
 
 def _found(hits: ByModel, models: ClassifierRequest) -> Found:
     models.info.images += 1
-    by_name = {name: answers.found_answer(one) for name, one in hits.items()}
-    return answers.by_model(by_name, named=models.named)
+    by_name = {name: labels.found_answer(one) for name, one in hits.items()}
+    return labels.by_model(by_name, named=models.named)
 
 
 router = APIRouter()

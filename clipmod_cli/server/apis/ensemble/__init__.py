@@ -5,10 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from clipmod_cli.server.apis.ensemble import forms, image, streaming, urls
-from clipmod_cli.server.apis.ensemble.about import endpoints, stats
-
-__all__ = ["router"]
+from clipmod_cli.server.apis.ensemble.about import endpoints
 
 router = APIRouter()
-for part in (endpoints, forms, urls, streaming, stats, image):
+for part in (endpoints, forms, urls, streaming, image):
     router.include_router(part.router)

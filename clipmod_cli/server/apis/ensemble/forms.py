@@ -31,11 +31,10 @@ from clipmod_cli.server.apis.ensemble.requests import (
 )
 from clipmod_cli.server.apis.ensemble.shapes import Multi, Prediction, Single
 from clipmod_cli.server.batching.fair_queue import Caller
-from clipmod_cli.server.forms.body import FormLimits
+from clipmod_cli.server.configuration import MB
 from clipmod_cli.server.forms.spooled import SpooledPieces
-from clipmod_cli.server.forms.streamed import Upload
+from clipmod_cli.server.forms.streamed import FormLimits, Upload
 from clipmod_cli.server.problems import problem, status_of
-from clipmod_cli.server.request_limits import MB
 from clipmod_cli.server.service import JudgedItem
 from clipmod_cli.types import Failure
 

@@ -15,9 +15,15 @@ from fastapi.exceptions import RequestValidationError
 from clipmod_cli.server.apis.ensemble.answers import NOT_HOSTED, HostedLocation, message_of
 from clipmod_cli.server.apis.ensemble.shapes import ProblemAnswer
 from clipmod_cli.server.batching.fair_queue import Caller
-from clipmod_cli.server.forms.body import FormLimits
 from clipmod_cli.server.forms.spooled import SpooledPieces
-from clipmod_cli.server.forms.streamed import Upload, formats_of, open_form, read_uploads, takes_heic
+from clipmod_cli.server.forms.streamed import (
+    FormLimits,
+    Upload,
+    formats_of,
+    open_form,
+    read_uploads,
+    takes_heic,
+)
 from clipmod_cli.server.kept.storage import ServiceStorage
 from clipmod_cli.server.problems import problem, status_of
 from clipmod_cli.server.request_info import RequestInfo

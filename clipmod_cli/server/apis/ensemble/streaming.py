@@ -29,10 +29,9 @@ from clipmod_cli.server.apis.ensemble.requests import (
     missing,
 )
 from clipmod_cli.server.apis.ensemble.stream_lines import LineQueue, StreamLines
-from clipmod_cli.server.forms.body import FormLimits
 from clipmod_cli.server.forms.multipart import FormReader
 from clipmod_cli.server.forms.spooled import SpooledPieces
-from clipmod_cli.server.forms.streamed import Upload, open_form, read_uploads
+from clipmod_cli.server.forms.streamed import FormLimits, Upload, open_form, read_uploads
 from clipmod_cli.server.problems import problem, retry_headers
 from clipmod_cli.server.state import Admitted
 

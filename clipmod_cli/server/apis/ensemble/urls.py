@@ -15,10 +15,10 @@ from clipmod_cli.server.apis.ensemble.answers import RequestTotals, json_name, m
 from clipmod_cli.server.apis.ensemble.requests import PROBLEMS, Keeps, RequestKeeper, late, while_connected
 from clipmod_cli.server.apis.ensemble.shapes import UrlMulti, UrlPrediction, UrlRequest
 from clipmod_cli.server.batching.fair_queue import Caller
+from clipmod_cli.server.configuration import MB
 from clipmod_cli.server.forms.streamed import fault_of, takes_heic
 from clipmod_cli.server.forms.uploads import upload_route
 from clipmod_cli.server.problems import problem
-from clipmod_cli.server.request_limits import MB
 from clipmod_cli.server.service import JudgedItem
 from clipmod_cli.server.state import Configured, Served
 from clipmod_cli.sources.web.addresses import AddressRules, check_url

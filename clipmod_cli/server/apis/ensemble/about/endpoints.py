@@ -1,36 +1,39 @@
-"""`/`, `/health` and `/config`: what this service is, whether it is well, and how it judges."""
+"""`/`, `/health`, `/config` and `/stats`: the service itself, its models, settings and numbers."""
 
 from __future__ import annotations
 
+import logging
 import platform
+import time
 from datetime import UTC, datetime
+from typing import Any, Final
 
+from anyio import to_thread
 from fastapi import APIRouter
 
 from clipmod_cli import __version__
-from clipmod_cli.server.apis.ensemble.about import describing
-from clipmod_cli.server.apis.ensemble.about.shapes import (
-    Config,
-    Configuration,
-    Database,
-    Health,
-    LimitsInfo,
-    Models,
-    Root,
-    System,
-)
-from clipmod_cli.server.apis.ensemble.answers import whole
+from clipmod_cli.errors import ClipmodError
+from clipmod_cli.models.backend import ModelSpec
+from clipmod_cli.models.backends import FALLBACK as FALLBACK_SPEC
+from clipmod_cli.models.specs import parse_models
+from clipmod_cli.output.history.store import HistoryStore
+from clipmod_cli.server.apis.ensemble.about import shapes
+from clipmod_cli.server.apis.ensemble.answers import METHOD, whole
+from clipmod_cli.server.apis.ensemble.shapes import ProblemAnswer
 from clipmod_cli.server.forms.streamed import formats_of
 from clipmod_cli.server.kept.storage import ServiceStorage
+from clipmod_cli.server.panel import FALLBACK, TRIPLE, Panel
+from clipmod_cli.server.problems import problem
 from clipmod_cli.server.service import Service
 from clipmod_cli.server.state import Configured, Served, Stored
 from clipmod_cli.settings.definition import Settings
 
 router = APIRouter()
+log = logging.getLogger(__name__)
 
-MESSAGE = "NSFW Detection API"
-API_VERSION = "1.0.0"
-ENDPOINTS = {
+MESSAGE: Final = "NSFW Detection API"
+API_VERSION: Final = "1.0.0"
+ENDPOINTS: Final = {
     "single_prediction": "/predict/single",
     "multi_prediction": "/predict/multi",
     "streaming_prediction": "/predict/streaming",
@@ -39,71 +42,159 @@ ENDPOINTS = {
     "statistics": "/stats",
     "web_interface": "/ui",
 }
+TYPES: Final = {TRIPLE: "Triple-Model Ensemble System", FALLBACK: "OpenCLIP-L/14 - Fallback Model"}
+DESCRIPTIONS: Final = {
+    "ViT-L-14": "Large Vision Transformer - Primary model",
+    "ViT-H-14": "Huge Vision Transformer - Enhanced accuracy",
+    "ViT-g-14": "Giant Vision Transformer - Maximum capacity",
+}
 """The document's own words."""
+
+KINDS: Final = {"text-image": "Vision Transformer", "classifier": "Image classifier", "detector": "Detector"}
+LOCAL: Final = "local"
+"""In place of a folder's path."""
 
 
 @router.get("/", summary="What this is")
-async def root(service: Served) -> Root:
-    """Name the endpoints, and who can judge."""
-    return Root(
+async def root(service: Served) -> shapes.Root:
+    """Return the endpoints and the loaded panels."""
+    return shapes.Root(
         message=MESSAGE,
         version=API_VERSION,
         status="operational" if service.device.alive and not service.draining else "unavailable",
-        models_available=[panel.key for panel in describing.panels(service)],
+        models_available=[panel.key for panel in service.panels],
         endpoints=ENDPOINTS,
     )
 
 
-@router.get("/health", summary="Whether models and store are as they should be")
-async def health(service: Served, settings: Configured, storage: Stored) -> Health:
-    """Tell the truth about models and store. The status is `degraded` where a stand-in judges."""
-    pong = await storage.ping.check()
-    database = Database(
-        connected=pong.connected, ping_success=pong.connected, response_time_ms=pong.response_time_ms
-    )
-    models = _models(service, settings, storage)
-    well = (pong.connected or settings.no_db) and service.device.alive and not _stands_in(service, storage)
-    return Health(
+@router.get("/health", summary="Whether models and store work")
+async def health(service: Served, settings: Configured, storage: Stored) -> shapes.Health:
+    """Check models and store. The status is `degraded` while a fallback judges."""
+    ping = await storage.ping.check()
+    stands_in = storage.stood_in or service.panel.stand_in or service.panel.criteria.degraded
+    well = (ping.connected or settings.no_db) and service.device.alive and not stands_in
+    return shapes.Health(
         status="healthy" if well else "degraded",
         timestamp=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        models=models,
-        database=database,
+        models=_models(service, settings, storage),
+        database=shapes.Database(
+            connected=ping.connected, ping_success=ping.connected, response_time_ms=ping.response_time_ms
+        ),
         configuration=_configuration(service, settings, storage),
-        system=System(
-            api_version=API_VERSION,
-            python_version=platform.python_version(),
-            clipmod_version=__version__,
+        system=shapes.System(
+            api_version=API_VERSION, python_version=platform.python_version(), clipmod_version=__version__
         ),
     )
 
 
 @router.get("/config", summary="How this service judges, and its limits")
-async def config(service: Served, settings: Configured, storage: Stored) -> Config:
-    """Tell models, weights, categories, thresholds and limits in force."""
-    common = _configuration(service, settings, storage)
-    return Config(
-        triple_model_ensemble=describing.ensemble_config(service),
-        fallback_model=describing.fallback_config(service),
-        **common.model_dump(),
+async def config(service: Served, settings: Configured, storage: Stored) -> shapes.Config:
+    """Return models, weights, categories, thresholds and limits in force."""
+    panel = service.panel
+    fallback = next((one for one in service.panels if one.key == FALLBACK), None)
+    spec = _spec_of(fallback)
+    return shapes.Config(
+        triple_model_ensemble=shapes.EnsembleConfig(
+            enabled=panel.key == TRIPLE,
+            models=[
+                shapes.WeightedModel(
+                    name=m.model.name,
+                    weight=round(m.weight, 6),
+                    description=DESCRIPTIONS.get(m.model.name, KINDS[m.model.kind]),
+                )
+                for m in panel.ensemble.members
+            ],
+            classification_categories={
+                c.name: shapes.CategoryInfo(label=c.label, safety=c.safety, description=c.description)
+                for c in panel.policy.categories
+            },
+            ensemble_method=METHOD,
+            confidence_threshold=panel.criteria.threshold,
+            agreement_threshold=panel.policy.agreement_threshold,
+        ),
+        fallback_model=shapes.FallbackConfig(
+            openclip_model_name=spec.short_name,
+            openclip_pretrained=spec.tag or LOCAL,
+            enabled=fallback is not None,
+        ),
+        **_configuration(service, settings, storage).model_dump(),
         max_total_request_size_mb=settings.max_stream_mb,
         database_connected=(await storage.ping.check()).connected,
         limits=_limits(settings),
     )
 
 
-def _stands_in(service: Service, storage: ServiceStorage) -> bool:
-    return storage.stood_in or service.panel.stand_in or service.panel.criteria.degraded
+@router.get(
+    "/stats",
+    summary="What was judged so far",
+    responses={404: {"model": ProblemAnswer, "description": "No statistics are kept (--no-db)"}},
+)
+async def stats(service: Served, storage: Stored) -> shapes.Stats:
+    """Sum up all requests in the store, those of earlier runs included."""
+    if storage.store is None:
+        raise problem(404, "No statistics are kept by this service (--no-db)")
+    try:
+        numbers = await to_thread.run_sync(_read_stats, service, storage.store)
+    except ClipmodError as e:
+        log.warning("the statistics cannot be read: %s", e)
+        raise problem(503, "The statistics cannot be read now. Try again soon") from e
+    return _stats_answer(numbers, service)
 
 
-def _models(service: Service, settings: Settings, storage: ServiceStorage) -> Models:
-    status, details = describing.models(service, settings)
+def _models(service: Service, settings: Settings, storage: ServiceStorage) -> shapes.Models:
+    """Return which models are loaded; both documented keys are always there."""
+    loaded = {panel.key: panel for panel in service.panels}
+    keys = dict.fromkeys([TRIPLE, FALLBACK, *loaded])
+    status = {key: service.device.alive and key in loaded for key in keys}
     judging = service.fallback if storage.stood_in and service.fallback else service.panel
-    return Models(status=status, details=details, total_enabled=sum(status.values()), judging=judging.key)
+    return shapes.Models(
+        status=status,
+        details={
+            key: _ensemble(service, loaded.get(key), loaded=status[key])
+            if key == TRIPLE
+            else _single(loaded.get(key), settings, loaded=status[key])
+            for key in keys
+        },
+        total_enabled=sum(status.values()),
+        judging=judging.key,
+    )
 
 
-def _configuration(service: Service, settings: Settings, storage: ServiceStorage) -> Configuration:
+def _ensemble(service: Service, panel: Panel | None, *, loaded: bool) -> shapes.EnsembleDetails:
+    members = panel.ensemble.members if panel is not None else ()
+    return shapes.EnsembleDetails(
+        loaded=loaded,
+        type=TYPES[TRIPLE],
+        models=[m.model.name for m in members],
+        weights={m.model.name: f"{m.weight * 100:g}%" for m in members},
+        classification_categories=[c.name for c in service.panel.policy.categories],
+        ensemble_method=METHOD,
+    )
+
+
+def _single(panel: Panel | None, settings: Settings, *, loaded: bool) -> shapes.SingleDetails:
+    spec = _spec_of(panel)
+    model = None if panel is None else panel.ensemble.members[0].model
+    return shapes.SingleDetails(
+        loaded=loaded,
+        type=TYPES[FALLBACK] if model is None or model.kind == "text-image" else KINDS[model.kind],
+        model_info=shapes.ModelInfo(
+            device=settings.device if model is None else model.device,
+            model_name=spec.short_name,
+            pretrained=spec.tag or LOCAL,
+        ),
+    )
+
+
+def _spec_of(panel: Panel | None) -> ModelSpec:
+    """Return the spec of the first model; of the documented fallback without a panel."""
+    text = FALLBACK_SPEC if panel is None else panel.ensemble.members[0].model.spec
+    return next(member.spec for member in parse_models([text]) if not isinstance(member, str))
+
+
+def _configuration(service: Service, settings: Settings, storage: ServiceStorage) -> shapes.Configuration:
     policy = service.panel.policy
-    return Configuration(
+    return shapes.Configuration(
         sensitivity_level=settings.sensitivity,
         nsfw_threshold=policy.threshold_for("medium"),
         effective_threshold=service.panel.criteria.threshold,
@@ -114,8 +205,8 @@ def _configuration(service: Service, settings: Settings, storage: ServiceStorage
     )
 
 
-def _limits(settings: Settings) -> LimitsInfo:
-    return LimitsInfo(
+def _limits(settings: Settings) -> shapes.LimitsInfo:
+    return shapes.LimitsInfo(
         multi_files=settings.max_multi_files,
         multi_size_mb=settings.max_multi_mb,
         urls=settings.max_url_count,
@@ -125,4 +216,35 @@ def _limits(settings: Settings) -> LimitsInfo:
         deadline_s=settings.deadline,
         requests_at_once=settings.max_requests,
         formats=list(formats_of(settings)),
+    )
+
+
+def _read_stats(service: Service, store: HistoryStore) -> dict[str, Any]:
+    service.rows.flush()
+    return store.serve_stats()
+
+
+def _stats_answer(numbers: dict[str, Any], service: Service) -> shapes.Stats:
+    """Return the answer; numbers are 0 where nothing was counted yet."""
+
+    def rounded(names: str, digits: int = 3) -> dict[str, Any]:
+        return {name: round(float(numbers[name] or 0.0), digits) for name in names.split()}
+
+    usage = dict.fromkeys((panel.key for panel in service.panels), 0)
+    counts = ("total_requests", "total_images_processed", "nsfw_detections", "safe_detections")
+    return shapes.Stats(
+        **{name: numbers[name] for name in counts},
+        **rounded("average_confidence error_rate", 6),
+        **rounded("average_processing_time_ms"),
+        models_usage={**usage, **numbers["models_usage"]},
+        uptime_hours=round((time.time() - service.started) / 3600, 4),
+        database_stats=shapes.DatabaseStats(
+            total_predictions_stored=numbers["total_predictions_stored"],
+            total_images_hosted=numbers["total_images_hosted"],
+            **rounded("database_size_mb"),
+        ),
+        performance_metrics=shapes.PerformanceMetrics(
+            **rounded("p95_processing_time_ms p99_processing_time_ms"),
+            max_concurrent_requests=max(numbers["max_concurrent_requests"], service.load.peak),
+        ),
     )

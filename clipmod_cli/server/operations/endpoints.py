@@ -1,4 +1,7 @@
-"""`/docs`: Swagger UI over `/openapi.json`. All its files are in the package (docs_assets/README.md)."""
+"""`/healthz` and `/readyz`, and `/docs`: Swagger UI over `/openapi.json`.
+
+All files of `/docs` are in the package (docs_assets/README.md).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter, HTTPException
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+
+from clipmod_cli.server.state import Served
 
 ASSETS: Final = Path(__file__).parent / "docs_assets"
 KINDS: Final = {".js": "text/javascript", ".css": "text/css", ".txt": "text/plain", ".md": "text/markdown"}
@@ -21,17 +26,40 @@ CSP: Final = (
     "connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter()
 
 
-@router.get("/docs")
+@router.get("/healthz", summary="Whether the process lives", tags=["probes"])
+async def healthz() -> dict[str, str]:
+    """Answer while the process can."""
+    return {"status": "alive"}
+
+
+@router.get(
+    "/readyz",
+    summary="Whether a request that came now would be served",
+    responses={503: {"description": "A model is missing, the queue is full, or the service is ending"}},
+    tags=["probes"],
+)
+async def readyz(service: Served) -> JSONResponse:
+    """Report models, queue and shutdown."""
+    facts = {
+        "models_loaded": service.device.alive,
+        "queue_full": service.load.full,
+        "draining": service.draining,
+    }
+    status = "ready" if service.ready else "not ready"
+    return JSONResponse({"status": status, **facts}, 200 if service.ready else 503)
+
+
+@router.get("/docs", include_in_schema=False)
 async def docs() -> HTMLResponse:
     """Return Swagger UI, in which endpoints can be tried."""
     text = (ASSETS / "swagger.html").read_text(encoding="utf-8")
     return HTMLResponse(text, headers={"Content-Security-Policy": CSP})
 
 
-@router.get("/docs/{name}")
+@router.get("/docs/{name}", include_in_schema=False)
 async def asset(name: str) -> FileResponse:
     """Return a script or style of the page."""
     if name not in FILES:

@@ -1,4 +1,4 @@
-"""One JSON line on stderr for each request.
+"""Observers of all requests: a JSON line on stderr for each, and a row in the history store.
 
 No key, query or body is logged, and a route with variables by its template, so that no image id is logged
 either. Probes are logged with `--verbose` only.
@@ -10,10 +10,13 @@ import json
 import logging
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Final, TextIO
 
+from clipmod_cli.output.history.serve_rows import RequestRow
 from clipmod_cli.server.request_info import RequestInfo
+from clipmod_cli.server.service import Service
 from clipmod_cli.settings.definition import Settings
 
 PATH_CHARS: Final = 200
@@ -71,3 +74,53 @@ def line_of(info: RequestInfo, now: datetime) -> str:
         "bytes_out": info.bytes_out,
     }
     return json.dumps({name: value for name, value in facts.items() if value is not None})
+
+
+@dataclass
+class RequestRows:
+    """Writes a row for each request to an endpoint that judges.
+
+    Attributes:
+        judging_paths: prefixes of the paths that are counted.
+    """
+
+    service: Service
+    judging_paths: tuple[str, ...]
+    _in_progress: int = 0
+
+    def started(self, info: RequestInfo) -> None:
+        """Count a request in progress."""
+        if info.path.startswith(self.judging_paths):
+            self._in_progress += 1
+            info.concurrent = self._in_progress
+
+    def finished(self, info: RequestInfo) -> None:
+        """Write the row of a request that reached an endpoint; unknown paths are not stored."""
+        if not info.path.startswith(self.judging_paths):
+            return
+        self._in_progress -= 1
+        if info.route:
+            self.service.rows.add_request(_row(info))
+
+
+def _row(info: RequestInfo) -> RequestRow:
+    return RequestRow(
+        request_id=info.id,
+        at=datetime.now(UTC) - timedelta(seconds=info.seconds),
+        endpoint=info.route,
+        status=info.status,
+        images=info.images,
+        time_ms=round(info.seconds * 1000, 3),
+        judged_by=info.judged_by,
+        concurrent=info.concurrent,
+        error=info.error or info.refused or _reason(info.status),
+    )
+
+
+def _reason(status: int) -> str | None:
+    if status < HTTPStatus.BAD_REQUEST:
+        return None
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:  # 499
+        return "the client left"

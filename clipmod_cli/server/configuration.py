@@ -1,7 +1,7 @@
-"""Environment variables of the documented classifier service, read and checked.
+"""Limits of requests from the settings, and the documented classifier service's environment variables.
 
 DEFAULT_MODEL_NAME   the model of a request that names none
-DEFAULT_SCORE        the least score of the query endpoints
+DEFAULT_SCORE        the minimum score of the query endpoints
 ACCESS_TOKEN         the Hugging Face hub's token, for the classifiers' weights
 API_KEYS             comma-separated keys, besides those of CLIPMOD_API_KEYS
 USE_API_KEYS         false: require no key, on loopback only
@@ -12,9 +12,49 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.errors import SettingsError
+from clipmod_cli.settings.definition import Settings
+
+MB = 1_000_000
+
+FORM_BYTES = 65_536
+"""Of a form beside its files: boundaries, headers, short fields."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestLimits:
+    """The limits in force."""
+
+    image_bytes: int
+    video_bytes: int
+    multi_files: int
+    multi_bytes: int
+    url_count: int
+    stream_files: int
+    stream_bytes: int
+
+
+def request_limits_of(settings: Settings) -> RequestLimits:
+    """Return the limits of the settings."""
+    return RequestLimits(
+        image_bytes=settings.max_image_mb * MB,
+        video_bytes=settings.max_video_mb * MB,
+        multi_files=settings.max_multi_files,
+        multi_bytes=settings.max_multi_mb * MB,
+        url_count=settings.max_url_count,
+        stream_files=settings.max_stream_files,
+        stream_bytes=settings.max_stream_mb * MB,
+    )
+
+
+def with_limits(options: DecodeOptions, limits: RequestLimits) -> DecodeOptions:
+    """Return decoding options with the same limits on sizes."""
+    decode = replace(options.limits, max_file_bytes=limits.image_bytes, max_video_bytes=limits.video_bytes)
+    return replace(options, limits=decode)
+
 
 DEFAULT_SCORE = 0.7
 """The documented one."""
