@@ -41,8 +41,8 @@ from clipmod_cli.pipeline import run, run_key
 from clipmod_cli.records import RunFacts, to_record
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.settings.reading import Resolved
+from clipmod_cli.sources.ahead import walk_ahead
 from clipmod_cli.sources.base import Skipped
-from clipmod_cli.sources.walk_ahead import walk_ahead
 from clipmod_cli.types import Failure, Item, Result
 
 log = logging.getLogger(__name__)

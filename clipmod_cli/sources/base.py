@@ -35,14 +35,19 @@ class Rules:
     follow: bool = False
     null: bool = False
 
+    def excludes(self, path: str, *, folder: bool = False) -> bool:
+        """Return whether the patterns exclude a path, which is relative to the folder named."""
+        path = path.replace("\n", " ")  # pathspec does not match newlines in a name
+        if self._excluded is not None and self._excluded.match_file(path + "/" * folder):
+            return True
+        return not folder and self._included is not None and not self._included.match_file(path)
+
     @cached_property
-    def included(self) -> PathSpec[Any] | None:
-        """The compiled `include`, or None if everything is."""
+    def _included(self) -> PathSpec[Any] | None:
         return _compile(self.include)
 
     @cached_property
-    def excluded(self) -> PathSpec[Any] | None:
-        """The compiled `exclude`, or None if nothing is."""
+    def _excluded(self) -> PathSpec[Any] | None:
         return _compile(self.exclude)
 
 
@@ -60,7 +65,6 @@ class Source(Protocol):
             skipped: counts the files that are no inputs.
             first: the index of the first Item; each one that follows has the next.
         """
-        ...
 
     def is_unchanged(self, record: Mapping[str, Any], name: str, *, verify: bool) -> bool:
         """Return whether a record of an earlier run still describes its input; true if that is gone.
@@ -70,7 +74,6 @@ class Source(Protocol):
             name: the record's source.
             verify: compare the SHA-256 too.
         """
-        ...
 
 
 @dataclass(slots=True)

@@ -145,11 +145,7 @@ class _Walk:
             return "hidden"
         if info is not None and stat.S_ISLNK(info.st_mode):
             return "link"
-        # pathspec does not match newlines in a name; a space does the same for a pattern
-        shown = rel.replace("\n", " ")
-        if rules.excluded is not None and rules.excluded.match_file(shown + "/" * folder):
-            return "excluded"
-        if not folder and rules.included is not None and not rules.included.match_file(shown):
+        if rules.excludes(rel, folder=folder):
             return "excluded"
         if rules.max_depth is not None and depth + folder > rules.max_depth:
             return "depth"

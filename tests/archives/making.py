@@ -17,8 +17,8 @@ from pathlib import Path
 from backports import zstd
 from backports.zstd import zipfile as zstd_zipfile
 
+from clipmod_cli.sources.archives.items import open_input
 from clipmod_cli.sources.archives.limits import ArchiveLimits
-from clipmod_cli.sources.archives.opening import open_archive
 from clipmod_cli.sources.archives.walk import ArchiveMember, Found, LostMember, MemberFilter
 
 GIF = b"GIF89a\x01\x00\x01\x00\x00\x00\x00;"
@@ -125,7 +125,7 @@ class Seen:
 
 def look(path: Path, limits: ArchiveLimits | None = None) -> Seen:
     """Look into the archive at a path."""
-    archive = open_archive(str(path))
+    archive = open_input(str(path)).archive
     assert archive is not None, "no archive"
     wishes = MemberFilter()
     try:

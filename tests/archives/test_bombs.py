@@ -16,8 +16,8 @@ from types import SimpleNamespace
 import pytest
 
 from clipmod_cli.sources.archives import limits as archive_limits
+from clipmod_cli.sources.archives.items import open_input
 from clipmod_cli.sources.archives.limits import ArchiveLimits
-from clipmod_cli.sources.archives.opening import open_archive
 from tests.archives.making import (
     COMPRESS,
     GIF,
@@ -308,7 +308,7 @@ def test_streams_without_content_cost_time(tmp_path: Path, monkeypatch: pytest.M
 def test_the_time_that_others_take_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     (tmp_path / "a.tar").write_bytes(make_tar([(f"{n}.gif", GIF) for n in range(5)]))
-    archive = open_archive(str(tmp_path / "a.tar"))
+    archive = open_input(str(tmp_path / "a.tar")).archive
     assert archive is not None
     found = []
     for one in archive.members():

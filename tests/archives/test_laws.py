@@ -12,8 +12,8 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from clipmod_cli.sources.archives.items import open_input
 from clipmod_cli.sources.archives.limits import ArchiveLimits
-from clipmod_cli.sources.archives.opening import open_archive
 from clipmod_cli.sources.archives.walk import ArchiveMember, LostMember, MemberFilter
 from tests.archives.making import COMPRESS, GIF, ZIP_METHODS, Seen, make_tar, make_zip
 
@@ -31,7 +31,7 @@ def see(data: bytes, name: str = "it") -> Seen | None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
         path.write_bytes(data)
-        archive = open_archive(str(path))
+        archive = open_input(str(path)).archive
         if archive is None:
             return None
         wishes = MemberFilter()

@@ -11,7 +11,7 @@ from typing import IO
 import pytest
 from backports import zstd
 
-from clipmod_cli.sources.archives.opening import open_archive
+from clipmod_cli.sources.archives.items import open_input
 from clipmod_cli.sources.archives.walk import ArchiveMember, LostMember
 from tests.archives.making import (
     COMPRESS,
@@ -101,7 +101,7 @@ def test_an_archive_is_known_by_its_content(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", TEXT, GIF, b"PK", b"\x1f\x8b"])
 def test_a_name_makes_no_archive(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(content)
-    assert open_archive(str(tmp_path / "x.zip")) is None
+    assert open_input(str(tmp_path / "x.zip")).archive is None
 
 
 @pytest.mark.parametrize("magic", [b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07\0", b"Rar!\x1a\x07\1\0"])
@@ -248,7 +248,7 @@ def test_a_comment_confuses_nothing(tmp_path: Path) -> None:
 def test_it_is_lazy(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     path.write_bytes(make_zip([("a.gif", GIF), ("b.gif", GIF)]))
-    archive = open_archive(str(path))
+    archive = open_input(str(path)).archive
     assert archive is not None
     members = archive.members()
     assert isinstance(next(members), ArchiveMember)

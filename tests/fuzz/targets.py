@@ -15,8 +15,8 @@ from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
 from clipmod_cli.decode.workers.wire import read_result, write_result
 from clipmod_cli.errors import ERROR_CODES, UsageError
+from clipmod_cli.sources.archives.items import open_input
 from clipmod_cli.sources.archives.limits import ArchiveLimits
-from clipmod_cli.sources.archives.opening import open_archive
 from clipmod_cli.sources.archives.walk import LostMember
 from clipmod_cli.sources.lists import read_urls
 from clipmod_cli.sources.web.addresses import AddressRules, check_redirect, check_url, port_of
@@ -89,7 +89,7 @@ def feed_messages(data: bytes) -> None:
 
 def feed_archives(data: bytes) -> None:
     with _written(data) as path:
-        archive = open_archive(path)
+        archive = open_input(path).archive
         if archive is None:
             return
         try:

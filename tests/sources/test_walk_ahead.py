@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from clipmod_cli.sources.walk_ahead import ITEM_BYTES, MAX_AHEAD_BYTES, walk_ahead
+from clipmod_cli.sources.ahead import ITEM_BYTES, MAX_AHEAD_BYTES, walk_ahead
 from clipmod_cli.types import Failure, Item
 
 PATIENCE_S = 10.0

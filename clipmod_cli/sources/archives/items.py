@@ -1,30 +1,55 @@
-"""A path → its Item, or the Items and Failures of its archive.
+"""A path → its Item, or the Items and Failures of its archive, read as a stream; nothing is written to disk.
 
-An archive without inputs is counted as `empty archive` if it was found in a folder, and a Failure if it was
-named. A Failure of the archive itself has the archive's size and modification time, so that a resumed run
-recognises it.
+Archives are recognised by content: zip (also cbz, docx and the like), tar, and gzip, bzip2, xz and zstd
+around a tar or a single file. 7z and RAR are recognised but not read.
+
+- A member is an input under the same rule as a file in a folder. One whose content cannot be read
+  (encrypted, damaged) is a Failure. Archives in archives are entered, to a maximum depth.
+- A member's name is text, never a path. Names of nested members are joined by `!/`: `inner.zip!/a.png`.
+- The file in a `photo.jpg.gz` is named `photo.jpg`. A `.tar.gz` is one archive, not two.
+- A link in a tar is counted; in a zip it is judged if its content is a picture's, since many programs
+  ignore the flag that marks it as a link.
+- A bad member costs itself, a broken archive what follows the break, an exceeded budget all the rest: one
+  Failure reports it, after everything before. It has the archive's size and modification time, so that a
+  resumed run recognises the archive.
+- Memory holds one member and the one before it, and the archives around nested ones.
 """
 
 from __future__ import annotations
 
+import os
+import stat
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
-from clipmod_cli.decode.formats import format_by_extension
-from clipmod_cli.errors import ErrorCode
-from clipmod_cli.sources.archives.opening import OpenedInput, open_input
-from clipmod_cli.sources.archives.walk import ArchiveMember, Found, MemberFilter
+from clipmod_cli.decode.formats import HEAD_BYTES, Format, format_by_extension, sniff
+from clipmod_cli.errors import ErrorCode, ItemError
+from clipmod_cli.sources.archives.limits import ArchiveBudget, ArchiveLimits, BudgetExceeded
+from clipmod_cli.sources.archives.walk import (
+    ArchiveMember,
+    ArchiveWalk,
+    Container,
+    Found,
+    LostMember,
+    MemberFilter,
+)
 from clipmod_cli.sources.base import InputPath
 from clipmod_cli.types import Failure, Item, Media
 
 if TYPE_CHECKING:
     from clipmod_cli.sources.base import Rules, Skipped
 
+
 MAC_FOLDER = "__MACOSX"
 """Where macOS stores metadata of the files beside it, under the same names."""
+
+_OPEN_FLAGS = (
+    os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+)
+"""Without O_NONBLOCK opening a FIFO blocks until there is a writer. Windows lacks the first two."""
 
 
 def look_inside(place: InputPath, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
@@ -40,22 +65,46 @@ def look_inside(place: InputPath, rules: Rules, skipped: Skipped, first: int) ->
         else:
             yield _no_archive(place, first)
         return
-    before = "" if place.rel is None else place.rel + "/"
-    wishes = MemberFilter(lambda name: _passed_over(before + name, name, rules))
+    before = "" if place.rel is None else place.rel + "/"  # for patterns an archive is a folder
+    member_filter = MemberFilter(lambda name: _skip_reason(name, before, rules))
     mtime_ns = archive.mtime_ns if place.file is None else place.mtime_ns
     whole = Item(source=place.path, index=first, mtime_ns=mtime_ns)
+    yield from read_members(archive, whole, member_filter, skipped, named=place.rel is None, step=1)
+
+
+def read_members(
+    archive: Archive, whole: Item, member_filter: MemberFilter, skipped: Skipped, *, named: bool, step: int
+) -> Generator[Item | Failure, None, None]:
+    """Yield the Items and Failures of an archive's members, and close it.
+
+    Args:
+        archive: read to its end.
+        whole: the archive's own Item, from which the fields are copied.
+        member_filter: counts what it skips.
+        skipped: receives these counts.
+        named: an archive without inputs is a Failure, not an `empty archive`.
+        step: from the index of one member to the next.
+    """
     count = 0
     try:
-        for found in archive.members(wishes):
-            yield result_of(found, replace(whole, index=first + count), archive.size)
+        for found in archive.members(member_filter):
+            item = replace(whole, index=whole.index + step * count, member=found.name)
             count += 1
-        if not count and place.rel is None:
-            yield nothing_inside(whole, archive.size, wishes)
+            if isinstance(found, ArchiveMember):
+                yield replace(item, data=found.data)
+            else:
+                yield _failure(item, archive.size, found.code, found.message)
+        if not count and named:
+            reasons = ", ".join(f"{reason} {n}" for reason, n in member_filter.skipped.most_common())
+            message = (
+                f"the archive holds no picture, video or archive to be judged ({reasons or 'it is empty'})"
+            )
+            yield _failure(whole, archive.size, "archive_error", message)
         elif not count:
-            wishes.skipped["empty archive"] += 1
+            member_filter.skipped["empty archive"] += 1
     finally:
         archive.close()
-        skipped.reasons.update(wishes.skipped)
+        skipped.reasons.update(member_filter.skipped)
 
 
 def _is_other_type(place: InputPath, opened: OpenedInput) -> bool:
@@ -72,36 +121,10 @@ def _no_archive(place: InputPath, index: int) -> Item | Failure:
     return Failure(item=item, stage="source", code="read_error", message=message)
 
 
-def result_of(found: Found, whole: Item, size: int) -> Item | Failure:
-    """Return the Item or Failure of what was found in an archive.
-
-    Args:
-        found: the member, or what could not be read.
-        whole: the archive's own Item, from which the fields are copied.
-        size: of the archive, in bytes.
-    """
-    if isinstance(found, ArchiveMember):
-        return replace(whole, member=found.name, data=found.data)
-    return _failure(replace(whole, member=found.name), size, found.code, found.message)
-
-
-def nothing_inside(whole: Item, size: int, wishes: MemberFilter) -> Failure:
-    """Return the Failure of a named archive that holds no input."""
-    counts = ", ".join(f"{reason} {count}" for reason, count in wishes.skipped.most_common()) or "it is empty"
-    message = f"the archive holds no picture, video or archive to be judged ({counts})"
-    return _failure(whole, size, "archive_error", message)
-
-
-def _passed_over(path: str, name: str, rules: Rules) -> str | None:
-    """Return why a member is skipped, None if it is not; for patterns an archive is a folder."""
+def _skip_reason(name: str, before: str, rules: Rules) -> str | None:
     if not rules.hidden and is_hidden(name):
         return "hidden"
-    shown = path.replace("\n", " ")  # as for files: pathspec takes no newline for a part of a name
-    if rules.excluded is not None and rules.excluded.match_file(shown):
-        return "excluded"
-    if rules.included is not None and not rules.included.match_file(shown):
-        return "excluded"
-    return None
+    return "excluded" if rules.excludes(before + name) else None
 
 
 def is_hidden(name: str) -> bool:
@@ -109,6 +132,104 @@ def is_hidden(name: str) -> bool:
     return any(
         part == MAC_FOLDER or (part.startswith(".") and part not in (".", "..")) for part in name.split("/")
     )
+
+
+class Archive:
+    """An open archive file; to be closed. Used by one thread.
+
+    Attributes:
+        size: in bytes.
+        mtime_ns: its modification time.
+    """
+
+    def __init__(self, name: str, file: BinaryIO, kind: str) -> None:
+        self._name = name
+        self._file = file
+        self._kind = kind
+        status = os.fstat(file.fileno())
+        self.size = status.st_size
+        self.mtime_ns = status.st_mtime_ns
+
+    def members(
+        self, member_filter: MemberFilter | None = None, limits: ArchiveLimits | None = None
+    ) -> Iterator[Found]:
+        """Yield the members that are inputs, in the archive's own order; lazy, never raises.
+
+        An error that ends the archive early comes last, as a `LostMember` without a name.
+        """
+        budget = ArchiveBudget(limits or ArchiveLimits())
+        walk = ArchiveWalk(member_filter or MemberFilter(), budget)
+        found = walk.inside(Container(self._file, self.size, self._kind, self._name))
+        while True:
+            with budget.running():
+                one = _next(found)
+            if one is None:
+                return
+            yield one
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedInput:
+    """What opening an input showed.
+
+    Attributes:
+        archive: the archive, to be closed, if it is one.
+        format: by its first bytes; None if unknown.
+        was_read: its first bytes were read; False for what is missing, unreadable or not a regular file.
+    """
+
+    archive: Archive | None = None
+    format: Format | None = None
+    was_read: bool = False
+
+
+def open_input(path: str, *, name: str | None = None) -> OpenedInput:
+    """Open the file once, read its first bytes, and keep it open if it is an archive. Never blocks.
+
+    Args:
+        path: of a file.
+        name: the archive's name for users, if that is not the file's.
+    """
+    try:
+        descriptor = os.open(path, _OPEN_FLAGS)
+    except (OSError, ValueError):
+        return OpenedInput()
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return OpenedInput()
+        known = sniff(os.read(descriptor, HEAD_BYTES))
+        if known is None or known.kind != "archive":
+            return OpenedInput(format=known, was_read=True)
+        file = os.fdopen(descriptor, "rb", buffering=0)
+        descriptor = -1
+        archive = Archive(PurePath(path).name if name is None else name, file, known.name)
+        return OpenedInput(archive, known, was_read=True)
+    except OSError:
+        return OpenedInput()
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _next(found: Iterator[Found]) -> Found | None:
+    """Return the next member, None at the end; an error of the whole archive becomes a `LostMember`."""
+    try:
+        return next(found, None)
+    except ItemError as error:
+        return LostMember(None, error.code, f"the archive cannot be read on: {error.message}")
+    except BudgetExceeded as error:
+        return LostMember(None, "archive_limit", f"the archive was left, its rest is not judged: {error}")
+    except OSError as error:
+        return LostMember(None, "read_error", f"the archive cannot be read on: {error.strerror or error}")
+    except MemoryError:
+        return LostMember(None, "out_of_memory", "not enough memory to read on in the archive")
+    except Exception as error:  # noqa: BLE001 — a bug costs one archive, never the run
+        reason = f"{type(error).__name__}: {error}"
+        return LostMember(None, "internal_error", f"a bug in clipmod ({reason}); please report it")
 
 
 def _failure(item: Item, size: int, code: ErrorCode, message: str) -> Failure:

@@ -81,21 +81,17 @@ class Decompressor(Protocol):
     @property
     def eof(self) -> bool:
         """Whether the end of the stream was reached."""
-        ...
 
     @property
     def needs_input(self) -> bool:
         """Whether there is no more output without new input."""
-        ...
 
     @property
     def unused_data(self) -> bytes:
         """The input after the end of the stream."""
-        ...
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
         """Return at most `max_length` bytes."""
-        ...
 
 
 class Inflate:

@@ -1,6 +1,6 @@
 """The walk through an archive and those nested in it: which entries are inputs, and their bytes.
 
-`clipmod_cli.sources.archives.opening` opens files and handles errors that end the outermost archive.
+`clipmod_cli.sources.archives.items` opens files and handles errors that end the outermost archive.
 """
 
 from __future__ import annotations

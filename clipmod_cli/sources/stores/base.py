@@ -53,22 +53,18 @@ class ObjectStore(Protocol):
 
     def pages(self, prefix: str) -> Iterator[Sequence[ObjectEntry]]:
         """Yield all objects whose key begins with `prefix`, in the store's own fixed order."""
-        ...
 
     def find(self, key: str) -> ObjectEntry:
         """Return the object of this very key; raises `not_found` if there is none."""
-        ...
 
     def near(self, key: str) -> Sequence[ObjectEntry]:
         """Return one page of objects about `key` in the store's order; most likely `key` is among them."""
-        ...
 
     def read(self, entry: ObjectEntry, start: int, length: int) -> bytes:
         """Return `length` bytes from `start`, all within the object.
 
         Raises `read_error` if the object is no longer the one that was listed.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -105,10 +105,7 @@ def _skip_reason(rel: str, rules: Rules) -> str | None:
     """Return why an object is skipped, as for files; None if it is not."""
     if not rules.hidden and any(part.startswith(".") for part in rel.split("/")):
         return "hidden"
-    path = rel.replace("\n", " ")  # pathspec does not accept a newline in a name
-    if rules.excluded is not None and rules.excluded.match_file(path):
-        return "excluded"
-    if rules.included is not None and not rules.included.match_file(path):
+    if rules.excludes(rel):
         return "excluded"
     if rules.max_depth is not None and rel.count("/") >= rules.max_depth:
         return "depth"

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from clipmod_cli.decode.formats import sniff
-from clipmod_cli.sources.archives.items import is_hidden, nothing_inside, result_of
-from clipmod_cli.sources.archives.opening import Archive, open_archive
+from clipmod_cli.sources.archives.items import is_hidden, open_input, read_members
 from clipmod_cli.sources.archives.walk import MemberFilter
 from clipmod_cli.sources.base import Skipped
 from clipmod_cli.types import Failure, Item, Media
@@ -31,31 +31,21 @@ def unpack(downloads: Iterable[Item | Failure], skipped: Skipped) -> Iterator[It
         skipped: counts the members that are no inputs.
     """
     for one in downloads:
-        archive = _open(one) if isinstance(one, Item) else None
-        if archive is None or isinstance(one, Failure):
+        if (
+            isinstance(one, Failure)
+            or one.spilled is None
+            or (archive := open_input(one.spilled, name=_name_of(one.source)).archive) is None
+        ):
             yield one
-        else:
-            yield from _members(one, archive, skipped)
-
-
-def _open(item: Item) -> Archive | None:
-    return None if item.spilled is None else open_archive(item.spilled, name=_name_of(item.source))
-
-
-def _members(item: Item, archive: Archive, skipped: Skipped) -> Iterator[Item | Failure]:
-    whole = replace(item, spilled=None)
-    member_filter = MemberFilter(lambda name: "hidden" if is_hidden(name) else None)
-    count = 0
-    try:
-        for found in archive.members(member_filter):
-            yield _with_download_code(result_of(found, whole, archive.size))
-            count += 1
-        if not count:
-            yield nothing_inside(whole, archive.size, member_filter)
-    finally:
-        archive.close()
-        Path(str(item.spilled)).unlink(missing_ok=True)
-        skipped.reasons.update(member_filter.skipped)
+            continue
+        whole = replace(one, spilled=None)
+        member_filter = MemberFilter(lambda name: "hidden" if is_hidden(name) else None)
+        try:
+            with closing(read_members(archive, whole, member_filter, skipped, named=True, step=0)) as members:
+                for result in members:
+                    yield _with_download_code(result)
+        finally:
+            Path(one.spilled).unlink(missing_ok=True)
 
 
 def _with_download_code(result: Item | Failure) -> Item | Failure:
