@@ -110,7 +110,7 @@ def _run(settings: Settings, drawn: list[Verdict], count: int, rate: float) -> C
         inputs = one_run.Inputs(items=lambda _: iter(()), countable=False)
         begun, used = time.perf_counter(), time.process_time()
         run = one_run._Run(settings, inputs, output, Ensemble([]), criteria, StopRequest())  # noqa: SLF001
-        run.carry_out()
+        run.judge_all()
         over, spent = time.perf_counter(), time.process_time()
     if settings.output != os.devnull and Path(settings.output or "").read_bytes().count(b"\n") != count:
         raise AssertionError("records are missing from the output")

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 
-from clipmod_cli.cli.terminal.result_lines import line_of, word_of
+from clipmod_cli.cli.terminal.result_lines import decision_of, line_of
 from clipmod_cli.records import Record, to_record
 from clipmod_cli.types import Detection, Item, ModelScore, Result, Verdict
 from tests.results import RUN, plain_animation, plain_failure, plain_verdict, results
@@ -76,7 +76,7 @@ def test_each_model_says_its_own() -> None:
 )
 def test_the_first_word(verdict: Result, word: str) -> None:
     record = to_record(verdict, RUN)
-    assert word_of(record) == word
+    assert decision_of(record) == word
     assert line_of(record, colour=False).split()[0] == word
 
 
@@ -135,5 +135,5 @@ def test_law_every_result_has_one_printable_line(result: Result) -> None:
     record: Record = to_record(result, RUN)
     line = line_of(record, colour=False)
     assert line.isprintable()
-    assert line.startswith(word_of(record))
+    assert line.startswith(decision_of(record))
     line.encode()

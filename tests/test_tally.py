@@ -130,7 +130,7 @@ def test_a_kept_record_is_counted_as_it_was_written() -> None:
     assert kept.counts() == read.counts()
 
 
-def test_it_counts_whom_models_saw_and_whom_they_had_seen_before() -> None:
+def test_it_counts_scored_skipped_and_cached_pictures() -> None:
     verdict = plain_verdict()
     skipping = replace(verdict.deciding, skipped=("ViT-g-14",), bounds=(0.69, 0.94))
     known = {
@@ -139,12 +139,12 @@ def test_it_counts_whom_models_saw_and_whom_they_had_seen_before() -> None:
     tally = Tally()
     for deciding in (verdict.deciding, skipping, skipping, replace(skipping, by_model=known)):
         tally.add(to_record(replace(verdict, deciding=deciding), RUN))
-    assert tally.asked == {"ViT-L-14": 3, "ViT-H-14": 3}
-    assert tally.skipped == {"ViT-g-14": 2}
-    assert (tally.again, tally.pictures) == (1, 4)
+    assert tally.scored_by == {"ViT-L-14": 3, "ViT-H-14": 3}
+    assert tally.skipped_by == {"ViT-g-14": 2}
+    assert (tally.cached, tally.pictures) == (1, 4)
 
 
 def test_all_scored_frames_of_an_animation_were_shown() -> None:
     tally = Tally()
     tally.add(to_record(plain_animation(), RUN))
-    assert set(tally.asked.values()) == {tally.pictures} == {3}
+    assert set(tally.scored_by.values()) == {tally.pictures} == {3}

@@ -1,4 +1,4 @@
-"""`--dry-run`: what would be judged, by format and size. Reads a few bytes of each file, and archives."""
+"""`--dry-run`: counts inputs by format and size. Reads archives, and only the first bytes of other files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
-from clipmod_cli.cli.terminal.summary import say
+from clipmod_cli.cli.terminal.stdout import say
 from clipmod_cli.decode.formats import HEAD_BYTES, sniff
 from clipmod_cli.models.backend import human_size
 from clipmod_cli.settings.definition import Settings
@@ -25,7 +25,7 @@ def count_inputs(items: Callable[[Skipped], Iterator[Item | Failure]], settings:
     formats: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     for item in itertools.islice(items(skipped), settings.limit):
-        name, size = _look(item)
+        name, size = _format_and_size(item)
         formats[name] += 1
         sizes[name] += size
     facts = {
@@ -39,17 +39,17 @@ def count_inputs(items: Callable[[Skipped], Iterator[Item | Failure]], settings:
         return 0
     for name, count in formats.most_common():
         print(f"{name:<20} {count:>9} inputs  {human_size(sizes[name]):>9}")  # noqa: T201
-    print(f"{'in all':<20} {formats.total():>9} inputs  {human_size(sizes.total()):>9}")  # noqa: T201
+    print(f"{'total':<20} {formats.total():>9} inputs  {human_size(sizes.total()):>9}")  # noqa: T201
     if skipped.reasons:
         say(f"skipped: {', '.join(f'{name} {count}' for name, count in skipped.reasons.most_common())}")
     return 0
 
 
-def _look(item: Item | Failure) -> tuple[str, int]:
-    """Return the format by content, or why it cannot be told, and the size in bytes."""
+def _format_and_size(item: Item | Failure) -> tuple[str, int]:
+    """Return the format by content, or why it is unknown, and the size in bytes."""
     if isinstance(item, Failure):
         return "cannot be read", 0
-    if isinstance(item, StoredItem):  # its bytes would have to be paid for
+    if isinstance(item, StoredItem):  # no download: it may cost money
         return f"{PurePosixPath(item.entry.key).suffix or 'no ending'} by name", item.entry.size
     if item.data is not None:
         return _name(item.data), len(item.data)

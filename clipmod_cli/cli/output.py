@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clipmod_cli.cli.tally import Tally
-from clipmod_cli.cli.terminal.progress import NoProgress, RunProgress
-from clipmod_cli.cli.terminal.result_lines import line_of, word_of
+from clipmod_cli.cli.terminal.progress import RunProgress
+from clipmod_cli.cli.terminal.result_lines import decision_of, line_of
 from clipmod_cli.cli.terminal.stdout import STDOUT_NAMES, RealStdout
 from clipmod_cli.errors import OutputError
 from clipmod_cli.output.base import RecordSink, sink_for
@@ -56,7 +56,7 @@ class Output:
     stdout: RealStdout
     mode: StdoutMode
     path: Path | None
-    progress: RunProgress = field(default_factory=NoProgress)
+    progress: RunProgress = field(default_factory=RunProgress)
     _sink: RecordSink | None = None
     _errors: ErrorsFile | None = None
 
@@ -116,11 +116,11 @@ class Output:
             return
         if self.mode == "json":
             shown = line
-        elif word_of(record) == "Safe" and not self.settings.verbose and not only:
+        elif decision_of(record) == "Safe" and not self.settings.verbose and not only:
             return
         else:
             shown = line_of(record, colour="NO_COLOR" not in os.environ).encode() + b"\n"
-        with self.progress.aside() if self.stdout.is_terminal else contextlib.nullcontext():
+        with self.progress.hidden() if self.stdout.is_terminal else contextlib.nullcontext():
             StreamSink(self.stdout.descriptor).write(shown)
 
     def finish(self) -> None:

@@ -1,7 +1,4 @@
-"""One run, from resolved settings to an exit code: what `scan` does after it knows its inputs.
-
-Calls the pipeline and writes its results; judges nothing itself.
-"""
+"""One run of `scan` or `urls`: opens the output, loads the models, writes records, returns an exit code."""
 
 from __future__ import annotations
 
@@ -26,10 +23,9 @@ from clipmod_cli.assemble import (
 from clipmod_cli.cli.output import Output, open_output
 from clipmod_cli.cli.signals import Interrupted, StopRequest, catch_signals
 from clipmod_cli.cli.tally import Tally
-from clipmod_cli.cli.terminal.download_bar import DownloadBar
-from clipmod_cli.cli.terminal.progress import choose_progress
-from clipmod_cli.cli.terminal.stdout import take_stdout
-from clipmod_cli.cli.terminal.summary import command_line, print_summary, say, say_how_to_go_on
+from clipmod_cli.cli.terminal.progress import DownloadBar, choose_progress
+from clipmod_cli.cli.terminal.stdout import say, take_stdout
+from clipmod_cli.cli.terminal.summary import command_line, print_summary, say_how_to_resume
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import ClipmodError, ExitCode, OutputError
 from clipmod_cli.judge.criteria import Criteria
@@ -50,19 +46,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What a run looks at.
+    """The inputs of a run.
 
     Attributes:
-        items: gives the items from the beginning, counting what is skipped.
-        walk_ahead: they may be listed long before they are judged, so the total is known early.
-        bring: gets hold of those that are to be judged, where that costs something; in any order. One
-            may become several, and counts what is skipped on the way.
-        received: the bytes that have been downloaded so far; None where nothing is.
+        items: iterates over all items, counting skipped ones.
+        walk_ahead: the items can be listed long before they are judged, so the total is known early.
+        fetch: downloads and unpacks the items that are to be judged, in any order, counting skipped ones.
+        received: returns the bytes downloaded so far; None if there are no downloads.
     """
 
     items: Callable[[Skipped], Iterator[Item | Failure]]
     walk_ahead: bool
-    bring: Callable[[Iterator[Item | Failure], Skipped], Iterator[Item | Failure]] = lambda items, _: items
+    fetch: Callable[[Iterator[Item | Failure], Skipped], Iterator[Item | Failure]] = lambda items, _: items
     received: Callable[[], int] | None = None
 
 
@@ -70,7 +65,7 @@ def judge_inputs(resolved: Resolved, inputs: Inputs) -> ExitCode:
     """Judge the inputs, write their records, and return the exit code.
 
     Raises:
-        ClipmodError: if the run cannot begin, or its output cannot be written.
+        ClipmodError: if the run cannot start, or its output cannot be written.
     """
     settings = resolved.settings
     policy = policy_of(resolved)
@@ -81,16 +76,16 @@ def judge_inputs(resolved: Resolved, inputs: Inputs) -> ExitCode:
                 ensemble, criteria = _models(settings, policy)
             ensemble = stack.enter_context(with_evidence_cache(ensemble, settings))
             freeze_gc()
-            return _Run(settings, inputs, output, ensemble, criteria, stop).carry_out()
+            return _Run(settings, inputs, output, ensemble, criteria, stop).judge_all()
         except Interrupted as e:
-            say_how_to_go_on(settings, e.exit_code)
+            say_how_to_resume(settings, e.exit_code)
             return e.exit_code
 
 
 def _exit_now(stack: ExitStack, settings: Settings, exit_code: ExitCode) -> None:
     try:
         stack.close()
-        say_how_to_go_on(settings, exit_code)
+        say_how_to_resume(settings, exit_code)
     finally:
         os._exit(exit_code)
 
@@ -105,7 +100,7 @@ def _models(settings: Settings, policy: Policy) -> tuple[Ensemble, Criteria]:
 
 
 class _Run:
-    """A run that has its models and its output."""
+    """A run whose models are loaded and whose output is open."""
 
     def __init__(
         self,
@@ -133,13 +128,13 @@ class _Run:
             run_id=uuid.uuid4().hex,
         )
 
-    def carry_out(self) -> ExitCode:
+    def judge_all(self) -> ExitCode:
         """Judge all inputs and return the exit code."""
         done = self.output.begin(self.facts.run_key, self.tally)
         if (done.count or done.retry_count) and not self.settings.quiet:
             say(f"clipmod: resuming {self.settings.output}: {done.count} done, {done.retry_count} to retry")
         items = self._not_done(done)
-        begun = time.monotonic()
+        start = time.monotonic()
         exit_code = ExitCode.OK
         store = open_rows(
             self.settings, self.facts, [m.model.spec for m in self.ensemble.members], command_line()
@@ -158,16 +153,15 @@ class _Run:
             exit_code = self._finish(exit_code)
             store.finish(self.tally.counts(), exit_code)
         if not self.settings.quiet and exit_code != ExitCode.CLOSED_PIPE:
-            seconds = time.monotonic() - begun
             received = self.inputs.received
             print_summary(
                 self.tally,
                 self.skipped.reasons,
-                seconds,
+                time.monotonic() - start,
                 done=done.count,
                 received=received() if received else None,
             )
-        say_how_to_go_on(self.settings, exit_code)
+        say_how_to_resume(self.settings, exit_code)
         return exit_code
 
     def _judge(self, items: Iterable[Item | Failure], store: RowSink, done: int) -> None:
@@ -185,9 +179,9 @@ class _Run:
             progress.close()
 
     def _not_done(self, done: DoneInputs) -> Iterator[Item | Failure]:
-        """Yield what has to be judged. It is matched once more after `bring`, which expands archives."""
-        left = (one for one in self._walk() if done.has_members_to_retry(one) or not done.match(one))
-        return (one for one in self.inputs.bring(left, self.skipped) if not done.match(one))
+        """Yield what has to be judged. It is matched once more after `fetch`, which expands archives."""
+        left = (item for item in self._walk() if done.has_members_to_retry(item) or not done.match(item))
+        return (item for item in self.inputs.fetch(left, self.skipped) if not done.match(item))
 
     def _walk(self) -> Iterator[Item | Failure]:
         items = itertools.islice(self.inputs.items(self.skipped), self.settings.limit)

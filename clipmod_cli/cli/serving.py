@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from clipmod_cli.cli.terminal.summary import say
+from clipmod_cli.cli.terminal.stdout import say
 from clipmod_cli.errors import ExitCode, UsageError
 from clipmod_cli.server.connections import Connection
 

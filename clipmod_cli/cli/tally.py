@@ -1,4 +1,4 @@
-"""Counts over all records of an output, and the exit code that follows from them."""
+"""Counts over all records of an output, and the exit code of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clipmod_cli.settings.definition import Wanted
 
 
 def kinds_of(decision: str | None, status: str, *, needs_review: bool) -> frozenset[Wanted]:
-    """Return what `--only` and `--fail-on` call this record."""
+    """Return the kinds of a record, as `--only` and `--fail-on` name them."""
     if status == "error":
         return frozenset({"error"})
     named: dict[str | None, Wanted] = {"NSFW": "nsfw", "Safe": "safe"}
@@ -21,35 +21,38 @@ def kinds_of(decision: str | None, status: str, *, needs_review: bool) -> frozen
     return frozenset(kinds | ({"review"} if needs_review else set()))
 
 
-def _asked(record: Record) -> Collection[str]:
-    """Return the models that were shown it: those took more than the microsecond that records tell."""
-    told = (record.per_model_predictions or {}).items()
-    return [name for name, one in told if one.inference_time_ms > 0.0]
+def _scored_by(record: Record) -> Collection[str]:
+    """Return the models that scored it in this run; a cached score has no inference time."""
+    predictions = (record.per_model_predictions or {}).items()
+    return [name for name, one in predictions if one.inference_time_ms > 0.0]
 
 
 @dataclass
 class Tally:
-    """What an output says as a whole, and what this run added to it.
+    """Counts of an output, and of what this run added to it.
 
     Attributes:
-        judged: results of this run, errors among them.
-        pictures: frames that this run scored.
-        asked: how many frames each model saw in this run.
-        skipped: how many it did not have to see.
-        again: pictures that all models had seen before, in this run or an earlier one.
-        bytes: what this run read.
+        kinds: records by kind (nsfw, safe, review, error).
+        total: records.
+        ok: records without an error.
+        judged: records of this run, errors included.
+        pictures: frames scored in this run.
+        scored_by: frames that each model scored in this run.
+        skipped_by: frames that each model skipped (early exit) in this run.
+        cached: pictures of this run whose scores were all cached.
+        bytes: read in this run.
     """
 
     kinds: Counter[str] = field(default_factory=Counter)
     categories: Counter[str] = field(default_factory=Counter)
     codes: Counter[str] = field(default_factory=Counter)
-    asked: Counter[str] = field(default_factory=Counter)
-    skipped: Counter[str] = field(default_factory=Counter)
+    scored_by: Counter[str] = field(default_factory=Counter)
+    skipped_by: Counter[str] = field(default_factory=Counter)
     total: int = 0
     ok: int = 0
     judged: int = 0
     pictures: int = 0
-    again: int = 0
+    cached: int = 0
     bytes: int = 0
 
     def add_done(self, record: dict[str, Any]) -> None:
@@ -70,11 +73,11 @@ class Tally:
         if record.status == "ok":
             frames = record.frames_scored or 1
             self.pictures += frames
-            if asked := _asked(record):
-                self.asked.update(dict.fromkeys(asked, frames))
-                self.skipped.update(dict.fromkeys(record.models_skipped or (), frames))
+            if models := _scored_by(record):
+                self.scored_by.update(dict.fromkeys(models, frames))
+                self.skipped_by.update(dict.fromkeys(record.models_skipped or (), frames))
             else:
-                self.again += 1
+                self.cached += 1
         return kinds
 
     def _count(self, kinds: frozenset[Wanted], category: str | None, code: str | None) -> None:

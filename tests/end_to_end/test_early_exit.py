@@ -74,7 +74,7 @@ def test_the_summary_says_who_was_asked_how_often(clipmod: Command, folder: Path
     asked = sum("tiny-g" in record["models_used"] for record in run.records)
     assert asked < 12
     assert f"tiny-l 12 of 12, tiny-h 12 of 12, tiny-g {asked} of 12" in " ".join(run.stderr.split())
-    assert "models asked" not in clipmod("scan", folder, *ENSEMBLE).stderr
+    assert "scored by" not in clipmod("scan", folder, *ENSEMBLE).stderr
 
 
 def test_an_output_goes_on_with_and_without(clipmod: Command, folder: Path, out: Path) -> None:

@@ -45,7 +45,7 @@ def test_the_second_run_gives_the_same_and_asks_no_model(clipmod: Command, pictu
     assert scores(second.records) == scores(first.records)
     assert all(time > 0.0 for time in times(first.records))
     assert times(second.records) == [0.0, 0.0]
-    assert "seen before 2" in " ".join(second.stderr.split())
+    assert "cached 2" in " ".join(second.stderr.split())
     assert [one["status"] for one in second.records].count("error") == 1
 
 

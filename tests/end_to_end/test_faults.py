@@ -80,7 +80,7 @@ def stop(clipmod: Command, words: tuple[str | Path, ...], out: Path, number: sig
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
-def test_a_signal_finishes_the_batch_and_says_how_to_go_on(
+def test_a_signal_finishes_the_batch_and_says_how_to_resume(
     clipmod: Command, folder: Path, out: Path, name: str, code: int
 ) -> None:
     paths = make_pictures(folder, 40)
@@ -92,12 +92,12 @@ def test_a_signal_finishes_the_batch_and_says_how_to_go_on(
     assert sources(done) == paths[: len(done)]
     assert len(done) < len(paths)
     assert names_in(out.parent) == [out.name]
-    (line,) = (line for line in run.stderr.splitlines() if "To go on: " in line)
-    command, *again = shlex.split(line.partition("To go on: ")[2])
+    (line,) = (line for line in run.stderr.splitlines() if "To resume: " in line)
+    command, *again = shlex.split(line.partition("To resume: ")[2])
     assert command == "clipmod"
     rest = clipmod(*again)
     assert rest.code == 0
-    assert f"judged before  {len(done)}" in rest.stderr
+    assert f"earlier runs  {len(done)}" in rest.stderr
     assert sources(records_in(out)) == paths
     assert stats(clipmod)["inputs"] == len(paths)
 
@@ -152,7 +152,7 @@ def test_an_interrupt_while_models_load(clipmod: Command, folder: Path, out: Pat
         process.send_signal(signal.SIGINT)
         stderr = process.communicate(timeout=PATIENCE_S)[1].decode()
     assert process.returncode == 130
-    assert "To go on: clipmod scan" in stderr
+    assert "To resume: clipmod scan" in stderr
     assert "Traceback" not in stderr
     assert names_in(out.parent) == []
 

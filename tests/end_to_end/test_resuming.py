@@ -162,7 +162,7 @@ def test_the_exit_code_counts_the_whole_output(clipmod: Command, folder: Path, o
         assert run.code == 3
         assert len(records_in(out)) == 3
         assert errors.read_text() == f"{bad}\n"
-    assert "judged before" in run.stderr
+    assert "earlier runs" in run.stderr
     Image.new("RGB", (64, 48)).save(bad)
     assert clipmod(*words).code == 0
     assert by_name(records_in(out))["bad.png"]["status"] == "ok"

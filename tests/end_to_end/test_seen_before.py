@@ -30,7 +30,7 @@ def test_each_name_gets_its_record_and_models_one_look(clipmod: Command, folder:
         assert one["total_time_ms"] > 0.0
     times = [one["per_model_predictions"]["tiny-l"]["inference_time_ms"] for one in run.records]
     assert [time > 0.0 for time in times] == [True, False, False, False, False, True]
-    assert "seen before 4" in " ".join(run.stderr.split())
+    assert "cached 4" in " ".join(run.stderr.split())
 
 
 def test_equal_broken_files_are_each_tried(clipmod: Command, folder: Path) -> None:
@@ -39,4 +39,4 @@ def test_equal_broken_files_are_each_tried(clipmod: Command, folder: Path) -> No
     shutil.copy(CIRCLE, folder / "c.jpg")
     run = clipmod("scan", folder, *SHAPE_OPTIONS)
     assert [one["status"] for one in run.records] == ["error", "error", "ok"]
-    assert "seen before" not in run.stderr
+    assert "cached" not in run.stderr

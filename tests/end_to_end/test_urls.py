@@ -190,7 +190,7 @@ def test_an_empty_list_is_fine(clipmod: Command, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("", encoding="utf-8")
     run = clipmod("urls", tmp_path / "list.txt", *NUDENET)
     assert (run.code, run.stdout) == (0, b"")
-    assert "nothing to judge" in run.stderr
+    assert "no inputs" in run.stderr
 
 
 def test_a_disk_that_takes_no_originals_ends_the_run(
@@ -218,7 +218,7 @@ def test_ctrl_c_ends_promptly_and_the_run_can_be_resumed(
     finally:
         process.kill()
     assert process.returncode == 130
-    assert b"To go on: clipmod urls" in err
+    assert b"To resume: clipmod urls" in err
     (record,) = read_records(out.read_bytes())
     assert record["source"] == server.url("/cat.png")
 

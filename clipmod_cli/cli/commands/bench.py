@@ -97,9 +97,9 @@ def bench(
     Takes 1 to 2 minutes on a CPU. Scores are discarded; the history store is not written.
     """
     from clipmod_cli.bench.measure import BenchOptions
-    from clipmod_cli.cli.terminal.logs import begin
+    from clipmod_cli.cli.terminal.logs import resolve_settings
 
-    resolved = begin(flags)
+    resolved = resolve_settings(flags)
     for flag, value in (("--pictures", count), ("--repeats", repeats)):
         if value is not None and value < 1:
             raise UsageError(f"{flag} must be at least 1, not {value}")
@@ -138,7 +138,7 @@ def _run(options: BenchOptions, output: Path | None, *, as_json: bool) -> ExitCo
 
 
 def _measure(options: BenchOptions, stop: StopRequest) -> Report:
-    from clipmod_cli.cli.terminal.summary import say
+    from clipmod_cli.cli.terminal.stdout import say
 
     quiet = options.settings.quiet
     folder = Path(tempfile.mkdtemp(prefix="clipmod-bench-"))

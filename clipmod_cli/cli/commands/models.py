@@ -57,7 +57,7 @@ def download_models(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="show no progress")] = False,
 ) -> None:
     """Download the weights of models, verify them, lock their revision, and write their 16-bit towers."""
-    from clipmod_cli.cli.terminal.download_bar import DownloadBar
+    from clipmod_cli.cli.terminal.progress import DownloadBar
     from clipmod_cli.models.hub.client import Hub
     from clipmod_cli.models.hub.download import download
 

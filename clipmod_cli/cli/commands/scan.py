@@ -40,10 +40,10 @@ def scan(
     flags: Flags,
 ) -> None:
     """Judge files and folders (recursively), and write one JSON line for each."""
-    from clipmod_cli.cli.terminal.logs import begin
+    from clipmod_cli.cli.terminal.logs import resolve_settings
     from clipmod_cli.sources.registry import check_packages
 
-    resolved = begin(flags)
+    resolved = resolve_settings(flags)
     settings = resolved.settings
     named = sources or []
     if not named and settings.files_from is None:

@@ -28,9 +28,9 @@ requests in progress are answered within --grace. docs/http.md: keys, limits and
 @with_settings("judging", "serve", "machine", "store", "talk", without=frozenset({"json", "progress"}))
 def serve(*, flags: Flags) -> None:
     """Judge over HTTP: three interfaces, a page at /ui, and their description at /docs."""
-    from clipmod_cli.cli.terminal.logs import begin
+    from clipmod_cli.cli.terminal.logs import resolve_settings
 
-    resolved = begin(flags)
+    resolved = resolve_settings(flags)
     raise typer.Exit(_serve(resolved))
 
 
@@ -61,8 +61,9 @@ def check_address(resolved: Resolved) -> None:
 
 def _open(resolved: Resolved) -> Service:
     from clipmod_cli.assemble import choose, describe_choice, policy_of
-    from clipmod_cli.cli.terminal.download_bar import DownloadBar
-    from clipmod_cli.cli.terminal.summary import command_line, say
+    from clipmod_cli.cli.terminal.progress import DownloadBar
+    from clipmod_cli.cli.terminal.stdout import say
+    from clipmod_cli.cli.terminal.summary import command_line
     from clipmod_cli.models.hub.client import Hub
     from clipmod_cli.server.service import open_service
 

@@ -48,10 +48,10 @@ def urls(
     flags: Flags,
 ) -> None:
     """Download and judge the URLs of a list, and write one JSON line for each as they complete."""
-    from clipmod_cli.cli.terminal.logs import begin
+    from clipmod_cli.cli.terminal.logs import resolve_settings
     from clipmod_cli.sources.lists import check_lists
 
-    resolved = begin(flags)
+    resolved = resolve_settings(flags)
     settings = resolved.settings
     named = [*(lists or []), *([settings.files_from] if settings.files_from is not None else [])]
     if not named:
@@ -78,7 +78,7 @@ def _run(resolved: Resolved, named: list[str]) -> int:
     traffic = ByteCounter()
     with ExitStack() as stack:
 
-        def bring(items: Iterator[Item | Failure], skipped: Skipped) -> Iterator[Item | Failure]:
+        def fetch(items: Iterator[Item | Failure], skipped: Skipped) -> Iterator[Item | Failure]:
             downloads = stack.enter_context(closing(Downloads(items, rules, pacing, traffic=traffic)))
             found = unpack(downloads, skipped)
             return found if originals is None else originals.keep_all(found)
@@ -86,7 +86,7 @@ def _run(resolved: Resolved, named: list[str]) -> int:
         inputs = Inputs(
             items=lambda skipped: _items(named, settings, skipped),
             walk_ahead="-" not in named,
-            bring=bring,
+            fetch=fetch,
             received=lambda: traffic.bytes,
         )
         return judge_inputs(resolved, inputs)
@@ -138,7 +138,7 @@ def _headers(given: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _count(named: list[str], settings: Settings) -> int:
-    """Print how many URLs there are, without asking for any; return 0."""
+    """Print the number of URLs without downloading any; return 0."""
     import itertools
     import json
     import sys

@@ -1,4 +1,4 @@
-"""What is said beside the records: always on stderr, and in full in `--log-file`."""
+"""Logging: messages on stderr, and all of them in `--log-file`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 ROOT = "clipmod_cli"
 
 
-class _Short(logging.Formatter):
-    """`clipmod: message` for a person at a terminal."""
+class _ShortFormatter(logging.Formatter):
+    """Formats as `clipmod: message`."""
 
     def format(self, record: logging.LogRecord) -> str:
         prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
@@ -26,38 +26,34 @@ class _Short(logging.Formatter):
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
-def set_up_logs(*, quiet: bool, verbose: bool, log_file: str | None) -> None:
-    """Send clipmod's own log to stderr, and everything to `log_file`.
-
-    Raises:
-        OutputError: if the log file cannot be opened.
-    """
-    # Libraries' warnings concern their callers, not the people who use this command.
+def _set_up_logs(*, quiet: bool, verbose: bool, log_file: str | None) -> None:
+    """Send clipmod's own log to stderr, and everything to `log_file`."""
+    # warnings of libraries concern their callers, not users of this command
     logging.captureWarnings(capture=True)
     warnings.simplefilter("default")
     own = logging.getLogger(ROOT)
     own.handlers.clear()
     own.setLevel(logging.DEBUG)
     own.propagate = True
-    shown = logging.StreamHandler(sys.stderr)
-    shown.setFormatter(_Short())
-    shown.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING)
-    own.addHandler(shown)
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(_ShortFormatter())
+    terminal.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING)
+    own.addHandler(terminal)
     logging.getLogger().handlers = [_file_handler(log_file)] if log_file else [logging.NullHandler()]
 
 
-def begin(flags: Mapping[str, Any]) -> Resolved:
-    """Return the settings of a run, its log set up as they say.
+def resolve_settings(flags: Mapping[str, Any]) -> Resolved:
+    """Return the settings of a run; sets up its logs.
 
     Raises:
-        SettingsError: if a setting is wrong.
+        SettingsError: if a setting is invalid.
         OutputError: if the log file cannot be opened.
     """
     from clipmod_cli.settings.reading import resolve
 
     resolved = resolve(flags)
     settings = resolved.settings
-    set_up_logs(quiet=settings.quiet, verbose=settings.verbose, log_file=settings.log_file)
+    _set_up_logs(quiet=settings.quiet, verbose=settings.verbose, log_file=settings.log_file)
     return resolved
 
 

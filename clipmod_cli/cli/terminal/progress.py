@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, else one plain or JSON line now and then, on stderr."""
+"""Progress of a run and of downloads on stderr: a bar on a terminal, else a line every 30 seconds."""
 
 from __future__ import annotations
 
@@ -7,56 +7,38 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Literal, Protocol, TypeAlias
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal, TypeAlias
+
+from clipmod_cli.cli.terminal.stdout import say
 
 LINE_EVERY_S = 30.0
-"""Often enough to see that a night's run lives, seldom enough for a log to stay readable."""
+"""Often enough to show that a long run is alive, and a log stays readable."""
 
 Style = Literal["auto", "plain", "json", "none"]
 
 Received: TypeAlias = Callable[[], int]
-"""Gives the bytes that have been downloaded so far."""
+"""Returns the bytes downloaded so far."""
 
 
-class RunProgress(Protocol):
-    """Told of every result; never writes to stdout."""
-
-    def advance(self, flagged: int, errors: int) -> None:
-        """One more input is done; the numbers are those so far."""
-        ...
-
-    def set_total(self, total: int) -> None:
-        """How many inputs there are, once that is known. Called by another thread."""
-        ...
-
-    def aside(self) -> contextlib.AbstractContextManager[None]:
-        """Step aside while something else is written to the same terminal."""
-        ...
-
-    def close(self) -> None:
-        """Say no more."""
-        ...
-
-
-class NoProgress:
-    """Says nothing."""
+class RunProgress:
+    """Progress of a run. This base class shows nothing; none writes to stdout."""
 
     def advance(self, flagged: int, errors: int) -> None:
-        """Say nothing."""
+        """Count one more input; the numbers are those so far."""
 
     def set_total(self, total: int) -> None:
-        """Say nothing."""
+        """Set the number of inputs, once it is known. Called by another thread."""
 
-    def aside(self) -> contextlib.AbstractContextManager[None]:
-        """Step aside: there is nothing in the way."""
+    def hidden(self) -> AbstractContextManager[None]:
+        """Return a context in which something else can be written to the same terminal."""
         return contextlib.nullcontext()
 
     def close(self) -> None:
-        """Say nothing."""
+        """Stop showing progress."""
 
 
-class ProgressBar:
+class ProgressBar(RunProgress):
     """A tqdm bar with rate and, once the total is known, time left."""
 
     def __init__(self, done: int, received: Received | None = None) -> None:
@@ -65,69 +47,62 @@ class ProgressBar:
 
         self._done = done
         self._received = received
-        self._begun = time.monotonic()
-        self._bar = tqdm(unit=" inputs", file=sys.stderr, dynamic_ncols=True, smoothing=0.1, initial=0)
+        self._start = time.monotonic()
+        self._bar = tqdm(unit=" inputs", file=sys.stderr, dynamic_ncols=True, smoothing=0.1)
 
     def advance(self, flagged: int, errors: int) -> None:
         """Move the bar."""
         shown = f"nsfw={flagged}, errors={errors}"
         if self._received is not None:
-            shown += f", {amount(self._received(), time.monotonic() - self._begun)}"
+            shown += f", {amount(self._received(), time.monotonic() - self._start)}"
         self._bar.set_postfix_str(shown, refresh=False)
         self._bar.update()
 
     def set_total(self, total: int) -> None:
-        """Let the bar show a share and the time left."""
+        """Set the bar's length."""
         self._bar.total = max(total - self._done, self._bar.n)
         self._bar.refresh()
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Clear the bar's line for as long as the context lasts."""
+    def hidden(self) -> Iterator[None]:
+        """Clear the bar's line while the context lasts."""
         with self._bar.external_write_mode(file=sys.stderr):
             yield
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Leave the bar on the screen."""
         self._bar.close()
 
 
-class PlainLines:
-    """One line now and then, for logs and machines. The first comes after the first interval."""
+class PlainLines(RunProgress):
+    """One plain or JSON line at an interval, the first one after the first interval."""
 
     def __init__(
         self, done: int, *, as_json: bool, every_s: float = LINE_EVERY_S, received: Received | None = None
     ) -> None:
-        """Begin to count; `done` inputs were judged by an earlier run."""
+        """Start to count; `done` inputs were judged by an earlier run."""
         self._before = done
         self._received = received
         self._as_json = as_json
         self._every_s = every_s
-        self._begun = self._said = time.monotonic()
+        self._start = self._last_line = time.monotonic()
         self._count = 0
         self._total: int | None = None
 
     def advance(self, flagged: int, errors: int) -> None:
-        """Say a line if the last one is long enough ago."""
+        """Print a line if the interval is over."""
         self._count += 1
         now = time.monotonic()
-        if now - self._said >= self._every_s:
-            self._said = now
-            print(self._line(now, flagged, errors), file=sys.stderr, flush=True)  # noqa: T201
+        if now - self._last_line >= self._every_s:
+            self._last_line = now
+            say(self._line(now, flagged, errors))
 
     def set_total(self, total: int) -> None:
-        """Let lines say how much is left."""
+        """Set the total, from which lines show the time left."""
         self._total = total
 
-    def aside(self) -> contextlib.AbstractContextManager[None]:
-        """Step aside: whole lines are never in the way."""
-        return contextlib.nullcontext()
-
-    def close(self) -> None:
-        """Say no more."""
-
     def _line(self, now: float, flagged: int, errors: int) -> str:
-        seconds = max(now - self._begun, 1e-9)
+        seconds = max(now - self._start, 1e-9)
         rate = self._count / seconds
         done = self._before + self._count
         left_s = None if self._total is None else max(0, self._total - done) / rate
@@ -139,41 +114,87 @@ class PlainLines:
             "per_second": round(rate, 2),
             "left_s": None if left_s is None else round(left_s),
         }
-        came = ""
+        downloaded = ""
         if self._received is not None:
             size = self._received()
             facts |= {"received_bytes": size, "received_bytes_per_second": round(size / seconds)}
-            came = f", {amount(size, seconds)}"
+            downloaded = f", {amount(size, seconds)}"
         if self._as_json:
             return json.dumps({"progress": facts})
         of = f" of {self._total}" if self._total is not None else ""
         left = f", {duration(left_s)} left" if left_s is not None else ""
-        return f"clipmod: {done}{of} inputs, {flagged} nsfw, {errors} errors, {rate:.1f}/s{came}{left}"
+        return f"clipmod: {done}{of} inputs, {flagged} nsfw, {errors} errors, {rate:.1f}/s{downloaded}{left}"
 
 
 def choose_progress(style: Style, *, quiet: bool, done: int, received: Received | None = None) -> RunProgress:
-    """Return how progress is shown: `auto` is a bar where stderr is a terminal, else plain lines.
+    """Return the progress display; `auto` is a bar if stderr is a terminal, else plain lines.
 
     Args:
-        style: what was asked for.
+        style: of the settings.
         quiet: show nothing.
         done: inputs that an earlier run has judged.
-        received: the bytes that have been downloaded so far, if there are downloads.
+        received: returns the bytes downloaded so far; None if there are no downloads.
     """
     if quiet or style == "none":
-        return NoProgress()
+        return RunProgress()
     if style == "auto" and sys.stderr.isatty():
         return ProgressBar(done, received)
     return PlainLines(done, as_json=style == "json", received=received)
 
 
+class DownloadBar(AbstractContextManager["DownloadBar"]):
+    """Shows one file at a time (`models.hub.client.DownloadProgress`)."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        """Show nothing yet."""
+        self._quiet = quiet
+        self._name: str | None = None
+        self._bar: Any = None
+        self._last_line = time.monotonic()
+
+    def advance(self, name: str, done: int, total: int) -> None:
+        """Show that `done` of `total` bytes of a file are downloaded."""
+        if self._quiet:
+            return
+        if name != self._name:
+            self._start(name, done, total)
+        if self._bar is not None:
+            self._bar.update(done - self._bar.n)
+        elif done >= total or time.monotonic() - self._last_line >= LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            say(f"clipmod: {name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB")
+
+    def say(self, sentence: str) -> None:
+        """Show a sentence."""
+        if not self._quiet:
+            self._close()
+            say(f"clipmod: {sentence}")
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the bar on the screen."""
+        self._close()
+
+    def _start(self, name: str, done: int, total: int) -> None:
+        self._close()
+        self._name = name
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(desc=name, initial=done, total=total, unit="B", unit_scale=True, file=sys.stderr)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = self._name = None
+
+
 def amount(size: int, seconds: float) -> str:
-    """Return how much has come in a time, in bytes and seconds, as people read it: `412.0 MB, 3.2 MB/s`."""
+    """Return downloaded bytes and their rate over a time as text: `412.0 MB, 3.2 MB/s`."""
     return f"{size / 1e6:.1f} MB, {size / 1e6 / max(seconds, 1e-9):.1f} MB/s"
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people read it: `1 h 05 min`, `3 min 20 s`, `4.1 s`."""
+    """Return a time as text: `1 h 05 min`, `3 min 20 s`, `4.1 s`."""
     if seconds >= 3600:
         return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:02.0f} min"
     if seconds >= 60:

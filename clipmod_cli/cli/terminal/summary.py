@@ -1,4 +1,4 @@
-"""What a run came to, in a few lines on stderr, and how to go on with one that was stopped."""
+"""The summary of a run on stderr, and the command that resumes a stopped run."""
 
 from __future__ import annotations
 
@@ -9,31 +9,26 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import amount, duration
-from clipmod_cli.cli.terminal.stdout import STDOUT_NAMES, plain
+from clipmod_cli.cli.terminal.stdout import STDOUT_NAMES, plain, say
 from clipmod_cli.errors import ExitCode
 from clipmod_cli.settings.definition import Settings
-
-
-def say(text: str) -> None:
-    """Write a line to stderr."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def print_summary(
     tally: Tally, skipped: Counter[str], seconds: float, *, done: int, received: int | None = None
 ) -> None:
-    """Print counts by decision, category and error code, what was skipped, and the rate.
+    """Print counts by decision, category, error code and reason of skipping, and the rate.
 
     Args:
         tally: the counts.
         skipped: by reason.
-        seconds: how long the run took.
+        seconds: duration of the run.
         done: inputs judged by an earlier run.
-        received: bytes that were downloaded; None where nothing is.
+        received: downloaded bytes; None if there are no downloads.
     """
     if not tally.total:
         reasons = f" ({_counts(skipped)})" if skipped else ""
-        say(f"clipmod: there was nothing to judge{reasons}")
+        say(f"clipmod: no inputs{reasons}")
         return
     from rich.console import Console
     from rich.table import Table
@@ -60,16 +55,14 @@ def _rows(tally: Tally, skipped: Counter[str], done: int) -> Mapping[str, str]:
     }
     if tally.categories:
         rows["by category"] = plain(_counts(tally.categories)).replace("[", r"\[")
-    if tally.skipped:
-        rows["models asked"] = plain(_shares(tally)).replace("[", r"\[")
-    if tally.again:
-        rows["seen before"] = (
-            f"{tally.again}  (equal pictures are shown to the models once; --no-cache forgets earlier runs)"
-        )
+    if tally.skipped_by:
+        rows["scored by"] = plain(_shares(tally)).replace("[", r"\[")
+    if tally.cached:
+        rows["cached"] = f"{tally.cached}  (equal pictures are scored once; --no-cache ignores earlier runs)"
     if skipped:
         rows["skipped"] = f"{skipped.total()}  ({_counts(skipped)})"
     if done:
-        rows["judged before"] = str(done)
+        rows["earlier runs"] = str(done)
     return rows
 
 
@@ -78,38 +71,37 @@ def _counts(counter: Counter[str]) -> str:
 
 
 def _shares(tally: Tally) -> str:
-    """Return how often each model was asked, the most often first."""
-    names = sorted(tally.asked | tally.skipped, key=lambda name: -tally.asked[name])
-    return ", ".join(
-        f"{name} {tally.asked[name]:,} of {tally.asked[name] + tally.skipped[name]:,}" for name in names
-    )
+    """Return the share of pictures that each model scored, the largest first."""
+    scored, skipped = tally.scored_by, tally.skipped_by
+    names = sorted(scored | skipped, key=lambda name: -scored[name])
+    return ", ".join(f"{name} {scored[name]:,} of {scored[name] + skipped[name]:,}" for name in names)
 
 
-def say_how_to_go_on(settings: Settings, exit_code: ExitCode) -> None:
+def say_how_to_resume(settings: Settings, exit_code: ExitCode) -> None:
     """Print the command that resumes, if a signal has stopped the run."""
     if exit_code not in {ExitCode.SIGINT, ExitCode.SIGTERM, ExitCode.SIGHUP}:
         return
     if settings.output is None or settings.output in STDOUT_NAMES:
-        say(f"clipmod: stopped ({exit_code}); with -o FILE a run can be resumed")
+        say(f"clipmod: stopped ({exit_code}). Only a run with -o FILE can be resumed")
     else:
-        say(f"clipmod: stopped ({exit_code}). To go on: {shlex.join(_resuming(sys.argv, settings))}")
+        say(f"clipmod: stopped ({exit_code}). To resume: {shlex.join(_resuming(sys.argv, settings))}")
 
 
 def _resuming(argv: list[str], settings: Settings) -> list[str]:
-    """Return the command that goes on with this output: the same, but it must not begin anew."""
+    """Return the same command, but resuming."""
     words = [word for word in argv[1:] if word not in ("--overwrite", "--no-resume", "--resume=no")]
-    if len(words) == len(argv) - 1:  # the environment or the settings file may say it too
+    if len(words) == len(argv) - 1:  # the environment or the settings file may set it
         words[1:1] = ["--no-overwrite"] * settings.overwrite + ["--resume=yes"] * (settings.resume == "no")
     return ["clipmod", *words]
 
 
 def command_line() -> str:
-    """Return the command that runs, as a person would type it, without secrets."""
+    """Return the running command, quoted for a shell, secrets masked."""
     return shlex.join(["clipmod", *without_secrets(sys.argv[1:])])
 
 
 def without_secrets(words: Iterable[str]) -> Iterator[str]:
-    """Yield the command line without the values of headers, which may be tokens."""
+    """Yield the words with the values of headers masked: they may be tokens."""
     hidden = False
     for word in words:
         flag, equals, _ = word.partition("=")
