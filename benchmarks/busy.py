@@ -191,7 +191,7 @@ def _run(pictures: Path, batch: int, ms: float, *, asynchronous: bool) -> tuple[
         ):
             ensemble = Ensemble(members, batch_size=batch, cache=EvidenceCache(kept))
             criteria = prepare(ensemble, load_policy("nsfw"), threshold=0.5)
-            inputs = one_run.Inputs(items=lambda _: expand([str(pictures)], Rules()), countable=False)
+            inputs = one_run.Inputs(items=lambda _: expand([str(pictures)], Rules()), walk_ahead=False)
             one_run._Run(settings, inputs, output, ensemble, criteria, StopRequest()).judge_all()  # noqa: SLF001
         written = Path(settings.output or "").read_bytes().count(b'"final_decision":"')
     count = sum(1 for _ in pictures.iterdir())

@@ -107,7 +107,7 @@ def _run(settings: Settings, drawn: list[Verdict], count: int, rate: float) -> C
         open_output(settings, RealStdout(descriptor=2, is_terminal=False)) as output,
     ):
         criteria = Criteria(policy=POLICY, threshold=0.5, judges=())
-        inputs = one_run.Inputs(items=lambda _: iter(()), countable=False)
+        inputs = one_run.Inputs(items=lambda _: iter(()), walk_ahead=False)
         begun, used = time.perf_counter(), time.process_time()
         run = one_run._Run(settings, inputs, output, Ensemble([]), criteria, StopRequest())  # noqa: SLF001
         run.judge_all()
