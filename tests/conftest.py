@@ -1,4 +1,4 @@
-"""What a session shares: a server that decoding workers are forked from, and the cores."""
+"""What a session shares: a server that decoding workers are forked from, the cores, hypothesis' settings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import os
 import signal
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Laws are about values: how long an example takes depends on what else the machine does.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 MANY = 300
 """Tests from which on it pays to have the server import everything, which takes it some seconds."""

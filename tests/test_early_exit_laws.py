@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from clipmod_cli.judge.criteria import Criteria
@@ -86,7 +86,7 @@ def outcome_of(
     return verdict.decision, verdict.needs_review, verdict.deciding
 
 
-@settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow])  # where others are at work too
+@settings(max_examples=600)
 @given(
     case=everything(), truncated=st.sampled_from((False, False, False, True)), seed=st.integers(0, 2**32 - 1)
 )

@@ -46,7 +46,6 @@ def see(data: bytes, name: str = "it") -> Seen | None:
     return Seen(found, wishes.skipped)
 
 
-@settings(deadline=None)
 @given(files=file_lists, method=st.sampled_from(ZIP_METHODS), comment=st.binary(max_size=50))
 def test_law_a_zip_reads_as_python_reads_it(
     files: list[tuple[str, bytes]], method: int, comment: bytes
@@ -61,7 +60,6 @@ def test_law_a_zip_reads_as_python_reads_it(
     assert not seen.lost
 
 
-@settings(deadline=None)
 @given(
     files=file_lists.filter(bool),
     dialect=st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
@@ -91,7 +89,7 @@ HOSTS = {
 }
 
 
-@settings(deadline=None, max_examples=250)
+@settings(max_examples=250)
 @given(
     host=st.sampled_from(sorted(HOSTS)),
     changes=st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), max_size=4),
@@ -113,7 +111,7 @@ def test_law_whatever_is_done_to_an_archive_it_ends(
     see(bytes(data[: None if cut is None else cut % len(data)]))
 
 
-@settings(deadline=None, max_examples=250)
+@settings(max_examples=250)
 @given(
     host=st.sampled_from(sorted(HOSTS)),
     at=st.integers(0, 1 << 20),
@@ -137,7 +135,6 @@ def test_law_what_is_damaged_does_not_vanish(host: str, at: int, value: int, *, 
     assert told >= len(intact.members) or seen.lost or seen.names == ["it.tar"]
 
 
-@settings(deadline=None)
 @given(
     magic=st.sampled_from([
         b"PK\3\4", b"PK\5\6", b"PK\7\x08", b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd",

@@ -9,7 +9,7 @@ import zlib
 from contextlib import AbstractContextManager
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -148,7 +148,7 @@ def test_a_heic_picture_is_read_where_it_is_allowed() -> None:
 
 SEEDS = [*STILLS.values(), *MOVING.values()]
 MAGIC = [data[:16] for data in KNOWN.values()]
-RELAXED = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+RELAXED = settings(max_examples=120)
 
 
 @RELAXED

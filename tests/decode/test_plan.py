@@ -84,7 +84,7 @@ def test_a_window_is_found_again_in_the_stored_picture(
     assert np.array_equal(turned, shown[top:, left:])
 
 
-@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.settings(max_examples=40)
 @given(
     size=st.tuples(st.integers(1, 90), st.integers(1, 90)),
     view=VIEWS,

@@ -39,7 +39,7 @@ def items(kinds: Sequence[bytes]) -> list[Item]:
     return [Item(source=str(index), index=index, data=data) for index, data in enumerate(kinds)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     kinds=st.lists(st.sampled_from(KINDS), max_size=25),
     workers=st.integers(1, 4),
@@ -84,7 +84,7 @@ def _carrying(sizes: Sequence[int], pulled: list[int]) -> Iterator[Item]:
     workers=st.integers(1, 3),
     ahead=st.integers(1, 20),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_no_item_is_pulled_while_too_many_bytes_wait(sizes: list[int], workers: int, ahead: int) -> None:
     most = 10_000
     pulled: list[int] = []
@@ -101,7 +101,7 @@ def test_no_item_is_pulled_while_too_many_bytes_wait(sizes: list[int], workers: 
 
 
 @given(most=st.integers(0, 5), workers=st.integers(1, 3), kinds=st.lists(st.sampled_from(KINDS), max_size=30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_no_item_is_pulled_while_too_many_pixels_wait(most: int, workers: int, kinds: list[bytes]) -> None:
     """An animation has more pixels than all that may wait, and is decoded all the same."""
     one = decode_item(items(KINDS)[0], [WHOLE], DecodeOptions())[0]

@@ -137,7 +137,7 @@ def test_a_damaged_text_cache_costs_time_only(tmp_path: Path, damage: bytes) -> 
     assert np.array_equal(backends.tiny_clip("tiny-l", tmp_path).embed(["red circle"]), expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(bit=st.integers(0, 8 * 288 - 1))
 def test_no_flipped_bit_of_a_kept_embedding_goes_unnoticed(bit: int) -> None:
     with TemporaryDirectory() as folder:

@@ -61,7 +61,7 @@ def test_a_damaged_file_is_not_used_and_written_anew(
     assert path_of(source).read_bytes() == good
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_no_flipped_bit_goes_unnoticed(shared: tuple[Path, Path, str], share: float, bit: int) -> None:
     good, bad, revision = shared

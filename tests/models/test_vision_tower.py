@@ -91,7 +91,7 @@ def test_a_tower_of_another_kind_is_left_to_open_clip() -> None:
     assert shape_of(changed) is None
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     layers=st.integers(1, 3),
     heads=st.integers(1, 4),

@@ -49,7 +49,7 @@ def test_requests_and_pictures_are_kept_as_they_were(store: HistoryStore) -> Non
     assert [path.name for path in store.spool.iterdir()] == [".merge.lock"]
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=NAMES, request_id=st.text(max_size=20), time_ms=st.floats(), status=st.integers(100, 599),
     moment=st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)),  # noqa: DTZ001 -- any zone's

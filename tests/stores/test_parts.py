@@ -59,7 +59,7 @@ def stored(shelf: Shelf, key: str, index: int = 0) -> StoredItem:
     return StoredItem(source=f"s3://b/{key}", index=index, mtime_ns=7, store=shelf, entry=shelf.find(key))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     sizes=st.lists(st.integers(0, 30), max_size=30),
     threads=st.integers(1, 5),

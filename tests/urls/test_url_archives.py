@@ -148,7 +148,7 @@ def test_leaving_in_the_midst_of_an_archive_leaves_no_file(server: Server, folde
     assert files_in(folder) == []
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(counts=st.lists(st.integers(0, 3), max_size=6))
 def test_law_each_url_gives_its_members_or_one_failure(server: Server, counts: list[int]) -> None:
     urls = []

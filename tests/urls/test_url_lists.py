@@ -219,7 +219,7 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_
 
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".parquet"])
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(urls=st.lists(TEXT, max_size=10))
 def test_law_a_table_gives_what_was_put_in(tmp_path: Path, ending: str, urls: list[str]) -> None:
     assert read(write_table(tmp_path / f"law{ending}", urls)) == urls

@@ -93,7 +93,7 @@ def faulty() -> Iterator[Server]:
         yield server
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     given_=st.lists(st.sampled_from([*FAULTS, *ELSEWHERE]), max_size=25),
     concurrency=st.integers(1, 8),

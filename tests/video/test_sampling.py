@@ -119,7 +119,7 @@ def select(levels: Sequence[int], most: int, step_s: float = 1.0) -> list[KeptFr
     return chosen.close()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(0, 255), min_size=1, max_size=120),
     st.integers(1, 20),

@@ -54,7 +54,7 @@ def test_a_later_call_resumes_what_an_earlier_one_left(fake: FakeHub, hub: Hub) 
     assert [r.headers.get("Range") for r in fake.asked("/cdn/")] == ["bytes=120000-"]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(cut=st.integers(1, 20_000), ignore=st.booleans(), seed=st.integers(0, 9))
 def test_wherever_it_breaks_the_result_is_the_file(
     tmp_path_factory: pytest.TempPathFactory, cut: int, ignore: bool, seed: int
