@@ -1,15 +1,14 @@
-"""The one public shape of a JSONL line, a store row and an HTTP answer, and its JSON Schema.
+"""The record of one input (a line of JSON, a database row, an HTTP answer) and its JSON Schema.
 
-`to_record` turns a result into a `Record`; `to_line` and `from_line` carry it to bytes and
-back. Nothing here judges, reads a clock or writes a file. Columns follow from `Record` in
+Nothing here judges, reads a clock or writes a file. Columns are derived from `Record` in
 `clipmod_cli.output.columns`.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from clipmod_cli.errors import ErrorCode
 from clipmod_cli.types import (
     Decision,
-    Detection,
     Failure,
     FrameScore,
     Kind,
@@ -36,7 +34,7 @@ def _null(description: str) -> Any:
 
 
 class _Row(BaseModel):
-    # strict: a wrong type is our own mistake and must show; no NaN or infinity is ever accepted.
+    # strict: a wrong type is a bug and must raise.
     model_config = ConfigDict(
         strict=True,
         frozen=True,
@@ -52,13 +50,13 @@ class RecordError(_Row):
     """Why an input could not be judged."""
 
     code: ErrorCode = Field(description="One of a closed list")
-    message: str = Field(description="A sentence for a person")
-    retryable: bool = Field(description="The same input may well succeed later")
-    http_status: int | None = _null("The status of the answer, with http_error")
+    message: str = Field(description="What happened, for people")
+    retryable: bool = Field(description="The same input may succeed later")
+    http_status: int | None = _null("HTTP status of the answer, with http_error")
 
 
 class DetectionRow(_Row):
-    """One thing that a detector saw."""
+    """One detection."""
 
     label: str = Field(description="The detector's own label")
     score: float = Field(description="0..1")
@@ -66,7 +64,7 @@ class DetectionRow(_Row):
 
 
 class ModelPrediction(_Row):
-    """What one model said of the frame that decided."""
+    """What one model predicted for the frame that decided the verdict."""
 
     predicted_category: str = Field(description="Its most probable category")
     confidence: float = Field(description="Probability of that category, 0..1")
@@ -74,7 +72,7 @@ class ModelPrediction(_Row):
     inference_time_ms: float = Field(
         description="Forward time of its batch divided by the pictures in it, milliseconds"
     )
-    detections: list[DetectionRow] | None = _null("What a detector saw, by falling score")
+    detections: list[DetectionRow] | None = _null("Detections, highest score first")
 
 
 class SegmentRow(_Row):
@@ -83,8 +81,8 @@ class SegmentRow(_Row):
     start_s: float = Field(description="Seconds from the start")
     end_s: float = Field(description="Seconds from the start")
     ensemble_category: str = Field(description="The category of its worst frame")
-    peak_unsafe_score: float = Field(description="The highest unsafe score in it, 0..1")
-    peak_time_s: float = Field(description="Where that was, seconds from the start")
+    peak_unsafe_score: float = Field(description="Highest unsafe score of its frames, 0..1")
+    peak_time_s: float = Field(description="Time of that frame, seconds from the start")
 
 
 class FrameRow(_Row):
@@ -100,21 +98,21 @@ class FrameRow(_Row):
 
 
 class Record(_Row):
-    """What became of one input. Every field is always there, null where it does not apply."""
+    """The outcome of one input. Every field is always present, null if it does not apply."""
 
     schema_: Literal["clipmod/1"] = Field(
-        default=SCHEMA_NAME, alias="schema", description="Name and version of this shape"
+        default=SCHEMA_NAME, alias="schema", description="Name and version of this schema"
     )
     source: str = Field(
-        description="Path or URL as it was given; of an archive's member, the path of the archive. Bytes "
-        "that are not UTF-8 show as U+FFFD, and `source_b64` has them all"
+        description="Path or URL as it was given; for a member of an archive, the archive's. Bytes that are "
+        "not UTF-8 are replaced by U+FFFD; `source_b64` is exact"
     )
     member: str | None = _null("Name inside the archive")
-    kind: Kind | None = _null("null where it failed before this was known")
-    status: Literal["ok", "error"] = Field(description="Judged, or not")
-    final_decision: Decision | None = _null("null with an error, and where no category is UNSAFE")
-    needs_review: bool | None = _null("A person should look at it")
-    degraded: bool | None = _null("Less than the ensemble judged")
+    kind: Kind | None = _null("null if it failed before this was known")
+    status: Literal["ok", "error"] = Field(description="Whether it could be judged")
+    final_decision: Decision | None = _null("null with an error, and if no category is UNSAFE")
+    needs_review: bool | None = _null("A person should check it")
+    degraded: bool | None = _null("Judged by less than the whole ensemble")
     confidence: float | None = _null("Ensemble probability of `ensemble_category`, 0..1")
     unsafe_score: float | None = _null(
         "Ensemble probability of the UNSAFE categories together, 0..1; NSFW at or over `threshold`"
@@ -122,51 +120,56 @@ class Record(_Row):
     ensemble_category: str | None = _null("The most probable category")
     category_ensemble_probabilities: dict[str, float] | None = _null("By category, 0..1, summing to 1")
     model_agreement: float | None = _null("Share of the weight that agrees on the category, 0..1")
-    models_used: list[str] | None = _null("Names of the models that were asked")
-    per_model_predictions: dict[str, ModelPrediction] | None = _null("By model, of the frame that decided")
+    models_used: list[str] | None = _null("Names of the models that judged it")
+    per_model_predictions: dict[str, ModelPrediction] | None = _null(
+        "By model, for the frame that decided the verdict"
+    )
     policy: str = Field(description="Name of the policy")
-    policy_hash: str = Field(description="Identifies what the policy says")
-    threshold: float = Field(description="The unsafe score from which it is NSFW, 0..1")
+    policy_hash: str = Field(description="Identifies the content of the policy")
+    threshold: float = Field(description="Unsafe score from which an input is NSFW, 0..1")
     run_key: str = Field(description="Identifies models, weights, policy and settings")
-    sha256: str | None = _null("Of the bytes, lower-case hexadecimal")
+    sha256: str | None = _null("SHA-256 of the bytes, lower-case hexadecimal")
     bytes: int | None = _null("Size in bytes")
-    mtime_ns: int | None = _null("When a local file last changed, nanoseconds since 1970")
+    mtime_ns: int | None = _null("Modification time of a local file, nanoseconds since 1970")
     width: int | None = _null("As displayed, pixels")
     height: int | None = _null("As displayed, pixels")
     format: str | None = _null("Format of the content, as JPEG")
-    truncated: bool | None = _null("The bytes end early; what was there was decoded")
+    truncated: bool | None = _null("The bytes end early; the part that exists was decoded")
     total_time_ms: float | None = _null("Latency including queueing, milliseconds")
-    error: RecordError | None = _null("null where it was judged")
+    error: RecordError | None = _null("null if it was judged")
     index: int = Field(description="Position in the input, from 0")
     run_id: str = Field(description="Identifies the run")
-    source_b64: str | None = _null("Base64 of the source's bytes, where they are not UTF-8")
-    member_b64: str | None = _null("Base64 of the member's bytes, where they are not UTF-8")
-    final_url: str | None = _null("Where redirects led")
-    duration_s: float | None = _null("Of a video or animation, seconds")
-    frames_scored: int | None = _null("Of a video or animation")
-    segments: list[SegmentRow] | None = _null("Of a video or animation, in order")
-    frames: list[FrameRow] | None = _null("Of a video or animation, in order; with --frames-detail")
-    models_skipped: list[str] | None = _null("Models that could not change the outcome and were not asked")
-    unsafe_score_bounds: tuple[float, float] | None = _null(
-        "Lowest and highest unsafe score that the skipped models could have led to"
+    source_b64: str | None = _null("Base64 of the source's bytes, if they are not UTF-8")
+    member_b64: str | None = _null("Base64 of the member's bytes, if they are not UTF-8")
+    final_url: str | None = _null("URL after redirects")
+    duration_s: float | None = _null("Duration of a video or animation, seconds")
+    frames_scored: int | None = _null("Scored frames of a video or animation")
+    segments: list[SegmentRow] | None = _null("Segments of a video or animation, in order")
+    frames: list[FrameRow] | None = _null(
+        "Scores by frame of a video or animation, in order; with --frames-detail"
     )
-    unseen_categories: list[str] | None = _null("UNSAFE categories that no model could see")
+    models_skipped: list[str] | None = _null(
+        "Models that were skipped because they could not change the outcome"
+    )
+    unsafe_score_bounds: tuple[float, float] | None = _null(
+        "Lowest and highest unsafe score possible with the skipped models"
+    )
+    unseen_categories: list[str] | None = _null("UNSAFE categories that no model can see")
 
 
 STEPS: Final = 1e6
-# Probabilities are written in steps of a millionth, which a person can still read. What a decision was
-# taken on (unsafe scores, the threshold, agreement) is written in full: rounded, 0.4999999 would
-# become 0.5 and the record would contradict its own decision.
-STEPS_MS: Final = 1e3  # Times are written to the microsecond; clocks tell no more.
+# Probabilities are rounded to a millionth, which is readable. Numbers that a decision is based on (unsafe
+# scores, threshold, agreement) are not: 0.4999999 would become 0.5, and contradict the decision.
+STEPS_MS: Final = 1e3  # Times are rounded to the microsecond; clocks are not more precise.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """What all records of a run have in common.
+    """Fields with the same value in all records of a run.
 
     Attributes:
-        run_key: identifies models, weights, policy and all else that moves a score.
-        run_id: identifies this one run.
+        run_key: identifies models, weights, policy and all other settings that change a score.
+        run_id: identifies this run.
     """
 
     policy: str
@@ -176,51 +179,51 @@ class RunFacts:
     run_id: str
 
 
+_RUN_FIELDS: Final = tuple(f.name for f in fields(RunFacts))
+_MEDIA_FIELDS: Final = tuple(f.name for f in fields(Media) if f.name in Record.model_fields)
+
+
 def to_record(result: Result, run: RunFacts, *, frames_detail: bool = False) -> Record:
     """Return the record of a result.
 
     Raises:
-        ValueError: a number is not finite; the caller should have made it a Failure.
+        ValueError: a number is not finite; the caller should have returned a Failure.
     """
     item = result.item
     source, source_b64 = write_name(item.source)
     member, member_b64 = write_name(item.member) if item.member is not None else (None, None)
-    fields: dict[str, Any] = {
+    values: dict[str, Any] = {
         "source": source,
         "source_b64": source_b64,
         "member": member,
         "member_b64": member_b64,
         "index": item.index,
         "final_url": item.final_url,
-        "policy": run.policy,
-        "policy_hash": run.policy_hash,
-        "threshold": run.threshold,
-        "run_key": run.run_key,
-        "run_id": run.run_id,
+        **{name: getattr(run, name) for name in _RUN_FIELDS},
     }
     try:
         if result.media is not None:
-            _add_media(fields, result.media)
+            values.update({name: getattr(result.media, name) for name in _MEDIA_FIELDS})
         if isinstance(result, Failure):
-            _add_failure(fields, result)
+            _add_failure(values, result)
         else:
-            _add_verdict(fields, result, frames_detail=frames_detail)
-        return Record.model_validate(fields)
+            _add_verdict(values, result, frames_detail=frames_detail)
+        return Record.model_validate(values)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"no record can be made of input {item.index}, {source!r}: {error}") from error
 
 
 def to_line(record: Record) -> bytes:
     """Return the record as one line of UTF-8 JSON, newline included."""
-    # what `model_dump_json` does, without making text of bytes that are made bytes again
+    # as `model_dump_json`, without decoding the bytes in between
     return record.__pydantic_serializer__.to_json(record) + b"\n"
 
 
 def from_line(line: bytes) -> Record:
-    """Return the record in a line of JSON; fields of later versions are left out.
+    """Return the record in a line of JSON, without fields of later versions.
 
     Raises:
-        ValueError: it is no JSON, or no record.
+        ValueError: it is not JSON, or not a record.
     """
     return Record.model_validate_json(line)
 
@@ -235,42 +238,26 @@ def json_schema(model: type[Record] = Record) -> dict[str, Any]:
 
 
 def write_name(name: str) -> tuple[str, str | None]:
-    """Return a name as Unicode can say it, and in base64 where that loses something."""
+    """Return a name as valid Unicode, and in base64 if that is not exact."""
     try:
         name.encode()
     except UnicodeEncodeError:
-        raw = _name_bytes(name)
+        try:
+            raw = name.encode(errors="surrogateescape")
+        except UnicodeEncodeError:  # half a UTF-16 pair, from a list in JSON or a file name on Windows
+            raw = name.encode(errors="surrogatepass")
         return raw.decode(errors="replace"), base64.b64encode(raw).decode("ascii")
     return name, None
 
 
 def read_name(text: str, encoded: str | None) -> str:
-    """Return the name that `write_name` was given, as `os.fsdecode` gives names."""
+    """Return the name that `write_name` was called with, as `os.fsdecode` returns names."""
     return text if encoded is None else base64.b64decode(encoded).decode(errors="surrogateescape")
 
 
-def _name_bytes(name: str) -> bytes:
-    try:
-        return name.encode(errors="surrogateescape")
-    except UnicodeEncodeError:  # half a UTF-16 pair, from a list in JSON or a file name on Windows
-        return name.encode(errors="surrogatepass")
-
-
-def _add_media(fields: dict[str, Any], media: Media) -> None:
-    fields["kind"] = media.kind
-    fields["sha256"] = media.sha256
-    fields["bytes"] = media.bytes
-    fields["mtime_ns"] = media.mtime_ns
-    fields["width"] = media.width
-    fields["height"] = media.height
-    fields["format"] = media.format
-    fields["truncated"] = media.truncated
-    fields["duration_s"] = media.duration_s
-
-
-def _add_failure(fields: dict[str, Any], failure: Failure) -> None:
-    fields["status"] = "error"
-    fields["error"] = {
+def _add_failure(values: dict[str, Any], failure: Failure) -> None:
+    values["status"] = "error"
+    values["error"] = {
         "code": failure.code,
         "message": write_name(failure.message)[0],
         "retryable": failure.retryable,
@@ -278,28 +265,28 @@ def _add_failure(fields: dict[str, Any], failure: Failure) -> None:
     }
 
 
-def _add_verdict(fields: dict[str, Any], verdict: Verdict, *, frames_detail: bool) -> None:
+def _add_verdict(values: dict[str, Any], verdict: Verdict, *, frames_detail: bool) -> None:
     deciding = verdict.deciding
-    fields["status"] = "ok"
-    fields["final_decision"] = verdict.decision
-    fields["needs_review"] = verdict.needs_review
-    fields["degraded"] = verdict.degraded
-    fields["confidence"] = _round(deciding.confidence)
-    fields["unsafe_score"] = float(deciding.unsafe_score)
-    fields["ensemble_category"] = deciding.category
-    fields["category_ensemble_probabilities"] = _round_all(deciding.probabilities)
-    fields["model_agreement"] = float(deciding.agreement)
+    values["status"] = "ok"
+    values["final_decision"] = verdict.decision
+    values["needs_review"] = verdict.needs_review
+    values["degraded"] = verdict.degraded
+    values["confidence"] = _round(deciding.confidence)
+    values["unsafe_score"] = float(deciding.unsafe_score)
+    values["ensemble_category"] = deciding.category
+    values["category_ensemble_probabilities"] = _round_all(deciding.probabilities)
+    values["model_agreement"] = float(deciding.agreement)
     predictions = {write_name(name)[0]: _prediction(score) for name, score in deciding.by_model.items()}
-    fields["models_used"] = list(predictions)
-    fields["per_model_predictions"] = predictions
-    fields["models_skipped"] = [write_name(name)[0] for name in deciding.skipped] or None
-    fields["unsafe_score_bounds"] = deciding.bounds
-    fields["total_time_ms"] = _round_ms(verdict.total_ms)
-    fields["unseen_categories"] = list(verdict.unseen_categories) or None
+    values["models_used"] = list(predictions)
+    values["per_model_predictions"] = predictions
+    values["models_skipped"] = [write_name(name)[0] for name in deciding.skipped] or None
+    values["unsafe_score_bounds"] = deciding.bounds
+    values["total_time_ms"] = _round_ms(verdict.total_ms)
+    values["unseen_categories"] = list(verdict.unseen_categories) or None
     if verdict.media.kind != "image":
-        fields["frames_scored"] = len(verdict.frames)
-        fields["segments"] = [_segment(segment) for segment in verdict.segments]
-        fields["frames"] = [_frame(frame) for frame in verdict.frames] if frames_detail else None
+        values["frames_scored"] = len(verdict.frames)
+        values["segments"] = [_segment(segment) for segment in verdict.segments]
+        values["frames"] = [_frame(frame) for frame in verdict.frames] if frames_detail else None
 
 
 def _prediction(score: ModelScore) -> dict[str, Any]:
@@ -308,12 +295,13 @@ def _prediction(score: ModelScore) -> dict[str, Any]:
         "confidence": _round(score.confidence),
         "category_probabilities": _round_all(score.probabilities),
         "inference_time_ms": _round_ms(score.forward_ms),
-        "detections": None if score.detections is None else _detections(score.detections),
+        "detections": None
+        if score.detections is None
+        else [
+            {"label": one.label, "score": _round(one.score), "box": tuple(one.box)}
+            for one in score.detections
+        ],
     }
-
-
-def _detections(found: Sequence[Detection]) -> list[dict[str, Any]]:
-    return [{"label": one.label, "score": _round(one.score), "box": tuple(one.box)} for one in found]
 
 
 def _segment(segment: Segment) -> dict[str, Any]:

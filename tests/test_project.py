@@ -30,7 +30,6 @@ HEAVY = {
     "PIL",
     "duckdb",
     "pydantic",
-    "pydantic_settings",
     "rich",
     "tqdm",
     "huggingface_hub",

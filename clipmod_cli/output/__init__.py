@@ -1,1 +1,1 @@
-"""Where records go: files, streams and the store. What they say is `clipmod_cli.records`."""
+"""Where records go: files, streams and the statistics database. Their content is `clipmod_cli.records`."""

@@ -1,6 +1,6 @@
-"""Lines of JSON to a file or stream: one whole line a write, or nothing of it.
+"""JSON Lines to a file or stream. A line is written whole or not at all.
 
-The content of lines is in `clipmod_cli.records`, reading an existing file in `clipmod_cli.output.resume`.
+An existing file is read in `clipmod_cli.output.resume`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from clipmod_cli.records import Record
 
 SYNC_RECORDS = 1000
 SYNC_SECONDS = 2.0
-"""A power cut costs at most this much; syncing every record would cost the disk's whole rate."""
+"""The most that a power cut can lose. Syncing every record is as slow as the disk."""
 
 
 @dataclass
 class StreamSink:
-    """A pipe, terminal or device: nothing can be cut back, synced or resumed."""
+    """A pipe, terminal or device, which cannot be truncated, synced or resumed."""
 
     descriptor: int
     name: str = "stdout"
@@ -44,7 +44,7 @@ class StreamSink:
                 raise OutputError(f"cannot write to {self.name}: {e.strerror}") from e
 
     def close(self) -> None:
-        """Let go of the descriptor."""
+        """Close the descriptor."""
         with contextlib.suppress(OSError):
             os.close(self.descriptor)
 
@@ -60,14 +60,14 @@ class FileSink:
     _synced_at: float = field(default_factory=time.monotonic)
 
     def write(self, line: bytes) -> None:
-        """Append one line; a line that does not fit is cut back to nothing."""
+        """Append one line; a partly written one is truncated."""
         try:
             written = os.write(self.descriptor, line)
         except OSError as e:
-            self._cut_back()
+            self._truncate()
             raise OutputError(f"cannot write to {self.path}: {e.strerror}") from e
         if written < len(line):
-            self._cut_back()
+            self._truncate()
             raise OutputError(f"cannot write to {self.path}: the disk is full")
         self.size += written
         self._unsynced += 1
@@ -81,8 +81,8 @@ class FileSink:
         finally:
             os.close(self.descriptor)
 
-    def _cut_back(self) -> None:
-        with contextlib.suppress(OSError):  # what is left is a torn line, which the next run cuts
+    def _truncate(self) -> None:
+        with contextlib.suppress(OSError):  # the next run removes a torn line
             os.ftruncate(self.descriptor, self.size)
 
     def _sync(self) -> None:
@@ -95,7 +95,7 @@ class FileSink:
 
 
 def is_regular(path: Path) -> bool:
-    """Return whether a file there is, or would be, a regular one (not a device or a named pipe)."""
+    """Return whether the path is, or would become, a regular file (not a device or a named pipe)."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:
@@ -105,32 +105,33 @@ def is_regular(path: Path) -> bool:
 
 
 def open_file(path: Path) -> FileSink:
-    """Return a sink that appends to a regular file, which is created if it is not there.
+    """Return a sink that appends to a regular file, which is created if it does not exist.
 
     Raises:
-        OutputError: if it cannot be opened.
+        OutputError: it cannot be opened.
     """
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        return FileSink(descriptor, path, os.fstat(descriptor).st_size)
-    except OSError as e:
-        raise OutputError(f"cannot write to {path}: {e.strerror}") from e
+    descriptor = _open(path, os.O_APPEND | os.O_CREAT)
+    return FileSink(descriptor, path, os.fstat(descriptor).st_size)
 
 
 def open_device(path: Path) -> StreamSink:
     """Return a sink for a named pipe or a device, such as /dev/null.
 
     Raises:
-        OutputError: if it cannot be opened.
+        OutputError: it cannot be opened.
     """
+    return StreamSink(_open(path, 0), str(path))
+
+
+def _open(path: Path, flags: int) -> int:
     try:
-        return StreamSink(os.open(path, os.O_WRONLY | os.O_CLOEXEC), str(path))
+        return os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o666)
     except OSError as e:
         raise OutputError(f"cannot write to {path}: {e.strerror}") from e
 
 
 class JsonlSink:
-    """A JSON Lines file, which a later run continues."""
+    """A JSON Lines file that a later run can continue."""
 
     _file: FileSink
 
@@ -139,7 +140,7 @@ class JsonlSink:
         self._options = options
 
     def begin(self, run_key: str) -> DoneInputs:
-        """Open the file, after dropping the lines of inputs that are judged again; see `read_done`."""
+        """Open the file, after removing the records of inputs to judge again; see `read_done`."""
         clear_or_refuse(self._path, self._options)
         verify = self._options.resume == "verify"
         done = read_done(self._path, run_key, verify=verify, on_done=self._options.on_done)
@@ -164,7 +165,7 @@ class DeviceSink:
         self._path = path
 
     def begin(self, run_key: str) -> DoneInputs:  # noqa: ARG002
-        """Open it."""
+        """Open it; nothing is done yet."""
         self._stream = open_device(self._path)
         return DoneInputs()
 

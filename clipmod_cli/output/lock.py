@@ -14,14 +14,10 @@ from clipmod_cli.errors import OutputError
 
 
 class OutputLock:
-    """Keeps a second process off an output for as long as this one writes it.
-
-    The lock is a file beside the output that names its holder; it goes when the lock does, and
-    one that a killed process left behind holds nobody off.
-    """
+    """A lock file beside the output that names its process; one that a killed process left does not block."""
 
     def __init__(self, output: Path) -> None:
-        """Name the lock of an output; nothing is taken yet."""
+        """Set the paths; the lock is not taken yet."""
         from filelock import FileLock
 
         self.output = output
@@ -32,11 +28,11 @@ class OutputLock:
         """Take the lock.
 
         Raises:
-            OutputError: if another process holds it (named in the message), or it cannot be made.
+            OutputError: another process holds it, or it cannot be created.
         """
         from filelock import Timeout
 
-        if not self.path.parent.is_dir():  # filelock would make it: on a disk that is not mounted, say
+        if not self.path.parent.is_dir():  # filelock would create it, for example where a disk is not mounted
             raise OutputError(f"cannot write to {self.output}: there is no folder {self.path.parent}")
         try:
             self._lock.acquire(timeout=0)
@@ -44,7 +40,7 @@ class OutputLock:
             raise OutputError(f"{self.output} is being written by {self._holder()}") from None
         except OSError as e:
             raise OutputError(f"cannot write beside {self.output}: {e.strerror}") from e
-        # A holder who let go also unlinked the file; filelock checks that ours is the one at the path.
+        # Releasing also unlinks the file; filelock checks that the locked file is the one at the path.
         with contextlib.suppress(OSError):
             self.path.write_text(json.dumps({"pid": os.getpid(), "command": sys.argv}), encoding="utf-8")
         return self
@@ -52,8 +48,8 @@ class OutputLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Remove the file and let go."""
-        with contextlib.suppress(OSError):  # Windows does not remove what is open
+        """Remove the file and release the lock."""
+        with contextlib.suppress(OSError):  # Windows does not remove open files
             self.path.unlink()
         self._lock.release()
 

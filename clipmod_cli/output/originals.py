@@ -1,7 +1,4 @@
-"""Keeps what was downloaded: each body once, under the hash of its bytes, whole or not at all.
-
-No part of a name comes from a URL or a server.
-"""
+"""Saving downloaded files under the SHA-256 of their bytes, never under a name from a URL or a server."""
 
 from __future__ import annotations
 
@@ -19,13 +16,13 @@ from clipmod_cli.types import Failure, Item
 
 
 class Originals:
-    """A folder of downloaded bodies: `ab/ab12….jpg`."""
+    """A folder of downloaded files: `ab/ab12….jpg`, each content once."""
 
     def __init__(self, folder: str) -> None:
-        """Make the folder if it is not there.
+        """Create the folder if it does not exist.
 
         Raises:
-            OutputError: if that cannot be done.
+            OutputError: it cannot be created.
         """
         self._folder = Path(folder).expanduser()
         try:
@@ -33,22 +30,22 @@ class Originals:
         except OSError as e:
             raise OutputError(f"cannot write to {self._folder}: {e.strerror}") from e
 
-    def keep_all(self, found: Iterable[Item | Failure]) -> Iterator[Item | Failure]:
-        """Yield what is found, each item after its bytes were written.
+    def save_all(self, found: Iterable[Item | Failure]) -> Iterator[Item | Failure]:
+        """Yield inputs unchanged, each item after its bytes have been saved.
 
         Raises:
-            OutputError: if they cannot be written.
+            OutputError: they cannot be written.
         """
         for one in found:
             if isinstance(one, Item):
-                self.keep(one)
+                self.save(one)
             yield one
 
-    def keep(self, item: Item) -> None:
-        """Write the item's bytes under their hash, if they are not there yet; it must have been downloaded.
+    def save(self, item: Item) -> None:
+        """Write the downloaded bytes of an item atomically, unless they are there already.
 
         Raises:
-            OutputError: if they cannot be written.
+            OutputError: they cannot be written.
         """
         try:
             if item.spilled is not None:

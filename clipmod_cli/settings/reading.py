@@ -47,11 +47,9 @@ def resolve(flags: Mapping[str, Any]) -> Resolved:
     Raises:
         SettingsError: naming every wrong value, and where it came from.
     """
-    from pydantic_settings import EnvSettingsSource
-
     path, file_values = _read_file(flags.get("config") or os.environ.get(f"{ENV_PREFIX}CONFIG"))
-    schema = _schema(file_values)
-    env_values = EnvSettingsSource(schema)()
+    variables = ((f.name, os.environ.get(f"{ENV_PREFIX}{f.name.upper()}")) for f in fields(Settings))
+    env_values = {name: value for name, value in variables if value is not None}
     origins: dict[str, Origin] = {}
     for name in (f.name for f in fields(Settings)):
         origins[name] = (
@@ -60,7 +58,8 @@ def resolve(flags: Mapping[str, Any]) -> Resolved:
             else "file" if name in file_values
             else "default"
         )  # fmt: skip
-    settings = _validate(schema, flags, lambda name: _place_of(name, origins[name], path))
+    values = {**file_values, **env_values, **flags}
+    settings = _validate(values, lambda name: _place_of(name, origins[name], path))
     return Resolved(settings=settings, origins=origins, file=path)
 
 
@@ -90,37 +89,11 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _schema(file_values: Mapping[str, Any]) -> Any:
-    """Return the pydantic-settings class with the fields of `Settings` and these values of the file."""
+def _schema() -> Any:
+    """Return a pydantic model with the fields of `Settings`."""
     from typing import Annotated
 
-    from pydantic import BeforeValidator, create_model
-    from pydantic_settings import (
-        BaseSettings,
-        InitSettingsSource,
-        PydanticBaseSettingsSource,
-        SettingsConfigDict,
-    )
-
-    class Base(BaseSettings):
-        model_config = SettingsConfigDict(
-            env_prefix=ENV_PREFIX,
-            enable_decoding=False,
-            extra="forbid",
-            coerce_numbers_to_str=True,  # `workers = 4` in the file
-        )
-
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 — the signature is the library's
-            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            # The values, not the file: `--config <(...)` can be read only once.
-            return init_settings, env_settings, InitSettingsSource(settings_cls, dict(file_values))
+    from pydantic import BeforeValidator, ConfigDict, create_model
 
     hints = get_type_hints(Settings)
     lists = {
@@ -132,7 +105,9 @@ def _schema(file_values: Mapping[str, Any]) -> Any:
     with warnings.catch_warnings():
         # `json` is the promised name, and pydantic's own long-deprecated method of that name is not used.
         warnings.filterwarnings("ignore", message='Field name "json"')
-        return create_model("SettingsSchema", __base__=Base, **columns)
+        # coerce_numbers_to_str: `workers = 4` in the file
+        config = ConfigDict(extra="forbid", coerce_numbers_to_str=True, protected_namespaces=())
+        return create_model("SettingsSchema", __config__=config, **columns)
 
 
 def _split(between: str, value: Any) -> Any:
@@ -149,11 +124,11 @@ def _place_of(name: str, origin: Origin, path: Path | None) -> str:
     return f"{path}: {name}" if origin == "file" else flag_of(name)
 
 
-def _validate(schema: Any, flags: Mapping[str, Any], place: Callable[[str], str]) -> Settings:
+def _validate(values: Mapping[str, Any], place: Callable[[str], str]) -> Settings:
     from pydantic import ValidationError
 
     try:
-        checked = schema(**flags)
+        checked = _schema()(**values)
     except ValidationError as e:
         raise SettingsError("\n".join(_fault(err, place) for err in e.errors())) from None
     settings = Settings(**{f.name: getattr(checked, f.name) for f in fields(Settings)})
@@ -169,7 +144,7 @@ def _fault(error: Any, place: Callable[[str], str]) -> str:
 
 
 def _faults(settings: Settings, place: Callable[[str], str]) -> Iterator[str]:
-    """Yield messages for well-formed values that are out of range or contradict each other."""
+    """Yield messages for values that are out of range or contradict each other."""
     if settings.threshold is not None and not 0 <= settings.threshold <= 1:
         yield f"{place('threshold')} {settings.threshold} is not within 0..1"
     if settings.unsafe is not None and settings.classes is None:

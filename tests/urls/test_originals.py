@@ -32,11 +32,11 @@ def test_a_name_is_the_hash_and_the_format(tmp_path: Path) -> None:
     originals = Originals(str(tmp_path / "new" / "kept"))
     jpeg = b"\xff\xd8\xff" + bytes(9)
     hostile = "http://example.com/../../etc/passwd%00.php"
-    originals.keep(Item(source=hostile, index=0, data=picture()))
-    originals.keep(Item(source=hostile, index=1, data=jpeg))
-    originals.keep(Item(source=hostile, index=2, data=b"?"))
-    originals.keep(Item(source=hostile, index=3, spilled=str(video)))
-    originals.keep(Item(source=hostile, index=4))
+    originals.save(Item(source=hostile, index=0, data=picture()))
+    originals.save(Item(source=hostile, index=1, data=jpeg))
+    originals.save(Item(source=hostile, index=2, data=b"?"))
+    originals.save(Item(source=hostile, index=3, spilled=str(video)))
+    originals.save(Item(source=hostile, index=4))
     assert files_of(tmp_path / "new" / "kept") == {
         named(picture(), "png"): picture(),
         named(jpeg, "jpg"): jpeg,
@@ -48,10 +48,10 @@ def test_a_name_is_the_hash_and_the_format(tmp_path: Path) -> None:
 
 def test_the_same_bytes_are_kept_once(tmp_path: Path) -> None:
     originals = Originals(str(tmp_path))
-    originals.keep(Item(source="a", index=0, data=picture()))
+    originals.save(Item(source="a", index=0, data=picture()))
     (path,) = (tmp_path / name for name in files_of(tmp_path))
     before = path.stat().st_mtime_ns, path.stat().st_ino
-    originals.keep(Item(source="b", index=1, data=picture()))
+    originals.save(Item(source="b", index=1, data=picture()))
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
 
 
@@ -64,7 +64,7 @@ def test_all_pass_through_in_order(tmp_path: Path) -> None:
     def found() -> Iterator[Item | Failure]:
         yield from items
 
-    assert list(Originals(str(tmp_path)).keep_all(found())) == items
+    assert list(Originals(str(tmp_path)).save_all(found())) == items
     assert list(files_of(tmp_path)) == [named(picture(), "png")]
 
 
@@ -76,4 +76,4 @@ def test_a_folder_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
     digest = hashlib.sha256(picture()).hexdigest()
     (tmp_path / "kept" / digest[:2]).write_bytes(b"in the way")
     with pytest.raises(OutputError):
-        originals.keep(Item(source="a", index=0, data=picture()))
+        originals.save(Item(source="a", index=0, data=picture()))

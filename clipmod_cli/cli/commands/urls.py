@@ -81,7 +81,7 @@ def _run(resolved: Resolved, named: list[str]) -> int:
         def fetch(items: Iterator[Item | Failure], skipped: Skipped) -> Iterator[Item | Failure]:
             downloads = stack.enter_context(closing(Downloads(items, rules, pacing, traffic=traffic)))
             found = unpack(downloads, skipped)
-            return found if originals is None else originals.keep_all(found)
+            return found if originals is None else originals.save_all(found)
 
         inputs = Inputs(
             items=lambda skipped: _items(named, settings, skipped),

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from clipmod_cli.errors import OutputError
 from clipmod_cli.output.history import hosted_files, spool
@@ -31,27 +30,12 @@ ERASED: Final = "erasures.run_id = staged.run_id AND coalesce(erasures.last_part
 """Whether rows were erased after the staged part had been written."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RebuildResult:
-    """What became of the lines of some outputs.
-
-    Attributes:
-        added: records that are new in the database.
-        known: records that it had already.
-        invalid: lines that are not records, such as a torn last one.
-    """
+class RebuildResult(NamedTuple):
+    """Numbers of lines in some outputs: new records, known records, and lines that are not records."""
 
     added: int = 0
     known: int = 0
     invalid: int = 0
-
-    def __add__(self, other: RebuildResult) -> RebuildResult:
-        """Return the sums."""
-        return RebuildResult(
-            added=self.added + other.added,
-            known=self.known + other.known,
-            invalid=self.invalid + other.invalid,
-        )
 
 
 def merge_spool(connection: DuckDBPyConnection, folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Where a run's rows for the statistics go: the database of the settings, or nowhere with `--no-db`."""
+"""The sink for a run's statistics rows: the database of the settings, or none with `--no-db`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clipmod_cli.settings.definition import Settings
 
 
 class RowSink(Protocol):
-    """Takes the rows of a run for the statistics, from any thread. No method raises."""
+    """Takes the statistics rows of a run, from any thread. No method raises."""
 
     def add(self, record: bytes) -> None:
         """Add one record's line."""
@@ -39,22 +39,22 @@ class RowSink(Protocol):
 
 
 class NoHistory:
-    """Keeps nothing (`--no-db`)."""
+    """Discards all rows (`--no-db`)."""
 
     def add(self, record: bytes) -> None:
-        """Keep nothing."""
+        """Discard it."""
 
     def add_request(self, row: RequestRow) -> None:
-        """Keep nothing."""
+        """Discard it."""
 
     def add_hosted(self, row: HostedRow) -> None:
-        """Keep nothing."""
+        """Discard it."""
 
     def flush(self) -> None:
-        """Keep nothing."""
+        """Discard it."""
 
     def finish(self, counts: Mapping[str, int], exit_code: int) -> None:
-        """Keep nothing."""
+        """Discard it."""
 
 
 def data_folder(settings: Settings) -> Path:

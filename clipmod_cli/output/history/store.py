@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -112,7 +112,8 @@ class HistoryStore:
         with self._explaining(LOCK_TIMEOUT_S), self._writing(LOCK_TIMEOUT_S) as connection:
             for problem in self._merge_into(connection):
                 log.warning("cannot merge the spool beside the statistics database: %s", problem)
-            return sum((merge.rebuild_from(connection, path) for path in paths), RebuildResult())
+            results = [merge.rebuild_from(connection, path) for path in paths]
+            return RebuildResult(*map(sum, zip(*results, strict=True)))
 
     def forget(
         self, *, source: str | None = None, sha256: str | None = None, before: datetime | None = None
@@ -162,7 +163,8 @@ class HistoryStore:
             UsageError: the database cannot be used.
             OutputError: it is locked.
         """
-        return self._collected(collect, LOCK_TIMEOUT_S)
+        with self._reading(LOCK_TIMEOUT_S) as connection:
+            return collect(connection, self.path)
 
     def serve_stats(self, *, timeout_s: float = SERVE_LOCK_TIMEOUT_S) -> dict[str, Any]:
         """Return the statistics of `serve` that `clipmod_cli.output.history.stats.collect_serve` describes.
@@ -173,13 +175,8 @@ class HistoryStore:
             UsageError: the database cannot be used.
             OutputError: it is locked for longer than the timeout.
         """
-        return self._collected(collect_serve, timeout_s)
-
-    def _collected(
-        self, collected: Callable[[DuckDBPyConnection, Path], dict[str, Any]], timeout_s: float
-    ) -> dict[str, Any]:
         with self._reading(timeout_s) as connection:
-            return collected(connection, self.path)
+            return collect_serve(connection, self.path)
 
     @contextmanager
     def _reading(self, timeout_s: float) -> Iterator[DuckDBPyConnection]:
