@@ -30,7 +30,8 @@ from clipmod_cli.models.device.device import Placement, has_fast_bfloat16, place
 from clipmod_cli.models.device.peak import measure_peak, name_device
 from clipmod_cli.models.open_clip.random_weights import RandomState, architecture_of
 from clipmod_cli.models.registry import BACKENDS
-from clipmod_cli.models.tower.forward import TowerShape, build_tower, shape_of, state_of
+from clipmod_cli.models.tower.forward import build_tower
+from clipmod_cli.models.tower.shape import TowerShape, shape_of, state_of
 
 GUARD = 1.5
 """A batch may take so many times longer for an image than a picture alone; it should take less."""

@@ -22,7 +22,7 @@ from clipmod_cli.models.device import transfer
 from clipmod_cli.models.device.device import PlacedModel, Placement
 from clipmod_cli.models.device.transfer import send
 from clipmod_cli.models.seam import ForwardPass
-from clipmod_cli.models.tower.forward import plain
+from clipmod_cli.models.tower.forward import inference
 from clipmod_cli.types import Frame, LabelScores, View
 
 INSTALL = "pip install '.[hf]'"
@@ -63,7 +63,7 @@ class TransformersModel(PlacedModel):
     def submit(self, frames: Sequence[Frame]) -> Callable[[], ForwardPass]:
         """Start a forward pass; it gives each label's probability, as the library's pipeline does."""
         share, device = self.placement.share_of(len(frames)), self.placement.device
-        with plain(device):
+        with inference(device):
             batches = [self._send(frames[at : at + share]) for at in range(0, len(frames), share)]
             wait = transfer.submit_work(device, lambda: torch.cat([self._score(batch) for batch in batches]))
         return lambda: self._read(wait())

@@ -20,6 +20,7 @@ from clipmod_cli.decode.stage import decode
 from clipmod_cli.models import nudenet, transformers
 from clipmod_cli.models.device.device import place
 from clipmod_cli.models.open_clip import model as open_clip_backend
+from clipmod_cli.models.open_clip.source import folder_source
 from clipmod_cli.models.open_clip.text_cache import TextCache
 from clipmod_cli.models.seam import Model
 from clipmod_cli.types import Frame, Item, View
@@ -65,7 +66,7 @@ def tiny_clip(name: str, cache: Path) -> open_clip_backend.OpenClipModel:
 
 def load_folder(folder: Path, cache: Path) -> open_clip_backend.OpenClipModel:
     """Return the open_clip model of a folder, in float32 on the CPU."""
-    source = open_clip_backend.folder_source(folder)
+    source = folder_source(folder)
     text = TextCache(cache, source.revision)
     spec = f"open_clip:local-dir:{folder}"
     return open_clip_backend.load(source, name=folder.name, spec=spec, placement=PLACEMENT, cache=text)

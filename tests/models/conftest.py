@@ -41,7 +41,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from clipmod_cli.models.tower import storage
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(storage, "SPARE_BYTES", 0)
+    monkeypatch.setattr(storage, "RESERVED_BYTES", 0)
 
 
 @pytest.fixture

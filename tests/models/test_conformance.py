@@ -190,7 +190,7 @@ def test_a_text_tower_stays_if_it_is_wanted(tmp_path: Path) -> None:
 
 
 def test_the_text_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_cache, "MOST_TEXTS", 2)
+    monkeypatch.setattr(text_cache, "MAX_TEXTS", 2)
     cache = text_cache.TextCache(tmp_path, "revision")
     for word in ("one", "two", "three"):
         cache.put(word, np.ones(3, np.float32))

@@ -16,7 +16,7 @@ from clipmod_cli.models.hub.client import SILENT
 from clipmod_cli.models.hub.weights import WeightFiles
 from clipmod_cli.models.open_clip.checkpoint import load_embedder
 from clipmod_cli.models.open_clip.source import OpenClipSource, folder_source, tag_source
-from clipmod_cli.models.open_clip.towers import keep_tower
+from clipmod_cli.models.open_clip.towers import save_tower
 from clipmod_cli.models.specs import parse_spec
 from clipmod_cli.models.tower.mapped import MappedFile
 from tests.models.tower_kit import both, load, lost, path_of, save, see, trembling
@@ -56,7 +56,7 @@ def test_a_tower_of_damaged_weights_is_neither_used_nor_kept(locked: OpenClipSou
     assert str(locked.weights) in str(refused.value)
     assert not path_of(locked).exists()
     mend()
-    assert np.array_equal(see(locked, dtype), see(replace(locked, place=None), dtype))
+    assert np.array_equal(see(locked, dtype), see(replace(locked, location=None), dtype))
 
 
 def test_exact_weights_are_checked_though_their_description_is_kept(locked: OpenClipSource) -> None:
@@ -69,7 +69,7 @@ def test_exact_weights_are_checked_though_their_description_is_kept(locked: Open
 
 
 def test_texts_of_damaged_weights_are_neither_used_nor_kept(locked: OpenClipSource) -> None:
-    keep_tower(locked, SILENT)
+    save_tower(locked, SILENT)
     right = load_embedder(locked)(PROMPTS)
     mend = damage(locked, "token_embedding.weight")
     with pytest.raises(MissingModelError, match="is damaged"):

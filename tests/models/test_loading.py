@@ -23,7 +23,7 @@ from clipmod_cli.models.hub.client import SILENT
 from clipmod_cli.models.hub.weights import WeightFiles
 from clipmod_cli.models.open_clip.checkpoint import load_embedder, load_vision
 from clipmod_cli.models.open_clip.source import OpenClipSource, folder_source, tag_source
-from clipmod_cli.models.open_clip.towers import keep_tower, tower_problems
+from clipmod_cli.models.open_clip.towers import save_tower, tower_problems
 from clipmod_cli.models.specs import parse_spec
 from clipmod_cli.models.tower import tower_file
 from clipmod_cli.models.tower.mapped import MappedFile
@@ -160,7 +160,7 @@ def test_a_downloaded_model_has_its_tower_beside_it(random_vit_b_32: Path, tmp_p
     files = WeightFiles(paths={weights.name: weights}, commit="a" * 40, sha256=None)
     assert tower_size(SPEC, files) is None
     source = tag_source(SPEC, files)
-    keep_tower(source, SILENT)
+    save_tower(source, SILENT)
     (tower,) = tmp_path.rglob("*.v1.safetensors")
     assert tower.parent == tmp_path / "hub" / "models--laion--b32" / "clipmod" / ("a" * 40)
     assert tower_size(SPEC, files) == tower.stat().st_size

@@ -11,8 +11,15 @@ import torch
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.models.device.device import Placement
 from clipmod_cli.models.open_clip.random_weights import RandomState
-from clipmod_cli.models.tower.forward import SplitTower, TowerShape, VisionTower, build_tower
-from clipmod_cli.models.tower.precision import LEAST_COSINE, choose_precision, fault, reference_pictures
+from clipmod_cli.models.tower.forward import VisionTower, build_tower
+from clipmod_cli.models.tower.precision import (
+    LEAST_COSINE,
+    choose_precision,
+    find_problem,
+    reference_pictures,
+)
+from clipmod_cli.models.tower.shape import TowerShape
+from clipmod_cli.models.tower.split import SplitTower
 
 CPU = torch.device("cpu")
 CUDA_CANDIDATES = (torch.float16, torch.bfloat16, torch.float32)
@@ -65,7 +72,7 @@ def test_bfloat16_is_taken_where_float16_overflows(
     assert tower.dtype == torch.bfloat16
     assert "float16 is not precise enough for these weights" in caplog.text
     assert "not finite" in caplog.text
-    assert "taking bfloat16" in caplog.text
+    assert "using bfloat16" in caplog.text
     assert tower(reference_pictures(32, 32)).isfinite().all()
 
 
@@ -77,7 +84,7 @@ def test_float32_is_the_last_resort(caplog: pytest.LogCaptureFixture) -> None:
         state["blocks.1.qkv.weight"] = state["blocks.1.qkv.weight"] * 20
 
     assert build(overflow_without_digits).dtype == torch.float32
-    assert "taking float32" in caplog.text
+    assert "using float32" in caplog.text
 
 
 def test_all_devices_take_what_the_first_one_took() -> None:
@@ -147,7 +154,7 @@ def test_the_cpu_has_the_last_word_on_what_metal_computes() -> None:
     assert torch.equal(take()(PICTURES), UNIT)
     assert asked == [(6, "mps"), (2, "cpu")]
     right["cpu"] = UNIT.flip(-1)
-    with pytest.raises(SettingsError, match=r"--device mps computes something else.*use --device cpu"):
+    with pytest.raises(SettingsError, match=r"--device mps computes other results.*use --device cpu"):
         take()
 
 
@@ -167,7 +174,7 @@ def test_one_wrong_embedding_is_enough(
 ) -> None:
     numbers = torch.randn(6, 32, generator=torch.Generator().manual_seed(0))
     wanted = torch.nn.functional.normalize(numbers, dim=-1)
-    found = fault(change(wanted), wanted)
+    found = find_problem(change(wanted), wanted)
     assert found is None if said is None else found is not None and said in found
 
 
@@ -175,7 +182,7 @@ def test_a_cosine_just_below_the_limit_is_refused() -> None:
     wanted = torch.tensor([[1.0, 0.0]])
     for cosine, good in ((LEAST_COSINE + 1e-5, True), (LEAST_COSINE - 1e-5, False)):
         vector = torch.tensor([[cosine, (1 - cosine**2) ** 0.5]])
-        assert (fault(vector, wanted) is None) is good
+        assert (find_problem(vector, wanted) is None) is good
 
 
 @pytest.mark.parametrize(("height", "width"), [(224, 224), (32, 48), (1, 1)])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from clipmod_cli.errors import MissingModelError
 from clipmod_cli.models.hub.client import SILENT
 from clipmod_cli.models.open_clip.source import OpenClipSource, folder_source
-from clipmod_cli.models.open_clip.towers import keep_tower, tower_problems
+from clipmod_cli.models.open_clip.towers import save_tower, tower_problems
 from clipmod_cli.models.tower import tower_file
 from tests.models.tower_kit import both, kept, path_of, save, see, trembling
 
@@ -81,7 +81,7 @@ def padding(data: bytes, place: int) -> bool:
 
 @pytest.fixture
 def shared(source: OpenClipSource, tmp_path: Path) -> tuple[Path, Path, str]:
-    keep_tower(source, SILENT)
+    save_tower(source, SILENT)
     return path_of(source), tmp_path / "bad.safetensors", source.revision
 
 
@@ -112,7 +112,7 @@ def test_numbers_that_are_not_finite_are_not_used(source: OpenClipSource, number
     assert state is not None
     changed = {name: tensor.clone() for name, tensor in state.items()}
     changed["blocks.0.up.weight"][0, 0] = number
-    tower_file.write(path_of(source), file.about, changed)
+    tower_file.write(path_of(source), file.info, changed)
     assert kept(source).state() is None
     assert np.array_equal(see(source, "bfloat16"), right)
 

@@ -12,7 +12,8 @@ import torch
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.models.device.device import Placement, place
 from clipmod_cli.models.tower import forward
-from clipmod_cli.models.tower.forward import SplitTower, build_tower
+from clipmod_cli.models.tower.forward import build_tower
+from clipmod_cli.models.tower.split import SplitTower
 from tests.models.vision_kit import CPU, MEAN, STD, apart, by_open_clip, crops, module, parts, tower
 
 

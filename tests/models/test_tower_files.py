@@ -20,7 +20,7 @@ from safetensors import safe_open
 from clipmod_cli.errors import MissingModelError
 from clipmod_cli.models.hub.client import SILENT
 from clipmod_cli.models.open_clip.source import OpenClipSource, folder_source
-from clipmod_cli.models.open_clip.towers import keep_tower, tower_problems
+from clipmod_cli.models.open_clip.towers import save_tower, tower_problems
 from clipmod_cli.models.tower import layers, storage, tower_file
 from tests.models.tower_kit import (
     both,
@@ -55,8 +55,8 @@ def test_the_next_start_in_16_bit_does_not_read_the_weights(source: OpenClipSour
 
 def test_float32_has_the_weights_own_numbers_beside_a_16_bit_file(source: OpenClipSource) -> None:
     exact = see(without_file(source), "float32")
-    keep_tower(source, SILENT)
-    assert not kept(source).about.lossless
+    save_tower(source, SILENT)
+    assert not kept(source).info.lossless
     assert np.array_equal(see(source, "float32"), exact)
     assert not np.array_equal(see(source, "bfloat16"), exact)
 
@@ -65,19 +65,19 @@ def test_weights_that_float16_holds_serve_float32_too(tmp_path: Path) -> None:
     source = folder_source(save(tmp_path / "half", torch.Tensor.half), caching=True)
     exact = see(without_file(source), "float32")
     see(source, "bfloat16")
-    assert kept(source).about.lossless
+    assert kept(source).info.lossless
     assert np.array_equal(see(lost(source, tmp_path), "float32"), exact)
 
 
 def test_a_start_in_float32_keeps_a_description_and_one_in_16_bit_the_numbers(source: OpenClipSource) -> None:
     see(source, "float32")
-    assert not kept(source).about.whole
+    assert not kept(source).info.whole
     described = path_of(source).stat().st_size
     see(source, "bfloat16")
-    assert kept(source).about.whole
+    assert kept(source).info.whole
     assert path_of(source).stat().st_size > described
     see(source, "float32")
-    assert kept(source).about.whole
+    assert kept(source).info.whole
 
 
 def test_a_warm_start_imports_no_open_clip(source: OpenClipSource, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_warm_start_imports_no_open_clip(source: OpenClipSource, tmp_path: Pat
 
 
 def test_it_is_a_safetensors_file(source: OpenClipSource) -> None:
-    keep_tower(source, SILENT)
+    save_tower(source, SILENT)
     with safe_open(path_of(source), "pt") as file:
         assert json.loads(file.metadata()["clipmod_tower"])["revision"] == source.revision
         types = {name: file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118 - it is no dict
@@ -103,14 +103,14 @@ def test_it_is_a_safetensors_file(source: OpenClipSource) -> None:
 
 def test_verify_tells_a_tower_that_its_weights_do_not_give(source: OpenClipSource) -> None:
     assert tower_problems(source) == []
-    keep_tower(source, SILENT)
+    save_tower(source, SILENT)
     assert tower_problems(source) == []
     file = kept(source)
     state = file.state()
     assert state is not None
     changed = {name: tensor.clone() for name, tensor in state.items()}
     changed["blocks.0.up.weight"][0, 0] += 1
-    tower_file.write(path_of(source), file.about, changed)
+    tower_file.write(path_of(source), file.info, changed)
     (problem,) = tower_problems(source)
     assert "blocks.0.up.weight" in problem
 
@@ -128,16 +128,16 @@ def test_a_place_that_cannot_be_written_costs_time_only(
 def test_a_full_disk_costs_time_only(
     source: OpenClipSource, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(storage, "SPARE_BYTES", 10**18)
+    monkeypatch.setattr(storage, "RESERVED_BYTES", 10**18)
     assert np.array_equal(see(source, "bfloat16"), see(without_file(source), "bfloat16"))
     assert "GB are free" in caplog.text
     assert list(path_of(source).parent.glob("*.safetensors*")) == []
 
 
 def test_a_start_does_not_wait_for_who_writes(source: OpenClipSource) -> None:
-    assert source.place is not None
-    source.place.guard.parent.mkdir(parents=True)
-    with FileLock(source.place.guard):
+    assert source.location is not None
+    source.location.lock_path.parent.mkdir(parents=True)
+    with FileLock(source.location.lock_path):
         right = see(source, "bfloat16")
     assert not path_of(source).exists()
     assert np.array_equal(see(source, "bfloat16"), right)
@@ -148,13 +148,13 @@ def test_what_an_ended_process_left_goes(source: OpenClipSource) -> None:
     path_of(source).parent.mkdir(parents=True)
     left = path_of(source).parent / ".a.safetensors.1.tmp"
     left.write_bytes(b"half")
-    keep_tower(source, SILENT)
+    save_tower(source, SILENT)
     assert not left.exists()
 
 
 def test_towers_of_folders_are_bounded(tmp_path: Path) -> None:
     sources = [folder_source(save(tmp_path / str(i), trembling(i)), caching=True) for i in range(4)]
-    bounded = [replace(one, place=replace(one.place, most=2)) for one in sources if one.place]
+    bounded = [replace(one, location=replace(one.location, max_towers=2)) for one in sources if one.location]
     for age, one in enumerate(bounded):
         see(one, "bfloat16")
         os.utime(path_of(one), (age, age))
@@ -173,7 +173,7 @@ MATRICES = st.floats(1e-12, 1e12).flatmap(
 def test_narrowing_keeps_the_digits_that_it_promises(matrix: torch.Tensor) -> None:
     short = tower_file.narrow("blocks.0.up.weight", matrix)
     error = float((short.float() - matrix).norm() / matrix.norm())
-    assert error <= tower_file.WORST_ERRORS.get(short.dtype, 0)
+    assert error <= tower_file.MAX_ERRORS.get(short.dtype, 0)
     if 1e-2 < float(matrix.abs().max()) < 65000:
         assert short.dtype == torch.float16
 
@@ -209,7 +209,7 @@ def test_a_loaded_tower_no_longer_hangs_on_its_file(
     )
     see(source, dtype)
     loaded = load(source, dtype)
-    assert kept(source).about.lossless
+    assert kept(source).info.lossless
     right = loaded._tower(pictures_for(loaded)).numpy()
     _change_in_place(source)
     assert np.array_equal(loaded._tower(pictures_for(loaded)).numpy(), right)

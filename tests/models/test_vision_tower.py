@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from open_clip.transformer import QuickGELU, VisionTransformer
 
 from clipmod_cli.models.device.device import Placement
-from clipmod_cli.models.tower.forward import TowerShape, build_tower, shape_of, state_of
+from clipmod_cli.models.tower.forward import build_tower
+from clipmod_cli.models.tower.shape import TowerShape, shape_of, state_of
 from tests.models.vision_kit import (
     CPU,
     MEAN,

@@ -43,8 +43,8 @@ def trembling(seed: int) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def path_of(source: OpenClipSource) -> Path:
-    assert source.place is not None
-    return source.place.path
+    assert source.location is not None
+    return source.location.path
 
 
 def kept(source: OpenClipSource) -> TowerFile:
@@ -73,7 +73,7 @@ def pictures_for(model: open_clip.OpenClipModel) -> torch.Tensor:
 
 
 def without_file(source: OpenClipSource) -> OpenClipSource:
-    return replace(source, place=None)
+    return replace(source, location=None)
 
 
 def lost(source: OpenClipSource, tmp_path: Path) -> OpenClipSource:

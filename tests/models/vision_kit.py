@@ -12,7 +12,8 @@ from open_clip.transformer import VisionTransformer
 from torch.nn import functional
 
 from clipmod_cli.models.device.device import Placement
-from clipmod_cli.models.tower.forward import TowerShape, VisionTower, build_tower, shape_of, state_of
+from clipmod_cli.models.tower.forward import VisionTower, build_tower
+from clipmod_cli.models.tower.shape import TowerShape, shape_of, state_of
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 CPU = torch.device("cpu")

@@ -97,10 +97,10 @@ def verify_models(specs: SomeSpecs = None) -> None:
 def _save_tower(spec: ModelSpec, files: WeightFiles, progress: DownloadProgress) -> None:
     """Write the 16-bit tower, which makes starts faster; a model works without it."""
     from clipmod_cli.models.open_clip.source import source_of
-    from clipmod_cli.models.open_clip.towers import keep_tower
+    from clipmod_cli.models.open_clip.towers import save_tower
 
     try:
-        keep_tower(source_of(spec, files), progress)
+        save_tower(source_of(spec, files), progress)
     except MissingModelError as e:
         progress.say(f"no 16-bit tower was written: {e}")
 

@@ -48,7 +48,7 @@ class Placement:
     @property
     def dtype_name(self) -> str:
         """The precision's name, as `bfloat16`."""
-        return str(self.dtype).removeprefix("torch.")
+        return dtype_name(self.dtype)
 
     @property
     def candidates(self) -> tuple[torch.dtype, ...]:
@@ -82,6 +82,11 @@ class Placement:
     def settled(self, dtype: torch.dtype) -> Placement:
         """Return this placement with the precision that a tower has taken in the end."""
         return replace(self, dtype=dtype, checked=())
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return a precision's name, as `bfloat16`."""
+    return str(dtype).removeprefix("torch.")
 
 
 def batch_for(memory: int) -> int:

@@ -1,4 +1,4 @@
-"""How much work an architecture is: floating-point operations for an image, counted without computing."""
+"""Floating-point operations of an architecture for one image, counted on the meta device."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ log = logging.getLogger(__name__)
 
 
 def flops_of(spec: ModelSpec, folder: Path | None = None) -> int | None:
-    """Return the operations of one image, a multiplication and an addition as two; None if not known.
+    """Return the operations for one image (a multiplication with an addition is two); None if unknown.
 
     Args:
-        spec: names the model.
-        folder: where a classifier's configuration is.
+        spec: the model.
+        folder: of a classifier's configuration.
     """
     try:
         if spec.backend.prefix == "open_clip":
             return _of_tower(spec)
         if spec.backend.prefix == "hf" and (place := spec.path or folder) is not None:
             return _of_classifier(place)
-    except Exception as e:  # noqa: BLE001 — a missing figure is no reason to end a measurement
-        log.debug("the work of %s cannot be counted: %s", spec.spec, e)
+    except Exception as e:  # noqa: BLE001 — a measurement goes on without this figure
+        log.debug("cannot count the operations of %s: %s", spec.spec, e)
     return None
 
 
@@ -56,8 +56,8 @@ def _of_classifier(folder: Path) -> int:
 
 
 def count(module: torch.nn.Module, height: int, width: int) -> int:
-    """Return the operations of a module that is on the meta device, for one image of this size."""
-    # As in training: fused inference kernels are not known to the counter.
+    """Return the operations of a module on the meta device for one image of this size."""
+    # Training mode, since the counter does not know fused inference kernels.
     module = module.train()
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():

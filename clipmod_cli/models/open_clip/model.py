@@ -1,8 +1,7 @@
 """Text-image models of open_clip: any architecture and tag, or a `local-dir:` folder.
 
-Only the visual tower stays in memory; text embeddings are cached on disk by `models.text_cache`, and the
-text tower is read for prompts that were never seen. Which weights are meant is `models.open_clip_source`,
-how towers are read `models.towers` and `models.open_clip_parts`. open_clip itself is imported only there.
+Only the visual tower stays in memory. Text embeddings are cached on disk; the text tower is loaded for
+prompts that are not in the cache.
 """
 
 from __future__ import annotations
@@ -18,16 +17,14 @@ from clipmod_cli.models.device.device import Placement
 from clipmod_cli.models.device.memory import release_freed_memory
 from clipmod_cli.models.open_clip import towers
 from clipmod_cli.models.open_clip.checkpoint import Embed, load_embedder, view_of
-from clipmod_cli.models.open_clip.source import OpenClipSource, folder_source, tag_source
+from clipmod_cli.models.open_clip.source import OpenClipSource
 from clipmod_cli.models.open_clip.text_cache import TextCache
 from clipmod_cli.models.tower.model import TowerModel
-
-__all__ = ["OpenClipModel", "OpenClipSource", "folder_source", "load", "tag_source"]
 
 
 @dataclass(kw_only=True)
 class OpenClipModel(TowerModel):
-    """One open_clip model, after the seam `TextImageModel`."""
+    """One open_clip model (`TextImageModel`)."""
 
     revision: str
     logit_scale: float
@@ -36,13 +33,12 @@ class OpenClipModel(TowerModel):
     _reload: Callable[[], Embed] = field(repr=False)
 
     def embed(self, prompts: Sequence[str], *, keep: bool = False) -> NDArray[np.float32]:
-        """Return unit-length float32 `(len(prompts), d)`; computes only what was never seen.
+        """Return unit-length float32 `(len(prompts), d)`; computes only prompts that are not cached.
 
-        The text tower is read from disk if it is needed and let go afterwards; with `keep` it stays until
-        `let_go`.
+        The text tower is loaded if it is needed and unloaded afterwards; with `keep` it stays until `let_go`.
 
         Raises:
-            MissingModelError: if it is needed and cannot be read.
+            MissingModelError: the text tower is needed and cannot be read.
         """
         known = {prompt: self.cache.get(prompt) for prompt in prompts}
         missing = [prompt for prompt, vector in known.items() if vector is None]
@@ -56,7 +52,7 @@ class OpenClipModel(TowerModel):
         return np.stack([vector for p in prompts if (vector := known[p]) is not None])
 
     def let_go(self) -> None:
-        """Have the text tower no longer in memory."""
+        """Unload the text tower."""
         if self._embed_texts is not None:
             self._embed_texts = None
             release_freed_memory()
@@ -72,13 +68,13 @@ def load(
     crops: CropBatches | None = None,
     compile: bool = False,  # noqa: A002 — the setting's name
 ) -> OpenClipModel:
-    """Return the model with its visual tower on the device; its text tower waits for `embed`.
+    """Return the model with its visual tower on the device; the text tower is loaded by `embed`.
 
-    `crops` is where batches are put together, shared by the models of an ensemble.
+    `crops` holds the stacked batches that the models of an ensemble share.
 
     Raises:
-        MissingModelError: if the weights cannot be read or do not fit the architecture.
-        SettingsError: if compiling does not work on this machine.
+        MissingModelError: the weights cannot be read or do not fit the architecture.
+        SettingsError: compiling does not work on this machine.
     """
     tower = towers.load_tower(source, placement, compile=compile)
     return OpenClipModel(

@@ -23,10 +23,10 @@ from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.models.device.device import Placement
 from clipmod_cli.models.device.memory import release_freed_memory
 from clipmod_cli.models.open_clip.checkpoint import view_of
-from clipmod_cli.models.tower.forward import build_tower, shape_of
+from clipmod_cli.models.tower.forward import build_tower
 from clipmod_cli.models.tower.model import TowerModel
 from clipmod_cli.models.tower.module import ModuleTower
-from clipmod_cli.models.tower.shape import TowerShape
+from clipmod_cli.models.tower.shape import TowerShape, shape_of
 from clipmod_cli.models.tower.split import ImageTower
 
 POOL = 1 << 22

@@ -1,8 +1,7 @@
-"""Text embeddings on disk, keyed by weights and text, so that a text tower is needed only once.
+"""Cache of text embeddings on disk, keyed by weights and text, so that the text tower is rarely loaded.
 
-One small file an embedding, written whole by rename: any number of processes may share it. Its last
-bytes hash weights, text and numbers, so that what is not as it was written counts as absent.
-A cache that cannot be read or written costs time, never a result.
+One small file per embedding, written atomically, so that processes can share the cache. The file ends with a
+checksum; a damaged file counts as absent. An error of the cache never fails a run.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
-MOST_TEXTS = 20_000
-"""Kept for one model, 80 MB: those who may ask a service over their own classes must not fill its disk."""
+MAX_TEXTS = 20_000
+"""Of one model, 80 MB; clients of a service with their own classes must not fill its disk."""
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def default_folder() -> Path:
-    """Return where embeddings are kept: the user's cache folder."""
+    """Return the user's cache folder for embeddings."""
     from platformdirs import user_cache_path
 
     return user_cache_path("clipmod", appauthor=False) / "text"
@@ -42,7 +41,7 @@ class TextCache:
     revision: str
 
     def get(self, text: str) -> NDArray[np.float32] | None:
-        """Return the embedding, float32 `(d,)`, or None if it is not here whole."""
+        """Return the embedding, float32 `(d,)`, or None if it is absent or damaged."""
         try:
             content = self._path(text).read_bytes()
             numbers, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
@@ -55,7 +54,7 @@ class TextCache:
         return vector if usable else None
 
     def put(self, text: str, vector: NDArray[np.float32]) -> None:
-        """Keep an embedding, float32 `(d,)`, as long as there is room."""
+        """Store an embedding, float32 `(d,)`, unless the cache is full."""
         path = self._path(text)
         numbers = io.BytesIO()
         np.save(numbers, np.ascontiguousarray(vector, dtype=np.float32), allow_pickle=False)
@@ -73,7 +72,7 @@ class TextCache:
                     Path(part).unlink()
                 raise
         except OSError as e:
-            log.debug("text embeddings cannot be kept in %s: %s", path.parent, e)
+            log.debug("cannot cache text embeddings in %s: %s", path.parent, e)
 
     def _digest(self, text: str, numbers: bytes) -> bytes:
         return hashlib.sha256(repr((self.revision, text)).encode() + numbers).digest()
@@ -84,4 +83,4 @@ class TextCache:
 
 def _is_full(folder: Path) -> bool:
     with os.scandir(folder) as entries:
-        return sum(1 for _ in entries) >= MOST_TEXTS
+        return sum(1 for _ in entries) >= MAX_TEXTS

@@ -1,7 +1,7 @@
-"""From a model's source to its vision tower: by its 16-bit file where that may be used, else by the weights.
+"""Loads a model's vision tower from its 16-bit file if that is valid, otherwise from the weights.
 
-Whoever finds that file missing writes it, once. What computes is `models.vision_tower`; an architecture
-that it does not know stays open_clip's own module.
+A missing 16-bit file is written. `tower.forward` computes the standard architecture, open_clip's own module
+any other.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ import torch
 from clipmod_cli.models.device.device import Placement
 from clipmod_cli.models.device.memory import release_freed_memory
 from clipmod_cli.models.hub.client import DownloadProgress
-from clipmod_cli.models.open_clip.checkpoint import Vision, check_numbers, load_vision, open_checkpoint
+from clipmod_cli.models.open_clip.checkpoint import VisualHalf, check_numbers, load_vision, open_checkpoint
 from clipmod_cli.models.open_clip.source import OpenClipSource, check_weights
-from clipmod_cli.models.tower import split, tower_file
-from clipmod_cli.models.tower.forward import build_tower, shape_of, state_of
+from clipmod_cli.models.tower import tower_file
+from clipmod_cli.models.tower.forward import build_tower
 from clipmod_cli.models.tower.mapped import SequentialReader
 from clipmod_cli.models.tower.module import ModuleTower
-from clipmod_cli.models.tower.storage import keep, touch
+from clipmod_cli.models.tower.shape import shape_of, state_of
+from clipmod_cli.models.tower.split import ImageTower
+from clipmod_cli.models.tower.storage import mark_used, store
 from clipmod_cli.models.tower.tower_file import TowerInfo
 
 log = logging.getLogger(__name__)
@@ -35,12 +37,12 @@ class LoadedTower:
     """A tower on its device.
 
     Attributes:
-        placement: with the precision that it took in the end.
-        preprocess: open_clip's settings for pictures.
-        logit_scale: what cosines are multiplied with.
+        placement: with the precision that was selected.
+        preprocess: open_clip's `preprocess_cfg`.
+        logit_scale: factor of cosines.
     """
 
-    embed: split.ImageTower
+    embed: ImageTower
     placement: Placement
     preprocess: Mapping[str, Any]
     logit_scale: float
@@ -49,36 +51,36 @@ class LoadedTower:
 def load_tower(source: OpenClipSource, placement: Placement, *, compile: bool = False) -> LoadedTower:  # noqa: A002
     """Return the tower of these weights.
 
-    With `--dtype float32` its numbers are the checkpoint's. Otherwise they are those that a 16-bit file
-    holds, whether there is one or not.
+    With `--dtype float32` its numbers are the checkpoint's, otherwise those of a 16-bit file, even if
+    none can be written.
 
     Raises:
-        MissingModelError: if the weights cannot be read or do not fit the architecture.
-        SettingsError: if compiling does not work on this machine.
+        MissingModelError: the weights cannot be read or do not fit the architecture.
+        SettingsError: compiling does not work on this machine.
     """
     exact = placement.candidates[0] == torch.float32
-    found = _find(source, exact=exact)
+    found = _read_file(source, exact=exact)
     if found is None:
         vision = load_vision(source)
-        about = _describe(source, vision)
-        if about is None:
-            return _as_it_is(source, vision, placement, compile=compile)
-        numbers = state_of(vision.visual)
-        del vision  # or its numbers would be here in both precisions
-        found = _make(source, about, numbers, exact=exact)
+        info = _describe(source, vision)
+        if info is None:
+            return _module_tower(source, vision, placement, compile=compile)
+        state = state_of(vision.visual)
+        del vision  # so that its tensors can be freed one by one
+        found = _convert(source, info, state, exact=exact)
     tower = _build(*found, placement, compile=compile)
     del found
     release_freed_memory()
     return tower
 
 
-def _build(about: TowerInfo, state: State, placement: Placement, *, compile: bool) -> LoadedTower:  # noqa: A002
-    """Return the tower of these tensors; none of them is kept."""
+def _build(info: TowerInfo, state: State, placement: Placement, *, compile: bool) -> LoadedTower:  # noqa: A002
+    """Return the tower of these tensors."""
     tower = build_tower(
-        about.shape,
+        info.shape,
         state,
-        mean=about.preprocess["mean"],
-        std=about.preprocess["std"],
+        mean=info.preprocess["mean"],
+        std=info.preprocess["std"],
         placement=placement,
         compile=compile,
     )
@@ -87,90 +89,90 @@ def _build(about: TowerInfo, state: State, placement: Placement, *, compile: boo
     return LoadedTower(
         embed=tower,
         placement=placement.settled(tower.dtype),
-        preprocess=about.preprocess,
-        logit_scale=about.logit_scale,
+        preprocess=info.preprocess,
+        logit_scale=info.logit_scale,
     )
 
 
-def keep_tower(source: OpenClipSource, progress: DownloadProgress) -> None:
-    """Write the 16-bit tower if it is not there as the weights give it; at best effort.
+def save_tower(source: OpenClipSource, progress: DownloadProgress) -> None:
+    """Write the 16-bit tower unless a valid one exists; a disk that is full is logged.
 
     Raises:
-        MissingModelError: if the weights cannot be read.
+        MissingModelError: the weights cannot be read.
     """
-    if source.place is None:
+    if source.location is None:
         return
-    known = tower_file.read(source.place.path, source.revision)
-    if known and known.about.whole and not tower_problems(source):
+    known = tower_file.read(source.location.path, source.revision)
+    if known and known.info.whole and not tower_problems(source):
         return
-    progress.say(f"writing the 16-bit vision tower of {source.model_name} to {source.place.path}")
+    progress.say(f"writing the 16-bit vision tower of {source.model_name} to {source.location.path}")
     vision = load_vision(source)
-    about = _describe(source, vision)
-    if about is None:
-        progress.say(f"{source.model_name} is no standard vision transformer: it stays as it is")
+    info = _describe(source, vision)
+    if info is None:
+        progress.say(f"{source.model_name} is not a standard vision transformer: no 16-bit tower is written")
         return
-    numbers = state_of(vision.visual)
+    state = state_of(vision.visual)
     del vision
-    keep(source.place, *_narrowed(about, numbers), wait=True)
+    store(source.location, *_narrow(info, state), wait=True)
 
 
 def tower_problems(source: OpenClipSource) -> list[str]:
-    """Return what is wrong with the 16-bit tower beside the checkpoint that it was made of; it may lack.
+    """Return how the 16-bit tower differs from its checkpoint; empty without a difference or without a file.
 
     Raises:
-        MissingModelError: if the weights cannot be read.
+        MissingModelError: the weights cannot be read.
     """
-    if source.place is None or not source.place.path.exists():
+    if source.location is None or not source.location.path.exists():
         return []
-    known = tower_file.read(source.place.path, source.revision)
-    if known is not None and not known.about.whole:
+    known = tower_file.read(source.location.path, source.revision)
+    if known is not None and not known.info.whole:
         return []
-    kept = known.state() if known else None
-    if known is None or kept is None:
-        return [f"{source.place.path} is damaged or not of these weights (it is not used)"]
+    state = known.state() if known else None
+    if known is None or state is None:
+        return [f"{source.location.path} is damaged or was made of other weights (it is not used)"]
     vision = load_vision(source)
-    about = _describe(source, vision)
-    if about is None:
-        return [f"{source.place.path} is of another architecture"]
+    info = _describe(source, vision)
+    if info is None:
+        return [f"{source.location.path} is of another architecture"]
     wrong = [
         name
         for name, tensor in state_of(vision.visual).items()
-        if not torch.equal(tower_file.narrow(name, tensor), kept[name])
+        if not torch.equal(tower_file.narrow(name, tensor), state[name])
     ]
-    if wrong or replace(about, whole=True, lossless=known.about.lossless) != known.about:
+    if wrong or replace(info, whole=True, lossless=known.info.lossless) != known.info:
         which = ", ".join(wrong[:3]) or "settings"
-        return [f"{source.place.path} is not what its weights give ({which})"]
+        return [f"{source.location.path} differs from its weights ({which})"]
     return []
 
 
-def _find(source: OpenClipSource, *, exact: bool) -> tuple[TowerInfo, State] | None:
-    """Return the tower by its file, if that is enough for this precision."""
-    known = tower_file.read(source.place.path, source.revision) if source.place else None
-    if source.place is None or known is None:
+def _read_file(source: OpenClipSource, *, exact: bool) -> tuple[TowerInfo, State] | None:
+    """Return the tower of the 16-bit file, None if there is no valid one or it lacks the precision."""
+    known = tower_file.read(source.location.path, source.revision) if source.location else None
+    if source.location is None or known is None:
         return None
-    touch(source.place)
-    if exact and not known.about.lossless:
-        state: State | None = _of_checkpoint(known.about, source)
+    mark_used(source.location)
+    if exact and not known.info.lossless:
+        state: State | None = _read_checkpoint(known.info, source)
     else:
         state = known.state()
-    return None if state is None else (known.about, state)
+    return None if state is None else (known.info, state)
 
 
-def _of_checkpoint(about: TowerInfo, source: OpenClipSource) -> State | None:
-    """Return the checkpoint's own numbers, in float32; None if it is not as it was described.
+def _read_checkpoint(info: TowerInfo, source: OpenClipSource) -> State | None:
+    """Return the checkpoint's tensors in float32; None if it differs from the description.
 
     Raises:
-        MissingModelError: it is not what was downloaded, or its numbers are not all finite.
+        MissingModelError: it was changed after the download, or its numbers are not finite.
     """
     state = {}
     try:
         check_weights(source)
         tensors = open_checkpoint(source.weights)
-        for name, shape in about.shape.tensors():
-            tensor = tensors[about.names[name]]
+        for name, shape in info.shape.tensors():
+            tensor = tensors[info.names[name]]
             if tensor.shape != shape:
                 return None
-            # a copy: the file is the user's, who may write into it
+            # a copy, since the user may write to the file
             state[name] = tensor.to(torch.float32, copy=True)
             check_numbers(state[name], name, source.weights)
     except (OSError, ValueError, KeyError) as e:
@@ -179,32 +181,32 @@ def _of_checkpoint(about: TowerInfo, source: OpenClipSource) -> State | None:
     return state
 
 
-def _make(
-    source: OpenClipSource, about: TowerInfo, state: dict[str, torch.Tensor], *, exact: bool
+def _convert(
+    source: OpenClipSource, info: TowerInfo, state: dict[str, torch.Tensor], *, exact: bool
 ) -> tuple[TowerInfo, State]:
-    """Return the tower by the checkpoint's tensors, and keep what can be kept of it; empties `state`."""
+    """Return the tower of the checkpoint's tensors and write its 16-bit file; empties `state`."""
     if exact and not all(tower_file.is_lossless(name, tensor) for name, tensor in state.items()):
-        if about.names:
-            keep(source.place, about, {}, wait=False)
-        return about, state
-    about, narrowed = _narrowed(about, state)
-    if keep(source.place, about, narrowed, wait=False):
-        return _find(source, exact=exact) or (about, narrowed)
-    return about, narrowed
+        if info.names:
+            store(source.location, info, {}, wait=False)
+        return info, state
+    info, narrowed = _narrow(info, state)
+    if store(source.location, info, narrowed, wait=False):
+        return _read_file(source, exact=exact) or (info, narrowed)
+    return info, narrowed
 
 
-def _narrowed(about: TowerInfo, state: dict[str, torch.Tensor]) -> tuple[TowerInfo, dict[str, torch.Tensor]]:
-    """Return the tower as a file holds it; takes the tensors from `state`, so that none is there twice."""
+def _narrow(info: TowerInfo, state: dict[str, torch.Tensor]) -> tuple[TowerInfo, dict[str, torch.Tensor]]:
+    """Return the tower as a file stores it; removes each tensor from `state` when it is converted."""
     narrowed, lossless = {}, True
     for name in list(state):
         tensor = state.pop(name)
         narrowed[name] = tower_file.narrow(name, tensor)
         lossless = lossless and torch.equal(narrowed[name].float(), tensor)
-    return replace(about, whole=True, lossless=lossless), narrowed
+    return replace(info, whole=True, lossless=lossless), narrowed
 
 
-def _describe(source: OpenClipSource, vision: Vision) -> TowerInfo | None:
-    """Return what is to be known of a tower besides its numbers; None if we cannot compute it."""
+def _describe(source: OpenClipSource, vision: VisualHalf) -> TowerInfo | None:
+    """Return the metadata of a tower; None if its architecture is not supported."""
     shape = shape_of(vision.visual)
     if shape is None:
         return None
@@ -214,7 +216,7 @@ def _describe(source: OpenClipSource, vision: Vision) -> TowerInfo | None:
     return TowerInfo(
         revision=source.revision,
         shape=shape,
-        preprocess=_plain(vision.preprocess),
+        preprocess=_json_values(vision.preprocess),
         logit_scale=vision.logit_scale,
         lossless=False,
         names=names if vision.direct and len(names) == len(ours) else {},
@@ -222,15 +224,23 @@ def _describe(source: OpenClipSource, vision: Vision) -> TowerInfo | None:
     )
 
 
-def _plain(preprocess: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings as JSON gives them back."""
+def _json_values(preprocess: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings as they are after JSON: lists for tuples."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in preprocess.items()}
 
 
-def _as_it_is(source: OpenClipSource, vision: Vision, placement: Placement, *, compile: bool) -> LoadedTower:  # noqa: A002
+def _module_tower(
+    source: OpenClipSource,
+    vision: VisualHalf,
+    placement: Placement,
+    *,
+    compile: bool,  # noqa: A002
+) -> LoadedTower:
     """Return open_clip's own module as a tower."""
     if compile:
-        log.warning("--compile: %s is no standard vision transformer and is not compiled", source.model_name)
+        log.warning(
+            "--compile: %s is not a standard vision transformer and is not compiled", source.model_name
+        )
     return LoadedTower(
         embed=ModuleTower(vision.visual, vision.preprocess, placement),
         placement=placement.settled(placement.dtype),

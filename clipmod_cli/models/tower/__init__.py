@@ -1,1 +1,1 @@
-"""Our own forward pass of CLIP's vision towers: shape, layers, precision, and the one-off 16-bit file."""
+"""The forward pass of CLIP's vision towers: shape, layers, precision, and their 16-bit files."""

@@ -1,8 +1,8 @@
-"""The parts of a vision transformer with their numbers, made ready for a device and a precision.
+"""The layers of a vision transformer with their weights, converted for a device and a precision.
 
-What can be folded into the matrices is folded: normalising of pixels, layer scale, and quick GELU's
-factor. Parts are made one at a time, so that only one tensor is in memory in two precisions, and none of
-them lies in a mapped file: what others write into that must not change a tower.
+Pixel normalisation, layer scale and quick GELU's factor are folded into the matrices. Layers are made one at
+a time, so that only one tensor is in memory in two precisions. None of them lies in a mapped file, since a
+later write to the file would change the tower.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import torch
 from torch.nn import functional
@@ -19,32 +19,42 @@ from torch.nn import functional
 from clipmod_cli.models.tower.mapped import owned
 from clipmod_cli.models.tower.shape import TowerShape
 
+log = logging.getLogger(__name__)
+
 State = Mapping[str, torch.Tensor]
 
 QUICK_GELU: Final = 1.702
-"""quick GELU is `x * sigmoid(1.702 x)`, so `silu(1.702 x) / 1.702`: the factors go into the matrices
-before and after it, and one operator does the rest."""
+"""quick GELU is `x * sigmoid(1.702 x) = silu(1.702 x) / 1.702`: the factors go into the matrices before and
+after it, and one operator remains."""
 
 MIDDLE_GREY: Final = 128
-"""Taken from each pixel before it is multiplied: pixels stay whole numbers, exact in 16 bits, and the
-matrix's rounding is multiplied with half as much."""
+"""Subtracted from each pixel: pixels stay integers, exact in 16 bits, and the matrix's rounding error is
+multiplied by numbers half as large."""
 
 ACTIVATIONS: Final[Mapping[str, Callable[[torch.Tensor], torch.Tensor]]] = {
     "gelu": torch.ops.aten.gelu_,
     "gelu_tanh": lambda x: torch.ops.aten.gelu_(x, approximate="tanh"),
     "quick_gelu": lambda x: functional.silu(x, inplace=True),
 }
-"""In place: at a batch of 8 the array is 34 MB, and fresh pages cost as much as the arithmetic."""
+"""In place: at a batch of 8 the array has 34 MB, and new memory pages cost as much as the arithmetic."""
+
+
+PACKED_ERROR: Final = 0.02
+"""The largest accepted difference between a packed product and a plain one of numbers about 1: bfloat16's own
+rounding is below 0.01, a wrong layout gives differences of about 1."""
+
+Linear = Callable[[torch.Tensor], torch.Tensor]
+"""Maps `(..., n)` to `(..., m)`, with the bias added."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numerics:
-    """Where and how a tower computes.
+    """Device and precisions of a tower.
 
     Attributes:
-        dtype: of matrices and of what they multiply.
-        residual: of the sum that runs through all blocks, and of norms.
-        packed: have matrices in oneDNN's layout if that works.
+        dtype: of matrices and their inputs.
+        residual: of the residual stream and of norms.
+        packed: keep matrices in oneDNN's layout if that works.
     """
 
     device: torch.device
@@ -68,10 +78,10 @@ class LayerNorm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransformerBlock:
-    """Attention and MLP, each added to what came in.
+    """Attention and MLP, each added to the residual stream.
 
     Attributes:
-        query: there if only the class token goes on from here: `qkv` lacks these rows then.
+        query: only in the last block of a tower that pools the class token; `qkv` lacks these rows then.
     """
 
     norm1: LayerNorm
@@ -86,32 +96,32 @@ class TransformerBlock:
     dtype: torch.dtype
 
     def __call__(self, x: torch.Tensor, /) -> torch.Tensor:
-        """Return `(B, tokens, width)`, or `(B, 1, width)`; overwrites what came in."""
+        """Return `(B, tokens, width)`, or `(B, 1, width)` with `query`; overwrites its input."""
         normed = self.norm1(x).to(self.dtype)
         if self.query is None:
             q, k, v = self._heads(self.qkv(normed), 3)
         else:
             x, first = x[:, :1].contiguous(), normed[:, :1].contiguous()
             (q,), (k, v) = self._heads(self.query(first), 1), self._heads(self.qkv(normed), 2)
-        seen = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        x = x.add_(self.out(seen))
+        attended = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = x.add_(self.out(attended))
         return x.add_(self.down(self.activate(self.up(self.norm2(x).to(self.dtype)))))
 
     def _heads(self, x: torch.Tensor, count: int) -> tuple[torch.Tensor, ...]:
         """Return `count` views `(B, heads, tokens, d)` of `(B, tokens, count * heads * d)`."""
         batch, tokens, width = x.shape
-        apart = x.view(batch, tokens, count, self.heads, width // (count * self.heads))
-        return tuple(apart.permute(2, 0, 3, 1, 4).unbind())
+        split = x.view(batch, tokens, count, self.heads, width // (count * self.heads))
+        return tuple(split.permute(2, 0, 3, 1, 4).unbind())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StemAndHead:
-    """What comes before the blocks and after them.
+    """Patch embedding before the blocks; pooling and projection after them.
 
     Attributes:
-        patch: from a patch's pixels less `MIDDLE_GREY` to a token, without bias.
-        position: of the patches, with the patches' bias, `(tokens - 1, width)`.
-        first: the class token in its position, `(width,)`.
+        patch: from a patch's pixels minus `MIDDLE_GREY` to a token, without bias.
+        position: position embeddings of the patches plus the patches' bias, `(tokens - 1, width)`.
+        class_token: plus its position embedding, `(width,)`.
         projection: `(output_dim, width)`; it and the last norm are float32 in every precision.
     """
 
@@ -119,18 +129,18 @@ class StemAndHead:
     numerics: Numerics
     patch: Linear
     position: torch.Tensor
-    first: torch.Tensor
+    class_token: torch.Tensor
     norm_pre: LayerNorm | None
     norm_post: LayerNorm
     projection: torch.Tensor
 
-    def begin(self, crops: torch.Tensor) -> torch.Tensor:
+    def stem(self, crops: torch.Tensor) -> torch.Tensor:
         """Return the tokens `(B, tokens, width)` of uint8 crops `(B, H, W, 3)`."""
         patches = self.patch(self._patches(crops)) + self.position
-        tokens = torch.cat([self.first.expand(len(crops), 1, -1), patches], dim=1)
+        tokens = torch.cat([self.class_token.expand(len(crops), 1, -1), patches], dim=1)
         return tokens if self.norm_pre is None else self.norm_pre(tokens)
 
-    def end(self, tokens: torch.Tensor) -> torch.Tensor:
+    def head(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the unit-length float32 embeddings `(B, output_dim)` of the last block's tokens."""
         if self.shape.pool == "tok":
             pooled = self.norm_post(tokens[:, 0].float())
@@ -143,18 +153,18 @@ class StemAndHead:
     def _patches(self, crops: torch.Tensor) -> torch.Tensor:
         """Return `(B, patches, patch_height * patch_width * 3)`."""
         (rows, columns), high, wide = self.shape.grid, self.shape.patch_height, self.shape.patch_width
-        whole = crops[:, : rows * high, : columns * wide].reshape(-1, rows, high, columns, wide, 3)
-        cut = whole.transpose(2, 3).reshape(len(crops), rows * columns, high * wide * 3)
-        return cut.to(self.numerics.dtype).sub_(MIDDLE_GREY)
+        used = crops[:, : rows * high, : columns * wide].reshape(-1, rows, high, columns, wide, 3)
+        patches = used.transpose(2, 3).reshape(len(crops), rows * columns, high * wide * 3)
+        return patches.to(self.numerics.dtype).sub_(MIDDLE_GREY)
 
 
 def make_stem_and_head(
     shape: TowerShape, state: State, numerics: Numerics, mean: Sequence[float], std: Sequence[float]
 ) -> StemAndHead:
-    """Return what stands around the blocks; normalising by `mean` and `std` is folded into the patches.
+    """Return stem and head; the normalisation by `mean` and `std` is folded into the patches.
 
-    A pixel `u` is `(u / 255 - mean) / std` to the model. With `v = u - 128` that is
-    `v / (255 std) + (128 / 255 - mean) / std`: a factor, and a term that adds up to a bias.
+    The model's input is `(u / 255 - mean) / std` for a pixel `u`. With `v = u - 128` that is
+    `v / (255 std) + (128 / 255 - mean) / std`: a factor of the weights, and a bias.
     """
     device = numerics.device
     weight = state["patch.weight"].to(device).float().permute(0, 2, 3, 1)  # (width, height, width, 3)
@@ -169,7 +179,7 @@ def make_stem_and_head(
         numerics=numerics,
         patch=make_linear(flat, None, packed=False),
         position=(position[1:] + bias).to(numerics.residual),
-        first=(position[0] + state["class"].to(device).float()).to(numerics.residual),
+        class_token=(position[0] + state["class"].to(device).float()).to(numerics.residual),
         norm_pre=_norm(state, "norm_pre", shape, device, numerics.residual) if shape.norm_pre else None,
         norm_post=_norm(state, "norm_post", shape, device, torch.float32),
         projection=owned(state["projection"].to(device).float().T.contiguous()),
@@ -177,7 +187,7 @@ def make_stem_and_head(
 
 
 def make_block(shape: TowerShape, state: State, numerics: Numerics, number: int) -> TransformerBlock:
-    """Return the block of this number; the last one computes no more than the pooling will see."""
+    """Return the block of this number; the last one computes only the tokens that are pooled."""
     name = f"blocks.{number}"
     device, dtype, width = numerics.device, numerics.residual, shape.width
     only_class = shape.pool == "tok" and number == shape.layers - 1
@@ -214,10 +224,9 @@ def _linear(
     before: float = 1.0,
     after: float = 1.0,
 ) -> Linear:
-    """Return some rows of a matrix, with factors folded into it in float32.
+    """Return rows of a matrix, with factors folded in in float32.
 
-    `scale` is a factor for each output, `before` one for all outputs, and `after` one that all inputs
-    bear and that is taken from them.
+    `scale` multiplies each output, `before` all outputs; `after` divides by a factor that all inputs have.
     """
     weight, bias = (state[f"{name}.{part}"][rows].to(numerics.device) for part in ("weight", "bias"))
     if scale is not None:
@@ -228,24 +237,9 @@ def _linear(
     return make_linear(weight.to(numerics.dtype), bias.to(numerics.dtype), packed=numerics.packed)
 
 
-log = logging.getLogger(__name__)
-
-PACKED_ERROR = 0.02
-"""The largest difference between a packed product and a plain one, of numbers about 1: bfloat16's own
-rounding is below 0.01, while a layout that was misunderstood gives differences of about 1."""
-
-
-class Linear(Protocol):
-    """What maps `(..., n)` to `(..., m)`."""
-
-    def __call__(self, x: torch.Tensor, /) -> torch.Tensor:
-        """Return the product, with the bias added."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class PlainLinear:
-    """A matrix `(m, n)` as it is."""
+    """A matrix `(m, n)` in torch's layout."""
 
     weight: torch.Tensor
     bias: torch.Tensor | None
@@ -264,17 +258,14 @@ class PackedLinear:
 
     def __call__(self, x: torch.Tensor, /) -> torch.Tensor:
         """Return the product, with the bias added."""
-        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001 — there is no public one
+        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001 — no public operator
             x, self.weight, self.bias, "none", [], ""
         )
         return out
 
 
 def make_linear(weight: torch.Tensor, bias: torch.Tensor | None, *, packed: bool) -> Linear:
-    """Return the product with a matrix `(m, n)`, packed if it is bfloat16 and that works here.
-
-    It keeps no memory of a mapped file.
-    """
+    """Return a linear of a matrix `(m, n)`, packed if it is bfloat16 and packing works on this machine."""
     own_bias = None if bias is None else owned(bias)
     if packed and weight.dtype == torch.bfloat16 and can_pack():
         return PackedLinear(_pack(weight), own_bias)
@@ -288,16 +279,16 @@ def _pack(weight: torch.Tensor) -> torch.Tensor:
 
 @functools.cache
 def can_pack() -> bool:
-    """Return whether packed bfloat16 matrices give here what plain ones give."""
+    """Return whether packed bfloat16 matrices give the same results as plain ones on this machine."""
     generator = torch.Generator().manual_seed(0)
     weight = (torch.randn(96, 64, generator=generator) / 8).bfloat16()
     bias = torch.randn(96, generator=generator).bfloat16()
     x = torch.randn(2, 5, 64, generator=generator).bfloat16()
     try:
         out = PackedLinear(_pack(weight), bias)(x)
-        wanted = functional.linear(x.float(), weight.float(), bias.float())
-        difference = float((out.float() - wanted).abs().max())
+        expected = functional.linear(x.float(), weight.float(), bias.float())
+        difference = float((out.float() - expected).abs().max())
     except (RuntimeError, AttributeError, TypeError) as e:
-        log.debug("torch cannot pack matrices here: %s", e)
+        log.debug("torch cannot pack matrices on this machine: %s", e)
         return False
     return difference < PACKED_ERROR

@@ -1,7 +1,7 @@
-"""A safetensors file mapped into memory: a tensor's bytes are read when they are looked at.
+"""A memory-mapped safetensors file: a tensor's bytes are read on first access.
 
-Reads the format itself, so that pages can be let go again one tensor at a time: libraries keep a whole
-file mapped until its last tensor is gone. Who wrote a file and whether it may be used is left to others.
+Parses the format itself, so that pages can be released one tensor at a time; libraries keep a whole file
+mapped until its last tensor is freed. Does not check who wrote a file (`tower.tower_file`).
 """
 
 from __future__ import annotations
@@ -29,11 +29,10 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-"""The format's names of the types that models are made of."""
+"""Types by their names in the format."""
 
 RECENT = 4
-"""Tensors remembered as looked at. Their pages are let go whenever another is asked for: whoever still
-looks at one reads them from the file again, and none stays in memory unless it is looked at."""
+"""The last tensors read. Their pages are released at the next read; a later access reads the file again."""
 
 LARGEST_HEADER = 100_000_000
 """Bytes; the format's own limit."""
@@ -48,12 +47,12 @@ class _Entry:
 
 
 class MappedFile(Mapping[str, torch.Tensor]):
-    """The tensors of a file by name. They must not be written to, and stay valid after the file is gone.
+    """The tensors of a file by name, read-only; they stay valid after the file is deleted.
 
-    They are the file's bytes, and change when somebody writes into it: what is kept has to be `owned`.
+    They change when the file is written to: make a copy with `owned` of a tensor that is kept.
 
     Attributes:
-        metadata: what the writer said about the file.
+        metadata: of the whole file, from its header.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,7 +60,7 @@ class MappedFile(Mapping[str, torch.Tensor]):
 
         Raises:
             OSError: it cannot be opened.
-            ValueError: it is no whole safetensors file.
+            ValueError: it is not a complete safetensors file.
         """
         with path.open("rb") as file:
             # copy on write: torch warns of memory that cannot be written
@@ -87,7 +86,7 @@ class MappedFile(Mapping[str, torch.Tensor]):
         return sorted((name, str(entry.dtype), entry.shape) for name, entry in self._entries.items())
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return a tensor's dimensions without looking at it."""
+        """Return a tensor's dimensions without reading it."""
         return self._entries[name].shape
 
     def data(self, name: str) -> memoryview:
@@ -96,7 +95,7 @@ class MappedFile(Mapping[str, torch.Tensor]):
         return memoryview(self._map)[entry.start : entry.end]
 
     def release(self, name: str) -> None:
-        """Let a tensor's pages go; they are read from the file again if they are looked at again."""
+        """Release a tensor's pages; a later access reads them from the file again."""
         if not hasattr(mmap, "MADV_DONTNEED"):
             return
         entry = self._entries[name]
@@ -106,7 +105,7 @@ class MappedFile(Mapping[str, torch.Tensor]):
 
 
 class SequentialReader(Mapping[str, torch.Tensor]):
-    """A mapped file for a reader that takes tensors in turn: pages of those before are let go meanwhile."""
+    """A mapped file read one tensor after another; pages of earlier tensors are released."""
 
     def __init__(self, file: MappedFile) -> None:
         self._file = file
@@ -124,14 +123,14 @@ class SequentialReader(Mapping[str, torch.Tensor]):
         return len(self._file)
 
     def close(self) -> None:
-        """Let the pages go that were looked at."""
+        """Release the pages of the last tensors read."""
         for name in self._recent:
             self._file.release(name)
 
 
 def owned(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the tensor in memory that torch gave it: itself, or a copy if it lies in a mapped file."""
-    # Memory that torch was lent cannot be resized; a mapped file's is such, and goes with the file.
+    """Return the tensor itself, or a copy if it lies in a mapped file."""
+    # Storage that torch did not allocate, such as a mapped file's, is not resizable.
     return tensor if tensor.untyped_storage().resizable() else tensor.clone()
 
 
@@ -139,15 +138,15 @@ def _read_header(data: mmap.mmap) -> tuple[dict[str, _Entry], dict[str, str]]:
     length = int.from_bytes(data[:8], "little")
     begin = 8 + length
     if length > LARGEST_HEADER or begin > len(data):
-        raise ValueError("it has no safetensors header")
+        raise ValueError("no safetensors header")
     try:
         header = json.loads(data[8:begin].decode())
         metadata = header.pop("__metadata__", {})
         entries = {name: _entry(value, begin) for name, value in header.items()}
     except (KeyError, TypeError, AttributeError, RecursionError) as e:
-        raise ValueError(f"its header cannot be understood: {e!r}") from e
+        raise ValueError(f"its header cannot be parsed: {e!r}") from e
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
-        raise ValueError("its metadata are not texts")
+        raise ValueError("its metadata are not strings")
     at = begin
     for entry in sorted(entries.values(), key=lambda entry: (entry.start, entry.end)):
         if entry.start != at:
@@ -162,7 +161,7 @@ def _entry(value: Any, begin: int) -> _Entry:
     dtype, shape = DTYPES[value["dtype"]], tuple(value["shape"])
     start, end = value["data_offsets"]
     if not all(isinstance(number, int) and number >= 0 for number in (*shape, start, end)):
-        raise ValueError("its dimensions or places are no numbers")
+        raise ValueError("its dimensions or offsets are not numbers")
     if end - start != math.prod(shape) * dtype.itemsize:
-        raise ValueError("its tensors' dimensions and places disagree")
+        raise ValueError("its tensors' dimensions and offsets disagree")
     return _Entry(dtype, shape, begin + start, begin + end)

@@ -56,7 +56,7 @@ def embeddings_of(computed: torch.Tensor) -> list[Embedding]:
     """Return a tower's output `(B, d)` as embeddings; those that are not of unit length become NaN."""
     vectors: NDArray[np.float32] = computed.numpy()  # (B, d)
     lengths = np.linalg.norm(vectors, axis=1)
-    wrong = ~(np.abs(lengths - 1.0) <= UNIT_ERROR)
-    if wrong.any():
-        vectors = np.where(wrong[:, None], np.float32(np.nan), vectors)
+    invalid = ~(np.abs(lengths - 1.0) <= UNIT_ERROR)
+    if invalid.any():
+        vectors = np.where(invalid[:, None], np.float32(np.nan), vectors)
     return [Embedding(vector=vector) for vector in vectors]

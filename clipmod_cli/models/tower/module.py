@@ -1,4 +1,4 @@
-"""A vision tower that is computed by open_clip's own module, on one device: any architecture there is."""
+"""A vision tower computed by open_clip's own module on one device, for any architecture."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import torch
 
 from clipmod_cli.models.device.device import Placement
 from clipmod_cli.models.device.transfer import DeviceResult, send, submit_work
-from clipmod_cli.models.tower.forward import plain
+from clipmod_cli.models.tower.forward import inference
+from clipmod_cli.models.tower.split import ImageTower
 
 
-class ModuleTower:
-    """What turns uint8 crops `(B, H, W, 3)` into unit-length float32 `(B, d)`, both on the CPU.
+class ModuleTower(ImageTower):
+    """A tower that calls open_clip's module.
 
     Args:
         visual: open_clip's module; it is moved to the placement's first device.
-        preprocess: open_clip's settings for pictures.
-        placement: where, and in what precision.
+        preprocess: open_clip's `preprocess_cfg`.
+        placement: device and precision.
     """
 
     def __init__(self, visual: torch.nn.Module, preprocess: Mapping[str, Any], placement: Placement) -> None:
@@ -30,18 +31,14 @@ class ModuleTower:
             for key in ("mean", "std")
         )
 
-    def __call__(self, crops: torch.Tensor) -> torch.Tensor:
-        """Return the crops' embeddings, on the CPU."""
-        return self.submit(crops)().result
-
-    def submit(self, crops: torch.Tensor) -> Callable[[], DeviceResult]:
-        """Begin, and return what waits for the embeddings; a CUDA device computes meanwhile."""
+    def submit(self, crops: torch.Tensor, /) -> Callable[[], DeviceResult]:
+        """Submit the crops and return a function that waits for their embeddings."""
         device = self._placement.device
-        with plain(device):
+        with inference(device):
             shares = torch.split(send(crops, device), self._placement.share_of(len(crops)))
-            return submit_work(device, lambda: torch.cat([self._look(share) for share in shares]))
+            return submit_work(device, lambda: torch.cat([self._embed(share) for share in shares]))
 
-    def _look(self, crops: torch.Tensor) -> torch.Tensor:
+    def _embed(self, crops: torch.Tensor) -> torch.Tensor:
         pixels = crops.permute(0, 3, 1, 2).float().div_(255)  # (B, 3, H, W)
         out = self._visual(((pixels - self._mean) / self._std).to(self.dtype))
         pooled = out[0] if isinstance(out, tuple) else out

@@ -1,47 +1,34 @@
-"""Which precision a tower takes: the first candidate whose results agree with float32's.
-
-Knows no architecture: whoever asks says how a tower is built and what float32 gives.
-"""
+"""Selects a tower's precision: the first candidate whose embeddings agree with float32's."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 
 from clipmod_cli.errors import SettingsError
+from clipmod_cli.models.device.device import dtype_name
 
 log = logging.getLogger(__name__)
 
 LEAST_COSINE = 0.9999
-"""To float32's embedding, for each reference picture. float16 reaches 0.999999 and bfloat16 0.99999;
-what overflows is not finite or points elsewhere."""
+"""To float32's embedding, for each reference picture. float16 reaches 0.999999 and bfloat16 0.99999; an
+overflow gives embeddings that are not finite or far off."""
 
-CERTAIN_PICTURES = 2
-"""Of the reference pictures, the last ones: what float32 makes of them is computed on the CPU too, where a
-device's own float32 is not taken at its word. All six would take the largest tower, 3.2 TFLOP, 13 s on two
-cores."""
+CPU_PICTURES = 2
+"""Reference pictures, from the end, whose float32 embeddings are compared with the CPU's on a device that is
+not in `TRUSTED`. With all six the largest tower takes 3.2 TFLOP, 13 s on two cores."""
 
 TRUSTED = {"cpu", "cuda", "meta"}
-"""Kinds of devices whose float32 is. On Metal an operator that is wrong may be so in all precisions alike,
-and then comparing them with each other shows nothing."""
+"""Kinds of devices whose float32 is the reference. On Metal an operator may be wrong in all precisions alike,
+so that comparing them with each other shows nothing."""
 
-
-class Embedder(Protocol):
-    """What turns uint8 crops `(B, H, W, 3)` into unit-length float32 `(B, d)`."""
-
-    def __call__(self, crops: torch.Tensor, /) -> torch.Tensor:
-        """Return the crops' embeddings, on the CPU."""
-        ...
-
-
-Tower = TypeVar("Tower", bound=Embedder)
-
+Tower = TypeVar("Tower", bound=Callable[[torch.Tensor], torch.Tensor])
 
 Reference = Callable[[torch.Tensor, torch.device], torch.Tensor]
-"""What float32 makes of pictures on a device: unit-length `(B, d)`, on the CPU."""
+"""Computes the float32 embeddings of pictures on a device: unit-length `(B, d)`, on the CPU."""
 
 
 def choose_precision(
@@ -54,86 +41,85 @@ def choose_precision(
 ) -> Tower:
     """Return the tower in the first of these precisions that agrees with float32.
 
-    The last one is taken whatever it gives: float32, or what the user named. On a CPU it is not looked at,
-    so that a start costs no check; elsewhere it is said if 16 bits that were named are not precise enough.
+    The last one (float32, or the user's choice) is used in any case. A single 16-bit candidate is checked
+    except on a CPU, where that would slow the start, and a warning tells if it is not precise enough.
 
     Args:
         candidates: best first.
         build: returns the tower in a precision.
         pictures: uint8 `(B, H, W, 3)`.
-        reference: what float32 gives.
+        reference: computes the float32 embeddings.
         device: where the tower computes.
 
     Raises:
-        SettingsError: the device computes something else than the CPU, in float32.
+        SettingsError: the device's float32 embeddings differ from the CPU's.
     """
     *tried, last = candidates
     if not tried:
-        return _named(build(last), last, pictures, reference, device)
-    wanted = _wanted(pictures, reference, device)
+        return _check_only_candidate(build(last), last, pictures, reference, device)
+    expected = _reference_embeddings(pictures, reference, device)
     for dtype, following in zip(tried, candidates[1:], strict=True):
         tower = build(dtype)
-        found = fault(tower(pictures), wanted)
-        if found is None:
+        problem = find_problem(tower(pictures), expected)
+        if problem is None:
             log.info("%s agrees with float32 on %d reference pictures", dtype_name(dtype), len(pictures))
             return tower
         log.warning(
-            "%s is not precise enough for these weights (%s): taking %s",
+            "%s is not precise enough for these weights (%s): using %s",
             dtype_name(dtype),
-            found,
+            problem,
             dtype_name(following),
         )
         del tower  # or two precisions would be in memory at once
     return build(last)
 
 
-def _named(
+def _check_only_candidate(
     tower: Tower, dtype: torch.dtype, pictures: torch.Tensor, reference: Reference, device: torch.device
 ) -> Tower:
-    """Return the tower in the precision that the user named; say so if it is not precise enough."""
+    """Return the tower; warn if its precision is not enough."""
     if dtype != torch.float32 and device.type not in {"cpu", "meta"}:
-        found = fault(tower(pictures), _wanted(pictures, reference, device))
-        if found is not None:
+        problem = find_problem(tower(pictures), _reference_embeddings(pictures, reference, device))
+        if problem is not None:
             log.warning(
-                "--dtype %s is not precise enough for these weights (%s): --dtype auto takes what is",
+                "--dtype %s is not precise enough for these weights (%s): use --dtype auto",
                 dtype_name(dtype),
-                found,
+                problem,
             )
     return tower
 
 
-def _wanted(pictures: torch.Tensor, reference: Reference, device: torch.device) -> torch.Tensor:
-    """Return what float32 makes of the pictures.
+def _reference_embeddings(pictures: torch.Tensor, reference: Reference, device: torch.device) -> torch.Tensor:
+    """Return the pictures' float32 embeddings.
 
     Raises:
-        SettingsError: it is something else on the device than on the CPU.
+        SettingsError: the device's differ from the CPU's.
     """
-    wanted = reference(pictures, device)
+    expected = reference(pictures, device)
     if device.type not in TRUSTED:
-        certain = reference(pictures[-CERTAIN_PICTURES:], torch.device("cpu"))
-        found = fault(wanted[-CERTAIN_PICTURES:], certain)
-        if found is not None:
+        on_cpu = reference(pictures[-CPU_PICTURES:], torch.device("cpu"))
+        problem = find_problem(expected[-CPU_PICTURES:], on_cpu)
+        if problem is not None:
             raise SettingsError(
-                f"--device {device.type} computes something else than the CPU does ({found}): "
+                f"--device {device.type} computes other results than the CPU ({problem}): "
                 "use --device cpu, or another version of torch"
             )
-    return wanted
+    return expected
 
 
-def fault(vectors: torch.Tensor, wanted: torch.Tensor) -> str | None:
-    """Return what is wrong with these unit-length embeddings beside the wanted ones, None if nothing is."""
+def find_problem(vectors: torch.Tensor, expected: torch.Tensor) -> str | None:
+    """Return how unit-length embeddings differ too much from the expected ones, None if they do not."""
     lost = int((~vectors.isfinite().all(dim=-1)).sum())
     if lost:
         return f"{lost} of {len(vectors)} embeddings are not finite"
-    least = float((vectors * wanted).sum(dim=-1).min())
-    return None if least >= LEAST_COSINE else f"a cosine of {least:.6f}, and {LEAST_COSINE} is wanted"
+    cosine = float((vectors * expected).sum(dim=-1).min())
+    return None if cosine >= LEAST_COSINE else f"cosine {cosine:.6f}, at least {LEAST_COSINE} is required"
 
 
 def reference_pictures(height: int, width: int) -> torch.Tensor:
-    """Return pictures that are the same everywhere, uint8 `(6, height, width, 3)`.
+    """Return fixed pictures, uint8 `(6, height, width, 3)`, from no contrast to full contrast.
 
-    Black, white, a ramp, stripes, a checkerboard and coloured waves: from none to all of the contrast
-    there is, since what overflows does so at the extremes.
+    Black, white, a ramp, stripes, a checkerboard and coloured waves: overflows occur at the extremes.
     """
     y = torch.arange(height).reshape(-1, 1, 1).expand(height, width, 3)
     x = torch.arange(width).reshape(1, -1, 1).expand(height, width, 3)
@@ -148,8 +134,3 @@ def reference_pictures(height: int, width: int) -> torch.Tensor:
         waves,
     ]
     return torch.stack([picture.to(torch.uint8) for picture in pictures])
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """Return a precision's name, as `bfloat16`."""
-    return str(dtype).removeprefix("torch.")

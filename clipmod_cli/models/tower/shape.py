@@ -1,7 +1,6 @@
-"""What there is to know of a vision transformer besides its numbers, and its numbers by our names.
+"""Hyperparameters of open_clip's standard `VisionTransformer`, and its tensors by clipmod's names.
 
-Reads open_clip's standard `VisionTransformer` and says which towers are of that kind; computing with
-them is left to `clipmod_cli.models.tower.forward`.
+Decides which towers are supported; `tower.forward` computes with them.
 """
 
 from __future__ import annotations
@@ -18,24 +17,24 @@ Activation = Literal["gelu", "gelu_tanh", "quick_gelu"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TowerShape:
-    """Everything that the forward pass needs to know besides the tensors; plain values, fit for JSON.
+    """The hyperparameters of the forward pass, in types that JSON has.
 
     Attributes:
         layers: transformer blocks.
         heads: of attention; each is `width / heads` wide.
         width: of a token.
-        mlp_width: of the layer in the midst of an MLP.
+        mlp_width: of an MLP's hidden layer.
         output_dim: of the embedding.
-        image_height: of a crop in pixels; what does not fill a patch is not looked at.
-        image_width: likewise.
+        image_height: of a crop in pixels; rows that do not fill a patch are ignored.
+        image_width: of a crop in pixels; columns that do not fill a patch are ignored.
         patch_height: in pixels.
         patch_width: in pixels.
         activation: of the MLPs.
         pool: the class token, or the mean of all others.
-        norm_after_pool: the last norm sees the pooled token and not all of them.
+        norm_after_pool: the last norm is applied to the pooled token, not to all tokens.
         norm_pre: there is a norm before the first block.
         patch_bias: the patches' convolution has a bias.
-        layer_scale: each block's two outcomes are scaled by channel.
+        layer_scale: attention and MLP outputs are scaled by channel.
         eps: of all norms.
     """
 
@@ -68,14 +67,14 @@ class TowerShape:
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of the whole tower for an image, a multiplication and addition as two."""
+        """Floating-point operations for an image; a multiplication with an addition counts as two."""
         patch = (self.tokens - 1) * 3 * self.patch_height * self.patch_width * self.width
         linears = self.tokens * (4 * self.width**2 + 2 * self.width * self.mlp_width)
         attention = 2 * self.tokens**2 * self.width
         return 2 * (patch + self.layers * (linears + attention) + self.width * self.output_dim)
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Yield name and dimensions of each tensor that a state of this shape holds."""
+        """Yield name and dimensions of each tensor of such a tower."""
         yield "patch.weight", (self.width, 3, self.patch_height, self.patch_width)
         yield "class", (self.width,)
         yield "position", (self.tokens, self.width)
@@ -105,10 +104,10 @@ def _weight_and_bias(name: str, *dimensions: int) -> Iterator[tuple[str, tuple[i
 
 
 def check_state(shape: TowerShape, state: Mapping[str, torch.Tensor]) -> None:
-    """Refuse a state that is not of this shape.
+    """Check that a state has the tensors of this shape.
 
     Raises:
-        ValueError: if a tensor is missing or has other dimensions.
+        ValueError: a tensor is missing or has other dimensions.
     """
     for name, dimensions in shape.tensors():
         if name not in state:
@@ -120,8 +119,8 @@ def check_state(shape: TowerShape, state: Mapping[str, torch.Tensor]) -> None:
 def shape_of(visual: nn.Module) -> TowerShape | None:
     """Return the shape of an open_clip model's `.visual`; None if it is not the standard transformer.
 
-    None also stands for every option of the standard one that we do not compute: the caller takes
-    open_clip's own module then.
+    None also for options of the standard one that `tower.forward` does not support; the caller then uses
+    open_clip's own module.
     """
     from open_clip.transformer import VisionTransformer
 
@@ -164,7 +163,7 @@ def _activation(layer: nn.Module) -> Activation | None:
 
 
 def _is_standard(tower: Any, shape: TowerShape) -> bool:
-    """Return whether all parts are of the kinds that we compute, and the numbers of the shape's sizes."""
+    """Return whether all layers are of supported types and all tensors have the shape's dimensions."""
     norms = [tower.ln_post, *([tower.ln_pre] if shape.norm_pre else [])]
     blocks = list(tower.transformer.resblocks)
     if not all(_is_plain_block(block, shape) for block in blocks):
@@ -179,7 +178,7 @@ def _is_standard(tower: Any, shape: TowerShape) -> bool:
 def _is_plain_norm(norm: nn.Module, shape: TowerShape) -> bool:
     from open_clip.transformer import LayerNorm, LayerNormFp32
 
-    # by their very types: what else is made of one may compute something else
+    # exact types, since a subclass may compute something else
     known = type(norm) in {nn.LayerNorm, LayerNorm, LayerNormFp32}
     return known and getattr(norm, "eps", None) == shape.eps and norm.bias is not None
 
@@ -203,14 +202,14 @@ def _is_plain_block(block: Any, shape: TowerShape) -> bool:
 
 
 def state_of(visual: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the tensors of a tower that `shape_of` knows, by our names; they are shared, not copied.
+    """Return the tensors of a supported tower by clipmod's names; they are shared, not copied.
 
     Raises:
-        ValueError: if `shape_of` knows no such tower.
+        ValueError: `shape_of` does not support the tower.
     """
     shape = shape_of(visual)
     if shape is None:
-        raise ValueError("this is no standard VisionTransformer of open_clip")
+        raise ValueError("not a standard VisionTransformer of open_clip")
     return {name: tensor.detach() for name, tensor in _tensors(visual, shape) if tensor is not None}
 
 

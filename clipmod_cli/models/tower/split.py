@@ -1,7 +1,8 @@
-"""One tower on several devices: a batch is split among them."""
+"""The interface of image towers, and one tower on several devices."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -11,52 +12,44 @@ from clipmod_cli.models.device.transfer import DeviceResult
 
 
 class ImageTower(Protocol):
-    """What turns uint8 crops `(B, H, W, 3)` into unit-length embeddings, float32 `(B, d)`."""
+    """Computes unit-length embeddings, float32 `(B, d)` on the CPU, of uint8 crops `(B, H, W, 3)`.
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """What it computes in."""
-        ...
+    Attributes:
+        dtype: the precision it computes in.
+    """
 
+    dtype: torch.dtype
+
+    @abstractmethod
     def submit(self, crops: torch.Tensor, /) -> Callable[[], DeviceResult]:
-        """Begin, and return what waits for the embeddings; a CUDA device computes meanwhile."""
-        ...
+        """Submit the crops and return a function that waits for their embeddings; CUDA is asynchronous."""
 
     def __call__(self, crops: torch.Tensor, /) -> torch.Tensor:
-        """Return the embeddings, on the CPU."""
-        ...
+        """Return the embeddings."""
+        return self.submit(crops)().result
 
 
-class SplitTower:
+class SplitTower(ImageTower):
     """The same tower on several devices; each takes an equal share of a batch.
 
-    There are no threads: a CUDA device is given its work and computes on its own, so that all of them
-    are at work before the first result is waited for.
+    There are no threads: CUDA is asynchronous, so all devices compute before the first result is read.
     """
 
     def __init__(self, towers: Sequence[ImageTower]) -> None:
         self._towers = list(towers)
+        self.dtype = self._towers[0].dtype
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """What all of them compute in."""
-        return self._towers[0].dtype
-
-    def submit(self, crops: torch.Tensor) -> Callable[[], DeviceResult]:
-        """Begin with uint8 `(B, H, W, 3)` on all devices, and return what waits for all embeddings."""
+    def submit(self, crops: torch.Tensor, /) -> Callable[[], DeviceResult]:
+        """Submit a share of the crops to each device; embeddings come in the crops' order."""
         shares = crops.tensor_split(len(self._towers))
-        waiting = [
+        pending = [
             tower.submit(share)
             for tower, share in zip(self._towers, shares, strict=True)
             if len(share) or len(crops) == 0
         ]
-        return lambda: _join([wait() for wait in waiting])
-
-    def __call__(self, crops: torch.Tensor) -> torch.Tensor:
-        """Return the unit-length embeddings, float32 `(B, d)` on the CPU, in the crops' order."""
-        return self.submit(crops)().result
+        return lambda: _join([wait() for wait in pending])
 
 
 def _join(shares: Sequence[DeviceResult]) -> DeviceResult:
-    # They compute at the same time, so the longest is what it took.
+    # The devices compute at the same time, so the longest time counts.
     return DeviceResult(torch.cat([one.result for one in shares]), max(one.seconds for one in shares))
