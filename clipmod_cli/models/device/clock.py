@@ -1,6 +1,6 @@
-"""For how long CUDA devices computed: what a host does meanwhile (stacking, copying) is no part of it.
+"""Measures how long CUDA devices computed, by events; stacking and copies are not included.
 
-A tower says when it computes (`computing`), which costs nothing unless somebody counts.
+Forward passes are marked by `computing`, which costs nothing unless a `DeviceClock` runs.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ def _new_event() -> Any:
 
 @dataclass
 class DeviceClock:
-    """Counts while `counting`, one at a time in a process.
+    """Measures while `counting`.
 
     Attributes:
-        devices: that are counted; others compute unseen.
+        devices: the measured ones.
     """
 
     devices: Sequence[torch.device]
@@ -33,33 +33,33 @@ class DeviceClock:
 
     @classmethod
     def of(cls, placement: Placement) -> DeviceClock:
-        """Return a clock for the devices of a placement that keep time themselves; others have none."""
+        """Return a clock for the CUDA devices of a placement."""
         return cls([device for device in placement.devices if device.type == "cuda"])
 
     @contextmanager
     def counting(self) -> Iterator[None]:
-        """Count what is computed while the context lasts."""
+        """Measure forward passes while the context lasts."""
         _running.append(self)
         try:
             yield
         finally:
             _running.remove(self)
 
-    def note(self, device: torch.device) -> Callable[[], None]:
-        """Note that a device is given work, and return what notes that it was given all of it."""
+    def start(self, device: torch.device) -> Callable[[], None]:
+        """Record the start event of a forward pass, and return a function that records its end event."""
         if device not in self.devices:
             return lambda: None
         begin, end = self.new_event(), self.new_event()
         begin.record(torch.cuda.current_stream(device))
 
-        def ended() -> None:
+        def stop() -> None:
             end.record(torch.cuda.current_stream(device))
             self._spans.append((begin, end))
 
-        return ended
+        return stop
 
     def seconds(self) -> float | None:
-        """Return how long each device computed so far, of several the mean; None if none said anything."""
+        """Return the seconds that a device computed, the mean of several; None without a forward pass."""
         if not self._spans:
             return None
         spent_ms = 0.0
@@ -74,8 +74,8 @@ _running: list[DeviceClock] = []
 
 @contextmanager
 def computing(device: torch.device) -> Iterator[None]:
-    """Have a forward pass counted, where somebody counts; without its copies to the device and back."""
-    ended = [clock.note(device) for clock in _running]
+    """Mark a forward pass, without its copies to the device and back, for the running clocks."""
+    stops = [clock.start(device) for clock in _running]
     yield
-    for one in ended:
-        one()
+    for stop in stops:
+        stop()

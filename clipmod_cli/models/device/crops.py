@@ -1,7 +1,7 @@
-"""Crops of a batch in one array, stacked once for all models that want the same view.
+"""Stacks the crops of a batch into one tensor, once for all models with the same view.
 
-A large batch is some tens of megabytes, and a device waits while they are put together. So a batch may be
-prepared in another thread while the one before it is looked at. Knows no model.
+A large batch has tens of megabytes, and the device is idle while it is stacked; so another thread can stack a
+batch while the one before it is computed. Knows no model.
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ from numpy.typing import NDArray
 from clipmod_cli.models.device.device import Placement
 from clipmod_cli.types import Frame, View
 
-KEPT: Final = 6
-"""Stacks that are kept: of the batch that is looked at and of two that wait, for two views."""
+MAX_STACKS: Final = 6
+"""In the cache: of the batch that is computed and of two that wait, for two views."""
 
-_Place: TypeAlias = tuple[View, tuple[int, ...]]
+_Key: TypeAlias = tuple[View, tuple[int, ...]]
 
 
 @dataclass(slots=True)
 class CropBatches:
-    """The batches that were stacked last. For any number of threads.
+    """A cache of the last stacked batches; thread-safe.
 
     Attributes:
-        pinned: stack them where a CUDA device can fetch them by itself.
+        pinned: stack into pinned memory, for asynchronous copies to CUDA.
     """
 
     pinned: bool = False
-    _kept: OrderedDict[_Place, tuple[Sequence[Frame], torch.Tensor]] = field(default_factory=OrderedDict)
+    _stacks: OrderedDict[_Key, tuple[Sequence[Frame], torch.Tensor]] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def of(cls, placement: Placement) -> Self:
-        """Return an empty one for models on this device."""
+        """Return an empty cache for models on these devices."""
         return cls(pinned=placement.device.type == "cuda")
 
     def take(self, frames: Sequence[Frame], view: View) -> torch.Tensor:
-        """Return the frames' crops, uint8 `(B, H, W, 3)`; nobody may change them.
+        """Return the frames' crops, uint8 `(B, H, W, 3)`, read-only.
 
         Raises:
-            ValueError: if they are of different sizes.
+            ValueError: they have different sizes.
         """
-        place = (view, tuple(map(id, frames)))  # an identity holds as long as the frame is kept beside it
+        key = (view, tuple(map(id, frames)))  # ids are valid because the cache holds the frames
         with self._lock:
-            if place in self._kept:
-                return self._kept[place][1]
+            if key in self._stacks:
+                return self._stacks[key][1]
         stacked = self._stack([frame.views[view] for frame in frames])
         with self._lock:
-            self._kept[place] = (tuple(frames), stacked)
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
+            self._stacks[key] = (tuple(frames), stacked)
+            while len(self._stacks) > MAX_STACKS:
+                self._stacks.popitem(last=False)
         return stacked
 
     def _stack(self, crops: Sequence[NDArray[np.uint8]]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Where models run and in what precision; the one place that decides both."""
+"""Selects the devices that models run on, their precision and the default batch size."""
 
 from __future__ import annotations
 
@@ -12,32 +12,31 @@ from clipmod_cli.errors import SettingsError
 from clipmod_cli.models.device.names import check_device_name, number_of
 
 CPU_BATCH = 8
-"""Larger batches gain nothing on a CPU (the matrices are wide enough) and delay the first record."""
+"""Larger batches are not faster on a CPU and delay the first record."""
 
 ACCELERATOR_BATCH = 64
 """The smallest batch that saturates a large GPU on the ensemble's towers."""
 
 LARGEST_BATCH = 256
-"""Beyond it a GPU gains nothing, and what waits for the first record waits longer."""
+"""Larger batches are not faster on a GPU and delay the first record."""
 
 BATCH_MEMORY = 16 << 30
-"""Bytes of a device for each 64 pictures. The largest tower needs some 10 MB a picture and the
-ensemble's weights 4 GB, so that most stays free: for other programs, and for odd architectures."""
+"""Bytes of device memory for each 64 pictures. The largest tower needs some 10 MB a picture and the
+ensemble's weights 4 GB; the rest is for other programs and architectures."""
 
 BFLOAT16_MAJOR = 8
-"""The first major number of CUDA's compute capability that multiplies bfloat16 (Ampere); elsewhere it is
-emulated."""
+"""The first major compute capability with bfloat16 in hardware (Ampere); older devices emulate it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A device and a precision that it can do well.
+    """Devices and precision of a model.
 
     Attributes:
-        device: where a model runs; the first of several.
-        dtype: what models compute in that do not check themselves.
-        checked: what a tower that checks its own results tries, best first; nothing has it take `dtype`.
-        more: further devices of the same kind, for towers that can share a batch among devices.
+        device: the first one; models that use one device run there.
+        dtype: the precision of models that do not check their results.
+        checked: precisions to try for towers that check their results, best first; empty for `dtype` only.
+        more: further devices of the same kind, for towers that split a batch.
     """
 
     device: torch.device
@@ -52,7 +51,7 @@ class Placement:
 
     @property
     def candidates(self) -> tuple[torch.dtype, ...]:
-        """The precisions that a tower which checks itself may take, best first."""
+        """The precisions to try for a tower that checks its results, best first."""
         return self.checked or (self.dtype,)
 
     @property
@@ -62,10 +61,10 @@ class Placement:
 
     @property
     def batch_size(self) -> int:
-        """How many frames one forward pass takes when the user did not say.
+        """The default number of frames in a forward pass.
 
         On CUDA 64 for each 16 GiB of a device's memory (rounded, since cards of 16 GB report less), at
-        least 64 and at most 256, times devices.
+        least 64 and at most 256, multiplied by the number of devices.
         """
         if self.device.type == "cuda":
             memory = [torch.cuda.get_device_properties(one).total_memory for one in self.devices]
@@ -73,14 +72,14 @@ class Placement:
         return CPU_BATCH if self.device.type == "cpu" else ACCELERATOR_BATCH
 
     def share_of(self, count: int) -> int:
-        """Return how many of a batch's pictures a model is given at once that uses the first device alone.
+        """Return how many pictures of a batch a model on the first device computes at once.
 
-        A batch is as large as all devices can take together.
+        A batch is sized for all devices together.
         """
         return max(1, math.ceil(count / len(self.devices)))
 
-    def settled(self, dtype: torch.dtype) -> Placement:
-        """Return this placement with the precision that a tower has taken in the end."""
+    def with_dtype(self, dtype: torch.dtype) -> Placement:
+        """Return this placement with the precision that was selected for a tower."""
         return replace(self, dtype=dtype, checked=())
 
 
@@ -90,30 +89,30 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def batch_for(memory: int) -> int:
-    """Return the pictures in a forward pass on a device with so many bytes of memory."""
+    """Return the batch size for a device with `memory` bytes."""
     return max(ACCELERATOR_BATCH, min(LARGEST_BATCH, ACCELERATOR_BATCH * round(memory / BATCH_MEMORY)))
 
 
 def place(device: str, dtype: str) -> Placement:
     """Return devices and precision for the settings `--device` and `--dtype`.
 
-    `cuda` and `auto` take all CUDA devices there are, `cuda:N` one of them.
+    `cuda` and `auto` use all CUDA devices, `cuda:N` one of them.
 
     Raises:
-        SettingsError: if the device does not exist here or cannot compute in that precision.
+        SettingsError: the device does not exist or does not support the precision.
     """
     chosen, more = _devices(device)
     if dtype != "auto":
         precision = getattr(torch, dtype)
         if chosen.type == "cpu" and precision == torch.float16:
-            raise SettingsError("--dtype float16 is not for CPUs; use bfloat16 or float32")
+            raise SettingsError("--dtype float16 is not supported on a CPU; use bfloat16 or float32")
         return Placement(chosen, precision, more=more)
     devices = (chosen, *more)
     return Placement(chosen, _best_dtype(devices), _checked_dtypes(devices), more)
 
 
 def _devices(name: str) -> tuple[torch.device, tuple[torch.device, ...]]:
-    """Return the first device of this name and the others."""
+    """Return the first device that the name stands for, and the others."""
     device = _device(name)
     count = torch.cuda.device_count() if str(device) == "cuda" else 1
     if count == 1:
@@ -129,9 +128,11 @@ def _device(name: str) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if name == "mps" and not torch.backends.mps.is_available():
-        raise SettingsError("--device mps: this machine has no Metal device that torch can use")
+        raise SettingsError("--device mps: torch finds no Metal device on this machine; use --device cpu")
     if name.startswith("cuda") and number_of(name) >= torch.cuda.device_count():
-        raise SettingsError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices here")
+        raise SettingsError(
+            f"--device {name}: torch finds {torch.cuda.device_count()} CUDA devices on this machine"
+        )
     return torch.device(name)
 
 
@@ -145,7 +146,7 @@ def _best_dtype(devices: Sequence[torch.device]) -> torch.dtype:
 
 
 def _checked_dtypes(devices: Sequence[torch.device]) -> tuple[torch.dtype, ...]:
-    """Return what is worth trying: float16 is 8 times as precise as bfloat16, but it can overflow."""
+    """Return the precisions to try: float16 is 8 times as precise as bfloat16, but can overflow."""
     kind = devices[0].type
     if kind == "mps" or (kind == "cuda" and not _have_bfloat16(devices)):
         return (torch.float16, torch.float32)
@@ -161,8 +162,8 @@ def has_fast_bfloat16() -> bool:
 
     Elsewhere bfloat16 is emulated and slower than float32.
     """
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 class PlacedModel:

@@ -1,4 +1,4 @@
-"""Giving memory that was freed back to the system."""
+"""Returns freed memory to the system."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import sys
 
 
 def release_freed_memory() -> None:
-    """Have freed memory leave the process, where the C library can do that.
+    """Return freed memory to the system, on Linux with glibc.
 
-    glibc keeps what lies below its last block in use: after a tower of hundreds of megabytes was let go,
-    all of them.
+    glibc keeps freed memory below its last block in use: hundreds of megabytes after a tower was freed.
     """
     gc.collect()
     if not sys.platform.startswith("linux"):

@@ -1,4 +1,4 @@
-"""The names that `--device` knows. Imports nothing heavy; whether such a device is here is not asked here."""
+"""The grammar of `--device`; does not import torch. `device.device` checks that a device exists."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _NAME = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]{0,3}))?")
 
 
 def check_device_name(name: str) -> None:
-    """Refuse what names no device.
+    """Check the grammar of a device name.
 
     Raises:
-        SettingsError: it is none of the names.
+        SettingsError: the name is invalid.
     """
     if not _NAME.fullmatch(name):
-        raise SettingsError(f"--device {name!r} is none of auto, cpu, cuda, cuda:N, mps")
+        raise SettingsError(f"--device must be auto, cpu, cuda[:N] or mps, not {name!r}")
 
 
 def number_of(name: str) -> int:
-    """Return which one of its kind a device is: 1 of `cuda:1`, and 0 where no number is said."""
+    """Return the index of a device: 1 of `cuda:1`, 0 without a number."""
     return int(name.partition(":")[2] or 0)

@@ -1,7 +1,6 @@
-"""Text-image models with the architecture of real ones and random numbers for weights: for measuring speed.
+"""Text-image models with real architectures and random weights, to measure speed; results are meaningless.
 
-Nothing is downloaded or read but a folder's configuration. What they see means nothing, and nobody may
-judge by it.
+Nothing is downloaded, and only a folder's configuration is read.
 """
 
 from __future__ import annotations
@@ -30,19 +29,19 @@ from clipmod_cli.models.tower.shape import TowerShape, shape_of
 from clipmod_cli.models.tower.split import ImageTower
 
 POOL = 1 << 22
-"""Numbers that are drawn once; a tensor takes them over and over. Drawing billions takes a minute."""
+"""Random numbers that all tensors repeat; drawing billions takes a minute."""
 
 LOGIT_SCALE = 100.0
-"""Where training clips it, and where all large CLIPs end up."""
+"""The limit in training, which all large CLIPs reach."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """An architecture without numbers.
+    """An architecture without weights.
 
     Attributes:
         visual: open_clip's module on the meta device.
-        preprocess: open_clip's settings of the transform.
+        preprocess: open_clip's `preprocess_cfg`.
     """
 
     visual: torch.nn.Module
@@ -53,7 +52,7 @@ def architecture_of(spec: ModelSpec) -> Architecture:
     """Return the architecture that an `open_clip:` spec names.
 
     Raises:
-        SpecError: if it names none.
+        SpecError: open_clip does not know it.
     """
     import open_clip
     from open_clip.transform import PreprocessCfg
@@ -95,14 +94,14 @@ def _build_on_meta(config: Mapping[str, Any], *, quick_gelu: bool) -> torch.nn.M
 
 
 class RandomState(Mapping[str, torch.Tensor]):
-    """The tensors of a tower's shape, each made when it is asked for and the same each time."""
+    """The tensors of a tower, each made on access and the same each time."""
 
     def __init__(self, shape: TowerShape) -> None:
         self._dimensions = dict(shape.tensors())
         self._pool = torch.randn(POOL, generator=torch.Generator().manual_seed(0))
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        """Return a tensor as a training would begin with it: outputs stay finite through many layers."""
+        """Return a tensor as initialised for training, so that outputs stay finite through many layers."""
         dimensions = self._dimensions[name]
         if len(dimensions) == 1 and name != "class":
             return torch.ones(dimensions) if name.endswith("weight") else torch.zeros(dimensions)
@@ -158,7 +157,7 @@ class RandomModel(TowerModel):
             name=name or spec.short_name,
             spec=spec.spec,
             view=view,
-            placement=placement.settled(tower.dtype),
+            placement=placement.with_dtype(tower.dtype),
             crops=crops or CropBatches.of(placement),
             _tower=tower,
             width=dimension,

@@ -88,7 +88,7 @@ def _build(info: TowerInfo, state: State, placement: Placement, *, compile: bool
         state.close()
     return LoadedTower(
         embed=tower,
-        placement=placement.settled(tower.dtype),
+        placement=placement.with_dtype(tower.dtype),
         preprocess=info.preprocess,
         logit_scale=info.logit_scale,
     )
@@ -243,7 +243,7 @@ def _module_tower(
         )
     return LoadedTower(
         embed=ModuleTower(vision.visual, vision.preprocess, placement),
-        placement=placement.settled(placement.dtype),
+        placement=placement.with_dtype(placement.dtype),
         preprocess=vision.preprocess,
         logit_scale=vision.logit_scale,
     )
