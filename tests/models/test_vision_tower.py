@@ -78,7 +78,7 @@ def test_each_option_gives_what_open_clip_gives(options: Mapping[str, Any]) -> N
 def test_what_is_not_computed_here_is_left_to_open_clip(options: Mapping[str, Any]) -> None:
     visual = module(**options)
     assert shape_of(visual) is None
-    with pytest.raises(ValueError, match="no standard"):
+    with pytest.raises(ValueError, match="not a standard"):
         state_of(visual)
 
 
