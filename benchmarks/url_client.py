@@ -19,9 +19,8 @@ from clipmod_cli.judge.policy import Category, Policy
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.models.seam import ImmediateModel
 from clipmod_cli.pipeline import Options, run
-from clipmod_cli.sources.web.addresses import AddressRules
+from clipmod_cli.sources.web.addresses import AddressRules, FetchRules
 from clipmod_cli.sources.web.downloads import Downloads
-from clipmod_cli.sources.web.fetch import FetchRules
 from clipmod_cli.types import Failure, Frame, Item, LabelScores, Seen, View
 
 VIEW = View(fit="shortest", size=(224, 224), crop=(224, 224))

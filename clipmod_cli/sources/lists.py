@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,7 +127,7 @@ def check_lists(lists: Iterable[str], column: str) -> None:
                 f"cannot read the list {name}: {'permission denied' if there else 'no such file'}"
             )
         if is_table(name):
-            with _open(name) as connection:
+            with _table_errors(name), _open() as connection:
                 _find_column(connection, name, column)
 
 
@@ -144,40 +145,41 @@ def _read_text(name: str, *, null: bool) -> Iterator[str]:
 
 
 def _read_table(name: str, column: str, skipped: Skipped) -> Iterator[str]:
-    import duckdb
-
-    with _open(name) as connection:
+    with _table_errors(name), _open() as connection:
         found = _find_column(connection, name, column)
-        try:
-            rows = connection.execute(f"SELECT {_quoted(found)}::VARCHAR FROM {_reader(name, found)}")  # noqa: S608
-            while batch := rows.fetchmany(ROWS_AT_ONCE):
-                for (value,) in batch:
-                    if value and (url := value.strip()):
-                        yield url
-                    else:
-                        skipped.reasons["no URL"] += 1
-        except duckdb.Error as e:
-            raise _unreadable(name, e) from e
+        rows = connection.execute(f"SELECT {_quoted(found)}::VARCHAR FROM {_reader(name, found)}")  # noqa: S608
+        while batch := rows.fetchmany(ROWS_AT_ONCE):
+            for (value,) in batch:
+                if value and (url := value.strip()):
+                    yield url
+                else:
+                    skipped.reasons["no URL"] += 1
 
 
-def _open(name: str) -> DuckDBPyConnection:
+@contextmanager
+def _table_errors(name: str) -> Iterator[None]:
+    """Raise DuckDB's errors in the block as UsageError."""
     import duckdb
 
     try:
-        # One thread keeps the order of rows and leaves the cores to the decoders; no extension is downloaded.
-        return duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False})
-    except duckdb.Error as e:
-        raise _unreadable(name, e) from e
+        yield
+    except duckdb.Error as error:
+        # what follows LINE is our own SQL
+        lines = [line.strip() for line in str(error).partition("\nLINE ")[0].splitlines() if line.strip()]
+        reason = "; ".join(lines[:REASON_LINES])[:REASON_CHARS]
+        raise UsageError(f"cannot read the list {name}: {reason}") from error
+
+
+def _open() -> DuckDBPyConnection:
+    import duckdb
+
+    # One thread keeps the order of rows and leaves the cores to the decoders; no extension is downloaded.
+    return duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False})
 
 
 def _find_column(connection: DuckDBPyConnection, name: str, column: str) -> str:
     """Return the name of the column in the table; case-insensitive."""
-    import duckdb
-
-    try:
-        rows = connection.execute(f"DESCRIBE SELECT * FROM {_reader(name)}").fetchall()  # noqa: S608
-    except duckdb.Error as e:
-        raise _unreadable(name, e) from e
+    rows = connection.execute(f"DESCRIBE SELECT * FROM {_reader(name)}").fetchall()  # noqa: S608
     columns = [str(row[0]) for row in rows]
     for found in columns:
         if found == column or found.lower() == column.lower():
@@ -210,9 +212,3 @@ def _reader(name: str, column: str | None = None) -> str:
 def _quoted(column: str) -> str:
     escaped = column.replace('"', '""')
     return f'"{escaped}"'
-
-
-def _unreadable(name: str, error: Exception) -> UsageError:
-    # what follows LINE is our own SQL
-    lines = [line.strip() for line in str(error).partition("\nLINE ")[0].splitlines() if line.strip()]
-    return UsageError(f"cannot read the list {name}: {'; '.join(lines[:REASON_LINES])[:REASON_CHARS]}")

@@ -16,8 +16,7 @@ from clipmod_cli.models.seam import ForwardPass
 from clipmod_cli.server.apis.ensemble import urls
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings.reading import Resolved
-from clipmod_cli.sources.web.addresses import AddressRules
-from clipmod_cli.sources.web.fetch import FetchRules
+from clipmod_cli.sources.web.addresses import AddressRules, FetchRules
 from clipmod_cli.types import Embedding, Frame, Seen
 from tests.end_to_end.command import TINY_ENSEMBLE
 from tests.server.classifier.making import only_tiny

@@ -13,8 +13,7 @@ from PIL import Image
 
 from clipmod_cli import __version__
 from clipmod_cli.errors import is_retryable
-from clipmod_cli.sources.web.addresses import AddressRules
-from clipmod_cli.sources.web.fetch import FetchRules
+from clipmod_cli.sources.web.addresses import AddressRules, FetchRules
 from tests.urls.kit import PRIVATE, PUBLIC, Detour, Resolver, fail, fetch, fetch_all, guarded, picture
 from tests.urls.server import (
     Answer,

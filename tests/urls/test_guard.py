@@ -13,9 +13,8 @@ from contextlib import contextmanager
 import httpcore2
 import pytest
 
-from clipmod_cli.sources.web.addresses import AddressRules
+from clipmod_cli.sources.web.addresses import AddressRules, FetchRules
 from clipmod_cli.sources.web.errors import FetchError
-from clipmod_cli.sources.web.fetch import FetchRules
 from clipmod_cli.sources.web.guard import MAX_FAILURES, GuardedBackend
 from clipmod_cli.sources.web.resolver import BoundedDict, HostResolver
 from tests.urls.kit import PRIVATE, PUBLIC, Detour, Resolver, fetch, fetch_all, guarded, picture

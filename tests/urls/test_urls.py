@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from clipmod_cli.errors import UsageError
 from clipmod_cli.sources.web import downloads as urls_module
 from clipmod_cli.sources.web import responses
+from clipmod_cli.sources.web.addresses import FetchRules
 from clipmod_cli.sources.web.downloads import DownloadPacing, Downloads
-from clipmod_cli.sources.web.fetch import Fetcher, FetchRules
+from clipmod_cli.sources.web.fetch import Fetcher
 from clipmod_cli.sources.web.hosts import MAX_PAUSES
 from clipmod_cli.types import Failure, Item
 from tests.urls.kit import PRIVATE, Resolver, guarded, picture, trusting

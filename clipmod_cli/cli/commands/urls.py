@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from clipmod_cli.settings.definition import Settings
     from clipmod_cli.settings.reading import Resolved
     from clipmod_cli.sources.base import Skipped
-    from clipmod_cli.sources.web.fetch import FetchRules
+    from clipmod_cli.sources.web.addresses import FetchRules
     from clipmod_cli.types import Failure, Item
 
 EXAMPLES = """
@@ -102,8 +102,7 @@ def _items(named: list[str], settings: Settings, skipped: Skipped) -> Iterator[I
 
 
 def _rules(settings: Settings) -> FetchRules:
-    from clipmod_cli.sources.web.addresses import WEB_PORTS, AddressRules
-    from clipmod_cli.sources.web.fetch import VIDEO_S, FetchRules
+    from clipmod_cli.sources.web.addresses import VIDEO_S, WEB_PORTS, AddressRules, FetchRules
 
     return FetchRules(
         access=AddressRules(

@@ -153,15 +153,9 @@ class _TarReader:
 
 
 def tar_entries(source: PieceStream, budget: ArchiveBudget) -> Iterator[ArchiveEntry]:
-    """Yield the entries of a tar archive.
+    """Yield the entries of a decompressed tar archive.
 
-    Args:
-        source: the archive, decompressed.
-        budget: counts headers.
-
-    Raises:
-        ItemError: where the rest cannot be read; truncated content raises ContainerError.
-        BudgetExceeded: when a limit of the archive is reached.
+    Raises ItemError where the rest cannot be read (ContainerError in truncated content), and BudgetExceeded.
     """
     yield from _TarReader(source, budget).entries()
 

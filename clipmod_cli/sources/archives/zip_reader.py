@@ -43,16 +43,9 @@ MIN_DICTIONARY_BYTES = 4096
 
 
 def zip_entries(file: BinaryIO, size: int, budget: ArchiveBudget) -> Iterator[ArchiveEntry]:
-    """Yield the entries of a zip archive.
+    """Yield the entries of a zip archive of `size` bytes; the file's position changes.
 
-    Args:
-        file: the archive; its position changes.
-        size: of the archive, in bytes.
-        budget: counts entries and decompressed bytes.
-
-    Raises:
-        ContainerError: where its directory is damaged or false.
-        BudgetExceeded: when a limit of the archive is reached.
+    Raises ContainerError where its directory is damaged or false, and BudgetExceeded.
     """
     directory = find_directory(file, size)
     reader = _Reader(file, directory.start, budget)

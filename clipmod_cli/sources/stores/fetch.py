@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 
@@ -130,18 +129,12 @@ def _read(stored: StoredItem, item: Item, limits: DecodeLimits, folder: SpillFol
     limit = limits.max_video_bytes if is_video else limits.max_file_bytes
     if entry.size > limit:
         raise ItemError("file_too_large", f"the object is larger than the limit of {limit / 1e6:g} MB")
-    with spilled([data] if small else read_chunks(store, entry), folder) as path:
-        return replace(item, spilled=path)
+    return replace(item, spilled=spill([data] if small else read_chunks(store, entry), folder))
 
 
-@contextmanager
-def spilled(chunks: Iterable[bytes], folder: SpillFolder) -> Iterator[str]:
-    """Write an object to a new file and give its path; the file is removed only if the block raises.
-
-    Raises:
-        ItemError: if the object cannot be read or the file not be written.
-    """
+def spill(chunks: Iterable[bytes], folder: SpillFolder) -> str:
+    """Write chunks to a new file and return its path; raises ItemError."""
     with folder.new_file() as file:
         for chunk in chunks:
             file.write(chunk)
-        yield file.path
+    return file.path

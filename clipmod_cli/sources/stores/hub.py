@@ -44,12 +44,9 @@ class HfStore:
         with store_errors():
             uri = parse_hf_uri(f"hf://{bucket}")
             self._api = HfApi()
-            self._repo: dict[str, Any] = {
-                "repo_id": uri.id,
-                "repo_type": uri.type,
-                "revision": uri.revision,
-            }
-            self._files = f"{self._api.endpoint}/{_url_prefix(uri.type)}{uri.id}/resolve/"
+            self._repo: dict[str, Any] = {"repo_id": uri.id, "repo_type": uri.type, "revision": uri.revision}
+            prefix = "" if uri.type == "model" else f"{uri.type}s/"
+            self._files = f"{self._api.endpoint}/{prefix}{uri.id}/resolve/"
             self._files += quote(uri.revision or "main", safe="")
 
     def pages(self, prefix: str) -> Iterator[Sequence[ObjectEntry]]:
@@ -98,10 +95,6 @@ class HfStore:
 
     def _tree(self, folder: str, *, recursive: bool) -> Iterable[Any]:
         return self._api.list_repo_tree(path_in_repo=folder or None, recursive=recursive, **self._repo)
-
-
-def _url_prefix(kind: str) -> str:
-    return "" if kind == "model" else f"{kind}s/"
 
 
 def _entries(listed: Iterable[Any]) -> list[ObjectEntry]:

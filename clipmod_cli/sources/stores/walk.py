@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,7 @@ from clipmod_cli.sources.stores.fetch import (
     plain,
     read_chunks,
     read_with_retry,
-    spilled,
+    spill,
 )
 from clipmod_cli.types import Failure, Item
 
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
 
 MAX_ARCHIVE_BYTES = 10_000_000_000
 """As the largest video: an archive is kept in the temporary folder while it is read."""
+
+_TEMPORARY_FOLDER = SpillFolder()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,15 +152,9 @@ def items_of(given: InputObject, rules: Rules, skipped: Skipped, first: int) -> 
         Path(file).unlink(missing_ok=True)
 
 
-@cache
-def _temporary_folder() -> SpillFolder:
-    return SpillFolder()
-
-
 def _download(item: StoredItem) -> str:
     """Return the path of a temporary file with the archive's bytes; raises ItemError."""
     if item.entry.size > MAX_ARCHIVE_BYTES:
         limit = f"{MAX_ARCHIVE_BYTES / 1e9:g} GB"
         raise ItemError("file_too_large", f"the archive is larger than the limit of {limit}")
-    with spilled(read_chunks(item.store, item.entry), _temporary_folder()) as path:
-        return path
+    return spill(read_chunks(item.store, item.entry), _TEMPORARY_FOLDER)

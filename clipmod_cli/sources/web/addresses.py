@@ -1,4 +1,4 @@
-"""Rules for URLs and network addresses that downloads may use.
+"""Rules and limits of downloads: URLs and network addresses that are allowed.
 
 Nothing here resolves a name or opens a connection; `clipmod_cli.sources.web.guard` applies the rules at the
 moment a connection is made.
@@ -7,7 +7,7 @@ moment a connection is made.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 
@@ -18,6 +18,9 @@ from clipmod_cli.sources.web.errors import FetchError
 Address: TypeAlias = IPv4Address | IPv6Address
 
 WEB_PORTS = frozenset({80, 443})
+VIDEO_S = 300.0
+"""Enough for a video of 500 MB at 14 Mbit/s."""
+
 MAX_HOST_CHARS = 253
 """The longest name that DNS can carry."""
 
@@ -86,6 +89,35 @@ class AddressRules:
             return False
         address = _unwrap(address)
         return is_public(address) or (self.private and _is_private(address))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchRules:
+    """Allowed addresses and limits of one download.
+
+    Attributes:
+        access: allowed addresses and ports.
+        headers: sent to the host of the given URL, never to another one.
+        total_s: of one try with its redirects, without waiting for a slot.
+        connect_s: of making a connection.
+        read_s: of waiting for the next bytes.
+        max_bytes: of a picture.
+        max_redirects: that are followed.
+        video_bytes: of a video or an archive.
+        video_s: in place of `total_s` for a video or an archive.
+        archives: download archives too; the caller unpacks them.
+    """
+
+    access: AddressRules = field(default_factory=AddressRules)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # may hold a token
+    total_s: float = 30.0
+    connect_s: float = 5.0
+    read_s: float = 10.0
+    max_bytes: int = 50_000_000
+    max_redirects: int = 3
+    video_bytes: int = 500_000_000
+    video_s: float = VIDEO_S
+    archives: bool = False
 
 
 def is_public(address: Address) -> bool:

@@ -15,11 +15,12 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 from clipmod_cli.flow import StreamEnd, feed
+from clipmod_cli.sources.web.addresses import FetchRules
 from clipmod_cli.sources.web.errors import FetchError, translate
-from clipmod_cli.sources.web.fetch import Fetcher, FetchRules
+from clipmod_cli.sources.web.fetch import Fetcher
 from clipmod_cli.sources.web.hosts import DownloadBudget, HostScheduler, TooManyPausesError
 from clipmod_cli.sources.web.responses import ByteCounter, DownloadedBody
 from clipmod_cli.types import Failure, Item
@@ -35,8 +36,6 @@ FINISHED_AHEAD = 64
 
 CLOSE_S = 2.0
 """How long `close` waits for connections to end; after that they end with the process."""
-
-FetcherFactory: TypeAlias = Callable[..., Fetcher]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +76,7 @@ class Downloads:
         pacing: DownloadPacing | None = None,
         *,
         traffic: ByteCounter | None = None,
-        make_fetcher: FetcherFactory = Fetcher,
+        make_fetcher: Callable[..., Fetcher] = Fetcher,
     ) -> None:
         """Start nothing yet.
 

@@ -1,8 +1,8 @@
 """One URL → its bytes, with checks of redirects, limits, time and content.
 
-Nothing that a server claims is trusted: not its lengths, types or encodings. Allowed addresses are left to
-`guard`, concurrency and retries to `downloads`. Requests use httpcore2, the layer below httpx2's client:
-the client would add cookies, redirects of its own and the environment's proxies.
+Lengths, types and encodings that a server declares are not trusted. `guard` checks addresses, `downloads`
+limits concurrency and retries. Requests use httpcore2, since httpx2's client would add cookies, redirects
+of its own and the environment's proxies.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Self, TypeAlias
 
 import httpcore2
@@ -20,24 +20,21 @@ import httpx2
 
 from clipmod_cli import __version__
 from clipmod_cli.sources.spill import SpillFolder
-from clipmod_cli.sources.web.addresses import WEB_PORTS, AddressRules, check_redirect, check_url, port_of
+from clipmod_cli.sources.web.addresses import WEB_PORTS, FetchRules, check_redirect, check_url, port_of
 from clipmod_cli.sources.web.connections import ConnectionPool
 from clipmod_cli.sources.web.errors import FetchError, translate
 from clipmod_cli.sources.web.guard import GuardedBackend
 from clipmod_cli.sources.web.hosts import DownloadBudget
 from clipmod_cli.sources.web.responses import (
+    BODIES,
     BodyReader,
     ByteCounter,
     DownloadedBody,
     drain,
-    has_body,
     read_location,
     status_error,
     time_left,
 )
-
-VIDEO_S = 300.0
-"""Enough for a video of 500 MB at 14 Mbit/s."""
 
 SPILL_BYTES = 4_000_000_000
 """Of all temporary files that were not taken yet: eight of the largest videos that are allowed."""
@@ -47,35 +44,6 @@ ACCEPT = "image/*, video/*;q=0.9, */*;q=0.5"
 
 Slot: TypeAlias = Callable[[str], AbstractAsyncContextManager[None]]
 """A host → a context manager that is held during each request to it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchRules:
-    """Allowed addresses and limits of one download.
-
-    Attributes:
-        access: allowed addresses and ports.
-        headers: sent to the host of the given URL, never to another one.
-        total_s: of one try with its redirects, without waiting for a slot.
-        connect_s: of making a connection.
-        read_s: of waiting for the next bytes.
-        max_bytes: of a picture.
-        max_redirects: that are followed.
-        video_bytes: of a video or an archive.
-        video_s: in place of `total_s` for a video or an archive.
-        archives: download archives too; the caller unpacks them.
-    """
-
-    access: AddressRules = field(default_factory=AddressRules)
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # may hold a token
-    total_s: float = 30.0
-    connect_s: float = 5.0
-    read_s: float = 10.0
-    max_bytes: int = 50_000_000
-    max_redirects: int = 3
-    video_bytes: int = 500_000_000
-    video_s: float = VIDEO_S
-    archives: bool = False
 
 
 @dataclass(slots=True)
@@ -102,27 +70,24 @@ class Fetcher:
         backend: GuardedBackend | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        """Connect to nothing yet.
+        """Connect to nothing yet; connections are made through `backend`.
 
         Args:
             rules: allowed addresses and limits.
             max_connections: open at once, idle ones included.
             memory: budget of bodies in memory, larger than `rules.max_bytes`.
             traffic: counts the bytes received.
-            backend: makes the connections.
-            ssl_context: default: trust the system's authorities.
+            backend: by default one that applies `rules.access`.
+            ssl_context: by default one that trusts the system's authorities.
         """
         self.rules = rules
         self.memory = memory or DownloadBudget(16 * rules.max_bytes)
         self.spill_budget = DownloadBudget(SPILL_BYTES)
         self._reader = BodyReader(
+            rules=rules,
             memory=self.memory,
             folder=SpillFolder(),
             spill_budget=self.spill_budget,
-            max_bytes=rules.max_bytes,
-            video_bytes=rules.video_bytes,
-            video_s=rules.video_s,
-            archives=rules.archives,
             traffic=traffic or ByteCounter(),
         )
         self._pool = ConnectionPool(
@@ -141,14 +106,9 @@ class Fetcher:
         await self._pool.close()
 
     async def fetch(self, source: str, slot: Slot = lambda _: contextlib.nullcontext()) -> DownloadedBody:
-        """Return what a URL gives, after at most `rules.max_redirects` redirects.
+        """Return what a URL gives, after its redirects; `slot` is held during each request.
 
-        Args:
-            source: the URL as given.
-            slot: entered with the host for each request.
-
-        Raises:
-            FetchError: for any failure.
+        Raises FetchError, and no other error.
         """
         here = first = check_url(source)
         time_left_s = self.rules.total_s
@@ -202,7 +162,7 @@ class Fetcher:
             ) as response:
                 request.answered = True
                 async with aclosing(response.aiter_stream()) as chunks:
-                    if has_body(response):
+                    if response.status in BODIES:
                         return await self._reader.read(response, chunks, clock)
                     await drain(response, chunks)
         location = read_location(response)
@@ -225,7 +185,7 @@ def _headers(request: _Request) -> list[tuple[bytes, bytes]]:
 
 
 def _is_same_host(first: httpx2.URL, here: httpx2.URL) -> bool:
-    """Return whether headers for one URL may be sent to another: same host and port, or an upgrade to TLS."""
+    """Return whether both URLs have the same host and port, or the second one is an upgrade to TLS."""
     if first.raw_host != here.raw_host:
         return False
     ports = port_of(first), port_of(here)

@@ -12,8 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 MAX_PAUSES = 5
-"""Pauses in a row that a host may ask for before the rest of its URLs fail at once: a host that always
-answers "later" would otherwise keep a run from ever ending."""
+"""Consecutive pauses after which the rest of a host's URLs fail at once, so that every run ends."""
 
 
 class TooManyPausesError(Exception):
@@ -55,11 +54,7 @@ class HostScheduler:
 
     @asynccontextmanager
     async def slot(self, name: str) -> AsyncIterator[None]:
-        """Wait for a slot of this host, and hold it during the block.
-
-        Raises:
-            TooManyPausesError: if the host has asked for too many pauses.
-        """
+        """Hold a slot of this host during the block; raises TooManyPausesError after too many pauses."""
         await self._acquire(name)
         try:
             yield
@@ -67,12 +62,9 @@ class HostScheduler:
             self._release(name)
 
     def pause(self, name: str, seconds: float, status: int) -> None:
-        """Assign no slot of this host for a while; the caller holds one of them. Pauses do not add up.
+        """Assign no slot of this host for some seconds; pauses do not add up. The caller holds a slot.
 
-        Args:
-            name: the host.
-            seconds: from now.
-            status: of the answer; part of the error if this is one pause too many.
+        `status` is that of the answer, for the error if this is one pause too many.
         """
         host = self._hosts[name]
         if host.paused:

@@ -8,8 +8,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from ipaddress import ip_address
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -57,12 +58,7 @@ class HostResolver:
         self._cache: BoundedDict[str, tuple[float, asyncio.Future[Sequence[str]]]] = BoundedDict()
 
     async def find(self, host: str) -> Sequence[str]:
-        """Return the addresses of a name, or the address itself.
-
-        Raises:
-            OSError: if it cannot be resolved.
-            UnicodeError: if it is not a valid name.
-        """
+        """Return the addresses of a name, or the address itself; raises OSError or UnicodeError."""
         if _is_address(host):
             return (host,)
         cached = self._cache.get(host)
@@ -71,25 +67,17 @@ class HostResolver:
         return await asyncio.shield(cached[1])  # cancelling one caller must not cancel the others
 
     def _start(self, host: str) -> asyncio.Future[Sequence[str]]:
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Sequence[str]] = loop.create_future()
-        # reads the exception: asyncio would log it if all callers were cancelled
-        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
-
-        def deliver(method: Callable[[Any], None], value: object) -> None:
-            if not answer.done():
-                method(value)
+        found: Future[Sequence[str]] = Future()
 
         def work() -> None:
             try:
-                outcome = (answer.set_result, tuple(self._resolve(host)))
+                found.set_result(tuple(self._resolve(host)))
             except Exception as e:  # noqa: BLE001 — raised in `find`
-                outcome = (answer.set_exception, e)  # type: ignore[assignment]
-            try:
-                loop.call_soon_threadsafe(deliver, *outcome)
-            except RuntimeError:
-                return  # the loop is closed: the run is over
+                found.set_exception(e)
 
+        answer = asyncio.wrap_future(found)
+        # reads the exception: asyncio would log it if all callers were cancelled
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
         threading.Thread(target=work, name="clipmod-resolve", daemon=True).start()
         return answer
 

@@ -19,6 +19,7 @@ import httpcore2
 from clipmod_cli.decode.formats import HEAD_BYTES, FormatKind, sniff
 from clipmod_cli.sources.archives.walk import UNREAD, archive_kind
 from clipmod_cli.sources.spill import SpillFolder
+from clipmod_cli.sources.web.addresses import FetchRules
 from clipmod_cli.sources.web.errors import FetchError
 from clipmod_cli.sources.web.hosts import DownloadBudget
 
@@ -37,11 +38,6 @@ MAX_RETRY_AFTER_S = 60.0
 
 _TYPE = re.compile(r"[a-z]{1,20}/[a-z0-9.+-]{1,40}", re.IGNORECASE | re.ASCII)
 _TOKEN = re.compile(r"[a-z0-9-]{1,20}", re.IGNORECASE | re.ASCII)
-
-
-def has_body(response: httpcore2.Response) -> bool:
-    """Return whether the response may carry a picture."""
-    return response.status in BODIES
 
 
 def declared_length(response: httpcore2.Response) -> int | None:
@@ -153,26 +149,19 @@ class DownloadedBody:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyReader:
-    """Reads bodies within their limits.
+    """Reads bodies within the limits of `rules`.
 
     Attributes:
-        memory: budget of pictures in memory; larger than `max_bytes`.
+        memory: budget of pictures in memory; larger than `rules.max_bytes`.
         folder: of the temporary files of videos and archives.
         spill_budget: of all of these files.
-        max_bytes: of a picture.
-        video_bytes: of a video or an archive.
-        video_s: for a video or an archive, from the moment that it is known to be one.
-        archives: accept archives too.
         traffic: counts the bytes received.
     """
 
+    rules: FetchRules
     memory: DownloadBudget
     folder: SpillFolder
     spill_budget: DownloadBudget
-    max_bytes: int
-    video_bytes: int
-    video_s: float
-    archives: bool
     traffic: ByteCounter
 
     async def read(
@@ -189,17 +178,19 @@ class BodyReader:
             ItemError: `empty_file`, `not_an_image`, `download_too_large`; `internal_error` for a full disk.
         """
         declared = declared_length(response)
-        head = await _read_head(chunks, stop_early=(declared or 0) > self.max_bytes)
+        head = await _read_head(chunks, stop_early=(declared or 0) > self.rules.max_bytes)
         self.traffic.bytes += len(head)
         kind = _kind_of(head)
-        if kind is None or (kind == "archive" and not (self.archives and may_be_archive(response, head))):
+        if kind is None or (
+            kind == "archive" and not (self.rules.archives and may_be_archive(response, head))
+        ):
             await drain(response, chunks)
             raise not_an_image(response, head)
-        limit = self.max_bytes if kind == "picture" else self.video_bytes
+        limit = self.rules.max_bytes if kind == "picture" else self.rules.video_bytes
         if max(declared or 0, len(head)) > limit:
             raise _too_large(limit)
         if kind != "picture":
-            clock.reschedule(asyncio.get_running_loop().time() + self.video_s)
+            clock.reschedule(asyncio.get_running_loop().time() + self.rules.video_s)
             return await self._spill(head, chunks, declared or limit, clock)
         return await self._hold(head, chunks, declared, clock)
 
@@ -207,7 +198,7 @@ class BodyReader:
         self, head: bytes, chunks: AsyncIterator[bytes], declared: int | None, clock: asyncio.Timeout
     ) -> DownloadedBody:
         """Return a picture in memory; if that succeeds, its size stays acquired."""
-        limit = self.max_bytes
+        limit = self.rules.max_bytes
         held = min(declared or SMALL_BYTES, limit)
         kept = 0
         await _untimed(clock, self.memory.acquire(held))
@@ -240,7 +231,7 @@ class BodyReader:
                     written += len(chunk)
                     self.traffic.bytes += len(chunk)
                     if written > most:
-                        raise _too_large(self.video_bytes)
+                        raise _too_large(self.rules.video_bytes)
                     file.write(chunk)
             kept = written
             return DownloadedBody(spilled=file.path, size=kept)

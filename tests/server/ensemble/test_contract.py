@@ -15,8 +15,7 @@ from clipmod_cli.server.apis.ensemble import shapes
 from clipmod_cli.server.apis.ensemble.about.shapes import Config, Health, Root, Stats
 from clipmod_cli.server.apis.ensemble.urls import fetch_rules
 from clipmod_cli.server.apis.printed import answer_of, load
-from clipmod_cli.sources.web.addresses import AddressRules
-from clipmod_cli.sources.web.fetch import FetchRules
+from clipmod_cli.sources.web.addresses import AddressRules, FetchRules
 from tests.contract.curl import read_curl
 from tests.contract.documents import differences
 from tests.server.ensemble.pictures import BLUE_SQUARE, EVERYTHING, RED_CIRCLE, RED_SQUARE, TEXT, TRIANGLE

@@ -25,9 +25,8 @@ from clipmod_cli.server.problems import problem
 from clipmod_cli.server.service import Service
 from clipmod_cli.server.state import Admitted, Info, Served, from_state, in_thread
 from clipmod_cli.settings.definition import Settings
-from clipmod_cli.sources.web.addresses import AddressRules
+from clipmod_cli.sources.web.addresses import AddressRules, FetchRules
 from clipmod_cli.sources.web.downloads import Downloads
-from clipmod_cli.sources.web.fetch import FetchRules
 from clipmod_cli.types import Evidence, Failure, Item
 
 URL_CHARS = 8192

@@ -21,10 +21,9 @@ from clipmod_cli.server.forms.uploads import upload_route
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.service import JudgedItem
 from clipmod_cli.server.state import Configured, Served
-from clipmod_cli.sources.web.addresses import AddressRules, check_url
+from clipmod_cli.sources.web.addresses import AddressRules, FetchRules, check_url
 from clipmod_cli.sources.web.downloads import Downloads
 from clipmod_cli.sources.web.errors import FetchError
-from clipmod_cli.sources.web.fetch import FetchRules
 from clipmod_cli.types import Failure, Item
 
 SHOWN_CHARS: Final = 200
