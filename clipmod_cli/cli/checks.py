@@ -1,4 +1,4 @@
-"""What `doctor` looks at. Each check returns what it found; none raises, none changes anything."""
+"""The checks of `clipmod doctor`. They raise nothing and change nothing."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from clipmod_cli import __version__
 from clipmod_cli.errors import ClipmodError
+from clipmod_cli.models.hub.client import Hub
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "pillow", "duckdb", "huggingface_hub")
 EXTRAS = {
@@ -25,47 +26,49 @@ EXTRAS = {
     "s3fs": "stores",
     "gcsfs": "stores",
 }
+DECODERS = {"JPEG": "jpg", "PNG": "zlib", "WebP": "webp", "AVIF": "avif", "TIFF": "libtiff"}
+"""Pillow's name of the feature, by format."""
+
+LIMITS = {
+    "win32": "no SIGHUP, no names that are not Unicode, no memory limit for decoders",
+    "darwin": "file names as the disk normalises them, no CUDA, no memory limit for decoders",
+}
 MIN_FREE_BYTES = 2 * 10**9
-"""Less than this on the disk, and a night's output or a download may not fit."""
+"""Space for a download or the output of a long run."""
+
+State = Literal["ok", "note", "missing"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the doctor's report.
+    """One line of the report.
 
     Attributes:
-        mend: the command that brings what is missing; empty if there is nothing to do.
+        mend: the command that installs what is missing; empty if there is nothing to do.
     """
 
     group: Literal["versions", "device", "decoders", "models", "places", "platform"]
     name: str
-    state: Literal["ok", "note", "missing"]
+    state: State
     detail: str
     mend: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields by name."""
-        return asdict(self)
-
 
 def run_checks(*, offline: bool) -> list[Check]:
-    """Return the report, in the order it is read. Takes at most some ten seconds."""
-    return [*_versions(), *_device(), *_decoders(), *_models(offline=offline), *_places(), *_platform()]
+    """Return the report in its order. Takes at most about ten seconds."""
+    hub = Hub.from_environment(offline=offline)
+    return [*_versions(), *_device(), *_decoders(), *_models(hub), _hub(hub), *_places(hub), *_platform()]
 
 
 def _versions() -> Iterator[Check]:
-    python = platform.python_version()
-    yield Check(group="versions", name="clipmod", state="ok", detail=f"{__version__}, Python {python}")
+    yield Check("versions", "clipmod", "ok", f"{__version__}, Python {platform.python_version()}")
     for name in PACKAGES:
-        yield Check(group="versions", name=name, state="ok", detail=importlib.metadata.version(name))
+        yield Check("versions", name, "ok", importlib.metadata.version(name))
     for name, extra in EXTRAS.items():
         try:
-            yield Check(group="versions", name=name, state="ok", detail=importlib.metadata.version(name))
+            yield Check("versions", name, "ok", importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
-            mend = f"pip install '.[{extra}]'"
-            yield Check(
-                group="versions", name=name, state="note", detail="not installed (optional)", mend=mend
-            )
+            yield Check("versions", name, "note", "not installed (optional)", f"pip install '.[{extra}]'")
 
 
 def _device() -> Iterator[Check]:
@@ -75,123 +78,96 @@ def _device() -> Iterator[Check]:
 
     placement = place("auto", "auto")
     detail = f"{placement.device} in {placement.dtype_name}, batches of {placement.batch_size}"
-    yield Check(group="device", name="auto", state="ok", detail=detail)
+    yield Check("device", "auto", "ok", detail)
     fast = "multiplies bfloat16 in hardware" if has_fast_bfloat16() else "has no bfloat16 in hardware"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Check(group="device", name="cpu", state="ok", detail=f"{cores} cores, {fast}")
+    yield Check("device", "cpu", "ok", f"{cores} cores, {fast}")
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    yield Check(
-        group="device", name="cuda", state="ok" if names else "note", detail=", ".join(names) or "no device"
-    )
+    yield Check("device", "cuda", "ok" if names else "note", ", ".join(names) or "no device")
 
 
 def _decoders() -> Iterator[Check]:
     from PIL import features
 
-    for name, feature in (
-        ("JPEG", "jpg"),
-        ("PNG", "zlib"),
-        ("WebP", "webp"),
-        ("AVIF", "avif"),
-        ("TIFF", "libtiff"),
-    ):
-        there = features.check(feature)
-        yield Check(
-            group="decoders",
-            name=name,
-            state="ok" if there else "missing",
-            detail=str(features.version(feature) or "built in") if there else "Pillow was built without it",
-            mend="" if there else "pip install --force-reinstall pillow",
-        )
-    yield Check(group="decoders", name="GIF, BMP", state="ok", detail="built in")
+    for name, feature in DECODERS.items():
+        if features.check(feature):
+            yield Check("decoders", name, "ok", str(features.version(feature) or "built in"))
+        else:
+            mend = "pip install --force-reinstall pillow"
+            yield Check("decoders", name, "missing", "Pillow was built without it", mend)
+    yield Check("decoders", "GIF, BMP", "ok", "built in")
 
 
-def _models(*, offline: bool) -> Iterator[Check]:
+def _models(hub: Hub) -> Iterator[Check]:
     from clipmod_cli.models.backend import human_size
     from clipmod_cli.models.backends import NUDENET
-    from clipmod_cli.models.hub.client import Hub
     from clipmod_cli.models.hub.weights import locate
     from clipmod_cli.models.registry import BACKENDS, known
     from clipmod_cli.models.specs import ENSEMBLE, parse_models
     from clipmod_cli.models.tower.storage import tower_size
 
-    hub = Hub.from_environment(offline=offline)
     members = parse_models([ENSEMBLE])
     for member in () if members == "auto" else members:
-        try:
-            files, trouble = locate(member.spec, hub=hub), ""
-        except ClipmodError as e:
-            files, trouble = None, str(e)
-        here, tower = files is not None, tower_size(member.spec, files)
         about = known(member.spec)
-        size = human_size(about.size if about else None)
-        kept = f"its 16-bit tower too ({human_size(tower)})" if tower else "its 16-bit tower not yet"
-        where = f"here, {kept}" if here else trouble or f"not here ({size})"
-        yield Check(
-            group="models",
-            name=str(member.spec.arch),
-            state="ok" if here else "note",
-            detail=f"{member.weight:.0%} of the ensemble, {where}",
-            mend="" if here else f"clipmod models download {member.spec.spec}",
-        )
+        missing = f"not downloaded ({human_size(about.size if about else None)})"
+        try:
+            files = locate(member.spec, hub=hub)
+        except ClipmodError as e:
+            files, missing = None, str(e)
+        name, share = str(member.spec.arch), f"{member.weight:.0%} of the ensemble"
+        if files is None:
+            mend = f"clipmod models download {member.spec.spec}"
+            yield Check("models", name, "note", f"{share}, {missing}", mend)
+        else:
+            tower = tower_size(member.spec, files)
+            written = f"with its 16-bit tower ({human_size(tower)})" if tower else "without a 16-bit tower"
+            yield Check("models", name, "ok", f"{share}, downloaded {written}")
     detector = BACKENDS[NUDENET]
-    there = detector.local_files(detector.parse(NUDENET)) is not None
-    yield Check(
-        group="models",
-        name="nudenet",
-        state="ok" if there else "note",
-        detail="detector, needs no download" if there else "not installed (optional)",
-        mend="" if there else detector.install,
-    )
-    yield _hub(hub)
+    if detector.local_files(detector.parse(NUDENET)) is not None:
+        yield Check("models", "nudenet", "ok", "detector, needs no download")
+    else:
+        yield Check("models", "nudenet", "note", "not installed (optional)", detector.install)
 
 
-def _hub(hub: Any) -> Check:
+def _hub(hub: Hub) -> Check:
     from clipmod_cli.models.hub.client import fetch_repo_state
 
     if hub.offline:
-        return Check(group="places", name="hub", state="note", detail="not asked (offline)")
+        return Check("places", "hub", "note", "not contacted (offline)")
     try:
         fetch_repo_state(hub, "laion/CLIP-ViT-L-14-laion2B-s32B-b82K", None)
     except ClipmodError as e:
-        return Check(group="places", name="hub", state="note", detail=str(e))
-    return Check(group="places", name="hub", state="ok", detail=f"{hub.display_url} answers")
+        return Check("places", "hub", "note", str(e))
+    return Check("places", "hub", "ok", f"{hub.display_url} answers")
 
 
-def _places() -> Iterator[Check]:
+def _places(hub: Hub) -> Iterator[Check]:
     from clipmod_cli.ensemble.cache_file import default_path
-    from clipmod_cli.models.hub.client import Hub
     from clipmod_cli.models.open_clip.text_cache import default_folder
     from clipmod_cli.output.history.store import default_db_path
     from clipmod_cli.settings.reading import default_config_path
 
-    yield _place("weights", Hub.from_environment().cache_dir, "set HF_HOME to a folder that can be written")
-    yield _place("text cache", default_folder(), "set XDG_CACHE_HOME to a folder that can be written")
-    yield _place("seen before", default_path().parent, "set XDG_CACHE_HOME, or use --no-cache")
-    yield _place("store", default_db_path().parent, "set CLIPMOD_DB or --db to a file that can be written")
+    yield _place("weights", hub.cache_dir, "set HF_HOME to a writable folder")
+    yield _place("text cache", default_folder(), "set XDG_CACHE_HOME to a writable folder")
+    yield _place("evidence cache", default_path().parent, "set XDG_CACHE_HOME, or use --no-cache")
+    yield _place("store", default_db_path().parent, "set CLIPMOD_DB or --db to a writable file")
     config = default_config_path()
-    detail = f"{config}" + ("" if config.exists() else " (not there; defaults hold)")
-    yield Check(group="places", name="settings", state="ok", detail=detail)
+    detail = str(config) if config.exists() else f"{config} (does not exist; defaults apply)"
+    yield Check("places", "settings", "ok", detail)
 
 
 def _place(name: str, folder: Path, mend: str) -> Check:
-    there = folder
-    while not there.exists():
-        there = there.parent
-    if not os.access(there, os.W_OK):
-        return Check(
-            group="places", name=name, state="missing", detail=f"{folder} cannot be written", mend=mend
-        )
-    free = shutil.disk_usage(there).free
-    state: Literal["ok", "note"] = "ok" if free >= MIN_FREE_BYTES else "note"
-    return Check(group="places", name=name, state=state, detail=f"{folder}, {free / 1e9:.0f} GB free")
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    if not os.access(existing, os.W_OK):
+        return Check("places", name, "missing", f"{folder} is not writable", mend)
+    free = shutil.disk_usage(existing).free
+    state: State = "ok" if free >= MIN_FREE_BYTES else "note"
+    return Check("places", name, state, f"{folder}, {free / 1e9:.0f} GB free")
 
 
 def _platform() -> Iterator[Check]:
-    yield Check(group="platform", name="system", state="ok", detail=platform.platform())
-    lacks = {
-        "win32": "no SIGHUP, no names that are not Unicode, no memory limit for decoders",
-        "darwin": "file names as the disk normalises them, no CUDA, no memory limit for decoders",
-    }
-    if sys.platform in lacks:
-        yield Check(group="platform", name="limits", state="note", detail=lacks[sys.platform])
+    yield Check("platform", "system", "ok", platform.platform())
+    if sys.platform in LIMITS:
+        yield Check("platform", "limits", "note", LIMITS[sys.platform])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,27 +29,23 @@ def doctor(
     from clipmod_cli.cli.checks import run_checks
 
     checks = run_checks(offline=offline)
+    ready = any(check.group == "models" and check.state == "ok" for check in checks)
     if as_json:
-        typer.echo(json.dumps({"checks": [check.as_dict() for check in checks], "ready": _ready(checks)}))
+        typer.echo(json.dumps({"checks": [asdict(check) for check in checks], "ready": ready}))
     else:
         _print(checks)
-    raise typer.Exit(ExitCode.OK if _ready(checks) else ExitCode.MISSING)
-
-
-def _ready(checks: list[Check]) -> bool:
-    return any(check.group == "models" and check.state == "ok" for check in checks)
+    raise typer.Exit(ExitCode.OK if ready else ExitCode.MISSING)
 
 
 def _print(checks: list[Check]) -> None:
-    colour = sys.stdout.isatty()
+    styles = {"ok": typer.colors.GREEN, "note": typer.colors.YELLOW, "missing": typer.colors.RED}
     group = ""
     for check in checks:
         if check.group != group:
             group = check.group
             typer.echo(f"\n{group}")
         mark = f"{MARKS[check.state]:<8}"
-        if colour:
-            styles = {"ok": typer.colors.GREEN, "note": typer.colors.YELLOW, "missing": typer.colors.RED}
+        if sys.stdout.isatty():
             mark = typer.style(mark, fg=styles[check.state])
         typer.echo(f"  {mark} {check.name:<14} {check.detail}")
         if check.mend:
