@@ -10,11 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipmod_cli import __version__
-from clipmod_cli.bench.line import RESULTS, LineTime, measure_records, run_once
 from clipmod_cli.bench.models import BenchModels, load_models
 from clipmod_cli.bench.pictures import draw_pictures, find_pictures, items_of, write_pictures
 from clipmod_cli.bench.report import EndToEnd, Machine, Report, Setup
-from clipmod_cli.bench.stages import DecodeBench, measure_forward, time_batch, total_flops
+from clipmod_cli.bench.stages import (
+    RESULTS,
+    DecodeBench,
+    LineTime,
+    measure_forward,
+    measure_records,
+    run_once,
+    time_batch,
+    total_flops,
+)
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.ensemble.duplicates import DUPLICATE_CACHE_BYTES
 from clipmod_cli.models.device import peak as machine
