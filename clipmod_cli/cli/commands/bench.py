@@ -120,7 +120,7 @@ def _run(options: BenchOptions, output: Path | None, *, as_json: bool) -> ExitCo
     from clipmod_cli.output.jsonl import StreamSink
 
     if output is not None:
-        _check_place(output)
+        _check_output(output)
     with take_stdout() as stdout:
         try:
             with catch_signals() as stop:
@@ -132,7 +132,12 @@ def _run(options: BenchOptions, output: Path | None, *, as_json: bool) -> ExitCo
         document = report.model_dump_json(indent=2).encode() + b"\n"
         if output is not None:
             _write(output, document)
-        shown = document if as_json else _as_tables(report, is_terminal=stdout.is_terminal)
+        if as_json:
+            shown = document
+        else:
+            from clipmod_cli.cli.terminal.bench_tables import as_text
+
+            shown = as_text(report, is_terminal=stdout.is_terminal).encode(errors="replace")
         StreamSink(stdout.descriptor).write(shown)
     return ExitCode.OK
 
@@ -168,18 +173,8 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _as_tables(report: Report, *, is_terminal: bool) -> bytes:
-    from clipmod_cli.cli.terminal.bench_tables import as_text
-
-    return as_text(report, is_terminal=is_terminal).encode(errors="replace")
-
-
-def _check_place(path: Path) -> None:
-    """Check before the measurement that a file can be written.
-
-    Raises:
-        OutputError: if it cannot.
-    """
+def _check_output(path: Path) -> None:
+    """Raise `OutputError` before the measurement if a file cannot be written."""
     if path.is_dir():
         raise OutputError(f"cannot write to {path}: it is a folder")
     if not path.absolute().parent.is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +14,7 @@ from clipmod_cli.errors import UsageError
 if TYPE_CHECKING:
     from clipmod_cli.settings.definition import Settings
     from clipmod_cli.settings.reading import Resolved
-    from clipmod_cli.sources.base import Rules, Skipped
+    from clipmod_cli.sources.base import Skipped
     from clipmod_cli.types import Failure, Item
 
 EXAMPLES = """
@@ -57,30 +58,25 @@ def _run(resolved: Resolved, named: list[str]) -> int:
     from clipmod_cli.sources.registry import scheme_of
 
     settings = resolved.settings
+    items = partial(_items, named, settings)
     if settings.dry_run:
         from clipmod_cli.cli.dry_run import count_inputs
 
-        return count_inputs(lambda skipped: _items(named, settings, skipped), settings)
+        return count_inputs(items, settings)
     inputs = Inputs(
-        items=lambda skipped: _items(named, settings, skipped),
+        items=items,
         walk_ahead=not any(name == "-" or scheme_of(name) for name in (*named, settings.files_from or "")),
     )
     return judge_inputs(resolved, inputs)
 
 
 def _items(named: list[str], settings: Settings, skipped: Skipped) -> Iterator[Item | Failure]:
+    from clipmod_cli.sources.base import Rules
     from clipmod_cli.sources.lists import read_list
     from clipmod_cli.sources.registry import expand
 
-    rules = _rules(settings)
     listed = read_list(settings.files_from, null=settings.null) if settings.files_from else iter(())
-    return expand((source for part in (named, listed) for source in part), rules, skipped)
-
-
-def _rules(settings: Settings) -> Rules:
-    from clipmod_cli.sources.base import Rules
-
-    return Rules(
+    rules = Rules(
         include=settings.include,
         exclude=settings.exclude,
         max_depth=settings.max_depth,
@@ -88,3 +84,4 @@ def _rules(settings: Settings) -> Rules:
         follow=settings.follow,
         null=settings.null,
     )
+    return expand((source for part in (named, listed) for source in part), rules, skipped)

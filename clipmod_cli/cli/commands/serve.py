@@ -30,33 +30,21 @@ def serve(*, flags: Flags) -> None:
     """Judge over HTTP: three interfaces, a page at /ui, and their description at /docs."""
     from clipmod_cli.cli.terminal.logs import resolve_settings
 
-    resolved = resolve_settings(flags)
-    raise typer.Exit(_serve(resolved))
+    raise typer.Exit(_serve(resolve_settings(flags)))
 
 
 def _serve(resolved: Resolved) -> int:
     from clipmod_cli.assemble import freeze_gc
     from clipmod_cli.cli.serving import bind, listen
     from clipmod_cli.server.app import create_app
+    from clipmod_cli.server.gate.stack import gate_of
 
-    check_address(resolved)
+    gate_of(resolved.settings)  # checks address, keys and origins before models are loaded
     with bind(resolved.settings) as at:  # before models are loaded: a port in use fails at once
         service = _open(resolved)
         app = create_app(service, resolved.settings)
         freeze_gc()
         return listen(app, service, resolved.settings, at)
-
-
-def check_address(resolved: Resolved) -> None:
-    """Check the address and the keys before models are loaded.
-
-    Raises:
-        UsageError: if the address is not loopback and there is no key, without `--no-auth`; if keys or
-            origins cannot be parsed.
-    """
-    from clipmod_cli.server.gate.stack import gate_of
-
-    gate_of(resolved.settings)
 
 
 def _open(resolved: Resolved) -> Service:
