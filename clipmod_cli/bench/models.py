@@ -39,7 +39,7 @@ POLICY = "nsfw"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchModels:
-    """BenchModels models.
+    """The models to measure.
 
     Attributes:
         specs: of the members, in their order.

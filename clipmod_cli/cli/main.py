@@ -53,7 +53,6 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     name="clipmod",
     cls=_Commands,
-    help="Judge pictures and animations with an ensemble of models, and write one JSON line for each.",
     epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

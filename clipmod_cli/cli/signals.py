@@ -67,10 +67,7 @@ class StopRequest:
 
     @contextmanager
     def exiting_with(self, exit_process: Callable[[ExitCode], None]) -> Iterator[None]:
-        """Have the signal thread call `exit_process` if a signal comes within the context.
-
-        Leaving the context waits for a call that has begun: resources are half released by then.
-        """
+        """Have the signal thread call `exit_process` on a signal; leaving the context waits for that call."""
         self.exit = exit_process
         try:
             yield

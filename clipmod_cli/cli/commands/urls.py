@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -84,7 +85,7 @@ def _run(resolved: Resolved, named: list[str]) -> int:
             return found if originals is None else originals.save_all(found)
 
         inputs = Inputs(
-            items=lambda skipped: _items(named, settings, skipped),
+            items=partial(_items, named, settings),
             walk_ahead="-" not in named,
             fetch=fetch,
             received=lambda: traffic.bytes,
@@ -92,7 +93,7 @@ def _run(resolved: Resolved, named: list[str]) -> int:
         return judge_inputs(resolved, inputs)
 
 
-def _items(named: list[str], settings: Settings, skipped: Skipped) -> Iterator[Item | Failure]:
+def _items(named: list[str], settings: Settings, skipped: Skipped) -> Iterator[Item]:
     from clipmod_cli.sources.lists import read_urls
     from clipmod_cli.types import Item
 
@@ -144,15 +145,13 @@ def _count(named: list[str], settings: Settings) -> int:
 
     from clipmod_cli.errors import ItemError
     from clipmod_cli.sources.base import Skipped
-    from clipmod_cli.sources.lists import read_urls
     from clipmod_cli.sources.web.addresses import check_url
 
     skipped, total, invalid = Skipped(), 0, 0
-    found = read_urls(named, settings.url_column, null=settings.null, skipped=skipped)
-    for url in itertools.islice(found, settings.limit):
+    for item in itertools.islice(_items(named, settings, skipped), settings.limit):
         total += 1
         try:
-            check_url(url)
+            check_url(item.source)
         except ItemError:
             invalid += 1
     facts = {"inputs": total, "invalid_urls": invalid, "skipped": dict(skipped.reasons.most_common())}

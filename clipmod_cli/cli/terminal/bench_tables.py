@@ -63,7 +63,6 @@ def _stages(report: Report) -> Table:
     rows = [
         (name, _ms(one.ms), f"{_ms(one.low_ms)} - {_ms(one.high_ms)}", _rate(one.images_per_s), ABOUT[name])
         for name, one in report.stages.items()
-        if name in ABOUT
     ]
     return _table(
         f"Stages (median of {report.setup.repeats})",
