@@ -155,9 +155,9 @@ def _through_workers(data: bytes, count: int, rounds: int) -> dict[str, float]:
     return {name: round(statistics.median(found), 1) for name, found in rates.items()}
 
 
-def _rate(path: Path, count: int, crew: WorkerPool | None) -> float:
+def _rate(path: Path, count: int, pool: WorkerPool | None) -> float:
     items = [Item(source=str(path), index=index) for index in range(count + WARM)]
-    frames = decode(items, [VIEW], DecodeOptions(), WORKERS, crew=crew)
+    frames = decode(items, [VIEW], DecodeOptions(), WORKERS, pool=pool)
     for _ in range(WARM):
         next(frames)
     begun = time.perf_counter()

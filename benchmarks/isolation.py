@@ -97,7 +97,7 @@ def _measure(path: Path, count: int, *, isolated: bool) -> Cost:
     """Return what pictures cost, once the workers are warm."""
     items = [Item(source=str(path), index=index) for index in range(count + 2 * WARM)]
     frames = decode(
-        items, [VIEW], DecodeOptions(), default_workers(), crew=WorkerPool() if isolated else None
+        items, [VIEW], DecodeOptions(), default_workers(), pool=WorkerPool() if isolated else None
     )
     for _ in range(WARM):
         next(frames)

@@ -15,9 +15,8 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from clipmod_cli.decode.decoders import Decoders
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.stage import decode_with
+from clipmod_cli.decode.stage import Decoders, decode_with
 from clipmod_cli.decode.workers.pool import WorkerPool
 from clipmod_cli.ensemble.batch import CanSkipRest
 from clipmod_cli.ensemble.duplicates import DuplicateCache, EvidenceLru
@@ -170,8 +169,8 @@ def open_decoders(options: Options) -> Iterator[Decoders]:
 
 def start_decoders(options: Options) -> Decoders:
     """Return decoders that runs can share; close them after the last."""
-    crew = WorkerPool() if options.isolate else None
-    return Decoders(options.workers, crew=crew, pixels_in_flight=options.decode.limits.pixels_in_flight)
+    pool = WorkerPool() if options.isolate else None
+    return Decoders(options.workers, pool=pool, pixels_in_flight=options.decode.limits.pixels_in_flight)
 
 
 def run(

@@ -15,11 +15,10 @@ from pathlib import Path
 from clipmod_cli.bench.models import BenchModels, folder_of
 from clipmod_cli.bench.pictures import items_of
 from clipmod_cli.bench.report import Forward, Stage
-from clipmod_cli.decode.decoders import Decoders
 from clipmod_cli.decode.job import DecodeJob, MediaBuilder
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.reading import read_item
-from clipmod_cli.decode.stage import decode_with
+from clipmod_cli.decode.stage import Decoders, decode_with
 from clipmod_cli.decode.stills.opening import check_picture, hush_decoders, ungated
 from clipmod_cli.decode.stills.pictures import decode_still
 from clipmod_cli.decode.views import make_view

@@ -1,6 +1,7 @@
-"""The stage: items → frames and failures, decoded ahead, in the items' order.
+"""The decode stage: items → frames and failures, decoded ahead by a few threads, in the items' order.
 
-Who decodes is `decoders`; here is how far ahead of its consumer a stream is decoded.
+`Decoders` are the threads, each with a worker process if isolated; one set can serve many streams, so that
+requests of a service start no processes. `decode_with` limits how far it decodes ahead of its consumer.
 """
 
 from __future__ import annotations
@@ -8,151 +9,140 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import closing
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
+from types import TracebackType
+from typing import Self, TypeAlias
 
-from clipmod_cli.decode.decoders import Decoded, Decoders
-from clipmod_cli.decode.limits import DecodeOptions
+from clipmod_cli.decode.item import decode_item
+from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
 from clipmod_cli.decode.workers.pool import WorkerPool
 from clipmod_cli.flow import StreamEnd, feed
 from clipmod_cli.types import Failure, Frame, Item, View
 
+SMALL_BYTES = 100_000
+"""Items with less data keep it: those of all items in flight take a few tens of megabytes."""
+
+FREE_PIXELS = 5_000_000
+"""A scaled photograph takes less than a million and a screenshot of 1920 x 1080 four, so few decodes wait
+for the budget; 16 workers with so many leave more than half of it to the others."""
+
 AHEAD_PER_WORKER = 4
-"""Items in the window for each worker, unless the caller says how many: the caller knows its batches
-(two of them keep a device fed), this only keeps the workers busy."""
+"""Items in the window for each worker by default. A caller that knows its batches sets the window: two
+batches keep a device busy."""
 
 MAX_CARRIED_BYTES = 100_000_000
-"""Of bytes that the items in the window carry: once they are over it, none is pulled. Two of the
-largest allowed: by the time that one of those is decoded, the next is there."""
+"""Encoded bytes of the items in the window; over it, no item is pulled. Two of the largest allowed."""
 
 MAX_DECODED_BYTES = 500_000_000
-"""Of decoded pixels in the window: once they are over it, no item is pulled. A still is a few hundred
-kilobytes and a film of 256 frames 40 million."""
+"""Decoded pixels in the window; over it, no item is pulled. A still is a few hundred kilobytes, a film of
+256 frames 40 million."""
 
 QUEUED_PER_WORKER = 2
-"""Items that are still to be decoded: what a worker has in hand, and its next one. All of the window may
-turn out to be films, and how large an item will be is only known when it is decoded."""
+"""Items not decoded yet: each worker's current and next one. All of the window may turn out to be films, and
+the size of an item is known only when it is decoded."""
 
-Work = Callable[[Item], "Future[Decoded]"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """One item's place in the window; `bytes` are those that it carries."""
-
-    result: Future[Decoded]
-    bytes: int = 0
+Decoded: TypeAlias = list[Frame | Failure]
+Work: TypeAlias = "Callable[[Item], Future[Decoded]]"
 
 
-class _Window:
-    """Room for what was pulled and not yet taken: items, the bytes that they carry, and their pixels."""
+class PixelBudget:
+    """Blocks threads while more than `most` pixels are being decoded.
 
-    def __init__(self, items: int, queued: int) -> None:
-        self._items = items
-        self._queued = queued
-        self._bytes = self._decoded = 0
-        self._left = False
-        self._changed = threading.Condition()
-
-    def wait(self) -> bool:
-        """Return true as soon as there is room for one more item, false if nobody reads any more."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._left or self._has_room())
-            self._items -= 1
-            return not self._left
-
-    def carry(self, size: int) -> None:
-        """Note the bytes of the item that the room was for, which is now to be decoded."""
-        with self._changed:
-            self._queued -= 1
-            self._bytes += size
-
-    def decoded(self, result: Future[Decoded]) -> None:
-        """Note that an item was decoded, and the pixels that wait to be taken."""
-        with self._changed:
-            self._queued += 1
-            self._decoded += _pixel_bytes(result)
-            self._changed.notify()
-
-    def give(self, place: _Place) -> None:
-        """Note that an item was taken, and its bytes and pixels with it."""
-        with self._changed:
-            self._items += 1
-            self._bytes -= place.bytes
-            self._decoded -= _pixel_bytes(place.result)
-            self._changed.notify()
-
-    def _has_room(self) -> bool:
-        return (
-            self._items > 0
-            and self._queued > 0
-            and self._bytes <= MAX_CARRIED_BYTES
-            and self._decoded <= MAX_DECODED_BYTES
-        )
-
-    def leave(self) -> None:
-        """Note that nobody reads any more."""
-        with self._changed:
-            self._left = True
-            self._changed.notify()
-
-
-def _pixel_bytes(result: Future[Decoded]) -> int:
-    """Return the size of the pixels of one item, once it is decoded; 0 if it never was."""
-    if result.cancelled() or result.exception() is not None:
-        return 0
-    frames = (one for one in result.result() if isinstance(one, Frame))
-    return sum(pixels.nbytes for frame in frames for pixels in frame.views.values())
-
-
-class _Line:
-    """Pulls items in a thread of its own, and keeps their results in order.
-
-    Its own thread, because a slow producer of items must not hold back results that are ready.
+    A picture larger than the whole budget waits until it is alone.
     """
 
-    def __init__(self, items: Iterable[Item | Failure], ahead: int, queued: int) -> None:
-        self.results: queue.SimpleQueue[_Place | StreamEnd] = queue.SimpleQueue()
-        self.window = _Window(ahead, queued)
-        self._items = items
-        self._left = threading.Event()
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+        self._changed = threading.Condition()
 
-    def start(self, work: Work) -> None:
-        """Begin to pull items and to have them decoded by `work`."""
-        # A daemon: a producer that never yields again (a terminal) must not keep the program from ending.
-        threading.Thread(target=self._pull, args=(work,), name="clipmod-decode-feed", daemon=True).start()
-
-    def leave(self) -> None:
-        """Let the thread end as soon as its producer yields; nobody reads any more."""
-        self._left.set()
-        self.window.leave()
-        while not self.results.empty():
-            if isinstance(place := self.results.get(), _Place):
-                place.result.cancel()
-
-    def _pull(self, work: Work) -> None:
-        self.results.put(feed(self._items, partial(self._submit, work), self.window.wait))
-
-    def _submit(self, work: Work, item: Item | Failure) -> None:
-        if self._left.is_set():
-            return
-        if isinstance(item, Failure):
-            self.results.put(_already(item))
-            return
-        size = len(item.data or b"")
-        self.window.carry(size)
-        place = _Place(work(item), size)
-        place.result.add_done_callback(self.window.decoded)
-        self.results.put(place)
+    @contextmanager
+    def hold(self, pixels: int) -> Iterator[None]:
+        """Take `pixels` out of the budget for the block; waits until they are available."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held or self._held + pixels <= self._most)
+            self._held += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= pixels
+                self._changed.notify_all()
 
 
-def _already(failure: Failure) -> _Place:
-    """Return the result of an item that its source could not get hold of."""
-    future: Future[Decoded] = Future()
-    future.set_result([failure])
-    return _Place(future)
+class Decoders:
+    """Decodes items in the order in which they are submitted. Thread-safe."""
+
+    def __init__(
+        self, workers: int, *, pool: WorkerPool | None = None, pixels_in_flight: int | None = None
+    ) -> None:
+        """Start no thread or process yet.
+
+        Args:
+            workers: how many items are decoded at once.
+            pool: worker processes behind the threads, ended by `close`; None decodes in this process.
+            pixels_in_flight: that may be decoded at once; by default that of `DecodeLimits`.
+        """
+        self.workers = workers
+        self._pool = pool
+        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="clipmod-decode")
+        most = pixels_in_flight or DecodeLimits().pixels_in_flight
+        self._free = free_pixels(most, workers) if pool is not None else 0
+        self._gate = PixelBudget(most - workers * self._free).hold
+
+    def submit(self, item: Item, views: Sequence[View], options: DecodeOptions) -> Future[Decoded]:
+        """Return the future of the item's frames and failures.
+
+        Raises:
+            RuntimeError: after `close`.
+        """
+        return self._executor.submit(self._decode, item, views, options)
+
+    def close(self) -> None:
+        """Start no further item; worker processes end at once, also while they decode."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.close()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _decode(self, item: Item, views: Sequence[View], options: DecodeOptions) -> Decoded:
+        if self._pool is None:
+            return _drop_data(item, decode_item(item, views, options, gate=self._gate))
+        decoded = self._pool.decode_item(item, views, options, gate=self._gate, free_pixels=self._free)
+        return _drop_data(item, decoded)
+
+
+def free_pixels(most: int, workers: int) -> int:
+    """Return how many pixels each worker process may decode outside of the shared budget of `most`.
+
+    Together at most half of it.
+    """
+    return min(FREE_PIXELS, most // (2 * workers))
+
+
+def _drop_data(item: Item, decoded: Decoded) -> Decoded:
+    """Return the results without the item's bytes, if those are many.
+
+    Later stages hold some hundred frames at once. Only a video is decoded again.
+    """
+    if item.data is None or len(item.data) < SMALL_BYTES:
+        return decoded
+    if any(isinstance(one, Frame) and one.media.kind == "video" for one in decoded):
+        return decoded
+    bare = replace(item, data=None)
+    return [replace(one, item=bare) for one in decoded]
 
 
 def decode(
@@ -162,21 +152,12 @@ def decode(
     workers: int,
     *,
     ahead: int | None = None,
-    crew: WorkerPool | None = None,
+    pool: WorkerPool | None = None,
 ) -> Iterator[Frame | Failure]:
-    """Yield what `decode_with` yields, by decoders that end with the stream.
-
-    Args:
-        items: what to decode.
-        views: the geometries of the arrays in each frame.
-        options: limits, exactness, sampling of animations.
-        workers: how many items are decoded at once.
-        ahead: the size of the window, in items.
-        crew: worker processes that decode behind the threads. None decodes in this process.
-    """
+    """Yield what `decode_with` yields, by `Decoders` that are closed with the stream."""
     most = options.limits.pixels_in_flight
     with (
-        Decoders(workers, crew=crew, pixels_in_flight=most) as decoders,
+        Decoders(workers, pool=pool, pixels_in_flight=most) as decoders,
         closing(decode_with(decoders, items, views, options, ahead=ahead)) as decoded,
     ):
         yield from decoded
@@ -193,8 +174,8 @@ def decode_with(
     """Yield the frames and failures of `items`, in their order; lazy.
 
     Args:
-        decoders: may serve other streams at the same time; what of this stream has not begun when it
-            is closed never does.
+        decoders: may serve other streams too; items of this stream that are not started when it is closed
+            never are.
         items: what to decode; a source's own failures pass through in their place. At most `ahead`
             are pulled before their results are taken, fewer where those are large. What pulling them raises
             is raised here, after all results before it.
@@ -203,13 +184,123 @@ def decode_with(
         ahead: the size of the window, in items.
     """
     workers = decoders.workers
-    line = _Line(items, ahead or AHEAD_PER_WORKER * workers, QUEUED_PER_WORKER * workers)
+    reader = _Reader(items, ahead or AHEAD_PER_WORKER * workers, QUEUED_PER_WORKER * workers)
     try:
-        line.start(lambda item: decoders.submit(item, tuple(views), options))
-        while not isinstance(place := line.results.get(), StreamEnd):
-            yield from place.result.result()
-            line.window.give(place)
-        if place.error is not None:
-            raise place.error
+        reader.start(lambda item: decoders.submit(item, tuple(views), options))
+        while not isinstance(pending := reader.results.get(), StreamEnd):
+            yield from pending.result.result()
+            reader.window.on_taken(pending)
+        if pending.error is not None:
+            raise pending.error
     finally:
-        line.leave()
+        reader.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """One item in the window; `bytes` are its encoded ones."""
+
+    result: Future[Decoded]
+    bytes: int = 0
+
+
+class _Window:
+    """Back-pressure: limits the items that are pulled and not taken yet, their bytes and their pixels."""
+
+    def __init__(self, items: int, queued: int) -> None:
+        self._items = items
+        self._queued = queued
+        self._bytes = self._decoded = 0
+        self._stopped = False
+        self._changed = threading.Condition()
+
+    def wait(self) -> bool:
+        """Wait for room for one more item; false after `stop`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or self._has_room())
+            self._items -= 1
+            return not self._stopped
+
+    def on_submitted(self, size: int) -> None:
+        """Count an item of so many bytes that is to be decoded."""
+        with self._changed:
+            self._queued -= 1
+            self._bytes += size
+
+    def on_decoded(self, result: Future[Decoded]) -> None:
+        """Count the pixels of a decoded item."""
+        with self._changed:
+            self._queued += 1
+            self._decoded += _pixel_bytes(result)
+            self._changed.notify()
+
+    def on_taken(self, pending: _Pending) -> None:
+        """Give back the room of an item that the consumer took."""
+        with self._changed:
+            self._items += 1
+            self._bytes -= pending.bytes
+            self._decoded -= _pixel_bytes(pending.result)
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """End `wait`, now and later."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+
+    def _has_room(self) -> bool:
+        return (
+            self._items > 0
+            and self._queued > 0
+            and self._bytes <= MAX_CARRIED_BYTES
+            and self._decoded <= MAX_DECODED_BYTES
+        )
+
+
+def _pixel_bytes(result: Future[Decoded]) -> int:
+    if result.cancelled() or result.exception() is not None:
+        return 0
+    frames = (one for one in result.result() if isinstance(one, Frame))
+    return sum(pixels.nbytes for frame in frames for pixels in frame.views.values())
+
+
+class _Reader:
+    """Pulls items in a thread of its own, and queues their results in order.
+
+    A thread, because a slow producer of items must not hold back results that are ready.
+    """
+
+    def __init__(self, items: Iterable[Item | Failure], ahead: int, queued: int) -> None:
+        self.results: queue.SimpleQueue[_Pending | StreamEnd] = queue.SimpleQueue()
+        self.window = _Window(ahead, queued)
+        self._items = items
+        self._stopped = threading.Event()
+
+    def start(self, work: Work) -> None:
+        # A daemon: a producer that never yields again (a terminal) must not keep the program from ending.
+        threading.Thread(target=self._pull, args=(work,), name="clipmod-decode-feed", daemon=True).start()
+
+    def stop(self) -> None:
+        """Cancel pending items; the thread ends as soon as its producer yields."""
+        self._stopped.set()
+        self.window.stop()
+        while not self.results.empty():
+            if isinstance(pending := self.results.get(), _Pending):
+                pending.result.cancel()
+
+    def _pull(self, work: Work) -> None:
+        self.results.put(feed(self._items, partial(self._submit, work), self.window.wait))
+
+    def _submit(self, work: Work, item: Item | Failure) -> None:
+        if self._stopped.is_set():
+            return
+        if isinstance(item, Failure):
+            failed: Future[Decoded] = Future()
+            failed.set_result([item])
+            self.results.put(_Pending(failed))
+            return
+        size = len(item.data or b"")
+        self.window.on_submitted(size)
+        pending = _Pending(work(item), size)
+        pending.result.add_done_callback(self.window.on_decoded)
+        self.results.put(pending)

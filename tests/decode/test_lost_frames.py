@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from clipmod_cli.decode.limits import DecodeLimits
-from clipmod_cli.decode.moving.iso_media import frame_durations
+from clipmod_cli.decode.moving.timeline import frame_durations
 from clipmod_cli.types import Failure, Frame
 from tests.decode.pictures import (
     WHOLE,

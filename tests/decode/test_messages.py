@@ -14,8 +14,9 @@ from PIL import Image
 
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions
+from clipmod_cli.decode.workers.child import write_result
 from clipmod_cli.decode.workers.shared_memory import SharedBlock, make_shared_block
-from clipmod_cli.decode.workers.wire import MAX_PIXEL_BYTES, read_result, write_result
+from clipmod_cli.decode.workers.wire import MAX_PIXEL_BYTES, read_result
 from clipmod_cli.types import Failure, Frame, Item, View
 from tests.decode.pictures import RED, encode
 from tests.decode.samples import moving
@@ -131,7 +132,7 @@ def test_pixels_that_do_not_fit_follow_in_messages(block: SharedBlock) -> None:
 )
 def test_a_worker_is_not_believed(changes: dict[str, object]) -> None:
     header, messages = answer()
-    with pytest.raises(ValueError, match="the worker's answer"):
+    with pytest.raises(ValueError, match="invalid result"):
         read({**header, **changes}, messages)
 
 
@@ -155,7 +156,7 @@ def test_a_worker_is_not_believed(changes: dict[str, object]) -> None:
 )
 def test_what_is_said_of_the_input_is_checked(name: str, value: object) -> None:
     header, messages = answer()
-    with pytest.raises(ValueError, match="the worker's answer"):
+    with pytest.raises(ValueError, match="invalid result"):
         read({**header, "media": {**header["media"], name: value}}, messages)
 
 

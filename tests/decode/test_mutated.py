@@ -51,7 +51,7 @@ def test_every_mutated_picture_has_one_end(capsys: pytest.CaptureFixture[str]) -
     views = [View(fit="shortest", size=(224, 224), crop=(224, 224))]
     ends: Counter[int] = Counter()
     codes: Counter[str] = Counter()
-    for one in decode(_items(), views, DecodeOptions(), 2, crew=WorkerPool()):
+    for one in decode(_items(), views, DecodeOptions(), 2, pool=WorkerPool()):
         ends[one.item.index] += one.last
         if isinstance(one, Failure):
             codes[one.code] += 1

@@ -16,11 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from clipmod_cli.decode import decoders, stage
-from clipmod_cli.decode.decoders import FREE_PIXELS, PixelBudget, free_pixels
+from clipmod_cli.decode import stage
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
-from clipmod_cli.decode.stage import decode
+from clipmod_cli.decode.stage import FREE_PIXELS, PixelBudget, decode, free_pixels
 from clipmod_cli.types import Failure, Frame, Item, Media, View
 from tests.decode.pictures import WHOLE, check_law, encode, quarters
 
@@ -127,7 +126,7 @@ def test_no_item_is_pulled_while_too_many_pixels_wait(most: int, workers: int, k
 
 
 def test_many_bytes_are_let_go_once_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoders, "FEW_BYTES", len(KINDS[0]) + 1)
+    monkeypatch.setattr(stage, "SMALL_BYTES", len(KINDS[0]) + 1)
     large = Item(source="a.zip", index=7, member="m", data=GIF + bytes(10_000), mtime_ns=5)
     (small,) = items(KINDS[:1])
     lost = Item(source="b.zip", index=8, data=b"garbage" * 10_000)
@@ -141,9 +140,9 @@ def test_many_bytes_are_let_go_once_they_are_decoded(monkeypatch: pytest.MonkeyP
 
 
 def test_a_video_keeps_its_bytes_for_a_second_look() -> None:
-    item = Item(source="a.zip", index=0, member="film.mp4", data=bytes(decoders.FEW_BYTES))
+    item = Item(source="a.zip", index=0, member="film.mp4", data=bytes(stage.SMALL_BYTES))
     film = [Frame(item=item, media=Media(started=0.0, kind="video"), views={})]
-    assert decoders._let_go(item, list(film)) == film
+    assert stage._drop_data(item, list(film)) == film
 
 
 @given(most=st.integers(1, 10**9), workers=st.integers(1, 256))

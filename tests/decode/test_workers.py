@@ -42,8 +42,8 @@ def run(
     for name in names:
         Image.new("RGB", (16, 16), "red").save(folder / f"{name}.png")
     items = [Item(source=str(folder / f"{name}.png"), index=i) for i, name in enumerate(names)]
-    crew = WorkerPool(limits=limits or WorkerLimits(picture=SHORT), work=misbehave)
-    results = list(decode(items, [VIEW], DecodeOptions(), workers, crew=crew))
+    pool = WorkerPool(limits=limits or WorkerLimits(picture=SHORT), work=misbehave)
+    results = list(decode(items, [VIEW], DecodeOptions(), workers, pool=pool))
     assert [one.item for one in results] == items
     return {Path(one.item.source).stem: one for one in results}
 
@@ -90,12 +90,12 @@ def test_a_worker_that_dies_while_it_is_idle_costs_nothing(tmp_path: Path) -> No
     for i in range(3):
         Image.new("RGB", (8, 8)).save(tmp_path / f"{i}.png")
     items = [Item(source=str(tmp_path / f"{i}.png"), index=i) for i in range(3)]
-    crew = WorkerPool()
-    stage = decode(items, [VIEW], DecodeOptions(), 1, ahead=1, crew=crew)
+    pool = WorkerPool()
+    stage = decode(items, [VIEW], DecodeOptions(), 1, ahead=1, pool=pool)
     results = [next(stage)]
-    (seat,) = crew._seats
-    seat._process.kill()
-    seat._process.join()
+    (handle,) = pool._handles
+    handle._process.kill()
+    handle._process.join()
     results += stage
     assert [code_of(one) for one in results] == ["ok"] * 3
 
@@ -107,9 +107,9 @@ def test_a_video_may_take_longer_than_a_picture(tmp_path: Path) -> None:
     results = run(tmp_path, "before", "sleep", limits=limits)
     assert code_of(results["sleep"]) == "decode_timeout"
     (tmp_path / "nap.mp4").write_bytes(b"\0\0\0\x10ftypisom" + bytes(2000))
-    crew = WorkerPool(limits=limits, work=misbehave)
+    pool = WorkerPool(limits=limits, work=misbehave)
     items = [Item(source=str(tmp_path / name), index=i) for i, name in enumerate(("before.png", "nap.mp4"))]
-    *_, film = decode(items, [VIEW], DecodeOptions(), 1, crew=crew)
+    *_, film = decode(items, [VIEW], DecodeOptions(), 1, pool=pool)
     assert code_of(film) == "video_error"
 
 
@@ -130,13 +130,13 @@ def test_only_what_is_over_a_workers_own_share_is_asked_for(tmp_path: Path) -> N
         asked.append(pixels)
         yield
 
-    crew = WorkerPool()
+    pool = WorkerPool()
     try:
         for free in (20_000, 19_999, 4_000, 0):
-            (frame,) = crew.decode_item(item, [VIEW], DecodeOptions(), gate=gate, free_pixels=free)
+            (frame,) = pool.decode_item(item, [VIEW], DecodeOptions(), gate=gate, free_pixels=free)
             assert isinstance(frame, Frame)
     finally:
-        crew.close()
+        pool.close()
     assert asked == [1, 16_000, 20_000]
 
 
@@ -144,14 +144,14 @@ def test_orders_that_change_are_followed(tmp_path: Path) -> None:
     Image.new("RGB", (100, 100)).save(tmp_path / "a.png")
     item = Item(source=str(tmp_path / "a.png"), index=0)
     small = DecodeOptions(limits=DecodeLimits(max_pixels=10))
-    crew = WorkerPool()
+    pool = WorkerPool()
     try:
         found = [
-            crew.decode_item(item, views, options, gate=ungated)[0]
+            pool.decode_item(item, views, options, gate=ungated)[0]
             for views, options in (([VIEW], DecodeOptions()), ([OTHER], DecodeOptions()), ([OTHER], small))
         ]
     finally:
-        crew.close()
+        pool.close()
     assert [code_of(one) for one in found] == ["ok", "ok", "too_many_pixels"]
     assert [list(one.views) for one in found if isinstance(one, Frame)] == [[VIEW], [OTHER]]
 
@@ -166,7 +166,7 @@ def test_results_are_those_of_this_process(tmp_path: Path) -> None:
     views = [VIEW, View(fit="whole", size=(0, 0))]
     items = [Item(source=str(path), index=i) for i, path in enumerate(sorted(tmp_path.iterdir()))]
     items.append(Item(source="of an archive", member="b", index=9, data=(tmp_path / "b.png").read_bytes()))
-    isolated = list(decode(items, views, DecodeOptions(), 2, crew=WorkerPool()))
+    isolated = list(decode(items, views, DecodeOptions(), 2, pool=WorkerPool()))
     here = list(decode(items, views, DecodeOptions(), 2))
     assert len(isolated) == len(here)
     for one, other in zip(isolated, here, strict=True):
@@ -189,8 +189,8 @@ def test_a_worker_is_kept_and_then_replaced(tmp_path: Path) -> None:
     for i in range(4):
         Image.new("RGB", (8, 8)).save(tmp_path / f"pid.{i}.png")
     items = [Item(source=str(tmp_path / f"pid.{i}.png"), index=i) for i in range(4)]
-    crew = WorkerPool(limits=limits, work=misbehave)
-    pids = [r.message for r in decode(items, [VIEW], DecodeOptions(), 1, crew=crew) if isinstance(r, Failure)]
+    pool = WorkerPool(limits=limits, work=misbehave)
+    pids = [r.message for r in decode(items, [VIEW], DecodeOptions(), 1, pool=pool) if isinstance(r, Failure)]
     assert pids[0] == pids[1] != pids[2] == pids[3]
 
 
@@ -232,16 +232,16 @@ def test_a_worker_holds_no_file_of_its_parent(tmp_path: Path) -> None:
 def test_workers_end_with_the_stage(tmp_path: Path) -> None:
     Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
     items = [Item(source=str(tmp_path / "a.png"), index=i) for i in range(4)]
-    crew = WorkerPool()  # held on to: a crew that nobody holds would end its workers by being collected
+    pool = WorkerPool()  # held on to: a pool that nobody holds would end its workers by being collected
     before = _workers()
-    stage = decode(items, [VIEW], DecodeOptions(), 1, crew=crew)
+    stage = decode(items, [VIEW], DecodeOptions(), 1, pool=pool)
     next(stage)
     ours = _workers() - before
     assert ours
     assert len(list(stage)) == len(items) - 1
     _, alive = psutil.wait_procs(ours, timeout=PATIENCE_S)
     assert not alive
-    assert crew._seats
+    assert pool._handles
 
 
 def _workers() -> set[psutil.Process]:
@@ -262,8 +262,8 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path, name: str) -> None:
         from clipmod_cli.types import Item, View
         from tests.decode.hurting import FOR_EVER_S, misbehave
         items = [Item(source={str(picture)!r}, index=0)]
-        crew = WorkerPool(WorkerLimits(picture=TimeLimits(cpu_s=FOR_EVER_S, wall_s=FOR_EVER_S)), misbehave)
-        list(decode(items, [View(fit="squash", size=(8, 8))], DecodeOptions(), 1, crew=crew))
+        pool = WorkerPool(WorkerLimits(picture=TimeLimits(cpu_s=FOR_EVER_S, wall_s=FOR_EVER_S)), misbehave)
+        list(decode(items, [View(fit="squash", size=(8, 8))], DecodeOptions(), 1, pool=pool))
         """
     )
     parent = subprocess.Popen([sys.executable, "-c", script])
@@ -304,7 +304,7 @@ def test_workers_of_a_process_that_never_imported_torch_can_use_it(tmp_path: Pat
         from clipmod_cli.types import Item, View
         item = Item(source={str(tmp_path / "a.jpg")!r}, index=0)
         view = View(fit="shortest", size=(224, 224), crop=(224, 224))
-        (frame,) = decode([item], [view], DecodeOptions(), 1, crew=WorkerPool())
+        (frame,) = decode([item], [view], DecodeOptions(), 1, pool=WorkerPool())
         assert "torch" not in sys.modules
         print(frame.views[view].shape)
         """

@@ -13,7 +13,8 @@ import httpx2
 
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
-from clipmod_cli.decode.workers.wire import read_result, write_result
+from clipmod_cli.decode.workers.child import write_result
+from clipmod_cli.decode.workers.wire import read_result
 from clipmod_cli.errors import ERROR_CODES, UsageError
 from clipmod_cli.sources.archives.items import open_input
 from clipmod_cli.sources.archives.limits import ArchiveLimits

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.decode.video.clock import StreamClock
+from clipmod_cli.decode.video.tracks import StreamClock
 
 STAMPS = st.lists(st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)), max_size=50)
 

@@ -96,7 +96,7 @@ def _watch(items: list[Item], frames: str) -> dict[Item, list[Frame | Failure]]:
     found: dict[Item, list[Frame | Failure]] = {item: [] for item in items}
     views = [View(fit="shortest", size=(64, 64), crop=(64, 64))]
     options = DecodeOptions(frames=parse_frames(frames))
-    for one in decode(items, views, options, 2, crew=WorkerPool()):
+    for one in decode(items, views, options, 2, pool=WorkerPool()):
         found[one.item].append(one)
     return found
 

@@ -15,10 +15,10 @@ from PIL import ImageFile
 from clipmod_cli.decode.formats import load
 from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.limits import check_size
-from clipmod_cli.decode.moving.iso_media import frame_durations
 from clipmod_cli.decode.moving.timeline import (
     SUBSTITUTE_DELAY_S,
     Timeline,
+    frame_durations,
     make_timeline,
     seen_delay,
 )

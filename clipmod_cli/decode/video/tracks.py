@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from clipmod_cli.decode.limits import FrameSampling
-from clipmod_cli.decode.video.clock import StreamClock
 from clipmod_cli.errors import ItemError
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
     VideoPacket: TypeAlias = Packet[VideoStream]
+
 
 Timed: TypeAlias = "tuple[float, VideoFrame]"
 """(time in seconds since the video's start, frame)."""
@@ -236,3 +236,111 @@ class VideoTrack:
         index = self.stream.index_entries
         if len(index) and self._last_stamp is not None and index[-1].timestamp > self._last_stamp:
             self.lose("its end is missing")
+
+
+_USUAL_STEP_S = 0.04
+"""Between frames whose container tells no time: that of 25 a second."""
+
+_FAR_S = 10.0
+"""A container that says it begins longer than this before its first frame is not believed."""
+
+_LEAST_STEP_S = 0.001
+_SPLICE_S = 1.0
+"""Where time goes back by more, two recordings were put together: the second one goes on where the
+first one ended. Less is a container's carelessness."""
+
+
+class StreamClock:
+    """Turns timestamps into seconds from the start that never go back, whatever a stream claims."""
+
+    def __init__(self, unit_s: float, start_s: float | None) -> None:
+        """Count in units of `unit_s`; times are told from `start_s`, by default the first one read."""
+        self._unit_s = unit_s
+        self._start_s = start_s
+        self._read_one = False
+        self._last_s: float | None = None
+
+    def read(self, stamp: int | None) -> float:
+        """Return the time of the next frame shown, in seconds."""
+        if stamp is None:
+            seconds = 0.0 if self._last_s is None else self._last_s + _USUAL_STEP_S
+        else:
+            seconds = self.peek(stamp)
+        if self._last_s is not None and seconds <= self._last_s:
+            if self._last_s - seconds > _SPLICE_S:
+                self._start_s = (self._start_s or 0.0) - (self._last_s - seconds) - _USUAL_STEP_S
+            seconds = self._last_s + _LEAST_STEP_S
+        self._last_s = seconds
+        return round(seconds, 6)
+
+    def peek(self, stamp: int) -> float:
+        """Return the time that a timestamp means, without moving on."""
+        if self._start_s is None or (
+            not self._read_one and abs(stamp * self._unit_s - self._start_s) > _FAR_S
+        ):
+            self._start_s = stamp * self._unit_s
+        self._read_one = True
+        return max(stamp * self._unit_s - self._start_s, 0.0)
+
+
+LOOKS = 8
+"""Frames that are looked at in a span between key frames: models cost more than decoding."""
+
+STEPS_S = (0.1, 1.0)
+"""The least and the greatest time between two looks. Nobody needs to know an edge better than the one.
+A span is longer than ten seconds where nothing moves, and then most looks cost no model any time."""
+
+
+class SpanTrack(VideoTrack):
+    """A stream of which only spans are looked at, about `LOOKS` times each."""
+
+    def __init__(
+        self, stream: VideoStream, spans: Sequence[tuple[float, float]], start_s: float | None
+    ) -> None:
+        """Look at frames between the start and the end of each span, in seconds."""
+        super().__init__(stream, FrameSampling(), 0.0, start_s)
+        self._spans = spans
+        self._next_s = 0.0
+
+    def feed(self, packet: Packet[VideoStream]) -> Iterator[Timed]:
+        """Yield the frames to look at that this packet brings about."""
+        self.note(packet)
+        if packet.is_keyframe:
+            if self.running:
+                yield from self._pick(self.drain())
+            self.running, self.waiting, self.waiting_bytes = False, [], 0
+        if self.running:
+            yield from self._pick(self.decode(packet))
+            return
+        self.wait(packet)
+        if self._reaches(packet) or self.waiting_bytes > MAX_WAITING_BYTES:
+            yield from self._begin()
+
+    def finish(self) -> Iterator[Timed]:
+        """Yield what is left."""
+        if self.running:
+            yield from self._pick(self.drain())
+        self.sort_stamps()
+
+    def _begin(self) -> Iterator[Timed]:
+        packets, self.waiting, self.waiting_bytes = self.waiting, [], 0
+        self.running = True
+        for packet in packets:
+            yield from self._pick(self.decode(packet))
+
+    def _reaches(self, packet: Packet[VideoStream]) -> bool:
+        return packet.pts is None or self._span_at(self.clock.peek(packet.pts)) is not None
+
+    def _span_at(self, time_s: float) -> tuple[float, float] | None:
+        return next((span for span in self._spans if span[0] < time_s < span[1]), None)
+
+    def _pick(self, frames: list[VideoFrame]) -> Iterator[Timed]:
+        for frame in frames:
+            if frame.pts is None:
+                continue
+            time_s = round(self.clock.peek(frame.pts), 6)
+            span = self._span_at(time_s)
+            if span is not None and time_s >= self._next_s:
+                least, most = STEPS_S
+                self._next_s = time_s + min(max((span[1] - span[0]) / LOOKS, least), most)
+                yield time_s, frame

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.video.frames import make_picture, make_thumbnail
 from clipmod_cli.decode.video.sampling import FrameSelection, KeptFrame, Thumbnail, Views
-from clipmod_cli.decode.video.spans import SpanTrack
-from clipmod_cli.decode.video.tracks import VideoTrack
+from clipmod_cli.decode.video.tracks import SpanTrack, VideoTrack
 from clipmod_cli.decode.views import make_view
 from clipmod_cli.errors import ItemError
 

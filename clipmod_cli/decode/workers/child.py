@@ -1,7 +1,7 @@
-"""What a worker process does: takes items from a pipe, decodes them within limits, sends pixels back.
+"""The main loop of a decode worker: takes items from a pipe, decodes them within limits, sends pixels back.
 
-It keeps no open file of its parent, has no network where the system allows it to give that up, and
-ends with its parent. Who starts and replaces it is `workers`.
+A worker has no open file of its parent, no network where the system allows it to drop that, and ends with
+its parent. `pool` starts and replaces it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import json
 import os
 import pickle
 import signal
@@ -26,19 +27,24 @@ from typing import Any
 
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.workers.shared_memory import SharedBlock
-from clipmod_cli.decode.workers.wire import write_result
-from clipmod_cli.types import Failure, Frame, Item, View
+from clipmod_cli.types import Failure, Frame, Item, Media, View
 
-HOLD, RELEASE, LONG = b"hold ", b"release", b"long"
-"""What a worker says before it answers: it wants pixels of the budget and waits, gives them back, or
-has met a video. An answer begins with a brace."""
+HOLD, RELEASE, VIDEO = b"hold ", b"release", b"video"
+"""Messages before the result: take pixels of the budget (and wait), give them back, the item is a video.
+A result begins with a brace."""
+
+MAX_TEXT = 10_000
+"""Characters of an error message."""
 
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 PR_SET_PDEATHSIG = 1
 """Constants of Linux (sched.h, prctl.h) that Python 3.11 has no names for."""
 
-_TOLD = tuple(field.name for field in fields(Item) if field.name != "data")
-_told_fields: Callable[[Item], tuple[Any, ...]] = attrgetter(*_TOLD)
+_ITEM_FIELDS = tuple(field.name for field in fields(Item) if field.name != "data")
+_MEDIA_FIELDS = tuple(field.name for field in fields(Media))
+
+pack_item: Callable[[Item], tuple[Any, ...]] = attrgetter(*_ITEM_FIELDS)
+"""All of an item but its bytes, as plain values: pickling those takes a tenth of the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +57,13 @@ class TimeLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerLimits:
-    """What one worker may take.
+    """Limits of one worker.
 
     Attributes:
         memory_bytes: beyond what it has at its start.
         picture: for one picture or animation.
         video: for one video.
-        items: after so many it is replaced, since decoders leak.
+        items: after so many the worker is replaced, since decoders leak.
     """
 
     memory_bytes: int = 1_500_000_000
@@ -71,7 +77,7 @@ class DecodeRequest:
     """What is the same for many items, and sent only when it changes.
 
     Attributes:
-        free_pixels: that a worker may decode at once without asking for them.
+        free_pixels: that a worker may decode at once without HOLD.
     """
 
     views: tuple[View, ...]
@@ -81,24 +87,24 @@ class DecodeRequest:
 
 def serve(
     pipe: Connection,
-    lifeline: Connection,
+    parent_death: Connection,
     block: SharedBlock | None,
     limits: WorkerLimits,
     work: Callable[..., Sequence[Frame | Failure]],
     modules: Sequence[str],
 ) -> None:
-    """Answer items until the pipe closes. The whole life of a worker process.
+    """Decode items until the pipe closes; the entry point of a worker process.
 
     `modules` are imported before memory is limited.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    _hush()
-    _leave_network()
-    _end_with_parent(lifeline)
+    _silence_stderr()
+    _drop_network()
+    _exit_with_parent(parent_death)
     for name in modules:
         importlib.import_module(name)
     gc.collect()
-    gc.freeze()  # what workers share stays shared, for nobody looks through it again
+    gc.freeze()  # a collection would write to, and so copy, pages shared with the fork server
     _limit_memory(limits)
     _use_one_thread()
     with contextlib.suppress(EOFError, OSError):
@@ -111,25 +117,50 @@ def _serve_items(
     limits: WorkerLimits,
     work: Callable[..., Sequence[Frame | Failure]],
 ) -> None:
-    clock = _ProcessorClock()
-    orders = DecodeRequest(views=(), options=DecodeOptions())
+    cpu = _CpuLimit()
+    request = DecodeRequest(views=(), options=DecodeOptions())
     while True:
-        told, carries, changed = pickle.loads(pipe.recv_bytes())  # noqa: S301 — our parent's own words
-        item = item_of(told, pipe.recv_bytes() if carries else None)
-        orders = changed or orders
-        clock.allow(limits.picture.cpu_s)
+        packed, has_data, changed = pickle.loads(pipe.recv_bytes())  # noqa: S301 — written by our parent
+        data = pipe.recv_bytes() if has_data else None
+        item = Item(data=data, **dict(zip(_ITEM_FIELDS, packed, strict=True)))
+        request = changed or request
+        cpu.allow(limits.picture.cpu_s)
 
         def on_video() -> None:
-            pipe.send_bytes(LONG)
-            clock.allow(limits.video.cpu_s)
+            pipe.send_bytes(VIDEO)
+            cpu.allow(limits.video.cpu_s)
 
-        gate = _gate(pipe, orders.free_pixels)
-        result = work(item, orders.views, orders.options, gate=gate, on_video=on_video)
+        gate = _gate(pipe, request.free_pixels)
+        result = work(item, request.views, request.options, gate=gate, on_video=on_video)
         write_result(result, pipe.send_bytes, block)
 
 
-def _hush() -> None:
-    """Point stderr at nothing: libtiff and others write there about every odd file, by themselves."""
+def write_result(
+    result: Sequence[Frame | Failure], send: Callable[[bytes], None], block: SharedBlock | None = None
+) -> None:
+    """Send the frames and the failure of one item, as `wire` reads them; pixels in the block if they fit."""
+    frames = [one for one in result if isinstance(one, Frame)]
+    failures = [one for one in result if isinstance(one, Failure)]
+    media = next((one.media for one in reversed(result) if one.media is not None), None)
+    arrays = [array for frame in frames for array in frame.views.values()]
+    shared = block is not None and block.write(arrays)
+    header = {
+        "media": None if media is None else {name: getattr(media, name) for name in _MEDIA_FIELDS},
+        "frames": [[f.number, f.time_s, f.last, [v.shape[:2] for v in f.views.values()]] for f in frames],
+        "failures": [[f.code, _without_surrogates(f.message[:MAX_TEXT]), f.stage] for f in failures],
+        "shared": shared,
+    }
+    send(json.dumps(header).encode())
+    for array in () if shared else arrays:
+        send(array.tobytes())
+
+
+def _without_surrogates(text: str) -> str:
+    return text.encode(errors="replace").decode()
+
+
+def _silence_stderr() -> None:
+    """Point stderr at the null device: libtiff and others print warnings about odd files."""
     descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(descriptor, 2)
     os.close(descriptor)
@@ -151,22 +182,22 @@ def _gate(pipe: Connection, free: int) -> Callable[[int], contextlib.AbstractCon
     return hold
 
 
-def _end_with_parent(lifeline: Connection) -> None:
-    """End within a moment of the parent's death, also in the midst of an item."""
+def _exit_with_parent(parent_death: Connection) -> None:
+    """Exit soon after the parent's death, also while an item is decoded."""
 
     def watch() -> None:
         with contextlib.suppress(EOFError, OSError):
-            lifeline.recv_bytes()
+            parent_death.recv_bytes()
         os._exit(1)
 
     if sys.platform == "linux":
-        # For a decoder that never lets go of the interpreter: the fork server ends with our parent.
+        # For a decoder that never releases the GIL: the fork server ends with our parent.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    threading.Thread(target=watch, name="clipmod-lifeline", daemon=True).start()
+    threading.Thread(target=watch, name="clipmod-parent-death", daemon=True).start()
 
 
-def _leave_network() -> None:
-    """Move to an empty network namespace; goes on without where the system forbids it (docs/security.md)."""
+def _drop_network() -> None:
+    """Move to an empty network namespace; no error where the system forbids it (docs/security.md)."""
     if sys.platform == "linux":
         # Root keeps its own user namespace, or it would lose the right to read other people's files.
         flags = CLONE_NEWNET if os.geteuid() == 0 else CLONE_NEWNET | CLONE_NEWUSER
@@ -182,24 +213,14 @@ def _limit_memory(limits: WorkerLimits) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
-def tell_item(item: Item) -> tuple[Any, ...]:
-    """Return all of an item but its bytes, as plain values: pickling those takes a tenth of the time."""
-    return _told_fields(item)
-
-
-def item_of(told: tuple[Any, ...], data: bytes | None) -> Item:
-    """Return the item that `tell_item` was given, with these bytes."""
-    return Item(data=data, **dict(zip(_TOLD, told, strict=True)))
-
-
-class _ProcessorClock:
+class _CpuLimit:
     """Ends this process (SIGXCPU) when an item takes too much processor time."""
 
     def __init__(self) -> None:
         self._until = 0
 
     def allow(self, cpu_s: float) -> None:
-        """Let the process go on for `cpu_s` seconds of processor time from now, to the next whole one."""
+        """Allow `cpu_s` more seconds of processor time, rounded up."""
         if sys.platform == "win32":
             return
         import resource
@@ -211,8 +232,8 @@ class _ProcessorClock:
 
 
 def _use_one_thread() -> None:
-    """Keep torch, where it is used, from starting a thread for each core in each worker."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # for a torch that is imported later
+    """Keep torch from starting a thread for each core in each worker."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # for a later import of torch
     if "torch" in sys.modules:
         import torch
 

@@ -1,29 +1,56 @@
-"""Decoding in worker processes: a decoder that crashes, hangs or eats memory costs one record.
+"""A pool of decode worker processes: a decoder that crashes, hangs or eats memory costs one record.
 
-Each decoding thread of `pool` has one process to itself (`seat`) and talks with it over a pipe.
-What comes back is JSON and raw pixels, never a pickle: a worker that was taken over by what it
-decoded can send wrong pixels, but nothing that is run here. What the process does is `worker`.
+Each decoding thread has one worker process and talks with it over a pipe. Results are JSON and raw pixels,
+never a pickle: a worker that its input took over can send wrong pixels, but no code. The worker's side is
+`child`; how results are read is `wire`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
+import multiprocessing
+import pickle
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
 
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.job import Gate
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.views import modules_for
-from clipmod_cli.decode.workers.child import DecodeRequest, WorkerLimits
-from clipmod_cli.decode.workers.handle import WorkerHandle
+from clipmod_cli.decode.workers.child import (
+    HOLD,
+    RELEASE,
+    VIDEO,
+    DecodeRequest,
+    WorkerLimits,
+    pack_item,
+    serve,
+)
+from clipmod_cli.decode.workers.shared_memory import SharedBlock, make_shared_block
+from clipmod_cli.decode.workers.wire import MAX_HEADER_BYTES, read_result
+from clipmod_cli.errors import ErrorCode
 from clipmod_cli.types import Failure, Frame, Item, View
 
 Work = Callable[..., list[Frame | Failure]]
 
 WATCH_EVERY_S = 0.25
-"""How late the end of an overdue worker may come."""
+"""An overdue worker is killed at most this late."""
+
+GRACE_S = 1.0
+"""How long a worker may take to exit when its pipe is closed."""
+
+_TERMINATED = tuple(-one for name in ("SIGTERM", "SIGHUP") if (one := getattr(signal, name, None)))
+"""Exit codes of a worker that was ended from outside: the input may be fine."""
+
+_START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+"""Never plain fork: a worker would inherit the output, the locks and the store of its parent."""
 
 
 @dataclass
@@ -33,7 +60,7 @@ class WorkerPool:
     limits: WorkerLimits = field(default_factory=WorkerLimits)
     work: Work = decode_item
     _local: threading.local = field(default_factory=threading.local, repr=False)
-    _seats: list[WorkerHandle] = field(default_factory=list, repr=False)
+    _handles: list[WorkerHandle] = field(default_factory=list, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _closed: threading.Event = field(default_factory=threading.Event, repr=False)
 
@@ -46,37 +73,243 @@ class WorkerPool:
         gate: Gate,
         free_pixels: int = 0,
     ) -> list[Frame | Failure]:
-        """Return what `picture.decode_item` returns for the item, made in a process of its own.
+        """Return what `decode.item.decode_item` returns for the item, run in a worker process.
 
-        A worker that dies is `decode_crash`, one that is too slow `decode_timeout`; the next item
-        gets a new one. For more than `free_pixels` at once it asks `gate`.
+        A worker that dies is `decode_crash`, one that is too slow `decode_timeout`; it is replaced for the
+        next item. `gate` is called for each decode of more than `free_pixels`.
         """
-        seat: WorkerHandle | None = getattr(self._local, "seat", None)
-        if seat is None:
-            seat = self._local.seat = self._take_seat(views)
-        orders = DecodeRequest(views=tuple(views), options=options, free_pixels=free_pixels)
-        return seat.decode(item, orders, gate)
+        handle: WorkerHandle | None = getattr(self._local, "handle", None)
+        if handle is None:
+            handle = self._local.handle = self._add_handle(views)
+        request = DecodeRequest(views=tuple(views), options=options, free_pixels=free_pixels)
+        return handle.decode(item, request, gate)
 
     def close(self) -> None:
-        """End all workers, also those in the midst of an item."""
+        """End all workers, also while they decode."""
         self._closed.set()
         with self._lock:
-            for seat in self._seats:
-                seat.dismiss()
+            for handle in self._handles:
+                handle.close()
 
-    def _take_seat(self, views: Sequence[View]) -> WorkerHandle:
-        seat = WorkerHandle(self.limits, self.work, modules_for(views))
+    def _add_handle(self, views: Sequence[View]) -> WorkerHandle:
+        handle = WorkerHandle(self.limits, self.work, modules_for(views))
         with self._lock:
-            self._seats.append(seat)
+            self._handles.append(handle)
             if self._closed.is_set():
-                seat.dismiss()
-            if len(self._seats) == 1:
+                handle.close()
+            if len(self._handles) == 1:
                 threading.Thread(target=self._watch, name="clipmod-decode-watch", daemon=True).start()
-        return seat
+        return handle
 
     def _watch(self) -> None:
-        """Keep the time of all items, so that no worker can hold its thread by falling silent."""
+        """Kill overdue workers, so that a silent worker cannot block its thread."""
         while not self._closed.wait(WATCH_EVERY_S):
             now = time.monotonic()
-            for seat in list(self._seats):
-                seat.end_if_overdue(now)
+            for handle in list(self._handles):
+                handle.kill_if_overdue(now)
+
+
+@dataclass
+class WorkerHandle:
+    """One worker process as its decoding thread sees it: started, given items, replaced.
+
+    Owned by one decoding thread; other threads call only `kill_if_overdue` and `close`.
+    """
+
+    limits: WorkerLimits
+    work: Work
+    modules: Sequence[str]
+    _process: Any = None
+    _pipe: Connection | None = None
+    _parent_death: Connection | None = None
+    _block: SharedBlock | None = None
+    _request: DecodeRequest | None = None
+    _served: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _started: float = 0.0
+    _deadline: float = math.inf
+    _busy: bool = False
+    _overdue: bool = False
+    _closed: bool = False
+
+    def decode(self, item: Item, request: DecodeRequest, gate: Gate) -> list[Frame | Failure]:
+        """Return the worker's result; a Failure if the worker died, was too slow or sent none."""
+        started = time.perf_counter()
+        with self._lock:
+            self._busy = True
+        try:
+            pipe = self._dispatch(item, request)
+            header = self._receive_header(pipe, gate)
+            result = read_result(header, pipe.recv_bytes, item, request.views, self._block)
+            self._served += 1
+        except (EOFError, OSError, ValueError) as e:
+            return [self._failure_of(item, e, time.perf_counter() - started)]
+        else:
+            return result
+        finally:
+            self._finish()
+
+    def kill_if_overdue(self, now: float) -> None:
+        """Kill the worker if its item has taken too long; its thread then finds the pipe closed."""
+        with self._lock:
+            if now > self._deadline:
+                self._overdue = True
+                self._deadline = math.inf
+                self._process.kill()
+
+    def close(self) -> None:
+        """End the worker for good; at once if it is decoding."""
+        with self._lock:
+            self._closed = True
+            if self._busy:  # its thread cleans up when it finds the pipe closed
+                if self._process is not None:
+                    self._process.kill()
+                return
+        self._discard()
+
+    def _finish(self) -> None:
+        with self._lock:
+            self._busy = False
+            self._deadline = math.inf
+            closed = self._closed
+        if closed:
+            self._discard(at_once=True)
+
+    def _dispatch(self, item: Item, request: DecodeRequest) -> Connection:
+        """Send the item to the worker, to a new one if the last one died or served its number of items."""
+        if self._overdue or self._served >= self.limits.items:
+            self._discard(at_once=self._overdue)
+        try:
+            return self._send(self._pipe or self._start(), item, request)
+        except OSError:  # it died while idle
+            self._discard(at_once=True)
+            return self._send(self._start(), item, request)
+
+    def _send(self, pipe: Connection, item: Item, request: DecodeRequest) -> Connection:
+        changed = None if request == self._request else request
+        message = pickle.dumps((pack_item(item), item.data is not None, changed), pickle.HIGHEST_PROTOCOL)
+        with self._lock:
+            self._started = time.monotonic()
+            self._deadline = self._started + self.limits.picture.wall_s
+        pipe.send_bytes(message)
+        if item.data is not None:  # not pickled, which would copy them
+            pipe.send_bytes(item.data)
+        self._request = request
+        return pipe
+
+    def _start(self) -> Connection:
+        context: Any = multiprocessing.get_context(_START_METHOD)
+        if _START_METHOD == "forkserver":
+            # Imported once, in the server that workers are forked from. A server that an earlier run
+            # started keeps its own list; then each worker imports them.
+            context.set_forkserver_preload(["clipmod_cli.decode.workers.child", *self.modules])
+        pipe: Connection
+        pipe, worker_end = context.Pipe()
+        # The parent-death pipe: our end closes when this process ends, in whatever way.
+        watched_end, self._parent_death = context.Pipe(duplex=False)
+        self._block = make_shared_block()
+        process = context.Process(
+            target=serve,
+            args=(worker_end, watched_end, self._block, self.limits, self.work, self.modules),
+            name="clipmod-decode",
+            daemon=True,
+        )
+        process.start()
+        worker_end.close()
+        watched_end.close()
+        self._served, self._request, self._overdue = 0, None, False
+        with self._lock:
+            self._process, self._pipe = process, pipe
+            if self._closed:  # while it started
+                process.kill()
+        return pipe
+
+    def _receive_header(self, pipe: Connection, gate: Gate) -> bytes:
+        """Return the header of the result; holds pixels of the budget between HOLD and RELEASE."""
+        with ExitStack() as held:
+            holds = False
+            while not (message := pipe.recv_bytes(MAX_HEADER_BYTES)).startswith(b"{"):
+                if message.startswith(HOLD) and not holds:
+                    self._hold(held, gate, _requested_pixels(message))
+                    pipe.send_bytes(b"go")
+                    holds = True
+                elif message == RELEASE and holds:
+                    held.close()
+                    holds = False
+                elif message == VIDEO:
+                    self._set_deadline(self._started + self.limits.video.wall_s)
+                else:
+                    raise ValueError("unexpected message from decode worker")
+        return message
+
+    def _hold(self, held: ExitStack, gate: Gate, pixels: int) -> None:
+        """Take pixels out of the budget; the wait for them does not count as the item's time."""
+        left = self._deadline - time.monotonic()
+        self._set_deadline(math.inf)
+        waited = time.monotonic()
+        held.enter_context(gate(pixels))
+        now = time.monotonic()
+        self._started += now - waited
+        self._set_deadline(now + left)
+
+    def _set_deadline(self, deadline: float) -> None:
+        with self._lock:
+            self._deadline = deadline
+
+    def _failure_of(self, item: Item, error: Exception, spent: float) -> Failure:
+        process, overdue = self._process, self._overdue
+        if process is not None and not isinstance(error, ValueError):  # after a wrong message it is alive
+            process.join(GRACE_S)
+        exit_code = None if process is None else process.exitcode
+        self._discard(at_once=True)
+        if overdue:
+            message = f"decoding took longer than {spent:.0f} s and was stopped"
+            return _failure(item, "decode_timeout", message)
+        if exit_code == -getattr(signal, "SIGXCPU", 0):
+            message = "decoding took too much processor time and was stopped"
+            return _failure(item, "decode_timeout", message)
+        if process is None:
+            return _failure(item, "internal_error", f"cannot start a decode worker: {error}")
+        terminated = exit_code in _TERMINATED
+        message = (
+            f"the decode worker {_end_of(exit_code, error)}{' from outside' if terminated else ''}"
+            " while it decoded this input"
+        )
+        return _failure(item, "internal_error" if terminated else "decode_crash", message)
+
+    def _discard(self, *, at_once: bool = False) -> None:
+        """End the worker, if there is one, and close what was shared with it."""
+        with self._lock:
+            process, self._process = self._process, None
+            ends = [end for end in (self._pipe, self._parent_death, self._block) if end is not None]
+            self._pipe = self._parent_death = self._block = None
+            self._deadline = math.inf
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.close()
+        if process is None:
+            return
+        if not at_once:
+            process.join(GRACE_S)
+        if process.is_alive():
+            process.kill()
+        process.join(GRACE_S)
+
+
+def _requested_pixels(message: bytes) -> int:
+    pixels = int(message.removeprefix(HOLD))
+    if pixels <= 0:
+        raise ValueError("unexpected message from decode worker: a request for no pixels")
+    return pixels
+
+
+def _end_of(exit_code: int | None, error: Exception) -> str:
+    if exit_code is None:
+        return f"was stopped ({error})"
+    return (
+        f"was ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with code {exit_code}"
+    )
+
+
+def _failure(item: Item, code: ErrorCode, message: str) -> Failure:
+    return Failure(item=item, stage="decode", code=code, message=message)

@@ -1,7 +1,7 @@
-"""Memory that one worker and its parent both see, so that pixels need not pass through a pipe.
+"""Memory shared by one worker and its parent, so that pixels need not pass through a pipe.
 
-It has no name that could be left behind, and neither side can change its size: a parent that reads
-behind the end of a file that a worker cut would be killed. What lies in it is for others to say.
+It has no name that could be left behind, and its size is sealed: reading behind the end of a file that the
+worker had cut would kill the parent.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK_BYTES = 8_000_000
-"""Fifty views of 224 x 224; answers of more go through the pipe. Memory is taken only where it is written."""
+"""Fifty views of 224 x 224; larger results go through the pipe. Pages are allocated when written."""
 
 Pixels = NDArray[np.uint8]
 
 
 class SharedBlock:
-    """Shared memory of a fixed size. Handed to a worker as an argument of its process."""
+    """Shared memory of a fixed size; an argument of the worker's process."""
 
     def __init__(self, descriptor: int, size: int, *, writable: bool) -> None:
         self.size = size
@@ -32,13 +32,13 @@ class SharedBlock:
 
     def __reduce__(self) -> tuple[Callable[..., SharedBlock], tuple[Any, int]]:
         if sys.platform == "win32":
-            raise TypeError("there is no shared block on this system")
+            raise TypeError("no shared memory on this system")
         from multiprocessing.reduction import DupFd
 
         return _open_in_worker, (DupFd(self._descriptor), self.size)
 
     def write(self, arrays: Sequence[Pixels]) -> bool:
-        """Put the arrays there, one behind the other; returns whether there was room for them."""
+        """Write the arrays one after the other; return false if they do not fit."""
         if sum(array.nbytes for array in arrays) > self.size:
             return False
         at = 0
@@ -51,19 +51,19 @@ class SharedBlock:
     def read(self, offset: int, count: int) -> bytes:
         """Return a copy of `count` bytes; raises ValueError where they do not all lie inside."""
         if offset < 0 or count < 0 or offset + count > self.size:
-            raise ValueError("the worker's answer lies outside of what it shares")
+            raise ValueError("invalid result from decode worker: pixels outside of the shared memory")
         return self._memory[offset : offset + count]
 
     def close(self) -> None:
-        """Give the memory back, as far as this process is concerned."""
+        """Unmap the memory in this process."""
         self._memory.close()
         os.close(self._descriptor)
 
 
 def make_shared_block(size: int = BLOCK_BYTES) -> SharedBlock | None:
-    """Return a new block that this process reads and a worker writes; None where there is no such thing."""
+    """Return a new block that this process reads and a worker writes; None if the system has none."""
     if sys.platform != "linux":
-        return None  # elsewhere a worker could cut the file under its parent
+        return None  # other systems cannot seal its size
     import fcntl
 
     try:
