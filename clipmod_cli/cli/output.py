@@ -1,4 +1,4 @@
-"""Where a run's records go: a file that can be resumed, stdout, or lines for a person."""
+"""The outputs of a run: a file that can be resumed, stdout, and the list of failed inputs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from clipmod_cli.output.base import RecordSink, sink_for
 from clipmod_cli.output.jsonl import DeviceSink, StreamSink, is_regular
 from clipmod_cli.output.lock import OutputLock
 from clipmod_cli.output.resume import DoneInputs, ResumeOptions
-from clipmod_cli.records import Record, to_line
+from clipmod_cli.records import Record, read_name, to_line
 from clipmod_cli.settings.definition import Settings, Wanted
 
 StdoutMode = Literal["json", "lines", "nothing"]
 
 
 def stdout_mode(settings: Settings, stdout: RealStdout) -> StdoutMode:
-    """Return what stdout shows."""
+    """Return what is written to stdout."""
     if settings.json or settings.output in STDOUT_NAMES:
         return "json"
     if stdout.is_terminal:
@@ -36,21 +36,21 @@ def stdout_mode(settings: Settings, stdout: RealStdout) -> StdoutMode:
 
 
 def output_path(settings: Settings) -> Path | None:
-    """Return the file that takes the records, links resolved; None if there is none.
+    """Return the output file with links resolved; None if there is none.
 
     Raises:
-        OutputError: if it cannot be looked at.
+        OutputError: its kind cannot be found out.
     """
     if settings.output is None or settings.output in STDOUT_NAMES:
         return None
     path = Path(settings.output).expanduser()
-    # A pipe of the shell's, `>(...)`, is a link whose target is no name.
+    # A shell's `>(...)` is a link whose target is not a path.
     return Path(os.path.realpath(path)) if is_regular(path) else path
 
 
 @dataclass
 class Output:
-    """Takes a run's records, and knows what an earlier run wrote."""
+    """Writes the records of a run."""
 
     settings: Settings
     stdout: RealStdout
@@ -61,11 +61,11 @@ class Output:
     _errors: ErrorsFile | None = None
 
     def begin(self, run_key: str, tally: Tally) -> DoneInputs:
-        """Open the file and return what stands in it already; counts that in `tally`.
+        """Open the file and return the inputs that it has records of; count those in `tally`.
 
         Raises:
-            OutputMismatchError: if another run or program wrote it, or resuming is off.
-            OutputError: if it cannot be written.
+            OutputMismatchError: another run or program wrote it, or resuming is off.
+            OutputError: it cannot be written.
         """
         if self.settings.errors_to is not None:
             self._errors = ErrorsFile(Path(self.settings.errors_to), null=self.settings.null)
@@ -85,17 +85,15 @@ class Output:
     def _count_done(self, record: dict[str, Any], tally: Tally) -> None:
         tally.add_done(record)
         if self._errors and record["error"]:
-            from clipmod_cli.records import read_name
-
             self._errors.add(
                 read_name(record["source"], record["source_b64"]), member=record["member"] is not None
             )
 
     def write(self, record: Record, source: str) -> bytes:
-        """Write one record into the files that it belongs into; return its line.
+        """Write one record to the file, and a failed input to the list of errors; return the record's line.
 
         Raises:
-            OutputError: if it cannot be written.
+            OutputError: it cannot be written.
         """
         line = to_line(record)
         if self._sink is not None:
@@ -105,11 +103,11 @@ class Output:
         return line
 
     def show(self, record: Record, line: bytes, kinds: frozenset[Wanted]) -> None:
-        """Write a record to stdout, as far as it belongs there.
+        """Write a record to stdout, unless the settings exclude it.
 
         Raises:
-            OutputError: if it cannot be written.
-            BrokenPipeError: if the reader of stdout has left.
+            OutputError: it cannot be written.
+            BrokenPipeError: the reader has closed stdout.
         """
         only = self.settings.only
         if self.mode == "nothing" or (only and not kinds & set(only)):
@@ -124,10 +122,10 @@ class Output:
             StreamSink(self.stdout.descriptor).write(shown)
 
     def finish(self) -> None:
-        """Sync the file and put the list of errors in its place.
+        """Sync and close the file, and move the list of errors to its path.
 
         Raises:
-            OutputError: if that cannot be done.
+            OutputError: they cannot be written.
         """
         sink, self._sink = self._sink, None
         if sink is not None:
@@ -136,14 +134,14 @@ class Output:
             self._errors.finish()
 
     def discard(self) -> None:
-        """Remove what an unfinished run would leave beside its files."""
+        """Remove temporary files."""
         if self._errors is not None:
             self._errors.discard()
 
 
 @contextmanager
 def open_output(settings: Settings, stdout: RealStdout) -> Iterator[Output]:
-    """Give the output of a run, its file locked for as long as the context lasts.
+    """Enter with the output of a run; its file is locked until the end.
 
     Raises:
         UsageError: no output format has the file's suffix.
@@ -160,13 +158,13 @@ def open_output(settings: Settings, stdout: RealStdout) -> Iterator[Output]:
 
 
 class ErrorsFile:
-    """The failed inputs, one a line or NUL-terminated; appears whole, by rename."""
+    """The list of failed inputs, one a line or NUL-terminated; created whole, by rename."""
 
     def __init__(self, path: Path, *, null: bool) -> None:
-        """Begin a list that will be at `path`.
+        """Create a temporary file beside `path`.
 
         Raises:
-            OutputError: if nothing can be written beside it.
+            OutputError: it cannot be created.
         """
         self.path = path.expanduser()
         self._end = b"\0" if null else b"\n"
@@ -178,10 +176,10 @@ class ErrorsFile:
         self._archive: str | None = None
 
     def add(self, source: str, *, member: bool) -> None:
-        """Add a failed input; an archive is named once for all its members that follow each other.
+        """Add a failed input; an archive is listed once for failed members in a row.
 
         Raises:
-            OutputError: if it cannot be written.
+            OutputError: it cannot be written.
         """
         if member and source == self._archive:
             return
@@ -192,10 +190,10 @@ class ErrorsFile:
             raise OutputError(f"cannot write to {self.path}: {e.strerror}") from e
 
     def finish(self) -> None:
-        """Put the list in its place.
+        """Move the list to its path.
 
         Raises:
-            OutputError: if it cannot be written.
+            OutputError: it cannot be written.
         """
         try:
             with self._file:
@@ -208,7 +206,7 @@ class ErrorsFile:
             raise OutputError(f"cannot write to {self.path}: {e.strerror}") from e
 
     def discard(self) -> None:
-        """Remove what is not finished."""
+        """Remove the temporary file."""
         with contextlib.suppress(OSError):
             self._file.close()
         Path(self._part).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The seam of output formats: a `RecordSink` for each, chosen by the output's suffix from `SINKS`."""
+"""The interface of output formats, and the table of them by suffix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class RecordSink(Protocol):
     """Writes the records of one run to one output. One thread calls it, while the output is locked."""
 
     def begin(self, run_key: str) -> DoneInputs:
-        """Open the output and return the inputs whose records it keeps; called once, before `write`.
+        """Open the output and return the inputs that it has records of; called once, before `write`.
 
         Raises:
             OutputMismatchError: another run or program wrote it, or it exists and must not be continued.
@@ -29,7 +29,7 @@ class RecordSink(Protocol):
 
         Raises:
             OutputError: it cannot be written whole.
-            BrokenPipeError: the reader of a pipe has left.
+            BrokenPipeError: the reader has closed the pipe.
         """
         ...
 
@@ -37,7 +37,7 @@ class RecordSink(Protocol):
         """Flush and close the output.
 
         Raises:
-            OutputError: what was buffered cannot be written.
+            OutputError: buffered records cannot be written.
         """
         ...
 
@@ -45,7 +45,7 @@ class RecordSink(Protocol):
 SinkFactory: TypeAlias = Callable[[Path, ResumeOptions], RecordSink]
 
 SINKS: dict[str, SinkFactory] = {".jsonl": JsonlSink}
-"""By suffix in lower case; the longest that matches is used."""
+"""By suffix in lower case; the longest match is used."""
 
 
 def sink_for(name: str) -> SinkFactory:

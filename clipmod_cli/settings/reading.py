@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Final, get_type_hints
 
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.settings.definition import ENV_PREFIX, Origin, Settings, flag_of, option_of
@@ -143,6 +143,16 @@ def _fault(error: Any, place: Callable[[str], str]) -> str:
     return f"{place(name)}: {error['msg']}{got}"
 
 
+_LOWEST: Final = {
+    0: ("max_depth", "limit", "retention", "retries", "cache_mb"),
+    1: ("concurrency", "per_host"),
+}
+_POSITIVE: Final = (
+    "timeout", "max_requests", "deadline", "max_image_mb", "max_video_mb", "max_multi_files", "max_multi_mb",
+    "max_url_count", "max_stream_files", "max_stream_mb", "image_expiry_hours", "hosting_mb", "rate_limit",
+)  # fmt: skip
+
+
 def _faults(settings: Settings, place: Callable[[str], str]) -> Iterator[str]:
     """Yield messages for values that are out of range or contradict each other."""
     if settings.threshold is not None and not 0 <= settings.threshold <= 1:
@@ -156,36 +166,23 @@ def _faults(settings: Settings, place: Callable[[str], str]) -> Iterator[str]:
             count_of(getattr(settings, name), place(name), default=1)
         except SettingsError as e:
             yield str(e)
-    yield from _url_faults(settings, place)
-    yield from _serve_faults(settings, place)
-    for name in ("max_depth", "limit", "retention", "retries", "cache_mb"):
-        value = getattr(settings, name)
-        if value is not None and value < 0:
-            yield f"{place(name)} {value} is below 0"
-
-
-def _url_faults(settings: Settings, place: Callable[[str], str]) -> Iterator[str]:
-    for name in ("concurrency", "per_host"):
-        if getattr(settings, name) < 1:
-            yield f"{place(name)} {getattr(settings, name)} is below 1"
-    if not 0 < settings.timeout < float("inf"):
-        yield f"{place('timeout')} {settings.timeout} is not a number of seconds above 0"
-
-
-_NUMBERS_OF_SERVE = (
-    "max_requests", "deadline", "max_image_mb", "max_video_mb", "max_multi_files", "max_multi_mb",
-    "max_url_count", "max_stream_files", "max_stream_mb", "image_expiry_hours", "hosting_mb",
-)  # fmt: skip
-
-
-def _serve_faults(settings: Settings, place: Callable[[str], str]) -> Iterator[str]:
     if not 0 <= settings.port < 65536:
         yield f"{place('port')} {settings.port} is not a port (0..65535)"
-    for name in (*_NUMBERS_OF_SERVE, *(("rate_limit",) if settings.rate_limit is not None else ())):
-        if not 0 < getattr(settings, name) < float("inf"):
-            yield f"{place(name)} {getattr(settings, name)} is not a number above 0"
     if not 0 <= settings.grace < float("inf"):
         yield f"{place('grace')} {settings.grace} is not a number of seconds"
+    yield from _range_faults(settings, place)
+
+
+def _range_faults(settings: Settings, place: Callable[[str], str]) -> Iterator[str]:
+    for lowest, names in _LOWEST.items():
+        for name in names:
+            value = getattr(settings, name)
+            if value is not None and value < lowest:
+                yield f"{place(name)} {value} is below {lowest}"
+    for name in _POSITIVE:
+        value = getattr(settings, name)
+        if value is not None and not 0 < value < float("inf"):
+            yield f"{place(name)} {value} is not a number above 0"
 
 
 def count_of(text: str, flag: str, *, default: int) -> int:

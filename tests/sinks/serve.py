@@ -16,7 +16,7 @@ from tests.sinks.rows import info
 NOW = datetime.now(UTC)
 REQUEST = RequestRow(
     request_id="r",
-    at=NOW,
+    requested_at=NOW,
     endpoint="/predict/single",
     status=200,
     images=1,

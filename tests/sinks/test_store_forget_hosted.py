@@ -140,7 +140,7 @@ def test_requests_stay_but_name_nothing_that_was_forgotten(store: HistoryStore) 
 
 def test_requests_go_by_age(store: HistoryStore) -> None:
     run = serving(store)
-    run.add_request(request(0, at=LONG_AGO))
+    run.add_request(request(0, requested_at=LONG_AGO))
     run.add_request(request(1))
     assert store.forget(before=NOW - timedelta(days=1)).records == 0
     run.finish({}, 0)  # what it held back, too

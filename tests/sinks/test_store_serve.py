@@ -33,7 +33,7 @@ def plain(moment: datetime) -> datetime:
 def test_requests_and_pictures_are_kept_as_they_were(store: HistoryStore) -> None:
     run = serving(store)
     elsewhere = NOW.astimezone(timezone(timedelta(hours=5)))
-    run.add_request(request(7, at=elsewhere, status=400, judged_by=None, error="it's \u00e9"))
+    run.add_request(request(7, requested_at=elsewhere, status=400, judged_by=None, error="it's \u00e9"))
     run.add_hosted(hosted("abc", sha256="AB" * 32))
     run.finish({}, 0)
     came = plain(NOW)

@@ -1,4 +1,4 @@
-"""`clipmod stats`: what the store knows, as a person or a program wants to read it."""
+"""`clipmod stats`: show, query, rebuild and erase the statistics database."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 
-app = typer.Typer(
-    invoke_without_command=True, help="What the store knows: runs, decisions, latencies, errors."
-)
+app = typer.Typer(invoke_without_command=True, help="Statistics of all runs: decisions, latencies, errors.")
 
 Db = Annotated[
     Path | None,
     typer.Option(
-        "--db", metavar="FILE", help="The store.  [env: CLIPMOD_DB; default: in the user data folder]"
+        "--db",
+        metavar="FILE",
+        help="The statistics database.  [env: CLIPMOD_DB; default: in the user data folder]",
     ),
 ]
 
@@ -37,14 +37,14 @@ def stats(
     context: typer.Context,
     db: Db = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object (with --sql: JSON Lines) instead of tables.")
+        bool, typer.Option("--json", help="Print one JSON object (with --sql: JSON Lines) instead of tables.")
     ] = False,
     sql: Annotated[
         str | None,
         typer.Option(
             "--sql",
             metavar="QUERY",
-            help="Answer this query, which can only read: a table on a terminal, else JSON Lines. "
+            help="Run a read-only query and print a table on a terminal, else JSON Lines. "
             "Tables: runs, items, segments, requests, hosted.",
         ),
     ] = None,
@@ -53,14 +53,11 @@ def stats(
         typer.Option(
             "--rebuild",
             metavar="FILE",
-            help="First add the records of this output. May be repeated; adds nothing twice.",
+            help="First add the records of this output that are missing; repeatable.",
         ),
     ] = None,
 ) -> None:
-    """Show what the store knows: runs, decisions, latencies, errors.
-
-    Nothing is read but the store; an empty one is fine.
-    """
+    """Show the statistics of all runs: decisions, latencies, errors."""
     if context.invoked_subcommand is not None:
         context.obj = db
         return
@@ -82,38 +79,40 @@ def forget(
     *,
     context: typer.Context,
     source: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The path or URL as its records have it.")
+        str | None, typer.Option(metavar="NAME", help="Erase this path or URL, as written in its records.")
     ] = None,
-    sha256: Annotated[str | None, typer.Option(metavar="HEX", help="The hash of the content.")] = None,
+    sha256: Annotated[
+        str | None, typer.Option(metavar="HEX", help="Erase the content with this hash.")
+    ] = None,
     before: Annotated[
         datetime | None,
         typer.Option(
-            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="All that was judged before, in local time."
+            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="Erase what was judged before this local time."
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     db: Db = None,
 ) -> None:
-    """Erase records from the store for good, and pictures that serve hosts, with their files.
+    """Permanently erase records from the statistics database, and pictures hosted by serve with their files.
 
-    What models saw, which scan keeps for its next runs, goes too: all of it, since an entry does not tell
-    whose it was; with --before, what is as old. Outputs, the JSON Lines files, are not touched.
+    The evidence cache is erased too: all of it, since its entries do not name their inputs, or with --before
+    the entries that are as old. Outputs (JSON Lines files) are not changed.
     """
     from clipmod_cli.ensemble.cache_file import default_path, erase
 
-    what = _what_to_forget(source, sha256, before)
+    scope = _scope(source, sha256, before)
     store = _open(db or context.obj)
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError(f"erasing {what} from {store.path} cannot be undone; say --yes if you mean it")
-        typer.confirm(f"Erase {what} from {store.path}? It cannot be undone.", abort=True, err=True)
+            raise UsageError(f"erasing {scope} from {store.path} cannot be undone; give --yes to confirm")
+        typer.confirm(f"Erase {scope} from {store.path}? It cannot be undone.", abort=True, err=True)
     erased = store.forget(source=source, sha256=sha256, before=before.astimezone() if before else None)
     erase(default_path(), before=before.timestamp() if before else None)
     pictures = len(erased.image_ids)
     hosted = f" and {pictures:,} hosted {'picture' if pictures == 1 else 'pictures'}" if pictures else ""
     typer.echo(
-        f"Erased {erased.records:,} records{hosted} from {store.path}. Outputs that you keep still have "
-        "theirs, and --rebuild from one would bring them back.",
+        f"Erased {erased.records:,} records{hosted} from {store.path}. Outputs still contain these records, "
+        "and --rebuild would add them again.",
         err=True,
     )
 
@@ -125,9 +124,9 @@ def _open(db: Path | None) -> HistoryStore:
     return history_store(resolve({"db": str(db)} if db else {}).settings)
 
 
-def _what_to_forget(source: str | None, sha256: str | None, before: datetime | None) -> str:
+def _scope(source: str | None, sha256: str | None, before: datetime | None) -> str:
     if (source, sha256, before).count(None) != 2:
-        raise UsageError("say what to erase with one of --source, --sha256 and --before")
+        raise UsageError("give one of --source, --sha256 and --before")
     if sha256 is not None and not SHA256.fullmatch(sha256):
         raise UsageError(f"--sha256 takes 64 hexadecimal digits, not {sha256!r}")
     if source is not None:
@@ -156,7 +155,7 @@ def _show_answer(answer: QueryResult, *, as_json: bool) -> None:
 
 
 def distinct(names: tuple[str, ...]) -> list[str]:
-    """Return column names of which no two are equal, so that none hides another in an object."""
+    """Return unique column names, as keys of a JSON object: `a`, `a_2`."""
     result: list[str] = []
     for name in names:
         number, candidate = 1, name
@@ -168,7 +167,7 @@ def distinct(names: tuple[str, ...]) -> list[str]:
 
 
 def as_json_value(value: Any) -> Any:
-    """Return a value of DuckDB's as JSON can say it; what it cannot count to is null."""
+    """Return a DuckDB value as JSON can represent it; NaN and infinity are null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):
@@ -181,4 +180,4 @@ def as_json_value(value: Any) -> Any:
 
 
 def _echo(text: str) -> None:
-    typer.echo(f"{text}\n".encode(errors="replace"), nl=False)  # UTF-8, whatever the terminal's locale
+    typer.echo(f"{text}\n".encode(errors="replace"), nl=False)  # UTF-8 in every locale

@@ -1,7 +1,6 @@
-"""How `clipmod stats` looks to a person: tables, bars and a line of days.
+"""Statistics as tables and bars for a terminal.
 
-What it shows may have been named by strangers (paths, URLs), so nothing of it reaches the
-terminal as a control character or as markup.
+Paths and URLs are untrusted: control characters and markup in them are not interpreted.
 """
 
 from __future__ import annotations
@@ -22,17 +21,21 @@ from clipmod_cli.cli.terminal.stdout import plain
 if TYPE_CHECKING:
     from clipmod_cli.output.history import store
 
-BAR: Final = 24  # characters; beside the numbers it fits into 80 columns
-PIPE_COLUMNS: Final = 160  # A file has no width; wide enough that a command stays on one line.
-NARROWEST: Final = 12  # A column of fewer characters breaks every word and every number.
+BAR: Final = 24  # characters; fits into 80 columns beside the numbers
+PIPE_COLUMNS: Final = 160  # for a pipe or a file; a command stays on one line
+NARROWEST: Final = 12  # characters; narrower columns break words and numbers
 SPARKS: Final = "▁▂▃▄▅▆▇█"
 NUMBERS: Final = frozenset(
     {"inputs", "share", "NSFW", "review", "errors", "mean ms", "p95 ms", "inputs/s", "requests", "images"}
 )  # columns that are aligned to the right
 
+RUN_COLUMNS: Final = (
+    "started", "command", "models", "policy", "inputs", "NSFW", "review", "errors", "inputs/s", "ended"
+)  # fmt: skip
+
 
 def show(stats: dict[str, Any]) -> None:
-    """Print all of it."""
+    """Print the statistics of `HistoryStore.stats`."""
     console = _console()
     if not stats["totals"]["inputs"] and not stats["runs"]:
         _say(console, f"The statistics database {stats['db']} is empty. `clipmod scan FOLDER` fills it.")
@@ -47,7 +50,7 @@ def show(stats: dict[str, Any]) -> None:
 
 
 def show_answer(answer: store.QueryResult) -> None:
-    """Print what a query answered: a table if its columns have room, else row by row."""
+    """Print the result of a query: as one table if its columns fit, else a table for each row."""
     console = _console()
     if len(answer.columns) * NARROWEST <= console.width:
         _show_table(console, "", answer.columns, answer.rows)
@@ -57,14 +60,14 @@ def show_answer(answer: store.QueryResult) -> None:
 
 
 def bar(value: float, most: float, *, blocks: bool = True) -> str:
-    """Return a bar as long as a value's share of the greatest; never empty for what is there at all."""
+    """Return a bar of a length in proportion to the value; empty only for 0."""
     if value <= 0 or most <= 0:
         return ""
     return ("█" if blocks else "#") * max(1, round(BAR * value / most))
 
 
 def sparkline(values: Sequence[int]) -> str:
-    """Return one block a value, as high as its share of the greatest; a space for nothing."""
+    """Return one block for each value, of a height in proportion; a space for 0."""
     most = max(values, default=0)
     steps = len(SPARKS) - 1
     return "".join(SPARKS[round(steps * value / most)] if value else " " for value in values)
@@ -116,15 +119,10 @@ def _show_policies(console: Console, stats: dict[str, Any]) -> None:
 
 def _show_speed(console: Console, stats: dict[str, Any]) -> None:
     rows = [
-        (row["model"], _number(row["inputs"]), f"{row['mean_ms']:.1f}", f"{row['p95_ms']:.1f}")
+        (row["model"], _number(row["inputs"]), _decimal(row["mean_ms"]), _decimal(row["p95_ms"]))
         for row in stats["models"]
     ]
-    _show_table(
-        console,
-        "Models (forward pass)",
-        ("model", "inputs", "mean ms", "p95 ms"),
-        rows,
-    )
+    _show_table(console, "Models (forward pass)", ("model", "inputs", "mean ms", "p95 ms"), rows)
     latency = stats["latency_ms"]
     if latency["p50"] is not None:
         _say(
@@ -157,8 +155,8 @@ def _show_served(console: Console, served: dict[str, Any]) -> None:
             _number(row["requests"]),
             _number(row["images"]),
             _number(row["errors"]),
-            _milliseconds(row["mean_ms"]),
-            _milliseconds(row["p95_ms"]),
+            _decimal(row["mean_ms"]),
+            _decimal(row["p95_ms"]),
         )
         for row in served["endpoints"]
     ]
@@ -182,18 +180,6 @@ def serve_summary(served: dict[str, Any]) -> str:
 
 
 def _show_runs(console: Console, stats: dict[str, Any]) -> None:
-    names = (
-        "started",
-        "command",
-        "models",
-        "policy",
-        "inputs",
-        "NSFW",
-        "review",
-        "errors",
-        "inputs/s",
-        "ended",
-    )
     rows = [
         (
             _local(run["started_at"]),
@@ -202,12 +188,12 @@ def _show_runs(console: Console, stats: dict[str, Any]) -> None:
             run["policy"],
             *_outcomes(run),
             _number(run["errors"]),
-            "" if run["inputs_per_s"] is None else f"{run['inputs_per_s']:,.1f}",
+            _decimal(run["inputs_per_s"]),
             _ending(run),
         )
         for run in stats["runs"]
     ]
-    _show_table(console, "Last runs", names, rows)
+    _show_table(console, "Last runs", RUN_COLUMNS, rows)
 
 
 def _outcomes(row: dict[str, Any]) -> tuple[str, str, str]:
@@ -230,7 +216,7 @@ def _number(value: int) -> str:
     return f"{value:,}"
 
 
-def _milliseconds(value: float | None) -> str:
+def _decimal(value: float | None) -> str:
     return "" if value is None else f"{value:,.1f}"
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from clipmod_cli.output.history import hosted_files
 from clipmod_cli.output.history.file import count, transaction
-from clipmod_cli.output.history.hosted_files import EraseFilter, HostedFile
+from clipmod_cli.output.history.hosted_files import EraseFilter
 from clipmod_cli.output.history.spool import ActiveRun
 from clipmod_cli.records import write_name
 
@@ -137,7 +137,7 @@ def _erase_hosted(connection: DuckDBPyConnection, condition: str, value: str | d
         f"DELETE FROM hosted WHERE {condition} RETURNING image_id, data_folder",  # noqa: S608
         [value],
     ).fetchall()
-    hosted_files.remove(HostedFile(image_id=image_id, data_folder=folder) for image_id, folder in rows)
+    hosted_files.remove(rows)
     return frozenset(image_id for image_id, _ in rows)
 
 

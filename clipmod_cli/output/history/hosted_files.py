@@ -28,14 +28,6 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HostedFile:
-    """One hosted picture of the database, and its folder if that is known."""
-
-    image_id: str
-    data_folder: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EraseFilter:
     """What to erase: one of a name, a hash in lower-case hexadecimal, or all before a time."""
 
@@ -44,16 +36,16 @@ class EraseFilter:
     before: datetime | None = None
 
 
-def remove(found: Iterable[HostedFile]) -> None:
-    """Remove the files of hosted pictures, and the predictions about them.
+def remove(found: Iterable[tuple[str, str | None]]) -> None:
+    """Remove the files of hosted pictures (their id, and their data folder if known) and their predictions.
 
     Raises:
         OutputError: a file exists and cannot be removed.
     """
     by_folder: dict[str, set[str]] = {}
-    for one in found:
-        if one.data_folder is not None and IMAGE_ID.fullmatch(one.image_id):
-            by_folder.setdefault(one.data_folder, set()).add(one.image_id)
+    for image_id, data_folder in found:
+        if data_folder is not None and IMAGE_ID.fullmatch(image_id):
+            by_folder.setdefault(data_folder, set()).add(image_id)
     for folder, ids in by_folder.items():
         _remove_ids(Path(folder), ids)
 

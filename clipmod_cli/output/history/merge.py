@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from clipmod_cli.errors import OutputError
 from clipmod_cli.output.history import hosted_files, spool
 from clipmod_cli.output.history.file import count, transaction
-from clipmod_cli.output.history.hosted_files import HostedFile
 from clipmod_cli.output.history.schema import HOSTED_COLUMNS, RECORD_COLUMNS, REQUEST_COLUMNS, RUN_COLUMNS
 from clipmod_cli.output.history.spool import KIND_OF, RowKind, number_of, parts
 
@@ -213,7 +212,7 @@ def _merge_hosted(connection: DuckDBPyConnection, path: Path) -> None:
         returning="staged.image_id, staged.data_folder",
     )
     connection.execute("INSERT INTO hosted BY NAME SELECT * FROM staged ON CONFLICT DO NOTHING")
-    hosted_files.remove(HostedFile(image_id=image_id, data_folder=folder) for image_id, folder in erased)
+    hosted_files.remove(erased)
 
 
 def _stage(
@@ -240,7 +239,7 @@ def _drop_erased(
     name: str = NULL,
     content: str = NULL,
     returning: str = "staged.run_id",
-) -> list[tuple[Any, ...]]:
+) -> list[Any]:
     """Drop staged rows that were erased before they were merged; return them.
 
     Args:

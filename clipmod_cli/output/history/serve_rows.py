@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ class RequestRow:
 
     Attributes:
         request_id: as in its answer. Not unique: a client may choose it.
-        at: when it arrived.
+        requested_at: when it arrived.
         endpoint: the documented route (`/image/{image_id}`), without values from the client.
         status: HTTP status of the answer.
         images: how many pictures and videos it contained.
@@ -33,7 +33,7 @@ class RequestRow:
     """
 
     request_id: str
-    at: datetime
+    requested_at: datetime
     endpoint: str
     status: int
     images: int
@@ -66,55 +66,34 @@ class HostedRow:
 
 def request_line(row: RequestRow, run_id: str, number: int) -> bytes:
     """Return a request's line in the spool; `number` counts the requests of the run."""
-    return _line(
-        {
-            "run_id": run_id,
-            "number": number,
-            "request_id": _text(row.request_id),
-            "requested_at": _utc(row.at),
-            "endpoint": _text(row.endpoint),
-            "status": row.status,
-            "images": row.images,
-            "time_ms": row.time_ms if math.isfinite(row.time_ms) else None,
-            "judged_by": _text(row.judged_by),
-            "concurrent": row.concurrent,
-            "error": _text(row.error),
-        }
-    )
+    return _line({"run_id": run_id, "number": number, **_values(row)})
 
 
 def hosted_line(row: HostedRow, run_id: str, data_folder: Path | None) -> bytes:
     """Return a hosted picture's line in the spool; its file is in `data_folder`, if that is known."""
-    name, encoded = write_name(row.name)
-    return _line(
-        {
-            "image_id": row.image_id,
-            "run_id": run_id,
-            "sha256": row.sha256.lower(),
-            "name": name,
-            "name_b64": encoded,
-            "format": _text(row.format),
-            "bytes": row.bytes,
-            "hosted_at": _utc(row.hosted_at),
-            "expires_at": _utc(row.expires_at),
-            "data_folder": None if data_folder is None else _lossless(str(data_folder)),
-        }
-    )
+    folder = None if data_folder is None else _lossless(str(data_folder))
+    _, name_b64 = write_name(row.name)
+    more = {"sha256": row.sha256.lower(), "name_b64": name_b64, "data_folder": folder}
+    return _line({"run_id": run_id, **_values(row), **more})
+
+
+def _values(row: RequestRow | HostedRow) -> dict[str, Any]:
+    return {name: _json_value(value) for name, value in asdict(row).items()}
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return write_name(value)[0]
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _line(fields: dict[str, Any]) -> bytes:
     return json.dumps(fields).encode() + b"\n"
 
 
-def _text(text: str | None) -> str | None:
-    return None if text is None else write_name(text)[0]
-
-
 def _lossless(path: str) -> str | None:
     # A path that JSON cannot represent must not become another path: files would be erased there.
     text, encoded = write_name(path)
     return text if encoded is None else None
-
-
-def _utc(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat()

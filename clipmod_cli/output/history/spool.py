@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
@@ -251,17 +251,13 @@ def remove_orphans(folder: Path) -> None:
 
 def _write_info(folder: Path, info: RunInfo) -> None:
     fields = {
-        "run_id": info.facts.run_id,
-        "run_key": info.facts.run_key,
+        **asdict(info.facts),
         "started_at": info.started_at.isoformat(),
         "finished_at": info.finished_at.isoformat() if info.finished_at else None,
         "ended": info.ended,
         "exit_code": info.exit_code,
         "command": write_name(info.command)[0],
         "models": [write_name(model)[0] for model in info.models],
-        "policy": info.facts.policy,
-        "policy_hash": info.facts.policy_hash,
-        "threshold": info.facts.threshold,
         "counts": info.counts,
         "version": __version__,
     }

@@ -106,7 +106,7 @@ class RequestRows:
 def _row(info: RequestInfo) -> RequestRow:
     return RequestRow(
         request_id=info.id,
-        at=datetime.now(UTC) - timedelta(seconds=info.seconds),
+        requested_at=datetime.now(UTC) - timedelta(seconds=info.seconds),
         endpoint=info.route,
         status=info.status,
         images=info.images,
