@@ -63,7 +63,7 @@ def test_whatever_a_request_says_it_is_one_row(
         "endpoint": name,
         "error": name,
         "judged_by": name,
-        "at": moment,
+        "requested_at": moment,
         "time_ms": time_ms,
     }
     run.add_request(request(0, status=status, **changes))
