@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import BlindModelError
@@ -16,7 +19,7 @@ from clipmod_cli.judge.criteria import (
 )
 from clipmod_cli.judge.policy import Policy, seen_categories, unseen_categories
 from clipmod_cli.judge.readers import DetectorReader, LabelReader, Reader, TextReader
-from clipmod_cli.models.seam import LabelModel, Model
+from clipmod_cli.models.seam import LabelModel, Model, TextImageModel
 
 
 def prepare(ensemble: Ensemble, policy: Policy, *, threshold: float, allow_partial: bool = False) -> Criteria:
@@ -68,6 +71,18 @@ def check_sight(model: Model, policy: Policy, *, allow_partial: bool) -> Sequenc
     return unseen
 
 
+def text_reader(
+    model: TextImageModel, embeddings: Mapping[str, NDArray[np.float32]], policy: Policy
+) -> TextReader:
+    """Return the reader of a text-image model from the vectors of the policy's texts."""
+    return TextReader(
+        vectors=mean_vectors(embeddings, policy),
+        visible=categories_with_prompts(policy),
+        total=len(policy.categories),
+        scale=model.logit_scale,
+    )
+
+
 def reader_of(model: Model, policy: Policy) -> Reader:
     """Return the reader of a model's evidence; embeds the prompts.
 
@@ -77,12 +92,7 @@ def reader_of(model: Model, policy: Policy) -> Reader:
     if model.kind == "text-image":
         texts = list(dict.fromkeys(t for c in policy.categories for t in policy.texts_of(c)))
         embeddings = dict(zip(texts, model.embed(texts), strict=True))
-        return TextReader(
-            vectors=mean_vectors(embeddings, policy),
-            visible=categories_with_prompts(policy),
-            total=len(policy.categories),
-            scale=model.logit_scale,
-        )
+        return text_reader(model, embeddings, policy)
     labels = mapped_labels(policy, model.spec)
     _check_labels(model, policy, labels)
     if model.kind == "detector":

@@ -43,7 +43,7 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
     gate = gate_of(settings)
     metrics = Metrics(service)
     observers: list[RequestObserver] = [
-        metrics.requests,
+        metrics,
         RequestRows(service, judging_paths),
         *access_log_of(settings),
     ]

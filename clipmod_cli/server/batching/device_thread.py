@@ -29,15 +29,11 @@ Watch = Callable[[int, float], None]
 """Called with the frames and the seconds of each forward pass."""
 
 
-def _ignore(_frames: int, _seconds: float) -> None:
-    """Do nothing."""
-
-
 @dataclass
 class DeviceThread:
     """The thread that owns a device, and its queue. `close` it."""
 
-    watch: Watch = _ignore
+    watch: Watch = lambda _frames, _seconds: None
     queue: FairQueue = field(default_factory=FairQueue)
     _thread: threading.Thread | None = None
 

@@ -6,6 +6,7 @@ endpoints by their path templates, categories of the policy, codes of the closed
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from fastapi import APIRouter, Request
@@ -43,96 +44,16 @@ clipmod_requests_total{method="POST",route="/predict/single",status="200"} 12.0
 """
 
 
-class RequestMetrics:
-    """Counts requests; an observer of all of them."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.answered = Counter(
-            "clipmod_requests", "Requests answered", ["route", "method", "status"], registry=registry
-        )
-        self.seconds = Histogram(
-            "clipmod_request_seconds",
-            "From a request's first byte to its answer's last",
-            ["route"],
-            buckets=LATENCIES_S,
-            registry=registry,
-        )
-        self.in_flight = Gauge("clipmod_requests_in_flight", "Requests in progress", registry=registry)
-        self.refused = Counter(
-            "clipmod_requests_refused",
-            "Requests refused before an endpoint ran",
-            ["reason"],
-            registry=registry,
-        )
-        self.received = Counter("clipmod_received_bytes", "Of request bodies", registry=registry)
-        for reason in REASONS:  # start at 0, so that the first refusal is an increase
-            self.refused.labels(reason)
-
-    def started(self, info: RequestInfo) -> None:  # noqa: ARG002 — the observer's signature
-        """Count a request in progress."""
-        self.in_flight.inc()
-
-    def finished(self, info: RequestInfo) -> None:
-        """Count a finished request."""
-        route = info.route or NONE
-        self.in_flight.dec()
-        self.answered.labels(route, info.method, str(info.status)).inc()
-        self.seconds.labels(route).observe(info.seconds)
-        self.received.inc(info.bytes_in)
-        if info.refused:
-            self.refused.labels(info.refused).inc()
-
-
-class JudgingMetrics:
-    """Counts forward passes and judged items. Safe to use from any thread."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.frames = Histogram(
-            "clipmod_batch_frames", "Frames in one forward pass", buckets=BATCHES, registry=registry
-        )
-        self.forwards = Histogram(
-            "clipmod_forward_seconds", "One forward pass", buckets=FORWARDS_S, registry=registry
-        )
-        self.decisions = Counter(
-            "clipmod_decisions", "Items judged", ["decision", "category", "judged_by"], registry=registry
-        )
-        self.failures = Counter(
-            "clipmod_item_failures", "Items that could not be judged", ["stage", "code"], registry=registry
-        )
-        self.items = Histogram(
-            "clipmod_item_seconds",
-            "Latency of one item, queueing included",
-            buckets=LATENCIES_S,
-            registry=registry,
-        )
-
-    def measured(self, frames: int, seconds: float) -> None:
-        """Count a forward pass."""
-        self.frames.observe(frames)
-        self.forwards.observe(seconds)
-
-    def judged(self, one: JudgedItem) -> None:
-        """Count a judged or failed item."""
-        if isinstance(one.result, Failure):
-            self.failures.labels(one.result.stage, one.result.code).inc()
-            return
-        category = one.record.ensemble_category or NONE
-        self.decisions.labels(one.record.final_decision or NONE, category, one.panel.key).inc()
-        self.items.observe(one.result.total_ms / 1000)
-
-
 class Metrics:
-    """The numbers of one application, from now on."""
+    """The numbers of one application: an observer of requests, judged items and forward passes."""
 
     def __init__(self, service: Service) -> None:
         """Add the metrics to the service's watchers."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # one unused series for each counter
         self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
-        self.requests = RequestMetrics(self.registry)
-        judging = JudgingMetrics(self.registry)
-        service.watchers.append(judging.judged)
-        service.device.watch = judging.measured
+        self._requests()
+        self._judging()
         gauges = {
             "clipmod_queue_frames": ("Frames that wait for a model", lambda: len(service.device.queue)),
             "clipmod_requests_admitted": ("Requests that hold a place", lambda: service.load.now),
@@ -140,20 +61,78 @@ class Metrics:
             "clipmod_ready": ("1 if /readyz answers 200", lambda: float(service.ready)),
         }
         for name, (text, function) in gauges.items():
-            Gauge(name, text, registry=self.registry).set_function(function)
+            self._gauge(name, text).set_function(function)
         labels = ["version", "judged_by", "policy"]
         info = Gauge("clipmod_info", "The program, its models and policy", labels, registry=self.registry)
         info.labels(__version__, service.panel.key, service.panel.policy.name).set(1)
-        self._pictures = Gauge("clipmod_hosted_pictures", "Pictures kept for /image", registry=self.registry)
-        self._bytes = Gauge(
-            "clipmod_hosted_bytes", "Bytes of pictures kept for /image", registry=self.registry
-        )
+        self._hosted = self._gauge("clipmod_hosted_pictures", "Pictures kept for /image")
+        self._hosted_bytes = self._gauge("clipmod_hosted_bytes", "Bytes of pictures kept for /image")
+        service.watchers.append(self.judged)
+        service.device.watch = self.measured
+
+    def _requests(self) -> None:
+        self._answered = self._counter("clipmod_requests", "Requests answered", "route", "method", "status")
+        text = "From a request's first byte to its answer's last"
+        self._seconds = self._histogram("clipmod_request_seconds", text, LATENCIES_S, "route")
+        self._in_flight = self._gauge("clipmod_requests_in_flight", "Requests in progress")
+        text = "Requests refused before an endpoint ran"
+        self._refused = self._counter("clipmod_requests_refused", text, "reason")
+        self._received = self._counter("clipmod_received_bytes", "Of request bodies")
+        for reason in REASONS:  # start at 0, so that the first refusal is an increase
+            self._refused.labels(reason)
+
+    def _judging(self) -> None:
+        self._frames = self._histogram("clipmod_batch_frames", "Frames in one forward pass", BATCHES)
+        self._forwards = self._histogram("clipmod_forward_seconds", "One forward pass", FORWARDS_S)
+        labels = ("decision", "category", "judged_by")
+        self._decisions = self._counter("clipmod_decisions", "Items judged", *labels)
+        text = "Items that could not be judged"
+        self._failures = self._counter("clipmod_item_failures", text, "stage", "code")
+        text = "Latency of one item, queueing included"
+        self._items = self._histogram("clipmod_item_seconds", text, LATENCIES_S)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+
+    def started(self, info: RequestInfo) -> None:  # noqa: ARG002 — the observer's signature
+        """Count a request in progress."""
+        self._in_flight.inc()
+
+    def finished(self, info: RequestInfo) -> None:
+        """Count a finished request."""
+        route = info.route or NONE
+        self._in_flight.dec()
+        self._answered.labels(route, info.method, str(info.status)).inc()
+        self._seconds.labels(route).observe(info.seconds)
+        self._received.inc(info.bytes_in)
+        if info.refused:
+            self._refused.labels(info.refused).inc()
+
+    def measured(self, frames: int, seconds: float) -> None:
+        """Count a forward pass."""
+        self._frames.observe(frames)
+        self._forwards.observe(seconds)
+
+    def judged(self, one: JudgedItem) -> None:
+        """Count a judged or failed item."""
+        if isinstance(one.result, Failure):
+            self._failures.labels(one.result.stage, one.result.code).inc()
+            return
+        category = one.record.ensemble_category or NONE
+        self._decisions.labels(one.record.final_decision or NONE, category, one.panel.key).inc()
+        self._items.observe(one.result.total_ms / 1000)
 
     def watch_hosting(self, hosting: HostedPictures | None) -> None:
         """Report the hosted pictures; 0 without hosting."""
         if hosting is not None:
-            self._pictures.set_function(hosting.__len__)
-            self._bytes.set_function(lambda: hosting.size)
+            self._hosted.set_function(hosting.__len__)
+            self._hosted_bytes.set_function(lambda: hosting.size)
 
 
 def metrics_router(metrics: Metrics) -> APIRouter:

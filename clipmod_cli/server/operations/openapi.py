@@ -107,11 +107,9 @@ def _add_refusals(responses: dict[str, Any], refusals: dict[str, str]) -> None:
         if status < "400" or "application/json" in described.get("content", {}):
             responses[status] = described
         else:
-            responses[status] = {
-                **_answer(status, refusals.get(status, "")),
-                **described,
-                "content": PROBLEM_CONTENT,
-            }
+            headers = {"headers": WAIT} if status in AGAIN else {}
+            text = {"description": refusals.get(status, "")}
+            responses[status] = {**text, **headers, **described, "content": PROBLEM_CONTENT}
 
 
 def _refusals(path: str, method: str, operation: dict[str, Any]) -> dict[str, str]:
@@ -121,7 +119,3 @@ def _refusals(path: str, method: str, operation: dict[str, Any]) -> dict[str, st
         **({} if method == "get" else CHANGING),
         **(WITH_BODY if "requestBody" in operation else {}),
     }
-
-
-def _answer(status: str, text: str) -> dict[str, Any]:
-    return {"description": text, **({"headers": WAIT} if status in AGAIN else {})}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +36,7 @@ ACCESS = AddressRules(private=False)
 """Addresses of downloads: public ones, on the web's own ports."""
 
 
+Scan = Callable[[Ensemble], list[Evidence]]
 Vectors = Annotated[ClassVectors, Depends(from_state("class_vectors"))]
 
 
@@ -64,20 +64,6 @@ class ClassifyAnswer(BaseModel):
     """The answer of `/classify/`."""
 
     result: ClassifyResult
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _ClassifyRequest:
-    """One request, its form checked."""
-
-    service: Service
-    classifiers: Classifiers
-    words: ClassVectors
-    image: UploadFile | None
-    location: str | None
-    classifier: str
-    classes: str | None
-    until: float
 
 
 router = APIRouter(route_class=upload_route(lambda limits: limits.image_bytes))
@@ -121,20 +107,25 @@ async def classify(
         raise problem(400, "Give either image (a file) or location (a URL)")
     if file is not None:
         check_pictures([file], service.limits)
-    checked = _ClassifyRequest(
-        service=service,
-        classifiers=classifiers,
-        words=words,
-        image=file,
-        location=url,
-        classifier=classifier.strip() or ALL_MODELS,
-        classes=(classes or "").strip() or None,
-        until=time.monotonic() + service.deadline_s,
-    )
-    shares = await in_thread(request, lambda: _classify(checked))
-    info.images, info.judged_by = 1, checked.classifier
+    name = classifier.strip() or ALL_MODELS
+    until = time.monotonic() + service.deadline_s
+
+    def scan(ensemble: Ensemble) -> list[Evidence]:
+        one = RequestScan(service=service, ensemble=ensemble, until=until)
+        items = picture_items([file]) if file is not None else iter([_fetch(url or "", service, until)])
+        with closing(one.frames(items, 1)) as seen:
+            return list(seen)
+
+    def work() -> Scores:
+        text_models = words.models_of(service.panel.ensemble, name)
+        if text_models is not None:
+            return _by_words(text_models, words, classes, until, scan)
+        return _by_labels(_find(classifiers, name), classifiers, classes, until, scan)
+
+    shares = await in_thread(request, work)
+    info.images, info.judged_by = 1, name
     prediction = max(shares, key=lambda name: shares[name])
-    payload = ClassifyPayload(location=url, classifier=checked.classifier)
+    payload = ClassifyPayload(location=url, classifier=name)
     return ClassifyAnswer(
         result=ClassifyResult(
             prediction=prediction, label_probabilities=dict(shares), original_payload=payload
@@ -142,31 +133,29 @@ async def classify(
     )
 
 
-def _classify(checked: _ClassifyRequest) -> Scores:
-    text_models = checked.words.models_of(checked.service.panel.ensemble, checked.classifier)
-    if text_models is not None:
-        return _by_words(checked, text_models)
-    if checked.classifier == ALL_MODELS:
+def _find(classifiers: Classifiers, name: str) -> AllowedModel:
+    if name == ALL_MODELS:
         raise problem(
             503,
             "No text-image model is loaded at this service, so it knows no words. This brings some, for "
             "its next start with --models ensemble: clipmod models download ensemble",
         )
-    one = checked.classifiers.find(checked.classifier)
-    if one is None:
-        known = ", ".join([ALL_MODELS, *checked.classifiers.allowed])
-        raise problem(400, f"{checked.classifier!r} is not a classifier of this service. It has: {known}")
-    return _by_labels(checked, one)
+    if (one := classifiers.find(name)) is None:
+        known = ", ".join([ALL_MODELS, *classifiers.allowed])
+        raise problem(400, f"{name!r} is not a classifier of this service. It has: {known}")
+    return one
 
 
-def _by_words(checked: _ClassifyRequest, ensemble: Ensemble) -> Scores:
-    classes = read_classes(checked.classes or DOCUMENTED_CLASSES)
+def _by_words(
+    ensemble: Ensemble, words: ClassVectors, classes: str | None, until: float, scan: Scan
+) -> Scores:
+    policy = read_classes((classes or "").strip() or DOCUMENTED_CLASSES)
     try:
-        criteria = checked.words.criteria(ensemble, classes, checked.until)
+        criteria = words.criteria(ensemble, policy, until)
     except ClipmodError as e:
         raise problem(503, "The classes cannot be read now: the model's text tower is missing") from e
     frames = []
-    for one in _scan(checked, ensemble):
+    for one in scan(ensemble):
         scored = score_frame(one, criteria)
         if isinstance(scored, Failure):
             raise refusal(scored)
@@ -174,32 +163,26 @@ def _by_words(checked: _ClassifyRequest, ensemble: Ensemble) -> Scores:
     return highest_of(frames)
 
 
-def _by_labels(checked: _ClassifyRequest, one: AllowedModel) -> Scores:
+def _by_labels(
+    one: AllowedModel, classifiers: Classifiers, classes: str | None, until: float, scan: Scan
+) -> Scores:
     """Return the scores of a classifier's labels, or of the requested ones."""
-    ensemble = checked.classifiers.load([one], checked.until)
+    ensemble = classifiers.load([one], until)
     model: LabelModel = ensemble.members[0].model  # type: ignore[assignment]
     known = list(dict.fromkeys(model.labels))
-    wanted = [word for part in (checked.classes or "").split(",") if (word := part.strip())] or known
+    wanted = [word for part in (classes or "").split(",") if (word := part.strip())] or known
     if strange := [word for word in wanted if word not in known]:
         raise problem(400, f"{one.name} has no label {strange[0][:100]!r}. It has: {', '.join(known)}")
-    shares = highest_of(scores_of(seen.seen[model.name], known) for seen in _scan(checked, ensemble))
+    shares = highest_of(scores_of(seen.seen[model.name], known) for seen in scan(ensemble))
     return {label: shares[label] for label in wanted}
 
 
-def _scan(checked: _ClassifyRequest, ensemble: Ensemble) -> Sequence[Evidence]:
-    scan = RequestScan(service=checked.service, ensemble=ensemble, until=checked.until)
-    items = picture_items([checked.image]) if checked.image is not None else iter([_fetch(checked)])
-    with closing(scan.frames(items, 1)) as seen:
-        return list(seen)
-
-
-def _fetch(checked: _ClassifyRequest) -> Item:
+def _fetch(url: str, service: Service, until: float) -> Item:
     """Download the picture at the URL; private addresses are refused."""
-    url = checked.location or ""
     rules = FetchRules(
         access=ACCESS,
-        max_bytes=checked.service.limits.image_bytes,
-        total_s=max(min(FetchRules().total_s, seconds_to(checked.until)), LEAST_S),
+        max_bytes=service.limits.image_bytes,
+        total_s=max(min(FetchRules().total_s, seconds_to(until)), LEAST_S),
     )
     (found,) = Downloads([Item(source=url, index=0)], rules)
     if isinstance(found, Failure):

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import PolicyError
-from clipmod_cli.judge.criteria import Criteria, WeightedReader, categories_with_prompts, mean_vectors
+from clipmod_cli.judge.criteria import Criteria, WeightedReader
 from clipmod_cli.judge.policy import Policy, policy_from_classes
-from clipmod_cli.judge.readers import TextReader
+from clipmod_cli.judge.prepare import text_reader
 from clipmod_cli.models.seam import TextImageModel
 from clipmod_cli.server.apis.request_scan import seconds_to
 from clipmod_cli.server.problems import problem
@@ -114,7 +114,9 @@ class ClassVectors:
         vectors = {model.name: self._vectors(model, texts, until) for model in order}
         judges = [
             WeightedReader(
-                name=m.model.name, weight=m.weight, reader=_reader(models[m.model.name], vectors, classes)
+                name=m.model.name,
+                weight=m.weight,
+                reader=text_reader(models[m.model.name], vectors[m.model.name], classes),
             )
             for m in ensemble.members
         ]
@@ -160,14 +162,3 @@ class ClassVectors:
             while len(self._known) > MOST_VECTORS:
                 self._known.popitem(last=False)
         return new
-
-
-def _reader(
-    model: TextImageModel, vectors: Mapping[str, Mapping[str, Vector]], classes: Policy
-) -> TextReader:
-    return TextReader(
-        vectors=mean_vectors(vectors[model.name], classes),
-        visible=categories_with_prompts(classes),
-        total=len(classes.categories),
-        scale=model.logit_scale,
-    )

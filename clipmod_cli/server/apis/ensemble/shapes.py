@@ -14,13 +14,10 @@ from clipmod_cli.records import ModelPrediction
 from clipmod_cli.server.apis.printed import example
 from clipmod_cli.types import Decision, Kind
 
-PLAIN = ConfigDict(protected_namespaces=())
-"""Of shapes with a field that begins with `model_`."""
-
 
 def like(printed: Any) -> ConfigDict:
     """Return the configuration of a shape with this example."""
-    return ConfigDict(json_schema_extra={"example": printed}, protected_namespaces=(), allow_inf_nan=False)
+    return ConfigDict(json_schema_extra={"example": printed}, allow_inf_nan=False)
 
 
 class ProblemAnswer(BaseModel):
@@ -42,8 +39,6 @@ class EnsemblePrediction(BaseModel):
 class FullEnsemblePrediction(EnsemblePrediction):
     """The models' result together."""
 
-    model_config = PLAIN
-
     ensemble_method: str
     model_agreement: float = Field(description="Share of the weight that agrees on the category, 0..1")
     category_ensemble_probabilities: dict[str, float] = Field(description="By category, summing to 1")
@@ -52,8 +47,6 @@ class FullEnsemblePrediction(EnsemblePrediction):
 
 class FullResult(BaseModel):
     """The result of one panel of models, with all details."""
-
-    model_config = PLAIN
 
     image_name: str
     final_decision: Decision | None
@@ -75,8 +68,6 @@ class ShortResult(BaseModel):
 class PictureFields(BaseModel):
     """What the document prints for any picture."""
 
-    model_config = PLAIN
-
     image: str
     final_decision: Decision | None
     confidence: float
@@ -90,8 +81,6 @@ class PictureFields(BaseModel):
 
 class Extras(BaseModel):
     """What clipmod adds for any picture."""
-
-    model_config = PLAIN
 
     needs_review: bool = Field(description="A person should look at it")
     degraded: bool = Field(description="Judged by fewer models than configured")

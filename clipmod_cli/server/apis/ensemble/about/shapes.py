@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from clipmod_cli.judge.policy.values import Safety
-from clipmod_cli.server.apis.ensemble.shapes import PLAIN, like
+from clipmod_cli.server.apis.ensemble.shapes import like
 from clipmod_cli.server.apis.printed import example
 
 
@@ -35,8 +35,6 @@ class EnsembleDetails(BaseModel):
 class ModelInfo(BaseModel):
     """A single model."""
 
-    model_config = PLAIN
-
     device: str
     model_name: str
     pretrained: str
@@ -44,8 +42,6 @@ class ModelInfo(BaseModel):
 
 class SingleDetails(BaseModel):
     """A single model that judges alone."""
-
-    model_config = PLAIN
 
     loaded: bool
     type: str
