@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import TypeVar
@@ -71,17 +71,6 @@ def wanted_of(labels: Sequence[str], known: Sequence[str]) -> frozenset[str]:
     return frozenset(known) & named if named else frozenset(known)
 
 
-def new_hits(
-    frame: int | None, scores: Scores, wanted: Collection[str], found: Collection[str], least: float
-) -> list[Hit]:
-    """Return requested labels that were not found before and score at least `least` in this frame."""
-    return [
-        Hit(frame=frame, label=label, score=score)
-        for label, score in ranked(scores)
-        if label in wanted and label not in found and score >= least
-    ]
-
-
 @dataclass
 class LabelSearch:
     """One model's search through the frames of one file.
@@ -108,7 +97,11 @@ class LabelSearch:
         if self.complete:
             return
         found = {hit.label for hit in self.hits}
-        new = new_hits(frame, scores, self.wanted, found, self.least)
+        new = [
+            Hit(frame=frame, label=label, score=score)
+            for label, score in ranked(scores)
+            if label in self.wanted and label not in found and score >= self.least
+        ]
         self.hits += new[:1] if self.first else new
 
 

@@ -12,8 +12,15 @@ from fastapi import APIRouter, Request, UploadFile
 from clipmod_cli.server.apis.classifier import labels
 from clipmod_cli.server.apis.classifier.labels import Found, FoundInMany, Labels, LabelsOfMany, Scores
 from clipmod_cli.server.apis.classifier.models import classifiers_of
-from clipmod_cli.server.apis.classifier.query import ClassifierRequest, LabelQuery, Requested, Searched
-from clipmod_cli.server.apis.classifier.scoring import ByModel, score_files, search_files
+from clipmod_cli.server.apis.classifier.query import (
+    ByModel,
+    ClassifierRequest,
+    LabelQuery,
+    Requested,
+    Searched,
+    score_files,
+    search_files,
+)
 from clipmod_cli.server.configuration import RequestLimits, documented_environment
 from clipmod_cli.server.forms.uploads import (
     check_pictures,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from clipmod_cli.server.apis.ensemble import forms, image, streaming, urls
-from clipmod_cli.server.apis.ensemble.about import endpoints
+from clipmod_cli.server.apis.ensemble import about, forms, image, streaming, urls
 
 router = APIRouter()
-for part in (endpoints, forms, urls, streaming, image):
+for part in (about, forms, urls, streaming, image):
     router.include_router(part.router)
