@@ -71,7 +71,7 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_tags=[{"name": d.name, "description": d.description} for d in DIALECTS] + openapi.TAGS,
-        middleware=gate.layers(observers, service.load, judging_paths),
+        middleware=[*gate.layers(observers, service.load, judging_paths)],
     )
     handle_problems(app)
     openapi.describe(app, keys=gate.keys.required)

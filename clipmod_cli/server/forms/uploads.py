@@ -81,6 +81,11 @@ def shown(file: UploadFile) -> str:
     return (file.filename or "file")[:NAME_CHARS]
 
 
+def _check_size(file: UploadFile, most: int) -> None:
+    if (file.size or 0) > most:
+        raise problem(413, f"{shown(file)} is larger than the limit of {most / MB:g} MB")
+
+
 def check_pictures(files: Sequence[UploadFile], limits: RequestLimits) -> None:
     """Refuse files that are too large, empty, or videos.
 
@@ -88,8 +93,7 @@ def check_pictures(files: Sequence[UploadFile], limits: RequestLimits) -> None:
         HTTPException: 413 or 400, naming the file.
     """
     for file in files:
-        if (file.size or 0) > limits.image_bytes:
-            raise problem(413, f"{shown(file)} is larger than the limit of {limits.image_bytes / MB:g} MB")
+        _check_size(file, limits.image_bytes)
         if not file.size:
             raise problem(400, f"{shown(file)} is empty")
         if _is_video(file):
@@ -102,8 +106,7 @@ def check_video(file: UploadFile, limits: RequestLimits) -> None:
     Raises:
         HTTPException: 413 or 400.
     """
-    if (file.size or 0) > limits.video_bytes:
-        raise problem(413, f"{shown(file)} is larger than the limit of {limits.video_bytes / MB:g} MB")
+    _check_size(file, limits.video_bytes)
     if not _is_video(file):
         raise problem(400, f"{shown(file)} is not a video")
 

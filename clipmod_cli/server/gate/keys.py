@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import ipaddress
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -59,7 +58,13 @@ def keys_of(settings: Settings, environment: DocumentedEnvironment | None = None
     if named.use_api_keys is False and is_loopback(settings.host):
         return ApiKeys()
     if found := [*settings.api_keys, *named.api_keys, *_read_file(settings.api_keys_file)]:
-        _warn_of_short(found)
+        if short := sum(len(key) < SHORT for key in found):
+            log.warning(
+                "%d of the API keys have fewer than %d characters and can be guessed; make one: `openssl "
+                "rand -hex 24`",
+                short,
+                SHORT,
+            )
         return ApiKeys(tuple({hashlib.sha256(key.encode()).digest(): None for key in found}))
     if named.use_api_keys:
         raise UsageError(
@@ -99,13 +104,3 @@ def _read_file(name: str | None) -> list[str]:
             f"{path} holds no API key. Write one a line, for example from `openssl rand -hex 24`"
         )
     return keys
-
-
-def _warn_of_short(keys: Iterable[str]) -> None:
-    if short := sum(len(key) < SHORT for key in keys):
-        log.warning(
-            "%d of the API keys have fewer than %d characters and can be guessed; make one: `openssl rand "
-            "-hex 24`",
-            short,
-            SHORT,
-        )

@@ -52,13 +52,8 @@ class Gate:
 
     def layers(
         self, observers: Sequence[RequestObserver], load: ServiceLoad, judging_paths: tuple[str, ...]
-    ) -> list[Middleware]:
-        """Return the layers, the outermost first."""
-        return list(self._layers(observers, load, judging_paths))
-
-    def _layers(
-        self, observers: Sequence[RequestObserver], load: ServiceLoad, judging_paths: tuple[str, ...]
     ) -> Iterator[Middleware]:
+        """Yield the layers, the outermost first."""
         settings, origins = self.settings, self.origins
         yield Middleware(ObserverMiddleware, observers=observers)
         yield Middleware(HeadersMiddleware, embeddable=bool(origins))

@@ -43,7 +43,7 @@ def build(seen: Seen | None = None, load: ServiceLoad | None = None, **changes: 
     app = FastAPI(
         docs_url=None,
         redoc_url=None,
-        middleware=gate.layers([seen] if seen else [], load or ServiceLoad(64), JUDGING_PATHS),
+        middleware=[*gate.layers([seen] if seen else [], load or ServiceLoad(64), JUDGING_PATHS)],
     )
     app.include_router(gate.login)
     for path in ("/healthz", "/readyz", "/ui", "/ui/app.js", "/image/{name}", "/"):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, UploadFile
 
-from clipmod_cli.server.apis.classifier import labels
-from clipmod_cli.server.apis.classifier.labels import Found, FoundInMany, Labels, LabelsOfMany, Scores
+from clipmod_cli.server.apis.classifier import labels as answers
+from clipmod_cli.server.apis.classifier.labels import Found, FoundInMany, Labels, LabelsOfMany
 from clipmod_cli.server.apis.classifier.models import classifiers_of
 from clipmod_cli.server.apis.classifier.query import (
     ByModel,
@@ -51,52 +51,48 @@ def _like(example: Any) -> dict[int | str, dict[str, Any]]:
 @_one.post(
     "/api/image-classification",
     summary="All labels of one picture, the highest score first",
-    responses=_like(labels.LABELS_EXAMPLE),
+    responses=_like(answers.LABELS_EXAMPLE),
 )
 async def image_classification(
     request: Request, service: Served, models: Requested, file: UploadFile, _: Admitted
 ) -> Labels:
     """Of an animation: each label's highest score in any scored frame."""
     check_pictures([file], service.limits)
-    (scores,) = await in_thread(request, partial(score_files, models, picture_items([file]), 1))
-    return _labels(scores, models)
+    return (await _classify(request, models, [file]))[0]
 
 
 @_many.post(
     "/api/multi-image-classification",
     summary="All labels of each of several pictures",
-    responses=_like([{"0": labels.LABELS_EXAMPLE}]),
+    responses=_like([{"0": answers.LABELS_EXAMPLE}]),
 )
 async def multi_image_classification(
     request: Request, service: Served, models: Requested, files: list[UploadFile], _: Admitted
 ) -> LabelsOfMany:
     """A file that cannot be judged refuses the request, and is named."""
     _check_many(files, service.limits)
-    work = partial(score_files, models, picture_items(files), len(files))
-    scored = await in_thread(request, work)
-    return labels.by_index([_labels(scores, models) for scores in scored])
+    return answers.by_index(await _classify(request, models, files))
 
 
 @_one.post(
     "/api/image-query-classification",
     summary="The labels of one picture that reach a score",
     response_model_exclude_none=True,
-    responses=_like(labels.FOUND_EXAMPLE),
+    responses=_like(answers.FOUND_EXAMPLE),
 )
 async def image_query_classification(
     request: Request, service: Served, models: Requested, wanted: Searched, file: UploadFile, _: Admitted
 ) -> Found:
     """One entry a label; in an animation with its first frame, counted from 0."""
     check_pictures([file], service.limits)
-    (found,) = await in_thread(request, partial(search_files, models, wanted, picture_items([file]), 1))
-    return _found(found, models)
+    return (await _search(request, models, wanted, [file]))[0]
 
 
 @_many.post(
     "/api/multi-image-query-classification",
     summary="The labels of each of several pictures that reach a score",
     response_model_exclude_none=True,
-    responses=_like(labels.FOUND_IN_MANY_EXAMPLE),
+    responses=_like(answers.FOUND_IN_MANY_EXAMPLE),
 )
 async def multi_image_query_classification(
     request: Request,
@@ -108,16 +104,14 @@ async def multi_image_query_classification(
 ) -> FoundInMany:
     """A file that cannot be judged refuses the request, and is named."""
     _check_many(files, service.limits)
-    work = partial(search_files, models, wanted, picture_items(files), len(files))
-    searched = await in_thread(request, work)
-    return labels.by_index([_found(found, models) for found in searched])
+    return answers.by_index(await _search(request, models, wanted, files))
 
 
 @_video.post(
     "/api/video-classification",
     summary="The labels of a video that reach a score",
     response_model_exclude_none=True,
-    responses=_like(labels.VIDEO_EXAMPLE),
+    responses=_like(answers.VIDEO_EXAMPLE),
 )
 async def video_classification(
     request: Request, service: Served, models: Requested, wanted: Searched, file: UploadFile, _: Admitted
@@ -145,16 +139,26 @@ def _check_many(files: Sequence[UploadFile], limits: RequestLimits) -> None:
     check_pictures(files, limits)
 
 
-def _labels(scores: Mapping[str, Scores], models: ClassifierRequest) -> Labels:
-    models.info.images += 1
-    by_name = {name: labels.labels_answer(one) for name, one in scores.items()}
-    return labels.by_model(by_name, named=models.named)
+async def _classify(request: Request, models: ClassifierRequest, files: Sequence[UploadFile]) -> list[Labels]:
+    """Return the answer of each picture."""
+    scored = await in_thread(request, partial(score_files, models, picture_items(files), len(files)))
+    models.info.images += len(files)
+    by_name = [{name: answers.labels_answer(one) for name, one in scores.items()} for scores in scored]
+    return [answers.by_model(one, named=models.named) for one in by_name]
+
+
+async def _search(
+    request: Request, models: ClassifierRequest, wanted: LabelQuery, files: Sequence[UploadFile]
+) -> list[Found]:
+    """Return the answer of each picture."""
+    work = partial(search_files, models, wanted, picture_items(files), len(files))
+    return [_found(found, models) for found in await in_thread(request, work)]
 
 
 def _found(hits: ByModel, models: ClassifierRequest) -> Found:
     models.info.images += 1
-    by_name = {name: labels.found_answer(one) for name, one in hits.items()}
-    return labels.by_model(by_name, named=models.named)
+    by_name = {name: answers.found_answer(one) for name, one in hits.items()}
+    return answers.by_model(by_name, named=models.named)
 
 
 router = APIRouter()

@@ -19,9 +19,10 @@ from clipmod_cli.server.apis.ensemble.shapes import (
 )
 from clipmod_cli.server.problems import status_of
 from clipmod_cli.server.service import JudgedItem
-from clipmod_cli.types import Failure
+from clipmod_cli.types import Decision, Failure
 
 METHOD: Final = "weighted_average"
+_SAFETY: Final[Mapping[Decision | None, Safety | None]] = {"NSFW": "UNSAFE", "Safe": "SAFE", None: None}
 
 _MESSAGES: Final[Mapping[ErrorCode, str]] = {
     "model_error": "The models failed on this picture",
@@ -70,13 +71,6 @@ def json_name(name: str) -> str:
     return write_name(name)[0]
 
 
-def _safety_of(record: Record) -> Safety | None:
-    """Return UNSAFE for NSFW, SAFE for Safe; None where the policy has no UNSAFE category."""
-    if record.final_decision is None:
-        return None
-    return "UNSAFE" if record.final_decision == "NSFW" else "SAFE"
-
-
 def full_result(record: Record) -> FullResult:
     """Return the panel's result with all details."""
     fields = _fields_of(record)
@@ -86,7 +80,7 @@ def full_result(record: Record) -> FullResult:
         per_model_predictions=fields["per_model_predictions"],
         ensemble_prediction=FullEnsemblePrediction(
             predicted_category=fields["ensemble_category"],
-            safety_decision=_safety_of(record),
+            safety_decision=_SAFETY[record.final_decision],
             ensemble_method=METHOD,
             **{
                 name: fields[name]
@@ -119,7 +113,7 @@ def prediction_fields(judged: JudgedItem, location: HostedLocation) -> dict[str,
         confidence=fields["confidence"],
         ensemble_prediction=EnsemblePrediction(
             predicted_category=fields["ensemble_category"],
-            safety_decision=_safety_of(judged.record),
+            safety_decision=_SAFETY[judged.record.final_decision],
             confidence=fields["confidence"],
         ),
     )

@@ -32,7 +32,7 @@ from clipmod_cli.server.apis.ensemble.stream_lines import LineQueue, StreamLines
 from clipmod_cli.server.forms.multipart import FormReader
 from clipmod_cli.server.forms.spooled import SpooledPieces
 from clipmod_cli.server.forms.streamed import FormLimits, Upload, open_form, read_uploads
-from clipmod_cli.server.problems import problem, retry_headers
+from clipmod_cli.server.problems import BUG, problem, retry_headers
 from clipmod_cli.server.state import Admitted
 
 router = APIRouter()
@@ -164,7 +164,7 @@ class _Stream:
             self._refusal = problem(507, "Not enough room for this request")
         except Exception:
             log.exception("internal error in a stream")
-            self._refusal = problem(500, "Error processing request: internal error")
+            self._refusal = problem(500, BUG)
         finally:
             self._outbox.end()
 
