@@ -180,8 +180,6 @@ def _late(item: Item) -> Failure:
     return Failure(item=item, stage="infer", code="deadline", message="the request's time was up")
 
 
-log = logging.getLogger(__name__)
-
 DUPLICATE_CACHE_BYTES = 4_000_000
 """Of what models saw, for one request and no other: nobody can tell by the clock what others have sent."""
 

@@ -30,20 +30,17 @@ class SpooledPieces:
     """Stores pieces of bytes. Safe to use from any thread; a context manager."""
 
     def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
-        """Create no file yet."""
         self._free = memory_bytes
         self._file: IO[bytes] | None = None
         self._length = 0
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
-        """Return itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Delete everything."""
         with self._lock:
             if self._file is not None:
                 self._file.close()

@@ -178,14 +178,7 @@ connection instead of the reason."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormLimits:
-    """Limits of a form.
-
-    Attributes:
-        name: of the field with files.
-        total_bytes: of all files.
-        heic: HEIC pictures are accepted.
-        patience_s: timeout of the next bytes.
-    """
+    """Limits of the files in the field `name` of a form; `patience_s` is the timeout of the next bytes."""
 
     name: str
     files: int

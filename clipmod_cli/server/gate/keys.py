@@ -59,12 +59,8 @@ def keys_of(settings: Settings, environment: DocumentedEnvironment | None = None
         return ApiKeys()
     if found := [*settings.api_keys, *named.api_keys, *_read_file(settings.api_keys_file)]:
         if short := sum(len(key) < SHORT for key in found):
-            log.warning(
-                "%d of the API keys have fewer than %d characters and can be guessed; make one: `openssl "
-                "rand -hex 24`",
-                short,
-                SHORT,
-            )
+            message = "%d of the API keys have fewer than %d characters and can be guessed; make one: %s"
+            log.warning(message, short, SHORT, "`openssl rand -hex 24`")
         return ApiKeys(tuple({hashlib.sha256(key.encode()).digest(): None for key in found}))
     if named.use_api_keys:
         raise UsageError(

@@ -1,19 +1,26 @@
-"""Files in the data folder, written atomically, readable by their owner only; and prediction files."""
+"""Hosted pictures and prediction files: written atomically, readable by their owner only, expiring."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 import secrets
+import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import platformdirs
 
+from clipmod_cli.decode.formats import picture_formats
+from clipmod_cli.output.history.serve_rows import HostedRow
 from clipmod_cli.output.history.spool import make_private
+from clipmod_cli.server.configuration import MB
 from clipmod_cli.settings.definition import Settings
 
 log = logging.getLogger(__name__)
@@ -50,8 +57,6 @@ def remove(path: Path) -> None:
     except OSError as e:
         log.debug("%s cannot be removed: %s", path, e)
 
-
-log = logging.getLogger(__name__)
 
 FOLDER: Final = "predictions"
 _ENDING: Final = "_prediction.json"
@@ -111,3 +116,201 @@ def predictions_of(settings: Settings) -> Predictions | None:
         return None
     made.sweep()
     return made
+
+
+ID_BYTES: Final = 16
+"""128 bits: cannot be guessed."""
+
+MEDIA_TYPES: Final = {known.name: known.mime for known in picture_formats()}
+"""By the format of the content; no other types are sent."""
+
+_SIDECAR: Final = ".json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostedPicture:
+    """One kept picture; times in seconds since 1970.
+
+    Attributes:
+        format: of its content, as `JPEG`.
+    """
+
+    image_id: str
+    name: str
+    format: str
+    sha256: str
+    size: int
+    hosted_at: float
+    expires_at: float
+
+    @property
+    def row(self) -> HostedRow:
+        """Its row in the history store."""
+        return HostedRow(
+            image_id=self.image_id,
+            sha256=self.sha256,
+            name=self.name,
+            format=self.format,
+            bytes=self.size,
+            hosted_at=datetime.fromtimestamp(self.hosted_at, UTC),
+            expires_at=datetime.fromtimestamp(self.expires_at, UTC),
+        )
+
+
+@dataclass
+class HostedPictures:
+    """The folder of hosted pictures, under ids that cannot be guessed. Safe to use from any thread; blocks.
+
+    Each file has a JSON sidecar. Requested ids are looked up in an index and never become a path. Files that
+    another process removes are treated as expired.
+
+    Attributes:
+        quota_bytes: of all together; the oldest are evicted.
+    """
+
+    folder: Path
+    expiry_s: float
+    quota_bytes: int
+    _index: dict[str, HostedPicture] = field(default_factory=dict, repr=False)
+    _bytes: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def open(self) -> None:
+        """Create the folder, or read the pictures in it.
+
+        Raises:
+            OSError: it cannot be created or read.
+        """
+        make_private(self.folder)
+        found = sorted(_read_sidecars(self.folder), key=lambda one: one.hosted_at)
+        with self._lock:
+            self._index = {one.image_id: one for one in found}
+            self._bytes = sum(one.size for one in found)
+            evicted = list(self._evict())
+        for old in evicted:
+            self._remove(old)
+        self.sweep()
+
+    def keep(self, data: bytes, *, name: str, format_name: str, sha256: str) -> HostedPicture | None:
+        """Store a picture; None if it cannot be stored, which is logged."""
+        if format_name not in MEDIA_TYPES or len(data) > self.quota_bytes:
+            return None
+        now = time.time()
+        one = HostedPicture(
+            image_id=secrets.token_hex(ID_BYTES),
+            name=name,
+            format=format_name,
+            sha256=sha256,
+            size=len(data),
+            hosted_at=now,
+            expires_at=now + self.expiry_s,
+        )
+        try:
+            write_whole(self.folder / one.image_id, data)
+            write_whole(self.folder / f"{one.image_id}{_SIDECAR}", json.dumps(asdict(one)).encode())
+        except OSError as e:
+            self._remove(one)
+            log.warning("cannot write a hosted picture: %s", e.strerror or e)
+            return None
+        self._enter(one)
+        return one
+
+    def open_file(self, image_id: str) -> tuple[HostedPicture, IO[bytes]] | None:
+        """Return a picture and its open file; None if there is none or it has expired."""
+        with self._lock:
+            one = self._index.get(image_id)
+        if one is None:
+            return None
+        if one.expires_at <= time.time():
+            self._forget(one)
+            return None
+        try:
+            return one, (self.folder / one.image_id).open("rb")
+        except OSError:  # `clipmod stats forget`, or another process's quota
+            self._forget(one)
+            return None
+
+    def sweep(self) -> None:
+        """Remove expired pictures."""
+        now = time.time()
+        with self._lock:
+            expired = [one for one in self._index.values() if one.expires_at <= now]
+        for one in expired:
+            self._forget(one)
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        with self._lock:
+            return len(self._index)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all pictures."""
+        with self._lock:
+            return self._bytes
+
+    def _enter(self, one: HostedPicture) -> None:
+        """Put it into the index; evict the oldest over the quota."""
+        with self._lock:
+            self._index[one.image_id] = one
+            self._bytes += one.size
+            evicted = list(self._evict())
+        for old in evicted:
+            self._remove(old)
+
+    def _evict(self) -> Iterator[HostedPicture]:
+        while self._bytes > self.quota_bytes:
+            oldest = self._index.pop(next(iter(self._index)))
+            self._bytes -= oldest.size
+            yield oldest
+
+    def _forget(self, one: HostedPicture) -> None:
+        with self._lock:
+            if self._index.pop(one.image_id, None) is not None:
+                self._bytes -= one.size
+        self._remove(one)
+
+    def _remove(self, one: HostedPicture) -> None:
+        # the sidecar last: after a crash the rest is found by it
+        for name in (one.image_id, f"{one.image_id}{_SIDECAR}"):
+            remove(self.folder / name)
+
+
+def hosting_of(settings: Settings) -> HostedPictures | None:
+    """Return the hosted pictures; None if hosting is off or the folder cannot be used."""
+    if settings.no_hosting:
+        return None
+    expiry_s = settings.image_expiry_hours * 3600
+    hosting = HostedPictures(data_folder(settings) / "hosted", expiry_s, settings.hosting_mb * MB)
+    try:
+        hosting.open()
+    except OSError as e:
+        log.warning("cannot host pictures in %s (%s); serving without hosting", hosting.folder, e)
+        return None
+    return hosting
+
+
+def _read_sidecars(folder: Path) -> Iterator[HostedPicture]:
+    """Yield the pictures of the folder; remove what a crash left incomplete."""
+    names = {path.name for path in folder.iterdir()}
+    for name in sorted(names):
+        path = folder / name
+        if name.endswith(".part"):
+            remove(path)
+        elif name.endswith(_SIDECAR):
+            one = _read_sidecar(path)
+            if one is not None and one.image_id in names:
+                yield one
+            else:
+                remove(path)
+        elif f"{name}{_SIDECAR}" not in names:
+            remove(path)
+
+
+def _read_sidecar(path: Path) -> HostedPicture | None:
+    try:
+        one = HostedPicture(**json.loads(path.read_bytes()))
+        valid = one.image_id == path.stem and one.format in MEDIA_TYPES and one.expires_at > one.hosted_at
+    except (OSError, ValueError, TypeError):
+        return None
+    return one if valid else None

@@ -22,7 +22,7 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from clipmod_cli import __version__
-from clipmod_cli.server.kept.hosting import HostedPictures
+from clipmod_cli.server.kept.files import HostedPictures
 from clipmod_cli.server.request_info import REASONS, RequestInfo
 from clipmod_cli.server.service import JudgedItem, Service
 from clipmod_cli.types import Failure
@@ -48,7 +48,6 @@ class Metrics:
     """The numbers of one application: an observer of requests, judged items and forward passes."""
 
     def __init__(self, service: Service) -> None:
-        """Add the metrics to the service's watchers."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # one unused series for each counter
         self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from clipmod_cli.server.kept.files import Predictions, stem_of
-from clipmod_cli.server.kept.hosting import HostedPicture, HostedPictures
+from clipmod_cli.server.kept.files import HostedPicture, HostedPictures, Predictions, stem_of
 from clipmod_cli.settings.reading import Resolved
 from tests.server.ensemble.pictures import RED_CIRCLE, TEXT, TRIANGLE
 

@@ -106,10 +106,9 @@ class LabelSearch:
 
 
 def sampling_of(*, fast: bool, step_percent: float) -> FrameSampling:
-    """Return which frames of an animation or video are scored.
+    """Return which frames are scored: all; with `fast` one every `step_percent` of the length, and the last.
 
-    All (at most `MAX_SCORED_FRAMES`, evenly and at changes of scene); with `fast` one every `step_percent`
-    of the length and the last one: 5 scores 21 frames, or all of a shorter animation.
+    At most `MAX_SCORED_FRAMES`. A step of 5 scores 21 frames, or all of a shorter animation.
     """
     if not fast or step_percent <= 0:
         return FrameSampling(mode="dense")

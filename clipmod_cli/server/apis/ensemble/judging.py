@@ -29,7 +29,6 @@ class BytesInFlight:
     """Back-pressure: blocks the pipeline's input while too many bytes are in flight."""
 
     def __init__(self, most: int = IN_FLIGHT_BYTES) -> None:
-        """Allow this many bytes in flight."""
         self._most = most
         self._held = 0
         self._ended = False
