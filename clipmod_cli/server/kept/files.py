@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Final
 
@@ -125,36 +125,7 @@ MEDIA_TYPES: Final = {known.name: known.mime for known in picture_formats()}
 """By the format of the content; no other types are sent."""
 
 _SIDECAR: Final = ".json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostedPicture:
-    """One kept picture; times in seconds since 1970.
-
-    Attributes:
-        format: of its content, as `JPEG`.
-    """
-
-    image_id: str
-    name: str
-    format: str
-    sha256: str
-    size: int
-    hosted_at: float
-    expires_at: float
-
-    @property
-    def row(self) -> HostedRow:
-        """Its row in the history store."""
-        return HostedRow(
-            image_id=self.image_id,
-            sha256=self.sha256,
-            name=self.name,
-            format=self.format,
-            bytes=self.size,
-            hosted_at=datetime.fromtimestamp(self.hosted_at, UTC),
-            expires_at=datetime.fromtimestamp(self.expires_at, UTC),
-        )
+_TIMES: Final = ("hosted_at", "expires_at")
 
 
 @dataclass
@@ -171,7 +142,7 @@ class HostedPictures:
     folder: Path
     expiry_s: float
     quota_bytes: int
-    _index: dict[str, HostedPicture] = field(default_factory=dict, repr=False)
+    _index: dict[str, HostedRow] = field(default_factory=dict, repr=False)
     _bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -185,29 +156,29 @@ class HostedPictures:
         found = sorted(_read_sidecars(self.folder), key=lambda one: one.hosted_at)
         with self._lock:
             self._index = {one.image_id: one for one in found}
-            self._bytes = sum(one.size for one in found)
+            self._bytes = sum(one.bytes for one in found)
             evicted = list(self._evict())
         for old in evicted:
             self._remove(old)
         self.sweep()
 
-    def keep(self, data: bytes, *, name: str, format_name: str, sha256: str) -> HostedPicture | None:
+    def keep(self, data: bytes, *, name: str, format_name: str, sha256: str) -> HostedRow | None:
         """Store a picture; None if it cannot be stored, which is logged."""
         if format_name not in MEDIA_TYPES or len(data) > self.quota_bytes:
             return None
-        now = time.time()
-        one = HostedPicture(
+        now = _now()
+        one = HostedRow(
             image_id=secrets.token_hex(ID_BYTES),
             name=name,
             format=format_name,
             sha256=sha256,
-            size=len(data),
+            bytes=len(data),
             hosted_at=now,
-            expires_at=now + self.expiry_s,
+            expires_at=now + timedelta(seconds=self.expiry_s),
         )
         try:
             write_whole(self.folder / one.image_id, data)
-            write_whole(self.folder / f"{one.image_id}{_SIDECAR}", json.dumps(asdict(one)).encode())
+            write_whole(self.folder / f"{one.image_id}{_SIDECAR}", _sidecar(one))
         except OSError as e:
             self._remove(one)
             log.warning("cannot write a hosted picture: %s", e.strerror or e)
@@ -215,13 +186,13 @@ class HostedPictures:
         self._enter(one)
         return one
 
-    def open_file(self, image_id: str) -> tuple[HostedPicture, IO[bytes]] | None:
+    def open_file(self, image_id: str) -> tuple[HostedRow, IO[bytes]] | None:
         """Return a picture and its open file; None if there is none or it has expired."""
         with self._lock:
             one = self._index.get(image_id)
         if one is None:
             return None
-        if one.expires_at <= time.time():
+        if one.expires_at <= _now():
             self._forget(one)
             return None
         try:
@@ -232,7 +203,7 @@ class HostedPictures:
 
     def sweep(self) -> None:
         """Remove expired pictures."""
-        now = time.time()
+        now = _now()
         with self._lock:
             expired = [one for one in self._index.values() if one.expires_at <= now]
         for one in expired:
@@ -249,28 +220,28 @@ class HostedPictures:
         with self._lock:
             return self._bytes
 
-    def _enter(self, one: HostedPicture) -> None:
+    def _enter(self, one: HostedRow) -> None:
         """Put it into the index; evict the oldest over the quota."""
         with self._lock:
             self._index[one.image_id] = one
-            self._bytes += one.size
+            self._bytes += one.bytes
             evicted = list(self._evict())
         for old in evicted:
             self._remove(old)
 
-    def _evict(self) -> Iterator[HostedPicture]:
+    def _evict(self) -> Iterator[HostedRow]:
         while self._bytes > self.quota_bytes:
             oldest = self._index.pop(next(iter(self._index)))
-            self._bytes -= oldest.size
+            self._bytes -= oldest.bytes
             yield oldest
 
-    def _forget(self, one: HostedPicture) -> None:
+    def _forget(self, one: HostedRow) -> None:
         with self._lock:
             if self._index.pop(one.image_id, None) is not None:
-                self._bytes -= one.size
+                self._bytes -= one.bytes
         self._remove(one)
 
-    def _remove(self, one: HostedPicture) -> None:
+    def _remove(self, one: HostedRow) -> None:
         # the sidecar last: after a crash the rest is found by it
         for name in (one.image_id, f"{one.image_id}{_SIDECAR}"):
             remove(self.folder / name)
@@ -290,7 +261,15 @@ def hosting_of(settings: Settings) -> HostedPictures | None:
     return hosting
 
 
-def _read_sidecars(folder: Path) -> Iterator[HostedPicture]:
+def _now() -> datetime:
+    return datetime.fromtimestamp(time.time(), UTC)
+
+
+def _sidecar(one: HostedRow) -> bytes:
+    return json.dumps(asdict(one), default=datetime.isoformat).encode()
+
+
+def _read_sidecars(folder: Path) -> Iterator[HostedRow]:
     """Yield the pictures of the folder; remove what a crash left incomplete."""
     names = {path.name for path in folder.iterdir()}
     for name in sorted(names):
@@ -307,10 +286,12 @@ def _read_sidecars(folder: Path) -> Iterator[HostedPicture]:
             remove(path)
 
 
-def _read_sidecar(path: Path) -> HostedPicture | None:
+def _read_sidecar(path: Path) -> HostedRow | None:
     try:
-        one = HostedPicture(**json.loads(path.read_bytes()))
+        fields = json.loads(path.read_bytes())
+        times = {name: datetime.fromisoformat(fields[name]).astimezone(UTC) for name in _TIMES}
+        one = HostedRow(**{**fields, **times})
         valid = one.image_id == path.stem and one.format in MEDIA_TYPES and one.expires_at > one.hosted_at
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):
         return None
     return one if valid else None

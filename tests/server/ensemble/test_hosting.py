@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from clipmod_cli.server.kept.files import HostedPicture, HostedPictures, Predictions, stem_of
+from clipmod_cli.output.history.serve_rows import HostedRow
+from clipmod_cli.server.kept.files import HostedPictures, Predictions, stem_of
 from clipmod_cli.settings.reading import Resolved
 from tests.server.ensemble.pictures import RED_CIRCLE, TEXT, TRIANGLE
 
@@ -23,13 +24,13 @@ def hosting_in(folder: Path, *, expiry_s: float = HOUR_S, quota: int = 1_000_000
     return hosting
 
 
-def keep(hosting: HostedPictures, data: bytes = RED_CIRCLE) -> HostedPicture:
+def keep(hosting: HostedPictures, data: bytes = RED_CIRCLE) -> HostedRow:
     hosted = hosting.keep(data, name="../a.jpg", format_name="JPEG", sha256=hashlib.sha256(data).hexdigest())
     assert hosted is not None
     return hosted
 
 
-def read(hosting: HostedPictures, one: HostedPicture) -> bytes | None:
+def read(hosting: HostedPictures, one: HostedRow) -> bytes | None:
     found = hosting.open_file(one.image_id)
     if found is None:
         return None

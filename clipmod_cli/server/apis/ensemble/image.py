@@ -56,7 +56,7 @@ async def image(image_id: str, request: Request, storage: Stored) -> Response:
     return StreamingResponse(
         _chunks(file),
         media_type=MEDIA_TYPES[hosted.format],
-        headers={**headers, "Content-Length": str(hosted.size)},
+        headers={**headers, "Content-Length": str(hosted.bytes)},
     )
 
 

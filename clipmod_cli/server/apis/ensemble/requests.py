@@ -96,7 +96,7 @@ class RequestKeeper:
         hosted = hosting.keep(data, name=record.source, format_name=record.format, sha256=record.sha256)
         if hosted is None:
             return NOT_HOSTED
-        self.service.rows.add_hosted(hosted.row)
+        self.service.rows.add_hosted(hosted)
         return HostedLocation(hosted.image_id, f"{self.base}/image/{hosted.image_id}")
 
 
