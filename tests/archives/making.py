@@ -127,9 +127,9 @@ def look(path: Path, limits: ArchiveLimits | None = None) -> Seen:
     """Look into the archive at a path."""
     archive = open_input(str(path)).archive
     assert archive is not None, "no archive"
-    wishes = MemberFilter()
+    member_filter = MemberFilter()
     try:
-        return Seen(list(archive.members(wishes, limits)), wishes.skipped)
+        return Seen(list(archive.members(member_filter, limits)), member_filter.skipped)
     finally:
         archive.close()
 

@@ -34,8 +34,8 @@ def see(data: bytes, name: str = "it") -> Seen | None:
         archive = open_input(str(path)).archive
         if archive is None:
             return None
-        wishes = MemberFilter()
-        found = list(archive.members(wishes, SMALL))
+        member_filter = MemberFilter()
+        found = list(archive.members(member_filter, SMALL))
         archive.close()
     for one in found:
         assert isinstance(one, ArchiveMember | LostMember)
@@ -43,7 +43,7 @@ def see(data: bytes, name: str = "it") -> Seen | None:
     ended = [number for number, one in enumerate(found) if one.name is None]
     assert ended in ([], [len(found) - 1])
     assert not any(isinstance(one, LostMember) and one.code == "internal_error" for one in found)
-    return Seen(found, wishes.skipped)
+    return Seen(found, member_filter.skipped)
 
 
 @given(files=file_lists, method=st.sampled_from(ZIP_METHODS), comment=st.binary(max_size=50))

@@ -47,7 +47,9 @@ class ObjectStoreSource:
         self._open_bucket = open_bucket
         self._split = split
         self._buckets: dict[str, ObjectStore] = {}
-        self._records = RecordCheck(self._bucket)
+        self._pages: dict[str, dict[str, ObjectEntry]] = {}  # the last page read of each bucket
+        self._unlistable: set[str] = set()
+        self._unreachable: set[str] = set()
 
     def expand(self, name: str, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
         """Yield the Items of an object or a folder; an error of the listing is a Failure at its end."""
@@ -58,8 +60,30 @@ class ObjectStoreSource:
                 index += 1
 
     def is_unchanged(self, record: Mapping[str, Any], name: str, *, verify: bool) -> bool:
-        """Return whether a record still describes its object; true if the store does not answer now."""
-        return self._records.is_unchanged(record, self._parse(name), verify=verify)
+        """Return whether a record still describes its object; true if the object is gone.
+
+        Records come in the order in which a store was listed, so one request for a page checks a thousand of
+        them. If a store cannot be reached, its records are kept, with one warning a bucket.
+        """
+        if record["bytes"] is None and record["member"] is None:
+            return False  # the object was missing or unreadable
+        parsed = self._parse(name)
+        if parsed.bucket in self._unreachable:
+            return True
+        try:
+            store = self._bucket(parsed)
+            entry = self._find(store, parsed)
+            return _matches(entry, record) and not (verify and _content_differs(store, entry, record))
+        except ItemError as error:
+            if error.code not in ("not_found", "permission_denied"):
+                self._unreachable.add(parsed.bucket)
+                bucket = parsed.with_key("")
+                log.warning(
+                    "Cannot check %s for changes (%s): its records are kept as they are",
+                    bucket,
+                    error.message,
+                )
+            return True
 
     def _inputs(self, name: str, rules: Rules, skipped: Skipped) -> Iterator[InputObject]:
         try:
@@ -78,6 +102,18 @@ class ObjectStoreSource:
                 raise ItemError("invalid_url", f"no bucket is named after {name.scheme}://")
             self._buckets[name.bucket] = CircuitBreakerStore(self._open_bucket(name.bucket))
         return self._buckets[name.bucket]
+
+    def _find(self, store: ObjectStore, name: ObjectName) -> ObjectEntry:
+        page = self._pages.get(name.bucket, {})
+        if name.key not in page and name.bucket not in self._unlistable:
+            try:
+                page = self._pages[name.bucket] = {entry.key: entry for entry in store.near(name.key)}
+            except ItemError as error:
+                if error.code == "permission_denied":
+                    self._unlistable.add(name.bucket)  # permission to read does not include listing
+                elif error.code != "not_found":
+                    raise
+        return page.get(name.key) or store.find(name.key)
 
 
 class CircuitBreakerStore:
@@ -126,52 +162,6 @@ class CircuitBreakerStore:
         with self._lock:
             self._failures = self._failures + 1 if failed else 0
             self._open_until = time.monotonic() + self._cooldown_s
-
-
-class RecordCheck:
-    """Compares records with objects; holds the last page of each bucket."""
-
-    def __init__(self, open_bucket: Callable[[ObjectName], ObjectStore]) -> None:
-        self._open_bucket = open_bucket
-        self._pages: dict[str, dict[str, ObjectEntry]] = {}
-        self._unlistable: set[str] = set()
-        self._unreachable: set[str] = set()
-
-    def is_unchanged(self, record: Mapping[str, Any], name: ObjectName, *, verify: bool) -> bool:
-        """Return whether a record still describes its object; true if the object is gone.
-
-        If a store cannot be reached, its records are taken for unchanged, with one warning a bucket.
-        """
-        if record["bytes"] is None and record["member"] is None:
-            return False  # the object was missing or unreadable
-        if name.bucket in self._unreachable:
-            return True
-        try:
-            store = self._open_bucket(name)
-            entry = self._find(store, name)
-            return _matches(entry, record) and not (verify and _content_differs(store, entry, record))
-        except ItemError as error:
-            if error.code not in ("not_found", "permission_denied"):
-                self._unreachable.add(name.bucket)
-                log.warning(
-                    "Cannot check %s://%s for changes (%s): its records are kept as they are",
-                    name.scheme,
-                    name.bucket,
-                    error.message,
-                )
-            return True
-
-    def _find(self, store: ObjectStore, name: ObjectName) -> ObjectEntry:
-        page = self._pages.get(name.bucket, {})
-        if name.key not in page and name.bucket not in self._unlistable:
-            try:
-                page = self._pages[name.bucket] = {entry.key: entry for entry in store.near(name.key)}
-            except ItemError as error:
-                if error.code == "permission_denied":
-                    self._unlistable.add(name.bucket)  # permission to read does not include listing
-                elif error.code != "not_found":
-                    raise
-        return page.get(name.key) or store.find(name.key)
 
 
 def _matches(entry: ObjectEntry, record: Mapping[str, Any]) -> bool:

@@ -32,11 +32,6 @@ class _Host:
     pauses: int = 0
     status: int = 0
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether there is no state to remember."""
-        return not (self.active or self.waiting or self.paused or self.queued)
-
 
 class HostScheduler:
     """Assigns download slots to hosts round-robin, and first come, first served within a host.
@@ -143,7 +138,8 @@ class HostScheduler:
         return None
 
     def _forget_if_idle(self, name: str) -> None:
-        if self._hosts[name].is_idle:
+        host = self._hosts[name]
+        if not (host.active or host.waiting or host.paused or host.queued):
             del self._hosts[name]
 
 
