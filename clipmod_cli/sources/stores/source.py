@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from clipmod_cli.errors import ErrorCode, ItemError
 from clipmod_cli.sources.base import Rules, Skipped
 from clipmod_cli.sources.stores.base import ObjectEntry, ObjectName, ObjectStore
-from clipmod_cli.sources.stores.fetch import read_chunks
-from clipmod_cli.sources.stores.walk import InputObject, items_of, walk_store
+from clipmod_cli.sources.stores.fetch import failure, read_chunks
+from clipmod_cli.sources.stores.walk import items_of, walk_store
 from clipmod_cli.types import Failure, Item
 
 MAX_FAILURES = 16
@@ -54,10 +54,14 @@ class ObjectStoreSource:
     def expand(self, name: str, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
         """Yield the Items of an object or a folder; an error of the listing is a Failure at its end."""
         index = first
-        for place in self._inputs(name, rules, skipped):
-            for item in items_of(place, rules, skipped, index):
-                yield item
-                index += 1
+        try:
+            parsed = self._parse(name)
+            for found in walk_store(parsed, self._bucket(parsed), rules, skipped):
+                for item in items_of(found, rules, skipped, index):
+                    yield item
+                    index += 1
+        except ItemError as error:
+            yield failure(Item(source=name, index=index), None, error)
 
     def is_unchanged(self, record: Mapping[str, Any], name: str, *, verify: bool) -> bool:
         """Return whether a record still describes its object; true if the object is gone.
@@ -84,13 +88,6 @@ class ObjectStoreSource:
                     error.message,
                 )
             return True
-
-    def _inputs(self, name: str, rules: Rules, skipped: Skipped) -> Iterator[InputObject]:
-        try:
-            parsed = self._parse(name)
-            yield from walk_store(parsed, self._bucket(parsed), rules, skipped)
-        except ItemError as error:
-            yield InputObject(source=name, error=error)
 
     def _parse(self, name: str) -> ObjectName:
         scheme, _, path = name.partition("://")

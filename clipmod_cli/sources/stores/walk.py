@@ -41,7 +41,7 @@ _TEMPORARY_FOLDER = SpillFolder()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputObject:
-    """An object that is an input, or a name without one.
+    """An object that may be an input.
 
     Attributes:
         rel: the key relative to the folder in which it was found; None if it was named itself.
@@ -50,9 +50,9 @@ class InputObject:
     """
 
     source: str
+    store: ObjectStore
+    entry: ObjectEntry
     rel: str | None = None
-    store: ObjectStore | None = None
-    entry: ObjectEntry | None = None
     kind: FormatKind | None = None
     error: ItemError | None = None
 
@@ -116,8 +116,6 @@ def _skip_reason(rel: str, rules: Rules) -> str | None:
 def _sniff(given: InputObject) -> InputObject:
     """Return an input with its kind; reads the first bytes only if the key does not show the kind."""
     store, entry = given.store, given.entry
-    if store is None or entry is None:
-        return given
     kind = kind_of(b"", entry.key)
     if kind in ("picture", "video") or not entry.size:
         return replace(given, kind=kind)
@@ -132,9 +130,8 @@ def _sniff(given: InputObject) -> InputObject:
 def items_of(given: InputObject, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
     """Yield the item of an object, or those of its archive's members; indices count from `first`."""
     store, entry = given.store, given.entry
-    if given.error is not None or store is None or entry is None:
-        error = given.error or ItemError("not_found", "there is no such object")
-        yield failure(Item(source=given.source, index=first), entry, error)
+    if given.error is not None:
+        yield failure(Item(source=given.source, index=first), entry, given.error)
         return
     item = StoredItem(source=given.source, index=first, mtime_ns=entry.mtime_ns, store=store, entry=entry)
     if given.kind != "archive":
