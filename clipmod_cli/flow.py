@@ -1,4 +1,4 @@
-"""Generic plumbing between stages: work ahead, and batches that close in time. Knows nothing of pictures."""
+"""Streams between stages: prefetching in a thread, and batches with a timeout. Knows nothing of images."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-PATIENCE_S = 0.02
-"""How long an open batch waits for more: nobody notices it, and a small picture decodes within it."""
+MAX_WAIT_S = 0.02
+"""How long an open batch waits for more values: a small picture decodes within it."""
 
 POLL_S = 0.1
-"""How often a thread that waits for room, or for a value, looks whether anything else has happened."""
+"""How often a thread that waits for room or for a value checks for a stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +50,19 @@ def feed(stream: Iterable[T], put: Callable[[T], object], has_room: Callable[[],
 
 
 class _Feeder(Generic[T]):
-    """Pulls a stream in a thread of its own, at most `ahead` values ahead of who takes them."""
+    """Pulls a stream in a thread of its own, at most `ahead` values ahead of the consumer."""
 
     def __init__(self, stream: Iterable[T], ahead: int) -> None:
         self._queue: queue.SimpleQueue[T | StreamEnd] = queue.SimpleQueue()
         self._room = threading.Semaphore(ahead)
         self._stream = stream
-        self._left = threading.Event()
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="clipmod-feeder", daemon=True)
         self._thread.start()
 
-    def leave(self) -> None:
-        """Tell the thread that nobody reads any more; it closes the stream and ends."""
-        self._left.set()
+    def stop(self) -> None:
+        """Make the thread close the stream and end."""
+        self._stopped.set()
 
     def get(self, timeout_s: float) -> T | StreamEnd:
         """Return the next value, or the end.
@@ -75,9 +75,9 @@ class _Feeder(Generic[T]):
         return value
 
     def take(self, waiting: threading.Event) -> T | StreamEnd:
-        """Return the next value, or the end; waits for it, but not deaf to signals.
+        """Return the next value, or the end; signals are handled while it waits.
 
-        Whether it has to wait is told by the event.
+        The event is set while it waits.
         """
         with contextlib.suppress(queue.Empty):
             return self.get(0)
@@ -97,10 +97,10 @@ class _Feeder(Generic[T]):
         self._queue.put(feed(self._stream, self._queue.put, self._have_room))
 
     def _have_room(self) -> bool:
-        """Wait until a value may be made; False once nobody reads any more."""
-        while not self._left.is_set():
+        """Wait until a value may be made; false after `stop`."""
+        while not self._stopped.is_set():
             if self._room.acquire(timeout=POLL_S):
-                return not self._left.is_set()
+                return not self._stopped.is_set()
         return False
 
 
@@ -108,15 +108,14 @@ def ahead(
     stream: Iterable[T],
     count: int,
     *,
-    leaving: Callable[[], object] = lambda: None,
+    closing: Callable[[], object] = lambda: None,
     waiting: threading.Event | None = None,
 ) -> Generator[T, None, None]:
-    """Yield what the stream yields, at most `count` values ahead of the consumer.
+    """Yield the values of the stream, pulled by a thread at most `count` values ahead of the consumer.
 
-    The stream is pulled by a thread of its own, so it works while the consumer does. What it raises is
-    raised here, after all that came before it. Whoever leaves waits for the value that is being made: it
-    may be made by a library that must not be torn down in the middle. `leaving` is called before that
-    wait, to end what makes the value wait itself. `waiting` is set while the consumer waits for a value.
+    What the stream raises is raised here, after all values before it. Closing waits for the value that is
+    being made, since libraries must not be torn down in the middle; `closing` is called before that wait,
+    to end waits inside the stream. `waiting` is set while the consumer waits for a value.
     """
     feeder = _Feeder(stream, count)
     waiting = waiting or threading.Event()
@@ -126,8 +125,8 @@ def ahead(
         if value.error is not None:
             raise value.error
     finally:
-        feeder.leave()
-        leaving()
+        feeder.stop()
+        closing()
         feeder.join()
 
 
@@ -135,23 +134,22 @@ def batched(
     stream: Iterable[T],
     size: int,
     *,
-    patience_s: float = PATIENCE_S,
+    max_wait_s: float = MAX_WAIT_S,
     stopped: Callable[[], bool] = lambda: False,
-    wanted: Callable[[], bool] = lambda: True,
+    may_close: Callable[[], bool] = lambda: True,
 ) -> Iterator[list[T]]:
     """Yield non-empty lists of at most `size`, in the stream's order, losing nothing.
 
-    A batch closes when it is full, or when nothing came for `patience_s` seconds and it is `wanted`: who
-    makes batches ahead of time would make small ones else. The stream is read ahead by at most two
-    batches in a thread of its own, so it works while the consumer does. What the stream raises is raised
-    here, after all that came before it was yielded. Once `stopped` says so, no further batch is yielded,
-    also while the stream is silent.
+    A batch closes when it is full, or when nothing came for `max_wait_s` seconds and `may_close` is true
+    (else batches that are made ahead of time would be small). A thread reads the stream ahead by at most
+    two batches. What the stream raises is raised here, after all values before it. Once `stopped` is true
+    no further batch is yielded, also while the stream is silent.
     """
     feeder = _Feeder(stream, 2 * size)
     try:
         end: StreamEnd | None = None
         while end is None:
-            batch, end = _gather(feeder, size, patience_s, lambda: wanted() or stopped())
+            batch, end = _gather(feeder, size, max_wait_s, lambda: may_close() or stopped())
             if stopped():
                 return
             if batch:
@@ -159,19 +157,19 @@ def batched(
         if end.error is not None:
             raise end.error
     finally:
-        feeder.leave()
+        feeder.stop()
 
 
 def _gather(
-    source: _Feeder[T], size: int, patience_s: float, wanted: Callable[[], bool]
+    source: _Feeder[T], size: int, max_wait_s: float, may_close: Callable[[], bool]
 ) -> tuple[list[T], StreamEnd | None]:
     """Return the next batch, which is empty if nothing came for a while, and the end if it came."""
     batch: list[T] = []
     while len(batch) < size:
         try:
-            value = source.get(patience_s if batch else POLL_S)
+            value = source.get(max_wait_s if batch else POLL_S)
         except queue.Empty:
-            if batch and not wanted():
+            if batch and not may_close():
                 continue
             break
         if isinstance(value, StreamEnd):

@@ -107,12 +107,12 @@ def _infer(
             frames,
             engine.batch_size,
             stopped=lambda: stopped() or closed.is_set(),
-            wanted=lambda: idle.is_set() and in_flight.is_empty,  # a busy device needs no partial batch
+            may_close=lambda: idle.is_set() and in_flight.is_empty,  # a busy device needs no partial batch
         )
-        prepared = ahead(_prepare(batches, engine), 1, leaving=closed.set, waiting=idle)
+        prepared = ahead(_prepare(batches, engine), 1, closing=closed.set, waiting=idle)
         submitted = in_flight.submit(stack.enter_context(closing(prepared)), engine, can_skip_rest)
         if options.infer_ahead:
-            submitted = ahead(submitted, 1, leaving=closed.set)
+            submitted = ahead(submitted, 1, closing=closed.set)
         for wait in stack.enter_context(closing(submitted)):
             yield from in_flight.collect(wait)
 

@@ -66,7 +66,7 @@ def test_who_leaves_waits_for_the_value_that_is_being_made() -> None:
 
 def test_who_leaves_can_end_what_a_value_waits_for() -> None:
     source = Source(pauses=[1])
-    values = ahead(source.stream(), 2, leaving=source.go_on.set)
+    values = ahead(source.stream(), 2, closing=source.go_on.set)
     assert next(values) == 0
     assert source.reached.wait(PLENTY_S)
     values.close()

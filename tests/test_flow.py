@@ -63,7 +63,7 @@ def test_law_batches_in_a_row_are_the_stream(values: list[int], size: int) -> No
 
 @given(values=st.lists(st.integers(), max_size=30), size=st.integers(1, 9))
 def test_law_without_patience_nothing_is_lost_either(values: list[int], size: int) -> None:
-    batches = list(batched(iter(values), size, patience_s=0.0))
+    batches = list(batched(iter(values), size, max_wait_s=0.0))
     assert [value for batch in batches for value in batch] == values
     assert all(1 <= len(batch) <= size for batch in batches)
 
@@ -82,7 +82,7 @@ def test_law_what_the_stream_raises_comes_after_all_before_it(length: int, size:
 
 def test_full_batches_do_not_wait_for_the_stream_to_end() -> None:
     source = Source(pauses=[6])
-    batches = batched(source.stream(), 3, patience_s=PLENTY_S)
+    batches = batched(source.stream(), 3, max_wait_s=PLENTY_S)
     assert [next(batches), next(batches)] == [[0, 1, 2], [3, 4, 5]]
     source.go_on.set()
     batches.close()  # type: ignore[attr-defined]
@@ -108,7 +108,7 @@ def test_a_batch_that_nobody_wants_yet_goes_on_filling() -> None:
         return wanted.is_set()
 
     seen: list[list[int]] = []
-    reader = threading.Thread(target=lambda: seen.extend(batched(source.stream(), 4, wanted=is_wanted)))
+    reader = threading.Thread(target=lambda: seen.extend(batched(source.stream(), 4, may_close=is_wanted)))
     reader.start()
     assert asked.wait(PLENTY_S)
     assert not seen, "a batch of two was closed for nobody"
@@ -119,7 +119,7 @@ def test_a_batch_that_nobody_wants_yet_goes_on_filling() -> None:
 
 def test_a_batch_that_is_wanted_meanwhile_is_closed() -> None:
     source, wanted = Source(length=5, pauses=[2]), threading.Event()
-    batches = batched(source.stream(), 4, wanted=wanted.is_set)
+    batches = batched(source.stream(), 4, may_close=wanted.is_set)
     threading.Timer(0.1, wanted.set).start()
     assert next(iter(batches)) == [0, 1]
     source.go_on.set()
@@ -129,7 +129,7 @@ def test_a_batch_that_is_wanted_meanwhile_is_closed() -> None:
 def test_stopped_ends_a_batch_that_nobody_wants() -> None:
     source, stop = Source(pauses=[2]), threading.Event()
     threading.Timer(0.1, stop.set).start()
-    assert list(batched(source.stream(), 4, wanted=lambda: False, stopped=stop.is_set)) == []
+    assert list(batched(source.stream(), 4, may_close=lambda: False, stopped=stop.is_set)) == []
     source.go_on.set()
 
 
@@ -213,7 +213,7 @@ def test_once_stopped_no_further_batch_is_yielded() -> None:
         source.go_on.set()
         return source.pulled >= 3
 
-    assert list(batched(source.stream(), 3, patience_s=PLENTY_S, stopped=stopped)) == []
+    assert list(batched(source.stream(), 3, max_wait_s=PLENTY_S, stopped=stopped)) == []
     assert source.pulled >= 3
 
 

@@ -15,7 +15,7 @@ import pytest
 from clipmod_cli.ensemble import batch
 from clipmod_cli.ensemble.duplicates import DuplicateCache, EvidenceLru
 from clipmod_cli.errors import DeviceLostError
-from clipmod_cli.flow import PATIENCE_S, ahead
+from clipmod_cli.flow import MAX_WAIT_S, ahead
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.types import Evidence, Failure, Frame, Item, Result, Verdict
@@ -62,7 +62,7 @@ def test_a_batch_goes_on_filling_while_the_device_has_work() -> None:
         yield from coming[:4]
         assert first.wait(PLENTY_S)
         yield from coming[4:6]
-        time.sleep(10 * PATIENCE_S)
+        time.sleep(10 * MAX_WAIT_S)
         yield from coming[6:]
 
     def note(_: Sequence[Frame]) -> None:

@@ -19,7 +19,7 @@ from clipmod_cli.decode.job import DecodeJob, MediaBuilder
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.reading import read_item
 from clipmod_cli.decode.stage import Decoders, decode_with
-from clipmod_cli.decode.stills.opening import check_picture, hush_decoders, ungated
+from clipmod_cli.decode.stills.opening import check_picture, silence_decoders, ungated
 from clipmod_cli.decode.stills.pictures import decode_still
 from clipmod_cli.decode.views import make_view
 from clipmod_cli.ensemble.batch import CanSkipRest
@@ -183,7 +183,7 @@ class DecodeBench:
         Raises:
             UsageError: if no file of the sample is a still picture that can be decoded.
         """
-        hush_decoders()
+        silence_decoders()
         items = items_of(self.paths, min(len(self.paths), 2 * SAMPLE))
         sample = [(item, job) for item in items if (job := self._job(item)) is not None][:SAMPLE]
         if not sample:

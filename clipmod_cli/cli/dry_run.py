@@ -12,6 +12,8 @@ from pathlib import PurePosixPath
 
 from clipmod_cli.cli.terminal.stdout import say
 from clipmod_cli.decode.formats import HEAD_BYTES, sniff
+from clipmod_cli.decode.reading import open_regular
+from clipmod_cli.errors import ItemError
 from clipmod_cli.models.backend import human_size
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.sources.base import Skipped
@@ -54,15 +56,10 @@ def _format_and_size(item: Item | Failure) -> tuple[str, int]:
     if item.data is not None:
         return _name(item.data), len(item.data)
     try:
-        descriptor = os.open(item.source, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    except (OSError, ValueError):
+        with open_regular(item.source) as (descriptor, status):
+            return _name(os.read(descriptor, HEAD_BYTES)), status.st_size
+    except ItemError:
         return "cannot be read", 0
-    try:
-        return _name(os.read(descriptor, HEAD_BYTES)), os.fstat(descriptor).st_size
-    except OSError:
-        return "cannot be read", 0
-    finally:
-        os.close(descriptor)
 
 
 def _name(head: bytes) -> str:

@@ -1,7 +1,6 @@
 """The table of file formats: pictures, videos and archives, each identified by its first bytes.
 
-Opens no file and is cheap to import: decoders are named, and imported when first needed. A new picture format
-is one entry here, if Pillow or another package has a plugin for it.
+Opens no file; decoders are imported when first needed. A new picture format is one entry of `FORMATS`.
 """
 
 from __future__ import annotations
@@ -213,7 +212,7 @@ FORMATS: tuple[Format, ...] = (
         open="PIL.AvifImagePlugin:AvifImageFile",
         listed=("avif",),
         memory_weight=3,
-        timeline="clipmod_cli.decode.moving.animation:avif_timeline",
+        timeline=f"{_TIMELINES}:avif_timeline",
         seekable=True,
     ),
     Format(

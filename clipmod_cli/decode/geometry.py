@@ -1,7 +1,6 @@
-"""The arithmetic of geometry: sizes, windows and orientations. Knows numbers, not pixels.
+"""Sizes, windows and orientations: numbers only, no pixels.
 
-Sizes are (height, width). "Stored" is the way the pixels lie in the file, "displayed" what a
-viewer shows after turning them by EXIF.
+Sizes are (height, width). "Stored" is the order of pixels in the file, "displayed" that turned by EXIF.
 """
 
 from __future__ import annotations
@@ -96,7 +95,7 @@ def scaled_size(view: View, height: int, width: int) -> tuple[int, int]:
 
 
 def crop_window(view: View, height: int, width: int) -> PixelWindow:
-    """Return the middle window that a view keeps of its scaled picture; it is inside it."""
+    """Return the centred window that a view keeps of its scaled picture."""
     if view.crop is None:
         return PixelWindow(0, 0, height, width)
     crop_height, crop_width = min(view.crop[0], height), min(view.crop[1], width)

@@ -11,7 +11,7 @@ from clipmod_cli.decode.job import DecodeJob, Gate, MediaBuilder
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.moving.animation import decode_animation, find_timeline
 from clipmod_cli.decode.reading import read_item
-from clipmod_cli.decode.stills.opening import check_picture, hush_decoders, ungated
+from clipmod_cli.decode.stills.opening import check_picture, silence_decoders, ungated
 from clipmod_cli.decode.stills.pictures import decode_still
 from clipmod_cli.decode.video.opening import decode_video
 from clipmod_cli.decode.video.sampling import Views
@@ -31,18 +31,16 @@ def decode_item(
 ) -> list[Frame | Failure]:
     """Return the item's sampled frames in order, or those decoded before an error and then its Failure.
 
-    Never raises for an item. Only the last element ends the item: a Frame with `last`, or a Failure. The
-    arguments without `gate` and `on_video`, and the result, can be pickled for a worker process; its caller
-    must then put back the item, which is compared by identity.
+    Never raises for an item. Only the last element ends the item: a Frame with `last`, or a Failure.
 
     Args:
         item: what to decode.
         views: the geometries of the arrays in each frame; equal ones are made once.
         options: limits, exactness, sampling.
         gate: called with a number of pixels before they are decoded.
-        on_video: called if the item is a video, which may take longer.
+        on_video: called if the item is a video, which has longer time limits.
     """
-    hush_decoders()
+    silence_decoders()
     media = MediaBuilder(time.perf_counter())
     shots: list[Shot] = []
     try:

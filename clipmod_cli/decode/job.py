@@ -1,4 +1,4 @@
-"""One input while it is decoded: its bytes, how to decode them, and what is known of it so far."""
+"""One input while it is decoded: its bytes, the options, and its media facts so far."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MediaBuilder:
     duration_s: float | None = None
 
     def build(self) -> Media:
-        """Return what is known so far."""
+        """Return the facts so far."""
         return Media(**asdict(self))
 
 

@@ -1,7 +1,4 @@
-"""The limits of decoding, and which frames of an animation are looked at.
-
-Numbers and their arithmetic only: nothing here opens a picture. Cheap to import.
-"""
+"""The limits of decoding, and which frames of an animation are scored. Cheap to import."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from typing import Literal
 from clipmod_cli.errors import ItemError, SettingsError
 
 MAX_SCORED_FRAMES = 256
-"""Frames of one animation that are ever scored: at 150 KB a view more would not wait in memory."""
+"""Frames of one animation or video that are scored at most, by their memory: 150 KB a view."""
 
 KEY_FRAMES = 32
 """Frames that `key` takes of an animation. Most shared GIFs have fewer, so all of theirs are seen."""
@@ -24,7 +21,7 @@ FRAMES_HELP = "key, dense, fps=N or max=N"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeLimits:
-    """What a picture may cost: a 38-byte WebP can ask for 50 megapixels, which take 800 MB to decode.
+    """Limits on the cost of an input: a 38-byte WebP can declare 50 megapixels, which take 800 MB to decode.
 
     Attributes:
         max_file_bytes: of the encoded file.
@@ -32,7 +29,7 @@ class DecodeLimits:
         max_header_pixels: that a header may declare, whatever the scaling.
         max_side: of the declared width and height.
         max_walked_frames: of an animation or pages of a TIFF.
-        max_seconds: that one animation may take; looked at between its frames.
+        max_seconds: that one animation may take; checked between its frames.
         pixels_in_flight: that all workers together may be decoding.
         max_video_bytes: of a video file, which is never held in memory.
         max_video_side: of its width and height.
@@ -53,7 +50,7 @@ class DecodeLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameSampling:
-    """Which frames of an animation are looked at; the first and the last always are.
+    """Which frames of an animation are scored; the first and the last always are.
 
     Attributes:
         mode: `key` and `dense` take at most `KEY_FRAMES` and `MAX_SCORED_FRAMES`, `max` at most
@@ -65,7 +62,7 @@ class FrameSampling:
     value: float | None = None
 
     def choose(self, starts: Sequence[float]) -> tuple[int, ...]:
-        """Return the indices of the frames to look at, rising; `starts` are their times in seconds."""
+        """Return the rising indices of the frames to score; `starts` are their times in seconds."""
         if self.mode == "fps" and self.value is not None:
             ticks = math.floor(starts[-1] * self.value) + 1
             if ticks < MAX_SCORED_FRAMES:
@@ -98,7 +95,7 @@ class DecodeOptions:
         exact: each model's own transform to the bit, instead of scaled decoding and fast resize.
         heic: whether HEIC is accepted (it also needs the `heic` extra).
         max_gap_s: key frames of a video further apart than this are filled with others.
-        spans: only these parts of a video are looked at, more closely: (start, end) in seconds, rising.
+        spans: only these parts of a video are sampled, more densely: rising (start, end) in seconds.
     """
 
     exact: bool = False
@@ -162,16 +159,15 @@ def _parse_count(number: str) -> int:
     if not 2 <= count <= MAX_SCORED_FRAMES:
         raise SettingsError(
             f"frames: max={number} needs a whole number from 2 (the first and the last frame are always"
-            f" looked at) to {MAX_SCORED_FRAMES}"
+            f" scored) to {MAX_SCORED_FRAMES}"
         )
     return count
 
 
 def _spread(starts: Sequence[float], most: int) -> tuple[int, ...]:
-    """Return at most `most` frames: evenly by time, then what is left over evenly by number.
+    """Return at most `most` frames: evenly by time, then the rest evenly by number.
 
-    The second step is there because time alone would see next to nothing of a hundred short
-    frames beside one that stays for a minute.
+    By time alone, a hundred short frames beside one of a minute would hardly be sampled.
     """
     last = len(starts) - 1
     if last < most:

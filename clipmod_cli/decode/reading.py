@@ -1,7 +1,4 @@
-"""Reads an input's bytes without trusting the file: not a device, not too large, never hanging.
-
-Does not decode.
-"""
+"""Reads an input's bytes: from a regular file only, within the size limit, never blocking."""
 
 from __future__ import annotations
 

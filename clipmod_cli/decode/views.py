@@ -1,7 +1,6 @@
-"""Pixels → the view a model wants: exactly as its own library would, or fast and antialiased.
+"""Pixels → the view of a model: exactly as its own library makes it, or fast and antialiased.
 
-The only file of `decode` that knows torch and OpenCV; both are imported when first needed.
-Leaves decoding and colours to others.
+The only file of `decode` that uses torch and OpenCV; both are imported when first needed.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ Pixels = NDArray[np.uint8]
 """`(height, width, 3)`, RGB."""
 
 MAX_INTERMEDIATE_PIXELS = 64_000_000
-"""Scaling a 30,000 x 1 strip to 224 high would make 1.5 billion pixels; beyond this only what the
-crop keeps is computed, exact or not."""
+"""Scaling a 30,000 x 1 strip to 224 high would make 1.5 billion pixels; beyond this only the crop is
+computed, exact or not."""
 
 _WASTE = 4
-"""From this many pixels thrown away for one kept, computing the crop alone is the faster way."""
+"""From this many pixels scaled for one kept, it is faster to compute the crop alone."""
 
 _NUDGE = 1e-6
 """Added to a target length of at most 100,000, so that rounding cannot make it one pixel shorter."""
@@ -64,9 +63,9 @@ class Picture:
 
 
 def modules_for(views: Iterable[View]) -> tuple[str, ...]:
-    """Return the heavy modules that making these views may import.
+    """Return the modules that making these views may import.
 
-    A worker imports them before its memory is limited, for their libraries alone map gigabytes.
+    A worker imports them before its memory is limited: their libraries map gigabytes.
     """
     return tuple(dict.fromkeys(name for view in views for name in _ENGINE_MODULES[view.engine]))
 
@@ -90,7 +89,7 @@ def make_view(picture: Picture, view: View, *, exact: bool) -> Pixels:
 
 
 def _work(picture: Picture, view: View, target: tuple[int, int]) -> int:
-    """Return the pixels of the largest array that the exact way makes beside the picture itself."""
+    """Return the pixels of the largest array that exact resizing makes beside the picture."""
     padded = max(picture.size) ** 2 if view.fit == "corner" else 0
     return max(target[0] * target[1], padded)
 
@@ -146,7 +145,7 @@ def _resize_opencv(pixels: Pixels, target: tuple[int, int], view: View) -> Pixel
 
 
 def _resize_fast(picture: Picture, view: View, target: tuple[int, int]) -> Pixels:
-    """Return what the crop keeps of the picture scaled to `target`, turned upright, not padded."""
+    """Return the crop of the picture scaled to `target`, turned upright, not padded."""
     window = crop_window(view, *target)
     if window.height * window.width > MAX_INTERMEDIATE_PIXELS:
         raise ItemError(
@@ -155,7 +154,7 @@ def _resize_fast(picture: Picture, view: View, target: tuple[int, int]) -> Pixel
     stored_target = picture.orientation.store_size(target)
     stored_window = picture.orientation.store_window(window, target)
     wasted = target[0] * target[1] > _WASTE * window.height * window.width
-    # A detector that runs without torch should not have to wait for its import.
+    # A detector that runs without torch should not import it.
     by_torch = view.engine != "opencv" and view.resample in {"bilinear", "bicubic"}
     if by_torch and not wasted:
         kept = _window_of(_resize_torch(picture, stored_target, view.resample), stored_window)
@@ -173,8 +172,8 @@ def _extent(picture: Picture) -> tuple[float, float]:
 def _resize_torch(picture: Picture, target: tuple[int, int], mode: str) -> Pixels:
     """Return the pixels scaled to `target` by torch's antialiased uint8 kernels, GIL released.
 
-    The scale is given instead of left to torch, for it would take the rounded-up size of a scaled
-    JPEG for its true one and shift everything by up to half a pixel.
+    The scale is given, since torch would take the rounded-up size of a scaled JPEG for its true one and
+    shift everything by up to half a pixel.
     """
     import torch
     from torch.nn.functional import interpolate
@@ -182,7 +181,7 @@ def _resize_torch(picture: Picture, target: tuple[int, int], mode: str) -> Pixel
     if picture.scale == 1 and picture.pixels.shape[:2] == target:
         return picture.pixels
     factors = [(length + _NUDGE) / covered for length, covered in zip(target, _extent(picture), strict=True)]
-    # unsqueezed first, or torch would not know it for channels last and would answer in planes
+    # unsqueezed first, or torch would not recognise channels-last and return planes
     batch = torch.from_numpy(picture.pixels).unsqueeze(0).permute(0, 3, 1, 2)  # (1, 3, h, w)
     resized = interpolate(
         batch, scale_factor=factors, mode=mode, antialias=True, recompute_scale_factor=False
@@ -202,8 +201,8 @@ def _resize_window(picture: Picture, target: tuple[int, int], window: PixelWindo
         min((window.top + window.height) * down, picture.pixels.shape[0]),
     )
     image = Image.fromarray(picture.pixels)
-    # OpenCV's own resize is not antialiased, so a detector's need not be so to the last level: whole
-    # pixels are averaged first, which halves the time.
+    # OpenCV's own resize is not antialiased, so a detector's need not be exact: averaging whole pixels
+    # first halves the time.
     gap = 1.0 if view.engine == "opencv" else None
     scaled = image.resize((window.width, window.height), _FILTERS[view.resample], box=box, reducing_gap=gap)
     return np.array(scaled)

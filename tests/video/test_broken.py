@@ -28,7 +28,7 @@ def test_a_file_with_sound_alone_has_no_picture(tmp_path: Path) -> None:
         film.mux([*stream.encode(frame), *stream.encode()])
     failure = lost(path)
     assert failure.code == "video_error"
-    assert "no picture" in failure.message
+    assert "no video stream" in failure.message
 
 
 def test_a_film_without_its_index_is_an_error(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The sampled frames of an animation: GIF, APNG, WebP, AVIF, and the pages of a TIFF.
 
-Which frames is `limits.FrameSampling`'s answer, when they are shown `timeline`'s. Frames build upon
-each other, so most formats are decoded from the first to the last frame whatever is sampled.
+Frames build upon each other, so most formats are decoded from the first to the last sampled frame.
 """
 
 from __future__ import annotations
@@ -16,11 +15,7 @@ from clipmod_cli.decode.formats import load
 from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.limits import check_size
 from clipmod_cli.decode.moving.timeline import (
-    SUBSTITUTE_DELAY_S,
     Timeline,
-    frame_durations,
-    make_timeline,
-    seen_delay,
 )
 from clipmod_cli.decode.stills.colours import to_pixels
 from clipmod_cli.decode.stills.mending import trim_webp
@@ -43,13 +38,13 @@ def decode_animation(job: DecodeJob, timeline: Timeline) -> Iterator[tuple[int, 
     opened = open_picture(replace(job, data=_usable(job, timeline)))
     chosen = job.options.frames.choose(timeline.starts)
     steps = chosen if job.format.seekable else range(chosen[-1] + 1)
-    wanted = frozenset(chosen)
+    sampled = frozenset(chosen)
     for number in steps:
         try:
-            picture = _decode_frame(job, opened, number, wanted=number in wanted)
+            picture = _decode_frame(job, opened, number, sampled=number in sampled)
         except ItemError as error:
             if number == 0 and error.code == "decode_error":
-                yield 0, 0.0, decode_still(job)  # what is there of it may be reason enough to flag it
+                yield 0, 0.0, decode_still(job)  # the part that is there may be enough to flag it
             raise
         if picture is not None:
             if number == 0:
@@ -60,7 +55,7 @@ def decode_animation(job: DecodeJob, timeline: Timeline) -> Iterator[tuple[int, 
 
 
 def _decode_frame(
-    job: DecodeJob, opened: ImageFile.ImageFile, number: int, *, wanted: bool
+    job: DecodeJob, opened: ImageFile.ImageFile, number: int, *, sampled: bool
 ) -> Picture | None:
     limits = job.options.limits
     if time.perf_counter() - job.media.started > limits.max_seconds:
@@ -73,7 +68,7 @@ def _decode_frame(
     check_size(*opened.size, limits)
     with job.gate(opened.width * opened.height * job.format.memory_weight), decoder_errors(label):
         opened.load()
-        pixels = to_pixels(opened) if wanted else None
+        pixels = to_pixels(opened) if sampled else None
     if pixels is None:
         return None
     orientation = read_orientation(opened)
@@ -82,18 +77,5 @@ def _decode_frame(
 
 
 def _usable(job: DecodeJob, timeline: Timeline) -> bytes:
-    """Return bytes that the decoder opens: a cut WebP is refused unless its header says how long it is."""
+    """Return bytes that the decoder opens: it refuses a cut WebP unless its header has the cut length."""
     return trim_webp(job.data, timeline.end) if job.format.name == "WEBP" and timeline.cut else job.data
-
-
-def avif_timeline(job: DecodeJob) -> Timeline | None:
-    """Return the timeline of an AVIF; None if it cannot be opened. Only the decoder knows its frames."""
-    most = job.options.limits.max_walked_frames
-    try:
-        with decoder_errors("AVIF"):
-            frames = min(int(getattr(open_picture(job), "n_frames", 1)), most + 1)
-    except ItemError:
-        return None  # decoding it as a still reports the error
-    durations = [seen_delay(seconds) for seconds in frame_durations(job.data, frames)]
-    missing = frames - len(durations)
-    return make_timeline([*durations, *[SUBSTITUTE_DELAY_S] * missing], most)

@@ -1,7 +1,7 @@
-"""When each frame of an animation is shown, read from the container without decoding a pixel.
+"""When each frame of an animation is shown, read from the container without decoding.
 
-Walked here and not by Pillow because Pillow takes a file that ends between two frames for a shorter
-animation, counts without bound, and tells some times only after decoding.
+Not by Pillow, which takes a file that ends between two frames for a shorter animation, counts without
+bound, and knows some times only after decoding.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import Literal
 
 from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.stills.mending import png_chunks, riff_chunks
+from clipmod_cli.decode.stills.opening import decoder_errors, open_picture
+from clipmod_cli.errors import ItemError
 
 SHORTEST_DELAY_S = 0.010
 SUBSTITUTE_DELAY_S = 0.100
-"""Browsers show a frame that asks for 10 ms or less for 100 ms. Times are those that a person sees,
-for it is a person's exposure that `persistence_s` and the segments of a record speak of."""
+"""Browsers show a frame with a delay of 10 ms or less for 100 ms. `persistence_s` and segments are about
+the time that a person sees a frame."""
 
 PAGE_S = 1.0
-"""The pages of a TIFF have no time: each counts as a second, so that they are sampled evenly and
-never only the first is looked at."""
+"""The pages of a TIFF have no time: each counts as a second, so that they are sampled evenly."""
 
 _PNG_CHECKSUM_BYTES = 4
 
@@ -34,7 +35,7 @@ class Timeline:
         starts: of each frame, in seconds.
         duration_s: of the whole.
         cut: the file ends before the container says it does.
-        lost: why there are frames that cannot be had; None if there are not.
+        lost: why some frames cannot be decoded; None if all can.
         end: where the last whole frame ends, in bytes (WebP only).
     """
 
@@ -55,15 +56,15 @@ def make_timeline(
 ) -> Timeline:
     """Return the timeline of frames that last `durations` seconds, one after the other."""
     if len(durations) > most:
-        lost = f"only its first {most} frames are looked at"
+        lost = f"only its first {most} frames are scored"
     shown = durations[:most]
     ends = [round(seconds, 6) for seconds in accumulate(shown)]
     starts = (0.0, *ends[:-1]) if ends else ()
     return Timeline(starts=starts, duration_s=ends[-1] if ends else 0.0, cut=cut, lost=lost, end=end)
 
 
-def seen_delay(seconds: float) -> float:
-    """Return for how long browsers show a frame that asks for `seconds`."""
+def shown_delay(seconds: float) -> float:
+    """Return for how long browsers show a frame with a delay of `seconds`."""
     return seconds if seconds > SHORTEST_DELAY_S else SUBSTITUTE_DELAY_S
 
 
@@ -86,7 +87,7 @@ def gif_timeline(job: DecodeJob) -> Timeline:
                 at = len(data)
                 break
             at = _skip_sub_blocks(data, at + 11 + _colour_table_bytes(data[at + 9]))
-            durations.append(seen_delay(delay))
+            durations.append(shown_delay(delay))
             delay = 0.0
         else:
             at += 1  # decoders look for the next block they know
@@ -104,7 +105,7 @@ def _skip_sub_blocks(data: bytes, at: int) -> int:
 
 
 def apng_timeline(job: DecodeJob) -> Timeline | None:
-    """Walk the chunks of a PNG; None if it is none that moves (APNG specification 1.0)."""
+    """Walk the chunks of a PNG; None if it is not animated (APNG specification 1.0)."""
     data, declared = job.data, 0
     durations: list[float] = []
     kind, end = b"", 0
@@ -135,7 +136,7 @@ def apng_timeline(job: DecodeJob) -> Timeline | None:
 
 def _fctl_delay(body: bytes) -> float:
     numerator, denominator = int.from_bytes(body[20:22], "big"), int.from_bytes(body[22:24], "big")
-    return seen_delay(numerator / (denominator or 100))
+    return shown_delay(numerator / (denominator or 100))
 
 
 def webp_timeline(job: DecodeJob) -> Timeline | None:
@@ -151,7 +152,7 @@ def webp_timeline(job: DecodeJob) -> Timeline | None:
             break
         whole_end = end + (end & 1)
         if kind == b"ANMF":
-            durations.append(seen_delay(int.from_bytes(data[start + 12 : start + 15], "little") / 1000))
+            durations.append(shown_delay(int.from_bytes(data[start + 12 : start + 15], "little") / 1000))
     if not moves:
         return None
     cut = declared_end > len(data)
@@ -182,6 +183,19 @@ def tiff_timeline(job: DecodeJob) -> Timeline:
 
 _TO_TIMES = (b"moov", b"trak", b"mdia")
 _TO_SAMPLES = (b"minf", b"stbl", b"stts")
+
+
+def avif_timeline(job: DecodeJob) -> Timeline | None:
+    """Return the timeline of an AVIF; None if it cannot be opened. Only the decoder knows its frames."""
+    most = job.options.limits.max_walked_frames
+    try:
+        with decoder_errors("AVIF"):
+            frames = min(int(getattr(open_picture(job), "n_frames", 1)), most + 1)
+    except ItemError:
+        return None  # decoding it as a still reports the error
+    durations = [shown_delay(seconds) for seconds in frame_durations(job.data, frames)]
+    missing = frames - len(durations)
+    return make_timeline([*durations, *[SUBSTITUTE_DELAY_S] * missing], most)
 
 
 def frame_durations(data: bytes, most: int) -> list[float]:

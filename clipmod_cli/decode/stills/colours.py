@@ -1,7 +1,6 @@
-"""Right colours: whatever mode a picture was stored in becomes 8-bit RGB, alpha composed on white.
+"""Converts a picture of any mode to 8-bit RGB, alpha composed on white.
 
-Colour profiles (ICC) and gamma are left alone on purpose: open_clip, transformers and nudenet
-ignore them too, and scores are to be theirs.
+Colour profiles (ICC) and gamma are ignored, as open_clip, transformers and nudenet do.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ _PHOTOMETRIC = 262
 _WHITE_IS_ZERO = 0
 
 STRIP_PIXELS = 2_000_000
-"""Converted at once: beside 50 megapixels what that takes is nothing, and most pictures are one strip."""
+"""Converted at once; most pictures are one strip."""
 
 
 def to_pixels(picture: Image.Image) -> NDArray[np.uint8]:
-    """Return a loaded picture as 8-bit RGB `(h, w, 3)`, made strip by strip.
+    """Return a loaded picture as 8-bit RGB `(h, w, 3)`.
 
-    As a whole, what is in between would take more memory than the picture and its result together.
+    Made in strips, since the intermediates of a whole picture take more memory than it and the result.
     """
     convert = _converter(picture)
     width, height = picture.size
@@ -51,7 +50,7 @@ def _strips(picture: Image.Image) -> Iterator[tuple[int, int, Image.Image]]:
 
 
 def _converter(picture: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """Return what makes 8-bit RGB of a part of the picture."""
+    """Return the function that converts a part of the picture to 8-bit RGB."""
     if picture.mode in _DEEP_GREY:
         tags: Any = getattr(picture, "tag_v2", {})
         return partial(
@@ -77,10 +76,9 @@ def _on_white(picture: Image.Image) -> Image.Image:
 
 
 def _from_deep_grey(picture: Image.Image, depth: int, kind: int | None) -> Image.Image:
-    """Return 16-bit (or a TIFF's 12-bit) grey scaled to 8 bit; Pillow alone would clip it.
+    """Return 16-bit (or a TIFF's 12-bit) grey scaled to 8 bit, where Pillow alone would clip it.
 
-    The low byte is dropped, as Pillow does for the channels of 16-bit RGB, so that a grey picture
-    gets the same numbers in both.
+    The low byte is dropped, as Pillow does with 16-bit RGB.
     """
     grey = np.asarray(picture).astype(np.uint16)
     eight_bit = (grey >> max(depth - 8, 0)).clip(0, WHITE).astype(np.uint8)
@@ -93,11 +91,10 @@ def _from_deep_grey(picture: Image.Image, depth: int, kind: int | None) -> Image
 
 
 def _range_of(picture: Image.Image) -> tuple[float, float]:
-    """Return which values of 32-bit integer or float grey are to be black and white.
+    """Return the values of 32-bit integer or float grey that become black and white.
 
-    Such files do not say so. 0..1 is what image editors write as float, 0..255 and 0..65535 are bytes
-    and words in a wider box; anything else is stretched from its least to its greatest value, so that
-    something can be seen in it.
+    Files do not declare them. 0..1 is usual for floats, 0..255 and 0..65535 are widened bytes and words;
+    other ranges are stretched from their least to their greatest value.
     """
     low, high = np.inf, -np.inf
     for _, _, strip in _strips(picture):

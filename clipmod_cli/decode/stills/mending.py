@@ -1,8 +1,7 @@
-"""Gets out of a truncated file what it still holds, without Pillow's process-wide switch for that.
+"""Decodes as much of a truncated file as there is, without Pillow's process-wide switch for that.
 
-`ImageFile.LOAD_TRUNCATED_IMAGES` would make every other thread tolerant too, and a strict decode
-that is secretly tolerant would call a truncated picture whole. So the bytes are mended where a
-decoder needs an end, and the rows that came before an error are kept.
+`ImageFile.LOAD_TRUNCATED_IMAGES` would make the strict decodes of other threads tolerant too. So the bytes
+are mended where a decoder needs an end, and the rows decoded before an error are kept.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _RIFF_HEADER_BYTES = 8
 
 
 def mend(data: bytes, known: Format, limits: DecodeLimits) -> bytes:
-    """Return `data` such that a decoder of the format decodes what is there."""
+    """Return `data` changed such that a decoder of the format decodes the part that is there."""
     if known.mend is None:
         return data
     mended: bytes = load(known.mend)(data, limits)
@@ -39,7 +38,7 @@ def trim_webp(data: bytes, end: int) -> bytes:
     return b"RIFF" + (end - _RIFF_HEADER_BYTES).to_bytes(4, "little") + data[8:end]
 
 
-def load_what_came(opened: ImageFile.ImageFile) -> Image.Image:
+def load_decoded_rows(opened: ImageFile.ImageFile) -> Image.Image:
     """Return the picture with the rows that were decoded before an error; raises if there were none."""
     try:
         opened.load()
@@ -70,9 +69,9 @@ def riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def mend_png(data: bytes, _limits: DecodeLimits) -> bytes:
-    """Return the still picture of a PNG from the chunks that it needs, with right checksums.
+    """Return a PNG of only the chunks that its still picture needs, with right checksums.
 
-    Pillow refuses a whole file for the checksum of a comment, which viewers pass over.
+    Pillow refuses a file for the wrong checksum of a comment, which viewers ignore.
     """
     parts = [data[:_PNG_SIGNATURE_BYTES]]
     for kind, start, end in png_chunks(data):
@@ -83,9 +82,9 @@ def mend_png(data: bytes, _limits: DecodeLimits) -> bytes:
 
 
 def mend_webp(data: bytes, limits: DecodeLimits) -> bytes:
-    """Return a WebP filled up with zeros to the length that its header declares.
+    """Return a WebP padded with zeros to the length that its header declares, which the decoder needs.
 
-    The decoder takes no less; the rows before the cut come out right, those after it are garbage.
+    The rows after the cut are garbage.
     """
     declared = _RIFF_HEADER_BYTES + int.from_bytes(data[4:8], "little")
     return data.ljust(min(declared, limits.max_file_bytes), b"\0")

@@ -1,8 +1,7 @@
-"""Opens bytes with the one Pillow plugin for their format, and turns its errors into ItemErrors.
+"""Opens bytes with the one Pillow plugin of their format, and translates its errors to ItemErrors.
 
-Pillow's own registry is not asked: the format was sniffed, so no second plugin (EPS, PSD, MPO ...)
-can be talked into opening the bytes, and Pillow's process-wide size limit does not come into it.
-Leaves pixels to `still` and `animation`.
+Pillow's own registry and its process-wide size limit are not used, so no other plugin (EPS, PSD, MPO ...)
+can open the bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _HEIC_REFUSED = (
 )
 
 _DECODERS = r"(PIL|pillow_heif)(\.|$)"
-"""The modules whose warnings about odd files are nobody's business: the record tells what counts."""
+"""Modules whose warnings are silenced: the record has what matters."""
 
 _filter_lock = threading.Lock()
 
@@ -37,7 +36,7 @@ _MOST_JPEG_SCALING = 8
 """The most that a JPEG's sides are divided by while decoding."""
 
 _MAX_REASON = 200
-"""Characters of a decoder's own words in a message; some quote the file's bytes."""
+"""Characters of a decoder's message in ours; some quote the file's bytes."""
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
@@ -47,21 +46,20 @@ def ungated(_pixels: int) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def hush_decoders() -> None:
+def silence_decoders() -> None:
     """Make sure that a decoder's warning neither prints nor raises, in any thread.
 
-    A filter stands before all others from the first call on. `warnings.catch_warnings` around each
-    decode would swap the process-wide filters under the other threads' feet. Called for every item:
-    somebody may have put another filter (`error`) in front since.
+    Puts a filter before all others. `warnings.catch_warnings` around each decode would change the filters of
+    other threads. Called for every item, since another filter (`error`) may have been put in front.
     """
-    if _is_hushed():
+    if _is_silenced():
         return
     with _filter_lock:
-        if not _is_hushed():
+        if not _is_silenced():
             warnings.filterwarnings("ignore", module=_DECODERS)
 
 
-def _is_hushed() -> bool:
+def _is_silenced() -> bool:
     if not warnings.filters:
         return False
     pattern = warnings.filters[0][3]
@@ -70,7 +68,7 @@ def _is_hushed() -> bool:
 
 @contextmanager
 def decoder_errors(name: str) -> Iterator[None]:
-    """Turn whatever a decoder raises inside into an ItemError that names the format."""
+    """Translate any error of a decoder to an ItemError that names the format."""
     try:
         yield
     except ItemError:
@@ -85,18 +83,18 @@ def decoder_errors(name: str) -> Iterator[None]:
 
 
 def check_picture(known: Format | None, options: DecodeOptions) -> Format:
-    """Return the format if it is that of a picture which can be decoded.
+    """Return the format if it is a picture's and can be decoded.
 
     Raises:
         ItemError: `unsupported_format` for everything else.
     """
     if known is None:
-        raise ItemError("unsupported_format", "this is no picture of a known format")
+        formats = ", ".join(one.extension for one in picture_formats())
+        raise ItemError("unsupported_format", f"not a supported image format ({formats})")
     if known.kind == "archive":
         raise ItemError(
             "unsupported_format",
-            f"this is an archive ({known.name}); this version judges pictures and animations only:"
-            " extract it and scan the folder",
+            f"this is an archive ({known.name}), not an image: extract it and scan the folder",
         )
     if known.package is not None and not (options.heic and _plugin(known)):
         raise ItemError("unsupported_format", _HEIC_REFUSED)
@@ -104,9 +102,9 @@ def check_picture(known: Format | None, options: DecodeOptions) -> Format:
 
 
 def open_picture(job: DecodeJob) -> ImageFile.ImageFile:
-    """Return the opened, not yet decoded picture, its declared size noted and within the limits.
+    """Return the opened, not yet decoded picture; its declared size is in `job.media` and within the limits.
 
-    Raises ItemError. The caller checks the pixels of a JPEG again, once its scaling is known.
+    Raises ItemError. The caller checks a JPEG's pixels again once its scaling is known.
     """
     limits, name = job.options.limits, job.format.name
     if name == "WEBP":  # opening it already allocates the canvas
@@ -132,14 +130,14 @@ def _plugin(known: Format) -> type[ImageFile.ImageFile] | None:
         return None
 
 
-# A worker imports this module before its memory is limited, so decoders must be loaded by then.
+# A worker imports this module before its memory is limited: decoders must be loaded by then.
 for _known in picture_formats():
     if _known.package is None:
         _plugin(_known)
 
 
 def _webp_canvas(data: bytes) -> tuple[int, int]:
-    """Return (width, height) from a WebP's first chunk; (0, 0) where it is not understood.
+    """Return (width, height) from a WebP's first chunk; (0, 0) if it cannot be parsed.
 
     The three layouts are those of the WebP container specification and of RFC 6386 and RFC 9649.
     """

@@ -1,7 +1,4 @@
-"""One still picture: bytes → RGB pixels; strictly first, then what a truncated file still holds.
-
-Leaves geometry to `geometry` and animations to `animation`.
-"""
+"""One still picture: bytes → RGB pixels; strictly first, then as much as a truncated file holds."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from clipmod_cli.decode.geometry import EXIF_ORIENTATIONS, OVERSAMPLING, UPRIGHT
 from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.limits import check_size
 from clipmod_cli.decode.stills.colours import to_pixels
-from clipmod_cli.decode.stills.mending import load_what_came, mend
+from clipmod_cli.decode.stills.mending import load_decoded_rows, mend
 from clipmod_cli.decode.stills.opening import decoder_errors, open_picture
 from clipmod_cli.decode.views import Picture, Pixels
 from clipmod_cli.errors import ItemError
@@ -39,8 +36,7 @@ _JPEG_END = b"\xff\xd9"
 def decode_still(job: DecodeJob) -> Picture:
     """Return the picture in a job's bytes; raises ItemError.
 
-    What cannot be decoded strictly is tried again tolerantly; if that gives a picture it is noted
-    as truncated.
+    If strict decoding fails, it is retried tolerantly; a picture from that is marked as truncated.
     """
     try:
         return _decode(job, tolerant=False)
@@ -48,8 +44,7 @@ def decode_still(job: DecodeJob) -> Picture:
         if error.code != "decode_error":
             raise
         reason = error.message
-    # The errors are let go, for each holds its picture as far as it came; kept in a name they would do
-    # so in a circle, until somebody collects garbage.
+    # Not inside `except`: an error that is kept refers to its half-decoded picture until it is collected.
     picture = _decode_tolerantly(job, reason)
     if _is_blank(picture.pixels):
         raise ItemError("decode_error", reason)
@@ -58,7 +53,7 @@ def decode_still(job: DecodeJob) -> Picture:
 
 
 def _decode_tolerantly(job: DecodeJob, reason: str) -> Picture:
-    """Return what a truncated file still holds; raises ItemError, with the strict try's reason."""
+    """Return what a truncated file still holds; raises ItemError with the reason of the strict try."""
     mended = replace(job, data=mend(job.data, job.format, job.options.limits))
     try:
         return _decode(mended, tolerant=True)
@@ -69,12 +64,12 @@ def _decode_tolerantly(job: DecodeJob, reason: str) -> Picture:
 
 
 def read_orientation(picture: Image.Image) -> Orientation:
-    """Return how a loaded picture is to be turned; upright where its EXIF cannot be read."""
+    """Return how a loaded picture is turned for display; upright if its EXIF cannot be read."""
     try:
         return EXIF_ORIENTATIONS.get(picture.getexif().get(ExifTags.Base.Orientation, 1), UPRIGHT)
     except MemoryError:
         raise
-    except Exception:  # noqa: BLE001 — viewers show a picture with broken EXIF as it lies, and so does this
+    except Exception:  # noqa: BLE001 — as viewers do with broken EXIF
         return UPRIGHT
 
 
@@ -95,7 +90,7 @@ def _decode(job: DecodeJob, *, tolerant: bool) -> Picture:
 
 
 def _decode_jpeg(job: DecodeJob, opened: ImageFile.ImageFile, *, tolerant: bool) -> tuple[Pixels, int]:
-    """Return the pixels and by what their sides were divided."""
+    """Return (pixels, by what their sides were divided)."""
     width, height = opened.size
     scans = _count_scans(job.data, opened)
     if scans > MAX_JPEG_SCANS:
@@ -107,7 +102,7 @@ def _decode_jpeg(job: DecodeJob, opened: ImageFile.ImageFile, *, tolerant: bool)
         scale = jpeg_scale(job.views, height, width, oversampling=_oversampling(opened))
     check_size(width, height, job.options.limits, scale=scale)
     with job.gate(width * height if scans > 1 else math.ceil(width / scale) * math.ceil(height / scale)):
-        pixels = None if job.options.exact or tolerant else _decode_quickly(job.data, opened, scale)
+        pixels = None if job.options.exact or tolerant else _decode_fast(job.data, opened, scale)
         if pixels is None:
             if scale > 1:
                 opened.draft(None, (width // scale, height // scale))
@@ -118,8 +113,7 @@ def _decode_jpeg(job: DecodeJob, opened: ImageFile.ImageFile, *, tolerant: bool)
 def _oversampling(opened: ImageFile.ImageFile) -> int:
     """Return how many times the pixels of a view a scaled JPEG must keep, by its chroma subsampling.
 
-    In 4:4:4 and 4:2:0 scaling takes the same off both sides of colour and brightness. In 4:2:2 and
-    rarer ones colour would end up with half the pixels along one side, and colour edges would shift.
+    Scaling shifts colour edges in 4:2:2 and rarer ones, whose colour has half the pixels along one side only.
     """
     with decoder_errors("JPEG"):
         even = opened.mode == "L" or JpegImagePlugin.get_sampling(opened) in _EVEN_SAMPLINGS
@@ -129,16 +123,15 @@ def _oversampling(opened: ImageFile.ImageFile) -> int:
 def _load(opened: ImageFile.ImageFile, name: str, *, tolerant: bool) -> Pixels:
     with decoder_errors(name):
         if tolerant:
-            return to_pixels(load_what_came(opened))
+            return to_pixels(load_decoded_rows(opened))
         opened.load()
         return to_pixels(opened)
 
 
-def _decode_quickly(data: bytes, opened: ImageFile.ImageFile, scale: int) -> Pixels | None:
-    """Return the pixels by simplejpeg, straight into an array; None where Pillow should do it.
+def _decode_fast(data: bytes, opened: ImageFile.ImageFile, scale: int) -> Pixels | None:
+    """Return the pixels by simplejpeg, decoded into their array; None where Pillow should decode.
 
-    Both carry libjpeg-turbo and give the same pixels. In doubt (it is not installed, CMYK, anything
-    that it finds odd) Pillow decides.
+    Both use libjpeg-turbo and give the same pixels. Pillow decodes CMYK and all that simplejpeg refuses.
     """
     simplejpeg = _simplejpeg()
     if simplejpeg is None or opened.mode not in {"RGB", "L"}:
@@ -162,9 +155,8 @@ def _simplejpeg() -> Any | None:
 def _count_scans(data: bytes, opened: ImageFile.ImageFile) -> int:
     """Return how many scans an opened JPEG has; with more than one it is held in memory unscaled.
 
-    Where the first scan holds all of a picture, libjpeg reads no other. Else they are counted from
-    behind the header (which may hold a thumbnail) to the end marker (behind which a phone may put a
-    film), which takes a sixth of the time of decoding.
+    If the first scan holds all layers, libjpeg reads no other. Else they are counted between the header
+    (which may hold a thumbnail) and the end marker (behind which phones put films).
     """
     if opened.fp is None:
         return 1
@@ -176,19 +168,18 @@ def _count_scans(data: bytes, opened: ImageFile.ImageFile) -> int:
 
 
 def _has_all(data: bytes, end: int, layers: int) -> bool:
-    """Return whether the header of a scan that ends at `end` says that all layers are in it.
+    """Return whether the scan whose header ends at `end` has all layers (ITU-T T.81, B.2.3).
 
-    ITU-T T.81, B.2.3: a length of two bytes, the number of components, two bytes for each, and three
-    more. libjpeg takes no header of another length.
+    The header is a length of two bytes, the number of components, two bytes for each, and three more.
     """
     length = 2 * layers + 6
     return data[end - length : end - length + 3] == length.to_bytes(2, "big") + bytes((layers,))
 
 
 def _is_blank(pixels: Pixels) -> bool:
-    """Return whether nothing but a decoder's filler came out.
+    """Return whether the pixels are a decoder's filler only.
 
-    The first block does not count: libjpeg makes something up for it when there are no data at all.
+    The first block does not count: libjpeg invents one where there are no data at all.
     """
     filler = pixels[-1, -1]
     below, beside = pixels[_BLOCK:], pixels[:_BLOCK, _BLOCK:]

@@ -1,8 +1,7 @@
-"""Whether a video file is as long as its own headers say. Reads headers only, decodes nothing.
+"""Whether a video file is as long as its headers say. Reads headers only.
 
-FFmpeg plays what is there of a file that was cut and says nothing. A stream without a length of its
-own that was cut between two packets (MPEG-TS, MPEG-PS) cannot be told from a shorter one; all that is
-in it is looked at. Holes in the midst of a file are `video_pieces`' matter.
+FFmpeg plays a truncated file without an error. A stream without a declared length (MPEG-TS, MPEG-PS) that was
+cut between two packets cannot be distinguished from a shorter one. Holes inside a file are found by `pieces`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""A video → its sampled frames, by PyAV and by path: never through a Python file object.
+"""A video → its sampled frames, by PyAV and by path, never through a Python file object.
 
-FFmpeg is told the one demuxer for the sniffed container and may open local files only, so no
-playlist can be talked into being followed. It sees the file through our own descriptor, which was
-checked to be a regular file. Leaves what is in it to `video_watch`.
+FFmpeg gets the one demuxer of the sniffed container and may open local files only, so it follows no playlist.
+It opens our descriptor, which was checked to be a regular file.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _FILE_DESCRIPTORS = Path("/dev/fd")
 
 
 def decode_video(item: Item, job: DecodeJob) -> Iterator[Shot]:
-    """Yield the sampled frames, then raise ItemError if not all could be had that should be looked at.
+    """Yield the sampled frames, then raise ItemError if not all of the video could be sampled.
 
     Args:
         item: read from its `spilled` file, its `data` or its `source`.
@@ -66,7 +65,7 @@ def _find_damage(descriptor: int, length: int, job: DecodeJob) -> ItemError | No
 
 @contextmanager
 def _file_of(item: Item) -> Iterator[str]:
-    """Give the path of a file with the item's bytes; one that is made for it is removed."""
+    """Give the path of a file with the item's bytes; a temporary one is removed."""
     if item.data is None:
         yield item.spilled or item.source
         return
@@ -79,7 +78,7 @@ def _file_of(item: Item) -> Iterator[str]:
 
 @contextmanager
 def _temporary_file(data: bytes) -> Iterator[str]:
-    if _FILE_DESCRIPTORS.is_dir():  # a file without a name goes even if this process is killed
+    if _FILE_DESCRIPTORS.is_dir():  # a file without a name is removed even if this process is killed
         with tempfile.TemporaryFile() as file:
             file.write(data)
             file.flush()
@@ -92,7 +91,7 @@ def _temporary_file(data: bytes) -> Iterator[str]:
 
 
 def _path_of(descriptor: int, path: str) -> str:
-    """Return a name of the very file that was checked, whatever stands at `path` by now."""
+    """Return a name of the file that was checked, whatever is at `path` by now."""
     own = _FILE_DESCRIPTORS / str(descriptor)
     return str(own) if own.exists() else str(Path(path).absolute())
 

@@ -1,8 +1,7 @@
-"""Whether the pieces of a video file follow each other without a hole. Reads their headers, decodes nothing.
+"""Whether the pieces (packets, pages, chunks) of a video file follow each other without a hole.
 
-FFmpeg goes on at the next piece that it understands and says nothing of those it passed over. So the
-pieces are walked here: each must begin where the one before it ends, and the last must be whole.
-What lies inside a piece is the decoders' matter.
+FFmpeg skips damaged pieces without an error. So they are walked here by their headers: each must begin where
+the one before it ends, and the last must be whole. Decodes nothing.
 """
 
 from __future__ import annotations
@@ -15,18 +14,18 @@ from collections.abc import Callable
 from clipmod_cli.decode.formats import packet_layout
 
 _CHUNK_BYTES = 1 << 16
-"""Read at once; frames are often smaller, so most headers are in what was read for the one before."""
+"""Read at once; frames are often smaller, so most headers are in the chunk of the one before."""
 
 
 class PieceError(Exception):
-    """Something is where no piece begins, or a piece is not whole."""
+    """A piece is missing or not whole."""
 
 
 class FileChunks:
     """The bytes of a file, read in chunks."""
 
     def __init__(self, descriptor: int, length: int, check: Callable[[], None]) -> None:
-        """Read from `descriptor`; `check` is called for each chunk, and may raise to end it all."""
+        """Read from `descriptor`; `check` is called for each chunk, and may raise."""
         self.length = length
         self._descriptor, self._check = descriptor, check
         self._start, self._chunk = 0, b""
@@ -50,7 +49,7 @@ class FileChunks:
 
 
 def has_hole(descriptor: int, name: str, length: int, check: Callable[[], None]) -> bool:
-    """Return whether pieces of the file of `length` bytes are missing or cannot be told."""
+    """Return whether pieces of the file of `length` bytes are missing or damaged."""
     walk = _WALKS.get(name)
     try:
         if walk is not None:
@@ -76,11 +75,11 @@ def _walk_matroska(pages: FileChunks) -> None:
     at, ends = 0, [pages.length]
     while at < ends[-1]:
         if len(ends) == 1 and at > 0 and pages.read(at, 1)[0] not in _MATROSKA_STARTS:
-            return  # what follows the segment is none of it
+            return  # bytes after the segment do not belong to it
         ident, body, size = _element(pages, at)
         if ident in {_SEGMENT, _CLUSTER}:
             at = body
-            ends.append(ends[-1] if size is None else pages.skip(body + size))  # a live one does not know
+            ends.append(ends[-1] if size is None else pages.skip(body + size))  # unknown in a live stream
         elif size is not None and (ident in _MATROSKA_PIECES or (ident == _EBML and len(ends) == 1)):
             at = pages.skip(body + size)
         else:
@@ -118,8 +117,8 @@ def _walk_flv(pages: FileChunks) -> None:
         if head[0] & 0x1F not in _FLV_TAGS:
             raise PieceError
         at += _FLV_TAG_BYTES + size
-        told = int.from_bytes(pages.read(at, 4), "big")
-        if told not in {size + _FLV_TAG_BYTES, size + _FLV_TAG_BYTES - 1, size}:  # some writers miscount
+        declared = int.from_bytes(pages.read(at, 4), "big")
+        if declared not in {size + _FLV_TAG_BYTES, size + _FLV_TAG_BYTES - 1, size}:  # some writers miscount
             raise PieceError
         at += 4
 
@@ -221,7 +220,7 @@ def _walk_ogg(pages: FileChunks) -> None:
         sizes = pages.read(at + _OGG_HEAD_BYTES, head[26])
         page = pages.read(at, _OGG_HEAD_BYTES + len(sizes) + sum(sizes))
         stream, number = head[14:18], int.from_bytes(head[18:22], "little")
-        if head[:4] != b"OggS" or following.get(stream, number) != number or not _sum_is_right(page):
+        if head[:4] != b"OggS" or following.get(stream, number) != number or not _checksum_is_right(page):
             raise PieceError
         following[stream] = None if head[5] & _OGG_ENDS else number + 1
         at += len(page)
@@ -229,7 +228,7 @@ def _walk_ogg(pages: FileChunks) -> None:
         raise PieceError
 
 
-def _sum_is_right(page: bytes) -> bool:
+def _checksum_is_right(page: bytes) -> bool:
     """Return whether an Ogg page has its checksum: CRC-32 with the bits the other way round than zlib's."""
     told = page[22:26]
     bare = (page[:22] + bytes(4) + page[26:]).translate(_REVERSED)

@@ -1,7 +1,6 @@
-"""Which of a video's frames are kept to be scored: at most so many, over the whole length and at its changes.
+"""Which of a video's frames are scored: a limited number, over the whole length and at its changes.
 
-Frames come one after the other and there may be a million of them, so memory holds only the views of
-those kept so far. Knows times, thumbnails and views; where frames come from is `video_tracks`' matter.
+There may be a million frames, so only the views of those kept so far are in memory.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ Thumbnail: TypeAlias = NDArray[np.uint8]
 FrameT = TypeVar("FrameT")
 
 SAME_LEVELS = 4
-"""Two frames are the same if no value of what the models see differs by more, of 255. An eye needs
-side by side, and undisturbed, about twice that; an encoder's noise on a still scene stays below it."""
+"""Two frames are the same if no value of their views differs by more, of 255. People see a difference from
+about twice that; an encoder's noise on a still scene stays below it."""
 
 _FIRST_STEP_S = 0.05
 """The finest grid of evenly spaced frames; it is made twice as coarse whenever it is full."""
 
 _STRONGEST = 16
-"""A change is measured where it is greatest, on a 16th of the picture: something small that appears
-in a corner must weigh more than all the noise around it."""
+"""A change is measured on the 16th of the picture where it is greatest, so that something small in a corner
+counts more than noise."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +51,7 @@ class KeptFrame:
     change: float
 
     def __lt__(self, other: KeptFrame) -> bool:
-        """Return whether this one is let go first: it differs less, or as much and came later."""
+        """Return whether this one is dropped first: it differs less, or as much and is later."""
         return (self.change, -self.order) < (other.change, -other.order)
 
 
@@ -73,20 +72,20 @@ def look_alike(one: Views, other: Views) -> bool:
 
 
 class FrameSelection(Generic[FrameT]):
-    """The frames that are kept. Up to `most` of them all are; then the least telling go.
+    """The kept frames: at most `most`.
 
-    Up to half of them lie on an even grid in time. The others are those that differ most from the
-    frame kept before them. The first and the last frame always stay. One that looks like the frame
-    kept before it is left out (see `look_alike`).
+    Up to half of them lie on an even grid in time; the others differ most from the frame kept before them.
+    The first and the last frame always stay. A frame that looks like the one kept before it is dropped
+    (see `look_alike`).
     """
 
     def __init__(
-        self, most: int, see: Callable[[FrameT], Views], glance: Callable[[FrameT], Thumbnail]
+        self, most: int, make_views: Callable[[FrameT], Views], make_thumbnail: Callable[[FrameT], Thumbnail]
     ) -> None:
-        """Keep at most `most` frames; `see` makes a frame's views, `glance` its thumbnail."""
+        """Keep at most `most` frames."""
         self._room = max(most - 1, 1)  # the last frame takes a place of its own
         self._most_even = max(self._room // 2, 1)
-        self._see, self._glance = see, glance
+        self._make_views, self._make_thumbnail = make_views, make_thumbnail
         self._step = _FIRST_STEP_S
         self._even: dict[int, KeptFrame] = {}
         self._changes: list[KeptFrame] = []
@@ -96,28 +95,28 @@ class FrameSelection(Generic[FrameT]):
         self._most = most
 
     def offer(self, time_s: float, stamp: int | None, frame: FrameT) -> None:
-        """Keep the frame, if it tells enough; the latest one offered is remembered in any case."""
+        """Keep the frame if it differs enough; the latest one is remembered in any case."""
         self._latest = time_s, stamp, frame
         self._offered += 1
-        thumbnail = self._glance(frame)
+        thumbnail = self._make_thumbnail(frame)
         change = 255.0 if self._reference is None else measure_change(self._reference[1], thumbnail)
-        if not self._wants(time_s, change):
+        if not self._is_needed(time_s, change):
             return
-        kept = KeptFrame(time_s, stamp, self._offered, self._see(frame), change)
+        kept = KeptFrame(time_s, stamp, self._offered, self._make_views(frame), change)
         if self._reference is not None and look_alike(self._reference[0].views, kept.views):
             return
         self._reference = kept, thumbnail
         self._keep(kept)
 
     def close(self) -> list[KeptFrame]:
-        """Return what is kept, in the order it came, with the latest frame at its end."""
+        """Return the kept frames in their order, with the latest frame at the end."""
         chosen = {kept.order: kept for kept in (*self._even.values(), *self._changes)}
         if self._latest is not None and self._offered not in chosen and (self._most > 1 or not chosen):
             time_s, stamp, frame = self._latest
-            chosen[self._offered] = KeptFrame(time_s, stamp, self._offered, self._see(frame), 0.0)
+            chosen[self._offered] = KeptFrame(time_s, stamp, self._offered, self._make_views(frame), 0.0)
         return [chosen[order] for order in sorted(chosen)]
 
-    def _wants(self, time_s: float, change: float) -> bool:
+    def _is_needed(self, time_s: float, change: float) -> bool:
         if len(self._even) + len(self._changes) < self._room or self._place(time_s) not in self._even:
             return True
         return bool(self._changes) and change > self._changes[0].change

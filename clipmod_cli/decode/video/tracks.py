@@ -1,8 +1,7 @@
-"""One video stream: its packets → the frames that are worth a look, in the order they are shown.
+"""One video stream: its packets → the frames that may be sampled, in the order they are shown.
 
-Decodes as little as the sampling allows: `key` gives a decoder key frames alone, and whole groups of
-pictures only where key frames are too far apart and at the end. Notes what could not be decoded.
-Leaves choosing among the frames to `video_sampling`, and pixels to `video_frames`.
+Decodes as little as the sampling allows: `key` decodes key frames alone, and whole groups of pictures only
+where key frames are too far apart and at the end. Notes what could not be decoded.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ MAX_PACKETS = 10_000_000
 """Of a stream: two days at 60 frames a second. Tiny packets would otherwise fill the memory."""
 
 MAX_WAITING_BYTES = 64_000_000
-"""Of packets that wait to see whether the next key frame is near; beyond it they are decoded at once."""
+"""Of packets that wait until the next key frame is known to be near; beyond it they are decoded at once."""
 
 _TOLERANCE_S = 1e-6
 
@@ -39,9 +38,9 @@ class VideoTrack:
     """A stream that is being decoded.
 
     Attributes:
-        lost: why not all that should be looked at could be; None if it could.
+        lost: why not all could be sampled; None if it could.
         stamps: the presentation timestamps of all packets so far.
-        end_s: when the last frame known of ends, in seconds.
+        end_s: when the last known frame ends, in seconds.
         clock: turns timestamps into times.
         waiting: packets of a group that may not be needed, and how many bytes they are.
         running: all packets of this group are decoded.
@@ -67,10 +66,10 @@ class VideoTrack:
         self.running = self._all
         self._skip_to: float | None = None
         self._held: Timed | None = None
-        self._seen_s: float | None = None
+        self._sampled_s: float | None = None
 
     def feed(self, packet: VideoPacket) -> Iterator[Timed]:
-        """Yield the frames to look at that this packet brings about."""
+        """Yield the frames to sample that this packet completes."""
         self.note(packet)
         if self._all:
             yield from self._thin(self.decode(packet))
@@ -92,7 +91,7 @@ class VideoTrack:
                 yield from self._run(self._find_last())
             yield from self._fill(self.drain())
         if self._held is not None:
-            yield self._see(*self._held)
+            yield self._sample(*self._held)
         self.sort_stamps()
         self._check_index()
 
@@ -101,15 +100,15 @@ class VideoTrack:
         return bisect_left(self.stamps, stamp) if stamp is not None else 0
 
     def sort_stamps(self) -> None:
-        """Make `number` ready."""
+        """Prepare `number`."""
         self.stamps = array("q", sorted(self.stamps))
 
     def lose(self, reason: str) -> None:
-        """Note that something could not be looked at; the first reason stays."""
+        """Note that a part could not be sampled; the first reason stays."""
         self.lost = self.lost or reason
 
     def note(self, packet: VideoPacket) -> None:
-        """Write down what a packet says of itself."""
+        """Note the timestamps and damage of a packet."""
         if len(self.stamps) >= MAX_PACKETS:
             raise ItemError("video_error", f"the video has more than {MAX_PACKETS:,} frames")
         stamp = packet.pts if packet.pts is not None else packet.dts
@@ -128,21 +127,21 @@ class VideoTrack:
     def _gap_to(self, packet: VideoPacket) -> float:
         if packet.pts is None:
             return 0.0
-        return self.clock.peek(packet.pts) - (self._seen_s or 0.0)
+        return self.clock.peek(packet.pts) - (self._sampled_s or 0.0)
 
     def _start_group(self, packet: VideoPacket) -> Iterator[Timed]:
         """Decode a key frame alone, the group before it being over."""
         if self.running:
             yield from self._fill(self.drain())
             if self._held is not None and self._gap_to(packet) > self._max_gap_s:
-                yield self._see(*self._held)
+                yield self._sample(*self._held)
         self._held, self.running = None, False
         self.waiting, self.waiting_bytes = [packet], packet.size
         frames = [*self.decode(packet), *self.drain()]
         if not frames:
             self.lose("a key frame cannot be decoded")
         for frame in frames[:1]:
-            yield self._see(self._read(frame), frame)
+            yield self._sample(self._read(frame), frame)
 
     def _find_last(self) -> VideoPacket | None:
         """Return which of the packets that wait is shown last; None if not all say when they are."""
@@ -153,11 +152,11 @@ class VideoTrack:
     def _run(self, last: VideoPacket | None = None) -> Iterator[Timed]:
         """Decode the group that waits from its key frame on, and what follows of it as it comes.
 
-        With `last` it is that frame alone that counts: others that none is built upon are passed over,
-        but for the packet at the very end, which may be incomplete.
+        With `last` only that frame is needed: frames that no other refers to are skipped, but for the
+        packet at the very end, which may be incomplete.
         """
         packets, self.waiting, self.waiting_bytes = self.waiting, [], 0
-        self.running, self._skip_to = True, self._seen_s
+        self.running, self._skip_to = True, self._sampled_s
         context = self.stream.codec_context
         for packet in packets:
             spare = last is not None and packet not in (packets[0], last, packets[-1])
@@ -166,16 +165,16 @@ class VideoTrack:
         context.skip_frame = "DEFAULT"
 
     def _fill(self, frames: list[VideoFrame]) -> Iterator[Timed]:
-        """Yield of a group's frames those that leave no gap; hold the latest, it may be the last."""
+        """Yield the frames of a group that leave no gap; hold the latest, it may be the last."""
         for frame in frames:
             if self._skip_to is not None and frame.pts is not None:
                 if self.clock.peek(frame.pts) <= self._skip_to + _TOLERANCE_S:
                     continue  # the key frame again, or one shown before it
                 self._skip_to = None
             time_s = self._read(frame)
-            late = self._seen_s is not None and time_s - self._seen_s > self._max_gap_s + _TOLERANCE_S
+            late = self._sampled_s is not None and time_s - self._sampled_s > self._max_gap_s + _TOLERANCE_S
             if late and self._held is not None:
-                yield self._see(*self._held)
+                yield self._sample(*self._held)
             self._held = time_s, frame
 
     def _thin(self, frames: list[VideoFrame]) -> Iterator[Timed]:
@@ -185,13 +184,13 @@ class VideoTrack:
             self._held = time_s, frame
             if self._rate is None or self._is_next(time_s, self._rate):
                 self._held = None
-                yield self._see(time_s, frame)
+                yield self._sample(time_s, frame)
 
     def _is_next(self, time_s: float, rate: float) -> bool:
-        return self._seen_s is None or int(time_s * rate + 1e-4) > int(self._seen_s * rate + 1e-4)
+        return self._sampled_s is None or int(time_s * rate + 1e-4) > int(self._sampled_s * rate + 1e-4)
 
-    def _see(self, time_s: float, frame: VideoFrame) -> Timed:
-        self._seen_s = time_s
+    def _sample(self, time_s: float, frame: VideoFrame) -> Timed:
+        self._sampled_s = time_s
         self._held = None
         return time_s, frame
 
@@ -232,29 +231,29 @@ class VideoTrack:
             self.stream.codec_context.flush_buffers()
 
     def _check_index(self) -> None:
-        """Note it if the container's own index promises more than came."""
+        """Note it if the container's index has later frames than were read."""
         index = self.stream.index_entries
         if len(index) and self._last_stamp is not None and index[-1].timestamp > self._last_stamp:
             self.lose("its end is missing")
 
 
 _USUAL_STEP_S = 0.04
-"""Between frames whose container tells no time: that of 25 a second."""
+"""Between frames without timestamps: that of 25 a second."""
 
 _FAR_S = 10.0
-"""A container that says it begins longer than this before its first frame is not believed."""
+"""A declared start longer than this before the first frame is ignored."""
 
 _LEAST_STEP_S = 0.001
 _SPLICE_S = 1.0
-"""Where time goes back by more, two recordings were put together: the second one goes on where the
-first one ended. Less is a container's carelessness."""
+"""Where time goes back by more, two recordings were joined: the second one continues where the first
+one ended. Less is an inaccurate container."""
 
 
 class StreamClock:
-    """Turns timestamps into seconds from the start that never go back, whatever a stream claims."""
+    """Turns timestamps into seconds from the start that never go back."""
 
     def __init__(self, unit_s: float, start_s: float | None) -> None:
-        """Count in units of `unit_s`; times are told from `start_s`, by default the first one read."""
+        """Count in units of `unit_s` from `start_s`, by default the first timestamp read."""
         self._unit_s = unit_s
         self._start_s = start_s
         self._read_one = False
@@ -274,7 +273,7 @@ class StreamClock:
         return round(seconds, 6)
 
     def peek(self, stamp: int) -> float:
-        """Return the time that a timestamp means, without moving on."""
+        """Return the time of a timestamp, without advancing."""
         if self._start_s is None or (
             not self._read_one and abs(stamp * self._unit_s - self._start_s) > _FAR_S
         ):
@@ -283,27 +282,27 @@ class StreamClock:
         return max(stamp * self._unit_s - self._start_s, 0.0)
 
 
-LOOKS = 8
-"""Frames that are looked at in a span between key frames: models cost more than decoding."""
+SPAN_SAMPLES = 8
+"""Frames that are sampled in a span between key frames: models cost more than decoding."""
 
 STEPS_S = (0.1, 1.0)
-"""The least and the greatest time between two looks. Nobody needs to know an edge better than the one.
-A span is longer than ten seconds where nothing moves, and then most looks cost no model any time."""
+"""The least and the greatest time between two samples. A span is longer than ten seconds where nothing moves;
+then most samples are duplicates."""
 
 
 class SpanTrack(VideoTrack):
-    """A stream of which only spans are looked at, about `LOOKS` times each."""
+    """A stream of which only spans are sampled, about `SPAN_SAMPLES` times each."""
 
     def __init__(
         self, stream: VideoStream, spans: Sequence[tuple[float, float]], start_s: float | None
     ) -> None:
-        """Look at frames between the start and the end of each span, in seconds."""
+        """Sample between the start and the end of each span, in seconds."""
         super().__init__(stream, FrameSampling(), 0.0, start_s)
         self._spans = spans
         self._next_s = 0.0
 
     def feed(self, packet: Packet[VideoStream]) -> Iterator[Timed]:
-        """Yield the frames to look at that this packet brings about."""
+        """Yield the frames to sample that this packet completes."""
         self.note(packet)
         if packet.is_keyframe:
             if self.running:
@@ -342,5 +341,5 @@ class SpanTrack(VideoTrack):
             span = self._span_at(time_s)
             if span is not None and time_s >= self._next_s:
                 least, most = STEPS_S
-                self._next_s = time_s + min(max((span[1] - span[0]) / LOOKS, least), most)
+                self._next_s = time_s + min(max((span[1] - span[0]) / SPAN_SAMPLES, least), most)
                 yield time_s, frame

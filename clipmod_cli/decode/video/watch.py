@@ -1,7 +1,6 @@
-"""An opened video → the frames of it that are to be scored, and whether those are all that should be.
+"""An opened video → its sampled frames, and whether all of it could be sampled; in one pass.
 
-Goes through it once. Leaves packets to `video_tracks`, the choice to `video_sampling`, pixels to
-`video_frames`.
+Packets are decoded by `tracks`, frames chosen by `sampling`, pixels converted by `frames`.
 """
 
 from __future__ import annotations
@@ -28,26 +27,26 @@ Shot: TypeAlias = tuple[int, float, Views]
 """(number, time in seconds, views) of a frame."""
 
 MOST_TRACKS = 4
-"""Streams of pictures in one video that are looked at: angles, a cover. A second one must not hide."""
+"""Video streams of one file that are sampled: angles, a cover. Otherwise a second one could hide pictures."""
 
 _SHORT_S, _SHORT_SHARE = 1.0, 0.05
 """How much earlier than its container says a film may end: sound often lasts a little longer."""
 
 _GUESSED = frozenset({"MPEG-TS", "MPEG-PS", "OGG"})
-"""Containers that say nothing of a duration: what FFmpeg tells of them is a guess from the bit rate."""
+"""Containers without a duration: FFmpeg guesses theirs from the bit rate."""
 
 _FRAMES_IN_FLIGHT = 4
-"""Decoders keep the frames that others build upon; most films need no more."""
+"""Reference frames that a decoder keeps; most films need no more."""
 
 _MAX_REASON = 200
-"""Characters of a decoder's own words in a message."""
+"""Characters of a decoder's message in ours."""
 
 _ENCRYPTED_TAGS = frozenset({"encv", "drmi"})
 """What an encrypted stream is called in an MP4 (ISO/IEC 14496-12, 8.12, and an older practice)."""
 
 
 def watch(container: InputContainer, job: DecodeJob) -> tuple[ItemError | None, list[Shot]]:
-    """Return (why not all could be had that should be looked at, the sampled frames in order)."""
+    """Return (why not all of it could be sampled, the sampled frames in order)."""
     watcher = _Watcher(container, job)
     problem = watcher.run()
     return problem, watcher.shots
@@ -67,7 +66,7 @@ def check_time(job: DecodeJob) -> None:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn whatever PyAV raises inside into an ItemError; our own paths do not get into its words."""
+    """Translate errors of PyAV to ItemErrors, without our paths in the message."""
     try:
         yield
     except ItemError:
@@ -80,14 +79,14 @@ def translated() -> Iterator[None]:
 
 
 class _Watcher:
-    """Goes through a video once, and keeps the frames that are to be scored.
+    """Reads a video once, and keeps its sampled frames.
 
     Attributes:
-        shots: those frames, once it has run.
+        shots: those frames, after `run`.
     """
 
     def __init__(self, container: InputContainer, job: DecodeJob) -> None:
-        """Get ready; raises ItemError if there is nothing to see in it."""
+        """Find the streams; raises ItemError if none can be decoded."""
         from av.video.reformatter import VideoReformatter
 
         self.shots: list[Shot] = []
@@ -95,16 +94,18 @@ class _Watcher:
         self._large, self._small = VideoReformatter(), VideoReformatter()
         streams = _find_streams(container, job)
         self._lost = (
-            f"only its first {MOST_TRACKS} streams are looked at" if len(streams) > MOST_TRACKS else None
+            f"only its first {MOST_TRACKS} video streams are scored" if len(streams) > MOST_TRACKS else None
         )
         streams = streams[:MOST_TRACKS]
         most = max(job.options.frames.most_of_video // len(streams), 1)
         start_s = _start_of(container, job)
         self._tracks = {stream.index: _make_track(stream, job, start_s) for stream in streams}
-        self._selections = {index: FrameSelection(most, self._see, self._glance) for index in self._tracks}
+        self._selections = {
+            index: FrameSelection(most, self._make_views, self._make_thumbnail) for index in self._tracks
+        }
 
     def run(self) -> ItemError | None:
-        """Watch all of it, or as much as can be; return why it is not all."""
+        """Read the video; return why not all of it could be sampled."""
         pixels = sum(track.stream.width * track.stream.height for track in self._tracks.values())
         problem = None
         with self._job.gate(_FRAMES_IN_FLIGHT * pixels):
@@ -121,7 +122,7 @@ class _Watcher:
         return problem or self._find_loss()
 
     def _watch(self) -> None:
-        """Go through all packets, then take what the decoders still hold."""
+        """Decode all packets, then the frames that the decoders still hold."""
         import av
 
         try:
@@ -151,7 +152,7 @@ class _Watcher:
         check_time(self._job)
         self._selections[index].offer(time_s, frame.pts, frame)
 
-    def _see(self, frame: VideoFrame) -> Views:
+    def _make_views(self, frame: VideoFrame) -> Views:
         picture = make_picture(frame, self._large)
         if self._job.media.width is None:
             height, width = picture.size
@@ -159,11 +160,11 @@ class _Watcher:
         exact = self._job.options.exact
         return {view: make_view(picture, view, exact=exact) for view in dict.fromkeys(self._job.views)}
 
-    def _glance(self, frame: VideoFrame) -> Thumbnail:
+    def _make_thumbnail(self, frame: VideoFrame) -> Thumbnail:
         return make_thumbnail(frame, self._small)
 
     def _collect(self) -> list[Shot]:
-        """Return the frames that were kept, in the order of their times; numbers rise."""
+        """Return the kept frames in the order of their times; numbers rise."""
         kept: list[tuple[float, int, KeptFrame]] = [
             (one.time_s, index, one) for index, chosen in self._selections.items() for one in chosen.close()
         ]
@@ -179,12 +180,12 @@ class _Watcher:
         return shots
 
     def _ends_too_soon(self, end_s: float) -> bool:
-        """Return whether a good part of what the container promises never came, without a word of error."""
+        """Return whether the video is much shorter than its container declares, without an error."""
         if self._job.options.spans or self._job.format.name in _GUESSED:
             return False
-        told = self._container.duration
-        promised = max(_duration_of(track.stream, told) for track in self._tracks.values())
-        return promised - end_s > max(_SHORT_S, _SHORT_SHARE * promised)
+        whole = self._container.duration
+        declared = max(_duration_of(track.stream, whole) for track in self._tracks.values())
+        return declared - end_s > max(_SHORT_S, _SHORT_SHARE * declared)
 
     def _lose(self, reason: str) -> None:
         self._lost = self._lost or reason
@@ -193,7 +194,7 @@ class _Watcher:
         lost = self._lost or next((track.lost for track in self._tracks.values() if track.lost), None)
         if lost is not None:
             return not_all(lost)
-        return None if self.shots else ItemError("video_error", "this video holds no frame")
+        return None if self.shots else ItemError("video_error", "this video has no frames")
 
 
 def _make_track(stream: VideoStream, job: DecodeJob, start_s: float | None) -> VideoTrack:
@@ -203,31 +204,31 @@ def _make_track(stream: VideoStream, job: DecodeJob, start_s: float | None) -> V
     return VideoTrack(stream, options.frames, options.max_gap_s, start_s)
 
 
-def _duration_of(stream: VideoStream, told: int | None) -> float:
-    """Return how long a stream says it lasts, or else its container, in seconds; 0 where neither does."""
+def _duration_of(stream: VideoStream, whole: int | None) -> float:
+    """Return the declared duration of a stream, else of its container, in seconds; 0 if there is none."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
-    return told / 1e6 if told is not None else 0.0
+    return whole / 1e6 if whole is not None else 0.0
 
 
 def _start_of(container: InputContainer, job: DecodeJob) -> float | None:
-    """Return when the container says that it begins, in seconds; None to begin with the first frame.
+    """Return the container's declared start in seconds; None to start with the first frame.
 
-    An MP4 is not asked: what it says holds after its edit list, which is left out.
+    Not an MP4's, which holds after its edit list; that is ignored.
     """
     start = cast("int | None", container.start_time)
     return None if start is None or job.format.name in {"MP4", "MOV"} else start / 1e6
 
 
 def _find_streams(container: InputContainer, job: DecodeJob) -> list[VideoStream]:
-    """Return the streams of pictures; raises ItemError if there is none that can be decoded."""
+    """Return the video streams; raises ItemError if none can be decoded."""
     streams = list(container.streams.video)
     if not streams:
-        raise ItemError("video_error", "there is no picture in this file, only sound or data")
+        raise ItemError("video_error", "this file has no video stream, only sound or data")
     limits = job.options.limits
     for stream in streams:
         if stream.codec_context is None:
-            raise ItemError("video_error", "no decoder is known for the pictures in this video")
+            raise ItemError("video_error", "no decoder for this video's codec")
         if stream.codec_context.codec_tag in _ENCRYPTED_TAGS:
             raise ItemError("encrypted", "this video is encrypted")
         if max(stream.width, stream.height) > limits.max_video_side:
