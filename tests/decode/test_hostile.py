@@ -50,7 +50,7 @@ def test_archives_are_named_and_not_decoded(label: str) -> None:
     end = failure(KNOWN[label])
     assert end.code == "unsupported_format"
     assert label in end.message
-    assert "pictures and animations only" in end.message
+    assert "not an image" in end.message
     assert media(end).format == label
 
 
