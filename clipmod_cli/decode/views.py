@@ -120,7 +120,9 @@ def _resize_torchvision(pixels: Pixels, target: tuple[int, int], view: View) -> 
 
     if view.fit == "corner":
         pixels, target = _pad_to_square(pixels, view.fill), view.size
-    channels_first = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()  # (3, h, w)
+    channels_first = torch.from_numpy(pixels).permute(2, 0, 1)  # (3, h, w)
+    if target != (1, 1):  # torch's kernel fails an internal assertion for a contiguous column to one pixel
+        channels_first = channels_first.contiguous()
     resized = functional.resize(
         channels_first, list(target), interpolation=InterpolationMode(view.resample), antialias=True
     )

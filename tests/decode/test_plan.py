@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hypothesis
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clipmod_cli.decode.geometry import (
@@ -90,6 +90,12 @@ def test_a_window_is_found_again_in_the_stored_picture(
     view=VIEWS,
     number=st.integers(1, 8),
     exact=st.booleans(),
+)
+@example(
+    size=(2, 1),
+    view=View(fit="longest", size=(1, 1), resample="bicubic", engine="torchvision"),
+    number=1,
+    exact=True,
 )
 def test_any_view_of_any_size_can_be_made(
     size: tuple[int, int], view: View, number: int, exact: bool
