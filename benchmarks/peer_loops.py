@@ -21,10 +21,10 @@ from clipmod_cli.ensemble.duplicates import DUPLICATE_CACHE_BYTES
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.models import nudenet
 from clipmod_cli.models.device.device import Placement, place
+from clipmod_cli.models.open_clip import random_weights
 from clipmod_cli.models.open_clip.random_weights import RandomModel, RandomState, architecture_of
 from clipmod_cli.models.seam import Model
 from clipmod_cli.models.specs import ENSEMBLE, FALLBACK, ModelSpec, parse_models
-from clipmod_cli.models.tower.forward import build_tower
 from clipmod_cli.models.tower.shape import shape_of, state_of
 from clipmod_cli.pipeline import Options, start_decoders
 
@@ -68,9 +68,7 @@ def _tower(spec: ModelSpec, placement: Placement) -> Tower:
     numbers = RandomState(shape)
     for name, tensor in state_of(visual).items():
         tensor.copy_(numbers[name])
-    mean, std = found.preprocess["mean"], found.preprocess["std"]
-    own = build_tower(shape, state_of(visual), mean=mean, std=std, placement=placement)
-    model = RandomModel.of(spec, found, own, placement)
+    model = random_weights.load(spec, name=spec.short_name, placement=placement)
     transform = image_transform_v2(PreprocessCfg(**found.preprocess), is_train=False)
     visual = visual.to(placement.device).eval()
     return Tower(visual, transform, model)

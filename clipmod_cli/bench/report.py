@@ -43,7 +43,7 @@ class EndToEnd(_Part):
     high_images_per_s: float
     busy_share: float = Field(
         description="Share of the wall time during which models computed, 0..1: by CUDA events where torch "
-        "computes on CUDA devices, else the time within calls to the models"
+        "computes on CUDA devices, else by the time of the forward passes"
     )
     share_of_peak: float | None = Field(description="Operations a second over the measured peak, 0..1")
     errors: int = Field(description="Pictures of a run that could not be judged")

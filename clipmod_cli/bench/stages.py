@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import statistics
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -22,17 +21,15 @@ from clipmod_cli.decode.stage import Decoders, decode_with
 from clipmod_cli.decode.stills.opening import check_picture, silence_decoders, ungated
 from clipmod_cli.decode.stills.pictures import decode_still
 from clipmod_cli.decode.views import make_view
-from clipmod_cli.ensemble.batch import CanSkipRest
-from clipmod_cli.ensemble.ensemble import Ensemble, PendingEvidence
+from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import ItemError, UsageError
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.judging import judge
-from clipmod_cli.models.device.clock import DeviceClock
 from clipmod_cli.models.open_clip.flops import flops_of
 from clipmod_cli.output.jsonl import open_file
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.records import RunFacts, to_line, to_record
-from clipmod_cli.types import Evidence, Failure, Frame, Item, Result, View
+from clipmod_cli.types import Evidence, Failure, Frame, Item, Result, Verdict, View
 
 SAMPLE = 16
 """Pictures that the stages on one core are measured with; more change little."""
@@ -43,59 +40,13 @@ RESULTS = 64
 FACTS = RunFacts(policy="bench", policy_hash="00000000", threshold=0.5, run_key="bench", run_id="bench")
 
 
-@dataclass
-class TimedEnsemble:
-    """An ensemble (`InferenceEngine`) that adds up the time of its calls.
-
-    Attributes:
-        busy_s: seconds within calls. On a CPU that is computing.
-    """
-
-    ensemble: Ensemble
-    busy_s: float = 0.0
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    @property
-    def views(self) -> tuple[View, ...]:
-        """The views that its models need."""
-        return self.ensemble.views
-
-    @property
-    def batch_size(self) -> int:
-        """Frames in one forward pass."""
-        return self.ensemble.batch_size
-
-    def prepare_batch(self, batch: Sequence[Frame | Failure]) -> None:
-        """Prepare a batch, untimed: another thread does it while models compute."""
-        self.ensemble.prepare_batch(batch)
-
-    def submit(
-        self, batch: Sequence[Frame | Failure], can_skip_rest: CanSkipRest | None = None
-    ) -> PendingEvidence:
-        """Submit a batch."""
-        with self._timed():
-            wait = self.ensemble.submit(batch, can_skip_rest)
-
-        def result() -> Sequence[Evidence | Failure]:
-            with self._timed():
-                return list(wait())
-
-        return result
-
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        with self._lock:  # one thread submits, another one waits
-            self.busy_s += time.perf_counter() - start
-
-
 @dataclass(frozen=True, slots=True)
 class LineTime:
     """Figures of one run of the pipeline.
 
     Attributes:
-        busy_s: seconds during which models computed.
+        busy_s: seconds of all forward passes, on CUDA devices by their own clock; those of models on the CPU
+            count only if no model uses CUDA, since they run at the same time.
         results: the first ones.
     """
 
@@ -108,27 +59,33 @@ class LineTime:
 
 def run_once(items: Iterable[Item], models: BenchModels, options: Options, output: Path) -> LineTime:
     """Judge the items into a file, and delete it."""
-    ensemble, clock = TimedEnsemble(models.ensemble), DeviceClock.of(models.placement)
-    images = errors = 0
+    all_models = [member.model for member in models.ensemble.members]
+    timed = {model.name for model in all_models if model.is_asynchronous} or {m.name for m in all_models}
+    images, errors, busy_ms = 0, 0, 0.0
     first: list[Result] = []
     start = time.perf_counter()
     sink = open_file(output)
     try:
-        with clock.counting(), closing(run(items, ensemble, models.criteria, options)) as results:
+        with closing(run(items, models.ensemble, models.criteria, options)) as results:
             for result in results:
                 sink.write(to_line(to_record(result, FACTS)))
                 images += 1
-                errors += isinstance(result, Failure)
+                if isinstance(result, Failure):
+                    errors += 1
+                else:
+                    busy_ms += _forward_ms(result, timed)
                 if len(first) < RESULTS:
                     first.append(result)
     finally:
         sink.close()
         output.unlink()
     seconds = time.perf_counter() - start
-    # a device's own clock is better: calls include copying
-    computed_s = clock.seconds()
-    busy_s = ensemble.busy_s if computed_s is None else computed_s
-    return LineTime(images, seconds, max(0.0, min(busy_s, seconds)), errors, first)
+    return LineTime(images, seconds, min(busy_ms / 1000, seconds), errors, first)
+
+
+def _forward_ms(verdict: Verdict, timed: Container[str]) -> float:
+    scores = (named for frame in verdict.frames for named in frame.by_model.items())
+    return sum(score.forward_ms for name, score in scores if name in timed)
 
 
 def measure_records(

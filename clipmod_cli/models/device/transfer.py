@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 import torch
 
-from clipmod_cli.models.device.clock import computing
-
 
 @dataclass(frozen=True, slots=True)
 class DeviceResult:
@@ -39,13 +37,10 @@ def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 def submit_work(device: torch.device, work: Callable[[], torch.Tensor]) -> Callable[[], DeviceResult]:
     """Run work on the device, and return a function that waits for its result; CUDA is asynchronous."""
-    return _submit_to_cuda(device, work) if device.type == "cuda" else _compute(device, work)
-
-
-def _compute(device: torch.device, work: Callable[[], torch.Tensor]) -> Callable[[], DeviceResult]:
+    if device.type == "cuda":
+        return _submit_to_cuda(device, work)
     begun = time.perf_counter()
-    with computing(device):
-        result = work()
+    result = work()
     on_cpu = result if result.is_meta else result.cpu()
     computed = DeviceResult(on_cpu, time.perf_counter() - begun)
     return lambda: computed
@@ -55,8 +50,7 @@ def _submit_to_cuda(device: torch.device, work: Callable[[], torch.Tensor]) -> C
     stream = torch.cuda.current_stream(device)
     begun, ended, copied = _event(), _event(), _event()
     begun.record(stream)
-    with computing(device):
-        result = work()
+    result = work()
     ended.record(stream)
     pinned = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
     pinned.copy_(result, non_blocking=True)

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.models.device.device import Placement
-from clipmod_cli.models.device.memory import release_freed_memory
 from clipmod_cli.models.open_clip import towers
-from clipmod_cli.models.open_clip.checkpoint import Embed, load_embedder, view_of
+from clipmod_cli.models.open_clip.checkpoint import Embed, load_embedder, release_freed_memory, view_of
 from clipmod_cli.models.open_clip.source import OpenClipSource
 from clipmod_cli.models.open_clip.text_cache import TextCache
 from clipmod_cli.models.tower.model import TowerModel

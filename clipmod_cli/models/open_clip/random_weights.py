@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +20,7 @@ from clipmod_cli.errors import SpecError
 from clipmod_cli.models.backend import ModelSpec
 from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.models.device.device import Placement
-from clipmod_cli.models.device.memory import release_freed_memory
-from clipmod_cli.models.open_clip.checkpoint import view_of
+from clipmod_cli.models.open_clip.checkpoint import release_freed_memory, view_of
 from clipmod_cli.models.tower.forward import build_tower
 from clipmod_cli.models.tower.model import TowerModel
 from clipmod_cli.models.tower.module import ModuleTower
@@ -63,15 +62,15 @@ def architecture_of(spec: ModelSpec) -> Architecture:
             "this machine, without --random-weights"
         )
     if spec.path is not None:
-        config, wanted = _read_folder(spec)
+        config, known = _read_folder(spec)
     else:
         config = open_clip.get_model_config(spec.arch)
-        wanted = open_clip.get_pretrained_cfg(spec.arch, spec.tag) or {}
+        known = open_clip.get_pretrained_cfg(spec.arch, spec.tag) or {}
     if config is None:
         raise SpecError(f"open_clip knows no architecture {spec.arch}")
-    visual = _build_on_meta(config, quick_gelu=bool(wanted.get("quick_gelu")))
-    known = asdict(PreprocessCfg(size=visual.image_size))
-    return Architecture(visual, {**known, **{k: v for k, v in wanted.items() if k in known and v}})
+    visual = _build_on_meta(config, quick_gelu=bool(known.get("quick_gelu")))
+    default = asdict(PreprocessCfg(size=visual.image_size))
+    return Architecture(visual, {**default, **{k: v for k, v in known.items() if k in default and v}})
 
 
 def _read_folder(spec: ModelSpec) -> tuple[dict[str, Any] | None, dict[str, Any]]:
@@ -108,11 +107,9 @@ class RandomState(Mapping[str, torch.Tensor]):
         return _draw(self._pool, name, dimensions)
 
     def __iter__(self) -> Iterator[str]:
-        """Return the names."""
         return iter(self._dimensions)
 
     def __len__(self) -> int:
-        """Return how many there are."""
         return len(self._dimensions)
 
 
@@ -128,7 +125,7 @@ def _draw(pool: torch.Tensor, name: str, dimensions: Sequence[int]) -> torch.Ten
 
 @dataclass(kw_only=True)
 class RandomModel(TowerModel):
-    """One of them, after the seam `TextImageModel`.
+    """A text-image model (`TextImageModel`).
 
     Attributes:
         width: numbers in an embedding.
@@ -138,33 +135,8 @@ class RandomModel(TowerModel):
     revision: str = "random weights"
     logit_scale: float = LOGIT_SCALE
 
-    @classmethod
-    def of(
-        cls,
-        spec: ModelSpec,
-        found: Architecture,
-        tower: ImageTower,
-        placement: Placement,
-        *,
-        name: str | None = None,
-        crops: CropBatches | None = None,
-    ) -> Self:
-        """Return the model of a tower that stands already."""
-        view = view_of(found.preprocess)
-        height, width = view.crop or view.size
-        dimension = tower(torch.zeros((1, height, width, 3), dtype=torch.uint8)).shape[-1]
-        return cls(
-            name=name or spec.short_name,
-            spec=spec.spec,
-            view=view,
-            placement=placement.with_dtype(tower.dtype),
-            crops=crops or CropBatches.of(placement),
-            _tower=tower,
-            width=dimension,
-        )
-
     def embed(self, prompts: Sequence[str]) -> NDArray[np.float32]:
-        """Return unit-length float32 `(len(prompts), d)`, which say nothing of the prompts."""
+        """Return unit-length float32 `(len(prompts), d)`, unrelated to the prompts."""
         return random_vectors(len(prompts), self.width)
 
 
@@ -183,32 +155,43 @@ def load(
     crops: CropBatches | None = None,
     compile: bool = False,  # noqa: A002 — the setting's name
 ) -> RandomModel:
-    """Return the model that an `open_clip:` spec names, with random numbers for weights.
+    """Return the model of an `open_clip:` spec with random weights.
 
     Raises:
-        SpecError: if it names no architecture of open_clip.
-        SettingsError: if compiling does not work on this machine.
+        SpecError: open_clip does not know the architecture.
+        SettingsError: compiling does not work on this machine.
     """
     found = architecture_of(spec)
     shape = shape_of(found.visual)
     mean, std = found.preprocess["mean"], found.preprocess["std"]
     tower: ImageTower
     if shape is not None:
-        numbers = RandomState(shape)
-        tower = build_tower(shape, numbers, mean=mean, std=std, placement=placement, compile=compile)
+        tower = build_tower(
+            shape, RandomState(shape), mean=mean, std=std, placement=placement, compile=compile
+        )
     else:
         tower = ModuleTower(_fill(found.visual), found.preprocess, placement)
     release_freed_memory()
-    return RandomModel.of(spec, found, tower, placement, name=name, crops=crops)
+    view = view_of(found.preprocess)
+    height, width = view.crop or view.size
+    return RandomModel(
+        name=name,
+        spec=spec.spec,
+        view=view,
+        placement=placement.with_dtype(tower.dtype),
+        crops=crops or CropBatches.of(placement),
+        _tower=tower,
+        width=tower(torch.zeros((1, height, width, 3), dtype=torch.uint8)).shape[-1],
+    )
 
 
 def _fill(visual: torch.nn.Module) -> torch.nn.Module:
-    """Return a module without numbers with random ones."""
+    """Return a module on the meta device with random parameters."""
     generator = torch.Generator().manual_seed(0)
     visual = visual.to_empty(device="cpu")
     for tensor in (*visual.parameters(), *visual.buffers()):
         if tensor.is_floating_point():
-            # small and above nothing: variances among the buffers have to be positive
+            # small and positive, as variances among the buffers have to be
             tensor.data.uniform_(0.001, 0.03, generator=generator)
         else:
             tensor.data.zero_()

@@ -14,9 +14,14 @@ from typing import Any
 import torch
 
 from clipmod_cli.models.device.device import Placement
-from clipmod_cli.models.device.memory import release_freed_memory
 from clipmod_cli.models.hub.client import DownloadProgress
-from clipmod_cli.models.open_clip.checkpoint import VisualHalf, check_numbers, load_vision, open_checkpoint
+from clipmod_cli.models.open_clip.checkpoint import (
+    VisualHalf,
+    check_numbers,
+    load_vision,
+    open_checkpoint,
+    release_freed_memory,
+)
 from clipmod_cli.models.open_clip.source import OpenClipSource, check_weights
 from clipmod_cli.models.tower import tower_file
 from clipmod_cli.models.tower.forward import build_tower
