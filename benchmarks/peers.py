@@ -174,7 +174,7 @@ def _machine() -> dict[str, object]:
     placement = _placement()
     return {
         "device": peak.name_device(placement),
-        "cores": peak.cores(),
+        "cores": default_workers(),
         "instructions": peak.cpu_flags(),
         "dtype": placement.dtype_name,
         "torch": peak.torch_version(),

@@ -141,7 +141,7 @@ def _fitting(limits: tuple[int, int], each_ms: float, seconds: float) -> int:
 def _describe_machine(models: BenchModels, peak: float) -> Machine:
     return Machine(
         cpu=machine.name_cpu(),
-        cores=machine.cores(),
+        cores=default_workers(),
         instructions=machine.cpu_flags(),
         device=machine.name_device(models.placement),
         devices=len(models.placement.devices),

@@ -184,7 +184,7 @@ def test_a_text_tower_stays_if_it_is_wanted(tmp_path: Path) -> None:
     first = model.embed(["red circle"], keep=True)
     model._reload = _refuse
     assert np.array_equal(model.embed(["red circle", "green star"], keep=True)[0], first[0])
-    model.let_go()
+    model.unload_text_tower()
     assert model._embed_texts is None
     assert model.submit(backends.look(model, backends.save_photographs(tmp_path)))().seen
 

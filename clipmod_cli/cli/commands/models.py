@@ -106,7 +106,6 @@ def _save_tower(spec: ModelSpec, files: WeightFiles, progress: DownloadProgress)
 
 
 def _tower_problems(spec: ModelSpec, hub: Hub) -> list[str]:
-    """Return what is wrong with the 16-bit tower of a model whose weights are verified."""
     from clipmod_cli.models.hub.weights import locate
 
     files = locate(spec, hub=hub)

@@ -1,7 +1,6 @@
 """Stacks the crops of a batch into one tensor, once for all models with the same view.
 
-A large batch has tens of megabytes, and the device is idle while it is stacked; so another thread can stack a
-batch while the one before it is computed. Knows no model.
+Another thread can stack a batch (tens of megabytes) while the one before it is computed.
 """
 
 from __future__ import annotations

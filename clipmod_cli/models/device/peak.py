@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Iterator
@@ -87,28 +86,23 @@ def name_device(placement: Placement) -> str:
 
 def name_cpu() -> str:
     """Return the CPU's name."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def cpu_flags() -> list[str]:
     """Return which of CPU_FLAGS the CPU has; nothing where /proc is missing."""
+    flags = _cpuinfo("flags").split()
+    return [flag for flag in CPU_FLAGS if flag in flags]
+
+
+def _cpuinfo(field: str) -> str:
+    """Return a field of the first core in /proc/cpuinfo, empty if it is missing."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return []
-    line = next((one for one in text.splitlines() if one.startswith("flags")), "")
-    return [flag for flag in CPU_FLAGS if flag in line.split()]
-
-
-def cores() -> int:
-    """Return the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return ""
+    lines = (line.partition(":") for line in text.splitlines())
+    return next((value.strip() for name, _, value in lines if name.strip() == field), "")
 
 
 def torch_version() -> str:

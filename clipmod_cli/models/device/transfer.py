@@ -1,7 +1,6 @@
 """Copies pixels to a device and results back without waiting for either.
 
-A CUDA device computes while the host goes on; a host that waits for each result before it submits the next
-batch leaves the device idle. Work is submitted here, and its result waited for later.
+A host that waits for each result before it submits the next batch leaves a CUDA device idle.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipmod_cli.models.hub.lock import LOCK_NAME, LockFile, is_commit, read_lock, write_lock
+from clipmod_cli.models.hub.lock import LOCK_NAME, LockFile, is_commit, read_lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,6 @@ class RepoFolder:
     def lock(self) -> LockFile | None:
         """Return the lock file's content, None without one; MissingModelError if it is unusable."""
         return read_lock(self.lock_path)
-
-    def write_lock(self, lock: LockFile) -> None:
-        """Replace the lock file."""
-        write_lock(self.lock_path, lock)
 
     def file(self, commit: str, name: str) -> Path:
         """Return the path of a file of a commit."""

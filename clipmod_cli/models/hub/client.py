@@ -255,7 +255,7 @@ def _with_timeout(seconds: float, call: Callable[[], _T]) -> _T:
     """Return what `call` returns; raise TimeoutError if that takes longer.
 
     In a thread, because a DNS look-up cannot be interrupted, and a server that sends byte by byte defeats
-    any read timeout. The thread ends with its own timeout or with the process.
+    any read timeout.
     """
     future: Future[_T] = Future()
 

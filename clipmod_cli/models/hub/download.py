@@ -16,7 +16,7 @@ from clipmod_cli.models.hub.cache import RepoFolder, size_of
 from clipmod_cli.models.hub.checksums import git_id_of, sha256_of
 from clipmod_cli.models.hub.client import SILENT, DownloadProgress, Hub, HubFile, fetch_repo_state
 from clipmod_cli.models.hub.fetch import fetch
-from clipmod_cli.models.hub.lock import LockedFile, LockFile
+from clipmod_cli.models.hub.lock import LockedFile, LockFile, write_lock
 from clipmod_cli.models.hub.sources import HubSource
 from clipmod_cli.models.hub.weights import (
     WeightFiles,
@@ -71,7 +71,6 @@ class _SourceDownload:
         return RepoFolder(self.hub.cache_dir, self.source.repo)
 
     def run(self) -> WeightFiles:
-        """Return the source's files, verified; MissingModelError or OSError if that fails."""
         problems = verify_source(self.folder, self.source)
         if problems and not self.hub.offline:
             with self.folder.exclusive(self.progress.say):
@@ -107,7 +106,7 @@ class _SourceDownload:
         self._check_space(missing)
         for file in missing:
             self._install(state.commit, file, lock)
-        self.folder.write_lock(self._new_lock(state.commit, files, lock))
+        write_lock(self.folder.lock_path, self._new_lock(state.commit, files, lock))
         if commit is None:
             self.folder.set_main_commit(state.commit)
 
@@ -130,7 +129,6 @@ class _SourceDownload:
             )
 
     def _install(self, commit: str, file: HubFile, lock: LockFile | None) -> None:
-        """Put one verified file into its place."""
         blob = self.folder.blob(file.etag)
         if _mismatch(blob, file, lock):
             if self.folder.file(commit, file.name).exists():
@@ -143,7 +141,6 @@ class _SourceDownload:
         self.folder.link(file.etag, commit, file.name)
 
     def _fetch_verified(self, commit: str, file: HubFile, lock: LockFile | None, partial: Path) -> None:
-        """Fetch a file into its partial file and verify it; a bad one is removed."""
         resumed = size_of(partial) > 0
         self.progress.say(f"downloading {file.name} of {self.source.repo} ({human_size(file.size)})")
         fetch(self.hub, self.source.repo, commit, file, partial, self.progress)

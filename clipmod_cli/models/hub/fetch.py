@@ -51,7 +51,6 @@ def fetch(hub: Hub, repo: str, commit: str, file: HubFile, partial: Path, progre
 
 
 def _stream(hub: Hub, url: str, file: HubFile, partial: Path, progress: DownloadProgress) -> None:
-    """Append the body of one response."""
     import httpx2
     from huggingface_hub import get_session, hf_raise_for_status
 

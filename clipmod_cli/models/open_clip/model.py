@@ -34,7 +34,7 @@ class OpenClipModel(TowerModel):
     def embed(self, prompts: Sequence[str], *, keep: bool = False) -> NDArray[np.float32]:
         """Return unit-length float32 `(len(prompts), d)`; computes only prompts that are not cached.
 
-        The text tower is loaded if it is needed and unloaded afterwards; with `keep` it stays until `let_go`.
+        The text tower is loaded if it is needed and unloaded afterwards; with `keep` it stays.
 
         Raises:
             MissingModelError: the text tower is needed and cannot be read.
@@ -47,10 +47,10 @@ class OpenClipModel(TowerModel):
                 self.cache.put(prompt, vector)
                 known[prompt] = vector
         if not keep:
-            self.let_go()
+            self.unload_text_tower()
         return np.stack([vector for p in prompts if (vector := known[p]) is not None])
 
-    def let_go(self) -> None:
+    def unload_text_tower(self) -> None:
         """Unload the text tower."""
         if self._embed_texts is not None:
             self._embed_texts = None

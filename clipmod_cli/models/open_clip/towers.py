@@ -73,24 +73,13 @@ def load_tower(source: OpenClipSource, placement: Placement, *, compile: bool = 
         state = state_of(vision.visual)
         del vision  # so that its tensors can be freed one by one
         found = _convert(source, info, state, exact=exact)
-    tower = _build(*found, placement, compile=compile)
-    del found
+    info, tensors = found
+    mean, std = info.preprocess["mean"], info.preprocess["std"]
+    tower = build_tower(info.shape, tensors, mean=mean, std=std, placement=placement, compile=compile)
+    if isinstance(tensors, SequentialReader):
+        tensors.close()
+    del found, tensors
     release_freed_memory()
-    return tower
-
-
-def _build(info: TowerInfo, state: State, placement: Placement, *, compile: bool) -> LoadedTower:  # noqa: A002
-    """Return the tower of these tensors."""
-    tower = build_tower(
-        info.shape,
-        state,
-        mean=info.preprocess["mean"],
-        std=info.preprocess["std"],
-        placement=placement,
-        compile=compile,
-    )
-    if isinstance(state, SequentialReader):
-        state.close()
     return LoadedTower(
         embed=tower,
         placement=placement.with_dtype(tower.dtype),
@@ -221,17 +210,13 @@ def _describe(source: OpenClipSource, vision: VisualHalf) -> TowerInfo | None:
     return TowerInfo(
         revision=source.revision,
         shape=shape,
-        preprocess=_json_values(vision.preprocess),
+        # as after JSON
+        preprocess={k: list(v) if isinstance(v, tuple) else v for k, v in vision.preprocess.items()},
         logit_scale=vision.logit_scale,
         lossless=False,
         names=names if vision.direct and len(names) == len(ours) else {},
         whole=False,
     )
-
-
-def _json_values(preprocess: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings as they are after JSON: lists for tuples."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in preprocess.items()}
 
 
 def _module_tower(
@@ -241,7 +226,6 @@ def _module_tower(
     *,
     compile: bool,  # noqa: A002
 ) -> LoadedTower:
-    """Return open_clip's own module as a tower."""
     if compile:
         log.warning(
             "--compile: %s is not a standard vision transformer and is not compiled", source.model_name

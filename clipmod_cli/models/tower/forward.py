@@ -1,7 +1,6 @@
 """The forward pass of open_clip's vision transformer, from uint8 crops to unit-length embeddings.
 
-Contiguous linears and torch's attention, in the chosen precision; an outer autocast is disabled. Supported
-towers: `tower.shape`; layers: `tower.layers`.
+Contiguous linears and torch's attention; an outer autocast is disabled. Supported towers: `tower.shape`.
 """
 
 from __future__ import annotations

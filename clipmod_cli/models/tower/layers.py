@@ -1,8 +1,7 @@
 """The layers of a vision transformer with their weights, converted for a device and a precision.
 
-Pixel normalisation, layer scale and quick GELU's factor are folded into the matrices. Layers are made one at
-a time, so that only one tensor is in memory in two precisions. None of them lies in a mapped file, since a
-later write to the file would change the tower.
+Pixel normalisation, layer scale and quick GELU's factor are folded into the matrices. No tensor lies in a
+mapped file, since a later write to the file would change the tower.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A memory-mapped safetensors file: a tensor's bytes are read on first access.
 
 Parses the format itself, so that pages can be released one tensor at a time; libraries keep a whole file
-mapped until its last tensor is freed. Does not check who wrote a file (`tower.tower_file`).
+mapped until its last tensor is freed.
 """
 
 from __future__ import annotations
@@ -84,10 +84,6 @@ class MappedFile(Mapping[str, torch.Tensor]):
     def describe(self) -> list[tuple[str, str, tuple[int, ...]]]:
         """Return name, type and dimensions of all tensors, sorted."""
         return sorted((name, str(entry.dtype), entry.shape) for name, entry in self._entries.items())
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return a tensor's dimensions without reading it."""
-        return self._entries[name].shape
 
     def data(self, name: str) -> memoryview:
         """Return a tensor's bytes."""

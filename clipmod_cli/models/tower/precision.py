@@ -48,8 +48,8 @@ def choose_precision(
         candidates: best first.
         build: returns the tower in a precision.
         pictures: uint8 `(B, H, W, 3)`.
-        reference: computes the float32 embeddings.
-        device: where the tower computes.
+        reference: see `Reference`.
+        device: of the tower.
 
     Raises:
         SettingsError: the device's float32 embeddings differ from the CPU's.

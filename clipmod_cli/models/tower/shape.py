@@ -23,13 +23,7 @@ class TowerShape:
         layers: transformer blocks.
         heads: of attention; each is `width / heads` wide.
         width: of a token.
-        mlp_width: of an MLP's hidden layer.
-        output_dim: of the embedding.
-        image_height: of a crop in pixels; rows that do not fill a patch are ignored.
-        image_width: of a crop in pixels; columns that do not fill a patch are ignored.
-        patch_height: in pixels.
-        patch_width: in pixels.
-        activation: of the MLPs.
+        image_height: of a crop in pixels; rows (and columns) that do not fill a patch are ignored.
         pool: the class token, or the mean of all others.
         norm_after_pool: the last norm is applied to the pooled token, not to all tokens.
         norm_pre: there is a norm before the first block.

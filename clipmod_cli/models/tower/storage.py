@@ -141,7 +141,6 @@ def _replace(location: TowerLocation, info: TowerInfo, state: Mapping[str, torch
 
 
 def _evict(newest: Path, max_towers: int) -> None:
-    """Delete the least recently used towers."""
     others = [path for path in newest.parent.glob("*.safetensors") if path != newest and size_of(path)]
     by_use = sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)
     for path in by_use[max_towers - 1 :]:

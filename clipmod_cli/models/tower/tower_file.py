@@ -1,12 +1,10 @@
 """A vision tower's 16-bit file: matrices in 16 bit and metadata, in safetensors format.
 
-A file is used only if the checksums of its metadata and of its numbers match and it was made of the same
-weights; otherwise it counts as absent. `tower.forward` makes the tower, `open_clip.towers` decides when files
-are written and read.
+A file counts as absent unless its checksums match and it was made of the same weights. `open_clip.towers`
+decides when files are written and read.
 
-float16 keeps 11 bits of each number and bfloat16 8, so matrices are stored in float16, and converted for a
-tower that computes in bfloat16; a matrix that float16 cannot hold that well (numbers too large, or mostly too
-small) is stored in bfloat16 or unchanged. All other tensors are few and stored unchanged.
+float16 keeps 11 bits of a number and bfloat16 8, so matrices are stored in float16; one that float16 cannot
+hold (numbers too large, or mostly too small) in bfloat16 or unchanged. Other tensors are few and unchanged.
 """
 
 from __future__ import annotations

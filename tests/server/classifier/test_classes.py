@@ -221,7 +221,7 @@ def test_a_restart_reads_them_from_disk(tiny: list[OpenClipModel]) -> None:
     classes = read_classes("red circle,blue square")
     ClassVectors().criteria(ensemble_of(tiny), classes, soon())
     for model in tiny:
-        model.let_go()
+        model.unload_text_tower()
         model._reload = _refuse
     assert ClassVectors().criteria(ensemble_of(tiny), classes, soon()).judges
 

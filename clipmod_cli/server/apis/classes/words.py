@@ -47,7 +47,7 @@ class KeepsTower(Protocol):
         """Return unit-length float32 `(len(prompts), d)`; with `keep` the tower stays."""
         ...
 
-    def let_go(self) -> None:
+    def unload_text_tower(self) -> None:
         """Have it no longer in memory."""
         ...
 
@@ -151,7 +151,7 @@ class ClassVectors:
         """Return the vectors of new texts; called by one thread at a time."""
         if isinstance(model, KeepsTower):
             if self._resident is not None and self._resident is not model:
-                self._resident.let_go()
+                self._resident.unload_text_tower()
             self._resident = model
             rows = model.embed(texts, keep=True)
         else:
