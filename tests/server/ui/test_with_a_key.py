@@ -18,7 +18,7 @@ def log_in(stranger: Visit, key: str = KEY) -> Page:
 def test_the_key_is_asked_for_once_and_given_back_at_the_end(stranger: Visit) -> None:
     stranger.page.goto(f"{stranger.address}/ui")
     page = log_in(stranger, "a wrong one")
-    expect(page.get_by_role("alert")).to_contain_text("not a key")
+    expect(page.get_by_role("alert")).to_contain_text("not valid")
     log_in(stranger)
     expect(page.locator("#limits")).to_contain_text("MB")
     stranger.choose(RED)
