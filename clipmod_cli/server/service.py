@@ -181,7 +181,7 @@ def _late(item: Item) -> Failure:
 
 
 DUPLICATE_CACHE_BYTES = 4_000_000
-"""Of what models saw, for one request and no other: nobody can tell by the clock what others have sent."""
+"""For one request alone: shared between requests, its timing would reveal what other callers have sent."""
 
 SECOND_PATIENCE_S = 2.0
 """Timeout of the hub for the fallback after loading the ensemble failed: both within the promised 10 s."""

@@ -158,11 +158,11 @@ def fault_of(head: bytes, size: int, most: int, *, heic: bool) -> tuple[ErrorCod
         return "empty_file", "the file is empty"
     known = sniff(head)
     if known is None:
-        return "unsupported_format", "this is no picture of a known format"
+        return "unsupported_format", "not a supported image format"
     if known.kind != "picture":
-        return "unsupported_format", f"this is a file of the kind {known.name} and no picture"
+        return "unsupported_format", f"{known.name} is not an image format"
     if known.package is not None and not heic:
-        return "unsupported_format", "HEIC pictures are not taken by this service"
+        return "unsupported_format", "HEIC pictures are not accepted by this service"
     return None
 
 

@@ -101,7 +101,7 @@ class DecodeOnlyEnsemble:
     batch_size: int
 
     def prepare_batch(self, batch: Sequence[Frame | Failure]) -> None:
-        """Do nothing: nobody looks."""
+        """Do nothing: there is no model."""
 
     def submit(
         self,

@@ -121,7 +121,7 @@ def _pictures(downloads: Downloads, *, heic: bool, most: int) -> Iterator[Item |
         elif one.data is None:
             if one.spilled is not None:
                 Path(one.spilled).unlink(missing_ok=True)
-            yield _refused(one, "this is a video and no picture")
+            yield _refused(one, "a video where an image is expected")
         elif fault := fault_of(one.data, len(one.data), most, heic=heic):
             yield _refused(one, fault[1])
         else:
