@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from clipmod_cli.atomic import atomic_file
 from clipmod_cli.decode.formats import HEAD_BYTES, sniff
 from clipmod_cli.errors import OutputError
 from clipmod_cli.types import Failure, Item
@@ -69,15 +68,8 @@ class Originals:
         if path.exists():
             return
         path.parent.mkdir(exist_ok=True)
-        descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=".")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                if isinstance(content, bytes):
-                    file.write(content)
-                else:
-                    shutil.copyfileobj(content, file)
-            Path(part).chmod(0o644)
-            Path(part).replace(path)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
+        with atomic_file(path) as file:
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                shutil.copyfileobj(content, file)

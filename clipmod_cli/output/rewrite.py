@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Final
+
+from clipmod_cli.atomic import atomic_file
 
 CHUNK: Final = 1 << 20
 
@@ -27,23 +28,15 @@ def remove_ranges(path: Path, ranges: Sequence[int], *, torn: int | None) -> Non
         if torn is not None:  # in place: a copy of a long output may not fit on the disk
             os.truncate(path, torn)
         return
-    file = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)  # noqa: SIM115
-    part = Path(file.name)
-    try:
-        with file, path.open("rb") as source:
-            for start, end in zip(ranges[::2], ranges[1::2], strict=True):
-                _copy(source, file, start - source.tell())
-                source.seek(end)
-            if torn is None:
-                shutil.copyfileobj(source, file)
-            else:
-                _copy(source, file, torn - source.tell())
-            file.flush()
-            os.fsync(file.fileno())
-        part.chmod(path.stat().st_mode & 0o7777)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    mode = path.stat().st_mode & 0o7777
+    with atomic_file(path, mode=mode, sync=True) as file, path.open("rb") as source:
+        for start, end in zip(ranges[::2], ranges[1::2], strict=True):
+            _copy(source, file, start - source.tell())
+            source.seek(end)
+        if torn is None:
+            shutil.copyfileobj(source, file)
+        else:
+            _copy(source, file, torn - source.tell())
 
 
 def _copy(source: IO[bytes], target: IO[bytes], length: int) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clipmod_cli.atomic import atomic_file
 from clipmod_cli.cli.options import Flags, with_settings
 from clipmod_cli.errors import ExitCode, OutputError, UsageError
 from clipmod_cli.settings.definition import Settings
@@ -182,10 +183,8 @@ def _check_output(path: Path) -> None:
 
 
 def _write(path: Path, document: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        part.write_bytes(document)
-        part.replace(path)
+        with atomic_file(path) as file:
+            file.write(document)
     except OSError as e:
-        part.unlink(missing_ok=True)
         raise OutputError(f"cannot write to {path}: {e.strerror}") from e

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipmod_cli.atomic import atomic_file
 from clipmod_cli.models.hub.lock import LOCK_NAME, LockFile, is_commit, read_lock
 
 
@@ -95,9 +96,8 @@ class RepoFolder:
         """Record the commit of main, for tools that look for main while offline."""
         ref = self.path / "refs" / "main"
         ref.parent.mkdir(parents=True, exist_ok=True)
-        temporary = ref.with_name(f"main.{os.getpid()}.tmp")
-        temporary.write_text(commit, encoding="utf-8")
-        temporary.replace(ref)
+        with atomic_file(ref) as file:
+            file.write(commit.encode())
 
     @contextmanager
     def exclusive(self, say: Callable[[str], None]) -> Iterator[None]:

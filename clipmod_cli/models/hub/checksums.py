@@ -10,6 +10,8 @@ import os
 import time
 from pathlib import Path
 
+from clipmod_cli.atomic import atomic_file
+
 log = logging.getLogger(__name__)
 
 SETTLED_S = 3.0
@@ -64,12 +66,9 @@ def _state(path: Path) -> list[int]:
 
 
 def _write_entry(entry: Path, document: dict[str, object]) -> None:
-    temporary = entry.with_name(f".{entry.name}.{os.getpid()}.tmp")
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(document), encoding="utf-8")
-        temporary.replace(entry)
+        with atomic_file(entry) as file:
+            file.write(json.dumps(document).encode())
     except OSError as e:
         log.debug("cannot cache the hash of a file in %s: %s", entry.parent, e)
-        with contextlib.suppress(OSError):
-            temporary.unlink()

@@ -7,13 +7,13 @@ Written at the first download; later downloads take that commit only. Reads and 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clipmod_cli.atomic import atomic_file
 from clipmod_cli.errors import MissingModelError
 
 LOCK_NAME = "clipmod-lock.json"
@@ -87,15 +87,8 @@ def write_lock(path: Path, lock: LockFile) -> None:
         },
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as out:
-            out.write(json.dumps(document, indent=2) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_file(path, sync=True) as file:
+        file.write((json.dumps(document, indent=2) + "\n").encode())
 
 
 def _parse(document: Any) -> LockFile:

@@ -6,17 +6,17 @@ checksum; a damaged file counts as absent. An error of the cache never fails a r
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import logging
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from clipmod_cli.atomic import atomic_file
 
 log = logging.getLogger(__name__)
 
@@ -62,15 +62,8 @@ class TextCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             if _is_full(path.parent):
                 return
-            descriptor, part = tempfile.mkstemp(dir=path.parent)
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(numbers.getvalue() + self._digest(text, numbers.getvalue()))
-                Path(part).replace(path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    Path(part).unlink()
-                raise
+            with atomic_file(path, mode=0o600) as file:
+                file.write(numbers.getvalue() + self._digest(text, numbers.getvalue()))
         except OSError as e:
             log.debug("cannot cache text embeddings in %s: %s", path.parent, e)
 

@@ -24,6 +24,7 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from clipmod_cli import __version__
+from clipmod_cli.atomic import atomic_file
 from clipmod_cli.records import RunFacts, write_name
 
 PRIVATE_FILE: Final = 0o600  # File names and their scores are private to the user.
@@ -262,8 +263,5 @@ def _write_info(folder: Path, info: RunInfo) -> None:
         "version": __version__,
     }
     path = info_path(folder, info.facts.run_id)
-    unfinished = path.with_suffix(".tmp")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(fields, file)
-    unfinished.replace(path)
+    with atomic_file(path, mode=PRIVATE_FILE) as file:
+        file.write(json.dumps(fields).encode())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import secrets
 import threading
@@ -17,9 +16,10 @@ from typing import IO, Final
 
 import platformdirs
 
+from clipmod_cli.atomic import atomic_file
 from clipmod_cli.decode.formats import picture_formats
 from clipmod_cli.output.history.serve_rows import HostedRow
-from clipmod_cli.output.history.spool import make_private
+from clipmod_cli.output.history.spool import PRIVATE_FILE, make_private
 from clipmod_cli.server.configuration import MB
 from clipmod_cli.settings.definition import Settings
 
@@ -33,21 +33,10 @@ def data_folder(settings: Settings) -> Path:
     return Path(platformdirs.user_data_dir("clipmod", appauthor=False))
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file atomically, readable by its owner only.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        part.replace(path)
-    except OSError:
-        remove(part)
-        raise
+def _write(path: Path, data: bytes) -> None:
+    """Write a file that only its owner can read."""
+    with atomic_file(path, mode=PRIVATE_FILE) as file:
+        file.write(data)
 
 
 def remove(path: Path) -> None:
@@ -80,7 +69,7 @@ class Predictions:
     def write(self, name: str, answer: bytes) -> bool:
         """Write an answer to a name from `name_for`; return whether that succeeded."""
         try:
-            write_whole(self.folder / name.removeprefix(f"{FOLDER}/"), answer)
+            _write(self.folder / name.removeprefix(f"{FOLDER}/"), answer)
         except OSError as e:
             log.warning("cannot write a prediction file: %s", e.strerror or e)
             return False
@@ -177,8 +166,8 @@ class HostedPictures:
             expires_at=now + timedelta(seconds=self.expiry_s),
         )
         try:
-            write_whole(self.folder / one.image_id, data)
-            write_whole(self.folder / f"{one.image_id}{_SIDECAR}", _sidecar(one))
+            _write(self.folder / one.image_id, data)
+            _write(self.folder / f"{one.image_id}{_SIDECAR}", _sidecar(one))
         except OSError as e:
             self._remove(one)
             log.warning("cannot write a hosted picture: %s", e.strerror or e)

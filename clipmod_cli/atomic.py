@@ -1,0 +1,40 @@
+"""Writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+
+@contextmanager
+def atomic_file(path: Path, *, mode: int = 0o644, sync: bool = False) -> Iterator[IO[bytes]]:
+    """Give a new file that replaces `path` when the block ends, and is removed if the block raises.
+
+    Args:
+        path: in a folder that exists.
+        mode: permissions of the file; until it is complete only its owner can read it.
+        sync: write it to the disk before the rename, against a crash of the machine.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed below
+        dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
+    )
+    part = Path(file.name)
+    try:
+        with file:
+            yield file
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        part.chmod(mode)
+        part.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
