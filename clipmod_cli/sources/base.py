@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from clipmod_cli.errors import UsageError
-from clipmod_cli.types import Failure, Item
+from clipmod_cli.errors import ItemError, UsageError
+from clipmod_cli.types import Failure, Item, Media
 
 if TYPE_CHECKING:
     from pathspec import PathSpec
@@ -81,6 +81,18 @@ class Skipped:
     """How many files were skipped, by reason."""
 
     reasons: Counter[str] = field(default_factory=Counter)
+
+
+def failure(item: Item, error: ItemError, media: Media | None = None) -> Failure:
+    """Return the Failure of an item that could not be read."""
+    return Failure(
+        item=item,
+        stage="source",
+        code=error.code,
+        message=error.message,
+        media=media,
+        http_status=error.status,
+    )
 
 
 def _compile(patterns: tuple[str, ...]) -> PathSpec[Any] | None:

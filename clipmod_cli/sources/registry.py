@@ -1,17 +1,20 @@
-"""The table of sources by scheme, and the expansion of names into Items.
-
-Packages of object stores are imported when the first name of their scheme comes.
-"""
+"""The table of sources by scheme, and the expansion of names into Items."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from clipmod_cli.errors import MissingPackageError
 from clipmod_cli.sources.base import Rules, Skipped, Source
 from clipmod_cli.sources.lists import read_list
+from clipmod_cli.sources.local import LocalFiles
+from clipmod_cli.sources.stores.gs import GsStore
+from clipmod_cli.sources.stores.hub import HfStore, split_repository
+from clipmod_cli.sources.stores.s3 import S3Store
+from clipmod_cli.sources.stores.source import ObjectStoreSource
 from clipmod_cli.types import Failure, Item
 
 
@@ -28,38 +31,11 @@ class SourceKind:
     package: str | None = None
 
 
-def _open_local() -> Source:
-    from clipmod_cli.sources.local import LocalFiles
-
-    return LocalFiles()
-
-
-def _open_s3() -> Source:
-    from clipmod_cli.sources.stores.s3 import S3Store
-    from clipmod_cli.sources.stores.source import ObjectStoreSource
-
-    return ObjectStoreSource(S3Store)
-
-
-def _open_gs() -> Source:
-    from clipmod_cli.sources.stores.gs import GsStore
-    from clipmod_cli.sources.stores.source import ObjectStoreSource
-
-    return ObjectStoreSource(GsStore)
-
-
-def _open_hf() -> Source:
-    from clipmod_cli.sources.stores.hub import HfStore, split_repository
-    from clipmod_cli.sources.stores.source import ObjectStoreSource
-
-    return ObjectStoreSource(HfStore, split=split_repository)
-
-
 SOURCES: dict[str, SourceKind] = {
-    "": SourceKind(_open_local),
-    "s3": SourceKind(_open_s3, package="s3fs"),
-    "gs": SourceKind(_open_gs, package="gcsfs"),
-    "hf": SourceKind(_open_hf),
+    "": SourceKind(LocalFiles),
+    "s3": SourceKind(partial(ObjectStoreSource, S3Store), package="s3fs"),
+    "gs": SourceKind(partial(ObjectStoreSource, GsStore), package="gcsfs"),
+    "hf": SourceKind(partial(ObjectStoreSource, HfStore, split=split_repository)),
 }
 """By what a name has before `://`. Names without one of these schemes are local paths."""
 
@@ -102,10 +78,8 @@ def check_packages(names: Iterable[str]) -> None:
 def expand(names: Iterable[str], rules: Rules, skipped: Skipped | None = None) -> Iterator[Item | Failure]:
     """Yield one Item for each input, in order; folders sorted by the bytes of their names.
 
-    `-` reads a list of names from stdin. A path that does not exist is an Item too: decoding it fails
-    with `not_found`, so it has a record. The members of an archive are inputs, in the archive's own order;
-    those that cannot be read are Failures in their places. Objects in a store come as `StoredItem`s, which
-    `clipmod_cli.sources.stores.fetch` turns into Items with bytes.
+    `-` reads a list of names from stdin. A path that does not exist is an Item too: decoding it fails with
+    `not_found`. Objects in a store come as `StoredItem`s, which `stores.fetch` turns into Items with bytes.
 
     Raises:
         MissingPackageError: if the package for an object store is not installed.

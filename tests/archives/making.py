@@ -17,9 +17,9 @@ from pathlib import Path
 from backports import zstd
 from backports.zstd import zipfile as zstd_zipfile
 
-from clipmod_cli.sources.archives.items import open_input
+from clipmod_cli.sources.archives.items import open_input, read_archive
 from clipmod_cli.sources.archives.limits import ArchiveLimits
-from clipmod_cli.sources.archives.walk import ArchiveMember, Found, LostMember, MemberFilter
+from clipmod_cli.sources.archives.walk import ArchiveMember, MemberFilter
 
 GIF = b"GIF89a\x01\x00\x01\x00\x00\x00\x00;"
 TEXT = b"words"
@@ -99,13 +99,13 @@ TAR_END = bytes(2 * BLOCK)
 class Seen:
     """What looking into an archive came to."""
 
-    found: list[Found]
+    found: list[ArchiveMember]
     skipped: Counter[str]
 
     @property
     def members(self) -> list[tuple[str, bytes]]:
         """(name, bytes) of those that could be had."""
-        return [(one.name, one.data) for one in self.found if isinstance(one, ArchiveMember)]
+        return [(one.name, one.data) for one in self.found if one.error is None and one.name is not None]
 
     @property
     def names(self) -> list[str]:
@@ -115,12 +115,12 @@ class Seen:
     @property
     def lost(self) -> list[tuple[str | None, str]]:
         """(name, code) of those that could not."""
-        return [(one.name, one.code) for one in self.found if isinstance(one, LostMember)]
+        return [(one.name, one.error.code) for one in self.found if one.error is not None]
 
     @property
     def said(self) -> str:
         """All messages."""
-        return "\n".join(one.message for one in self.found if isinstance(one, LostMember))
+        return "\n".join(one.error.message for one in self.found if one.error is not None)
 
 
 def look(path: Path, limits: ArchiveLimits | None = None) -> Seen:
@@ -129,9 +129,9 @@ def look(path: Path, limits: ArchiveLimits | None = None) -> Seen:
     assert archive is not None, "no archive"
     member_filter = MemberFilter()
     try:
-        return Seen(list(archive.members(member_filter, limits)), member_filter.skipped)
+        return Seen(list(read_archive(archive, member_filter, limits)), member_filter.skipped)
     finally:
-        archive.close()
+        archive.file.close()
 
 
 def look_at(data: bytes, folder: Path, limits: ArchiveLimits | None = None, name: str = "it") -> Seen:

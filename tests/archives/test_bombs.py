@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from clipmod_cli.sources.archives import limits as archive_limits
-from clipmod_cli.sources.archives.items import open_input
+from clipmod_cli.sources.archives.items import open_input, read_archive
 from clipmod_cli.sources.archives.limits import ArchiveLimits
 from tests.archives.making import (
     COMPRESS,
@@ -311,8 +311,8 @@ def test_the_time_that_others_take_is_not_counted(tmp_path: Path, monkeypatch: p
     archive = open_input(str(tmp_path / "a.tar")).archive
     assert archive is not None
     found = []
-    for one in archive.members():
+    for one in read_archive(archive):
         found.append(one.name)
         clock.now += 1e6
-    archive.close()
+    archive.file.close()
     assert found == [f"{n}.gif" for n in range(5)]

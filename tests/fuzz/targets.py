@@ -16,9 +16,8 @@ from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
 from clipmod_cli.decode.workers.child import write_result
 from clipmod_cli.decode.workers.wire import read_result
 from clipmod_cli.errors import ERROR_CODES, UsageError
-from clipmod_cli.sources.archives.items import open_input
+from clipmod_cli.sources.archives.items import open_input, read_archive
 from clipmod_cli.sources.archives.limits import ArchiveLimits
-from clipmod_cli.sources.archives.walk import LostMember
 from clipmod_cli.sources.lists import read_urls
 from clipmod_cli.sources.web.addresses import AddressRules, check_redirect, check_url, port_of
 from clipmod_cli.sources.web.errors import FetchError
@@ -94,15 +93,15 @@ def feed_archives(data: bytes) -> None:
         if archive is None:
             return
         try:
-            for one in archive.members(limits=TIGHT):
-                if isinstance(one, LostMember):
-                    assert one.code in ERROR_CODES, one.code
-                    assert one.code != "internal_error", one.message
+            for one in read_archive(archive, limits=TIGHT):
+                if one.error is not None:
+                    assert one.error.code in ERROR_CODES, one.error.code
+                    assert one.error.code != "internal_error", one.error.message
                 else:
                     assert len(one.data) <= TIGHT.max_member_bytes
                 assert one.name is None or "\0" not in one.name
         finally:
-            archive.close()
+            archive.file.close()
 
 
 def feed_addresses(data: bytes) -> None:

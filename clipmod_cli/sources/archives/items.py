@@ -23,20 +23,19 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import PurePath
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from clipmod_cli.decode.formats import HEAD_BYTES, Format, format_by_extension, sniff
-from clipmod_cli.errors import ErrorCode, ItemError
+from clipmod_cli.errors import ItemError
 from clipmod_cli.sources.archives.limits import ArchiveBudget, ArchiveLimits, BudgetExceeded
 from clipmod_cli.sources.archives.walk import (
     ArchiveMember,
     ArchiveWalk,
     Container,
-    Found,
-    LostMember,
     MemberFilter,
+    lost,
 )
-from clipmod_cli.sources.base import InputPath
+from clipmod_cli.sources.base import InputPath, failure
 from clipmod_cli.types import Failure, Item, Media
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def look_inside(place: InputPath, rules: Rules, skipped: Skipped, first: int) ->
 
 
 def read_members(
-    archive: Archive, whole: Item, member_filter: MemberFilter, skipped: Skipped, *, named: bool, step: int
+    archive: Container, whole: Item, member_filter: MemberFilter, skipped: Skipped, *, named: bool, step: int
 ) -> Generator[Item | Failure, None, None]:
     """Yield the Items and Failures of an archive's members, and close it.
 
@@ -87,24 +86,28 @@ def read_members(
     """
     count = 0
     try:
-        for found in archive.members(member_filter):
-            item = replace(whole, index=whole.index + step * count, member=found.name)
-            count += 1
-            if isinstance(found, ArchiveMember):
+        for count, found in enumerate(read_archive(archive, member_filter), 1):
+            item = replace(whole, index=whole.index + step * (count - 1), member=found.name)
+            if found.error is None:
                 yield replace(item, data=found.data)
             else:
-                yield _failure(item, archive.size, found.code, found.message)
+                yield _lost(item, archive, found.error)
         if not count and named:
             reasons = ", ".join(f"{reason} {n}" for reason, n in member_filter.skipped.most_common())
             message = (
                 f"the archive holds no picture, video or archive to be judged ({reasons or 'it is empty'})"
             )
-            yield _failure(whole, archive.size, "archive_error", message)
+            yield _lost(whole, archive, ItemError("archive_error", message))
         elif not count:
             member_filter.skipped["empty archive"] += 1
     finally:
-        archive.close()
+        archive.file.close()
         skipped.reasons.update(member_filter.skipped)
+
+
+def _lost(item: Item, archive: Container, error: ItemError) -> Failure:
+    size = archive.size if item.member is None else None
+    return failure(item, error, Media(started=time.perf_counter(), bytes=size, mtime_ns=item.mtime_ns))
 
 
 def _is_other_type(place: InputPath, opened: OpenedInput) -> bool:
@@ -117,8 +120,7 @@ def _no_archive(place: InputPath, index: int) -> Item | Failure:
     item = Item(source=place.path, index=index)
     if place.file is None:
         return item
-    message = "the archive changed while it was read"
-    return Failure(item=item, stage="source", code="read_error", message=message)
+    return failure(item, ItemError("read_error", "the archive changed while it was read"))
 
 
 def _skip_reason(name: str, before: str, rules: Rules) -> str | None:
@@ -134,42 +136,21 @@ def is_hidden(name: str) -> bool:
     )
 
 
-class Archive:
-    """An open archive file; to be closed. Used by one thread.
+def read_archive(
+    archive: Container, member_filter: MemberFilter | None = None, limits: ArchiveLimits | None = None
+) -> Iterator[ArchiveMember]:
+    """Yield the members that are inputs, in the archive's own order; lazy, never raises.
 
-    Attributes:
-        size: in bytes.
-        mtime_ns: its modification time.
+    An error that ends the archive early comes last, as a member without a name.
     """
-
-    def __init__(self, name: str, file: BinaryIO, kind: str) -> None:
-        self._name = name
-        self._file = file
-        self._kind = kind
-        status = os.fstat(file.fileno())
-        self.size = status.st_size
-        self.mtime_ns = status.st_mtime_ns
-
-    def members(
-        self, member_filter: MemberFilter | None = None, limits: ArchiveLimits | None = None
-    ) -> Iterator[Found]:
-        """Yield the members that are inputs, in the archive's own order; lazy, never raises.
-
-        An error that ends the archive early comes last, as a `LostMember` without a name.
-        """
-        budget = ArchiveBudget(limits or ArchiveLimits())
-        walk = ArchiveWalk(member_filter or MemberFilter(), budget)
-        found = walk.inside(Container(self._file, self.size, self._kind, self._name))
-        while True:
-            with budget.running():
-                one = _next(found)
-            if one is None:
-                return
-            yield one
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+    budget = ArchiveBudget(limits or ArchiveLimits())
+    found = ArchiveWalk(member_filter or MemberFilter(), budget).inside(archive)
+    while True:
+        with budget.running():
+            member = _next(found)
+        if member is None:
+            return
+        yield member
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +163,7 @@ class OpenedInput:
         was_read: its first bytes were read; False for what is missing, unreadable or not a regular file.
     """
 
-    archive: Archive | None = None
+    archive: Container | None = None
     format: Format | None = None
     was_read: bool = False
 
@@ -199,14 +180,16 @@ def open_input(path: str, *, name: str | None = None) -> OpenedInput:
     except (OSError, ValueError):
         return OpenedInput()
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             return OpenedInput()
         known = sniff(os.read(descriptor, HEAD_BYTES))
         if known is None or known.kind != "archive":
             return OpenedInput(format=known, was_read=True)
         file = os.fdopen(descriptor, "rb", buffering=0)
         descriptor = -1
-        archive = Archive(PurePath(path).name if name is None else name, file, known.name)
+        name = PurePath(path).name if name is None else name
+        archive = Container(file, status.st_size, known.name, name, mtime_ns=status.st_mtime_ns)
         return OpenedInput(archive, known, was_read=True)
     except OSError:
         return OpenedInput()
@@ -215,27 +198,18 @@ def open_input(path: str, *, name: str | None = None) -> OpenedInput:
             os.close(descriptor)
 
 
-def _next(found: Iterator[Found]) -> Found | None:
-    """Return the next member, None at the end; an error of the whole archive becomes a `LostMember`."""
+def _next(found: Iterator[ArchiveMember]) -> ArchiveMember | None:
+    """Return the next member, None at the end; an error of the whole archive becomes the last one."""
     try:
         return next(found, None)
     except ItemError as error:
-        return LostMember(None, error.code, f"the archive cannot be read on: {error.message}")
+        return lost(None, error.code, f"the archive cannot be read on: {error.message}")
     except BudgetExceeded as error:
-        return LostMember(None, "archive_limit", f"the archive was left, its rest is not judged: {error}")
+        return lost(None, "archive_limit", f"the archive was left, its rest is not judged: {error}")
     except OSError as error:
-        return LostMember(None, "read_error", f"the archive cannot be read on: {error.strerror or error}")
+        return lost(None, "read_error", f"the archive cannot be read on: {error.strerror or error}")
     except MemoryError:
-        return LostMember(None, "out_of_memory", "not enough memory to read on in the archive")
+        return lost(None, "out_of_memory", "not enough memory to read on in the archive")
     except Exception as error:  # noqa: BLE001 — a bug costs one archive, never the run
         reason = f"{type(error).__name__}: {error}"
-        return LostMember(None, "internal_error", f"a bug in clipmod ({reason}); please report it")
-
-
-def _failure(item: Item, size: int, code: ErrorCode, message: str) -> Failure:
-    media = Media(
-        started=time.perf_counter(),
-        bytes=size if item.member is None else None,
-        mtime_ns=item.mtime_ns,
-    )
-    return Failure(item=item, stage="source", code=code, message=message, media=media)
+        return lost(None, "internal_error", f"a bug in clipmod ({reason}); please report it")

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO
 
 from clipmod_cli.decode.formats import HEAD_BYTES, kind_of, sniff
 from clipmod_cli.errors import ErrorCode, ItemError
@@ -31,22 +31,21 @@ COMPRESSED_SUFFIXES = frozenset({".gz", ".bz2", ".xz", ".zst"})
 
 @dataclass(frozen=True, slots=True)
 class ArchiveMember:
-    """One member that is an input, with its bytes."""
+    """A member that is or may be an input.
 
-    name: str
-    data: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class LostMember:
-    """A member that is or may be an input but cannot be read; without a name, the archive itself."""
+    Attributes:
+        name: None for the archive itself, if its rest cannot be read.
+        error: why the member cannot be read.
+    """
 
     name: str | None
-    code: ErrorCode
-    message: str
+    data: bytes = field(default=b"", repr=False)
+    error: ItemError | None = None
 
 
-Found: TypeAlias = ArchiveMember | LostMember
+def lost(name: str | None, code: ErrorCode, message: str) -> ArchiveMember:
+    """Return the result for a member, or an archive, that cannot be read."""
+    return ArchiveMember(name, error=ItemError(code, message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +70,10 @@ def archive_kind(head: bytes) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """An open archive, the outermost or a nested one.
+    """An open archive, the outermost or a nested one; its `file` is to be closed. Used by one thread.
 
     Attributes:
+        kind: its format, as `sniff` names it.
         name: without folders and without the archives around it.
         names: the members from the outermost archive down to this one; empty for the outermost.
     """
@@ -83,6 +83,7 @@ class Container:
     kind: str
     name: str
     names: tuple[str, ...] = ()
+    mtime_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class ArchiveWalk:
     filter: MemberFilter
     budget: ArchiveBudget
 
-    def inside(self, archive: Container) -> Iterator[Found]:
+    def inside(self, archive: Container) -> Iterator[ArchiveMember]:
         """Yield the inputs in one archive.
 
         Raises:
@@ -101,12 +102,10 @@ class ArchiveWalk:
         """
         if archive.kind in UNREAD:
             message = f"{UNREAD[archive.kind]} archives are not supported: unpack it, and name the folder"
-            yield LostMember(SEPARATOR.join(archive.names) or None, "unsupported_format", message)
+            yield lost(SEPARATOR.join(archive.names) or None, "unsupported_format", message)
             return
         for entry in self._entries(archive):
             names = (*archive.names, entry.name)
-            if entry.kind == "folder":
-                continue
             if not entry.whole and (reason := self.filter.skip_reason("/".join(names))):
                 self.filter.skipped[reason] += 1
             elif entry.kind == "other":
@@ -130,55 +129,51 @@ class ArchiveWalk:
         name = _name_inside(archive.name)
         return [ArchiveEntry(name=name, kind="file", size=None, whole=True, open=lambda: stream)]
 
-    def _entry(self, entry: ArchiveEntry, names: tuple[str, ...]) -> Iterator[Found]:
+    def _entry(self, entry: ArchiveEntry, names: tuple[str, ...]) -> Iterator[ArchiveMember]:
         """Yield an entry, or the inputs in it; nothing if it is no input."""
         name = SEPARATOR.join(names)
-        found: Iterator[Found]
         try:
             stream = entry.open()
             head = stream.peek(HEAD_BYTES)
             if reason := _skip_reason(head, entry):
                 self.filter.skipped[reason] += 1
                 return
-            if kind := archive_kind(head):
-                found = self._nested(self._enter(entry, stream, kind, names))
-            else:
-                found = iter([ArchiveMember(name, self._read(entry, stream))])
+            kind = archive_kind(head)
+            data = self._read(entry, stream, depth=len(names) if kind else 0)
         except ContainerError:
             raise
         except ItemError as error:
-            found = iter([LostMember(name, error.code, f"the member cannot be read: {error.message}")])
-        yield from found
+            yield lost(name, error.code, f"the member cannot be read: {error.message}")
+            return
+        if kind:
+            nested = Container(io.BytesIO(data), len(data), kind, PurePath(entry.name).name, names)
+            yield from self._nested(nested)
+        else:
+            yield ArchiveMember(name, data)
 
-    def _read(self, entry: ArchiveEntry, stream: PieceStream) -> bytes:
-        most = self.budget.limits.max_member_bytes
+    def _read(self, entry: ArchiveEntry, stream: PieceStream, depth: int) -> bytes:
+        """Return the content; `depth` is that of an archive, 0 for other members."""
+        limits = self.budget.limits
+        if depth >= limits.max_depth:
+            raise ItemError(
+                "archive_limit", f"archives are nested deeper than the limit of {limits.max_depth}"
+            )
+        most = limits.max_member_bytes
         data = stream.read(most + 1) if (entry.size or 0) <= most else None
         if data is None or len(data) > most:
             raise ItemError("file_too_large", f"it is larger than the limit of {most / 1e6:g} MB")
         return data
 
-    def _enter(
-        self, entry: ArchiveEntry, stream: PieceStream, kind: str, names: tuple[str, ...]
-    ) -> Container:
-        if len(names) >= self.budget.limits.max_depth:
-            most = self.budget.limits.max_depth
-            raise ItemError("archive_limit", f"archives are nested deeper than the limit of {most}")
-        data = self._read(entry, stream)
-        return Container(io.BytesIO(data), len(data), kind, PurePath(entry.name).name, names)
-
-    def _nested(self, archive: Container) -> Iterator[Found]:
+    def _nested(self, archive: Container) -> Iterator[ArchiveMember]:
         count = 0
-        lost: LostMember | None = None
         try:
-            for found in self.inside(archive):
-                count += 1
+            for count, found in enumerate(self.inside(archive), 1):  # noqa: B007 — counts them
                 yield found
         except ItemError as error:
             message = f"the rest of the archive cannot be read: {error.message}"
-            lost = LostMember(SEPARATOR.join(archive.names), error.code, message)
-        if lost is not None:
-            yield lost
-        elif not count:
+            yield lost(SEPARATOR.join(archive.names), error.code, message)
+            return
+        if not count:
             self.filter.skipped["empty archive"] += 1
 
 

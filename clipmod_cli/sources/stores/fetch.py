@@ -15,6 +15,7 @@ from clipmod_cli.decode.formats import HEAD_BYTES, sniff
 from clipmod_cli.decode.limits import DecodeLimits
 from clipmod_cli.errors import ErrorCode, ItemError
 from clipmod_cli.sources.ahead import Prefetch
+from clipmod_cli.sources.base import failure
 from clipmod_cli.sources.spill import SpillFolder
 from clipmod_cli.sources.stores.base import ObjectEntry, ObjectStore, StoredItem
 from clipmod_cli.sources.stores.errors import store_errors
@@ -74,7 +75,7 @@ def _fetch(stored: StoredItem, limits: DecodeLimits, folder: SpillFolder) -> Ite
         with store_errors():
             return _read(stored, item, limits, folder)
     except ItemError as error:
-        return failure(item, stored.entry, error)
+        return object_failure(item, stored.entry, error)
 
 
 def plain(stored: StoredItem) -> Item:
@@ -82,22 +83,12 @@ def plain(stored: StoredItem) -> Item:
     return Item(source=stored.source, index=stored.index, mtime_ns=stored.mtime_ns)
 
 
-def failure(item: Item, entry: ObjectEntry | None, error: ItemError) -> Failure:
-    """Return the Failure of an item."""
-    sized = entry if entry is not None and error.code in SIZE_ERRORS else None
-    media = Media(
-        started=time.perf_counter(),
-        bytes=sized.size if sized else None,
-        mtime_ns=sized.mtime_ns if sized else None,
-    )
-    return Failure(
-        item=item,
-        stage="source",
-        code=error.code,
-        message=error.message,
-        media=media,
-        http_status=error.status,
-    )
+def object_failure(item: Item, entry: ObjectEntry | None, error: ItemError) -> Failure:
+    """Return the Failure of an object, which is None if it was not found."""
+    media = Media(started=time.perf_counter())
+    if entry is not None and error.code in SIZE_ERRORS:
+        media = replace(media, bytes=entry.size, mtime_ns=entry.mtime_ns)
+    return failure(item, error, media)
 
 
 def read_with_retry(store: ObjectStore, entry: ObjectEntry, start: int, length: int) -> bytes:

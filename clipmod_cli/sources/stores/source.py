@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from clipmod_cli.errors import ErrorCode, ItemError
 from clipmod_cli.sources.base import Rules, Skipped
 from clipmod_cli.sources.stores.base import ObjectEntry, ObjectName, ObjectStore
-from clipmod_cli.sources.stores.fetch import failure, read_chunks
+from clipmod_cli.sources.stores.fetch import object_failure, read_chunks
 from clipmod_cli.sources.stores.walk import items_of, walk_store
 from clipmod_cli.types import Failure, Item
 
@@ -61,7 +61,7 @@ class ObjectStoreSource:
                     yield item
                     index += 1
         except ItemError as error:
-            yield failure(Item(source=name, index=index), None, error)
+            yield object_failure(Item(source=name, index=index), None, error)
 
     def is_unchanged(self, record: Mapping[str, Any], name: str, *, verify: bool) -> bool:
         """Return whether a record still describes its object; true if the object is gone.

@@ -22,7 +22,7 @@ from clipmod_cli.sources.stores.base import ObjectEntry, ObjectName, ObjectStore
 from clipmod_cli.sources.stores.fetch import (
     AHEAD,
     THREADS,
-    failure,
+    object_failure,
     plain,
     read_chunks,
     read_with_retry,
@@ -131,7 +131,7 @@ def items_of(given: InputObject, rules: Rules, skipped: Skipped, first: int) -> 
     """Yield the item of an object, or those of its archive's members; indices count from `first`."""
     store, entry = given.store, given.entry
     if given.error is not None:
-        yield failure(Item(source=given.source, index=first), entry, given.error)
+        yield object_failure(Item(source=given.source, index=first), entry, given.error)
         return
     item = StoredItem(source=given.source, index=first, mtime_ns=entry.mtime_ns, store=store, entry=entry)
     if given.kind != "archive":
@@ -140,7 +140,7 @@ def items_of(given: InputObject, rules: Rules, skipped: Skipped, first: int) -> 
     try:
         file = _download(item)
     except ItemError as error:
-        yield failure(plain(item), entry, error)
+        yield object_failure(plain(item), entry, error)
         return
     try:
         place = InputPath(item.source, given.rel, file=file, mtime_ns=entry.mtime_ns)

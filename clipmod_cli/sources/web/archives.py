@@ -14,9 +14,10 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from clipmod_cli.decode.formats import sniff
+from clipmod_cli.errors import ItemError
 from clipmod_cli.sources.archives.items import is_hidden, open_input, read_members
 from clipmod_cli.sources.archives.walk import MemberFilter
-from clipmod_cli.sources.base import Skipped
+from clipmod_cli.sources.base import Skipped, failure
 from clipmod_cli.types import Failure, Item, Media
 
 DEFAULT_NAME = "content"
@@ -54,13 +55,9 @@ def _with_download_code(result: Item | Failure) -> Item | Failure:
         return replace(result, code="not_an_image") if result.code == "unsupported_format" else result
     if not result.data or sniff(result.data) is not None:
         return result
-    return Failure(
-        item=replace(result, data=None),
-        stage="source",
-        code="not_an_image",
-        message="the member is not an image, whatever its name",
-        media=Media(started=time.perf_counter(), bytes=len(result.data)),
-    )
+    error = ItemError("not_an_image", "the member is not an image, whatever its name")
+    media = Media(started=time.perf_counter(), bytes=len(result.data))
+    return failure(replace(result, data=None), error, media)
 
 
 def _name_of(url: str) -> str:

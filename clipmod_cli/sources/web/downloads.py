@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from clipmod_cli.flow import StreamEnd, feed
+from clipmod_cli.sources.base import failure
 from clipmod_cli.sources.web.addresses import FetchRules
 from clipmod_cli.sources.web.errors import FetchError, translate
 from clipmod_cli.sources.web.fetch import Fetcher
@@ -200,21 +201,12 @@ class Downloads:
         except (Exception, asyncio.CancelledError) as e:  # one result for each URL, whatever happens
             if self._cancelled.is_set():
                 raise
-            self._results.put(_Done(_failure(item, translate(e, answered=False))))
+            error = translate(e, answered=False)
+            self._results.put(_Done(failure(replace(item, final_url=error.final_url), error)))
             return
         self._untaken += 1
         found = replace(item, data=body.data, spilled=body.spilled, final_url=body.final_url)
         self._results.put(_Done(found, body))
-
-
-def _failure(item: Item, error: FetchError) -> Failure:
-    return Failure(
-        item=replace(item, final_url=error.final_url),
-        stage="source",
-        code=error.code,
-        message=error.message,
-        http_status=error.status,
-    )
 
 
 class RetryingFetcher:
