@@ -16,8 +16,7 @@ from PIL import Image
 from clipmod_cli.sources.web.addresses import AddressRules, FetchRules
 from clipmod_cli.sources.web.errors import FetchError
 from clipmod_cli.sources.web.fetch import Fetcher
-from clipmod_cli.sources.web.guard import GuardedBackend
-from clipmod_cli.sources.web.resolver import HostResolver, resolve_name
+from clipmod_cli.sources.web.guard import GuardedBackend, HostResolver, resolve_name
 from clipmod_cli.sources.web.responses import DownloadedBody
 from tests.urls.server import AUTHORITY
 

@@ -15,8 +15,7 @@ import pytest
 
 from clipmod_cli.sources.web.addresses import AddressRules, FetchRules
 from clipmod_cli.sources.web.errors import FetchError
-from clipmod_cli.sources.web.guard import MAX_FAILURES, GuardedBackend
-from clipmod_cli.sources.web.resolver import BoundedDict, HostResolver
+from clipmod_cli.sources.web.guard import MAX_FAILURES, BoundedDict, GuardedBackend, HostResolver
 from tests.urls.kit import PRIVATE, PUBLIC, Detour, Resolver, fetch, fetch_all, guarded, picture
 from tests.urls.server import Server, redirect, reply
 
@@ -80,7 +79,7 @@ def test_the_canary_sings_where_private_addresses_are_opened(server: Server) -> 
 def test_a_name_that_answers_differently_the_second_time_gains_nothing(
     server: Server, canary: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipmod_cli.sources.web.resolver.CACHE_S", -1.0)  # so that it is asked each time
+    monkeypatch.setattr("clipmod_cli.sources.web.guard.CACHE_S", -1.0)  # so that it is asked each time
     for path in ("/a", "/b"):
         server.on(path, reply(body=picture(), connection="close"))
     resolver = Resolver(rebinding_test=[[PUBLIC], ["127.0.0.1"]])

@@ -22,7 +22,7 @@ from clipmod_cli.sources.web import responses
 from clipmod_cli.sources.web.addresses import FetchRules
 from clipmod_cli.sources.web.downloads import DownloadPacing, Downloads
 from clipmod_cli.sources.web.fetch import Fetcher
-from clipmod_cli.sources.web.hosts import MAX_PAUSES
+from clipmod_cli.sources.web.hosts import MAX_PAUSES, DownloadBudget
 from clipmod_cli.types import Failure, Item
 from tests.urls.kit import PRIVATE, Resolver, guarded, picture, trusting
 from tests.urls.server import HELD_S, Gauge, Server, after, broken, raw, redirect, reply, serving
@@ -289,23 +289,24 @@ def test_nothing_is_downloaded_that_nobody_takes(server: Server) -> None:
 
 
 def test_bytes_in_flight_are_bounded(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(urls_module, "MEMORY_BYTES", 0)  # then there is room for two of the largest
+    monkeypatch.setattr(responses, "MEMORY_BYTES", 0)  # then there is room for two of the largest
     size = 100_000
     held: list[int] = []
     free = threading.Event()
     url = server.on("/a", after(free, reply(body=picture().ljust(size, b"\0"))))
     line = downloads(items([url] * 30), DownloadPacing(per_host=30), max_bytes=size)
-    real_take = line._memory.acquire
+    real_take = DownloadBudget.acquire
 
-    async def take(amount: int) -> None:
-        await real_take(amount)
-        held.append(line._memory._free)
+    async def take(self: DownloadBudget, amount: int) -> None:
+        await real_take(self, amount)
+        held.append(self._free)
 
-    monkeypatch.setattr(line._memory, "acquire", take)
+    monkeypatch.setattr(DownloadBudget, "acquire", take)
     free.set()
     assert Counter(map(code_of, line)) == {"ok": 30}
     assert min(held) == 0
-    assert line._memory._free == line._memory.total == 2 * size
+    memory = line._fetcher.bodies.memory
+    assert memory._free == memory.total == 2 * size
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3])

@@ -10,20 +10,11 @@ import ssl
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import httpcore2
 
 IDLE_S = 5.0
 """How long an idle connection is kept open: most servers keep theirs at least as long."""
-
-
-@dataclass(frozen=True, slots=True)
-class LeasedConnection:
-    """A connection, and whether it was used before: its server may just be closing it."""
-
-    connection: httpcore2.AsyncHTTPConnection
-    reused: bool
 
 
 class ConnectionPool:
@@ -41,19 +32,19 @@ class ConnectionPool:
         self._idle_by_origin: dict[str, list[httpcore2.AsyncHTTPConnection]] = {}
 
     @asynccontextmanager
-    async def lease(self, url: httpcore2.URL, *, fresh: bool = False) -> AsyncIterator[LeasedConnection]:
-        """Lease a connection to the origin of `url` for one request in the block.
+    async def lease(
+        self, url: httpcore2.URL, *, fresh: bool = False
+    ) -> AsyncIterator[tuple[httpcore2.AsyncHTTPConnection, bool]]:
+        """Lease a connection to the origin of `url`, a new one if `fresh`, for one request in the block.
 
-        Args:
-            url: its scheme, host and port count.
-            fresh: open a new connection.
+        Yields it and whether it was used before: its server may just be closing it.
         """
         origin = str(url.origin)
         kept = None if fresh else await self._take_idle(origin)
         connection = kept or await self._open(url.origin)
         self._leased += 1
         try:
-            yield LeasedConnection(connection, reused=kept is not None)
+            yield connection, kept is not None
         finally:
             self._leased -= 1
             if connection.is_connected() and connection.is_idle():

@@ -12,8 +12,7 @@ import contextlib
 import queue
 import random
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,15 +21,12 @@ from clipmod_cli.sources.base import failure
 from clipmod_cli.sources.web.addresses import FetchRules
 from clipmod_cli.sources.web.errors import FetchError, translate
 from clipmod_cli.sources.web.fetch import Fetcher
-from clipmod_cli.sources.web.hosts import DownloadBudget, HostScheduler, TooManyPausesError
+from clipmod_cli.sources.web.hosts import HostScheduler
 from clipmod_cli.sources.web.responses import ByteCounter, DownloadedBody
 from clipmod_cli.types import Failure, Item
 
 WINDOW = 10_000
 """URLs that are read ahead of the results taken: a list sorted by host still has other hosts to ask."""
-
-MEMORY_BYTES = 512_000_000
-"""Of bodies, from the moment that memory is reserved for them until they are taken."""
 
 FINISHED_AHEAD = 64
 """Pictures that may wait to be taken before no new download begins: judging takes longer than downloading."""
@@ -99,7 +95,6 @@ class Downloads:
         self._running = threading.Event()
         self._thread = threading.Thread(target=self._work, name="clipmod-downloads", daemon=True)
         self._traffic = traffic or ByteCounter()
-        self._memory = DownloadBudget(max(MEMORY_BYTES, 2 * rules.max_bytes))
         self._scheduler = HostScheduler(
             self._pacing.concurrency, self._pacing.per_host, lambda: self._untaken < FINISHED_AHEAD
         )
@@ -159,10 +154,9 @@ class Downloads:
         self._cancelled = asyncio.Event()
         self._running.set()
         fetcher = self._make_fetcher(
-            self._rules, max_connections=self._pacing.concurrency, memory=self._memory, traffic=self._traffic
+            self._rules, max_connections=self._pacing.concurrency, traffic=self._traffic
         )
         async with fetcher as self._fetcher:
-            self._retrying = RetryingFetcher(fetcher, self._scheduler, self._pacing)
             threading.Thread(target=self._read, name="clipmod-url-list", daemon=True).start()
             await self._cancelled.wait()
             for task in self._tasks:
@@ -190,14 +184,13 @@ class Downloads:
             self._results.put(self._end)
 
     def _release(self, body: DownloadedBody) -> None:
-        budget = self._memory if body.spilled is None else self._fetcher.spill_budget
-        budget.release(body.size)
+        self._fetcher.bodies.release(body)
         self._untaken -= 1
         self._scheduler.dispatch()
 
     async def _download(self, item: Item) -> None:
         try:
-            body = await self._retrying.fetch(item.source)
+            body = await self._fetch(item.source)
         except (Exception, asyncio.CancelledError) as e:  # one result for each URL, whatever happens
             if self._cancelled.is_set():
                 raise
@@ -208,21 +201,12 @@ class Downloads:
         found = replace(item, data=body.data, spilled=body.spilled, final_url=body.final_url)
         self._results.put(_Done(found, body))
 
-
-class RetryingFetcher:
-    """Fetches URLs with retries, within the slots of their hosts."""
-
-    def __init__(self, fetcher: Fetcher, scheduler: HostScheduler, pacing: DownloadPacing) -> None:
-        self._fetcher = fetcher
-        self._scheduler = scheduler
-        self._pacing = pacing
-
-    async def fetch(self, source: str) -> DownloadedBody:
+    async def _fetch(self, source: str) -> DownloadedBody:
         """Return the body of a URL; raises the FetchError of the last try."""
         tried = 0
         while True:
             try:
-                return await self._fetcher.fetch(source, self._slot)
+                return await self._fetcher.fetch(source, self._scheduler.slot)
             except FetchError as e:
                 if not e.again or tried == self._pacing.retries:
                     raise
@@ -230,22 +214,3 @@ class RetryingFetcher:
                     backoff_s = self._pacing.backoff_s * 2**tried
                     await asyncio.sleep(backoff_s * random.uniform(0.5, 1.5))  # noqa: S311
             tried += 1
-
-    @asynccontextmanager
-    async def _slot(self, host: str) -> AsyncIterator[None]:
-        """Hold a slot of a host, and pause the host for all of its URLs if it asks for that."""
-        try:
-            async with self._scheduler.slot(host):
-                try:
-                    yield
-                except FetchError as e:
-                    if e.retry_after_s and e.status:
-                        self._scheduler.pause(host, e.retry_after_s, e.status)
-                    elif e.status:
-                        self._scheduler.reset_pauses(host)
-                    raise
-                self._scheduler.reset_pauses(host)
-        except TooManyPausesError as e:
-            raise FetchError(
-                "http_error", "not tried: the host keeps asking for pauses", status=e.status
-            ) from e

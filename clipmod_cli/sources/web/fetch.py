@@ -19,12 +19,10 @@ import httpcore2
 import httpx2
 
 from clipmod_cli import __version__
-from clipmod_cli.sources.spill import SpillFolder
 from clipmod_cli.sources.web.addresses import WEB_PORTS, FetchRules, check_redirect, check_url, port_of
 from clipmod_cli.sources.web.connections import ConnectionPool
 from clipmod_cli.sources.web.errors import FetchError, translate
 from clipmod_cli.sources.web.guard import GuardedBackend
-from clipmod_cli.sources.web.hosts import DownloadBudget
 from clipmod_cli.sources.web.responses import (
     BODIES,
     BodyReader,
@@ -35,9 +33,6 @@ from clipmod_cli.sources.web.responses import (
     status_error,
     time_left,
 )
-
-SPILL_BYTES = 4_000_000_000
-"""Of all temporary files that were not taken yet: eight of the largest videos that are allowed."""
 
 USER_AGENT = f"clipmod/{__version__} (+https://github.com/clipmod/clipmod)"
 ACCEPT = "image/*, video/*;q=0.9, */*;q=0.5"
@@ -65,7 +60,6 @@ class Fetcher:
         rules: FetchRules,
         *,
         max_connections: int = 64,
-        memory: DownloadBudget | None = None,
         traffic: ByteCounter | None = None,
         backend: GuardedBackend | None = None,
         ssl_context: ssl.SSLContext | None = None,
@@ -75,21 +69,12 @@ class Fetcher:
         Args:
             rules: allowed addresses and limits.
             max_connections: open at once, idle ones included.
-            memory: budget of bodies in memory, larger than `rules.max_bytes`.
             traffic: counts the bytes received.
             backend: by default one that applies `rules.access`.
             ssl_context: by default one that trusts the system's authorities.
         """
         self.rules = rules
-        self.memory = memory or DownloadBudget(16 * rules.max_bytes)
-        self.spill_budget = DownloadBudget(SPILL_BYTES)
-        self._reader = BodyReader(
-            rules=rules,
-            memory=self.memory,
-            folder=SpillFolder(),
-            spill_budget=self.spill_budget,
-            traffic=traffic or ByteCounter(),
-        )
+        self.bodies = BodyReader(rules, traffic or ByteCounter())
         self._pool = ConnectionPool(
             backend or GuardedBackend(rules.access),
             ssl_context or httpx2.create_ssl_context(),
@@ -98,11 +83,9 @@ class Fetcher:
         self._timeout = {"connect": rules.connect_s, "read": rules.read_s, "write": rules.read_s}
 
     async def __aenter__(self) -> Self:
-        """Return itself."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close all connections."""
         await self._pool.close()
 
     async def fetch(self, source: str, slot: Slot = lambda _: contextlib.nullcontext()) -> DownloadedBody:
@@ -155,16 +138,17 @@ class Fetcher:
     ) -> DownloadedBody | httpx2.URL:
         url = request.url
         target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-        async with self._pool.lease(target, fresh=fresh) as lease:
-            request.reused = lease.reused
-            async with lease.connection.stream(
+        async with (
+            self._pool.lease(target, fresh=fresh) as (connection, request.reused),
+            connection.stream(
                 "GET", target, headers=_headers(request), extensions={"timeout": self._timeout}
-            ) as response:
-                request.answered = True
-                async with aclosing(response.aiter_stream()) as chunks:
-                    if response.status in BODIES:
-                        return await self._reader.read(response, chunks, clock)
-                    await drain(response, chunks)
+            ) as response,
+        ):
+            request.answered = True
+            async with aclosing(response.aiter_stream()) as chunks:
+                if response.status in BODIES:
+                    return await self.bodies.read(response, chunks, clock)
+                await drain(response, chunks)
         location = read_location(response)
         if location is None:
             raise status_error(response)

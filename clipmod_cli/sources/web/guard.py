@@ -8,16 +8,20 @@ The rules are in `clipmod_cli.sources.web.addresses`.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import threading
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from ipaddress import ip_address
+from typing import Any, TypeAlias, TypeVar
 
 import httpcore2
 
 from clipmod_cli.sources.web.addresses import AddressRules
 from clipmod_cli.sources.web.errors import FetchError
-from clipmod_cli.sources.web.resolver import BoundedDict, HostResolver, is_temporary
 
 MAX_ADDRESSES = 4
 """Addresses of one name that are tried; the time for connecting is divided among them."""
@@ -28,12 +32,94 @@ list may hold thousands of URLs of a host that is gone."""
 
 COOLDOWN_S = 60.0
 
+CACHE_S = 10.0
+"""How long an answer of DNS is used again: long enough for a host's next URLs, shorter than most TTLs."""
+
+MAX_HOSTS = 10_000
+"""Hosts of which any state is kept."""
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+Resolve: TypeAlias = Callable[[str], Sequence[str]]
+"""Blocking: a name → its addresses as text; raises OSError or UnicodeError."""
+
+
+class BoundedDict(OrderedDict[K, V]):
+    """A dictionary of bounded size: setting an item evicts the one that was set longest ago."""
+
+    def __init__(self, max_items: int = MAX_HOSTS) -> None:
+        super().__init__()
+        self._max_items = max_items
+
+    def __setitem__(self, key: K, value: V) -> None:
+        """Set an item and make it the newest."""
+        super().__setitem__(key, value)
+        self.move_to_end(key)
+        if len(self) > self._max_items:
+            self.popitem(last=False)
+
+
+def resolve_name(host: str) -> Sequence[str]:
+    """Return all addresses of a name, as the system resolves it; blocks."""
+    answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return tuple(dict.fromkeys(str(answer[4][0]) for answer in answers))
+
+
+class HostResolver:
+    """Resolves each name in a daemon thread, since the system's resolver blocks without limit.
+
+    Concurrent requests for one name share one look-up.
+    """
+
+    def __init__(self, resolve: Resolve = resolve_name) -> None:
+        self._resolve = resolve
+        self._cache: BoundedDict[str, tuple[float, asyncio.Future[Sequence[str]]]] = BoundedDict()
+
+    async def find(self, host: str) -> Sequence[str]:
+        """Return the addresses of a name, or the address itself; raises OSError or UnicodeError."""
+        if _is_address(host):
+            return (host,)
+        cached = self._cache.get(host)
+        if cached is None or cached[0] < time.monotonic() or _failed_temporarily(cached[1]):
+            cached = self._cache[host] = (time.monotonic() + CACHE_S, self._start(host))
+        return await asyncio.shield(cached[1])  # cancelling one caller must not cancel the others
+
+    def _start(self, host: str) -> asyncio.Future[Sequence[str]]:
+        found: Future[Sequence[str]] = Future()
+
+        def work() -> None:
+            try:
+                found.set_result(tuple(self._resolve(host)))
+            except Exception as e:  # noqa: BLE001 — raised in `find`
+                found.set_exception(e)
+
+        answer = asyncio.wrap_future(found)
+        # reads the exception: asyncio would log it if all callers were cancelled
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+        threading.Thread(target=work, name="clipmod-resolve", daemon=True).start()
+        return answer
+
+
+def is_temporary(error: BaseException | None) -> bool:
+    """Return whether a name may be resolved soon: a DNS server did not answer, or not yet."""
+    return isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
+
+
+def _failed_temporarily(answer: asyncio.Future[Sequence[str]]) -> bool:
+    return answer.done() and not answer.cancelled() and is_temporary(answer.exception())
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
 
 class _Stream(httpcore2.AsyncNetworkStream):
-    """A connection that is closed if its TLS handshake fails or is cancelled.
-
-    The library would leave it open in the event loop for ever.
-    """
+    """A connection that is closed also if its TLS handshake is cancelled; the library would leave it open."""
 
     def __init__(self, inner: httpcore2.AsyncNetworkStream) -> None:
         self._inner = inner
@@ -84,8 +170,8 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         host: str,
         port: int,
         timeout: float | None = None,  # noqa: ASYNC109 — the library's interface
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+        *_: object,
+        **__: object,
     ) -> httpcore2.AsyncNetworkStream:
         """Return a connection to an address of `host` that was checked before.
 
@@ -99,7 +185,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         try:
             async with asyncio.timeout(timeout) as limit:
                 addresses = await self._allowed_addresses(host)
-                stream = await self._connect_one(addresses, port, limit, local_address, socket_options)
+                stream = await self._connect_one(addresses, port, limit)
         except TimeoutError as e:
             self._count_failure(host, port)
             raise httpcore2.ConnectTimeout from e
@@ -135,12 +221,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         return addresses
 
     async def _connect_one(
-        self,
-        addresses: Sequence[str],
-        port: int,
-        limit: asyncio.Timeout,
-        local_address: str | None,
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None,
+        self, addresses: Sequence[str], port: int, limit: asyncio.Timeout
     ) -> httpcore2.AsyncNetworkStream:
         """Return a connection to the first address that answers; the time is divided among them."""
         tried = addresses[:MAX_ADDRESSES]
@@ -149,7 +230,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
             left = None if until is None else until - asyncio.get_running_loop().time()
             share = None if left is None else max(left, 0.0) / (len(tried) - position + 1)
             try:
-                return await self._inner.connect_tcp(address, port, share, local_address, socket_options)
+                return await self._inner.connect_tcp(address, port, share)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 if position == len(tried):
                     raise

@@ -11,16 +11,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from clipmod_cli.sources.web.errors import FetchError
+
 MAX_PAUSES = 5
 """Consecutive pauses after which the rest of a host's URLs fail at once, so that every run ends."""
-
-
-class TooManyPausesError(Exception):
-    """The host asked for more than `MAX_PAUSES` pauses in a row; `status` is that of the last one."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
 
 
 @dataclass(slots=True)
@@ -49,10 +43,21 @@ class HostScheduler:
 
     @asynccontextmanager
     async def slot(self, name: str) -> AsyncIterator[None]:
-        """Hold a slot of this host during the block; raises TooManyPausesError after too many pauses."""
+        """Hold a slot of this host during the block, and pause the host if the block's FetchError says so.
+
+        Raises:
+            FetchError: `http_error`, after too many pauses.
+        """
         await self._acquire(name)
         try:
             yield
+            self._hosts[name].pauses = 0
+        except FetchError as e:
+            if e.retry_after_s and e.status:
+                self.pause(name, e.retry_after_s, e.status)
+            elif e.status:
+                self._hosts[name].pauses = 0
+            raise
         finally:
             self._release(name)
 
@@ -69,15 +74,11 @@ class HostScheduler:
         if host.pauses > MAX_PAUSES:
             for slot in host.waiting:
                 if not slot.done():
-                    slot.set_exception(TooManyPausesError(status))
+                    slot.set_exception(_too_many_pauses(status))
             host.waiting.clear()
             return
         host.paused = True
         asyncio.get_running_loop().call_later(seconds, self._resume, name)
-
-    def reset_pauses(self, name: str) -> None:
-        """Count the pauses of this host from zero again; the caller holds one of its slots."""
-        self._hosts[name].pauses = 0
 
     def dispatch(self) -> None:
         """Assign the free slots; to be called when `accepts` may have changed."""
@@ -97,7 +98,7 @@ class HostScheduler:
     async def _acquire(self, name: str) -> None:
         host = self._hosts.setdefault(name, _Host())
         if host.pauses > MAX_PAUSES:
-            raise TooManyPausesError(host.status)
+            raise _too_many_pauses(host.status)
         slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         host.waiting.append(slot)
         self._enqueue(name)
@@ -143,6 +144,10 @@ class HostScheduler:
             del self._hosts[name]
 
 
+def _too_many_pauses(status: int) -> FetchError:
+    return FetchError("http_error", "not tried: the host keeps asking for pauses", status=status)
+
+
 class DownloadBudget:
     """A number of bytes that may be held at once, first come, first served."""
 
@@ -150,30 +155,19 @@ class DownloadBudget:
         """Allow `total` bytes."""
         self.total = total
         self._free = total
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._first = asyncio.Lock()  # granted in order, so that a large amount does not wait for ever
+        self._released = asyncio.Event()
 
     async def acquire(self, amount: int) -> None:
         """Wait until `amount` bytes are free, and take them. More than `total` counts as all."""
         amount = min(amount, self.total)
-        if not self._waiting and amount <= self._free:
+        async with self._first:
+            while amount > self._free:
+                self._released.clear()
+                await self._released.wait()
             self._free -= amount
-            return
-        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((amount, granted))
-        try:
-            await granted
-        except asyncio.CancelledError:
-            self.release(amount if granted.done() and not granted.cancelled() else 0)
-            raise
 
     def release(self, amount: int) -> None:
         """Give back bytes that were taken."""
         self._free += min(amount, self.total)
-        while self._waiting:
-            wanted, granted = self._waiting[0]
-            if not granted.done():
-                if wanted > self._free:
-                    return
-                self._free -= wanted
-                granted.set_result(None)
-            self._waiting.popleft()
+        self._released.set()

@@ -118,6 +118,12 @@ def _retry_after(response: httpcore2.Response) -> float | None:
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
 
 
+MEMORY_BYTES = 512_000_000
+"""Of bodies, from the moment that memory is reserved for them until they are taken."""
+
+SPILL_BYTES = 4_000_000_000
+"""Of all temporary files that were not taken yet: eight of the largest videos that are allowed."""
+
 SMALL_BYTES = 262_144
 """Reserved for a body of unknown length until it proves longer; most pictures of the web do not."""
 
@@ -137,7 +143,7 @@ class DownloadedBody:
     """The bytes of a picture, or the temporary file of a video or an archive.
 
     Attributes:
-        size: in bytes; to be released to `memory` or `spill_budget` of the reader.
+        size: in bytes; to be released to the reader.
         final_url: the last URL of the redirects; None without any.
     """
 
@@ -147,27 +153,30 @@ class DownloadedBody:
     final_url: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class BodyReader:
-    """Reads bodies within the limits of `rules`.
+    """Reads bodies within the limits of `rules`, and counts the bytes received.
 
     Attributes:
-        memory: budget of pictures in memory; larger than `rules.max_bytes`.
-        folder: of the temporary files of videos and archives.
-        spill_budget: of all of these files.
-        traffic: counts the bytes received.
+        memory: budget of pictures in memory.
+        spill_budget: of the temporary files of videos and archives.
     """
 
-    rules: FetchRules
-    memory: DownloadBudget
-    folder: SpillFolder
-    spill_budget: DownloadBudget
-    traffic: ByteCounter
+    def __init__(self, rules: FetchRules, traffic: ByteCounter) -> None:
+        self.rules = rules
+        self.traffic = traffic
+        self.memory = DownloadBudget(max(MEMORY_BYTES, 2 * rules.max_bytes))
+        self.spill_budget = DownloadBudget(SPILL_BYTES)
+        self._folder = SpillFolder()
+
+    def release(self, body: DownloadedBody) -> None:
+        """Give back the bytes of a body that was taken."""
+        budget = self.memory if body.spilled is None else self.spill_budget
+        budget.release(body.size)
 
     async def read(
         self, response: httpcore2.Response, chunks: AsyncIterator[bytes], clock: asyncio.Timeout
     ) -> DownloadedBody:
-        """Return the body of an answer, its size acquired from `memory` or `spill_budget`.
+        """Return the body of an answer, its size acquired until `release`.
 
         Args:
             response: the headers.
@@ -224,7 +233,7 @@ class BodyReader:
         kept = 0
         await _untimed(clock, self.spill_budget.acquire(most))
         try:
-            with self.folder.new_file() as file:
+            with self._folder.new_file() as file:
                 file.write(head)
                 written = len(head)
                 async for chunk in chunks:
