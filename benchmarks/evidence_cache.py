@@ -1,4 +1,4 @@
-"""What it costs to keep what models saw for later runs, and what it saves.
+"""What it costs to keep what models saw, for this run and for later ones, and what it saves.
 
     python -m benchmarks.evidence_cache [--pictures N] [--batch B] [--rounds R]
 
@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.ensemble.cache import EvidenceCache
+from clipmod_cli.ensemble.cache import DUPLICATE_CACHE_BYTES, EvidenceCache, EvidenceLru
 from clipmod_cli.ensemble.cache_file import EvidenceFile
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.models.seam import ImmediateModel
@@ -39,7 +39,7 @@ class Instant(ImmediateModel):
 
     name: str
     width: int
-    spec: str = "instant"
+    spec: str
     revision: str = "1"
     view: View = VIEW
     kind: Literal["text-image"] = "text-image"
@@ -65,32 +65,34 @@ def main() -> None:
     print("µs a picture (processor time, clock), medians of", wanted.rounds)
     for name in rounds[0]:
         cpu, clock = (statistics.median(one[name][place] for one in rounds) for place in (0, 1))
-        print(f"{name:<24} {cpu:8.0f} {clock:8.0f}")
+        print(f"{name:<40} {cpu:8.0f} {clock:8.0f}")
 
 
 def _round(pictures: int, batch: int) -> dict[str, tuple[float, float]]:
     with tempfile.TemporaryDirectory(prefix="clipmod-evidence-") as folder:
         path = Path(folder) / "evidence.sqlite"
         took = {"without a cache": _time(pictures, batch, None)}
+        memory = EvidenceCache(memory=EvidenceLru(DUPLICATE_CACHE_BYTES))
+        for name in ("seen for the first time, in memory alone", "seen in this run"):
+            took[name] = _time(pictures, batch, memory)
         for name in ("seen for the first time", "seen by an earlier run"):
-            took[name] = _time(pictures, batch, path)
+            with closing(EvidenceFile(path, MOST)) as kept:
+                took[name] = _time(pictures, batch, EvidenceCache(kept))
         return took
 
 
-def _time(pictures: int, batch: int, path: Path | None) -> tuple[float, float]:
+def _time(pictures: int, batch: int, cache: EvidenceCache | None) -> tuple[float, float]:
     frames = _frames(pictures)
     batches = [frames[at : at + batch] for at in range(0, pictures, batch)]
     cpu, clock = time.process_time(), time.perf_counter()
-    if path is None:
-        _look(batches, None)
-    else:
-        with closing(EvidenceFile(path, MOST)) as kept:
-            _look(batches, EvidenceCache(kept))
+    _look(batches, cache)
     return (time.process_time() - cpu) / pictures * 1e6, (time.perf_counter() - clock) / pictures * 1e6
 
 
 def _look(batches: Sequence[Sequence[Frame]], cache: EvidenceCache | None) -> None:
-    ensemble = Ensemble([Member(Instant(f"model-{i}", w), 1 / 3) for i, w in enumerate(WIDTHS)], cache=cache)
+    ensemble = Ensemble(
+        [Member(Instant(f"{w}", w, f"model-{i}"), 1 / 3) for i, w in enumerate(WIDTHS)], cache=cache
+    )
     if not all(isinstance(one, Evidence) for batch in batches for one in ensemble.submit(batch)()):
         raise SystemExit("a picture was lost")
 

@@ -17,7 +17,7 @@ from PIL import Image
 from clipmod_cli.bench.models import BenchModels, with_bench_policy
 from clipmod_cli.bench.pictures import items_of
 from clipmod_cli.bench.stages import run_once
-from clipmod_cli.ensemble.duplicates import DUPLICATE_CACHE_BYTES
+from clipmod_cli.ensemble.cache import DUPLICATE_CACHE_BYTES
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.models import nudenet
 from clipmod_cli.models.device.device import Placement, place

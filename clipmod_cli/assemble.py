@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from clipmod_cli.decode.limits import DecodeOptions, parse_frames
-from clipmod_cli.ensemble.cache import EvidenceCache
+from clipmod_cli.ensemble.cache import DUPLICATE_CACHE_BYTES, EvidenceCache
 from clipmod_cli.ensemble.cache_file import EvidenceFile, default_path
-from clipmod_cli.ensemble.duplicates import DUPLICATE_CACHE_BYTES
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import MissingModelError
 from clipmod_cli.judge.criteria import Criteria

@@ -19,7 +19,6 @@ from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.stage import Decoders, decode_with
 from clipmod_cli.decode.workers.pool import WorkerPool
 from clipmod_cli.ensemble.batch import CanSkipRest
-from clipmod_cli.ensemble.duplicates import DuplicateCache, EvidenceLru
 from clipmod_cli.ensemble.ensemble import Ensemble, InferenceEngine, PendingEvidence, fingerprint
 from clipmod_cli.flow import ahead, batched
 from clipmod_cli.judge.criteria import Criteria
@@ -53,8 +52,8 @@ class Options:
             time of the run.
         infer_ahead: submit the next batch, in a thread of its own, while the caller uses results.
         early_exit: of a still, skip the models that can no longer change the outcome.
-        duplicate_cache_bytes: the size of the run's cache of evidence, by which models see equal pictures
-            once; 0 has none.
+        duplicate_cache_bytes: the size of the run's cache of evidence, by which the models of an `Ensemble`
+            see equal pictures once; 0 has none.
     """
 
     decode: DecodeOptions = field(default_factory=DecodeOptions)
@@ -195,12 +194,11 @@ def run(
     can_skip_rest = criteria.outcome_is_certain if options.early_exit else None
     with open_decoders(options) as decoders, TemporaryFiles() as temporary:
         options = replace(options, decoders=decoders)
-        # without the duplicate cache, which takes submissions from one thread and caches no video
+        if options.duplicate_cache_bytes and isinstance(ensemble, Ensemble):
+            ensemble = ensemble.with_duplicate_cache(options.duplicate_cache_bytes)
         recheck = partial(
             _recheck, engine=ensemble, options=options.decode, decoders=decoders, stopped=stopped
         )
-        if options.duplicate_cache_bytes:
-            ensemble = DuplicateCache(ensemble, EvidenceLru(options.duplicate_cache_bytes))
         evidence = _infer(items, ensemble, options, temporary, stopped, threading.Event(), can_skip_rest)
         with closing(evidence):
             for result in _judge(evidence, criteria, recheck):

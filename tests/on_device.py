@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from weakref import WeakSet
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.models.seam import ForwardPass
@@ -19,7 +18,8 @@ class OnDevice(RedClassifier):
     """A model that notes when a batch is submitted and when it is waited for.
 
     `at_submit` and `at_wait` may raise; so may `once_at_submit` and `once_at_wait`, which are called only for
-    frames that were never submitted before. `calls` are the sizes of the batches that were computed.
+    pictures that were never submitted before, nor equal ones. `calls` are the sizes of the batches that were
+    computed.
     """
 
     log: Log = field(default_factory=list)
@@ -27,13 +27,14 @@ class OnDevice(RedClassifier):
     at_wait: Callable[[Sequence[Frame]], None] = lambda _: None
     once_at_submit: Callable[[Sequence[Frame]], None] = lambda _: None
     once_at_wait: Callable[[Sequence[Frame]], None] = lambda _: None
-    had: WeakSet[Frame] = field(default_factory=WeakSet)
+    had: set[float] = field(default_factory=set)
     is_asynchronous: bool = True
 
     def submit(self, frames: Sequence[Frame]) -> Callable[[], ForwardPass]:
         self.log.append((self.name, "submitted", len(frames)))
-        first = not any(frame in self.had for frame in frames)
-        self.had.update(frames)
+        contents = {redness(frame) for frame in frames}
+        first = not contents & self.had
+        self.had |= contents
         self.at_submit(frames)
         if first:
             self.once_at_submit(frames)

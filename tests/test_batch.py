@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from unittest import mock
 
 import numpy as np
@@ -13,11 +13,9 @@ from hypothesis import strategies as st
 
 from clipmod_cli.ensemble import batch as batch_module
 from clipmod_cli.ensemble.batch import MAX_FAILED_SUBMITS
-from clipmod_cli.ensemble.cache import EvidenceCache
-from clipmod_cli.ensemble.duplicates import DuplicateCache, EvidenceLru
 from clipmod_cli.ensemble.ensemble import InferenceEngine, PendingEvidence
 from clipmod_cli.errors import DeviceLostError
-from clipmod_cli.types import Evidence, Failure, Frame, Item, Seen
+from clipmod_cli.types import Evidence, Failure, Frame, Item
 from tests.colour_models import AnyColourModel, RedClassifier
 from tests.measuring import infer
 from tests.on_device import (
@@ -31,7 +29,7 @@ from tests.on_device import (
     redness,
     seen_by,
 )
-from tests.test_seen_before import PLENTY, picture, pictures
+from tests.test_seen_before import PLENTY, picture
 
 
 def test_all_models_are_submitted_before_one_is_waited_for() -> None:
@@ -126,7 +124,7 @@ def test_submitting_that_fails_now_and_then_is_tried_again() -> None:
             fail()
 
     model = OnDevice(once_at_wait=maybe_fail)
-    list(infer(ensemble_of(model), (frames(0.1, 0.9) for _ in range(12))))
+    list(infer(ensemble_of(model), (frames(at / 40, at / 40 + 0.5) for at in range(12))))
     assert len(model.submitted) == 12 + 8
 
 
@@ -160,21 +158,10 @@ def test_early_exit_runs_model_by_model() -> None:
     assert other.log == []
 
 
-class InEvidenceLru(dict[bytes, Seen]):
-    """Evidence in memory, an `EvidenceStorage`."""
-
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, Seen]:  # type: ignore[override]
-        return {key: self[key] for key in keys if key in self}
-
-    def put(self, seen: Mapping[bytes, Seen]) -> None:
-        self.update(seen)
-
-
 def test_cached_frames_are_not_submitted() -> None:
-    storage, model = InEvidenceLru(), OnDevice()
-    ensemble = ensemble_of(model, cache=EvidenceCache(storage))
+    model = OnDevice()
+    ensemble = ensemble_of(model).with_duplicate_cache(PLENTY)
     first = seen_by(infer(ensemble, [frames(0.1, 0.9)]))
-    assert len(storage) == 2
     again = seen_by(infer(ensemble, [frames(0.9, 0.5, 0.1), frames(0.5)]))
     assert again[0] == first[1]
     assert again[2] == first[0]
@@ -196,15 +183,6 @@ def in_flight(
         yield from wait()
 
 
-def test_a_picture_that_is_being_looked_at_is_not_shown_again() -> None:
-    model = OnDevice()
-    seeing = DuplicateCache(ensemble_of(model), EvidenceLru(PLENTY))
-    results = list(in_flight(seeing, [pictures(1, 2), pictures(2, 1), pictures(3, 1)], 3))
-    assert model.submitted == [2, 1]
-    assert seen_by(results)[2:4] == seen_by(results)[1::-1]
-    assert not seeing._in_flight
-
-
 def test_where_the_first_of_equal_ones_failed_the_next_is_tried() -> None:
     broken = [True]
 
@@ -213,7 +191,7 @@ def test_where_the_first_of_equal_ones_failed_the_next_is_tried() -> None:
             fail()
 
     model = OnDevice(at_wait=fail_once)
-    seeing = DuplicateCache(ensemble_of(model), EvidenceLru(PLENTY))
+    seeing = ensemble_of(model).with_duplicate_cache(PLENTY)
     first, second = (seeing.submit([picture(4, index)]) for index in range(2))
     assert isinstance(next(iter(first())), Failure)
     broken[0] = False
@@ -241,7 +219,7 @@ def test_the_outcome_is_that_of_one_batch_after_the_other(
             fail()
 
     def results(model: AnyColourModel, count: int) -> list[object]:
-        seeing = DuplicateCache(ensemble_of(model, RedClassifier(name="b")), EvidenceLru(memory * 1000))
+        seeing = ensemble_of(model, RedClassifier(name="b", spec="b")).with_duplicate_cache(memory * 1000)
         shown = [[picture(one, at) for at, one in enumerate(batch)] for batch in batches]
         seen = list(in_flight(seeing, shown, count))
         assert [one.item for one in seen] == [frame.item for batch in shown for frame in batch]

@@ -13,7 +13,6 @@ from contextlib import closing
 import pytest
 
 from clipmod_cli.ensemble import batch
-from clipmod_cli.ensemble.duplicates import DuplicateCache, EvidenceLru
 from clipmod_cli.errors import DeviceLostError
 from clipmod_cli.flow import MAX_WAIT_S, ahead
 from clipmod_cli.judge.prepare import prepare
@@ -108,22 +107,22 @@ def test_threads_that_switch_all_the_time_change_nothing(seed: int, monkeypatch:
     """One prepares, one submits, one waits; devices fail, and a picture breaks any model."""
     monkeypatch.setattr(batch, "MAX_FAILED_SUBMITS", 1000)  # else a fault hits a batch that is run in turn
     draw = random.Random(seed)
-    contents = [draw.randrange(12) for _ in range(120)]
-    bad, room = draw.randrange(12), draw.choice([0, 8_000, PLENTY])
+    contents = [draw.randrange(21) for _ in range(120)]
+    bad, room = draw.randrange(21), draw.choice([0, 8_000, PLENTY])
 
     def dislike(batch: Sequence[Frame]) -> None:
         if any(redness(frame) == redness(picture(bad)) for frame in batch):
             fail()
 
     def maybe_fail(_: Sequence[Frame]) -> None:
-        if draw.random() < 0.15:
+        if draw.random() < 0.5:
             fail()
 
     shown = [picture(content, index) for index, content in enumerate(contents)]
     batches = [shown[at : at + 5] for at in range(0, len(shown), 5)]
 
-    def results(model: AnyColourModel, kept: EvidenceLru) -> list[Evidence | Failure]:
-        seeing = DuplicateCache(ensemble_of(model, RedClassifier(name="b")), kept)
+    def results(model: AnyColourModel) -> list[Evidence | Failure]:
+        seeing = ensemble_of(model, RedClassifier(name="b", spec="b")).with_duplicate_cache(room)
 
         def prepare() -> Iterator[list[Frame]]:
             for shown_batch in batches:
@@ -136,11 +135,8 @@ def test_threads_that_switch_all_the_time_change_nothing(seed: int, monkeypatch:
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
-        quick = results(
-            OnDevice(once_at_submit=maybe_fail, once_at_wait=maybe_fail, at_wait=dislike),
-            EvidenceLru(room),
-        )
+        quick = results(OnDevice(once_at_submit=maybe_fail, once_at_wait=maybe_fail, at_wait=dislike))
     finally:
         sys.setswitchinterval(usual)
     assert [one.item.index for one in quick] == list(range(len(contents)))
-    assert seen_by(quick) == seen_by(results(RedClassifier(before=dislike), EvidenceLru(room)))
+    assert seen_by(quick) == seen_by(results(RedClassifier(before=dislike)))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Protocol, Self, TypeAlias
 
 from clipmod_cli.ensemble.batch import BatchRunner, CanSkipRest
-from clipmod_cli.ensemble.cache import EvidenceCache
+from clipmod_cli.ensemble.cache import EvidenceCache, EvidenceLru
 from clipmod_cli.ensemble.forward import ModelRunner
 from clipmod_cli.models.seam import Model
 from clipmod_cli.types import Evidence, Failure, Frame, View
@@ -65,7 +65,7 @@ class Ensemble:
         batch_size: frames in one forward pass.
         degraded: it is less than the three-model ensemble that `auto` wants.
         stand_in: the member that judges alone where another one fails at a frame; None fails the frame.
-        cache: evidence of earlier runs; None has none.
+        cache: evidence of this run and of earlier ones; None has none.
     """
 
     members: Sequence[Member]
@@ -79,6 +79,11 @@ class Ensemble:
     def __post_init__(self) -> None:
         models = [member.model for member in self.members]
         object.__setattr__(self, "_batches", BatchRunner(models, self.stand_in, ModelRunner(self.cache)))
+
+    def with_duplicate_cache(self, max_bytes: int) -> Self:
+        """Return the same ensemble with evidence in memory too, by which models see equal frames once."""
+        storage = None if self.cache is None else self.cache.storage
+        return replace(self, cache=EvidenceCache(storage, EvidenceLru(max_bytes)))
 
     @property
     def views(self) -> tuple[View, ...]:

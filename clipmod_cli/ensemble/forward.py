@@ -23,7 +23,8 @@ class ModelOutput:
 
     Attributes:
         seen: the evidence.
-        forward_ms: the forward time of its sub-batch divided by the frames; 0.0 if it was cached.
+        forward_ms: the forward time of its sub-batch divided by the frames; 0.0 if it was cached, or
+            computed for an equal frame.
     """
 
     seen: Seen
@@ -74,9 +75,8 @@ class ModelRunner:
 
     def prepare(self, model: Model, frames: Sequence[Frame]) -> None:
         """Hash the frames for the cache, and have the model prepare its sub-batches."""
-        if self.cache is not None:
-            self.cache.prepare(model, frames)
-        for part in self._parts(model, frames):
+        missing = frames if self.cache is None else self.cache.prepare(model, frames)
+        for part in self._parts(model, missing):
             model.prepare(part)
 
     def _look_up(self, model: Model, frames: Sequence[Frame]) -> CacheLookup:
@@ -93,9 +93,11 @@ class ModelRunner:
                 for output in _outputs(model, part, wait())
             ]
             computed = dict(zip(lookup.missing, fresh, strict=True))
+            seen = {key: output.seen for key, output in computed.items()}
             if self.cache is not None:
-                self.cache.store({key: output.seen for key, output in computed.items()})
-            return [computed.get(key) or ModelOutput(lookup.known[key], 0.0) for key in lookup.keys]
+                self.cache.store(seen)
+            known = {key: ModelOutput(one, 0.0) for key, one in {**lookup.known, **seen}.items()}
+            return [computed.pop(key, known[key]) for key in lookup.keys]
 
         return collect
 

@@ -180,9 +180,6 @@ def _late(item: Item) -> Failure:
     return Failure(item=item, stage="infer", code="deadline", message="the request's time was up")
 
 
-DUPLICATE_CACHE_BYTES = 4_000_000
-"""For one request alone: shared between requests, its timing would reveal what other callers have sent."""
-
 SECOND_PATIENCE_S = 2.0
 """Timeout of the hub for the fallback after loading the ensemble failed: both within the promised 10 s."""
 
@@ -205,9 +202,7 @@ def open_service(
     settings = resolved.settings
     limits = request_limits_of(settings)
     options = decoding_options(settings, heic=settings.heic)
-    options = replace(
-        options, decode=with_limits(options.decode, limits), duplicate_cache_bytes=DUPLICATE_CACHE_BYTES
-    )
+    options = replace(options, decode=with_limits(options.decode, limits))
     options = replace(options, decoders=start_decoders(options))
     ensemble, criteria, stand_in = _load(settings, choice, policy, hub, progress or SILENT)
     ensemble = with_stand_in(ensemble)

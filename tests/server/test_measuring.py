@@ -10,7 +10,6 @@ from contextlib import contextmanager
 import pytest
 
 from clipmod_cli.ensemble.batch import CanSkipRest
-from clipmod_cli.ensemble.duplicates import DuplicateCache, EvidenceLru
 from clipmod_cli.ensemble.ensemble import Ensemble, Member, PendingEvidence
 from clipmod_cli.server.batching.device_thread import DeviceThread, SharedEnsemble
 from clipmod_cli.server.batching.fair_queue import Caller, FairQueue
@@ -80,7 +79,7 @@ def test_what_was_measured_is_told_before_the_rest_of_its_batch() -> None:
     shared_batch = [frame_of(0.5, index) for index in range(2)]
     with measuring() as thread:
         shared = SharedEnsemble(thread, Caller(ensemble_of(model, batch_size=1)))
-        seen = iter(DuplicateCache(shared, EvidenceLru(1_000_000)).submit(shared_batch)())
+        seen = iter(shared.submit(shared_batch)())
         first = next(seen)
         assert again.entered.wait(WAIT_S)
         again.open.set()

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import io
-import threading
 import time
 import zipfile
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from clipmod_cli import Options, load_ensemble, load_policy
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.ensemble.duplicates import DuplicateCache
-from clipmod_cli.ensemble.ensemble import PendingEvidence
 from clipmod_cli.judge.judging import Recheck, judge_with_rechecks
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.pipeline import run
@@ -129,26 +125,6 @@ def test_what_was_downloaded_and_never_judged_is_removed_too(tmp_path: Path) -> 
             break
         time.sleep(0.05)
     assert {path.name for path in left} <= {"3", "4"}
-
-
-def test_what_remembers_is_asked_by_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second look is had by whoever takes results, while models go on ahead."""
-    asking: set[int] = set()
-    submit = DuplicateCache.submit
-
-    def noting(self: DuplicateCache, *rest: Any) -> PendingEvidence:
-        asking.add(threading.get_ident())
-        return submit(self, *rest)
-
-    monkeypatch.setattr(DuplicateCache, "submit", noting)
-    policy = load_policy(str(SHAPES))
-    ensemble = load_ensemble(TINY_L, policy)
-    criteria = prepare(ensemble, policy, threshold=0.5)
-    options = Options(workers=1, infer_ahead=True, duplicate_cache_bytes=1_000_000)
-    for verdict in run(iter(downloads(tmp_path, 2)), ensemble, criteria, options):
-        assert isinstance(verdict, Verdict)
-        assert verdict.segments[0].start_s == pytest.approx(3.3, abs=EXACT_S)
-    assert len(asking) == 1
 
 
 def looks(item: Item, scores: dict[float, float], *, kind: str = "video") -> list[Evidence | Failure]:
