@@ -19,7 +19,8 @@ from typer.testing import CliRunner, Result
 from clipmod_cli.cli.commands import schema, stats
 from clipmod_cli.cli.terminal.stats_tables import bar, show, show_answer, sparkline
 from clipmod_cli.errors import UsageError
-from clipmod_cli.output.history.spool import RunInfo
+from clipmod_cli.output.history.rows import RunInfo
+from clipmod_cli.output.history.run import HistoryRun
 from clipmod_cli.output.history.store import HistoryStore, QueryResult
 from clipmod_cli.records import to_line, to_record
 from tests.results import RUN, plain_animation, plain_failure, plain_verdict
@@ -46,14 +47,14 @@ def store(at_home: Path) -> HistoryStore:
     """Return a store with one run: NSFW and safe stills, an animation, two errors."""
     store = HistoryStore(at_home / "clipmod.duckdb")
     started = datetime.now(UTC) - timedelta(seconds=10)
-    run = store.open_run(
-        RunInfo(facts=RUN, command="clipmod scan photos", models=("ensemble",), started_at=started)
+    run = HistoryRun(
+        store, RunInfo(facts=RUN, command="clipmod scan photos", models=("ensemble",), started_at=started)
     )
-    run.add(to_record(plain_verdict(0, unsafe=0.9), RUN))
-    run.add(to_record(replace(plain_verdict(1, unsafe=0.2), needs_review=True, total_ms=100.0), RUN))
-    run.add(to_record(plain_animation(2), RUN))
-    run.add(to_record(plain_failure(3), RUN))
-    run.add(to_record(plain_failure(4, "timeout"), RUN))
+    run.add(to_line(to_record(plain_verdict(0, unsafe=0.9), RUN)))
+    run.add(to_line(to_record(replace(plain_verdict(1, unsafe=0.2), needs_review=True, total_ms=100.0), RUN)))
+    run.add(to_line(to_record(plain_animation(2), RUN)))
+    run.add(to_line(to_record(plain_failure(3), RUN)))
+    run.add(to_line(to_record(plain_failure(4, "timeout"), RUN)))
     run.finish({"inputs": 5}, 3)
     return store
 
@@ -197,8 +198,8 @@ def serve_once(store: HistoryStore, data: Path) -> None:
     store = HistoryStore(store.path, data_folder=data)
     started = datetime.now(UTC)
     facts = replace(RUN, run_id="serve-run")
-    run = store.open_run(
-        RunInfo(facts=facts, command="clipmod serve", models=("ensemble",), started_at=started)
+    run = HistoryRun(
+        store, RunInfo(facts=facts, command="clipmod serve", models=("ensemble",), started_at=started)
     )
     run.add_request(request(0, endpoint="/predict/multi", images=3, time_ms=1234.5, concurrent=7))
     run.add_request(request(1, status=400, images=0, judged_by=None))

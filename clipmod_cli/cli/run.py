@@ -31,7 +31,7 @@ from clipmod_cli.errors import ClipmodError, ExitCode, OutputError
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import Policy
 from clipmod_cli.models.hub.client import Hub
-from clipmod_cli.output.history.rows import RowSink, open_rows
+from clipmod_cli.output.history.run import HistoryRun, open_rows
 from clipmod_cli.output.resume import DoneInputs
 from clipmod_cli.pipeline import run, run_key
 from clipmod_cli.records import RunFacts, to_record
@@ -164,7 +164,7 @@ class _Run:
         say_how_to_resume(self.settings, exit_code)
         return exit_code
 
-    def _judge(self, items: Iterable[Item | Failure], store: RowSink, done: int) -> None:
+    def _judge(self, items: Iterable[Item | Failure], store: HistoryRun, done: int) -> None:
         progress = choose_progress(
             self.settings.progress, quiet=self.settings.quiet, done=done, received=self.inputs.received
         )
@@ -192,7 +192,7 @@ class _Run:
     def _set_total(self, total: int) -> None:
         self.output.progress.set_total(total)
 
-    def _write(self, result: Result, store: RowSink) -> None:
+    def _write(self, result: Result, store: HistoryRun) -> None:
         record = to_record(result, self.facts, frames_detail=self.settings.frames_detail)
         kinds = self.tally.add(record)
         line = self.output.write(record, result.item.source)

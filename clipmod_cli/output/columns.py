@@ -1,4 +1,4 @@
-"""The columns of a record in DuckDB, Parquet and CSV, derived from the pydantic model that defines it.
+"""The columns of a record in DuckDB, Parquet and CSV, derived from the class that defines it.
 
 Types are DuckDB's. Nothing here reads or writes a file.
 """
@@ -6,12 +6,14 @@ Types are DuckDB's. Nothing here reads or writes a file.
 from __future__ import annotations
 
 import types
-from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin
+from collections.abc import Mapping
+from dataclasses import dataclass, is_dataclass
+from datetime import datetime
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
-SCALARS = {str: "VARCHAR", bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE"}
+SCALARS = {str: "VARCHAR", bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE", datetime: "TIMESTAMP"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +41,18 @@ def columns_of(model: type[BaseModel]) -> tuple[Column, ...]:
     )
 
 
-def column_types(model: type[BaseModel]) -> dict[str, str]:
-    """Return the type of each column by its name."""
-    return {column.name: column.type for column in columns_of(model)}
+def column_types(row: type) -> dict[str, str]:
+    """Return the type of each column of a model or dataclass by its name; a dataclass within has several."""
+    if issubclass(row, BaseModel):
+        return {column.name: column.type for column in columns_of(row)}
+    found: dict[str, str] = {}
+    for name, hint in get_type_hints(row).items():
+        found |= (
+            column_types(hint)
+            if isinstance(hint, type) and is_dataclass(hint)
+            else {name: _column_type(hint)}
+        )
+    return found
 
 
 def _column_type(annotation: Any) -> str:
@@ -53,7 +64,7 @@ def _column_type(annotation: Any) -> str:
         return _column_type(type(arguments[0]))
     if origin in (list, tuple):
         return f"{_column_type(arguments[0])}[]"
-    if origin is dict:
+    if origin in (dict, Mapping):
         return f"MAP({_column_type(arguments[0])}, {_column_type(arguments[1])})"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         fields = ", ".join(f'"{name}" {kind}' for name, kind in column_types(annotation).items())

@@ -20,7 +20,7 @@ from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy import Policy
 from clipmod_cli.models.backends import FALLBACK
 from clipmod_cli.models.hub.client import SILENT, DownloadProgress, Hub
-from clipmod_cli.output.history.rows import RowSink, open_rows
+from clipmod_cli.output.history.run import HistoryRun, open_rows
 from clipmod_cli.pipeline import Options, infer, run, start_decoders
 from clipmod_cli.records import Record, to_line, to_record
 from clipmod_cli.server.batching.device_thread import DeviceThread, SharedEnsemble
@@ -97,7 +97,7 @@ class Service:
     fallback: Panel | None
     options: Options
     limits: RequestLimits
-    rows: RowSink
+    rows: HistoryRun
     device: DeviceThread
     load: ServiceLoad
     deadline_s: float

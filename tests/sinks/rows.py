@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from clipmod_cli.output.history.spool import RunInfo
+from clipmod_cli.output.history.rows import RunInfo
+from clipmod_cli.output.history.run import HistoryRun
 from clipmod_cli.output.history.store import HistoryStore
 from clipmod_cli.records import to_line, to_record
 from tests.results import RUN, plain_verdict
@@ -28,7 +29,7 @@ def lines(count: int, run_id: str = RUN.run_id) -> list[bytes]:
 
 
 def fill(store: HistoryStore, count: int, run_id: str = RUN.run_id) -> None:
-    run = store.open_run(info(run_id))
+    run = HistoryRun(store, info(run_id))
     for line in lines(count, run_id):
         run.add(line)
     run.finish({"inputs": count}, 0)
@@ -51,7 +52,7 @@ def warnings_in(log: pytest.LogCaptureFixture) -> list[str]:
 
 def leave_behind(store: HistoryStore, content: bytes, part: str = "000000.open") -> None:
     """Leave what a killed run leaves: its facts and a part, and a lock that nobody holds."""
-    run = store.open_run(info())
+    run = HistoryRun(store, info())
     assert run._writer is not None
     run._writer._lock.release()
     (store.spool / f"{RUN.run_id}.{part}").write_bytes(content)

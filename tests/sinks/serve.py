@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from clipmod_cli.output.history.rows import HostedRow, RequestRow
 from clipmod_cli.output.history.run import HistoryRun
-from clipmod_cli.output.history.serve_rows import HostedRow, RequestRow
 from clipmod_cli.output.history.store import HistoryStore
 from tests.sinks.rows import info
 
@@ -48,7 +48,7 @@ def hosted(image_id: str, **changes: Any) -> HostedRow:
 
 def serving(store: HistoryStore) -> HistoryRun:
     """Return a run as `clipmod serve` opens it."""
-    return store.open_run(replace(info("serve-run"), command="clipmod serve"))
+    return HistoryRun(store, replace(info("serve-run"), command="clipmod serve"))
 
 
 def keep_files(data: Path, row: HostedRow, *, told: bool = True) -> list[Path]:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clipmod_cli.output.history.file import open_for_writing
+from clipmod_cli.output.history.run import HistoryRun
 from clipmod_cli.output.history.schema import ITEM_COLUMNS, RECORD_COLUMNS
 from clipmod_cli.output.history.store import HistoryStore, default_db_path
 from clipmod_cli.records import Record, to_line, to_record
@@ -25,10 +26,10 @@ from tests.sinks.rows import ending, info, lines, numbers
 
 
 def test_a_run_and_its_records_are_kept(store: HistoryStore) -> None:
-    run = store.open_run(info())
-    run.add(to_record(plain_verdict(0), RUN))
+    run = HistoryRun(store, info())
+    run.add(to_line(to_record(plain_verdict(0), RUN)))
     run.add(to_line(to_record(plain_animation(1), RUN)))
-    run.add(to_record(plain_failure(2), RUN))
+    run.add(to_line(to_record(plain_failure(2), RUN)))
     run.finish({"inputs": 3, "errors": 1}, 3)
     assert numbers(store) == [0, 1, 2]
     assert store.query("SELECT count(*) FROM segments").rows == [(2,)]
@@ -58,9 +59,9 @@ def test_a_record_comes_back_from_the_store_as_it_was(
         to_record(result, facts, frames_detail=detail).model_copy(update={"index": index})
         for index, result in enumerate(found)
     ]
-    run = store.open_run(info(run_id))
+    run = HistoryRun(store, info(run_id))
     for record in records:
-        run.add(record)
+        run.add(to_line(record))
     run.finish({}, 0)
     assert list(rows_of(store, run_id)) == [json.loads(to_line(record)) for record in records]
 
@@ -97,7 +98,7 @@ def test_the_default_is_in_the_user_data_folder(monkeypatch: pytest.MonkeyPatch,
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of another kind")
 def test_nobody_else_can_read_it(store: HistoryStore) -> None:
-    run = store.open_run(info())
+    run = HistoryRun(store, info())
     run.add(lines(1)[0])
     for path in store.spool.iterdir():
         assert path.stat().st_mode & 0o077 == 0, path

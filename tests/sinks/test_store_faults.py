@@ -14,6 +14,7 @@ import pytest
 
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.history.file import open_for_writing
+from clipmod_cli.output.history.run import HistoryRun
 from clipmod_cli.output.history.schema import SCHEMA_VERSION
 from clipmod_cli.output.history.spool import lock_file
 from clipmod_cli.output.history.store import HistoryStore
@@ -26,7 +27,7 @@ def test_a_busy_store_is_left_to_the_next(
     monkeypatch.setattr("clipmod_cli.output.history.run.EXIT_LOCK_TIMEOUT_S", 0.05)
     fill(store, 1, "first")
     with lock_file(store.spool / ".merge.lock"):
-        run = store.open_run(info())
+        run = HistoryRun(store, info())
         run.add(lines(1)[0])
         run.finish({}, 0)
         assert not store.merge()
@@ -50,7 +51,7 @@ def test_a_question_says_when_the_store_stays_busy(
 
 
 def assert_a_run_goes_on(store: HistoryStore, log: pytest.LogCaptureFixture) -> None:
-    run = store.open_run(info())
+    run = HistoryRun(store, info())
     for line in lines(3):
         run.add(line)
     run.finish({}, 0)
@@ -110,7 +111,7 @@ def test_a_folder_that_cannot_be_written_is_one_warning(
 def test_a_spool_that_disappears_is_one_warning(
     store: HistoryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = store.open_run(info())
+    run = HistoryRun(store, info())
     run.add(lines(1)[0])
     for path in store.spool.iterdir():
         path.unlink()
@@ -132,7 +133,7 @@ def files_no_longer_than(size: int) -> Iterator[None]:
 def test_a_full_disk_costs_the_rows_that_did_not_fit_and_no_other(
     store: HistoryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = store.open_run(info())
+    run = HistoryRun(store, info())
     given = lines(8)
     with files_no_longer_than(len(given[0]) * 3 + 500):
         for line in given[:6]:
@@ -148,7 +149,7 @@ def test_another_file_of_duckdb_is_left_alone(store: HistoryStore) -> None:
     store.path.parent.mkdir()
     with duckdb.connect(str(store.path)) as connection:
         connection.execute("CREATE TABLE theirs AS SELECT 1 AS x")
-    run = store.open_run(info())
+    run = HistoryRun(store, info())
     run.finish({}, 0)
     with pytest.raises(UsageError, match="not a statistics database"):
         store.stats()

@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from clipmod_cli.errors import OutputError
+from clipmod_cli.output.history.run import HistoryRun
 from clipmod_cli.output.history.store import HistoryStore
-from clipmod_cli.records import to_record
+from clipmod_cli.records import to_line, to_record
 from tests.results import RUN, plain_animation, plain_verdict
 from tests.sinks.rows import fill, info, leave_behind, lines, numbers
 
@@ -21,10 +22,10 @@ def content_of(store: HistoryStore) -> bytes:
 
 def test_forgetting_a_source_leaves_no_byte_of_it(store: HistoryStore) -> None:
     name = "photos/someone-in-particular-7731.jpg"
-    run = store.open_run(replace(info(), command=f"clipmod scan {name}"))
+    run = HistoryRun(store, replace(info(), command=f"clipmod scan {name}"))
     for index, source in enumerate([name, None, name, "photos/someone"]):
-        run.add(to_record(plain_verdict(index, source=source), RUN))
-    run.add(to_record(plain_animation(4), RUN))
+        run.add(to_line(to_record(plain_verdict(index, source=source), RUN)))
+    run.add(to_line(to_record(plain_animation(4), RUN)))
     run.finish({}, 0)
     assert name.encode() in content_of(store)
     assert store.forget(source=name).records == 2
@@ -35,9 +36,9 @@ def test_forgetting_a_source_leaves_no_byte_of_it(store: HistoryStore) -> None:
 
 
 def test_forgetting_a_content_takes_its_segments_too(store: HistoryStore) -> None:
-    run = store.open_run(info())
+    run = HistoryRun(store, info())
     for index in range(3):
-        run.add(to_record(plain_animation(index), RUN))
+        run.add(to_line(to_record(plain_animation(index), RUN)))
     run.finish({}, 0)
     assert store.forget(sha256=f"{1:064X}").records == 1
     assert numbers(store) == [0, 2]
@@ -45,9 +46,9 @@ def test_forgetting_a_content_takes_its_segments_too(store: HistoryStore) -> Non
 
 
 def test_forgetting_a_name_that_is_not_utf8(store: HistoryStore) -> None:
-    run = store.open_run(info())
+    run = HistoryRun(store, info())
     for index, name in enumerate([b"\xff.jpg", b"\xfe.jpg"]):
-        run.add(to_record(plain_verdict(index, source=os.fsdecode(name)), RUN))
+        run.add(to_line(to_record(plain_verdict(index, source=os.fsdecode(name)), RUN)))
     run.finish({}, 0)
     assert store.forget(source=os.fsdecode(b"\xfe.jpg")).records == 1
     assert numbers(store) == [0]
@@ -65,7 +66,7 @@ def test_forgetting_what_is_old(store: HistoryStore) -> None:
 
 
 def test_a_living_run_forgets_what_it_still_holds_back(store: HistoryStore) -> None:
-    run = store.open_run(replace(info(), command="clipmod scan photos/1.jpg"))
+    run = HistoryRun(store, replace(info(), command="clipmod scan photos/1.jpg"))
     for line in lines(3):
         run.add(line)
     assert store.forget(source="photos/1.jpg").records == 0

@@ -14,7 +14,7 @@ import pytest
 
 from clipmod_cli.errors import OutputError
 from clipmod_cli.output.history.store import HistoryStore
-from clipmod_cli.records import to_record
+from clipmod_cli.records import to_line, to_record
 from tests.results import RUN, plain_verdict
 from tests.sinks.rows import warnings_in
 from tests.sinks.serve import NOW, hosted, keep_files, left, request, serving
@@ -112,7 +112,7 @@ def test_a_living_server_forgets_what_it_still_holds_back(
 def test_the_same_picture_sent_once_more_is_another_matter(store: HistoryStore) -> None:
     def send(image_id: str, index: int) -> None:
         record = to_record(plain_verdict(index, source="b.jpg"), RUN)
-        run.add(record.model_copy(update={"run_id": "serve-run"}))
+        run.add(to_line(record.model_copy(update={"run_id": "serve-run"})))
         run.add_hosted(hosted(image_id, name="b.jpg"))
         run.add_request(request(index, error="b.jpg is invalid"))
 

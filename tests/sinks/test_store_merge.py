@@ -13,6 +13,7 @@ from random import Random
 import pytest
 
 from clipmod_cli.output.history import run as store_run
+from clipmod_cli.output.history.run import HistoryRun
 from clipmod_cli.output.history.store import HistoryStore
 from tests.results import RUN
 from tests.sinks.rows import ending, fill, info, leave_behind, lines, numbers, warnings_in
@@ -20,7 +21,7 @@ from tests.sinks.rows import ending, fill, info, leave_behind, lines, numbers, w
 
 def test_a_living_run_is_seen_up_to_its_last_sealed_part(tmp_path: Path) -> None:
     store = HistoryStore(tmp_path / "x.duckdb", merge_every_s=0.01)
-    run = store.open_run(info())
+    run = HistoryRun(store, info())
     for line in lines(3):
         run.add(line)
     while numbers(store) != [0, 1, 2]:
@@ -33,7 +34,7 @@ def test_a_living_run_is_seen_up_to_its_last_sealed_part(tmp_path: Path) -> None
 def test_a_fast_run_is_merged_before_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_run, "MERGE_AFTER_ROWS", 3)
     store = HistoryStore(tmp_path / "x.duckdb", merge_every_s=3600.0)
-    run = store.open_run(info())
+    run = HistoryRun(store, info())
     *six, seventh = lines(7)
     for number, line in enumerate(six, 1):
         run.add(line)
@@ -46,7 +47,7 @@ def test_a_fast_run_is_merged_before_its_time(tmp_path: Path, monkeypatch: pytes
 
 
 def test_nobody_takes_the_open_part_of_a_living_run(store: HistoryStore) -> None:
-    run = store.open_run(info())
+    run = HistoryRun(store, info())
     run.add(lines(1)[0])
     assert store.merge()
     assert numbers(store) == []
@@ -57,7 +58,7 @@ def test_nobody_takes_the_open_part_of_a_living_run(store: HistoryStore) -> None
 
 
 def test_two_runs_cannot_have_one_name(store: HistoryStore, caplog: pytest.LogCaptureFixture) -> None:
-    first, second = store.open_run(info()), store.open_run(info())
+    first, second = HistoryRun(store, info()), HistoryRun(store, info())
     first.add(lines(1)[0])
     second.add(lines(2)[1])
     second.finish({}, 0)
@@ -68,7 +69,7 @@ def test_two_runs_cannot_have_one_name(store: HistoryStore, caplog: pytest.LogCa
 
 def test_a_run_id_never_becomes_a_path(store: HistoryStore) -> None:
     with pytest.raises(ValueError, match="run's id"):
-        store.open_run(info("../elsewhere"))
+        HistoryRun(store, info("../elsewhere"))
 
 
 @pytest.mark.parametrize("cut", [1, 20, 400])
@@ -185,9 +186,9 @@ from pathlib import Path
 from threading import Event
 from clipmod_cli.output.history import merge
 from clipmod_cli.output.history.run import HistoryRun
-from clipmod_cli.output.history.spool import RunInfo
+from clipmod_cli.output.history.rows import RunInfo
 from clipmod_cli.output.history.store import HistoryStore
-from clipmod_cli.records import to_record
+from clipmod_cli.records import to_line, to_record
 from tests.results import RUN, plain_verdict
 merging, exiting = Event(), Event()
 merge_spool, stop = merge.merge_spool, HistoryRun._stop
@@ -204,8 +205,8 @@ def stop_slowly(run):
     stop(run)
 merge.merge_spool, HistoryRun._stop = merge_slowly, stop_slowly
 info = RunInfo(facts=RUN, command="", models=(), started_at=datetime.now(UTC))
-run = HistoryStore(Path(sys.argv[1]), merge_every_s=0.001).open_run(info)
-run.add(to_record(plain_verdict(0), RUN))
+run = HistoryRun(HistoryStore(Path(sys.argv[1]), merge_every_s=0.001), info)
+run.add(to_line(to_record(plain_verdict(0), RUN)))
 merging.wait()
 sys.exit(7)
 """
@@ -221,14 +222,15 @@ def test_leaving_without_finishing_keeps_the_exit_code_and_the_records(tmp_path:
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from clipmod_cli.records import to_record
-from clipmod_cli.output.history.spool import RunInfo
+from clipmod_cli.records import to_line, to_record
+from clipmod_cli.output.history.rows import RunInfo
+from clipmod_cli.output.history.run import HistoryRun
 from clipmod_cli.output.history.store import HistoryStore
 from tests.results import RUN, plain_verdict
 info = RunInfo(facts=RUN, command="", models=(), started_at=datetime.now(UTC))
-run = HistoryStore(Path(sys.argv[1]), merge_every_s=0.001).open_run(info)
+run = HistoryRun(HistoryStore(Path(sys.argv[1]), merge_every_s=0.001), info)
 for index in range(3000):
-    run.add(to_record(plain_verdict(index), RUN))
+    run.add(to_line(to_record(plain_verdict(index), RUN)))
 sys.exit(7)
 """
     done = subprocess.run([sys.executable, "-c", code, str(store.path)], capture_output=True, text=True)

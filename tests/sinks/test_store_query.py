@@ -78,7 +78,7 @@ def test_a_store_in_a_folder_that_cannot_be_written_can_be_read(store: HistorySt
 
 
 def test_a_run_without_an_end_leaves_no_thread_that_keeps_the_process(store: HistoryStore) -> None:
-    run = store.open_run(info())
+    run = HistoryRun(store, info())
     assert isinstance(run, HistoryRun)
     assert run._thread.daemon
     run.finish({}, 0)

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clipmod_cli.errors import OutputError
-from clipmod_cli.output.history.rows import open_rows
+from clipmod_cli.output.history.run import HistoryRun, open_rows
 from clipmod_cli.output.history.spool import lock_file
 from clipmod_cli.output.history.store import HistoryStore
-from clipmod_cli.records import to_record
+from clipmod_cli.records import to_line, to_record
 from clipmod_cli.settings.reading import resolve
 from tests.results import RUN, plain_failure, plain_verdict
 from tests.sinks.rows import fill, info, lines, numbers, warnings_in
@@ -41,7 +41,7 @@ def test_requests_and_pictures_are_kept_as_they_were(store: HistoryStore) -> Non
         ("serve-run", 0, "request-7", came, "/predict/single", 400, 1, 100.0, None, 1, "it's \u00e9")
     ]
     assert store.query("SELECT * EXCLUDE (hosted_at, expires_at) FROM hosted").rows == [
-        ("abc", "serve-run", "ab" * 32, "photos/0.jpg", None, "JPEG", 1000, None)
+        ("serve-run", "abc", "ab" * 32, "photos/0.jpg", "JPEG", 1000, None, None)
     ]
     assert store.query("SELECT hosted_at, expires_at FROM hosted").rows == [
         (plain(HOSTED.hosted_at), plain(HOSTED.expires_at))
@@ -58,7 +58,7 @@ def test_whatever_a_request_says_it_is_one_row(
     store: HistoryStore, name: str, request_id: str, time_ms: float, status: int, moment: datetime
 ) -> None:
     before = store.serve_stats()["total_requests"], len(store.query("SELECT * FROM hosted").rows)
-    run = store.open_run(info(f"run-{before[0]}"))
+    run = HistoryRun(store, info(f"run-{before[0]}"))
     changes: dict[str, Any] = {
         "endpoint": name,
         "error": name,
@@ -110,9 +110,11 @@ def test_the_numbers_of_serve_leave_out_scans(store: HistoryStore) -> None:
     run = serving(store)
     for index, unsafe in enumerate([0.9, 0.2, 0.8]):
         run.add(
-            to_record(plain_verdict(index, unsafe=unsafe), RUN).model_copy(update={"run_id": "serve-run"})
+            to_line(
+                to_record(plain_verdict(index, unsafe=unsafe), RUN).model_copy(update={"run_id": "serve-run"})
+            )
         )
-    run.add(to_record(plain_failure(3), RUN).model_copy(update={"run_id": "serve-run"}))
+    run.add(to_line(to_record(plain_failure(3), RUN).model_copy(update={"run_id": "serve-run"})))
     for number, (time_ms, concurrent) in enumerate([(100.0, 3), (200.0, 1), (300.0, 2)]):
         run.add_request(request(number, time_ms=time_ms, concurrent=concurrent))
     refused: dict[str, Any] = {
@@ -176,7 +178,7 @@ def test_a_living_run_is_counted_as_soon_as_it_says_so(store: HistoryStore) -> N
 
 def test_the_numbers_go_on_over_a_restart(store: HistoryStore) -> None:
     for run_id in ("first", "second"):
-        run = store.open_run(info(run_id))
+        run = HistoryRun(store, info(run_id))
         run.add_request(REQUEST)
         run.finish({}, 0)
     assert store.serve_stats()["total_requests"] == 2

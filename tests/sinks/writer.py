@@ -11,9 +11,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from clipmod_cli.output.history.spool import RunInfo
+from clipmod_cli.output.history.rows import RunInfo
+from clipmod_cli.output.history.run import HistoryRun
 from clipmod_cli.output.history.store import HistoryStore
-from clipmod_cli.records import to_record
+from clipmod_cli.records import to_line, to_record
 from tests.results import RUN, plain_animation
 from tests.sinks.serve import hosted, request
 
@@ -21,9 +22,9 @@ from tests.sinks.serve import hosted, request
 def main(db: str, run_id: str, records: str, every_s: str) -> None:
     facts = replace(RUN, run_id=run_id)
     info = RunInfo(facts=facts, command="clipmod scan x", models=("nudenet",), started_at=datetime.now(UTC))
-    run = HistoryStore(Path(db), merge_every_s=float(every_s)).open_run(info)
+    run = HistoryRun(HistoryStore(Path(db), merge_every_s=float(every_s)), info)
     for index in range(int(records)):
-        run.add(to_record(plain_animation(index), facts))
+        run.add(to_line(to_record(plain_animation(index), facts)))
         run.add_request(request(index))
         run.add_hosted(hosted(f"{run_id}-{index}"))
         print(index, flush=True)

@@ -118,7 +118,7 @@ def forget(
 
 
 def _open(db: Path | None) -> HistoryStore:
-    from clipmod_cli.output.history.rows import history_store
+    from clipmod_cli.output.history.run import history_store
     from clipmod_cli.settings.reading import resolve
 
     return history_store(resolve({"db": str(db)} if db else {}).settings)

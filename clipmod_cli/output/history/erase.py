@@ -7,7 +7,7 @@ in SQL text come from the code; values are bound.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256 as hash_of
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from clipmod_cli.output.history import hosted_files
 from clipmod_cli.output.history.file import count, transaction
 from clipmod_cli.output.history.hosted_files import EraseFilter
-from clipmod_cli.output.history.spool import ActiveRun
 from clipmod_cli.records import write_name
 
 if TYPE_CHECKING:
@@ -38,40 +37,34 @@ class EraseResult:
 
 
 def erase_all(
-    connection: DuckDBPyConnection,
-    chosen: EraseFilter,
-    active: Sequence[ActiveRun],
-    folders: Iterable[Path],
+    connection: DuckDBPyConnection, chosen: EraseFilter, active: Mapping[str, int], folders: Iterable[Path]
 ) -> EraseResult:
     """Erase the chosen rows and files; pictures without a row are searched for in `folders`.
 
+    Args:
+        connection: may write.
+        chosen: what to erase.
+        active: the number of the last unmerged part by active run.
+        folders: may have files of hosted pictures.
+
     Raises:
         OutputError: a file cannot be removed.
     """
-    if chosen.source is not None:
-        rows = _erase_source(connection, chosen.source, active)
-    elif chosen.sha256 is not None:
-        rows = _erase_content(connection, chosen.sha256, active)
-    elif chosen.before is not None:
+    if chosen.before is not None:
         rows = erase_before(connection, min(chosen.before, datetime.now(UTC)), active)
     else:
-        return EraseResult()
-    files = erase_files(folders, chosen, rows.image_ids)
-    return EraseResult(records=rows.records, image_ids=rows.image_ids | files.image_ids)
-
-
-def erase_files(folders: Iterable[Path], chosen: EraseFilter, image_ids: Collection[str] = ()) -> EraseResult:
-    """Erase the chosen files, and those of these pictures; return the pictures that were found by their file.
-
-    Raises:
-        OutputError: a file cannot be removed.
-    """
-    found = (hosted_files.remove_chosen(folder, chosen, image_ids) for folder in folders)
-    return EraseResult(image_ids=frozenset().union(*found))
+        with transaction(connection):
+            if chosen.source is not None:
+                rows = _erase_source(connection, chosen.source, active)
+            else:
+                rows = _erase_rows(connection, "sha256 = ?", "sha256 = ?", chosen.sha256 or "")
+                _erase_at_merge(connection, active, "sha256", chosen.sha256 or "")
+    files = hosted_files.remove_chosen(folders, chosen, rows.image_ids)
+    return EraseResult(records=rows.records, image_ids=rows.image_ids | files)
 
 
 def erase_before(
-    connection: DuckDBPyConnection, time: datetime, active: Iterable[ActiveRun] = ()
+    connection: DuckDBPyConnection, time: datetime, active: Mapping[str, int] | None = None
 ) -> EraseResult:
     """Erase rows from before a time, and runs that have no rows left.
 
@@ -80,9 +73,8 @@ def erase_before(
     """
     time = time.astimezone(UTC).replace(tzinfo=None)
     with transaction(connection):
-        records = _erase_items(connection, "judged_at < ?", time)
+        erased = _erase_rows(connection, "judged_at < ?", "hosted_at < ?", time)
         connection.execute("DELETE FROM requests WHERE requested_at < ?", [time])
-        image_ids = _erase_hosted(connection, "hosted_at < ?", time)
         connection.execute(
             """
             DELETE FROM runs WHERE started_at < ? AND ended <> 'running'
@@ -91,8 +83,8 @@ def erase_before(
             """,
             [time],
         )
-        _erase_at_merge(connection, active, "before", before=time)
-    return EraseResult(records=records, image_ids=image_ids)
+        _erase_at_merge(connection, active or {}, "before", time)
+    return erased
 
 
 def data_folders(connection: DuckDBPyConnection) -> set[Path]:
@@ -101,56 +93,42 @@ def data_folders(connection: DuckDBPyConnection) -> set[Path]:
     return {Path(folder) for (folder,) in rows.fetchall()}
 
 
-def _erase_source(connection: DuckDBPyConnection, source: str, active: Iterable[ActiveRun]) -> EraseResult:
+def _erase_source(connection: DuckDBPyConnection, source: str, active: Mapping[str, int]) -> EraseResult:
     """Erase the rows of a path, URL or name, and the commands and errors that contain it."""
     text, encoded = write_name(source)
     name = encoded or text
-    with transaction(connection):
-        records = _erase_items(connection, "coalesce(source_b64, source) = ?", name)
-        image_ids = _erase_hosted(connection, "coalesce(name_b64, name) = ?", name)
-        connection.execute("UPDATE runs SET command = NULL WHERE contains(command, ?)", [text])
-        connection.execute("UPDATE requests SET error = NULL WHERE contains(error, ?)", [text])
-        _erase_at_merge(connection, active, "source", digest=hash_of(name.encode()).hexdigest())
-    return EraseResult(records=records, image_ids=image_ids)
+    erased = _erase_rows(connection, "coalesce(source_b64, source) = ?", "coalesce(name_b64, name) = ?", name)
+    connection.execute("UPDATE runs SET command = NULL WHERE contains(command, ?)", [text])
+    connection.execute("UPDATE requests SET error = NULL WHERE contains(error, ?)", [text])
+    _erase_at_merge(connection, active, "source", name)
+    return erased
 
 
-def _erase_content(connection: DuckDBPyConnection, sha256: str, active: Iterable[ActiveRun]) -> EraseResult:
-    """Erase the rows of a content hash (in lower case)."""
-    with transaction(connection):
-        records = _erase_items(connection, "sha256 = ?", sha256)
-        image_ids = _erase_hosted(connection, "sha256 = ?", sha256)
-        _erase_at_merge(connection, active, "sha256", digest=hash_of(sha256.encode()).hexdigest())
-    return EraseResult(records=records, image_ids=image_ids)
-
-
-def _erase_items(connection: DuckDBPyConnection, condition: str, value: str | datetime) -> int:
+def _erase_rows(
+    connection: DuckDBPyConnection, items: str, hosted: str, value: str | datetime
+) -> EraseResult:
+    """Erase the records and the hosted pictures, with their files, that meet these conditions of a value."""
     connection.execute(
         "DELETE FROM segments USING items WHERE segments.run_id = items.run_id "  # noqa: S608
-        f'AND segments."index" = items."index" AND {condition}',
+        f'AND segments."index" = items."index" AND {items}',
         [value],
     )
-    return count(connection, f"DELETE FROM items WHERE {condition}", [value])  # noqa: S608
-
-
-def _erase_hosted(connection: DuckDBPyConnection, condition: str, value: str | datetime) -> frozenset[str]:
-    rows = connection.execute(
-        f"DELETE FROM hosted WHERE {condition} RETURNING image_id, data_folder",  # noqa: S608
+    records = count(connection, f"DELETE FROM items WHERE {items}", [value])  # noqa: S608
+    pictures = connection.execute(
+        f"DELETE FROM hosted WHERE {hosted} RETURNING image_id, data_folder",  # noqa: S608
         [value],
     ).fetchall()
-    hosted_files.remove(rows)
-    return frozenset(image_id for image_id, _ in rows)
+    hosted_files.remove(pictures)
+    return EraseResult(records=records, image_ids=frozenset(image_id for image_id, _ in pictures))
 
 
 def _erase_at_merge(
-    connection: DuckDBPyConnection,
-    active: Iterable[ActiveRun],
-    by: str,
-    *,
-    digest: str | None = None,
-    before: datetime | None = None,
+    connection: DuckDBPyConnection, active: Mapping[str, int], by: str, value: str | datetime
 ) -> None:
     # Only its own process may change an open part. Later parts are not affected: the same picture may be
     # sent to a server again.
-    for run in active:
-        values = [run.run_id, by, digest, before, run.last_part]
-        connection.execute("INSERT INTO erasures VALUES (?, ?, ?, ?, ?)", values)
+    digest, before = (hash_of(value.encode()).hexdigest(), None) if isinstance(value, str) else (None, value)
+    for run_id, last_part in active.items():
+        connection.execute(
+            "INSERT INTO erasures VALUES (?, ?, ?, ?, ?)", [run_id, by, digest, before, last_part]
+        )

@@ -50,25 +50,29 @@ def remove(found: Iterable[tuple[str, str | None]]) -> None:
         _remove_ids(Path(folder), ids)
 
 
-def remove_chosen(data_folder: Path, chosen: EraseFilter, image_ids: Collection[str] = ()) -> set[str]:
-    """Remove the chosen files of a data folder, and the predictions about these pictures.
+def remove_chosen(
+    data_folders: Iterable[Path], chosen: EraseFilter, image_ids: frozenset[str] = frozenset()
+) -> frozenset[str]:
+    """Remove the chosen files of data folders, and the predictions about these pictures.
 
-    The folder is searched because the row of a picture may not be merged yet, or its database be lost.
+    The folders are searched because the row of a picture may not be merged yet, or its database be lost.
     Returns the ids of the pictures that were found in this way.
 
     Raises:
         OutputError: a file exists and cannot be removed.
     """
-    found = [path for path in _files(data_folder / "hosted") if _is_chosen(path, chosen)]
-    ids = {path.stem for path in found if IMAGE_ID.fullmatch(path.stem)}
-    _remove_pictures(data_folder, ids)
-    for path in found:
-        _unlink(path)
-    all_ids = ids.union(image_ids)
-    for path in _files(data_folder / "predictions"):
-        if _is_chosen(path, chosen) or _is_about(path, all_ids):
+    removed: set[str] = set()
+    for data_folder in data_folders:
+        found = [path for path in _files(data_folder / "hosted") if _is_chosen(path, chosen)]
+        ids = {path.stem for path in found if IMAGE_ID.fullmatch(path.stem)}
+        _remove_pictures(data_folder, ids)
+        for path in found:
             _unlink(path)
-    return ids
+        for path in _files(data_folder / "predictions"):
+            if _is_chosen(path, chosen) or _is_about(path, ids | image_ids):
+                _unlink(path)
+        removed |= ids
+    return frozenset(removed)
 
 
 def _remove_ids(data_folder: Path, ids: Collection[str]) -> None:

@@ -1,88 +1,122 @@
-"""The sink for a run's statistics rows: the database of the settings, or none with `--no-db`."""
+"""Rows that are no records, and their lines in the spool: a run, an answered request, a hosted picture.
+
+Columns are derived from them in `clipmod_cli.output.history.schema`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
-from clipmod_cli.output.history.serve_rows import HostedRow, RequestRow
-from clipmod_cli.output.history.spool import RunInfo
-from clipmod_cli.output.history.store import HistoryStore, default_db_path
-from clipmod_cli.records import RunFacts
-from clipmod_cli.settings.definition import Settings
+from clipmod_cli import __version__
+from clipmod_cli.records import RunFacts, write_name
 
 
-class RowSink(Protocol):
-    """Takes the statistics rows of a run, from any thread. No method raises."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """A run's row in the database.
 
-    def add(self, record: bytes) -> None:
-        """Add one record's line."""
-        ...
-
-    def add_request(self, row: RequestRow) -> None:
-        """Add one answered request."""
-        ...
-
-    def add_hosted(self, row: HostedRow) -> None:
-        """Add one hosted picture."""
-        ...
-
-    def flush(self) -> None:
-        """Make all rows added so far visible to the next query."""
-        ...
-
-    def finish(self, counts: Mapping[str, int], exit_code: int) -> None:
-        """Record how the run ended."""
-        ...
-
-
-class NoHistory:
-    """Discards all rows (`--no-db`)."""
-
-    def add(self, record: bytes) -> None:
-        """Discard it."""
-
-    def add_request(self, row: RequestRow) -> None:
-        """Discard it."""
-
-    def add_hosted(self, row: HostedRow) -> None:
-        """Discard it."""
-
-    def flush(self) -> None:
-        """Discard it."""
-
-    def finish(self, counts: Mapping[str, int], exit_code: int) -> None:
-        """Discard it."""
-
-
-def data_folder(settings: Settings) -> Path:
-    """Return the folder where `serve` keeps hosted pictures and predictions."""
-    return Path(settings.data_dir).expanduser().resolve() if settings.data_dir else default_db_path().parent
-
-
-def history_store(settings: Settings) -> HistoryStore:
-    """Return the statistics database of the settings, also with `--no-db`; no file is touched yet."""
-    path = Path(settings.db).expanduser() if settings.db else default_db_path()
-    return HistoryStore(path, retention_days=settings.retention, data_folder=data_folder(settings))
-
-
-def store_path(settings: Settings) -> Path | None:
-    """Return the file of the statistics database; None with `--no-db`."""
-    return None if settings.no_db else history_store(settings).path
-
-
-def open_rows(settings: Settings, facts: RunFacts, models: Sequence[str], command: str) -> RowSink:
-    """Return what takes the rows of a run; never fails.
-
-    Args:
-        settings: name the database and how long rows are kept.
-        facts: what all records of the run share.
-        models: their specs.
+    Attributes:
         command: the command line, without secrets.
+        models: their specs, in order.
+        ended: how it ended; None while it runs, and if it was killed.
+        counts: inputs by outcome.
     """
-    if settings.no_db:
-        return NoHistory()
-    info = RunInfo(facts=facts, command=command, models=tuple(models), started_at=datetime.now(UTC))
-    return history_store(settings).open_run(info)
+
+    facts: RunFacts
+    command: str
+    models: tuple[str, ...]
+    started_at: datetime
+    finished_at: datetime | None = None
+    ended: str | None = None
+    exit_code: int | None = None
+    counts: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRow:
+    """One answered request to `clipmod serve`.
+
+    Attributes:
+        request_id: as in its answer. Not unique: a client may choose it.
+        requested_at: when it arrived.
+        endpoint: the documented route (`/image/{image_id}`), without values from the client.
+        status: HTTP status of the answer.
+        images: how many pictures and videos it contained.
+        time_ms: from the first byte to the last, in milliseconds.
+        judged_by: the key in its results, as `triple_ensemble`; None if nothing was judged.
+        concurrent: requests in progress when it arrived, including itself.
+        error: a code or message; None if there was no error.
+    """
+
+    request_id: str
+    requested_at: datetime
+    endpoint: str
+    status: int
+    images: int
+    time_ms: float
+    judged_by: str | None
+    concurrent: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostedRow:
+    """One picture that is kept for `/image/{image_id}`.
+
+    Attributes:
+        image_id: random; also the name of its file.
+        sha256: of its bytes, in lower-case hexadecimal.
+        name: the client's file name, or its URL.
+        format: as in records (`JPEG`).
+        bytes: its size.
+    """
+
+    image_id: str
+    sha256: str
+    name: str
+    format: str
+    bytes: int
+    hosted_at: datetime
+    expires_at: datetime
+
+
+def run_line(info: RunInfo) -> bytes:
+    """Return a run's line."""
+    fields = asdict(info)
+    return _line({**fields.pop("facts"), **fields, "version": __version__})
+
+
+def request_line(row: RequestRow, run_id: str, number: int) -> bytes:
+    """Return a request's line; `number` counts the requests of the run."""
+    return _line({"run_id": run_id, "number": number, **asdict(row)})
+
+
+def hosted_line(row: HostedRow, run_id: str, data_folder: Path | None) -> bytes:
+    """Return a hosted picture's line; its file is in `data_folder`, if that is known."""
+    fields = {**asdict(row), "sha256": row.sha256.lower(), "name_b64": write_name(row.name)[1]}
+    # A path that JSON cannot represent must not become another path: files would be erased there.
+    exact = data_folder is not None and write_name(str(data_folder))[1] is None
+    return _line({"run_id": run_id, **fields, "data_folder": str(data_folder) if exact else None})
+
+
+def _line(fields: dict[str, Any]) -> bytes:
+    return json.dumps({name: _json_value(value) for name, value in fields.items()}).encode() + b"\n"
+
+
+def _json_value(value: Any) -> Any:
+    match value:
+        case str():
+            return write_name(value)[0]
+        case datetime():
+            return value.astimezone(UTC).isoformat()
+        case float():
+            return value if math.isfinite(value) else None
+        case tuple():
+            return [_json_value(one) for one in value]
+    return value

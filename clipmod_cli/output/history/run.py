@@ -9,17 +9,18 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 from clipmod_cli.errors import ClipmodError
-from clipmod_cli.output.history.serve_rows import HostedRow, RequestRow, hosted_line, request_line
-from clipmod_cli.output.history.spool import RowKind, RunInfo, SpoolWriter
-from clipmod_cli.records import Record, to_line
-
-if TYPE_CHECKING:
-    from clipmod_cli.output.history.store import HistoryStore
+from clipmod_cli.output.history.rows import HostedRow, RequestRow, RunInfo, hosted_line, request_line
+from clipmod_cli.output.history.spool import RowKind, SpoolWriter
+from clipmod_cli.output.history.store import HistoryStore, default_db_path
+from clipmod_cli.records import RunFacts
+from clipmod_cli.settings.definition import Settings
 
 MERGE_AFTER_ROWS: Final = 10_000  # So that the last merge of a fast run takes half a second.
 EXIT_LOCK_TIMEOUT_S: Final = 2.0  # A finished scan must exit; the next process merges what is left.
@@ -28,16 +29,17 @@ log = logging.getLogger(__name__)
 
 
 class HistoryRun:
-    """Takes the rows of one run; safe to call from several threads."""
+    """Takes the rows of one run, from any thread."""
 
-    def __init__(self, store: HistoryStore, info: RunInfo) -> None:
-        """Open the run's spool, and start the thread that merges it."""
+    def __init__(self, store: HistoryStore, info: RunInfo, *, discard: bool = False) -> None:
+        """Open the run's spool, and start the thread that merges it; with `discard` there is neither."""
         self._store = store
         self._run_id = info.facts.run_id
+        self._discard = discard
         self._requests = count()
         self._warned = False
         self._lost = 0
-        self._writer = self._open(info)
+        self._writer = None if discard else self._open(info)
         self._unmerged = 0
         self._stopping = False
         self._wake = threading.Event()
@@ -47,9 +49,9 @@ class HistoryRun:
             atexit.register(self._stop)
             self._thread.start()
 
-    def add(self, record: bytes | Record) -> None:
-        """Add one record, or its line."""
-        self._append(record if isinstance(record, bytes) else to_line(record), RowKind.RECORDS)
+    def add(self, record: bytes) -> None:
+        """Add one record's line."""
+        self._append(record, RowKind.RECORDS)
 
     def add_request(self, row: RequestRow) -> None:
         """Add one answered request."""
@@ -77,7 +79,7 @@ class HistoryRun:
                 self._store.merge(timeout_s=EXIT_LOCK_TIMEOUT_S)
             except (ClipmodError, OSError) as error:
                 self._warn(error)
-        if self._lost:
+        if self._lost and not self._discard:
             log.info("%d rows are missing from the statistics in %s", self._lost, self._store.path)
 
     def _append(self, line: bytes, kind: RowKind) -> None:
@@ -132,3 +134,27 @@ class HistoryRun:
                 self._store.path,
                 error,
             )
+
+
+def data_folder(settings: Settings) -> Path:
+    """Return the folder where `serve` keeps hosted pictures and predictions."""
+    return Path(settings.data_dir).expanduser().resolve() if settings.data_dir else default_db_path().parent
+
+
+def history_store(settings: Settings) -> HistoryStore:
+    """Return the statistics database of the settings, also with `--no-db`; no file is touched yet."""
+    path = Path(settings.db).expanduser() if settings.db else default_db_path()
+    return HistoryStore(path, retention_days=settings.retention, data_folder=data_folder(settings))
+
+
+def open_rows(settings: Settings, facts: RunFacts, models: Sequence[str], command: str) -> HistoryRun:
+    """Return what takes the rows of a run; never fails.
+
+    Args:
+        settings: name the database and how long rows are kept.
+        facts: what all records of the run share.
+        models: their specs.
+        command: the command line, without secrets.
+    """
+    info = RunInfo(facts=facts, command=command, models=tuple(models), started_at=datetime.now(UTC))
+    return HistoryRun(history_store(settings), info, discard=settings.no_db)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from clipmod_cli.output.columns import column_types, columns_of
+from clipmod_cli.output.history.rows import HostedRow, RequestRow, RunInfo
 from clipmod_cli.records import Record, SegmentRow
 
 if TYPE_CHECKING:
@@ -16,44 +17,12 @@ SCHEMA_VERSION: Final = 3  # A database of any other version has to be rebuilt f
 RECORD_COLUMNS: Final = column_types(Record)
 ITEM_COLUMNS: Final = {name: kind for name, kind in RECORD_COLUMNS.items() if name != "segments"}
 SEGMENT_COLUMNS: Final = column_types(SegmentRow)
-RUN_COLUMNS: Final = {
-    "run_id": "VARCHAR",
-    "run_key": "VARCHAR",
-    "started_at": "TIMESTAMP",
-    "finished_at": "TIMESTAMP",
-    "ended": "VARCHAR",
-    "exit_code": "INTEGER",
-    "command": "VARCHAR",
-    "models": "VARCHAR[]",
-    "policy": "VARCHAR",
-    "policy_hash": "VARCHAR",
-    "threshold": "DOUBLE",
-    "counts": "MAP(VARCHAR, BIGINT)",
-    "version": "VARCHAR",
-}
-REQUEST_COLUMNS: Final = {
-    "run_id": "VARCHAR",
-    "number": "BIGINT",
-    "request_id": "VARCHAR",
-    "requested_at": "TIMESTAMP",
-    "endpoint": "VARCHAR",
-    "status": "INTEGER",
-    "images": "BIGINT",
-    "time_ms": "DOUBLE",
-    "judged_by": "VARCHAR",
-    "concurrent": "INTEGER",
-    "error": "VARCHAR",
-}
+RUN_COLUMNS: Final = {**column_types(RunInfo), "version": "VARCHAR"}
+REQUEST_COLUMNS: Final = {"run_id": "VARCHAR", "number": "BIGINT", **column_types(RequestRow)}
 HOSTED_COLUMNS: Final = {
-    "image_id": "VARCHAR",
     "run_id": "VARCHAR",
-    "sha256": "VARCHAR",
-    "name": "VARCHAR",
+    **column_types(HostedRow),
     "name_b64": "VARCHAR",
-    "format": "VARCHAR",
-    "bytes": "BIGINT",
-    "hosted_at": "TIMESTAMP",
-    "expires_at": "TIMESTAMP",
     "data_folder": "VARCHAR",
 }
 

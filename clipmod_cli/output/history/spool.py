@@ -8,14 +8,13 @@ kinds share one counter: a part that exists now has a number no greater than tha
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
@@ -23,9 +22,8 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
-from clipmod_cli import __version__
 from clipmod_cli.atomic import atomic_file
-from clipmod_cli.records import RunFacts, write_name
+from clipmod_cli.output.history.rows import RunInfo, run_line
 
 PRIVATE_FILE: Final = 0o600  # File names and their scores are private to the user.
 PRIVATE_FOLDER: Final = 0o700
@@ -49,36 +47,6 @@ class RowKind(Enum):
 
 
 KIND_OF: Final = {suffix: kind for kind in RowKind for suffix in (kind.value, kind.unsealed)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunInfo:
-    """A run's row in the database.
-
-    Attributes:
-        command: the command line, without secrets.
-        models: their specs, in order.
-        started_at: in UTC.
-        ended: how it ended; None while it runs, and if it was killed.
-        counts: inputs by outcome.
-    """
-
-    facts: RunFacts
-    command: str
-    models: tuple[str, ...]
-    started_at: datetime
-    finished_at: datetime | None = None
-    ended: str | None = None
-    exit_code: int | None = None
-    counts: Mapping[str, int] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActiveRun:
-    """A run with unmerged rows, and the number of its last part at the time of asking."""
-
-    run_id: str
-    last_part: int
 
 
 @dataclass(slots=True)
@@ -207,14 +175,14 @@ def run_ids(folder: Path) -> list[str]:
     return sorted(name for name in names if RUN_ID.fullmatch(name))
 
 
-def active_runs(folder: Path) -> list[ActiveRun]:
-    """Return the runs that have unmerged parts. Call it after a merge, with the merge lock held."""
-    found = []
+def active_runs(folder: Path) -> dict[str, int]:
+    """Return the number of the last unmerged part by run. Call it after a merge, with the merge lock held."""
+    found = {}
     for run_id in run_ids(folder):
         # Twice, since a part may be missed under both names if it is renamed while the folder is read.
         paths = {path for _ in range(2) for path in parts(folder, run_id, active=False)}
         if paths:
-            found.append(ActiveRun(run_id=run_id, last_part=max(map(number_of, paths))))
+            found[run_id] = max(map(number_of, paths))
     return found
 
 
@@ -251,17 +219,6 @@ def remove_orphans(folder: Path) -> None:
 
 
 def _write_info(folder: Path, info: RunInfo) -> None:
-    fields = {
-        **asdict(info.facts),
-        "started_at": info.started_at.isoformat(),
-        "finished_at": info.finished_at.isoformat() if info.finished_at else None,
-        "ended": info.ended,
-        "exit_code": info.exit_code,
-        "command": write_name(info.command)[0],
-        "models": [write_name(model)[0] for model in info.models],
-        "counts": info.counts,
-        "version": __version__,
-    }
     path = info_path(folder, info.facts.run_id)
     with atomic_file(path, mode=PRIVATE_FILE) as file:
-        file.write(json.dumps(fields).encode())
+        file.write(run_line(info))

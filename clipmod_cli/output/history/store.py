@@ -20,12 +20,11 @@ import platformdirs
 from filelock import Timeout
 
 from clipmod_cli.errors import ClipmodError, OutputError, UsageError
-from clipmod_cli.output.history import erase, file, merge
+from clipmod_cli.output.history import erase, file, hosted_files, merge
 from clipmod_cli.output.history.erase import EraseResult
 from clipmod_cli.output.history.hosted_files import EraseFilter
 from clipmod_cli.output.history.merge import RebuildResult
-from clipmod_cli.output.history.run import HistoryRun
-from clipmod_cli.output.history.spool import RunInfo, active_runs, lock_file, make_private, run_ids
+from clipmod_cli.output.history.spool import active_runs, lock_file, make_private, run_ids
 from clipmod_cli.output.history.stats import collect, collect_serve
 
 if TYPE_CHECKING:
@@ -75,10 +74,6 @@ class HistoryStore:
         self.retention_days = retention_days
         self.merge_every_s = merge_every_s
         self.data_folder = data_folder
-
-    def open_run(self, info: RunInfo) -> HistoryRun:
-        """Return what takes a run's rows. Errors of the database are logged as a warning, not raised."""
-        return HistoryRun(self, info)
 
     def merge(self, *, timeout_s: float = 0.0) -> bool:
         """Merge the spool into the database; return False if the lock was not free in time.
@@ -130,7 +125,7 @@ class HistoryStore:
         chosen = EraseFilter(source=source, sha256=sha256 and sha256.lower(), before=before)
         folders = set() if self.data_folder is None else {self.data_folder}
         if not self.path.exists() and not self.spool.exists():
-            return erase.erase_files(folders, chosen)
+            return EraseResult(image_ids=hosted_files.remove_chosen(folders, chosen))
         with self._explaining(LOCK_TIMEOUT_S), self._writing(LOCK_TIMEOUT_S) as connection:
             merge.raise_problems(self._merge_into(connection))
             folders |= erase.data_folders(connection)

@@ -18,7 +18,7 @@ import platformdirs
 
 from clipmod_cli.atomic import atomic_file
 from clipmod_cli.decode.formats import picture_formats
-from clipmod_cli.output.history.serve_rows import HostedRow
+from clipmod_cli.output.history.rows import HostedRow
 from clipmod_cli.output.history.spool import PRIVATE_FILE, make_private
 from clipmod_cli.server.configuration import MB
 from clipmod_cli.settings.definition import Settings

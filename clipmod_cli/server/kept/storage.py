@@ -14,7 +14,7 @@ from typing import Final
 from anyio import to_thread
 
 from clipmod_cli.errors import ClipmodError
-from clipmod_cli.output.history.rows import store_path
+from clipmod_cli.output.history.run import history_store
 from clipmod_cli.output.history.store import HistoryStore
 from clipmod_cli.server.kept.files import HostedPictures, Predictions, hosting_of, predictions_of
 from clipmod_cli.settings.definition import Settings
@@ -106,8 +106,7 @@ async def open_storage(settings: Settings) -> AsyncIterator[ServiceStorage]:
 
 
 def _open(settings: Settings) -> ServiceStorage:
-    path = store_path(settings)
-    store = None if path is None else HistoryStore(path, retention_days=settings.retention)
+    store = None if settings.no_db else history_store(settings)
     return ServiceStorage(hosting_of(settings), predictions_of(settings), store, HistoryPing(store))
 
 

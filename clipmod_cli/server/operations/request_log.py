@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Final, TextIO
 
-from clipmod_cli.output.history.serve_rows import RequestRow
+from clipmod_cli.output.history.rows import RequestRow
 from clipmod_cli.server.request_info import RequestInfo
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings.definition import Settings

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from clipmod_cli.output.history.serve_rows import HostedRow
+from clipmod_cli.output.history.rows import HostedRow
 from clipmod_cli.server.kept.files import HostedPictures, Predictions, stem_of
 from clipmod_cli.settings.reading import Resolved
 from tests.server.ensemble.pictures import RED_CIRCLE, TEXT, TRIANGLE
