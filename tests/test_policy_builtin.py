@@ -16,14 +16,14 @@ from clipmod_cli.judge.policy import (
     seen_categories,
     unseen_categories,
 )
-from clipmod_cli.judge.policy.checking import NUDENET_LABELS
+from clipmod_cli.models.nudenet import LABELS as NUDENET_LABELS
 
 FALCONSAI = "hf:Falconsai/nsfw_image_detection"
 LUKEJACOB = "hf:LukeJacob2023/nsfw-image-detector"
 AGE = "hf:nateraw/vit-age-classifier"
 
 OWN_LABELS = {
-    "nudenet": NUDENET_LABELS,
+    "nudenet": set(NUDENET_LABELS),
     FALCONSAI: {"normal", "nsfw"},
     LUKEJACOB: {"drawings", "hentai", "neutral", "porn", "sexy"},
     AGE: {"0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "more than 70"},
@@ -85,7 +85,7 @@ def test_a_built_in_policy_maps_only_labels_that_the_model_has(name: str) -> Non
 
 def test_the_detectors_labels_are_those_of_its_package() -> None:
     module = pytest.importorskip("nudenet.nudenet")
-    assert set(vars(module)["__labels"]) == NUDENET_LABELS
+    assert set(vars(module)["__labels"]) == set(NUDENET_LABELS)
 
 
 @pytest.mark.parametrize("name", ["female-presence", "female-presence-3"])

@@ -112,15 +112,15 @@ def _print_json(value: dict[str, Any]) -> None:
 
 
 def _print_table(policies: list[Policy]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+    from clipmod_cli.cli.terminal.tables import stdout_console, table_of
     from clipmod_cli.judge.policy import DEFAULT_POLICY
 
-    table = Table(box=None, header_style="bold")
-    for heading in ("policy", "flags", "for"):
-        table.add_column(heading, overflow="fold")
-    for policy in policies:
-        mark = " (default)" if policy.name == DEFAULT_POLICY else ""
-        table.add_row(policy.name + mark, ", ".join(policy.unsafe) or "nothing", policy.description)
-    Console().print(table)
+    rows = [
+        (
+            f"{policy.name} (default)" if policy.name == DEFAULT_POLICY else policy.name,
+            ", ".join(policy.unsafe) or "nothing",
+            policy.description,
+        )
+        for policy in policies
+    ]
+    stdout_console().print(table_of(("policy", "flags", "for"), rows))

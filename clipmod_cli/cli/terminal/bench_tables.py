@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from clipmod_cli.cli.terminal.stdout import plain
+from clipmod_cli.cli.terminal.tables import table_of
 
 if TYPE_CHECKING:
     from clipmod_cli.bench.report import Report
@@ -64,17 +64,14 @@ def _stages(report: Report) -> Table:
         (name, _ms(one.ms), f"{_ms(one.low_ms)} - {_ms(one.high_ms)}", _rate(one.images_per_s), ABOUT[name])
         for name, one in report.stages.items()
     ]
-    return _table(
-        f"Stages (median of {report.setup.repeats})",
-        ("stage", "ms an image", "spread", "images/s", "what"),
-        rows,
-    )
+    title = f"Stages (median of {report.setup.repeats})"
+    return table_of(("stage", "ms an image", "spread", "images/s", "what"), rows, title=title)
 
 
 def _models(report: Report) -> Table:
     rows = [
         (
-            plain(name),
+            name,
             _ms(one.ms),
             _ms(one.ms_alone),
             "-" if one.gflop is None else f"{one.gflop:.3g}",
@@ -83,7 +80,7 @@ def _models(report: Report) -> Table:
         for name, one in report.forward.items()
     ]
     title = f"Forward pass (batches of {report.setup.forward_batch})"
-    return _table(title, ("model", "ms an image", "ms alone", "GFLOP", "of the peak"), rows)
+    return table_of(("model", "ms an image", "ms alone", "GFLOP", "of the peak"), rows, title=title)
 
 
 def _end(report: Report) -> Table:
@@ -98,17 +95,7 @@ def _end(report: Report) -> Table:
     ]
     if end.errors:
         rows.append(("errors", f"{end.errors} pictures of a run could not be judged"))
-    return _table("End to end", ("", ""), rows, head=False)
-
-
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, head: bool = True) -> Table:
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, show_header=head)
-    for name in columns:
-        numeric = any(word in name for word in ("ms", "images/s", "GFLOP", "peak", "spread"))
-        table.add_column(Text(name), justify="right" if numeric else "left")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
+    return table_of(("", ""), rows, title="End to end", head=False)
 
 
 def _ms(value: float) -> str:

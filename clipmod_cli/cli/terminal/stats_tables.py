@@ -5,58 +5,72 @@ Paths and URLs are untrusted: control characters and markup in them are not inte
 
 from __future__ import annotations
 
-import io
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from clipmod_cli.cli.terminal.stdout import plain
+from clipmod_cli.cli.terminal.tables import stdout_console, table_of
 
 if TYPE_CHECKING:
     from clipmod_cli.output.history import store
 
 BAR: Final = 24  # characters; fits into 80 columns beside the numbers
-PIPE_COLUMNS: Final = 160  # for a pipe or a file; a command stays on one line
 NARROWEST: Final = 12  # characters; narrower columns break words and numbers
 SPARKS: Final = "▁▂▃▄▅▆▇█"
-NUMBERS: Final = frozenset(
-    {"inputs", "share", "NSFW", "review", "errors", "mean ms", "p95 ms", "inputs/s", "requests", "images"}
-)  # columns that are aligned to the right
 
-RUN_COLUMNS: Final = (
-    "started", "command", "models", "policy", "inputs", "NSFW", "review", "errors", "inputs/s", "ended"
-)  # fmt: skip
+OUTCOMES: Final = {"inputs": "inputs", "NSFW": "nsfw", "review": "review"}
+CATEGORIES: Final = {"policy": "policy", "category": "category", **OUTCOMES}
+POLICIES: Final = {"policy": "policy", "hash": "policy_hash", **OUTCOMES, "errors": "errors"}
+TIMES: Final = {"mean ms": "mean_ms", "p95 ms": "p95_ms"}
+MODELS: Final = {"model": "model", "inputs": "inputs", **TIMES}
+ERRORS: Final = {"code": "code", "inputs": "inputs", "may succeed later": "retryable"}
+ENDPOINTS: Final = {
+    "endpoint": "endpoint", "requests": "requests", "images": "images", "errors": "errors", **TIMES
+}  # fmt: skip
+RUNS: Final = {
+    "started": "started_at", "command": "command", "models": "models", "policy": "policy", **OUTCOMES,
+    "errors": "errors", "inputs/s": "inputs_per_s", "ended": "ended",
+}  # fmt: skip
+"""The keys of `HistoryStore.stats` by column."""
 
 
 def show(stats: dict[str, Any]) -> None:
     """Print the statistics of `HistoryStore.stats`."""
-    console = _console()
+    console = stdout_console()
     if not stats["totals"]["inputs"] and not stats["runs"]:
         _say(console, f"The statistics database {stats['db']} is empty. `clipmod scan FOLDER` fills it.")
         return
     _show_totals(console, stats)
-    _show_categories(console, stats)
-    _show_policies(console, stats)
-    _show_speed(console, stats)
-    _show_errors(console, stats)
-    _show_served(console, stats["serve"])
-    _show_runs(console, stats)
+    _show_rows(console, "Categories", stats["categories"], CATEGORIES, bars=True)
+    _show_rows(console, "Policies", stats["policies"], POLICIES)
+    _show_rows(console, "Models (forward pass)", stats["models"], MODELS)
+    latency = stats["latency_ms"]
+    if latency["p50"] is not None:
+        _say(
+            console,
+            f"Latency per input including queueing: median {latency['p50']:,.0f} ms, "
+            f"95th percentile {latency['p95']:,.0f} ms, 99th {latency['p99']:,.0f} ms.\n",
+        )
+    _show_rows(console, "Errors", stats["errors"], ERRORS, bars=True)
+    if stats["serve"]["total_requests"]:
+        _show_rows(console, "Requests to clipmod serve", stats["serve"]["endpoints"], ENDPOINTS)
+        _say(console, f"{_serve_summary(stats['serve'])}\n")
+    runs = [{**run, "started_at": _local(run["started_at"]), "ended": _ending(run)} for run in stats["runs"]]
+    _show_rows(console, "Last runs", runs, RUNS)
 
 
 def show_answer(answer: store.QueryResult) -> None:
     """Print the result of a query: as one table if its columns fit, else a table for each row."""
-    console = _console()
+    console = stdout_console()
     if len(answer.columns) * NARROWEST <= console.width:
-        _show_table(console, "", answer.columns, answer.rows)
+        console.print(table_of(answer.columns, answer.rows))
         return
     for row in answer.rows:
-        _show_table(console, "", ("column", "value"), list(zip(answer.columns, row, strict=True)))
+        console.print(table_of(("column", "value"), zip(answer.columns, row, strict=True)))
 
 
 def bar(value: float, most: float, *, blocks: bool = True) -> str:
@@ -79,17 +93,18 @@ def _show_totals(console: Console, stats: dict[str, Any]) -> None:
     _say(console, f"{totals['inputs']:,} inputs in {_count(totals['runs'], 'run')}{span} (days in UTC)")
     outcomes = ("NSFW", "nsfw"), ("Safe", "safe"), ("no decision", "undecided"), ("error", "errors")
     most = max(totals["inputs"], 1)
+    more = ("needs review", "review"), ("less than the ensemble", "degraded")
     rows = [
-        (name, _number(totals[key]), f"{totals[key] / most:.1%}", _bar(console, totals[key], most))
-        for name, key in outcomes
-        if totals[key] or key != "undecided"
-    ]
-    rows.append(("needs review", _number(totals["review"]), f"{totals['review'] / most:.1%}", ""))
-    if totals["degraded"]:
-        rows.append(
-            ("less than the ensemble", _number(totals["degraded"]), f"{totals['degraded'] / most:.1%}", "")
+        (
+            name,
+            _cell(totals[key]),
+            f"{totals[key] / most:.1%}",
+            _bar(console, totals[key], most) if (name, key) in outcomes else "",
         )
-    _show_table(console, "Decisions", ("decision", "inputs", "share", ""), rows)
+        for name, key in outcomes + more
+        if totals[key] or key not in {"undecided", "degraded"}
+    ]
+    console.print(table_of(("decision", "inputs", "share", ""), rows, title="Decisions"))
     _show_days(console, stats["days"])
 
 
@@ -100,72 +115,43 @@ def _show_days(console: Console, days: list[dict[str, Any]]) -> None:
         _say(console, f"{line}, at most {max(counts):,} inputs a day\n")
 
 
-def _show_categories(console: Console, stats: dict[str, Any]) -> None:
-    found = stats["categories"]
-    most = max((row["inputs"] for row in found), default=0)
-    rows = [
-        (row["policy"], row["category"], *_outcomes(row), _bar(console, row["inputs"], most)) for row in found
-    ]
-    _show_table(console, "Categories", ("policy", "category", "inputs", "NSFW", "review", ""), rows)
-
-
-def _show_policies(console: Console, stats: dict[str, Any]) -> None:
-    rows = [
-        (row["policy"], row["policy_hash"], *_outcomes(row), _number(row["errors"]))
-        for row in stats["policies"]
-    ]
-    _show_table(console, "Policies", ("policy", "hash", "inputs", "NSFW", "review", "errors"), rows)
-
-
-def _show_speed(console: Console, stats: dict[str, Any]) -> None:
-    rows = [
-        (row["model"], _number(row["inputs"]), _decimal(row["mean_ms"]), _decimal(row["p95_ms"]))
-        for row in stats["models"]
-    ]
-    _show_table(console, "Models (forward pass)", ("model", "inputs", "mean ms", "p95 ms"), rows)
-    latency = stats["latency_ms"]
-    if latency["p50"] is not None:
-        _say(
-            console,
-            f"Latency per input including queueing: median {latency['p50']:,.0f} ms, "
-            f"95th percentile {latency['p95']:,.0f} ms, 99th {latency['p99']:,.0f} ms.\n",
-        )
-
-
-def _show_errors(console: Console, stats: dict[str, Any]) -> None:
-    most = max((row["inputs"] for row in stats["errors"]), default=0)
-    rows = [
-        (
-            row["code"],
-            _number(row["inputs"]),
-            "yes" if row["retryable"] else "no",
-            _bar(console, row["inputs"], most),
-        )
-        for row in stats["errors"]
-    ]
-    _show_table(console, "Errors", ("code", "inputs", "may succeed later", ""), rows)
-
-
-def _show_served(console: Console, served: dict[str, Any]) -> None:
-    if not served["total_requests"]:
+def _show_rows(
+    console: Console,
+    title: str,
+    rows: Sequence[dict[str, Any]],
+    columns: Mapping[str, str],
+    *,
+    bars: bool = False,
+) -> None:
+    """Print a table, with `bars` of the inputs of each row; nothing without rows."""
+    if not rows:
         return
-    rows = [
-        (
-            row["endpoint"],
-            _number(row["requests"]),
-            _number(row["images"]),
-            _number(row["errors"]),
-            _decimal(row["mean_ms"]),
-            _decimal(row["p95_ms"]),
-        )
-        for row in served["endpoints"]
-    ]
-    names = ("endpoint", "requests", "images", "errors", "mean ms", "p95 ms")
-    _show_table(console, "Requests to clipmod serve", names, rows)
-    _say(console, f"{serve_summary(served)}\n")
+    cells = [[_cell(row[key]) for key in columns.values()] for row in rows]
+    names = list(columns)
+    if bars:
+        names.append("")
+        most = max(row["inputs"] for row in rows)
+        for row, shown in zip(rows, cells, strict=True):
+            shown.append(_bar(console, row["inputs"], most))
+    console.print(table_of(names, cells, title=title))
 
 
-def serve_summary(served: dict[str, Any]) -> str:
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:,.1f}"
+        case list():
+            return ", ".join(value)
+    return str(value)
+
+
+def _serve_summary(served: dict[str, Any]) -> str:
     """Return one sentence about all requests to `clipmod serve`."""
     p95, hosted = served["p95_processing_time_ms"], served["total_images_hosted"]
     requests, images = served["total_requests"], served["total_images_processed"]
@@ -177,27 +163,6 @@ def serve_summary(served: dict[str, Any]) -> str:
         f"{_count(hosted, 'image')} hosted now" if hosted else "",
     ]
     return f"{', '.join(part for part in parts if part)}."
-
-
-def _show_runs(console: Console, stats: dict[str, Any]) -> None:
-    rows = [
-        (
-            _local(run["started_at"]),
-            run["command"],
-            ", ".join(run["models"] or ()),
-            run["policy"],
-            *_outcomes(run),
-            _number(run["errors"]),
-            _decimal(run["inputs_per_s"]),
-            _ending(run),
-        )
-        for run in stats["runs"]
-    ]
-    _show_table(console, "Last runs", RUN_COLUMNS, rows)
-
-
-def _outcomes(row: dict[str, Any]) -> tuple[str, str, str]:
-    return _number(row["inputs"]), _number(row["nsfw"]), _number(row["review"])
 
 
 def _ending(run: dict[str, Any]) -> str:
@@ -212,29 +177,8 @@ def _local(moment: str | None) -> str:
     return datetime.fromisoformat(moment).replace(tzinfo=UTC).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
-def _number(value: int) -> str:
-    return f"{value:,}"
-
-
-def _decimal(value: float | None) -> str:
-    return "" if value is None else f"{value:,.1f}"
-
-
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _show_table(console: Console, title: str, names: Iterable[str], rows: Sequence[Sequence[Any]]) -> None:
-    if title and not rows:
-        return
-    table = Table(
-        title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
-    )
-    for name in names:
-        table.add_column(Text(plain(name)), justify="right" if name in NUMBERS else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text("" if value is None else plain(str(value))) for value in row))
-    console.print(table)
 
 
 def _say(console: Console, text: str) -> None:
@@ -247,12 +191,3 @@ def _bar(console: Console, value: float, most: float) -> str:
 
 def _blocks(console: Console) -> bool:
     return console.encoding.lower().startswith("utf")
-
-
-def _console() -> Console:
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # print also what the locale cannot encode
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = PIPE_COLUMNS
-    return console

@@ -29,19 +29,8 @@ from clipmod_cli.errors import PolicyError, SpecError
 from clipmod_cli.judge.policy.toml_lines import TomlPath, locate
 from clipmod_cli.judge.policy.values import DEFAULT_THRESHOLDS, Safety, Sensitivity
 from clipmod_cli.models.backend import Backend
+from clipmod_cli.models.nudenet import LABELS
 from clipmod_cli.models.registry import BACKENDS
-
-NUDENET_LABELS: Final = frozenset(
-    {
-        *("FACE_FEMALE", "FEMALE_BREAST_COVERED", "FEMALE_BREAST_EXPOSED"),
-        *("FEMALE_GENITALIA_COVERED", "FEMALE_GENITALIA_EXPOSED"),
-        *("FACE_MALE", "MALE_BREAST_EXPOSED", "MALE_GENITALIA_EXPOSED"),
-        *("ANUS_COVERED", "ANUS_EXPOSED", "BUTTOCKS_COVERED", "BUTTOCKS_EXPOSED"),
-        *("ARMPITS_COVERED", "ARMPITS_EXPOSED", "BELLY_COVERED", "BELLY_EXPOSED"),
-        *("FEET_COVERED", "FEET_EXPOSED"),
-    }
-)
-# Every label of the detector. A misspelt label would silently blind its category.
 
 MAX_QUOTED: Final = 60  # characters of a value in a message, which must stay one line
 
@@ -329,8 +318,8 @@ def _check_meaning(faults: _Faults, table: Mapping[str, Any]) -> None:
     for values in (_names, _prompts, _labels):
         _check_repeats(faults, values(categories))
     for path, _, (spec, text) in _labels(categories):
-        if spec == "nudenet" and text not in NUDENET_LABELS:
-            faults.add(path, f"nudenet has no label {quoted(text)}{did_you_mean(text, NUDENET_LABELS)}")
+        if spec == "nudenet" and text not in LABELS:
+            faults.add(path, f"nudenet has no label {quoted(text)}{did_you_mean(text, LABELS)}")
 
 
 def _check_thresholds(faults: _Faults, given: Any) -> None:
