@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.reading import open_regular
-from clipmod_cli.decode.video.container import ends_early
 from clipmod_cli.decode.video.pieces import has_hole
 from clipmod_cli.decode.video.watch import Shot, check_time, not_all, translated, watch
 from clipmod_cli.errors import ItemError
@@ -49,18 +48,11 @@ def decode_video(item: Item, job: DecodeJob) -> Iterator[Shot]:
             job.media.sha256 = _hash(descriptor, job)
         with translated(), _open(_path_of(descriptor, path), job) as container:
             problem, shots = watch(container, job)
-        problem = problem or _find_damage(descriptor, status.st_size, job)
+        if problem is None and has_hole(descriptor, job.format.name, status.st_size, lambda: check_time(job)):
+            problem = not_all("the file is cut, or a part of it is damaged or missing")
     yield from shots
     if problem is not None:
         raise problem
-
-
-def _find_damage(descriptor: int, length: int, job: DecodeJob) -> ItemError | None:
-    if ends_early(descriptor, job.format.name, length):
-        return not_all("the file ends before its container says it does")
-    if has_hole(descriptor, job.format.name, length, lambda: check_time(job)):
-        return not_all("a part of the file is damaged or missing")
-    return None
 
 
 @contextmanager

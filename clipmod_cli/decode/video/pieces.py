@@ -1,13 +1,17 @@
-"""Whether the pieces (packets, pages, chunks) of a video file follow each other without a hole.
+"""Whether the pieces (packets, pages, chunks) of a video file follow each other without a hole, to its end.
 
-FFmpeg skips damaged pieces without an error. So they are walked here by their headers: each must begin where
-the one before it ends, and the last must be whole. Decodes nothing.
+FFmpeg skips damaged pieces and plays a truncated file without an error. So pieces are walked here by their
+headers: each must begin where the one before it ends, the last must be whole, and the file as long as it
+declares. A stream that declares no length (MPEG-TS, MPEG-PS) and was cut between two packets cannot be
+distinguished from a shorter one. Decodes nothing.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import struct
 import zlib
 from collections.abc import Callable
 
@@ -50,13 +54,33 @@ class FileChunks:
 
 def has_hole(descriptor: int, name: str, length: int, check: Callable[[], None]) -> bool:
     """Return whether pieces of the file of `length` bytes are missing or damaged."""
-    walk = _WALKS.get(name)
     try:
-        if walk is not None:
+        if walk := _WALKS.get(name):
             walk(FileChunks(descriptor, length, check))
     except PieceError:
         return True
     return False
+
+
+_MOST_BOXES = 10_000
+"""Top-level boxes of an MP4 that are walked; a fragmented film of hours has fewer."""
+
+
+def _walk_iso_media(pages: FileChunks) -> None:
+    """Walk top-level boxes (ISO/IEC 14496-12, 4.2); the index of an MP4 says where each frame lies."""
+    at = 0
+    for _ in range(_MOST_BOXES):
+        if at >= pages.length:
+            return
+        head = pages.read(at, min(16, pages.length - at))
+        size = int.from_bytes(head[:4], "big")
+        if size == 0:  # to the end of the file
+            return
+        if size == 1:
+            size = int.from_bytes(head[8:16], "big")
+        if size < 8 or len(head) < 8:
+            raise PieceError
+        at = pages.skip(at + size)
 
 
 _EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
@@ -72,9 +96,9 @@ _MATROSKA_STARTS = frozenset({0x1A, 0x18, 0xEC})
 
 
 def _walk_matroska(pages: FileChunks) -> None:
-    at, ends = 0, [pages.length]
+    at, ends, is_segment_over = 0, [pages.length], False
     while at < ends[-1]:
-        if len(ends) == 1 and at > 0 and pages.read(at, 1)[0] not in _MATROSKA_STARTS:
+        if is_segment_over and pages.read(at, 1)[0] not in _MATROSKA_STARTS:
             return  # bytes after the segment do not belong to it
         ident, body, size = _element(pages, at)
         if ident in {_SEGMENT, _CLUSTER}:
@@ -86,6 +110,7 @@ def _walk_matroska(pages: FileChunks) -> None:
             raise PieceError
         while len(ends) > 1 and at == ends[-1]:
             ends.pop()
+            is_segment_over = len(ends) == 1
         if at > ends[-1]:
             raise PieceError
 
@@ -108,8 +133,17 @@ _FLV_TAG_BYTES = 11
 _FLV_TAGS = frozenset({8, 9, 18})
 """Sound, pictures, data (FLV 10.1, E.4.1)."""
 
+_FLV_HEAD_BYTES = 16_384
+_FLV_FILE_SIZE = b"\0\x08filesize\0"
+
 
 def _walk_flv(pages: FileChunks) -> None:
+    """Walk tags; the first one's data may declare the file's size (FLV 10.1, E.5: AMF0 numbers)."""
+    head = pages.read(0, min(_FLV_HEAD_BYTES, pages.length))
+    number = head.partition(_FLV_FILE_SIZE)[2][:8]
+    declared_end = struct.unpack(">d", number)[0] if len(number) == 8 else 0.0
+    if math.isfinite(declared_end) and declared_end > pages.length:
+        raise PieceError
     at = int.from_bytes(pages.read(5, 4), "big") + 4
     while at < pages.length:
         head = pages.read(at, _FLV_TAG_BYTES)
@@ -177,7 +211,7 @@ def _walk_avi(pages: FileChunks) -> None:
         head = pages.read(at, 8)
         name, size = head[:4], int.from_bytes(head[4:], "little")
         within = name in {b"RIFF", b"LIST"} and pages.read(at + 8, 4) in _RIFF_LISTS | _RIFF_HEADS
-        if not _RIFF_NAME.fullmatch(name):
+        if not _RIFF_NAME.fullmatch(name) or (at == 0 and size + 8 > pages.length):
             raise PieceError
         at += 12 if within else pages.skip(at + 8 + size) - at
         at += 0 if within else size & 1
@@ -194,11 +228,13 @@ def _walk_asf(pages: FileChunks) -> None:
     """Look at the begin of each data packet; all are of one size (ASF specification 1.20.03, 3.2 and 5)."""
     at = int.from_bytes(pages.read(16, 8), "little")
     head = pages.read(0, min(at, _CHUNK_BYTES, pages.length))
-    told = head.find(_ASF_PROPERTIES) + 92
-    size = int.from_bytes(head[told : told + 4], "little")
+    properties = head.partition(_ASF_PROPERTIES)[2]  # of their object: from its byte 16 on
+    size = int.from_bytes(properties[76:80], "little")
     data = pages.read(at, _ASF_DATA_HEAD_BYTES)
-    if told < 92 or not size or data[:16] != _ASF_DATA:
+    if not size or data[:16] != _ASF_DATA:
         raise PieceError
+    if not properties[72] & 1:  # not a live stream, so it declares the file's size
+        pages.skip(int.from_bytes(properties[24:32], "little"))
     at += _ASF_DATA_HEAD_BYTES
     for number in range(int.from_bytes(data[40:48], "little")):
         if pages.read(at + number * size, len(_ASF_PACKET)) != _ASF_PACKET:
@@ -236,6 +272,8 @@ def _checksum_is_right(page: bytes) -> bool:
 
 
 _WALKS: dict[str, Callable[[FileChunks], None]] = {
+    "MP4": _walk_iso_media,
+    "MOV": _walk_iso_media,
     "MATROSKA": _walk_matroska,
     "FLV": _walk_flv,
     "MPEG-PS": _walk_program_stream,
@@ -244,4 +282,3 @@ _WALKS: dict[str, Callable[[FileChunks], None]] = {
     "ASF": _walk_asf,
     "OGG": _walk_ogg,
 }
-"""An MP4 is not walked: its index says where each frame lies."""
