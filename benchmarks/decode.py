@@ -29,7 +29,7 @@ from PIL import Image
 
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.stage import AHEAD_PER_WORKER, decode
+from clipmod_cli.decode.stage import AHEAD_PER_WORKER, Decoders, decode_with
 from clipmod_cli.decode.workers.pool import WorkerPool
 from clipmod_cli.types import Frame, Item, View
 
@@ -157,13 +157,14 @@ def _through_workers(data: bytes, count: int, rounds: int) -> dict[str, float]:
 
 def _rate(path: Path, count: int, pool: WorkerPool | None) -> float:
     items = [Item(source=str(path), index=index) for index in range(count + WARM)]
-    frames = decode(items, [VIEW], DecodeOptions(), WORKERS, pool=pool)
-    for _ in range(WARM):
-        next(frames)
-    begun = time.perf_counter()
-    for _ in frames:
-        pass
-    return count / (time.perf_counter() - begun)
+    with Decoders(WORKERS, pool=pool) as decoders:
+        frames = decode_with(decoders, items, [VIEW], DecodeOptions())
+        for _ in range(WARM):
+            next(frames)
+        begun = time.perf_counter()
+        for _ in frames:
+            pass
+        return count / (time.perf_counter() - begun)
 
 
 if __name__ == "__main__":

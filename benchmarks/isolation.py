@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.stage import AHEAD_PER_WORKER, decode
+from clipmod_cli.decode.stage import AHEAD_PER_WORKER, Decoders, decode_with
 from clipmod_cli.decode.workers.pool import WorkerPool
 from clipmod_cli.pipeline import default_workers
 from clipmod_cli.types import Item, View
@@ -96,19 +96,15 @@ def _draw(folder: Path, width: int, height: int) -> Path:
 def _measure(path: Path, count: int, *, isolated: bool) -> Cost:
     """Return what pictures cost, once the workers are warm."""
     items = [Item(source=str(path), index=index) for index in range(count + 2 * WARM)]
-    frames = decode(
-        items, [VIEW], DecodeOptions(), default_workers(), pool=WorkerPool() if isolated else None
-    )
-    for _ in range(WARM):
-        next(frames)
-    begun, used = time.perf_counter(), _processor_s()
-    for _ in range(count):
-        next(frames)
-    # before the last ones: with the stage its workers end, and their time would be nobody's
-    cost = Cost(rate=count / (time.perf_counter() - begun), cpu_ms=(_processor_s() - used) / count * 1000)
-    for _ in frames:
-        pass
-    return cost
+    with Decoders(default_workers(), pool=WorkerPool() if isolated else None) as decoders:
+        frames = decode_with(decoders, items, [VIEW], DecodeOptions())
+        for _ in range(WARM):
+            next(frames)
+        begun, used = time.perf_counter(), _processor_s()
+        for _ in range(count):
+            next(frames)
+        # before the workers end, with which their time would be lost
+        return Cost(rate=count / (time.perf_counter() - begun), cpu_ms=(_processor_s() - used) / count * 1000)
 
 
 def _processor_s() -> float:

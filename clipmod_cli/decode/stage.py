@@ -10,11 +10,9 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
-from types import TracebackType
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
@@ -45,7 +43,6 @@ QUEUED_PER_WORKER = 2
 the size of an item is known only when it is decoded."""
 
 Decoded: TypeAlias = list[Frame | Failure]
-Work: TypeAlias = "Callable[[Item], Future[Decoded]]"
 
 
 class PixelBudget:
@@ -73,7 +70,7 @@ class PixelBudget:
                 self._changed.notify_all()
 
 
-class Decoders:
+class Decoders(AbstractContextManager["Decoders"]):
     """Decodes items in the order in which they are submitted. Thread-safe."""
 
     def __init__(
@@ -107,13 +104,7 @@ class Decoders:
         if self._pool is not None:
             self._pool.close()
 
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
 
@@ -145,24 +136,6 @@ def _drop_data(item: Item, decoded: Decoded) -> Decoded:
     return [replace(one, item=bare) for one in decoded]
 
 
-def decode(
-    items: Iterable[Item | Failure],
-    views: Sequence[View],
-    options: DecodeOptions,
-    workers: int,
-    *,
-    ahead: int | None = None,
-    pool: WorkerPool | None = None,
-) -> Iterator[Frame | Failure]:
-    """Yield what `decode_with` yields, by `Decoders` that are closed with the stream."""
-    most = options.limits.pixels_in_flight
-    with (
-        Decoders(workers, pool=pool, pixels_in_flight=most) as decoders,
-        closing(decode_with(decoders, items, views, options, ahead=ahead)) as decoded,
-    ):
-        yield from decoded
-
-
 def decode_with(
     decoders: Decoders,
     items: Iterable[Item | Failure],
@@ -184,12 +157,16 @@ def decode_with(
         ahead: the size of the window, in items.
     """
     workers = decoders.workers
-    reader = _Reader(items, ahead or AHEAD_PER_WORKER * workers, QUEUED_PER_WORKER * workers)
+    reader = _Reader(
+        lambda item: decoders.submit(item, tuple(views), options),
+        ahead or AHEAD_PER_WORKER * workers,
+        QUEUED_PER_WORKER * workers,
+    )
     try:
-        reader.start(lambda item: decoders.submit(item, tuple(views), options))
+        reader.start(items)
         while not isinstance(pending := reader.results.get(), StreamEnd):
             yield from pending.result.result()
-            reader.window.on_taken(pending)
+            reader.on_taken(pending)
         if pending.error is not None:
             raise pending.error
     finally:
@@ -198,63 +175,82 @@ def decode_with(
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """One item in the window; `bytes` are its encoded ones."""
+    """One item in the window; `encoded` are its bytes."""
 
     result: Future[Decoded]
-    bytes: int = 0
+    encoded: int = 0
 
 
-class _Window:
-    """Back-pressure: limits the items that are pulled and not taken yet, their bytes and their pixels."""
+class _Reader:
+    """Pulls items in a thread of its own while the window has room, and queues their results in order.
 
-    def __init__(self, items: int, queued: int) -> None:
-        self._items = items
-        self._queued = queued
-        self._bytes = self._decoded = 0
+    A thread, because a slow producer of items must not hold back results that are ready. The window limits
+    the items that are pulled and not taken yet, those that are not decoded yet, and the bytes of both.
+    """
+
+    def __init__(self, submit: Callable[[Item], Future[Decoded]], ahead: int, queued: int) -> None:
+        self.results: queue.SimpleQueue[_Pending | StreamEnd] = queue.SimpleQueue()
+        self._submit = submit
+        self._items, self._queued = ahead, queued  # how many more
+        self._encoded = self._decoded = 0  # bytes in the window
         self._stopped = False
         self._changed = threading.Condition()
 
-    def wait(self) -> bool:
+    def start(self, items: Iterable[Item | Failure]) -> None:
+        # A daemon: a producer that never yields again (a terminal) must not keep the program from ending.
+        threading.Thread(target=self._pull, args=(items,), name="clipmod-decode-feed", daemon=True).start()
+
+    def on_taken(self, pending: _Pending) -> None:
+        """Give back the room of an item that the consumer took."""
+        self._count(items=1, encoded=-pending.encoded, decoded=-_pixel_bytes(pending.result))
+
+    def stop(self) -> None:
+        """Cancel pending items; the thread ends as soon as its producer yields."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        while not self.results.empty():
+            if isinstance(pending := self.results.get(), _Pending):
+                pending.result.cancel()
+
+    def _pull(self, items: Iterable[Item | Failure]) -> None:
+        self.results.put(feed(items, self._put, self._wait_for_room))
+
+    def _wait_for_room(self) -> bool:
         """Wait for room for one more item; false after `stop`."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or self._has_room())
             self._items -= 1
             return not self._stopped
 
-    def on_submitted(self, size: int) -> None:
-        """Count an item of so many bytes that is to be decoded."""
-        with self._changed:
-            self._queued -= 1
-            self._bytes += size
-
-    def on_decoded(self, result: Future[Decoded]) -> None:
-        """Count the pixels of a decoded item."""
-        with self._changed:
-            self._queued += 1
-            self._decoded += _pixel_bytes(result)
-            self._changed.notify()
-
-    def on_taken(self, pending: _Pending) -> None:
-        """Give back the room of an item that the consumer took."""
-        with self._changed:
-            self._items += 1
-            self._bytes -= pending.bytes
-            self._decoded -= _pixel_bytes(pending.result)
-            self._changed.notify()
-
-    def stop(self) -> None:
-        """End `wait`, now and later."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify()
-
     def _has_room(self) -> bool:
         return (
             self._items > 0
             and self._queued > 0
-            and self._bytes <= MAX_CARRIED_BYTES
+            and self._encoded <= MAX_CARRIED_BYTES
             and self._decoded <= MAX_DECODED_BYTES
         )
+
+    def _put(self, item: Item | Failure) -> None:
+        if self._stopped:
+            return
+        if isinstance(item, Failure):
+            failed: Future[Decoded] = Future()
+            failed.set_result([item])
+            self.results.put(_Pending(failed))
+            return
+        pending = _Pending(self._submit(item), len(item.data or b""))
+        self._count(queued=-1, encoded=pending.encoded)
+        pending.result.add_done_callback(lambda done: self._count(queued=1, decoded=_pixel_bytes(done)))
+        self.results.put(pending)
+
+    def _count(self, *, items: int = 0, queued: int = 0, encoded: int = 0, decoded: int = 0) -> None:
+        with self._changed:
+            self._items += items
+            self._queued += queued
+            self._encoded += encoded
+            self._decoded += decoded
+            self._changed.notify()
 
 
 def _pixel_bytes(result: Future[Decoded]) -> int:
@@ -262,45 +258,3 @@ def _pixel_bytes(result: Future[Decoded]) -> int:
         return 0
     frames = (one for one in result.result() if isinstance(one, Frame))
     return sum(pixels.nbytes for frame in frames for pixels in frame.views.values())
-
-
-class _Reader:
-    """Pulls items in a thread of its own, and queues their results in order.
-
-    A thread, because a slow producer of items must not hold back results that are ready.
-    """
-
-    def __init__(self, items: Iterable[Item | Failure], ahead: int, queued: int) -> None:
-        self.results: queue.SimpleQueue[_Pending | StreamEnd] = queue.SimpleQueue()
-        self.window = _Window(ahead, queued)
-        self._items = items
-        self._stopped = threading.Event()
-
-    def start(self, work: Work) -> None:
-        # A daemon: a producer that never yields again (a terminal) must not keep the program from ending.
-        threading.Thread(target=self._pull, args=(work,), name="clipmod-decode-feed", daemon=True).start()
-
-    def stop(self) -> None:
-        """Cancel pending items; the thread ends as soon as its producer yields."""
-        self._stopped.set()
-        self.window.stop()
-        while not self.results.empty():
-            if isinstance(pending := self.results.get(), _Pending):
-                pending.result.cancel()
-
-    def _pull(self, work: Work) -> None:
-        self.results.put(feed(self._items, partial(self._submit, work), self.window.wait))
-
-    def _submit(self, work: Work, item: Item | Failure) -> None:
-        if self._stopped.is_set():
-            return
-        if isinstance(item, Failure):
-            failed: Future[Decoded] = Future()
-            failed.set_result([item])
-            self.results.put(_Pending(failed))
-            return
-        size = len(item.data or b"")
-        self.window.on_submitted(size)
-        pending = _Pending(work(item), size)
-        pending.result.add_done_callback(self.window.on_decoded)
-        self.results.put(pending)

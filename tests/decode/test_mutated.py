@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.stage import decode
 from clipmod_cli.decode.workers.pool import WorkerPool
 from clipmod_cli.types import Failure, Item, View
+from tests.decode.decoding import decode
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 

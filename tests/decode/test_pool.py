@@ -19,8 +19,9 @@ from PIL import Image
 from clipmod_cli.decode import stage
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
-from clipmod_cli.decode.stage import FREE_PIXELS, PixelBudget, decode, free_pixels
+from clipmod_cli.decode.stage import FREE_PIXELS, PixelBudget, free_pixels
 from clipmod_cli.types import Failure, Frame, Item, Media, View
+from tests.decode.decoding import decode
 from tests.decode.pictures import WHOLE, check_law, encode, quarters
 
 T = TypeVar("T")
@@ -209,7 +210,7 @@ def test_leaving_early_closes_the_source() -> None:
     stage = decode(source(), [WHOLE], DecodeOptions(), 2, ahead=3)
     next(stage)
     assert isinstance(stage, Iterator)
-    stage.close()  # type: ignore[attr-defined]
+    stage.close()
     assert closed.wait(60)
 
 
@@ -222,7 +223,7 @@ def test_leaving_does_not_wait_for_a_source_that_never_yields() -> None:
 
     stage = decode(source(), [WHOLE], DecodeOptions(), 1)
     next(stage)
-    stage.close()  # type: ignore[attr-defined]
+    stage.close()
     never.set()
 
 

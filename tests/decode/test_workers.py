@@ -19,11 +19,11 @@ import pytest
 from PIL import Image
 
 from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
-from clipmod_cli.decode.stage import decode
 from clipmod_cli.decode.stills.opening import ungated
 from clipmod_cli.decode.workers.child import TimeLimits, WorkerLimits
 from clipmod_cli.decode.workers.pool import WorkerPool
 from clipmod_cli.types import Failure, Frame, Item, View
+from tests.decode.decoding import decode
 from tests.decode.hurting import LIES, NAP_S, begun, misbehave
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the tests look into /proc")
@@ -256,7 +256,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path, name: str) -> None:
     script = textwrap.dedent(
         f"""
         from clipmod_cli.decode.limits import DecodeOptions
-        from clipmod_cli.decode.stage import decode
+        from tests.decode.decoding import decode
         from clipmod_cli.decode.workers.child import TimeLimits, WorkerLimits
         from clipmod_cli.decode.workers.pool import WorkerPool
         from clipmod_cli.types import Item, View
@@ -299,7 +299,7 @@ def test_workers_of_a_process_that_never_imported_torch_can_use_it(tmp_path: Pat
         f"""
         import sys
         from clipmod_cli.decode.limits import DecodeOptions
-        from clipmod_cli.decode.stage import decode
+        from tests.decode.decoding import decode
         from clipmod_cli.decode.workers.pool import WorkerPool
         from clipmod_cli.types import Item, View
         item = Item(source={str(tmp_path / "a.jpg")!r}, index=0)

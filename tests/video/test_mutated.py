@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.decode.limits import DecodeOptions, parse_frames
-from clipmod_cli.decode.stage import decode
 from clipmod_cli.decode.workers.pool import WorkerPool
 from clipmod_cli.types import Failure, Frame, Item, View
+from tests.decode.decoding import decode
 from tests.video.films import KINDS, moving, scene, write_film
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
