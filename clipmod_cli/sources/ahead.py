@@ -1,13 +1,13 @@
-"""Work in threads ahead of its consumer, in order, within a budget of bytes: the walk, and prefetching."""
+"""Work in threads ahead of its consumer, in order, within a budget of bytes."""
 
 from __future__ import annotations
 
 import queue
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from clipmod_cli.flow import StreamEnd, feed
 from clipmod_cli.types import Failure, Item
@@ -29,24 +29,24 @@ class PrefetchWindow:
         self._items = items
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._closed = False
+        self.closed = False
         self._changed = threading.Condition()
 
     def acquire(self) -> bool:
         """Wait until one more result may be started; false once closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._items > 0)
+            self._changed.wait_for(lambda: self.closed or self._items > 0)
             self._items -= 1
-            return not self._closed
+            return not self.closed
 
     def reserve(self, size: int) -> bool:
         """Wait until the bytes of that result fit; false once closed."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._closed or not self._bytes or self._bytes + size <= self._max_bytes
+                lambda: self.closed or not self._bytes or self._bytes + size <= self._max_bytes
             )
             self._bytes += size
-            return not self._closed
+            return not self.closed
 
     def release(self, size: int) -> None:
         """Make room: a result of this size was taken."""
@@ -58,84 +58,97 @@ class PrefetchWindow:
     def close(self) -> None:
         """End all waiting."""
         with self._changed:
-            self._closed = True
+            self.closed = True
             self._changed.notify_all()
 
 
-class Prefetch(Generic[G, R]):
-    """The results of `work` on each item, in their order; to be iterated once.
+def _read_ahead(
+    items: Iterable[G],
+    start: Callable[[G], Callable[[], R]],
+    window: PrefetchWindow,
+    *,
+    cost: Callable[[G], int],
+    end: Callable[[StreamEnd], None],
+    thread: str,
+) -> Generator[R, None, None]:
+    """Yield the results in order: `start` is called in a new thread, and what it returns is called here.
+
+    `end` is called in the thread after the last item.
+    """
+    results: queue.SimpleQueue[tuple[Callable[[], R], int] | StreamEnd] = queue.SimpleQueue()
+
+    def put(item: G) -> None:
+        size = cost(item)
+        if window.reserve(size):
+            results.put((start(item), size))
+
+    def read() -> None:
+        ended = feed(items, put, window.acquire)
+        end(ended)
+        results.put(ended)
+
+    # A daemon: a file system that does not answer must not keep the program from ending.
+    threading.Thread(target=read, name=thread, daemon=True).start()
+    try:
+        while not isinstance(got := results.get(), StreamEnd):
+            take, size = got
+            result = take()
+            window.release(size)
+            yield result
+        if got.error is not None:
+            raise got.error
+    finally:
+        window.close()
+
+
+def prefetch(
+    items: Iterable[G],
+    work: Callable[[G], R],
+    *,
+    threads: int,
+    ahead: int,
+    cost: Callable[[G], int] = lambda _: 0,
+    max_bytes: int = 0,
+) -> Generator[R, None, None]:
+    """Yield the results of `work` on each item, in their order; what it raises is raised in its place.
 
     A slow producer holds back no finished result. No thread outlives the iteration by more than the work
     it has started.
 
     Args:
         items: pulled in a thread of its own.
-        work: never raises, unless the run is to end.
-        threads: calls of `work` at once.
+        work: called in other threads.
+        threads: at most.
         ahead: results started and not taken, at most.
         cost: the bytes that a result will hold until it is taken.
         max_bytes: of all of them.
     """
+    window = PrefetchWindow(ahead, max_bytes)
+    tasks: queue.SimpleQueue[tuple[G, Future[R]] | None] = queue.SimpleQueue()
+    started = 0
 
-    def __init__(
-        self,
-        items: Iterable[G],
-        work: Callable[[G], R],
-        *,
-        threads: int,
-        ahead: int,
-        cost: Callable[[G], int] = lambda _: 0,
-        max_bytes: int = 0,
-    ) -> None:
-        self._items = items
-        self._work = work
-        self._cost = cost
-        self._threads = threads
-        self._started = 0
-        self._window = PrefetchWindow(ahead, max_bytes)
-        self._closed = threading.Event()
-        self._tasks: queue.SimpleQueue[tuple[G, Future[R]] | None] = queue.SimpleQueue()
-        self._results: queue.SimpleQueue[tuple[Future[R], int] | StreamEnd] = queue.SimpleQueue()
-
-    def __iter__(self) -> Iterator[R]:
-        """Yield the results; what the producer or `work` raises is raised in its place."""
-        threading.Thread(target=self._feed, name="clipmod-ahead-feed", daemon=True).start()
-        try:
-            while not isinstance(got := self._results.get(), StreamEnd):
-                future, cost = got
-                result = future.result()
-                self._window.release(cost)
-                yield result
-            if got.error is not None:
-                raise got.error
-        finally:
-            self._closed.set()
-            self._window.close()
-
-    def _feed(self) -> None:
-        self._results.put(feed(self._items, self._submit, self._window.acquire))
-        for _ in range(self._started):
-            self._tasks.put(None)
-
-    def _submit(self, item: G) -> None:
-        cost = self._cost(item)
-        if not self._window.reserve(cost):
-            return
-        future: Future[R] = Future()
-        self._results.put((future, cost))
-        self._tasks.put((item, future))
-        if self._started < self._threads:
-            self._started += 1
-            # Daemons: the end of the program must not wait for a server that does not answer.
-            threading.Thread(target=self._run, name="clipmod-ahead", daemon=True).start()
-
-    def _run(self) -> None:
-        while (task := self._tasks.get()) is not None and not self._closed.is_set():
+    def run() -> None:
+        while (task := tasks.get()) is not None and not window.closed:
             item, future = task
             try:
-                future.set_result(self._work(item))
+                future.set_result(work(item))
             except BaseException as e:  # noqa: BLE001 — raised again in the consumer's thread
                 future.set_exception(e)
+
+    def start(item: G) -> Callable[[], R]:
+        nonlocal started
+        future: Future[R] = Future()
+        tasks.put((item, future))
+        if started < threads:
+            started += 1
+            threading.Thread(target=run, name="clipmod-ahead", daemon=True).start()
+        return future.result
+
+    def end(_: StreamEnd) -> None:
+        for _thread in range(started):
+            tasks.put(None)
+
+    return _read_ahead(items, start, window, cost=cost, end=end, thread="clipmod-ahead-feed")
 
 
 def walk_ahead(
@@ -145,36 +158,19 @@ def walk_ahead(
 
     Items that carry bytes, or come from an object store, are not read ahead: at most one waits.
     """
-    results: queue.SimpleQueue[tuple[Item | Failure, int] | StreamEnd] = queue.SimpleQueue()
     window = PrefetchWindow(sys.maxsize, MAX_AHEAD_BYTES)
-    closed = threading.Event()
-    count = 0
+    total = 0
 
-    def put(item: Item | Failure) -> None:
-        nonlocal count
-        size = _size(item)
-        if window.reserve(size):
-            count += 1
-            results.put((item, size))
+    def start(item: Item | Failure) -> Callable[[], Item | Failure]:
+        nonlocal total
+        total += 1
+        return lambda: item
 
-    def walk() -> None:
-        end = feed(items, put, window.acquire)
-        if end.error is None and not closed.is_set():
-            set_total(count)
-        results.put(end)
+    def end(ended: StreamEnd) -> None:
+        if ended.error is None and not window.closed:
+            set_total(total)
 
-    # A daemon: a walk in a file system that does not answer must not keep the program from ending.
-    threading.Thread(target=walk, name="clipmod-walk", daemon=True).start()
-    try:
-        while not isinstance(got := results.get(), StreamEnd):
-            item, size = got
-            window.release(size)
-            yield item
-        if got.error is not None:
-            raise got.error
-    finally:
-        closed.set()
-        window.close()
+    return _read_ahead(items, start, window, cost=_size, end=end, thread="clipmod-walk")
 
 
 def _size(given: Item | Failure) -> int:

@@ -35,6 +35,16 @@ class Rules:
     follow: bool = False
     null: bool = False
 
+    def skip_reason(self, rel: str, *, folder: bool = False) -> str | None:
+        """Return why a path, relative to the folder named, is skipped; None if it is not."""
+        if not self.hidden and any(part.startswith(".") for part in rel.split("/")):
+            return "hidden"
+        if self.excludes(rel, folder=folder):
+            return "excluded"
+        if self.max_depth is not None and rel.count("/") + folder >= self.max_depth:
+            return "depth"
+        return None
+
     def excludes(self, path: str, *, folder: bool = False) -> bool:
         """Return whether the patterns exclude a path, which is relative to the folder named."""
         path = path.replace("\n", " ")  # pathspec does not match newlines in a name
@@ -74,6 +84,13 @@ class Source(Protocol):
             name: the record's source.
             verify: compare the SHA-256 too.
         """
+
+
+def same_file(record: Mapping[str, Any], size: int, mtime_ns: int | None) -> bool:
+    """Return whether a record's input has this size and time; for a member only its archive's time counts."""
+    if record["member"] is not None:
+        return bool(mtime_ns == record["mtime_ns"])
+    return bool((size, mtime_ns) == (record["bytes"], record["mtime_ns"]))
 
 
 @dataclass(slots=True)

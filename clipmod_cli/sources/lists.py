@@ -127,7 +127,7 @@ def check_lists(lists: Iterable[str], column: str) -> None:
                 f"cannot read the list {name}: {'permission denied' if there else 'no such file'}"
             )
         if is_table(name):
-            with _table_errors(name), _open() as connection:
+            with _open_table(name) as connection:
                 _find_column(connection, name, column)
 
 
@@ -145,7 +145,7 @@ def _read_text(name: str, *, null: bool) -> Iterator[str]:
 
 
 def _read_table(name: str, column: str, skipped: Skipped) -> Iterator[str]:
-    with _table_errors(name), _open() as connection:
+    with _open_table(name) as connection:
         found = _find_column(connection, name, column)
         rows = connection.execute(f"SELECT {_quoted(found)}::VARCHAR FROM {_reader(name, found)}")  # noqa: S608
         while batch := rows.fetchmany(ROWS_AT_ONCE):
@@ -157,24 +157,20 @@ def _read_table(name: str, column: str, skipped: Skipped) -> Iterator[str]:
 
 
 @contextmanager
-def _table_errors(name: str) -> Iterator[None]:
-    """Raise DuckDB's errors in the block as UsageError."""
+def _open_table(name: str) -> Iterator[DuckDBPyConnection]:
+    """Open a connection that reads a table; DuckDB's errors in the block are raised as UsageError."""
     import duckdb
 
+    # One thread keeps the order of rows and leaves the cores to the decoders; no extension is downloaded.
+    connection = duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False})
     try:
-        yield
+        with connection:
+            yield connection
     except duckdb.Error as error:
         # what follows LINE is our own SQL
         lines = [line.strip() for line in str(error).partition("\nLINE ")[0].splitlines() if line.strip()]
         reason = "; ".join(lines[:REASON_LINES])[:REASON_CHARS]
         raise UsageError(f"cannot read the list {name}: {reason}") from error
-
-
-def _open() -> DuckDBPyConnection:
-    import duckdb
-
-    # One thread keeps the order of rows and leaves the cores to the decoders; no extension is downloaded.
-    return duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False})
 
 
 def _find_column(connection: DuckDBPyConnection, name: str, column: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 from clipmod_cli.decode.formats import format_by_extension
 from clipmod_cli.sources.archives.items import look_inside
-from clipmod_cli.sources.base import InputPath, Rules, Skipped
+from clipmod_cli.sources.base import InputPath, Rules, Skipped, same_file
 from clipmod_cli.types import Failure, Item
 
 
@@ -29,7 +29,8 @@ class LocalFiles:
         """Yield the Items of a path; folders sorted by the bytes of their names."""
         index = first
         for path in _paths(name):
-            for place in _walk_if_folder(path, rules, skipped):
+            found = _Walk(path, rules, skipped).files() if _is_folder(path) else [InputPath(path)]
+            for place in found:
                 for item in look_inside(place, rules, skipped, index):
                     yield item
                     index += 1
@@ -40,12 +41,9 @@ class LocalFiles:
             info = os.stat(name)  # noqa: PTH116 — the name may hold any byte
         except (OSError, ValueError):
             return True  # gone: there is nothing to judge again
-        if record["member"] is not None:
-            # Its size is not the archive's; an archive that was written anew has another time.
-            return bool(info.st_mtime_ns == record["mtime_ns"])
-        if (info.st_size, info.st_mtime_ns) != (record["bytes"], record["mtime_ns"]):
+        if not same_file(record, info.st_size, info.st_mtime_ns):
             return False
-        return not verify or _digest(name) == record["sha256"]
+        return not verify or record["member"] is not None or _digest(name) == record["sha256"]
 
 
 def _digest(path: str) -> str | None:
@@ -61,15 +59,6 @@ def _paths(name: str) -> list[str]:
         # cmd.exe and PowerShell do not expand patterns
         return sorted(glob.glob(name), key=os.fsencode) or [name]  # noqa: PTH207
     return [name]
-
-
-def _walk_if_folder(path: str, rules: Rules, skipped: Skipped) -> Iterator[InputPath]:
-    if _is_folder(path):
-        root = os.path.join(path, "")  # noqa: PTH118
-        for found in _Walk(path, rules, skipped).files():
-            yield InputPath(found, found[len(root) :])
-    else:
-        yield InputPath(path)
 
 
 def _is_folder(path: str) -> bool:
@@ -98,8 +87,8 @@ class _Walk:
     skipped: Skipped
     stack: list[_Folder] = field(default_factory=list)
 
-    def files(self) -> Iterator[str]:
-        """Yield the paths of inputs below the root."""
+    def files(self) -> Iterator[InputPath]:
+        """Yield the inputs below the root."""
         yield from self._enter(self.root, "")
         while self.stack:
             folder = self.stack[-1]
@@ -109,7 +98,7 @@ class _Walk:
             name = os.fsdecode(folder.names.pop())
             yield from self._entry(os.path.join(folder.path, name), folder.rel + name)  # noqa: PTH118
 
-    def _enter(self, path: str, rel: str) -> Iterator[str]:
+    def _enter(self, path: str, rel: str) -> Iterator[InputPath]:
         identity = _identity(path)
         if any(identity == above.identity for above in self.stack):
             self.skipped.reasons["loop"] += 1
@@ -118,38 +107,28 @@ class _Walk:
             names = sorted(os.listdir(os.fsencode(path)), reverse=True)  # noqa: PTH208
         except OSError:
             # The folder itself becomes an input, so that it gets an error record.
-            yield path
+            yield InputPath(path, rel.removesuffix("/"))
             return
         self.stack.append(_Folder(path, rel, names, identity))
 
-    def _entry(self, path: str, rel: str) -> Iterator[str]:
+    def _entry(self, path: str, rel: str) -> Iterator[InputPath]:
         info = _stat(path, follow=self.rules.follow)
         folder = info is not None and stat.S_ISDIR(info.st_mode)
-        reason = self._reason_to_skip(rel, info, folder=folder, depth=len(self.stack))
+        reason = self.rules.skip_reason(rel, folder=folder)
+        if reason != "hidden" and info is not None and stat.S_ISLNK(info.st_mode):
+            reason = "link"
         if reason is not None:
             self.skipped.reasons[reason] += 1
         elif info is None:
-            yield path  # removed, or a dangling link to be followed: it gets an error record
+            yield InputPath(path, rel)  # removed, or a dangling link to be followed: it gets an error record
         elif folder:
             yield from self._enter(path, rel + "/")
         elif stat.S_ISREG(info.st_mode) or format_by_extension(path) is not None:
-            yield path  # a regular file of another type is skipped once its first bytes are read
+            yield InputPath(
+                path, rel
+            )  # a regular file of another type is skipped once its first bytes are read
         else:
             self.skipped.reasons["other type"] += 1
-
-    def _reason_to_skip(
-        self, rel: str, info: os.stat_result | None, *, folder: bool, depth: int
-    ) -> str | None:
-        rules = self.rules
-        if not rules.hidden and rel.rpartition("/")[2].startswith("."):
-            return "hidden"
-        if info is not None and stat.S_ISLNK(info.st_mode):
-            return "link"
-        if rules.excludes(rel, folder=folder):
-            return "excluded"
-        if rules.max_depth is not None and depth + folder > rules.max_depth:
-            return "depth"
-        return None
 
 
 def _stat(path: str, *, follow: bool) -> os.stat_result | None:

@@ -19,7 +19,7 @@ from backports.zstd import zipfile as zstd_zipfile
 
 from clipmod_cli.sources.archives.items import open_input, read_archive
 from clipmod_cli.sources.archives.limits import ArchiveLimits
-from clipmod_cli.sources.archives.walk import ArchiveMember, MemberFilter
+from clipmod_cli.sources.archives.walk import ArchiveMember
 
 GIF = b"GIF89a\x01\x00\x01\x00\x00\x00\x00;"
 TEXT = b"words"
@@ -127,9 +127,9 @@ def look(path: Path, limits: ArchiveLimits | None = None) -> Seen:
     """Look into the archive at a path."""
     archive = open_input(str(path)).archive
     assert archive is not None, "no archive"
-    member_filter = MemberFilter()
+    skipped = Counter[str]()
     try:
-        return Seen(list(read_archive(archive, member_filter, limits)), member_filter.skipped)
+        return Seen(list(read_archive(archive, skipped=skipped, limits=limits)), skipped)
     finally:
         archive.file.close()
 

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 
 from clipmod_cli.decode.limits import DecodeLimits
 from clipmod_cli.errors import ErrorCode, ItemError, MissingPackageError
-from clipmod_cli.sources.ahead import Prefetch
+from clipmod_cli.sources.ahead import prefetch
 from clipmod_cli.sources.base import Rules
 from clipmod_cli.sources.registry import expand, scheme_of
 from clipmod_cli.sources.stores import fetch, source
@@ -78,7 +77,7 @@ def test_work_ahead_keeps_order_and_budget(sizes: list[int], threads: int, ahead
         return size
 
     got = []
-    line = Prefetch(sizes, work, threads=threads, ahead=ahead, cost=lambda size: size, max_bytes=most)
+    line = prefetch(sizes, work, threads=threads, ahead=ahead, cost=lambda size: size, max_bytes=most)
     for taken, size in enumerate(line, 1):
         with lock:
             held[0] -= size
@@ -96,7 +95,7 @@ def test_a_slow_producer_holds_no_result_back() -> None:
         assert more.wait(100)
         yield 2
 
-    line = iter(Prefetch(produce(), lambda one: one * 10, threads=2, ahead=4))
+    line = prefetch(produce(), lambda one: one * 10, threads=2, ahead=4)
     assert next(line) == 10
     more.set()
     assert list(line) == [20]
@@ -107,7 +106,7 @@ def test_what_the_producer_raises_comes_after_all_results() -> None:
         yield 1
         raise ItemError("timeout", "gone")
 
-    line = iter(Prefetch(produce(), str, threads=2, ahead=4))
+    line = prefetch(produce(), str, threads=2, ahead=4)
     assert next(line) == "1"
     with pytest.raises(ItemError, match="gone"):
         next(line)
@@ -122,7 +121,7 @@ def test_leaving_early_ends_the_producer() -> None:
         finally:
             ended.set()
 
-    line: Any = iter(Prefetch(produce(), str, threads=2, ahead=4))
+    line = prefetch(produce(), str, threads=2, ahead=4)
     assert next(line) == "0"
     line.close()
     assert ended.wait(100)

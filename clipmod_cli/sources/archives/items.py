@@ -20,10 +20,12 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Generator, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from clipmod_cli.decode.formats import HEAD_BYTES, Format, format_by_extension, sniff
 from clipmod_cli.errors import ItemError
@@ -32,7 +34,6 @@ from clipmod_cli.sources.archives.walk import (
     ArchiveMember,
     ArchiveWalk,
     Container,
-    MemberFilter,
     lost,
 )
 from clipmod_cli.sources.base import InputPath, failure
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 MAC_FOLDER = "__MACOSX"
 """Where macOS stores metadata of the files beside it, under the same names."""
+
+SkipReason: TypeAlias = Callable[[str], str | None]
 
 _OPEN_FLAGS = (
     os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
@@ -57,52 +60,53 @@ def look_inside(place: InputPath, rules: Rules, skipped: Skipped, first: int) ->
     Yields nothing for a file found in a folder that has neither the content nor the name of an input.
     """
     opened = open_input(place.file or place.path, name=PurePath(place.path).name)
-    archive = opened.archive
-    if archive is None:
-        if _is_other_type(place, opened):
-            skipped.reasons["other type"] += 1
-        else:
-            yield _no_archive(place, first)
-        return
-    before = "" if place.rel is None else place.rel + "/"  # for patterns an archive is a folder
-    member_filter = MemberFilter(lambda name: _skip_reason(name, before, rules))
-    mtime_ns = archive.mtime_ns if place.file is None else place.mtime_ns
-    whole = Item(source=place.path, index=first, mtime_ns=mtime_ns)
-    yield from read_members(archive, whole, member_filter, skipped, named=place.rel is None, step=1)
+    named = place.rel is None
+    if archive := opened.archive:
+        before = "" if place.rel is None else place.rel + "/"  # for patterns an archive is a folder
+        mtime_ns = archive.mtime_ns if place.file is None else place.mtime_ns
+        whole = Item(source=place.path, index=first, mtime_ns=mtime_ns)
+        reason = partial(_skip_reason, before, rules)
+        yield from read_members(archive, whole, reason, skipped, named=named, step=1)
+    elif place.file is not None:
+        error = ItemError("read_error", "the archive changed while it was read")
+        yield failure(Item(source=place.path, index=first), error)
+    elif named or not opened.was_read or opened.format or format_by_extension(place.path):
+        yield Item(source=place.path, index=first)  # an unreadable file may be an input
+    else:
+        skipped.reasons["other type"] += 1
 
 
 def read_members(
-    archive: Container, whole: Item, member_filter: MemberFilter, skipped: Skipped, *, named: bool, step: int
+    archive: Container, whole: Item, skip_reason: SkipReason, skipped: Skipped, *, named: bool, step: int
 ) -> Generator[Item | Failure, None, None]:
     """Yield the Items and Failures of an archive's members, and close it.
 
     Args:
         archive: read to its end.
         whole: the archive's own Item, from which the fields are copied.
-        member_filter: counts what it skips.
-        skipped: receives these counts.
+        skip_reason: returns why the member of a name is skipped, or None.
+        skipped: counts those.
         named: an archive without inputs is a Failure, not an `empty archive`.
         step: from the index of one member to the next.
     """
     count = 0
+    reasons = Counter[str]()
     try:
-        for count, found in enumerate(read_archive(archive, member_filter), 1):
+        for count, found in enumerate(read_archive(archive, skip_reason, reasons), 1):
             item = replace(whole, index=whole.index + step * (count - 1), member=found.name)
             if found.error is None:
                 yield replace(item, data=found.data)
             else:
                 yield _lost(item, archive, found.error)
         if not count and named:
-            reasons = ", ".join(f"{reason} {n}" for reason, n in member_filter.skipped.most_common())
-            message = (
-                f"the archive holds no picture, video or archive to be judged ({reasons or 'it is empty'})"
-            )
+            why = ", ".join(f"{reason} {n}" for reason, n in reasons.most_common()) or "it is empty"
+            message = f"the archive holds no picture, video or archive to be judged ({why})"
             yield _lost(whole, archive, ItemError("archive_error", message))
         elif not count:
-            member_filter.skipped["empty archive"] += 1
+            reasons["empty archive"] += 1
     finally:
         archive.file.close()
-        skipped.reasons.update(member_filter.skipped)
+        skipped.reasons.update(reasons)
 
 
 def _lost(item: Item, archive: Container, error: ItemError) -> Failure:
@@ -110,20 +114,7 @@ def _lost(item: Item, archive: Container, error: ItemError) -> Failure:
     return failure(item, error, Media(started=time.perf_counter(), bytes=size, mtime_ns=item.mtime_ns))
 
 
-def _is_other_type(place: InputPath, opened: OpenedInput) -> bool:
-    """Return whether a file that was found, not named, is certainly no input: an unreadable one may be."""
-    found = place.rel is not None and place.file is None
-    return found and opened.was_read and opened.format is None and format_by_extension(place.path) is None
-
-
-def _no_archive(place: InputPath, index: int) -> Item | Failure:
-    item = Item(source=place.path, index=index)
-    if place.file is None:
-        return item
-    return failure(item, ItemError("read_error", "the archive changed while it was read"))
-
-
-def _skip_reason(name: str, before: str, rules: Rules) -> str | None:
+def _skip_reason(before: str, rules: Rules, name: str) -> str | None:
     if not rules.hidden and is_hidden(name):
         return "hidden"
     return "excluded" if rules.excludes(before + name) else None
@@ -137,14 +128,18 @@ def is_hidden(name: str) -> bool:
 
 
 def read_archive(
-    archive: Container, member_filter: MemberFilter | None = None, limits: ArchiveLimits | None = None
+    archive: Container,
+    skip_reason: SkipReason = lambda _: None,
+    skipped: Counter[str] | None = None,
+    limits: ArchiveLimits | None = None,
 ) -> Iterator[ArchiveMember]:
     """Yield the members that are inputs, in the archive's own order; lazy, never raises.
 
     An error that ends the archive early comes last, as a member without a name.
     """
     budget = ArchiveBudget(limits or ArchiveLimits())
-    found = ArchiveWalk(member_filter or MemberFilter(), budget).inside(archive)
+    counts = Counter[str]() if skipped is None else skipped
+    found = ArchiveWalk(budget, skip_reason, counts).inside(archive)
     while True:
         with budget.running():
             member = _next(found)

@@ -1,7 +1,6 @@
-"""The entries of archives, and their bytes: a window of a file, decompressed, metered, read piece by piece.
+"""The bytes of archives: a window of a file, decompressed, metered, read with one piece in memory at a time.
 
-One piece is in memory at a time. Exceptions of the decompression libraries become `ItemError`s here. The
-formats of archives are left to their readers.
+Exceptions of the decompression libraries become `ItemError`s here.
 """
 
 from __future__ import annotations
@@ -13,11 +12,14 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Literal, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias
 
 from clipmod_cli.decode.formats import sniff
 from clipmod_cli.errors import ItemError
 from clipmod_cli.sources.archives.limits import TRUNCATED, RatioMeter
+
+if TYPE_CHECKING:
+    from backports.zstd import ZstdDecompressor
 
 PIECE_BYTES = 1 << 17
 """Large enough to make calls cheap, small enough to stop a bomb at once."""
@@ -32,7 +34,6 @@ SIGNATURE_BYTES = 6
 
 ZSTD_SKIPPABLE_FIRST, ZSTD_SKIPPABLE = 0x5, b"\x2a\x4d\x18"
 """A frame of any content (its first byte is 0x50 to 0x5f) that may precede frames of data."""
-
 
 MAX_NAME_BYTES = 4096
 """No file system allows a longer path; a name of megabytes would be written into every record."""
@@ -75,25 +76,6 @@ class FileWindow:
             yield piece
 
 
-class Decompressor(Protocol):
-    """The common interface of `bz2`, `lzma` and `zstd`."""
-
-    @property
-    def eof(self) -> bool:
-        """Whether the end of the stream was reached."""
-
-    @property
-    def needs_input(self) -> bool:
-        """Whether there is no more output without new input."""
-
-    @property
-    def unused_data(self) -> bytes:
-        """The input after the end of the stream."""
-
-    def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        """Return at most `max_length` bytes."""
-
-
 class Inflate:
     """`zlib` with the interface of the others."""
 
@@ -129,40 +111,37 @@ def new_zstd() -> Decompressor:
     return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: largest})
 
 
+Decompressor: TypeAlias = "Inflate | bz2.BZ2Decompressor | lzma.LZMADecompressor | ZstdDecompressor"
+
 _DECOMPRESSORS: dict[str, Callable[[], Decompressor]] = {
     "GZIP": lambda: Inflate(GZIP_WBITS),
     "BZIP2": bz2.BZ2Decompressor,
     "XZ": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=DICTIONARY_BYTES),
     "ZSTD": new_zstd,
 }
-
-COMPRESSED = frozenset(_DECOMPRESSORS)
-"""The formats, as `formats.sniff` names them, that are one compressed stream."""
+"""By format, as `formats.sniff` names it."""
 
 
-def decompressed(window: FileWindow, inner: Decompressor, meter: RatioMeter) -> Iterator[bytes]:
-    """Yield the content of one compressed stream in pieces, to its end or the window's.
+def decompressed(
+    window: FileWindow, inner: Decompressor, meter: RatioMeter, data: bytes = b""
+) -> Iterator[bytes]:
+    """Yield the content of one compressed stream, which begins with `data`, to its end or the window's.
 
     Raises:
         ItemError: if it is damaged or exceeds the ratio.
     """
     while not inner.eof:
-        data = b""
-        if inner.needs_input and not (data := window.read(PIECE_BYTES)):
+        if not data and inner.needs_input and not (data := window.read(PIECE_BYTES)):
             return
         piece = _decompress(inner, data)
+        data = b""
         meter.count(len(piece), window.consumed)
         if piece:
             yield piece
 
 
 def unpacked(window: FileWindow, name: str, meter: RatioMeter) -> Iterator[bytes]:
-    """Yield the content of a compressed file in pieces; consecutive streams are concatenated.
-
-    Args:
-        window: the compressed file.
-        name: its format, one of `COMPRESSED`.
-        meter: counts the output.
+    """Yield the content of a compressed file of the format `name`; consecutive streams are concatenated.
 
     Raises:
         ItemError: if it is damaged or truncated, or exceeds the ratio.
@@ -170,10 +149,7 @@ def unpacked(window: FileWindow, name: str, meter: RatioMeter) -> Iterator[bytes
     first: bytes | None = b""
     while first is not None:
         inner = _DECOMPRESSORS[name]()
-        if first and (piece := _decompress(inner, first)):
-            meter.count(len(piece), window.consumed)
-            yield piece
-        yield from decompressed(window, inner, meter)
+        yield from decompressed(window, inner, meter, first)
         if not inner.eof:
             raise ItemError("archive_error", TRUNCATED)
         meter.count(0, window.consumed)
@@ -257,6 +233,9 @@ class PieceStream:
         return part
 
 
+EntryKind: TypeAlias = Literal["file", "link", "other"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveEntry:
     """One entry of an archive, not read yet.
@@ -270,7 +249,7 @@ class ArchiveEntry:
     """
 
     name: str
-    kind: Literal["file", "folder", "link", "other"]
+    kind: EntryKind
     size: int | None
     open: Callable[[], PieceStream]
     whole: bool = False

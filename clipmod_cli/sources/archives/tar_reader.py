@@ -13,7 +13,7 @@ from functools import partial
 
 from clipmod_cli.errors import ItemError
 from clipmod_cli.sources.archives.limits import TRUNCATED, ArchiveBudget, ContainerError
-from clipmod_cli.sources.archives.streams import PIECE_BYTES, ArchiveEntry, PieceStream, clean_name
+from clipmod_cli.sources.archives.streams import PIECE_BYTES, ArchiveEntry, EntryKind, PieceStream, clean_name
 
 BLOCK_BYTES = 512
 CHECKSUM = slice(148, 156)
@@ -76,24 +76,30 @@ class _Content:
 
 
 @dataclass(slots=True)
-class _TarReader:
+class TarReader:
+    """Reads a decompressed tar archive."""
+
     source: PieceStream
     budget: ArchiveBudget
     global_pax: dict[bytes, bytes] = field(default_factory=dict)
 
     def entries(self) -> Iterator[ArchiveEntry]:
-        """Yield the entries; each must be read before the next."""
+        """Yield the entries; each must be read before the next.
+
+        Raises:
+            ItemError: where the rest cannot be read; ContainerError in truncated content.
+            BudgetExceeded: when a limit of the archive is reached.
+        """
         while (header := self._next()) is not None:
             content = _Content(self.source, header.size)
             name = clean_name(header.pax.get(SPARSE_NAME) or header.name)
             text = name.decode(errors="surrogateescape")
             open_content = partial(_open, header, content)
-            if header.kind in LINKS:
-                yield ArchiveEntry(name=text, kind="link", size=0, open=open_content)
-            elif header.kind in DEVICES:
-                yield ArchiveEntry(name=text, kind="other", size=0, open=open_content)
-            elif header.kind not in FOLDERS + VOLUME_LABEL:
-                yield ArchiveEntry(name=text, kind="file", size=header.size, open=open_content)
+            if header.kind not in FOLDERS + VOLUME_LABEL:
+                kind: EntryKind = "link" if header.kind in LINKS else "file"
+                if header.kind in DEVICES:
+                    kind = "other"
+                yield ArchiveEntry(name=text, kind=kind, size=header.size, open=open_content)
             self.source.skip(content.left + -header.size % BLOCK_BYTES)
 
     def _next(self) -> _Header | None:
@@ -150,14 +156,6 @@ class _TarReader:
             raise ItemError("archive_error", TRUNCATED)
         self.source.skip(-size % BLOCK_BYTES)
         return data
-
-
-def tar_entries(source: PieceStream, budget: ArchiveBudget) -> Iterator[ArchiveEntry]:
-    """Yield the entries of a decompressed tar archive.
-
-    Raises ItemError where the rest cannot be read (ContainerError in truncated content), and BudgetExceeded.
-    """
-    yield from _TarReader(source, budget).entries()
 
 
 def _open(header: _Header, content: _Content) -> PieceStream:

@@ -16,7 +16,7 @@ from clipmod_cli.decode.formats import HEAD_BYTES, kind_of, sniff
 from clipmod_cli.errors import ErrorCode, ItemError
 from clipmod_cli.sources.archives.limits import ArchiveBudget, ContainerError, RatioMeter
 from clipmod_cli.sources.archives.streams import ArchiveEntry, FileWindow, PieceStream, unpacked
-from clipmod_cli.sources.archives.tar_reader import tar_entries
+from clipmod_cli.sources.archives.tar_reader import TarReader
 from clipmod_cli.sources.archives.zip_reader import zip_entries
 
 SEPARATOR = "!/"
@@ -48,20 +48,6 @@ def lost(name: str | None, code: ErrorCode, message: str) -> ArchiveMember:
     return ArchiveMember(name, error=ItemError(code, message))
 
 
-@dataclass(frozen=True, slots=True)
-class MemberFilter:
-    """Which members are skipped.
-
-    Attributes:
-        skip_reason: called with a name, that of a nested member after its archive's and a slash; returns
-            why the member is skipped, or None.
-        skipped: counts the skipped members by reason.
-    """
-
-    skip_reason: Callable[[str], str | None] = lambda _: None
-    skipped: Counter[str] = field(default_factory=Counter)
-
-
 def archive_kind(head: bytes) -> str | None:
     """Return the archive format of a file that begins with `head`, None if it is not an archive."""
     known = sniff(head)
@@ -88,10 +74,17 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveWalk:
-    """One walk through an outermost archive."""
+    """One walk through an outermost archive.
 
-    filter: MemberFilter
+    Attributes:
+        skip_reason: called with a name, that of a nested member after its archive's and a slash; returns
+            why the member is skipped, or None.
+        skipped: counts the skipped members by reason.
+    """
+
     budget: ArchiveBudget
+    skip_reason: Callable[[str], str | None]
+    skipped: Counter[str]
 
     def inside(self, archive: Container) -> Iterator[ArchiveMember]:
         """Yield the inputs in one archive.
@@ -106,10 +99,10 @@ class ArchiveWalk:
             return
         for entry in self._entries(archive):
             names = (*archive.names, entry.name)
-            if not entry.whole and (reason := self.filter.skip_reason("/".join(names))):
-                self.filter.skipped[reason] += 1
+            if not entry.whole and (reason := self.skip_reason("/".join(names))):
+                self.skipped[reason] += 1
             elif entry.kind == "other":
-                self.filter.skipped["other type"] += 1
+                self.skipped["other type"] += 1
             else:
                 yield from self._entry(entry, names)
 
@@ -120,11 +113,11 @@ class ArchiveWalk:
         window = FileWindow(archive.file, 0, archive.size)
         meter = RatioMeter(self.budget, limits.free_bytes)
         if archive.kind == "TAR":
-            return tar_entries(PieceStream(window.pieces(meter), window), self.budget)
+            return TarReader(PieceStream(window.pieces(meter), window), self.budget).entries()
         stream = PieceStream(unpacked(window, archive.kind, meter))
         if archive_kind(stream.peek(HEAD_BYTES)) == "TAR":
             meter.free = limits.free_stream_bytes
-            return tar_entries(stream, self.budget)
+            return TarReader(stream, self.budget).entries()
         self.budget.count_entry()
         name = _name_inside(archive.name)
         return [ArchiveEntry(name=name, kind="file", size=None, whole=True, open=lambda: stream)]
@@ -136,7 +129,7 @@ class ArchiveWalk:
             stream = entry.open()
             head = stream.peek(HEAD_BYTES)
             if reason := _skip_reason(head, entry):
-                self.filter.skipped[reason] += 1
+                self.skipped[reason] += 1
                 return
             kind = archive_kind(head)
             data = self._read(entry, stream, depth=len(names) if kind else 0)
@@ -174,7 +167,7 @@ class ArchiveWalk:
             yield lost(SEPARATOR.join(archive.names), error.code, message)
             return
         if not count:
-            self.filter.skipped["empty archive"] += 1
+            self.skipped["empty archive"] += 1
 
 
 def _skip_reason(head: bytes, entry: ArchiveEntry) -> str | None:

@@ -13,6 +13,9 @@ from typing import Protocol
 
 from clipmod_cli.types import Item
 
+CONNECT_S, READ_S = 5, 10
+"""Seconds, as for URLs."""
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectName:
@@ -49,7 +52,10 @@ class ObjectEntry:
 
 
 class ObjectStore(Protocol):
-    """One bucket. Every method blocks, may be called by several threads, and raises ItemError."""
+    """One bucket. Every method blocks, and may be called by several threads.
+
+    It may raise ItemError, or an exception of its library that `stores.errors` translates.
+    """
 
     def pages(self, prefix: str) -> Iterator[Sequence[ObjectEntry]]:
         """Yield all objects whose key begins with `prefix`, in the store's own fixed order."""

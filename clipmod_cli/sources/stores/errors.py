@@ -13,16 +13,15 @@ from typing import Any
 
 from clipmod_cli.errors import ErrorCode, ItemError, causes
 
+_CREDENTIALS = (
+    "NoCredentialsError PartialCredentialsError CredentialRetrievalError ProfileNotFound SSOError "
+    "DefaultCredentialsError RefreshError TokenRetrievalError UnauthorizedSSOTokenError"
+)
 _CODES: tuple[tuple[str, ErrorCode, str], ...] = (
     (
-        "NoCredentialsError PartialCredentialsError CredentialRetrievalError ProfileNotFound SSOError",
+        _CREDENTIALS,
         "permission_denied",
-        "the credentials for this store are incomplete or cannot be loaded",
-    ),
-    (
-        "DefaultCredentialsError RefreshError TokenRetrievalError UnauthorizedSSOTokenError",
-        "permission_denied",
-        "the credentials for this store cannot be loaded or have expired",
+        "the credentials for this store are incomplete, have expired, or cannot be loaded",
     ),
     (
         "ParamValidationError HfUriError HFValidationError InvalidURL",

@@ -14,7 +14,7 @@ from itertools import chain
 from clipmod_cli.decode.formats import HEAD_BYTES, sniff
 from clipmod_cli.decode.limits import DecodeLimits
 from clipmod_cli.errors import ErrorCode, ItemError
-from clipmod_cli.sources.ahead import Prefetch
+from clipmod_cli.sources.ahead import prefetch
 from clipmod_cli.sources.base import failure
 from clipmod_cli.sources.spill import SpillFolder
 from clipmod_cli.sources.stores.base import ObjectEntry, ObjectStore, StoredItem
@@ -49,7 +49,7 @@ def fetch_stored(items: Iterable[Item | Failure], limits: DecodeLimits) -> Itera
     iterator = iter(items)
     for item in iterator:
         if isinstance(item, StoredItem):
-            yield from Prefetch(
+            yield from prefetch(
                 chain([item], iterator),
                 lambda given: _fetch(given, limits, folder) if isinstance(given, StoredItem) else given,
                 threads=THREADS,

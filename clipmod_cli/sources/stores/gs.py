@@ -11,11 +11,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from clipmod_cli.sources.stores.base import ObjectEntry
-from clipmod_cli.sources.stores.errors import changed, store_errors
-
-CONNECT_S, READ_S = 5, 10
-"""As for URLs."""
+from clipmod_cli.sources.stores.base import CONNECT_S, READ_S, ObjectEntry
+from clipmod_cli.sources.stores.errors import changed
 
 FIELDS = "nextPageToken,items(name,size,updated,generation)"
 
@@ -27,8 +24,7 @@ class GsStore:
         """Load the credentials; request no object yet."""
         self._bucket = bucket
         logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it also logs the errors that it raises
-        with store_errors():
-            self._fs = _file_system()
+        self._fs = _file_system()
 
     def pages(self, prefix: str) -> Iterator[Sequence[ObjectEntry]]:
         """Yield all objects below a prefix, by the bytes of their keys."""
@@ -46,26 +42,21 @@ class GsStore:
 
     def find(self, key: str) -> ObjectEntry:
         """Return the object of this key."""
-        with store_errors():
-            return _entry(self._call("b/{}/o/{}", self._bucket, key, json_out=True))
+        return _entry(self._call("b/{}/o/{}", self._bucket, key, json_out=True))
 
     def read(self, entry: ObjectEntry, start: int, length: int) -> bytes:
         """Return a part of the object as it is stored, if it is still the same version."""
         condition = {"ifGenerationMatch": entry.version} if entry.version else {}
         # A gzip object must not be decompressed by the server: its size would differ from the listed one.
         headers = {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "gzip"}
-        with store_errors():
-            _, data = self._call(
-                "b/{}/o/{}", self._bucket, entry.key, headers=headers, alt="media", **condition
-            )
+        _, data = self._call("b/{}/o/{}", self._bucket, entry.key, headers=headers, alt="media", **condition)
         if len(data) != length:
             raise changed()
         return bytes(data)
 
     def _list(self, **query: str) -> dict[str, Any]:
-        with store_errors():
-            page: dict[str, Any] = self._call("b/{}/o", self._bucket, json_out=True, fields=FIELDS, **query)
-            return page
+        page: dict[str, Any] = self._call("b/{}/o", self._bucket, json_out=True, fields=FIELDS, **query)
+        return page
 
     def _call(self, path: str, *names: str, **query: Any) -> Any:
         headers = {"Accept-Encoding": "identity", **query.pop("headers", {})}

@@ -9,20 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
-from urllib.parse import quote
 
 from clipmod_cli.errors import ItemError
 from clipmod_cli.models.hub.client import request_headers
-from clipmod_cli.sources.stores.base import ObjectEntry
-from clipmod_cli.sources.stores.errors import changed, store_errors
+from clipmod_cli.sources.stores.base import READ_S, ObjectEntry
+from clipmod_cli.sources.stores.errors import changed
 
 _KINDS = frozenset({"datasets", "models", "spaces"})
 
 PAGE = 1000
 """Files of one page of a listing."""
-
-READ_S = 10.0
-"""As for URLs."""
 
 
 def split_repository(path: str) -> tuple[str, str]:
@@ -41,47 +37,37 @@ class HfStore:
         """Parse the name; send no request yet."""
         from huggingface_hub import HfApi, parse_hf_uri
 
-        with store_errors():
-            uri = parse_hf_uri(f"hf://{bucket}")
-            self._api = HfApi()
-            self._repo: dict[str, Any] = {"repo_id": uri.id, "repo_type": uri.type, "revision": uri.revision}
-            prefix = "" if uri.type == "model" else f"{uri.type}s/"
-            self._files = f"{self._api.endpoint}/{prefix}{uri.id}/resolve/"
-            self._files += quote(uri.revision or "main", safe="")
+        uri = parse_hf_uri(f"hf://{bucket}")
+        self._api = HfApi()
+        self._repo: dict[str, Any] = {"repo_id": uri.id, "repo_type": uri.type, "revision": uri.revision}
 
     def pages(self, prefix: str) -> Iterator[Sequence[ObjectEntry]]:
         """Yield all files of a folder, in the hub's order."""
-        with store_errors():
-            entries = iter(self._tree(prefix.rstrip("/"), recursive=True))
-            while page := list(islice(entries, PAGE)):
-                yield [entry for entry in _entries(page) if entry.key.startswith(prefix)]
+        entries = iter(self._tree(prefix.rstrip("/"), recursive=True))
+        while page := list(islice(entries, PAGE)):
+            yield [entry for entry in _entries(page) if entry.key.startswith(prefix)]
 
     def near(self, key: str) -> Sequence[ObjectEntry]:
         """Return the files of the same folder."""
-        with store_errors():
-            return _entries(self._tree(key.rpartition("/")[0], recursive=False))
+        return _entries(self._tree(key.rpartition("/")[0], recursive=False))
 
     def find(self, key: str) -> ObjectEntry:
         """Return the file of this name."""
-        with store_errors():
-            found = _entries(self._api.get_paths_info(paths=[key], **self._repo))
+        found = _entries(self._api.get_paths_info(paths=[key], **self._repo))
         if not found:
             raise ItemError("not_found", "there is no such file in the repository")
         return found[0]
 
     def read(self, entry: ObjectEntry, start: int, length: int) -> bytes:
         """Return a part of the file."""
-        from huggingface_hub import get_session, hf_raise_for_status
+        from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
 
         headers = request_headers() | {"Range": f"bytes={start}-{start + length - 1}"}
-        url = f"{self._files}/{quote(entry.key)}"
+        url = hf_hub_url(filename=entry.key, **self._repo)
         data = bytearray()
-        with (
-            store_errors(),
-            get_session().stream(
-                "GET", url, headers=headers, timeout=READ_S, follow_redirects=True
-            ) as answer,
-        ):
+        with get_session().stream(
+            "GET", url, headers=headers, timeout=READ_S, follow_redirects=True
+        ) as answer:
             hf_raise_for_status(answer)
             if answer.status_code != 206 and (start or length != entry.size):
                 raise ItemError("read_error", "the hub sent more than was requested")

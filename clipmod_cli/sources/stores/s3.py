@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from clipmod_cli.sources.stores.base import ObjectEntry
-from clipmod_cli.sources.stores.errors import changed, store_errors
-
-CONNECT_S, READ_S = 5, 10
-"""As for URLs."""
+from clipmod_cli.sources.stores.base import CONNECT_S, READ_S, ObjectEntry
+from clipmod_cli.sources.stores.errors import changed
 
 TRIES = 3
 """By botocore, with a growing pause; s3fs would try each of them five times over again."""
@@ -28,8 +25,7 @@ class S3Store:
     def __init__(self, bucket: str) -> None:
         """Load the credentials; send no request yet."""
         self._bucket = bucket
-        with store_errors():
-            self._fs = _file_system()
+        self._fs = _file_system()
 
     def pages(self, prefix: str) -> Iterator[Sequence[ObjectEntry]]:
         """Yield all objects below a prefix, by the bytes of their keys."""
@@ -48,32 +44,29 @@ class S3Store:
 
     def find(self, key: str) -> ObjectEntry:
         """Return the object of this key."""
-        with store_errors():
-            head = self._fs.call_s3("head_object", Bucket=self._bucket, Key=key)
-            return _entry(key, head["ContentLength"], head)
+        head = self._fs.call_s3("head_object", Bucket=self._bucket, Key=key)
+        return _entry(key, head["ContentLength"], head)
 
     def read(self, entry: ObjectEntry, start: int, length: int) -> bytes:
         """Return a part of the object, if it is still the same version."""
         from fsspec.asyn import sync
 
         condition = {"IfMatch": entry.version} if entry.version else {}
-        with store_errors():
-            answer = self._fs.call_s3(
-                "get_object",
-                Bucket=self._bucket,
-                Key=entry.key,
-                Range=f"bytes={start}-{start + length - 1}",
-                **condition,
-            )
-            data: bytes = sync(self._fs.loop, _read_body, answer["Body"], length + 1)
+        answer = self._fs.call_s3(
+            "get_object",
+            Bucket=self._bucket,
+            Key=entry.key,
+            Range=f"bytes={start}-{start + length - 1}",
+            **condition,
+        )
+        data: bytes = sync(self._fs.loop, _read_body, answer["Body"], length + 1)
         if len(data) != length:
             raise changed()
         return data
 
     def _list(self, **parameters: str) -> dict[str, Any]:
-        with store_errors():
-            page: dict[str, Any] = self._fs.call_s3("list_objects_v2", Bucket=self._bucket, **parameters)
-            return page
+        page: dict[str, Any] = self._fs.call_s3("list_objects_v2", Bucket=self._bucket, **parameters)
+        return page
 
 
 async def _read_body(body: Any, max_bytes: int) -> bytes:

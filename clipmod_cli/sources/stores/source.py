@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from clipmod_cli.errors import ErrorCode, ItemError
-from clipmod_cli.sources.base import Rules, Skipped
+from clipmod_cli.sources.base import Rules, Skipped, same_file
 from clipmod_cli.sources.stores.base import ObjectEntry, ObjectName, ObjectStore
+from clipmod_cli.sources.stores.errors import store_errors
 from clipmod_cli.sources.stores.fetch import object_failure, read_chunks
 from clipmod_cli.sources.stores.walk import items_of, walk_store
 from clipmod_cli.types import Failure, Item
@@ -43,7 +44,7 @@ class ObjectStoreSource:
         *,
         split: Callable[[str], tuple[str, str]] = split_bucket,
     ) -> None:
-        """Open buckets by name with `open_bucket`, which may raise ItemError; `split` finds their names."""
+        """Open buckets by name with `open_bucket`; `split` finds their names."""
         self._open_bucket = open_bucket
         self._split = split
         self._buckets: dict[str, ObjectStore] = {}
@@ -97,7 +98,8 @@ class ObjectStoreSource:
         if name.bucket not in self._buckets:
             if not name.bucket:
                 raise ItemError("invalid_url", f"no bucket is named after {name.scheme}://")
-            self._buckets[name.bucket] = CircuitBreakerStore(self._open_bucket(name.bucket))
+            with store_errors():
+                self._buckets[name.bucket] = CircuitBreakerStore(self._open_bucket(name.bucket))
         return self._buckets[name.bucket]
 
     def _find(self, store: ObjectStore, name: ObjectName) -> ObjectEntry:
@@ -114,7 +116,7 @@ class ObjectStoreSource:
 
 
 class CircuitBreakerStore:
-    """An `ObjectStore` around another one."""
+    """An `ObjectStore` around another one, whose exceptions it translates."""
 
     def __init__(self, store: ObjectStore, *, cooldown_s: float = COOLDOWN_S) -> None:
         self._store = store
@@ -148,7 +150,8 @@ class CircuitBreakerStore:
                     "connect_error", f"not tried: the store did not answer the last {MAX_FAILURES} requests"
                 )
         try:
-            answer = request()
+            with store_errors():
+                answer = request()
         except ItemError as error:
             self._count(failed=error.code in NO_ANSWER)
             raise
@@ -162,11 +165,13 @@ class CircuitBreakerStore:
 
 
 def _matches(entry: ObjectEntry, record: Mapping[str, Any]) -> bool:
-    if record["member"] is not None:
-        return bool(entry.mtime_ns == record["mtime_ns"])
-    if (entry.size, entry.mtime_ns) != (record["bytes"], record["mtime_ns"]):
+    if not same_file(record, entry.size, entry.mtime_ns):
         return False
-    return None in (entry.sha256, record["sha256"]) or bool(entry.sha256 == record["sha256"])
+    return (
+        record["member"] is not None
+        or None in (entry.sha256, record["sha256"])
+        or bool(entry.sha256 == record["sha256"])
+    )
 
 
 def _content_differs(store: ObjectStore, entry: ObjectEntry, record: Mapping[str, Any]) -> bool:

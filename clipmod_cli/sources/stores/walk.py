@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from clipmod_cli.decode.formats import HEAD_BYTES, FormatKind, kind_of, sniff
 from clipmod_cli.errors import ItemError
-from clipmod_cli.sources.ahead import Prefetch
+from clipmod_cli.sources.ahead import prefetch
 from clipmod_cli.sources.archives.items import look_inside
 from clipmod_cli.sources.base import InputPath
 from clipmod_cli.sources.spill import SpillFolder
@@ -64,7 +64,7 @@ def walk_store(name: ObjectName, store: ObjectStore, rules: Rules, skipped: Skip
         yield _sniff(InputObject(source=name.with_key(found.key), store=store, entry=found))
         return
     listed = _list_folder(name, store, rules, skipped, found)
-    for given in Prefetch(listed, _sniff, threads=THREADS, ahead=AHEAD):
+    for given in prefetch(listed, _sniff, threads=THREADS, ahead=AHEAD):
         if given.kind is None and given.error is None:
             skipped.reasons["other type"] += 1
         else:
@@ -94,23 +94,12 @@ def _list_folder(
             rel = entry.key[len(prefix) :]
             if not entry.size and (not rel or rel.endswith("/")):
                 continue  # some tools mark a folder so
-            if reason := _skip_reason(rel, rules):
+            if reason := rules.skip_reason(rel):
                 skipped.reasons[reason] += 1
             else:
                 yield InputObject(source=name.with_key(entry.key), rel=rel, store=store, entry=entry)
     if not exists:
         raise missing or ItemError("not_found", "there is no object below this name")
-
-
-def _skip_reason(rel: str, rules: Rules) -> str | None:
-    """Return why an object is skipped, as for files; None if it is not."""
-    if not rules.hidden and any(part.startswith(".") for part in rel.split("/")):
-        return "hidden"
-    if rules.excludes(rel):
-        return "excluded"
-    if rules.max_depth is not None and rel.count("/") >= rules.max_depth:
-        return "depth"
-    return None
 
 
 def _sniff(given: InputObject) -> InputObject:

@@ -159,10 +159,7 @@ def check_url(text: str) -> httpx2.URL:
     try:
         url = httpx2.URL(text)
         host, port = url.raw_host.decode("ascii"), url.port
-    except (
-        httpx2.InvalidURL,
-        ValueError,
-    ) as e:  # ValueError: half a surrogate pair, a number over all bounds
+    except (httpx2.InvalidURL, ValueError) as e:  # half a surrogate pair, a number over all bounds
         raise FetchError("invalid_url", "this is not a valid URL") from e
     if url.scheme not in ("http", "https"):
         raise FetchError("invalid_url", "the URL does not begin with http:// or https://")

@@ -16,7 +16,6 @@ from urllib.parse import unquote, urlsplit
 from clipmod_cli.decode.formats import sniff
 from clipmod_cli.errors import ItemError
 from clipmod_cli.sources.archives.items import is_hidden, open_input, read_members
-from clipmod_cli.sources.archives.walk import MemberFilter
 from clipmod_cli.sources.base import Skipped, failure
 from clipmod_cli.types import Failure, Item, Media
 
@@ -40,13 +39,16 @@ def unpack(downloads: Iterable[Item | Failure], skipped: Skipped) -> Iterator[It
             yield one
             continue
         whole = replace(one, spilled=None)
-        member_filter = MemberFilter(lambda name: "hidden" if is_hidden(name) else None)
         try:
-            with closing(read_members(archive, whole, member_filter, skipped, named=True, step=0)) as members:
+            with closing(read_members(archive, whole, _skip_reason, skipped, named=True, step=0)) as members:
                 for result in members:
                     yield _with_download_code(result)
         finally:
             Path(one.spilled).unlink(missing_ok=True)
+
+
+def _skip_reason(name: str) -> str | None:
+    return "hidden" if is_hidden(name) else None
 
 
 def _with_download_code(result: Item | Failure) -> Item | Failure:

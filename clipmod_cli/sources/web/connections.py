@@ -29,7 +29,6 @@ class ConnectionPool:
         self._max_connections = max_connections
         self._leased = 0
         self._idle: OrderedDict[httpcore2.AsyncHTTPConnection, str] = OrderedDict()
-        self._idle_by_origin: dict[str, list[httpcore2.AsyncHTTPConnection]] = {}
 
     @asynccontextmanager
     async def lease(
@@ -49,7 +48,6 @@ class ConnectionPool:
             self._leased -= 1
             if connection.is_connected() and connection.is_idle():
                 self._idle[connection] = origin
-                self._idle_by_origin.setdefault(origin, []).append(connection)
             else:
                 await connection.aclose()
 
@@ -67,22 +65,13 @@ class ConnectionPool:
 
     async def _take_idle(self, origin: str) -> httpcore2.AsyncHTTPConnection | None:
         """Return the idle connection that was used last and is still open."""
-        while idle := self._idle_by_origin.get(origin):
-            connection = idle[-1]
-            self._forget(connection)
+        while connection := next((c for c, of in reversed(self._idle.items()) if of == origin), None):
+            del self._idle[connection]
             if not connection.has_expired():
                 return connection
             await connection.aclose()
         return None
 
     async def _close_oldest(self) -> None:
-        connection = next(iter(self._idle))
-        self._forget(connection)
+        connection, _ = self._idle.popitem(last=False)
         await connection.aclose()
-
-    def _forget(self, connection: httpcore2.AsyncHTTPConnection) -> None:
-        origin = self._idle.pop(connection)
-        idle = self._idle_by_origin[origin]
-        idle.remove(connection)
-        if not idle:
-            del self._idle_by_origin[origin]

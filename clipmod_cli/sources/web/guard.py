@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import threading
 import time
 from collections import OrderedDict
@@ -118,37 +117,6 @@ def _is_address(host: str) -> bool:
     return True
 
 
-class _Stream(httpcore2.AsyncNetworkStream):
-    """A connection that is closed also if its TLS handshake is cancelled; the library would leave it open."""
-
-    def __init__(self, inner: httpcore2.AsyncNetworkStream) -> None:
-        self._inner = inner
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
-        return await self._inner.read(max_bytes, timeout)
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        await self._inner.write(buffer, timeout)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
-    ) -> httpcore2.AsyncNetworkStream:
-        try:
-            return await self._inner.start_tls(ssl_context, server_hostname, timeout)
-        except BaseException:
-            await self._inner.aclose()
-            raise
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
-
-
 class GuardedBackend(httpcore2.AsyncNetworkBackend):
     """Connects to allowed addresses only, and to nothing by any other way."""
 
@@ -193,15 +161,11 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
             self._count_failure(host, port)
             raise
         self._failures.pop((host, port), None)
-        return _Stream(stream)
+        return _close_if_tls_fails(stream)
 
     async def connect_unix_socket(self, *_: object, **__: object) -> httpcore2.AsyncNetworkStream:
         """Refuse: no URL names a local socket."""
         raise FetchError("blocked_address", "local sockets are not allowed")
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait, in seconds."""
-        await asyncio.sleep(seconds)
 
     async def _allowed_addresses(self, host: str) -> Sequence[str]:
         """Return the host's addresses if every one of them is allowed."""
@@ -246,3 +210,18 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
     def _count_failure(self, host: str, port: int) -> None:
         failures, _ = self._failures.get((host, port)) or (0, 0.0)
         self._failures[host, port] = (failures + 1, time.monotonic())
+
+
+def _close_if_tls_fails(stream: httpcore2.AsyncNetworkStream) -> httpcore2.AsyncNetworkStream:
+    """Return the connection, which is now closed also if its TLS handshake is cancelled."""
+    start_tls = stream.start_tls
+
+    async def start_or_close(*args: Any, **kwargs: Any) -> httpcore2.AsyncNetworkStream:
+        try:
+            return await start_tls(*args, **kwargs)
+        except BaseException:
+            await stream.aclose()
+            raise
+
+    stream.start_tls = start_or_close  # type: ignore[method-assign]
+    return stream

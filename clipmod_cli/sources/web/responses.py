@@ -16,7 +16,7 @@ from http import HTTPStatus
 
 import httpcore2
 
-from clipmod_cli.decode.formats import HEAD_BYTES, FormatKind, sniff
+from clipmod_cli.decode.formats import HEAD_BYTES, kind_of
 from clipmod_cli.sources.archives.walk import UNREAD, archive_kind
 from clipmod_cli.sources.spill import SpillFolder
 from clipmod_cli.sources.web.addresses import FetchRules
@@ -189,7 +189,7 @@ class BodyReader:
         declared = declared_length(response)
         head = await _read_head(chunks, stop_early=(declared or 0) > self.rules.max_bytes)
         self.traffic.bytes += len(head)
-        kind = _kind_of(head)
+        kind = kind_of(head, "")
         if kind is None or (
             kind == "archive" and not (self.rules.archives and may_be_archive(response, head))
         ):
@@ -262,11 +262,6 @@ async def _untimed(clock: asyncio.Timeout, waiting: Awaitable[None]) -> None:
     clock.reschedule(asyncio.get_running_loop().time() + left)
 
 
-def _kind_of(head: bytes) -> FormatKind | None:
-    known = sniff(head)
-    return known.kind if known is not None else None
-
-
 async def _read_head(chunks: AsyncIterator[bytes], *, stop_early: bool) -> bytes:
     """Return the first bytes: enough to recognise a format, or all there are.
 
@@ -275,7 +270,7 @@ async def _read_head(chunks: AsyncIterator[bytes], *, stop_early: bool) -> bytes
     head = b""
     async for chunk in chunks:
         head += chunk
-        if len(head) >= HEAD_BYTES or (stop_early and _kind_of(head) == "picture"):
+        if len(head) >= HEAD_BYTES or (stop_early and kind_of(head, "") == "picture"):
             break
     return head
 
