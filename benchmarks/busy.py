@@ -37,7 +37,7 @@ from clipmod_cli.cli.terminal.stdout import RealStdout
 from clipmod_cli.ensemble.cache import EvidenceCache
 from clipmod_cli.ensemble.cache_file import EvidenceFile
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
-from clipmod_cli.judge.policy import load_policy
+from clipmod_cli.judge.policy.reading import load_policy
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.models.seam import ForwardPass

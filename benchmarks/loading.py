@@ -33,7 +33,7 @@ began = time.perf_counter()
 import torch
 import numpy as np
 from clipmod_cli.assemble import load_ensemble
-from clipmod_cli.judge.policy import load_policy
+from clipmod_cli.judge.policy.reading import load_policy
 from clipmod_cli.judge.prepare import prepare
 
 def resident():

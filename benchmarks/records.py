@@ -28,7 +28,7 @@ from clipmod_cli.cli.signals import StopRequest
 from clipmod_cli.cli.terminal.stdout import RealStdout
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.judge.criteria import Criteria
-from clipmod_cli.judge.policy import load_policy
+from clipmod_cli.judge.policy.reading import load_policy
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.types import FrameScore, Item, Media, ModelScore, Result, Verdict
 

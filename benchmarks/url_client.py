@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
-from clipmod_cli.judge.policy import Category, Policy
+from clipmod_cli.judge.policy.values import Category, Policy
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.models.seam import ImmediateModel
 from clipmod_cli.pipeline import Options, run

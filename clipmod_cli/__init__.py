@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from clipmod_cli.ensemble.ensemble import Ensemble
     from clipmod_cli.errors import ClipmodError
     from clipmod_cli.judge.judging import judge
-    from clipmod_cli.judge.policy import Policy, load_policy, policy_from_classes
+    from clipmod_cli.judge.policy.reading import load_policy, policy_from_classes
+    from clipmod_cli.judge.policy.values import Policy
     from clipmod_cli.judge.prepare import prepare
     from clipmod_cli.pipeline import Options, run, run_key, scan
     from clipmod_cli.records import Record, RunFacts, to_record
@@ -35,15 +36,15 @@ _HOMES = {
     "Failure": "types",
     "Item": "types",
     "Options": "pipeline",
-    "Policy": "judge.policy",
+    "Policy": "judge.policy.values",
     "Record": "records",
     "Rules": "sources.base",
     "RunFacts": "records",
     "Verdict": "types",
     "judge": "judge.judging",
     "load_ensemble": "assemble",
-    "load_policy": "judge.policy",
-    "policy_from_classes": "judge.policy",
+    "load_policy": "judge.policy.reading",
+    "policy_from_classes": "judge.policy.reading",
     "prepare": "judge.prepare",
     "run": "pipeline",
     "run_key": "pipeline",

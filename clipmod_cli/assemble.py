@@ -16,7 +16,8 @@ from clipmod_cli.ensemble.cache_file import EvidenceFile, default_path
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import MissingModelError
 from clipmod_cli.judge.criteria import Criteria
-from clipmod_cli.judge.policy import Policy, load_policy, policy_from_classes, unseen_categories
+from clipmod_cli.judge.policy.reading import load_policy, policy_from_classes
+from clipmod_cli.judge.policy.values import Policy, unseen_categories
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.models.backend import LoadContext, ModelSpec, TorchContext, human_size
 from clipmod_cli.models.backends import FALLBACK, NUDENET
@@ -210,7 +211,7 @@ def load_models(
         SettingsError: if the device or precision cannot be had.
         BlindModelError: if a member cannot see an UNSAFE category and that is not allowed.
     """
-    size = None if settings.batch_size == "auto" else count_of(settings.batch_size, "--batch-size", default=1)
+    size = count_of(settings.batch_size, "--batch-size")
     ensemble = load(
         choice,
         device=settings.device,
@@ -263,7 +264,7 @@ def decoding_options(settings: Settings, *, heic: bool = True) -> Options:
     )
     return Options(
         decode=decoding,
-        workers=count_of(settings.workers, "--workers", default=default_workers()),
+        workers=count_of(settings.workers, "--workers") or default_workers(),
         isolate=settings.isolate,
         early_exit=settings.early_exit == "exact",
         duplicate_cache_bytes=DUPLICATE_CACHE_BYTES,

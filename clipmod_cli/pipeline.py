@@ -23,7 +23,8 @@ from clipmod_cli.ensemble.ensemble import Ensemble, InferenceEngine, PendingEvid
 from clipmod_cli.flow import ahead, batched
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.judging import Recheck, judge_with_rechecks
-from clipmod_cli.judge.policy import Policy, load_policy
+from clipmod_cli.judge.policy.reading import load_policy
+from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.sources.base import Rules
 from clipmod_cli.sources.registry import expand

@@ -219,15 +219,6 @@ def to_line(record: Record) -> bytes:
     return record.__pydantic_serializer__.to_json(record) + b"\n"
 
 
-def from_line(line: bytes) -> Record:
-    """Return the record in a line of JSON, without fields of later versions.
-
-    Raises:
-        ValueError: it is not JSON, or not a record.
-    """
-    return Record.model_validate_json(line)
-
-
 def json_schema(model: type[Record] = Record) -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a record's line."""
     return {

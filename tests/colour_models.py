@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.judge.policy import Category, Policy
+from clipmod_cli.judge.policy.values import Category, Policy
 from clipmod_cli.models.seam import ImmediateModel
 from clipmod_cli.types import (
     Detection,

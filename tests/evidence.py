@@ -8,7 +8,7 @@ from typing import Any
 from clipmod_cli.errors import ErrorCode
 from clipmod_cli.judge.criteria import Criteria, WeightedReader
 from clipmod_cli.judge.judging import judge
-from clipmod_cli.judge.policy import Category, Policy, Safety
+from clipmod_cli.judge.policy.values import Category, Policy, Safety
 from clipmod_cli.judge.readers import LabelReader
 from clipmod_cli.types import Evidence, Failure, Item, LabelScores, Media, Result, Verdict
 

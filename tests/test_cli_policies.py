@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from clipmod_cli.cli.commands.policies import app
 from clipmod_cli.errors import PolicyError
-from clipmod_cli.judge.policy import builtin_names, builtin_text, load_policy
+from clipmod_cli.judge.policy.reading import builtin_names, builtin_text, load_policy
 
 GOOD = builtin_text("nsfw")
 BAD = GOOD.replace("prompts = [", "promts = [", 1)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmod_cli.judge.criteria import categories_with_prompts, mapped_labels, mean_vectors, severity_order
-from clipmod_cli.judge.policy import Category, Policy, Safety
+from clipmod_cli.judge.policy.values import Category, Policy, Safety
 from clipmod_cli.judge.readers import DetectorReader, LabelReader, Probabilities, TextReader
 from clipmod_cli.types import Detection, Detections, Embedding, LabelScores, Seen
 

@@ -12,7 +12,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from clipmod_cli.judge.criteria import Criteria
-from clipmod_cli.judge.policy import Safety
+from clipmod_cli.judge.policy.values import Safety
 from clipmod_cli.types import FrameScore, Kind, LabelScores, Verdict
 from tests.colour_models import frame_of
 from tests.evidence import criteria_of, evidence, item_of, media_of, policy_of, saw, verdict_of

@@ -9,7 +9,8 @@ import pytest
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import BlindModelError, SettingsError
-from clipmod_cli.judge.policy import Category, Policy, load_policy
+from clipmod_cli.judge.policy.reading import load_policy
+from clipmod_cli.judge.policy.values import Category, Policy
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.models.nudenet import LABELS as NUDENET_LABELS
 from tests.colour_models import POLICY, AnyColourModel, RedClassifier, RedDetector, RedEmbedder

@@ -8,17 +8,15 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.errors import PolicyError, UsageError
-from clipmod_cli.judge.policy import (
-    Category,
-    Policy,
+from clipmod_cli.judge.policy.reading import (
     builtin_names,
     builtin_text,
     load_policy,
     parse_policy,
     policy_from_classes,
     read_policy,
-    unseen_categories,
 )
+from clipmod_cli.judge.policy.values import Category, Policy, unseen_categories
 
 GOOD = builtin_text("nsfw")
 

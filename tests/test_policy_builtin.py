@@ -8,14 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from clipmod_cli.judge.policy import (
-    builtin_names,
-    load_policy,
-    model_notes,
-    parse_policy,
-    seen_categories,
-    unseen_categories,
-)
+from clipmod_cli.judge.policy.reading import builtin_names, load_policy, parse_policy
+from clipmod_cli.judge.policy.values import model_notes, seen_categories, unseen_categories
 from clipmod_cli.models.nudenet import LABELS as NUDENET_LABELS
 
 FALCONSAI = "hf:Falconsai/nsfw_image_detection"

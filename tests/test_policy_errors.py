@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmod_cli.errors import PolicyError
-from clipmod_cli.judge.policy import builtin_names, builtin_text, model_notes, parse_policy
+from clipmod_cli.judge.policy.reading import builtin_names, builtin_text, parse_policy
+from clipmod_cli.judge.policy.values import model_notes
 
 TAIL = """
 [[categories]]

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmod_cli.errors import PolicyError
-from clipmod_cli.judge.policy import Category, Policy, parse_policy, policy_from_classes
+from clipmod_cli.judge.policy.reading import parse_policy, policy_from_classes
+from clipmod_cli.judge.policy.values import Category, Policy
 
 
 def to_toml(policy: Policy) -> str:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmod_cli.errors import ErrorCode, is_retryable
-from clipmod_cli.records import Record, from_line, json_schema, read_name, to_line, to_record, write_name
+from clipmod_cli.records import Record, json_schema, read_name, to_line, to_record, write_name
 from clipmod_cli.types import Item, Result, Verdict
 from tests.results import RUN, names, plain_animation, plain_failure, plain_verdict, results
 
@@ -101,8 +101,8 @@ def test_every_result_becomes_one_valid_line_and_comes_back(result: Result, deta
     assert line.count(b"\n") == 1
     assert not any(byte < 0x20 for byte in line[:-1])
     VALIDATOR.validate(parse(line))
-    assert from_line(line) == record
-    assert to_line(from_line(line)) == line
+    assert Record.model_validate_json(line) == record
+    assert to_line(Record.model_validate_json(line)) == line
 
 
 @given(result=results)
@@ -135,7 +135,7 @@ def test_bytes_that_are_not_utf8_show_as_replacement_characters() -> None:
 
 def test_half_a_utf16_pair_from_a_list_does_no_harm() -> None:
     record = to_record(replace(plain_failure(), item=Item(source="x\ud800", index=0), message="\udfff"), RUN)
-    assert from_line(to_line(record)) == record
+    assert Record.model_validate_json(to_line(record)) == record
     assert "\ufffd" in record.source
 
 
@@ -207,19 +207,19 @@ def test_a_number_that_is_not_finite_is_refused(where: str, number: float) -> No
 @pytest.mark.parametrize("line", [b"", b"{}", b"[1]", b'{"schema": "clipmod/1"', b"\xff\n", b"null"])
 def test_what_is_no_record_is_refused(line: bytes) -> None:
     with pytest.raises(ValueError, match="Record"):
-        from_line(line)
+        Record.model_validate_json(line)
 
 
 def test_not_a_number_in_a_line_is_refused() -> None:
     line = to_line(to_record(plain_verdict(unsafe=0.75), RUN))
     with pytest.raises(ValueError, match="finite"):
-        from_line(line.replace(b'"unsafe_score":0.75', b'"unsafe_score":NaN'))
+        Record.model_validate_json(line.replace(b'"unsafe_score":0.75', b'"unsafe_score":NaN'))
 
 
 def test_a_line_of_an_earlier_or_later_version_is_read() -> None:
     line = parse(to_line(to_record(plain_verdict(), RUN)))
     del line["unseen_categories"]
-    record = from_line(json.dumps({**line, "of_tomorrow": 1}).encode())
+    record = Record.model_validate_json(json.dumps({**line, "of_tomorrow": 1}).encode())
     assert record == to_record(plain_verdict(), RUN)
 
 

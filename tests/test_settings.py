@@ -248,10 +248,10 @@ def test_a_number_of_the_file_needs_no_quotes() -> None:
 
 
 def test_counts() -> None:
-    assert count_of("auto", "--workers", default=7) == 7
-    assert count_of("3", "--workers", default=7) == 3
+    assert count_of("auto", "--workers") is None
+    assert count_of("3", "--workers") == 3
     with pytest.raises(SettingsError, match=r"^--workers 'x' is neither"):
-        count_of("x", "--workers", default=7)
+        count_of("x", "--workers")
 
 
 def test_every_setting_has_help_a_group_and_a_flag_of_its_own() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmod_cli.cli.tally import Tally, kinds_of
-from clipmod_cli.records import Record, from_line, to_line, to_record
+from clipmod_cli.records import Record, to_line, to_record
 from clipmod_cli.settings.definition import Wanted
 from clipmod_cli.types import Decision
 from tests.results import RUN, plain_animation, plain_failure, plain_verdict
@@ -126,7 +126,7 @@ def test_a_kept_record_is_counted_as_it_was_written() -> None:
     line = to_line(record_of("nsfw+review"))
     kept, read = Tally(), Tally()
     kept.add_done(dict[str, Any](json.loads(line)))
-    read.add(from_line(line))
+    read.add(Record.model_validate_json(line))
     assert kept.counts() == read.counts()
 
 

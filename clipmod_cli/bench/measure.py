@@ -79,7 +79,7 @@ def measure(options: BenchOptions, folder: Path, say: Callable[[str], None]) -> 
     ensemble = models.ensemble
     line = Options(
         decode=DecodeOptions(exact=settings.decode == "exact"),
-        workers=count_of(settings.workers, "--workers", default=default_workers()),
+        workers=count_of(settings.workers, "--workers") or default_workers(),
         isolate=settings.isolate,
     )
     drawn = [] if options.folder else draw_pictures(folder, options.size)

@@ -16,7 +16,8 @@ from clipmod_cli.assemble import ModelChoice, choose, load
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import UsageError
 from clipmod_cli.judge.criteria import Criteria
-from clipmod_cli.judge.policy import Policy, load_policy
+from clipmod_cli.judge.policy.reading import load_policy
+from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.models import nudenet
 from clipmod_cli.models.backend import ModelSpec
@@ -91,7 +92,7 @@ def load_models(settings: Settings, *, random_weights: bool) -> BenchModels:
     from clipmod_cli.models.device.device import place
 
     placement = place(settings.device, settings.dtype)
-    size = None if settings.batch_size == "auto" else count_of(settings.batch_size, "--batch-size", default=1)
+    size = count_of(settings.batch_size, "--batch-size")
     hub = Hub.from_environment(offline=True)
     if random_weights:
         specs, ensemble = _load_random(settings, placement, size)

@@ -29,7 +29,7 @@ from clipmod_cli.cli.terminal.summary import command_line, print_summary, say_ho
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import ClipmodError, ExitCode, OutputError
 from clipmod_cli.judge.criteria import Criteria
-from clipmod_cli.judge.policy import Policy
+from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.output.history.run import HistoryRun, open_rows
 from clipmod_cli.output.resume import DoneInputs

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.judge.certainty import DecisionRule, PartialScores, is_certain
-from clipmod_cli.judge.policy import Policy
+from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.judge.readers import Reader, read_all
 from clipmod_cli.models.specs import LEAST_WEIGHT
 from clipmod_cli.types import Frame, Seen

@@ -17,7 +17,7 @@ from clipmod_cli.judge.criteria import (
     mean_vectors,
     severity_order,
 )
-from clipmod_cli.judge.policy import Policy, seen_categories, unseen_categories
+from clipmod_cli.judge.policy.values import Policy, seen_categories, unseen_categories
 from clipmod_cli.judge.readers import DetectorReader, LabelReader, Reader, TextReader
 from clipmod_cli.models.seam import LabelModel, Model, TextImageModel
 

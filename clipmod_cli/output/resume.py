@@ -29,6 +29,8 @@ from clipmod_cli.types import Failure, Item
 
 LINE_START = f'{{"schema":"{SCHEMA_NAME}"'.encode()
 """The start of every record's line; a torn line without it belongs to another program's file."""
+HASH = np.dtype("S16")
+"""Sixteen bytes. numpy strips zeros at the end, by which hashes of one length stay distinct."""
 _NEEDED: dict[str, Any] = {
     "run_key": str,
     "policy": str,
@@ -56,8 +58,7 @@ class DoneInputs:
 
     Attributes:
         salt: a secret of this run, so that names with equal hashes cannot be chosen on purpose.
-        high: `(n,)` uint64, sorted: the upper half of each key's hash, each key once.
-        low: `(n,)` uint64, the lower half.
+        hashes: `(n,)` of 16 bytes, sorted: each key's hash once.
         unmatched: `(n,)` how many records of each key no input has matched yet.
         count: how many records stay in the output.
         retry_count: how many records were removed because their inputs have to be judged again.
@@ -65,12 +66,11 @@ class DoneInputs:
     """
 
     salt: bytes = field(default_factory=lambda: secrets.token_bytes(16), repr=False)
-    high: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
-    low: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
+    hashes: NDArray[np.bytes_] = field(default_factory=lambda: np.zeros(0, dtype=HASH))
     unmatched: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, dtype=np.uint32))
     count: int = 0
     retry_count: int = 0
-    retry_archives: set[tuple[int, int]] = field(default_factory=set)
+    retry_archives: set[bytes] = field(default_factory=set)
 
     def has_members_to_retry(self, given: Item | Failure) -> bool:
         """Return whether this input is an archive with a member that has to be judged again."""
@@ -82,16 +82,12 @@ class DoneInputs:
         """Return whether a record of this input is left, and use that record up."""
         item = given.item if isinstance(given, Failure) else given
         member = None if item.member is None else _bytes_of(*write_name(item.member))
-        high, low = _hash(self.salt, _bytes_of(*write_name(item.source)), member)
-        at = int(np.searchsorted(self.high, np.uint64(high)))
-        while at < len(self.high) and self.high[at] == high:
-            if self.low[at] == low:
-                if not self.unmatched[at]:
-                    return False
-                self.unmatched[at] -= 1
-                return True
-            at += 1
-        return False
+        key = np.array(_hash(self.salt, _bytes_of(*write_name(item.source)), member), dtype=HASH)
+        at = int(np.searchsorted(self.hashes, key))
+        if at == len(self.hashes) or self.hashes[at] != key or not self.unmatched[at]:
+            return False
+        self.unmatched[at] -= 1
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +139,7 @@ def read_done(
         OutputError: it cannot be read or rewritten.
     """
     done = DoneInputs()
-    hashes, removed = array("Q"), array("Q")
+    hashes, removed = bytearray(), array("Q")
     torn = None
     sources = Sources()
     try:
@@ -170,9 +166,7 @@ def read_done(
             remove_ranges(path, removed, torn=torn)
     except OSError as e:
         raise OutputError(f"cannot read or rewrite {path}: {e.strerror}") from e
-    pairs = np.array(hashes, dtype=np.uint64).reshape(-1, 2)
-    keys, counts = np.unique(pairs, axis=0, return_counts=True)
-    done.high, done.low = np.ascontiguousarray(keys[:, 0]), np.ascontiguousarray(keys[:, 1])
+    done.hashes, counts = np.unique(np.frombuffer(hashes, dtype=HASH), return_counts=True)
     done.unmatched = counts.astype(np.uint32)
     return done
 
@@ -235,7 +229,6 @@ def _is_done(record: dict[str, Any], sources: Sources, *, verify: bool) -> bool:
     return sources.find(path).is_unchanged(record, path, verify=verify)
 
 
-def _hash(salt: bytes, source: bytes, member: bytes | None) -> tuple[int, int]:
+def _hash(salt: bytes, source: bytes, member: bytes | None) -> bytes:
     tail = b"" if member is None else b"\0" + member
-    digest = hashlib.blake2b(source + tail, key=salt, digest_size=16).digest()
-    return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big")
+    return hashlib.blake2b(source + tail, key=salt, digest_size=16).digest()

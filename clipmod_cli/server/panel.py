@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.criteria import Criteria
-from clipmod_cli.judge.policy import Policy
+from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.pipeline import run_key
 from clipmod_cli.records import RunFacts

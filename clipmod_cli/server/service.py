@@ -17,7 +17,7 @@ from clipmod_cli.assemble import ModelChoice, choose, decoding_options, load_mod
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import MissingError
 from clipmod_cli.judge.criteria import Criteria
-from clipmod_cli.judge.policy import Policy
+from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.models.backends import FALLBACK
 from clipmod_cli.models.hub.client import SILENT, DownloadProgress, Hub
 from clipmod_cli.output.history.run import HistoryRun, open_rows

@@ -143,56 +143,51 @@ def _fault(error: Any, place: Callable[[str], str]) -> str:
     return f"{place(name)}: {error['msg']}{got}"
 
 
-_LOWEST: Final = {
-    0: ("max_depth", "limit", "retention", "retries", "cache_mb"),
-    1: ("concurrency", "per_host"),
-}
-_POSITIVE: Final = (
-    "timeout", "max_requests", "deadline", "max_image_mb", "max_video_mb", "max_multi_files", "max_multi_mb",
-    "max_url_count", "max_stream_files", "max_stream_mb", "image_expiry_hours", "hosting_mb", "rate_limit",
+_RANGES: Final[tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...]] = (
+    ("is below 0", lambda value: value >= 0, ("max_depth", "limit", "retention", "retries", "cache_mb")),
+    ("is below 1", lambda value: value >= 1, ("concurrency", "per_host")),
+    ("is not within 0..1", lambda value: 0 <= value <= 1, ("threshold",)),
+    ("is not a port (0..65535)", lambda value: 0 <= value < 65536, ("port",)),
+    ("is not a number of seconds", lambda value: 0 <= value < float("inf"), ("grace",)),
+    (
+        "is not a number above 0",
+        lambda value: 0 < value < float("inf"),
+        (
+            "timeout", "max_requests", "deadline", "max_image_mb", "max_video_mb", "max_multi_files",
+            "max_multi_mb", "max_url_count", "max_stream_files", "max_stream_mb", "image_expiry_hours",
+            "hosting_mb", "rate_limit",
+        ),
+    ),
 )  # fmt: skip
+"""A message, the condition that it is about, and the settings that have to meet it."""
 
 
 def _faults(settings: Settings, place: Callable[[str], str]) -> Iterator[str]:
     """Yield messages for values that are out of range or contradict each other."""
-    if settings.threshold is not None and not 0 <= settings.threshold <= 1:
-        yield f"{place('threshold')} {settings.threshold} is not within 0..1"
     if settings.unsafe is not None and settings.classes is None:
         yield f"{place('unsafe')} names some of the --classes; give --classes too"
     if "safe" in settings.fail_on:
         yield f"{place('fail_on')} takes nsfw, review or error, not safe"
     for name in ("batch_size", "workers"):
         try:
-            count_of(getattr(settings, name), place(name), default=1)
+            count_of(getattr(settings, name), place(name))
         except SettingsError as e:
             yield str(e)
-    if not 0 <= settings.port < 65536:
-        yield f"{place('port')} {settings.port} is not a port (0..65535)"
-    if not 0 <= settings.grace < float("inf"):
-        yield f"{place('grace')} {settings.grace} is not a number of seconds"
-    yield from _range_faults(settings, place)
-
-
-def _range_faults(settings: Settings, place: Callable[[str], str]) -> Iterator[str]:
-    for lowest, names in _LOWEST.items():
+    for message, is_met, names in _RANGES:
         for name in names:
             value = getattr(settings, name)
-            if value is not None and value < lowest:
-                yield f"{place(name)} {value} is below {lowest}"
-    for name in _POSITIVE:
-        value = getattr(settings, name)
-        if value is not None and not 0 < value < float("inf"):
-            yield f"{place(name)} {value} is not a number above 0"
+            if value is not None and not is_met(value):
+                yield f"{place(name)} {value} {message}"
 
 
-def count_of(text: str, flag: str, *, default: int) -> int:
-    """Return a whole number from 1, or `default` for `auto`.
+def count_of(text: str, flag: str) -> int | None:
+    """Return a whole number from 1, or None for `auto`.
 
     Raises:
         SettingsError: for anything else.
     """
     if text == "auto":
-        return default
+        return None
     if text.isascii() and text.isdigit() and int(text) > 0:
         return int(text)
     raise SettingsError(f"{flag} {text!r} is neither auto nor a whole number from 1")

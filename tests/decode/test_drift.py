@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.judging import judge
-from clipmod_cli.judge.policy import load_policy
+from clipmod_cli.judge.policy.reading import load_policy
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.types import Verdict
 from tests.decode.photographs import TOWER

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from clipmod_cli.records import from_line
+from clipmod_cli.records import Record
 from tests.end_to_end.command import SHAPES, TINY, TINY_ENSEMBLE, Command, read_records
 from tests.tiny.shapes import labelled
 
@@ -95,7 +95,7 @@ def test_what_was_skipped_comes_back_from_a_line_and_from_the_store(
     run = clipmod("scan", folder, *ENSEMBLE, "--early-exit", "exact", "--db", db)
     assert run.stdout
     for line in run.stdout.splitlines():
-        record = from_line(line)
+        record = Record.model_validate_json(line)
         assert json.loads(line)["models_skipped"] == record.models_skipped
     query = 'SELECT models_skipped, unsafe_score_bounds FROM items ORDER BY "index"'
     rows = map(json.loads, clipmod("stats", "--db", db, "--json", "--sql", query).stdout.splitlines())

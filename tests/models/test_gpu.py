@@ -9,7 +9,7 @@ import pytest
 
 from clipmod_cli.assemble import load_ensemble
 from clipmod_cli.judge.judging import judge
-from clipmod_cli.judge.policy import load_policy
+from clipmod_cli.judge.policy.reading import load_policy
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.types import Verdict
 from tests.measuring import infer

@@ -16,7 +16,8 @@ from transformers import pipeline
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.criteria import mean_vectors
-from clipmod_cli.judge.policy import Policy, load_policy
+from clipmod_cli.judge.policy.reading import load_policy
+from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.models.seam import Model
 from clipmod_cli.types import Detections, Evidence, LabelScores

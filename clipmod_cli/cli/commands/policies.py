@@ -11,7 +11,7 @@ import typer
 from clipmod_cli.errors import ExitCode
 
 if TYPE_CHECKING:
-    from clipmod_cli.judge.policy import Policy
+    from clipmod_cli.judge.policy.values import Policy
 
 app = typer.Typer(
     name="policies", help="Show the built-in policies, or check a policy file.", no_args_is_help=True
@@ -23,7 +23,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON Lines on stdout even 
 @app.command("list")
 def list_policies(*, as_json: AsJson = False) -> None:
     """List the built-in policies and what each of them flags."""
-    from clipmod_cli.judge.policy import DEFAULT_POLICY, builtin_names, load_policy
+    from clipmod_cli.judge.policy.reading import DEFAULT_POLICY, builtin_names, load_policy
 
     policies = [load_policy(name) for name in builtin_names()]
     if as_json or not sys.stdout.isatty():
@@ -36,7 +36,7 @@ def list_policies(*, as_json: AsJson = False) -> None:
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="A built-in policy.")], *, as_json: AsJson = False) -> None:
     """Print a built-in policy as TOML, ready to be copied and changed."""
-    from clipmod_cli.judge.policy import builtin_text, load_policy
+    from clipmod_cli.judge.policy.reading import builtin_text, load_policy
 
     text = builtin_text(name)
     if as_json:
@@ -60,7 +60,8 @@ def check(
 def _check_file(file: str, *, as_json: bool) -> list[str]:
     """Print the faults of a file, or that it is OK; return the faults."""
     from clipmod_cli.errors import PolicyError
-    from clipmod_cli.judge.policy import model_notes, read_policy
+    from clipmod_cli.judge.policy.reading import read_policy
+    from clipmod_cli.judge.policy.values import model_notes
 
     faults: list[str] = []
     notes: list[str] = []
@@ -113,7 +114,7 @@ def _print_json(value: dict[str, Any]) -> None:
 
 def _print_table(policies: list[Policy]) -> None:
     from clipmod_cli.cli.terminal.tables import stdout_console, table_of
-    from clipmod_cli.judge.policy import DEFAULT_POLICY
+    from clipmod_cli.judge.policy.reading import DEFAULT_POLICY
 
     rows = [
         (

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import PolicyError
 from clipmod_cli.judge.criteria import Criteria, WeightedReader
-from clipmod_cli.judge.policy import Policy, policy_from_classes
+from clipmod_cli.judge.policy.reading import policy_from_classes
+from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.judge.prepare import text_reader
 from clipmod_cli.models.seam import TextImageModel
 from clipmod_cli.server.apis.request_scan import seconds_to

@@ -160,7 +160,7 @@ class Classifiers:
             choice,
             device=self.settings.device,
             dtype=self.settings.dtype,
-            batch_size=None if size == "auto" else count_of(size, "--batch-size", default=1),
+            batch_size=count_of(size, "--batch-size"),
             hub=self.hub,
         )
 
