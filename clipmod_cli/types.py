@@ -1,7 +1,7 @@
 """The values that flow down the line: Item → Frame → Evidence → Verdict, or Failure.
 
-All are frozen and keyword-only. None of them does I/O, and none knows how it
-is written down: that is `clipmod_cli.records`.
+All are keyword-only, and frozen but for `Media`. None does I/O or knows how it is written down
+(`clipmod_cli.records`).
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ class View:
     engine: Literal["pillow", "torchvision", "opencv"] = "pillow"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Media:
-    """What is known of an input's bytes; shared by all its frames.
+    """What is known of an input's bytes; shared by all its frames. Filled in only while it is decoded.
 
     Every field but `started` is None where the input failed before it was known.
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from clipmod_cli.bench.models import BenchModels, folder_of
 from clipmod_cli.bench.pictures import items_of
 from clipmod_cli.bench.report import Forward, Stage
-from clipmod_cli.decode.job import DecodeJob, MediaBuilder
+from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.reading import read_item
 from clipmod_cli.decode.stage import Decoders, decode_with
-from clipmod_cli.decode.stills.opening import check_picture, silence_decoders, ungated
+from clipmod_cli.decode.stills.opening import check_format, silence_decoders, ungated
 from clipmod_cli.decode.stills.pictures import decode_still
 from clipmod_cli.decode.views import make_view
 from clipmod_cli.ensemble.ensemble import Ensemble
@@ -29,7 +29,7 @@ from clipmod_cli.models.open_clip.flops import flops_of
 from clipmod_cli.output.jsonl import open_file
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.records import RunFacts, to_line, to_record
-from clipmod_cli.types import Evidence, Failure, Frame, Item, Result, Verdict, View
+from clipmod_cli.types import Evidence, Failure, Frame, Item, Media, Result, Verdict, View
 
 SAMPLE = 16
 """Pictures that the stages on one core are measured with; more change little."""
@@ -145,7 +145,7 @@ class DecodeBench:
         sample = [(item, job) for item in items if (job := self._job(item)) is not None][:SAMPLE]
         if not sample:
             raise UsageError("no still picture could be decoded. Give a folder with pictures, or none")
-        media, limits = MediaBuilder(0.0), self.options.limits
+        media, limits = Media(started=0.0), self.options.limits
         pictures = [decode_still(job) for _, job in sample]
         works: dict[str, Callable[[], object]] = {
             "read": lambda: [read_item(item, limits, media) for item, _ in sample],
@@ -159,12 +159,12 @@ class DecodeBench:
         return {name: repeat(work, images=len(sample), repeats=self.repeats) for name, work in works.items()}
 
     def _job(self, item: Item) -> DecodeJob | None:
-        media = MediaBuilder(time.perf_counter())
+        media = Media(started=time.perf_counter())
         try:
             data, known = read_item(item, self.options.limits, media)
             job = DecodeJob(
                 data=data,
-                format=check_picture(known, self.options),
+                format=check_format(known, self.options),
                 views=self.views,
                 options=self.options,
                 media=media,

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 
-from clipmod_cli.decode.job import DecodeJob, Gate, MediaBuilder
+from clipmod_cli.decode.formats import load
+from clipmod_cli.decode.job import DecodeJob, Gate, Shot
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.moving.animation import decode_animation, find_timeline
+from clipmod_cli.decode.moving.animation import decode_animation
+from clipmod_cli.decode.moving.timeline import Timeline
 from clipmod_cli.decode.reading import read_item
-from clipmod_cli.decode.stills.opening import check_picture, silence_decoders, ungated
+from clipmod_cli.decode.stills.opening import check_format, silence_decoders, ungated
 from clipmod_cli.decode.stills.pictures import decode_still
 from clipmod_cli.decode.video.opening import decode_video
-from clipmod_cli.decode.video.sampling import Views
-from clipmod_cli.decode.video.watch import Shot
-from clipmod_cli.decode.views import Picture, make_view
+from clipmod_cli.decode.views import make_views
 from clipmod_cli.errors import ErrorCode, ItemError
 from clipmod_cli.types import Failure, Frame, Item, Media, View
 
@@ -41,50 +41,54 @@ def decode_item(
         on_video: called if the item is a video, which has longer time limits.
     """
     silence_decoders()
-    media = MediaBuilder(time.perf_counter())
+    media = Media(started=time.perf_counter())
     shots: list[Shot] = []
+    code: ErrorCode
     try:
         for shot in _decode(item, views, options, media, gate, on_video):
             shots.append(shot)  # noqa: PERF402 — the frames before an error are kept
     except ItemError as error:
-        return _end_in_failure(item, media, shots, error.code, error.message)
+        code, message = error.code, error.message
     except MemoryError:
-        return _end_in_failure(item, media, shots, "out_of_memory", "not enough memory to decode this")
+        code, message = "out_of_memory", "not enough memory to decode this"
     except Exception as error:  # noqa: BLE001 — a bug costs one item, never the run
-        reason = f"{type(error).__name__}: {error}"
-        return _end_in_failure(
-            item, media, shots, "internal_error", f"a bug in clipmod ({reason}); please report it"
+        code, message = (
+            "internal_error",
+            f"a bug in clipmod ({type(error).__name__}: {error}); please report it",
         )
-    return [*_make_frames(item, media.build(), shots, complete=True)]
+    else:
+        return [*_make_frames(item, media, shots, complete=True)]
+    if shots and code in {"decode_error", "video_error"}:
+        media.truncated = True
+    failure = Failure(item=item, stage="decode", code=code, message=message, media=media)
+    return [*_make_frames(item, media, shots, complete=False), failure]
 
 
 def _decode(
     item: Item,
     views: Sequence[View],
     options: DecodeOptions,
-    media: MediaBuilder,
+    media: Media,
     gate: Gate,
     on_video: Callable[[], None],
 ) -> Iterator[Shot]:
     """Yield the item's sampled frames; raises ItemError at the first that cannot be decoded."""
     data, known = read_item(item, options.limits, media)
-    if known is not None and known.kind == "video":
-        on_video()
-        watched = DecodeJob(data=data, format=known, views=views, options=options, media=media, gate=gate)
-        yield from decode_video(item, watched)
-        return
-    known = check_picture(known, options)
+    known = check_format(known, options)
     job = DecodeJob(data=data, format=known, views=views, options=options, media=media, gate=gate)
-    timeline = find_timeline(job) if known.timeline is not None else None
+    if known.kind == "video":
+        on_video()
+        yield from decode_video(item, job)
+        return
+    timeline: Timeline | None = load(known.timeline)(job) if known.timeline is not None else None
     if timeline and timeline.moves:
-        for number, seconds, picture in decode_animation(job, timeline):
-            yield number, seconds, _make_views(picture, views, options)
+        yield from decode_animation(job, timeline)
         return
     with ExitStack() as held:
         still = decode_still(replace(job, gate=_hold_once(gate, held)))
         if timeline and timeline.cut:
             media.truncated = True  # the file may have held more pictures
-        made = _make_views(still, views, options)
+        made = make_views(still, views, exact=options.exact)
     yield 0, 0.0, made
 
 
@@ -105,10 +109,6 @@ def _hold_once(gate: Gate, held: ExitStack) -> Gate:
     return hold
 
 
-def _make_views(picture: Picture, views: Sequence[View], options: DecodeOptions) -> Views:
-    return {view: make_view(picture, view, exact=options.exact) for view in dict.fromkeys(views)}
-
-
 def _make_frames(item: Item, media: Media, shots: Sequence[Shot], *, complete: bool) -> list[Frame]:
     final = len(shots) - 1
     return [
@@ -122,13 +122,3 @@ def _make_frames(item: Item, media: Media, shots: Sequence[Shot], *, complete: b
         )
         for position, (number, seconds, made) in enumerate(shots)
     ]
-
-
-def _end_in_failure(
-    item: Item, media: MediaBuilder, shots: Sequence[Shot], code: ErrorCode, message: str
-) -> list[Frame | Failure]:
-    if shots and code in {"decode_error", "video_error"}:
-        media.truncated = True
-    known = media.build()
-    failure = Failure(item=item, stage="decode", code=code, message=message, media=known)
-    return [*_make_frames(item, known, shots, complete=False), failure]

@@ -1,38 +1,23 @@
-"""One input while it is decoded: its bytes, the options, and its media facts so far."""
+"""One input while it is decoded: its bytes, the options, its media facts so far, and its sampled frames."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from clipmod_cli.decode.formats import Format
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.types import Kind, Media, View
+from clipmod_cli.decode.views import Views
+from clipmod_cli.types import Media, View
 
 Gate: TypeAlias = Callable[[int], AbstractContextManager[None]]
 """Called with a number of pixels before they are decoded; blocks while too many are in flight."""
 
 
-@dataclass(slots=True)
-class MediaBuilder:
-    """The fields of a `Media`, filled in while its input is read and decoded. Used by one thread."""
-
-    started: float
-    kind: Kind = "image"
-    sha256: str | None = None
-    bytes: int | None = None
-    mtime_ns: int | None = None
-    width: int | None = None
-    height: int | None = None
-    format: str | None = None
-    truncated: bool = False
-    duration_s: float | None = None
-
-    def build(self) -> Media:
-        """Return the facts so far."""
-        return Media(**asdict(self))
+Shot: TypeAlias = tuple[int, float, Views]
+"""(number, time in seconds, views) of a sampled frame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,5 +32,5 @@ class DecodeJob:
     format: Format
     views: Sequence[View]
     options: DecodeOptions
-    media: MediaBuilder
+    media: Media
     gate: Gate

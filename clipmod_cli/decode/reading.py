@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from clipmod_cli.decode.formats import HEAD_BYTES, Format, sniff
-from clipmod_cli.decode.job import MediaBuilder
 from clipmod_cli.decode.limits import DecodeLimits
 from clipmod_cli.errors import ErrorCode, ItemError
-from clipmod_cli.types import Item
+from clipmod_cli.types import Item, Media
 
 _OPEN_FLAGS = (
     os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
@@ -35,7 +34,7 @@ _CODES: dict[int | None, ErrorCode] = {
 """Error codes of a failed `open`; all others are `read_error`, which is retryable. ENXIO: a socket."""
 
 
-def read_item(item: Item, limits: DecodeLimits, media: MediaBuilder) -> tuple[bytes, Format | None]:
+def read_item(item: Item, limits: DecodeLimits, media: Media) -> tuple[bytes, Format | None]:
     """Return the item's bytes and their format; of a video only the first bytes. Opens its file once.
 
     Size, modification time, format and SHA-256 are written into `media` as soon as each is known.
@@ -61,7 +60,7 @@ def read_item(item: Item, limits: DecodeLimits, media: MediaBuilder) -> tuple[by
     return data, known
 
 
-def _read_file(path: str, limits: DecodeLimits, media: MediaBuilder) -> tuple[bytes, Format | None]:
+def _read_file(path: str, limits: DecodeLimits, media: Media) -> tuple[bytes, Format | None]:
     """Return the file's bytes, of a video the first ones; its size is checked again, for it may grow."""
     with open_regular(path) as (descriptor, status):
         media.bytes, media.mtime_ns = status.st_size, status.st_mtime_ns

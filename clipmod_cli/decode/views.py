@@ -6,8 +6,9 @@ The only file of `decode` that uses torch and OpenCV; both are imported when fir
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from clipmod_cli.types import View
 
 Pixels = NDArray[np.uint8]
 """`(height, width, 3)`, RGB."""
+
+Views: TypeAlias = Mapping[View, Pixels]
 
 MAX_INTERMEDIATE_PIXELS = 64_000_000
 """Scaling a 30,000 x 1 strip to 224 high would make 1.5 billion pixels; beyond this only the crop is
@@ -70,6 +73,11 @@ def modules_for(views: Iterable[View]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for view in views for name in _ENGINE_MODULES[view.engine]))
 
 
+def make_views(picture: Picture, views: Iterable[View], *, exact: bool) -> Views:
+    """Return what `make_view` returns for each view; equal ones are made once."""
+    return {view: make_view(picture, view, exact=exact) for view in dict.fromkeys(views)}
+
+
 def make_view(picture: Picture, view: View, *, exact: bool) -> Pixels:
     """Return the view, contiguous uint8 `(h, w, 3)`.
 
@@ -84,7 +92,8 @@ def make_view(picture: Picture, view: View, *, exact: bool) -> Pixels:
         upright = _turn(picture.pixels, picture.orientation)
         return _crop_or_pad(_resize_exactly(upright, view, target), view)
     if view.fit == "corner":
-        return _crop_or_pad(_in_corner(_resize_fast(picture, replace(view, crop=None), target), view), view)
+        resized = _resize_fast(picture, replace(view, crop=None), target)
+        return _crop_or_pad(_in_corner(resized, view.size, view.fill), view)
     return _pad(_resize_fast(picture, view, target), view)
 
 
@@ -95,6 +104,9 @@ def _work(picture: Picture, view: View, target: tuple[int, int]) -> int:
 
 
 def _resize_exactly(pixels: Pixels, view: View, target: tuple[int, int]) -> Pixels:
+    if view.fit == "corner":
+        side = max(pixels.shape)
+        pixels, target = _in_corner(pixels, (side, side), view.fill), view.size
     match view.engine:
         case "pillow":
             return _resize_pillow(pixels, target, view)
@@ -105,8 +117,6 @@ def _resize_exactly(pixels: Pixels, view: View, target: tuple[int, int]) -> Pixe
 
 
 def _resize_pillow(pixels: Pixels, target: tuple[int, int], view: View) -> Pixels:
-    if view.fit == "corner":
-        pixels, target = _pad_to_square(pixels, view.fill), view.size
     if pixels.shape[:2] == target:
         return pixels
     image = Image.fromarray(pixels).resize((target[1], target[0]), _FILTERS[view.resample])
@@ -118,8 +128,6 @@ def _resize_torchvision(pixels: Pixels, target: tuple[int, int], view: View) -> 
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional
 
-    if view.fit == "corner":
-        pixels, target = _pad_to_square(pixels, view.fill), view.size
     channels_first = torch.from_numpy(pixels).permute(2, 0, 1)  # (3, h, w)
     if target != (1, 1):  # torch's kernel fails an internal assertion for a contiguous column to one pixel
         channels_first = channels_first.contiguous()
@@ -133,8 +141,6 @@ def _resize_torchvision(pixels: Pixels, target: tuple[int, int], view: View) -> 
 def _resize_opencv(pixels: Pixels, target: tuple[int, int], view: View) -> Pixels:
     import cv2
 
-    if view.fit == "corner":
-        pixels, target = _pad_to_square(pixels, view.fill), view.size
     flags = {
         "nearest": cv2.INTER_NEAREST,
         "bilinear": cv2.INTER_LINEAR,
@@ -241,15 +247,8 @@ def _pad(pixels: Pixels, view: View) -> Pixels:
     return canvas
 
 
-def _in_corner(pixels: Pixels, view: View) -> Pixels:
-    canvas = np.full((*view.size, 3), view.fill, np.uint8)
+def _in_corner(pixels: Pixels, size: tuple[int, int], fill: int) -> Pixels:
+    """Return the pixels padded right and below to (height, width)."""
+    canvas = np.full((*size, 3), fill, np.uint8)
     canvas[: pixels.shape[0], : pixels.shape[1]] = pixels
     return canvas
-
-
-def _pad_to_square(pixels: Pixels, fill: int) -> Pixels:
-    height, width = pixels.shape[:2]
-    side = max(height, width)
-    square = np.full((side, side, 3), fill, np.uint8)
-    square[:height, :width] = pixels
-    return square

@@ -11,31 +11,25 @@ from dataclasses import replace
 
 from PIL import ImageFile
 
-from clipmod_cli.decode.formats import load
-from clipmod_cli.decode.job import DecodeJob
+from clipmod_cli.decode.job import DecodeJob, Shot
 from clipmod_cli.decode.limits import check_size
-from clipmod_cli.decode.moving.timeline import (
-    Timeline,
-)
+from clipmod_cli.decode.moving.timeline import Timeline
 from clipmod_cli.decode.stills.colours import to_pixels
 from clipmod_cli.decode.stills.mending import trim_webp
 from clipmod_cli.decode.stills.opening import decoder_errors, open_picture
 from clipmod_cli.decode.stills.pictures import decode_still, read_orientation
-from clipmod_cli.decode.views import Picture
+from clipmod_cli.decode.views import Picture, make_views
 from clipmod_cli.errors import ItemError
 
 
-def find_timeline(job: DecodeJob) -> Timeline | None:
-    """Return the timeline of a file that may be an animation (see `Timeline.moves`), else None."""
-    timeline: Timeline | None = load(job.format.timeline)(job) if job.format.timeline is not None else None
-    return timeline
-
-
-def decode_animation(job: DecodeJob, timeline: Timeline) -> Iterator[tuple[int, float, Picture]]:
-    """Yield (number, time in seconds, picture) of each sampled frame, then raise ItemError if any is lost."""
-    media = job.media
+def decode_animation(job: DecodeJob, timeline: Timeline) -> Iterator[Shot]:
+    """Yield the sampled frames, then raise ItemError if any is lost."""
+    media, exact = job.media, job.options.exact
     media.kind, media.duration_s, media.truncated = "animation", timeline.duration_s, timeline.cut
-    opened = open_picture(replace(job, data=_usable(job, timeline)))
+    data = job.data
+    if job.format.name == "WEBP" and timeline.cut:  # refused unless its header has the cut length
+        data = trim_webp(data, timeline.end)
+    opened = open_picture(replace(job, data=data))
     chosen = job.options.frames.choose(timeline.starts)
     steps = chosen if job.format.seekable else range(chosen[-1] + 1)
     sampled = frozenset(chosen)
@@ -44,12 +38,16 @@ def decode_animation(job: DecodeJob, timeline: Timeline) -> Iterator[tuple[int, 
             picture = _decode_frame(job, opened, number, sampled=number in sampled)
         except ItemError as error:
             if number == 0 and error.code == "decode_error":
-                yield 0, 0.0, decode_still(job)  # the part that is there may be enough to flag it
+                yield (
+                    0,
+                    0.0,
+                    make_views(decode_still(job), job.views, exact=exact),
+                )  # the part that is there may be enough to flag it
             raise
         if picture is not None:
             if number == 0:
                 media.height, media.width = picture.size
-            yield number, timeline.starts[number], picture
+            yield number, timeline.starts[number], make_views(picture, job.views, exact=exact)
     if timeline.lost is not None:
         raise ItemError("decode_error", f"not all of this animation can be judged: {timeline.lost}")
 
@@ -74,8 +72,3 @@ def _decode_frame(
     orientation = read_orientation(opened)
     size = orientation.store_size((pixels.shape[0], pixels.shape[1]))
     return Picture(pixels=pixels, size=size, orientation=orientation)
-
-
-def _usable(job: DecodeJob, timeline: Timeline) -> bytes:
-    """Return bytes that the decoder opens: it refuses a cut WebP unless its header has the cut length."""
-    return trim_webp(job.data, timeline.end) if job.format.name == "WEBP" and timeline.cut else job.data

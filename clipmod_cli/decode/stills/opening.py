@@ -82,8 +82,8 @@ def decoder_errors(name: str) -> Iterator[None]:
         raise ItemError("decode_error", f"cannot be decoded as {name}: {reason}") from error
 
 
-def check_picture(known: Format | None, options: DecodeOptions) -> Format:
-    """Return the format if it is a picture's and can be decoded.
+def check_format(known: Format | None, options: DecodeOptions) -> Format:
+    """Return the format if it is a video's, or a picture's that can be decoded.
 
     Raises:
         ItemError: `unsupported_format` for everything else.

@@ -38,29 +38,25 @@ def decode_still(job: DecodeJob) -> Picture:
 
     If strict decoding fails, it is retried tolerantly; a picture from that is marked as truncated.
     """
-    try:
-        return _decode(job, tolerant=False)
-    except ItemError as error:
-        if error.code != "decode_error":
-            raise
-        reason = error.message
-    # Not inside `except`: an error that is kept refers to its half-decoded picture until it is collected.
-    picture = _decode_tolerantly(job, reason)
-    if _is_blank(picture.pixels):
+    picture = _try_to_decode(job, tolerant=False)
+    if isinstance(picture, Picture):
+        return picture
+    reason, mended = picture, replace(job, data=mend(job.data, job.format, job.options.limits))
+    picture = _try_to_decode(mended, tolerant=True)
+    if isinstance(picture, str) or _is_blank(picture.pixels):
         raise ItemError("decode_error", reason)
     job.media.truncated = True
     return picture
 
 
-def _decode_tolerantly(job: DecodeJob, reason: str) -> Picture:
-    """Return what a truncated file still holds; raises ItemError with the reason of the strict try."""
-    mended = replace(job, data=mend(job.data, job.format, job.options.limits))
+def _try_to_decode(job: DecodeJob, *, tolerant: bool) -> Picture | str:
+    """Return the picture, or why it cannot be decoded: an error would refer to its half-decoded picture."""
     try:
-        return _decode(mended, tolerant=True)
+        return _decode(job, tolerant=tolerant)
     except ItemError as error:
         if error.code != "decode_error":
             raise
-    raise ItemError("decode_error", reason)
+        return error.message
 
 
 def read_orientation(picture: Image.Image) -> Orientation:

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipmod_cli.decode.job import DecodeJob
+from clipmod_cli.decode.job import DecodeJob, Shot
 from clipmod_cli.decode.reading import open_regular
 from clipmod_cli.decode.video.pieces import has_hole
-from clipmod_cli.decode.video.watch import Shot, check_time, not_all, translated, watch
+from clipmod_cli.decode.video.watch import VideoWatcher, check_time, not_all, translated
 from clipmod_cli.errors import ItemError
 from clipmod_cli.types import Item
 
@@ -47,7 +47,7 @@ def decode_video(item: Item, job: DecodeJob) -> Iterator[Shot]:
         if not job.options.spans:  # a second look: the hash is known
             job.media.sha256 = _hash(descriptor, job)
         with translated(), _open(_path_of(descriptor, path), job) as container:
-            problem, shots = watch(container, job)
+            problem, shots = VideoWatcher(container, job).run()
         if problem is None and has_hole(descriptor, job.format.name, status.st_size, lambda: check_time(job)):
             problem = not_all("the file is cut, or a part of it is damaged or missing")
     yield from shots

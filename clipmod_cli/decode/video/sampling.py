@@ -6,16 +6,15 @@ There may be a million frames, so only the views of those kept so far are in mem
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.types import View
+from clipmod_cli.decode.views import Views
 
-Views: TypeAlias = Mapping[View, NDArray[np.uint8]]
 Thumbnail: TypeAlias = NDArray[np.uint8]
 """`(h, w, 3)` RGB. In colour: a red thing can be exactly as dark as the blue one that it replaces."""
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, cast
 
-from clipmod_cli.decode.job import DecodeJob
+from clipmod_cli.decode.job import DecodeJob, Shot
 from clipmod_cli.decode.video.frames import make_picture, make_thumbnail
-from clipmod_cli.decode.video.sampling import FrameSelection, KeptFrame, Thumbnail, Views
+from clipmod_cli.decode.video.sampling import FrameSelection, KeptFrame, Thumbnail
 from clipmod_cli.decode.video.tracks import SpanTrack, VideoTrack
-from clipmod_cli.decode.views import make_view
+from clipmod_cli.decode.views import Views, make_views
 from clipmod_cli.errors import ItemError
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
-
-Shot: TypeAlias = tuple[int, float, Views]
-"""(number, time in seconds, views) of a frame."""
 
 MOST_TRACKS = 4
 """Video streams of one file that are sampled: angles, a cover. Otherwise a second one could hide pictures."""
@@ -43,13 +40,6 @@ _MAX_REASON = 200
 
 _ENCRYPTED_TAGS = frozenset({"encv", "drmi"})
 """What an encrypted stream is called in an MP4 (ISO/IEC 14496-12, 8.12, and an older practice)."""
-
-
-def watch(container: InputContainer, job: DecodeJob) -> tuple[ItemError | None, list[Shot]]:
-    """Return (why not all of it could be sampled, the sampled frames in order)."""
-    watcher = _Watcher(container, job)
-    problem = watcher.run()
-    return problem, watcher.shots
 
 
 def not_all(reason: str) -> ItemError:
@@ -78,18 +68,13 @@ def translated() -> Iterator[None]:
         raise ItemError("video_error", f"cannot be decoded as a video: {reason[:_MAX_REASON]}") from error
 
 
-class _Watcher:
-    """Reads a video once, and keeps its sampled frames.
-
-    Attributes:
-        shots: those frames, after `run`.
-    """
+class VideoWatcher:
+    """Reads a video once, and keeps its sampled frames."""
 
     def __init__(self, container: InputContainer, job: DecodeJob) -> None:
         """Find the streams; raises ItemError if none can be decoded."""
         from av.video.reformatter import VideoReformatter
 
-        self.shots: list[Shot] = []
         self._container, self._job = container, job
         self._large, self._small = VideoReformatter(), VideoReformatter()
         streams = _find_streams(container, job)
@@ -104,10 +89,10 @@ class _Watcher:
             index: FrameSelection(most, self._make_views, self._make_thumbnail) for index in self._tracks
         }
 
-    def run(self) -> ItemError | None:
-        """Read the video; return why not all of it could be sampled."""
+    def run(self) -> tuple[ItemError | None, list[Shot]]:
+        """Return (why not all of it could be sampled, the sampled frames in order)."""
         pixels = sum(track.stream.width * track.stream.height for track in self._tracks.values())
-        problem = None
+        problem, shots = None, []
         with self._job.gate(_FRAMES_IN_FLIGHT * pixels):
             try:
                 with translated():
@@ -116,10 +101,15 @@ class _Watcher:
                 problem = error
             try:
                 with translated():
-                    self.shots = self._collect()
+                    shots = self._collect()
             except ItemError as error:
                 problem = problem or error
-        return problem or self._find_loss()
+        lost = self._lost or next((track.lost for track in self._tracks.values() if track.lost), None)
+        if lost is not None:
+            problem = problem or not_all(lost)
+        elif not shots:
+            problem = problem or ItemError("video_error", "this video has no frames")
+        return problem, shots
 
     def _watch(self) -> None:
         """Decode all packets, then the frames that the decoders still hold."""
@@ -133,7 +123,7 @@ class _Watcher:
         except MemoryError:
             raise
         except av.error.FFmpegError as error:
-            self._lose(f"it cannot be read to its end ({error.strerror})")
+            self._lost = self._lost or f"it cannot be read to its end ({error.strerror})"
         for index, track in self._tracks.items():
             for time_s, frame in track.finish():
                 self._offer(index, time_s, frame)
@@ -157,8 +147,7 @@ class _Watcher:
         if self._job.media.width is None:
             height, width = picture.size
             self._job.media.height, self._job.media.width = height, width
-        exact = self._job.options.exact
-        return {view: make_view(picture, view, exact=exact) for view in dict.fromkeys(self._job.views)}
+        return make_views(picture, self._job.views, exact=self._job.options.exact)
 
     def _make_thumbnail(self, frame: VideoFrame) -> Thumbnail:
         return make_thumbnail(frame, self._small)
@@ -186,15 +175,6 @@ class _Watcher:
         whole = self._container.duration
         declared = max(_duration_of(track.stream, whole) for track in self._tracks.values())
         return declared - end_s > max(_SHORT_S, _SHORT_SHARE * declared)
-
-    def _lose(self, reason: str) -> None:
-        self._lost = self._lost or reason
-
-    def _find_loss(self) -> ItemError | None:
-        lost = self._lost or next((track.lost for track in self._tracks.values() if track.lost), None)
-        if lost is not None:
-            return not_all(lost)
-        return None if self.shots else ItemError("video_error", "this video has no frames")
 
 
 def _make_track(stream: VideoStream, job: DecodeJob, start_s: float | None) -> VideoTrack:
