@@ -74,6 +74,10 @@ class View:
     engine: Literal["pillow", "torchvision", "opencv"] = "pillow"
 
 
+Views: TypeAlias = Mapping[View, NDArray[np.uint8]]
+"""Of one picture: uint8 `(H, W, 3)` RGB for each geometry."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Media:
     """What is known of an input's bytes; shared by all its frames. Filled in only while it is decoded.
@@ -108,7 +112,6 @@ class Frame:
         number: index of the frame in its animation, from 0; 0 for a still.
         time_s: when it is shown, in seconds from the start; 0.0 for a still.
         last: no further frame (and no failure) of this item follows.
-        views: for each geometry that was asked for, uint8 `(H, W, 3)` RGB.
     """
 
     item: Item
@@ -116,7 +119,7 @@ class Frame:
     number: int = 0
     time_s: float = 0.0
     last: bool = True
-    views: Mapping[View, NDArray[np.uint8]] = field(repr=False)
+    views: Views = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

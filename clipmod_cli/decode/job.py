@@ -9,8 +9,7 @@ from typing import TypeAlias
 
 from clipmod_cli.decode.formats import Format
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.views import Views
-from clipmod_cli.types import Media, View
+from clipmod_cli.types import Media, View, Views
 
 Gate: TypeAlias = Callable[[int], AbstractContextManager[None]]
 """Called with a number of pixels before they are decoded; blocks while too many are in flight."""

@@ -6,9 +6,8 @@ The only file of `decode` that uses torch and OpenCV; both are imported when fir
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +15,10 @@ from PIL import Image
 
 from clipmod_cli.decode.geometry import UPRIGHT, Orientation, PixelWindow, crop_window, scaled_size
 from clipmod_cli.errors import ItemError
-from clipmod_cli.types import View
+from clipmod_cli.types import View, Views
 
 Pixels = NDArray[np.uint8]
 """`(height, width, 3)`, RGB."""
-
-Views: TypeAlias = Mapping[View, Pixels]
 
 MAX_INTERMEDIATE_PIXELS = 64_000_000
 """Scaling a 30,000 x 1 strip to 224 high would make 1.5 billion pixels; beyond this only the crop is

@@ -13,7 +13,7 @@ from typing import Generic, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.decode.views import Views
+from clipmod_cli.types import Views
 
 Thumbnail: TypeAlias = NDArray[np.uint8]
 """`(h, w, 3)` RGB. In colour: a red thing can be exactly as dark as the blue one that it replaces."""

@@ -14,8 +14,9 @@ from clipmod_cli.decode.job import DecodeJob, Shot
 from clipmod_cli.decode.video.frames import make_picture, make_thumbnail
 from clipmod_cli.decode.video.sampling import FrameSelection, KeptFrame, Thumbnail
 from clipmod_cli.decode.video.tracks import SpanTrack, VideoTrack
-from clipmod_cli.decode.views import Views, make_views
+from clipmod_cli.decode.views import make_views
 from clipmod_cli.errors import ItemError
+from clipmod_cli.types import Views
 
 if TYPE_CHECKING:
     from av.container import InputContainer
