@@ -11,9 +11,10 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain, islice
 
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.stage import Decoders, decode_with
@@ -82,7 +83,7 @@ def infer(
         stopped: called between batches; once true, the batch in flight is finished and no more.
     """
     with TemporaryFiles() as temporary:
-        for seen in _infer(items, engine, options or Options(), temporary, stopped, threading.Event()):
+        for seen in _infer(items, engine, options or Options(), temporary, stopped):
             if seen.last:
                 temporary.remove(seen.item)
             yield seen
@@ -94,11 +95,16 @@ def _infer(
     options: Options,
     temporary: TemporaryFiles,
     stopped: Callable[[], bool],
-    closed: threading.Event,
     can_skip_rest: CanSkipRest | None = None,
 ) -> Generator[Evidence | Failure, None, None]:
-    """Yield the evidence. Ends once `closed` is set, even while the items block."""
-    idle, in_flight = threading.Event(), _InFlight()
+    """Yield the evidence; can be closed even while the items block."""
+    idle, closed = threading.Event(), threading.Event()
+    in_flight: deque[None] = deque()  # one for each batch that is submitted and not yet computed
+
+    def submit(batch: Sequence[Frame | Failure]) -> PendingEvidence:
+        in_flight.append(None)
+        return engine.submit(batch, can_skip_rest)
+
     with ExitStack() as stack:
         decoders = stack.enter_context(open_decoders(options))
         fetched = temporary.track(fetch_stored(items, options.decode.limits))
@@ -107,14 +113,17 @@ def _infer(
             frames,
             engine.batch_size,
             stopped=lambda: stopped() or closed.is_set(),
-            may_close=lambda: idle.is_set() and in_flight.is_empty,  # a busy device needs no partial batch
+            may_close=lambda: idle.is_set() and not in_flight,  # a busy device needs no partial batch
         )
         prepared = ahead(_prepare(batches, engine), 1, closing=closed.set, waiting=idle)
-        submitted = in_flight.submit(stack.enter_context(closing(prepared)), engine, can_skip_rest)
+        submitted = (submit(batch) for batch in stack.enter_context(closing(prepared)))
         if options.infer_ahead:
             submitted = ahead(submitted, 1, closing=closed.set)
         for wait in stack.enter_context(closing(submitted)):
-            yield from in_flight.collect(wait)
+            results = iter(wait())
+            first = list(islice(results, 1))  # shared engines yield results as they are computed
+            in_flight.popleft()
+            yield from chain(first, results)
 
 
 def _prepare(
@@ -126,45 +135,9 @@ def _prepare(
         yield batch
 
 
-@dataclass(slots=True)
-class _InFlight:
-    """Counts batches that are submitted and not yet computed. Each number is written by one thread alone."""
-
-    _submitted: int = 0
-    _computed: int = 0
-
-    @property
-    def is_empty(self) -> bool:
-        return self._submitted == self._computed
-
-    def submit(
-        self,
-        batches: Iterable[Sequence[Frame | Failure]],
-        engine: InferenceEngine,
-        can_skip_rest: CanSkipRest | None,
-    ) -> Generator[PendingEvidence, None, None]:
-        for batch in batches:
-            self._submitted += 1
-            yield engine.submit(batch, can_skip_rest)
-
-    def collect(self, wait: PendingEvidence) -> Iterator[Evidence | Failure]:
-        """Yield the results of a batch as they come."""
-        results = iter(wait())
-        first = next(results, None)
-        self._computed += 1
-        if first is not None:
-            yield first
-            yield from results
-
-
-@contextmanager
-def open_decoders(options: Options) -> Iterator[Decoders]:
-    """Give the shared decoders of the options, or some that end with the block."""
-    if options.decoders is not None:
-        yield options.decoders
-        return
-    with start_decoders(options) as own:
-        yield own
+def open_decoders(options: Options) -> AbstractContextManager[Decoders]:
+    """Return the shared decoders of the options, or some that end with the block."""
+    return start_decoders(options) if options.decoders is None else nullcontext(options.decoders)
 
 
 def start_decoders(options: Options) -> Decoders:
@@ -200,7 +173,7 @@ def run(
         recheck = partial(
             _recheck, engine=ensemble, options=options.decode, decoders=decoders, stopped=stopped
         )
-        evidence = _infer(items, ensemble, options, temporary, stopped, threading.Event(), can_skip_rest)
+        evidence = _infer(items, ensemble, options, temporary, stopped, can_skip_rest)
         with closing(evidence):
             for result in _judge(evidence, criteria, recheck):
                 temporary.remove(result.item)

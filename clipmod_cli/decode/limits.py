@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -112,9 +113,17 @@ def parse_frames(text: str) -> FrameSampling:
         case ("key" | "dense") as mode, "", "":
             return FrameSampling(mode="key" if mode == "key" else "dense")
         case "fps", "=", number:
-            return FrameSampling(mode="fps", value=_parse_rate(number))
+            with suppress(ValueError):
+                if math.isfinite(rate := float(number)) and rate > 0:
+                    return FrameSampling(mode="fps", value=rate)
+            raise SettingsError(f"frames: fps={number} needs a number above 0, as fps=2 or fps=0.5")
         case "max", "=", number:
-            return FrameSampling(mode="max", value=_parse_count(number))
+            if number.isascii() and number.isdigit() and 2 <= int(number) <= MAX_SCORED_FRAMES:
+                return FrameSampling(mode="max", value=int(number))
+            raise SettingsError(
+                f"frames: max={number} needs a whole number from 2 (the first and the last frame are always"
+                f" scored) to {MAX_SCORED_FRAMES}"
+            )
         case _:
             raise SettingsError(f"frames: {text!r} is none of {FRAMES_HELP}")
 
@@ -128,40 +137,17 @@ def check_size(width: int, height: int, limits: DecodeLimits, *, scale: int = 1)
         limits: what is allowed.
         scale: both sides are divided by this while decoding (a JPEG's DCT scaling).
     """
+    decoded = math.ceil(width / scale) * math.ceil(height / scale)
     if max(width, height) > limits.max_side:
-        raise ItemError(
-            "too_many_pixels", f"a side of {width} x {height} is over the limit of {limits.max_side} pixels"
-        )
-    if width * height > limits.max_header_pixels:
-        raise ItemError(
-            "too_many_pixels",
-            f"{width} x {height} is over the limit of {limits.max_header_pixels / 1e6:g} megapixels",
-        )
-    if math.ceil(width / scale) * math.ceil(height / scale) > limits.max_pixels:
-        raise ItemError(
-            "too_many_pixels",
-            f"{width} x {height} is over the limit of {limits.max_pixels / 1e6:g} megapixels to be decoded",
-        )
-
-
-def _parse_rate(number: str) -> float:
-    try:
-        rate = float(number)
-    except ValueError:
-        rate = math.nan
-    if not (math.isfinite(rate) and rate > 0):
-        raise SettingsError(f"frames: fps={number} needs a number above 0, as fps=2 or fps=0.5")
-    return rate
-
-
-def _parse_count(number: str) -> int:
-    count = int(number) if number.isascii() and number.isdigit() else 0
-    if not 2 <= count <= MAX_SCORED_FRAMES:
-        raise SettingsError(
-            f"frames: max={number} needs a whole number from 2 (the first and the last frame are always"
-            f" scored) to {MAX_SCORED_FRAMES}"
-        )
-    return count
+        problem = f"a side of {width} x {height} is over the limit of {limits.max_side} pixels"
+    elif width * height > limits.max_header_pixels:
+        problem = f"{width} x {height} is over the limit of {limits.max_header_pixels / 1e6:g} megapixels"
+    elif decoded > limits.max_pixels:
+        most = limits.max_pixels / 1e6
+        problem = f"{width} x {height} is over the limit of {most:g} megapixels to be decoded"
+    else:
+        return
+    raise ItemError("too_many_pixels", problem)
 
 
 def _spread(starts: Sequence[float], most: int) -> tuple[int, ...]:
@@ -172,24 +158,16 @@ def _spread(starts: Sequence[float], most: int) -> tuple[int, ...]:
     last = len(starts) - 1
     if last < most:
         return tuple(range(last + 1))
-    by_time = (_shown_at(starts, starts[-1] * step / (most - 1)) for step in range(most))
-    chosen = _fill({0, last}, by_time, most)
+    chosen = {0, last}
+    for step in range(most):
+        if len(chosen) < most:
+            chosen.add(_shown_at(starts, starts[-1] * step / (most - 1)))
     rest = [number for number in range(last + 1) if number not in chosen]
     left_over = most - len(chosen)
-    chosen = _fill(chosen, (rest[len(rest) * step // max(left_over, 1)] for step in range(left_over)), most)
+    chosen |= {rest[len(rest) * step // left_over] for step in range(left_over)}
     return tuple(sorted(chosen))
 
 
 def _shown_at(starts: Sequence[float], seconds: float) -> int:
     """Return the frame that is shown at a time; sums of delays are off by less than a microsecond."""
     return bisect_right(starts, seconds + 1e-6) - 1
-
-
-def _fill(chosen: set[int], more: Iterable[int], most: int) -> set[int]:
-    """Return `chosen` with what `more` adds to it, up to `most` in all."""
-    filled = set(chosen)
-    for number in more:
-        if len(filled) >= most:
-            break
-        filled.add(number)
-    return filled

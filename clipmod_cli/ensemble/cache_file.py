@@ -1,7 +1,7 @@
-"""Evidence in one file of bounded size, for any number of processes: SQLite, written behind.
+"""The file of the evidence cache: SQLite of bounded size, for any number of processes, written in a thread.
 
-It is a cache: whatever goes wrong with it costs time, never a result. Each entry carries a checksum over
-itself and its key, and one that does not match is as good as none. Knows no model and no picture.
+It is a cache: an error costs time, never a result. Each entry has a checksum over itself and its key; one
+that does not match is ignored. Knows no model and no picture.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,16 +27,16 @@ from clipmod_cli.types import Detection, Detections, Embedding, LabelScores, See
 log = logging.getLogger(__name__)
 
 BATCHES_BEHIND: Final = 64
-"""Waiting to be written. A disk that is slower than the models then slows them, and memory stays bounded."""
+"""Batches that wait to be written, so that memory is bounded: a disk that is slower slows the models."""
 BUSY_S: Final = 2.0
-"""For another process's write, a few milliseconds each."""
-LET_GO: Final = 0.1
+"""Timeout for another process's write, which takes a few milliseconds."""
+EVICTED_SHARE: Final = 0.1
 """Of all entries, the oldest, each time the file is full."""
-CHECK_BYTES: Final = 8
-"""Against a disk's mistakes, which are no adversary."""
+CHECKSUM_BYTES: Final = 8
+"""Against errors of a disk, not against an attacker."""
 DAY_S: Final = 86_400
 KEYS_AT_ONCE: Final = 500
-"""SQLite takes 999 variables in a statement where it is old."""
+"""Old SQLite allows 999 variables in a statement."""
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS evidence (
@@ -46,178 +46,158 @@ CREATE TABLE IF NOT EXISTS evidence (
 
 
 def default_path() -> Path:
-    """Return where it is kept: the user's cache folder."""
+    """Return the path of the file in the user's cache folder."""
     from platformdirs import user_cache_path
 
     return user_cache_path("clipmod", appauthor=False) / "evidence" / "evidence-1.sqlite"
 
 
 class EvidenceFile:
-    """Evidence under keys, in one file.
+    """Evidence by key, in one file; an `EvidenceStorage`.
 
     Args:
-        path: the file; it and its folder are made, for the user's eyes alone.
-        most: bytes that it may take, some more while it is being written.
-        days: what is older goes now; None keeps all.
+        path: the file; it and its folder are created, readable by the user alone.
+        max_bytes: its size, some more while it is being written.
+        days: older entries are deleted now; None keeps all.
     """
 
-    def __init__(self, path: Path, most: int, *, days: float | None = None) -> None:
-        self._path, self._most, self._days = path, most, days
-        self._reading: sqlite3.Connection | None = self._open()
-        self._lock = threading.Lock()  # one thread begins with batches, another one asks again what failed
+    def __init__(self, path: Path, max_bytes: int, *, days: float | None = None) -> None:
+        self._path, self._max_bytes = path, max_bytes
+        self._reader: sqlite3.Connection | None = None
+        self._lock = threading.Lock()  # one thread submits batches, another one runs again what failed
         self._waiting: queue.Queue[Mapping[bytes, Seen] | None] = queue.Queue(BATCHES_BEHIND)
-        self._writer = threading.Thread(target=self._write_behind, name="clipmod-evidence", daemon=True)
-        if self._reading is not None:
+        self._writer = threading.Thread(target=self._write, name="clipmod-evidence", daemon=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._reader = _connect_or_replace(path)
+            if days is not None:
+                _erase(self._reader, time.time() - days * DAY_S)
+        except (OSError, sqlite3.Error) as e:
+            log.info("evidence is not kept in %s: %s", path, e)
+            self._close_reader()
+        else:
             self._writer.start()
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Seen]:
-        """Return what is kept under these keys, as far as it is whole."""
+        """Return what is stored under these keys and intact."""
+        found: list[tuple[bytes, object]] = []
         with self._lock:
-            found = self._find(keys)
-        read = {key: unpack(value[CHECK_BYTES:]) for key, value in found if _is_whole(key, value)}
+            try:
+                for at in range(0, len(keys), KEYS_AT_ONCE):
+                    found += self._select(keys[at : at + KEYS_AT_ONCE])
+            except sqlite3.Error as e:
+                log.warning("evidence of earlier runs cannot be read from %s any more: %s", self._path, e)
+                self._close_reader()
+        read = {key: _open(key, value) for key, value in found}
         return {key: seen for key, seen in read.items() if seen is not None}
 
-    def _find(self, keys: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-        if self._reading is None:
-            return []
-        try:
-            return [row for part in _parts(keys) for row in _select(self._reading, part)]
-        except sqlite3.Error as e:
-            self._give_up(e)
-            return []
-
     def put(self, seen: Mapping[bytes, Seen]) -> None:
-        """Have these written, behind the caller's back; waits where the disk cannot keep up."""
-        if self._reading is not None and self._writer.is_alive():
+        """Queue these for writing; waits where the disk cannot keep up."""
+        if self._reader is not None and self._writer.is_alive():
             self._waiting.put(seen)
 
     def close(self) -> None:
-        """Write what is waiting, and let the file go."""
+        """Write what is queued, and close the file."""
         if self._writer.is_alive():
             self._waiting.put(None)
             self._writer.join()
-        if self._reading is not None:
-            self._reading.close()
-            self._reading = None
+        self._close_reader()
 
-    def _open(self) -> sqlite3.Connection | None:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return _open_without_old(self._path, self._days)
-        except (OSError, sqlite3.Error) as e:
-            log.info("what models saw is not kept in %s: %s", self._path, e)
-            return None
+    def _close_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
-    def _give_up(self, error: Exception) -> None:
-        log.warning("what models saw in earlier runs cannot be read from %s any more: %s", self._path, error)
-        if self._reading is not None:
-            self._reading.close()
-            self._reading = None
+    def _select(self, keys: Sequence[bytes]) -> list[tuple[bytes, object]]:
+        if self._reader is None:
+            return []
+        marks = ",".join("?" * len(keys))
+        return self._reader.execute(
+            f"SELECT key, value FROM evidence WHERE key IN ({marks})",  # noqa: S608 — marks alone
+            list(keys),
+        ).fetchall()
 
-    def _write_behind(self) -> None:
-        writing: sqlite3.Connection | None = None
+    def _write(self) -> None:
+        connection: sqlite3.Connection | None = None
         while (batch := self._waiting.get()) is not None:
             try:
-                writing = writing or _connect(self._path)
-                _insert(writing, batch)
-                if _size_of(writing) > self._most:
-                    _let_go(writing)
+                connection = connection or _connect(self._path)
+                _insert(connection, batch)
+                if _size_of(connection) > self._max_bytes:
+                    _evict(connection)
             except (OSError, sqlite3.Error) as e:
-                log.info("what models saw could not be kept in %s: %s", self._path, e)
-        if writing is not None:
-            writing.close()
+                log.info("evidence could not be written to %s: %s", self._path, e)
+        if connection is not None:
+            connection.close()
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     # One thread at a time uses it, but not always the one that opened it.
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")  # those who read do not wait for who writes
-        connection.execute("PRAGMA synchronous = NORMAL")  # no entry is worth a wait for the disk
+        connection.execute("PRAGMA journal_mode = WAL")  # readers do not wait for a writer
+        connection.execute("PRAGMA synchronous = NORMAL")  # a lost entry costs less than a wait for the disk
         connection.execute(_SCHEMA)
     except BaseException:
         connection.close()
         raise
     with contextlib.suppress(OSError):
-        os.chmod(path, 0o600)  # noqa: PTH101 — it holds what can be told of private pictures
+        os.chmod(path, 0o600)  # noqa: PTH101 — it is derived from private pictures
     return connection
 
 
-def _connect_or_begin_anew(path: Path) -> sqlite3.Connection:
+def _connect_or_replace(path: Path) -> sqlite3.Connection:
     try:
         return _connect(path)
-    except sqlite3.OperationalError:  # it cannot be reached or is busy, which says nothing of what is in it
+    except sqlite3.OperationalError:  # it cannot be reached or is busy; its content may be fine
         raise
     except sqlite3.DatabaseError as e:
         log.warning("%s cannot be read (%s) and is begun anew: it is only a cache", path, e)
-        _remove(path)
+        for end in ("", "-wal", "-shm"):
+            path.with_name(path.name + end).unlink(missing_ok=True)
         return _connect(path)
 
 
-def _open_without_old(path: Path, days: float | None) -> sqlite3.Connection:
-    connection = _connect_or_begin_anew(path)
-    if days is not None:
-        _erase(connection, time.time() - days * DAY_S)
-    return connection
-
-
-def _remove(path: Path) -> None:
-    for end in ("", "-wal", "-shm"):
-        path.with_name(path.name + end).unlink(missing_ok=True)
-
-
-def _select(connection: sqlite3.Connection, keys: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
-    marks = ",".join("?" * len(keys))
-    found: list[tuple[bytes, bytes]] = connection.execute(
-        f"SELECT key, value FROM evidence WHERE key IN ({marks})",  # noqa: S608 — marks alone
-        list(keys),
-    ).fetchall()
-    return found
-
-
 def _insert(connection: sqlite3.Connection, seen: Mapping[bytes, Seen]) -> None:
-    rows = []
-    for key, one in seen.items():
-        packed = pack(one)
-        rows.append((key, _check(key, packed) + packed, int(time.time())))
-    with _transaction(connection):
+    packed = {key: pack(one) for key, one in seen.items()}
+    rows = [(key, _checksum(key, one) + one, int(time.time())) for key, one in packed.items()]
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
         connection.executemany("INSERT OR REPLACE INTO evidence (key, value, at) VALUES (?, ?, ?)", rows)
 
 
-def _let_go(connection: sqlite3.Connection) -> None:
-    """Delete the oldest entries; the file keeps its size, and what comes next takes their place."""
-    with _transaction(connection):
-        (count,) = connection.execute("SELECT count(*) FROM evidence").fetchone()
+def _evict(connection: sqlite3.Connection) -> None:
+    """Delete the oldest entries; the file keeps its size, and new entries take their place."""
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
         connection.execute(
-            "DELETE FROM evidence WHERE id IN (SELECT id FROM evidence ORDER BY id LIMIT ?)",
-            (int(count * LET_GO) + 1,),
+            "DELETE FROM evidence WHERE id IN (SELECT id FROM evidence ORDER BY id LIMIT"
+            " 1 + (SELECT CAST(count(*) * ? AS INTEGER) FROM evidence))",
+            (EVICTED_SHARE,),
         )
 
 
 def erase(path: Path, *, before: float | None = None) -> int:
-    """Erase what was kept before a time (seconds since 1970), or all, for good; return how many entries.
+    """Erase all entries, or those older than `before` (seconds since 1970); return how many.
 
     Raises:
-        OutputError: it cannot be erased.
+        OutputError: if the file cannot be changed.
     """
     if not path.exists():
         return 0
     try:
-        with contextlib.closing(_connect_or_begin_anew(path)) as connection:
+        with contextlib.closing(_connect_or_replace(path)) as connection:
             erased = _erase(connection, before)
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except (OSError, sqlite3.Error) as e:
-        raise OutputError(
-            f"what models saw cannot be erased from {path}: {e}. Remove the file yourself"
-        ) from e
+        raise OutputError(f"evidence cannot be erased from {path}: {e}. Remove the file yourself") from e
     return erased
 
 
 def _erase(connection: sqlite3.Connection, before: float | None) -> int:
-    connection.execute("PRAGMA secure_delete = ON")  # zeros go where an entry was
-    with _transaction(connection):
-        return connection.execute("DELETE FROM evidence WHERE ?1 IS NULL OR at < ?1", (before,)).rowcount
+    connection.execute("PRAGMA secure_delete = ON")  # overwrites deleted entries with zeros
+    return connection.execute("DELETE FROM evidence WHERE ?1 IS NULL OR at < ?1", (before,)).rowcount
 
 
 def _size_of(connection: sqlite3.Connection) -> int:
@@ -229,27 +209,15 @@ def _size_of(connection: sqlite3.Connection) -> int:
     return int((pages - unused) * size)
 
 
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
+def _checksum(key: bytes, packed: bytes) -> bytes:
+    return hashlib.blake2b(key + packed, digest_size=CHECKSUM_BYTES).digest()
 
 
-def _parts(keys: Sequence[bytes]) -> Iterable[Sequence[bytes]]:
-    return (keys[at : at + KEYS_AT_ONCE] for at in range(0, len(keys), KEYS_AT_ONCE))
-
-
-def _check(key: bytes, packed: bytes) -> bytes:
-    return hashlib.blake2b(key + packed, digest_size=CHECK_BYTES).digest()
-
-
-def _is_whole(key: bytes, value: object) -> bool:
-    return isinstance(value, bytes) and value[:CHECK_BYTES] == _check(key, value[CHECK_BYTES:])
+def _open(key: bytes, value: object) -> Seen | None:
+    """Return the evidence of an entry; None if it is damaged."""
+    if not isinstance(value, bytes) or value[:CHECKSUM_BYTES] != _checksum(key, value[CHECKSUM_BYTES:]):
+        return None
+    return unpack(value[CHECKSUM_BYTES:])
 
 
 _EMBEDDING: Final = b"e"
@@ -270,7 +238,7 @@ def pack(seen: Seen) -> bytes:
 
 
 def unpack(packed: bytes) -> Seen | None:
-    """Return the evidence that these bytes hold; None where they hold none that is sound."""
+    """Return the evidence in these bytes; None if they are not valid."""
     try:
         seen = _read(packed[:1], packed[1:])
     except (ValueError, TypeError, AttributeError):

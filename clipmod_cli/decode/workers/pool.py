@@ -229,8 +229,8 @@ class WorkerHandle:
         with ExitStack() as held:
             holds = False
             while not (message := pipe.recv_bytes(MAX_HEADER_BYTES)).startswith(b"{"):
-                if message.startswith(HOLD) and not holds:
-                    self._hold(held, gate, _requested_pixels(message))
+                if message.startswith(HOLD) and not holds and (pixels := int(message[len(HOLD) :])) > 0:
+                    self._hold(held, gate, pixels)
                     pipe.send_bytes(b"go")
                     holds = True
                 elif message == RELEASE and holds:
@@ -262,20 +262,17 @@ class WorkerHandle:
             process.join(GRACE_S)
         exit_code = None if process is None else process.exitcode
         self._discard(at_once=True)
+        code: ErrorCode = "decode_timeout"
         if overdue:
             message = f"decoding took longer than {spent:.0f} s and was stopped"
-            return _failure(item, "decode_timeout", message)
-        if exit_code == -getattr(signal, "SIGXCPU", 0):
+        elif exit_code == -getattr(signal, "SIGXCPU", 0):
             message = "decoding took too much processor time and was stopped"
-            return _failure(item, "decode_timeout", message)
-        if process is None:
-            return _failure(item, "internal_error", f"cannot start a decode worker: {error}")
-        terminated = exit_code in _TERMINATED
-        message = (
-            f"the decode worker {_end_of(exit_code, error)}{' from outside' if terminated else ''}"
-            " while it decoded this input"
-        )
-        return _failure(item, "internal_error" if terminated else "decode_crash", message)
+        elif process is None:
+            code, message = "internal_error", f"cannot start a decode worker: {error}"
+        else:
+            code = "internal_error" if exit_code in _TERMINATED else "decode_crash"
+            message = f"the decode worker {_end_of(exit_code, error)} while it decoded this input"
+        return Failure(item=item, stage="decode", code=code, message=message)
 
     def _discard(self, *, at_once: bool = False) -> None:
         """End the worker, if there is one, and close what was shared with it."""
@@ -296,20 +293,10 @@ class WorkerHandle:
         process.join(GRACE_S)
 
 
-def _requested_pixels(message: bytes) -> int:
-    pixels = int(message.removeprefix(HOLD))
-    if pixels <= 0:
-        raise ValueError("unexpected message from decode worker: a request for no pixels")
-    return pixels
-
-
 def _end_of(exit_code: int | None, error: Exception) -> str:
     if exit_code is None:
         return f"was stopped ({error})"
-    return (
-        f"was ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with code {exit_code}"
-    )
-
-
-def _failure(item: Item, code: ErrorCode, message: str) -> Failure:
-    return Failure(item=item, stage="decode", code=code, message=message)
+    if exit_code >= 0:
+        return f"ended with code {exit_code}"
+    outside = " from outside" if exit_code in _TERMINATED else ""
+    return f"was ended by {signal.Signals(-exit_code).name}{outside}"
