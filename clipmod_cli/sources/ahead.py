@@ -113,15 +113,8 @@ def prefetch(
     """Yield the results of `work` on each item, in their order; what it raises is raised in its place.
 
     A slow producer holds back no finished result. No thread outlives the iteration by more than the work
-    it has started.
-
-    Args:
-        items: pulled in a thread of its own.
-        work: called in other threads.
-        threads: at most.
-        ahead: results started and not taken, at most.
-        cost: the bytes that a result will hold until it is taken.
-        max_bytes: of all of them.
+    it has started. At most `ahead` results are started and not taken; until then they hold `cost(item)`
+    bytes, of at most `max_bytes` in all.
     """
     window = PrefetchWindow(ahead, max_bytes)
     tasks: queue.SimpleQueue[tuple[G, Future[R]] | None] = queue.SimpleQueue()

@@ -129,8 +129,7 @@ class InputPath:
 
     Attributes:
         rel: the path relative to the folder in which it was found; None if it was named itself.
-        file: the file with its bytes, if that is not `path` (an object in a store).
-        mtime_ns: its modification time, where `file` is given.
+        file: the file with its bytes, and `mtime_ns` its time, if that is not `path` (an object in a store).
     """
 
     path: str

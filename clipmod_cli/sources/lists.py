@@ -60,30 +60,23 @@ def read_list(name: str, *, null: bool) -> Iterator[str]:
     # and os.read returns a slow producer's lines at once.
     try:
         descriptor = STDIN if name == "-" else os.open(name, os.O_RDONLY)
+        try:
+            for part in _split(descriptor, b"\0" if null else b"\n"):
+                if part:
+                    yield "./-" if part == b"-" else os.fsdecode(part)
+        finally:
+            if descriptor != STDIN:
+                os.close(descriptor)
     except OSError as e:
         raise UsageError(f"cannot read the list {name}: {e.strerror}") from e
-    try:
-        for part in _split(descriptor, name, b"\0" if null else b"\n"):
-            if part:
-                yield "./-" if part == b"-" else os.fsdecode(part)
-    finally:
-        if descriptor != STDIN:
-            os.close(descriptor)
 
 
-def _split(descriptor: int, name: str, separator: bytes) -> Iterator[bytes]:
+def _split(descriptor: int, separator: bytes) -> Iterator[bytes]:
     rest = b""
-    while chunk := _read(descriptor, name):
+    while chunk := os.read(descriptor, CHUNK_BYTES):
         *whole, rest = (rest + chunk).split(separator)
         yield from whole
     yield rest
-
-
-def _read(descriptor: int, name: str) -> bytes:
-    try:
-        return os.read(descriptor, CHUNK_BYTES)
-    except OSError as e:
-        raise UsageError(f"cannot read the list {name}: {e.strerror}") from e
 
 
 def read_urls(
@@ -91,13 +84,8 @@ def read_urls(
 ) -> Iterator[str]:
     """Yield the URLs of all lists in their order; `-` is stdin.
 
-    Blanks around a line of text, empty lines and lines that begin with `#` are dropped.
-
-    Args:
-        lists: files; a table by its name's ending, else text.
-        column: of a table. Rows without a value count as skipped.
-        null: text is separated by NUL bytes.
-        skipped: counts rows without a URL.
+    Blanks around a line of text, empty lines and lines that begin with `#` are dropped; with `null`, text is
+    separated by NUL bytes. Rows of a table without a value in `column` are counted in `skipped`.
 
     Raises:
         UsageError: if a list cannot be read, or has no such column.
@@ -178,7 +166,7 @@ def _find_column(connection: DuckDBPyConnection, name: str, column: str) -> str:
     rows = connection.execute(f"DESCRIBE SELECT * FROM {_reader(name)}").fetchall()  # noqa: S608
     columns = [str(row[0]) for row in rows]
     for found in columns:
-        if found == column or found.lower() == column.lower():
+        if found.lower() == column.lower():
             return found
     listed = ", ".join(columns)
     raise UsageError(f"{name} has no column {column!r}; --url-column names one of: {listed}")

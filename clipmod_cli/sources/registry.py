@@ -11,21 +11,15 @@ from clipmod_cli.errors import MissingPackageError
 from clipmod_cli.sources.base import Rules, Skipped, Source
 from clipmod_cli.sources.lists import read_list
 from clipmod_cli.sources.local import LocalFiles
-from clipmod_cli.sources.stores.gs import GsStore
 from clipmod_cli.sources.stores.hub import HfStore, split_repository
-from clipmod_cli.sources.stores.s3 import S3Store
+from clipmod_cli.sources.stores.objects import GsStore, S3Store
 from clipmod_cli.sources.stores.source import ObjectStoreSource
 from clipmod_cli.types import Failure, Item
 
 
 @dataclass(frozen=True, slots=True)
 class SourceKind:
-    """How the names of one scheme are read.
-
-    Attributes:
-        open: returns the source for one run.
-        package: what has to be installed; a part of the extra `stores`. None needs nothing.
-    """
+    """How to open the source of one scheme for a run, and the package of the extra `stores` that it needs."""
 
     open: Callable[[], Source]
     package: str | None = None

@@ -51,7 +51,10 @@ class SpillFolder:
             ItemError: `internal_error`, if it cannot be created.
         """
         try:
-            descriptor, path = tempfile.mkstemp(dir=self._create())
+            if self._path is None:
+                self._path = tempfile.mkdtemp(prefix="clipmod-")
+                atexit.register(shutil.rmtree, self._path, ignore_errors=True)
+            descriptor, path = tempfile.mkstemp(dir=self._path)
         except OSError as e:
             raise _write_error(e) from e
         try:
@@ -61,12 +64,6 @@ class SpillFolder:
             raise
         finally:
             os.close(descriptor)
-
-    def _create(self) -> str:
-        if self._path is None:
-            self._path = tempfile.mkdtemp(prefix="clipmod-")
-            atexit.register(shutil.rmtree, self._path, ignore_errors=True)
-        return self._path
 
 
 def _write_error(error: OSError) -> ItemError:
@@ -97,11 +94,9 @@ class TemporaryFiles:
             _remove(item.spilled)
 
     def __enter__(self) -> Self:
-        """Return itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove all files that are left: those of items that were never judged."""
         with self._lock:
             self._closed = True
             paths, self._paths = self._paths, set()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clipmod_cli.sources.stores.s3 import S3Store
+from clipmod_cli.sources.stores.objects import S3Store
 from tests.end_to_end.command import SAMPLES, Command
 from tests.stores.kit import NUDENET, ROOT, by_source, scan
 from tests.stores.servers import BUCKET, FakeS3, sample

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clipmod_cli.sources.base import Skipped
-from clipmod_cli.sources.web.archives import unpack
+from clipmod_cli.sources.web.downloads import unpack
 from clipmod_cli.types import Failure, Item
 from tests.archives.making import COMPRESS, GIF, TEXT, make_tar, make_zip, picture
 from tests.urls.server import Server, chunked, redirect, reply

@@ -66,8 +66,7 @@ def urls(
 def _run(resolved: Resolved, named: list[str]) -> int:
     from clipmod_cli.cli.run import Inputs, judge_inputs
     from clipmod_cli.output.originals import Originals
-    from clipmod_cli.sources.web.archives import unpack
-    from clipmod_cli.sources.web.downloads import DownloadPacing, Downloads
+    from clipmod_cli.sources.web.downloads import DownloadPacing, Downloads, unpack
     from clipmod_cli.sources.web.responses import ByteCounter
 
     settings = resolved.settings

@@ -1,14 +1,7 @@
 """A path → its Item, or the Items and Failures of its archive, read as a stream; nothing is written to disk.
 
-Archives are recognised by content: zip (also cbz, docx and the like), tar, and gzip, bzip2, xz and zstd
-around a tar or a single file. 7z and RAR are recognised but not read.
-
-- A member is an input under the same rule as a file in a folder. One whose content cannot be read
-  (encrypted, damaged) is a Failure. Archives in archives are entered, to a maximum depth.
-- A member's name is text, never a path. Names of nested members are joined by `!/`: `inner.zip!/a.png`.
-- The file in a `photo.jpg.gz` is named `photo.jpg`. A `.tar.gz` is one archive, not two.
-- A link in a tar is counted; in a zip it is judged if its content is a picture's, since many programs
-  ignore the flag that marks it as a link.
+- A member is an input under the same rule as a file in a folder; its name is text, never a path. One whose
+  content cannot be read (encrypted, damaged) is a Failure.
 - A bad member costs itself, a broken archive what follows the break, an exceeded budget all the rest: one
   Failure reports it, after everything before. It has the archive's size and modification time, so that a
   resumed run recognises the archive.
@@ -85,7 +78,7 @@ def read_members(
         archive: read to its end.
         whole: the archive's own Item, from which the fields are copied.
         skip_reason: returns why the member of a name is skipped, or None.
-        skipped: counts those.
+        skipped: counts the skipped members by reason.
         named: an archive without inputs is a Failure, not an `empty archive`.
         step: from the index of one member to the next.
     """
@@ -150,12 +143,9 @@ def read_archive(
 
 @dataclass(frozen=True, slots=True)
 class OpenedInput:
-    """What opening an input showed.
+    """What opening an input showed: the archive, to be closed, if it is one, and its format.
 
-    Attributes:
-        archive: the archive, to be closed, if it is one.
-        format: by its first bytes; None if unknown.
-        was_read: its first bytes were read; False for what is missing, unreadable or not a regular file.
+    `was_read` is False for what is missing, unreadable or not a regular file.
     """
 
     archive: Container | None = None
@@ -166,9 +156,7 @@ class OpenedInput:
 def open_input(path: str, *, name: str | None = None) -> OpenedInput:
     """Open the file once, read its first bytes, and keep it open if it is an archive. Never blocks.
 
-    Args:
-        path: of a file.
-        name: the archive's name for users, if that is not the file's.
+    `name` is the archive's name for users, if that is not the file's.
     """
     try:
         descriptor = os.open(path, _OPEN_FLAGS)

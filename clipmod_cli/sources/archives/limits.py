@@ -87,12 +87,7 @@ class ArchiveBudget:
 
 @dataclass(slots=True)
 class RatioMeter:
-    """Compares the output of one compressed stream with its input.
-
-    Attributes:
-        free: decompressed bytes that are allowed at any ratio.
-        produced: decompressed bytes so far.
-    """
+    """Compares the output of one compressed stream with its input; `free` bytes are allowed at any ratio."""
 
     budget: ArchiveBudget
     free: int
@@ -101,9 +96,7 @@ class RatioMeter:
     def count(self, length: int, consumed: int) -> None:
         """Count `length` more bytes, decompressed from `consumed` compressed ones in all.
 
-        Raises:
-            ItemError: if the ratio is too high.
-            BudgetExceeded: if a limit of the archive is reached.
+        Raises ItemError if the ratio is too high, and BudgetExceeded.
         """
         self.produced += length
         self.budget.spend(length)

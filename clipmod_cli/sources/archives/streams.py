@@ -40,17 +40,12 @@ MAX_NAME_BYTES = 4096
 
 
 class FileWindow:
-    """A range of a file, read once from beginning to end, whatever the file's position.
-
-    Attributes:
-        left: bytes not read or skipped yet.
-        consumed: bytes read.
-    """
+    """A range of a file, read once from beginning to end, whatever the file's position."""
 
     def __init__(self, file: BinaryIO, start: int, length: int) -> None:
         self._file = file
         self._at = start
-        self.left = length
+        self.left = length  # bytes not read or skipped yet
         self.consumed = 0
 
     def read(self, size: int) -> bytes:

@@ -86,9 +86,7 @@ class TarReader:
     def entries(self) -> Iterator[ArchiveEntry]:
         """Yield the entries; each must be read before the next.
 
-        Raises:
-            ItemError: where the rest cannot be read; ContainerError in truncated content.
-            BudgetExceeded: when a limit of the archive is reached.
+        Raises ItemError where the rest cannot be read (ContainerError in truncated content) or BudgetExceeded.
         """
         while (header := self._next()) is not None:
             content = _Content(self.source, header.size)

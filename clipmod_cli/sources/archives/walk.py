@@ -31,12 +31,7 @@ COMPRESSED_SUFFIXES = frozenset({".gz", ".bz2", ".xz", ".zst"})
 
 @dataclass(frozen=True, slots=True)
 class ArchiveMember:
-    """A member that is or may be an input.
-
-    Attributes:
-        name: None for the archive itself, if its rest cannot be read.
-        error: why the member cannot be read.
-    """
+    """A member that is or may be an input, or why it cannot be read; nameless, why the archive cannot."""
 
     name: str | None
     data: bytes = field(default=b"", repr=False)
@@ -74,12 +69,9 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveWalk:
-    """One walk through an outermost archive.
+    """One walk through an outermost archive; counts the skipped members by reason.
 
-    Attributes:
-        skip_reason: called with a name, that of a nested member after its archive's and a slash; returns
-            why the member is skipped, or None.
-        skipped: counts the skipped members by reason.
+    `skip_reason` is called with a name, that of a nested member after its archive's and a slash.
     """
 
     budget: ArchiveBudget
@@ -87,12 +79,7 @@ class ArchiveWalk:
     skipped: Counter[str]
 
     def inside(self, archive: Container) -> Iterator[ArchiveMember]:
-        """Yield the inputs in one archive.
-
-        Raises:
-            ItemError: where its rest cannot be read.
-            BudgetExceeded: when a limit of the outermost archive is reached.
-        """
+        """Yield the inputs in one archive; raises ItemError where its rest cannot be read or BudgetExceeded."""
         if archive.kind in UNREAD:
             message = f"{UNREAD[archive.kind]} archives are not supported: unpack it, and name the folder"
             yield lost(SEPARATOR.join(archive.names) or None, "unsupported_format", message)

@@ -184,12 +184,7 @@ def _checked(pieces: Iterator[bytes], record: ZipRecord) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """The place of the directory.
-
-    Attributes:
-        shift: bytes before the archive in the file.
-        count: records that it declares, modulo `modulus`.
-    """
+    """The place of the directory, the bytes before the archive, and the count of records modulo `modulus`."""
 
     start: int
     end: int

@@ -13,17 +13,15 @@ from typing import Protocol
 
 from clipmod_cli.types import Item
 
-CONNECT_S, READ_S = 5, 10
-"""Seconds, as for URLs."""
+READ_S = 10.0
+"""As for URLs."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectName:
-    """A name in an object store.
+    """A name in an object store; the key is empty for the whole bucket.
 
-    Attributes:
-        bucket: of the hub: the kind of repository, its owner, name and revision.
-        key: what follows the slash after it; empty for the whole bucket.
+    The `bucket` of the hub is the kind of repository, its owner, name and revision.
     """
 
     scheme: str

@@ -184,12 +184,8 @@ def check_redirect(here: httpx2.URL, location: str) -> httpx2.URL:
         FetchError: `invalid_url`, or `blocked_address` where it leaves https for http.
     """
     try:
-        joined = str(here.join(location))
-    except (httpx2.InvalidURL, ValueError) as e:
-        raise FetchError("invalid_url", "the target of the redirect is not a valid URL") from e
-    try:
-        there = check_url(joined)
-    except FetchError as e:
+        there = check_url(str(here.join(location)))
+    except (httpx2.InvalidURL, ValueError, FetchError) as e:
         raise FetchError("invalid_url", "the target of the redirect is not an allowed URL") from e
     if here.scheme == "https" and there.scheme == "http":
         raise FetchError("blocked_address", "the redirect leaves https for http")

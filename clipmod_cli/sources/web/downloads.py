@@ -1,8 +1,7 @@
 """Many URLs → Items with their bytes, and Failures, in the order in which they complete.
 
-An event loop in a thread of its own downloads while the consumer's thread judges. Every URL gives one
-result. A bounded window of the list is read ahead, so that the URLs of a slow host do not hold up others.
-How one URL is downloaded is left to `clipmod_cli.sources.web.fetch`.
+An event loop in a thread of its own downloads while the consumer's thread judges. A bounded window of the
+list is read ahead, so that the URLs of a slow host do not hold up others.
 """
 
 from __future__ import annotations
@@ -12,24 +11,35 @@ import contextlib
 import queue
 import random
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeAlias
+from urllib.parse import unquote, urlsplit
 
+from clipmod_cli.decode.formats import sniff
+from clipmod_cli.errors import ItemError
 from clipmod_cli.flow import StreamEnd, feed
-from clipmod_cli.sources.base import failure
+from clipmod_cli.sources.archives.items import is_hidden, open_input, read_members
+from clipmod_cli.sources.base import Skipped, failure
 from clipmod_cli.sources.web.addresses import FetchRules
 from clipmod_cli.sources.web.errors import FetchError, translate
 from clipmod_cli.sources.web.fetch import Fetcher
 from clipmod_cli.sources.web.hosts import HostScheduler
 from clipmod_cli.sources.web.responses import ByteCounter, DownloadedBody
-from clipmod_cli.types import Failure, Item
+from clipmod_cli.types import Failure, Item, Media
 
 WINDOW = 10_000
 """URLs that are read ahead of the results taken: a list sorted by host still has other hosts to ask."""
 
 FINISHED_AHEAD = 64
 """Pictures that may wait to be taken before no new download begins: judging takes longer than downloading."""
+
+DEFAULT_NAME = "content"
+"""Of the file in a compressed file, where the URL gives no name."""
 
 CLOSE_S = 2.0
 """How long `close` waits for connections to end; after that they end with the process."""
@@ -52,12 +62,8 @@ class DownloadPacing:
     backoff_s: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """One result, and the body whose bytes are released when it is taken."""
-
-    result: Item | Failure
-    body: DownloadedBody | None = None
+_Done: TypeAlias = tuple[Item | Failure, DownloadedBody | None]
+"""A result, and the body whose bytes are released when it is taken."""
 
 
 class Downloads:
@@ -75,15 +81,10 @@ class Downloads:
         traffic: ByteCounter | None = None,
         make_fetcher: Callable[..., Fetcher] = Fetcher,
     ) -> None:
-        """Start nothing yet.
+        """Start nothing yet; `traffic` counts the bytes received.
 
-        Args:
-            items: whose `source` is a URL; read in a thread of their own. Failures pass through. What
-                they raise is raised by the iteration, after all results before it.
-            rules: allowed addresses and limits.
-            pacing: limits of concurrency, and retries.
-            traffic: counts the bytes received.
-            make_fetcher: called as `Fetcher` is.
+        The `source` of each item is a URL; Failures pass through. The items are read in a thread of their
+        own; what they raise is raised by the iteration, after all results before it.
         """
         self._items = items
         self._rules = rules
@@ -106,11 +107,12 @@ class Downloads:
         """Yield one Item or Failure for each item, as they complete."""
         try:
             self._thread.start()
-            while isinstance(got := self._results.get(), _Done) and not self._closed.is_set():
+            while isinstance(got := self._results.get(), tuple) and not self._closed.is_set():
                 self._window.release()
-                if got.body is not None:
-                    self._call_in_loop(self._release, got.body)
-                yield got.result
+                result, body = got
+                if body is not None:
+                    self._call_in_loop(self._release, body)
+                yield result
             if isinstance(got, StreamEnd) and got.error is not None:
                 raise got.error
         finally:
@@ -132,14 +134,12 @@ class Downloads:
     # In the reader's thread.
 
     def _read(self) -> None:
-        self._call_in_loop(self._end_reading, feed(self._items, self._submit, self._has_room))
+        submit = partial(self._call_in_loop, self._start)
+        self._call_in_loop(self._end_reading, feed(self._items, submit, self._has_room))
 
     def _has_room(self) -> bool:
         self._window.acquire()
         return not self._closed.is_set()
-
-    def _submit(self, item: Item | Failure) -> None:
-        self._call_in_loop(self._start, item)
 
     # In the event loop's thread.
 
@@ -165,7 +165,7 @@ class Downloads:
 
     def _start(self, item: Item | Failure) -> None:
         if isinstance(item, Failure):
-            self._results.put(_Done(item))
+            self._results.put((item, None))
         elif not self._cancelled.is_set():
             task = self._loop.create_task(self._download(item))
             self._tasks.add(task)
@@ -195,11 +195,11 @@ class Downloads:
             if self._cancelled.is_set():
                 raise
             error = translate(e, answered=False)
-            self._results.put(_Done(failure(replace(item, final_url=error.final_url), error)))
+            self._results.put((failure(replace(item, final_url=error.final_url), error), None))
             return
         self._untaken += 1
         found = replace(item, data=body.data, spilled=body.spilled, final_url=body.final_url)
-        self._results.put(_Done(found, body))
+        self._results.put((found, body))
 
     async def _fetch(self, source: str) -> DownloadedBody:
         """Return the body of a URL; raises the FetchError of the last try."""
@@ -214,3 +214,47 @@ class Downloads:
                     backoff_s = self._pacing.backoff_s * 2**tried
                     await asyncio.sleep(backoff_s * random.uniform(0.5, 1.5))  # noqa: S311
             tried += 1
+
+
+def unpack(downloads: Iterable[Item | Failure], skipped: Skipped) -> Iterator[Item | Failure]:
+    """Yield the downloads, each archive as its members; at least one result for each.
+
+    An archive is read like one on disk; then its temporary file is removed. All its members have the index
+    of its URL. Members that are no inputs are counted in `skipped`.
+    """
+    for one in downloads:
+        if (
+            isinstance(one, Failure)
+            or one.spilled is None
+            or (archive := open_input(one.spilled, name=_name_of(one.source)).archive) is None
+        ):
+            yield one
+            continue
+        whole = replace(one, spilled=None)
+        try:
+            with closing(read_members(archive, whole, _skip_reason, skipped, named=True, step=0)) as members:
+                for result in members:
+                    yield _with_download_code(result)
+        finally:
+            Path(one.spilled).unlink(missing_ok=True)
+
+
+def _skip_reason(name: str) -> str | None:
+    return "hidden" if is_hidden(name) else None
+
+
+def _with_download_code(result: Item | Failure) -> Item | Failure:
+    """Return a result, `not_an_image` in place of `unsupported_format`, as for all downloads."""
+    if isinstance(result, Failure):
+        return replace(result, code="not_an_image") if result.code == "unsupported_format" else result
+    if not result.data or sniff(result.data) is not None:
+        return result
+    error = ItemError("not_an_image", "the member is not an image, whatever its name")
+    media = Media(started=time.perf_counter(), bytes=len(result.data))
+    return failure(replace(result, data=None), error, media)
+
+
+def _name_of(url: str) -> str:
+    """Return the file name of a URL: the end of its path."""
+    path = unquote(urlsplit(url).path).partition("\0")[0]
+    return PurePosixPath(path).name or DEFAULT_NAME

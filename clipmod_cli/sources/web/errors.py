@@ -16,10 +16,9 @@ from clipmod_cli.errors import ErrorCode, ItemError, causes
 
 
 class FetchError(ItemError):
-    """One URL could not be downloaded.
+    """One URL could not be downloaded; `again` if it should be tried again within this run.
 
     Attributes:
-        again: trying again within this run makes sense.
         retry_after_s: the pause that the server asked for, in seconds.
         final_url: the last URL of the redirects before the error; None without any.
     """
@@ -64,11 +63,9 @@ _FOREIGN_ERRNO = (ssl.SSLError, socket.gaierror)
 
 
 def translate(error: BaseException, *, answered: bool) -> FetchError:
-    """Return the FetchError for an exception; an unknown one is `internal_error`.
+    """Return the FetchError for what a request raised; `answered` if the server had begun its answer.
 
-    Args:
-        error: anything that a request raised.
-        answered: the server had begun its answer.
+    An unknown exception is `internal_error`.
     """
     if isinstance(error, FetchError):
         return error

@@ -52,7 +52,6 @@ class BoundedDict(OrderedDict[K, V]):
         self._max_items = max_items
 
     def __setitem__(self, key: K, value: V) -> None:
-        """Set an item and make it the newest."""
         super().__setitem__(key, value)
         self.move_to_end(key)
         if len(self) > self._max_items:
@@ -144,8 +143,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         """Return a connection to an address of `host` that was checked before.
 
         Raises:
-            FetchError: `blocked_address`, `dns_error`, `invalid_url`; `connect_error` for a host
-                whose last connections failed.
+            FetchError: `blocked_address`, `dns_error`, `invalid_url`, `connect_error`.
         """
         self._check_failures(host, port)
         if not self._rules.allows_port(port):

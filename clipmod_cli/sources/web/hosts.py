@@ -6,7 +6,7 @@ Both classes belong to one event loop. Nothing here speaks HTTP.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,7 +21,6 @@ MAX_PAUSES = 5
 class _Host:
     active: int = 0
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
-    queued: bool = False
     paused: bool = False
     pauses: int = 0
     status: int = 0
@@ -39,7 +38,7 @@ class HostScheduler:
         self._per_host = per_host
         self._accepts = accepts
         self._hosts: dict[str, _Host] = {}
-        self._queue: deque[str] = deque()
+        self._queue: OrderedDict[str, None] = OrderedDict()
 
     @asynccontextmanager
     async def slot(self, name: str) -> AsyncIterator[None]:
@@ -83,11 +82,9 @@ class HostScheduler:
     def dispatch(self) -> None:
         """Assign the free slots; to be called when `accepts` may have changed."""
         while self._queue and self._free > 0 and self._accepts():
-            name = self._queue.popleft()
+            name, _ = self._queue.popitem(last=False)
             host = self._hosts[name]
-            host.queued = False
-            slot = self._next_waiting(host)
-            if slot is None:
+            if (slot := self._next_waiting(host)) is None:
                 self._forget_if_idle(name)
                 continue
             host.active += 1
@@ -127,9 +124,8 @@ class HostScheduler:
     def _enqueue(self, name: str) -> None:
         """Queue a host if it has downloads waiting and may start one."""
         host = self._hosts[name]
-        if host.waiting and not (host.queued or host.paused) and host.active < self._per_host:
-            host.queued = True
-            self._queue.append(name)
+        if host.waiting and not host.paused and host.active < self._per_host:
+            self._queue.setdefault(name)
 
     def _next_waiting(self, host: _Host) -> asyncio.Future[None] | None:
         while host.waiting and not host.paused:
@@ -140,7 +136,7 @@ class HostScheduler:
 
     def _forget_if_idle(self, name: str) -> None:
         host = self._hosts[name]
-        if not (host.active or host.waiting or host.paused or host.queued):
+        if not (host.active or host.waiting or host.paused or name in self._queue):
             del self._hosts[name]
 
 

@@ -46,11 +46,6 @@ def declared_length(response: httpcore2.Response) -> int | None:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
-def read_location(response: httpcore2.Response) -> str | None:
-    """Return the target of a redirect, as the server wrote it; None if this is not a redirect."""
-    return read_header(response, "location") if response.status in REDIRECTS else None
-
-
 def status_error(response: httpcore2.Response) -> FetchError:
     """Return the error for the status of a response."""
     status = response.status
@@ -62,11 +57,6 @@ def status_error(response: httpcore2.Response) -> FetchError:
         again=status in AGAIN,
         retry_after_s=_retry_after(response) if status in PAUSING else None,
     )
-
-
-def may_be_archive(response: httpcore2.Response, head: bytes) -> bool:
-    """Return whether a body that begins like an archive is one: it may be compressed for transfer."""
-    return _encoding(response) == "identity" and archive_kind(head) not in UNREAD
 
 
 def not_an_image(response: httpcore2.Response, head: bytes) -> FetchError:
@@ -178,10 +168,7 @@ class BodyReader:
     ) -> DownloadedBody:
         """Return the body of an answer, its size acquired until `release`.
 
-        Args:
-            response: the headers.
-            chunks: the bytes as they arrive.
-            clock: stopped while waiting for a budget, and set anew for a video or an archive.
+        The clock is stopped while waiting for a budget, and set anew for a video or an archive.
 
         Raises:
             ItemError: `empty_file`, `not_an_image`, `download_too_large`; `internal_error` for a full disk.
@@ -190,9 +177,9 @@ class BodyReader:
         head = await _read_head(chunks, stop_early=(declared or 0) > self.rules.max_bytes)
         self.traffic.bytes += len(head)
         kind = kind_of(head, "")
-        if kind is None or (
-            kind == "archive" and not (self.rules.archives and may_be_archive(response, head))
-        ):
+        # what begins like an archive may be another body, compressed for transfer
+        archive = _encoding(response) == "identity" and archive_kind(head) not in UNREAD
+        if kind is None or (kind == "archive" and not (self.rules.archives and archive)):
             await drain(response, chunks)
             raise not_an_image(response, head)
         limit = self.rules.max_bytes if kind == "picture" else self.rules.video_bytes
