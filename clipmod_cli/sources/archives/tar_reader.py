@@ -86,7 +86,7 @@ class TarReader:
     def entries(self) -> Iterator[ArchiveEntry]:
         """Yield the entries; each must be read before the next.
 
-        Raises ItemError where the rest cannot be read (ContainerError in truncated content) or BudgetExceeded.
+        Raises BudgetExceeded, and ItemError where the rest cannot be read (ContainerError within a member).
         """
         while (header := self._next()) is not None:
             content = _Content(self.source, header.size)

@@ -79,7 +79,7 @@ class ArchiveWalk:
     skipped: Counter[str]
 
     def inside(self, archive: Container) -> Iterator[ArchiveMember]:
-        """Yield the inputs in one archive; raises ItemError where its rest cannot be read or BudgetExceeded."""
+        """Yield the inputs in one archive; raises BudgetExceeded, and ItemError where it cannot go on."""
         if archive.kind in UNREAD:
             message = f"{UNREAD[archive.kind]} archives are not supported: unpack it, and name the folder"
             yield lost(SEPARATOR.join(archive.names) or None, "unsupported_format", message)
