@@ -64,16 +64,16 @@ class Rules:
 class Source(Protocol):
     """Where the inputs of one scheme come from; opened once a run, used by one thread."""
 
-    def expand(self, name: str, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
+    def expand(self, name: str, rules: Rules, skipped: Skipped) -> Iterator[Item | Failure]:
         """Yield one Item for each input that a name stands for, lazily, in a fixed order.
 
-        An input that cannot be read is a Failure in its place; no error of an input is raised.
+        An input that cannot be read is a Failure in its place; no error of an input is raised. The caller
+        numbers the items.
 
         Args:
             name: as the user gave it, scheme included.
             rules: which of the files in a folder are inputs; a file that was named always is.
             skipped: counts the files that are no inputs.
-            first: the index of the first Item; each one that follows has the next.
         """
 
     def is_unchanged(self, record: Mapping[str, Any], name: str, *, verify: bool) -> bool:

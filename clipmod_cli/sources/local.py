@@ -25,15 +25,12 @@ from clipmod_cli.types import Failure, Item
 class LocalFiles:
     """The files and folders of this machine, as a `Source`."""
 
-    def expand(self, name: str, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
+    def expand(self, name: str, rules: Rules, skipped: Skipped) -> Iterator[Item | Failure]:
         """Yield the Items of a path; folders sorted by the bytes of their names."""
-        index = first
         for path in _paths(name):
             found = _Walk(path, rules, skipped).files() if _is_folder(path) else [InputPath(path)]
             for place in found:
-                for item in look_inside(place, rules, skipped, index):
-                    yield item
-                    index += 1
+                yield from look_inside(place, rules, skipped)
 
     def is_unchanged(self, record: Mapping[str, Any], name: str, *, verify: bool) -> bool:
         """Return whether the file has the size and time of its record, and the SHA-256 if `verify`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from clipmod_cli.errors import MissingPackageError
@@ -80,9 +80,14 @@ def expand(names: Iterable[str], rules: Rules, skipped: Skipped | None = None) -
     """
     counts = skipped if skipped is not None else Skipped()
     sources = Sources()
-    index = 0
-    for given in names:
-        for name in read_list("-", null=rules.null) if given == "-" else (given,):
-            for item in sources.find(name).expand(name, rules, counts, index):
-                yield item
-                index += 1
+    found = (
+        item
+        for given in names
+        for name in (read_list("-", null=rules.null) if given == "-" else (given,))
+        for item in sources.find(name).expand(name, rules, counts)
+    )
+    for index, one in enumerate(found):
+        if isinstance(one, Failure):
+            yield replace(one, item=replace(one.item, index=index))
+        else:
+            yield replace(one, index=index)

@@ -22,11 +22,11 @@ CONTENT = {"b/cat.png": (SAMPLES / "cat.png").read_bytes(), "b/chart.png": (SAMP
 class MemorySource:
     """`mem://key`: pictures of a dictionary; a name that ends in a slash stands for all below it."""
 
-    def expand(self, name: str, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:  # noqa: ARG002
+    def expand(self, name: str, rules: Rules, skipped: Skipped) -> Iterator[Item | Failure]:  # noqa: ARG002
         key = name.removeprefix("mem://")
         keys = [one for one in CONTENT if one.startswith(key)] if key.endswith("/") else [key]
-        for index, found in enumerate(keys, first):
-            item = Item(source=f"mem://{found}", index=index, data=CONTENT.get(found))
+        for found in keys:
+            item = Item(source=f"mem://{found}", index=0, data=CONTENT.get(found))
             if found in CONTENT:
                 yield item
             else:

@@ -47,8 +47,8 @@ _OPEN_FLAGS = (
 """Without O_NONBLOCK opening a FIFO blocks until there is a writer. Windows lacks the first two."""
 
 
-def look_inside(place: InputPath, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
-    """Yield the Item of a path, or the members of its archive; indices count from `first`.
+def look_inside(place: InputPath, rules: Rules, skipped: Skipped) -> Iterator[Item | Failure]:
+    """Yield the Item of a path, or the members of its archive.
 
     Yields nothing for a file found in a folder that has neither the content nor the name of an input.
     """
@@ -57,36 +57,35 @@ def look_inside(place: InputPath, rules: Rules, skipped: Skipped, first: int) ->
     if archive := opened.archive:
         before = "" if place.rel is None else place.rel + "/"  # for patterns an archive is a folder
         mtime_ns = archive.mtime_ns if place.file is None else place.mtime_ns
-        whole = Item(source=place.path, index=first, mtime_ns=mtime_ns)
+        whole = Item(source=place.path, index=0, mtime_ns=mtime_ns)
         reason = partial(_skip_reason, before, rules)
-        yield from read_members(archive, whole, reason, skipped, named=named, step=1)
+        yield from read_members(archive, whole, reason, skipped, named=named)
     elif place.file is not None:
         error = ItemError("read_error", "the archive changed while it was read")
-        yield failure(Item(source=place.path, index=first), error)
+        yield failure(Item(source=place.path, index=0), error)
     elif named or not opened.was_read or opened.format or format_by_extension(place.path):
-        yield Item(source=place.path, index=first)  # an unreadable file may be an input
+        yield Item(source=place.path, index=0)  # an unreadable file may be an input
     else:
         skipped.reasons["other type"] += 1
 
 
 def read_members(
-    archive: Container, whole: Item, skip_reason: SkipReason, skipped: Skipped, *, named: bool, step: int
+    archive: Container, whole: Item, skip_reason: SkipReason, skipped: Skipped, *, named: bool
 ) -> Generator[Item | Failure, None, None]:
     """Yield the Items and Failures of an archive's members, and close it.
 
     Args:
         archive: read to its end.
-        whole: the archive's own Item, from which the fields are copied.
+        whole: the archive's own Item, from which the fields are copied, the index too.
         skip_reason: returns why the member of a name is skipped, or None.
         skipped: counts the skipped members by reason.
         named: an archive without inputs is a Failure, not an `empty archive`.
-        step: from the index of one member to the next.
     """
     count = 0
     reasons = Counter[str]()
     try:
-        for count, found in enumerate(read_archive(archive, skip_reason, reasons), 1):
-            item = replace(whole, index=whole.index + step * (count - 1), member=found.name)
+        for count, found in enumerate(read_archive(archive, skip_reason, reasons), 1):  # noqa: B007
+            item = replace(whole, member=found.name)
             if found.error is None:
                 yield replace(item, data=found.data)
             else:

@@ -75,17 +75,14 @@ class ObjectStoreSource:
         self._unlistable: set[str] = set()
         self._unreachable: set[str] = set()
 
-    def expand(self, name: str, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
+    def expand(self, name: str, rules: Rules, skipped: Skipped) -> Iterator[Item | Failure]:
         """Yield the Items of an object or a folder; an error of the listing is a Failure at its end."""
-        index = first
         try:
             parsed = self._parse(name)
             for found in _walk_store(parsed, self._bucket(parsed), rules, skipped):
-                for item in _items_of(found, rules, skipped, index):
-                    yield item
-                    index += 1
+                yield from _items_of(found, rules, skipped)
         except ItemError as error:
-            yield object_failure(Item(source=name, index=index), None, error)
+            yield object_failure(Item(source=name, index=0), None, error)
 
     def is_unchanged(self, record: Mapping[str, Any], name: str, *, verify: bool) -> bool:
         """Return whether a record still describes its object; true if the object is gone.
@@ -282,13 +279,13 @@ def _sniff(given: _InputObject) -> _InputObject:
     return replace(given, kind=known.kind if known is not None else kind and "picture")
 
 
-def _items_of(given: _InputObject, rules: Rules, skipped: Skipped, first: int) -> Iterator[Item | Failure]:
-    """Yield the item of an object, or those of its archive's members; indices count from `first`."""
+def _items_of(given: _InputObject, rules: Rules, skipped: Skipped) -> Iterator[Item | Failure]:
+    """Yield the item of an object, or those of its archive's members."""
     store, entry = given.store, given.entry
     if given.error is not None:
-        yield object_failure(Item(source=given.source, index=first), entry, given.error)
+        yield object_failure(Item(source=given.source, index=0), entry, given.error)
         return
-    item = StoredItem(source=given.source, index=first, mtime_ns=entry.mtime_ns, store=store, entry=entry)
+    item = StoredItem(source=given.source, index=0, mtime_ns=entry.mtime_ns, store=store, entry=entry)
     if given.kind != "archive":
         yield item
         return
@@ -299,7 +296,7 @@ def _items_of(given: _InputObject, rules: Rules, skipped: Skipped, first: int) -
         return
     try:
         place = InputPath(item.source, given.rel, file=file, mtime_ns=entry.mtime_ns)
-        yield from look_inside(place, rules, skipped, first)
+        yield from look_inside(place, rules, skipped)
     finally:
         Path(file).unlink(missing_ok=True)
 

@@ -232,7 +232,7 @@ def unpack(downloads: Iterable[Item | Failure], skipped: Skipped) -> Iterator[It
             continue
         whole = replace(one, spilled=None)
         try:
-            with closing(read_members(archive, whole, _skip_reason, skipped, named=True, step=0)) as members:
+            with closing(read_members(archive, whole, _skip_reason, skipped, named=True)) as members:
                 for result in members:
                     yield _with_download_code(result)
         finally:
