@@ -7,8 +7,11 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
+from typing import Any
+
+import typer
 
 from clipmod_cli.cli.terminal.stdout import say
 from clipmod_cli.decode.formats import HEAD_BYTES, sniff
@@ -18,6 +21,7 @@ from clipmod_cli.models.backend import human_size
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.sources.base import Skipped
 from clipmod_cli.sources.stores.base import StoredItem
+from clipmod_cli.sources.web.addresses import check_url
 from clipmod_cli.types import Failure, Item
 
 
@@ -36,15 +40,32 @@ def count_inputs(items: Callable[[Skipped], Iterator[Item | Failure]], settings:
         "formats": {name: {"inputs": n, "bytes": sizes[name]} for name, n in formats.most_common()},
         "skipped": dict(skipped.reasons.most_common()),
     }
-    if settings.json or not sys.stdout.isatty():
-        print(json.dumps(facts))  # noqa: T201
-        return 0
-    for name, count in formats.most_common():
-        print(f"{name:<20} {count:>9} inputs  {human_size(sizes[name]):>9}")  # noqa: T201
-    print(f"{'total':<20} {formats.total():>9} inputs  {human_size(sizes.total()):>9}")  # noqa: T201
-    if skipped.reasons:
+    lines = [f"{name:<20} {n:>9} inputs  {human_size(sizes[name]):>9}" for name, n in formats.most_common()]
+    lines.append(f"{'total':<20} {formats.total():>9} inputs  {human_size(sizes.total()):>9}")
+    if _print_facts(facts, lines, settings) and skipped.reasons:
         say(f"skipped: {', '.join(f'{name} {count}' for name, count in skipped.reasons.most_common())}")
     return 0
+
+
+def count_urls(items: Callable[[Skipped], Iterator[Item]], settings: Settings) -> int:
+    """Print the number of URLs without downloading any; return 0."""
+    skipped, total, invalid = Skipped(), 0, 0
+    for item in itertools.islice(items(skipped), settings.limit):
+        total += 1
+        try:
+            check_url(item.source)
+        except ItemError:
+            invalid += 1
+    facts = {"inputs": total, "invalid_urls": invalid, "skipped": dict(skipped.reasons.most_common())}
+    _print_facts(facts, [f"{total} URLs, {invalid} of them invalid"], settings)
+    return 0
+
+
+def _print_facts(facts: Mapping[str, Any], lines: Sequence[str], settings: Settings) -> bool:
+    """Print the lines on a terminal, else the facts as JSON; return whether it was the lines."""
+    as_text = sys.stdout.isatty() and not settings.json
+    typer.echo("\n".join(lines) if as_text else json.dumps(facts))
+    return as_text
 
 
 def _format_and_size(item: Item | Failure) -> tuple[str, int]:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from clipmod_cli.atomic import atomic_file
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import RunProgress
 from clipmod_cli.cli.terminal.result_lines import decision_of, line_of
 from clipmod_cli.cli.terminal.stdout import STDOUT_NAMES, RealStdout
 from clipmod_cli.errors import OutputError
-from clipmod_cli.output.base import RecordSink, sink_for
-from clipmod_cli.output.jsonl import DeviceSink, StreamSink, is_regular
+from clipmod_cli.output.base import RecordSink, SinkFactory, sink_for
+from clipmod_cli.output.jsonl import JsonlSink, StreamSink, is_regular
 from clipmod_cli.output.lock import OutputLock
 from clipmod_cli.output.resume import DoneInputs, ResumeOptions
 from clipmod_cli.records import Record, read_name, to_line
@@ -56,6 +56,7 @@ class Output:
     stdout: RealStdout
     mode: StdoutMode
     path: Path | None
+    sink_factory: SinkFactory
     progress: RunProgress = field(default_factory=RunProgress)
     _sink: RecordSink | None = None
     _errors: ErrorsFile | None = None
@@ -71,15 +72,12 @@ class Output:
             self._errors = ErrorsFile(Path(self.settings.errors_to), null=self.settings.null)
         if self.path is None:
             return DoneInputs()
-        if is_regular(self.path):
-            options = ResumeOptions(
-                overwrite=self.settings.overwrite,
-                resume=self.settings.resume,
-                on_done=lambda record: self._count_done(record, tally),
-            )
-            self._sink = sink_for(self.settings.output or "")(self.path, options)
-        else:
-            self._sink = DeviceSink(self.path)
+        options = ResumeOptions(
+            overwrite=self.settings.overwrite,
+            resume=self.settings.resume,
+            on_done=lambda record: self._count_done(record, tally),
+        )
+        self._sink = self.sink_factory(self.path, options)
         return self._sink.begin(run_key)
 
     def _count_done(self, record: dict[str, Any], tally: Tally) -> None:
@@ -148,10 +146,10 @@ def open_output(settings: Settings, stdout: RealStdout) -> Iterator[Output]:
         OutputError: the file cannot be written, or another process is writing it.
     """
     path = output_path(settings)
-    output = Output(settings=settings, stdout=stdout, mode=stdout_mode(settings, stdout), path=path)
+    output = Output(settings, stdout, stdout_mode(settings, stdout), path, JsonlSink)
     with ExitStack() as stack:
         if path is not None and is_regular(path):
-            sink_for(settings.output or "")
+            output.sink_factory = sink_for(settings.output or "")
             stack.enter_context(OutputLock(path))
         stack.callback(output.discard)
         yield output
@@ -168,11 +166,11 @@ class ErrorsFile:
         """
         self.path = path.expanduser()
         self._end = b"\0" if null else b"\n"
+        self._writing = ExitStack()
         try:
-            descriptor, self._part = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+            self._file = self._writing.enter_context(atomic_file(self.path, sync=True))
         except OSError as e:
             raise OutputError(f"cannot write to {self.path}: {e.strerror}") from e
-        self._file = os.fdopen(descriptor, "wb")
         self._archive: str | None = None
 
     def add(self, source: str, *, member: bool) -> None:
@@ -196,17 +194,12 @@ class ErrorsFile:
             OutputError: it cannot be written.
         """
         try:
-            with self._file:
-                self._file.flush()
-                os.fsync(self._file.fileno())
-            Path(self._part).chmod(0o644)
-            Path(self._part).replace(self.path)
+            self._writing.close()
         except OSError as e:
-            self.discard()
             raise OutputError(f"cannot write to {self.path}: {e.strerror}") from e
 
     def discard(self) -> None:
-        """Remove the temporary file."""
+        """Remove the temporary file, unless the list is finished."""
+        unfinished = OutputError(f"{self.path} is not finished")
         with contextlib.suppress(OSError):
-            self._file.close()
-        Path(self._part).unlink(missing_ok=True)
+            self._writing.__exit__(OutputError, unfinished, None)

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from clipmod_cli.assemble import (
+    ModelChoice,
     choose,
     decoding_options,
     describe_choice,
@@ -73,7 +74,9 @@ def judge_inputs(resolved: Resolved, inputs: Inputs) -> ExitCode:
         try:
             output = stack.enter_context(open_output(settings, stdout))
             with stop.exiting_with(lambda exit_code: _exit_now(stack, settings, exit_code)):
-                ensemble, criteria = _models(settings, policy)
+                choice, hub = choose_models(settings, policy)
+                with DownloadBar(quiet=settings.quiet) as progress:
+                    ensemble, criteria = load_models(settings, choice, policy, hub, progress)
             ensemble = stack.enter_context(with_evidence_cache(ensemble, settings))
             freeze_gc()
             return _Run(settings, inputs, output, ensemble, criteria, stop).judge_all()
@@ -90,13 +93,13 @@ def _exit_now(stack: ExitStack, settings: Settings, exit_code: ExitCode) -> None
         os._exit(exit_code)
 
 
-def _models(settings: Settings, policy: Policy) -> tuple[Ensemble, Criteria]:
+def choose_models(settings: Settings, policy: Policy) -> tuple[ModelChoice, Hub]:
+    """Return the models of the settings, and the hub that has them; print what `auto` took."""
     hub = Hub.from_environment(offline=settings.offline)
     choice = choose(settings.models, policy, hub)
     if choice.auto and not settings.quiet:
         say(f"clipmod: {describe_choice(choice)}")
-    with DownloadBar(quiet=settings.quiet) as progress:
-        return load_models(settings, choice, policy, hub, progress)
+    return choice, hub
 
 
 class _Run:
@@ -187,10 +190,8 @@ class _Run:
         items = itertools.islice(self.inputs.items(self.skipped), self.settings.limit)
         if not self.inputs.walk_ahead:
             return items
-        return walk_ahead(items, self._set_total)
-
-    def _set_total(self, total: int) -> None:
-        self.output.progress.set_total(total)
+        # the progress display is chosen later
+        return walk_ahead(items, lambda total: self.output.progress.set_total(total))  # noqa: PLW0108
 
     def _write(self, result: Result, store: HistoryRun) -> None:
         record = to_record(result, self.facts, frames_detail=self.settings.frames_detail)

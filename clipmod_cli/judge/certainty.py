@@ -18,28 +18,13 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmod_cli.judge.policy.values import Policy
+
 Floats: TypeAlias = NDArray[np.float64]
 Booleans: TypeAlias = NDArray[np.bool_]
 
 MARGIN: Final = 1e-9
 """An outcome that depends on less is not certain. Rounding errors are some 1e-15."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecisionRule:
-    """How scores become an outcome.
-
-    Attributes:
-        unsafe: by category, whether it is UNSAFE.
-        threshold: an unsafe score of at least this is NSFW.
-        agreement: less agreement than this needs review.
-        band: an unsafe score from the first to the second needs review.
-    """
-
-    unsafe: Booleans
-    threshold: float
-    agreement: float
-    band: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,20 +61,24 @@ def score_bounds(partial: PartialScores, unsafe: Booleans) -> tuple[Floats, Floa
     return np.clip(low / partial.total, 0.0, 1.0), np.clip(high / partial.total, 0.0, 1.0)
 
 
-def is_certain(partial: PartialScores, rule: DecisionRule, *, review: Booleans) -> Booleans:
+def is_certain(
+    partial: PartialScores, policy: Policy, *, unsafe: Booleans, threshold: float, review: Booleans
+) -> Booleans:
     """Return, for each frame, whether no model that was not run can change the outcome.
 
     Args:
         partial: the scores so far; a row that is not finite is never certain.
-        rule: how scores become an outcome.
+        policy: less agreement than its threshold, or a score in its band, needs review.
+        unsafe: by category, whether it is UNSAFE.
+        threshold: an unsafe score of at least this is NSFW.
         review: `(n,)`, whether a frame needs review whatever its scores are.
     """
     finite = np.all([np.isfinite(shares).all(axis=1) for shares in partial.shares], axis=0)
     with np.errstate(invalid="ignore"):  # rows that are not finite are excluded at the end
-        low, high = score_bounds(partial, rule.unsafe)
-        decided = ~_can_cross(low, high, rule.threshold) if rule.unsafe.any() else np.True_
-        inside, outside = _in_band(low, high, rule.band)
-        disagree, agree = _in_agreement(partial, rule.agreement)
+        low, high = score_bounds(partial, unsafe)
+        decided = ~_can_cross(low, high, threshold) if unsafe.any() else np.True_
+        inside, outside = _in_band(low, high, policy.review_band)
+        disagree, agree = _in_agreement(partial, policy.agreement_threshold)
     needs_review = review | inside | disagree
     needs_none = ~review & outside & agree
     return np.asarray(finite & decided & (needs_review | needs_none) & (sum(partial.weights) > MARGIN))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import SettingsError
-from clipmod_cli.judge.certainty import DecisionRule, PartialScores, is_certain
+from clipmod_cli.judge.certainty import PartialScores, is_certain
 from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.judge.readers import Reader, read_all
 from clipmod_cli.models.specs import LEAST_WEIGHT
@@ -85,15 +85,12 @@ class Criteria:
             weights=[member.weight for member in done],
             remaining=sum(member.weight for member in self.judges if member.name not in seen),
         )
-        rule = DecisionRule(
-            unsafe=self.unsafe,
-            threshold=self.threshold,
-            agreement=self.policy.agreement_threshold,
-            band=self.policy.review_band,
-        )
         stills = np.array([frame.media.kind == "image" for frame in frames])
         review = np.array([frame.media.truncated or bool(self.unseen) for frame in frames])
-        return np.asarray(stills & is_certain(partial, rule, review=review))
+        certain = is_certain(
+            partial, self.policy, unsafe=self.unsafe, threshold=self.threshold, review=review
+        )
+        return np.asarray(stills & certain)
 
 
 def severity_order(policy: Policy) -> tuple[int, ...]:

@@ -131,9 +131,9 @@ def _open(path: Path, flags: int) -> int:
 
 
 class JsonlSink:
-    """A JSON Lines file that a later run can continue."""
+    """JSON Lines to a file, which a later run can continue, or to a named pipe or device, which none can."""
 
-    _file: FileSink
+    _lines: FileSink | StreamSink
 
     def __init__(self, path: Path, options: ResumeOptions) -> None:
         self._path = path
@@ -141,38 +141,19 @@ class JsonlSink:
 
     def begin(self, run_key: str) -> DoneInputs:
         """Open the file, after removing the records of inputs to judge again; see `read_done`."""
+        if not is_regular(self._path):
+            self._lines = open_device(self._path)
+            return DoneInputs()
         clear_or_refuse(self._path, self._options)
         verify = self._options.resume == "verify"
         done = read_done(self._path, run_key, verify=verify, on_done=self._options.on_done)
-        self._file = open_file(self._path)
+        self._lines = open_file(self._path)
         return done
 
     def write(self, record: Record, line: bytes) -> None:  # noqa: ARG002
-        """Append the line."""
-        self._file.write(line)
+        """Write the line."""
+        self._lines.write(line)
 
     def close(self) -> None:
         """Sync and close."""
-        self._file.close()
-
-
-class DeviceSink:
-    """A named pipe or a device, which cannot be continued."""
-
-    _stream: StreamSink
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def begin(self, run_key: str) -> DoneInputs:  # noqa: ARG002
-        """Open it; nothing is done yet."""
-        self._stream = open_device(self._path)
-        return DoneInputs()
-
-    def write(self, record: Record, line: bytes) -> None:  # noqa: ARG002
-        """Write the line."""
-        self._stream.write(line)
-
-    def close(self) -> None:
-        """Close it."""
-        self._stream.close()
+        self._lines.close()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from clipmod_cli.atomic import atomic_file
 from clipmod_cli.decode.formats import HEAD_BYTES, sniff
@@ -46,30 +46,18 @@ class Originals:
         Raises:
             OutputError: they cannot be written.
         """
+        if item.spilled is None and item.data is None:
+            return
         try:
-            if item.spilled is not None:
-                with Path(item.spilled).open("rb") as file:
-                    head = file.read(HEAD_BYTES)
-                    file.seek(0)
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-                    file.seek(0)
-                    self._write(self._path(digest, head), file)
-            elif item.data is not None:
-                digest = hashlib.sha256(item.data).hexdigest()
-                self._write(self._path(digest, item.data[:HEAD_BYTES]), item.data)
+            with Path(item.spilled).open("rb") if item.spilled else io.BytesIO(item.data or b"") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                file.seek(0)
+                known = sniff(file.read(HEAD_BYTES))
+                file.seek(0)
+                path = self._folder / digest[:2] / f"{digest}.{known.extension if known else 'bin'}"
+                if not path.exists():
+                    path.parent.mkdir(exist_ok=True)
+                    with atomic_file(path) as saved:
+                        shutil.copyfileobj(file, saved)
         except OSError as e:
             raise OutputError(f"cannot write to {self._folder}: {e.strerror}") from e
-
-    def _path(self, digest: str, head: bytes) -> Path:
-        known = sniff(head)
-        return self._folder / digest[:2] / f"{digest}.{known.extension if known is not None else 'bin'}"
-
-    def _write(self, path: Path, content: bytes | BinaryIO) -> None:
-        if path.exists():
-            return
-        path.parent.mkdir(exist_ok=True)
-        with atomic_file(path) as file:
-            if isinstance(content, bytes):
-                file.write(content)
-            else:
-                shutil.copyfileobj(content, file)

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 ENV_PREFIX = "CLIPMOD_"
 Origin: TypeAlias = Literal["flag", "environment", "file", "default"]
 Group: TypeAlias = Literal[
-    "judging", "machine", "cache", "store", "talk", "output", "sources", "urls", "serve", "secret"
+    "judging", "output", "sources", "urls", "serve", "machine", "cache", "store", "talk", "secret"
 ]
 Wanted: TypeAlias = Literal["nsfw", "review", "safe", "error"]
 
@@ -44,6 +44,9 @@ def _setting(
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Every setting with its resolved value."""
+
+    # pydantic's own, so not a setting; coerce: `workers = 4` in the file
+    __pydantic_config__ = {"coerce_numbers_to_str": True}  # noqa: RUF012
 
     models: tuple[str, ...] = _setting(
         ("auto",), "judging", "auto, ensemble, fallback, nudenet, or model specs with weights; repeatable",

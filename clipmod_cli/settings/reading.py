@@ -7,12 +7,10 @@ late.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
-from typing import Any, Final, get_type_hints
+from typing import Any, Final
 
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.settings.definition import ENV_PREFIX, Origin, Settings, flag_of, option_of
@@ -89,32 +87,11 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _schema() -> Any:
-    """Return a pydantic model with the fields of `Settings`."""
-    from typing import Annotated
-
-    from pydantic import BeforeValidator, ConfigDict, create_model
-
-    hints = get_type_hints(Settings)
-    lists = {
-        name: Annotated[hint, BeforeValidator(partial(_split, option_of(name).between))]
-        for name, hint in hints.items()
-        if "tuple" in str(hint)
-    }
-    columns: dict[str, Any] = {f.name: ({**hints, **lists}[f.name], f.default) for f in fields(Settings)}
-    with warnings.catch_warnings():
-        # `json` is the promised name, and pydantic's own long-deprecated method of that name is not used.
-        warnings.filterwarnings("ignore", message='Field name "json"')
-        # coerce_numbers_to_str: `workers = 4` in the file
-        config = ConfigDict(extra="forbid", coerce_numbers_to_str=True, protected_namespaces=())
-        return create_model("SettingsSchema", __config__=config, **columns)
-
-
-def _split(between: str, value: Any) -> Any:
-    """Split a text of several values; return anything else unchanged."""
-    if not isinstance(value, str):
+def _split(name: str, value: Any) -> Any:
+    """Split a text for a setting with several values; return anything else unchanged."""
+    if not isinstance(value, str) or "tuple" not in str(Settings.__annotations__[name]):
         return value
-    return tuple(part.strip() for part in value.split(between) if part.strip())
+    return tuple(part.strip() for part in value.split(option_of(name).between) if part.strip())
 
 
 def _place_of(name: str, origin: Origin, path: Path | None) -> str:
@@ -125,13 +102,12 @@ def _place_of(name: str, origin: Origin, path: Path | None) -> str:
 
 
 def _validate(values: Mapping[str, Any], place: Callable[[str], str]) -> Settings:
-    from pydantic import ValidationError
+    from pydantic import TypeAdapter, ValidationError
 
     try:
-        checked = _schema()(**values)
+        settings = TypeAdapter(Settings).validate_python({n: _split(n, v) for n, v in values.items()})
     except ValidationError as e:
         raise SettingsError("\n".join(_fault(err, place) for err in e.errors())) from None
-    settings = Settings(**{f.name: getattr(checked, f.name) for f in fields(Settings)})
     if faults := list(_faults(settings, place)):
         raise SettingsError("\n".join(faults))
     return settings

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from clipmod_cli.cli.options import ENVIRONMENT_NOTE, Flags, with_settings
+from clipmod_cli.settings.definition import Group, option_of
 
 app = typer.Typer(help="Show the settings and their origins.", no_args_is_help=True)
 
@@ -19,18 +20,7 @@ def config() -> None:
 
 
 @app.command(epilog=ENVIRONMENT_NOTE)
-@with_settings(
-    "judging",
-    "output",
-    "sources",
-    "urls",
-    "serve",
-    "machine",
-    "cache",
-    "store",
-    "talk",
-    without=frozenset({"json"}),
-)
+@with_settings(*(group for group in get_args(Group) if group != "secret"), without=frozenset({"json"}))
 def show(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
@@ -54,8 +44,6 @@ def show(
 
 def _masked(name: str, value: object) -> object:
     """Return the value with secrets and the values of headers masked."""
-    from clipmod_cli.settings.definition import option_of
-
     if name == "header" and isinstance(value, tuple):
         return tuple(f"{header.partition(':')[0]}: ***" for header in value)
     return "***" if value and option_of(name).group == "secret" else value

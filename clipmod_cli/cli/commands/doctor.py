@@ -2,19 +2,63 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import os
+import platform
+import shutil
 import sys
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from clipmod_cli.errors import ExitCode
+from clipmod_cli import __version__
+from clipmod_cli.errors import ClipmodError, ExitCode
 
 if TYPE_CHECKING:
-    from clipmod_cli.cli.checks import Check
+    from clipmod_cli.models.hub.client import Hub
+
+PACKAGES = ("torch", "torchvision", "open_clip_torch", "pillow", "duckdb", "huggingface_hub")
+EXTRAS = {
+    "nudenet": "nudenet",
+    "onnxruntime": "nudenet",
+    "transformers": "hf",
+    "pillow_heif": "heic",
+    "av": "video",
+    "s3fs": "stores",
+    "gcsfs": "stores",
+}
+DECODERS = {"JPEG": "jpg", "PNG": "zlib", "WebP": "webp", "AVIF": "avif", "TIFF": "libtiff"}
+"""Pillow's name of the feature, by format."""
+
+LIMITS = {
+    "win32": "no SIGHUP, no names that are not Unicode, no memory limit for decoders",
+    "darwin": "file names as the disk normalises them, no CUDA, no memory limit for decoders",
+}
+MIN_FREE_BYTES = 2 * 10**9
+"""Space for a download or the output of a long run."""
 
 MARKS = {"ok": "ok", "note": "note", "missing": "MISSING"}
+
+State = Literal["ok", "note", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report.
+
+    Attributes:
+        mend: the command that installs what is missing; empty if there is nothing to do.
+    """
+
+    group: Literal["versions", "device", "decoders", "models", "places", "platform"]
+    name: str
+    state: State
+    detail: str
+    mend: str = ""
 
 
 def doctor(
@@ -26,9 +70,7 @@ def doctor(
 
     Exits 4 if no model is on this machine.
     """
-    from clipmod_cli.cli.checks import run_checks
-
-    checks = run_checks(offline=offline)
+    checks = _run_checks(offline=offline)
     ready = any(check.group == "models" and check.state == "ok" for check in checks)
     if as_json:
         typer.echo(json.dumps({"checks": [asdict(check) for check in checks], "ready": ready}))
@@ -50,3 +92,124 @@ def _print(checks: list[Check]) -> None:
         typer.echo(f"  {mark} {check.name:<14} {check.detail}")
         if check.mend:
             typer.echo(f"  {'':<8} {'':<14} → {check.mend}")
+
+
+def _run_checks(*, offline: bool) -> list[Check]:
+    """Return the report in its order. Takes at most about ten seconds."""
+    from clipmod_cli.models.hub.client import Hub
+
+    hub = Hub.from_environment(offline=offline)
+    return [*_versions(), *_device(), *_decoders(), *_models(hub), _hub(hub), *_places(hub), *_platform()]
+
+
+def _versions() -> Iterator[Check]:
+    yield Check("versions", "clipmod", "ok", f"{__version__}, Python {platform.python_version()}")
+    for name in PACKAGES:
+        yield Check("versions", name, "ok", importlib.metadata.version(name))
+    for name, extra in EXTRAS.items():
+        try:
+            yield Check("versions", name, "ok", importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            yield Check("versions", name, "note", "not installed (optional)", f"pip install '.[{extra}]'")
+
+
+def _device() -> Iterator[Check]:
+    import torch
+
+    from clipmod_cli.models.device.device import has_fast_bfloat16, place
+
+    placement = place("auto", "auto")
+    detail = f"{placement.device} in {placement.dtype_name}, batches of {placement.batch_size}"
+    yield Check("device", "auto", "ok", detail)
+    fast = "multiplies bfloat16 in hardware" if has_fast_bfloat16() else "has no bfloat16 in hardware"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield Check("device", "cpu", "ok", f"{cores} cores, {fast}")
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    yield Check("device", "cuda", "ok" if names else "note", ", ".join(names) or "no device")
+
+
+def _decoders() -> Iterator[Check]:
+    from PIL import features
+
+    for name, feature in DECODERS.items():
+        if features.check(feature):
+            yield Check("decoders", name, "ok", str(features.version(feature) or "built in"))
+        else:
+            mend = "pip install --force-reinstall pillow"
+            yield Check("decoders", name, "missing", "Pillow was built without it", mend)
+    yield Check("decoders", "GIF, BMP", "ok", "built in")
+
+
+def _models(hub: Hub) -> Iterator[Check]:
+    from clipmod_cli.models.backend import human_size
+    from clipmod_cli.models.backends import NUDENET
+    from clipmod_cli.models.hub.weights import locate
+    from clipmod_cli.models.registry import BACKENDS, known
+    from clipmod_cli.models.specs import ENSEMBLE, parse_models
+    from clipmod_cli.models.tower.storage import tower_size
+
+    members = parse_models([ENSEMBLE])
+    for member in () if members == "auto" else members:
+        about = known(member.spec)
+        missing = f"not downloaded ({human_size(about.size if about else None)})"
+        try:
+            files = locate(member.spec, hub=hub)
+        except ClipmodError as e:
+            files, missing = None, str(e)
+        name, share = str(member.spec.arch), f"{member.weight:.0%} of the ensemble"
+        if files is None:
+            mend = f"clipmod models download {member.spec.spec}"
+            yield Check("models", name, "note", f"{share}, {missing}", mend)
+        else:
+            tower = tower_size(member.spec, files)
+            written = f"with its 16-bit tower ({human_size(tower)})" if tower else "without a 16-bit tower"
+            yield Check("models", name, "ok", f"{share}, downloaded {written}")
+    detector = BACKENDS[NUDENET]
+    if detector.local_files(detector.parse(NUDENET)) is not None:
+        yield Check("models", "nudenet", "ok", "detector, needs no download")
+    else:
+        yield Check("models", "nudenet", "note", "not installed (optional)", detector.install)
+
+
+def _hub(hub: Hub) -> Check:
+    from clipmod_cli.models.hub.client import fetch_repo_state
+
+    if hub.offline:
+        return Check("places", "hub", "note", "not contacted (offline)")
+    try:
+        fetch_repo_state(hub, "laion/CLIP-ViT-L-14-laion2B-s32B-b82K", None)
+    except ClipmodError as e:
+        return Check("places", "hub", "note", str(e))
+    return Check("places", "hub", "ok", f"{hub.display_url} answers")
+
+
+def _places(hub: Hub) -> Iterator[Check]:
+    from clipmod_cli.ensemble.cache_file import default_path
+    from clipmod_cli.models.open_clip.text_cache import default_folder
+    from clipmod_cli.output.history.store import default_db_path
+    from clipmod_cli.settings.reading import default_config_path
+
+    yield _place("weights", hub.cache_dir, "set HF_HOME to a writable folder")
+    yield _place("text cache", default_folder(), "set XDG_CACHE_HOME to a writable folder")
+    yield _place("evidence cache", default_path().parent, "set XDG_CACHE_HOME, or use --no-cache")
+    yield _place("store", default_db_path().parent, "set CLIPMOD_DB or --db to a writable file")
+    config = default_config_path()
+    detail = str(config) if config.exists() else f"{config} (does not exist; defaults apply)"
+    yield Check("places", "settings", "ok", detail)
+
+
+def _place(name: str, folder: Path, mend: str) -> Check:
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    if not os.access(existing, os.W_OK):
+        return Check("places", name, "missing", f"{folder} is not writable", mend)
+    free = shutil.disk_usage(existing).free
+    state: State = "ok" if free >= MIN_FREE_BYTES else "note"
+    return Check("places", name, state, f"{folder}, {free / 1e9:.0f} GB free")
+
+
+def _platform() -> Iterator[Check]:
+    yield Check("platform", "system", "ok", platform.platform())
+    if sys.platform in LIMITS:
+        yield Check("platform", "limits", "note", LIMITS[sys.platform])

@@ -187,16 +187,20 @@ def _row(model: KnownModel, files: WeightFiles | None) -> dict[str, Any]:
 
 
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Column, Table
-
+    from clipmod_cli.cli.terminal.tables import stdout_console, table_of
     from clipmod_cli.models.backend import human_size
 
-    # specs are copied, so their column is not wrapped
-    model = Column("model", no_wrap=True, min_width=max(len(row["spec"]) for row in rows), overflow="fold")
-    table = Table(model, "about", "size", "licence", "revision", "downloaded", box=None, pad_edge=False)
-    for row in rows:
-        size, revision = human_size(row["size_bytes"]), (row["revision"] or "-")[:7]
-        downloaded = "yes" if row["on_this_machine"] else "no"
-        table.add_row(row["spec"], row["about"], size, row["licence"], revision, downloaded)
-    Console(markup=False, highlight=False).print(table)
+    cells = [
+        (
+            row["spec"],
+            row["about"],
+            human_size(row["size_bytes"]),
+            row["licence"],
+            (row["revision"] or "-")[:7],
+            "yes" if row["on_this_machine"] else "no",
+        )
+        for row in rows
+    ]
+    table = table_of(("model", "about", "size", "licence", "revision", "downloaded"), cells)
+    table.columns[0].no_wrap = True  # specs are copied
+    stdout_console().print(table)

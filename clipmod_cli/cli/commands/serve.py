@@ -48,18 +48,14 @@ def _serve(resolved: Resolved) -> int:
 
 
 def _open(resolved: Resolved) -> Service:
-    from clipmod_cli.assemble import choose, describe_choice, policy_of
+    from clipmod_cli.assemble import policy_of
+    from clipmod_cli.cli.run import choose_models
     from clipmod_cli.cli.terminal.progress import DownloadBar
-    from clipmod_cli.cli.terminal.stdout import say
     from clipmod_cli.cli.terminal.summary import command_line
-    from clipmod_cli.models.hub.client import Hub
     from clipmod_cli.server.service import open_service
 
     settings = resolved.settings
     policy = policy_of(resolved)
-    hub = Hub.from_environment(offline=settings.offline)
-    choice = choose(settings.models, policy, hub)
-    if choice.auto and not settings.quiet:
-        say(f"clipmod: {describe_choice(choice)}")
+    choice, hub = choose_models(settings, policy)
     with DownloadBar(quiet=settings.quiet) as progress:
         return open_service(resolved, choice, policy, hub, command=command_line(), progress=progress)

@@ -59,7 +59,9 @@ def urls(
         raise UsageError("no list was named. Give a file of URLs, or - for a list on stdin")
     check_lists(named, settings.url_column)
     if settings.dry_run:
-        raise typer.Exit(_count(named, settings))
+        from clipmod_cli.cli.dry_run import count_urls
+
+        raise typer.Exit(count_urls(partial(_items, named, settings), settings))
     raise typer.Exit(_run(resolved, named))
 
 
@@ -134,28 +136,3 @@ def _headers(given: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         if parts[1].lower() in _RESERVED:
             raise SettingsError(f"--header cannot set {parts[1]}")
         yield parts[1], parts[2].strip()
-
-
-def _count(named: list[str], settings: Settings) -> int:
-    """Print the number of URLs without downloading any; return 0."""
-    import itertools
-    import json
-    import sys
-
-    from clipmod_cli.errors import ItemError
-    from clipmod_cli.sources.base import Skipped
-    from clipmod_cli.sources.web.addresses import check_url
-
-    skipped, total, invalid = Skipped(), 0, 0
-    for item in itertools.islice(_items(named, settings, skipped), settings.limit):
-        total += 1
-        try:
-            check_url(item.source)
-        except ItemError:
-            invalid += 1
-    facts = {"inputs": total, "invalid_urls": invalid, "skipped": dict(skipped.reasons.most_common())}
-    if settings.json or not sys.stdout.isatty():
-        print(json.dumps(facts))  # noqa: T201
-    else:
-        print(f"{total} URLs, {invalid} of them invalid")  # noqa: T201
-    return 0
