@@ -11,22 +11,24 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shutil
 from array import array
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmod_cli.atomic import atomic_file
 from clipmod_cli.errors import OutputError, OutputMismatchError
-from clipmod_cli.output.rewrite import remove_ranges
 from clipmod_cli.records import SCHEMA_NAME, read_name, write_name
 from clipmod_cli.sources.registry import Sources
 from clipmod_cli.types import Failure, Item
 
+CHUNK: Final = 1 << 20
 LINE_START = f'{{"schema":"{SCHEMA_NAME}"'.encode()
 """The start of every record's line; a torn line without it belongs to another program's file."""
 HASH = np.dtype("S16")
@@ -232,3 +234,35 @@ def _is_done(record: dict[str, Any], sources: Sources, *, verify: bool) -> bool:
 def _hash(salt: bytes, source: bytes, member: bytes | None) -> bytes:
     tail = b"" if member is None else b"\0" + member
     return hashlib.blake2b(source + tail, key=salt, digest_size=16).digest()
+
+
+def remove_ranges(path: Path, ranges: Sequence[int], *, torn: int | None) -> None:
+    """Remove byte ranges from a file by an atomic rewrite: a kill leaves the old file or the new one.
+
+    Args:
+        path: the file.
+        ranges: start and end of each range in turn, ascending.
+        torn: where a torn last line starts, which is removed too.
+
+    Raises:
+        OSError: it cannot be written, for example because the disk is full; the file is unchanged.
+    """
+    if not ranges:
+        if torn is not None:  # in place: a copy of a long output may not fit on the disk
+            os.truncate(path, torn)
+        return
+    mode = path.stat().st_mode & 0o7777
+    with atomic_file(path, mode=mode, sync=True) as file, path.open("rb") as source:
+        for start, end in zip(ranges[::2], ranges[1::2], strict=True):
+            _copy(source, file, start - source.tell())
+            source.seek(end)
+        if torn is None:
+            shutil.copyfileobj(source, file)
+        else:
+            _copy(source, file, torn - source.tell())
+
+
+def _copy(source: IO[bytes], target: IO[bytes], length: int) -> None:
+    while length and (chunk := source.read(min(length, CHUNK))):
+        target.write(chunk)
+        length -= len(chunk)

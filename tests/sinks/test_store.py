@@ -15,9 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clipmod_cli.output.history.file import open_for_writing
+from clipmod_cli.output.history.file import ITEM_COLUMNS, RECORD_COLUMNS, open_for_writing
 from clipmod_cli.output.history.run import HistoryRun
-from clipmod_cli.output.history.schema import ITEM_COLUMNS, RECORD_COLUMNS
 from clipmod_cli.output.history.store import HistoryStore, default_db_path
 from clipmod_cli.records import Record, to_line, to_record
 from clipmod_cli.types import Result

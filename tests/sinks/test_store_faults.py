@@ -13,9 +13,8 @@ import duckdb
 import pytest
 
 from clipmod_cli.errors import OutputError, UsageError
-from clipmod_cli.output.history.file import open_for_writing
+from clipmod_cli.output.history.file import SCHEMA_VERSION, open_for_writing
 from clipmod_cli.output.history.run import HistoryRun
-from clipmod_cli.output.history.schema import SCHEMA_VERSION
 from clipmod_cli.output.history.spool import lock_file
 from clipmod_cli.output.history.store import HistoryStore
 from tests.sinks.rows import fill, info, lines, numbers, warnings_in

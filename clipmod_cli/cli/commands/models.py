@@ -202,5 +202,6 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
         for row in rows
     ]
     table = table_of(("model", "about", "size", "licence", "revision", "downloaded"), cells)
+    table.box = None  # so that the texts are wide enough in 80 columns
     table.columns[0].no_wrap = True  # specs are copied
     stdout_console().print(table)

@@ -1,13 +1,12 @@
-"""Opening the statistics database, and rewriting its file.
+"""The statistics database: its tables, opening it, and rewriting its file.
 
 A connection lives for one operation only: while a process has a DuckDB file open for writing, no other
-process can open it. Locking is in `clipmod_cli.output.history.store`, the tables are in
-`clipmod_cli.output.history.schema`.
+process can open it. Locking is in `clipmod_cli.output.history.store`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clipmod_cli import __version__
 from clipmod_cli.errors import UsageError
-from clipmod_cli.output.history.schema import SCHEMA_VERSION, create_tables
+from clipmod_cli.output.columns import column_types, columns_of
+from clipmod_cli.output.history.rows import HostedRow, RequestRow, RunInfo
 from clipmod_cli.output.history.spool import PRIVATE_FILE
+from clipmod_cli.records import Record, SegmentRow
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -28,6 +29,54 @@ NO_CHECKPOINT: Final = "1TB"
 # DuckDB creates the write-ahead log with default permissions, and again after each checkpoint. They are
 # restricted once, so the only checkpoint must be the one at closing.
 INTERRUPTED: Final = "Query interrupted"  # DuckDB raises RuntimeError with this in place of KeyboardInterrupt
+
+SCHEMA_VERSION: Final = 3  # A database of any other version has to be rebuilt from outputs.
+
+RECORD_COLUMNS: Final = column_types(Record)
+ITEM_COLUMNS: Final = {name: kind for name, kind in RECORD_COLUMNS.items() if name != "segments"}
+SEGMENT_COLUMNS: Final = column_types(SegmentRow)
+RUN_COLUMNS: Final = {**column_types(RunInfo), "version": "VARCHAR"}
+REQUEST_COLUMNS: Final = {"run_id": "VARCHAR", "number": "BIGINT", **column_types(RequestRow)}
+HOSTED_COLUMNS: Final = {
+    "run_id": "VARCHAR",
+    **column_types(HostedRow),
+    "name_b64": "VARCHAR",
+    "data_folder": "VARCHAR",
+}
+
+
+def _listed(columns: Mapping[str, str]) -> str:
+    return ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
+
+
+TABLES: Final = (
+    "CREATE TABLE meta (name VARCHAR PRIMARY KEY, value VARCHAR)",
+    f"CREATE TABLE runs ({_listed(RUN_COLUMNS)}, PRIMARY KEY (run_id))",
+    f'CREATE TABLE items ({_listed(ITEM_COLUMNS)}, judged_at TIMESTAMP, PRIMARY KEY (run_id, "index"))',
+    (
+        f'CREATE TABLE segments (run_id VARCHAR, "index" BIGINT, number BIGINT, {_listed(SEGMENT_COLUMNS)}, '
+        'PRIMARY KEY (run_id, "index", number))'
+    ),
+    f"CREATE TABLE requests ({_listed(REQUEST_COLUMNS)}, PRIMARY KEY (run_id, number))",
+    f"CREATE TABLE hosted ({_listed(HOSTED_COLUMNS)}, PRIMARY KEY (image_id))",
+    # Rows to erase as they are merged, from spool parts of an active run up to `last_part`. Names and
+    # content hashes are hashed, since they are being erased themselves.
+    (
+        'CREATE TABLE erasures (run_id VARCHAR, "by" VARCHAR, digest VARCHAR, before TIMESTAMP, '
+        "last_part BIGINT)"
+    ),
+)
+
+
+def create_tables(connection: DuckDBPyConnection) -> None:
+    """Create the tables of an empty database, with the record's field descriptions as comments."""
+    for statement in TABLES:
+        connection.execute(statement)
+    for column in columns_of(Record):
+        if column.name in ITEM_COLUMNS:
+            text = column.description.replace("'", "''")
+            connection.execute(f"COMMENT ON COLUMN items.\"{column.name}\" IS '{text}'")
+    connection.execute("INSERT INTO meta VALUES ('schema_version', ?)", [str(SCHEMA_VERSION)])
 
 
 def open_for_writing(path: Path, spool: Path) -> DuckDBPyConnection:

@@ -13,9 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from clipmod_cli.errors import OutputError
-from clipmod_cli.output.history import hosted_files, spool
-from clipmod_cli.output.history.file import count, transaction
-from clipmod_cli.output.history.schema import HOSTED_COLUMNS, RECORD_COLUMNS, REQUEST_COLUMNS, RUN_COLUMNS
+from clipmod_cli.output.history import spool
+from clipmod_cli.output.history.erase import remove_hosted
+from clipmod_cli.output.history.file import (
+    HOSTED_COLUMNS,
+    RECORD_COLUMNS,
+    REQUEST_COLUMNS,
+    RUN_COLUMNS,
+    count,
+    transaction,
+)
 from clipmod_cli.output.history.spool import KIND_OF, RowKind, number_of, parts
 
 if TYPE_CHECKING:
@@ -212,7 +219,7 @@ def _merge_hosted(connection: DuckDBPyConnection, path: Path) -> None:
         returning="staged.image_id, staged.data_folder",
     )
     connection.execute("INSERT INTO hosted BY NAME SELECT * FROM staged ON CONFLICT DO NOTHING")
-    hosted_files.remove(erased)
+    remove_hosted(erased)
 
 
 def _stage(

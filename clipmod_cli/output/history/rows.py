@@ -1,6 +1,6 @@
 """Rows that are no records, and their lines in the spool: a run, an answered request, a hosted picture.
 
-Columns are derived from them in `clipmod_cli.output.history.schema`.
+Columns are derived from them in `clipmod_cli.output.history.file`.
 """
 
 from __future__ import annotations

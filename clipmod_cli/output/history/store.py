@@ -20,9 +20,8 @@ import platformdirs
 from filelock import Timeout
 
 from clipmod_cli.errors import ClipmodError, OutputError, UsageError
-from clipmod_cli.output.history import erase, file, hosted_files, merge
-from clipmod_cli.output.history.erase import EraseResult
-from clipmod_cli.output.history.hosted_files import EraseFilter
+from clipmod_cli.output.history import erase, file, merge
+from clipmod_cli.output.history.erase import EraseFilter, EraseResult
 from clipmod_cli.output.history.merge import RebuildResult
 from clipmod_cli.output.history.spool import active_runs, lock_file, make_private, run_ids
 from clipmod_cli.output.history.stats import collect, collect_serve
@@ -125,7 +124,7 @@ class HistoryStore:
         chosen = EraseFilter(source=source, sha256=sha256 and sha256.lower(), before=before)
         folders = set() if self.data_folder is None else {self.data_folder}
         if not self.path.exists() and not self.spool.exists():
-            return EraseResult(image_ids=hosted_files.remove_chosen(folders, chosen))
+            return EraseResult(image_ids=erase.remove_chosen(folders, chosen))
         with self._explaining(LOCK_TIMEOUT_S), self._writing(LOCK_TIMEOUT_S) as connection:
             merge.raise_problems(self._merge_into(connection))
             folders |= erase.data_folders(connection)
