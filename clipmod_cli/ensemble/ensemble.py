@@ -97,7 +97,7 @@ class Ensemble:
         return ",".join([*parts, self.dtype])
 
     def prepare_batch(self, batch: Sequence[Frame | Failure]) -> None:
-        """Prepare a batch that will be submitted, in another thread. Changes no result, raises nothing."""
+        """Prepare a batch; see `InferenceEngine`."""
         self._batches.prepare([one for one in batch if isinstance(one, Frame)])
 
     def submit(

@@ -61,11 +61,9 @@ def _converter(picture: Image.Image) -> Callable[[Image.Image], Image.Image]:
         return partial(_from_numbers, low=low, high=high)
     if picture.mode == "LAB":
         return _from_lab
-    return _on_white if picture.has_transparency_data else _as_rgb
-
-
-def _as_rgb(picture: Image.Image) -> Image.Image:
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
+    if picture.has_transparency_data:
+        return _on_white
+    return lambda part: part if part.mode == "RGB" else part.convert("RGB")
 
 
 def _on_white(picture: Image.Image) -> Image.Image:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import logging
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -30,8 +29,6 @@ _HEIC_REFUSED = (
 _DECODERS = r"(PIL|pillow_heif)(\.|$)"
 """Modules whose warnings are silenced: the record has what matters."""
 
-_filter_lock = threading.Lock()
-
 _MOST_JPEG_SCALING = 8
 """The most that a JPEG's sides are divided by while decoding."""
 
@@ -52,18 +49,9 @@ def silence_decoders() -> None:
     Puts a filter before all others. `warnings.catch_warnings` around each decode would change the filters of
     other threads. Called for every item, since another filter (`error`) may have been put in front.
     """
-    if _is_silenced():
-        return
-    with _filter_lock:
-        if not _is_silenced():
-            warnings.filterwarnings("ignore", module=_DECODERS)
-
-
-def _is_silenced() -> bool:
-    if not warnings.filters:
-        return False
-    pattern = warnings.filters[0][3]
-    return getattr(pattern, "pattern", pattern) == _DECODERS
+    pattern = warnings.filters[0][3] if warnings.filters else None
+    if getattr(pattern, "pattern", pattern) != _DECODERS:
+        warnings.filterwarnings("ignore", module=_DECODERS)
 
 
 @contextmanager
@@ -143,18 +131,13 @@ def _webp_canvas(data: bytes) -> tuple[int, int]:
     """
     match data[12:16]:
         case b"VP8X":
-            return (
-                int.from_bytes(data[24:27], "little") + 1,
-                int.from_bytes(data[27:30], "little") + 1,
-            )
+            return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
         case b"VP8L":
             bits = int.from_bytes(data[21:25], "little")
             return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
         case b"VP8 ":
-            return (
-                int.from_bytes(data[26:28], "little") & 0x3FFF,
-                int.from_bytes(data[28:30], "little") & 0x3FFF,
-            )
+            sides = int.from_bytes(data[26:28], "little"), int.from_bytes(data[28:30], "little")
+            return sides[0] & 0x3FFF, sides[1] & 0x3FFF
         case _:
             return 0, 0
 

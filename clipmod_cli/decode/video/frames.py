@@ -40,7 +40,7 @@ _REFERENCE_WHITE_NITS = 203.0
 
 def make_picture(frame: VideoFrame, reformatter: VideoReformatter) -> Picture:
     """Return the frame as 8-bit RGB, alpha composed on white, to be turned as the video says."""
-    if _has_alpha(frame):
+    if frame.format.name == "pal8" or any(part.is_alpha for part in frame.format.components):
         pixels = _on_white(_convert(frame, reformatter, "rgba"))
     else:
         pixels = _convert(frame, reformatter, "rgb24")
@@ -70,10 +70,6 @@ def _convert(frame: VideoFrame, reformatter: VideoReformatter, form: str) -> NDA
         matrix = _BT709 if frame.width >= wide or frame.height >= high else _BT601
     converted = reformatter.reformat(frame, format=form, src_colorspace=matrix, threads=1)
     return np.asarray(converted.to_ndarray(), np.uint8)
-
-
-def _has_alpha(frame: VideoFrame) -> bool:
-    return frame.format.name == "pal8" or any(part.is_alpha for part in frame.format.components)
 
 
 def _on_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,24 +61,18 @@ def _file_of(item: Item) -> Iterator[str]:
     if item.data is None:
         yield item.spilled or item.source
         return
-    try:
-        with _temporary_file(item.data) as path:
-            yield path
-    except OSError as error:
-        raise ItemError("internal_error", f"no temporary file for the video: {error.strerror}") from error
-
-
-@contextmanager
-def _temporary_file(data: bytes) -> Iterator[str]:
-    if _FILE_DESCRIPTORS.is_dir():  # a file without a name is removed even if this process is killed
-        with tempfile.TemporaryFile() as file:
-            file.write(data)
-            file.flush()
-            yield str(_FILE_DESCRIPTORS / str(file.fileno()))
-        return
-    with tempfile.TemporaryDirectory(prefix="clipmod-") as folder:
-        path = Path(folder) / "video"
-        path.write_bytes(data)
+    with ExitStack() as stack:
+        try:
+            if _FILE_DESCRIPTORS.is_dir():  # a file without a name is removed even if this process is killed
+                file = stack.enter_context(tempfile.TemporaryFile())
+                file.write(item.data)
+                file.flush()
+                path = _FILE_DESCRIPTORS / str(file.fileno())
+            else:
+                path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clipmod-"))) / "video"
+                path.write_bytes(item.data)
+        except OSError as error:
+            raise ItemError("internal_error", f"no temporary file for the video: {error.strerror}") from error
         yield str(path)
 
 

@@ -53,6 +53,7 @@ class VideoTrack:
         self.stream = stream
         self.lost: str | None = None
         self.stamps = array("q")
+        self._is_sorted = False
         self.end_s = 0.0
         self._last_stamp: int | None = None
         self._unit_s = float(stream.time_base or 1)
@@ -92,16 +93,15 @@ class VideoTrack:
             yield from self._fill(self.drain())
         if self._held is not None:
             yield self._sample(*self._held)
-        self.sort_stamps()
-        self._check_index()
+        index = self.stream.index_entries
+        if len(index) and self._last_stamp is not None and index[-1].timestamp > self._last_stamp:
+            self.lose("its end is missing")
 
     def number(self, stamp: int | None) -> int:
         """Return the index of the frame with this timestamp, from 0; only after `finish`."""
+        if not self._is_sorted:
+            self.stamps, self._is_sorted = array("q", sorted(self.stamps)), True
         return bisect_left(self.stamps, stamp) if stamp is not None else 0
-
-    def sort_stamps(self) -> None:
-        """Prepare `number`."""
-        self.stamps = array("q", sorted(self.stamps))
 
     def lose(self, reason: str) -> None:
         """Note that a part could not be sampled; the first reason stays."""
@@ -182,12 +182,9 @@ class VideoTrack:
         for frame in frames:
             time_s = self._read(frame)
             self._held = time_s, frame
-            if self._rate is None or self._is_next(time_s, self._rate):
-                self._held = None
+            rate, before_s = self._rate, self._sampled_s
+            if rate is None or before_s is None or int(time_s * rate + 1e-4) > int(before_s * rate + 1e-4):
                 yield self._sample(time_s, frame)
-
-    def _is_next(self, time_s: float, rate: float) -> bool:
-        return self._sampled_s is None or int(time_s * rate + 1e-4) > int(self._sampled_s * rate + 1e-4)
 
     def _sample(self, time_s: float, frame: VideoFrame) -> Timed:
         self._sampled_s = time_s
@@ -229,12 +226,6 @@ class VideoTrack:
             return []
         finally:
             self.stream.codec_context.flush_buffers()
-
-    def _check_index(self) -> None:
-        """Note it if the container's index has later frames than were read."""
-        index = self.stream.index_entries
-        if len(index) and self._last_stamp is not None and index[-1].timestamp > self._last_stamp:
-            self.lose("its end is missing")
 
 
 _USUAL_STEP_S = 0.04
@@ -312,23 +303,17 @@ class SpanTrack(VideoTrack):
             yield from self._pick(self.decode(packet))
             return
         self.wait(packet)
-        if self._reaches(packet) or self.waiting_bytes > MAX_WAITING_BYTES:
-            yield from self._begin()
+        in_span = packet.pts is None or self._span_at(self.clock.peek(packet.pts)) is not None
+        if in_span or self.waiting_bytes > MAX_WAITING_BYTES:
+            packets, self.waiting, self.waiting_bytes = self.waiting, [], 0
+            self.running = True
+            for waiting in packets:
+                yield from self._pick(self.decode(waiting))
 
     def finish(self) -> Iterator[Timed]:
         """Yield what is left."""
         if self.running:
             yield from self._pick(self.drain())
-        self.sort_stamps()
-
-    def _begin(self) -> Iterator[Timed]:
-        packets, self.waiting, self.waiting_bytes = self.waiting, [], 0
-        self.running = True
-        for packet in packets:
-            yield from self._pick(self.decode(packet))
-
-    def _reaches(self, packet: Packet[VideoStream]) -> bool:
-        return packet.pts is None or self._span_at(self.clock.peek(packet.pts)) is not None
 
     def _span_at(self, time_s: float) -> tuple[float, float] | None:
         return next((span for span in self._spans if span[0] < time_s < span[1]), None)

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from multiprocessing.connection import Connection
 from operator import attrgetter
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing import Any
 
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.workers.shared_memory import SharedBlock
-from clipmod_cli.types import Failure, Frame, Item, Media, View
+from clipmod_cli.types import Failure, Frame, Item, View
 
 HOLD, RELEASE, VIDEO = b"hold ", b"release", b"video"
 """Messages before the result: take pixels of the budget (and wait), give them back, the item is a video.
@@ -41,7 +41,6 @@ PR_SET_PDEATHSIG = 1
 """Constants of Linux (sched.h, prctl.h) that Python 3.11 has no names for."""
 
 _ITEM_FIELDS = tuple(field.name for field in fields(Item) if field.name != "data")
-_MEDIA_FIELDS = tuple(field.name for field in fields(Media))
 
 pack_item: Callable[[Item], tuple[Any, ...]] = attrgetter(*_ITEM_FIELDS)
 """All of an item but its bytes, as plain values: pickling those takes a tenth of the time."""
@@ -145,18 +144,17 @@ def write_result(
     arrays = [array for frame in frames for array in frame.views.values()]
     shared = block is not None and block.write(arrays)
     header = {
-        "media": None if media is None else {name: getattr(media, name) for name in _MEDIA_FIELDS},
+        "media": None if media is None else asdict(media),
         "frames": [[f.number, f.time_s, f.last, [v.shape[:2] for v in f.views.values()]] for f in frames],
-        "failures": [[f.code, _without_surrogates(f.message[:MAX_TEXT]), f.stage] for f in failures],
+        # a surrogate, as of a file's name, cannot be sent
+        "failures": [
+            [f.code, f.message[:MAX_TEXT].encode(errors="replace").decode(), f.stage] for f in failures
+        ],
         "shared": shared,
     }
     send(json.dumps(header).encode())
     for array in () if shared else arrays:
         send(array.tobytes())
-
-
-def _without_surrogates(text: str) -> str:
-    return text.encode(errors="replace").decode()
 
 
 def _silence_stderr() -> None:
