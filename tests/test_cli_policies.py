@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from clipmod_cli.cli.commands.policies import app
 from clipmod_cli.errors import PolicyError
-from clipmod_cli.judge.policy.reading import builtin_names, builtin_text, load_policy
+from clipmod_cli.judge.policy.reading import BUILTIN, builtin_text, load_policy
 
 GOOD = builtin_text("nsfw")
 BAD = GOOD.replace("prompts = [", "promts = [", 1)
@@ -45,7 +45,7 @@ def test_a_pipe_gets_one_json_line_for_each_policy(arguments: list[str]) -> None
     assert result.exit_code == 0
     assert result.stderr == ""
     rows = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [row["name"] for row in rows] == list(builtin_names())
+    assert [row["name"] for row in rows] == list(BUILTIN)
     assert [row["name"] for row in rows if row["default"]] == ["female-presence"]
     for row in rows:
         policy = load_policy(row["name"])
@@ -65,11 +65,11 @@ def test_a_terminal_gets_a_table_that_marks_the_default() -> None:
     os.close(ours)
     assert "female-presence (default)" in text
     assert text.count("(default)") == 1
-    assert all(name in text for name in builtin_names())
+    assert all(name in text for name in BUILTIN)
     assert "nudity, explicit" in text
 
 
-@pytest.mark.parametrize("name", builtin_names())
+@pytest.mark.parametrize("name", BUILTIN)
 def test_a_policy_is_shown_as_it_is_and_can_be_checked_again(name: str, tmp_path: Path) -> None:
     result = run("show", name)
     assert result.exit_code == 0

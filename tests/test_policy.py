@@ -9,7 +9,7 @@ import pytest
 
 from clipmod_cli.errors import PolicyError, UsageError
 from clipmod_cli.judge.policy.reading import (
-    builtin_names,
+    BUILTIN,
     builtin_text,
     load_policy,
     parse_policy,
@@ -71,7 +71,7 @@ def test_a_path_is_known_by_its_looks(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_an_unknown_name_is_told_with_those_that_are_meant() -> None:
     with pytest.raises(PolicyError, match=r'"nswf" \(did you mean "nsfw"\?\)') as caught:
         load_policy("nswf")
-    assert all(name in str(caught.value) for name in builtin_names())
+    assert all(name in str(caught.value) for name in BUILTIN)
     assert caught.value.exit_code == 2
 
 

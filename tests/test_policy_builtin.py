@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clipmod_cli.judge.policy.reading import builtin_names, load_policy, parse_policy
+from clipmod_cli.judge.policy.reading import BUILTIN, load_policy, parse_policy
 from clipmod_cli.judge.policy.values import model_notes, seen_categories, unseen_categories
 from clipmod_cli.models.nudenet import LABELS as NUDENET_LABELS
 
@@ -28,9 +28,9 @@ def test_the_built_in_policies_are_those_that_ship() -> None:
     shipped = {
         f.name for f in (files("clipmod_cli.judge") / "policies").iterdir() if f.name.endswith(".toml")
     }
-    assert shipped == {f"{name}.toml" for name in builtin_names()}
-    assert builtin_names()[0] == "female-presence"
-    assert {"female-presence-3", "nsfw", "general", "attributes"} <= set(builtin_names())
+    assert shipped == {f"{name}.toml" for name in BUILTIN}
+    assert BUILTIN[0] == "female-presence"
+    assert {"female-presence-3", "nsfw", "general", "attributes"} <= set(BUILTIN)
 
 
 DOCUMENTED = {
@@ -50,7 +50,7 @@ SAFETIES = {
 }
 
 
-@pytest.mark.parametrize("name", builtin_names())
+@pytest.mark.parametrize("name", BUILTIN)
 def test_a_built_in_policy_has_its_categories_in_order(name: str) -> None:
     policy = load_policy(name)
     assert policy.name == name
@@ -63,14 +63,14 @@ def test_a_built_in_policy_has_its_categories_in_order(name: str) -> None:
     assert policy.agreement_threshold == 0.7
 
 
-@pytest.mark.parametrize("name", builtin_names())
+@pytest.mark.parametrize("name", BUILTIN)
 def test_a_text_image_model_sees_every_category_of_a_built_in_policy(name: str) -> None:
     policy = load_policy(name)
     assert seen_categories(policy, spec="any", text_image=True) == tuple(c.name for c in policy.categories)
     assert all(len(c.prompts) >= 2 and c.description for c in policy.categories)
 
 
-@pytest.mark.parametrize("name", builtin_names())
+@pytest.mark.parametrize("name", BUILTIN)
 def test_a_built_in_policy_maps_only_labels_that_the_model_has(name: str) -> None:
     for category in load_policy(name).categories:
         for spec, labels in category.labels.items():
@@ -98,13 +98,13 @@ def test_the_documented_categories_are_as_documented(name: str) -> None:
     ],
 )
 def test_which_models_see_all_that_a_built_in_policy_flags(spec: str, judges: set[str]) -> None:
-    policies = {name: load_policy(name) for name in builtin_names() if name != "attributes"}
+    policies = {name: load_policy(name) for name in BUILTIN if name != "attributes"}
     seeing = {n for n, p in policies.items() if not unseen_categories(p, spec=spec, text_image=False)}
     assert seeing == judges
 
 
 def test_a_detector_can_judge_a_built_in_policy_only_where_its_silence_means_something() -> None:
-    for name in builtin_names():
+    for name in BUILTIN:
         policy = load_policy(name)
         if any("nudenet" in c.labels for c in policy.categories):
             assert sum(c.otherwise for c in policy.categories) == 1
@@ -112,7 +112,7 @@ def test_a_detector_can_judge_a_built_in_policy_only_where_its_silence_means_som
 
 
 def test_a_classifier_that_judges_a_built_in_policy_knows_something_safe() -> None:
-    remarks = {name: model_notes(load_policy(name)) for name in builtin_names()}
+    remarks = {name: model_notes(load_policy(name)) for name in BUILTIN}
     assert {name for name, found in remarks.items() if found} == {"general"}
     (remark,) = remarks["general"]
     assert "nudenet cannot see drugs" in remark
@@ -143,7 +143,7 @@ def test_the_documented_example_is_a_policy_without_a_doubt() -> None:
     assert policy.thresholds == load_policy("nsfw").thresholds
 
 
-@pytest.mark.parametrize("name", builtin_names())
+@pytest.mark.parametrize("name", BUILTIN)
 def test_the_document_tells_what_each_built_in_policy_flags(name: str) -> None:
     (row,) = re.findall(rf"^\| `{name}`.*$", DOCUMENT, re.MULTILINE)
     if name not in {"female-presence-3", "attributes"}:

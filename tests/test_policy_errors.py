@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmod_cli.errors import PolicyError
-from clipmod_cli.judge.policy.reading import builtin_names, builtin_text, parse_policy
+from clipmod_cli.judge.policy.reading import BUILTIN, builtin_text, parse_policy
 from clipmod_cli.judge.policy.values import model_notes
 
 TAIL = """
@@ -201,7 +201,7 @@ def test_numbers_without_end_are_refused() -> None:
     assert fault[0] == 1
 
 
-@given(st.sampled_from(builtin_names()), st.randoms(use_true_random=False))
+@given(st.sampled_from(BUILTIN), st.randoms(use_true_random=False))
 def test_a_damaged_policy_is_read_or_refused_but_never_breaks(name: str, random: Random) -> None:
     lines = builtin_text(name).splitlines()
     junk = "labels = 1;[video];[[categories]];safety = [];prompts = [{}];= ];categories = 1;[thresholds];"

@@ -50,7 +50,7 @@ def output_path(settings: Settings) -> Path | None:
 
 @dataclass
 class Output:
-    """Writes the records of a run."""
+    """Writes the records of a run. Methods raise OutputError if an output cannot be written."""
 
     settings: Settings
     stdout: RealStdout
@@ -66,7 +66,6 @@ class Output:
 
         Raises:
             OutputMismatchError: another run or program wrote it, or resuming is off.
-            OutputError: it cannot be written.
         """
         if self.settings.errors_to is not None:
             self._errors = ErrorsFile(Path(self.settings.errors_to), null=self.settings.null)
@@ -88,11 +87,7 @@ class Output:
             )
 
     def write(self, record: Record, source: str) -> bytes:
-        """Write one record to the file, and a failed input to the list of errors; return the record's line.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
+        """Write one record to the file, and a failed input to the list of errors; return the line."""
         line = to_line(record)
         if self._sink is not None:
             self._sink.write(record, line)
@@ -104,7 +99,6 @@ class Output:
         """Write a record to stdout, unless the settings exclude it.
 
         Raises:
-            OutputError: it cannot be written.
             BrokenPipeError: the reader has closed stdout.
         """
         only = self.settings.only
@@ -120,11 +114,7 @@ class Output:
             StreamSink(self.stdout.descriptor).write(shown)
 
     def finish(self) -> None:
-        """Sync and close the file, and move the list of errors to its path.
-
-        Raises:
-            OutputError: they cannot be written.
-        """
+        """Sync and close the file, and move the list of errors to its path."""
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.close()
@@ -156,14 +146,13 @@ def open_output(settings: Settings, stdout: RealStdout) -> Iterator[Output]:
 
 
 class ErrorsFile:
-    """The list of failed inputs, one a line or NUL-terminated; created whole, by rename."""
+    """The list of failed inputs, one a line or NUL-terminated; created whole, by rename.
+
+    Methods raise OutputError if it cannot be written.
+    """
 
     def __init__(self, path: Path, *, null: bool) -> None:
-        """Create a temporary file beside `path`.
-
-        Raises:
-            OutputError: it cannot be created.
-        """
+        """Create a temporary file beside `path`."""
         self.path = path.expanduser()
         self._end = b"\0" if null else b"\n"
         self._writing = ExitStack()
@@ -174,11 +163,7 @@ class ErrorsFile:
         self._archive: str | None = None
 
     def add(self, source: str, *, member: bool) -> None:
-        """Add a failed input; an archive is listed once for failed members in a row.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
+        """Add a failed input; an archive is listed once for failed members in a row."""
         if member and source == self._archive:
             return
         self._archive = source if member else None
@@ -188,11 +173,7 @@ class ErrorsFile:
             raise OutputError(f"cannot write to {self.path}: {e.strerror}") from e
 
     def finish(self) -> None:
-        """Move the list to its path.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
+        """Move the list to its path."""
         try:
             self._writing.close()
         except OSError as e:

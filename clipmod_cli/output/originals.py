@@ -15,14 +15,13 @@ from clipmod_cli.types import Failure, Item
 
 
 class Originals:
-    """A folder of downloaded files: `ab/ab12….jpg`, each content once."""
+    """A folder of downloaded files: `ab/ab12….jpg`, each content once.
+
+    Methods raise OutputError if it cannot be written.
+    """
 
     def __init__(self, folder: str) -> None:
-        """Create the folder if it does not exist.
-
-        Raises:
-            OutputError: it cannot be created.
-        """
+        """Create the folder if it does not exist."""
         self._folder = Path(folder).expanduser()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -30,22 +29,14 @@ class Originals:
             raise OutputError(f"cannot write to {self._folder}: {e.strerror}") from e
 
     def save_all(self, found: Iterable[Item | Failure]) -> Iterator[Item | Failure]:
-        """Yield inputs unchanged, each item after its bytes have been saved.
-
-        Raises:
-            OutputError: they cannot be written.
-        """
+        """Yield inputs unchanged, each item after its bytes have been saved."""
         for one in found:
             if isinstance(one, Item):
                 self.save(one)
             yield one
 
     def save(self, item: Item) -> None:
-        """Write the downloaded bytes of an item atomically, unless they are there already.
-
-        Raises:
-            OutputError: they cannot be written.
-        """
+        """Write the downloaded bytes of an item atomically, unless they are there already."""
         if item.spilled is None and item.data is None:
             return
         try:

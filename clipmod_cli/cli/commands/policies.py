@@ -23,9 +23,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON Lines on stdout even 
 @app.command("list")
 def list_policies(*, as_json: AsJson = False) -> None:
     """List the built-in policies and what each of them flags."""
-    from clipmod_cli.judge.policy.reading import DEFAULT_POLICY, builtin_names, load_policy
+    from clipmod_cli.judge.policy.reading import BUILTIN, DEFAULT_POLICY, load_policy
 
-    policies = [load_policy(name) for name in builtin_names()]
+    policies = [load_policy(name) for name in BUILTIN]
     if as_json or not sys.stdout.isatty():
         for policy in policies:
             _print_json({**_summary(policy), "default": policy.name == DEFAULT_POLICY})

@@ -12,6 +12,7 @@ from clipmod_cli.judge.policy.values import DEFAULT_THRESHOLDS, Category, Policy
 
 DEFAULT_POLICY: Final = "female-presence"
 BUILTIN: Final = (DEFAULT_POLICY, "female-presence-3", "nsfw", "nsfw-any", "general", "attributes")
+"""The names of the built-in policies, the default first."""
 
 MAX_BYTES: Final = 1_000_000
 # Ten thousand prompts are smaller; an image given by mistake is refused before it is parsed.
@@ -19,11 +20,6 @@ MAX_BYTES: Final = 1_000_000
 CLASS_TEMPLATES: Final = ("{}", "a photo of {}", "a photo of a {}", "an image showing {}")
 # Words of --classes may have an article or none and may be plural ("gore", "a dog",
 # "people dancing"), so no single sentence fits them all.
-
-
-def builtin_names() -> tuple[str, ...]:
-    """Return the names of the built-in policies, the default first."""
-    return BUILTIN
 
 
 def builtin_text(name: str) -> str:

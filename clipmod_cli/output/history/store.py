@@ -50,7 +50,11 @@ def default_db_path() -> Path:
 
 
 class HistoryStore:
-    """The statistics database and its spool. Nothing stays open between calls."""
+    """The statistics database and its spool. Nothing stays open between calls.
+
+    All methods but `merge` raise UsageError if the database cannot be used, and OutputError if it is locked
+    for longer than their timeout.
+    """
 
     def __init__(
         self,
@@ -97,8 +101,7 @@ class HistoryStore:
         """Add the records of JSON Lines outputs that are not in the database; return how many.
 
         Raises:
-            UsageError: a file cannot be read, or the database cannot be used.
-            OutputError: the database is locked, or cannot be written.
+            UsageError: a file cannot be read.
         """
         for path in paths:
             if not path.is_file() or not os.access(path, os.R_OK):
@@ -118,8 +121,7 @@ class HistoryStore:
         merged. The database is rewritten, so that no bytes of erased rows remain. Outputs are not touched.
 
         Raises:
-            UsageError: the database cannot be used.
-            OutputError: it is locked, or a part of the spool or a file cannot be erased.
+            OutputError: a part of the spool or a file cannot be erased.
         """
         chosen = EraseFilter(source=source, sha256=sha256 and sha256.lower(), before=before)
         folders = set() if self.data_folder is None else {self.data_folder}
@@ -137,8 +139,7 @@ class HistoryStore:
         """Return the result of a query, which can neither change the database nor reach any other file.
 
         Raises:
-            UsageError: the query is wrong, or the database cannot be used.
-            OutputError: the database is locked.
+            UsageError: the query is wrong.
         """
         import duckdb
 
@@ -151,12 +152,7 @@ class HistoryStore:
                 raise UsageError(f"the query failed: {error}") from error
 
     def stats(self) -> dict[str, Any]:
-        """Return the statistics that `clipmod_cli.output.history.stats.collect` describes.
-
-        Raises:
-            UsageError: the database cannot be used.
-            OutputError: it is locked.
-        """
+        """Return the statistics that `clipmod_cli.output.history.stats.collect` describes."""
         with self._reading(LOCK_TIMEOUT_S) as connection:
             return collect(connection, self.path)
 
@@ -164,10 +160,6 @@ class HistoryStore:
         """Return the statistics of `serve` that `clipmod_cli.output.history.stats.collect_serve` describes.
 
         Rows of an active run count after its `flush`, or after the next merge.
-
-        Raises:
-            UsageError: the database cannot be used.
-            OutputError: it is locked for longer than the timeout.
         """
         with self._reading(timeout_s) as connection:
             return collect_serve(connection, self.path)
