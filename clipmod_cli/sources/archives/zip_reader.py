@@ -278,23 +278,19 @@ def _read_records(file: BinaryIO, directory: Directory) -> Iterator[ZipRecord]:
 
 
 def _widen(extras: bytes, packed: int, size: int, offset: int) -> tuple[int, int, int]:
-    """Return the fields, those over 32 bits from the zip64 extra field (4.5.3)."""
-    wide = iter(_zip64_numbers(extras))
-    size, packed, offset = (
-        next(wide, value) if value == UNKNOWN_32 else value for value in (size, packed, offset)
-    )
-    return packed, size, offset
-
-
-def _zip64_numbers(extras: bytes) -> list[int]:
-    at = 0
+    """Return the fields, those over 32 bits from the zip64 extra field (4.5.3), if there is one."""
+    at, data = 0, b""
     while at + 4 <= len(extras):
         kind, length = struct.unpack_from("<HH", extras, at)
         if kind == ZIP64_EXTRA:
             data = extras[at + 4 : at + 4 + length]
-            return [value for (value,) in struct.iter_unpack("<Q", data[: len(data) // 8 * 8])]
+            break
         at += 4 + length
-    return []
+    wide = (value for (value,) in struct.iter_unpack("<Q", data[: len(data) // 8 * 8]))
+    size, packed, offset = (
+        next(wide, value) if value == UNKNOWN_32 else value for value in (size, packed, offset)
+    )
+    return packed, size, offset
 
 
 def _as_text(name: bytes, flags: int) -> str:
