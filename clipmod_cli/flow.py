@@ -56,13 +56,9 @@ class _Feeder(Generic[T]):
         self._queue: queue.SimpleQueue[T | StreamEnd] = queue.SimpleQueue()
         self._room = threading.Semaphore(ahead)
         self._stream = stream
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="clipmod-feeder", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Make the thread close the stream and end."""
-        self._stopped.set()
+        self.stopped = threading.Event()  # once set, the thread closes the stream and ends
+        self.thread = threading.Thread(target=self._run, name="clipmod-feeder", daemon=True)
+        self.thread.start()
 
     def get(self, timeout_s: float) -> T | StreamEnd:
         """Return the next value, or the end.
@@ -89,18 +85,14 @@ class _Feeder(Generic[T]):
         finally:
             waiting.clear()
 
-    def join(self) -> None:
-        """Wait until the thread has ended."""
-        self._thread.join()
-
     def _run(self) -> None:
         self._queue.put(feed(self._stream, self._queue.put, self._have_room))
 
     def _have_room(self) -> bool:
-        """Wait until a value may be made; false after `stop`."""
-        while not self._stopped.is_set():
+        """Wait until a value may be made; false once stopped."""
+        while not self.stopped.is_set():
             if self._room.acquire(timeout=POLL_S):
-                return not self._stopped.is_set()
+                return not self.stopped.is_set()
         return False
 
 
@@ -125,9 +117,9 @@ def ahead(
         if value.error is not None:
             raise value.error
     finally:
-        feeder.stop()
+        feeder.stopped.set()
         closing()
-        feeder.join()
+        feeder.thread.join()
 
 
 def batched(
@@ -157,7 +149,7 @@ def batched(
         if end.error is not None:
             raise end.error
     finally:
-        feeder.stop()
+        feeder.stopped.set()
 
 
 def _gather(

@@ -67,11 +67,6 @@ class PartialEvidence:
     seen: dict[str, Seen] = field(default_factory=dict)
     forward_ms: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def is_finite(self) -> bool:
-        """Whether all evidence so far is finite."""
-        return all(map(is_finite, self.seen.values()))
-
     def finish(self, names: Sequence[str]) -> Evidence | Failure:
         """Return the frame's evidence; a failure if some of it is not finite."""
         for name, one in self.seen.items():
@@ -116,15 +111,13 @@ class BatchRunner:
         Both raise DeviceLostError.
         """
         with self._lock:
-            if can_skip_rest is not None or not frames or not self._submits_ahead():
+            is_asynchronous = any(model.is_asynchronous for model in self.models)
+            may_submit = is_asynchronous and self._failed_submits < MAX_FAILED_SUBMITS
+            if can_skip_rest is not None or not frames or not may_submit:
                 results = self._run(frames, can_skip_rest)
                 return lambda: results
             pending = _attempt(lambda: self._submit_all(frames))
         return lambda: self._collect(frames, pending)
-
-    def _submits_ahead(self) -> bool:
-        asynchronous = any(model.is_asynchronous for model in self.models)
-        return asynchronous and self._failed_submits < MAX_FAILED_SUBMITS
 
     def _submit_all(self, frames: Sequence[Frame]) -> dict[str, PendingOutputs]:
         asynchronous_first = sorted(self.models, key=lambda model: not model.is_asynchronous)
@@ -177,7 +170,9 @@ class BatchRunner:
                 raise DeviceLostError(f"{DEVICE_LOST}: {e}") from e
             if len(frames) == 1:
                 log.debug("a forward pass failed", exc_info=True)
-                return [self._run_stand_in(frames[0]) or _failure_of(frames[0], e)]
+                code: ErrorCode = "out_of_memory" if is_out_of_memory(e) else "model_error"
+                message = f"the forward pass failed for this picture: {e}"
+                return [self._run_stand_in(frames[0]) or _failure(frames[0], code, message)]
         middle = len(frames) // 2
         return self._run(frames[:middle], can_skip_rest) + self._run(frames[middle:], can_skip_rest)
 
@@ -226,18 +221,13 @@ def _add(evidence: Sequence[PartialEvidence], name: str, outputs: Sequence[Model
 
 def _undecided(evidence: Sequence[PartialEvidence], can_skip_rest: CanSkipRest) -> list[PartialEvidence]:
     """Return the frames that further models have to see; those that are not finite stay among them."""
-    finite = [one for one in evidence if one.is_finite]
+    finite = [one for one in evidence if all(map(is_finite, one.seen.values()))]
     if not finite:
         return list(evidence)
     seen = {name: [one.seen[name] for one in finite] for name in finite[0].seen}
     answers = can_skip_rest([one.frame for one in finite], seen)
     decided = {id(one) for one, answer in zip(finite, answers, strict=True) if answer}
     return [one for one in evidence if id(one) not in decided]
-
-
-def _failure_of(frame: Frame, error: Exception) -> Failure:
-    code: ErrorCode = "out_of_memory" if is_out_of_memory(error) else "model_error"
-    return _failure(frame, code, f"the forward pass failed for this picture: {error}")
 
 
 def _failure(frame: Frame, code: ErrorCode, message: str) -> Failure:

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from clipmod_cli import __version__
 from clipmod_cli.models.seam import Model
-from clipmod_cli.types import Detections, Embedding, Frame, LabelScores, Seen, View, is_finite
+from clipmod_cli.types import Embedding, Frame, LabelScores, Seen, View, is_finite
 
 KEY_BYTES: Final = 16
 """Of BLAKE2b: two pictures that share a key are not found, by chance or on purpose (2^64 tries)."""
@@ -68,7 +68,9 @@ class EvidenceLru:
         with self._lock:
             for key, one in seen.items():
                 if key not in self._entries:
-                    self._entries[key] = _owned(one)
+                    # an embedding is a row of its batch's array, which must not stay in memory for it
+                    owned = Embedding(vector=one.vector.copy()) if isinstance(one, Embedding) else one
+                    self._entries[key] = owned
                     self.size += _size_of(one)
             while self.size > self.max_bytes:
                 self.size -= _size_of(self._entries.popitem(last=False)[1])
@@ -156,17 +158,7 @@ def _blake2b(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=KEY_BYTES).digest()
 
 
-def _owned(seen: Seen) -> Seen:
-    """Return the same without the array of its whole batch behind it."""
-    return Embedding(vector=seen.vector.copy()) if isinstance(seen, Embedding) else seen
-
-
 def _size_of(seen: Seen) -> int:
-    match seen:
-        case Embedding(vector=vector):
-            return ENTRY_BYTES + vector.nbytes
-        case LabelScores(scores=scores):
-            return ENTRY_BYTES + SCORE_BYTES * len(scores)
-        case Detections(found=found):
-            return ENTRY_BYTES + SCORE_BYTES * len(found)
-    raise AssertionError(f"unknown evidence {seen!r}")
+    if isinstance(seen, Embedding):
+        return ENTRY_BYTES + seen.vector.nbytes
+    return ENTRY_BYTES + SCORE_BYTES * len(seen.scores if isinstance(seen, LabelScores) else seen.found)
