@@ -37,11 +37,7 @@ from tests.models.vision_kit import (
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "plain": {},
     "quick gelu": {"act_layer": QuickGELU},
-    "tanh gelu": {"act_layer": partial(torch.nn.GELU, approximate="tanh")},
     "no norm before": {"no_ln_pre": True},
-    "layer scale": {"ls_init_value": 0.3},
-    "layer scale and quick gelu": {"ls_init_value": 0.3, "act_layer": QuickGELU},
-    "mean of the patches": {"pool_type": "avg"},
     "norm after the mean": {"pool_type": "avg", "final_ln_after_pool": True},
     "norm after the class token": {"final_ln_after_pool": True},
     "fixed positions": {"pos_embed_type": "sin_cos_2d"},
@@ -55,6 +51,9 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
 }
 OTHERS: Mapping[str, Mapping[str, Any]] = {
     "attention pools": {"attentional_pool": True},
+    "tanh gelu": {"act_layer": partial(torch.nn.GELU, approximate="tanh")},
+    "layer scale": {"ls_init_value": 0.3},
+    "norm before the mean": {"pool_type": "avg"},
     "no pooling": {"pool_type": "none"},
     "norms of queries": {"qk_norm": True},
     "cosine attention": {"scaled_cosine_attn": True},
@@ -106,7 +105,7 @@ def test_sizes_of_all_kinds(
     layers: int, heads: int, head: int, patch: int, patches: int, count: int, pool: str
 ) -> None:
     sizes = {"layers": layers, "heads": heads, "width": heads * head, "patch_size": patch}
-    visual = module(**sizes, image_size=patch * patches + 1, pool_type=pool)
+    visual = module(**sizes, image_size=patch * patches + 1, pool_type=pool, final_ln_after_pool=True)
     pictures = crops_for(visual, count)
     assert apart(tower(visual)(pictures), by_open_clip(visual, pictures)) <= 1e-6
 
@@ -151,7 +150,7 @@ def test_crops_of_another_form_are_refused(pictures: torch.Tensor) -> None:
 
 
 def test_a_shape_is_plain_values_and_names_every_tensor() -> None:
-    visual = module(ls_init_value=0.1)
+    visual = module()
     shape, state = parts(visual)
     assert TowerShape(**json.loads(json.dumps(asdict(shape)))) == shape
     assert {name: tuple(tensor.shape) for name, tensor in state.items()} == dict(shape.tensors())

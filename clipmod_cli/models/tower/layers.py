@@ -1,6 +1,6 @@
 """The layers of a vision transformer with their weights, converted for a device and a precision.
 
-Pixel normalisation, layer scale and quick GELU's factor are folded into the matrices. No tensor lies in a
+Pixel normalisation and quick GELU's factor are folded into the matrices. No tensor lies in a
 mapped file, since a later write to the file would change the tower.
 """
 
@@ -32,7 +32,6 @@ multiplied by numbers half as large."""
 
 ACTIVATIONS: Final[Mapping[str, Callable[[torch.Tensor], torch.Tensor]]] = {
     "gelu": torch.ops.aten.gelu_,
-    "gelu_tanh": lambda x: torch.ops.aten.gelu_(x, approximate="tanh"),
     "quick_gelu": lambda x: functional.silu(x, inplace=True),
 }
 """In place: at a batch of 8 the array has 34 MB, and new memory pages cost as much as the arithmetic."""
@@ -141,13 +140,8 @@ class StemAndHead:
 
     def head(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the unit-length float32 embeddings `(B, output_dim)` of the last block's tokens."""
-        if self.shape.pool == "tok":
-            pooled = self.norm_post(tokens[:, 0].float())
-        elif self.shape.norm_after_pool:
-            pooled = self.norm_post(tokens[:, 1:].float().mean(dim=1))
-        else:
-            pooled = self.norm_post(tokens[:, 1:].float()).mean(dim=1)
-        return functional.normalize(functional.linear(pooled, self.projection), dim=-1)
+        pooled = tokens[:, 0].float() if self.shape.pool == "tok" else tokens[:, 1:].float().mean(dim=1)
+        return functional.normalize(functional.linear(self.norm_post(pooled), self.projection), dim=-1)
 
     def _patches(self, crops: torch.Tensor) -> torch.Tensor:
         """Return `(B, patches, patch_height * patch_width * 3)`."""
@@ -169,8 +163,6 @@ def make_stem_and_head(
     weight = state["patch.weight"].to(device).float().permute(0, 2, 3, 1)  # (width, height, width, 3)
     means, deviations = torch.tensor([list(mean), list(std)], device=device)
     bias = (weight * ((MIDDLE_GREY / 255 - means) / deviations)).sum(dim=(1, 2, 3))
-    if shape.patch_bias:
-        bias = bias + state["patch.bias"].to(device).float()
     position = state["position"].to(device).float()
     flat = (weight / (255 * deviations)).flatten(1).to(numerics.dtype).contiguous()
     return StemAndHead(
@@ -190,19 +182,17 @@ def make_block(shape: TowerShape, state: State, numerics: Numerics, number: int)
     name = f"blocks.{number}"
     device, dtype, width = numerics.device, numerics.residual, shape.width
     only_class = shape.pool == "tok" and number == shape.layers - 1
-    scale1 = state[f"{name}.scale1"] if shape.layer_scale else None
-    scale2 = state[f"{name}.scale2"] if shape.layer_scale else None
     factor = QUICK_GELU if shape.activation == "quick_gelu" else 1.0
     qkv = f"{name}.qkv"
     return TransformerBlock(
         norm1=_norm(state, f"{name}.norm1", shape, device, dtype),
         query=_linear(state, qkv, numerics, rows=slice(0, width)) if only_class else None,
         qkv=_linear(state, qkv, numerics, rows=slice(width if only_class else 0, None)),
-        out=_linear(state, f"{name}.out", numerics, scale=scale1),
+        out=_linear(state, f"{name}.out", numerics),
         norm2=_norm(state, f"{name}.norm2", shape, device, dtype),
         up=_linear(state, f"{name}.up", numerics, before=factor),
         activate=ACTIVATIONS[shape.activation],
-        down=_linear(state, f"{name}.down", numerics, scale=scale2, after=factor),
+        down=_linear(state, f"{name}.down", numerics, after=factor),
         heads=shape.heads,
         dtype=numerics.dtype,
     )
@@ -219,19 +209,12 @@ def _linear(
     numerics: Numerics,
     *,
     rows: slice = slice(None),
-    scale: torch.Tensor | None = None,
     before: float = 1.0,
     after: float = 1.0,
 ) -> Linear:
-    """Return rows of a matrix, with factors folded in in float32.
-
-    `scale` multiplies each output, `before` all outputs; `after` divides by a factor that all inputs have.
-    """
+    """Return rows of a matrix; `before` multiplies its outputs, `after` divides by a factor of its inputs."""
     weight, bias = (state[f"{name}.{part}"][rows].to(numerics.device) for part in ("weight", "bias"))
-    if scale is not None:
-        by_row = scale.to(numerics.device).float()
-        weight, bias = weight.float() * by_row[:, None], bias.float() * by_row
-    if before != 1 or after != 1:
+    if before != 1 or after != 1:  # in float32
         weight, bias = weight.float() * (before / after), bias.float() * before
     return make_linear(weight.to(numerics.dtype), bias.to(numerics.dtype), packed=numerics.packed)
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-Activation = Literal["gelu", "gelu_tanh", "quick_gelu"]
+Activation = Literal["gelu", "quick_gelu"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,11 +24,8 @@ class TowerShape:
         heads: of attention; each is `width / heads` wide.
         width: of a token.
         image_height: of a crop in pixels; rows (and columns) that do not fill a patch are ignored.
-        pool: the class token, or the mean of all others.
-        norm_after_pool: the last norm is applied to the pooled token, not to all tokens.
+        pool: the class token, or the mean of all others; the last norm is applied to it.
         norm_pre: there is a norm before the first block.
-        patch_bias: the patches' convolution has a bias.
-        layer_scale: attention and MLP outputs are scaled by channel.
         eps: of all norms.
     """
 
@@ -43,10 +40,7 @@ class TowerShape:
     patch_width: int
     activation: Activation = "gelu"
     pool: Literal["tok", "avg"] = "tok"
-    norm_after_pool: bool = False
     norm_pre: bool = True
-    patch_bias: bool = False
-    layer_scale: bool = False
     eps: float = 1e-5
 
     @property
@@ -73,23 +67,15 @@ class TowerShape:
         yield "class", (self.width,)
         yield "position", (self.tokens, self.width)
         yield "projection", (self.width, self.output_dim)
-        if self.patch_bias:
-            yield "patch.bias", (self.width,)
         for norm in ("norm_pre", "norm_post") if self.norm_pre else ("norm_post",):
             yield from _weight_and_bias(norm, self.width)
         for i in range(self.layers):
-            yield from self._block(f"blocks.{i}")
-
-    def _block(self, block: str) -> Iterator[tuple[str, tuple[int, ...]]]:
-        yield from _weight_and_bias(f"{block}.norm1", self.width)
-        yield from _weight_and_bias(f"{block}.norm2", self.width)
-        yield from _weight_and_bias(f"{block}.qkv", 3 * self.width, self.width)
-        yield from _weight_and_bias(f"{block}.out", self.width, self.width)
-        yield from _weight_and_bias(f"{block}.up", self.mlp_width, self.width)
-        yield from _weight_and_bias(f"{block}.down", self.width, self.mlp_width)
-        if self.layer_scale:
-            yield f"{block}.scale1", (self.width,)
-            yield f"{block}.scale2", (self.width,)
+            yield from _weight_and_bias(f"blocks.{i}.norm1", self.width)
+            yield from _weight_and_bias(f"blocks.{i}.norm2", self.width)
+            yield from _weight_and_bias(f"blocks.{i}.qkv", 3 * self.width, self.width)
+            yield from _weight_and_bias(f"blocks.{i}.out", self.width, self.width)
+            yield from _weight_and_bias(f"blocks.{i}.up", self.mlp_width, self.width)
+            yield from _weight_and_bias(f"blocks.{i}.down", self.width, self.mlp_width)
 
 
 def _weight_and_bias(name: str, *dimensions: int) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -113,8 +99,8 @@ def check_state(shape: TowerShape, state: Mapping[str, torch.Tensor]) -> None:
 def shape_of(visual: nn.Module) -> TowerShape | None:
     """Return the shape of an open_clip model's `.visual`; None if it is not the standard transformer.
 
-    None also for options of the standard one that `tower.forward` does not support; the caller then uses
-    open_clip's own module.
+    None also for options of the standard one that no pretrained model has (layer scale, tanh GELU, a norm
+    before the mean); the caller then uses open_clip's own module.
     """
     from open_clip.transformer import VisionTransformer
 
@@ -123,7 +109,8 @@ def shape_of(visual: nn.Module) -> TowerShape | None:
         return None
     first = tower.transformer.resblocks[0]
     activation = _activation(first.mlp.gelu) if hasattr(first, "mlp") else None
-    if activation is None or tower.attn_pool is not None or tower.pool_type not in {"tok", "avg"}:
+    pools = {"tok", "avg"} if tower.final_ln_after_pool else {"tok"}
+    if activation is None or tower.attn_pool is not None or tower.pool_type not in pools:
         return None
     shape = TowerShape(
         layers=len(tower.transformer.resblocks),
@@ -137,10 +124,7 @@ def shape_of(visual: nn.Module) -> TowerShape | None:
         patch_width=tower.patch_size[1],
         activation=activation,
         pool=tower.pool_type,
-        norm_after_pool=bool(tower.final_ln_after_pool),
         norm_pre=not isinstance(tower.ln_pre, nn.Identity),
-        patch_bias=tower.conv1.bias is not None,
-        layer_scale=not isinstance(first.ls_1, nn.Identity),
         eps=getattr(tower.ln_post, "eps", 0.0),
     )
     return shape if _is_standard(tower, shape) else None
@@ -151,22 +135,20 @@ def _activation(layer: nn.Module) -> Activation | None:
 
     if type(layer) is QuickGELU:
         return "quick_gelu"
-    if type(layer) is nn.GELU:
-        return "gelu" if layer.approximate == "none" else "gelu_tanh"
-    return None
+    return "gelu" if type(layer) is nn.GELU and layer.approximate == "none" else None
 
 
 def _is_standard(tower: Any, shape: TowerShape) -> bool:
     """Return whether all layers are of supported types and all tensors have the shape's dimensions."""
-    norms = [tower.ln_post, *([tower.ln_pre] if shape.norm_pre else [])]
     blocks = list(tower.transformer.resblocks)
-    if not all(_is_plain_block(block, shape) for block in blocks):
-        return False
+    norms = [tower.ln_post, *([tower.ln_pre] if shape.norm_pre else [])]
     norms += [norm for block in blocks for norm in (block.ln_1, block.ln_2)]
-    if not all(_is_plain_norm(norm, shape) for norm in norms):
-        return False
-    sizes = {name: tuple(tensor.shape) for name, tensor in _tensors(tower, shape) if tensor is not None}
-    return sizes == dict(shape.tensors())
+    return (
+        tower.conv1.bias is None
+        and all(_is_plain_block(block, shape) for block in blocks)
+        and all(_is_plain_norm(norm, shape) for norm in norms)
+        and {name: tuple(tensor.shape) for name, tensor in _tensors(tower, shape)} == dict(shape.tensors())
+    )
 
 
 def _is_plain_norm(norm: nn.Module, shape: TowerShape) -> bool:
@@ -178,18 +160,17 @@ def _is_plain_norm(norm: nn.Module, shape: TowerShape) -> bool:
 
 
 def _is_plain_block(block: Any, shape: TowerShape) -> bool:
-    from open_clip.transformer import LayerScale, ResidualAttentionBlock
+    from open_clip.transformer import ResidualAttentionBlock
 
     if type(block) is not ResidualAttentionBlock or hasattr(block, "ln_1_kv"):
         return False
-    scale = LayerScale if shape.layer_scale else nn.Identity
     attention = block.attn
     return (
         type(attention) is nn.MultiheadAttention
         and attention.num_heads == shape.heads
         and attention.bias_k is None
         and not attention.add_zero_attn
-        and type(block.ls_1) is type(block.ls_2) is scale
+        and type(block.ls_1) is type(block.ls_2) is nn.Identity
         and _activation(block.mlp.gelu) == shape.activation
         and list(dict(block.mlp.named_children())) == ["c_fc", "gelu", "c_proj"]
     )
@@ -204,23 +185,20 @@ def state_of(visual: nn.Module) -> dict[str, torch.Tensor]:
     shape = shape_of(visual)
     if shape is None:
         raise ValueError("not a standard VisionTransformer of open_clip")
-    return {name: tensor.detach() for name, tensor in _tensors(visual, shape) if tensor is not None}
+    return {name: tensor.detach() for name, tensor in _tensors(visual, shape)}
 
 
-def _tensors(tower: Any, shape: TowerShape) -> Iterator[tuple[str, torch.Tensor | None]]:
+def _tensors(tower: Any, shape: TowerShape) -> Iterator[tuple[str, torch.Tensor]]:
     yield "patch.weight", tower.conv1.weight
-    yield "patch.bias", tower.conv1.bias
     yield "class", tower.class_embedding
     yield "position", tower.positional_embedding
-    yield "projection", tower.proj
+    if tower.proj is not None:
+        yield "projection", tower.proj
     parts = [("norm_post", tower.ln_post), *([("norm_pre", tower.ln_pre)] if shape.norm_pre else [])]
     for i, block in enumerate(tower.transformer.resblocks):
         name = f"blocks.{i}"
         yield f"{name}.qkv.weight", block.attn.in_proj_weight
         yield f"{name}.qkv.bias", block.attn.in_proj_bias
-        if shape.layer_scale:
-            yield f"{name}.scale1", block.ls_1.gamma
-            yield f"{name}.scale2", block.ls_2.gamma
         parts += [(f"{name}.norm1", block.ln_1), (f"{name}.norm2", block.ln_2)]
         parts += [(f"{name}.out", block.attn.out_proj), (f"{name}.up", block.mlp.c_fc)]
         parts += [(f"{name}.down", block.mlp.c_proj)]
