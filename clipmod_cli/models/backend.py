@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 ModelKind: TypeAlias = Literal["text-image", "classifier", "detector"]
 
 SEE_CARD = "see the model card"
+INSTALL_HF = "pip install '.[hf]'"
+INSTALL_NUDENET = "pip install nudenet (as an extra: pip install '.[nudenet]')"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,7 @@ class ModelSpec:
         return self.backend.prefix, os.path.realpath(self.path) if self.path else self.spec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class KnownModel:
     """One line of `clipmod models list`.
 
@@ -116,6 +118,7 @@ class Backend(Protocol):
         prefix: of its specs: `PREFIX` itself, or `PREFIX:...`.
         kind: of all its models.
         uses_torch: whether its models run on torch; others need no import of it.
+        install: the command that installs its packages, as messages give it.
         extra: the extra of clipmod that installs them; empty if they are always there.
         known: models for `clipmod models list`.
     """
@@ -123,13 +126,9 @@ class Backend(Protocol):
     prefix: str
     kind: ModelKind
     uses_torch: bool
+    install: str
     extra: str
     known: Sequence[KnownModel]
-
-    @property
-    def install(self) -> str:
-        """The command that installs its packages, as messages give it."""
-        ...
 
     def parse(self, text: str) -> ModelSpec:
         """Return the model that a spec names.
@@ -143,13 +142,13 @@ class Backend(Protocol):
         """Return the frames of a forward pass if no model is on torch, and the user names none."""
         ...
 
-    def sources(self, spec: ModelSpec) -> Sequence[HubSource]:
+    def sources(self, spec: ModelSpec) -> Sequence[HubSource]:  # noqa: ARG002
         """Return where on the hub its files are, weights first; empty if it is not on the hub.
 
         Raises:
             SpecError: the library does not know this model.
         """
-        ...
+        return ()
 
     def local_files(self, spec: ModelSpec) -> Mapping[str, Path] | None:
         """Return the files of a model that is not on the hub, by name; None if some are missing."""

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from clipmod_cli.errors import SpecError
 from clipmod_cli.models.backend import (
+    INSTALL_HF,
+    INSTALL_NUDENET,
     SEE_CARD,
+    Backend,
     KnownModel,
     LoadContext,
-    ModelKind,
     ModelSpec,
     folder_spec,
 )
+from clipmod_cli.models.hub.sources import TOKENIZER_FILES, HubSource, hf_source, open_clip_sources
 
 if TYPE_CHECKING:
-    from clipmod_cli.models.hub.sources import HubSource
     from clipmod_cli.models.seam import Model
 
 OPEN_CLIP: Final = "open_clip"
@@ -27,47 +30,65 @@ NUDENET: Final = "nudenet"
 FALLBACK: Final = "open_clip:ViT-L-14/laion2b_s32b_b82k"
 
 _LOCAL_DIR = "open_clip:local-dir:"
+_OPEN_CLIP_CONFIG = "open_clip_config.json"
 _PATH_STARTS = ("/", "./", "../", "~")
 _REPO_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
 # The hub's own rule for names: at most 96 characters, no punctuation at the ends.
 _MB, _GB = 10**6, 10**9
 
 
-class TorchBackend:
-    """What backends on torch share."""
+class TorchBackend(Backend):
+    """Models on torch, from the hub or from the user's own folders.
 
-    uses_torch: bool = True
+    Attributes:
+        needs: what a folder must hold, in words.
+    """
+
+    uses_torch = True
+    needs: str
+
+    @abstractmethod
+    def select(self, names: frozenset[str]) -> Sequence[str] | None:
+        """Return the names of a model's files of those in its folder; nothing if some are missing."""
 
     def batch_size(self) -> int:
         """Not called: the placement says it."""
         raise AssertionError("models on torch take the batch size of their placement")
 
+    def local_files(self, spec: ModelSpec) -> Mapping[str, Path] | None:
+        """Return the files of a folder by name; None if some are missing."""
+        folder = spec.path
+        if folder is None or not folder.is_dir():
+            return None
+        files = frozenset(
+            entry.name for entry in folder.iterdir() if entry.is_file() and entry.stat().st_size
+        )
+        return {name: folder / name for name in self.select(files) or ()} or None
+
+    def local_problems(self, spec: ModelSpec) -> list[str]:
+        """Return what is missing in a folder; contents are not read."""
+        if self.local_files(spec):
+            return []
+        if not spec.path or not spec.path.is_dir():
+            return [f"{spec.spec}: there is no folder {spec.path}"]
+        return [f"{spec.path} lacks {self.needs}"]
+
 
 class OpenClipBackend(TorchBackend):
     """Text-image models of open_clip: `open_clip:ARCH/TAG` and `open_clip:local-dir:PATH`."""
 
-    prefix: str = OPEN_CLIP
-    kind: ModelKind = "text-image"
-    install: str = "pip install open_clip_torch"
-    extra: str = ""
-    known: Sequence[KnownModel] = (
+    prefix = OPEN_CLIP
+    kind = "text-image"
+    install = "pip install open_clip_torch"
+    extra = ""
+    needs = f"{_OPEN_CLIP_CONFIG} and exactly one .safetensors file"
+    known = (
+        KnownModel(FALLBACK, "text-image, 0.40 of ensemble and fallback", int(1.71 * _GB), "MIT"),
         KnownModel(
-            spec=FALLBACK,
-            about="text-image, 0.40 of ensemble and fallback",
-            size=int(1.71 * _GB),
-            licence="MIT",
+            "open_clip:ViT-H-14/laion2b_s32b_b79k", "text-image, 0.35 of ensemble", int(3.94 * _GB), "MIT"
         ),
         KnownModel(
-            spec="open_clip:ViT-H-14/laion2b_s32b_b79k",
-            about="text-image, 0.35 of ensemble",
-            size=int(3.94 * _GB),
-            licence="MIT",
-        ),
-        KnownModel(
-            spec="open_clip:ViT-g-14/laion2b_s34b_b88k",
-            about="text-image, 0.25 of ensemble",
-            size=int(5.47 * _GB),
-            licence="MIT",
+            "open_clip:ViT-g-14/laion2b_s34b_b88k", "text-image, 0.25 of ensemble", int(5.47 * _GB), "MIT"
         ),
     )
 
@@ -88,21 +109,14 @@ class OpenClipBackend(TorchBackend):
 
     def sources(self, spec: ModelSpec) -> Sequence[HubSource]:
         """Return where on the hub its files are."""
-        from clipmod_cli.models.hub.sources import open_clip_sources
-
         return () if spec.path else open_clip_sources(spec.spec, spec.arch or "", spec.tag or "")
 
-    def local_files(self, spec: ModelSpec) -> Mapping[str, Path] | None:
-        """Return the files of a folder."""
-        from clipmod_cli.models.hub.local_files import open_clip_files
-
-        return open_clip_files(spec.path) if spec.path else None
-
-    def local_problems(self, spec: ModelSpec) -> list[str]:
-        """Return what is wrong with a folder."""
-        from clipmod_cli.models.hub.local_files import OPEN_CLIP_NEEDS, folder_problems
-
-        return folder_problems(spec, self.local_files(spec), f"must hold {OPEN_CLIP_NEEDS}")
+    def select(self, names: frozenset[str]) -> Sequence[str]:
+        """Return the names of the configuration, the weights and a vocabulary."""
+        weights = [name for name in names if name.endswith(".safetensors")]
+        if _OPEN_CLIP_CONFIG not in names or len(weights) != 1:
+            return ()
+        return (_OPEN_CLIP_CONFIG, *weights, *(name for name in TOKENIZER_FILES if name in names))
 
     def load(self, spec: ModelSpec, name: str, context: LoadContext) -> Model:
         """Return the model, loaded."""
@@ -110,7 +124,7 @@ class OpenClipBackend(TorchBackend):
         from clipmod_cli.models.open_clip.source import source_of
 
         torch = context.on_torch
-        source = source_of(spec, None if spec.path else context.fetch(spec))
+        source = source_of(spec, context.fetch(spec))
         return model.load(
             source,
             name=name,
@@ -125,28 +139,21 @@ class OpenClipBackend(TorchBackend):
 class TransformersBackend(TorchBackend):
     """Image classifiers of the transformers library: `hf:OWNER/NAME` and `hf:PATH`."""
 
-    prefix: str = HF
-    kind: ModelKind = "classifier"
-    install: str = "pip install '.[hf]'"
-    extra: str = "hf"
-    known: Sequence[KnownModel] = (
+    prefix = HF
+    kind = "classifier"
+    install = INSTALL_HF
+    extra = "hf"
+    needs = hf_source("").describe()
+    known = (
+        KnownModel("hf:Falconsai/nsfw_image_detection", "classifier: normal, nsfw", 343 * _MB, "Apache-2.0"),
         KnownModel(
-            spec="hf:Falconsai/nsfw_image_detection",
-            about="classifier: normal, nsfw",
-            size=343 * _MB,
-            licence="Apache-2.0",
+            "hf:LukeJacob2023/nsfw-image-detector",
+            "classifier: drawings, hentai, neutral, porn, sexy",
+            None,
+            SEE_CARD,
         ),
         KnownModel(
-            spec="hf:LukeJacob2023/nsfw-image-detector",
-            about="classifier: drawings, hentai, neutral, porn, sexy",
-            size=None,
-            licence=SEE_CARD,
-        ),
-        KnownModel(
-            spec="hf:nateraw/vit-age-classifier",
-            about="classifier: age of a face, in nine bands",
-            size=343 * _MB,
-            licence=SEE_CARD,
+            "hf:nateraw/vit-age-classifier", "classifier: age of a face, in nine bands", 343 * _MB, SEE_CARD
         ),
     )
 
@@ -165,22 +172,11 @@ class TransformersBackend(TorchBackend):
 
     def sources(self, spec: ModelSpec) -> Sequence[HubSource]:
         """Return where on the hub its files are."""
-        from clipmod_cli.models.hub.sources import hf_source
-
         return (hf_source(spec.repo),) if spec.repo else ()
 
-    def local_files(self, spec: ModelSpec) -> Mapping[str, Path] | None:
-        """Return the files of a folder."""
-        from clipmod_cli.models.hub.local_files import hf_files
-
-        return hf_files(spec.path) if spec.path else None
-
-    def local_problems(self, spec: ModelSpec) -> list[str]:
-        """Return what is wrong with a folder."""
-        from clipmod_cli.models.hub.local_files import folder_problems
-        from clipmod_cli.models.hub.sources import hf_source
-
-        return folder_problems(spec, self.local_files(spec), f"lacks {hf_source('').describe()}")
+    def select(self, names: frozenset[str]) -> Sequence[str] | None:
+        """Return the names of configuration, processor and weights."""
+        return hf_source("").select(names)
 
     def load(self, spec: ModelSpec, name: str, context: LoadContext) -> Model:
         """Return the model, loaded."""
@@ -190,28 +186,17 @@ class TransformersBackend(TorchBackend):
         return transformers.load(folder, name=name, spec=spec.spec, placement=context.on_torch.placement)
 
 
-class NudeNetBackend:
+class NudeNetBackend(Backend):
     """The detector of the nudenet package: `nudenet`."""
 
-    prefix: str = NUDENET
-    kind: ModelKind = "detector"
-    uses_torch: bool = False
-    extra: str = "nudenet"
-    known: Sequence[KnownModel] = (
-        KnownModel(
-            spec=NUDENET,
-            about="detector, comes with its package",
-            size=int(12.2 * _MB),
-            licence="AGPL-3.0 (metadata: MIT)",
-        ),
+    prefix = NUDENET
+    kind = "detector"
+    uses_torch = False
+    install = INSTALL_NUDENET
+    extra = "nudenet"
+    known = (
+        KnownModel(NUDENET, "detector, comes with its package", int(12.2 * _MB), "AGPL-3.0 (metadata: MIT)"),
     )
-
-    @property
-    def install(self) -> str:
-        """The command that installs it."""
-        from clipmod_cli.models import nudenet
-
-        return nudenet.INSTALL
 
     def parse(self, text: str) -> ModelSpec:
         """Return the detector."""
@@ -224,10 +209,6 @@ class NudeNetBackend:
         from clipmod_cli.models import nudenet
 
         return nudenet.BATCH
-
-    def sources(self, spec: ModelSpec) -> Sequence[HubSource]:  # noqa: ARG002 — the seam's
-        """Return nothing: it comes with its package."""
-        return ()
 
     def local_files(self, spec: ModelSpec) -> Mapping[str, Path] | None:  # noqa: ARG002 — the seam's
         """Return the package's file."""

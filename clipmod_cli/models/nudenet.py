@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import MissingPackageError, SettingsError
+from clipmod_cli.models.backend import INSTALL_NUDENET
 from clipmod_cli.models.device.names import number_of
-from clipmod_cli.models.hub.checksums import sha256_of
+from clipmod_cli.models.hub.files import sha256_of
 from clipmod_cli.models.seam import ImmediateModel
 from clipmod_cli.types import Detection, Detections, Frame, View
 
@@ -75,8 +76,6 @@ OVERLAP = 0.45
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 """Read by onnxruntime when it is imported; its own function of that purpose comes too late."""
 
-INSTALL = "pip install nudenet (as an extra: pip install '.[nudenet]')"
-
 
 def model_path() -> Path:
     """Return the ONNX file inside the installed package.
@@ -86,10 +85,10 @@ def model_path() -> Path:
     """
     found = importlib.util.find_spec("nudenet")
     if found is None or found.origin is None or importlib.util.find_spec("onnxruntime") is None:
-        raise MissingPackageError(f"the nudenet detector is not installed: {INSTALL}")
+        raise MissingPackageError(f"the nudenet detector is not installed: {INSTALL_NUDENET}")
     path = Path(found.origin).with_name("320n.onnx")
     if not path.is_file():
-        raise MissingPackageError(f"the nudenet package here has no 320n.onnx: {INSTALL}")
+        raise MissingPackageError(f"the nudenet package here has no 320n.onnx: {INSTALL_NUDENET}")
     return path
 
 

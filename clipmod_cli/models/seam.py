@@ -7,6 +7,7 @@ them, and one waits for their results, batch after batch in the order of submiss
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
@@ -31,42 +32,25 @@ class ForwardPass:
 
 
 class VisionModel(Protocol):
-    """What models of every kind offer."""
+    """What models of every kind offer.
 
-    @property
-    def name(self) -> str:
-        """Its name in records."""
-        ...
+    Attributes:
+        name: its name in records.
+        spec: its spec on the command line, without weight; also the key of label maps.
+        revision: identifies weights and preprocessing (a commit or a hash).
+        view: the geometry in which it takes pictures.
+        device: where it computes, as `cpu` or `cuda:0`; the first of several.
+        dtype: the precision it computes in, as `bfloat16`.
+        is_asynchronous: `submit` returns before the device has computed.
+    """
 
-    @property
-    def spec(self) -> str:
-        """Its spec on the command line, without weight; also the key of label maps."""
-        ...
-
-    @property
-    def revision(self) -> str:
-        """Identifies weights and preprocessing (a commit or a hash)."""
-        ...
-
-    @property
-    def view(self) -> View:
-        """The geometry in which it takes pictures."""
-        ...
-
-    @property
-    def device(self) -> str:
-        """Where it computes, as `cpu` or `cuda:0`."""
-        ...
-
-    @property
-    def dtype(self) -> str:
-        """The precision it computes in, as `bfloat16`."""
-        ...
-
-    @property
-    def is_asynchronous(self) -> bool:
-        """Whether `submit` returns before its device has computed."""
-        ...
+    name: str
+    spec: str
+    revision: str
+    view: View
+    device: str
+    dtype: str
+    is_asynchronous: bool
 
     def prepare(self, frames: Sequence[Frame]) -> None:
         """Do what can be done for a batch before it is submitted, such as stacking its crops."""
@@ -82,17 +66,14 @@ class VisionModel(Protocol):
 
 
 class TextImageModel(VisionModel, Protocol):
-    """A model that embeds pictures and prompts into one space; its evidence is an `Embedding`."""
+    """A model that embeds pictures and prompts into one space; its evidence is an `Embedding`.
 
-    @property
-    def kind(self) -> Literal["text-image"]:
-        """The kind of model."""
-        ...
+    Attributes:
+        logit_scale: the factor on cosines before the softmax (already exponentiated).
+    """
 
-    @property
-    def logit_scale(self) -> float:
-        """The factor on cosines before the softmax (already exponentiated)."""
-        ...
+    kind: Literal["text-image"]
+    logit_scale: float
 
     def embed(self, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Return unit-length float32 `(len(prompts), d)`."""
@@ -120,18 +101,18 @@ class LabelModel(VisionModel, Protocol):
 Model: TypeAlias = TextImageModel | LabelModel
 
 
-class ImmediateModel:
+class ImmediateModel(ABC):
     """Base of models that compute in the calling thread: they implement `infer`."""
 
     device: str = "cpu"
     dtype: str = "float32"
     is_asynchronous: bool = False
 
+    @abstractmethod
     def infer(self, frames: Sequence[Frame]) -> Sequence[Seen]:
         """Return the evidence of each frame, in order."""
-        raise NotImplementedError
 
-    def prepare(self, frames: Sequence[Frame]) -> None:
+    def prepare(self, frames: Sequence[Frame]) -> None:  # noqa: B027 - optional
         """Do nothing."""
 
     def submit(self, frames: Sequence[Frame]) -> Callable[[], ForwardPass]:

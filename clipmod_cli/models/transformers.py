@@ -18,14 +18,13 @@ import torch
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import MissingModelError, MissingPackageError, SpecError
+from clipmod_cli.models.backend import INSTALL_HF
 from clipmod_cli.models.device import transfer
 from clipmod_cli.models.device.device import PlacedModel, Placement
 from clipmod_cli.models.device.transfer import send
 from clipmod_cli.models.seam import ForwardPass
 from clipmod_cli.models.tower.forward import inference
 from clipmod_cli.types import Frame, LabelScores, View
-
-INSTALL = "pip install '.[hf]'"
 
 RESAMPLES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers of the interpolations that `View` knows."""
@@ -42,7 +41,7 @@ def is_installed() -> bool:
     return importlib.util.find_spec("transformers") is not None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class TransformersModel(PlacedModel):
     """One classifier, a `LabelModel`."""
 
@@ -51,7 +50,6 @@ class TransformersModel(PlacedModel):
     revision: str
     view: View
     labels: Sequence[str]
-    placement: Placement
     _model: torch.nn.Module = field(repr=False)
     _prepare: Prepare = field(repr=False)
     _activate: Callable[[torch.Tensor], torch.Tensor] = field(repr=False)
@@ -91,7 +89,7 @@ def load(folder: Path, *, name: str, spec: str, placement: Placement) -> Transfo
         SpecError: if the model there is not an image classifier.
     """
     if not is_installed():
-        raise MissingPackageError(f"{spec} needs the transformers library: {INSTALL}")
+        raise MissingPackageError(f"{spec} needs the transformers library: {INSTALL_HF}")
     weights = _weights(folder)
     processor, model = _open(folder, safe=weights[0].suffix == ".safetensors")
     view, rest = _geometry(processor)

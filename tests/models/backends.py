@@ -19,11 +19,11 @@ from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.models import nudenet, transformers
 from clipmod_cli.models.device.device import place
 from clipmod_cli.models.open_clip import model as open_clip_backend
-from clipmod_cli.models.open_clip.source import folder_source
 from clipmod_cli.models.open_clip.text_cache import TextCache
 from clipmod_cli.models.seam import Model
 from clipmod_cli.types import Frame, Item, View
 from tests.decode.decoding import decode
+from tests.models.source_kit import folder_source
 
 TINY = Path(__file__).parent.parent / "tiny" / "models"
 PLACEMENT = place("cpu", "float32")

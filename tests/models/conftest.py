@@ -47,7 +47,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def source(own_cache: None, tmp_path: Path) -> OpenClipSource:
     """A tiny model with weights in float32, whose tower may be kept."""
-    from clipmod_cli.models.open_clip.source import folder_source
+    from tests.models.source_kit import folder_source
     from tests.models.tower_kit import save, trembling
 
-    return folder_source(save(tmp_path / "model", trembling(1)), caching=True)
+    return folder_source(save(tmp_path / "model", trembling(1)))

@@ -11,15 +11,16 @@ import pytest
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models.hub.checksums import sha256_of
 from clipmod_cli.models.hub.client import SILENT
+from clipmod_cli.models.hub.files import sha256_of
 from clipmod_cli.models.hub.weights import WeightFiles
 from clipmod_cli.models.open_clip.checkpoint import load_embedder
-from clipmod_cli.models.open_clip.source import OpenClipSource, folder_source, tag_source
+from clipmod_cli.models.open_clip.source import OpenClipSource, source_of
 from clipmod_cli.models.open_clip.towers import save_tower
 from clipmod_cli.models.specs import parse_spec
 from clipmod_cli.models.tower.mapped import MappedFile
-from tests.models.tower_kit import both, load, lost, path_of, save, see, trembling
+from tests.models.source_kit import folder_source
+from tests.models.tower_kit import both, load, lost, path_of, save, see, trembling, without_file
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -30,7 +31,7 @@ PROMPTS = ["red circle", "blue square"]
 @pytest.fixture
 def locked(source: OpenClipSource) -> OpenClipSource:
     """A source as of a downloaded model: its revision is that of the lock, whatever the file says now."""
-    return replace(source, spec=SPEC.spec)
+    return replace(source, repair=f"run `clipmod models download {SPEC.spec}`")
 
 
 def damage(source: OpenClipSource, part: str) -> Callable[[], object]:
@@ -56,7 +57,7 @@ def test_a_tower_of_damaged_weights_is_neither_used_nor_kept(locked: OpenClipSou
     assert str(locked.weights) in str(refused.value)
     assert not path_of(locked).exists()
     mend()
-    assert np.array_equal(see(locked, dtype), see(replace(locked, location=None), dtype))
+    assert np.array_equal(see(locked, dtype), see(without_file(locked), dtype))
 
 
 def test_exact_weights_are_checked_though_their_description_is_kept(locked: OpenClipSource) -> None:
@@ -89,7 +90,7 @@ def test_weights_of_a_folder_that_changed_meanwhile_are_refused(source: OpenClip
     source.weights.write_bytes(save_other(source.weights.parent.parent / "other"))
     with pytest.raises(MissingModelError, match=r"was changed.*start again"):
         see(source, "bfloat16")
-    again = folder_source(source.weights.parent, caching=True)
+    again = folder_source(source.weights.parent)
     assert again.revision != source.revision
     assert see(again, "bfloat16").shape == (3, see(again, "float32").shape[1])
 
@@ -105,9 +106,9 @@ def test_a_downloaded_model_is_held_to_its_lock(tmp_path: Path) -> None:
     files = WeightFiles(
         paths={weights.name: weights}, commit="a" * 40, sha256={weights.name: sha256_of(weights)}
     )
-    before = tag_source(SPEC, files)
+    before = source_of(SPEC, files)
     weights.write_bytes(b"evil")
-    assert tag_source(SPEC, files) == before
+    assert source_of(SPEC, files) == before
     with pytest.raises(MissingModelError, match=f"models download {SPEC.spec}"):
         load_embedder(before)
 
@@ -117,9 +118,9 @@ def test_what_nobody_recorded_is_known_by_what_it_is(tmp_path: Path) -> None:
     weights.parent.mkdir(parents=True)
     weights.write_bytes(b"good")
     files = WeightFiles(paths={weights.name: weights}, commit="a" * 40, sha256=None)
-    before = tag_source(SPEC, files)
+    before = source_of(SPEC, files)
     weights.write_bytes(b"evil")
-    assert tag_source(SPEC, files).revision != before.revision
+    assert source_of(SPEC, files).revision != before.revision
 
 
 def test_other_words_make_other_texts(tmp_path: Path) -> None:
@@ -127,6 +128,6 @@ def test_other_words_make_other_texts(tmp_path: Path) -> None:
     weights.write_bytes(b"good")
     plain = WeightFiles(paths={weights.name: weights}, commit="a" * 40, sha256=None)
     words = [replace(plain, tokenizer=tmp_path, tokenizer_commit=letter * 40) for letter in "bcc"]
-    revisions = [tag_source(SPEC, files).revision for files in (plain, *words)]
+    revisions = [source_of(SPEC, files).revision for files in (plain, *words)]
     assert len(set(revisions)) == 3
     assert revisions[2] == revisions[3]

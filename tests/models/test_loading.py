@@ -17,18 +17,19 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models.hub import checksums
-from clipmod_cli.models.hub.checksums import cached_sha256, sha256_of
+from clipmod_cli.models.hub import files as hub_files
 from clipmod_cli.models.hub.client import SILENT
+from clipmod_cli.models.hub.files import cached_sha256, sha256_of
 from clipmod_cli.models.hub.weights import WeightFiles
 from clipmod_cli.models.open_clip.checkpoint import load_embedder, load_vision
-from clipmod_cli.models.open_clip.source import OpenClipSource, folder_source, tag_source
+from clipmod_cli.models.open_clip.source import OpenClipSource, source_of
 from clipmod_cli.models.open_clip.towers import save_tower, tower_problems
 from clipmod_cli.models.specs import parse_spec
 from clipmod_cli.models.tower import tower_file
 from clipmod_cli.models.tower.mapped import MappedFile
 from clipmod_cli.models.tower.storage import tower_size
 from tests.models import backends
+from tests.models.source_kit import folder_source
 
 TINY = backends.TINY / "tiny-l"
 WEIGHTS = TINY / "open_clip_model.safetensors"
@@ -112,7 +113,7 @@ def test_a_pickle_runs_nothing(tmp_path: Path) -> None:
 
 def _tag(weights: Path) -> OpenClipSource:
     files = WeightFiles(paths={weights.name: weights}, commit="a" * 40, sha256=None)
-    return tag_source(SPEC, files)
+    return source_of(SPEC, files)
 
 
 @pytest.mark.parametrize("size", [0, 5, 100, 3000])
@@ -159,7 +160,7 @@ def test_a_downloaded_model_has_its_tower_beside_it(random_vit_b_32: Path, tmp_p
     weights.symlink_to(random_vit_b_32 / "open_clip_model.safetensors")
     files = WeightFiles(paths={weights.name: weights}, commit="a" * 40, sha256=None)
     assert tower_size(SPEC, files) is None
-    source = tag_source(SPEC, files)
+    source = source_of(SPEC, files)
     save_tower(source, SILENT)
     (tower,) = tmp_path.rglob("*.v1.safetensors")
     assert tower.parent == tmp_path / "hub" / "models--laion--b32" / "clipmod" / ("a" * 40)
@@ -182,7 +183,7 @@ def _kept(tmp_path: Path) -> list[Path]:
 def test_a_hash_is_kept_until_the_file_changes(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checksums, "SETTLED_S", -1)
+    monkeypatch.setattr(hub_files, "SETTLED_S", -1)
     first = cached_sha256(weights)
     assert first == sha256_of(weights)
     (kept,) = _kept(tmp_path)
@@ -211,8 +212,8 @@ def test_hashing_for_long_makes_no_file_old(
         return sha256_of(path)
 
     # What is written to it in the tick in which it is looked at leaves its times as they are.
-    monkeypatch.setattr(checksums, "time", SimpleNamespace(time=lambda: time.time() + passed))
-    monkeypatch.setattr(checksums, "sha256_of", hash_slowly)
+    monkeypatch.setattr(hub_files, "time", SimpleNamespace(time=lambda: time.time() + passed))
+    monkeypatch.setattr(hub_files, "sha256_of", hash_slowly)
     cached_sha256(weights)
     assert _kept(tmp_path) == []
 
@@ -221,7 +222,7 @@ def test_hashing_for_long_makes_no_file_old(
 def test_a_damaged_hash_is_computed_again(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    monkeypatch.setattr(checksums, "SETTLED_S", -1)
+    monkeypatch.setattr(hub_files, "SETTLED_S", -1)
     first = cached_sha256(weights)
     _kept(tmp_path)[0].write_text(damage)
     assert cached_sha256(weights) == first

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from clipmod_cli.errors import MissingModelError
 from clipmod_cli.models.hub.client import SILENT
-from clipmod_cli.models.open_clip.source import OpenClipSource, folder_source
+from clipmod_cli.models.open_clip.source import OpenClipSource
 from clipmod_cli.models.open_clip.towers import save_tower, tower_problems
 from clipmod_cli.models.tower import tower_file
+from tests.models.source_kit import folder_source
 from tests.models.tower_kit import both, kept, path_of, save, see, trembling
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -86,7 +87,7 @@ def shared(source: OpenClipSource, tmp_path: Path) -> tuple[Path, Path, str]:
 
 
 def test_a_tower_of_other_weights_is_not_used(source: OpenClipSource, tmp_path: Path) -> None:
-    other = folder_source(save(tmp_path / "other", trembling(2)), caching=True)
+    other = folder_source(save(tmp_path / "other", trembling(2)))
     right, wrong = see(source, "bfloat16"), see(other, "bfloat16")
     assert not np.array_equal(right, wrong)
     path_of(source).write_bytes(path_of(other).read_bytes())
@@ -96,7 +97,7 @@ def test_a_tower_of_other_weights_is_not_used(source: OpenClipSource, tmp_path: 
 def test_numbers_of_other_weights_under_this_description_are_not_used(
     source: OpenClipSource, tmp_path: Path
 ) -> None:
-    other = folder_source(save(tmp_path / "other", trembling(2)), caching=True)
+    other = folder_source(save(tmp_path / "other", trembling(2)))
     right = see(source, "bfloat16")
     see(other, "bfloat16")
     mine, theirs = path_of(source).read_bytes(), path_of(other).read_bytes()
@@ -118,14 +119,13 @@ def test_numbers_that_are_not_finite_are_not_used(source: OpenClipSource, number
 
 
 @both
-@pytest.mark.parametrize("keeping", [True, False])
-def test_weights_that_are_not_finite_are_refused(tmp_path: Path, dtype: str, keeping: bool) -> None:
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, dtype: str) -> None:
     def spoil(tensor: torch.Tensor) -> torch.Tensor:
         changed = tensor.float().clone()
         changed.view(-1)[0] = float("nan")
         return changed
 
-    source = folder_source(save(tmp_path / "nan", spoil), caching=keeping)
+    source = folder_source(save(tmp_path / "nan", spoil))
     with pytest.raises(MissingModelError, match="not finite"):
         see(source, dtype)
     assert not list(tmp_path.rglob("*.v1.safetensors"))

@@ -19,9 +19,10 @@ from safetensors import safe_open
 
 from clipmod_cli.errors import MissingModelError
 from clipmod_cli.models.hub.client import SILENT
-from clipmod_cli.models.open_clip.source import OpenClipSource, folder_source
+from clipmod_cli.models.open_clip.source import OpenClipSource
 from clipmod_cli.models.open_clip.towers import save_tower, tower_problems
 from clipmod_cli.models.tower import layers, storage, tower_file
+from tests.models.source_kit import folder_source
 from tests.models.tower_kit import (
     both,
     kept,
@@ -62,7 +63,7 @@ def test_float32_has_the_weights_own_numbers_beside_a_16_bit_file(source: OpenCl
 
 
 def test_weights_that_float16_holds_serve_float32_too(tmp_path: Path) -> None:
-    source = folder_source(save(tmp_path / "half", torch.Tensor.half), caching=True)
+    source = folder_source(save(tmp_path / "half", torch.Tensor.half))
     exact = see(without_file(source), "float32")
     see(source, "bfloat16")
     assert kept(source).info.lossless
@@ -135,7 +136,6 @@ def test_a_full_disk_costs_time_only(
 
 
 def test_a_start_does_not_wait_for_who_writes(source: OpenClipSource) -> None:
-    assert source.location is not None
     source.location.lock_path.parent.mkdir(parents=True)
     with FileLock(source.location.lock_path):
         right = see(source, "bfloat16")
@@ -153,8 +153,8 @@ def test_what_an_ended_process_left_goes(source: OpenClipSource) -> None:
 
 
 def test_towers_of_folders_are_bounded(tmp_path: Path) -> None:
-    sources = [folder_source(save(tmp_path / str(i), trembling(i)), caching=True) for i in range(4)]
-    bounded = [replace(one, location=replace(one.location, max_towers=2)) for one in sources if one.location]
+    sources = [folder_source(save(tmp_path / str(i), trembling(i))) for i in range(4)]
+    bounded = [replace(one, location=replace(one.location, max_towers=2)) for one in sources]
     for age, one in enumerate(bounded):
         see(one, "bfloat16")
         os.utime(path_of(one), (age, age))
@@ -204,9 +204,7 @@ def test_a_loaded_tower_no_longer_hangs_on_its_file(
     if not packed:
         monkeypatch.setattr(layers, "can_pack", lambda: False)
     # bfloat16 holds these numbers and float16 does not: they are kept so, and read without converting.
-    source = folder_source(
-        save(tmp_path / "large", lambda t: (t.float() * 2.0**-30).bfloat16()), caching=True
-    )
+    source = folder_source(save(tmp_path / "large", lambda t: (t.float() * 2.0**-30).bfloat16()))
     see(source, dtype)
     loaded = load(source, dtype)
     assert kept(source).info.lossless

@@ -18,6 +18,7 @@ from clipmod_cli.models.open_clip import model as open_clip
 from clipmod_cli.models.open_clip.source import OpenClipSource
 from clipmod_cli.models.open_clip.text_cache import TextCache
 from clipmod_cli.models.tower import tower_file
+from clipmod_cli.models.tower.storage import TowerLocation
 from clipmod_cli.models.tower.tower_file import TowerFile
 from tests.models import backends
 
@@ -43,7 +44,6 @@ def trembling(seed: int) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def path_of(source: OpenClipSource) -> Path:
-    assert source.location is not None
     return source.location.path
 
 
@@ -73,7 +73,9 @@ def pictures_for(model: open_clip.OpenClipModel) -> torch.Tensor:
 
 
 def without_file(source: OpenClipSource) -> OpenClipSource:
-    return replace(source, location=None)
+    """Return the source where no file can be stored."""
+    nowhere = Path("/dev/null/none")
+    return replace(source, location=TowerLocation(path=nowhere, lock_path=nowhere))
 
 
 def lost(source: OpenClipSource, tmp_path: Path) -> OpenClipSource:

@@ -48,9 +48,7 @@ class RednessBackend:
     uses_torch: bool = False
     install: str = ""
     extra: str = ""
-    known: Sequence[KnownModel] = (
-        KnownModel(spec="redness", about="classifier: other, red", size=0, licence="Apache-2.0"),
-    )
+    known: Sequence[KnownModel] = (KnownModel("redness", "classifier: other, red", 0, "Apache-2.0"),)
 
     def parse(self, text: str) -> ModelSpec:
         if text != self.prefix:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -166,22 +166,15 @@ def has_fast_bfloat16() -> bool:
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
+@dataclass(kw_only=True)
 class PlacedModel:
     """What models on a placement tell of it (`clipmod_cli.models.seam.VisionModel`)."""
 
     placement: Placement
+    device: str = field(init=False)
+    dtype: str = field(init=False)
+    is_asynchronous: bool = field(init=False)
 
-    @property
-    def device(self) -> str:
-        """Where it computes; the first of several devices."""
-        return str(self.placement.device)
-
-    @property
-    def dtype(self) -> str:
-        """The precision it computes in."""
-        return self.placement.dtype_name
-
-    @property
-    def is_asynchronous(self) -> bool:
-        """Whether `submit` returns before the device has computed."""
-        return self.placement.device.type == "cuda"
+    def __post_init__(self) -> None:
+        self.device, self.dtype = str(self.placement.device), self.placement.dtype_name
+        self.is_asynchronous = self.placement.device.type == "cuda"

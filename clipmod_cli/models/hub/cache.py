@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipmod_cli.atomic import atomic_file
+from clipmod_cli.models.hub.files import size_of
 from clipmod_cli.models.hub.lock import LOCK_NAME, LockFile, is_commit, read_lock
 
 
@@ -116,11 +117,3 @@ class RepoFolder:
             yield
         finally:
             process_lock.release()
-
-
-def size_of(path: Path) -> int:
-    """Return a file's size in bytes; 0 if it does not exist."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

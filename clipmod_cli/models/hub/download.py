@@ -12,10 +12,10 @@ from pathlib import Path
 
 from clipmod_cli.errors import MissingModelError
 from clipmod_cli.models.backend import ModelSpec, human_size
-from clipmod_cli.models.hub.cache import RepoFolder, size_of
-from clipmod_cli.models.hub.checksums import git_id_of, sha256_of
+from clipmod_cli.models.hub.cache import RepoFolder
 from clipmod_cli.models.hub.client import SILENT, DownloadProgress, Hub, HubFile, fetch_repo_state
 from clipmod_cli.models.hub.fetch import fetch
+from clipmod_cli.models.hub.files import git_id_of, sha256_of, size_of
 from clipmod_cli.models.hub.lock import LockedFile, LockFile, write_lock
 from clipmod_cli.models.hub.sources import HubSource
 from clipmod_cli.models.hub.weights import (
@@ -166,9 +166,10 @@ class _SourceDownload:
             for file in files
         }
         return LockFile(
+            clipmod_lock=1,
             repo=self.source.repo,
             commit=commit,
-            files={**(old.files if old else {}), **fresh},
+            files=dict(sorted({**(old.files if old else {}), **fresh}.items())),
             specs=tuple(sorted({*(old.specs if old else ()), self.spec.spec})),
         )
 

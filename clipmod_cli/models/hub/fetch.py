@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipmod_cli.errors import MissingModelError
-from clipmod_cli.models.hub.cache import size_of
 from clipmod_cli.models.hub.client import DownloadProgress, Hub, HubFile, request_headers, translate_error
+from clipmod_cli.models.hub.files import size_of
 
 if TYPE_CHECKING:
     import httpx2

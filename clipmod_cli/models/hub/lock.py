@@ -6,54 +6,57 @@ Written at the first download; later downloads take that commit only. Reads and 
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from clipmod_cli.atomic import atomic_file
 from clipmod_cli.errors import MissingModelError
 
 LOCK_NAME = "clipmod-lock.json"
-_FORMAT = 1
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_COMMIT = r"^[0-9a-f]{40}$"
+_SHA256 = r"^[0-9a-f]{64}$"
+_PLAIN_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
+# A file's name becomes a path inside the cache and must not lead out of it.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockedFile:
+class LockedFile(BaseModel):
     """A file's sha256 in hex and its size in bytes."""
 
-    sha256: str
-    size: int
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    sha256: str = Field(pattern=_SHA256)
+    size: NonNegativeInt
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockFile:
+class LockFile(BaseModel):
     """The content of a lock file: one repository at one commit.
 
     Attributes:
-        files: by name in the repository.
+        clipmod_lock: version of the format.
         specs: the models that use these files.
+        files: by name in the repository.
     """
 
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    clipmod_lock: Literal[1]
     repo: str
-    commit: str
-    files: Mapping[str, LockedFile]
+    commit: str = Field(pattern=_COMMIT)
     specs: tuple[str, ...]
+    files: dict[Annotated[str, Field(pattern=_PLAIN_NAME)], LockedFile]
 
 
 def is_commit(text: str) -> bool:
     """Return whether this is a whole git commit id."""
-    return bool(_COMMIT.fullmatch(text))
+    return bool(re.fullmatch(_COMMIT, text))
 
 
 def is_sha256(text: str) -> bool:
     """Return whether this is a sha256 in lower-case hex."""
-    return bool(_SHA256.fullmatch(text))
+    return bool(re.fullmatch(_SHA256, text))
 
 
 def read_lock(path: Path) -> LockFile | None:
@@ -64,61 +67,21 @@ def read_lock(path: Path) -> LockFile | None:
             then allow any weights.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        return LockFile.model_validate_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unusable(path, str(error)) from error
-    try:
-        return _parse(json.loads(text))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _unusable(path, f"{type(error).__name__}: {error}") from error
+    except (OSError, ValidationError) as error:
+        problem = error
+    first = problem.errors()[0] if isinstance(problem, ValidationError) else None
+    why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(problem)
+    raise MissingModelError(
+        f"the lock file {path} cannot be used ({why}), so the weights beside it cannot be trusted: "
+        "delete it and download the model again (clipmod models download)"
+    ) from problem
 
 
 def write_lock(path: Path, lock: LockFile) -> None:
-    """Write the lock file atomically (a new file, synced, then renamed)."""
-    document = {
-        "clipmod_lock": _FORMAT,
-        "repo": lock.repo,
-        "commit": lock.commit,
-        "specs": list(lock.specs),
-        "files": {
-            name: {"sha256": file.sha256, "size": file.size} for name, file in sorted(lock.files.items())
-        },
-    }
+    """Write the lock file, atomically and synced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path, sync=True) as file:
-        file.write((json.dumps(document, indent=2) + "\n").encode())
-
-
-def _parse(document: Any) -> LockFile:
-    if document["clipmod_lock"] != _FORMAT:
-        raise ValueError(f"format {document['clipmod_lock']!r} is not supported by this version")
-    files = {_name(name): _file(value) for name, value in document["files"].items()}
-    commit, specs = document["commit"], document["specs"]
-    if not is_commit(commit):
-        raise ValueError(f"{commit!r} is not a commit")
-    if not isinstance(specs, list) or not all(isinstance(spec, str) for spec in specs):
-        raise ValueError("specs is not a list of names")
-    return LockFile(repo=str(document["repo"]), commit=commit, files=files, specs=tuple(specs))
-
-
-def _name(name: str) -> str:
-    # The name becomes a path inside the cache and must not lead out of it.
-    if not _PLAIN_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not a plain file name")
-    return name
-
-
-def _file(value: Any) -> LockedFile:
-    sha256, size = value["sha256"], value["size"]
-    if not is_sha256(sha256) or not isinstance(size, int) or size < 0:
-        raise ValueError(f"{value!r} is not a sha256 and a size")
-    return LockedFile(sha256=sha256, size=size)
-
-
-def _unusable(path: Path, why: str) -> MissingModelError:
-    return MissingModelError(
-        f"the lock file {path} cannot be used ({why}), so the weights beside it cannot be trusted: "
-        "delete it and download the model again (clipmod models download)"
-    )
+        file.write(f"{lock.model_dump_json(indent=2)}\n".encode())

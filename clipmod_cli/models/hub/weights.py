@@ -15,9 +15,9 @@ from pathlib import Path
 
 from clipmod_cli.errors import MissingModelError
 from clipmod_cli.models.backend import ModelSpec
-from clipmod_cli.models.hub.cache import RepoFolder, size_of
-from clipmod_cli.models.hub.checksums import sha256_of
+from clipmod_cli.models.hub.cache import RepoFolder
 from clipmod_cli.models.hub.client import Hub
+from clipmod_cli.models.hub.files import sha256_of, size_of
 from clipmod_cli.models.hub.lock import LockedFile, LockFile
 from clipmod_cli.models.hub.sources import HubSource
 

@@ -94,8 +94,6 @@ def save_tower(source: OpenClipSource, progress: DownloadProgress) -> None:
     Raises:
         MissingModelError: the weights cannot be read.
     """
-    if source.location is None:
-        return
     known = tower_file.read(source.location.path, source.revision)
     if known and known.info.whole and not tower_problems(source):
         return
@@ -116,7 +114,7 @@ def tower_problems(source: OpenClipSource) -> list[str]:
     Raises:
         MissingModelError: the weights cannot be read.
     """
-    if source.location is None or not source.location.path.exists():
+    if not source.location.path.exists():
         return []
     known = tower_file.read(source.location.path, source.revision)
     if known is not None and not known.info.whole:
@@ -141,8 +139,8 @@ def tower_problems(source: OpenClipSource) -> list[str]:
 
 def _read_file(source: OpenClipSource, *, exact: bool) -> tuple[TowerInfo, State] | None:
     """Return the tower of the 16-bit file, None if there is no valid one or it lacks the precision."""
-    known = tower_file.read(source.location.path, source.revision) if source.location else None
-    if source.location is None or known is None:
+    known = tower_file.read(source.location.path, source.revision)
+    if known is None:
         return None
     mark_used(source.location)
     if exact and not known.info.lossless:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from clipmod_cli.models.device.crops import CropBatches
-from clipmod_cli.models.device.device import PlacedModel, Placement
+from clipmod_cli.models.device.device import PlacedModel
 from clipmod_cli.models.seam import ForwardPass
 from clipmod_cli.models.tower.split import ImageTower
 from clipmod_cli.types import Embedding, Frame, View
@@ -25,14 +25,12 @@ class TowerModel(PlacedModel):
     """The half of a `TextImageModel` that embeds pictures.
 
     Attributes:
-        placement: its device, and the precision that the tower has chosen.
         crops: stacks the crops of a batch, for all models with the same view.
     """
 
     name: str
     spec: str
     view: View
-    placement: Placement
     crops: CropBatches
     _tower: ImageTower = field(repr=False)
     kind: Literal["text-image"] = "text-image"

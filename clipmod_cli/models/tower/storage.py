@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipmod_cli.models.backend import ModelSpec
-from clipmod_cli.models.hub.cache import size_of
+from clipmod_cli.models.hub.files import size_of
 from clipmod_cli.models.hub.weights import WeightFiles
 
 if TYPE_CHECKING:  # the command line needs sizes only, and torch takes seconds to import
@@ -78,21 +78,17 @@ def tower_size(spec: ModelSpec, files: WeightFiles | None) -> int | None:
     return size_of(location_in_cache(spec, files).path) or None
 
 
-def store(
-    location: TowerLocation | None, info: TowerInfo, state: Mapping[str, torch.Tensor], *, wait: bool
-) -> bool:
+def store(location: TowerLocation, info: TowerInfo, state: Mapping[str, torch.Tensor], *, wait: bool) -> bool:
     """Write a tower file; return whether that worked.
 
     Args:
-        location: None to write nothing.
+        location: of the file.
         info: the file's metadata.
         state: the tensors as the file stores them.
         wait: for another process that writes or downloads there; otherwise return False.
     """
     from filelock import FileLock, Timeout
 
-    if location is None:
-        return False
     try:
         location.lock_path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(location.lock_path, timeout=-1 if wait else 0):

@@ -1,4 +1,4 @@
-"""Checksums of files; the sha256 of a large file is cached until the file changes."""
+"""Sizes and checksums of files; the sha256 of a large file is cached until it changes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,14 @@ SETTLED_S = 3.0
 the file system's clock (2 s on FAT) and keep its time."""
 
 _CHUNK = 1 << 20
+
+
+def size_of(path: Path) -> int:
+    """Return a file's size in bytes; 0 if it does not exist."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def sha256_of(path: Path) -> str:
@@ -55,7 +63,12 @@ def cached_sha256(path: Path) -> str:
             return str(cached["sha256"])
     digest = sha256_of(real)
     if _state(real) == before and started - max(before[-2:]) / 1e9 > SETTLED_S:
-        _write_entry(entry, {"state": before, "sha256": digest})
+        try:
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(entry) as file:
+                file.write(json.dumps({"state": before, "sha256": digest}).encode())
+        except OSError as e:
+            log.debug("cannot cache the hash of a file in %s: %s", entry.parent, e)
     return digest
 
 
@@ -63,12 +76,3 @@ def _state(path: Path) -> list[int]:
     """Return what changes when the file does; every write sets the last (ctime), which no program can set."""
     stat = path.stat()
     return [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-
-
-def _write_entry(entry: Path, document: dict[str, object]) -> None:
-    try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(entry) as file:
-            file.write(json.dumps(document).encode())
-    except OSError as e:
-        log.debug("cannot cache the hash of a file in %s: %s", entry.parent, e)
