@@ -101,7 +101,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="clipmod-peers-") as folder:
-        drawn = draw_pictures(Path(folder), (width, height))
+        drawn = draw_pictures((width, height))
         for name in names:
             count = wanted.pictures or PICTURES[name] * (ON_CUDA if _placement().device.type == "cuda" else 1)
             (place := Path(folder) / name).mkdir()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -108,20 +108,24 @@ def load_ensemble(
         MissingError: if weights or a package are missing and cannot be had.
     """
     texts = [models] if isinstance(models, str) else models
+    size = str(batch_size or "auto")
+    settings = Settings(device=device, dtype=dtype, batch_size=size, compile=compile)  # type: ignore[arg-type]
     hub = Hub.from_environment(offline=offline)
-    choice = choose(texts, policy or load_policy("nsfw"), hub)
-    return load(choice, device=device, dtype=dtype, batch_size=batch_size, hub=hub, compile=compile)
+    return load(choose(texts, policy or load_policy("nsfw"), hub), settings=settings, hub=hub)
+
+
+def _load_one(spec: ModelSpec, name: str, context: LoadContext) -> Model:
+    log.info("loading %s", spec.spec)
+    return spec.backend.load(spec, name, context)
 
 
 def load(
     choice: ModelChoice,
     *,
-    device: str,
-    dtype: str,
-    batch_size: int | None,
+    settings: Settings,
     hub: Hub,
-    progress: DownloadProgress | None = None,
-    compile: bool = False,  # noqa: A002 — the setting's name
+    progress: DownloadProgress = SILENT,
+    load_one: Callable[[ModelSpec, str, LoadContext], Model] = _load_one,
 ) -> Ensemble:
     """Return the chosen models, loaded; downloads what is missing unless the hub is offline.
 
@@ -129,15 +133,15 @@ def load(
         MissingError: if weights or a package are missing and cannot be had.
         SettingsError: if the device or precision cannot be had.
     """
-    fetch = partial(_fetch, hub=hub, progress=progress or SILENT)
-    context = LoadContext(device=device, fetch=fetch)
+    batch_size = count_of(settings.batch_size, "--batch-size")
+    context = LoadContext(device=settings.device, fetch=partial(_fetch, hub=hub, progress=progress))
     if any(member.spec.backend.uses_torch for member in choice.members):
-        context, size = _on_torch(context, dtype, compile=compile)
+        context, size = _on_torch(context, settings)
     else:  # without importing torch, which takes longer than a folder of pictures
-        check_device_name(device)
+        check_device_name(settings.device)
         size = min(member.spec.backend.batch_size() for member in choice.members)
     members = [
-        Member(_load_one(m.spec, name, context), m.weight)
+        Member(load_one(m.spec, name, context), m.weight)
         for m, name in zip(choice.members, choice.names, strict=True)
     ]
     return Ensemble(
@@ -148,19 +152,14 @@ def load(
     )
 
 
-def _on_torch(context: LoadContext, dtype: str, *, compile: bool) -> tuple[LoadContext, int]:  # noqa: A002
+def _on_torch(context: LoadContext, settings: Settings) -> tuple[LoadContext, int]:
     """Return the context of models on torch, and their batch size."""
     from clipmod_cli.models.device.crops import CropBatches
     from clipmod_cli.models.device.device import place
 
-    placement = place(context.device, dtype)
-    torch = TorchContext(placement=placement, crops=CropBatches.of(placement), compile=compile)
+    placement = place(settings.device, settings.dtype)
+    torch = TorchContext(placement=placement, crops=CropBatches.of(placement), compile=settings.compile)
     return replace(context, device=str(placement.device), torch=torch), placement.batch_size
-
-
-def _load_one(spec: ModelSpec, name: str, context: LoadContext) -> Model:
-    log.info("loading %s", spec.spec)
-    return spec.backend.load(spec, name, context)
 
 
 def _fetch(spec: ModelSpec, *, hub: Hub, progress: DownloadProgress) -> WeightFiles:
@@ -211,16 +210,7 @@ def load_models(
         SettingsError: if the device or precision cannot be had.
         BlindModelError: if a member cannot see an UNSAFE category and that is not allowed.
     """
-    size = count_of(settings.batch_size, "--batch-size")
-    ensemble = load(
-        choice,
-        device=settings.device,
-        dtype=settings.dtype,
-        batch_size=size,
-        hub=hub,
-        progress=progress,
-        compile=settings.compile,
-    )
+    ensemble = load(choice, settings=settings, hub=hub, progress=progress)
     threshold = policy.threshold_for(settings.sensitivity, settings.threshold)
     return ensemble, prepare(ensemble, policy, threshold=threshold, allow_partial=settings.allow_partial)
 

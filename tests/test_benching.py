@@ -24,7 +24,7 @@ def test_a_stage_lies_within_its_spread(times: list[float]) -> None:
 
 
 def test_drawn_pictures_are_all_different_and_like_photographs(tmp_path: Path) -> None:
-    drawn = [pictures.draw_jpeg(tmp_path, (640, 427), seed) for seed in range(2)]
+    drawn = [pictures.draw_jpeg((640, 427), seed) for seed in range(2)]
     paths = pictures.write_pictures(tmp_path, drawn, 7)
     assert len({path.read_bytes() for path in paths}) == 7
     with Image.open(paths[6]) as opened:

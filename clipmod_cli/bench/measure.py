@@ -82,7 +82,7 @@ def measure(options: BenchOptions, folder: Path, say: Callable[[str], None]) -> 
         workers=count_of(settings.workers, "--workers") or default_workers(),
         isolate=settings.isolate,
     )
-    drawn = [] if options.folder else draw_pictures(folder, options.size)
+    drawn = [] if options.folder else draw_pictures(options.size)
     paths = (
         find_pictures(options.folder, options.count)
         if options.folder

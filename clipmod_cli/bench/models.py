@@ -12,26 +12,23 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.assemble import ModelChoice, choose, load
+from clipmod_cli.assemble import choose, load
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import UsageError
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy.reading import load_policy
 from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.judge.prepare import prepare
-from clipmod_cli.models import nudenet
-from clipmod_cli.models.backend import ModelSpec
+from clipmod_cli.models.backend import LoadContext, ModelSpec
 from clipmod_cli.models.backends import HF, NUDENET
 from clipmod_cli.models.hub import weights
 from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.models.seam import Model, TextImageModel
 from clipmod_cli.models.specs import AUTO, ENSEMBLE, parse_models
 from clipmod_cli.settings.definition import Settings
-from clipmod_cli.settings.reading import count_of
 from clipmod_cli.types import Embedding, Frame, Item, Media, View
 
 if TYPE_CHECKING:
-    from clipmod_cli.models.device.crops import CropBatches
     from clipmod_cli.models.device.device import Placement
 
 POLICY = "nsfw"
@@ -92,16 +89,15 @@ def load_models(settings: Settings, *, random_weights: bool) -> BenchModels:
     from clipmod_cli.models.device.device import place
 
     placement = place(settings.device, settings.dtype)
-    size = count_of(settings.batch_size, "--batch-size")
     hub = Hub.from_environment(offline=True)
     if random_weights:
-        specs, ensemble = _load_random(settings, placement, size)
+        models = [ENSEMBLE] if parse_models(settings.models) == AUTO else settings.models
+        choice = choose(models, load_policy(POLICY), hub)
+        ensemble = load(choice, settings=settings, hub=hub, load_one=_load_random)
     else:
         choice = choose(settings.models, load_policy(POLICY), hub)
-        specs = tuple(member.spec for member in choice.members)
-        ensemble = load(
-            choice, device=settings.device, dtype=settings.dtype, batch_size=size, hub=hub
-        )  # fmt: skip
+        ensemble = load(choice, settings=settings, hub=hub)
+    specs = tuple(member.spec for member in choice.members)
     return with_bench_policy(ensemble, placement, specs=specs, hub=hub)
 
 
@@ -109,48 +105,24 @@ def with_bench_policy(
     ensemble: Ensemble, placement: Placement, *, specs: tuple[ModelSpec, ...] = (), hub: Hub | None = None
 ) -> BenchModels:
     """Return an ensemble with a policy that all its models can judge."""
-    members = [Member(_with_random_prompts(m.model), m.weight) for m in ensemble.members]
+    models = [PromptlessModel(m.model) if m.model.kind == "text-image" else m.model for m in ensemble.members]
+    members = [Member(model, m.weight) for model, m in zip(models, ensemble.members, strict=True)]
     ensemble = replace(ensemble, members=members)
-    policy = _policy_for([m.model for m in members])
+    policy = _policy_for(models)
     criteria = prepare(ensemble, policy, threshold=0.5, allow_partial=True)
     hub = hub or Hub.from_environment(offline=True)
     return BenchModels(ensemble=ensemble, criteria=criteria, placement=placement, specs=specs, hub=hub)
 
 
-def _load_random(
-    settings: Settings, placement: Placement, size: int | None
-) -> tuple[tuple[ModelSpec, ...], Ensemble]:
-    from clipmod_cli.models.device.crops import CropBatches
-
-    members = parse_models(settings.models)
-    if members == AUTO:
-        members = parse_models([ENSEMBLE])
-    if members == AUTO:
-        raise AssertionError("ENSEMBLE is a list of models")
-    crops = CropBatches.of(placement)
-    names = ModelChoice(members=members, auto=False, degraded=False).names
-    loaded = [
-        Member(_random_model(member.spec, name, placement, crops, settings), member.weight)
-        for member, name in zip(members, names, strict=True)
-    ]
-    ensemble = Ensemble(
-        members=loaded, dtype=loaded[0].model.dtype, batch_size=size or placement.batch_size
-    )  # fmt: skip
-    return tuple(member.spec for member in members), ensemble
-
-
-def _random_model(
-    spec: ModelSpec, name: str, placement: Placement, crops: CropBatches, settings: Settings
-) -> Model:
+def _load_random(spec: ModelSpec, name: str, context: LoadContext) -> Model:
     if spec.backend.prefix == NUDENET:  # its weights come with its package
-        return nudenet.load(name=name, spec=spec.spec, device=str(placement.device))
+        return spec.backend.load(spec, name, context)
     from clipmod_cli.models.open_clip import random_weights
 
-    return random_weights.load(spec, name=name, placement=placement, crops=crops, compile=settings.compile)
-
-
-def _with_random_prompts(model: Model) -> Model:
-    return PromptlessModel(model) if model.kind == "text-image" else model
+    torch = context.on_torch
+    return random_weights.load(
+        spec, name=name, placement=torch.placement, crops=torch.crops, compile=torch.compile
+    )
 
 
 def _policy_for(models: Sequence[Model]) -> Policy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,9 +29,9 @@ photographs of this size by the same encoder do."""
 QUALITY = 85
 
 
-def draw_pictures(folder: Path, size: tuple[int, int]) -> list[bytes]:
-    """Return DRAWN different JPEGs of (width, height); `folder` is for a temporary file."""
-    return [draw_jpeg(folder, size, number) for number in range(DRAWN)]
+def draw_pictures(size: tuple[int, int]) -> list[bytes]:
+    """Return DRAWN different JPEGs of (width, height)."""
+    return [draw_jpeg(size, number) for number in range(DRAWN)]
 
 
 def write_pictures(folder: Path, drawn: Sequence[bytes], count: int) -> list[Path]:
@@ -43,18 +44,16 @@ def write_pictures(folder: Path, drawn: Sequence[bytes], count: int) -> list[Pat
     return paths
 
 
-def draw_jpeg(folder: Path, size: tuple[int, int], seed: int) -> bytes:
+def draw_jpeg(size: tuple[int, int], seed: int) -> bytes:
     """Return the JPEG of (width, height) of this seed."""
     width, height = size
     rng = np.random.default_rng(seed)
     levels = np.full((height, width, 3), 128.0, np.float32)
     for cell, contrast in OCTAVES:
         levels += contrast * _texture(rng, width, height, cell)
-    path = folder / "drawn.jpg"
-    Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8)).save(path, quality=QUALITY)
-    data = path.read_bytes()
-    path.unlink()
-    return data
+    file = io.BytesIO()
+    Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=QUALITY)
+    return file.getvalue()
 
 
 def _texture(rng: np.random.Generator, width: int, height: int, cell: int) -> NDArray[np.float32]:

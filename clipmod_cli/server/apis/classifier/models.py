@@ -30,7 +30,6 @@ from clipmod_cli.server.configuration import DocumentedEnvironment
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.state import from_state
 from clipmod_cli.settings.definition import Settings
-from clipmod_cli.settings.reading import count_of
 
 log = logging.getLogger(__name__)
 
@@ -155,14 +154,7 @@ class Classifiers:
             degraded=False,
             called=(self.called(one),),
         )
-        size = self.settings.batch_size
-        return load(
-            choice,
-            device=self.settings.device,
-            dtype=self.settings.dtype,
-            batch_size=count_of(size, "--batch-size"),
-            hub=self.hub,
-        )
+        return load(choice, settings=self.settings, hub=self.hub)
 
     def _cannot(self, one: AllowedModel, error: Exception) -> HTTPException:
         """Return the refusal, with the command that helps; paths are only logged."""
