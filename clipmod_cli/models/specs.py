@@ -95,11 +95,6 @@ def parse_spec(text: str) -> ModelSpec:
     return spec
 
 
-def write_models(members: Members) -> str:
-    """Return the text that `parse_models` reads back as these members."""
-    return ",".join(f"{member.spec.spec}={member.weight!r}" for member in members)
-
-
 def member_names(members: Members) -> tuple[str, ...]:
     """Return each member's name in records; where two are equal, each is its spec."""
     short = [member.spec.short_name for member in members]

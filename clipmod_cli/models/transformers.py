@@ -21,9 +21,8 @@ from clipmod_cli.errors import MissingModelError, MissingPackageError, SpecError
 from clipmod_cli.models.backend import INSTALL_HF
 from clipmod_cli.models.device import transfer
 from clipmod_cli.models.device.device import PlacedModel, Placement
-from clipmod_cli.models.device.transfer import send
+from clipmod_cli.models.device.transfer import inference, send
 from clipmod_cli.models.seam import ForwardPass
-from clipmod_cli.models.tower.forward import inference
 from clipmod_cli.types import Frame, LabelScores, View
 
 RESAMPLES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}

@@ -56,7 +56,8 @@ def as_safetensors(folder: Path) -> Path:
 def test_both_halves_are_those_that_open_clip_loads(
     write: Callable[[Path], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source = replace(folder_source(TINY), weights=write(tmp_path))
+    weights = write(tmp_path)
+    source = replace(folder_source(TINY), weights=weights, sha256=sha256_of(weights))
     vision, embed = load_vision(source), load_embedder(source)
     assert caplog.text == ""
     assert vision.direct
@@ -132,7 +133,7 @@ def test_metadata_that_are_no_texts_are_damage(metadata: object, tmp_path: Path)
         MappedFile(path)
     assert tower_file.read(path, source.revision) is None
     with pytest.raises(MissingModelError):
-        load_vision(replace(source, weights=path))
+        load_vision(replace(source, weights=path, sha256=sha256_of(path)))
 
 
 def with_metadata(path: Path, metadata: object) -> Path:

@@ -12,7 +12,7 @@ import torch
 from clipmod_cli.assemble import load_ensemble
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.models.device.device import Placement, batch_for, place
-from clipmod_cli.models.tower.module import ModuleTower
+from clipmod_cli.models.tower.model import ModuleTower
 from clipmod_cli.types import LabelScores
 from tests.models import backends
 from tests.models.vision_kit import CPU, MEAN, STD, apart, crops, module

@@ -12,6 +12,7 @@ from clipmod_cli.errors import SettingsError
 from clipmod_cli.models.device.device import Placement
 from clipmod_cli.models.open_clip.random_weights import RandomState
 from clipmod_cli.models.tower.forward import VisionTower, build_tower
+from clipmod_cli.models.tower.model import SplitTower
 from clipmod_cli.models.tower.precision import (
     LEAST_COSINE,
     choose_precision,
@@ -19,7 +20,6 @@ from clipmod_cli.models.tower.precision import (
     reference_pictures,
 )
 from clipmod_cli.models.tower.shape import TowerShape
-from clipmod_cli.models.tower.split import SplitTower
 
 CPU = torch.device("cpu")
 CUDA_CANDIDATES = (torch.float16, torch.bfloat16, torch.float32)

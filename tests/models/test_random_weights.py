@@ -12,7 +12,7 @@ from clipmod_cli.errors import SpecError
 from clipmod_cli.models.open_clip import random_weights
 from clipmod_cli.models.open_clip.flops import count, flops_of
 from clipmod_cli.models.specs import parse_spec
-from clipmod_cli.models.tower.module import ModuleTower
+from clipmod_cli.models.tower.model import ModuleTower
 from clipmod_cli.types import Embedding
 from tests.models import backends
 

@@ -13,7 +13,7 @@ from clipmod_cli.errors import SettingsError
 from clipmod_cli.models.device.device import Placement, place
 from clipmod_cli.models.tower import forward
 from clipmod_cli.models.tower.forward import build_tower
-from clipmod_cli.models.tower.split import SplitTower
+from clipmod_cli.models.tower.model import SplitTower
 from tests.models.vision_kit import CPU, MEAN, STD, apart, by_open_clip, crops, module, parts, tower
 
 

@@ -101,24 +101,18 @@ def place(device: str, dtype: str) -> Placement:
     Raises:
         SettingsError: the device does not exist or does not support the precision.
     """
-    chosen, more = _devices(device)
-    if dtype != "auto":
-        precision = getattr(torch, dtype)
-        if chosen.type == "cpu" and precision == torch.float16:
-            raise SettingsError("--dtype float16 is not supported on a CPU; use bfloat16 or float32")
-        return Placement(chosen, precision, more=more)
-    devices = (chosen, *more)
-    return Placement(chosen, _best_dtype(devices), _checked_dtypes(devices), more)
-
-
-def _devices(name: str) -> tuple[torch.device, tuple[torch.device, ...]]:
-    """Return the first device that the name stands for, and the others."""
-    device = _device(name)
-    count = torch.cuda.device_count() if str(device) == "cuda" else 1
-    if count == 1:
-        return device, ()
-    first, *others = (torch.device("cuda", i) for i in range(count))
-    return first, tuple(others)
+    chosen = _device(device)
+    more: tuple[torch.device, ...] = ()
+    if str(chosen) == "cuda" and (count := torch.cuda.device_count()) > 1:
+        chosen, *others = (torch.device("cuda", i) for i in range(count))
+        more = tuple(others)
+    if dtype == "auto":
+        precision, checked = _auto_dtypes((chosen, *more))
+        return Placement(chosen, precision, checked, more)
+    precision = getattr(torch, dtype)
+    if chosen.type == "cpu" and precision == torch.float16:
+        raise SettingsError("--dtype float16 is not supported on a CPU; use bfloat16 or float32")
+    return Placement(chosen, precision, more=more)
 
 
 def _device(name: str) -> torch.device:
@@ -136,25 +130,18 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _best_dtype(devices: Sequence[torch.device]) -> torch.dtype:
-    kind = devices[0].type
-    if kind == "mps":
-        return torch.float16
-    if kind == "cuda":
-        return torch.bfloat16 if _have_bfloat16(devices) else torch.float16
-    return torch.bfloat16 if has_fast_bfloat16() else torch.float32
+def _auto_dtypes(devices: Sequence[torch.device]) -> tuple[torch.dtype, tuple[torch.dtype, ...]]:
+    """Return the precision of models that do not check their results, and those to try for towers that do.
 
-
-def _checked_dtypes(devices: Sequence[torch.device]) -> tuple[torch.dtype, ...]:
-    """Return the precisions to try: float16 is 8 times as precise as bfloat16, but can overflow."""
-    kind = devices[0].type
-    if kind == "mps" or (kind == "cuda" and not _have_bfloat16(devices)):
-        return (torch.float16, torch.float32)
-    return (torch.float16, torch.bfloat16, torch.float32) if kind == "cuda" else ()
-
-
-def _have_bfloat16(devices: Sequence[torch.device]) -> bool:
-    return all(torch.cuda.get_device_properties(one).major >= BFLOAT16_MAJOR for one in devices)
+    float16 is 8 times as precise as bfloat16, but can overflow.
+    """
+    if devices[0].type == "cpu":
+        return torch.bfloat16 if has_fast_bfloat16() else torch.float32, ()
+    if devices[0].type == "cuda" and all(
+        torch.cuda.get_device_properties(one).major >= BFLOAT16_MAJOR for one in devices
+    ):
+        return torch.bfloat16, (torch.float16, torch.bfloat16, torch.float32)
+    return torch.float16, (torch.float16, torch.float32)
 
 
 def has_fast_bfloat16() -> bool:

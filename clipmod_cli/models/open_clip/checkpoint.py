@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from torch.overrides import TorchFunctionMode
 
 from clipmod_cli.errors import MissingModelError
+from clipmod_cli.models.device.transfer import inference
 from clipmod_cli.models.open_clip.source import OpenClipSource, check_weights
-from clipmod_cli.models.tower.forward import inference
-from clipmod_cli.models.tower.mapped import MappedFile, SequentialReader
+from clipmod_cli.models.tower.mapped import MappedFile
 from clipmod_cli.types import View
 
 log = logging.getLogger(__name__)
@@ -35,11 +35,6 @@ TEXT_BATCH = 64
 """Prompts embedded at once."""
 
 _VISUAL = "visual."
-_FITS: dict[str, Literal["shortest", "longest", "squash"]] = {
-    "shortest": "shortest",
-    "longest": "longest",
-    "squash": "squash",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +97,7 @@ def open_checkpoint(path: Path) -> Mapping[str, torch.Tensor]:
         ValueError: it is damaged, or of a format that cannot be mapped.
     """
     if path.suffix == ".safetensors":
-        return SequentialReader(MappedFile(path))
+        return MappedFile(path)
     try:
         document = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as e:
@@ -260,7 +255,7 @@ def view_of(preprocess: Mapping[str, Any]) -> View:
     size, fit, fill = preprocess["size"], preprocess["resize_mode"], preprocess.get("fill_color", 0)
     height, width = (size, size) if isinstance(size, int) else size
     return View(
-        fit=_FITS[fit],
+        fit=fit,
         size=(height, width),
         crop=None if fit == "squash" else (height, width),
         resample="bilinear" if preprocess["interpolation"] == "bilinear" else "bicubic",

@@ -22,10 +22,8 @@ from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.models.device.device import Placement
 from clipmod_cli.models.open_clip.checkpoint import release_freed_memory, view_of
 from clipmod_cli.models.tower.forward import build_tower
-from clipmod_cli.models.tower.model import TowerModel
-from clipmod_cli.models.tower.module import ModuleTower
+from clipmod_cli.models.tower.model import ImageTower, ModuleTower, TowerModel
 from clipmod_cli.models.tower.shape import TowerShape, shape_of
-from clipmod_cli.models.tower.split import ImageTower
 
 POOL = 1 << 22
 """Random numbers that all tensors repeat; drawing billions takes a minute."""

@@ -25,10 +25,9 @@ from clipmod_cli.models.open_clip.checkpoint import (
 from clipmod_cli.models.open_clip.source import OpenClipSource, check_weights
 from clipmod_cli.models.tower import tower_file
 from clipmod_cli.models.tower.forward import build_tower
-from clipmod_cli.models.tower.mapped import SequentialReader
-from clipmod_cli.models.tower.module import ModuleTower
+from clipmod_cli.models.tower.mapped import MappedFile
+from clipmod_cli.models.tower.model import ImageTower, ModuleTower
 from clipmod_cli.models.tower.shape import shape_of, state_of
-from clipmod_cli.models.tower.split import ImageTower
 from clipmod_cli.models.tower.storage import mark_used, store
 from clipmod_cli.models.tower.tower_file import TowerInfo
 
@@ -76,8 +75,8 @@ def load_tower(source: OpenClipSource, placement: Placement, *, compile: bool = 
     info, tensors = found
     mean, std = info.preprocess["mean"], info.preprocess["std"]
     tower = build_tower(info.shape, tensors, mean=mean, std=std, placement=placement, compile=compile)
-    if isinstance(tensors, SequentialReader):
-        tensors.close()
+    if isinstance(tensors, MappedFile):
+        tensors.release_recent()
     del found, tensors
     release_freed_memory()
     return LoadedTower(

@@ -6,8 +6,7 @@ Contiguous linears and torch's attention; an outer autocast is disabled. Support
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.models.device.device import Placement
-from clipmod_cli.models.device.transfer import DeviceResult, send, submit_work
+from clipmod_cli.models.device.transfer import DeviceResult, inference, send, submit_work
 from clipmod_cli.models.tower.layers import (
     Numerics,
     StemAndHead,
@@ -23,9 +22,9 @@ from clipmod_cli.models.tower.layers import (
     make_block,
     make_stem_and_head,
 )
+from clipmod_cli.models.tower.model import ImageTower, SplitTower
 from clipmod_cli.models.tower.precision import choose_precision, reference_pictures
 from clipmod_cli.models.tower.shape import TowerShape, check_state
-from clipmod_cli.models.tower.split import ImageTower, SplitTower
 
 Step = Callable[[TransformerBlock, torch.Tensor], torch.Tensor]
 
@@ -79,15 +78,6 @@ def embed(
     for block in blocks:
         tokens = step(block, tokens)
     return stem_and_head.head(tokens)
-
-
-@contextmanager
-def inference(device: torch.device) -> Iterator[None]:
-    """Disable gradients and autocast."""
-    # With autocast on a CPU 16-bit linears are copied on each call, up to 150 times slower.
-    kind = device.type if device.type in {"cuda", "mps"} else "cpu"
-    with torch.inference_mode(), torch.autocast(kind, enabled=False):
-        yield
 
 
 def build_tower(

@@ -49,7 +49,8 @@ class _Entry:
 class MappedFile(Mapping[str, torch.Tensor]):
     """The tensors of a file by name, read-only; they stay valid after the file is deleted.
 
-    They change when the file is written to: make a copy with `owned` of a tensor that is kept.
+    They change when the file is written to: make a copy with `owned` of a tensor that is kept. Reading a
+    tensor releases the pages of the tensors before it.
 
     Attributes:
         metadata: of the whole file, from its header.
@@ -66,9 +67,12 @@ class MappedFile(Mapping[str, torch.Tensor]):
             # copy on write: torch warns of memory that cannot be written
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         self._entries, self.metadata = _read_header(self._map)
+        self._recent: deque[str] = deque(maxlen=RECENT)
 
     def __getitem__(self, name: str) -> torch.Tensor:
         entry = self._entries[name]
+        self.release_recent()
+        self._recent.append(name)
         count = math.prod(entry.shape)
         if count == 0:
             return torch.empty(entry.shape, dtype=entry.dtype)
@@ -99,29 +103,10 @@ class MappedFile(Mapping[str, torch.Tensor]):
         if entry.end > start:
             self._map.madvise(mmap.MADV_DONTNEED, start, entry.end - start)
 
-
-class SequentialReader(Mapping[str, torch.Tensor]):
-    """A mapped file read one tensor after another; pages of earlier tensors are released."""
-
-    def __init__(self, file: MappedFile) -> None:
-        self._file = file
-        self._recent: deque[str] = deque(maxlen=RECENT)
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        self.close()
-        self._recent.append(name)
-        return self._file[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._file)
-
-    def __len__(self) -> int:
-        return len(self._file)
-
-    def close(self) -> None:
+    def release_recent(self) -> None:
         """Release the pages of the last tensors read."""
         for name in self._recent:
-            self._file.release(name)
+            self.release(name)
 
 
 def owned(tensor: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from clipmod_cli.models.tower.mapped import DTYPES, MappedFile, SequentialReader
+from clipmod_cli.models.tower.mapped import DTYPES, MappedFile
 from clipmod_cli.models.tower.shape import TowerShape
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class TowerFile:
     _file: MappedFile
     _checksum: int
 
-    def state(self) -> SequentialReader | None:
+    def state(self) -> MappedFile | None:
         """Return the tensors; None if their checksum does not match. Reads all of them."""
         if not self.info.whole:
             return None
@@ -81,7 +81,7 @@ class TowerFile:
         if problem:
             _warn_unusable(self.path, problem)
             return None
-        return SequentialReader(self._file)
+        return self._file
 
 
 def narrow(name: str, tensor: torch.Tensor) -> torch.Tensor:
