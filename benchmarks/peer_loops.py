@@ -21,8 +21,8 @@ from clipmod_cli.ensemble.cache import DUPLICATE_CACHE_BYTES
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.models import nudenet
 from clipmod_cli.models.device.device import Placement, place
-from clipmod_cli.models.open_clip import random_weights
-from clipmod_cli.models.open_clip.random_weights import RandomModel, RandomState, architecture_of
+from clipmod_cli.models.open_clip import architecture
+from clipmod_cli.models.open_clip.architecture import RandomModel, RandomState, architecture_of
 from clipmod_cli.models.seam import Model
 from clipmod_cli.models.specs import ENSEMBLE, FALLBACK, ModelSpec, parse_models
 from clipmod_cli.models.tower.shape import shape_of, state_of
@@ -68,7 +68,7 @@ def _tower(spec: ModelSpec, placement: Placement) -> Tower:
     numbers = RandomState(shape)
     for name, tensor in state_of(visual).items():
         tensor.copy_(numbers[name])
-    model = random_weights.load(spec, name=spec.short_name, placement=placement)
+    model = architecture.load(spec, name=spec.short_name, placement=placement)
     transform = image_transform_v2(PreprocessCfg(**found.preprocess), is_train=False)
     visual = visual.to(placement.device).eval()
     return Tower(visual, transform, model)

@@ -63,7 +63,7 @@ class PromptlessModel:
 
     def embed(self, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Return random unit-length float32 `(len(prompts), d)`."""
-        from clipmod_cli.models.open_clip.random_weights import random_vectors
+        from clipmod_cli.models.open_clip.architecture import random_vectors
 
         (seen,) = self.submit([_blank_frame(self.view)])().seen
         if not isinstance(seen, Embedding):
@@ -117,7 +117,7 @@ def with_bench_policy(
 def _load_random(spec: ModelSpec, name: str, context: LoadContext) -> Model:
     if spec.backend.prefix == NUDENET:  # its weights come with its package
         return spec.backend.load(spec, name, context)
-    from clipmod_cli.models.open_clip import random_weights
+    from clipmod_cli.models.open_clip import architecture as random_weights
 
     torch = context.on_torch
     return random_weights.load(

@@ -25,7 +25,7 @@ from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import ItemError, UsageError
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.judging import judge
-from clipmod_cli.models.open_clip.flops import flops_of
+from clipmod_cli.models.open_clip.architecture import flops_of
 from clipmod_cli.output.jsonl import open_file
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.records import RunFacts, to_line, to_record

@@ -1,8 +1,7 @@
 """What `--models` says: text into members with weights.
 
-Only grammar, no knowledge: whether open_clip knows an architecture, or a folder
-exists, is found out where the weights are looked for (`clipmod_cli.models.weights`).
-Cheap to import, because the command line reads its options with it.
+Only grammar: whether an architecture or a folder exists is checked in `models.hub.weights`. Cheap to import,
+because the command line reads its options with it.
 
     auto | ensemble | fallback | SPEC[=WEIGHT][,SPEC[=WEIGHT]...]
 

@@ -1,7 +1,7 @@
 """Any image classifier of the transformers library, from a folder on this machine.
 
 Nothing is ever run from a model repository (`trust_remote_code` stays off), and only
-safetensors or `weights_only` checkpoints are read. Finding files is `models.weights`.
+safetensors or `weights_only` checkpoints are read. Files are found by `models.hub.weights`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import torch
 
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.models.device.device import Placement
-from clipmod_cli.models.open_clip.random_weights import RandomState
+from clipmod_cli.models.open_clip.architecture import RandomState
 from clipmod_cli.models.tower.forward import VisionTower, build_tower
 from clipmod_cli.models.tower.model import SplitTower
 from clipmod_cli.models.tower.precision import (

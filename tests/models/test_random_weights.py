@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from clipmod_cli.errors import SpecError
-from clipmod_cli.models.open_clip import random_weights
-from clipmod_cli.models.open_clip.flops import count, flops_of
+from clipmod_cli.models.open_clip import architecture
+from clipmod_cli.models.open_clip.architecture import count, flops_of
 from clipmod_cli.models.specs import parse_spec
 from clipmod_cli.models.tower.model import ModuleTower
 from clipmod_cli.types import Embedding
@@ -35,7 +35,7 @@ def test_the_ensemble_is_as_much_work_as_its_table_says(spec: str, gflop: float)
 
 def test_the_formula_and_the_counter_agree() -> None:
     spec = parse_spec("open_clip:ViT-B-32/laion2b_s34b_b79k")
-    assert flops_of(spec) == count(random_weights.architecture_of(spec).visual, 224, 224)
+    assert flops_of(spec) == count(architecture.architecture_of(spec).visual, 224, 224)
 
 
 def test_other_towers_are_counted(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_other_towers_are_counted(tmp_path: Path) -> None:
 
 
 def test_outputs_are_finite_and_the_same_each_time(pictures: list[Path]) -> None:
-    first, again = (random_weights.load(TINY, name="tiny", placement=backends.PLACEMENT) for _ in range(2))
+    first, again = (architecture.load(TINY, name="tiny", placement=backends.PLACEMENT) for _ in range(2))
     assert first.kind == "text-image"
     frames = backends.look(first, pictures)
     for one, other in zip(first.submit(frames)().seen, again.submit(frames)().seen, strict=True):
@@ -62,7 +62,7 @@ def test_outputs_are_finite_and_the_same_each_time(pictures: list[Path]) -> None
 
 
 def test_a_tower_of_another_kind_is_computed_by_open_clip() -> None:
-    tower = random_weights.load(
+    tower = architecture.load(
         parse_spec("open_clip:RN50/openai"), name="x", placement=backends.PLACEMENT
     )._tower
     assert isinstance(tower, ModuleTower)
@@ -72,9 +72,9 @@ def test_a_tower_of_another_kind_is_computed_by_open_clip() -> None:
 
 def test_what_has_no_architecture_of_open_clip_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="random weights are for open_clip"):
-        random_weights.architecture_of(parse_spec("nudenet"))
+        architecture.architecture_of(parse_spec("nudenet"))
     with pytest.raises(SpecError, match="knows no architecture"):
-        random_weights.architecture_of(parse_spec("open_clip:nothing/none"))
+        architecture.architecture_of(parse_spec("open_clip:nothing/none"))
     (tmp_path / "open_clip_config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(SpecError, match="does not describe"):
-        random_weights.architecture_of(parse_spec(f"open_clip:local-dir:{tmp_path}"))
+        architecture.architecture_of(parse_spec(f"open_clip:local-dir:{tmp_path}"))
