@@ -15,13 +15,13 @@ from fastapi import FastAPI
 from clipmod_cli import __version__
 from clipmod_cli.server.apis.dialects import DIALECTS
 from clipmod_cli.server.gate.stack import gate_of
-from clipmod_cli.server.kept.storage import open_storage
 from clipmod_cli.server.operations import endpoints, openapi
 from clipmod_cli.server.operations.metrics import Metrics, metrics_router
 from clipmod_cli.server.operations.request_log import RequestRows, access_log_of
 from clipmod_cli.server.problems import handle_problems
 from clipmod_cli.server.request_info import RequestObserver
 from clipmod_cli.server.service import Service
+from clipmod_cli.server.storage import open_storage
 from clipmod_cli.server.ui.page import router as ui
 from clipmod_cli.settings.definition import Settings
 
@@ -40,8 +40,7 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
     """
     dialects_state = {name: value for one in DIALECTS for name, value in one.make_state(settings).items()}
     judging_paths = tuple(path for one in DIALECTS for path in one.judging_paths)
-    gate = gate_of(settings)
-    metrics = Metrics(service)
+    gate, metrics = gate_of(settings), Metrics(service)
     observers: list[RequestObserver] = [
         metrics,
         RequestRows(service, judging_paths),

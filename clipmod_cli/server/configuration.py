@@ -12,9 +12,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.settings.definition import Settings
 
@@ -48,12 +47,6 @@ def request_limits_of(settings: Settings) -> RequestLimits:
         stream_files=settings.max_stream_files,
         stream_bytes=settings.max_stream_mb * MB,
     )
-
-
-def with_limits(options: DecodeOptions, limits: RequestLimits) -> DecodeOptions:
-    """Return decoding options with the same limits on sizes."""
-    decode = replace(options.limits, max_file_bytes=limits.image_bytes, max_video_bytes=limits.video_bytes)
-    return replace(options, limits=decode)
 
 
 DEFAULT_SCORE = 0.7

@@ -9,29 +9,109 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from clipmod_cli.assemble import ModelChoice, choose, decoding_options, load_models
-from clipmod_cli.ensemble.ensemble import Ensemble
+from clipmod_cli.decode.limits import DecodeOptions
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import MissingError
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy.values import Policy
-from clipmod_cli.models.backends import FALLBACK
+from clipmod_cli.judge.prepare import prepare
+from clipmod_cli.models.backends import FALLBACK as FALLBACK_SPEC
 from clipmod_cli.models.hub.client import SILENT, DownloadProgress, Hub
 from clipmod_cli.output.history.run import HistoryRun, open_rows
-from clipmod_cli.pipeline import Options, infer, run, start_decoders
-from clipmod_cli.records import Record, to_line, to_record
-from clipmod_cli.server.batching.device_thread import DeviceThread, SharedEnsemble
-from clipmod_cli.server.batching.fair_queue import Caller
-from clipmod_cli.server.configuration import RequestLimits, request_limits_of, with_limits
-from clipmod_cli.server.panel import Panel, fallback_of, make_panel, with_stand_in
+from clipmod_cli.pipeline import Options, infer, run, run_key, start_decoders
+from clipmod_cli.records import Record, RunFacts, to_line, to_record
+from clipmod_cli.server.configuration import RequestLimits, request_limits_of
+from clipmod_cli.server.device_thread import Caller, DeviceThread, SharedEnsemble
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.settings.reading import Resolved
 from clipmod_cli.types import Evidence, Failure, Item, Result, Verdict
 
 log = logging.getLogger(__name__)
+
+
+TRIPLE = "triple_ensemble"
+FALLBACK = "openclip_fallback"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """Models that judge together.
+
+    Attributes:
+        key: their name in answers: `triple_ensemble` for a weighted set, `openclip_fallback` for one
+            of open_clip's models alone, else the model's own name.
+        facts: what all their records share.
+        stand_in: they judge in place of the configured ensemble.
+    """
+
+    key: str
+    ensemble: Ensemble
+    criteria: Criteria
+    facts: RunFacts
+    stand_in: bool = False
+
+    @property
+    def policy(self) -> Policy:
+        """The policy."""
+        return self.criteria.policy
+
+
+def make_panel(
+    ensemble: Ensemble,
+    criteria: Criteria,
+    decoding: DecodeOptions,
+    *,
+    run_id: str = "",
+    stand_in: bool = False,
+) -> Panel:
+    """Return the panel of a loaded ensemble."""
+    facts = RunFacts(
+        policy=criteria.policy.name,
+        policy_hash=criteria.policy.hash,
+        threshold=criteria.threshold,
+        run_key=run_key(ensemble, criteria, decoding),
+        run_id=run_id or uuid.uuid4().hex,
+    )
+    return Panel(key=_key(ensemble), ensemble=ensemble, criteria=criteria, facts=facts, stand_in=stand_in)
+
+
+def with_stand_in(ensemble: Ensemble) -> Ensemble:
+    """Return the ensemble with its first text-image member as the stand-in if another one fails."""
+    first = next((m.model.name for m in ensemble.members if m.model.kind == "text-image"), None)
+    return replace(ensemble, stand_in=first) if len(ensemble.members) > 1 else ensemble
+
+
+def fallback_of(panel: Panel, decoding: DecodeOptions) -> Panel | None:
+    """Return the panel that judges if a member fails: the stand-in alone; None without a stand-in.
+
+    It shares the loaded model and the cached prompts, so it needs no memory.
+    """
+    member = next((m for m in panel.ensemble.members if m.model.name == panel.ensemble.stand_in), None)
+    if member is None:
+        return None
+    alone = Ensemble(
+        members=[Member(member.model, 1.0)],
+        dtype=panel.ensemble.dtype,
+        batch_size=panel.ensemble.batch_size,
+        degraded=True,
+    )
+    criteria = prepare(
+        alone, panel.policy, threshold=panel.criteria.threshold, allow_partial=bool(panel.criteria.unseen)
+    )
+    return make_panel(alone, criteria, decoding, run_id=panel.facts.run_id, stand_in=True)
+
+
+def _key(ensemble: Ensemble) -> str:
+    if len(ensemble.members) > 1:
+        return TRIPLE
+    model = ensemble.members[0].model
+    return FALLBACK if model.kind == "text-image" else model.name
 
 
 class BusyError(Exception):
@@ -123,20 +203,12 @@ class Service:
             for result in run(
                 items, shared, self.panel.criteria, self.options, stopped=lambda: caller.cancelled
             ):
-                judged = self._write(result, self._panel_of(result))
+                judged = self._write(result)
                 for watcher in self.watchers:
                     watcher(judged)
                 yield judged
         finally:
             caller.cancel()
-
-    def judge_all(
-        self, items: Sequence[Item | Failure], *, deadline_s: float | None = None
-    ) -> list[JudgedItem]:
-        """Return one result for each item, in order; `deadline` failures for items without time left."""
-        done = list(self.judge(items, self.caller_of(deadline_s=deadline_s)))
-        late = [one if isinstance(one, Failure) else _late(one) for one in items[len(done) :]]
-        return done + [self._write(failure, self.panel) for failure in late]
 
     def caller_of(self, ensemble: Ensemble | None = None, *, deadline_s: float | None = None) -> Caller:
         """Return a caller of the device thread; `judge` and `infer` end it."""
@@ -163,21 +235,15 @@ class Service:
             self.options.decoders.close()
         self.rows.finish({}, 0)
 
-    def _panel_of(self, result: Result) -> Panel:
+    def _write(self, result: Result) -> JudgedItem:
         stood_in = isinstance(result, Verdict) and result.deciding.stand_in
-        return self.fallback if stood_in and self.fallback is not None else self.panel
-
-    def _write(self, result: Result, panel: Panel) -> JudgedItem:
+        panel = self.fallback if stood_in and self.fallback is not None else self.panel
         record = to_record(result, panel.facts)
         if panel.stand_in and record.status == "ok":
             record = record.model_copy(update={"needs_review": True})
         # rows are keyed by run and index; a request's items count from 0, and all requests are one run
         self.rows.add(to_line(record.model_copy(update={"index": next(self._numbers)})))
         return JudgedItem(result=result, record=record, panel=panel)
-
-
-def _late(item: Item) -> Failure:
-    return Failure(item=item, stage="infer", code="deadline", message="the request's time was up")
 
 
 SECOND_PATIENCE_S = 2.0
@@ -202,23 +268,26 @@ def open_service(
     settings = resolved.settings
     limits = request_limits_of(settings)
     options = decoding_options(settings, heic=settings.heic)
-    options = replace(options, decode=with_limits(options.decode, limits))
+    sizes = replace(
+        options.decode.limits, max_file_bytes=limits.image_bytes, max_video_bytes=limits.video_bytes
+    )
+    options = replace(options, decode=replace(options.decode, limits=sizes))
     options = replace(options, decoders=start_decoders(options))
     ensemble, criteria, stand_in = _load(settings, choice, policy, hub, progress or SILENT)
     ensemble = with_stand_in(ensemble)
     panel = make_panel(ensemble, criteria, options.decode, stand_in=stand_in)
-    service = Service(
+    device = DeviceThread()
+    device.start()
+    return Service(
         panel=panel,
         fallback=fallback_of(panel, options.decode),
         options=options,
         limits=limits,
         rows=open_rows(settings, panel.facts, [m.model.spec for m in ensemble.members], command),
-        device=DeviceThread(),
+        device=device,
         load=ServiceLoad(settings.max_requests),
         deadline_s=settings.deadline,
     )
-    service.device.start()
-    return service
 
 
 def _load(
@@ -231,6 +300,6 @@ def _load(
         if len(choice.members) < 2:
             raise
         log.warning("the ensemble cannot be loaded (%s); the fallback judges, and all needs review", error)
-        fallback = replace(choose([FALLBACK], policy, hub), degraded=True)
+        fallback = replace(choose([FALLBACK_SPEC], policy, hub), degraded=True)
         asked_again = replace(hub, timeout_s=min(hub.timeout_s, SECOND_PATIENCE_S))
         return *load_models(settings, fallback, policy, asked_again, progress), True

@@ -8,9 +8,9 @@ from typing import Annotated, Any, TypeVar
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
-from clipmod_cli.server.kept.storage import ServiceStorage
 from clipmod_cli.server.request_info import RequestInfo, request_info_of
 from clipmod_cli.server.service import Service
+from clipmod_cli.server.storage import ServiceStorage
 from clipmod_cli.settings.definition import Settings
 
 T = TypeVar("T")

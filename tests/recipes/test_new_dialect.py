@@ -28,7 +28,9 @@ async def judge(
 ) -> dict[str, Any]:
     """Answer with the decision and nothing else."""
     check_pictures([file], service.limits)
-    (judged,) = await in_thread(request, lambda: service.judge_all(list(picture_items([file]))))
+    (judged,) = await in_thread(
+        request, lambda: list(service.judge(picture_items([file]), service.caller_of()))
+    )
     info.images, info.judged_by = 1, judged.panel.key
     return {"decision": judged.record.final_decision}
 

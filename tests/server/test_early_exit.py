@@ -14,8 +14,7 @@ from starlette.testclient import TestClient
 
 from clipmod_cli.ensemble.batch import CanSkipRest
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
-from clipmod_cli.server.batching.device_thread import DeviceThread, SharedEnsemble
-from clipmod_cli.server.batching.fair_queue import Caller
+from clipmod_cli.server.device_thread import Caller, DeviceThread, SharedEnsemble
 from clipmod_cli.types import Evidence, Frame, Seen
 from tests.colour_models import RedClassifier, frame_of
 from tests.end_to_end.command import TINY

@@ -11,8 +11,7 @@ import pytest
 
 from clipmod_cli.ensemble.batch import CanSkipRest
 from clipmod_cli.ensemble.ensemble import Ensemble, Member, PendingEvidence
-from clipmod_cli.server.batching.device_thread import DeviceThread, SharedEnsemble
-from clipmod_cli.server.batching.fair_queue import Caller, FairQueue
+from clipmod_cli.server.device_thread import Caller, DeviceThread, FairQueue, SharedEnsemble
 from clipmod_cli.types import Embedding, Evidence, Failure, Frame
 from tests.colour_models import AnyColourModel, RedEmbedder, frame_of
 from tests.measuring import infer

@@ -33,17 +33,9 @@ def test_every_judged_picture_has_a_row_whatever_request_it_came_with(settings_o
     resolved = settings_of()
     with opened(resolved) as service:
         for count in (2, 1, 3):
-            assert len(service.judge_all(items(count))) == count
+            assert len(list(service.judge(items(count), service.caller_of()))) == count
         names = [item.source for count in (2, 1, 3) for item in items(count)]
     assert stored(Path(str(resolved.settings.db))) == list(enumerate(names))
-
-
-def test_those_that_time_was_too_short_for_have_an_end_and_a_row(settings_of: SettingsOf) -> None:
-    resolved = settings_of()
-    with opened(resolved) as service:
-        judged = service.judge_all(items(3), deadline_s=0)
-    assert [one.record.error.code for one in judged if one.record.error is not None] == ["deadline"] * 3
-    assert len(stored(Path(str(resolved.settings.db)))) == 3
 
 
 def test_a_service_that_ended_is_not_ready(service: Service) -> None:

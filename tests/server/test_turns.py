@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
-from clipmod_cli.server.batching.fair_queue import Caller, FairQueue
+from clipmod_cli.server.device_thread import Caller, FairQueue
 from tests.colour_models import RedEmbedder, frame_of
 
 

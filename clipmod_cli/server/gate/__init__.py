@@ -1,4 +1,4 @@
 """ASGI layers around the application that refuse requests before an endpoint runs.
 
-One check a file; `stack` puts them in order.
+`stack` puts them in order.
 """

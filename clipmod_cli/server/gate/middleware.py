@@ -1,22 +1,30 @@
-"""Layers that refuse nothing at once: security headers, answers to exceptions, timeouts of slow bodies."""
+"""Layers: security headers, answers to exceptions, timeouts of slow bodies, refusals by headers.
+
+The latter are `Guard`s. Rate limits are in `rate`, keys in `authentication`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from clipmod_cli.server.gate.guards import refuse
-from clipmod_cli.server.problems import BUG
+from clipmod_cli.errors import UsageError
+from clipmod_cli.server.problems import BUG, BUSY, retry_headers
 from clipmod_cli.server.request_info import request_info_of
+from clipmod_cli.server.service import ServiceLoad
+from clipmod_cli.settings.definition import Settings
 
 CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
@@ -158,3 +166,170 @@ class _TimedBody:
             return
         self.answer_began = True
         await self.inner_send(message)
+
+
+@dataclass
+class Guard:
+    """A layer that answers in place of the application where `refusal` returns an answer."""
+
+    app: ASGIApp
+
+    def refusal(self, scope: Scope) -> Response | None:
+        """Return the answer to a refused request; None to pass it on."""
+        raise NotImplementedError
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+        refused = self.refusal(scope) if scope["type"] == "http" else None
+        await (refused or self.app)(scope, receive, send)
+
+
+def refuse(
+    scope: Scope, reason: str, status: int, detail: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return `{"detail": ...}`, and note the reason (one of `REASONS`) for log and metrics."""
+    request_info_of(scope).refused = reason
+    return JSONResponse({"detail": detail}, status, headers=headers)
+
+
+@dataclass
+class CapacityMiddleware(Guard):
+    """Answers 503 with `Retry-After` to judging endpoints while no place is free, before a body is read.
+
+    At ten times the load that can be served nine of ten requests end here, so this must cost little. The
+    places themselves are taken at the endpoints.
+
+    Attributes:
+        judging_paths: prefixes of the paths of judging endpoints.
+    """
+
+    load: ServiceLoad
+    judging_paths: tuple[str, ...]
+
+    def refusal(self, scope: Scope) -> Response | None:
+        """Return 503 for a POST to a judging endpoint while the service is full."""
+        judging = scope["method"] == "POST" and scope["path"].startswith(self.judging_paths)
+        if not (judging and self.load.full):
+            return None
+        return refuse(scope, "busy", 503, BUSY, retry_headers(503))
+
+
+HOST: Final = re.compile(rb"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+
+
+@dataclass
+class HostMiddleware(Guard):
+    """Accepts known names in the Host header only, against DNS rebinding; any where `names` is None.
+
+    Without API keys, a page elsewhere could point its own name at this address and read every answer. So
+    only names that such a page cannot have are accepted: IP addresses, localhost and the operator's own.
+    Starlette's TrustedHostMiddleware accepts neither every IP address nor a request without the header.
+    """
+
+    names: frozenset[str] | None
+
+    def refusal(self, scope: Scope) -> Response | None:
+        """Return 400 for an unknown name."""
+        if self._is_known(scope):
+            return None
+        detail = (
+            "The name in the Host header is not allowed. The operator can add it with --allowed-host NAME"
+        )
+        return refuse(scope, "host", 400, detail)
+
+    def _is_known(self, scope: Scope) -> bool:
+        given = [value for name, value in scope["headers"] if name == b"host"]
+        if not given:  # HTTP/1.0, sent by some load balancers; browsers always send the header
+            return True
+        match = HOST.fullmatch(given[0].strip())
+        if len(given) > 1 or match is None:
+            return False
+        name = match["name"].decode().strip("[]").rstrip(".").lower()
+        return self.names is None or name in self.names or _is_address(name)
+
+
+def names_of(settings: Settings) -> frozenset[str] | None:
+    """Return the names that a service without keys accepts; None for any."""
+    if "*" in settings.allowed_host:
+        return None
+    public = urlsplit(settings.public_url or "").hostname or ""
+    names = {"localhost", settings.host, public, *settings.allowed_host} - {""}
+    return frozenset(name.lower().rstrip(".") for name in names)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+ELSEWHERE: Final = frozenset({"cross-site", "same-site"})
+
+
+@dataclass
+class OriginMiddleware(Guard):
+    """Refuses changing requests from pages of other origins than `origins`; `*` among them allows all.
+
+    Browsers name the page in `Origin`, programs do not. What other pages may *read* is the matter of
+    Starlette's CORSMiddleware.
+    """
+
+    origins: frozenset[str]
+
+    def refusal(self, scope: Scope) -> Response | None:
+        """Return 403 for a page that is not allowed."""
+        if scope["method"] in READS or self._is_allowed(Headers(scope=scope)):
+            return None
+        detail = (
+            "A page of another origin may not send this. The operator can allow it with --cors-origin ORIGIN"
+        )
+        return refuse(scope, "origin", 403, detail)
+
+    def _is_allowed(self, headers: Headers) -> bool:
+        origin = headers.get("origin")
+        if origin is None:
+            return headers.get("sec-fetch-site", "") not in ELSEWHERE
+        return (
+            "*" in self.origins or origin.lower() in self.origins or _is_own(origin, headers.get("host", ""))
+        )
+
+
+def read_origin(text: str, flag: str) -> str:
+    """Return the origin in a setting.
+
+    Raises:
+        UsageError: if it is not an origin.
+    """
+    try:
+        parts = urlsplit(text.strip())
+        if parts.scheme.lower() in DEFAULT_PORTS and parts.hostname:
+            return origin_of(text)
+    except ValueError:  # an invalid port, unbalanced brackets
+        pass
+    raise UsageError(f"{flag} {text!r} is not an origin; write it as https://example.org")
+
+
+def origin_of(url: str) -> str:
+    """Return the origin of a URL, as a browser writes it.
+
+    Raises:
+        ValueError: if its port is invalid.
+    """
+    parts = urlsplit(url.strip().lower())
+    port = "" if parts.port in {None, DEFAULT_PORTS.get(parts.scheme)} else f":{parts.port}"
+    name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{name}{port}"
+
+
+def _is_own(origin: str, host: str) -> bool:
+    """Return whether a page came from this host; its scheme may be a proxy's."""
+    try:
+        parts = urlsplit(origin.lower())
+        known = parts.scheme in DEFAULT_PORTS and bool(parts.hostname)
+        return known and origin_of(f"{parts.scheme}://{host}") == origin_of(origin)
+    except ValueError:
+        return False

@@ -17,7 +17,7 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import Scope
 
-from clipmod_cli.server.gate.guards import Guard, refuse
+from clipmod_cli.server.gate.middleware import Guard, refuse
 from clipmod_cli.server.request_info import RequestInfo, request_info_of
 
 MINUTE_S: Final = 60.0

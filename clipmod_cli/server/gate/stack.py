@@ -9,16 +9,24 @@ from fastapi import APIRouter
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from clipmod_cli.server.gate.authentication import IdentityMiddleware, KeyMiddleware, Sessions, login_router
-from clipmod_cli.server.gate.guards import (
+from clipmod_cli.server.gate.authentication import (
+    ApiKeys,
+    IdentityMiddleware,
+    KeyMiddleware,
+    Sessions,
+    keys_of,
+    login_router,
+)
+from clipmod_cli.server.gate.middleware import (
+    BodyPaceMiddleware,
     CapacityMiddleware,
+    HeadersMiddleware,
     HostMiddleware,
+    InternalErrorMiddleware,
     OriginMiddleware,
     names_of,
     read_origin,
 )
-from clipmod_cli.server.gate.keys import ApiKeys, keys_of
-from clipmod_cli.server.gate.middleware import BodyPaceMiddleware, HeadersMiddleware, InternalErrorMiddleware
 from clipmod_cli.server.gate.rate import RateLimitMiddleware
 from clipmod_cli.server.request_info import ObserverMiddleware, RequestObserver
 from clipmod_cli.server.service import ServiceLoad

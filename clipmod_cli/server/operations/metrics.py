@@ -22,7 +22,7 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from clipmod_cli import __version__
-from clipmod_cli.server.kept.files import HostedPictures
+from clipmod_cli.server.hosting import HostedPictures
 from clipmod_cli.server.request_info import REASONS, RequestInfo
 from clipmod_cli.server.service import JudgedItem, Service
 from clipmod_cli.types import Failure

@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from clipmod_cli.output.history.rows import HostedRow
-from clipmod_cli.server.kept.files import HostedPictures, Predictions, stem_of
+from clipmod_cli.server.hosting import HostedPictures, Predictions, stem_of
 from clipmod_cli.settings.reading import Resolved
 from tests.server.ensemble.pictures import RED_CIRCLE, TEXT, TRIANGLE
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from clipmod_cli.models.seam import ForwardPass
-from clipmod_cli.server.batching.fair_queue import Caller
+from clipmod_cli.server.device_thread import Caller
 from clipmod_cli.server.forms import spooled
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings.reading import Resolved

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.server.configuration import DocumentedEnvironment
-from clipmod_cli.server.gate.keys import ApiKeys, keys_of
+from clipmod_cli.server.gate.authentication import ApiKeys, keys_of
 from clipmod_cli.settings.definition import Settings
 from tests.server.gate.doors import KEY, OTHER, gated
 

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
-from clipmod_cli.server.gate.guards import CapacityMiddleware
+from clipmod_cli.server.gate.middleware import CapacityMiddleware
 from clipmod_cli.server.service import BusyError, ServiceLoad
 from tests.server.gate.doors import BASE, KEY, Seen, build
 

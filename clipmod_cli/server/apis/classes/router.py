@@ -38,6 +38,20 @@ ACCESS = AddressRules(private=False)
 
 Scan = Callable[[Ensemble], list[Evidence]]
 Vectors = Annotated[ClassVectors, Depends(from_state("class_vectors"))]
+Image = Annotated[UploadFile | None, Field(description="The picture; or give location")]
+Location = Annotated[str | None, Form(description="An http or https URL of it", max_length=URL_CHARS)]
+ClassifierName = Annotated[
+    str,
+    Form(
+        description="clip: the text-image models that are loaded. Or the name of one of them, or a "
+        "model of the classifier API, which has labels of its own",
+        max_length=300,
+    ),
+]
+Classes = Annotated[
+    str | None,
+    Form(description=f"Comma-separated. Default: {DOCUMENTED_CLASSES}; for a classifier all of its labels"),
+]
 
 
 def make_state(_settings: Settings) -> dict[str, object]:
@@ -81,24 +95,10 @@ async def classify(
     words: Vectors,
     info: Info,
     _: Admitted,
-    image: Annotated[UploadFile | None, Field(description="The picture; or give location")] = None,
-    location: Annotated[
-        str | None, Form(description="An http or https URL of it", max_length=URL_CHARS)
-    ] = None,
-    classifier: Annotated[
-        str,
-        Form(
-            description="clip: the text-image models that are loaded. Or the name of one of them, or a "
-            "model of the classifier API, which has labels of its own",
-            max_length=300,
-        ),
-    ] = ALL_MODELS,
-    classes: Annotated[
-        str | None,
-        Form(
-            description=f"Comma-separated. Default: {DOCUMENTED_CLASSES}; for a classifier all of its labels"
-        ),
-    ] = None,
+    image: Image = None,
+    location: Location = None,
+    classifier: ClassifierName = ALL_MODELS,
+    classes: Classes = None,
 ) -> ClassifyAnswer:
     """Of an animation: each class's highest probability in any scored frame."""
     file = image if image is not None and (image.filename or image.size) else None
@@ -126,11 +126,8 @@ async def classify(
     info.images, info.judged_by = 1, name
     prediction = max(shares, key=lambda name: shares[name])
     payload = ClassifyPayload(location=url, classifier=name)
-    return ClassifyAnswer(
-        result=ClassifyResult(
-            prediction=prediction, label_probabilities=dict(shares), original_payload=payload
-        )
-    )
+    result = ClassifyResult(prediction=prediction, label_probabilities=dict(shares), original_payload=payload)
+    return ClassifyAnswer(result=result)
 
 
 def _find(classifiers: Classifiers, name: str) -> AllowedModel:

@@ -19,17 +19,24 @@ FIRST_NUMBER: Mapping[Kind, int | None] = {"image": None, "animation": 0, "video
 """The number of the first frame in answers; stills have none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hit:
-    """A label that was found.
+class ScoredLabel(BaseModel):
+    """One of the model's labels."""
 
-    Attributes:
-        frame: the first frame with the label, numbered as in answers; None for a still.
-    """
+    score: float = Field(description="0..1", examples=[0.9998])
+    label: str = Field(examples=["porn"])
 
-    frame: int | None
-    label: str
-    score: float
+
+class FoundLabel(BaseModel):
+    """A label that was found, and its first frame."""
+
+    frame: int | None = Field(
+        default=None,
+        description="The first frame with this label. Animations count from 0, videos from 1; not there for "
+        "a still picture.",
+        examples=[174],
+    )
+    label: str = Field(examples=["hentai"])
+    score: float = Field(description="0..1", examples=[0.9852])
 
 
 def scores_of(seen: Seen, labels: Sequence[str]) -> dict[str, float]:
@@ -85,7 +92,7 @@ class LabelSearch:
     wanted: frozenset[str]
     least: float
     first: bool
-    hits: list[Hit] = field(default_factory=list)
+    hits: list[FoundLabel] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -98,7 +105,7 @@ class LabelSearch:
             return
         found = {hit.label for hit in self.hits}
         new = [
-            Hit(frame=frame, label=label, score=score)
+            FoundLabel(frame=frame, label=label, score=score)
             for label, score in ranked(scores)
             if label in self.wanted and label not in found and score >= self.least
         ]
@@ -116,26 +123,6 @@ def sampling_of(*, fast: bool, step_percent: float) -> FrameSampling:
     return FrameSampling(mode="max", value=max(ceil(count), 2))
 
 
-class ScoredLabel(BaseModel):
-    """One of the model's labels."""
-
-    score: float = Field(description="0..1", examples=[0.9998])
-    label: str = Field(examples=["porn"])
-
-
-class FoundLabel(BaseModel):
-    """A label that was found, and its first frame."""
-
-    frame: int | None = Field(
-        default=None,
-        description="The first frame with this label. Animations count from 0, videos from 1; not there for "
-        "a still picture.",
-        examples=[174],
-    )
-    label: str = Field(examples=["hentai"])
-    score: float = Field(description="0..1", examples=[0.9852])
-
-
 ByModel = list[dict[str, list[ScoredLabel]]]
 FoundByModel = list[dict[str, list[FoundLabel]]]
 Labels = list[ScoredLabel] | ByModel
@@ -149,11 +136,6 @@ One = TypeVar("One")
 def labels_answer(scores: Scores) -> list[ScoredLabel]:
     """Return all labels, highest score first."""
     return [ScoredLabel(score=score, label=label) for label, score in ranked(scores)]
-
-
-def found_answer(hits: Iterable[Hit]) -> list[FoundLabel]:
-    """Return the hits, in frame order."""
-    return [FoundLabel(frame=hit.frame, label=hit.label, score=hit.score) for hit in hits]
 
 
 def by_model(answers: Mapping[str, list[One]], *, named: bool) -> list[One] | list[dict[str, list[One]]]:

@@ -14,7 +14,7 @@ from fastapi import Depends, Query
 from clipmod_cli.decode.limits import FrameSampling
 from clipmod_cli.models.seam import LabelModel
 from clipmod_cli.server.apis.classifier.labels import (
-    Hit,
+    FoundLabel,
     LabelSearch,
     Scores,
     frame_number,
@@ -179,7 +179,7 @@ async def _label_query(
 Searched = Annotated[LabelQuery, Depends(_label_query)]
 
 
-ByModel = Mapping[str, list[Hit]]
+ByModel = dict[str, list[FoundLabel]]
 
 
 def score_files(request: ClassifierRequest, items: Iterable[Item], count: int) -> list[dict[str, Scores]]:

@@ -157,8 +157,7 @@ async def _search(
 
 def _found(hits: ByModel, models: ClassifierRequest) -> Found:
     models.info.images += 1
-    by_name = {name: answers.found_answer(one) for name, one in hits.items()}
-    return answers.by_model(by_name, named=models.named)
+    return answers.by_model(hits, named=models.named)
 
 
 router = APIRouter()

@@ -20,11 +20,10 @@ from clipmod_cli.output.history.store import HistoryStore
 from clipmod_cli.server.apis.ensemble import shapes
 from clipmod_cli.server.apis.ensemble.answers import METHOD, whole
 from clipmod_cli.server.forms.streamed import formats_of
-from clipmod_cli.server.kept.storage import ServiceStorage
-from clipmod_cli.server.panel import FALLBACK, TRIPLE, Panel
 from clipmod_cli.server.problems import problem
-from clipmod_cli.server.service import Service
+from clipmod_cli.server.service import FALLBACK, TRIPLE, Panel, Service
 from clipmod_cli.server.state import Configured, Served, Stored
+from clipmod_cli.server.storage import ServiceStorage
 from clipmod_cli.settings.definition import Settings
 
 router = APIRouter()

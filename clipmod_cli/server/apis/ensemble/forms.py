@@ -30,8 +30,8 @@ from clipmod_cli.server.apis.ensemble.requests import (
     while_connected,
 )
 from clipmod_cli.server.apis.ensemble.shapes import Multi, Prediction, Single
-from clipmod_cli.server.batching.fair_queue import Caller
 from clipmod_cli.server.configuration import MB
+from clipmod_cli.server.device_thread import Caller
 from clipmod_cli.server.forms.spooled import SpooledPieces
 from clipmod_cli.server.forms.streamed import FormLimits, Upload
 from clipmod_cli.server.problems import problem, status_of

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from clipmod_cli.server.apis.ensemble.shapes import ProblemAnswer
-from clipmod_cli.server.kept.files import MEDIA_TYPES
+from clipmod_cli.server.hosting import MEDIA_TYPES
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.state import Stored
 

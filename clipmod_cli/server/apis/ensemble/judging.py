@@ -8,17 +8,15 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from clipmod_cli.ensemble.batch import CanSkipRest
-from clipmod_cli.ensemble.ensemble import PendingEvidence
-from clipmod_cli.pipeline import infer
-from clipmod_cli.server.batching.fair_queue import Caller
+from clipmod_cli.decode.stage import decode_with
+from clipmod_cli.pipeline import open_decoders
+from clipmod_cli.server.device_thread import Caller
 from clipmod_cli.server.forms.spooled import SpooledPieces
 from clipmod_cli.server.forms.streamed import Upload
 from clipmod_cli.server.service import JudgedItem, Service
-from clipmod_cli.types import Evidence, Failure, Frame, Item, View
+from clipmod_cli.types import Failure, Item
 
 IN_FLIGHT_BYTES: Final = 64_000_000
 """Of one request's files between spool and verdict: more than the pipeline's window of photographs. A larger
@@ -93,27 +91,6 @@ def item_of(upload: Upload, spool: SpooledPieces) -> Item | Failure:
     return Item(source=upload.name, index=upload.index, data=data)
 
 
-@dataclass(frozen=True)
-class DecodeOnlyEnsemble:
-    """An ensemble with the views of another and no models: for checking that pictures can be decoded."""
-
-    views: tuple[View, ...]
-    batch_size: int
-
-    def prepare_batch(self, batch: Sequence[Frame | Failure]) -> None:
-        """Do nothing: there is no model."""
-
-    def submit(
-        self,
-        batch: Sequence[Frame | Failure],
-        can_skip_rest: CanSkipRest | None = None,  # noqa: ARG002 — there is no model to skip
-    ) -> PendingEvidence:
-        """Return what gives empty evidence for each frame; failures pass through in their place."""
-        return lambda: [
-            one if isinstance(one, Failure) else Evidence.of(one, seen={}, forward_ms={}) for one in batch
-        ]
-
-
 def check_decoding(
     service: Service, caller: Caller, uploads: Sequence[Upload], spool: SpooledPieces
 ) -> list[Failure]:
@@ -122,8 +99,7 @@ def check_decoding(
     Pictures are decoded again when they are judged: a request is refused as a whole before the first
     forward pass, and keeping all frames until then would take too much memory.
     """
-    ensemble = service.panel.ensemble
-    decode_only = DecodeOnlyEnsemble(ensemble.views, ensemble.batch_size)
-    items = (item_of(upload, spool) for upload in uploads)
-    seen = infer(items, decode_only, service.options, stopped=lambda: caller.cancelled)
-    return [one for one in seen if isinstance(one, Failure) and one.last]
+    items = (item_of(upload, spool) for upload in uploads if not caller.cancelled)
+    with open_decoders(service.options) as decoders:
+        frames = decode_with(decoders, items, service.panel.ensemble.views, service.options.decode)
+        return [one for one in frames if isinstance(one, Failure) and one.last]

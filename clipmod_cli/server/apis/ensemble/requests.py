@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 
 from clipmod_cli.server.apis.ensemble.answers import NOT_HOSTED, HostedLocation, message_of
 from clipmod_cli.server.apis.ensemble.shapes import ProblemAnswer
-from clipmod_cli.server.batching.fair_queue import Caller
+from clipmod_cli.server.device_thread import Caller
 from clipmod_cli.server.forms.spooled import SpooledPieces
 from clipmod_cli.server.forms.streamed import (
     FormLimits,
@@ -24,11 +24,11 @@ from clipmod_cli.server.forms.streamed import (
     read_uploads,
     takes_heic,
 )
-from clipmod_cli.server.kept.storage import ServiceStorage
 from clipmod_cli.server.problems import problem, status_of
 from clipmod_cli.server.request_info import RequestInfo
 from clipmod_cli.server.service import JudgedItem, Service
 from clipmod_cli.server.state import Configured, Info, Served, Stored, in_thread
+from clipmod_cli.server.storage import ServiceStorage
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.types import Failure
 

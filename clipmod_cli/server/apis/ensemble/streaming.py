@@ -10,8 +10,6 @@ import asyncio
 import contextlib
 import logging
 import queue
-import threading
-from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -297,10 +295,7 @@ class LineQueue:
     def __init__(self, spool: SpooledPieces) -> None:
         self._spool = spool
         self._loop = asyncio.get_running_loop()
-        self._ready = asyncio.Event()
-        self._lock = threading.Lock()
-        self._waiting: deque[Piece] = deque()
-        self._ended = False
+        self._waiting: asyncio.Queue[Piece | None] = asyncio.Queue()
         self.used = False
 
     def put(self, line: bytes) -> None:
@@ -310,38 +305,23 @@ class LineQueue:
             OSError: the temporary folder takes no more.
         """
         piece = self._spool.put(line)
-        with self._lock:
-            self._waiting.append(piece)
-            self.used = True
-        self._wake()
+        self.used = True
+        self._add(piece)
 
     def end(self) -> None:
         """Add no further line."""
-        with self._lock:
-            self._ended = True
-        self._wake()
+        self._add(None)
 
     async def take(self) -> bytes | None:
         """Wait for the next line; None after the last."""
-        while True:
-            with self._lock:
-                piece = self._waiting.popleft() if self._waiting else None
-                ended = self._ended
-                if piece is None:
-                    self._ready.clear()
-            if piece is not None:
-                return await self._read(piece)
-            if ended:
-                return None
-            await self._ready.wait()
-
-    async def _read(self, piece: Piece) -> bytes:
+        piece = await self._waiting.get()
+        if piece is None:
+            return None
         if isinstance(piece, bytes):
             self._spool.drop([piece])
             return piece
         return await to_thread.run_sync(self._spool.get, [piece])
 
-    def _wake(self) -> None:
-        # the loop may be closed if the client disconnected
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._ready.set)
+    def _add(self, piece: Piece | None) -> None:
+        if not self._loop.is_closed():  # as it may be if the client disconnected
+            self._loop.call_soon_threadsafe(self._waiting.put_nowait, piece)

@@ -14,8 +14,8 @@ from fastapi import APIRouter, Depends, Request
 from clipmod_cli.server.apis.ensemble.answers import RequestTotals, json_name, message_of, prediction_fields
 from clipmod_cli.server.apis.ensemble.requests import PROBLEMS, Keeps, RequestKeeper, late, while_connected
 from clipmod_cli.server.apis.ensemble.shapes import UrlMulti, UrlPrediction, UrlRequest
-from clipmod_cli.server.batching.fair_queue import Caller
 from clipmod_cli.server.configuration import MB
+from clipmod_cli.server.device_thread import Caller
 from clipmod_cli.server.forms.streamed import fault_of, takes_heic
 from clipmod_cli.server.forms.uploads import upload_route
 from clipmod_cli.server.problems import problem

@@ -16,7 +16,7 @@ from anyio import to_thread
 from clipmod_cli.errors import ClipmodError
 from clipmod_cli.output.history.run import history_store
 from clipmod_cli.output.history.store import HistoryStore
-from clipmod_cli.server.kept.files import HostedPictures, Predictions, hosting_of, predictions_of
+from clipmod_cli.server.hosting import HostedPictures, Predictions, hosting_of, predictions_of
 from clipmod_cli.settings.definition import Settings
 
 SWEEP_S: Final = 60.0

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import secrets
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Final
 
 import platformdirs
+from pydantic import TypeAdapter
 
 from clipmod_cli.atomic import atomic_file
 from clipmod_cli.decode.formats import picture_formats
@@ -114,7 +114,7 @@ MEDIA_TYPES: Final = {known.name: known.mime for known in picture_formats()}
 """By the format of the content; no other types are sent."""
 
 _SIDECAR: Final = ".json"
-_TIMES: Final = ("hosted_at", "expires_at")
+_SIDECARS: Final = TypeAdapter(HostedRow)
 
 
 @dataclass
@@ -167,7 +167,7 @@ class HostedPictures:
         )
         try:
             _write(self.folder / one.image_id, data)
-            _write(self.folder / f"{one.image_id}{_SIDECAR}", _sidecar(one))
+            _write(self.folder / f"{one.image_id}{_SIDECAR}", _SIDECARS.dump_json(one))
         except OSError as e:
             self._remove(one)
             log.warning("cannot write a hosted picture: %s", e.strerror or e)
@@ -254,10 +254,6 @@ def _now() -> datetime:
     return datetime.fromtimestamp(time.time(), UTC)
 
 
-def _sidecar(one: HostedRow) -> bytes:
-    return json.dumps(asdict(one), default=datetime.isoformat).encode()
-
-
 def _read_sidecars(folder: Path) -> Iterator[HostedRow]:
     """Yield the pictures of the folder; remove what a crash left incomplete."""
     names = {path.name for path in folder.iterdir()}
@@ -277,10 +273,8 @@ def _read_sidecars(folder: Path) -> Iterator[HostedRow]:
 
 def _read_sidecar(path: Path) -> HostedRow | None:
     try:
-        fields = json.loads(path.read_bytes())
-        times = {name: datetime.fromisoformat(fields[name]).astimezone(UTC) for name in _TIMES}
-        one = HostedRow(**{**fields, **times})
+        one = _SIDECARS.validate_json(path.read_bytes())
         valid = one.image_id == path.stem and one.format in MEDIA_TYPES and one.expires_at > one.hosted_at
-    except (OSError, ValueError, TypeError, KeyError, OverflowError):
+    except (OSError, ValueError, TypeError):  # TypeError: a time without a zone
         return None
     return one if valid else None

@@ -1,1 +1,0 @@
-"""One thread for a device: concurrent requests share its forward passes."""

@@ -1,1 +1,0 @@
-"""Storage that outlives a request: hosted pictures, prediction files and rows for the statistics."""
