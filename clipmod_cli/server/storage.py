@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from anyio import to_thread
 
@@ -26,8 +26,7 @@ PING_S: Final = 2.0
 """Timeout of a ping, and how long its answer is reused: a merge may take as long."""
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryStatus:
+class HistoryStatus(NamedTuple):
     """The result of a ping."""
 
     connected: bool

@@ -45,15 +45,6 @@ class PartEnd:
 Event: TypeAlias = PartBegin | PartData | PartEnd
 
 
-@dataclass(slots=True)
-class _Headers:
-    """The headers of one part, as they are being read."""
-
-    name: bytes = b""
-    value: bytes = b""
-    disposition: bytes = b""
-
-
 @dataclass
 class FormReader:
     """Reads one `multipart/form-data` body, in chunks cut anywhere."""
@@ -61,7 +52,9 @@ class FormReader:
     content_type: str
     ended: bool = False
     _events: list[Event] = field(default_factory=list)
-    _headers: _Headers = field(default_factory=_Headers)
+    _name: bytes = b""
+    _value: bytes = b""
+    _disposition: bytes = b""
 
     def __post_init__(self) -> None:
         """Prepare to read.
@@ -113,21 +106,21 @@ class FormReader:
         }
 
     def _begin(self) -> None:
-        self._headers = _Headers()
+        self._name = self._value = self._disposition = b""
 
     def _header_name(self, data: bytes, start: int, end: int) -> None:
-        self._headers.name += data[start:end]
+        self._name += data[start:end]
 
     def _header_value(self, data: bytes, start: int, end: int) -> None:
-        self._headers.value += data[start:end]
+        self._value += data[start:end]
 
     def _header_end(self) -> None:
-        if self._headers.name.lower() == b"content-disposition":
-            self._headers.disposition = self._headers.value
-        self._headers.name = self._headers.value = b""
+        if self._name.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._name = self._value = b""
 
     def _headers_finished(self) -> None:
-        _, options = parse_options_header(self._headers.disposition)
+        _, options = parse_options_header(self._disposition)
         if b"name" not in options:
             raise FormError("a part of the form has no name")
         given = options.get(b"filename")
@@ -135,7 +128,7 @@ class FormReader:
         self._events.append(PartBegin(_text(options[b"name"]), filename))
 
     def _extended_name(self) -> str | None:
-        found = _EXTENDED_NAME.search(self._headers.disposition.decode("latin-1"))
+        found = _EXTENDED_NAME.search(self._disposition.decode("latin-1"))
         return unquote(found[1], errors="replace") if found else None
 
     def _data(self, data: bytes, start: int, end: int) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 
 from anyio import to_thread
 from fastapi import HTTPException
+from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
 from clipmod_cli.decode.formats import HEAD_BYTES, picture_formats, sniff
@@ -41,6 +42,11 @@ class Upload:
     head: bytes = b""
     fault: tuple[ErrorCode, str] | None = None
 
+    def drop(self, spool: SpooledPieces) -> None:
+        """Release its bytes."""
+        spool.drop(self.pieces)
+        self.pieces.clear()
+
 
 def takes_heic(settings: Settings) -> bool:
     """Return whether HEIC pictures are accepted: enabled, with a decoder installed."""
@@ -59,9 +65,8 @@ def open_form(scope: Scope) -> FormReader:
     Raises:
         HTTPException: 400 if the Content-Type is not a form.
     """
-    headers = dict(scope["headers"])
     try:
-        return FormReader(headers.get(b"content-type", b"").decode("latin-1"))
+        return FormReader(Headers(scope=scope).get("content-type", ""))
     except FormError as e:
         raise problem(400, str(e)) from e
 
@@ -131,8 +136,7 @@ class _FormFiles:
         upload.size += len(data)
         upload.head += data[: HEAD_BYTES - len(upload.head)]
         if upload.size > self.limits.file_bytes:
-            self.spool.drop(upload.pieces)
-            upload.pieces.clear()
+            upload.drop(self.spool)
             return
         piece = self.spool.hold(data)
         upload.pieces.append(await to_thread.run_sync(self.spool.put, data) if piece is None else piece)
@@ -142,8 +146,7 @@ class _FormFiles:
         if upload is not None:
             upload.fault = fault_of(upload.head, upload.size, self.limits.file_bytes, heic=self.limits.heic)
             if upload.fault is not None:
-                self.spool.drop(upload.pieces)
-                upload.pieces.clear()
+                upload.drop(self.spool)
         return upload
 
 
@@ -208,8 +211,8 @@ class RequestBody:
         Raises:
             HTTPException: it is too large, too slow, or incomplete.
         """
-        declared = self._header(b"content-length")
-        if declared.isdigit() and int(declared) > self.limits.body_bytes:
+        declared = Headers(scope=self.scope).get("content-length", "")
+        if declared.isascii() and declared.isdigit() and int(declared) > self.limits.body_bytes:
             raise too_large(self.limits)
         received = 0
         while not self.ended:
@@ -222,7 +225,7 @@ class RequestBody:
 
     async def drain(self) -> None:
         """Read and discard the rest for a while, unless the client waits for `100 Continue`."""
-        if self._header(b"expect"):
+        if Headers(scope=self.scope).get("expect"):
             return
         drained = 0
         try:
@@ -244,9 +247,6 @@ class RequestBody:
         self.ended = not message.get("more_body", False)
         data: bytes = message.get("body", b"")
         return data
-
-    def _header(self, name: bytes) -> bytes:
-        return next((value for key, value in self.scope["headers"] if key == name), b"")
 
 
 def too_large(limits: FormLimits) -> HTTPException:

@@ -31,7 +31,7 @@ CSP: Final = (
     "connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
-HEADERS: Final[Mapping[str, str]] = {
+HEADERS: Final[dict[str, str]] = {
     "X-Content-Type-Options": "nosniff",
     # not no-referrer: under that, browsers send "Origin: null" with a form's POST, ours among them
     "Referrer-Policy": "same-origin",
@@ -59,16 +59,13 @@ class HeadersMiddleware:
 
         async def completed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._complete(MutableHeaders(scope=message))
+                headers = MutableHeaders(scope=message)
+                for name, value in added.items():
+                    headers.setdefault(name, value)
             await send(message)
 
+        added = HEADERS | ({"Cross-Origin-Resource-Policy": "cross-origin"} if self.embeddable else {})
         await self.app(scope, receive, completed)
-
-    def _complete(self, headers: MutableHeaders) -> None:
-        if self.embeddable:
-            headers.setdefault("Cross-Origin-Resource-Policy", "cross-origin")
-        for name, value in HEADERS.items():
-            headers.setdefault(name, value)
 
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ endpoints by their path templates, categories of the policy, codes of the closed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from fastapi import APIRouter, Request
@@ -51,6 +51,9 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # one unused series for each counter
         self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
+        self._counter = partial(Counter, registry=self.registry)
+        self._gauge = partial(Gauge, registry=self.registry)
+        self._histogram = partial(Histogram, registry=self.registry)
         self._requests()
         self._judging()
         gauges = {
@@ -62,7 +65,7 @@ class Metrics:
         for name, (text, function) in gauges.items():
             self._gauge(name, text).set_function(function)
         labels = ["version", "judged_by", "policy"]
-        info = Gauge("clipmod_info", "The program, its models and policy", labels, registry=self.registry)
+        info = self._gauge("clipmod_info", "The program, its models and policy", labels)
         info.labels(__version__, service.panel.key, service.panel.policy.name).set(1)
         self._hosted = self._gauge("clipmod_hosted_pictures", "Pictures kept for /image")
         self._hosted_bytes = self._gauge("clipmod_hosted_bytes", "Bytes of pictures kept for /image")
@@ -70,34 +73,25 @@ class Metrics:
         service.device.watch = self.measured
 
     def _requests(self) -> None:
-        self._answered = self._counter("clipmod_requests", "Requests answered", "route", "method", "status")
+        self._answered = self._counter("clipmod_requests", "Requests answered", ("route", "method", "status"))
         text = "From a request's first byte to its answer's last"
-        self._seconds = self._histogram("clipmod_request_seconds", text, LATENCIES_S, "route")
+        self._seconds = self._histogram("clipmod_request_seconds", text, ("route",), buckets=LATENCIES_S)
         self._in_flight = self._gauge("clipmod_requests_in_flight", "Requests in progress")
         text = "Requests refused before an endpoint ran"
-        self._refused = self._counter("clipmod_requests_refused", text, "reason")
+        self._refused = self._counter("clipmod_requests_refused", text, ("reason",))
         self._received = self._counter("clipmod_received_bytes", "Of request bodies")
         for reason in REASONS:  # start at 0, so that the first refusal is an increase
             self._refused.labels(reason)
 
     def _judging(self) -> None:
-        self._frames = self._histogram("clipmod_batch_frames", "Frames in one forward pass", BATCHES)
-        self._forwards = self._histogram("clipmod_forward_seconds", "One forward pass", FORWARDS_S)
+        self._frames = self._histogram("clipmod_batch_frames", "Frames in one forward pass", buckets=BATCHES)
+        self._forwards = self._histogram("clipmod_forward_seconds", "One forward pass", buckets=FORWARDS_S)
         labels = ("decision", "category", "judged_by")
-        self._decisions = self._counter("clipmod_decisions", "Items judged", *labels)
+        self._decisions = self._counter("clipmod_decisions", "Items judged", labels)
         text = "Items that could not be judged"
-        self._failures = self._counter("clipmod_item_failures", text, "stage", "code")
+        self._failures = self._counter("clipmod_item_failures", text, ("stage", "code"))
         text = "Latency of one item, queueing included"
-        self._items = self._histogram("clipmod_item_seconds", text, LATENCIES_S)
-
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(name, text, labels, registry=self.registry)
-
-    def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(name, text, registry=self.registry)
-
-    def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
-        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+        self._items = self._histogram("clipmod_item_seconds", text, buckets=LATENCIES_S)
 
     def started(self, info: RequestInfo) -> None:  # noqa: ARG002 — the observer's signature
         """Count a request in progress."""

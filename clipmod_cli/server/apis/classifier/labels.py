@@ -15,9 +15,6 @@ from clipmod_cli.types import Detections, Evidence, Kind, LabelScores, Seen
 
 Scores = Mapping[str, float]
 
-FIRST_NUMBER: Mapping[Kind, int | None] = {"image": None, "animation": 0, "video": 1}
-"""The number of the first frame in answers; stills have none."""
-
 
 class ScoredLabel(BaseModel):
     """One of the model's labels."""
@@ -68,8 +65,9 @@ def ranked(scores: Scores) -> list[tuple[str, float]]:
 
 def frame_number(evidence: Evidence) -> int | None:
     """Return a frame's number in answers: animations from 0, videos from 1, None for stills."""
-    first = FIRST_NUMBER[evidence.media.kind]
-    return None if first is None else first + evidence.number
+    first: dict[Kind, int] = {"animation": 0, "video": 1}
+    kind = evidence.media.kind
+    return first[kind] + evidence.number if kind in first else None
 
 
 def wanted_of(labels: Sequence[str], known: Sequence[str]) -> frozenset[str]:

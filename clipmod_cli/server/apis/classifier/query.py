@@ -118,10 +118,6 @@ class LabelQuery:
     fast: bool
     step_percent: float
 
-    def scan(self, request: ClassifierRequest) -> RequestScan:
-        """Return a scan of the frames to search; blocks until the models are loaded."""
-        return request.scan(sampling_of(fast=self.fast, step_percent=self.step_percent))
-
     def searches(self, models: Mapping[str, LabelModel]) -> dict[str, LabelSearch]:
         """Return a new search for each model, by its name.
 
@@ -204,7 +200,7 @@ def search_files(
 
     If the first hit ends the search, files are scanned one by one, so that the rest of a file is skipped.
     """
-    scan = wanted.scan(request)
+    scan = request.scan(sampling_of(fast=wanted.fast, step_percent=wanted.step_percent))
     models = _models_of(request, scan)
     wanted.searches(models)  # refuses unknown labels before anything is scanned
     files: list[ByModel] = []
@@ -229,18 +225,14 @@ def _search(
     for _, group in groupby(seen, key=lambda one: one.item.index):
         searches = wanted.searches(models)
         for one in group:
-            _take(one, searches, models)
+            scores = _scores(one, models)
+            for name, search in searches.items():
+                search.take(frame_number(one), scores[name])
             if count == 1 and all(search.complete for search in searches.values()):
                 break
         yield {name: search.hits for name, search in searches.items()}
         if count == 1:
             return
-
-
-def _take(one: Evidence, searches: Mapping[str, LabelSearch], models: Mapping[str, LabelModel]) -> None:
-    scores = _scores(one, models)
-    for name, search in searches.items():
-        search.take(frame_number(one), scores[name])
 
 
 def _scores(one: Evidence, models: Mapping[str, LabelModel]) -> dict[str, Scores]:

@@ -71,8 +71,7 @@ def judge_uploads(
             upload = in_flight.popleft()
             yield upload, judged
             flight.give(upload.size if upload.fault is None else 0)
-            spool.drop(upload.pieces)
-            upload.pieces.clear()
+            upload.drop(spool)
     finally:
         flight.end()
 
