@@ -6,13 +6,13 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clipmod_cli import __version__
 from clipmod_cli.bench.models import BenchModels, load_models
 from clipmod_cli.bench.pictures import draw_pictures, find_pictures, items_of, write_pictures
-from clipmod_cli.bench.report import EndToEnd, Machine, Report, Setup
+from clipmod_cli.bench.report import EndToEnd, Forward, Machine, Report, Setup, Stage
 from clipmod_cli.bench.stages import (
     RESULTS,
     DecodeBench,
@@ -29,7 +29,7 @@ from clipmod_cli.models.device import peak as machine
 from clipmod_cli.pipeline import Options, default_workers, start_decoders
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.settings.reading import count_of
-from clipmod_cli.types import Evidence
+from clipmod_cli.types import Evidence, Frame
 
 FORWARD_S = 25.0
 """The forward stage takes about this long on a slow machine: its batches are made smaller."""
@@ -98,13 +98,8 @@ def measure(options: BenchOptions, folder: Path, say: Callable[[str], None]) -> 
         frames = decoding.frames()
         stages["decoding"] = decoding.measure_workers()
 
-        time_batch(ensemble, frames[:1])  # warm-up
-        alone = time_batch(ensemble, frames[:1])
         peak = machine.measure_peak(models.placement, ensemble.dtype)
-        batch = _fitting((1, ensemble.batch_size), alone.ms, FORWARD_S / (repeats + 1))
-        stages["forward"], forward = measure_forward(
-            models, frames, batch=batch, repeats=repeats, alone=alone, peak=peak
-        )
+        stages["forward"], forward, batch = _measure_forward(models, frames, repeats, peak)
 
         slowest = max(stages["forward"].ms, stages["decoding"].ms)
         count = options.count or _fitting(COUNTS, slowest, LINE_S / repeats)
@@ -113,9 +108,7 @@ def measure(options: BenchOptions, folder: Path, say: Callable[[str], None]) -> 
         say(f"from files to records: {repeats} x {count:,} pictures")
         # on as in scan, unless files come several times: it would hide their forward passes
         cache_bytes = DUPLICATE_CACHE_BYTES if count <= len(paths) else 0
-        run = Options(
-            decode=line.decode, decoders=decoders, infer_ahead=True, duplicate_cache_bytes=cache_bytes
-        )
+        run = replace(line, decoders=decoders, infer_ahead=True, duplicate_cache_bytes=cache_bytes)
         output = folder / "records.jsonl"
         runs = [run_once(items_of(paths, count), models, run, output) for _ in range(repeats)]
 
@@ -130,6 +123,17 @@ def measure(options: BenchOptions, folder: Path, say: Callable[[str], None]) -> 
         end_to_end=_end_to_end(runs, total_flops(forward), peak),
         seconds=time.perf_counter() - start,
     )
+
+
+def _measure_forward(
+    models: BenchModels, frames: Sequence[Frame], repeats: int, peak: float
+) -> tuple[Stage, dict[str, Forward], int]:
+    """Return the forward stage, its figures for each model, and the batch size that was measured."""
+    time_batch(models.ensemble, frames[:1])  # warm-up
+    alone = time_batch(models.ensemble, frames[:1])
+    batch = _fitting((1, models.ensemble.batch_size), alone.ms, FORWARD_S / (repeats + 1))
+    stage, forward = measure_forward(models, frames, batch=batch, repeats=repeats, alone=alone, peak=peak)
+    return stage, forward, batch
 
 
 def _fitting(limits: tuple[int, int], each_ms: float, seconds: float) -> int:
