@@ -44,9 +44,9 @@ from clipmod_cli.models.seam import ForwardPass
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.sources.base import Rules
 from clipmod_cli.sources.registry import expand
-from clipmod_cli.types import Embedding, Frame, View
+from clipmod_cli.types import Embedding, Frame, Geometry
 
-VIEW = View(fit="shortest", size=(224, 224), crop=(224, 224))
+GEOMETRY = Geometry(fit="shortest", size=(224, 224), crop=(224, 224))
 WIDTHS = {"ViT-L-14": (768, 0.40), "ViT-H-14": (1024, 0.35), "ViT-g-14": (1024, 0.25)}
 MOST = 10_000_000_000
 
@@ -105,7 +105,7 @@ class Sleeper:
     is_asynchronous: bool
     spec: str = "sleeper"
     revision: str = "1"
-    view: View = VIEW
+    geometry: Geometry = GEOMETRY
     logit_scale: float = 100.0
     kind: Literal["text-image"] = "text-image"
     device: str = "stand-in"
@@ -114,11 +114,11 @@ class Sleeper:
 
     def prepare(self, frames: Sequence[Frame]) -> None:
         """Stack the crops of a batch."""
-        self.crops.take(frames, self.view)
+        self.crops.take(frames, self.geometry)
 
     def submit(self, frames: Sequence[Frame]) -> Callable[[], ForwardPass]:
         """Give the device its work, and return what waits for vectors that mean nothing."""
-        self.crops.take(frames, self.view)
+        self.crops.take(frames, self.geometry)
         done = self.stand_in.give(self.each_s * len(frames))
 
         def wait() -> ForwardPass:

@@ -31,9 +31,9 @@ from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.stage import AHEAD_PER_WORKER, Decoders, decode_with
 from clipmod_cli.decode.workers.pool import WorkerPool
-from clipmod_cli.types import Frame, Item, View
+from clipmod_cli.types import Frame, Geometry, Item
 
-VIEW = View(fit="shortest", size=(224, 224), crop=(224, 224))
+GEOMETRY = Geometry(fit="shortest", size=(224, 224), crop=(224, 224))
 PHOTOGRAPH = Path(__file__).parent.parent / "sample_images" / "coffee.webp"
 SIZES = ((500, 375), (1280, 853), (4000, 3000))
 MIN_S = 0.15
@@ -91,10 +91,10 @@ def _transform_by_open_clip(data: bytes) -> Any:
 
 
 def _ours(data: bytes, *, exact: bool) -> Any:
-    (frame,) = decode_item(Item(source="", index=0, data=data), [VIEW], DecodeOptions(exact=exact))
+    (frame,) = decode_item(Item(source="", index=0, data=data), [GEOMETRY], DecodeOptions(exact=exact))
     if not isinstance(frame, Frame):
         raise AssertionError(frame.message)  # noqa: TRY004 — not of a wrong type: a failed benchmark
-    return frame.views[VIEW]
+    return frame.inputs[GEOMETRY]
 
 
 WAYS: dict[str, Way] = {
@@ -158,7 +158,7 @@ def _through_workers(data: bytes, count: int, rounds: int) -> dict[str, float]:
 def _rate(path: Path, count: int, pool: WorkerPool | None) -> float:
     items = [Item(source=str(path), index=index) for index in range(count + WARM)]
     with Decoders(WORKERS, pool=pool) as decoders:
-        frames = decode_with(decoders, items, [VIEW], DecodeOptions())
+        frames = decode_with(decoders, items, [GEOMETRY], DecodeOptions())
         for _ in range(WARM):
             next(frames)
         begun = time.perf_counter()

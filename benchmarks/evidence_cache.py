@@ -26,9 +26,9 @@ from clipmod_cli.ensemble.cache import DUPLICATE_CACHE_BYTES, EvidenceCache, Evi
 from clipmod_cli.ensemble.cache_file import EvidenceFile
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.models.seam import ImmediateModel
-from clipmod_cli.types import Embedding, Evidence, Frame, Item, Media, View
+from clipmod_cli.types import Embedding, Evidence, Frame, Geometry, Item, Media
 
-VIEW = View(fit="shortest", size=(224, 224), crop=(224, 224))
+GEOMETRY = Geometry(fit="shortest", size=(224, 224), crop=(224, 224))
 WIDTHS = (768, 1024, 1024)
 MOST = 10_000_000_000
 
@@ -41,7 +41,7 @@ class Instant(ImmediateModel):
     width: int
     spec: str
     revision: str = "1"
-    view: View = VIEW
+    geometry: Geometry = GEOMETRY
     kind: Literal["text-image"] = "text-image"
     logit_scale: float = 100.0
 
@@ -103,7 +103,7 @@ def _frames(count: int) -> list[Frame]:
         Frame(
             item=Item(source=str(index), index=index),
             media=Media(started=0.0),
-            views={VIEW: noise[index : index + 224]},
+            geometries={GEOMETRY: noise[index : index + 224]},
         )
         for index in range(count)
     ]

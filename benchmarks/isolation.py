@@ -26,12 +26,12 @@ from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.stage import AHEAD_PER_WORKER, Decoders, decode_with
 from clipmod_cli.decode.workers.pool import WorkerPool
 from clipmod_cli.pipeline import default_workers
-from clipmod_cli.types import Item, View
+from clipmod_cli.types import Geometry, Item
 
 WARM = (AHEAD_PER_WORKER + 1) * default_workers()
 """Pictures before and after those that are measured: more than the window holds."""
 
-VIEW = View(fit="shortest", size=(224, 224), crop=(224, 224))
+GEOMETRY = Geometry(fit="shortest", size=(224, 224), crop=(224, 224))
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _measure(path: Path, count: int, *, isolated: bool) -> Cost:
     """Return what pictures cost, once the workers are warm."""
     items = [Item(source=str(path), index=index) for index in range(count + 2 * WARM)]
     with Decoders(default_workers(), pool=WorkerPool() if isolated else None) as decoders:
-        frames = decode_with(decoders, items, [VIEW], DecodeOptions())
+        frames = decode_with(decoders, items, [GEOMETRY], DecodeOptions())
         for _ in range(WARM):
             next(frames)
         begun, used = time.perf_counter(), _processor_s()

@@ -21,9 +21,9 @@ from clipmod_cli.models.seam import ImmediateModel
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.sources.web.addresses import AddressRules, FetchRules
 from clipmod_cli.sources.web.downloads import Downloads
-from clipmod_cli.types import Failure, Frame, Item, LabelScores, Seen, View
+from clipmod_cli.types import Failure, Frame, Geometry, Item, LabelScores, Seen
 
-VIEW = View(fit="shortest", size=(224, 224), crop=(224, 224))
+GEOMETRY = Geometry(fit="shortest", size=(224, 224), crop=(224, 224))
 SPEC = "hf:null"
 POLICY = Policy(
     name="null",
@@ -40,7 +40,7 @@ class NullModel(ImmediateModel):
     name = "null"
     spec = SPEC
     revision = "1"
-    view = VIEW
+    geometry = GEOMETRY
     kind: Literal["classifier"] = "classifier"
     labels = ("fine", "bad")
 

@@ -24,9 +24,9 @@ import torch
 from benchmarks.film import RATE, describe, repeat, write_part
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions, parse_frames
-from clipmod_cli.types import Frame, Item, View
+from clipmod_cli.types import Frame, Geometry, Item
 
-VIEW = View(fit="shortest", size=(224, 224), crop=(224, 224))
+GEOMETRY = Geometry(fit="shortest", size=(224, 224), crop=(224, 224))
 
 PART_MINUTES = 2
 """Of film are encoded; what is longer repeats them. Encoding takes longer than all that is measured."""
@@ -85,7 +85,7 @@ def _look(film: Path, frames: str) -> tuple[float, float, int]:
     """Return film seconds a CPU second, the film's length in seconds, and the frames that were taken."""
     options = DecodeOptions(frames=parse_frames(frames))
     begun = time.process_time()
-    found = decode_item(Item(source=str(film), index=0), [VIEW], options)
+    found = decode_item(Item(source=str(film), index=0), [GEOMETRY], options)
     used = time.process_time() - begun
     last = found[-1]
     if not isinstance(last, Frame):

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
-from clipmod_cli.decode.limits import DecodeOptions, parse_frames
+from clipmod_cli.decode.limits import DecodeOptions, parse_coverage, parse_frames
 from clipmod_cli.ensemble.cache import DUPLICATE_CACHE_BYTES, EvidenceCache
 from clipmod_cli.ensemble.cache_file import EvidenceFile, default_path
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
@@ -250,7 +250,10 @@ def describe_choice(choice: ModelChoice) -> str:
 def decoding_options(settings: Settings, *, heic: bool = True) -> Options:
     """Return how inputs are decoded and run through the models."""
     decoding = DecodeOptions(
-        exact=settings.decode == "exact", frames=parse_frames(settings.frames), heic=heic
+        exact=settings.decode == "exact",
+        frames=parse_frames(settings.frames),
+        coverage=parse_coverage(settings.coverage),
+        heic=heic,
     )
     return Options(
         decode=decoding,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
 
-from clipmod_cli.decode.limits import DecodeOptions
+from clipmod_cli.decode.limits import Coverage, DecodeOptions
 from clipmod_cli.decode.stage import Decoders, decode_with
 from clipmod_cli.decode.workers.pool import WorkerPool
 from clipmod_cli.ensemble.batch import CanSkipRest
@@ -108,7 +108,7 @@ def _infer(
     with ExitStack() as stack:
         decoders = stack.enter_context(open_decoders(options))
         fetched = temporary.track(fetch_stored(items, options.decode.limits))
-        frames = decode_with(decoders, fetched, engine.views, options.decode)
+        frames = decode_with(decoders, fetched, engine.geometries, options.decode)
         batches = batched(
             frames,
             engine.batch_size,
@@ -164,7 +164,10 @@ def run(
         stopped: called between batches; once true, the batch in flight is finished and no more.
     """
     options = options or Options()
-    options = replace(options, decode=replace(options.decode, max_gap_s=criteria.policy.max_gap_s))
+    decode = replace(options.decode, max_gap_s=criteria.policy.max_gap_s)
+    if not criteria.policy.unsafe:  # there is no worst view
+        decode = replace(decode, coverage=Coverage(full=False))
+    options = replace(options, decode=decode)
     can_skip_rest = criteria.outcome_is_certain if options.early_exit else None
     with open_decoders(options) as decoders, TemporaryFiles() as temporary:
         options = replace(options, decoders=decoders)
@@ -212,7 +215,7 @@ def _recheck(
     if stopped():
         yield Failure(item=request.item, stage="decode", code="deadline", message="the run was stopped")
         return
-    frames = decoders.submit(request.item, engine.views, replace(options, spans=request.spans)).result()
+    frames = decoders.submit(request.item, engine.geometries, replace(options, spans=request.spans)).result()
     size = engine.batch_size
     for at in range(0, len(frames), size):
         yield from engine.submit(frames[at : at + size])()
@@ -260,5 +263,5 @@ def run_key(ensemble: Ensemble, criteria: Criteria, options: DecodeOptions) -> s
         criteria.policy.hash,
         repr(criteria.threshold),
         ",".join(criteria.unseen),
-        repr((options.exact, options.frames, options.heic)),
+        repr((options.exact, options.frames, options.coverage, options.heic)),
     )

@@ -22,6 +22,7 @@ from clipmod_cli.types import (
     Media,
     ModelScore,
     Result,
+    ReviewReason,
     Segment,
     Verdict,
 )
@@ -139,11 +140,24 @@ class Record(_Row):
     error: RecordError | None = _null("null if it was judged")
     index: int = Field(description="Position in the input, from 0")
     run_id: str = Field(description="Identifies the run")
+    review_reasons: list[ReviewReason] | None = _null(
+        "Why, worst first; empty exactly where `needs_review` is false. Not looked at: truncated, coverage, "
+        "unsampled, other_content, colour, unmapped_labels, unseen_category. Looked at, unsure: "
+        "low_agreement, review_margin, short_hit, fallback_model"
+    )
+    coverage: float | None = _null("Least share of the displayed pixels that any model was shown, 0..1")
+    scale: float | None = _null("Displayed pixels for one pixel of a model's input in the deciding view")
+    view: tuple[int, int, int, int] | None = _null("x, y, w, h of the deciding view, displayed pixels")
+    views_scored: int | None = _null("Views that were scored, of all frames together")
     source_b64: str | None = _null("Base64 of the source's bytes, if they are not UTF-8")
     member_b64: str | None = _null("Base64 of the member's bytes, if they are not UTF-8")
     final_url: str | None = _null("URL after redirects")
     duration_s: float | None = _null("Duration of a video or animation, seconds")
     frames_scored: int | None = _null("Scored frames of a video or animation")
+    frames_total: int | None = _null("All frames of a video or animation, scored or not")
+    largest_gap_s: float | None = _null(
+        "Longest time between two frames of a video that were looked at, seconds"
+    )
     segments: list[SegmentRow] | None = _null("Segments of a video or animation, in order")
     frames: list[FrameRow] | None = _null(
         "Scores by frame of a video or animation, in order; with --frames-detail"
@@ -158,8 +172,8 @@ class Record(_Row):
 
 
 STEPS: Final = 1e6
-# Probabilities are rounded to a millionth, which is readable. Numbers that a decision is based on (unsafe
-# scores, threshold, agreement) are not: 0.4999999 would become 0.5, and contradict the decision.
+# Probabilities are rounded to a millionth. Numbers that a decision is based on (unsafe scores, agreement) are
+# rounded before they are compared: 0.4999999 shown as 0.5 would contradict the decision.
 STEPS_MS: Final = 1e3  # Times are rounded to the microsecond; clocks are not more precise.
 
 
@@ -261,6 +275,7 @@ def _add_verdict(values: dict[str, Any], verdict: Verdict, *, frames_detail: boo
     values["status"] = "ok"
     values["final_decision"] = verdict.decision
     values["needs_review"] = verdict.needs_review
+    values["review_reasons"] = list(verdict.review_reasons)
     values["degraded"] = verdict.degraded
     values["confidence"] = _round(deciding.confidence)
     values["unsafe_score"] = float(deciding.unsafe_score)
@@ -272,6 +287,9 @@ def _add_verdict(values: dict[str, Any], verdict: Verdict, *, frames_detail: boo
     values["per_model_predictions"] = predictions
     values["models_skipped"] = [write_name(name)[0] for name in deciding.skipped] or None
     values["unsafe_score_bounds"] = deciding.bounds
+    values["view"] = tuple(deciding.view.box)
+    values["scale"] = deciding.view.scale
+    values["views_scored"] = verdict.views_scored
     values["total_time_ms"] = _round_ms(verdict.total_ms)
     values["unseen_categories"] = list(verdict.unseen_categories) or None
     if verdict.media.kind != "image":

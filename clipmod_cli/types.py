@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,16 @@ from clipmod_cli.errors import ErrorCode, is_retryable
 Decision: TypeAlias = Literal["NSFW", "Safe"]
 Kind: TypeAlias = Literal["image", "animation", "video"]
 Stage: TypeAlias = Literal["source", "decode", "infer", "judge"]
+UnseenReason: TypeAlias = Literal[
+    "truncated", "coverage", "unsampled", "other_content", "colour", "unmapped_labels", "unseen_category"
+]
+ReviewReason: TypeAlias = Literal[
+    UnseenReason, "low_agreement", "review_margin", "short_hit", "fallback_model"
+]
+
+UNSEEN_REASONS: Final[tuple[UnseenReason, ...]] = get_args(UnseenReason)
+"""Reasons for review by which something of the input was not looked at. With all others it was, and the
+models were not sure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,8 +56,8 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """The geometry in which a model wants to see a picture.
+class Geometry:
+    """How a model wants a picture scaled and cut.
 
     The result is a uint8 RGB array `(height, width, 3)`.
 
@@ -74,8 +84,39 @@ class View:
     engine: Literal["pillow", "torchvision", "opencv"] = "pillow"
 
 
-Views: TypeAlias = Mapping[View, NDArray[np.uint8]]
+class Box(NamedTuple):
+    """A rectangle of a picture as displayed, in pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """The part of a picture that is shown to the models at once, in one reading of its colours.
+
+    Attributes:
+        box: the part.
+        reading: how colours and transparency were read; `plain` where there is one way only.
+        scale: displayed pixels for one pixel of a model's input, along one side: the most of any model.
+    """
+
+    box: Box
+    reading: str = "plain"
+    scale: float = 1.0
+
+
+Inputs: TypeAlias = Mapping[Geometry, NDArray[np.uint8]]
 """Of one picture: uint8 `(H, W, 3)` RGB for each geometry."""
+
+
+class ViewInputs(NamedTuple):
+    """One view, and what a model of each geometry is given of it."""
+
+    view: View
+    inputs: Inputs
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,6 +131,11 @@ class Media:
         height: likewise.
         format: Pillow's name of the format, as `JPEG`.
         truncated: the bytes ended early; what was there has been decoded.
+        coverage: the least share of the displayed pixels that any model was shown, 0..1.
+        views: views that were decoded.
+        frames_total: frames in the input, scored or not; None where they were not counted.
+        largest_gap_s: the longest time between two frames that were looked at, in seconds.
+        unseen: why something that a person would see was not looked at, beside `truncated`.
     """
 
     started: float
@@ -102,16 +148,34 @@ class Media:
     format: str | None = None
     truncated: bool = False
     duration_s: float | None = None
+    coverage: float | None = None
+    views: int = 0
+    frames_total: int | None = None
+    largest_gap_s: float | None = None
+    unseen: tuple[UnseenReason, ...] = ()
+
+    def note_coverage(self, share: float, *, is_short: bool = False) -> None:
+        """Note which share of a picture is shown; the least of all pictures counts."""
+        self.coverage = share if self.coverage is None else min(self.coverage, share)
+        if is_short:
+            self.note_unseen("coverage")
+
+    def note_unseen(self, reason: UnseenReason) -> None:
+        """Note why something of the input is not looked at."""
+        if reason not in self.unseen:
+            self.unseen = (*self.unseen, reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class Frame:
-    """One decoded picture: a still, or one sampled frame of an animation.
+    """One view of one decoded picture: of a still, or of a sampled frame of an animation or video.
 
     Attributes:
         number: index of the frame in its animation, from 0; 0 for a still.
         time_s: when it is shown, in seconds from the start; 0.0 for a still.
-        last: no further frame (and no failure) of this item follows.
+        last: no further frame or view (and no failure) of this item follows.
+        view: the part of the picture.
+        inputs: by geometry, what a model of it is given, uint8 `(H, W, 3)` RGB.
     """
 
     item: Item
@@ -119,7 +183,8 @@ class Frame:
     number: int = 0
     time_s: float = 0.0
     last: bool = True
-    views: Views = field(repr=False)
+    view: View
+    inputs: Inputs = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +234,7 @@ def is_finite(seen: Seen) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evidence:
-    """What every member of the ensemble saw in one frame; knows no policy.
+    """What every member of the ensemble saw in one view of a frame; knows no policy.
 
     Attributes:
         seen: by member name.
@@ -183,6 +248,7 @@ class Evidence:
     number: int
     time_s: float
     last: bool
+    view: View
     seen: Mapping[str, Seen]
     forward_ms: Mapping[str, float]
     stand_in: bool = False
@@ -203,6 +269,7 @@ class Evidence:
             number=frame.number,
             time_s=frame.time_s,
             last=frame.last,
+            view=frame.view,
             seen=seen,
             forward_ms=forward_ms,
             skipped=skipped,
@@ -249,7 +316,7 @@ class ModelScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameScore:
-    """The ensemble's scores for one frame, over the members that were asked.
+    """The ensemble's scores for one view of a frame, over the members that were asked.
 
     Attributes:
         stand_in: one member's scores, since another failed at this frame.
@@ -259,6 +326,7 @@ class FrameScore:
 
     number: int
     time_s: float
+    view: View
     category: str
     confidence: float
     unsafe_score: float
@@ -287,8 +355,10 @@ class Verdict:
 
     Attributes:
         decision: None only where the policy has no UNSAFE category (`--classes`).
-        deciding: the scores of the frame that decided (the worst one).
-        frames: every scored frame, in order; one for a still.
+        review_reasons: why it needs review, in the order of `ReviewReason`; none where it does not.
+        deciding: the scores of the view that decided: the worst one of the worst frame.
+        frames: every scored frame by its worst view, in order; one for a plain still.
+        views_scored: of all frames together.
         segments: empty for a still.
         unseen_categories: UNSAFE categories that some member could not see.
         degraded: less than the ensemble judged.
@@ -297,13 +367,19 @@ class Verdict:
     item: Item
     media: Media
     decision: Decision | None
-    needs_review: bool
+    review_reasons: Sequence[ReviewReason]
     degraded: bool
     deciding: FrameScore
     frames: Sequence[FrameScore]
+    views_scored: int
     segments: Sequence[Segment]
     unseen_categories: Sequence[str]
     total_ms: float
+
+    @property
+    def needs_review(self) -> bool:
+        """Whether a person should look at it."""
+        return bool(self.review_reasons)
 
 
 Result: TypeAlias = Verdict | Failure

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from clipmod_cli.judge.policy.values import Category, Policy
 from clipmod_cli.models.seam import ImmediateModel
 from clipmod_cli.types import (
+    Box,
     Detection,
     Detections,
     Embedding,
     Frame,
+    Geometry,
     Item,
     LabelScores,
     Media,
@@ -24,8 +26,8 @@ from clipmod_cli.types import (
     View,
 )
 
-SMALL = View(fit="squash", size=(2, 2))
-LARGE = View(fit="squash", size=(4, 4))
+SMALL = Geometry(fit="squash", size=(2, 2))
+LARGE = Geometry(fit="squash", size=(4, 4))
 VIEWS = (SMALL, LARGE)
 
 POLICY = Policy(
@@ -51,12 +53,17 @@ POLICY = Policy(
 def frame_of(redness: float, index: int = 0) -> Frame:
     """Return a decoded picture of one colour, between blue (0) and red (1)."""
     colour = np.array([round(255 * redness), 0, round(255 * (1 - redness))], dtype=np.uint8)
-    views = {view: np.broadcast_to(colour, (*view.size, 3)).copy() for view in VIEWS}
-    return Frame(item=Item(source=f"{index}.png", index=index), media=Media(started=0.0), views=views)
+    geometries = {geometry: np.broadcast_to(colour, (*geometry.size, 3)).copy() for geometry in VIEWS}
+    return Frame(
+        item=Item(source=f"{index}.png", index=index),
+        media=Media(started=0.0, views=1),
+        view=View(box=Box(0, 0, 4, 4)),
+        inputs=geometries,
+    )
 
 
-def redness_of(frame: Frame, view: View) -> float:
-    return float(frame.views[view][..., 0].mean()) / 255
+def redness_of(frame: Frame, geometry: Geometry) -> float:
+    return float(frame.inputs[geometry][..., 0].mean()) / 255
 
 
 @dataclass
@@ -66,7 +73,7 @@ class ColourModel(ImmediateModel):
     name: str = "red"
     spec: str = "red"
     revision: str = "1"
-    view: View = SMALL
+    geometry: Geometry = SMALL
     dtype: str = "float32"
     before: Callable[[Sequence[Frame]], None] = lambda _: None
     after: Callable[[list[Seen]], Sequence[Seen]] = lambda seen: seen
@@ -76,7 +83,7 @@ class ColourModel(ImmediateModel):
         """Return what is seen in each frame."""
         self.calls.append(len(frames))
         self.before(frames)
-        return self.after([self.see(redness_of(frame, self.view)) for frame in frames])
+        return self.after([self.see(redness_of(frame, self.geometry)) for frame in frames])
 
     def see(self, redness: float) -> Seen:
         """Return what is seen in a picture this red."""

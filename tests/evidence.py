@@ -10,11 +10,14 @@ from clipmod_cli.judge.criteria import Criteria, WeightedReader
 from clipmod_cli.judge.judging import judge
 from clipmod_cli.judge.policy.values import Category, Policy, Safety
 from clipmod_cli.judge.readers import LabelReader
-from clipmod_cli.types import Evidence, Failure, Item, LabelScores, Media, Result, Verdict
+from clipmod_cli.types import Box, Evidence, Failure, Item, LabelScores, Media, Result, Verdict, View
 
 SAFETIES: Mapping[str, Safety] = {"neutral": "SAFE", "swimwear": "SAFE", "nude": "UNSAFE", "gore": "UNSAFE"}
 NAMES = tuple(SAFETIES)
 SPEC = "hf:some/classifier"
+
+
+VIEW = View(box=Box(0, 0, 8, 8))
 
 
 def policy_of(safeties: Mapping[str, Safety] = SAFETIES, **more: Any) -> Policy:
@@ -22,7 +25,7 @@ def policy_of(safeties: Mapping[str, Safety] = SAFETIES, **more: Any) -> Policy:
     categories = tuple(
         Category(name=name, safety=safety, labels={SPEC: (name,)}) for name, safety in safeties.items()
     )
-    return Policy(name="by-table", categories=categories, **more)
+    return Policy(name="by-table", categories=categories, **{"review_margin": 0.0, **more})
 
 
 def criteria_of(
@@ -63,7 +66,7 @@ def evidence(
         last=last,
         seen={f"m{i}": one for i, one in enumerate(seen)},
         forward_ms={f"m{i}": float(i) for i in range(len(seen))},
-        **{"number": 0, "time_s": 0.0, **more},
+        **{"number": 0, "time_s": 0.0, "view": VIEW, **more},
     )
 
 

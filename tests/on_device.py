@@ -75,7 +75,7 @@ class OneInFlight:
 
 def redness(frame: Frame) -> float:
     """Return how red a picture is, whatever its view."""
-    return float(next(iter(frame.views.values()))[..., 0].mean()) / 255
+    return float(next(iter(frame.inputs.values()))[..., 0].mean()) / 255
 
 
 def ensemble_of(*models: AnyColourModel, **more: object) -> Ensemble:

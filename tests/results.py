@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from clipmod_cli.errors import ErrorCode
 from clipmod_cli.records import RunFacts
 from clipmod_cli.types import (
+    Box,
     Detection,
     Failure,
     FrameScore,
@@ -18,8 +19,10 @@ from clipmod_cli.types import (
     Media,
     ModelScore,
     Result,
+    ReviewReason,
     Segment,
     Verdict,
+    View,
 )
 
 RUN = RunFacts(
@@ -38,6 +41,7 @@ def plain_score(unsafe: float = 0.92, number: int = 0) -> FrameScore:
     return FrameScore(
         number=number,
         time_s=number / 2,
+        view=View(box=Box(0, 0, 512, 384), scale=1.714),
         category=category,
         confidence=probabilities[category],
         unsafe_score=unsafe,
@@ -63,10 +67,11 @@ def plain_verdict(index: int = 0, *, unsafe: float = 0.92, source: str | None = 
         item=Item(source=source or f"photos/{index}.jpg", index=index),
         media=media,
         decision="NSFW" if unsafe >= RUN.threshold else "Safe",
-        needs_review=False,
+        review_reasons=(),
         degraded=False,
         deciding=score,
         frames=[score],
+        views_scored=1,
         segments=[],
         unseen_categories=(),
         total_ms=61.0,
@@ -143,7 +148,7 @@ verdicts = st.builds(
     item=items,
     media=medias,
     decision=st.sampled_from(["NSFW", "Safe", None]),
-    needs_review=st.booleans(),
+    review_reasons=st.lists(st.sampled_from(get_args(ReviewReason)), unique=True),
     degraded=st.booleans(),
     deciding=frame_scores,
     frames=st.lists(frame_scores, max_size=2),

@@ -51,7 +51,13 @@ def store(at_home: Path) -> HistoryStore:
         store, RunInfo(facts=RUN, command="clipmod scan photos", models=("ensemble",), started_at=started)
     )
     run.add(to_line(to_record(plain_verdict(0, unsafe=0.9), RUN)))
-    run.add(to_line(to_record(replace(plain_verdict(1, unsafe=0.2), needs_review=True, total_ms=100.0), RUN)))
+    run.add(
+        to_line(
+            to_record(
+                replace(plain_verdict(1, unsafe=0.2), review_reasons=("truncated",), total_ms=100.0), RUN
+            )
+        )
+    )
     run.add(to_line(to_record(plain_animation(2), RUN)))
     run.add(to_line(to_record(plain_failure(3), RUN)))
     run.add(to_line(to_record(plain_failure(4, "timeout"), RUN)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -34,7 +35,7 @@ kinds: st.SearchStrategy[Safety] = st.sampled_from(("SAFE", "UNSAFE"))
 safeties = st.lists(kinds, min_size=2, max_size=4).map(
     lambda given: {f"c{i}": one for i, one in enumerate(given)}
 )
-bands = st.none() | st.tuples(steps, steps).map(lambda band: (min(band), max(band)))
+margins = st.just(0.0) | steps
 
 
 def mixed(seed: int, names: Sequence[str], members: int) -> list[list[LabelScores]]:
@@ -52,7 +53,7 @@ def everything(draw: st.DrawFn) -> tuple[Criteria, list[LabelScores]]:
     """Return criteria, and what each member would see."""
     by_name = draw(safeties)
     shares = draw(weights)
-    policy = policy_of(by_name, agreement_threshold=draw(steps), review_band=draw(bands))
+    policy = policy_of(by_name, agreement_threshold=draw(steps), review_margin=draw(margins))
     leaning = st.sampled_from((1, 1, 8))
     # half of all members are fairly certain, or next to nothing would be decided early
     rows = st.lists(st.tuples(numbers, leaning), min_size=len(by_name), max_size=len(by_name)).filter(
@@ -70,7 +71,7 @@ def decided_by(
 ) -> bool:
     """Return whether those who saw this need ask nobody else."""
     picture = frame_of(0.5)
-    frame = type(picture)(item=picture.item, media=media_of(kind=kind, **known), views={})
+    frame = replace(picture, media=media_of(kind=kind, views=1, **known), inputs={})
     (answer,) = criteria.outcome_is_certain([frame], {f"m{i}": [one] for i, one in enumerate(seen)})
     return bool(answer)
 
@@ -130,9 +131,9 @@ def leaning(unsafe: float) -> tuple[float, ...]:
         ([leaning(0.7), leaning(0.7)], {}, True),  # 0.525 at least
         ([leaning(0.33), leaning(0.33)], {}, True),  # 0.4975 at most
         ([leaning(0.34), leaning(0.34)], {}, False),  # 0.505 at most
-        ([leaning(0.7), leaning(0.7)], {"band": (0.6, 0.9)}, False),  # 0.525 to 0.775 of a band from 0.6
-        ([leaning(0.7), leaning(0.7)], {"band": (0.5, 0.8)}, True),  # inside whatever comes
-        ([UNSAFE, UNSAFE], {"band": (0.4, 0.6)}, True),  # 0.75 at least
+        ([leaning(0.7), leaning(0.7)], {"margin": 0.1}, False),  # 0.525 to 0.775 of a band to 0.6
+        ([leaning(0.7), leaning(0.7)], {"margin": 0.3}, True),  # inside whatever comes
+        ([UNSAFE, UNSAFE], {"margin": 0.1}, True),  # 0.75 at least
         ([UNSAFE, UNSAFE], {"agreement": 0.76}, False),  # 0.75 of the weight is not enough
         ([UNSAFE, SAFE], {}, False),  # 0.40 to 0.65: the last one decides
         ([UNSAFE, SAFE], {"threshold": 0.2}, True),  # NSFW; they disagree: 0.65 at most agrees
@@ -148,7 +149,7 @@ def leaning(unsafe: float) -> tuple[float, ...]:
 def test_what_is_decided_by_hand(
     said: Sequence[Sequence[float]], more: dict[str, Any], decided: bool
 ) -> None:
-    policy = policy_of(agreement_threshold=more.pop("agreement", 0.7), review_band=more.pop("band", None))
+    policy = policy_of(agreement_threshold=more.pop("agreement", 0.7), review_margin=more.pop("margin", 0.0))
     known = {name: more.pop(name) for name in ("truncated", "kind") if name in more}
     criteria = criteria_of(policy, weights=USUAL, **more)
     assert decided_by(criteria, [saw(*one) for one in said], **known) == decided

@@ -216,8 +216,8 @@ def test_forward_time_is_told_for_each_model() -> None:
 
 
 def test_equal_views_are_asked_for_once() -> None:
-    models = [RedClassifier(view=view) for view in (LARGE, SMALL, LARGE)]
-    assert ensemble_of(*models).views == (LARGE, SMALL)
+    models = [RedClassifier(geometry=geometry) for geometry in (LARGE, SMALL, LARGE)]
+    assert ensemble_of(*models).geometries == (LARGE, SMALL)
 
 
 def test_all_that_moves_a_score_is_in_the_identity() -> None:

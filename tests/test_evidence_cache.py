@@ -14,9 +14,9 @@ import clipmod_cli.ensemble.cache
 from clipmod_cli.ensemble.cache import EvidenceCache
 from clipmod_cli.ensemble.cache_file import pack, unpack
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
-from clipmod_cli.ensemble.forward import ModelRunner
+from clipmod_cli.ensemble.forward import ModelRunner, on_grid
 from clipmod_cli.models.seam import Model
-from clipmod_cli.types import Detections, Evidence, Failure, Frame, LabelScores, Seen
+from clipmod_cli.types import Box, Detections, Evidence, Failure, Frame, LabelScores, Seen, View
 from tests.colour_models import LARGE, AnyColourModel, RedClassifier, RedDetector, RedEmbedder, frame_of
 from tests.evidence_of_all_kinds import is_same
 from tests.measuring import infer
@@ -58,7 +58,7 @@ def test_all_kinds_of_models_say_what_they_say_without_it(runs: list[list[int]])
     for make in models:
         shelf, model = Shelf(), make()
         for reds in runs:
-            expected = make().infer(frames(*reds))
+            expected = map(on_grid, make().infer(frames(*reds)))
             assert all(map(is_same, ask(shelf, model, *reds), expected))
         assert sum(model.calls) == len({red for reds in runs for red in reds})
 
@@ -73,7 +73,7 @@ def test_only_what_is_new_is_shown_and_what_is_known_took_no_time() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [RedClassifier(revision="2"), RedClassifier(spec="hf:other"), RedClassifier(view=LARGE)],
+    [RedClassifier(revision="2"), RedClassifier(spec="hf:other"), RedClassifier(geometry=LARGE)],
     ids=["revision", "spec", "view"],
 )
 def test_another_model_is_asked(other: RedClassifier) -> None:
@@ -102,18 +102,18 @@ def test_another_version_of_the_program_is_asked(monkeypatch: pytest.MonkeyPatch
 def test_a_picture_that_differs_in_one_bit_is_shown() -> None:
     shelf, model = Shelf(), RedClassifier()
     (frame,) = frames(5)
-    views = {view: pixels.copy() for view, pixels in frame.views.items()}
-    views[model.view][-1, -1, -1] ^= 1
+    geometries = {geometry: pixels.copy() for geometry, pixels in frame.inputs.items()}
+    geometries[model.geometry][-1, -1, -1] ^= 1
     one = runner(shelf)
     one.run(model, [frame])
-    one.run(model, [replace(frame, views=views)])
+    one.run(model, [replace(frame, inputs=geometries)])
     assert model.calls == [1, 1]
 
 
 def test_a_picture_of_another_size_is_shown_since_boxes_depend_on_it() -> None:
     shelf, model = Shelf(), RedDetector()
     (frame,) = frames(20)
-    larger = replace(frame, media=replace(frame.media, width=640, height=480))
+    larger = replace(frame, view=View(box=Box(0, 0, 640, 480)))
     one = runner(shelf)
     one.run(model, [frame])
     one.run(model, [larger])
@@ -123,9 +123,9 @@ def test_a_picture_of_another_size_is_shown_since_boxes_depend_on_it() -> None:
 def test_pixels_count_and_not_how_they_lie_in_memory() -> None:
     shelf, model = Shelf(), RedClassifier()
     (frame,) = frames(5)
-    turned = {view: np.asfortranarray(pixels) for view, pixels in frame.views.items()}
+    turned = {geometry: np.asfortranarray(pixels) for geometry, pixels in frame.inputs.items()}
     runner(shelf).run(model, [frame])
-    runner(shelf).run(model, [replace(frame, views=turned)])
+    runner(shelf).run(model, [replace(frame, inputs=turned)])
     assert model.calls == [1]
 
 

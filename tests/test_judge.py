@@ -122,15 +122,22 @@ def test_models_that_disagree_need_review(
     assert verdict.needs_review == review
 
 
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.85])
 @pytest.mark.parametrize(
-    ("score", "review"), [(0.39, False), (0.4, True), (0.5, True), (0.6, True), (0.61, False)]
+    ("distance", "review"),
+    [(-0.11, False), (-0.1, True), (0.0, True), (0.1, True), (0.100001, False), (0.1000001, True)],
 )
-@pytest.mark.parametrize("threshold", [0.1, 0.5, 0.9])
-def test_a_score_inside_the_band_needs_review_whatever_the_threshold(
-    score: float, review: bool, threshold: float
+def test_a_score_near_the_threshold_in_force_needs_review(
+    distance: float, review: bool, threshold: float
 ) -> None:
-    criteria = criteria_of(policy_of(review_band=(0.4, 0.6)), threshold=threshold)
-    assert verdict_of([evidence(saw_unsafe(score))], criteria).needs_review == review
+    criteria = criteria_of(policy_of(review_margin=0.1), threshold=threshold)
+    verdict = verdict_of([evidence(saw_unsafe(threshold + distance))], criteria)
+    assert verdict.review_reasons == (("review_margin",) if review else ())
+
+
+def test_a_score_is_compared_as_it_is_written() -> None:
+    verdict = verdict_of([evidence(saw_unsafe(0.4999996))], criteria_of(policy_of(review_margin=0.0)))
+    assert (verdict.deciding.unsafe_score, verdict.decision) == (0.5, "NSFW")
 
 
 def test_a_truncated_picture_needs_review() -> None:

@@ -66,11 +66,11 @@ def test_each_model_says_its_own() -> None:
     ("verdict", "word"),
     [
         (plain_verdict(), "NSFW"),
-        (replace(plain_verdict(), needs_review=True), "NSFW"),
+        (replace(plain_verdict(), review_reasons=("low_agreement",)), "NSFW"),
         (plain_verdict(unsafe=0.1), "Safe"),
-        (replace(plain_verdict(unsafe=0.1), needs_review=True), "review"),
+        (replace(plain_verdict(unsafe=0.1), review_reasons=("low_agreement",)), "review"),
         (replace(plain_verdict(), decision=None), "-"),
-        (replace(plain_verdict(), decision=None, needs_review=True), "review"),
+        (replace(plain_verdict(), decision=None, review_reasons=("low_agreement",)), "review"),
         (plain_failure(), "error"),
     ],
 )

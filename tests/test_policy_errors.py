@@ -82,12 +82,9 @@ FAULTS: list[tuple[str, list[str]]] = [
     (HEAD + "[thresholds]\nlow = 0.6\nmedium = 0.65 #!" + TAIL, ["low = 0.6 is under medium = 0.65"]),
     (HEAD + "[thresholds]\nlow = 0.4 #!" + TAIL, ['low = 0.4 is under medium = 0.5 ("medium" by default)']),
     (HEAD + "[thresholds]\nultra = 0.4 #!" + TAIL, ["high = 0.35 is under ultra = 0.4"]),
-    (HEAD + "review_band = [0.6, 0.4] #!" + TAIL, ['"review_band" is reversed: 0.6 is over 0.4']),
-    (HEAD + "review_band = [0.6] #!" + TAIL, ["must be a list of two numbers"]),
-    (
-        HEAD + "review_band = [0.1,\nnan #!\n]" + TAIL,
-        ['each of "review_band" must be a number from 0 to 1, not nan'],
-    ),
+    (HEAD + "review_margin = nan #!" + TAIL, ["a number from 0 to 1, not nan"]),
+    (HEAD + "min_coverage = 2 #!" + TAIL, ["a number from 0 to 1, not 2"]),
+    (HEAD + "review_band = [0.4, 0.6] #!" + TAIL, ["review_band"]),
     (
         HEAD + "[video]\npersistence_s = -1 #!\nmax_gap_s = 0 #!" + TAIL,
         ["from 0 to 86400, not -1", "from 0.01"],

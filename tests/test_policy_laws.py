@@ -24,7 +24,8 @@ def to_toml(policy: Policy) -> str:
         f"description = {word(policy.description)}",
         f"templates = {word(list(policy.templates))}",
         f"agreement_threshold = {policy.agreement_threshold}",
-        f"review_band = {list(policy.review_band)}" if policy.review_band else "",
+        f"review_margin = {policy.review_margin}",
+        f"min_coverage = {policy.min_coverage}",
         "[thresholds]",
         *(f"{name} = {value}" for name, value in policy.thresholds.items()),
         "[video]",
@@ -74,13 +75,13 @@ def policies(draw: st.DrawFn) -> Policy:
             )
         )
     falling = sorted(draw(st.lists(shares, min_size=4, max_size=4)), reverse=True)
-    low, high = sorted(draw(st.tuples(shares, shares)))
     return Policy(
         name=draw(names),
         description=draw(names),
         templates=draw(st.sampled_from([("{}",), ("a {}", "no {}")])),
         agreement_threshold=draw(shares),
-        review_band=draw(st.sampled_from([None, (low, high)])),
+        review_margin=draw(shares),
+        min_coverage=draw(shares),
         thresholds=dict(zip(("low", "medium", "high", "ultra"), falling, strict=True)),
         persistence_s=draw(st.floats(0, 60)),
         max_gap_s=draw(st.floats(1, 60)),
@@ -126,7 +127,8 @@ def test_the_hash_ignores_what_no_outcome_depends_on(policy: Policy) -> None:
 
 CHANGES: dict[str, Any] = {
     "agreement_threshold": 0.123,
-    "review_band": (0.123, 0.9),
+    "review_margin": 0.123,
+    "min_coverage": 0.123,
     "thresholds": {"low": 0.9, "medium": 0.8, "high": 0.7, "ultra": 0.123},
     "persistence_s": 61.0,
     "max_gap_s": 61.0,

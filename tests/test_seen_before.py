@@ -158,7 +158,7 @@ def test_what_a_stand_in_saw_is_kept_as_its_own_and_the_others_are_asked_again()
         (picture(1, sha256="f" * 64), False),
         (picture(1, truncated=True), False),
         (picture(1, width=10), True),
-        (replace(picture(1), views=frame_of(0.9).views), True),
+        (replace(picture(1), inputs=frame_of(0.9).inputs), True),
     ],
     ids=["video", "animation", "no hash", "hash", "truncated", "size", "pixels"],
 )

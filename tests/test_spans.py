@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipmod_cli.judge.spans import ROUNDING_S, find_segments, persistent_frames
-from clipmod_cli.types import FrameScore, Segment
+from clipmod_cli.types import Box, FrameScore, Segment, View
 
 
 def frame(score: float, time_s: float, number: int = 0, category: str = "nude") -> FrameScore:
     return FrameScore(
         number=number,
         time_s=time_s,
+        view=View(box=Box(0, 0, 8, 8)),
         category=category,
         confidence=score,
         unsafe_score=score,

@@ -27,7 +27,9 @@ def record_of(kind: str) -> Record:
     if word == "error":
         return to_record(plain_failure(), RUN)
     decisions: dict[str, Decision | None] = {"safe": "Safe", "nsfw": "NSFW", "undecided": None}
-    verdict = replace(plain_verdict(), decision=decisions[word], needs_review=bool(review))
+    verdict = replace(
+        plain_verdict(), decision=decisions[word], review_reasons=("low_agreement",) if review else ()
+    )
     return to_record(verdict, RUN)
 
 

@@ -91,7 +91,11 @@ def measure(options: BenchOptions, folder: Path, say: Callable[[str], None]) -> 
     say(f"measuring {', '.join(member.model.name for member in ensemble.members)}")
     with start_decoders(line) as decoders:
         decoding = DecodeBench(
-            decoders=decoders, paths=paths, views=ensemble.views, options=line.decode, repeats=repeats
+            decoders=decoders,
+            paths=paths,
+            geometries=ensemble.geometries,
+            options=line.decode,
+            repeats=repeats,
         )
         with machine.one_thread():
             stages = decoding.measure_one_core()

@@ -26,7 +26,7 @@ from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.models.seam import Model, TextImageModel
 from clipmod_cli.models.specs import AUTO, ENSEMBLE, parse_models
 from clipmod_cli.settings.definition import Settings
-from clipmod_cli.types import Embedding, Frame, Item, Media, View
+from clipmod_cli.types import Box, Embedding, Frame, Geometry, Item, Media, View
 
 if TYPE_CHECKING:
     from clipmod_cli.models.device.device import Placement
@@ -56,7 +56,8 @@ class PromptlessModel:
     kind: Literal["text-image"] = "text-image"
 
     def __init__(self, model: TextImageModel) -> None:
-        self.name, self.spec, self.revision, self.view = model.name, model.spec, model.revision, model.view
+        self.name, self.spec, self.revision = model.name, model.spec, model.revision
+        self.geometry = model.geometry
         self.device, self.dtype = model.device, model.dtype
         self.is_asynchronous, self.logit_scale = model.is_asynchronous, model.logit_scale
         self.prepare, self.submit = model.prepare, model.submit
@@ -65,17 +66,20 @@ class PromptlessModel:
         """Return random unit-length float32 `(len(prompts), d)`."""
         from clipmod_cli.models.open_clip.architecture import random_vectors
 
-        (seen,) = self.submit([_blank_frame(self.view)])().seen
+        (seen,) = self.submit([_blank_frame(self.geometry)])().seen
         if not isinstance(seen, Embedding):
             raise TypeError(f"{self.name} gave {type(seen).__name__}, not an embedding")
         return random_vectors(len(prompts), len(seen.vector))
 
 
-def _blank_frame(view: View) -> Frame:
+def _blank_frame(geometry: Geometry) -> Frame:
     """Return a black picture."""
-    height, width = view.crop or view.size
+    height, width = geometry.crop or geometry.size
     pixels = np.zeros((height or 1, width or 1, 3), np.uint8)
-    return Frame(item=Item(source="", index=0), media=Media(started=0.0), views={view: pixels})
+    view = View(box=Box(0, 0, width, height))
+    return Frame(
+        item=Item(source="", index=0), media=Media(started=0.0), view=view, inputs={geometry: pixels}
+    )
 
 
 def load_models(settings: Settings, *, random_weights: bool) -> BenchModels:

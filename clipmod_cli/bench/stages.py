@@ -20,7 +20,7 @@ from clipmod_cli.decode.reading import read_item
 from clipmod_cli.decode.stage import Decoders, decode_with
 from clipmod_cli.decode.stills.opening import check_format, silence_decoders, ungated
 from clipmod_cli.decode.stills.pictures import decode_still
-from clipmod_cli.decode.views import make_view
+from clipmod_cli.decode.transforms import make_input
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import ItemError, UsageError
 from clipmod_cli.judge.criteria import Criteria
@@ -29,7 +29,7 @@ from clipmod_cli.models.open_clip.architecture import flops_of
 from clipmod_cli.output.jsonl import open_file
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.records import RunFacts, to_line, to_record
-from clipmod_cli.types import Evidence, Failure, Frame, Item, Media, Result, Verdict, View
+from clipmod_cli.types import Evidence, Failure, Frame, Geometry, Item, Media, Result, Verdict
 
 SAMPLE = 16
 """Pictures that the stages on one core are measured with; more change little."""
@@ -130,7 +130,7 @@ class DecodeBench:
 
     decoders: Decoders
     paths: Sequence[Path]
-    views: Sequence[View]
+    geometries: Sequence[Geometry]
     options: DecodeOptions
     repeats: int
 
@@ -151,9 +151,9 @@ class DecodeBench:
             "read": lambda: [read_item(item, limits, media) for item, _ in sample],
             "decode": lambda: [decode_still(job) for _, job in sample],
             "view": lambda: [
-                make_view(picture, view, exact=self.options.exact)
+                make_input(picture, geometry, exact=self.options.exact)
                 for picture in pictures
-                for view in self.views
+                for geometry in self.geometries
             ],
         }
         return {name: repeat(work, images=len(sample), repeats=self.repeats) for name, work in works.items()}
@@ -165,7 +165,7 @@ class DecodeBench:
             job = DecodeJob(
                 data=data,
                 format=check_format(known, self.options),
-                views=self.views,
+                geometries=self.geometries,
                 options=self.options,
                 media=media,
                 gate=ungated,
@@ -178,7 +178,7 @@ class DecodeBench:
     def frames(self) -> list[Frame]:
         """Return some decoded frames; starts all workers."""
         items = items_of(self.paths, max(SAMPLE, 4 * self.decoders.workers))
-        decoded = decode_with(self.decoders, items, self.views, self.options)
+        decoded = decode_with(self.decoders, items, self.geometries, self.options)
         return [frame for frame in decoded if isinstance(frame, Frame)]
 
     def measure_workers(self) -> Stage:
@@ -188,7 +188,7 @@ class DecodeBench:
         def work() -> None:
             items = items_of(self.paths, count)
             ahead = 4 * self.decoders.workers
-            for _ in decode_with(self.decoders, items, self.views, self.options, ahead=ahead):
+            for _ in decode_with(self.decoders, items, self.geometries, self.options, ahead=ahead):
                 pass
 
         return repeat(work, images=count, repeats=self.repeats)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from clipmod_cli.types import View
+from clipmod_cli.types import Geometry
 
 OVERSAMPLING = 2
 """A scaled JPEG keeps at least this many times the pixels a view needs: less visibly changes scores."""
@@ -50,6 +50,17 @@ class Orientation(NamedTuple):
             else PixelWindow(top, left, height, width)
         )
 
+    def display_window(self, window: PixelWindow, size: tuple[int, int]) -> PixelWindow:
+        """Return where a window of the stored picture lies in the displayed one of `size`."""
+        top, left, height, width = (
+            PixelWindow(window.left, window.top, window.width, window.height) if self.transposed else window
+        )
+        if self.upside_down:
+            top = size[0] - top - height
+        if self.mirrored:
+            left = size[1] - left - width
+        return PixelWindow(top, left, height, width)
+
 
 UPRIGHT = Orientation()
 
@@ -66,55 +77,60 @@ EXIF_ORIENTATIONS: dict[int, Orientation] = {
 """EXIF 2.32, tag 0x0112: which side of the stored picture its row 0 and column 0 are."""
 
 
-def scaled_size(view: View, height: int, width: int) -> tuple[int, int]:
+def scaled_size(geometry: Geometry, height: int, width: int) -> tuple[int, int]:
     """Return (height, width) that a whole picture of `height` x `width` is scaled to for a view.
 
     For `corner` without its padding. The rounding is that of the view's engine: torchvision's
     `Resize` cuts off, open_clip's `ResizeKeepRatio` rounds.
     """
-    match view.fit:
+    match geometry.fit:
         case "whole":
             return height, width
         case "squash":
-            return view.size
+            return geometry.size
         case "corner":
             longer = max(height, width)
-            return _rounded(height * view.size[0] / longer, width * view.size[1] / longer)
+            return _rounded(height * geometry.size[0] / longer, width * geometry.size[1] / longer)
         case "shortest":
-            if view.engine == "pillow" and view.size[0] != view.size[1]:
-                ratio = min(height / view.size[0], width / view.size[1])
+            if geometry.engine == "pillow" and geometry.size[0] != geometry.size[1]:
+                ratio = min(height / geometry.size[0], width / geometry.size[1])
                 return _rounded(height / ratio, width / ratio)
-            longer_side = int(view.size[0] * max(height, width) / min(height, width))
-            return (view.size[0], longer_side) if height <= width else (longer_side, view.size[0])
+            longer_side = int(geometry.size[0] * max(height, width) / min(height, width))
+            return (geometry.size[0], longer_side) if height <= width else (longer_side, geometry.size[0])
         case "longest":
-            if view.engine == "pillow":
-                ratio = max(height / view.size[0], width / view.size[1])
+            if geometry.engine == "pillow":
+                ratio = max(height / geometry.size[0], width / geometry.size[1])
                 return _rounded(height / ratio, width / ratio)
-            shorter_side = max(int(view.size[0] * min(height, width) / max(height, width)), 1)
-            return (shorter_side, view.size[0]) if height <= width else (view.size[0], shorter_side)
+            shorter_side = max(int(geometry.size[0] * min(height, width) / max(height, width)), 1)
+            return (shorter_side, geometry.size[0]) if height <= width else (geometry.size[0], shorter_side)
 
 
-def crop_window(view: View, height: int, width: int) -> PixelWindow:
+def crop_window(geometry: Geometry, height: int, width: int) -> PixelWindow:
     """Return the centred window that a view keeps of its scaled picture."""
-    if view.crop is None:
+    if geometry.crop is None:
         return PixelWindow(0, 0, height, width)
-    crop_height, crop_width = min(view.crop[0], height), min(view.crop[1], width)
+    crop_height, crop_width = min(geometry.crop[0], height), min(geometry.crop[1], width)
     return PixelWindow(
-        _middle(height - crop_height, view), _middle(width - crop_width, view), crop_height, crop_width
+        _middle(height - crop_height, geometry),
+        _middle(width - crop_width, geometry),
+        crop_height,
+        crop_width,
     )
 
 
-def jpeg_scale(views: Iterable[View], height: int, width: int, *, oversampling: float = OVERSAMPLING) -> int:
+def jpeg_scale(
+    geometries: Iterable[Geometry], height: int, width: int, *, oversampling: float = OVERSAMPLING
+) -> int:
     """Return by what a JPEG's sides may be divided while decoding: 1, 2, 4 or 8."""
-    room = min((_room(view, height, width) / oversampling for view in views), default=1.0)
+    room = min((_room(geometry, height, width) / oversampling for geometry in geometries), default=1.0)
     return next((scale for scale in _JPEG_SCALES if scale <= room), 1)
 
 
-def _room(view: View, height: int, width: int) -> float:
+def _room(geometry: Geometry, height: int, width: int) -> float:
     """Return how many pixels of the picture there are for one of the view, along the tighter side."""
-    if view.fit == "whole":
+    if geometry.fit == "whole":
         return 1.0
-    target_height, target_width = scaled_size(view, height, width)
+    target_height, target_width = scaled_size(geometry, height, width)
     return min(height / target_height, width / target_width)
 
 
@@ -123,6 +139,6 @@ def _rounded(height: float, width: float) -> tuple[int, int]:
     return max(round(height), 1), max(round(width), 1)
 
 
-def _middle(spare: int, view: View) -> int:
+def _middle(spare: int, geometry: Geometry) -> int:
     """Return the offset that centres; transformers cuts off where torchvision rounds."""
-    return int(spare / 2.0) if view.engine == "torchvision" else round(spare / 2.0)
+    return int(spare / 2.0) if geometry.engine == "torchvision" else round(spare / 2.0)

@@ -16,14 +16,14 @@ from clipmod_cli.decode.reading import read_item
 from clipmod_cli.decode.stills.opening import check_format, silence_decoders, ungated
 from clipmod_cli.decode.stills.pictures import decode_still
 from clipmod_cli.decode.video.opening import decode_video
-from clipmod_cli.decode.views import make_views
+from clipmod_cli.decode.views import least_scale, make_views
 from clipmod_cli.errors import ErrorCode, ItemError
-from clipmod_cli.types import Failure, Frame, Item, Media, View
+from clipmod_cli.types import Failure, Frame, Geometry, Item, Media, ViewInputs
 
 
 def decode_item(
     item: Item,
-    views: Sequence[View],
+    geometries: Sequence[Geometry],
     options: DecodeOptions,
     *,
     gate: Gate = ungated,
@@ -35,7 +35,7 @@ def decode_item(
 
     Args:
         item: what to decode.
-        views: the geometries of the arrays in each frame; equal ones are made once.
+        geometries: of the arrays in each frame; equal ones are made once.
         options: limits, exactness, sampling.
         gate: called with a number of pixels before they are decoded.
         on_video: called if the item is a video, which has longer time limits.
@@ -45,7 +45,7 @@ def decode_item(
     shots: list[Shot] = []
     code: ErrorCode
     try:
-        for shot in _decode(item, views, options, media, gate, on_video):
+        for shot in _decode(item, geometries, options, media, gate, on_video):
             shots.append(shot)  # noqa: PERF402 — the frames before an error are kept
     except ItemError as error:
         code, message = error.code, error.message
@@ -57,7 +57,9 @@ def decode_item(
             f"a bug in clipmod ({type(error).__name__}: {error}); please report it",
         )
     else:
+        media.views = len(shots)
         return [*_make_frames(item, media, shots, complete=True)]
+    media.views = len(shots)
     if shots and code in {"decode_error", "video_error"}:
         media.truncated = True
     failure = Failure(item=item, stage="decode", code=code, message=message, media=media)
@@ -66,7 +68,7 @@ def decode_item(
 
 def _decode(
     item: Item,
-    views: Sequence[View],
+    geometries: Sequence[Geometry],
     options: DecodeOptions,
     media: Media,
     gate: Gate,
@@ -75,7 +77,7 @@ def _decode(
     """Yield the item's sampled frames; raises ItemError at the first that cannot be decoded."""
     data, known = read_item(item, options.limits, media)
     known = check_format(known, options)
-    job = DecodeJob(data=data, format=known, views=views, options=options, media=media, gate=gate)
+    job = DecodeJob(data=data, format=known, geometries=geometries, options=options, media=media, gate=gate)
     if known.kind == "video":
         on_video()
         yield from decode_video(item, job)
@@ -84,12 +86,25 @@ def _decode(
     if timeline and timeline.moves:
         yield from decode_animation(job, timeline)
         return
+    made = _decode_still(job)
+    if timeline and timeline.cut:
+        media.truncated = True  # the file may have held more pictures
+    for view in made:
+        yield 0, 0.0, view
+
+
+def _decode_still(job: DecodeJob) -> list[ViewInputs]:
+    """Return the views of a still; a part that scaled decoding left too coarse is decoded again."""
     with ExitStack() as held:
-        still = decode_still(replace(job, gate=_hold_once(gate, held)))
-        if timeline and timeline.cut:
-            media.truncated = True  # the file may have held more pictures
-        made = make_views(still, views, exact=options.exact)
-    yield 0, 0.0, made
+        still = decode_still(replace(job, gate=_hold_once(job.gate, held)))
+        made = make_views(still, job.geometries, job.options, job.media)
+        scale = still.scale
+        del still
+    needed = least_scale((view for view, _ in made), job.geometries, job.options.coverage)
+    if needed >= scale:
+        return made
+    finer = _decode_still(replace(job, most_scale=needed))
+    return finer if len(finer) >= len(made) else made  # a border may end elsewhere in finer pixels
 
 
 def _hold_once(gate: Gate, held: ExitStack) -> Gate:
@@ -118,7 +133,8 @@ def _make_frames(item: Item, media: Media, shots: Sequence[Shot], *, complete: b
             number=number,
             time_s=seconds,
             last=complete and position == final,
-            views=made,
+            view=made.view,
+            inputs=made.inputs,
         )
         for position, (number, seconds, made) in enumerate(shots)
     ]

@@ -9,14 +9,14 @@ from typing import TypeAlias
 
 from clipmod_cli.decode.formats import Format
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.types import Media, View, Views
+from clipmod_cli.types import Geometry, Media, ViewInputs
 
 Gate: TypeAlias = Callable[[int], AbstractContextManager[None]]
 """Called with a number of pixels before they are decoded; blocks while too many are in flight."""
 
 
-Shot: TypeAlias = tuple[int, float, Views]
-"""(number, time in seconds, views) of a sampled frame."""
+Shot: TypeAlias = tuple[int, float, ViewInputs]
+"""(number, time in seconds, view) of one view of a sampled frame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +25,13 @@ class DecodeJob:
 
     Attributes:
         media: filled in on the way.
+        most_scale: the most by which a JPEG's sides are divided.
     """
 
     data: bytes
     format: Format
-    views: Sequence[View]
+    geometries: Sequence[Geometry]
     options: DecodeOptions
     media: Media
     gate: Gate
+    most_scale: int = 8

@@ -17,6 +17,15 @@ MAX_SCORED_FRAMES = 256
 KEY_FRAMES = 32
 """Frames that `key` takes of an animation. Most shared GIFs have fewer, so all of theirs are seen."""
 
+MAX_VIEWS = 1024
+"""Views of one input that are scored at most."""
+
+MAX_VIEW_BYTES = 256_000_000
+"""Pixels of the views of one input, for all geometries together."""
+
+COVERAGE_HELP = "full, centre or tiles=N"
+MAX_TILES = 8
+
 FRAMES_HELP = "key, dense, fps=N or max=N"
 
 
@@ -62,14 +71,17 @@ class FrameSampling:
     mode: Literal["key", "fps", "dense", "max"] = "key"
     value: float | None = None
 
-    def choose(self, starts: Sequence[float]) -> tuple[int, ...]:
-        """Return the rising indices of the frames to score; `starts` are their times in seconds."""
+    def choose(self, starts: Sequence[float], most: int = MAX_SCORED_FRAMES) -> tuple[int, ...]:
+        """Return the rising indices of at most `most` frames to score.
+
+        `starts` are the times of all frames, in seconds.
+        """
         if self.mode == "fps" and self.value is not None:
             ticks = math.floor(starts[-1] * self.value) + 1
-            if ticks < MAX_SCORED_FRAMES:
+            if ticks < most:
                 shown = (_shown_at(starts, tick / self.value) for tick in range(ticks))
                 return tuple(sorted({0, len(starts) - 1, *shown}))
-        return _spread(starts, self.most)
+        return _spread(starts, min(self.most, most))
 
     @property
     def most_of_video(self) -> int:
@@ -89,6 +101,20 @@ class FrameSampling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """How much of each picture the models are shown.
+
+    Attributes:
+        full: all of it, by as many views as that needs; otherwise one view by each model's own transform,
+            which mostly cuts out the middle.
+        tiles: so many squares a side are added to the views.
+    """
+
+    full: bool = True
+    tiles: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeOptions:
     """How pictures are decoded.
 
@@ -97,6 +123,7 @@ class DecodeOptions:
         heic: whether HEIC is accepted (it also needs the `heic` extra).
         max_gap_s: key frames of a video further apart than this are filled with others.
         spans: only these parts of a video are sampled, more densely: rising (start, end) in seconds.
+        coverage: how much of each picture the models are shown.
     """
 
     exact: bool = False
@@ -105,6 +132,7 @@ class DecodeOptions:
     heic: bool = False
     max_gap_s: float = 10.0
     spans: tuple[tuple[float, float], ...] = ()
+    coverage: Coverage = field(default_factory=Coverage)
 
 
 def parse_frames(text: str) -> FrameSampling:
@@ -126,6 +154,20 @@ def parse_frames(text: str) -> FrameSampling:
             )
         case _:
             raise SettingsError(f"frames: {text!r} is none of {FRAMES_HELP}")
+
+
+def parse_coverage(text: str) -> Coverage:
+    """Return the coverage that `full`, `centre` or `tiles=N` names; raises SettingsError."""
+    match text.strip().partition("="):
+        case ("full" | "centre") as mode, "", "":
+            return Coverage(full=mode == "full")
+        case "tiles", "=", number:
+            count = int(number) if number.isascii() and number.isdigit() else 0
+            if not 2 <= count <= MAX_TILES:
+                raise SettingsError(f"coverage: tiles={number} needs a whole number from 2 to {MAX_TILES}")
+            return Coverage(tiles=count)
+        case _:
+            raise SettingsError(f"coverage: {text!r} is none of {COVERAGE_HELP}")
 
 
 def check_size(width: int, height: int, limits: DecodeLimits, *, scale: int = 1) -> None:

@@ -18,7 +18,7 @@ from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
 from clipmod_cli.decode.workers.pool import WorkerPool
 from clipmod_cli.flow import StreamEnd, feed
-from clipmod_cli.types import Failure, Frame, Item, View
+from clipmod_cli.types import Failure, Frame, Geometry, Item
 
 SMALL_BYTES = 100_000
 """Items with less data keep it: those of all items in flight take a few tens of megabytes."""
@@ -90,13 +90,13 @@ class Decoders(AbstractContextManager["Decoders"]):
         self._free = free_pixels(most, workers) if pool is not None else 0
         self._gate = PixelBudget(most - workers * self._free).hold
 
-    def submit(self, item: Item, views: Sequence[View], options: DecodeOptions) -> Future[Decoded]:
+    def submit(self, item: Item, geometries: Sequence[Geometry], options: DecodeOptions) -> Future[Decoded]:
         """Return the future of the item's frames and failures.
 
         Raises:
             RuntimeError: after `close`.
         """
-        return self._executor.submit(self._decode, item, views, options)
+        return self._executor.submit(self._decode, item, geometries, options)
 
     def close(self) -> None:
         """Start no further item; worker processes end at once, also while they decode."""
@@ -108,10 +108,10 @@ class Decoders(AbstractContextManager["Decoders"]):
         """Close."""
         self.close()
 
-    def _decode(self, item: Item, views: Sequence[View], options: DecodeOptions) -> Decoded:
+    def _decode(self, item: Item, geometries: Sequence[Geometry], options: DecodeOptions) -> Decoded:
         if self._pool is None:
-            return _drop_data(item, decode_item(item, views, options, gate=self._gate))
-        decoded = self._pool.decode_item(item, views, options, gate=self._gate, free_pixels=self._free)
+            return _drop_data(item, decode_item(item, geometries, options, gate=self._gate))
+        decoded = self._pool.decode_item(item, geometries, options, gate=self._gate, free_pixels=self._free)
         return _drop_data(item, decoded)
 
 
@@ -139,7 +139,7 @@ def _drop_data(item: Item, decoded: Decoded) -> Decoded:
 def decode_with(
     decoders: Decoders,
     items: Iterable[Item | Failure],
-    views: Sequence[View],
+    geometries: Sequence[Geometry],
     options: DecodeOptions,
     *,
     ahead: int | None = None,
@@ -152,13 +152,13 @@ def decode_with(
         items: what to decode; a source's own failures pass through in their place. At most `ahead`
             are pulled before their results are taken, fewer where those are large. What pulling them raises
             is raised here, after all results before it.
-        views: the geometries of the arrays in each frame; equal ones are made once.
+        geometries: of the arrays in each frame; equal ones are made once.
         options: limits, exactness, sampling of animations.
         ahead: the size of the window, in items.
     """
     workers = decoders.workers
     reader = _Reader(
-        lambda item: decoders.submit(item, tuple(views), options),
+        lambda item: decoders.submit(item, tuple(geometries), options),
         ahead or AHEAD_PER_WORKER * workers,
         QUEUED_PER_WORKER * workers,
     )
@@ -257,4 +257,4 @@ def _pixel_bytes(result: Future[Decoded]) -> int:
     if result.cancelled() or result.exception() is not None:
         return 0
     frames = (one for one in result.result() if isinstance(one, Frame))
-    return sum(pixels.nbytes for frame in frames for pixels in frame.views.values())
+    return sum(pixels.nbytes for frame in frames for pixels in frame.inputs.values())

@@ -1,251 +1,98 @@
-"""Pixels → the view of a model: exactly as its own library makes it, or fast and antialiased.
-
-The only file of `decode` that uses torch and OpenCV; both are imported when first needed.
-"""
+"""A decoded picture → its views: the parts that are shown to the models, as each model wants them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from clipmod_cli.decode.geometry import UPRIGHT, Orientation, PixelWindow, crop_window, scaled_size
-from clipmod_cli.errors import ItemError
-from clipmod_cli.types import View, Views
+from clipmod_cli.decode.coverage import geometry_for, plan_views, view_scale
+from clipmod_cli.decode.geometry import jpeg_scale
+from clipmod_cli.decode.limits import MAX_VIEWS, Coverage, DecodeOptions
+from clipmod_cli.decode.transforms import Picture, crop_picture, make_input
+from clipmod_cli.types import Box, Geometry, Media, View, ViewInputs
 
-Pixels = NDArray[np.uint8]
-"""`(height, width, 3)`, RGB."""
+BORDER_SHARE = 0.1
+"""A uniform border of this share of the area or more is cut off for a view beside the whole picture."""
 
-MAX_INTERMEDIATE_PIXELS = 64_000_000
-"""Scaling a 30,000 x 1 strip to 224 high would make 1.5 billion pixels; beyond this only the crop is
-computed, exact or not."""
+_BORDER_LEVELS = 24
+"""Levels by which a border may differ from its own colour: a JPEG's noise beside an edge is about as much."""
 
-_WASTE = 4
-"""From this many pixels scaled for one kept, it is faster to compute the crop alone."""
+_BORDER_NOISE = 0.005
+"""Share of a line's pixels that may differ by more."""
 
-_NUDGE = 1e-6
-"""Added to a target length of at most 100,000, so that rounding cannot make it one pixel shorter."""
-
-_FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-
-_ENGINE_MODULES = {
-    "pillow": ("torch",),  # the fast path of every view but a detector's
-    "torchvision": ("torch", "torchvision.transforms.v2"),
-    "opencv": ("cv2",),
-}
+_LEAST_SIDE = 4
+"""A picture that is smaller without its border is none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """A decoded picture, as it is stored.
-
-    Attributes:
-        pixels: uint8 `(h, w, 3)` RGB, contiguous and writable.
-        size: (height, width) of the original as displayed; where `scale` is above 1, the last
-            column or row of `pixels` may be only partly inside it.
-        orientation: how the pixels are to be turned for display.
-        scale: by what both sides were divided while decoding.
-    """
-
-    pixels: Pixels
-    size: tuple[int, int]
-    orientation: Orientation = UPRIGHT
-    scale: int = 1
-
-
-def modules_for(views: Iterable[View]) -> tuple[str, ...]:
-    """Return the modules that making these views may import.
-
-    A worker imports them before its memory is limited: their libraries map gigabytes.
-    """
-    return tuple(dict.fromkeys(name for view in views for name in _ENGINE_MODULES[view.engine]))
-
-
-def make_views(picture: Picture, views: Iterable[View], *, exact: bool) -> Views:
-    """Return what `make_view` returns for each view; equal ones are made once."""
-    return {view: make_view(picture, view, exact=exact) for view in dict.fromkeys(views)}
-
-
-def make_view(picture: Picture, view: View, *, exact: bool) -> Pixels:
-    """Return the view, contiguous uint8 `(h, w, 3)`.
-
-    With `exact` (which needs `picture.scale` 1) it equals the transform of the library that
-    `view.engine` names, before normalisation. Otherwise it is resized antialiased, with the
-    geometry of the original size.
-    """
-    if view.fit == "whole":
-        return _crop_or_pad(_turn(picture.pixels, picture.orientation), view)
-    target = scaled_size(view, *picture.size)
-    if exact and _work(picture, view, target) <= MAX_INTERMEDIATE_PIXELS:
-        upright = _turn(picture.pixels, picture.orientation)
-        return _crop_or_pad(_resize_exactly(upright, view, target), view)
-    if view.fit == "corner":
-        resized = _resize_fast(picture, replace(view, crop=None), target)
-        return _crop_or_pad(_in_corner(resized, view.size, view.fill), view)
-    return _pad(_resize_fast(picture, view, target), view)
-
-
-def _work(picture: Picture, view: View, target: tuple[int, int]) -> int:
-    """Return the pixels of the largest array that exact resizing makes beside the picture."""
-    padded = max(picture.size) ** 2 if view.fit == "corner" else 0
-    return max(target[0] * target[1], padded)
-
-
-def _resize_exactly(pixels: Pixels, view: View, target: tuple[int, int]) -> Pixels:
-    if view.fit == "corner":
-        side = max(pixels.shape)
-        pixels, target = _in_corner(pixels, (side, side), view.fill), view.size
-    match view.engine:
-        case "pillow":
-            return _resize_pillow(pixels, target, view)
-        case "torchvision":
-            return _resize_torchvision(pixels, target, view)
-        case "opencv":
-            return _resize_opencv(pixels, target, view)
-
-
-def _resize_pillow(pixels: Pixels, target: tuple[int, int], view: View) -> Pixels:
-    if pixels.shape[:2] == target:
-        return pixels
-    image = Image.fromarray(pixels).resize((target[1], target[0]), _FILTERS[view.resample])
-    return np.array(image)
-
-
-def _resize_torchvision(pixels: Pixels, target: tuple[int, int], view: View) -> Pixels:
-    import torch
-    from torchvision.transforms import InterpolationMode
-    from torchvision.transforms.v2 import functional
-
-    channels_first = torch.from_numpy(pixels).permute(2, 0, 1)  # (3, h, w)
-    if target != (1, 1):  # torch's kernel fails an internal assertion for a contiguous column to one pixel
-        channels_first = channels_first.contiguous()
-    resized = functional.resize(
-        channels_first, list(target), interpolation=InterpolationMode(view.resample), antialias=True
-    )
-    result: Pixels = resized.permute(1, 2, 0).numpy()
-    return result
-
-
-def _resize_opencv(pixels: Pixels, target: tuple[int, int], view: View) -> Pixels:
-    import cv2
-
-    flags = {
-        "nearest": cv2.INTER_NEAREST,
-        "bilinear": cv2.INTER_LINEAR,
-        "bicubic": cv2.INTER_CUBIC,
-        "lanczos": cv2.INTER_LANCZOS4,
-    }
-    return np.asarray(
-        cv2.resize(pixels, (target[1], target[0]), interpolation=flags[view.resample]), np.uint8
-    )
-
-
-def _resize_fast(picture: Picture, view: View, target: tuple[int, int]) -> Pixels:
-    """Return the crop of the picture scaled to `target`, turned upright, not padded."""
-    window = crop_window(view, *target)
-    if window.height * window.width > MAX_INTERMEDIATE_PIXELS:
-        raise ItemError(
-            "too_many_pixels", f"scaled for the model it would be {target[1]} x {target[0]} pixels"
+def make_views(
+    picture: Picture,
+    geometries: Sequence[Geometry],
+    options: DecodeOptions,
+    media: Media,
+    *,
+    most: int = MAX_VIEWS,
+) -> list[ViewInputs]:
+    """Return the views of a picture, at most `most` of them; notes in `media` how much of it they show."""
+    distinct = tuple(dict.fromkeys(geometries))
+    plan = plan_views(picture.size, distinct, options.coverage, most=most)
+    media.note_coverage(plan.coverage, is_short=plan.is_short)
+    boxes = dict.fromkeys(plan.boxes)
+    if options.coverage.full and len(boxes) < most and (trimmed := find_inner(picture)) is not None:
+        inner = plan_views(
+            (trimmed.height, trimmed.width), distinct, options.coverage, most=most - len(boxes)
         )
-    stored_target = picture.orientation.store_size(target)
-    stored_window = picture.orientation.store_window(window, target)
-    wasted = target[0] * target[1] > _WASTE * window.height * window.width
-    # A detector that runs without torch should not import it.
-    by_torch = view.engine != "opencv" and view.resample in {"bilinear", "bicubic"}
-    if by_torch and not wasted:
-        kept = _window_of(_resize_torch(picture, stored_target, view.resample), stored_window)
-    else:
-        kept = _resize_window(picture, stored_target, stored_window, view)
-    return _turn(kept, picture.orientation)
+        boxes |= dict.fromkeys(
+            box._replace(left=trimmed.left + box.left, top=trimmed.top + box.top) for box in inner.boxes
+        )
+    return [_make_view(picture, box, distinct, options) for box in boxes]
 
 
-def _extent(picture: Picture) -> tuple[float, float]:
-    """Return the (height, width) that the original covers of the stored pixels, measured in them."""
-    height, width = picture.orientation.store_size(picture.size)
-    return height / picture.scale, width / picture.scale
+def least_scale(views: Iterable[View], geometries: Sequence[Geometry], coverage: Coverage) -> int:
+    """Return by what a JPEG's sides may be divided for these views."""
+    used = [geometry_for(geometry, coverage) for geometry in geometries]
+    return min(jpeg_scale(used, view.box.height, view.box.width) for view in views)
 
 
-def _resize_torch(picture: Picture, target: tuple[int, int], mode: str) -> Pixels:
-    """Return the pixels scaled to `target` by torch's antialiased uint8 kernels, GIL released.
+def _make_view(
+    picture: Picture, box: Box, geometries: Sequence[Geometry], options: DecodeOptions
+) -> ViewInputs:
+    used = {each: geometry_for(each, options.coverage) for each in geometries}
+    part = crop_picture(picture, box)
+    made: dict[Geometry, NDArray[np.uint8]] = {}
+    for wanted in dict.fromkeys(used.values()):
+        made[wanted] = make_input(part, wanted, exact=options.exact)
+    view = View(box=box, reading=picture.reading, scale=view_scale(used.values(), box))
+    return ViewInputs(view, {each: made[wanted] for each, wanted in used.items()})
 
-    The scale is given, since torch would take the rounded-up size of a scaled JPEG for its true one and
-    shift everything by up to half a pixel.
+
+def find_inner(picture: Picture) -> Box | None:
+    """Return the part inside a uniform border of at least `BORDER_SHARE` of the area; None without one.
+
+    Each side is compared with the colour of its own outermost line, so bars may differ.
     """
-    import torch
-    from torch.nn.functional import interpolate
-
-    if picture.scale == 1 and picture.pixels.shape[:2] == target:
-        return picture.pixels
-    factors = [(length + _NUDGE) / covered for length, covered in zip(target, _extent(picture), strict=True)]
-    # unsqueezed first, or torch would not recognise channels-last and return planes
-    batch = torch.from_numpy(picture.pixels).unsqueeze(0).permute(0, 3, 1, 2)  # (1, 3, h, w)
-    resized = interpolate(
-        batch, scale_factor=factors, mode=mode, antialias=True, recompute_scale_factor=False
-    )
-    result: Pixels = resized[0, :, : target[0], : target[1]].permute(1, 2, 0).numpy()
-    return result
-
-
-def _resize_window(picture: Picture, target: tuple[int, int], window: PixelWindow, view: View) -> Pixels:
-    """Return only `window` of the pixels scaled to `target`, by Pillow, antialiased."""
-    height, width = _extent(picture)
-    down, across = height / target[0], width / target[1]
-    box = (
-        window.left * across,
-        window.top * down,
-        min((window.left + window.width) * across, picture.pixels.shape[1]),
-        min((window.top + window.height) * down, picture.pixels.shape[0]),
-    )
-    image = Image.fromarray(picture.pixels)
-    # OpenCV's own resize is not antialiased, so a detector's need not be exact: averaging whole pixels
-    # first halves the time.
-    gap = 1.0 if view.engine == "opencv" else None
-    scaled = image.resize((window.width, window.height), _FILTERS[view.resample], box=box, reducing_gap=gap)
-    return np.array(scaled)
-
-
-def _turn(pixels: Pixels, orientation: Orientation) -> Pixels:
-    if orientation == UPRIGHT:
-        return np.ascontiguousarray(pixels)
-    if orientation.transposed:
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation.mirrored:
-        pixels = pixels[:, ::-1]
-    if orientation.upside_down:
-        pixels = pixels[::-1]
-    return pixels.copy()  # numpy calls a single mirrored column contiguous; torch does not
-
-
-def _window_of(pixels: Pixels, window: PixelWindow) -> Pixels:
-    return pixels[window.top : window.top + window.height, window.left : window.left + window.width]
-
-
-def _crop_or_pad(pixels: Pixels, view: View) -> Pixels:
-    return _pad(_window_of(pixels, crop_window(view, *pixels.shape[:2])), view)
-
-
-def _pad(pixels: Pixels, view: View) -> Pixels:
-    """Return the pixels in the middle of a larger crop; an odd pixel goes to the right and below."""
+    pixels = picture.pixels
+    top, bottom = _border(pixels), _border(pixels[::-1])
     height, width = pixels.shape[:2]
-    if view.crop is None or view.crop == (height, width):
-        return np.ascontiguousarray(pixels)
-    canvas = np.full((*view.crop, 3), view.fill, np.uint8)
-    top, left = math.floor((view.crop[0] - height) / 2), math.floor((view.crop[1] - width) / 2)
-    canvas[top : top + height, left : left + width] = pixels
-    return canvas
+    if top + bottom > height - _LEAST_SIDE:
+        return None
+    rows = pixels[top : height - bottom]
+    columns = rows.transpose(1, 0, 2)
+    left, right = _border(columns), _border(columns[::-1])
+    if left + right > width - _LEAST_SIDE:
+        return None
+    kept = (height - top - bottom) * (width - left - right)
+    if kept > (1 - BORDER_SHARE) * height * width:
+        return None
+    return picture.displayed_box(left, top, width - left - right, height - top - bottom)
 
 
-def _in_corner(pixels: Pixels, size: tuple[int, int], fill: int) -> Pixels:
-    """Return the pixels padded right and below to (height, width)."""
-    canvas = np.full((*size, 3), fill, np.uint8)
-    canvas[: pixels.shape[0], : pixels.shape[1]] = pixels
-    return canvas
+def _border(lines: NDArray[np.uint8]) -> int:
+    """Return how many lines `(n, length, 3)` from the first on have the colour of the first."""
+    colour = np.median(lines[0], axis=0).astype(np.int16)
+    for number, line in enumerate(lines):
+        differs = np.abs(line.astype(np.int16) - colour).max(axis=1) > _BORDER_LEVELS
+        if np.count_nonzero(differs) > _BORDER_NOISE * len(line):
+            return number
+    return len(lines)

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from clipmod_cli import __version__
 from clipmod_cli.models.seam import Model
-from clipmod_cli.types import Embedding, Frame, LabelScores, Seen, View, is_finite
+from clipmod_cli.types import Embedding, Frame, Geometry, LabelScores, Seen, is_finite
 
 KEY_BYTES: Final = 16
 """Of BLAKE2b: two pictures that share a key are not found, by chance or on purpose (2^64 tries)."""
@@ -108,7 +108,7 @@ class EvidenceCache:
 
     storage: EvidenceStorage | None = None
     memory: EvidenceLru = field(default_factory=lambda: EvidenceLru(0))
-    _hashes: WeakKeyDictionary[Frame, dict[View, bytes]] = field(default_factory=WeakKeyDictionary)
+    _hashes: WeakKeyDictionary[Frame, dict[Geometry, bytes]] = field(default_factory=WeakKeyDictionary)
 
     def look_up(self, model: Model, frames: Sequence[Frame]) -> CacheLookup:
         """Return what is cached of these frames for this model, and which frames are missing."""
@@ -132,24 +132,24 @@ class EvidenceCache:
 
     def _look_up_in_memory(self, model: Model, frames: Sequence[Frame]) -> CacheLookup:
         identity = repr((__version__, model.spec, model.revision, model.dtype)).encode()
-        keys = [_blake2b(identity + self._hash(frame, model.view)) for frame in frames]
+        keys = [_blake2b(identity + self._hash(frame, model.geometry)) for frame in frames]
         known = self.memory.get(keys)
         missing = {key: frame for key, frame in zip(keys, frames, strict=True) if key not in known}
         return CacheLookup(keys, known, missing)
 
-    def _hash(self, frame: Frame, view: View) -> bytes:
+    def _hash(self, frame: Frame, geometry: Geometry) -> bytes:
         # The members of an ensemble mostly take the same view of the same frames, one after the other.
         hashes = self._hashes.setdefault(frame, {})
-        if view not in hashes:
-            hashes[view] = _hash_of(frame, view)
-        return hashes[view]
+        if geometry not in hashes:
+            hashes[geometry] = _hash_of(frame, geometry)
+        return hashes[geometry]
 
 
-def _hash_of(frame: Frame, view: View) -> bytes:
-    """Return what identifies all that a model can know of a frame: its pixels, and its size for boxes."""
-    pixels = frame.views[view]
+def _hash_of(frame: Frame, geometry: Geometry) -> bytes:
+    """Return what identifies all that a model can know of a view: its pixels, and its place for boxes."""
+    pixels = frame.inputs[geometry]
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
-    digest.update(repr((frame.media.width, frame.media.height, pixels.shape)).encode())
+    digest.update(repr((tuple(frame.view.box), pixels.shape)).encode())
     digest.update(pixels.tobytes() if not pixels.flags.c_contiguous else pixels.data)
     return digest.digest()
 

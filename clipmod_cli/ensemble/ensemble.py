@@ -11,7 +11,7 @@ from clipmod_cli.ensemble.batch import BatchRunner, CanSkipRest
 from clipmod_cli.ensemble.cache import EvidenceCache, EvidenceLru
 from clipmod_cli.ensemble.forward import ModelRunner
 from clipmod_cli.models.seam import Model
-from clipmod_cli.types import Evidence, Failure, Frame, View
+from clipmod_cli.types import Evidence, Failure, Frame, Geometry
 
 PendingEvidence: TypeAlias = Callable[[], Iterable[Evidence | Failure]]
 """Waits for the evidence of every frame of a batch, in order; failures pass through in their place."""
@@ -21,7 +21,7 @@ class InferenceEngine(Protocol):
     """What turns batches of frames into evidence: an `Ensemble`, or one that many callers share."""
 
     @property
-    def views(self) -> tuple[View, ...]:
+    def geometries(self) -> tuple[Geometry, ...]:
         """The geometries that the models take, each once."""
         ...
 
@@ -86,9 +86,9 @@ class Ensemble:
         return replace(self, cache=EvidenceCache(storage, EvidenceLru(max_bytes)))
 
     @property
-    def views(self) -> tuple[View, ...]:
+    def geometries(self) -> tuple[Geometry, ...]:
         """The geometries that the members take, each once."""
-        return tuple(dict.fromkeys(member.model.view for member in self.members))
+        return tuple(dict.fromkeys(member.model.geometry for member in self.members))
 
     @property
     def identity(self) -> str:

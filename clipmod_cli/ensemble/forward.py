@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+import numpy as np
+
 from clipmod_cli.ensemble.cache import CacheLookup, EvidenceCache
 from clipmod_cli.models.seam import ForwardPass, Model
-from clipmod_cli.types import Frame, Seen
+from clipmod_cli.types import Embedding, Frame, Seen
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +115,14 @@ def _outputs(model: Model, frames: Sequence[Frame], done: ForwardPass) -> list[M
     if len(done.seen) != len(frames):
         raise ValueError(f"{model.name} gave {len(done.seen)} results for {len(frames)} pictures")
     forward_ms = done.seconds * 1000 / len(frames)
-    return [ModelOutput(seen, forward_ms) for seen in done.seen]
+    return [ModelOutput(on_grid(seen), forward_ms) for seen in done.seen]
+
+
+def on_grid(seen: Seen) -> Seen:
+    """Return evidence with its embedding rounded to float16, so that stored evidence gives equal scores."""
+    if isinstance(seen, Embedding):
+        return Embedding(vector=seen.vector.astype(np.float16).astype(np.float32))
+    return seen
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -23,8 +23,8 @@ from clipmod_cli.judge.policy.values import Policy
 Floats: TypeAlias = NDArray[np.float64]
 Booleans: TypeAlias = NDArray[np.bool_]
 
-MARGIN: Final = 1e-9
-"""An outcome that depends on less is not certain. Rounding errors are some 1e-15."""
+MARGIN: Final = 1e-6
+"""An outcome that depends on less is not certain: scores are rounded to six digits, then compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ def is_certain(
 
     Args:
         partial: the scores so far; a row that is not finite is never certain.
-        policy: less agreement than its threshold, or a score in its band, needs review.
+        policy: less agreement than its threshold, or a score near the threshold, needs review.
         unsafe: by category, whether it is UNSAFE.
         threshold: an unsafe score of at least this is NSFW.
         review: `(n,)`, whether a frame needs review whatever its scores are.
@@ -77,7 +77,7 @@ def is_certain(
     with np.errstate(invalid="ignore"):  # rows that are not finite are excluded at the end
         low, high = score_bounds(partial, unsafe)
         decided = ~_can_cross(low, high, threshold) if unsafe.any() else np.True_
-        inside, outside = _in_band(low, high, policy.review_band)
+        inside, outside = _in_band(low, high, policy.review_band(threshold))
         disagree, agree = _in_agreement(partial, policy.agreement_threshold)
     needs_review = review | inside | disagree
     needs_none = ~review & outside & agree

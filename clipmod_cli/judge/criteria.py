@@ -13,7 +13,7 @@ from clipmod_cli.judge.certainty import PartialScores, is_certain
 from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.judge.readers import Reader, read_all
 from clipmod_cli.models.specs import LEAST_WEIGHT
-from clipmod_cli.types import Frame, Seen
+from clipmod_cli.types import UNSEEN_REASONS, Frame, Media, Seen, UnseenReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,8 @@ class Criteria:
     ) -> NDArray[np.bool_]:
         """Return, for each frame, whether no model that was not run can change decision or review.
 
-        It never is for frames of animations and videos: which of them decides depends on the scores of all.
+        It never is where an item has several views or frames: which of them decides depends on the scores of
+        all.
 
         Args:
             frames: the frames of one batch.
@@ -86,11 +87,23 @@ class Criteria:
             remaining=sum(member.weight for member in self.judges if member.name not in seen),
         )
         stills = np.array([frame.media.kind == "image" for frame in frames])
-        review = np.array([frame.media.truncated or bool(self.unseen) for frame in frames])
+        alone = np.array([frame.media.views == 1 for frame in frames])
+        review = np.array([bool(self.unseen_reasons(frame.media)) for frame in frames])
         certain = is_certain(
             partial, self.policy, unsafe=self.unsafe, threshold=self.threshold, review=review
         )
-        return np.asarray(stills & certain)
+        return np.asarray(stills & alone & certain)
+
+    def unseen_reasons(self, media: Media) -> tuple[UnseenReason, ...]:
+        """Return why something of an input was not looked at."""
+        reasons: set[UnseenReason] = set(media.unseen)
+        if media.truncated:
+            reasons.add("truncated")
+        if self.policy.unsafe and media.coverage is not None and media.coverage < self.policy.min_coverage:
+            reasons.add("coverage")
+        if self.unseen:
+            reasons.add("unseen_category")
+        return tuple(reason for reason in UNSEEN_REASONS if reason in reasons)
 
 
 def severity_order(policy: Policy) -> tuple[int, ...]:

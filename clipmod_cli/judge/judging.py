@@ -1,11 +1,12 @@
 """Evidence and criteria to verdicts. No I/O and no model.
 
-A still is judged by its one frame, an animation or video by its worst persistent frame: never by a mean,
-in which a short scene would not count.
+An item is judged by its worst: of a picture's views the worst, of an animation or video the worst persistent
+frame. Never by a mean, in which a short scene or a small part would not count.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ import numpy as np
 
 from clipmod_cli.judge.certainty import PartialScores, score_bounds
 from clipmod_cli.judge.criteria import Criteria, WeightedReader
+from clipmod_cli.judge.policy.values import DIGITS
 from clipmod_cli.judge.readers import Probabilities
 from clipmod_cli.judge.spans import find_segments, persistent_frames, uncertain_edges
 from clipmod_cli.types import (
@@ -26,6 +28,7 @@ from clipmod_cli.types import (
     Media,
     ModelScore,
     Result,
+    ReviewReason,
     Verdict,
 )
 
@@ -42,7 +45,7 @@ class Recheck:
 class _ItemScores:
     """The scored frames of one item so far."""
 
-    frames: list[FrameScore] = field(default_factory=list)
+    views: list[FrameScore] = field(default_factory=list)
     failure: Failure | None = None
     media: Media | None = None
 
@@ -52,13 +55,32 @@ class _ItemScores:
         if isinstance(score, Failure):
             self.failure = self.failure or score
         else:
-            self.frames.append(score)
+            self.views.append(score)
 
     def add_recheck(self, closer: _ItemScores) -> None:
         """Add the frames of a recheck; its failures are ignored."""
-        known = {frame.time_s for frame in self.frames}
-        self.frames += [frame for frame in closer.frames if frame.time_s not in known]
-        self.frames.sort(key=lambda frame: frame.time_s)
+        known = {view.time_s for view in self.views}
+        self.views += [view for view in closer.views if view.time_s not in known]
+        self.views.sort(key=lambda view: view.time_s)
+
+    @property
+    def frames(self) -> list[FrameScore]:
+        """Each frame by its worst view, the first of equals; times are those of all its views together."""
+        by_frame: dict[tuple[int, float], list[FrameScore]] = {}
+        for view in self.views:
+            by_frame.setdefault((view.number, view.time_s), []).append(view)
+        return [_worst_of(views) for views in by_frame.values()]
+
+
+def _worst_of(views: Sequence[FrameScore]) -> FrameScore:
+    worst = max(views, key=lambda view: view.unsafe_score)
+    if len(views) == 1:
+        return worst
+    by_model = {
+        name: replace(score, forward_ms=sum(v.by_model[name].forward_ms for v in views if name in v.by_model))
+        for name, score in worst.by_model.items()
+    }
+    return replace(worst, by_model=by_model, stand_in=any(view.stand_in for view in views))
 
 
 def judge(stream: Iterable[Evidence | Failure], criteria: Criteria) -> Iterator[Result]:
@@ -120,10 +142,11 @@ def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
         by_model[member.name] = _model_score(member, shares, evidence, criteria)
     summed, total = total, total / total.sum()  # weights such as thirds sum to 1 only nearly
     values = total.tolist()
-    top, unsafe = _top(values, criteria), _unsafe(total, criteria)
+    top, unsafe = _top(values, criteria), round(_unsafe(total, criteria), DIGITS)
     return FrameScore(
         number=evidence.number,
         time_s=evidence.time_s,
+        view=evidence.view,
         category=criteria.names[top],
         confidence=values[top],
         unsafe_score=unsafe,
@@ -151,7 +174,8 @@ def _bounds(
     remaining = max(sum(member.weight for member in criteria.judges) - weight, 0.0)
     partial = PartialScores(shares=[summed[np.newaxis] / weight], weights=[weight], remaining=remaining)
     low, high = score_bounds(partial, criteria.unsafe)
-    return min(float(low[0]), unsafe), max(float(high[0]), unsafe)  # despite rounding
+    steps = 10**DIGITS  # rounded outwards, as the score between them is rounded
+    return min(math.floor(low[0] * steps) / steps, unsafe), max(math.ceil(high[0] * steps) / steps, unsafe)
 
 
 def _model_score(
@@ -183,15 +207,15 @@ def _unsafe(total: Probabilities, criteria: Criteria) -> float:
 
 def _agreement(by_model: dict[str, ModelScore], judges: Sequence[WeightedReader], category: str) -> float:
     agreeing = sum(member.weight for member in judges if by_model[member.name].category == category)
-    return min(1.0, agreeing / sum(member.weight for member in judges))
+    return round(min(1.0, agreeing / sum(member.weight for member in judges)), DIGITS)
 
 
 def _conclude(item: Item, scores: _ItemScores, criteria: Criteria) -> Result:
     """Return the verdict. If a frame failed: NSFW if the other frames are, else the failure, never Safe."""
     media, failure = scores.media, scores.failure
-    if scores.frames and media is not None:
+    if scores.views and media is not None:
         known = media if failure is None else replace(media, truncated=True)
-        verdict = _verdict(item, known, scores.frames, criteria)
+        verdict = _verdict(item, known, scores, criteria)
         if failure is None or verdict.decision == "NSFW":
             return verdict
     if failure is None:
@@ -199,20 +223,26 @@ def _conclude(item: Item, scores: _ItemScores, criteria: Criteria) -> Result:
     return replace(failure, media=failure.media or media, last=True)
 
 
-def _verdict(item: Item, media: Media, frames: Sequence[FrameScore], criteria: Criteria) -> Verdict:
+def _verdict(item: Item, media: Media, scores: _ItemScores, criteria: Criteria) -> Verdict:
+    frames = scores.frames
     segments = find_segments(frames, media.duration_s, criteria.threshold) if media.kind != "image" else ()
     counted = persistent_frames(frames, media.duration_s, criteria.threshold, criteria.policy.persistence_s)
     deciding = max(counted, key=lambda frame: frame.unsafe_score)
     has_stand_in = any(frame.stand_in for frame in frames)
-    has_short_hit = len(counted) < len(frames)
+    reasons: list[ReviewReason] = [*criteria.unseen_reasons(media), *_unsure_reasons(deciding, criteria)]
+    if len(counted) < len(frames):
+        reasons.append("short_hit")
+    if has_stand_in:
+        reasons.append("fallback_model")
     return Verdict(
         item=item,
         media=media,
         decision=_decide(deciding, criteria),
-        needs_review=has_short_hit or has_stand_in or _needs_review(deciding, media, criteria),
+        review_reasons=tuple(reasons),
         degraded=criteria.degraded or has_stand_in,
         deciding=deciding,
         frames=tuple(frames),
+        views_scored=len(scores.views),
         segments=segments,
         unseen_categories=tuple(criteria.unseen),
         total_ms=(time.perf_counter() - media.started) * 1000,
@@ -225,12 +255,11 @@ def _decide(deciding: FrameScore, criteria: Criteria) -> Decision | None:
     return "NSFW" if deciding.unsafe_score >= criteria.threshold else "Safe"
 
 
-def _needs_review(deciding: FrameScore, media: Media, criteria: Criteria) -> bool:
-    policy = criteria.policy
-    band = policy.review_band
-    return (
-        media.truncated
-        or bool(criteria.unseen)
-        or deciding.agreement < policy.agreement_threshold
-        or (band is not None and band[0] <= deciding.unsafe_score <= band[1])
-    )
+def _unsure_reasons(deciding: FrameScore, criteria: Criteria) -> list[ReviewReason]:
+    reasons: list[ReviewReason] = []
+    if deciding.agreement < criteria.policy.agreement_threshold:
+        reasons.append("low_agreement")
+    band = criteria.policy.review_band(criteria.threshold)
+    if band is not None and band[0] <= deciding.unsafe_score <= band[1]:
+        reasons.append("review_margin")
+    return reasons

@@ -26,7 +26,7 @@ from clipmod_cli.models.backend import INSTALL_NUDENET
 from clipmod_cli.models.device.names import number_of
 from clipmod_cli.models.hub.files import sha256_of
 from clipmod_cli.models.seam import ImmediateModel
-from clipmod_cli.types import Detection, Detections, Frame, View
+from clipmod_cli.types import Detection, Detections, Frame, Geometry
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ MOST_AT_ONCE = 64
 
 CUDA = "CUDAExecutionProvider"
 
-VIEW = View(fit="corner", size=(SIDE, SIDE), resample="bilinear", engine="opencv")
+GEOMETRY = Geometry(fit="corner", size=(SIDE, SIDE), resample="bilinear", engine="opencv")
 LABELS = (
     "FEMALE_GENITALIA_COVERED",
     "FACE_FEMALE",
@@ -128,7 +128,7 @@ class NudeNetModel(ImmediateModel):
     _threads: ThreadPoolExecutor | None = field(repr=False, default=None)
     labels: Sequence[str] = LABELS
     kind: Literal["detector"] = "detector"
-    view: View = VIEW
+    geometry: Geometry = GEOMETRY
 
     def infer(self, frames: Sequence[Frame]) -> Sequence[Detections]:
         """Return what was found in each frame, boxes in original pixels."""
@@ -140,7 +140,7 @@ class NudeNetModel(ImmediateModel):
     def _detect(self, frames: Sequence[Frame]) -> list[Detections]:
         import cv2
 
-        crops = [frame.views[self.view] for frame in frames]
+        crops = [frame.inputs[self.geometry] for frame in frames]
         if any(crop.shape != (SIDE, SIDE, 3) for crop in crops):  # the model itself takes others too
             raise ValueError(f"the detector takes pictures of {SIDE} x {SIDE} pixels")
         # The package hands the model blue first (it swaps the channels twice); the scores depend on it.
@@ -228,17 +228,18 @@ def _read(output: NDArray[np.float32], frame: Frame) -> Detections:
         return Detections(found=(Detection(label=LABELS[0], score=float("nan"), box=(0, 0, 0, 0)),))
     scores = output[4:].max(axis=0)
     chosen = np.flatnonzero(scores >= CANDIDATE_SCORE)
-    width, height = frame.media.width or SIDE, frame.media.height or SIDE
-    boxes = _boxes(output[:4, chosen].T, width, height)
+    view = frame.view.box
+    boxes = _boxes(output[:4, chosen].T, view.width, view.height)
     kept = cv2.dnn.NMSBoxes(boxes.tolist(), scores[chosen].tolist(), KEPT_SCORE, OVERLAP)
     labels = output[4:, chosen].argmax(axis=0)
     indices = np.asarray(kept, dtype=int).reshape(-1)
+    boxes[:, :2] += (view.left, view.top)
     found = [_detection(labels[i], scores[chosen][i], boxes[i]) for i in indices]
     return Detections(found=tuple(sorted(found, key=lambda d: -d.score)))
 
 
 def _boxes(centred: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
-    """Return boxes (x, y, w, h) in original pixels, cut at its edges, of centred ones in the input."""
+    """Return boxes (x, y, w, h) in pixels of the view, cut at its edges, of centred ones in the input."""
     scaled = centred * (max(width, height) / SIDE)
     x = np.clip(scaled[:, 0] - scaled[:, 2] / 2, 0, width)
     y = np.clip(scaled[:, 1] - scaled[:, 3] / 2, 0, height)

@@ -15,7 +15,7 @@ from typing import Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.types import Frame, Seen, View
+from clipmod_cli.types import Frame, Geometry, Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class VisionModel(Protocol):
         name: its name in records.
         spec: its spec on the command line, without weight; also the key of label maps.
         revision: identifies weights and preprocessing (a commit or a hash).
-        view: the geometry in which it takes pictures.
+        geometry: how it wants pictures scaled and cut.
         device: where it computes, as `cpu` or `cuda:0`; the first of several.
         dtype: the precision it computes in, as `bfloat16`.
         is_asynchronous: `submit` returns before the device has computed.
@@ -47,7 +47,7 @@ class VisionModel(Protocol):
     name: str
     spec: str
     revision: str
-    view: View
+    geometry: Geometry
     device: str
     dtype: str
     is_asynchronous: bool

@@ -23,7 +23,7 @@ from clipmod_cli.models.device import transfer
 from clipmod_cli.models.device.device import PlacedModel, Placement
 from clipmod_cli.models.device.transfer import inference, send
 from clipmod_cli.models.seam import ForwardPass
-from clipmod_cli.types import Frame, LabelScores, View
+from clipmod_cli.types import Frame, Geometry, LabelScores
 
 RESAMPLES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers of the interpolations that `View` knows."""
@@ -32,7 +32,7 @@ MOST_DIFFERENCE = 1e-6
 """Between our normalised pixels and the processor's own: some roundings of float32, no other arithmetic."""
 
 Prepare = Callable[[list[NDArray[np.uint8]]], torch.Tensor]
-"""From views `(H, W, 3)` to what the model is given, `(B, 3, H, W)`."""
+"""From inputs `(H, W, 3)` to what the model is given, `(B, 3, H, W)`."""
 
 
 def is_installed() -> bool:
@@ -47,7 +47,7 @@ class TransformersModel(PlacedModel):
     name: str
     spec: str
     revision: str
-    view: View
+    geometry: Geometry
     labels: Sequence[str]
     _model: torch.nn.Module = field(repr=False)
     _prepare: Prepare = field(repr=False)
@@ -66,7 +66,7 @@ class TransformersModel(PlacedModel):
         return lambda: self._read(wait())
 
     def _send(self, frames: Sequence[Frame]) -> torch.Tensor:
-        pixels = self._prepare([frame.views[self.view] for frame in frames])  # (B, 3, H, W)
+        pixels = self._prepare([frame.inputs[self.geometry] for frame in frames])  # (B, 3, H, W)
         return send(pixels, self.placement.device).to(self.placement.dtype)
 
     def _score(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -91,7 +91,7 @@ def load(folder: Path, *, name: str, spec: str, placement: Placement) -> Transfo
         raise MissingPackageError(f"{spec} needs the transformers library: {INSTALL_HF}")
     weights = _weights(folder)
     processor, model = _open(folder, safe=weights[0].suffix == ".safetensors")
-    view, rest = _geometry(processor)
+    geometry, rest = _geometry(processor)
     # Our pixels have their channels last, and convolutions are faster with weights that have them so too.
     model = model.to(placement.device, placement.dtype, memory_format=torch.channels_last)
     model = model.eval().requires_grad_(False)  # noqa: FBT003
@@ -99,11 +99,11 @@ def load(folder: Path, *, name: str, spec: str, placement: Placement) -> Transfo
         name=name,
         spec=spec,
         revision=_revision(folder, weights),
-        view=view,
+        geometry=geometry,
         labels=[model.config.id2label[i] for i in range(model.config.num_labels)],
         placement=placement,
         _model=model,
-        _prepare=_preparer(processor, view, rest, placement.device),
+        _prepare=_preparer(processor, geometry, rest, placement.device),
         _activate=_activation(model.config, spec),
     )
 
@@ -151,8 +151,8 @@ def _check_kind(config: Any, folder: Path) -> None:
         raise SpecError(f"{folder} holds {config.architectures}, which is not an image classifier")
 
 
-def _geometry(processor: Any) -> tuple[View, dict[str, bool]]:
-    """Return the view that does the processor's scaling and cropping, and what is left for it to skip.
+def _geometry(processor: Any) -> tuple[Geometry, dict[str, bool]]:
+    """Return the geometry that does the processor's scaling and cropping, and what is left for it to skip.
 
     A processor whose geometry is its own is given the whole picture and does everything itself.
     """
@@ -163,13 +163,13 @@ def _geometry(processor: Any) -> tuple[View, dict[str, bool]]:
         getattr(own, method) is getattr(TorchvisionBackend, method)
         for method in ("_preprocess", "resize", "center_crop", "process_image")
     )
-    view = _usual_view(processor) if usual else None
-    if view is None:
-        return View(fit="whole", size=(0, 0)), {}
-    return view, {"do_resize": False, "do_center_crop": False}
+    geometry = _usual_geometry(processor) if usual else None
+    if geometry is None:
+        return Geometry(fit="whole", size=(0, 0)), {}
+    return geometry, {"do_resize": False, "do_center_crop": False}
 
 
-def _usual_view(processor: Any) -> View | None:
+def _usual_geometry(processor: Any) -> Geometry | None:
     size, crop = processor.size, processor.crop_size
     resample = RESAMPLES.get(int(processor.resample)) if processor.resample is not None else "bilinear"
     if not processor.do_resize or getattr(processor, "do_pad", None) or resample is None:
@@ -177,14 +177,14 @@ def _usual_view(processor: Any) -> View | None:
     cut = (crop["height"], crop["width"]) if processor.do_center_crop else None
     common: dict[str, Any] = {"crop": cut, "resample": resample, "engine": "torchvision"}
     if size.get("height") and size.get("width"):
-        return View(fit="squash", size=(size["height"], size["width"]), **common)
+        return Geometry(fit="squash", size=(size["height"], size["width"]), **common)
     if size.get("shortest_edge") and not size.get("longest_edge") and cut:
-        return View(fit="shortest", size=(size["shortest_edge"], size["shortest_edge"]), **common)
+        return Geometry(fit="shortest", size=(size["shortest_edge"], size["shortest_edge"]), **common)
     return None
 
 
-def _preparer(processor: Any, view: View, rest: dict[str, bool], device: torch.device) -> Prepare:
-    """Return what makes views into pixels: one step of our own where it does what the processor does."""
+def _preparer(processor: Any, geometry: Geometry, rest: dict[str, bool], device: torch.device) -> Prepare:
+    """Return what makes inputs into pixels: one step of our own where it does what the processor does."""
 
     def prepare(pictures: list[NDArray[np.uint8]]) -> torch.Tensor:
         # what a worker sent is read-only, and torch warns of that
@@ -196,7 +196,7 @@ def _preparer(processor: Any, view: View, rest: dict[str, bool], device: torch.d
     if not rest:
         return prepare
     quick = _normaliser(processor, device)
-    height, width = view.crop or view.size
+    height, width = geometry.crop or geometry.size
     levels = np.arange(height * width * 3, dtype=np.uint32).astype(np.uint8).reshape(height, width, 3)
     ours, theirs = quick([levels]).cpu(), prepare([levels])
     same = ours.shape == theirs.shape and bool(torch.all((ours - theirs).abs() <= MOST_DIFFERENCE))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from clipmod_cli.ensemble.batch import CanSkipRest
 from clipmod_cli.ensemble.ensemble import Ensemble, PendingEvidence
 from clipmod_cli.errors import DeviceLostError, ErrorCode
-from clipmod_cli.types import Evidence, Failure, Frame, Seen, View
+from clipmod_cli.types import Evidence, Failure, Frame, Geometry, Seen
 
 log = logging.getLogger(__name__)
 
@@ -238,9 +238,9 @@ class SharedEnsemble:
     caller: Caller
 
     @property
-    def views(self) -> tuple[View, ...]:
-        """The views of the members, each once."""
-        return self.caller.ensemble.views
+    def geometries(self) -> tuple[Geometry, ...]:
+        """The geometries of the members, each once."""
+        return self.caller.ensemble.geometries
 
     @property
     def batch_size(self) -> int:

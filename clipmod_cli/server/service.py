@@ -30,7 +30,7 @@ from clipmod_cli.server.configuration import RequestLimits, request_limits_of
 from clipmod_cli.server.device_thread import Caller, DeviceThread, SharedEnsemble
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.settings.reading import Resolved
-from clipmod_cli.types import Evidence, Failure, Item, Result, Verdict
+from clipmod_cli.types import Evidence, Failure, Item, Result, ReviewReason, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -240,7 +240,8 @@ class Service:
         panel = self.fallback if stood_in and self.fallback is not None else self.panel
         record = to_record(result, panel.facts)
         if panel.stand_in and record.status == "ok":
-            record = record.model_copy(update={"needs_review": True})
+            reasons: list[ReviewReason] = [*(record.review_reasons or ()), "fallback_model"]
+            record = record.model_copy(update={"needs_review": True, "review_reasons": reasons})
         # rows are keyed by run and index; a request's items count from 0, and all requests are one run
         self.rows.add(to_line(record.model_copy(update={"index": next(self._numbers)})))
         return JudgedItem(result=result, record=record, panel=panel)

@@ -73,6 +73,12 @@ class Settings:
     decode: Literal["fast", "exact"] = _setting(
         "fast", "judging", "scaled decoding, or exactly each model's own transform"
     )
+    coverage: str = _setting(
+        "full",
+        "judging",
+        "show the models all of a picture, in several views, or the middle that each model cuts out",
+        metavar="full|centre|tiles=N",
+    )
     early_exit: Literal["off", "exact"] = _setting(
         "off", "judging", "skip models that can no longer change the outcome"
     )

@@ -8,12 +8,12 @@ from contextlib import closing
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.stage import Decoders, decode_with
 from clipmod_cli.decode.workers.pool import WorkerPool
-from clipmod_cli.types import Failure, Frame, Item, View
+from clipmod_cli.types import Failure, Frame, Geometry, Item
 
 
 def decode(
     items: Iterable[Item | Failure],
-    views: Sequence[View],
+    geometries: Sequence[Geometry],
     options: DecodeOptions,
     workers: int,
     *,
@@ -24,6 +24,6 @@ def decode(
     most = options.limits.pixels_in_flight
     with (
         Decoders(workers, pool=pool, pixels_in_flight=most) as decoders,
-        closing(decode_with(decoders, items, views, options, ahead=ahead)) as decoded,
+        closing(decode_with(decoders, items, geometries, options, ahead=ahead)) as decoded,
     ):
         yield from decoded

@@ -17,7 +17,7 @@ from typing import Any
 
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.types import Failure, Frame, Item, View
+from clipmod_cli.types import Failure, Frame, Geometry, Item
 
 Decoded = list[Frame | Failure]
 
@@ -42,7 +42,7 @@ LIES: dict[str, tuple[bytes, ...]] = {
 
 
 def misbehave(  # noqa: C901 — a list of ills
-    item: Item, views: Sequence[View], options: DecodeOptions, **gate: Any
+    item: Item, geometries: Sequence[Geometry], options: DecodeOptions, **gate: Any
 ) -> Decoded:
     """Do what the item's name says, or decode it."""
     match item.source.rpartition("/")[2].partition(".")[0]:
@@ -55,7 +55,7 @@ def misbehave(  # noqa: C901 — a list of ills
         case "exit":
             os._exit(3)
         case "nap":
-            return decode_item(item, views, options, gate=gate["gate"], on_video=lambda: _nap(gate))
+            return decode_item(item, geometries, options, gate=gate["gate"], on_video=lambda: _nap(gate))
         case "cut":
             return [_said(item, _cut_block())]
         case "lie":
@@ -79,7 +79,7 @@ def misbehave(  # noqa: C901 — a list of ills
             return [_said(item, " ".join(sorted(_open_files())))]
         case "pid":
             return [_said(item, str(os.getpid()))]
-    return decode_item(item, views, options, **gate)
+    return decode_item(item, geometries, options, **gate)
 
 
 def _nap(gate: dict[str, Any]) -> None:

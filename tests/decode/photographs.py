@@ -7,11 +7,11 @@ from pathlib import Path
 import skimage
 from PIL import Image
 
-from clipmod_cli.types import View
+from clipmod_cli.types import Geometry
 
 PHOTOGRAPHS = ["astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg"]
-TOWER = View(fit="shortest", size=(224, 224), crop=(224, 224))
-DETECTOR = View(fit="corner", size=(320, 320), resample="bilinear", engine="opencv")
+TOWER = Geometry(fit="shortest", size=(224, 224), crop=(224, 224))
+DETECTOR = Geometry(fit="corner", size=(320, 320), resample="bilinear", engine="opencv")
 
 
 def photograph(name: str, size: tuple[int, int] | None = None) -> Image.Image:

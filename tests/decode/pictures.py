@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipmod_cli.decode.item import decode_item
-from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.types import Failure, Frame, Item, Media, View
+from clipmod_cli.decode.limits import Coverage, DecodeOptions
+from clipmod_cli.types import Failure, Frame, Geometry, Item, Media
 
-WHOLE = View(fit="whole", size=(0, 0))
+CENTRE = Coverage(full=False)
+"""One view, by each model's own transform."""
+
+WHOLE = Geometry(fit="whole", size=(0, 0))
 RED, GREEN, BLUE, YELLOW, WHITE, BLACK = (
     (255, 0, 0),
     (0, 255, 0),
@@ -74,38 +77,38 @@ def as_item(data: bytes) -> Item:
     return Item(source="picture", index=0, data=data)
 
 
-def results(data: bytes, views: Sequence[View] = (WHOLE,), **options: Any) -> list[Frame | Failure]:
+def results(data: bytes, geometries: Sequence[Geometry] = (WHOLE,), **options: Any) -> list[Frame | Failure]:
     """Return what decoding gives; the law that every result obeys is checked on the way."""
     item = as_item(data)
-    found = decode_item(item, views, DecodeOptions(**options))
+    found = decode_item(item, geometries, DecodeOptions(**{"coverage": CENTRE, **options}))
     check_law(item, found)
     return found
 
 
 def check_law(item: Item, found: Sequence[Frame | Failure]) -> None:
-    """One ending, at the end; all of the same item; Frames before it in rising order."""
+    """One ending, at the end; all of the same item; Frames before it in order."""
     *before, end = found
     assert all(isinstance(result, Frame) and not result.last for result in before)
     assert isinstance(end, Failure) or end.last
     assert all(result.item is item for result in found)
     numbers = [result.number for result in found if isinstance(result, Frame)]
-    assert numbers == sorted(set(numbers))
+    assert numbers == sorted(numbers)
     assert all(result.media is found[0].media for result in found)
 
 
-def frames(data: bytes, views: Sequence[View] = (WHOLE,), **options: Any) -> list[Frame]:
-    found = results(data, views, **options)
+def frames(data: bytes, geometries: Sequence[Geometry] = (WHOLE,), **options: Any) -> list[Frame]:
+    found = results(data, geometries, **options)
     assert not isinstance(found[-1], Failure), found[-1].message
     return [result for result in found if isinstance(result, Frame)]
 
 
-def frame(data: bytes, views: Sequence[View] = (WHOLE,), **options: Any) -> Frame:
-    (only,) = frames(data, views, **options)
+def frame(data: bytes, geometries: Sequence[Geometry] = (WHOLE,), **options: Any) -> Frame:
+    (only,) = frames(data, geometries, **options)
     return only
 
 
-def failure(data: bytes, views: Sequence[View] = (WHOLE,), **options: Any) -> Failure:
-    end = results(data, views, **options)[-1]
+def failure(data: bytes, geometries: Sequence[Geometry] = (WHOLE,), **options: Any) -> Failure:
+    end = results(data, geometries, **options)[-1]
     assert isinstance(end, Failure), "it was decoded"
     assert end.stage == "decode"
     assert end.message
@@ -118,7 +121,7 @@ def media(result: Frame | Failure) -> Media:
 
 
 def pixels(data: bytes, **options: Any) -> NDArray[np.uint8]:
-    return frame(data, **options).views[WHOLE]
+    return frame(data, **options).inputs[WHOLE]
 
 
 def corners(array: NDArray[np.uint8]) -> list[Colour]:

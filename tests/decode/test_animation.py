@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from clipmod_cli.decode.limits import KEY_FRAMES, parse_frames
-from clipmod_cli.types import Frame, View
+from clipmod_cli.types import Frame, Geometry
 from tests.decode.pictures import (
     BLUE,
     GREEN,
@@ -50,7 +50,7 @@ def shades(count: int) -> list[Colour]:
 
 
 def colour(shot: Frame) -> Colour:
-    return tuple(int(channel) for channel in shot.views[WHOLE][6, 8])
+    return tuple(int(channel) for channel in shot.inputs[WHOLE][6, 8])
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -60,7 +60,7 @@ def test_all_frames_of_a_short_animation_come_at_their_times(name: str) -> None:
     assert [shot.time_s for shot in shots] == [0.0, 0.1, 0.4, 0.6]
     assert [shot.last for shot in shots] == [False, False, False, True]
     for shot, expected in zip(shots, COLOURS, strict=True):
-        assert_corners(shot.views[WHOLE], [expected] * 4, TOLERANCE.get(name, 0))
+        assert_corners(shot.inputs[WHOLE], [expected] * 4, TOLERANCE.get(name, 0))
     assert (media(shots[0]).kind, media(shots[0]).duration_s) == ("animation", 1.0)
     assert (media(shots[0]).width, media(shots[0]).height) == (16, 12)
     assert media(shots[0]).format == name
@@ -110,7 +110,7 @@ def test_pages_of_a_tiff_are_all_looked_at() -> None:
     pages = [Image.new("RGB", (16, 12), RED), Image.new("L", (20, 30), 255), Image.new("1", (8, 8))]
     shots = frames(encode(pages[0], "TIFF", save_all=True, append_images=pages[1:]))
     assert [colour(shot) if shot.number == 0 else None for shot in shots] == [RED, None, None]
-    assert [shot.views[WHOLE].shape for shot in shots] == [(12, 16, 3), (30, 20, 3), (8, 8, 3)]
+    assert [shot.inputs[WHOLE].shape for shot in shots] == [(12, 16, 3), (30, 20, 3), (8, 8, 3)]
     assert [shot.time_s for shot in shots] == [0.0, 1.0, 2.0]
     assert (media(shots[0]).kind, media(shots[0]).duration_s) == ("animation", 3.0)
     assert (media(shots[0]).width, media(shots[0]).height) == (16, 12)
@@ -138,8 +138,8 @@ def test_a_partial_frame_lies_over_the_one_before() -> None:
     for name in ("GIF", "PNG", "WEBP"):
         data = encode(shots[0], name, save_all=True, append_images=shots[1:], duration=100, **SETTINGS[name])
         first, second = frames(data)
-        assert_corners(first.views[WHOLE], list(QUARTERS))
-        assert_corners(second.views[WHOLE], [RED, GREEN, BLUE, RED])
+        assert_corners(first.inputs[WHOLE], list(QUARTERS))
+        assert_corners(second.inputs[WHOLE], [RED, GREEN, BLUE, RED])
 
 
 def test_transparent_frames_are_composed_on_white() -> None:
@@ -147,7 +147,7 @@ def test_transparent_frames_are_composed_on_white() -> None:
     shots = [quarters([(*RED, 255), clear, clear, (*BLUE, 255)], "RGBA"), quarters(mode="RGBA")]
     for name in ("GIF", "PNG", "WEBP"):
         data = encode(shots[0], name, save_all=True, append_images=shots[1:], duration=100, **SETTINGS[name])
-        assert_corners(frames(data)[0].views[WHOLE], [RED, WHITE, WHITE, BLUE])
+        assert_corners(frames(data)[0].inputs[WHOLE], [RED, WHITE, WHITE, BLUE])
 
 
 def test_the_picture_that_other_viewers_show_of_an_apng_is_looked_at() -> None:
@@ -167,12 +167,12 @@ def test_an_animation_is_turned_by_its_exif(name: str) -> None:
         shots[0], name, save_all=True, append_images=shots[1:], duration=100, exif=exif, **SETTINGS[name]
     )
     found = frames(data)
-    assert_corners(found[0].views[WHOLE], list(QUARTERS), 16)
+    assert_corners(found[0].inputs[WHOLE], list(QUARTERS), 16)
     assert (media(found[0]).width, media(found[0]).height) == (48, 32)
 
 
 def test_views_of_each_frame_are_made() -> None:
-    view = View(fit="squash", size=(8, 6))
-    for shot in frames(moving("GIF", COLOURS, 100), [view, WHOLE, view]):
-        assert list(shot.views) == [view, WHOLE]
-        assert_corners(shot.views[view], [COLOURS[shot.number]] * 4)
+    geometry = Geometry(fit="squash", size=(8, 6))
+    for shot in frames(moving("GIF", COLOURS, 100), [geometry, WHOLE, geometry]):
+        assert list(shot.inputs) == [geometry, WHOLE]
+        assert_corners(shot.inputs[geometry], [COLOURS[shot.number]] * 4)

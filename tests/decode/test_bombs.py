@@ -10,7 +10,7 @@ from PIL import Image
 
 from clipmod_cli.decode.limits import DecodeLimits
 from clipmod_cli.decode.stills.pictures import MAX_JPEG_SCANS
-from clipmod_cli.types import View
+from clipmod_cli.types import Geometry
 from tests.decode.pictures import (
     RED,
     WHOLE,
@@ -102,9 +102,9 @@ def test_a_header_that_claims_too_much_is_refused_before_decoding(label: str) ->
 def test_a_jpeg_counts_after_its_scaling() -> None:
     data = encode(Image.new("RGB", (1600, 1200), RED), "JPEG")
     limits = DecodeLimits(max_pixels=400_000)
-    small = View(fit="shortest", size=(64, 64), crop=(64, 64))
+    small = Geometry(fit="shortest", size=(64, 64), crop=(64, 64))
     result = frame(data, [small], limits=limits)
-    assert_corners(result.views[small], [RED] * 4, 3)
+    assert_corners(result.inputs[small], [RED] * 4, 3)
     assert (media(result).width, media(result).height) == (1600, 1200)
     assert failure(data, [small], limits=limits, exact=True).code == "too_many_pixels"
     assert failure(data, [WHOLE], limits=limits).code == "too_many_pixels"
@@ -113,16 +113,16 @@ def test_a_jpeg_counts_after_its_scaling() -> None:
 def test_a_picture_larger_than_pillow_allows_passes_when_the_limits_do() -> None:
     # Pillow by itself stops at 179 megapixels; a phone's 200 must pass.
     data = encode(Image.new("L", (16_000, 12_000), 255), "JPEG", quality=1)
-    view = View(fit="squash", size=(16, 16))
-    assert_corners(frame(data, [view]).views[view], [(255,) * 3] * 4, 3)
+    geometry = Geometry(fit="squash", size=(16, 16))
+    assert_corners(frame(data, [geometry]).inputs[geometry], [(255,) * 3] * 4, 3)
 
 
 def test_a_view_that_would_be_huge_is_refused() -> None:
     strip = encode(Image.new("L", (20_000, 1)), "PNG")
-    assert failure(strip, [View(fit="shortest", size=(224, 224))]).code == "too_many_pixels"
-    cropped = View(fit="shortest", size=(224, 224), crop=(224, 224))
+    assert failure(strip, [Geometry(fit="shortest", size=(224, 224))]).code == "too_many_pixels"
+    cropped = Geometry(fit="shortest", size=(224, 224), crop=(224, 224))
     for exact in (False, True):
-        assert frame(strip, [cropped], exact=exact).views[cropped].shape == (224, 224, 3)
+        assert frame(strip, [cropped], exact=exact).inputs[cropped].shape == (224, 224, 3)
 
 
 def test_a_progressive_jpeg_of_endless_scans_is_refused() -> None:

@@ -120,7 +120,7 @@ def test_a_mode_comes_out_in_its_colours(
     exact: bool,
 ) -> None:
     result = frame(encode(make(), name, **settings), exact=exact)
-    assert_corners(result.views[next(iter(result.views))], expected, tolerance)
+    assert_corners(result.inputs[next(iter(result.inputs))], expected, tolerance)
     assert (media(result).format, media(result).kind) == (name, "image")
     assert (media(result).width, media(result).height) == SIZE
     assert not media(result).truncated

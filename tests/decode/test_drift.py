@@ -58,8 +58,8 @@ def resized(name: str, size: tuple[int, int]) -> Image.Image:
 
 
 def differences(data: bytes) -> NDArray[np.int64]:
-    exact = frame(data, [TOWER], exact=True).views[TOWER].astype(np.int64)
-    return np.asarray(np.abs(exact - frame(data, [TOWER]).views[TOWER]))
+    exact = frame(data, [TOWER], exact=True).inputs[TOWER].astype(np.int64)
+    return np.asarray(np.abs(exact - frame(data, [TOWER]).inputs[TOWER]))
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
@@ -99,7 +99,7 @@ def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Ensemble:
 def unsafe_scores(ensemble: Ensemble, jpegs: Sequence[bytes], *, exact: bool) -> NDArray[np.float64]:
     policy = load_policy(str(Path(backends.TINY).parent / "shapes.toml"))
     criteria = prepare(ensemble, policy, threshold=0.5)
-    frames = [frame(data, ensemble.views, exact=exact) for data in jpegs]
+    frames = [frame(data, ensemble.geometries, exact=exact) for data in jpegs]
     verdicts = list(judge(infer(ensemble, [frames]), criteria))
     return np.array([v.deciding.unsafe_score for v in verdicts if isinstance(v, Verdict)])
 

@@ -9,15 +9,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipmod_cli.decode.views import Picture, make_view
-from clipmod_cli.types import View
+from clipmod_cli.decode.transforms import Picture, make_input
+from clipmod_cli.types import Geometry
 from tests.decode.photographs import DETECTOR, PHOTOGRAPHS, TOWER, photograph
 from tests.decode.pictures import encode, frame, media
 
 
-def differences(data: bytes, view: View) -> NDArray[np.int64]:
-    exact = frame(data, [view], exact=True).views[view].astype(np.int64)
-    fast = frame(data, [view]).views[view].astype(np.int64)
+def differences(data: bytes, geometry: Geometry) -> NDArray[np.int64]:
+    exact = frame(data, [geometry], exact=True).inputs[geometry].astype(np.int64)
+    fast = frame(data, [geometry]).inputs[geometry].astype(np.int64)
     return np.asarray(np.abs(exact - fast))
 
 
@@ -36,8 +36,11 @@ def test_fast_views_of_photographs_are_close(
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
 def test_fast_views_of_twelve_megapixels_are_close(name: str) -> None:
     data = encode(photograph(name, (4003, 3001)), "JPEG", quality=85, subsampling=2)
-    for view in (TOWER, View(fit="squash", size=(224, 224), resample="bilinear", engine="torchvision")):
-        difference = differences(data, view)
+    for geometry in (
+        TOWER,
+        Geometry(fit="squash", size=(224, 224), resample="bilinear", engine="torchvision"),
+    ):
+        difference = differences(data, geometry)
         assert difference.max() <= 8
         assert difference.mean() <= 0.5
 
@@ -47,8 +50,8 @@ def test_a_scaled_and_turned_jpeg_is_not_shifted(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encode(photograph("coffee.png", (1999, 1333)), "JPEG", quality=92, exif=exif)
-    assert differences(data, View(fit="squash", size=(150, 150))).max() <= 6
-    assert differences(data, View(fit="shortest", size=(150, 150), crop=(150, 150))).max() <= 6
+    assert differences(data, Geometry(fit="squash", size=(150, 150))).max() <= 6
+    assert differences(data, Geometry(fit="shortest", size=(150, 150), crop=(150, 150))).max() <= 6
 
 
 @pytest.mark.parametrize("resample", ["nearest", "bilinear", "bicubic", "lanczos"])
@@ -57,10 +60,10 @@ def test_a_scaled_and_turned_jpeg_is_not_shifted(orientation: int) -> None:
 def test_every_combination_gives_the_same_shape_fast_and_exact(engine: Any, fit: Any, resample: Any) -> None:
     picture = photograph("chelsea.png")
     for crop in (None, (90, 70), (150, 200)):
-        view = View(fit=fit, size=(120, 120), crop=crop, resample=resample, engine=engine, fill=3)
+        geometry = Geometry(fit=fit, size=(120, 120), crop=crop, resample=resample, engine=engine, fill=3)
         pixels = np.array(picture)
         made = [
-            make_view(Picture(pixels=pixels, size=picture.size[::-1]), view, exact=exact)
+            make_input(Picture(pixels=pixels, size=picture.size[::-1]), geometry, exact=exact)
             for exact in (False, True)
         ]
         assert made[0].shape == made[1].shape
@@ -74,8 +77,8 @@ def test_every_combination_gives_the_same_shape_fast_and_exact(engine: Any, fit:
 def test_the_detectors_fast_view_lies_where_the_exact_one_does() -> None:
     for size in [(640, 427), (427, 641), (1283, 857)]:
         data = encode(photograph("coffee.png", size), "JPEG", quality=92)
-        exact = frame(data, [DETECTOR], exact=True).views[DETECTOR]
-        fast = frame(data, [DETECTOR]).views[DETECTOR]
+        exact = frame(data, [DETECTOR], exact=True).inputs[DETECTOR]
+        fast = frame(data, [DETECTOR]).inputs[DETECTOR]
         assert np.abs(exact.astype(int) - fast).mean() < 4
         assert abs(int((exact.sum(axis=2) > 0).sum()) - int((fast.sum(axis=2) > 0).sum())) <= 640
 
@@ -88,15 +91,15 @@ def test_a_panorama_is_cut_and_not_scaled_whole() -> None:
 
 def test_padding_is_of_the_wanted_grey() -> None:
     data = encode(Image.new("RGB", (40, 20), (200, 10, 10)), "PNG")
-    view = View(fit="longest", size=(32, 32), crop=(32, 32), fill=77)
-    corner = View(fit="corner", size=(32, 32), fill=9, resample="bilinear")
+    geometry = Geometry(fit="longest", size=(32, 32), crop=(32, 32), fill=77)
+    corner = Geometry(fit="corner", size=(32, 32), fill=9, resample="bilinear")
     for exact in (False, True):
-        views = frame(data, [view, corner], exact=exact).views
-        assert (views[view][:8] == 77).all()
-        assert (views[view][24:] == 77).all()
-        assert (views[view][8:24] == (200, 10, 10)).all()
-        assert (views[corner][:15] == (200, 10, 10)).all()
-        assert (views[corner][17:] == 9).all()
+        geometries = frame(data, [geometry, corner], exact=exact).inputs
+        assert (geometries[geometry][:8] == 77).all()
+        assert (geometries[geometry][24:] == 77).all()
+        assert (geometries[geometry][8:24] == (200, 10, 10)).all()
+        assert (geometries[corner][:15] == (200, 10, 10)).all()
+        assert (geometries[corner][17:] == 9).all()
 
 
 def test_the_same_jpeg_with_and_without_simplejpeg_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,10 +114,10 @@ def test_the_same_jpeg_with_and_without_simplejpeg_is_the_same(monkeypatch: pyte
                 subsampling=subsampling,
                 progressive=progressive,
             )
-            quick = frame(data, [TOWER]).views[TOWER]
+            quick = frame(data, [TOWER]).inputs[TOWER]
             with monkeypatch.context() as patched:
                 patched.setattr(pictures, "_simplejpeg", lambda: None)
-                by_pillow = frame(data, [TOWER]).views[TOWER]
+                by_pillow = frame(data, [TOWER]).inputs[TOWER]
             assert np.array_equal(quick, by_pillow)
 
 

@@ -17,8 +17,9 @@ from clipmod_cli.decode.formats import sniff
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.stills import opening
-from clipmod_cli.types import Failure, View
+from clipmod_cli.types import Failure, Geometry
 from tests.decode.pictures import (
+    CENTRE,
     QUARTERS,
     WHOLE,
     as_item,
@@ -80,7 +81,7 @@ def test_the_second_picture_of_a_phones_jpeg_is_left_alone() -> None:
     shots[0].save(buffer, "MPO", save_all=True, append_images=shots[1:])
     result = frame(buffer.getvalue())
     assert (media(result).format, media(result).kind) == ("JPEG", "image")
-    assert_corners(result.views[WHOLE], list(QUARTERS), 12)
+    assert_corners(result.inputs[WHOLE], list(QUARTERS), 12)
 
 
 def test_text_bombs_in_a_png_do_no_harm() -> None:
@@ -95,8 +96,8 @@ def test_a_decoder_neither_prints_nor_warns_in_a_strict_interpreter() -> None:
 import sys
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.item import decode_item
-from clipmod_cli.types import Item, View
-view = View(fit="whole", size=(0, 0))
+from clipmod_cli.types import Geometry, Item
+view = Geometry(fit="whole", size=(0, 0))
 for number in range(int(sys.argv[1])):
     data = sys.stdin.buffer.read(int.from_bytes(sys.stdin.buffer.read(4), "big"))
     print(type(decode_item(Item(source="x", index=number, data=data), [view], DecodeOptions())[-1]).__name__)
@@ -120,7 +121,7 @@ def test_a_bug_or_a_lack_of_memory_costs_one_item(bug: Exception, code: str) -> 
         raise bug
 
     item = as_item(STILLS["PNG"])
-    (end,) = decode_item(item, [WHOLE], DecodeOptions(), gate=gate)
+    (end,) = decode_item(item, [WHOLE], DecodeOptions(coverage=CENTRE), gate=gate)
     assert isinstance(end, Failure)
     assert (end.code, end.retryable) == (code, True)
     assert media(end).sha256 is not None
@@ -138,7 +139,7 @@ def test_a_heic_picture_is_read_where_it_is_allowed() -> None:
     buffer = io.BytesIO()
     heif.from_pillow(quarters(size=(96, 64))).save(buffer, quality=95)
     result = frame(buffer.getvalue(), heic=True)
-    assert_corners(result.views[WHOLE], list(QUARTERS), 16)
+    assert_corners(result.inputs[WHOLE], list(QUARTERS), 16)
     assert (media(result).format, media(result).width) == ("HEIF", 96)
     refused = failure(buffer.getvalue())
     assert refused.code == "unsupported_format"
@@ -169,7 +170,7 @@ def test_any_damaged_picture_has_exactly_one_ending(data: st.DataObject) -> None
     ):
         damaged[at] = value
     stop = data.draw(st.integers(len(seed) // 2, len(seed)))
-    end = results(bytes(damaged[:stop]), [WHOLE, View(fit="squash", size=(8, 8))], limits=TINY)[-1]
+    end = results(bytes(damaged[:stop]), [WHOLE, Geometry(fit="squash", size=(8, 8))], limits=TINY)[-1]
     if isinstance(end, Failure):
         assert end.code != "internal_error", end.message
 

@@ -57,7 +57,7 @@ def test_a_first_frame_that_is_torn_is_shown_and_then_it_is_an_error() -> None:
     data = encode(shots[0], "PNG", save_all=True, append_images=shots[1:], duration=100)
     shot, end = results(data[: len(data) // 2])
     assert isinstance(shot, Frame)
-    assert np.array_equal(shot.views[WHOLE][:20], noise[:20])
+    assert np.array_equal(shot.inputs[WHOLE][:20], noise[:20])
     assert isinstance(end, Failure)
     assert media(end).truncated
 

@@ -17,30 +17,36 @@ from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.workers.child import write_result
 from clipmod_cli.decode.workers.shared_memory import SharedBlock, make_shared_block
 from clipmod_cli.decode.workers.wire import MAX_PIXEL_BYTES, read_result
-from clipmod_cli.types import Failure, Frame, Item, View
-from tests.decode.pictures import RED, encode
+from clipmod_cli.types import Failure, Frame, Geometry, Item
+from tests.decode.pictures import CENTRE, RED, encode
 from tests.decode.samples import moving
 
-VIEW = View(fit="squash", size=(8, 8))
-FREE = View(fit="longest", size=(8, 8))
-WHOLE = View(fit="whole", size=(0, 0))
+GEOMETRY = Geometry(fit="squash", size=(8, 8))
+FREE = Geometry(fit="longest", size=(8, 8))
+WHOLE = Geometry(fit="whole", size=(0, 0))
 ITEM = Item(source="x", index=0, data=encode(Image.new("RGB", (16, 16), RED), "PNG"))
+
+VIEW = ([0, 0, 8, 8], "plain", 1.0)
+"""Box, reading and scale of a view, as a worker sends them."""
 
 
 def answer(
-    item: Item = ITEM, view: View = VIEW, block: SharedBlock | None = None
+    item: Item = ITEM, geometry: Geometry = GEOMETRY, block: SharedBlock | None = None
 ) -> tuple[dict[str, Any], list[bytes]]:
     """Return the header and the further messages of a good answer."""
     sent: list[bytes] = []
-    write_result(decode_item(item, [view], DecodeOptions()), sent.append, block)
+    write_result(decode_item(item, [geometry], DecodeOptions(coverage=CENTRE)), sent.append, block)
     return json.loads(sent[0]), sent[1:]
 
 
 def read(
-    header: dict[str, Any] | bytes, messages: list[bytes], view: View = VIEW, block: SharedBlock | None = None
+    header: dict[str, Any] | bytes,
+    messages: list[bytes],
+    geometry: Geometry = GEOMETRY,
+    block: SharedBlock | None = None,
 ) -> list[Frame | Failure]:
     told = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return read_result(told, receiver(messages), ITEM, [view], block)
+    return read_result(told, receiver(messages), ITEM, [geometry], block)
 
 
 def receiver(messages: list[bytes]) -> Callable[[int], bytes]:
@@ -73,7 +79,7 @@ def test_a_good_answer_is_read() -> None:
     (frame,) = read(*answer())
     assert isinstance(frame, Frame)
     assert frame.item is ITEM
-    assert frame.views[VIEW].shape == (8, 8, 3)
+    assert frame.inputs[GEOMETRY].shape == (8, 8, 3)
     assert (frame.media.format, frame.media.width) == ("PNG", 16)
 
 
@@ -82,9 +88,9 @@ def test_pixels_go_through_the_block_where_they_fit(block: SharedBlock) -> None:
     assert not messages
     (frame,) = read(header, messages, block=block)
     assert isinstance(frame, Frame)
-    assert (frame.views[VIEW] == RED).all()
+    assert (frame.inputs[GEOMETRY] == RED).all()
     block.write([np.zeros(10_000, np.uint8)])
-    assert (frame.views[VIEW] == RED).all(), "what was read is a copy"
+    assert (frame.inputs[GEOMETRY] == RED).all(), "what was read is a copy"
 
 
 def test_pixels_that_do_not_fit_follow_in_messages(block: SharedBlock) -> None:
@@ -93,30 +99,34 @@ def test_pixels_that_do_not_fit_follow_in_messages(block: SharedBlock) -> None:
     assert len(messages) == 3
     assert header["shared"] is False
     frames = read(header, messages, WHOLE, block)
-    expected = decode_item(item, [WHOLE], DecodeOptions())
+    expected = decode_item(item, [WHOLE], DecodeOptions(coverage=CENTRE))
     for one, other in zip(frames, expected, strict=True):
         assert isinstance(one, Frame)
         assert isinstance(other, Frame)
         assert (one.number, one.time_s, one.last) == (other.number, other.time_s, other.last)
-        assert np.array_equal(one.views[WHOLE], other.views[WHOLE])
+        assert np.array_equal(one.inputs[WHOLE], other.inputs[WHOLE])
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"frames": [[0, 0.0, True, [[800, 800]]]]},
-        {"frames": [[0, 0.0, True, [[-8, -8]]]]},
-        {"frames": [[0, 0.0, True, [[4, 16]]]]},
-        {"frames": [[0, 0.0, True, []]]},
-        {"frames": [[0, 0.0, False, [[8, 8]]]]},
-        {"frames": [[0, float("nan"), True, [[8, 8]]]]},
-        {"frames": [[0, "soon", True, [[8, 8]]]]},
-        {"frames": [[True, 0.0, True, [[8, 8]]]]},
-        {"frames": [[-1, 0.0, True, [[8, 8]]]]},
-        {"frames": [[1, 0.0, False, [[8, 8]]], [0, 0.0, True, [[8, 8]]]]},
+        {"frames": [[0, 0.0, True, *VIEW, [[800, 800]]]]},
+        {"frames": [[0, 0.0, True, *VIEW, [[-8, -8]]]]},
+        {"frames": [[0, 0.0, True, *VIEW, [[4, 16]]]]},
+        {"frames": [[0, 0.0, True, *VIEW, []]]},
+        {"frames": [[0, 0.0, False, *VIEW, [[8, 8]]]]},
+        {"frames": [[0, float("nan"), True, *VIEW, [[8, 8]]]]},
+        {"frames": [[0, "soon", True, *VIEW, [[8, 8]]]]},
+        {"frames": [[True, 0.0, True, *VIEW, [[8, 8]]]]},
+        {"frames": [[-1, 0.0, True, *VIEW, [[8, 8]]]]},
+        {"frames": [[1, 0.0, False, *VIEW, [[8, 8]]], [0, 0.0, True, *VIEW, [[8, 8]]]]},
         {"frames": [[0, 0.0, True]]},
         {"frames": []},
-        {"frames": [[0, 0.0, True, [[8, 8]]]] * 300},
+        {"frames": [[0, 0.0, True, [0, 0, 8], "plain", 1.0, [[8, 8]]]]},
+        {"frames": [[0, 0.0, True, [-1, 0, 8, 8], "plain", 1.0, [[8, 8]]]]},
+        {"frames": [[0, 0.0, True, [0, 0, 8, 8], "\n", 1.0, [[8, 8]]]]},
+        {"frames": [[0, 0.0, True, [0, 0, 8, 8], "plain", None, [[8, 8]]]]},
+        {"frames": [[0, 0.0, True, *VIEW, [[8, 8]]]] * 1100},
         {"frames": "many"},
         {"media": None},
         {"media": {}},
@@ -168,16 +178,16 @@ def test_pixels_of_another_length_are_refused(length: int) -> None:
 
 
 def test_a_view_behind_the_end_of_the_block_is_refused(block: SharedBlock) -> None:
-    header, messages = answer(view=FREE, block=block)
-    header["frames"][0][3] = [[100, 100]]
+    header, messages = answer(geometry=FREE, block=block)
+    header["frames"][0][-1] = [[100, 100]]
     with pytest.raises(ValueError, match="outside"):
         read(header, messages, FREE, block)
 
 
 def test_more_pixels_than_a_worker_can_hold_are_not_waited_for() -> None:
-    header, _ = answer(view=FREE)
+    header, _ = answer(geometry=FREE)
     frames = MAX_PIXEL_BYTES // (3 * 5000 * 5000) + 1
-    header["frames"] = [[n, 0.0, n == frames - 1, [[5000, 5000]]] for n in range(frames)]
+    header["frames"] = [[n, 0.0, n == frames - 1, *VIEW, [[5000, 5000]]] for n in range(frames)]
     with pytest.raises(ValueError, match="more pixels"):
         read(header, [], FREE)
 

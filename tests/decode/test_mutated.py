@@ -11,8 +11,9 @@ import pytest
 
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.workers.pool import WorkerPool
-from clipmod_cli.types import Failure, Item, View
+from clipmod_cli.types import Failure, Geometry, Item
 from tests.decode.decoding import decode
+from tests.decode.pictures import CENTRE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
@@ -48,10 +49,10 @@ def _items() -> Iterator[Item]:
 
 
 def test_every_mutated_picture_has_one_end(capsys: pytest.CaptureFixture[str]) -> None:
-    views = [View(fit="shortest", size=(224, 224), crop=(224, 224))]
+    geometries = [Geometry(fit="shortest", size=(224, 224), crop=(224, 224))]
     ends: Counter[int] = Counter()
     codes: Counter[str] = Counter()
-    for one in decode(_items(), views, DecodeOptions(), 2, pool=WorkerPool()):
+    for one in decode(_items(), geometries, DecodeOptions(coverage=CENTRE), 2, pool=WorkerPool()):
         ends[one.item.index] += one.last
         if isinstance(one, Failure):
             codes[one.code] += 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from clipmod_cli.types import View
+from clipmod_cli.types import Geometry
 from tests.decode.pictures import (
     QUARTERS,
     assert_corners,
@@ -48,20 +48,20 @@ def test_exif_orientation_is_applied(name: str, orientation: int, exact: bool) -
     stored = upright.transpose(INVERSE[orientation]) if orientation in INVERSE else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
-    views = [
-        View(fit="whole", size=(0, 0)),
-        View(fit="squash", size=(24, 36)),
-        View(fit="longest", size=(30, 30), resample="bilinear"),
-        View(fit="shortest", size=(24, 24), crop=(24, 30)),
-        View(fit="corner", size=(32, 32), resample="bilinear"),
+    geometries = [
+        Geometry(fit="whole", size=(0, 0)),
+        Geometry(fit="squash", size=(24, 36)),
+        Geometry(fit="longest", size=(30, 30), resample="bilinear"),
+        Geometry(fit="shortest", size=(24, 24), crop=(24, 30)),
+        Geometry(fit="corner", size=(32, 32), resample="bilinear"),
     ]
-    result = frame(encode(stored, name, exif=exif, **TURNED_SETTINGS[name]), views, exact=exact)
+    result = frame(encode(stored, name, exif=exif, **TURNED_SETTINGS[name]), geometries, exact=exact)
     assert (media(result).width, media(result).height) == (90, 60)
     shapes = [(60, 90, 3), (24, 36, 3), (20, 30, 3), (24, 30, 3), (32, 32, 3)]
-    for view, shape in zip(views, shapes, strict=True):
-        array = result.views[view]
+    for geometry, shape in zip(geometries, shapes, strict=True):
+        array = result.inputs[geometry]
         assert array.shape == shape
-        filled = array[:21] if view.fit == "corner" else array
+        filled = array[:21] if geometry.fit == "corner" else array
         assert_corners(filled, list(QUARTERS), 12)
 
 

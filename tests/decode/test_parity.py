@@ -9,13 +9,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipmod_cli.decode.views import Picture, make_view
-from clipmod_cli.types import View
+from clipmod_cli.decode.transforms import Picture, make_input
+from clipmod_cli.types import Geometry
 from tests.decode.photographs import DETECTOR, photograph
 
 
-def exactly(picture: Image.Image, view: View) -> NDArray[np.uint8]:
-    return make_view(Picture(pixels=np.array(picture), size=picture.size[::-1]), view, exact=True)
+def exactly(picture: Image.Image, geometry: Geometry) -> NDArray[np.uint8]:
+    return make_input(Picture(pixels=np.array(picture), size=picture.size[::-1]), geometry, exact=True)
 
 
 def open_clips(picture: Image.Image, **config: Any) -> NDArray[np.uint8]:
@@ -49,17 +49,17 @@ def test_exact_views_are_open_clips_to_the_bit(
 ) -> None:
     picture = photograph("astronaut.png", size)
     crop = None if mode == "squash" else (side, side)
-    view = View(fit=mode, size=(side, side), crop=crop, resample=resample, fill=128)
+    geometry = Geometry(fit=mode, size=(side, side), crop=crop, resample=resample, fill=128)
     expected = open_clips(picture, size=side, resize_mode=mode, interpolation=resample, fill_color=128)
-    assert np.array_equal(exactly(picture, view), expected)
+    assert np.array_equal(exactly(picture, geometry), expected)
 
 
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
 def test_exact_views_of_unequal_sides_are_open_clips(mode: Any) -> None:
     picture = photograph("coffee.png")
     crop = None if mode == "squash" else (384, 224)
-    view = View(fit=mode, size=(384, 224), crop=crop)
-    assert np.array_equal(exactly(picture, view), open_clips(picture, size=(384, 224), resize_mode=mode))
+    geometry = Geometry(fit=mode, size=(384, 224), crop=crop)
+    assert np.array_equal(exactly(picture, geometry), open_clips(picture, size=(384, 224), resize_mode=mode))
 
 
 @pytest.mark.parametrize("size", [*SIZES, (227, 512), (229, 300)])
@@ -69,14 +69,16 @@ def test_exact_views_are_those_of_transformers_to_the_bit(resample: Any, size: t
     picture = photograph("chelsea.png", size)
     plain = {"do_rescale": False, "do_normalize": False, "resample": Image.Resampling[resample.upper()]}
     squash = transformers.ViTImageProcessor(size={"height": 224, "width": 224}, **plain)
-    view = View(fit="squash", size=(224, 224), resample=resample, engine="torchvision")
-    assert np.array_equal(exactly(picture, view), processed(squash, picture))
+    geometry = Geometry(fit="squash", size=(224, 224), resample=resample, engine="torchvision")
+    assert np.array_equal(exactly(picture, geometry), processed(squash, picture))
     if min(size) > 3:
         crop = transformers.CLIPImageProcessor(
             size={"shortest_edge": 256}, crop_size={"height": 224, "width": 224}, **plain
         )
-        view = View(fit="shortest", size=(256, 256), crop=(224, 224), resample=resample, engine="torchvision")
-        assert np.array_equal(exactly(picture, view), processed(crop, picture))
+        geometry = Geometry(
+            fit="shortest", size=(256, 256), crop=(224, 224), resample=resample, engine="torchvision"
+        )
+        assert np.array_equal(exactly(picture, geometry), processed(crop, picture))
 
 
 def processed(processor: Any, picture: Image.Image) -> NDArray[np.uint8]:
@@ -91,12 +93,12 @@ def test_the_exact_torchvision_resize_is_torchvisions() -> None:
 
     picture = photograph("rocket.jpg")
     tensor = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
-    for target, view in [
-        ([224], View(fit="shortest", size=(224, 224), resample="bilinear", engine="torchvision")),
-        ([200, 300], View(fit="squash", size=(200, 300), resample="bilinear", engine="torchvision")),
+    for target, geometry in [
+        ([224], Geometry(fit="shortest", size=(224, 224), resample="bilinear", engine="torchvision")),
+        ([200, 300], Geometry(fit="squash", size=(200, 300), resample="bilinear", engine="torchvision")),
     ]:
         expected = functional.resize(tensor, target, antialias=True).permute(1, 2, 0).numpy()
-        assert np.array_equal(exactly(picture, view), expected)
+        assert np.array_equal(exactly(picture, geometry), expected)
 
 
 @pytest.mark.parametrize("size", [(640, 427), (427, 640), (320, 320), (1283, 701), (100, 50), (319, 321)])
@@ -106,6 +108,6 @@ def test_the_exact_detector_view_is_nudenets(size: tuple[int, int]) -> None:
     blue_first = np.ascontiguousarray(np.array(picture)[..., ::-1])
     blob = nudenet._read_image(blue_first)[0]  # (1, 3, 320, 320), 0..1, its channels in the order it wants
     expected = blob[0][::-1].transpose(1, 2, 0) * 255
-    view = exactly(picture, DETECTOR).astype(np.float32)
-    assert view.shape == expected.shape
-    assert np.abs(view - expected).max() <= 0.5
+    geometry = exactly(picture, DETECTOR).astype(np.float32)
+    assert geometry.shape == expected.shape
+    assert np.abs(geometry - expected).max() <= 0.5

@@ -15,13 +15,13 @@ from clipmod_cli.decode.geometry import (
     jpeg_scale,
     scaled_size,
 )
-from clipmod_cli.decode.views import Picture, make_view
-from clipmod_cli.types import View
+from clipmod_cli.decode.transforms import Picture, make_input
+from clipmod_cli.types import Geometry
 
-TOWER = View(fit="shortest", size=(224, 224), crop=(224, 224))
+TOWER = Geometry(fit="shortest", size=(224, 224), crop=(224, 224))
 
 VIEWS = st.builds(
-    View,
+    Geometry,
     fit=st.sampled_from(["shortest", "longest", "squash", "corner"]),
     size=st.tuples(st.integers(1, 400), st.integers(1, 400)),
     crop=st.none() | st.tuples(st.integers(1, 400), st.integers(1, 400)),
@@ -30,11 +30,13 @@ VIEWS = st.builds(
 SIDES = st.integers(1, 5000)
 
 
-@given(view=VIEWS, height=SIDES, width=SIDES)
-def test_a_scaled_size_has_pixels_and_a_crop_is_inside_it(view: View, height: int, width: int) -> None:
-    target = scaled_size(view, height, width)
+@given(geometry=VIEWS, height=SIDES, width=SIDES)
+def test_a_scaled_size_has_pixels_and_a_crop_is_inside_it(
+    geometry: Geometry, height: int, width: int
+) -> None:
+    target = scaled_size(geometry, height, width)
     assert min(target) >= 1
-    window = crop_window(view, *target)
+    window = crop_window(geometry, *target)
     assert window.top >= 0
     assert window.left >= 0
     assert window.top + window.height <= target[0]
@@ -42,19 +44,21 @@ def test_a_scaled_size_has_pixels_and_a_crop_is_inside_it(view: View, height: in
     assert min(window.height, window.width) >= 1
 
 
-@given(views=st.lists(VIEWS, min_size=1, max_size=3), height=SIDES, width=SIDES)
-def test_a_scaled_jpeg_keeps_twice_what_each_view_needs(views: list[View], height: int, width: int) -> None:
-    scale = jpeg_scale(views, height, width)
+@given(geometries=st.lists(VIEWS, min_size=1, max_size=3), height=SIDES, width=SIDES)
+def test_a_scaled_jpeg_keeps_twice_what_each_view_needs(
+    geometries: list[Geometry], height: int, width: int
+) -> None:
+    scale = jpeg_scale(geometries, height, width)
     assert scale in {1, 2, 4, 8}
     if scale > 1:
-        for view in views:
-            target = scaled_size(view, height, width)
+        for geometry in geometries:
+            target = scaled_size(geometry, height, width)
             assert height / scale >= 2 * target[0]
             assert width / scale >= 2 * target[1]
 
 
 def test_a_whole_view_is_never_scaled() -> None:
-    assert jpeg_scale([TOWER, View(fit="whole", size=(0, 0))], 8000, 8000) == 1
+    assert jpeg_scale([TOWER, Geometry(fit="whole", size=(0, 0))], 8000, 8000) == 1
     assert jpeg_scale([], 8000, 8000) == 1
     assert jpeg_scale([TOWER], 8000, 6000) == 8
 
@@ -71,14 +75,14 @@ def test_a_window_is_found_again_in_the_stored_picture(
     orientation: Orientation = EXIF_ORIENTATIONS[number]
     stored = np.arange(height * width * 3, dtype=np.uint32).astype(np.uint8).reshape(height, width, 3)
     shown_size = orientation.store_size((height, width))
-    whole = View(fit="whole", size=(0, 0))
-    shown = make_view(Picture(pixels=stored, size=shown_size, orientation=orientation), whole, exact=True)
+    whole = Geometry(fit="whole", size=(0, 0))
+    shown = make_input(Picture(pixels=stored, size=shown_size, orientation=orientation), whole, exact=True)
     assert shown.shape[:2] == shown_size
     top, left = data.draw(st.integers(0, shown_size[0] - 1)), data.draw(st.integers(0, shown_size[1] - 1))
     window = PixelWindow(top, left, shown_size[0] - top, shown_size[1] - left)
     found = orientation.store_window(window, shown_size)
     cut = stored[found.top : found.top + found.height, found.left : found.left + found.width]
-    turned = make_view(
+    turned = make_input(
         Picture(pixels=cut, size=(window.height, window.width), orientation=orientation), whole, exact=True
     )
     assert np.array_equal(turned, shown[top:, left:])
@@ -87,26 +91,26 @@ def test_a_window_is_found_again_in_the_stored_picture(
 @hypothesis.settings(max_examples=40)
 @given(
     size=st.tuples(st.integers(1, 90), st.integers(1, 90)),
-    view=VIEWS,
+    geometry=VIEWS,
     number=st.integers(1, 8),
     exact=st.booleans(),
 )
 @example(
     size=(2, 1),
-    view=View(fit="longest", size=(1, 1), resample="bicubic", engine="torchvision"),
+    geometry=Geometry(fit="longest", size=(1, 1), resample="bicubic", engine="torchvision"),
     number=1,
     exact=True,
 )
 def test_any_view_of_any_size_can_be_made(
-    size: tuple[int, int], view: View, number: int, exact: bool
+    size: tuple[int, int], geometry: Geometry, number: int, exact: bool
 ) -> None:
     orientation = EXIF_ORIENTATIONS[number]
     pixels = np.full((*size, 3), 128, np.uint8)
     picture = Picture(pixels=pixels, size=orientation.store_size(size), orientation=orientation)
-    made = make_view(picture, view, exact=exact)
-    if view.crop:
-        assert made.shape == (*view.crop, 3)
+    made = make_input(picture, geometry, exact=exact)
+    if geometry.crop:
+        assert made.shape == (*geometry.crop, 3)
     else:
-        expected = view.size if view.fit == "corner" else scaled_size(view, *picture.size)
+        expected = geometry.size if geometry.fit == "corner" else scaled_size(geometry, *picture.size)
         assert made.shape == (*expected, 3)
-    assert set(np.unique(made)) <= {0, 128} or view.fit == "corner"
+    assert set(np.unique(made)) <= {0, 128} or geometry.fit == "corner"

@@ -20,9 +20,9 @@ from clipmod_cli.decode import stage
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
 from clipmod_cli.decode.stage import FREE_PIXELS, PixelBudget, free_pixels
-from clipmod_cli.types import Failure, Frame, Item, Media, View
+from clipmod_cli.types import Box, Failure, Frame, Geometry, Item, Media, View
 from tests.decode.decoding import decode
-from tests.decode.pictures import WHOLE, check_law, encode, quarters
+from tests.decode.pictures import CENTRE, WHOLE, check_law, encode, quarters
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ def test_every_item_ends_once_in_its_turn(
     kinds: list[bytes], workers: int, ahead: int | None, budget: int
 ) -> None:
     given_items = items(kinds)
-    options = DecodeOptions(limits=DecodeLimits(pixels_in_flight=budget))
+    options = DecodeOptions(coverage=CENTRE, limits=DecodeLimits(pixels_in_flight=budget))
     found = list(decode(given_items, [WHOLE], options, workers, ahead=ahead))
     groups = [list(group) for _, group in groupby(found, key=lambda result: result.item.index)]
     assert [group[0].item for group in groups] == given_items
@@ -67,7 +67,7 @@ def test_no_more_is_pulled_than_the_window_holds() -> None:
             yield item
 
     taken = 0
-    for _ in decode(source(), [WHOLE], DecodeOptions(), 2, ahead=5):
+    for _ in decode(source(), [WHOLE], DecodeOptions(coverage=CENTRE), 2, ahead=5):
         assert len(pulled) - taken <= 5
         taken += 1
     assert taken == len(pulled) == 40
@@ -92,7 +92,9 @@ def test_no_item_is_pulled_while_too_many_bytes_wait(sizes: list[int], workers: 
     taken = 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage, "MAX_CARRIED_BYTES", most)
-        for result in decode(_carrying(sizes, pulled), [WHOLE], DecodeOptions(), workers, ahead=ahead):
+        for result in decode(
+            _carrying(sizes, pulled), [WHOLE], DecodeOptions(coverage=CENTRE), workers, ahead=ahead
+        ):
             waiting = carried[taken : len(pulled)]
             assert sum(waiting[:-1]) <= most, "the last one was pulled before there was room for it"
             assert result.item.index == taken
@@ -104,9 +106,9 @@ def test_no_item_is_pulled_while_too_many_bytes_wait(sizes: list[int], workers: 
 @settings(max_examples=40)
 def test_no_item_is_pulled_while_too_many_pixels_wait(most: int, workers: int, kinds: list[bytes]) -> None:
     """An animation has more pixels than all that may wait, and is decoded all the same."""
-    one = decode_item(items(KINDS)[0], [WHOLE], DecodeOptions())[0]
+    one = decode_item(items(KINDS)[0], [WHOLE], DecodeOptions(coverage=CENTRE))[0]
     assert isinstance(one, Frame)
-    size = one.views[WHOLE].nbytes
+    size = one.inputs[WHOLE].nbytes
     pulled: list[int] = []
 
     def source() -> Iterator[Item]:
@@ -118,7 +120,7 @@ def test_no_item_is_pulled_while_too_many_pixels_wait(most: int, workers: int, k
     taken: set[int] = set()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage, "MAX_DECODED_BYTES", most * size)
-        for result in decode(source(), [WHOLE], DecodeOptions(), workers, ahead=60):
+        for result in decode(source(), [WHOLE], DecodeOptions(coverage=CENTRE), workers, ahead=60):
             taken.add(result.item.index)
             if len(pulled) <= 30:
                 # those that may wait, the one that makes them too many, and what is being decoded then
@@ -131,7 +133,7 @@ def test_many_bytes_are_let_go_once_they_are_decoded(monkeypatch: pytest.MonkeyP
     large = Item(source="a.zip", index=7, member="m", data=GIF + bytes(10_000), mtime_ns=5)
     (small,) = items(KINDS[:1])
     lost = Item(source="b.zip", index=8, data=b"garbage" * 10_000)
-    *shots, one, failed = decode([large, small, lost], [WHOLE], DecodeOptions(), 1)
+    *shots, one, failed = decode([large, small, lost], [WHOLE], DecodeOptions(coverage=CENTRE), 1)
     assert len(shots) == 2
     assert shots[0].item is shots[1].item
     assert (shots[0].item.source, shots[0].item.member, shots[0].item.index) == ("a.zip", "m", 7)
@@ -142,7 +144,9 @@ def test_many_bytes_are_let_go_once_they_are_decoded(monkeypatch: pytest.MonkeyP
 
 def test_a_video_keeps_its_bytes_for_a_second_look() -> None:
     item = Item(source="a.zip", index=0, member="film.mp4", data=bytes(stage.SMALL_BYTES))
-    film = [Frame(item=item, media=Media(started=0.0, kind="video"), views={})]
+    film = [
+        Frame(item=item, media=Media(started=0.0, kind="video"), view=View(box=Box(0, 0, 1, 1)), inputs={})
+    ]
     assert stage._drop_data(item, list(film)) == film
 
 
@@ -157,14 +161,14 @@ def test_workers_have_enough_for_themselves_where_there_is_enough() -> None:
 
 def test_nothing_is_pulled_before_it_is_asked_for() -> None:
     source = iter(items(KINDS))
-    decode(source, [WHOLE], DecodeOptions(), 1)
+    decode(source, [WHOLE], DecodeOptions(coverage=CENTRE), 1)
     assert len(list(source)) == len(KINDS)
 
 
 def test_a_failure_of_the_source_keeps_its_place() -> None:
     first, second, third = items(KINDS[:1] * 3)
     lost = Failure(item=second, stage="source", code="timeout", message="it took too long")
-    found = list(decode([first, lost, third], [WHOLE], DecodeOptions(), 2, ahead=1))
+    found = list(decode([first, lost, third], [WHOLE], DecodeOptions(coverage=CENTRE), 2, ahead=1))
     assert [result.item for result in found] == [first, second, third]
     assert found[1] is lost
 
@@ -178,7 +182,7 @@ def test_a_slow_source_does_not_hold_back_what_is_ready() -> None:
         assert seen.wait(60), "the first result waited for the second item"
         yield second
 
-    stage = decode(source(), [WHOLE], DecodeOptions(), 2)
+    stage = decode(source(), [WHOLE], DecodeOptions(coverage=CENTRE), 2)
     assert next(stage).item.index == 0
     seen.set()
     assert [result.item.index for result in stage] == [1]
@@ -191,7 +195,7 @@ def test_what_the_source_raises_comes_after_the_results_before_it() -> None:
 
     found: list[Frame | Failure] = []
     with pytest.raises(RuntimeError, match="the list is broken"):
-        found.extend(decode(source(), [WHOLE], DecodeOptions(), 2))
+        found.extend(decode(source(), [WHOLE], DecodeOptions(coverage=CENTRE), 2))
     assert [result.item.index for result in found] == [0, 1]
 
 
@@ -207,7 +211,7 @@ def test_leaving_early_closes_the_source() -> None:
         finally:
             closed.set()
 
-    stage = decode(source(), [WHOLE], DecodeOptions(), 2, ahead=3)
+    stage = decode(source(), [WHOLE], DecodeOptions(coverage=CENTRE), 2, ahead=3)
     next(stage)
     assert isinstance(stage, Iterator)
     stage.close()
@@ -221,7 +225,7 @@ def test_leaving_does_not_wait_for_a_source_that_never_yields() -> None:
         yield from items(KINDS[:1])
         never.wait()
 
-    stage = decode(source(), [WHOLE], DecodeOptions(), 1)
+    stage = decode(source(), [WHOLE], DecodeOptions(coverage=CENTRE), 1)
     next(stage)
     stage.close()
     never.set()
@@ -254,7 +258,7 @@ def test_the_budget_of_pixels_is_kept() -> None:
 
 
 def test_the_budget_is_given_back_after_a_failure() -> None:
-    options = DecodeOptions(limits=DecodeLimits(pixels_in_flight=1))
+    options = DecodeOptions(coverage=CENTRE, limits=DecodeLimits(pixels_in_flight=1))
     torn = encode(
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)), "AVIF"
     )
@@ -265,9 +269,9 @@ def test_the_budget_is_given_back_after_a_failure() -> None:
 
 def test_a_worker_process_could_do_the_same() -> None:
     (item,) = items([GIF])
-    options = DecodeOptions(limits=DecodeLimits(max_pixels=10_000))
-    view = View(fit="squash", size=(4, 4))
-    assert through_pickle(([view], options)) == ([view], options)
+    options = DecodeOptions(coverage=CENTRE, limits=DecodeLimits(max_pixels=10_000))
+    geometry = Geometry(fit="squash", size=(4, 4))
+    assert through_pickle(([geometry], options)) == ([geometry], options)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
         found = executor.submit(decode_item, item, [WHOLE], options).result()
     here = decode_item(item, [WHOLE], options)
@@ -282,12 +286,12 @@ def test_a_worker_process_could_do_the_same() -> None:
             local.last,
         )
         assert there.media.sha256 == local.media.sha256
-        assert np.array_equal(there.views[WHOLE], local.views[WHOLE])
+        assert np.array_equal(there.inputs[WHOLE], local.inputs[WHOLE])
 
 
 def test_a_failure_can_be_sent_between_processes() -> None:
     (item,) = items([b"garbage"])
-    (failed,) = decode_item(item, [WHOLE], DecodeOptions())
+    (failed,) = decode_item(item, [WHOLE], DecodeOptions(coverage=CENTRE))
     assert isinstance(failed, Failure)
     copy = through_pickle(failed)
     assert (copy.code, copy.message, copy.media) == (failed.code, failed.message, failed.media)

@@ -12,14 +12,14 @@ import pytest
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
 from clipmod_cli.types import Failure, Frame, Item
-from tests.decode.pictures import WHOLE, check_law, encode, failure, media, quarters
+from tests.decode.pictures import CENTRE, WHOLE, check_law, encode, failure, media, quarters
 
 PICTURE = encode(quarters(), "PNG")
 
 
 def look(path: str | Path, **limits: int) -> Frame | Failure:
     item = Item(source=os.fspath(path), index=3)
-    found = decode_item(item, [WHOLE], DecodeOptions(limits=DecodeLimits(**limits)))
+    found = decode_item(item, [WHOLE], DecodeOptions(coverage=CENTRE, limits=DecodeLimits(**limits)))
     check_law(item, found)
     assert len(found) == 1
     return found[0]
@@ -130,6 +130,6 @@ def test_a_file_at_the_limit_is_read(tmp_path: Path) -> None:
 def test_a_member_without_its_bytes_is_not_its_archive(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(PICTURE)
     item = Item(source=str(tmp_path / "a.zip"), index=0, member="b.png")
-    (result,) = decode_item(item, [WHOLE], DecodeOptions())
+    (result,) = decode_item(item, [WHOLE], DecodeOptions(coverage=CENTRE))
     assert isinstance(result, Failure)
     assert result.code == "archive_error"

@@ -43,7 +43,7 @@ def one_scan_each(picture: Image.Image, *, repeated: int = 1) -> bytes:
 
 def test_a_baseline_jpeg_of_several_scans_is_decoded() -> None:
     picture = photo()
-    found = frame(one_scan_each(picture)).views[WHOLE].astype(int)
+    found = frame(one_scan_each(picture)).inputs[WHOLE].astype(int)
     assert np.abs(found - np.asarray(picture)).mean() < 6
 
 
@@ -59,5 +59,5 @@ def test_what_looks_like_scans_in_a_jpeg_of_one_is_none() -> None:
     for mode in ("RGB", "L"):
         data = encode(photo().convert(mode), "JPEG", quality=90)
         comment = b"\xff\xfe\xff\xff" + (SCAN * 40_000)[:0xFFFD]
-        assert np.array_equal(frame(data[:2] + comment + data[2:]).views[WHOLE], frame(data).views[WHOLE])
+        assert np.array_equal(frame(data[:2] + comment + data[2:]).inputs[WHOLE], frame(data).inputs[WHOLE])
         assert frames(data + SCAN * MAX_JPEG_SCANS * 2)

@@ -13,7 +13,7 @@ from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.stills import colours
 from clipmod_cli.decode.stills.colours import to_pixels
-from tests.decode.pictures import WHOLE, as_item, encode, quarters
+from tests.decode.pictures import CENTRE, WHOLE, as_item, encode, quarters
 
 RNG = np.random.default_rng(0)
 WIDTH, HEIGHT = 23, 37
@@ -65,11 +65,11 @@ def test_strips_give_what_the_whole_gives(label: str, strip: int, monkeypatch: p
 def test_a_tiffs_own_tags_count_in_every_strip(monkeypatch: pytest.MonkeyPatch) -> None:
     grey = Image.fromarray(RNG.integers(0, 1 << 12, (HEIGHT, WIDTH), dtype=np.uint16))
     data = encode(grey, "TIFF", tiffinfo={262: 0})  # white is zero
-    whole = decode_item(as_item(data), [WHOLE], DecodeOptions())
+    whole = decode_item(as_item(data), [WHOLE], DecodeOptions(coverage=CENTRE))
     monkeypatch.setattr(colours, "STRIP_PIXELS", 50)
-    (frame,) = decode_item(as_item(data), [WHOLE], DecodeOptions())
-    assert np.array_equal(frame.views[WHOLE], whole[0].views[WHOLE])  # type: ignore[union-attr]
-    assert frame.views[WHOLE].max() > 200  # type: ignore[union-attr]
+    (frame,) = decode_item(as_item(data), [WHOLE], DecodeOptions(coverage=CENTRE))
+    assert np.array_equal(frame.inputs[WHOLE], whole[0].inputs[WHOLE])  # type: ignore[union-attr]
+    assert frame.inputs[WHOLE].max() > 200  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -84,5 +84,5 @@ def test_hungry_decoders_take_more_of_the_budget(name: str, weight: int) -> None
         yield
 
     data = encode(quarters(), name, **({} if name != "WEBP" else {"lossless": True}))
-    decode_item(as_item(data), [WHOLE], DecodeOptions(), gate=gate)
+    decode_item(as_item(data), [WHOLE], DecodeOptions(coverage=CENTRE), gate=gate)
     assert asked == [48 * 32 * weight]

@@ -35,7 +35,7 @@ def test_a_torn_still_is_truncated_or_an_error_but_never_whole(label: str) -> No
         if isinstance(end, Failure):
             assert end.code in {"decode_error", "empty_file", "unsupported_format"}
         elif not media(end).truncated:
-            assert np.array_equal(end.views[WHOLE], original), f"rows are missing at {percent} %"
+            assert np.array_equal(end.inputs[WHOLE], original), f"rows are missing at {percent} %"
 
 
 @pytest.mark.parametrize("label", sorted(RESCUED))
@@ -46,7 +46,7 @@ def test_what_a_torn_still_has_is_shown(label: str) -> None:
     assert media(result).truncated
     assert (media(result).width, media(result).height) == (96, 64)
     first, last = (0, 24) if label != "BMP" else (40, 64)  # a bitmap begins at the bottom
-    difference = np.abs(result.views[WHOLE].astype(int) - original)[first:last].mean()
+    difference = np.abs(result.inputs[WHOLE].astype(int) - original)[first:last].mean()
     assert difference < (40 if label == "JPEG-progressive" else 3)
 
 
@@ -57,9 +57,9 @@ def test_a_torn_picture_is_turned_like_a_whole_one() -> None:
         data = encode(photo(), name, exif=exif)
         result = frame(data[: len(data) * 80 // 100])
         assert media(result).truncated
-        assert result.views[WHOLE].shape == (96, 64, 3)
+        assert result.inputs[WHOLE].shape == (96, 64, 3)
         assert (media(result).width, media(result).height) == (64, 96)
-        assert np.abs(result.views[WHOLE].astype(int) - pixels(data)).mean() < 30
+        assert np.abs(result.inputs[WHOLE].astype(int) - pixels(data)).mean() < 30
 
 
 HEADERS = {"JPEG": (b"\xff\xda", 14), "PNG": (b"IDAT", 6), "GIF": (b",\0\0\0\0", 14), "BMP": (b"BM", 54)}
@@ -78,14 +78,14 @@ def test_a_jpeg_without_its_end_is_truncated() -> None:
     data = STILLS["JPEG"]
     result = frame(data[:-2])
     assert media(result).truncated
-    assert np.array_equal(result.views[WHOLE], pixels(data))
+    assert np.array_equal(result.inputs[WHOLE], pixels(data))
 
 
 @pytest.mark.parametrize("label", STILLS)
 def test_garbage_behind_a_picture_is_fine(label: str) -> None:
     result = frame(STILLS[label] + bytes(1000) + b"garbage")
     assert not media(result).truncated
-    assert np.array_equal(result.views[WHOLE], pixels(STILLS[label]))
+    assert np.array_equal(result.inputs[WHOLE], pixels(STILLS[label]))
 
 
 def test_a_png_with_a_wrong_checksum_is_shown_for_review() -> None:
@@ -93,7 +93,7 @@ def test_a_png_with_a_wrong_checksum_is_shown_for_review() -> None:
     data = STILLS["PNG"][:33] + comment[:-1] + b"x" + STILLS["PNG"][33:]
     result = frame(data)
     assert media(result).truncated
-    assert np.array_equal(result.views[WHOLE], pixels(STILLS["PNG"]))
+    assert np.array_equal(result.inputs[WHOLE], pixels(STILLS["PNG"]))
 
 
 def test_tolerance_for_one_picture_is_not_tolerance_for_all() -> None:
@@ -108,7 +108,7 @@ def test_tolerance_for_one_picture_is_not_tolerance_for_all() -> None:
 @pytest.mark.parametrize("label", MOVING)
 def test_a_torn_animation_is_never_a_shorter_one(label: str) -> None:
     data = MOVING[label]
-    whole = {shot.number: shot.views[WHOLE] for shot in frames(data)}
+    whole = {shot.number: shot.inputs[WHOLE] for shot in frames(data)}
     assert len(whole) == 4
     for percent in CUTS:
         found = results(data[: len(data) * percent // 100])
@@ -116,7 +116,7 @@ def test_a_torn_animation_is_never_a_shorter_one(label: str) -> None:
         if not isinstance(found[-1], Failure):
             assert media(found[-1]).truncated or len(shots) == 4, f"cut at {percent} % it passes for whole"
         for shot in shots[1:]:
-            assert np.array_equal(shot.views[WHOLE], whole[shot.number])
+            assert np.array_equal(shot.inputs[WHOLE], whole[shot.number])
 
 
 @pytest.mark.parametrize("name", ["GIF", "PNG", "WEBP", "TIFF", "AVIF"])

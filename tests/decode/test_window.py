@@ -13,7 +13,7 @@ from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.pipeline import Options, infer
 from clipmod_cli.types import Evidence, Failure, Frame, Item
 from tests.colour_models import RedEmbedder
-from tests.decode.pictures import RED, encode, quarters
+from tests.decode.pictures import CENTRE, RED, encode, quarters
 
 PLENTY_S = 60.0
 """Longer than anything here takes; only a hang reaches it."""
@@ -70,7 +70,9 @@ def test_two_batches_are_decoded_while_a_model_looks_at_one(isolate: bool, budge
     paused, items = Paused(), Watched(100)
     model = RedEmbedder(before=paused)
     options = Options(
-        decode=DecodeOptions(limits=DecodeLimits(pixels_in_flight=budget)), workers=WORKERS, isolate=isolate
+        decode=DecodeOptions(coverage=CENTRE, limits=DecodeLimits(pixels_in_flight=budget)),
+        workers=WORKERS,
+        isolate=isolate,
     )
     seen: list[Evidence | Failure] = []
     run = threading.Thread(target=seen_by, args=(model, items, options, seen))

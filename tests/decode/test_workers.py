@@ -22,14 +22,15 @@ from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
 from clipmod_cli.decode.stills.opening import ungated
 from clipmod_cli.decode.workers.child import TimeLimits, WorkerLimits
 from clipmod_cli.decode.workers.pool import WorkerPool
-from clipmod_cli.types import Failure, Frame, Item, View
+from clipmod_cli.types import Failure, Frame, Geometry, Item
 from tests.decode.decoding import decode
 from tests.decode.hurting import LIES, NAP_S, begun, misbehave
+from tests.decode.pictures import CENTRE
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the tests look into /proc")
 
-VIEW = View(fit="squash", size=(8, 8))
-OTHER = View(fit="squash", size=(4, 6))
+GEOMETRY = Geometry(fit="squash", size=(8, 8))
+OTHER = Geometry(fit="squash", size=(4, 6))
 SHORT = TimeLimits(cpu_s=3.0, wall_s=10.0)
 PATIENCE_S = 200
 """For what takes a second on an idle machine: only what hangs must reach it."""
@@ -43,7 +44,7 @@ def run(
         Image.new("RGB", (16, 16), "red").save(folder / f"{name}.png")
     items = [Item(source=str(folder / f"{name}.png"), index=i) for i, name in enumerate(names)]
     pool = WorkerPool(limits=limits or WorkerLimits(picture=SHORT), work=misbehave)
-    results = list(decode(items, [VIEW], DecodeOptions(), workers, pool=pool))
+    results = list(decode(items, [GEOMETRY], DecodeOptions(coverage=CENTRE), workers, pool=pool))
     assert [one.item for one in results] == items
     return {Path(one.item.source).stem: one for one in results}
 
@@ -91,7 +92,7 @@ def test_a_worker_that_dies_while_it_is_idle_costs_nothing(tmp_path: Path) -> No
         Image.new("RGB", (8, 8)).save(tmp_path / f"{i}.png")
     items = [Item(source=str(tmp_path / f"{i}.png"), index=i) for i in range(3)]
     pool = WorkerPool()
-    stage = decode(items, [VIEW], DecodeOptions(), 1, ahead=1, pool=pool)
+    stage = decode(items, [GEOMETRY], DecodeOptions(coverage=CENTRE), 1, ahead=1, pool=pool)
     results = [next(stage)]
     (handle,) = pool._handles
     handle._process.kill()
@@ -109,7 +110,7 @@ def test_a_video_may_take_longer_than_a_picture(tmp_path: Path) -> None:
     (tmp_path / "nap.mp4").write_bytes(b"\0\0\0\x10ftypisom" + bytes(2000))
     pool = WorkerPool(limits=limits, work=misbehave)
     items = [Item(source=str(tmp_path / name), index=i) for i, name in enumerate(("before.png", "nap.mp4"))]
-    *_, film = decode(items, [VIEW], DecodeOptions(), 1, pool=pool)
+    *_, film = decode(items, [GEOMETRY], DecodeOptions(coverage=CENTRE), 1, pool=pool)
     assert code_of(film) == "video_error"
 
 
@@ -133,7 +134,9 @@ def test_only_what_is_over_a_workers_own_share_is_asked_for(tmp_path: Path) -> N
     pool = WorkerPool()
     try:
         for free in (20_000, 19_999, 4_000, 0):
-            (frame,) = pool.decode_item(item, [VIEW], DecodeOptions(), gate=gate, free_pixels=free)
+            (frame,) = pool.decode_item(
+                item, [GEOMETRY], DecodeOptions(coverage=CENTRE), gate=gate, free_pixels=free
+            )
             assert isinstance(frame, Frame)
     finally:
         pool.close()
@@ -143,17 +146,21 @@ def test_only_what_is_over_a_workers_own_share_is_asked_for(tmp_path: Path) -> N
 def test_orders_that_change_are_followed(tmp_path: Path) -> None:
     Image.new("RGB", (100, 100)).save(tmp_path / "a.png")
     item = Item(source=str(tmp_path / "a.png"), index=0)
-    small = DecodeOptions(limits=DecodeLimits(max_pixels=10))
+    small = DecodeOptions(coverage=CENTRE, limits=DecodeLimits(max_pixels=10))
     pool = WorkerPool()
     try:
         found = [
-            pool.decode_item(item, views, options, gate=ungated)[0]
-            for views, options in (([VIEW], DecodeOptions()), ([OTHER], DecodeOptions()), ([OTHER], small))
+            pool.decode_item(item, geometries, options, gate=ungated)[0]
+            for geometries, options in (
+                ([GEOMETRY], DecodeOptions(coverage=CENTRE)),
+                ([OTHER], DecodeOptions(coverage=CENTRE)),
+                ([OTHER], small),
+            )
         ]
     finally:
         pool.close()
     assert [code_of(one) for one in found] == ["ok", "ok", "too_many_pixels"]
-    assert [list(one.views) for one in found if isinstance(one, Frame)] == [[VIEW], [OTHER]]
+    assert [list(one.inputs) for one in found if isinstance(one, Frame)] == [[GEOMETRY], [OTHER]]
 
 
 def test_results_are_those_of_this_process(tmp_path: Path) -> None:
@@ -163,11 +170,11 @@ def test_results_are_those_of_this_process(tmp_path: Path) -> None:
     frames[1].save(tmp_path / "b.png")
     (tmp_path / "c.jpg").write_bytes(b"\xff\xd8\xff garbage")
     (tmp_path / "d.png").write_bytes((tmp_path / "b.png").read_bytes()[:3000])
-    views = [VIEW, View(fit="whole", size=(0, 0))]
+    geometries = [GEOMETRY, Geometry(fit="whole", size=(0, 0))]
     items = [Item(source=str(path), index=i) for i, path in enumerate(sorted(tmp_path.iterdir()))]
     items.append(Item(source="of an archive", member="b", index=9, data=(tmp_path / "b.png").read_bytes()))
-    isolated = list(decode(items, views, DecodeOptions(), 2, pool=WorkerPool()))
-    here = list(decode(items, views, DecodeOptions(), 2))
+    isolated = list(decode(items, geometries, DecodeOptions(coverage=CENTRE), 2, pool=WorkerPool()))
+    here = list(decode(items, geometries, DecodeOptions(coverage=CENTRE), 2))
     assert len(isolated) == len(here)
     for one, other in zip(isolated, here, strict=True):
         assert type(one) is type(other)
@@ -179,7 +186,9 @@ def test_results_are_those_of_this_process(tmp_path: Path) -> None:
                 other.time_s,
                 other.media.sha256,
             )
-            assert all(np.array_equal(one.views[view], other.views[view]) for view in views)
+            assert all(
+                np.array_equal(one.inputs[geometry], other.inputs[geometry]) for geometry in geometries
+            )
         elif isinstance(one, Failure) and isinstance(other, Failure):
             assert (one.code, one.message) == (other.code, other.message)
 
@@ -190,7 +199,11 @@ def test_a_worker_is_kept_and_then_replaced(tmp_path: Path) -> None:
         Image.new("RGB", (8, 8)).save(tmp_path / f"pid.{i}.png")
     items = [Item(source=str(tmp_path / f"pid.{i}.png"), index=i) for i in range(4)]
     pool = WorkerPool(limits=limits, work=misbehave)
-    pids = [r.message for r in decode(items, [VIEW], DecodeOptions(), 1, pool=pool) if isinstance(r, Failure)]
+    pids = [
+        r.message
+        for r in decode(items, [GEOMETRY], DecodeOptions(coverage=CENTRE), 1, pool=pool)
+        if isinstance(r, Failure)
+    ]
     assert pids[0] == pids[1] != pids[2] == pids[3]
 
 
@@ -234,7 +247,7 @@ def test_workers_end_with_the_stage(tmp_path: Path) -> None:
     items = [Item(source=str(tmp_path / "a.png"), index=i) for i in range(4)]
     pool = WorkerPool()  # held on to: a pool that nobody holds would end its workers by being collected
     before = _workers()
-    stage = decode(items, [VIEW], DecodeOptions(), 1, pool=pool)
+    stage = decode(items, [GEOMETRY], DecodeOptions(coverage=CENTRE), 1, pool=pool)
     next(stage)
     ours = _workers() - before
     assert ours
@@ -259,11 +272,11 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path, name: str) -> None:
         from tests.decode.decoding import decode
         from clipmod_cli.decode.workers.child import TimeLimits, WorkerLimits
         from clipmod_cli.decode.workers.pool import WorkerPool
-        from clipmod_cli.types import Item, View
+        from clipmod_cli.types import Geometry, Item
         from tests.decode.hurting import FOR_EVER_S, misbehave
         items = [Item(source={str(picture)!r}, index=0)]
         pool = WorkerPool(WorkerLimits(picture=TimeLimits(cpu_s=FOR_EVER_S, wall_s=FOR_EVER_S)), misbehave)
-        list(decode(items, [View(fit="squash", size=(8, 8))], DecodeOptions(), 1, pool=pool))
+        list(decode(items, [Geometry(fit="squash", size=(8, 8))], DecodeOptions(), 1, pool=pool))
         """
     )
     parent = subprocess.Popen([sys.executable, "-c", script])
@@ -301,12 +314,12 @@ def test_workers_of_a_process_that_never_imported_torch_can_use_it(tmp_path: Pat
         from clipmod_cli.decode.limits import DecodeOptions
         from tests.decode.decoding import decode
         from clipmod_cli.decode.workers.pool import WorkerPool
-        from clipmod_cli.types import Item, View
+        from clipmod_cli.types import Geometry, Item
         item = Item(source={str(tmp_path / "a.jpg")!r}, index=0)
-        view = View(fit="shortest", size=(224, 224), crop=(224, 224))
-        (frame,) = decode([item], [view], DecodeOptions(), 1, pool=WorkerPool())
+        view = Geometry(fit="shortest", size=(224, 224), crop=(224, 224))
+        frame, *_ = decode([item], [view], DecodeOptions(), 1, pool=WorkerPool())
         assert "torch" not in sys.modules
-        print(frame.views[view].shape)
+        print(frame.inputs[view].shape)
         """
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE_S)

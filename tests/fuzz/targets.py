@@ -21,9 +21,9 @@ from clipmod_cli.sources.archives.limits import ArchiveLimits
 from clipmod_cli.sources.lists import read_urls
 from clipmod_cli.sources.web.addresses import AddressRules, check_redirect, check_url, port_of
 from clipmod_cli.sources.web.errors import FetchError
-from clipmod_cli.types import Failure, Frame, Item, View
+from clipmod_cli.types import Failure, Frame, Geometry, Item
 
-VIEW = View(fit="squash", size=(8, 8), resample="lanczos")
+GEOMETRY = Geometry(fit="squash", size=(8, 8), resample="lanczos")
 """Made without torch, which takes seconds to import."""
 
 SMALL = DecodeLimits(
@@ -58,7 +58,7 @@ class Target:
 def feed_decoder(data: bytes) -> None:
     item = Item(source="fuzzed", index=0, data=data)
     options = DecodeOptions(limits=SMALL, heic=True)
-    *before, end = decode_item(item, [VIEW], options)
+    *before, end = decode_item(item, [GEOMETRY], options)
     assert all(isinstance(one, Frame) and not one.last for one in before)
     assert end.last
     for one in (*before, end):
@@ -67,7 +67,7 @@ def feed_decoder(data: bytes) -> None:
             assert one.code in ERROR_CODES, one.code
             assert one.code != "internal_error", one.message
         else:
-            assert one.views[VIEW].shape == (8, 8, 3)
+            assert one.inputs[GEOMETRY].shape == (8, 8, 3)
 
 
 def feed_messages(data: bytes) -> None:
@@ -80,11 +80,11 @@ def feed_messages(data: bytes) -> None:
 
     item = Item(source="fuzzed", index=0)
     try:
-        result = read_result(header, receive, item, [VIEW])
+        result = read_result(header, receive, item, [GEOMETRY])
     except ValueError:
         return
     assert [one.last for one in result] == [*[False] * (len(result) - 1), True]
-    assert all(one.views[VIEW].shape == (8, 8, 3) for one in result if isinstance(one, Frame))
+    assert all(one.inputs[GEOMETRY].shape == (8, 8, 3) for one in result if isinstance(one, Frame))
 
 
 def feed_archives(data: bytes) -> None:
@@ -162,7 +162,9 @@ def message_seeds() -> Sequence[bytes]:
     seeds = []
     for data in (STILLS["PNG"], MOVING["GIF"], b"garbage"):
         sent: list[bytes] = []
-        write_result(decode_item(Item(source="", index=0, data=data), [VIEW], DecodeOptions()), sent.append)
+        write_result(
+            decode_item(Item(source="", index=0, data=data), [GEOMETRY], DecodeOptions()), sent.append
+        )
         seeds.append(sent[0])
     return [*seeds, json.dumps({**json.loads(seeds[0]), "shared": True}).encode()]
 

@@ -21,7 +21,7 @@ from clipmod_cli.models.device.device import place
 from clipmod_cli.models.open_clip import model as open_clip_backend
 from clipmod_cli.models.open_clip.text_cache import TextCache
 from clipmod_cli.models.seam import Model
-from clipmod_cli.types import Frame, Item, View
+from clipmod_cli.types import Frame, Geometry, Item
 from tests.decode.decoding import decode
 from tests.models.source_kit import folder_source
 
@@ -47,14 +47,14 @@ def save_photographs(folder: Path) -> list[Path]:
 def look(model: Model, paths: Sequence[Path], *, exact: bool = True) -> list[Frame]:
     """Return the decoded frames of these pictures as the model wants them."""
     items = [Item(source=str(path), index=i) for i, path in enumerate(paths)]
-    frames = list(decode(items, [model.view], DecodeOptions(exact=exact), 1))
+    frames = list(decode(items, [model.geometry], DecodeOptions(exact=exact), 1))
     assert all(isinstance(frame, Frame) for frame in frames)
     return [frame for frame in frames if isinstance(frame, Frame)]
 
 
-def look_with_views(views: Sequence[View], path: Path, index: int) -> Frame:
+def look_with_views(geometries: Sequence[Geometry], path: Path, index: int) -> Frame:
     """Return the decoded still with all these views."""
-    (frame,) = decode([Item(source=str(path), index=index)], views, DecodeOptions(), 1)
+    (frame,) = decode([Item(source=str(path), index=index)], geometries, DecodeOptions(), 1)
     assert isinstance(frame, Frame)
     return frame
 
@@ -118,4 +118,4 @@ def poison(frame: Frame, model: Model) -> Frame:
     """Return the frame with its view replaced by one of a wrong shape."""
     from dataclasses import replace
 
-    return replace(frame, views={model.view: np.zeros((1, 1, 3), dtype=np.uint8)})
+    return replace(frame, inputs={model.geometry: np.zeros((1, 1, 3), dtype=np.uint8)})

@@ -34,8 +34,8 @@ def processor_of(folder: Path, **wanted: Any) -> Any:
 )
 def test_it_equals_the_processor(tmp_path: Path, wanted: dict[str, Any]) -> None:
     processor = processor_of(tmp_path / "vit", **wanted)
-    view, rest = transformers._geometry(processor)
-    quick = transformers._preparer(processor, view, rest, CPU)
+    geometry, rest = transformers._geometry(processor)
+    quick = transformers._preparer(processor, geometry, rest, CPU)
     assert "normalise" in quick.__qualname__
     pictures = [np.random.default_rng(i).integers(0, 256, (96, 96, 3), dtype=np.uint8) for i in range(3)]
     tensors = [torch.from_numpy(one).permute(2, 0, 1) for one in pictures]
@@ -45,10 +45,10 @@ def test_it_equals_the_processor(tmp_path: Path, wanted: dict[str, Any]) -> None
 
 def test_a_processor_that_does_something_else_is_called(tmp_path: Path) -> None:
     processor = processor_of(tmp_path / "vit")
-    view, rest = transformers._geometry(processor)
+    geometry, rest = transformers._geometry(processor)
     rescale = processor.rescale_and_normalize
     processor.rescale_and_normalize = lambda *given, **named: rescale(*given, **named) + 1e-3
-    prepare = transformers._preparer(processor, view, rest, CPU)
+    prepare = transformers._preparer(processor, geometry, rest, CPU)
     picture = np.full((96, 96, 3), 7, np.uint8)
     assert "normalise" not in prepare.__qualname__
     assert float(prepare([picture]).max()) == pytest.approx((7 / 255 - 0.5) / 0.5 + 1e-3, abs=1e-6)

@@ -69,9 +69,9 @@ def test_order_is_kept(model: Model, pictures: list[Path]) -> None:
 
 def test_the_view_is_what_was_asked_for(model: Model, pictures: list[Path]) -> None:
     for frame in backends.look(model, pictures, exact=False):
-        view = frame.views[model.view]
-        assert view.dtype == np.uint8
-        assert view.shape == (*(model.view.crop or model.view.size), 3)
+        geometry = frame.inputs[model.geometry]
+        assert geometry.dtype == np.uint8
+        assert geometry.shape == (*(model.geometry.crop or model.geometry.size), 3)
 
 
 def test_numbers_mean_what_the_seam_says(model: Model, pictures: list[Path]) -> None:

@@ -29,7 +29,7 @@ def test_a_batch_is_stacked_once_for_each_view() -> None:
     assert batches.take(batch, LARGE).shape == (3, 4, 4, 3)
     assert taken.dtype == torch.uint8
     for crop, frame in zip(taken, batch, strict=True):
-        assert np.array_equal(crop.numpy(), frame.views[SMALL])
+        assert np.array_equal(crop.numpy(), frame.inputs[SMALL])
 
 
 def test_another_order_and_a_part_are_other_batches() -> None:
@@ -61,12 +61,12 @@ def test_threads_share_it() -> None:
     with ThreadPoolExecutor(4) as pool:
         taken = list(pool.map(lambda batch: batches.take(batch, SMALL), many * 5))
     for crops, batch in zip(taken, many * 5, strict=True):
-        assert np.array_equal(crops[0].numpy(), batch[0].views[SMALL])
+        assert np.array_equal(crops[0].numpy(), batch[0].inputs[SMALL])
 
 
 def test_crops_of_different_sizes_are_refused() -> None:
     (small, odd) = frames(0.0, 1.0)
-    odd = replace(odd, views={SMALL: np.zeros((3, 2, 3), np.uint8)})
+    odd = replace(odd, inputs={SMALL: np.zeros((3, 2, 3), np.uint8)})
     with pytest.raises(ValueError, match="shape"):
         CropBatches().take([small, odd], SMALL)
 

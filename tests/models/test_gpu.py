@@ -25,7 +25,7 @@ def _scores(device: str, dtype: str, paths: list[Path]) -> list[float]:
     models = [f"open_clip:local-dir:{TINY / 'models' / name}" for name in ("tiny-l", "tiny-h", "tiny-g")]
     ensemble = load_ensemble(models, policy, device=device, dtype=dtype)
     criteria = prepare(ensemble, policy, threshold=0.5)
-    frames = [backends.look_with_views(ensemble.views, path, index) for index, path in enumerate(paths)]
+    frames = [backends.look_with_views(ensemble.geometries, path, index) for index, path in enumerate(paths)]
     results = list(judge(infer(ensemble, [frames]), criteria))
     assert all(isinstance(one, Verdict) for one in results)
     return [one.deciding.unsafe_score for one in results if isinstance(one, Verdict)]

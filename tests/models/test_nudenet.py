@@ -29,7 +29,7 @@ def test_threads_find_what_a_batch_finds(pictures: list[Path]) -> None:
 def test_another_size_is_refused(pictures: list[Path]) -> None:
     model = backends.load_nudenet()
     (frame, *_) = backends.look(model, pictures)
-    larger = replace(frame, views={model.view: np.zeros((640, 640, 3), np.uint8)})
+    larger = replace(frame, inputs={model.geometry: np.zeros((640, 640, 3), np.uint8)})
     with pytest.raises(ValueError, match="320 x 320"):
         model.infer([frame, larger])
 

@@ -103,7 +103,7 @@ def test_classifiers_agree_with_the_pipeline(
 ) -> None:
     folder = backends.save_random_vit(tmp_path / "vit", **processor)
     model = backends.load_vit(folder)
-    assert model.view.fit != "whole"
+    assert model.geometry.fit != "whole"
     ours = model.submit(backends.look(model, pictures))().seen
     theirs = pipeline("image-classification", model=str(folder), device="cpu")
     for seen, path in zip(ours, pictures, strict=True):

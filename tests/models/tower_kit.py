@@ -68,7 +68,7 @@ def load(source: OpenClipSource, dtype: str) -> open_clip.OpenClipModel:
 def pictures_for(model: open_clip.OpenClipModel) -> torch.Tensor:
     """Return some pictures of the size that the model wants, the same each time."""
     generator = torch.Generator().manual_seed(0)
-    height, width = model.view.crop or model.view.size
+    height, width = model.geometry.crop or model.geometry.size
     return torch.randint(0, 256, (3, height, width, 3), generator=generator, dtype=torch.uint8)
 
 

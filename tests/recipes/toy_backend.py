@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Literal
 from clipmod_cli.errors import SpecError
 from clipmod_cli.models.backend import KnownModel, LoadContext, ModelKind, ModelSpec
 from clipmod_cli.models.seam import ImmediateModel
-from clipmod_cli.types import Frame, LabelScores, View
+from clipmod_cli.types import Frame, Geometry, LabelScores
 
 if TYPE_CHECKING:
     from clipmod_cli.models.hub.sources import HubSource
 
-VIEW = View(fit="squash", size=(16, 16))
+GEOMETRY = Geometry(fit="squash", size=(16, 16))
 
 
 class RednessModel(ImmediateModel):
@@ -25,7 +25,7 @@ class RednessModel(ImmediateModel):
     kind: Literal["classifier"] = "classifier"
     revision = "1"
     labels = ("other", "red")
-    view = VIEW
+    geometry = GEOMETRY
 
     def __init__(self, name: str, spec: str) -> None:
         self.name, self.spec = name, spec
@@ -36,7 +36,7 @@ class RednessModel(ImmediateModel):
 
 
 def _share_of_red(frame: Frame) -> float:
-    red, green, blue = frame.views[VIEW].mean(axis=(0, 1))
+    red, green, blue = frame.inputs[GEOMETRY].mean(axis=(0, 1))
     return float(red / max(red + green + blue, 1))
 
 

@@ -80,14 +80,14 @@ def spoil(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
 def write_lesson(transform: Any, tokenizer: Any, pictures: int, seed: int) -> Lesson:
     """Returns `pictures` drawn pictures as the model sees them, and every caption."""
     rng = np.random.default_rng(seed + 1)
-    views, meanings = [], []
+    geometries, meanings = [], []
     for drawn, name in shapes.labelled(pictures, seed):
         picture = spoil(drawn, rng) if rng.random() < SPOILT else drawn
-        views.append(transform(picture))
+        geometries.append(transform(picture))
         meanings.append(shapes.CLASSES.index(name))
     said = [(text, i) for i, name in enumerate(shapes.CLASSES) for text in shapes.captions(name)]
     texts = tokenizer([text for text, _ in said])
-    return Lesson(torch.stack(views), torch.tensor(meanings), texts, torch.tensor([i for _, i in said]))
+    return Lesson(torch.stack(geometries), torch.tensor(meanings), texts, torch.tensor([i for _, i in said]))
 
 
 def turn(pictures: torch.Tensor, rng: torch.Generator) -> torch.Tensor:

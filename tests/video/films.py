@@ -14,7 +14,7 @@ from PIL import Image
 
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions, parse_frames
-from clipmod_cli.types import Failure, Frame, Item, View
+from clipmod_cli.types import Failure, Frame, Geometry, Item
 from tests.decode.pictures import check_law
 from tests.tiny.shapes import draw_clear
 
@@ -22,7 +22,7 @@ RATE = 10
 """Frames a second, unless a test says otherwise: enough for times, and quick to encode."""
 
 SIZE = (96, 64)
-WHOLE = View(fit="whole", size=(0, 0))
+WHOLE = Geometry(fit="whole", size=(0, 0))
 
 KINDS: dict[str, tuple[str, str]] = {
     "mp4": ("mp4", "libx264"),
@@ -129,7 +129,7 @@ def watch(
     source: Path | bytes,
     frames: str = "key",
     *,
-    views: Sequence[View] = (WHOLE,),
+    geometries: Sequence[Geometry] = (WHOLE,),
     limits: DecodeLimits | None = None,
     max_gap_s: float = 10.0,
 ) -> list[Frame | Failure]:
@@ -137,7 +137,7 @@ def watch(
     data = source if isinstance(source, bytes) else None
     item = Item(source="film" if data is not None else str(source), index=0, data=data)
     options = DecodeOptions(frames=parse_frames(frames), limits=limits or DecodeLimits(), max_gap_s=max_gap_s)
-    found = decode_item(item, views, options)
+    found = decode_item(item, geometries, options)
     check_law(item, found)
     return found
 
@@ -158,7 +158,7 @@ def lost(source: Path | bytes, frames: str = "key", **how: Any) -> Failure:
 
 def is_red(frame: Frame) -> bool:
     """Return whether a frame shows the red circle: red beats blue in the middle of it."""
-    pixels = next(iter(frame.views.values()))
+    pixels = next(iter(frame.inputs.values()))
     height, width = pixels.shape[0], pixels.shape[1]
     red, _, blue = pixels[height // 2, width // 2].tolist()
     return bool(red > blue)

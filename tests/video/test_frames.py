@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from clipmod_cli.decode.video.frames import make_picture
-from clipmod_cli.types import View
+from clipmod_cli.types import Geometry
 from tests.decode.pictures import QUARTERS, assert_corners, media, quarters
 from tests.video.films import WHOLE, scene, seen, write_film
 
@@ -36,7 +36,7 @@ def test_colours_are_right(tmp_path: Path, extension: str, codec: str, pix_fmt: 
         tmp_path / f"film.{extension}", [quarters(size=(96, 64))] * 2, codec=codec, pix_fmt=pix_fmt
     )
     frame = seen(film)[0]
-    assert_corners(frame.views[WHOLE], QUARTERS, tolerance=12)
+    assert_corners(frame.inputs[WHOLE], QUARTERS, tolerance=12)
 
 
 def test_the_matrix_of_high_definition_is_its_own(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_the_matrix_of_high_definition_is_its_own(tmp_path: Path) -> None:
 def test_grey_is_grey(tmp_path: Path) -> None:
     grey = [Image.new("RGB", (64, 48), (120, 120, 120))] * 2
     film = write_film(tmp_path / "film.mkv", grey, codec="ffv1", pix_fmt="gray")
-    assert_corners(seen(film)[0].views[WHOLE], [(120, 120, 120)] * 4, tolerance=3)
+    assert_corners(seen(film)[0].inputs[WHOLE], [(120, 120, 120)] * 4, tolerance=3)
 
 
 @pytest.mark.parametrize("form", ["rgba", "yuva420p", "ya8", "pal8"])
@@ -93,12 +93,12 @@ def test_odd_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
     film = write_film(tmp_path / "film.mkv", scene(2, size=size), codec="ffv1", pix_fmt="yuv444p")
     frame = seen(film)[0]
     assert (media(frame).width, media(frame).height) == size
-    assert frame.views[WHOLE].shape == (size[1], size[0], 3)
+    assert frame.inputs[WHOLE].shape == (size[1], size[0], 3)
 
 
 def test_views_are_those_of_pictures(tmp_path: Path) -> None:
-    square = View(fit="shortest", size=(32, 32), crop=(32, 32))
+    square = Geometry(fit="shortest", size=(32, 32), crop=(32, 32))
     film = write_film(tmp_path / "film.mp4", scene(3))
-    for frame in seen(film, views=[square, WHOLE]):
-        assert frame.views[square].shape == (32, 32, 3)
-        assert frame.views[WHOLE].shape == (64, 96, 3)
+    for frame in seen(film, geometries=[square, WHOLE]):
+        assert frame.inputs[square].shape == (32, 32, 3)
+        assert frame.inputs[WHOLE].shape == (64, 96, 3)

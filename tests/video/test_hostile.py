@@ -16,7 +16,7 @@ import pytest
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
 from clipmod_cli.types import Failure, Item
-from tests.decode.pictures import media
+from tests.decode.pictures import CENTRE, media
 from tests.video.films import RATE, WHOLE, is_red, lost, scene, seen, times, watch, write_film
 
 
@@ -101,7 +101,7 @@ def test_a_name_is_a_path_and_never_a_url(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(film)
         item = Item(source=name, index=0)
-        assert not isinstance(decode_item(item, [WHOLE], DecodeOptions())[-1], Failure)
+        assert not isinstance(decode_item(item, [WHOLE], DecodeOptions(coverage=CENTRE))[-1], Failure)
     assert asked == []
 
 
@@ -168,7 +168,7 @@ def test_a_download_is_read_from_its_own_file(tmp_path: Path, whole: bool) -> No
     spilled = tmp_path / "download"
     spilled.write_bytes(data if whole else data[:2000])
     item = Item(source="https://example.com/film", index=0, spilled=str(spilled))
-    end = decode_item(item, [WHOLE], DecodeOptions())[-1]
+    end = decode_item(item, [WHOLE], DecodeOptions(coverage=CENTRE))[-1]
     assert isinstance(end, Failure) != whole
     assert media(end).bytes == (len(data) if whole else 2000)
     assert media(end).mtime_ns is None

@@ -11,7 +11,7 @@ import pytest
 
 from clipmod_cli.decode.limits import DecodeOptions, parse_frames
 from clipmod_cli.decode.workers.pool import WorkerPool
-from clipmod_cli.types import Failure, Frame, Item, View
+from clipmod_cli.types import Failure, Frame, Geometry, Item
 from tests.decode.decoding import decode
 from tests.video.films import KINDS, moving, scene, write_film
 
@@ -94,9 +94,9 @@ def _mutate(films: dict[str, bytes], count: int, rng: random.Random) -> list[Ite
 
 def _watch(items: list[Item], frames: str) -> dict[Item, list[Frame | Failure]]:
     found: dict[Item, list[Frame | Failure]] = {item: [] for item in items}
-    views = [View(fit="shortest", size=(64, 64), crop=(64, 64))]
+    geometries = [Geometry(fit="shortest", size=(64, 64), crop=(64, 64))]
     options = DecodeOptions(frames=parse_frames(frames))
-    for one in decode(items, views, options, 2, pool=WorkerPool()):
+    for one in decode(items, geometries, options, 2, pool=WorkerPool()):
         found[one.item].append(one)
     return found
 

@@ -18,10 +18,10 @@ from clipmod_cli.decode.video.sampling import (
     look_alike,
     measure_change,
 )
-from clipmod_cli.types import View
-from tests.video.films import WHOLE, moving, picture, red_times, scene, seen, times, write_film
+from clipmod_cli.types import Box, Geometry, View, ViewInputs
+from tests.video.films import moving, picture, red_times, scene, seen, times, write_film
 
-VIEW = View(fit="whole", size=(0, 0))
+GEOMETRY = Geometry(fit="whole", size=(0, 0))
 
 
 def test_key_looks_at_key_frames_and_the_last(tmp_path: Path) -> None:
@@ -95,14 +95,19 @@ def _grey(level: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return np.full((4, 4, 3), level, np.uint8)
 
 
+def _view(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> ViewInputs:
+    return ViewInputs(View(box=Box(0, 0, 4, 4)), {GEOMETRY: pixels})
+
+
 def test_frames_look_alike_only_where_no_value_differs_visibly() -> None:
     one = _grey(100)
     other = one.copy()
     other[2, 3, 1] += SAME_LEVELS
-    assert look_alike({VIEW: one}, {VIEW: other})
+    assert look_alike([_view(one)], [_view(other)])
     other[2, 3, 1] += 1
-    assert not look_alike({VIEW: one}, {VIEW: other})
-    assert not look_alike({VIEW: one, WHOLE: one}, {VIEW: one, WHOLE: other})
+    assert not look_alike([_view(one)], [_view(other)])
+    assert not look_alike([_view(one), _view(one)], [_view(one), _view(other)])
+    assert not look_alike([_view(one)], [_view(one), _view(one)])
 
 
 def test_a_change_of_colour_alone_is_a_change() -> None:
@@ -113,7 +118,7 @@ def test_a_change_of_colour_alone_is_a_change() -> None:
 
 
 def select(levels: Sequence[int], most: int, step_s: float = 1.0) -> list[KeptFrame]:
-    chosen: FrameSelection[int] = FrameSelection(most, lambda level: {VIEW: _grey(level)}, _grey)
+    chosen: FrameSelection[int] = FrameSelection(most, lambda level: [_view(_grey(level))], _grey)
     for number, level in enumerate(levels):
         chosen.offer(number * step_s, number, level)
     return chosen.close()
@@ -133,7 +138,7 @@ def test_selection_laws(levels: list[int], most: int, step_s: float) -> None:
     assert stamps == sorted(set(stamps), key=lambda stamp: stamp or 0)
     assert most == 1 or stamps[-1] == len(levels) - 1
     for one in kept:
-        assert one.views[VIEW][0, 0, 0] == levels[one.stamp or 0]
+        assert one.views[0].inputs[GEOMETRY][0, 0, 0] == levels[one.stamp or 0]
 
 
 @given(st.lists(st.integers(0, 25), min_size=1, max_size=40))

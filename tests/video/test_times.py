@@ -60,7 +60,7 @@ def test_a_video_is_turned_as_it_is_displayed(tmp_path: Path, degrees: int) -> N
     corner.paste((255, 255, 0), (0, 0, 32, 32))
     film = write_film(tmp_path / "film.mp4", [corner] * 3, rotation=degrees)
     frame = seen(film)[0]
-    pixels = frame.views[next(iter(frame.views))]
+    pixels = frame.inputs[next(iter(frame.inputs))]
     size = SIZE if degrees in {0, 180} else SIZE[::-1]
     assert (pixels.shape[1], pixels.shape[0]) == size == (media(frame).width, media(frame).height)
     yellow = {0: (8, 8), 90: (-8, 8), 180: (-8, -8), -90: (8, -8)}[degrees]

@@ -6,50 +6,71 @@ Frames build upon each other, so most formats are decoded from the first to the 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from PIL import ImageFile
 
+from clipmod_cli.decode.coverage import frames_that_fit
 from clipmod_cli.decode.job import DecodeJob, Shot
-from clipmod_cli.decode.limits import check_size
+from clipmod_cli.decode.limits import MAX_VIEWS, check_size
 from clipmod_cli.decode.moving.timeline import Timeline
 from clipmod_cli.decode.stills.colours import to_pixels
 from clipmod_cli.decode.stills.mending import trim_webp
 from clipmod_cli.decode.stills.opening import decoder_errors, open_picture
 from clipmod_cli.decode.stills.pictures import decode_still, read_orientation
-from clipmod_cli.decode.views import Picture, make_views
+from clipmod_cli.decode.transforms import Picture
+from clipmod_cli.decode.views import make_views
 from clipmod_cli.errors import ItemError
 
 
 def decode_animation(job: DecodeJob, timeline: Timeline) -> Iterator[Shot]:
-    """Yield the sampled frames, then raise ItemError if any is lost."""
-    media, exact = job.media, job.options.exact
+    """Yield the views of each sampled frame, then raise ItemError if any is lost."""
+    media = job.media
     media.kind, media.duration_s, media.truncated = "animation", timeline.duration_s, timeline.cut
     data = job.data
     if job.format.name == "WEBP" and timeline.cut:  # refused unless its header has the cut length
         data = trim_webp(data, timeline.end)
     opened = open_picture(replace(job, data=data))
-    chosen = job.options.frames.choose(timeline.starts)
-    steps = chosen if job.format.seekable else range(chosen[-1] + 1)
+    chosen = _choose(job, opened.size, timeline)
+    media.frames_total = len(timeline.starts)
+    for number, picture in _pictures(job, opened, chosen):
+        if number == 0:
+            media.height, media.width = picture.size
+        for view in make_views(picture, job.geometries, job.options, media, most=MAX_VIEWS // len(chosen)):
+            yield number, timeline.starts[number], view
+    if timeline.lost is not None:
+        raise ItemError("decode_error", f"not all of this animation can be judged: {timeline.lost}")
+
+
+def _pictures(
+    job: DecodeJob, opened: ImageFile.ImageFile, chosen: Sequence[int]
+) -> Iterator[tuple[int, Picture]]:
+    """Yield (number, picture) of the chosen frames; raises ItemError at the first that cannot be decoded."""
     sampled = frozenset(chosen)
-    for number in steps:
+    for number in chosen if job.format.seekable else range(chosen[-1] + 1):
         try:
             picture = _decode_frame(job, opened, number, sampled=number in sampled)
         except ItemError as error:
             if number == 0 and error.code == "decode_error":
-                yield (
-                    0,
-                    0.0,
-                    make_views(decode_still(job), job.views, exact=exact),
-                )  # the part that is there may be enough to flag it
+                yield 0, decode_still(job)  # the part that is there may be enough to flag it
             raise
         if picture is not None:
-            if number == 0:
-                media.height, media.width = picture.size
-            yield number, timeline.starts[number], make_views(picture, job.views, exact=exact)
-    if timeline.lost is not None:
-        raise ItemError("decode_error", f"not all of this animation can be judged: {timeline.lost}")
+            yield number, picture
+
+
+def _choose(job: DecodeJob, size: tuple[int, int], timeline: Timeline) -> Sequence[int]:
+    """Return the numbers of the frames that are sampled; notes it where the budget of views allows fewer.
+
+    `size` is (width, height).
+    """
+    options = job.options
+    chosen = options.frames.choose(timeline.starts)
+    room = frames_that_fit((size[1], size[0]), job.geometries, options.coverage)
+    if len(chosen) <= room:
+        return chosen
+    job.media.note_unseen("unsampled")
+    return options.frames.choose(timeline.starts, room)
 
 
 def _decode_frame(

@@ -10,13 +10,14 @@ from typing import Any
 
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
+from clipmod_cli.decode.coverage import geometry_for, plan_views
 from clipmod_cli.decode.geometry import EXIF_ORIENTATIONS, OVERSAMPLING, UPRIGHT, Orientation, jpeg_scale
 from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.limits import check_size
 from clipmod_cli.decode.stills.colours import to_pixels
 from clipmod_cli.decode.stills.mending import load_decoded_rows, mend
 from clipmod_cli.decode.stills.opening import decoder_errors, open_picture
-from clipmod_cli.decode.views import Picture, Pixels
+from clipmod_cli.decode.transforms import Picture, Pixels
 from clipmod_cli.errors import ItemError
 
 MAX_JPEG_SCANS = 200
@@ -95,7 +96,7 @@ def _decode_jpeg(job: DecodeJob, opened: ImageFile.ImageFile, *, tolerant: bool)
         )
     scale = 1
     if not job.options.exact:
-        scale = jpeg_scale(job.views, height, width, oversampling=_oversampling(opened))
+        scale = min(_scale_for(job, height, width, oversampling=_oversampling(opened)), job.most_scale)
     check_size(width, height, job.options.limits, scale=scale)
     with job.gate(width * height if scans > 1 else math.ceil(width / scale) * math.ceil(height / scale)):
         pixels = None if job.options.exact or tolerant else _decode_fast(job.data, opened, scale)
@@ -104,6 +105,14 @@ def _decode_jpeg(job: DecodeJob, opened: ImageFile.ImageFile, *, tolerant: bool)
                 opened.draft(None, (width // scale, height // scale))
             pixels = _load(opened, "JPEG", tolerant=tolerant)
     return pixels, scale
+
+
+def _scale_for(job: DecodeJob, height: int, width: int, *, oversampling: int) -> int:
+    """Return by what a JPEG's sides may be divided: the least that any view of it needs."""
+    coverage = job.options.coverage
+    used = [geometry_for(geometry, coverage) for geometry in job.geometries]
+    boxes = plan_views((height, width), job.geometries, coverage).boxes
+    return min(jpeg_scale(used, box.height, box.width, oversampling=oversampling) for box in boxes)
 
 
 def _oversampling(opened: ImageFile.ImageFile) -> int:

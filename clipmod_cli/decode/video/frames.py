@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.decode.geometry import UPRIGHT, Orientation
+from clipmod_cli.decode.transforms import Picture
 from clipmod_cli.decode.video.sampling import Thumbnail
-from clipmod_cli.decode.views import Picture
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame

@@ -6,14 +6,14 @@ There may be a million frames, so only the views of those kept so far are in mem
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.types import Views
+from clipmod_cli.types import Inputs, ViewInputs
 
 Thumbnail: TypeAlias = NDArray[np.uint8]
 """`(h, w, 3)` RGB. In colour: a red thing can be exactly as dark as the blue one that it replaces."""
@@ -46,7 +46,7 @@ class KeptFrame:
     time_s: float
     stamp: int | None
     order: int
-    views: Views
+    views: Sequence[ViewInputs]
     change: float
 
     def __lt__(self, other: KeptFrame) -> bool:
@@ -61,12 +61,19 @@ def measure_change(before: Thumbnail, after: Thumbnail) -> float:
     return float(np.partition(cells, len(cells) - count)[-count:].mean())
 
 
-def look_alike(one: Views, other: Views) -> bool:
+def look_alike(one: Sequence[ViewInputs], other: Sequence[ViewInputs]) -> bool:
     """Return whether no model could be shown a visible difference between two frames."""
+    return len(one) == len(other) and all(
+        a.view == b.view and _inputs_look_alike(a.inputs, b.inputs) for a, b in zip(one, other, strict=True)
+    )
+
+
+def _inputs_look_alike(one: Inputs, other: Inputs) -> bool:
     return all(
-        pixels.shape == other[view].shape
-        and int(np.abs(pixels.astype(np.int16) - other[view].astype(np.int16)).max(initial=0)) <= SAME_LEVELS
-        for view, pixels in one.items()
+        pixels.shape == other[geometry].shape
+        and int(np.abs(pixels.astype(np.int16) - other[geometry].astype(np.int16)).max(initial=0))
+        <= SAME_LEVELS
+        for geometry, pixels in one.items()
     )
 
 
@@ -79,7 +86,10 @@ class FrameSelection(Generic[FrameT]):
     """
 
     def __init__(
-        self, most: int, make_views: Callable[[FrameT], Views], make_thumbnail: Callable[[FrameT], Thumbnail]
+        self,
+        most: int,
+        make_views: Callable[[FrameT], Sequence[ViewInputs]],
+        make_thumbnail: Callable[[FrameT], Thumbnail],
     ) -> None:
         """Keep at most `most` frames."""
         self._room = max(most - 1, 1)  # the last frame takes a place of its own

@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
+from clipmod_cli.decode.coverage import frames_that_fit
 from clipmod_cli.decode.job import DecodeJob, Shot
+from clipmod_cli.decode.limits import MAX_VIEWS
 from clipmod_cli.decode.video.frames import make_picture, make_thumbnail
 from clipmod_cli.decode.video.sampling import FrameSelection, KeptFrame, Thumbnail
 from clipmod_cli.decode.video.tracks import SpanTrack, VideoTrack
 from clipmod_cli.decode.views import make_views
 from clipmod_cli.errors import ItemError
-from clipmod_cli.types import Views
+from clipmod_cli.types import ViewInputs
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -83,7 +85,10 @@ class VideoWatcher:
             f"only its first {MOST_TRACKS} video streams are scored" if len(streams) > MOST_TRACKS else None
         )
         streams = streams[:MOST_TRACKS]
-        most = max(job.options.frames.most_of_video // len(streams), 1)
+        largest = max(((each.height, each.width) for each in streams), key=min)
+        room = frames_that_fit(largest, job.geometries, job.options.coverage)
+        most = max(min(job.options.frames.most_of_video, room) // len(streams), 1)
+        self._most_views = MAX_VIEWS // (most * len(streams))
         start_s = _start_of(container, job)
         self._tracks = {stream.index: _make_track(stream, job, start_s) for stream in streams}
         self._selections = {
@@ -143,12 +148,12 @@ class VideoWatcher:
         check_time(self._job)
         self._selections[index].offer(time_s, frame.pts, frame)
 
-    def _make_views(self, frame: VideoFrame) -> Views:
+    def _make_views(self, frame: VideoFrame) -> list[ViewInputs]:
+        job = self._job
         picture = make_picture(frame, self._large)
-        if self._job.media.width is None:
-            height, width = picture.size
-            self._job.media.height, self._job.media.width = height, width
-        return make_views(picture, self._job.views, exact=self._job.options.exact)
+        if job.media.width is None:
+            job.media.height, job.media.width = picture.size
+        return make_views(picture, job.geometries, job.options, job.media, most=self._most_views)
 
     def _make_thumbnail(self, frame: VideoFrame) -> Thumbnail:
         return make_thumbnail(frame, self._small)
@@ -161,7 +166,8 @@ class VideoWatcher:
         shots: list[Shot] = []
         for time_s, index, one in sorted(kept, key=lambda each: each[:2]):
             least = shots[-1][0] + 1 if shots else 0
-            shots.append((max(self._tracks[index].number(one.stamp), least), time_s, one.views))
+            number = max(self._tracks[index].number(one.stamp), least)
+            shots += [(number, time_s, view) for view in one.views]
         if shots:
             end_s = max(track.end_s for track in self._tracks.values())
             self._job.media.duration_s = max(end_s, shots[-1][1])

@@ -27,7 +27,7 @@ from typing import Any
 
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.workers.shared_memory import SharedBlock
-from clipmod_cli.types import Failure, Frame, Item, View
+from clipmod_cli.types import Failure, Frame, Geometry, Item
 
 HOLD, RELEASE, VIDEO = b"hold ", b"release", b"video"
 """Messages before the result: take pixels of the budget (and wait), give them back, the item is a video.
@@ -79,7 +79,7 @@ class DecodeRequest:
         free_pixels: that a worker may decode at once without HOLD.
     """
 
-    views: tuple[View, ...]
+    geometries: tuple[Geometry, ...]
     options: DecodeOptions
     free_pixels: int = 0
 
@@ -117,7 +117,7 @@ def _serve_items(
     work: Callable[..., Sequence[Frame | Failure]],
 ) -> None:
     cpu = _CpuLimit()
-    request = DecodeRequest(views=(), options=DecodeOptions())
+    request = DecodeRequest(geometries=(), options=DecodeOptions())
     while True:
         packed, has_data, changed = pickle.loads(pipe.recv_bytes())  # noqa: S301 — written by our parent
         data = pipe.recv_bytes() if has_data else None
@@ -130,7 +130,7 @@ def _serve_items(
             cpu.allow(limits.video.cpu_s)
 
         gate = _gate(pipe, request.free_pixels)
-        result = work(item, request.views, request.options, gate=gate, on_video=on_video)
+        result = work(item, request.geometries, request.options, gate=gate, on_video=on_video)
         write_result(result, pipe.send_bytes, block)
 
 
@@ -141,11 +141,14 @@ def write_result(
     frames = [one for one in result if isinstance(one, Frame)]
     failures = [one for one in result if isinstance(one, Failure)]
     media = next((one.media for one in reversed(result) if one.media is not None), None)
-    arrays = [array for frame in frames for array in frame.views.values()]
+    arrays = [array for frame in frames for array in frame.inputs.values()]
     shared = block is not None and block.write(arrays)
     header = {
         "media": None if media is None else asdict(media),
-        "frames": [[f.number, f.time_s, f.last, [v.shape[:2] for v in f.views.values()]] for f in frames],
+        "frames": [
+            [*(f.number, f.time_s, f.last), *(f.view.box, f.view.reading, f.view.scale), _shapes(f)]
+            for f in frames
+        ],
         # a surrogate, as of a file's name, cannot be sent
         "failures": [
             [f.code, f.message[:MAX_TEXT].encode(errors="replace").decode(), f.stage] for f in failures
@@ -155,6 +158,10 @@ def write_result(
     send(json.dumps(header).encode())
     for array in () if shared else arrays:
         send(array.tobytes())
+
+
+def _shapes(frame: Frame) -> list[tuple[int, ...]]:
+    return [pixels.shape[:2] for pixels in frame.inputs.values()]
 
 
 def _silence_stderr() -> None:

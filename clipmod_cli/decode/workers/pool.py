@@ -23,7 +23,7 @@ from typing import Any
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.job import Gate
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.views import modules_for
+from clipmod_cli.decode.transforms import modules_for
 from clipmod_cli.decode.workers.child import (
     HOLD,
     RELEASE,
@@ -36,7 +36,7 @@ from clipmod_cli.decode.workers.child import (
 from clipmod_cli.decode.workers.shared_memory import SharedBlock, make_shared_block
 from clipmod_cli.decode.workers.wire import MAX_HEADER_BYTES, read_result
 from clipmod_cli.errors import ErrorCode
-from clipmod_cli.types import Failure, Frame, Item, View
+from clipmod_cli.types import Failure, Frame, Geometry, Item
 
 Work = Callable[..., list[Frame | Failure]]
 
@@ -67,7 +67,7 @@ class WorkerPool:
     def decode_item(
         self,
         item: Item,
-        views: Sequence[View],
+        geometries: Sequence[Geometry],
         options: DecodeOptions,
         *,
         gate: Gate,
@@ -80,8 +80,8 @@ class WorkerPool:
         """
         handle: WorkerHandle | None = getattr(self._local, "handle", None)
         if handle is None:
-            handle = self._local.handle = self._add_handle(views)
-        request = DecodeRequest(views=tuple(views), options=options, free_pixels=free_pixels)
+            handle = self._local.handle = self._add_handle(geometries)
+        request = DecodeRequest(geometries=tuple(geometries), options=options, free_pixels=free_pixels)
         return handle.decode(item, request, gate)
 
     def close(self) -> None:
@@ -91,8 +91,8 @@ class WorkerPool:
             for handle in self._handles:
                 handle.close()
 
-    def _add_handle(self, views: Sequence[View]) -> WorkerHandle:
-        handle = WorkerHandle(self.limits, self.work, modules_for(views))
+    def _add_handle(self, geometries: Sequence[Geometry]) -> WorkerHandle:
+        handle = WorkerHandle(self.limits, self.work, modules_for(geometries))
         with self._lock:
             self._handles.append(handle)
             if self._closed.is_set():
@@ -140,7 +140,7 @@ class WorkerHandle:
         try:
             pipe = self._dispatch(item, request)
             header = self._receive_header(pipe, gate)
-            result = read_result(header, pipe.recv_bytes, item, request.views, self._block)
+            result = read_result(header, pipe.recv_bytes, item, request.geometries, self._block)
             self._served += 1
         except (EOFError, OSError, ValueError) as e:
             return [self._failure_of(item, e, time.perf_counter() - started)]

@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from clipmod_cli.decode.limits import MAX_SCORED_FRAMES
+from clipmod_cli.decode.limits import MAX_VIEWS
 from clipmod_cli.decode.workers.child import MAX_TEXT
 from clipmod_cli.decode.workers.shared_memory import SharedBlock
 from clipmod_cli.errors import ErrorCode
-from clipmod_cli.types import Failure, Frame, Item, Kind, Media, Stage, View
+from clipmod_cli.types import Box, Failure, Frame, Geometry, Item, Kind, Media, Stage, UnseenReason, View
 
 Receive: TypeAlias = Callable[[int], bytes]
 """Returns the next message, of at most so many bytes."""
 
 MAX_HEADER_BYTES = 1_000_000
-"""256 frames with three views each take a tenth of it."""
+"""1,024 views with three inputs each take a seventh of it."""
 
 MAX_VIEW_PIXELS = 50_000_000
 MAX_PIXEL_BYTES = 1_500_000_000
@@ -35,6 +35,9 @@ _MAX_WHOLE = (1 << 63) - 1
 _Whole: TypeAlias = Annotated[int, Field(ge=-_MAX_WHOLE, le=_MAX_WHOLE)]
 _Count: TypeAlias = Annotated[int, Field(ge=0, le=_MAX_WHOLE)]
 _Real: TypeAlias = Annotated[float, Field(ge=-_MAX_WHOLE, le=_MAX_WHOLE, allow_inf_nan=False)]
+
+
+_Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
 class _MediaHeader(BaseModel):
@@ -50,16 +53,31 @@ class _MediaHeader(BaseModel):
     format: Annotated[str, Field(pattern="^[ -~]{0,16}$")] | None
     truncated: bool
     duration_s: _Real | None
+    coverage: _Share | None
+    views: _Count
+    frames_total: _Count | None
+    largest_gap_s: _Real | None
+    unseen: tuple[UnseenReason, ...]
+
+
+_FrameHeader: TypeAlias = tuple[
+    _Count,
+    _Real,
+    bool,
+    tuple[_Count, _Count, _Count, _Count],
+    Annotated[str, Field(pattern="^[a-z0-9_ ]{1,32}$")],
+    _Real,
+    list[tuple[_Count, _Count]],
+]
+"""(number, time in seconds, whether it is the last; box, reading and scale of the view; (height, width) of
+the input for each geometry)."""
 
 
 class _ResultHeader(BaseModel):
     model_config = ConfigDict(strict=True)
 
     media: _MediaHeader | None
-    frames: Annotated[
-        list[tuple[_Count, _Real, bool, list[tuple[_Count, _Count]]]], Field(max_length=MAX_SCORED_FRAMES)
-    ]
-    """(number, time in seconds, whether it is the last, (height, width) of each view)."""
+    frames: Annotated[list[_FrameHeader], Field(max_length=MAX_VIEWS)]
     failures: Annotated[
         list[tuple[ErrorCode, Annotated[str, Field(max_length=MAX_TEXT)], Stage]], Field(max_length=1)
     ]
@@ -67,7 +85,11 @@ class _ResultHeader(BaseModel):
 
 
 def read_result(
-    header: bytes, receive: Receive, item: Item, views: Sequence[View], block: SharedBlock | None = None
+    header: bytes,
+    receive: Receive,
+    item: Item,
+    geometries: Sequence[Geometry],
+    block: SharedBlock | None = None,
 ) -> list[Frame | Failure]:
     """Return the frames and the failure of `item` that a header and the pixels after it describe.
 
@@ -76,10 +98,10 @@ def read_result(
     """
     result = _read_header(header)
     media = None if result.media is None else Media(**result.media.model_dump())
-    distinct = tuple(dict.fromkeys(views))
-    ends = [last for _, _, last, _ in result.frames] + [True] * len(result.failures)
+    distinct = tuple(dict.fromkeys(geometries))
+    ends = [last for _, _, last, *_ in result.frames] + [True] * len(result.failures)
     numbers = [number for number, *_ in result.frames]
-    if sum(ends) != 1 or not ends[-1] or numbers != sorted(set(numbers)):
+    if sum(ends) != 1 or not ends[-1] or numbers != sorted(numbers):
         _refuse("it has no end, or several")
     if result.shared and block is None:
         _refuse("there is no shared memory")
@@ -88,11 +110,14 @@ def read_result(
     all_shapes = [shape for *_, shapes in result.frames for shape in shapes]
     pixels = _read_pixels(all_shapes, receive, block if result.shared else None)
     read: list[Frame | Failure] = []
-    for number, time_s, last, _ in result.frames:
+    for number, time_s, last, box, reading, scale, _ in result.frames:
         if media is None:
             _refuse("frames without media")
-        arrays = {view: next(pixels) for view in distinct}
-        read.append(Frame(item=item, media=media, number=number, time_s=time_s, last=last, views=arrays))
+        arrays = {geometry: next(pixels) for geometry in distinct}
+        view = View(box=Box(*box), reading=reading, scale=scale)
+        read.append(
+            Frame(item=item, media=media, number=number, time_s=time_s, last=last, view=view, inputs=arrays)
+        )
     for code, message, stage in result.failures:
         read.append(Failure(item=item, stage=stage, code=code, message=message, media=media))
     return read
@@ -106,11 +131,11 @@ def _read_header(header: bytes) -> _ResultHeader:
         raise ValueError(f"invalid result from decode worker: {field}") from None
 
 
-def _check_shapes(shapes: Sequence[tuple[int, int]], views: Sequence[View]) -> None:
-    if len(shapes) != len(views):
+def _check_shapes(shapes: Sequence[tuple[int, int]], geometries: Sequence[Geometry]) -> None:
+    if len(shapes) != len(geometries):
         _refuse("wrong number of views")
-    for (height, width), view in zip(shapes, views, strict=True):
-        fixed = view.crop or (view.size if view.fit in {"squash", "corner"} else None)
+    for (height, width), geometry in zip(shapes, geometries, strict=True):
+        fixed = geometry.crop or (geometry.size if geometry.fit in {"squash", "corner"} else None)
         if not 0 < height * width <= MAX_VIEW_PIXELS or fixed not in {None, (height, width)}:
             _refuse("wrong size of a view")
 

@@ -64,12 +64,6 @@ def _check_template(text: str) -> str:
     return text
 
 
-def _check_band(band: tuple[float, ...]) -> tuple[float, ...]:
-    if band[0] > band[1]:
-        raise ValueError(f'"review_band" is reversed: {band[0]} is over {band[1]}')
-    return band
-
-
 def _is_parsed(backend: Backend, spec: str) -> bool:
     try:
         return backend.parse(spec).spec == spec
@@ -149,9 +143,8 @@ class PolicyTable(_Table):
     description: Annotated[str, _must_be("text")] = ""
     templates: Annotated[tuple[Template, ...], _listed, _must_be("a list of texts")] = ()
     agreement_threshold: Share = 0
-    review_band: Annotated[
-        tuple[Share, ...], _pair, _must_be("a list of two numbers"), AfterValidator(_check_band)
-    ] = ()
+    review_margin: Share = 0
+    min_coverage: Share = 0
     thresholds: Annotated[ThresholdTable, _table] = ThresholdTable()
     video: Annotated[VideoTable, _table] = VideoTable()
 

@@ -14,6 +14,9 @@ from clipmod_cli.models.registry import BACKENDS
 Safety: TypeAlias = Literal["SAFE", "UNSAFE"]
 Sensitivity: TypeAlias = Literal["low", "medium", "high", "ultra"]
 
+DIGITS: Final = 6
+"""Of scores, which are rounded before they are compared: so a record says itself why it was decided so."""
+
 DEFAULT_THRESHOLDS: Final[Mapping[Sensitivity, float]] = {
     "low": 0.7,
     "medium": 0.5,
@@ -54,7 +57,8 @@ class Policy:
     Attributes:
         templates: sentences with one `{}` each, into which every prompt is put.
         agreement_threshold: less agreement of the models than this needs review.
-        review_band: (low, high); an unsafe score inside it needs review.
+        review_margin: an unsafe score this near to the threshold in force needs review.
+        min_coverage: a smaller share of the displayed pixels shown to the models needs review.
         thresholds: the NSFW threshold by sensitivity.
         persistence_s: in a video, a shorter hit than this does not decide, but needs review.
         max_gap_s: key frames of a video further apart are filled.
@@ -66,10 +70,17 @@ class Policy:
     description: str = ""
     templates: tuple[str, ...] = ("{}",)
     agreement_threshold: float = 0.7
-    review_band: tuple[float, float] | None = None
+    review_margin: float = 0.1
+    min_coverage: float = 0.9
     thresholds: Mapping[Sensitivity, float] = field(default_factory=lambda: dict(DEFAULT_THRESHOLDS))
     persistence_s: float = 0.0
     max_gap_s: float = 10.0
+
+    def review_band(self, threshold: float) -> tuple[float, float] | None:
+        """Return the unsafe scores too near to the threshold, from the first to the second; None for none."""
+        if not (self.review_margin and self.unsafe):
+            return None
+        return round(threshold - self.review_margin, DIGITS), round(threshold + self.review_margin, DIGITS)
 
     @property
     def unsafe(self) -> tuple[str, ...]:
@@ -97,7 +108,8 @@ class Policy:
             "categories": categories,
             "thresholds": dict(self.thresholds),
             "agreement_threshold": self.agreement_threshold,
-            "review_band": self.review_band,
+            "review_margin": self.review_margin,
+            "min_coverage": self.min_coverage,
             "video": [self.persistence_s, self.max_gap_s],
         }
         canonical = json.dumps(hashed, sort_keys=True, separators=(",", ":"), allow_nan=False)

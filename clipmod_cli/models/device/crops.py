@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from clipmod_cli.models.device.device import Placement
-from clipmod_cli.types import Frame, View
+from clipmod_cli.types import Frame, Geometry
 
 MAX_STACKS: Final = 6
 """In the cache: of the batch that is computed and of two that wait, for two views."""
 
-_Key: TypeAlias = tuple[View, tuple[int, ...]]
+_Key: TypeAlias = tuple[Geometry, tuple[int, ...]]
 
 
 @dataclass(slots=True)
@@ -41,17 +41,17 @@ class CropBatches:
         """Return an empty cache for models on these devices."""
         return cls(pinned=placement.device.type == "cuda")
 
-    def take(self, frames: Sequence[Frame], view: View) -> torch.Tensor:
+    def take(self, frames: Sequence[Frame], geometry: Geometry) -> torch.Tensor:
         """Return the frames' crops, uint8 `(B, H, W, 3)`, read-only.
 
         Raises:
             ValueError: they have different sizes.
         """
-        key = (view, tuple(map(id, frames)))  # ids are valid because the cache holds the frames
+        key = (geometry, tuple(map(id, frames)))  # ids are valid because the cache holds the frames
         with self._lock:
             if key in self._stacks:
                 return self._stacks[key][1]
-        stacked = self._stack([frame.views[view] for frame in frames])
+        stacked = self._stack([frame.inputs[geometry] for frame in frames])
         with self._lock:
             self._stacks[key] = (tuple(frames), stacked)
             while len(self._stacks) > MAX_STACKS:

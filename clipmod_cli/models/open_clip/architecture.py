@@ -22,7 +22,7 @@ from clipmod_cli.errors import SpecError
 from clipmod_cli.models.backend import ModelSpec
 from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.models.device.device import Placement
-from clipmod_cli.models.open_clip.checkpoint import release_freed_memory, view_of
+from clipmod_cli.models.open_clip.checkpoint import geometry_of, release_freed_memory
 from clipmod_cli.models.tower.forward import build_tower
 from clipmod_cli.models.tower.model import ImageTower, ModuleTower, TowerModel
 from clipmod_cli.models.tower.shape import TowerShape, shape_of
@@ -174,12 +174,12 @@ def load(
     else:
         tower = ModuleTower(_fill(found.visual), found.preprocess, placement)
     release_freed_memory()
-    view = view_of(found.preprocess)
-    height, width = view.crop or view.size
+    geometry = geometry_of(found.preprocess)
+    height, width = geometry.crop or geometry.size
     return RandomModel(
         name=name,
         spec=spec.spec,
-        view=view,
+        geometry=geometry,
         placement=placement.with_dtype(tower.dtype),
         crops=crops or CropBatches.of(placement),
         _tower=tower,

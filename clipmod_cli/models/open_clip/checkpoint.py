@@ -25,7 +25,7 @@ from clipmod_cli.errors import MissingModelError
 from clipmod_cli.models.device.transfer import inference
 from clipmod_cli.models.open_clip.source import OpenClipSource, check_weights
 from clipmod_cli.models.tower.mapped import MappedFile
-from clipmod_cli.types import View
+from clipmod_cli.types import Geometry
 
 log = logging.getLogger(__name__)
 
@@ -250,11 +250,11 @@ def _tokenizer(source: OpenClipSource) -> Any:
     )
 
 
-def view_of(preprocess: Mapping[str, Any]) -> View:
+def geometry_of(preprocess: Mapping[str, Any]) -> Geometry:
     """Return the input geometry of an open_clip `preprocess_cfg`."""
     size, fit, fill = preprocess["size"], preprocess["resize_mode"], preprocess.get("fill_color", 0)
     height, width = (size, size) if isinstance(size, int) else size
-    return View(
+    return Geometry(
         fit=fit,
         size=(height, width),
         crop=None if fit == "squash" else (height, width),

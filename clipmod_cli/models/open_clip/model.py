@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.models.device.device import Placement
 from clipmod_cli.models.open_clip import towers
-from clipmod_cli.models.open_clip.checkpoint import Embed, load_embedder, release_freed_memory, view_of
+from clipmod_cli.models.open_clip.checkpoint import Embed, geometry_of, load_embedder, release_freed_memory
 from clipmod_cli.models.open_clip.source import OpenClipSource
 from clipmod_cli.models.open_clip.text_cache import TextCache
 from clipmod_cli.models.tower.model import TowerModel
@@ -80,7 +80,7 @@ def load(
         name=name,
         spec=spec,
         revision=source.revision,
-        view=view_of(tower.preprocess),
+        geometry=geometry_of(tower.preprocess),
         logit_scale=tower.logit_scale,
         placement=tower.placement,
         cache=cache,

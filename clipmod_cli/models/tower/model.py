@@ -15,7 +15,7 @@ from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.models.device.device import PlacedModel, Placement
 from clipmod_cli.models.device.transfer import DeviceResult, inference, send, submit_work
 from clipmod_cli.models.seam import ForwardPass
-from clipmod_cli.types import Embedding, Frame, View
+from clipmod_cli.types import Embedding, Frame, Geometry
 
 UNIT_ERROR: Final = 1e-3
 """An embedding whose length is further from 1 is invalid, such as the zeros of a broken tower."""
@@ -26,23 +26,23 @@ class TowerModel(PlacedModel):
     """The half of a `TextImageModel` that embeds pictures.
 
     Attributes:
-        crops: stacks the crops of a batch, for all models with the same view.
+        crops: stacks the crops of a batch, for all models with the same geometry.
     """
 
     name: str
     spec: str
-    view: View
+    geometry: Geometry
     crops: CropBatches
     _tower: ImageTower = field(repr=False)
     kind: Literal["text-image"] = "text-image"
 
     def prepare(self, frames: Sequence[Frame]) -> None:
         """Stack the crops of a batch that will be submitted."""
-        self.crops.take(frames, self.view)
+        self.crops.take(frames, self.geometry)
 
     def submit(self, frames: Sequence[Frame]) -> Callable[[], ForwardPass]:
         """Start a forward pass; its results are unit-length embeddings, float32 `(d,)`."""
-        wait = self._tower.submit(self.crops.take(frames, self.view))
+        wait = self._tower.submit(self.crops.take(frames, self.geometry))
 
         def collect() -> ForwardPass:
             computed = wait()

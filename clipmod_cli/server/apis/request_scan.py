@@ -15,7 +15,7 @@ from typing import cast
 
 from fastapi import HTTPException
 
-from clipmod_cli.decode.limits import FrameSampling
+from clipmod_cli.decode.limits import Coverage, FrameSampling
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import ErrorCode
 from clipmod_cli.server.forms.uploads import NAME_CHARS
@@ -68,8 +68,11 @@ class RequestScan:
         """
         caller = self.service.caller_of(self.ensemble, deadline_s=seconds_to(self.until))
         options = self.service.options
+        # labels and classes are compared with what the model's own library says of the picture
+        decode = replace(options.decode, coverage=Coverage(full=False))
         if self.sampling is not None:
-            options = replace(options, decode=replace(options.decode, frames=self.sampling))
+            decode = replace(decode, frames=self.sampling)
+        options = replace(options, decode=decode)
         seen = cast("Generator[Evidence | Failure]", self.service.infer(items, caller, options))
         with closing(seen):
             for one in seen:

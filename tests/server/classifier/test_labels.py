@@ -18,6 +18,7 @@ from clipmod_cli.server.apis.classifier.labels import (
     wanted_of,
 )
 from clipmod_cli.types import (
+    Box,
     Detection,
     Detections,
     Embedding,
@@ -26,6 +27,7 @@ from clipmod_cli.types import (
     Kind,
     LabelScores,
     Media,
+    View,
 )
 
 LABELS = ("a", "b", "c")
@@ -106,7 +108,7 @@ def test_what_a_detector_did_not_find_scores_nothing() -> None:
 def test_frames_are_numbered_as_the_document_prints_them(kind: Kind, number: int | None) -> None:
     seen = Evidence(
         item=Item(source="x", index=0), media=Media(started=0.0, kind=kind), number=7, time_s=0.7, last=True,
-        seen={}, forward_ms={},
+        view=View(box=Box(0, 0, 1, 1)), seen={}, forward_ms={},
     )  # fmt: skip
     assert frame_number(seen) == number
 

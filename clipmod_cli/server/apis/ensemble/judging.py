@@ -100,5 +100,5 @@ def check_decoding(
     """
     items = (item_of(upload, spool) for upload in uploads if not caller.cancelled)
     with open_decoders(service.options) as decoders:
-        frames = decode_with(decoders, items, service.panel.ensemble.views, service.options.decode)
+        frames = decode_with(decoders, items, service.panel.ensemble.geometries, service.options.decode)
         return [one for one in frames if isinstance(one, Failure) and one.last]
