@@ -11,12 +11,13 @@ from typing import IO
 
 
 @contextmanager
-def atomic_file(path: Path, *, mode: int = 0o644, sync: bool = False) -> Iterator[IO[bytes]]:
+def atomic_file(path: Path, *, mode: int | None = None, sync: bool = False) -> Iterator[IO[bytes]]:
     """Give a new file that replaces `path` when the block ends, and is removed if the block raises.
 
     Args:
         path: in a folder that exists.
-        mode: permissions of the file; until it is complete only its owner can read it.
+        mode: permissions of the file, by default those of any new file; until it is complete only its owner
+            can read it.
         sync: write it to the disk before the rename, against a crash of the machine.
 
     Raises:
@@ -32,9 +33,16 @@ def atomic_file(path: Path, *, mode: int = 0o644, sync: bool = False) -> Iterato
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
-        part.chmod(mode)
+        part.chmod(0o666 & ~_umask() if mode is None else mode)
         part.replace(path)
     except BaseException:
         with suppress(OSError):
             part.unlink()
         raise
+
+
+def _umask() -> int:
+    """Return the process's umask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

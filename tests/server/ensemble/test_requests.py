@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from clipmod_cli.models.seam import ForwardPass
+from clipmod_cli.server.apis.ensemble import judging
+from clipmod_cli.server.forms.spooled import SpooledPieces
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings.reading import Resolved
 from clipmod_cli.types import Frame
@@ -189,6 +192,24 @@ def test_a_deadline_is_504(settings_of: Any) -> None:
         model.submit = lambda frames: (threading.Event().wait(0.3), submit(frames))[1]
         answers = [single(client), client.post("/predict/multi", files=[("files", ("a.jpg", RED_CIRCLE))])]
     assert [one.status_code for one in answers] == [504, 504]
+
+
+def test_checking_files_ends_at_the_deadline(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while a file is being decoded, which may take a minute."""
+    decoded = threading.Event()
+
+    def decode_slowly(*_: object) -> Iterator[Frame]:
+        decoded.wait(WAIT_S)
+        yield from ()
+
+    monkeypatch.setattr(judging, "decode_with", decode_slowly)
+    began = time.monotonic()
+    with SpooledPieces() as spool:
+        failures = judging.check_decoding(service, service.caller_of(deadline_s=0.05), [], spool)
+    took = time.monotonic() - began
+    decoded.set()
+    assert not failures
+    assert took < WAIT_S / 2
 
 
 def test_a_full_service_is_503_with_a_time_to_come_back(client: TestClient, service: Service) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from clipmod_cli.decode.stage import decode_with
+from clipmod_cli.flow import batched
 from clipmod_cli.pipeline import open_decoders
 from clipmod_cli.server.device_thread import Caller
 from clipmod_cli.server.forms.spooled import SpooledPieces
@@ -96,9 +97,12 @@ def check_decoding(
     """Return the uploads that cannot be decoded, in order, without running a model.
 
     Pictures are decoded again when they are judged: a request is refused as a whole before the first
-    forward pass, and keeping all frames until then would take too much memory.
+    forward pass, and keeping all frames until then would take too much memory. Returns at the caller's
+    deadline, also while a file is being decoded.
     """
+    ensemble = service.panel.ensemble
     items = (item_of(upload, spool) for upload in uploads if not caller.cancelled)
     with open_decoders(service.options) as decoders:
-        frames = decode_with(decoders, items, service.panel.ensemble.geometries, service.options.decode)
-        return [one for one in frames if isinstance(one, Failure) and one.last]
+        frames = decode_with(decoders, items, ensemble.geometries, service.options.decode)
+        batches = batched(frames, ensemble.batch_size, stopped=lambda: caller.cancelled)
+        return [one for batch in batches for one in batch if isinstance(one, Failure) and one.last]
