@@ -27,7 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from clipmod_cli.models.backend import ModelSpec
 from clipmod_cli.models.device.device import Placement, has_fast_bfloat16, place
-from clipmod_cli.models.device.peak import measure_peak, name_device
+from clipmod_cli.models.device.machine import measure_peak, name_device
 from clipmod_cli.models.open_clip.architecture import RandomState, architecture_of
 from clipmod_cli.models.registry import BACKENDS
 from clipmod_cli.models.tower.forward import build_tower

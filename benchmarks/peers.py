@@ -39,7 +39,7 @@ from pathlib import Path
 from benchmarks import peer_loops
 from clipmod_cli.bench.pictures import draw_pictures, write_pictures
 from clipmod_cli.models import nudenet
-from clipmod_cli.models.device import peak
+from clipmod_cli.models.device import machine
 from clipmod_cli.models.device.device import place
 from clipmod_cli.pipeline import default_workers
 
@@ -173,11 +173,11 @@ def _placement() -> peer_loops.Placement:
 def _machine() -> dict[str, object]:
     placement = _placement()
     return {
-        "device": peak.name_device(placement),
+        "device": machine.name_device(placement),
         "cores": default_workers(),
-        "instructions": peak.cpu_flags(),
+        "instructions": machine.cpu_flags(),
         "dtype": placement.dtype_name,
-        "torch": peak.torch_version(),
+        "torch": machine.torch_version(),
     }
 
 
@@ -186,11 +186,11 @@ def _as_json(outcomes: Sequence[Outcome]) -> str:
 
 
 def _as_table(outcomes: Sequence[Outcome], repeats: int, size: str) -> str:
-    machine = _machine()
-    flags = " ".join(str(flag) for flag in peak.cpu_flags())
+    facts = _machine()
+    flags = " ".join(str(flag) for flag in machine.cpu_flags())
     where = (
-        f"{machine['device']}, {machine['cores']} cores ({flags}), torch {machine['torch']}, "
-        f"{machine['dtype']}; {size} JPEGs, medians of {repeats} rounds."
+        f"{facts['device']}, {facts['cores']} cores ({flags}), torch {facts['torch']}, "
+        f"{facts['dtype']}; {size} JPEGs, medians of {repeats} rounds."
     )
     lines = [
         where,

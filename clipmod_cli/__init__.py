@@ -1,4 +1,4 @@
-"""clipmod: batch moderation of pictures and animations.
+"""clipmod: batch moderation of pictures and videos.
 
     import clipmod_cli as clipmod
 

@@ -25,7 +25,7 @@ from clipmod_cli.bench.stages import (
 )
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.ensemble.cache import DUPLICATE_CACHE_BYTES
-from clipmod_cli.models.device import peak as machine
+from clipmod_cli.models.device import machine
 from clipmod_cli.pipeline import Options, default_workers, start_decoders
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.settings.reading import count_of

@@ -121,10 +121,10 @@ def with_bench_policy(
 def _load_random(spec: ModelSpec, name: str, context: LoadContext) -> Model:
     if spec.backend.prefix == NUDENET:  # its weights come with its package
         return spec.backend.load(spec, name, context)
-    from clipmod_cli.models.open_clip import architecture as random_weights
+    from clipmod_cli.models.open_clip import architecture
 
     torch = context.on_torch
-    return random_weights.load(
+    return architecture.load(
         spec, name=name, placement=torch.placement, crops=torch.crops, compile=torch.compile
     )
 

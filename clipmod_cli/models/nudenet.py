@@ -34,8 +34,8 @@ SIDE = 320
 """Pixels on a side of the model's input (the `320n` model)."""
 
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-"""Pictures looked at beside each other on a CPU, one core each. onnxruntime's own threads share one
-picture instead: they gain 1.6x from two cores, wait by spinning, and so take time from the decoders."""
+"""Pictures computed in parallel on a CPU, one core each. onnxruntime's own threads share one picture
+instead: they gain 1.6x from two cores, wait by spinning, and so take time from the decoders."""
 
 BATCH = max(8, 2 * THREADS)
 """Two rounds of all threads; larger batches gain nothing on a CPU and delay the first record."""
@@ -71,7 +71,7 @@ LABELS = (
 CANDIDATE_SCORE = 0.2
 KEPT_SCORE = 0.25
 OVERLAP = 0.45
-"""The package's own thresholds: a box is looked at, is kept, and hides a weaker one it overlaps."""
+"""The package's own thresholds: the score of a candidate, of a kept box, and the overlap of suppression."""
 
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 """Read by onnxruntime when it is imported; its own function of that purpose comes too late."""

@@ -29,8 +29,7 @@ from clipmod_cli.models.backends import FALLBACK
 from clipmod_cli.models.registry import BACKENDS, known
 
 LEAST_WEIGHT: Final = 1e-6
-"""A member that weighs less decides nothing, and where it stands in for others, its share is divided by
-its weight: by what is next to nothing, or nothing."""
+"""A lighter member cannot change a decision, and as a stand-in its share would be divided by nearly zero."""
 
 ENSEMBLE = (
     "open_clip:ViT-L-14/laion2b_s32b_b82k=0.40,"

@@ -1,4 +1,4 @@
-"""What the machine is, and its peak rate: that of a large matrix product."""
+"""Facts about the machine: its CPU, its device, and the peak rate of a large matrix product."""
 
 from __future__ import annotations
 
