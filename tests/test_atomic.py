@@ -1,0 +1,44 @@
+"""A file that is written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from clipmod_cli.atomic import atomic_file
+
+
+def test_a_file_appears_at_the_end_and_replaces_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with atomic_file(path) as file:
+        file.write(b"new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_left_of_one_that_fails(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_file(path) as file:
+        file.write(b"new")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("umask", "mode", "expected"), [(0o077, None, 0o600), (0o022, None, 0o644), (0o022, 0o600, 0o600)]
+)
+def test_permissions_follow_the_umask(tmp_path: Path, umask: int, mode: int | None, expected: int) -> None:
+    before = os.umask(umask)
+    try:
+        with atomic_file(tmp_path / "a", mode=mode):
+            pass
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == expected
