@@ -20,12 +20,17 @@ def test_a_file_appears_at_the_end_and_replaces_the_old_one(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == [path]
 
 
+def fail(path: Path) -> None:
+    with atomic_file(path) as file:
+        file.write(b"new")
+        raise RuntimeError
+
+
 def test_nothing_is_left_of_one_that_fails(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), atomic_file(path) as file:
-        file.write(b"new")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        fail(path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
