@@ -42,7 +42,8 @@ def test_what_came_before_is_told_and_nothing_after_is_a_failure(*, infer_ahead:
     with pytest.raises(DeviceLostError, match="start the same command again"):
         told.extend(run(items, ensemble, criteria, Options(workers=1, infer_ahead=infer_ahead)))
     assert len(model.calls) == 3, "a device that is lost is not asked again"
-    assert [one.item.index for one in told] == list(range(2 * BATCH))
+    # a batch closes before it is full where decoding is slow
+    assert [one.item.index for one in told] == list(range(sum(model.calls[:2])))
     assert not [one for one in told if isinstance(one, Failure)]
 
 

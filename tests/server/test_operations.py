@@ -20,6 +20,8 @@ from tests.server.conftest import served
 
 KEY = "a-key-that-is-long-enough"
 PICTURE = next(iter(sorted((TINY / "pictures").glob("*.png"))))
+VIEWS = 2
+"""The square on its ground, and without the ground around it."""
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def test_the_metrics_count_requests_batches_and_decisions(client: TestClient) ->
     route = {"method": "POST", "route": "/predict/single", "status": "200"}
     assert seen[f"clipmod_requests_total{route}"] == 1
     assert seen["clipmod_request_seconds_count{'route': '/predict/single'}"] == 1
-    assert seen["clipmod_batch_frames_sum{}"] == 1
+    assert seen["clipmod_batch_frames_sum{}"] == VIEWS
     assert seen["clipmod_forward_seconds_count{}"] == 1
     assert seen["clipmod_item_seconds_count{}"] == 1
     assert seen["clipmod_received_bytes_total{}"] > PICTURE.stat().st_size
@@ -77,7 +79,7 @@ def test_a_shared_batch_shows(client: TestClient) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(lambda _: judge(client), range(24))) == {200}
     seen = changes(before, numbers(client))
-    assert seen["clipmod_batch_frames_sum{}"] == 24
+    assert seen["clipmod_batch_frames_sum{}"] == 24 * VIEWS
     assert seen["clipmod_batch_frames_count{}"] <= 24
 
 
