@@ -182,7 +182,8 @@ def test_concurrent_requests_share_forward_passes(
         free.set()
         answers = [one.result() for one in (first, *others)]
     assert [one.status_code for one in answers] == [200] * 5
-    assert sizes[1:] == [4 * sizes[0]], "each picture has as many views"
+    assert sum(sizes) == 5 * sizes[0], "each picture has as many views"
+    assert max(sizes) > sizes[0]
 
 
 def test_a_deadline_is_504(settings_of: Any) -> None:
