@@ -119,7 +119,7 @@ class Readings:
 
     def __iter__(self) -> Iterator[Reading]:
         for name, candidate in zip(self.names, self._candidates, strict=True):
-            yield Reading(name, self._strips.convert(candidate))
+            yield Reading(name, self._strips.convert(candidate, in_place=len(self) == 1))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -154,18 +154,18 @@ class _Strips:
         down, across = -(-self.height // _THUMBNAIL[1]), -(-self.width // _THUMBNAIL[0])
         return Image.fromarray(np.ascontiguousarray(self.picture[::down, ::across]))
 
-    def convert(self, candidate: _Candidate) -> Pixels:
-        """Return the whole picture as RGB."""
-        if (
-            candidate.conversion is None
-            and isinstance(self.picture, np.ndarray)
-            and self.picture.shape[2] == 3
-        ):
-            return self.picture
-        if self.width * self.height <= STRIP_PIXELS:
+    def convert(self, candidate: _Candidate, *, in_place: bool) -> Pixels:
+        """Return the whole picture as RGB, if possible in the array that it is already."""
+        source = self.picture if isinstance(self.picture, np.ndarray) else None
+        if source is not None and source.shape[2] == 3 and (in_place or candidate.conversion is None):
+            pixels = source
+            if candidate.conversion is None:
+                return pixels
+        elif self.width * self.height <= STRIP_PIXELS:
             ((_, _, strip),) = self.cut(STRIP_PIXELS)
             return np.array(candidate.make(strip))
-        pixels = np.empty((self.height, self.width, 3), np.uint8)
+        else:
+            pixels = np.empty((self.height, self.width, 3), np.uint8)
         for top, bottom, strip in self.cut(STRIP_PIXELS):
             pixels[top:bottom] = np.asarray(candidate.make(strip))
         return pixels
@@ -197,7 +197,8 @@ def read_pixels(
     """Return the readings of decoded pixels uint8 `(h, w, 3)` RGB or `(h, w, 4)` RGBA.
 
     Args:
-        pixels: themselves the reading where nothing has to be converted.
+        pixels: themselves the reading where nothing has to be converted; overwritten by the converted
+            colours where those are the only reading.
         spaces: what the file says of their colours.
         grey: whether the file holds grey only, so that a profile for grey applies.
     """
