@@ -146,10 +146,10 @@ class DecodeBench:
         if not sample:
             raise UsageError("no still picture could be decoded. Give a folder with pictures, or none")
         media, limits = Media(started=0.0), self.options.limits
-        pictures = [decode_still(job) for _, job in sample]
+        pictures = [picture for _, job in sample for picture in decode_still(job)]
         works: dict[str, Callable[[], object]] = {
             "read": lambda: [read_item(item, limits, media) for item, _ in sample],
-            "decode": lambda: [decode_still(job) for _, job in sample],
+            "decode": lambda: [[*decode_still(job)] for _, job in sample],
             "view": lambda: [
                 make_input(picture, geometry, exact=self.options.exact)
                 for picture in pictures

@@ -16,7 +16,7 @@ from clipmod_cli.decode.reading import read_item
 from clipmod_cli.decode.stills.opening import check_format, silence_decoders, ungated
 from clipmod_cli.decode.stills.pictures import decode_still
 from clipmod_cli.decode.video.opening import decode_video
-from clipmod_cli.decode.views import least_scale, make_views
+from clipmod_cli.decode.views import least_scale, make_all_views
 from clipmod_cli.errors import ErrorCode, ItemError
 from clipmod_cli.types import Failure, Frame, Geometry, Item, Media, ViewInputs
 
@@ -97,7 +97,7 @@ def _decode_still(job: DecodeJob) -> list[ViewInputs]:
     """Return the views of a still; a part that scaled decoding left too coarse is decoded again."""
     with ExitStack() as held:
         still = decode_still(replace(job, gate=_hold_once(job.gate, held)))
-        made = make_views(still, job.geometries, job.options, job.media)
+        made = make_all_views(still, job.geometries, job.options, job.media)
         scale = still.scale
         del still
     needed = least_scale((view for view, _ in made), job.geometries, job.options.coverage)

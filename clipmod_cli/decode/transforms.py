@@ -6,8 +6,9 @@ The only file of `decode` that uses torch and OpenCV; both are imported when fir
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from PIL import Image
 
 from clipmod_cli.decode.geometry import UPRIGHT, Orientation, PixelWindow, crop_window, scaled_size
 from clipmod_cli.errors import ItemError
-from clipmod_cli.types import Box, Geometry
+from clipmod_cli.types import Box, Geometry, UnseenReason
 
 Pixels = NDArray[np.uint8]
 """`(height, width, 3)`, RGB."""
@@ -75,6 +76,46 @@ class Picture:
         )
         turned = self.orientation.display_window(window, self.size)
         return Box(turned.left, turned.top, turned.width, turned.height)
+
+
+class NamedPixels(Protocol):
+    """The readings of one picture, each with its name; `stills.readings.Readings` is one."""
+
+    @property
+    def unseen(self) -> frozenset[UnseenReason]:
+        """Why a person may see something that no reading shows."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[tuple[str, Pixels]]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pictures:
+    """All readings of one decoded picture; made one after the other, to be iterated once.
+
+    Attributes:
+        readings: of its colours and transparency.
+        size, orientation, scale: those of each `Picture`.
+    """
+
+    readings: NamedPixels
+    size: tuple[int, int]
+    orientation: Orientation = UPRIGHT
+    scale: int = 1
+
+    def __len__(self) -> int:
+        return len(self.readings)
+
+    def __iter__(self) -> Iterator[Picture]:
+        for name, pixels in self.readings:
+            yield Picture(
+                pixels=pixels,
+                size=self.size,
+                orientation=self.orientation,
+                scale=self.scale,
+                reading=name,
+            )
 
 
 def modules_for(geometries: Iterable[Geometry]) -> tuple[str, ...]:

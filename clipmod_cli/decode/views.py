@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from clipmod_cli.decode.coverage import geometry_for, plan_views, view_scale
 from clipmod_cli.decode.geometry import jpeg_scale
 from clipmod_cli.decode.limits import MAX_VIEWS, Coverage, DecodeOptions
-from clipmod_cli.decode.transforms import Picture, crop_picture, make_input
+from clipmod_cli.decode.transforms import Picture, Pictures, crop_picture, make_input
 from clipmod_cli.types import Box, Geometry, Media, View, ViewInputs
 
 BORDER_SHARE = 0.1
@@ -47,6 +48,26 @@ def make_views(
             box._replace(left=trimmed.left + box.left, top=trimmed.top + box.top) for box in inner.boxes
         )
     return [_make_view(picture, box, distinct, options) for box in boxes]
+
+
+def make_all_views(
+    pictures: Pictures,
+    geometries: Sequence[Geometry],
+    options: DecodeOptions,
+    media: Media,
+    *,
+    most: int = MAX_VIEWS,
+) -> list[ViewInputs]:
+    """Return the views of all readings of a picture, at most `most` of them."""
+    for reason in pictures.readings.unseen:
+        media.note_unseen(reason)
+    shown = min(len(pictures), max(most, 1))
+    if shown < len(pictures):
+        media.note_unseen("coverage")
+    made: list[ViewInputs] = []
+    for picture in islice(pictures, shown):
+        made += make_views(picture, geometries, options, media, most=most // shown)
+    return made
 
 
 def least_scale(views: Iterable[View], geometries: Sequence[Geometry], coverage: Coverage) -> int:

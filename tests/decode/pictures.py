@@ -103,8 +103,10 @@ def frames(data: bytes, geometries: Sequence[Geometry] = (WHOLE,), **options: An
 
 
 def frame(data: bytes, geometries: Sequence[Geometry] = (WHOLE,), **options: Any) -> Frame:
-    (only,) = frames(data, geometries, **options)
-    return only
+    """Return the first reading of the only picture."""
+    first, *others = frames(data, geometries, **options)
+    assert all(other.number == first.number and other.view.reading != "plain" for other in others)
+    return first
 
 
 def failure(data: bytes, geometries: Sequence[Geometry] = (WHOLE,), **options: Any) -> Failure:

@@ -18,10 +18,10 @@ from PIL import Image
 from clipmod_cli.decode.formats import load, sniff
 from clipmod_cli.decode.stills import readings
 from clipmod_cli.decode.stills.colour_spaces import ColourSpaces, read_colour_spaces
+from clipmod_cli.decode.stills.planes import keep_premultiplied
 from clipmod_cli.decode.stills.profiles import VISIBLE_LEVELS
 from clipmod_cli.decode.stills.readings import (
     Readings,
-    keep_premultiplied,
     needs_every_pixel,
     read_picture,
     read_pixels,
@@ -422,7 +422,9 @@ def test_a_profile_in_a_gif_is_told() -> None:
 def test_decoded_pixels_are_read_like_pictures() -> None:
     assert next(iter(read_pixels(GRAIN))).pixels is GRAIN
     spaces = ColourSpaces((SCRAMBLED,))
-    assert np.array_equal(shown(read_pixels(GRAIN.copy(), spaces))["profile"], PERMUTED[GRAIN].astype(np.uint8))
+    assert np.array_equal(
+        shown(read_pixels(GRAIN.copy(), spaces))["profile"], PERMUTED[GRAIN].astype(np.uint8)
+    )
     grey = np.repeat(GRAIN[..., :1], 3, axis=2)
     found = shown(read_pixels(grey, ColourSpaces((grey_profile(LEVEL**9),)), grey=True))
     assert [*found] == ["profile", "no profile"]

@@ -11,8 +11,8 @@ from PIL import Image
 
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.stills import colours
-from clipmod_cli.decode.stills.colours import to_pixels
+from clipmod_cli.decode.stills import readings
+from clipmod_cli.decode.stills.readings import read_picture
 from tests.decode.pictures import CENTRE, WHOLE, as_item, encode, quarters
 
 RNG = np.random.default_rng(0)
@@ -54,19 +54,21 @@ PICTURES = {
 @pytest.mark.parametrize("label", PICTURES)
 @pytest.mark.parametrize("strip", [1, WIDTH, 5 * WIDTH + 1, WIDTH * HEIGHT - 1])
 def test_strips_give_what_the_whole_gives(label: str, strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = to_pixels(PICTURES[label])
-    monkeypatch.setattr(colours, "STRIP_PIXELS", strip)
-    found = to_pixels(PICTURES[label])
-    assert found.dtype == np.uint8
-    assert (found.shape, found.flags.writeable) == ((HEIGHT, WIDTH, 3), True)
-    assert np.array_equal(found, whole)
+    whole = [*read_picture(PICTURES[label])]
+    monkeypatch.setattr(readings, "STRIP_PIXELS", strip)
+    parts = [*read_picture(PICTURES[label])]
+    assert [name for name, _ in parts] == [name for name, _ in whole]
+    for (_, found), (_, expected) in zip(parts, whole, strict=True):
+        assert found.dtype == np.uint8
+        assert (found.shape, found.flags.writeable) == ((HEIGHT, WIDTH, 3), True)
+        assert np.array_equal(found, expected)
 
 
 def test_a_tiffs_own_tags_count_in_every_strip(monkeypatch: pytest.MonkeyPatch) -> None:
     grey = Image.fromarray(RNG.integers(0, 1 << 12, (HEIGHT, WIDTH), dtype=np.uint16))
     data = encode(grey, "TIFF", tiffinfo={262: 0})  # white is zero
     whole = decode_item(as_item(data), [WHOLE], DecodeOptions(coverage=CENTRE))
-    monkeypatch.setattr(colours, "STRIP_PIXELS", 50)
+    monkeypatch.setattr(readings, "STRIP_PIXELS", 50)
     (frame,) = decode_item(as_item(data), [WHOLE], DecodeOptions(coverage=CENTRE))
     assert np.array_equal(frame.inputs[WHOLE], whole[0].inputs[WHOLE])  # type: ignore[union-attr]
     assert frame.inputs[WHOLE].max() > 200  # type: ignore[union-attr]

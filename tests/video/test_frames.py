@@ -7,9 +7,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
-from clipmod_cli.decode.video.frames import make_picture
+from clipmod_cli.decode.video.frames import make_pictures
 from clipmod_cli.types import Geometry
 from tests.decode.pictures import QUARTERS, assert_corners, media, quarters
 from tests.video.films import WHOLE, scene, seen, write_film
@@ -53,10 +54,14 @@ def test_grey_is_grey(tmp_path: Path) -> None:
     assert_corners(seen(film)[0].inputs[WHOLE], [(120, 120, 120)] * 4, tolerance=3)
 
 
-@pytest.mark.parametrize("form", ["rgba", "yuva420p", "ya8", "pal8"])
-def test_transparency_is_composed_on_white(form: str) -> None:
+def shown(frame: av.VideoFrame) -> dict[str, NDArray[np.uint8]]:
     from av.video.reformatter import VideoReformatter
 
+    return {picture.reading: picture.pixels for picture in make_pictures(frame, VideoReformatter())}
+
+
+@pytest.mark.parametrize("form", ["rgba", "yuva420p", "ya8", "pal8"])
+def test_transparency_shows_any_page(form: str) -> None:
     clear = np.zeros((48, 64, 4), np.uint8)
     clear[:, 32:] = 255
     clear[:, 32:, :3] = 60
@@ -69,23 +74,23 @@ def test_transparency_is_composed_on_white(form: str) -> None:
         frame = av.VideoFrame.from_ndarray((indices, palette), format="pal8")  # type: ignore[arg-type]
     elif form != "rgba":
         frame = frame.reformat(format=form)
-    pixels = make_picture(frame, VideoReformatter()).pixels
-    assert np.abs(pixels[24, 8].astype(int) - 255).max() <= 3
-    assert np.abs(pixels[24, 56].astype(int) - 60).max() <= 6
+    found = shown(frame)
+    assert [*found] == ["white", "black", "grey"]
+    for page, pixels in zip((255, 0, 128), found.values(), strict=True):
+        assert np.abs(pixels[24, 8].astype(int) - page).max() <= 3
+        assert np.abs(pixels[24, 56].astype(int) - 60).max() <= 6
 
 
 @pytest.mark.parametrize(("transfer", "white"), [(16, 148), (18, 191)])
 def test_high_dynamic_range_becomes_what_a_screen_shows(transfer: int, white: int) -> None:
     """A sheet of paper at 203 cd/m2 is 58 % of PQ's scale and 75 % of HLG's (ITU-R BT.2408)."""
-    from av.video.reformatter import VideoReformatter
-
     level = np.full((48, 64, 3), white, np.uint8)
     frame = av.VideoFrame.from_ndarray(level, format="rgb24")
     frame.color_trc = transfer
-    assert make_picture(frame, VideoReformatter()).pixels.min() > 245
+    assert shown(frame)["plain"].min() > 245
     dark = av.VideoFrame.from_ndarray(level // 2, format="rgb24")
     dark.color_trc = transfer
-    assert make_picture(dark, VideoReformatter()).pixels.max() < 150
+    assert shown(dark)["plain"].max() < 150
 
 
 @pytest.mark.parametrize("size", [(95, 63), (17, 33), (2, 2), (1, 1), (640, 2)])

@@ -15,12 +15,14 @@ from clipmod_cli.decode.coverage import frames_that_fit
 from clipmod_cli.decode.job import DecodeJob, Shot
 from clipmod_cli.decode.limits import MAX_VIEWS, check_size
 from clipmod_cli.decode.moving.timeline import Timeline
-from clipmod_cli.decode.stills.colours import to_pixels
+from clipmod_cli.decode.stills.colour_spaces import read_colour_spaces
 from clipmod_cli.decode.stills.mending import trim_webp
 from clipmod_cli.decode.stills.opening import decoder_errors, open_picture
 from clipmod_cli.decode.stills.pictures import decode_still, read_orientation
-from clipmod_cli.decode.transforms import Picture
-from clipmod_cli.decode.views import make_views
+from clipmod_cli.decode.stills.planes import keep_premultiplied
+from clipmod_cli.decode.stills.readings import read_picture
+from clipmod_cli.decode.transforms import Pictures
+from clipmod_cli.decode.views import make_all_views
 from clipmod_cli.errors import ItemError
 
 
@@ -34,10 +36,11 @@ def decode_animation(job: DecodeJob, timeline: Timeline) -> Iterator[Shot]:
     opened = open_picture(replace(job, data=data))
     chosen = _choose(job, opened.size, timeline)
     media.frames_total = len(timeline.starts)
-    for number, picture in _pictures(job, opened, chosen):
+    for number, pictures in _pictures(job, opened, chosen):
         if number == 0:
-            media.height, media.width = picture.size
-        for view in make_views(picture, job.geometries, job.options, media, most=MAX_VIEWS // len(chosen)):
+            media.height, media.width = pictures.size
+        most = MAX_VIEWS // len(chosen)
+        for view in make_all_views(pictures, job.geometries, job.options, media, most=most):
             yield number, timeline.starts[number], view
     if timeline.lost is not None:
         raise ItemError("decode_error", f"not all of this animation can be judged: {timeline.lost}")
@@ -45,18 +48,18 @@ def decode_animation(job: DecodeJob, timeline: Timeline) -> Iterator[Shot]:
 
 def _pictures(
     job: DecodeJob, opened: ImageFile.ImageFile, chosen: Sequence[int]
-) -> Iterator[tuple[int, Picture]]:
-    """Yield (number, picture) of the chosen frames; raises ItemError at the first that cannot be decoded."""
+) -> Iterator[tuple[int, Pictures]]:
+    """Yield (number, readings) of the chosen frames; raises ItemError at the first that cannot be decoded."""
     sampled = frozenset(chosen)
     for number in chosen if job.format.seekable else range(chosen[-1] + 1):
         try:
-            picture = _decode_frame(job, opened, number, sampled=number in sampled)
+            pictures = _decode_frame(job, opened, number, sampled=number in sampled)
         except ItemError as error:
             if number == 0 and error.code == "decode_error":
                 yield 0, decode_still(job)  # the part that is there may be enough to flag it
             raise
-        if picture is not None:
-            yield number, picture
+        if pictures is not None:
+            yield number, pictures
 
 
 def _choose(job: DecodeJob, size: tuple[int, int], timeline: Timeline) -> Sequence[int]:
@@ -75,7 +78,7 @@ def _choose(job: DecodeJob, size: tuple[int, int], timeline: Timeline) -> Sequen
 
 def _decode_frame(
     job: DecodeJob, opened: ImageFile.ImageFile, number: int, *, sampled: bool
-) -> Picture | None:
+) -> Pictures | None:
     limits = job.options.limits
     if time.perf_counter() - job.media.started > limits.max_seconds:
         raise ItemError(
@@ -86,10 +89,10 @@ def _decode_frame(
         opened.seek(number)
     check_size(*opened.size, limits)
     with job.gate(opened.width * opened.height * job.format.memory_weight), decoder_errors(label):
+        keep_premultiplied(opened)
         opened.load()
-        pixels = to_pixels(opened) if sampled else None
-    if pixels is None:
-        return None
+        if not sampled:
+            return None
+        readings = read_picture(opened, read_colour_spaces(opened, job.data, job.format.name))
     orientation = read_orientation(opened)
-    size = orientation.store_size((pixels.shape[0], pixels.shape[1]))
-    return Picture(pixels=pixels, size=size, orientation=orientation)
+    return Pictures(readings=readings, size=orientation.store_size(readings.size), orientation=orientation)

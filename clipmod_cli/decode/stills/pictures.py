@@ -14,10 +14,12 @@ from clipmod_cli.decode.coverage import geometry_for, plan_views
 from clipmod_cli.decode.geometry import EXIF_ORIENTATIONS, OVERSAMPLING, UPRIGHT, Orientation, jpeg_scale
 from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.limits import check_size
-from clipmod_cli.decode.stills.colours import to_pixels
+from clipmod_cli.decode.stills.colour_spaces import ColourSpaces, read_colour_spaces
 from clipmod_cli.decode.stills.mending import load_decoded_rows, mend
 from clipmod_cli.decode.stills.opening import decoder_errors, open_picture
-from clipmod_cli.decode.transforms import Picture, Pixels
+from clipmod_cli.decode.stills.planes import keep_premultiplied
+from clipmod_cli.decode.stills.readings import Readings, needs_every_pixel, read_picture, read_pixels
+from clipmod_cli.decode.transforms import Pictures, Pixels
 from clipmod_cli.errors import ItemError
 
 MAX_JPEG_SCANS = 200
@@ -34,26 +36,31 @@ _START_OF_SCAN = b"\xff\xda"
 _JPEG_END = b"\xff\xd9"
 
 
-def decode_still(job: DecodeJob) -> Picture:
-    """Return the picture in a job's bytes; raises ItemError.
+def decode_still(job: DecodeJob) -> Pictures:
+    """Return the readings of the picture in a job's bytes; raises ItemError.
 
     If strict decoding fails, it is retried tolerantly; a picture from that is marked as truncated.
     """
-    picture = _try_to_decode(job, tolerant=False)
-    if isinstance(picture, Picture):
-        return picture
-    reason, mended = picture, replace(job, data=mend(job.data, job.format, job.options.limits))
-    picture = _try_to_decode(mended, tolerant=True)
-    if isinstance(picture, str) or _is_blank(picture.pixels):
+    pictures = _try_to_decode(job)
+    if isinstance(pictures, Pictures):
+        return pictures
+    reason = pictures
+    pictures = _try_to_decode(job, mended=mend(job.data, job.format, job.options.limits))
+    if isinstance(pictures, str) or all(_is_blank(picture.pixels) for picture in pictures):
         raise ItemError("decode_error", reason)
     job.media.truncated = True
-    return picture
+    return pictures
 
 
-def _try_to_decode(job: DecodeJob, *, tolerant: bool) -> Picture | str:
-    """Return the picture, or why it cannot be decoded: an error would refer to its half-decoded picture."""
+def _try_to_decode(job: DecodeJob, *, mended: bytes | None = None) -> Pictures | str:
+    """Return the readings, or why it cannot be decoded: an error would refer to its half-decoded picture.
+
+    Args:
+        job: what to decode.
+        mended: bytes to decode tolerantly instead of the job's, which still say what the colours are.
+    """
     try:
-        return _decode(job, tolerant=tolerant)
+        return _decode(job, mended)
     except ItemError as error:
         if error.code != "decode_error":
             raise
@@ -70,24 +77,29 @@ def read_orientation(picture: Image.Image) -> Orientation:
         return UPRIGHT
 
 
-def _decode(job: DecodeJob, *, tolerant: bool) -> Picture:
-    opened = open_picture(job)
+def _decode(job: DecodeJob, mended: bytes | None) -> Pictures:
+    opened = open_picture(job if mended is None else replace(job, data=mended))
+    with decoder_errors(job.format.name):
+        spaces = read_colour_spaces(opened, job.data, job.format.name)
     width, height = opened.size
+    tolerant = mended is not None
     if job.format.name == "JPEG":
-        pixels, scale = _decode_jpeg(job, opened, tolerant=tolerant)
+        readings, scale = _decode_jpeg(job, opened, spaces, tolerant=tolerant)
         stored_size = (height, width)
     else:
         with job.gate(width * height * job.format.memory_weight):
-            pixels, scale = _load(opened, job.format.name, tolerant=tolerant), 1
-        stored_size = (pixels.shape[0], pixels.shape[1])
+            readings, scale = _load(opened, job.format.name, spaces, tolerant=tolerant), 1
+        stored_size = readings.size
     orientation = read_orientation(opened)
     size = orientation.store_size(stored_size)
     job.media.height, job.media.width = size
-    return Picture(pixels=pixels, size=size, orientation=orientation, scale=scale)
+    return Pictures(readings=readings, size=size, orientation=orientation, scale=scale)
 
 
-def _decode_jpeg(job: DecodeJob, opened: ImageFile.ImageFile, *, tolerant: bool) -> tuple[Pixels, int]:
-    """Return (pixels, by what their sides were divided)."""
+def _decode_jpeg(
+    job: DecodeJob, opened: ImageFile.ImageFile, spaces: ColourSpaces, *, tolerant: bool
+) -> tuple[Readings, int]:
+    """Return (readings, by what their sides were divided)."""
     width, height = opened.size
     scans = _count_scans(job.data, opened)
     if scans > MAX_JPEG_SCANS:
@@ -95,16 +107,17 @@ def _decode_jpeg(job: DecodeJob, opened: ImageFile.ImageFile, *, tolerant: bool)
             "decode_error", f"this JPEG has {scans} scans, more than the limit of {MAX_JPEG_SCANS}"
         )
     scale = 1
-    if not job.options.exact:
+    if not job.options.exact and not needs_every_pixel(spaces, opened.mode):
         scale = min(_scale_for(job, height, width, oversampling=_oversampling(opened)), job.most_scale)
     check_size(width, height, job.options.limits, scale=scale)
     with job.gate(width * height if scans > 1 else math.ceil(width / scale) * math.ceil(height / scale)):
         pixels = None if job.options.exact or tolerant else _decode_fast(job.data, opened, scale)
-        if pixels is None:
-            if scale > 1:
-                opened.draft(None, (width // scale, height // scale))
-            pixels = _load(opened, "JPEG", tolerant=tolerant)
-    return pixels, scale
+        if pixels is not None:
+            with decoder_errors("JPEG"):
+                return read_pixels(pixels, spaces, grey=opened.mode == "L"), scale
+        if scale > 1:
+            opened.draft(None, (width // scale, height // scale))
+        return _load(opened, "JPEG", spaces, tolerant=tolerant), scale
 
 
 def _scale_for(job: DecodeJob, height: int, width: int, *, oversampling: int) -> int:
@@ -125,12 +138,13 @@ def _oversampling(opened: ImageFile.ImageFile) -> int:
     return OVERSAMPLING if even else 2 * OVERSAMPLING
 
 
-def _load(opened: ImageFile.ImageFile, name: str, *, tolerant: bool) -> Pixels:
+def _load(opened: ImageFile.ImageFile, name: str, spaces: ColourSpaces, *, tolerant: bool) -> Readings:
     with decoder_errors(name):
+        keep_premultiplied(opened)
         if tolerant:
-            return to_pixels(load_decoded_rows(opened))
+            return read_picture(load_decoded_rows(opened), spaces)
         opened.load()
-        return to_pixels(opened)
+        return read_picture(opened, spaces)
 
 
 def _decode_fast(data: bytes, opened: ImageFile.ImageFile, scale: int) -> Pixels | None:

@@ -31,9 +31,9 @@ MAX_PROFILE_BYTES = 4_000_000
 _TAG_TABLE = 128
 _TAG_BYTES = 12
 
-_FLAGS = {"L": 0x0411, "RGB": 0x0411, "LAB": 0x0411, "CMYK": 0x0011}
+_FLAGS = {"L": 0x0411, "RGB": 0x0411, "LAB": 0x0100, "CMYK": 0x0011}
 """Little CMS's CLUT_PRE_LINEARIZATION and CLUT_POST_LINEARIZATION, and HIGHRESPRECALC: where it computes a
-table of its own, the profile's curves stay outside of it, since a table would smooth them."""
+table of its own, the profile's curves stay outside of it, since a table would smooth them. NOOPTIMIZE: without one."""
 
 _SAMPLES = 4096
 _GREYS = slice(0, 256)

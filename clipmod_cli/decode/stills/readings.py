@@ -6,16 +6,16 @@ viewers apply a colour profile or transparency; no float picture says which numb
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
 from clipmod_cli.decode.stills.colour_spaces import ColourSpaces
+from clipmod_cli.decode.stills.planes import Split, split_grey_pixels, split_pixels, splits
 from clipmod_cli.decode.stills.profiles import (
     VISIBLE_LEVELS,
     Conversion,
@@ -23,6 +23,7 @@ from clipmod_cli.decode.stills.profiles import (
     conversions,
     from_lab,
 )
+from clipmod_cli.types import UnseenReason
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -39,21 +40,13 @@ VISIBLE_SHARE = 0.01
 _WHITE = 255
 _BACKGROUNDS = {"white": 255, "black": 0, "grey": 128}
 _NO_ALPHA = "no alpha"
+MOST_PAGES = len(_BACKGROUNDS) + 1
+"""Readings of a transparent picture without a profile."""
 
-_PLAIN_MODES = frozenset({"RGB", "L", "CMYK", "LAB"})
-_DEEP_GREY = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
-_PREMULTIPLIED = "clipmod_premultiplied"
-"""In the `info` of a picture whose colours are already multiplied by alpha."""
+_MOST_PROFILES = 4
+"""Of one file: honest ones have one or two."""
 
 _THUMBNAIL = (64, 64)
-_BITS_PER_SAMPLE = 258
-_PHOTOMETRIC = 262
-_EXTRA_SAMPLES = 338
-_WHITE_IS_ZERO = 0
-
-_SAMPLE_VALUES = 1_000_000
-_LOW_PERCENT, _HIGH_PERCENT = 1, 99
-_USUAL_TOPS = (1.0, 255.0, 65535.0)
 
 
 class Reading(NamedTuple):
@@ -63,20 +56,12 @@ class Reading(NamedTuple):
     pixels: Pixels
 
 
-class _Planes(NamedTuple):
-    """A part of a picture: its colours (L, RGB, CMYK or LAB), and alpha (L) if it has it."""
-
-    colours: Image.Image
-    alpha: Image.Image | None
-    premultiplied: Image.Image | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     """A possible reading."""
 
     name: str
-    split: Callable[[Image.Image], _Planes]
+    split: Split
     conversion: Conversion | None = None
     background: int | None = None  # None: alpha is ignored
 
@@ -113,7 +98,7 @@ class Readings:
     """
 
     names: tuple[str, ...]
-    unseen: frozenset[str]
+    unseen: frozenset[UnseenReason]
     _strips: _Strips
     _candidates: tuple[_Candidate, ...]
 
@@ -123,6 +108,11 @@ class Readings:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Their (height, width)."""
+        return self._strips.height, self._strips.width
 
 
 class _Strips:
@@ -177,15 +167,11 @@ def read_picture(picture: Image.Image, spaces: ColourSpaces = ColourSpaces()) ->
     A picture without alpha and profile costs no more than its conversion to RGB.
     """
     strips = _Strips(picture)
-    if picture.mode in {"I", "F"}:
-        splits = {
-            name: partial(_split_numbers, low=low, high=high)
-            for name, (low, high) in _windows(picture, strips).items()
-        }
-        return _choose(strips, splits, "L", spaces)
-    split = _splitter(picture)
-    mode = picture.mode if picture.mode in _PLAIN_MODES else split(strips.thumbnail()).colours.mode
-    return _choose(strips, {"": split}, mode, spaces)
+    ways = splits(picture, (strip for _, _, strip in strips.cut(STRIP_PIXELS)))
+    mode = picture.mode
+    if spaces.profiles and mode not in {"RGB", "CMYK"}:
+        mode = next(iter(ways.values()))(strips.thumbnail()).colours.mode
+    return _choose(strips, ways, mode, spaces)
 
 
 def read_pixels(
@@ -202,7 +188,7 @@ def read_pixels(
         spaces: what the file says of their colours.
         grey: whether the file holds grey only, so that a profile for grey applies.
     """
-    split = _split_grey_pixels if grey else _split_pixels
+    split = split_grey_pixels if grey else split_pixels
     return _choose(_Strips(pixels), {"": split}, "L" if grey else "RGB", spaces)
 
 
@@ -215,33 +201,11 @@ def needs_every_pixel(spaces: ColourSpaces, mode: str) -> bool:
     return any(conversion.odd for conversion in found)
 
 
-def keep_premultiplied(opened: Image.Image) -> None:
-    """Make sure that an opened TIFF's colours are loaded as they are stored; call it before they are.
-
-    Pillow divides colours by their alpha (associated alpha) and makes all black where that is 0, or skips an
-    unspecified fourth channel, which libtiff's own viewers take for alpha.
-    """
-    tags: Any = getattr(opened, "tag_v2", None)
-    if tags is None or opened.mode not in {"RGB", "RGBA"}:
-        return
-    extra = tags.get(_EXTRA_SAMPLES, ())
-    if not extra or extra[0] not in {0, 1}:
-        return
-    tiles: Any = getattr(opened, "tile", [])
-    if not all(tile.args[0].startswith(("RGBa", "RGBX")) for tile in tiles):
-        return
-    opened.tile = [tile._replace(args=("RGBA" + tile.args[0][4:], *tile.args[1:])) for tile in tiles]  # type: ignore[attr-defined]
-    opened._mode = "RGBA"  # noqa: SLF001 — what the tiles are loaded into
-    opened.info[_PREMULTIPLIED] = True
-
-
-def _choose(
-    strips: _Strips, splits: Mapping[str, Callable[[Image.Image], _Planes]], mode: str, spaces: ColourSpaces
-) -> Readings:
+def _choose(strips: _Strips, ways: Mapping[str, Split], mode: str, spaces: ColourSpaces) -> Readings:
     """Return those readings that differ visibly, the first always."""
     found, usable = _conversions(spaces, mode)
-    unseen = frozenset[str]() if usable and not spaces.unusable else frozenset({"colour"})
-    split = next(iter(splits.values()))
+    unseen: frozenset[UnseenReason] = frozenset(() if usable and not spaces.unusable else ("colour",))
+    split = next(iter(ways.values()))
     if found and not found[0].odd and not _changes_visibly(strips, split, found[0]):
         found = []
     colours: list[tuple[str, Conversion | None]] = [("", None)]
@@ -251,7 +215,7 @@ def _choose(
     pages = _pages(strips, split)
     candidates = [
         _Candidate(" ".join(filter(None, (numbers, colour, page))) or "plain", split, conversion, background)
-        for numbers, split in splits.items()
+        for numbers, split in ways.items()
         for colour, conversion in colours
         for page, background in pages.items()
     ]
@@ -260,6 +224,7 @@ def _choose(
     for candidate in candidates:
         if _differs(strips, candidate, given, levels):
             given.append(candidate)
+    given[0].make(strips.thumbnail())  # fails now, if ever
     return Readings(tuple(one.name for one in given), unseen, strips, tuple(given))
 
 
@@ -269,8 +234,8 @@ def _conversions(spaces: ColourSpaces, mode: str) -> tuple[list[Conversion], boo
     Where all profiles are ordinary, the first counts.
     """
     found: list[Conversion] = []
-    usable = True
-    for profile in spaces.profiles:
+    usable = len(spaces.profiles) <= _MOST_PROFILES
+    for profile in spaces.profiles[:_MOST_PROFILES]:
         try:
             found += conversions(profile, mode)
         except UnusableProfileError:
@@ -281,9 +246,7 @@ def _conversions(spaces: ColourSpaces, mode: str) -> tuple[list[Conversion], boo
     return sorted(found, key=lambda conversion: not conversion.odd), usable
 
 
-def _changes_visibly(
-    strips: _Strips, split: Callable[[Image.Image], _Planes], conversion: Conversion
-) -> bool:
+def _changes_visibly(strips: _Strips, split: Split, conversion: Conversion) -> bool:
     """Return whether a conversion changes the thumbnail at all."""
     thumbnail = strips.thumbnail()
     plain, converted = _Candidate("", split), _Candidate("", split, conversion)
@@ -291,7 +254,7 @@ def _changes_visibly(
     return changed >= VISIBLE_SHARE * thumbnail.width * thumbnail.height
 
 
-def _pages(strips: _Strips, split: Callable[[Image.Image], _Planes]) -> dict[str, int | None]:
+def _pages(strips: _Strips, split: Split) -> dict[str, int | None]:
     """Return the backgrounds to compose the picture on: one where it is all but opaque."""
     if split(strips.thumbnail()).alpha is None:
         return {"": None}
@@ -333,105 +296,3 @@ def _count_different(first: Image.Image, second: Image.Image, levels: int) -> in
     red, green, blue = ImageChops.difference(first, second).split()
     most = ImageChops.lighter(ImageChops.lighter(red, green), blue)
     return sum(most.histogram()[levels + 1 :])
-
-
-def _splitter(picture: Image.Image) -> Callable[[Image.Image], _Planes]:
-    """Return the function that splits a part of the picture into colours and alpha."""
-    if picture.mode in _DEEP_GREY:
-        tags: Any = getattr(picture, "tag_v2", {})
-        return partial(
-            _split_deep_grey, depth=tags.get(_BITS_PER_SAMPLE, (16,))[0], kind=tags.get(_PHOTOMETRIC)
-        )
-    if picture.mode in {"RGBa", "La"} or picture.info.get(_PREMULTIPLIED):
-        return _split_premultiplied
-    return _split_transparent if picture.has_transparency_data else _split_opaque
-
-
-def _split_opaque(strip: Image.Image) -> _Planes:
-    if strip.mode in _PLAIN_MODES:
-        return _Planes(strip, None)
-    return _Planes(strip.convert("L" if strip.mode == "1" else "RGB"), None)
-
-
-def _split_transparent(strip: Image.Image) -> _Planes:
-    if strip.mode in {"LA", "L", "1"}:
-        grey, alpha = strip.convert("LA").split()
-        return _Planes(grey, alpha)
-    strip = strip.convert("RGBA")
-    return _Planes(strip.convert("RGB"), strip.getchannel("A"))
-
-
-def _split_premultiplied(strip: Image.Image) -> _Planes:
-    numbers = np.asarray(strip)
-    stored = Image.fromarray(np.ascontiguousarray(numbers[..., :3]))
-    if numbers.shape[2] == 2:
-        stored = Image.fromarray(np.ascontiguousarray(numbers[..., 0]))
-        straight, alpha = strip.convert("LA").split()
-        return _Planes(straight, alpha, stored)
-    divided = Image.frombytes("RGBa", strip.size, strip.tobytes()).convert("RGBA")
-    return _Planes(divided.convert("RGB"), divided.getchannel("A"), stored)
-
-
-def _split_pixels(strip: Image.Image) -> _Planes:
-    return _split_transparent(strip) if strip.mode == "RGBA" else _Planes(strip, None)
-
-
-def _split_grey_pixels(strip: Image.Image) -> _Planes:
-    return _Planes(strip.getchannel(0), None)
-
-
-def _split_deep_grey(strip: Image.Image, depth: int, kind: int | None) -> _Planes:
-    """Return 16-bit (or a TIFF's 12-bit) grey scaled to 8 bit, where Pillow alone would clip it.
-
-    The low byte is dropped, as Pillow does with 16-bit RGB.
-    """
-    grey = np.asarray(strip).astype(np.uint16)
-    eight_bit = (grey >> max(depth - 8, 0)).clip(0, _WHITE).astype(np.uint8)
-    if kind == _WHITE_IS_ZERO:
-        eight_bit = _WHITE - eight_bit
-    transparent = strip.info.get("transparency")
-    if not isinstance(transparent, int):
-        return _Planes(Image.fromarray(eight_bit), None)
-    alpha = np.where(grey == transparent, 0, _WHITE).astype(np.uint8)
-    return _Planes(Image.fromarray(eight_bit), Image.fromarray(alpha))
-
-
-def _windows(picture: Image.Image, strips: _Strips) -> dict[str, tuple[float, float]]:
-    """Return the numbers of a 32-bit integer or float picture that may be black and white.
-
-    Files do not declare them. 0..1 is usual for floats, 0..255 and 0..65535 are widened bytes and words;
-    other ranges are stretched: from the 1st to the 99th percentile, since a single pixel can be far outside,
-    and from the least to the greatest number, as some viewers do.
-    """
-    low, high = np.inf, -np.inf
-    kept = []
-    drawn = np.random.default_rng(7)
-    share = min(1.0, _SAMPLE_VALUES / max(strips.width * strips.height, 1))
-    for _, _, strip in strips.cut(STRIP_PIXELS):
-        values = np.asarray(strip, dtype=np.float64).ravel()
-        finite = values[np.isfinite(values)]
-        low, high = float(finite.min(initial=low)), float(finite.max(initial=high))
-        kept.append(finite if share == 1.0 else finite[drawn.random(finite.size) < share])
-    sample = np.concatenate(kept)
-    if not sample.size:
-        return {"": (0.0, 0.0)}
-    inner_low, middle, inner_high = np.percentile(sample, (_LOW_PERCENT, 50, _HIGH_PERCENT))
-    windows = {"": _widen(float(inner_low), float(inner_high)), "full range": _widen(low, high)}
-    tops = _USUAL_TOPS if picture.mode == "F" else _USUAL_TOPS[1:]
-    windows |= {f"0 to {top:g}": (0.0, top) for top in tops if 0 < middle <= top < high}
-    first = dict(reversed([(window, name) for name, window in windows.items()]))
-    return {name: window for name, window in windows.items() if first[window] == name}
-
-
-def _widen(low: float, high: float) -> tuple[float, float]:
-    if low >= 0:
-        return 0.0, next((top for top in _USUAL_TOPS if high <= top), high)
-    return low, high
-
-
-def _split_numbers(strip: Image.Image, low: float, high: float) -> _Planes:
-    """Return 32-bit integer or float grey with `low` as black; NaN and infinity become black and white."""
-    values = np.asarray(strip, dtype=np.float64)
-    span = (high - low) or 1.0
-    shares = np.nan_to_num((values - low) / span, nan=0.0, posinf=1.0, neginf=0.0)
-    return _Planes(Image.fromarray(np.rint(shares * _WHITE).clip(0, _WHITE).astype(np.uint8)), None)

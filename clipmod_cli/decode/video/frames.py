@@ -1,4 +1,4 @@
-"""A decoded video frame → a Picture with the right colours, and its thumbnail.
+"""A decoded video frame → its Pictures with the right colours, and its thumbnail.
 
 Pixels are taken as square: a sample aspect ratio (16:11 on a DVD) is left alone, as FFmpeg's own
 conversions do. Interlaced frames are left interlaced.
@@ -14,16 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.decode.geometry import UPRIGHT, Orientation
-from clipmod_cli.decode.transforms import Picture
+from clipmod_cli.decode.stills.colour_spaces import HLG, PQ, linear_light
+from clipmod_cli.decode.stills.readings import read_pixels
+from clipmod_cli.decode.transforms import Pictures
 from clipmod_cli.decode.video.sampling import Thumbnail
 
 if TYPE_CHECKING:
+    from av.video.format import VideoFormat
     from av.video.frame import VideoFrame
     from av.video.reformatter import VideoReformatter
 
 THUMBNAIL_SIDE = 32
 
-_WHITE = 255
 _BT709, _BT601 = 1, 5
 """swscale's numbers of the two matrices that turn YCbCr into RGB (ITU-R BT.709 and BT.601)."""
 
@@ -31,28 +33,26 @@ _UNSPECIFIED = 2
 _HIGH_DEFINITION = (1280, 720)
 """From this width or height on, a stream that does not name its matrix means BT.709, as players guess."""
 
-_PQ, _HLG = 16, 18
-"""Transfer characteristics of HDR, as ITU-T H.273 numbers them."""
 
-_REFERENCE_WHITE_NITS = 203.0
-"""What HDR shows paper as (ITU-R BT.2408): it becomes a picture's white, what is brighter is cut."""
-
-
-def make_picture(frame: VideoFrame, reformatter: VideoReformatter) -> Picture:
-    """Return the frame as 8-bit RGB, alpha composed on white, to be turned as the video says."""
-    if frame.format.name == "pal8" or any(part.is_alpha for part in frame.format.components):
-        pixels = _on_white(_convert(frame, reformatter, "rgba"))
-    else:
-        pixels = _convert(frame, reformatter, "rgb24")
-    if frame.color_trc in {_PQ, _HLG}:
-        pixels = _standard_range(frame.color_trc)[pixels]
+def make_pictures(frame: VideoFrame, reformatter: VideoReformatter) -> Pictures:
+    """Return the frame's readings, to be turned as the video says: several where it is transparent."""
+    pixels = _convert(frame, reformatter, "rgba" if may_be_transparent(frame.format) else "rgb24")
+    if frame.color_trc in {PQ, HLG}:
+        pixels[..., :3] = _standard_range(frame.color_trc)[pixels[..., :3]]
     orientation = read_orientation(frame)
     height, width = pixels.shape[:2]
-    return Picture(
-        pixels=np.ascontiguousarray(pixels),
+    return Pictures(
+        readings=read_pixels(np.ascontiguousarray(pixels)),
         size=orientation.store_size((height, width)),
         orientation=orientation,
     )
+
+
+def may_be_transparent(pixel_format: VideoFormat | None) -> bool:
+    """Return whether frames of a format can have alpha; None if it is not known yet."""
+    if pixel_format is None:
+        return False
+    return pixel_format.name == "pal8" or any(part.is_alpha for part in pixel_format.components)
 
 
 def make_thumbnail(frame: VideoFrame, reformatter: VideoReformatter) -> Thumbnail:
@@ -72,28 +72,13 @@ def _convert(frame: VideoFrame, reformatter: VideoReformatter, form: str) -> NDA
     return np.asarray(converted.to_ndarray(), np.uint8)
 
 
-def _on_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    alpha = pixels[..., 3:].astype(np.uint16)
-    mixed = (pixels[..., :3] * alpha + _WHITE * (_WHITE - alpha) + _WHITE // 2) // _WHITE
-    return mixed.astype(np.uint8)
-
-
 @cache
 def _standard_range(transfer: int) -> NDArray[np.uint8]:
-    """Return what each level of an HDR picture becomes, `(256,)`.
+    """Return what each level of an HDR picture becomes, `(256,)`: with a gamma of 2.2.
 
-    The formulas are those of ITU-R BT.2100, tables 4 (PQ) and 5 (HLG), then a gamma of 2.2. The wider
-    primaries are left as they are: colours come out a little pale.
+    The wider primaries are left as they are: colours come out a little pale.
     """
-    level = np.arange(256) / 255.0
-    if transfer == _PQ:
-        power = level ** (1 / 78.84375)
-        light = (np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)) ** (1 / 0.1593017578125)
-        shown = light * 10_000 / _REFERENCE_WHITE_NITS
-    else:
-        low, high = level**2 / 3, (np.exp((level - 0.55991073) / 0.17883277) + 0.28466892) / 12
-        shown = np.where(level <= 0.5, low, high) ** 1.2 * 1000 / _REFERENCE_WHITE_NITS
-    return np.rint(np.clip(shown, 0, 1) ** (1 / 2.2) * 255).astype(np.uint8)
+    return np.rint(linear_light(transfer) ** (1 / 2.2) * 255).astype(np.uint8)
 
 
 def read_orientation(frame: VideoFrame) -> Orientation:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, cast
 from clipmod_cli.decode.coverage import frames_that_fit
 from clipmod_cli.decode.job import DecodeJob, Shot
 from clipmod_cli.decode.limits import MAX_VIEWS
-from clipmod_cli.decode.video.frames import make_picture, make_thumbnail
+from clipmod_cli.decode.stills.readings import MOST_PAGES
+from clipmod_cli.decode.video.frames import make_pictures, make_thumbnail, may_be_transparent
 from clipmod_cli.decode.video.sampling import FrameSelection, KeptFrame, Thumbnail
 from clipmod_cli.decode.video.tracks import SpanTrack, VideoTrack
-from clipmod_cli.decode.views import make_views
+from clipmod_cli.decode.views import make_all_views
 from clipmod_cli.errors import ItemError
 from clipmod_cli.types import ViewInputs
 
@@ -87,6 +88,8 @@ class VideoWatcher:
         streams = streams[:MOST_TRACKS]
         largest = max(((each.height, each.width) for each in streams), key=min)
         room = frames_that_fit(largest, job.geometries, job.options.coverage)
+        if any(may_be_transparent(each.format) for each in streams):
+            room = max(room // MOST_PAGES, 1)
         most = max(min(job.options.frames.most_of_video, room) // len(streams), 1)
         self._most_views = MAX_VIEWS // (most * len(streams))
         start_s = _start_of(container, job)
@@ -150,10 +153,10 @@ class VideoWatcher:
 
     def _make_views(self, frame: VideoFrame) -> list[ViewInputs]:
         job = self._job
-        picture = make_picture(frame, self._large)
+        pictures = make_pictures(frame, self._large)
         if job.media.width is None:
-            job.media.height, job.media.width = picture.size
-        return make_views(picture, job.geometries, job.options, job.media, most=self._most_views)
+            job.media.height, job.media.width = pictures.size
+        return make_all_views(pictures, job.geometries, job.options, job.media, most=self._most_views)
 
     def _make_thumbnail(self, frame: VideoFrame) -> Thumbnail:
         return make_thumbnail(frame, self._small)
