@@ -189,7 +189,7 @@ FORMATS: tuple[Format, ...] = (
         sniff=_starts(b"GIF87a", b"GIF89a"),
         extensions=("gif",),
         mime="image/gif",
-        open="PIL.GifImagePlugin:GifImageFile",
+        open="clipmod_cli.decode.moving.gif:ClearGifFile",
         listed=("gif",),
         timeline=f"{_TIMELINES}:gif_timeline",
     ),

@@ -41,7 +41,7 @@ from tests.decode.colour_profiles import (
     grey_profile,
     two_faced_profile,
 )
-from tests.decode.pictures import encode, png, quarters
+from tests.decode.pictures import WHOLE, encode, frames, media, png, quarters
 
 Pixels = NDArray[np.uint8]
 SIZE = 48
@@ -485,3 +485,53 @@ def test_every_page_is_a_reading_or_looks_like_one(colour: int, alpha: int, widt
 
 def test_a_steep_profile_is_odd_and_grey_may_use_it() -> None:
     assert needs_every_pixel(ColourSpaces((STEEP,)), "L")
+
+
+def gif_frame(
+    box: tuple[int, int, int, int], indices: Pixels, *, disposal: int, transparent: int | None = None
+) -> bytes:
+    """Return a frame of a GIF with two colours, in codes of three bits that are never compressed."""
+    left, top, width, height = box
+    control = struct.pack("<BHB", disposal << 2 | (transparent is not None), 10, transparent or 0)
+    codes: list[int] = []
+    for index in indices.ravel():
+        codes += [4, int(index)]  # the table is cleared before each
+    bits = "".join(f"{code:03b}"[::-1] for code in [*codes, 5])
+    packed = bytes(int(bits[at : at + 8][::-1], 2) for at in range(0, len(bits), 8))
+    blocks = b"".join(bytes([len(part := packed[at : at + 255])]) + part for at in range(0, len(packed), 255))
+    header = b"\x21\xf9\x04" + control + b"\0" + b"," + struct.pack("<4HB", left, top, width, height, 0)
+    return header + b"\x02" + blocks + b"\0"
+
+
+def moving_gif(*parts: bytes) -> bytes:
+    """Return a GIF with the colours black and white, of which black is the background."""
+    head = b"GIF89a" + struct.pack("<HHBBB", SIZE, SIZE, 0x80, 0, 0) + bytes([0, 0, 0, 255, 255, 255])
+    return head + b"".join(parts) + b";"
+
+
+@pytest.mark.parametrize("disposal", [0, 1, 2, 3])
+def test_black_ink_is_seen_where_a_gif_has_drawn_nothing(disposal: int) -> None:
+    dot = gif_frame((0, 0, 1, 1), np.zeros((1, 1), np.uint8), disposal=disposal)
+    disc = gif_frame((0, 0, SIZE, SIZE), (~DISC).astype(np.uint8), disposal=disposal, transparent=1)
+    for parts in ((dot, disc), (dot, disc, disc)):
+        shown_frames = [each.inputs[WHOLE] for each in frames(moving_gif(*parts)) if each.number]
+        assert any(is_disc(pixels) for pixels in shown_frames)
+
+
+def test_what_a_gif_frame_leaves_is_under_the_next() -> None:
+    """Pillow lets a frame go where the one before it was to be removed, although it is not."""
+    dot = gif_frame((0, 0, 1, 1), np.ones((1, 1), np.uint8), disposal=2)
+    ink_of = (~DISC).astype(np.uint8)
+    halves = [gif_frame((x, 0, 24, SIZE), ink_of[:, x : x + 24], disposal=0) for x in (0, 24)]
+    *_, last = [each for each in frames(moving_gif(dot, *halves)) if each.number == 2]
+    assert np.array_equal(last.inputs[WHOLE][..., 0] < 128, DISC)
+
+
+@pytest.mark.parametrize(("mode", "told"), [("RGB", True), ("RGBA", False)])
+def test_an_apng_whose_canvas_pillow_fills_is_told(mode: str, told: bool) -> None:
+    pictures = [Image.fromarray(GRAIN).convert(mode).transpose(turn) for turn in Image.Transpose]
+    data = encode(pictures[0], "PNG", save_all=True, append_images=pictures[1:4], disposal=1, duration=100)
+    unseen = media(frames(data)[0]).unseen
+    assert ("other_content" in unseen) == told
+    kept = encode(pictures[0], "PNG", save_all=True, append_images=pictures[1:4], duration=100)
+    assert not media(frames(kept)[0]).unseen

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from PIL import ImageFile
+from PIL import ImageFile, PngImagePlugin
 
 from clipmod_cli.decode.coverage import frames_that_fit
 from clipmod_cli.decode.job import DecodeJob, Shot
@@ -85,6 +85,8 @@ def _decode_frame(
             "decode_timeout", f"decoding this animation took more than {limits.max_seconds:g} seconds"
         )
     label = f"{job.format.name} (frame {number})"
+    if number and _fills_canvas(opened, number):
+        job.media.note_unseen("other_content")
     with decoder_errors(label):
         opened.seek(number)
     check_size(*opened.size, limits)
@@ -96,3 +98,18 @@ def _decode_frame(
         readings = read_picture(opened, read_colour_spaces(opened, job.data, job.format.name))
     orientation = read_orientation(opened)
     return Pictures(readings=readings, size=orientation.store_size(readings.size), orientation=orientation)
+
+
+def _fills_canvas(opened: ImageFile.ImageFile, number: int) -> bool:
+    """Return whether Pillow draws this frame of an APNG on what it is not drawn on in a browser.
+
+    It keeps a default image that is no frame, and fills with the first colour what is disposed of.
+    """
+    if not isinstance(opened, PngImagePlugin.PngImageFile):
+        return False
+    if number == 1 and opened.default_image:
+        return True
+    transparent = opened.info.get("transparency")
+    first = transparent[:1] == b"\0" if isinstance(transparent, bytes) else transparent == 0
+    clear = opened.mode in {"RGBA", "LA"} or (opened.mode == "P" and first)
+    return opened.dispose_op == PngImagePlugin.Disposal.OP_BACKGROUND and not clear

@@ -33,7 +33,8 @@ _TAG_BYTES = 12
 
 _FLAGS = {"L": 0x0411, "RGB": 0x0411, "LAB": 0x0100, "CMYK": 0x0011}
 """Little CMS's CLUT_PRE_LINEARIZATION and CLUT_POST_LINEARIZATION, and HIGHRESPRECALC: where it computes a
-table of its own, the profile's curves stay outside of it, since a table would smooth them. NOOPTIMIZE: without one."""
+table of its own, the profile's curves stay outside of it, since a table would smooth them.
+NOOPTIMIZE: without one."""
 
 _SAMPLES = 4096
 _GREYS = slice(0, 256)

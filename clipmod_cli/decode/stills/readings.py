@@ -258,13 +258,15 @@ def _pages(strips: _Strips, split: Split) -> dict[str, int | None]:
     """Return the backgrounds to compose the picture on: one where it is all but opaque."""
     if split(strips.thumbnail()).alpha is None:
         return {"": None}
-    transparent, enough = 0, _enough(strips)
+    transparent, opaque, enough = 0, True, _enough(strips)
     for _, _, strip in strips.cut(STRIP_PIXELS):
         alpha = strip.getchannel("A") if strip.mode in {"RGBA", "LA"} else split(strip).alpha
-        transparent += sum(alpha.histogram()[: _WHITE - VISIBLE_LEVELS]) if alpha else 0
+        levels = alpha.histogram() if alpha else [0]
+        opaque = opaque and not any(levels[:_WHITE])
+        transparent += sum(levels[: _WHITE - VISIBLE_LEVELS])
         if transparent >= enough:
             return {**_BACKGROUNDS, _NO_ALPHA: None}
-    return {"": _WHITE}
+    return {"": None if opaque else _WHITE}
 
 
 def _enough(strips: _Strips) -> float:
