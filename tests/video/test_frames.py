@@ -81,6 +81,13 @@ def test_transparency_shows_any_page(form: str) -> None:
         assert np.abs(pixels[24, 56].astype(int) - 60).max() <= 6
 
 
+@pytest.mark.parametrize("transparent", [True, False])
+def test_alpha_of_vp9_is_told(tmp_path: Path, transparent: bool) -> None:
+    form = "yuva420p" if transparent else "yuv420p"
+    film = write_film(tmp_path / "film.webm", scene(2), codec="libvpx-vp9", pix_fmt=form)
+    assert media(seen(film)[0]).unseen == (("other_content",) if transparent else ())
+
+
 @pytest.mark.parametrize(("transfer", "white"), [(16, 148), (18, 191)])
 def test_high_dynamic_range_becomes_what_a_screen_shows(transfer: int, white: int) -> None:
     """A sheet of paper at 203 cd/m2 is 58 % of PQ's scale and 75 % of HLG's (ITU-R BT.2408)."""

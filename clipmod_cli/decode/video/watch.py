@@ -223,6 +223,8 @@ def _find_streams(container: InputContainer, job: DecodeJob) -> list[VideoStream
             raise ItemError("encrypted", "this video is encrypted")
         if max(stream.width, stream.height) > limits.max_video_side:
             raise ItemError("too_many_pixels", _too_large(stream.width, stream.height, limits.max_video_side))
+        if stream.metadata.get("alpha_mode") == "1":  # of VP8 or VP9: FFmpeg's own decoders leave it out
+            job.media.note_unseen("other_content")
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"max_pixels": str(limits.max_video_side**2)}
     return streams
