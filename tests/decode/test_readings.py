@@ -26,6 +26,7 @@ from clipmod_cli.decode.stills.readings import (
     read_picture,
     read_pixels,
 )
+from clipmod_cli.types import Geometry
 from tests.decode.colour_profiles import (
     ADOBE_RGB,
     D65,
@@ -535,3 +536,14 @@ def test_an_apng_whose_canvas_pillow_fills_is_told(mode: str, told: bool) -> Non
     assert ("other_content" in unseen) == told
     kept = encode(pictures[0], "PNG", save_all=True, append_images=pictures[1:4], duration=100)
     assert not media(frames(kept)[0]).unseen
+
+
+def test_a_large_scrambled_jpeg_is_unscrambled_before_it_is_scaled() -> None:
+    disc = np.kron(np.where(DISC, 230, 40), np.ones((24, 24), int))
+    noise = np.random.default_rng(2).integers(-20, 20, disc.shape)
+    stored = Image.fromarray(np.argsort(PERMUTED)[disc + noise].astype(np.uint8))
+    data = encode(stored, "JPEG", quality=100, icc_profile=SCRAMBLED)
+    small = Geometry(fit="shortest", size=(SIZE, SIZE), crop=(SIZE, SIZE))
+    first = frames(data, [small])[0]
+    assert first.view.reading == "profile"
+    assert is_disc(first.inputs[small])

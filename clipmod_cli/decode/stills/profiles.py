@@ -20,7 +20,7 @@ VISIBLE_LEVELS = 8
 colours of lossy formats are off by up to about as much; a picture of less contrast is hardly seen."""
 
 ORDINARY_LEVELS = 96
-"""The same for a picture with an ordinary profile, beside its numbers without it. Measured: docs/adr/0005."""
+"""The same for a picture with an ordinary profile, beside its numbers without it. Measured: docs/adr/0006."""
 
 _NEVER = 255
 """No level is further away."""

@@ -122,8 +122,10 @@ class _Strips:
         self.picture = picture
         if isinstance(picture, Image.Image):
             self.width, self.height = picture.size
+            self.plain = picture.mode == "RGB" and not picture.has_transparency_data
         else:
-            self.height, self.width = picture.shape[:2]
+            self.height, self.width, channels = picture.shape
+            self.plain = channels == 3
 
     def cut(self, most: int) -> Iterator[tuple[int, int, Image.Image]]:
         """Yield (top, bottom, rows between them) of about `most` pixels, from the first row to the last."""
@@ -206,6 +208,8 @@ def _choose(strips: _Strips, ways: Mapping[str, Split], mode: str, spaces: Colou
     found, usable = _conversions(spaces, mode)
     unseen: frozenset[UnseenReason] = frozenset(() if usable and not spaces.unusable else ("colour",))
     split = next(iter(ways.values()))
+    if strips.plain and not found:  # most pictures
+        return Readings(("plain",), unseen, strips, (_Candidate("plain", split),))
     if found and not found[0].odd and not _changes_visibly(strips, split, found[0]):
         found = []
     colours: list[tuple[str, Conversion | None]] = [("", None)]
