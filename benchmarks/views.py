@@ -4,7 +4,8 @@
 
 The pictures are a photograph of `sample_images`, repeated and cut to each shape (1:1, 4:3, 16:9, a phone's
 9:19.5), as JPEG. Without `--models` decoding alone is measured, for each kind of geometry in one thread;
-with it, decoding and these models. Processor time, medians; in each round all ways take turns. Prints one JSON object.
+with it, decoding and these models. Processor time, medians; in each round all ways take turns.
+Prints one JSON object.
 """
 
 from __future__ import annotations
