@@ -139,7 +139,7 @@ def unpacked(window: FileWindow, name: str, meter: RatioMeter) -> Iterator[bytes
     """Yield the content of a compressed file of the format `name`; consecutive streams are concatenated.
 
     Raises:
-        ItemError: if it is damaged or truncated, or exceeds the ratio.
+        ItemError: if it is damaged or truncated, other data follows it, or it exceeds the ratio.
     """
     first: bytes | None = b""
     while first is not None:
@@ -152,14 +152,16 @@ def unpacked(window: FileWindow, name: str, meter: RatioMeter) -> Iterator[bytes
 
 
 def _next_stream(window: FileWindow, rest: bytes, name: str) -> bytes | None:
-    """Return the beginning of a further stream after padding of zeros; None if there is none.
+    """Return the beginning of a further stream after padding of zeros; None at the end of the file.
 
-    Other trailing data is ignored, as by the formats' own tools.
+    Raises ItemError for other data, which some tools ignore and others read.
     """
     rest = rest.lstrip(b"\0")
     while len(rest) < SIGNATURE_BYTES and (more := window.read(PIECE_BYTES)):
         rest = (rest + more).lstrip(b"\0")
-    return rest if _is_stream(rest[:SIGNATURE_BYTES], name) else None
+    if rest and not _is_stream(rest[:SIGNATURE_BYTES], name):
+        raise ItemError("archive_error", "other data follows its compressed content")
+    return rest or None
 
 
 def _is_stream(head: bytes, name: str) -> bool:

@@ -84,7 +84,7 @@ class TarReader:
     global_pax: dict[bytes, bytes] = field(default_factory=dict)
 
     def entries(self) -> Iterator[ArchiveEntry]:
-        """Yield the entries; each must be read before the next.
+        """Yield the entries; each must be read before the next. Behind the last there may only be zeros.
 
         Raises BudgetExceeded, and ItemError where the rest cannot be read (ContainerError within a member).
         """
@@ -99,6 +99,9 @@ class TarReader:
                     kind = "other"
                 yield ArchiveEntry(name=text, kind=kind, size=header.size, open=open_content)
             self.source.skip(content.left + -header.size % BLOCK_BYTES)
+        while rest := self.source.read(PIECE_BYTES):
+            if rest.strip(b"\0"):
+                raise ItemError("archive_error", "it has data after its end mark, which some programs read")
 
     def _next(self) -> _Header | None:
         """Return the next entry's header, None at the end mark; raises ItemError."""

@@ -31,32 +31,46 @@ from clipmod_cli.sources.archives.streams import (
     decompressed,
     new_zstd,
 )
+from clipmod_cli.sources.archives.zip_layout import (
+    ENCRYPTED,
+    END,
+    LOCAL,
+    UNKNOWN_16,
+    UNKNOWN_32,
+    UTF8_NAME,
+    ZipLayout,
+    ZipRecord,
+    widen,
+)
 
-END = struct.Struct("<4s4H2LH")
-"""Disks, counts, the directory's length and offset, length of the comment (4.3.16 of APPNOTE.TXT)."""
-END_64 = struct.Struct("<4sQ2H2L4Q")
-LOCATOR_64_BYTES = 20
+END_64 = struct.Struct("<4sQ2x2x2L4Q")
+"""Length of the rest, disks, counts, the directory's length and offset (4.3.14 of APPNOTE.TXT)."""
+LOCATOR_64 = struct.Struct("<4s4xQ4x")
+"""Where the zip64 end record is (4.3.15)."""
 RECORD = struct.Struct("<5xB2x2H4x3L3H4x2L")
 """System, flags, method, CRC, packed and unpacked size, three lengths, attributes, offset (4.3.12)."""
 
 MAX_COMMENT_BYTES = 0xFFFF
-UNKNOWN_32 = 0xFFFFFFFF
-"""A 32-bit field whose value is in the zip64 extra field."""
-
-ZIP64_EXTRA = 0x0001
-UTF8_NAME = 0x0800
 UNIX_SYSTEMS = (3, 19)
 """Unix and macOS write a file's mode into the upper half of its external attributes."""
 
-LOCAL = struct.Struct("<6xH18x2H")
-"""Flags, and the lengths of name and extra field (4.3.7)."""
 LZMA_HEADER = struct.Struct("<2xHBL")
 """Length of the properties, which are lc, lp and pb in one byte and the dictionary's size (5.8.8)."""
 
-ENCRYPTED = 0x0001
 STORED, AES = 0, 99
 MIN_DICTIONARY_BYTES = 4096
 """liblzma refuses smaller ones, which the format allows."""
+
+
+def has_zip_end(file: BinaryIO, size: int) -> bool:
+    """Return whether a file that begins like no archive ends like a zip: a self-extracting one."""
+    if size < END.size:
+        return False
+    try:
+        directory = _find_directory(file, size)
+    except ContainerError:
+        return False
+    return any(directory.counts) and _read_at(file, directory.start, 4) == b"PK\1\2"
 
 
 def zip_entries(file: BinaryIO, size: int, budget: ArchiveBudget) -> Iterator[ArchiveEntry]:
@@ -66,10 +80,12 @@ def zip_entries(file: BinaryIO, size: int, budget: ArchiveBudget) -> Iterator[Ar
     """
     directory = _find_directory(file, size)
     reader = _Reader(file, directory.start, budget)
+    layout = ZipLayout(file, size, budget)
     count = 0
     for record in _read_records(file, directory):
         budget.count_entry()
         count += 1
+        layout.add(record)
         if record.size or not record.name.endswith("/"):  # not a folder
             yield ArchiveEntry(
                 name=record.name,
@@ -78,15 +94,11 @@ def zip_entries(file: BinaryIO, size: int, budget: ArchiveBudget) -> Iterator[Ar
                 open=partial(reader.open, record),
             )
         reader.check_overlap()
-    if count % directory.modulus != directory.count:
-        raise ContainerError("archive_error", f"its directory lists {count} of {directory.count} entries")
-    if directory.shift:
-        # Such as a truncated archive whose last member is a zip itself.
-        raise ContainerError(
-            "archive_error", f"its directory does not cover the first {directory.shift:,} bytes"
-        )
-    if not count and directory.start:
-        raise ContainerError("archive_error", "its directory is empty, but the archive is not")
+    for declared in directory.counts:
+        if count % directory.modulus != declared:
+            raise ContainerError("archive_error", f"its directory lists {count} of {declared} entries")
+    if problem := layout.find_problem(directory.start, directory.end_record):
+        raise ContainerError("archive_error", f"programs may read it differently: {problem}")
 
 
 class _Reader:
@@ -120,7 +132,7 @@ class _Reader:
         header = FileWindow(self._file, record.offset, LOCAL.size).read(LOCAL.size)
         if len(header) < LOCAL.size or not header.startswith(b"PK\3\4"):
             raise ItemError("archive_error", "it is not at the offset in the archive's directory")
-        flags, name, extra = LOCAL.unpack(header)
+        flags, *_, name, extra = LOCAL.unpack(header)
         if flags & ENCRYPTED:
             raise ItemError("encrypted", "it is encrypted, and there is no password")
         start = record.offset + LOCAL.size + name + extra
@@ -184,27 +196,14 @@ def _checked(pieces: Iterator[bytes], record: ZipRecord) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """The place of the directory, the bytes before the archive, and the count of records modulo `modulus`."""
+    """The place of the directory, the bytes before the archive, two counts of records modulo `modulus`."""
 
     start: int
     end: int
+    end_record: int
     shift: int
-    count: int
+    counts: tuple[int, int]
     modulus: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ZipRecord:
-    """One entry of the directory; sizes and offset in bytes, `mode` 0 if there is none."""
-
-    name: str
-    flags: int
-    method: int
-    crc: int
-    packed: int
-    size: int
-    offset: int
-    mode: int
 
 
 def _find_directory(file: BinaryIO, size: int) -> Directory:
@@ -213,42 +212,71 @@ def _find_directory(file: BinaryIO, size: int) -> Directory:
     file.seek(start)
     tail = file.read(size - start)
     at = _find_end(tail)
-    _, disk, first_disk, _, count, length, offset, _ = END.unpack_from(tail, at)
-    end, modulus = start + at, 1 << 16
-    if wide := _find_end_64(file, end):
-        end, count, length, offset = wide
+    _, disk, first_disk, here, count, length, offset, _ = END.unpack_from(tail, at)
+    end = end_record = start + at
+    modulus = 1 << 16
+    if wide := _find_end_64(file, end_record):
+        end, *fields = wide
+        for narrow, value, unknown in zip(
+            (disk, first_disk, here, count, length, offset), fields, (*[UNKNOWN_16] * 4, *[UNKNOWN_32] * 2),
+            strict=True,
+        ):  # fmt: skip
+            if narrow not in (value, unknown):
+                raise ContainerError("archive_error", "its two end records (32-bit and zip64) differ")
+        disk, first_disk, here, count, length, offset = fields
         modulus = 1 << 64
-    elif disk or first_disk:
+    if disk or first_disk:
         raise ContainerError("archive_error", "it is one part of a split archive: join the parts first")
     begin = end - length
     if begin < offset:
         raise ContainerError("archive_error", "its directory lies outside the file")
-    return Directory(begin, end, begin - offset, count, modulus)
+    return Directory(begin, end, end_record, begin - offset, (count, here), modulus)
 
 
 def _find_end(tail: bytes) -> int:
+    """Return where the last end record is that fits; raises ContainerError if there is none, or another."""
+    found: int | None = None
     at = tail.rfind(b"PK\5\6")
     while at >= 0:
         comment = tail[at + END.size - 2 : at + END.size]
-        if len(comment) == 2 and at + END.size + int.from_bytes(comment, "little") <= len(tail):
-            return at
+        end = at + END.size + int.from_bytes(comment, "little")
+        if len(comment) == 2 and found is None and end <= len(tail):
+            found = at
+        elif len(comment) == 2 and end == len(tail):
+            raise ContainerError("archive_error", "programs may read it differently: it has two end records")
         at = tail.rfind(b"PK\5\6", 0, at)
-    raise ContainerError("archive_error", "it has no directory: it is truncated or damaged")
+    if found is None:
+        raise ContainerError("archive_error", "it has no directory: it is truncated or damaged")
+    return found
 
 
-def _find_end_64(file: BinaryIO, end: int) -> tuple[int, int, int, int] | None:
-    """Return (place, count, directory's length, its offset) of the zip64 end record, if there is one."""
-    at = end - LOCATOR_64_BYTES - END_64.size
-    if at < 0:
+def _find_end_64(file: BinaryIO, end: int) -> tuple[int, ...] | None:
+    """Return (place, disks, counts, directory's length, its offset) of the zip64 end record, if there is one.
+
+    It ends at its locator, which stands before the 32-bit end record at `end`.
+    """
+    until = end - LOCATOR_64.size
+    if until < 0:
         return None
-    file.seek(at)
-    data = file.read(END_64.size + LOCATOR_64_BYTES)
-    if data[END_64.size :][:4] != b"PK\6\7":
+    signature, told = LOCATOR_64.unpack(_read_at(file, until, LOCATOR_64.size))
+    if signature != b"PK\6\7":
         return None
-    signature, *_, count, length, offset = END_64.unpack_from(data)
-    if signature != b"PK\6\6":
+    # Where the locator says, or behind a stub that it does not count. One that is longer holds private data.
+    found = {}
+    for at in {told, until - END_64.size}:
+        data = _read_at(file, at, END_64.size) if 0 <= at <= until - END_64.size else b""
+        if data.startswith(b"PK\6\6"):
+            _, rest, *fields = END_64.unpack(data)
+            if at + 12 + rest == until:
+                found[at] = (at, *fields)
+    if len(found) != 1:
         raise ContainerError("archive_error", "its zip64 end record is damaged")
-    return at, count, length, offset
+    return next(iter(found.values()))
+
+
+def _read_at(file: BinaryIO, at: int, length: int) -> bytes:
+    file.seek(at)
+    return file.read(length)
 
 
 def _read_records(file: BinaryIO, directory: Directory) -> Iterator[ZipRecord]:
@@ -264,9 +292,10 @@ def _read_records(file: BinaryIO, directory: Directory) -> Iterator[ZipRecord]:
         if at > directory.end:
             raise ContainerError("archive_error", "its directory is damaged")
         name = file.read(lengths[0])
-        packed, size, offset = _widen(file.read(lengths[1]), packed, size, offset)
+        packed, size, offset = widen(file.read(lengths[1]), packed, size, offset)
         yield ZipRecord(
             name=_as_text(clean_name(name), flags),
+            raw_name=name,
             flags=flags,
             method=method,
             crc=crc,
@@ -275,22 +304,6 @@ def _read_records(file: BinaryIO, directory: Directory) -> Iterator[ZipRecord]:
             offset=offset + directory.shift,
             mode=outer >> 16 if system in UNIX_SYSTEMS else 0,
         )
-
-
-def _widen(extras: bytes, packed: int, size: int, offset: int) -> tuple[int, int, int]:
-    """Return the fields, those over 32 bits from the zip64 extra field (4.5.3), if there is one."""
-    at, data = 0, b""
-    while at + 4 <= len(extras):
-        kind, length = struct.unpack_from("<HH", extras, at)
-        if kind == ZIP64_EXTRA:
-            data = extras[at + 4 : at + 4 + length]
-            break
-        at += 4 + length
-    wide = (value for (value,) in struct.iter_unpack("<Q", data[: len(data) // 8 * 8]))
-    size, packed, offset = (
-        next(wide, value) if value == UNKNOWN_32 else value for value in (size, packed, offset)
-    )
-    return packed, size, offset
 
 
 def _as_text(name: bytes, flags: int) -> str:
