@@ -48,7 +48,7 @@ class ExitCode(IntEnum):
     OUTPUT = 5, "an output cannot be written: disk full, no permission, locked by another process"
     MISSING = 4, "a model or an optional package is missing; the message names the command that installs it"
     USAGE = 2, "wrong usage, settings, policy or model, or the output belongs to another run"
-    NOTHING_JUDGED = 6, "there were inputs, and none could be judged"
+    NOTHING_JUDGED = 6, "there were inputs or media, and none could be judged or all was skipped"
     FOUND = 1, "only with --fail-on: an input of that kind was found"
     SOME_FAILED = 3, "finished, but some inputs could not be judged"
     OK = 0, "every input was judged"
@@ -135,8 +135,9 @@ ERROR_CODES: Final[dict[ErrorCode, ErrorInfo]] = {
         "The file is larger than the limit for its kind.", "Shrink it.", http_status=413
     ),
     "unsupported_format": ErrorInfo(
-        "The bytes are of no accepted image, video or archive format, whatever the name says.",
-        "Convert it; `clipmod doctor` lists the decoders and how to install the optional ones.",
+        "The bytes are of no accepted image, video or archive format, whatever the name says. In folders and"
+        " archives only media of formats that are not read gets it (`--unread skip` counts it).",
+        "Convert or unpack it; `clipmod doctor` lists the decoders and how to install the optional ones.",
     ),
     "decode_error": ErrorInfo(
         "The picture is damaged and cannot be decoded.", "Restore the file from its source."
@@ -155,7 +156,11 @@ ERROR_CODES: Final[dict[ErrorCode, ErrorInfo]] = {
         "Convert the file; report it if it opens elsewhere.",
         http_status=500,
     ),
-    "archive_error": ErrorInfo("The archive is damaged.", "Repack it."),
+    "archive_error": ErrorInfo(
+        "The archive is damaged, or programs read it differently: entries that its directory does not list,"
+        " headers that disagree, data after its end.",
+        "Repack it.",
+    ),
     "archive_limit": ErrorInfo(
         "The archive exceeds a limit: entries, size, compression ratio, depth, or overlapping entries.",
         "Unpack it and scan the folder.",

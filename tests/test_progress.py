@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 
 import pytest
 
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import PlainLines, ProgressBar, amount, choose_progress
 from clipmod_cli.cli.terminal.summary import print_summary
+from clipmod_cli.sources.base import Skipped
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ def test_the_style_that_is_chosen_knows_of_downloads(capsys: pytest.CaptureFixtu
 
 def test_the_summary_tells_what_was_downloaded(capsys: pytest.CaptureFixture[str]) -> None:
     tally = Tally(total=4, ok=4, judged=4, pictures=4)
-    print_summary(tally, Counter(), 2.0, done=0, received=8_000_000)
+    print_summary(tally, Skipped(), 2.0, done=0, received=8_000_000)
     assert (
         "4 inputs (4 pictures scored) in 2.0 s, 2.0/s; downloaded 8.0 MB, 4.0 MB/s" in capsys.readouterr().err
     )
-    print_summary(tally, Counter(), 2.0, done=0)
+    print_summary(tally, Skipped(), 2.0, done=0)
     assert "downloaded" not in capsys.readouterr().err

@@ -71,7 +71,9 @@ def _print_facts(facts: Mapping[str, Any], lines: Sequence[str], settings: Setti
 def _format_and_size(item: Item | Failure) -> tuple[str, int]:
     """Return the format by content, or why it is unknown, and the size in bytes."""
     if isinstance(item, Failure):
-        return "cannot be read", 0
+        if item.code != "unsupported_format":
+            return "cannot be read", 0
+        return "not supported", (item.media and item.media.bytes) or 0
     if isinstance(item, StoredItem):  # no download: it may cost money
         return f"{PurePosixPath(item.entry.key).suffix or 'no ending'} by name", item.entry.size
     if item.data is not None:

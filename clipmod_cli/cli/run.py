@@ -159,7 +159,7 @@ class _Run:
             received = self.inputs.received
             print_summary(
                 self.tally,
-                self.skipped.reasons,
+                self.skipped,
                 time.monotonic() - start,
                 done=done.count,
                 received=received() if received else None,
@@ -207,4 +207,5 @@ class _Run:
         except OutputError as e:
             log.error("%s", e)  # noqa: TRY400
             exit_code = ExitCode.first(exit_code, e.exit_code)
-        return ExitCode.first(self.stop.exit_code, exit_code, self.tally.exit_code(self.settings.fail_on))
+        judged = self.tally.exit_code(self.settings.fail_on, self.skipped.has_media)
+        return ExitCode.first(self.stop.exit_code, exit_code, judged)

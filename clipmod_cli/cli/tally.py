@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,9 +97,14 @@ class Tally:
             **{kind: self.kinds[kind] for kind in ("nsfw", "safe", "review", "error")},
         }
 
-    def exit_code(self, fail_on: Collection[Wanted]) -> ExitCode:
-        """Return the exit code of a finished run, over the whole output."""
-        if self.total and not self.ok:
+    def exit_code(
+        self, fail_on: Collection[Wanted], skipped_media: Callable[[], bool] = lambda: False
+    ) -> ExitCode:
+        """Return the exit code of a finished run, over the whole output.
+
+        `skipped_media` tells whether pictures, films or archives were there that were no inputs.
+        """
+        if not self.ok and (self.total or skipped_media()):
             return ExitCode.NOTHING_JUDGED
         if any(self.kinds[kind] for kind in fail_on):
             return ExitCode.FOUND

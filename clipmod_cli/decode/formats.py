@@ -312,8 +312,6 @@ FORMATS: tuple[Format, ...] = (
     Format(name="BZIP2", kind="archive", sniff=_starts(b"BZh"), extensions=("bz2", "tbz2")),
     Format(name="XZ", kind="archive", sniff=_starts(b"\xfd7zXZ\0"), extensions=("xz", "txz")),
     Format(name="ZSTD", kind="archive", sniff=_starts(b"\x28\xb5\x2f\xfd"), extensions=("zst", "tzst")),
-    Format(name="7Z", kind="archive", sniff=_starts(b"7z\xbc\xaf\x27\x1c"), extensions=("7z", "cb7")),
-    Format(name="RAR", kind="archive", sniff=_starts(b"Rar!\x1a\x07"), extensions=("rar", "cbr")),
     Format(
         name="MOV",
         kind="video",

@@ -161,6 +161,11 @@ class Settings:
     )
     hidden: bool = _setting(False, "sources", "include hidden files and folders")
     follow: bool = _setting(False, "sources", "follow symbolic links in folders")
+    unread: Literal["record", "skip"] = _setting(
+        "record",
+        "sources",
+        "write an error record for each picture, film and archive of a format that is not read, or count it",
+    )
     limit: int | None = _setting(None, "sources", "stop after this many inputs", metavar="N")
     dry_run: bool = _setting(False, "sources", "count the inputs by format and exit", "-n", "--dry-run")
 

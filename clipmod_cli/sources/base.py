@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
+from clipmod_cli.decode.unread import UNREAD_SKIPPED, UnreadFormat, is_media_name
 from clipmod_cli.errors import ItemError, UsageError
 from clipmod_cli.types import Failure, Item, Media
 
 if TYPE_CHECKING:
     from pathspec import PathSpec
+
+
+MOST_FOLDERS, MOST_NAMES = 1_000, 100_000
+"""Bounds of the search for media in skipped folders, which takes place only if nothing was judged."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,7 @@ class Rules:
         max_depth: 1 is a folder's own files; None is no limit.
         hidden: include names that begin with a dot.
         follow: follow symbolic links found in folders; a named link is always followed.
+        record_unread: files of formats that are not read are inputs too, which fail.
         null: lists are separated by NUL bytes instead of newlines.
     """
 
@@ -34,6 +42,7 @@ class Rules:
     hidden: bool = False
     follow: bool = False
     null: bool = False
+    record_unread: bool = True
 
     def skip_reason(self, rel: str, *, folder: bool = False) -> str | None:
         """Return why a path, relative to the folder named, is skipped; None if it is not."""
@@ -51,6 +60,10 @@ class Rules:
         if self._excluded is not None and self._excluded.match_file(path + "/" * folder):
             return True
         return not folder and self._included is not None and not self._included.match_file(path)
+
+    def skips_unread(self, unread: UnreadFormat) -> str | None:
+        """Return why a file of a format that is not read gets no record; None if it gets one."""
+        return unread.counted_as or (None if self.record_unread else UNREAD_SKIPPED)
 
     @cached_property
     def _included(self) -> PathSpec[Any] | None:
@@ -95,9 +108,32 @@ def same_file(record: Mapping[str, Any], size: int, mtime_ns: int | None) -> boo
 
 @dataclass(slots=True)
 class Skipped:
-    """How many files were skipped, by reason."""
+    """How many files were skipped, by reason; `media`: one of them is a picture, film or archive by name.
+
+    `folders` are the first of those that were not entered.
+    """
 
     reasons: Counter[str] = field(default_factory=Counter)
+    media: bool = False
+    folders: list[str] = field(default_factory=list)
+
+    def add(self, reason: str, name: str, *, folder: bool = False) -> None:
+        """Count a file or folder that the rules exclude; the name of a folder is its path."""
+        self.reasons[reason] += 1
+        if folder and len(self.folders) < MOST_FOLDERS:
+            self.folders.append(name)
+        self.media = self.media or (not folder and is_media_name(name))
+
+    def has_media(self) -> bool:
+        """Return whether a skipped file is media by its name; searches the first skipped folders."""
+        below = (name for folder in self.folders for _, _, names in os.walk(folder) for name in names)
+        self.media = self.media or any(map(is_media_name, itertools.islice(below, MOST_NAMES)))
+        return self.media
+
+    def add_unread(self, reason: str) -> None:
+        """Count a file of a format that is not read."""
+        self.reasons[reason] += 1
+        self.media = self.media or reason == UNREAD_SKIPPED
 
 
 def failure(item: Item, error: ItemError, media: Media | None = None) -> Failure:

@@ -115,7 +115,7 @@ class _Walk:
         if reason != "hidden" and info is not None and stat.S_ISLNK(info.st_mode):
             reason = "link"
         if reason is not None:
-            self.skipped.reasons[reason] += 1
+            self.skipped.add(reason, path, folder=folder)
         elif info is None:
             yield InputPath(path, rel)  # removed, or a dangling link to be followed: it gets an error record
         elif folder:

@@ -19,7 +19,7 @@ from tests.urls.test_fetch import MP4
 from tests.urls.test_urls import QUICK, code_of, downloads, item_of, items
 
 SEVEN_ZIP = b"7z\xbc\xaf\x27\x1c" + bytes(40)
-TWO = [("a.gif", picture(1)), ("b.txt", TEXT), (".c.gif", GIF), ("d.gif", picture(2))]
+TWO = [("a.gif", picture(1)), ("b.txt", TEXT), ("c.pdf", b"%PDF-1.7"), (".d.gif", picture(2))]
 
 
 @pytest.fixture(autouse=True)
@@ -53,11 +53,11 @@ def key(result: Item | Failure) -> tuple[int, str | None, str]:
 def test_members_come_in_the_archives_place(server: Server, folder: Path, data: bytes) -> None:
     url, skipped = server.on("/x", reply(body=data, content_type="text/plain")), Skipped()
     results = go([url], skipped)
-    assert [key(one) for one in results] == [(0, "a.gif", "ok"), (0, "d.gif", "ok")]
+    assert [key(one) for one in results] == [(0, "a.gif", "ok"), (0, ".d.gif", "ok")]
     assert [one.data for one in results if isinstance(one, Item)] == [picture(1), picture(2)]
     assert {item_of(one).source for one in results} == {url}
     assert {item_of(one).spilled for one in results} == {None}
-    assert skipped.reasons == {"other type": 1, "hidden": 1}
+    assert skipped.reasons == {"other type": 1, "document": 1}
     assert files_in(folder) == []
 
 
@@ -68,7 +68,7 @@ def test_others_come_as_they_are(server: Server) -> None:
     assert sorted(key(one) for one in results if item_of(one).member is None) == [
         (0, None, "ok"), (2, None, "http_error"), (4, None, "ok")
     ]  # fmt: skip
-    members = [(n, name, "ok") for n in (1, 3) for name in ("a.gif", "d.gif")]
+    members = [(n, name, "ok") for n in (1, 3) for name in (".d.gif", "a.gif")]
     assert sorted(key(one) for one in results if item_of(one).member) == members
     (film,) = [one for one in results if isinstance(one, Item) and one.spilled]
     assert film.spilled is not None

@@ -83,5 +83,6 @@ def _items(named: list[str], settings: Settings, skipped: Skipped) -> Iterator[I
         hidden=settings.hidden,
         follow=settings.follow,
         null=settings.null,
+        record_unread=settings.unread == "record",
     )
     return expand((source for part in (named, listed) for source in part), rules, skipped)

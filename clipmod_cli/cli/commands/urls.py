@@ -82,7 +82,7 @@ def _run(resolved: Resolved, named: list[str]) -> int:
 
         def fetch(items: Iterator[Item | Failure], skipped: Skipped) -> Iterator[Item | Failure]:
             downloads = stack.enter_context(closing(Downloads(items, rules, pacing, traffic=traffic)))
-            found = unpack(downloads, skipped)
+            found = unpack(downloads, skipped, record_unread=settings.unread == "record")
             return found if originals is None else originals.save_all(found)
 
         inputs = Inputs(

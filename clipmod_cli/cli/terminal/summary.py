@@ -12,30 +12,32 @@ from clipmod_cli.cli.terminal.progress import amount, duration
 from clipmod_cli.cli.terminal.stdout import STDOUT_NAMES, plain, say
 from clipmod_cli.errors import ExitCode
 from clipmod_cli.settings.definition import Settings
+from clipmod_cli.sources.base import Skipped
 
 
 def print_summary(
-    tally: Tally, skipped: Counter[str], seconds: float, *, done: int, received: int | None = None
+    tally: Tally, skipped: Skipped, seconds: float, *, done: int, received: int | None = None
 ) -> None:
     """Print counts by decision, category, error code and reason of skipping, and the rate.
 
     Args:
         tally: the counts.
-        skipped: by reason.
+        skipped: counted by reason.
         seconds: duration of the run.
         done: inputs judged by an earlier run.
         received: downloaded bytes; None if there are no downloads.
     """
     if not tally.total:
-        reasons = f" ({_counts(skipped)})" if skipped else ""
-        say(f"clipmod: no inputs{reasons}")
+        reasons = f" (skipped: {_counts(skipped.reasons)})" if skipped.reasons else ""
+        what = "nothing was judged: all media was skipped" if skipped.media else "warning: no inputs"
+        say(f"clipmod: {what}{reasons}")
         return
     from rich.console import Console
     from rich.table import Table
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in _rows(tally, skipped, done).items():
+    for name, value in _rows(tally, skipped.reasons, done).items():
         table.add_row(name, value)
     console.print(table)
     rate = tally.judged / seconds if seconds > 0 else 0.0

@@ -18,9 +18,18 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePath
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from clipmod_cli.decode.formats import HEAD_BYTES, Format, format_by_extension, sniff
+from clipmod_cli.decode.unread import (
+    UNREAD_HEAD_BYTES,
+    UNREAD_SKIPPED,
+    UNREAD_TAIL_BYTES,
+    UnreadFormat,
+    is_media_name,
+    sniff_unread,
+    unread_format,
+)
 from clipmod_cli.errors import ItemError
 from clipmod_cli.sources.archives.limits import ArchiveBudget, ArchiveLimits, BudgetExceeded
 from clipmod_cli.sources.archives.walk import (
@@ -29,15 +38,13 @@ from clipmod_cli.sources.archives.walk import (
     Container,
     lost,
 )
+from clipmod_cli.sources.archives.zip_reader import has_zip_end
 from clipmod_cli.sources.base import InputPath, failure
 from clipmod_cli.types import Failure, Item, Media
 
 if TYPE_CHECKING:
     from clipmod_cli.sources.base import Rules, Skipped
 
-
-MAC_FOLDER = "__MACOSX"
-"""Where macOS stores metadata of the files beside it, under the same names."""
 
 SkipReason: TypeAlias = Callable[[str], str | None]
 
@@ -58,11 +65,18 @@ def look_inside(place: InputPath, rules: Rules, skipped: Skipped) -> Iterator[It
         before = "" if place.rel is None else place.rel + "/"  # for patterns an archive is a folder
         mtime_ns = archive.mtime_ns if place.file is None else place.mtime_ns
         whole = Item(source=place.path, index=0, mtime_ns=mtime_ns)
-        reason = partial(_skip_reason, before, rules)
-        yield from read_members(archive, whole, reason, skipped, named=named)
+        reason = partial(_skip_reason, before, rules, skipped)
+        record_unread = rules.record_unread
+        yield from read_members(archive, whole, reason, skipped, named=named, record_unread=record_unread)
     elif place.file is not None:
         error = ItemError("read_error", "the archive changed while it was read")
         yield failure(Item(source=place.path, index=0), error)
+    elif unread := opened.unread:
+        if not named and (skip := rules.skips_unread(unread)):
+            skipped.add_unread(skip)
+        else:
+            media = Media(started=time.perf_counter(), bytes=opened.size, mtime_ns=opened.mtime_ns)
+            yield failure(Item(source=place.path, index=0, mtime_ns=opened.mtime_ns), unread.error(), media)
     elif named or not opened.was_read or opened.format or format_by_extension(place.path):
         yield Item(source=place.path, index=0)  # an unreadable file may be an input
     else:
@@ -70,7 +84,13 @@ def look_inside(place: InputPath, rules: Rules, skipped: Skipped) -> Iterator[It
 
 
 def read_members(
-    archive: Container, whole: Item, skip_reason: SkipReason, skipped: Skipped, *, named: bool
+    archive: Container,
+    whole: Item,
+    skip_reason: SkipReason,
+    skipped: Skipped,
+    *,
+    named: bool,
+    record_unread: bool = True,
 ) -> Generator[Item | Failure, None, None]:
     """Yield the Items and Failures of an archive's members, and close it.
 
@@ -80,11 +100,13 @@ def read_members(
         skip_reason: returns why the member of a name is skipped, or None.
         skipped: counts the skipped members by reason.
         named: an archive without inputs is a Failure, not an `empty archive`.
+        record_unread: members of formats that are not read are Failures; else they are counted.
     """
     count = 0
     reasons = Counter[str]()
     try:
-        for count, found in enumerate(read_archive(archive, skip_reason, reasons), 1):  # noqa: B007
+        members = read_archive(archive, skip_reason, reasons, record_unread=record_unread)
+        for count, found in enumerate(members, 1):  # noqa: B007
             item = replace(whole, member=found.name)
             if found.error is None:
                 yield replace(item, data=found.data)
@@ -99,6 +121,7 @@ def read_members(
     finally:
         archive.file.close()
         skipped.reasons.update(reasons)
+        skipped.media = skipped.media or UNREAD_SKIPPED in reasons
 
 
 def _lost(item: Item, archive: Container, error: ItemError) -> Failure:
@@ -106,17 +129,11 @@ def _lost(item: Item, archive: Container, error: ItemError) -> Failure:
     return failure(item, error, Media(started=time.perf_counter(), bytes=size, mtime_ns=item.mtime_ns))
 
 
-def _skip_reason(before: str, rules: Rules, name: str) -> str | None:
-    if not rules.hidden and is_hidden(name):
-        return "hidden"
-    return "excluded" if rules.excludes(before + name) else None
-
-
-def is_hidden(name: str) -> bool:
-    """Return whether a member is hidden: below a dot name or in `__MACOSX`."""
-    return any(
-        part == MAC_FOLDER or (part.startswith(".") and part not in (".", "..")) for part in name.split("/")
-    )
+def _skip_reason(before: str, rules: Rules, skipped: Skipped, name: str) -> str | None:
+    if not rules.excludes(before + name):
+        return None
+    skipped.media = skipped.media or is_media_name(name)
+    return "excluded"
 
 
 def read_archive(
@@ -124,6 +141,8 @@ def read_archive(
     skip_reason: SkipReason = lambda _: None,
     skipped: Counter[str] | None = None,
     limits: ArchiveLimits | None = None,
+    *,
+    record_unread: bool = True,
 ) -> Iterator[ArchiveMember]:
     """Yield the members that are inputs, in the archive's own order; lazy, never raises.
 
@@ -131,7 +150,7 @@ def read_archive(
     """
     budget = ArchiveBudget(limits or ArchiveLimits())
     counts = Counter[str]() if skipped is None else skipped
-    found = ArchiveWalk(budget, skip_reason, counts).inside(archive)
+    found = ArchiveWalk(budget, skip_reason, counts, record_unread).inside(archive)
     while True:
         with budget.running():
             member = _next(found)
@@ -144,12 +163,16 @@ def read_archive(
 class OpenedInput:
     """What opening an input showed: the archive, to be closed, if it is one, and its format.
 
-    `was_read` is False for what is missing, unreadable or not a regular file.
+    `was_read` is False for what is missing, unreadable or not a regular file. `unread` is its format if that
+    is not read; then `size` and `mtime_ns` are the file's.
     """
 
     archive: Container | None = None
     format: Format | None = None
     was_read: bool = False
+    unread: UnreadFormat | None = None
+    size: int | None = None
+    mtime_ns: int | None = None
 
 
 def open_input(path: str, *, name: str | None = None) -> OpenedInput:
@@ -158,26 +181,45 @@ def open_input(path: str, *, name: str | None = None) -> OpenedInput:
     `name` is the archive's name for users, if that is not the file's.
     """
     try:
-        descriptor = os.open(path, _OPEN_FLAGS)
+        file = os.fdopen(os.open(path, _OPEN_FLAGS), "rb", buffering=0)
     except (OSError, ValueError):
         return OpenedInput()
+    archive = None
     try:
-        status = os.fstat(descriptor)
+        status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             return OpenedInput()
-        known = sniff(os.read(descriptor, HEAD_BYTES))
-        if known is None or known.kind != "archive":
-            return OpenedInput(format=known, was_read=True)
-        file = os.fdopen(descriptor, "rb", buffering=0)
-        descriptor = -1
         name = PurePath(path).name if name is None else name
+        known, unread = _identify(file, status.st_size, name)
+        if known is None or known.kind != "archive":
+            return OpenedInput(
+                format=known,
+                was_read=True,
+                unread=unread,
+                size=status.st_size,
+                mtime_ns=status.st_mtime_ns,
+            )
         archive = Container(file, status.st_size, known.name, name, mtime_ns=status.st_mtime_ns)
         return OpenedInput(archive, known, was_read=True)
     except OSError:
         return OpenedInput()
     finally:
-        if descriptor >= 0:
-            os.close(descriptor)
+        if archive is None:
+            file.close()
+
+
+def _identify(file: BinaryIO, size: int, name: str) -> tuple[Format | None, UnreadFormat | None]:
+    """Return a file's format, else the one of those that are not read."""
+    head = file.read(HEAD_BYTES)
+    if (known := sniff(head)) is not None:
+        return known, None
+    head += file.read(UNREAD_HEAD_BYTES - len(head))
+    file.seek(max(0, size - UNREAD_TAIL_BYTES))
+    tail = file.read(UNREAD_TAIL_BYTES)
+    unread = sniff_unread(head, tail)
+    if (unread is None or unread.counted_as) and has_zip_end(file, size):
+        return format_by_extension("x.zip"), None
+    return None, unread_format(head, name, tail)
 
 
 def _next(found: Iterator[ArchiveMember]) -> ArchiveMember | None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import BinaryIO
 
-from clipmod_cli.decode.formats import HEAD_BYTES, kind_of, sniff
+from clipmod_cli.decode.formats import HEAD_BYTES, format_by_extension, sniff
+from clipmod_cli.decode.unread import UNREAD_HEAD_BYTES, UNREAD_SKIPPED, sniff_unread, unread_format
 from clipmod_cli.errors import ErrorCode, ItemError
 from clipmod_cli.sources.archives.limits import ArchiveBudget, ContainerError, RatioMeter
 from clipmod_cli.sources.archives.streams import ArchiveEntry, FileWindow, PieceStream, unpacked
@@ -21,9 +22,6 @@ from clipmod_cli.sources.archives.zip_reader import zip_entries
 
 SEPARATOR = "!/"
 """Between a nested archive's name and its member's, as in the URLs of Java and of Commons VFS."""
-
-UNREAD = {"7Z": "7z", "RAR": "RAR"}
-"""No maintained reader streams these formats within limits."""
 
 COMPRESSED_SUFFIXES = frozenset({".gz", ".bz2", ".xz", ".zst"})
 """Removed from the name of a compressed file for the name of its content."""
@@ -71,19 +69,17 @@ class Container:
 class ArchiveWalk:
     """One walk through an outermost archive; counts the skipped members by reason.
 
-    `skip_reason` is called with a name, that of a nested member after its archive's and a slash.
+    `skip_reason` is called with a name, that of a nested member after its archive's and a slash. Members of
+    formats that are not read are errors if `record_unread`, else counted.
     """
 
     budget: ArchiveBudget
     skip_reason: Callable[[str], str | None]
     skipped: Counter[str]
+    record_unread: bool = True
 
     def inside(self, archive: Container) -> Iterator[ArchiveMember]:
         """Yield the inputs in one archive; raises BudgetExceeded, and ItemError where it cannot go on."""
-        if archive.kind in UNREAD:
-            message = f"{UNREAD[archive.kind]} archives are not supported: unpack it, and name the folder"
-            yield lost(SEPARATOR.join(archive.names) or None, "unsupported_format", message)
-            return
         for entry in self._entries(archive):
             names = (*archive.names, entry.name)
             if not entry.whole and (reason := self.skip_reason("/".join(names))):
@@ -114,8 +110,8 @@ class ArchiveWalk:
         name = SEPARATOR.join(names)
         try:
             stream = entry.open()
-            head = stream.peek(HEAD_BYTES)
-            if reason := _skip_reason(head, entry):
+            head = stream.peek(UNREAD_HEAD_BYTES)
+            if reason := self._skip_reason(head, entry):
                 self.skipped[reason] += 1
                 return
             kind = archive_kind(head)
@@ -130,6 +126,23 @@ class ArchiveWalk:
             yield from self._nested(nested)
         else:
             yield ArchiveMember(name, data)
+
+    def _skip_reason(self, head: bytes, entry: ArchiveEntry) -> str | None:
+        """Return why an entry that begins with `head` is skipped, None if it is an input.
+
+        Raises ItemError if its format is not read.
+        """
+        if sniff(head) is not None:
+            return None
+        link = entry.kind == "link"
+        unread = sniff_unread(head) if link else unread_format(head, entry.name)
+        if unread is not None:
+            if (reason := unread.counted_as) is None and self.record_unread:
+                raise unread.error()
+            return reason or UNREAD_SKIPPED
+        if link:
+            return "link"
+        return "other type" if format_by_extension(entry.name) is None else None
 
     def _read(self, entry: ArchiveEntry, stream: PieceStream, depth: int) -> bytes:
         """Return the content; `depth` is that of an archive, 0 for other members."""
@@ -155,13 +168,6 @@ class ArchiveWalk:
             return
         if not count:
             self.skipped["empty archive"] += 1
-
-
-def _skip_reason(head: bytes, entry: ArchiveEntry) -> str | None:
-    """Return why an entry that begins with `head` is skipped, None if it is an input."""
-    if entry.kind == "link":
-        return "link" if sniff(head) is None else None
-    return "other type" if kind_of(head, entry.name) is None else None
 
 
 def _name_inside(name: str) -> str:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from clipmod_cli.decode.formats import HEAD_BYTES, FormatKind, kind_of, sniff
+from clipmod_cli.decode.formats import FormatKind, kind_of, sniff
+from clipmod_cli.decode.unread import UNREAD_HEAD_BYTES, UnreadFormat, unread_format
 from clipmod_cli.errors import ErrorCode, ItemError
 from clipmod_cli.sources.ahead import prefetch
 from clipmod_cli.sources.archives.items import look_inside
@@ -208,6 +209,7 @@ class _InputObject:
         rel: the key relative to the folder in which it was found; None if it was named itself.
         kind: what it is as far as that is known; None for an unknown kind.
         error: why it cannot be read.
+        unread: its format if that is not read.
     """
 
     source: str
@@ -216,6 +218,7 @@ class _InputObject:
     rel: str | None = None
     kind: FormatKind | None = None
     error: ItemError | None = None
+    unread: UnreadFormat | None = None
 
 
 def _walk_store(
@@ -228,7 +231,9 @@ def _walk_store(
         return
     listed = _list_folder(name, store, rules, skipped, found)
     for given in prefetch(listed, _sniff, threads=THREADS, ahead=AHEAD):
-        if given.kind is None and given.error is None:
+        if given.unread and (reason := rules.skips_unread(given.unread)):
+            skipped.add_unread(reason)
+        elif given.kind is None and given.error is None:
             skipped.reasons["other type"] += 1
         else:
             yield given
@@ -258,7 +263,7 @@ def _list_folder(
             if not entry.size and (not rel or rel.endswith("/")):
                 continue  # some tools mark a folder so
             if reason := rules.skip_reason(rel):
-                skipped.reasons[reason] += 1
+                skipped.add(reason, rel)
             else:
                 yield _InputObject(source=name.with_key(entry.key), rel=rel, store=store, entry=entry)
     if not exists:
@@ -272,11 +277,14 @@ def _sniff(given: _InputObject) -> _InputObject:
     if kind in ("picture", "video") or not entry.size:
         return replace(given, kind=kind)
     try:
-        head = read_with_retry(store, entry, 0, min(HEAD_BYTES, entry.size))
+        head = read_with_retry(store, entry, 0, min(UNREAD_HEAD_BYTES, entry.size))
     except ItemError as error:
         return replace(given, error=error)  # it may be a picture, so its record says that it cannot be read
-    known = sniff(head)
-    return replace(given, kind=known.kind if known is not None else kind and "picture")
+    if (known := sniff(head)) is not None:
+        return replace(given, kind=known.kind)
+    unread = unread_format(head, entry.key)
+    refused = unread.error() if unread is not None and unread.counted_as is None else None
+    return replace(given, kind=kind and "picture", unread=unread, error=refused)
 
 
 def _items_of(given: _InputObject, rules: Rules, skipped: Skipped) -> Iterator[Item | Failure]:

@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 from clipmod_cli.decode.formats import sniff
 from clipmod_cli.errors import ItemError
 from clipmod_cli.flow import StreamEnd, feed
-from clipmod_cli.sources.archives.items import is_hidden, open_input, read_members
+from clipmod_cli.sources.archives.items import open_input, read_members
 from clipmod_cli.sources.base import Skipped, failure
 from clipmod_cli.sources.web.addresses import FetchRules
 from clipmod_cli.sources.web.errors import FetchError, translate
@@ -216,11 +216,14 @@ class Downloads:
             tried += 1
 
 
-def unpack(downloads: Iterable[Item | Failure], skipped: Skipped) -> Iterator[Item | Failure]:
+def unpack(
+    downloads: Iterable[Item | Failure], skipped: Skipped, *, record_unread: bool = True
+) -> Iterator[Item | Failure]:
     """Yield the downloads, each archive as its members; at least one result for each.
 
     An archive is read like one on disk; then its temporary file is removed. All its members have the index
-    of its URL. Members that are no inputs are counted in `skipped`.
+    of its URL. Members that are no inputs are counted in `skipped`; without `record_unread` also those of
+    formats that are not read.
     """
     for one in downloads:
         if (
@@ -232,15 +235,14 @@ def unpack(downloads: Iterable[Item | Failure], skipped: Skipped) -> Iterator[It
             continue
         whole = replace(one, spilled=None)
         try:
-            with closing(read_members(archive, whole, _skip_reason, skipped, named=True)) as members:
+            read = read_members(
+                archive, whole, lambda _: None, skipped, named=True, record_unread=record_unread
+            )
+            with closing(read) as members:
                 for result in members:
                     yield _with_download_code(result)
         finally:
             Path(one.spilled).unlink(missing_ok=True)
-
-
-def _skip_reason(name: str) -> str | None:
-    return "hidden" if is_hidden(name) else None
 
 
 def _with_download_code(result: Item | Failure) -> Item | Failure:

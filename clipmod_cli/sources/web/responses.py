@@ -17,7 +17,7 @@ from http import HTTPStatus
 import httpcore2
 
 from clipmod_cli.decode.formats import HEAD_BYTES, kind_of
-from clipmod_cli.sources.archives.walk import UNREAD, archive_kind
+from clipmod_cli.decode.unread import sniff_unread
 from clipmod_cli.sources.spill import SpillFolder
 from clipmod_cli.sources.web.addresses import FetchRules
 from clipmod_cli.sources.web.errors import FetchError
@@ -69,10 +69,8 @@ def not_an_image(response: httpcore2.Response, head: bytes) -> FetchError:
         return FetchError(
             "not_an_image", f"the server sent its answer compressed{how}, which was not requested"
         )
-    if kind_of_archive := UNREAD.get(archive_kind(head) or ""):
-        return FetchError(
-            "not_an_image", f"the server sent a {kind_of_archive} archive, which is not supported"
-        )
+    if (unread := sniff_unread(head)) is not None and unread.counted_as is None:
+        return FetchError("not_an_image", f"the server sent no picture: {unread.error().message}")
     kind = (read_header(response, "content-type") or "").partition(";")[0].strip()
     called = f" but {kind}" if _TYPE.fullmatch(kind) else ""
     return FetchError("not_an_image", f"the server sent no picture{called}")
@@ -178,7 +176,7 @@ class BodyReader:
         self.traffic.bytes += len(head)
         kind = kind_of(head, "")
         # what begins like an archive may be another body, compressed for transfer
-        archive = _encoding(response) == "identity" and archive_kind(head) not in UNREAD
+        archive = _encoding(response) == "identity"
         if kind is None or (kind == "archive" and not (self.rules.archives and archive)):
             await drain(response, chunks)
             raise not_an_image(response, head)
