@@ -74,6 +74,9 @@ class ModelPrediction(_Row):
         description="Forward time of its batch divided by the pictures in it, milliseconds"
     )
     detections: list[DetectionRow] | None = _null("Detections, highest score first")
+    unmapped_share: float | None = _null(
+        "Of a classifier: share of its scores for labels that no category has, 0..1"
+    )
 
 
 class SegmentRow(_Row):
@@ -310,6 +313,7 @@ def _prediction(score: ModelScore) -> dict[str, Any]:
             {"label": one.label, "score": _round(one.score), "box": tuple(one.box)}
             for one in score.detections
         ],
+        "unmapped_share": score.unmapped_share,
     }
 
 

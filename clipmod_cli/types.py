@@ -305,6 +305,7 @@ class ModelScore:
     Attributes:
         probabilities: by category, summing to 1.
         detections: what a detector saw; None for other models.
+        unmapped_share: which share of a classifier's scores no category has, 0..1; None for other models.
     """
 
     category: str
@@ -312,6 +313,7 @@ class ModelScore:
     probabilities: Mapping[str, float]
     forward_ms: float
     detections: tuple[Detection, ...] | None = None
+    unmapped_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

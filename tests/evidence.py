@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from clipmod_cli.errors import ErrorCode
@@ -29,11 +29,17 @@ def policy_of(safeties: Mapping[str, Safety] = SAFETIES, **more: Any) -> Policy:
 
 
 def criteria_of(
-    policy: Policy | None = None, *, threshold: float = 0.5, weights: Sequence[float] = (1.0,), **more: Any
+    policy: Policy | None = None,
+    *,
+    threshold: float = 0.5,
+    weights: Sequence[float] = (1.0,),
+    unmapped: Collection[str] = (),
+    **more: Any,
 ) -> Criteria:
-    """Return criteria for classifiers named m0, m1, ... whose labels are the categories."""
+    """Return criteria for classifiers named m0, m1, ... whose labels are the categories and the unmapped."""
     policy = policy or policy_of()
-    reader = LabelReader(labels=[frozenset({category.name}) for category in policy.categories])
+    labels = [frozenset({category.name}) for category in policy.categories]
+    reader = LabelReader(labels=labels, unmapped=frozenset(unmapped))
     judges = [WeightedReader(name=f"m{i}", weight=weight, reader=reader) for i, weight in enumerate(weights)]
     return Criteria(policy=policy, threshold=threshold, judges=judges, **more)
 

@@ -96,6 +96,7 @@ def test_the_object_says_what_was_judged(store: HistoryStore) -> None:
     assert [(row["policy"], row["inputs"], row["errors"]) for row in found["policies"]] == [
         (RUN.policy, 5, 2)
     ]
+    assert found["review_reasons"] == [{"reason": "truncated", "inputs": 1}]
     assert [(row["code"], row["inputs"], row["retryable"]) for row in found["errors"]] == [
         ("decode_error", 1, False),
         ("timeout", 1, True),

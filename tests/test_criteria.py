@@ -106,6 +106,20 @@ def test_a_classifier_without_any_mapped_score_says_nothing() -> None:
     assert not np.isfinite(shares).any()
 
 
+@pytest.mark.parametrize(
+    ("scores", "share"),
+    [
+        ({"a": 0.3, "b": 0.1, "c": 0.6, "x": 0.0, "y": 0.0}, 0.0),
+        ({"a": 0.1, "b": 0.1, "c": 0.2, "x": 0.5, "y": 0.1}, 0.6),
+        ({"a": 0.9, "b": 0.9, "c": 0.6, "x": 0.8, "y": 0.8}, 0.4),  # each label a sigmoid of its own
+        ({"a": 0.0, "b": 0.0, "c": 0.0, "x": 0.0, "y": 0.0}, 0.0),
+    ],
+)
+def test_the_share_of_labels_without_a_category(scores: Mapping[str, float], share: float) -> None:
+    reader = LabelReader(labels=LABELS, unmapped=frozenset({"x", "y"}))
+    assert reader.unmapped_share(LabelScores(scores=scores)) == share
+
+
 def test_a_label_that_a_classifier_lacks_is_no_zero() -> None:
     with pytest.raises(KeyError):
         LabelReader(labels=LABELS).read(LabelScores(scores={"a": 0.5, "b": 0.5}))

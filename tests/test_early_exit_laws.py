@@ -114,6 +114,28 @@ def test_law_nobody_who_was_not_asked_could_have_changed_the_outcome(
             assert full.bounds is None
 
 
+@given(
+    weird=st.lists(st.sampled_from((0.0, 0.4, 0.5, 0.51, 0.9)), min_size=3, max_size=3),
+    unsafe=st.lists(st.sampled_from((0.0, 0.5, 1.0)), min_size=3, max_size=3),
+    agreement=st.sampled_from((0.0, 0.7)),
+)
+def test_law_a_label_without_a_category_is_never_missed(
+    weird: Sequence[float], unsafe: Sequence[float], agreement: float
+) -> None:
+    names = (*criteria_of().names, "weird")
+    criteria = criteria_of(policy_of(agreement_threshold=agreement), weights=USUAL, unmapped=("weird",))
+    seen = [
+        saw(*(share * (1 - odd) for share in leaning(one)), odd, names=names)
+        for odd, one in zip(weird, unsafe, strict=True)
+    ]
+    full = outcome_of(criteria, seen)
+    for asked in (1, 2):
+        if decided_by(criteria, seen[:asked]):
+            event("decided early")
+            assert outcome_of(criteria, seen[:asked])[:2] == full[:2]
+            assert max(weird[:asked]) > 0.5, "one that was not asked could have had most without a category"
+
+
 UNSAFE, SAFE = (0.0, 0.0, 1.0, 0.0), (1.0, 0.0, 0.0, 0.0)
 
 

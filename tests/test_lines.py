@@ -86,6 +86,14 @@ def test_the_score_is_that_of_the_decision() -> None:
     assert " 0.90 " in shown(undecided), "without UNSAFE categories the confidence"
 
 
+def test_the_reasons_for_review_come_first() -> None:
+    score = ("ViT-L-14", model_score("neutral", 0.55))
+    unsure = replace(verdict_by(score, unsafe=0.1), review_reasons=("truncated", "low_agreement"))
+    assert re.match(r"review  truncated, low_agreement: \w+ +0\.10  ViT-L-14", shown(unsure))
+    hit = replace(verdict_by(score), review_reasons=("coverage",))
+    assert shown(hit).startswith("NSFW    coverage: ")
+
+
 def test_an_error_tells_its_code_and_sentence() -> None:
     failure = replace(plain_failure(code="too_many_pixels"), message="60 megapixels are over the limit")
     assert shown(failure) == "error   too_many_pixels   60 megapixels are over the limit  photos/0.jpg"

@@ -44,6 +44,16 @@ FAULTS: list[tuple[str, list[str]]] = [
     (HEAD + "[video]\npersistence = 1 #!\n" + TAIL, ['in [video] (did you mean "persistence_s"?)']),
     (HEAD + TAIL + 'promts = ["x"] #!', ['unknown key "promts" in [[categories]] (did you mean "prompts"?)']),
     (HEAD + '"a\\nb\\u001b" = 1 #!' + TAIL, ['unknown key "a\\nb\\u001b"']),
+    # labels that are known and not judged
+    (
+        HEAD + '[not_judged]\nnudenet = ["ANUS_COVERED"] #!\n"hf:a/b" = ["gore", "gore"] #!\n' + TAIL,
+        ['"not_judged" is for classifiers', 'the label "gore" of hf:a/b is already at line 4'],
+    ),
+    (HEAD + '[not_judged]\n"hf:a/b" = ["porn"] #!' + TAIL, ['the label "porn" of hf:a/b is already at line']),
+    (HEAD + '[not_judged]\n"a/b" = ["x"] #!' + TAIL, ['(did you mean "hf:a/b"?)']),
+    (HEAD + '[not_judged]\n"hf:a/b" = "x" #!' + TAIL, ['"hf:a/b" in [not_judged] must be a list of texts']),
+    (HEAD + '[not_judged]\n"hf:a/b" = [1] #!' + TAIL, ['each of "hf:a/b" in [not_judged] must be text']),
+    (HEAD + "not_judged = 1 #!" + TAIL, ['"not_judged" must be a table of lists by model, not 1']),
     # missing
     ("#!" + TAIL, ['missing "name"']),
     ('name = "x" #!', ['missing "categories"']),

@@ -97,6 +97,13 @@ def test_counts_are_of_the_whole_output() -> None:
     assert tally.categories == {"female_present": 4}
 
 
+def test_each_input_has_one_outcome_and_its_reasons_are_counted() -> None:
+    tally = tally_of("nsfw", "safe+review", "undecided", kept=["safe", "nsfw+review", "error", "safe+review"])
+    assert tally.outcomes == {"nsfw": 2, "safe": 1, "review": 2, "undecided": 1, "error": 1}
+    assert tally.outcomes.total() == tally.total
+    assert tally.reasons == {"low_agreement": 3}
+
+
 def test_pictures_and_bytes_are_of_this_run() -> None:
     tally = tally_of("safe", "error", kept=["safe", "safe"])
     tally.add(to_record(plain_animation(), RUN))

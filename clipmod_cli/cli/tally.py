@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from clipmod_cli.errors import ExitCode
 from clipmod_cli.records import Record
 from clipmod_cli.settings.definition import Wanted
+
+Outcome: TypeAlias = Wanted | Literal["undecided"]
 
 
 def kinds_of(decision: str | None, status: str, *, needs_review: bool) -> frozenset[Wanted]:
@@ -19,6 +21,12 @@ def kinds_of(decision: str | None, status: str, *, needs_review: bool) -> frozen
     named: dict[str | None, Wanted] = {"NSFW": "nsfw", "Safe": "safe"}
     kinds = {named[decision]} if decision in named else set()
     return frozenset(kinds | ({"review"} if needs_review else set()))
+
+
+def _outcome_of(kinds: frozenset[Wanted]) -> Outcome:
+    """Return the one of a record's kinds that its line begins with."""
+    order: tuple[Wanted, ...] = ("error", "nsfw", "review", "safe")
+    return next((kind for kind in order if kind in kinds), "undecided")
 
 
 def _scored_by(record: Record) -> Collection[str]:
@@ -32,7 +40,9 @@ class Tally:
     """Counts of an output, and of what this run added to it.
 
     Attributes:
-        kinds: records by kind (nsfw, safe, review, error).
+        kinds: records by kind (nsfw, safe, review, error); one may be of two.
+        outcomes: records by outcome; each has one: NSFW comes before review, and review before Safe.
+        reasons: records by reason for review; one may have several.
         total: records.
         ok: records without an error.
         judged: records of this run, errors included.
@@ -44,6 +54,8 @@ class Tally:
     """
 
     kinds: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
     categories: Counter[str] = field(default_factory=Counter)
     codes: Counter[str] = field(default_factory=Counter)
     scored_by: Counter[str] = field(default_factory=Counter)
@@ -62,12 +74,14 @@ class Tally:
             kinds_of(record["final_decision"], record["status"], needs_review=bool(record["needs_review"])),
             record["ensemble_category"],
             error["code"] if error else None,
+            record["review_reasons"] or (),
         )
 
     def add(self, record: Record) -> frozenset[Wanted]:
         """Count a record of this run; return its kinds."""
         kinds = kinds_of(record.final_decision, record.status, needs_review=bool(record.needs_review))
-        self._count(kinds, record.ensemble_category, record.error.code if record.error else None)
+        code = record.error.code if record.error else None
+        self._count(kinds, record.ensemble_category, code, record.review_reasons or ())
         self.judged += 1
         self.bytes += record.bytes or 0
         if record.status == "ok":
@@ -80,10 +94,13 @@ class Tally:
                 self.cached += 1
         return kinds
 
-    def _count(self, kinds: frozenset[Wanted], category: str | None, code: str | None) -> None:
+    def _count(
+        self, kinds: frozenset[Wanted], category: str | None, code: str | None, reasons: Iterable[str]
+    ) -> None:
         self.total += 1
-        for kind in kinds:
-            self.kinds[kind] += 1
+        self.kinds.update(kinds)
+        self.outcomes[_outcome_of(kinds)] += 1
+        self.reasons.update(reasons)
         if code is None:
             self.ok += 1
             self.categories[category or ""] += 1

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.judge.certainty import PartialScores, is_certain
 from clipmod_cli.judge.policy.values import Policy
-from clipmod_cli.judge.readers import Reader, read_all
+from clipmod_cli.judge.readers import LabelReader, Reader, is_mostly_unmapped, read_all, unmapped_share
 from clipmod_cli.models.specs import LEAST_WEIGHT
 from clipmod_cli.types import UNSEEN_REASONS, Frame, Media, Seen, UnseenReason
 
@@ -23,6 +23,15 @@ class WeightedReader:
     name: str
     weight: float
     reader: Reader
+
+    @property
+    def has_unmapped(self) -> bool:
+        """Whether the model can give labels that no category has."""
+        return isinstance(self.reader, LabelReader) and bool(self.reader.unmapped)
+
+    def is_mostly_unmapped(self, seen: Seen) -> bool:
+        """Return whether most of what it saw has no category."""
+        return is_mostly_unmapped(unmapped_share(self.reader, seen))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,19 +97,26 @@ class Criteria:
         )
         stills = np.array([frame.media.kind == "image" for frame in frames])
         alone = np.array([frame.media.views == 1 for frame in frames])
-        review = np.array([bool(self.unseen_reasons(frame.media)) for frame in frames])
+        unmapped = np.zeros(len(frames), dtype=np.bool_)
+        for member in done:
+            unmapped |= [member.is_mostly_unmapped(one) for one in seen[member.name]]
+        review = unmapped | [bool(self.unseen_reasons(frame.media)) for frame in frames]
         certain = is_certain(
             partial, self.policy, unsafe=self.unsafe, threshold=self.threshold, review=review
         )
+        if any(member.has_unmapped for member in self.judges if member.name not in seen):
+            certain &= unmapped  # else they could add this reason
         return np.asarray(stills & alone & certain)
 
-    def unseen_reasons(self, media: Media) -> tuple[UnseenReason, ...]:
-        """Return why something of an input was not looked at."""
+    def unseen_reasons(self, media: Media, *, unmapped: bool = False) -> tuple[UnseenReason, ...]:
+        """Return why something of an input was not looked at, or with `unmapped` not judged."""
         reasons: set[UnseenReason] = set(media.unseen)
         if media.truncated:
             reasons.add("truncated")
         if self.policy.unsafe and media.coverage is not None and media.coverage < self.policy.min_coverage:
             reasons.add("coverage")
+        if unmapped:
+            reasons.add("unmapped_labels")
         if self.unseen:
             reasons.add("unseen_category")
         return tuple(reason for reason in UNSEEN_REASONS if reason in reasons)

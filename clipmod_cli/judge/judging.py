@@ -16,7 +16,7 @@ import numpy as np
 from clipmod_cli.judge.certainty import PartialScores, score_bounds
 from clipmod_cli.judge.criteria import Criteria, WeightedReader
 from clipmod_cli.judge.policy.values import DIGITS
-from clipmod_cli.judge.readers import Probabilities
+from clipmod_cli.judge.readers import Probabilities, is_mostly_unmapped, unmapped_share
 from clipmod_cli.judge.spans import find_segments, persistent_frames, uncertain_edges
 from clipmod_cli.types import (
     Decision,
@@ -190,6 +190,7 @@ def _model_score(
         probabilities=dict(zip(criteria.names, values, strict=True)),
         forward_ms=evidence.forward_ms[member.name],
         detections=seen.found if isinstance(seen, Detections) else None,
+        unmapped_share=unmapped_share(member.reader, seen),
     )
 
 
@@ -229,7 +230,12 @@ def _verdict(item: Item, media: Media, scores: _ItemScores, criteria: Criteria) 
     counted = persistent_frames(frames, media.duration_s, criteria.threshold, criteria.policy.persistence_s)
     deciding = max(counted, key=lambda frame: frame.unsafe_score)
     has_stand_in = any(frame.stand_in for frame in frames)
-    reasons: list[ReviewReason] = [*criteria.unseen_reasons(media), *_unsure_reasons(deciding, criteria)]
+    model_scores = (score for view in scores.views for score in view.by_model.values())
+    unmapped = any(is_mostly_unmapped(score.unmapped_share) for score in model_scores)
+    reasons: list[ReviewReason] = [
+        *criteria.unseen_reasons(media, unmapped=unmapped),
+        *_unsure_reasons(deciding, criteria),
+    ]
     if len(counted) < len(frames):
         reasons.append("short_hit")
     if has_stand_in:

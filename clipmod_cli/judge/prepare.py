@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +23,14 @@ from clipmod_cli.judge.policy.values import Policy, seen_categories, unseen_cate
 from clipmod_cli.judge.readers import DetectorReader, LabelReader, Reader, TextReader
 from clipmod_cli.models.seam import LabelModel, Model, TextImageModel
 
+log = logging.getLogger(__name__)
+
+MOST_NAMED: Final = 8
+"""Labels in the warning: some classifiers have thousands."""
+
 
 def prepare(ensemble: Ensemble, policy: Policy, *, threshold: float, allow_partial: bool = False) -> Criteria:
-    """Return the criteria of a policy for an ensemble; embeds the prompts.
+    """Return the criteria of a policy for an ensemble; embeds the prompts and warns of unmapped labels.
 
     Args:
         ensemble: the loaded models.
@@ -98,14 +105,30 @@ def reader_of(model: Model, policy: Policy) -> Reader:
     if model.kind == "detector":
         rest = next(i for i, c in enumerate(policy.categories) if c.otherwise)
         return DetectorReader(labels=labels, order=severity_order(policy), rest=rest)
-    return LabelReader(labels=labels)
+    unmapped = frozenset(model.labels).difference(*labels)
+    _warn_of(unmapped - set(policy.not_judged.get(model.spec, ())), model, policy)
+    return LabelReader(labels=labels, unmapped=unmapped)
+
+
+def _warn_of(labels: frozenset[str], model: LabelModel, policy: Policy) -> None:
+    if not labels:
+        return
+    named = sorted(labels)[:MOST_NAMED]
+    more = [f"and {len(labels) - len(named)} more"] if len(labels) > len(named) else []
+    log.warning(
+        "the policy %r maps these labels of %s nowhere: %s. A picture needs review where they have more than "
+        "half of the score; map them to categories, or list them under [not_judged]",
+        policy.name,
+        model.name,
+        ", ".join([repr(label) for label in named] + more),
+    )
 
 
 def _check_labels(model: LabelModel, policy: Policy, labels: Sequence[frozenset[str]]) -> None:
     """Refuse a label map with labels that the model does not have: it would never give them."""
     known = set(model.labels)
-    if unknown := sorted(set().union(*labels) - known):
+    if unknown := sorted(set().union(*labels, policy.not_judged.get(model.spec, ())) - known):
         raise BlindModelError(
-            f"the policy {policy.name!r} maps labels that {model.name} does not have: {', '.join(unknown)}. "
+            f"the policy {policy.name!r} names labels that {model.name} does not have: {', '.join(unknown)}. "
             f"It has: {', '.join(sorted(known))}"
         )

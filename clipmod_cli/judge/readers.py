@@ -12,9 +12,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmod_cli.judge.policy.values import DIGITS
 from clipmod_cli.types import Detections, Embedding, LabelScores, Seen
 
 Probabilities = NDArray[np.float64]
+
+MOST_UNMAPPED = 0.5
+"""A classifier that gives more of its score than this to labels without a category says nothing of them."""
 
 
 class Reader(Protocol):
@@ -73,17 +77,32 @@ def _vector_of(seen: Seen) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelReader:
-    """For classifiers: the sum of each category's mapped labels, renormalised."""
+    """For classifiers: the sum of each category's mapped labels, renormalised.
+
+    Attributes:
+        labels: mapped labels by category.
+        unmapped: all other labels of the model.
+    """
 
     labels: Sequence[frozenset[str]]
+    unmapped: frozenset[str] = frozenset()
 
     def read(self, seen: Seen) -> Probabilities:
         """Return the shares; not finite if no mapped label has any score."""
-        if not isinstance(seen, LabelScores):
-            raise TypeError(f"a classifier gives label scores, not {type(seen).__name__}")
-        sums = np.array([sum(seen.scores[label] for label in mapped) for mapped in self.labels])
+        sums = self._sums(seen)
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(sums / sums.sum())
+
+    def unmapped_share(self, seen: Seen) -> float:
+        """Return which share of all scores the unmapped labels have, 0..1, rounded."""
+        mapped = float(self._sums(seen).sum())
+        left = sum(seen.scores[label] for label in self.unmapped) if isinstance(seen, LabelScores) else 0.0
+        return round(left / (mapped + left), DIGITS) if left else 0.0
+
+    def _sums(self, seen: Seen) -> Probabilities:
+        if not isinstance(seen, LabelScores):
+            raise TypeError(f"a classifier gives label scores, not {type(seen).__name__}")
+        return np.array([sum(seen.scores[label] for label in mapped) for mapped in self.labels], np.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +131,16 @@ class DetectorReader:
             left -= shares[index]
         shares[self.rest] += left
         return shares
+
+
+def unmapped_share(reader: Reader, seen: Seen) -> float | None:
+    """Return the share of a classifier's scores that no category has, 0..1; None for other models."""
+    return reader.unmapped_share(seen) if isinstance(reader, LabelReader) else None
+
+
+def is_mostly_unmapped(share: float | None) -> bool:
+    """Return whether the categories have so little of the scores that the picture needs review."""
+    return share is not None and share > MOST_UNMAPPED
 
 
 def read_all(reader: Reader, seen: Sequence[Seen]) -> Probabilities:

@@ -19,7 +19,7 @@ def decision_of(record: Record) -> str:
 
 
 def line_of(record: Record, *, colour: bool) -> str:
-    """Return `decision  category  score  model: its result  source`, without a newline."""
+    """Return `decision  reasons: category  score  model: its result  source`, without a newline."""
     word = decision_of(record)
     shown = f"{word:<{WIDTHS[0]}}"
     if colour:
@@ -27,9 +27,11 @@ def line_of(record: Record, *, colour: bool) -> str:
     if record.error is not None:
         detail = f"{record.error.code:<{WIDTHS[1]}}  {plain(record.error.message)}"
         return f"{shown} {detail}  {_name(record)}"
+    reasons = f"{', '.join(record.review_reasons)}: " if record.review_reasons else ""
     score = record.unsafe_score if record.final_decision is not None else record.confidence
     category = f"{plain(record.ensemble_category or ''):<{WIDTHS[1]}}"
-    return f"{shown} {category}  {score or 0:.2f}  {_by_model(record)}  {_name(record)}{_position(record)}"
+    found = f"{category}  {score or 0:.2f}  {_by_model(record)}"
+    return f"{shown} {reasons}{found}  {_name(record)}{_position(record)}"
 
 
 def _name(record: Record) -> str:

@@ -28,6 +28,7 @@ POLICIES: Final = {"policy": "policy", "hash": "policy_hash", **OUTCOMES, "error
 TIMES: Final = {"mean ms": "mean_ms", "p95 ms": "p95_ms"}
 MODELS: Final = {"model": "model", "inputs": "inputs", **TIMES}
 ERRORS: Final = {"code": "code", "inputs": "inputs", "may succeed later": "retryable"}
+REASONS: Final = {"reason": "reason", "inputs": "inputs"}
 ENDPOINTS: Final = {
     "endpoint": "endpoint", "requests": "requests", "images": "images", "errors": "errors", **TIMES
 }  # fmt: skip
@@ -45,6 +46,7 @@ def show(stats: dict[str, Any]) -> None:
         _say(console, f"The statistics database {stats['db']} is empty. `clipmod scan FOLDER` fills it.")
         return
     _show_totals(console, stats)
+    _show_rows(console, "Reasons for review", stats["review_reasons"], REASONS, bars=True)
     _show_rows(console, "Categories", stats["categories"], CATEGORIES, bars=True)
     _show_rows(console, "Policies", stats["policies"], POLICIES)
     _show_rows(console, "Models (forward pass)", stats["models"], MODELS)
@@ -93,7 +95,7 @@ def _show_totals(console: Console, stats: dict[str, Any]) -> None:
     _say(console, f"{totals['inputs']:,} inputs in {_count(totals['runs'], 'run')}{span} (days in UTC)")
     outcomes = ("NSFW", "nsfw"), ("Safe", "safe"), ("no decision", "undecided"), ("error", "errors")
     most = max(totals["inputs"], 1)
-    more = ("needs review", "review"), ("less than the ensemble", "degraded")
+    more = ("of these, needs review", "review"), ("of these, less than the ensemble", "degraded")
     rows = [
         (
             name,

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from typing import get_args
 
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import amount, duration
@@ -13,12 +14,13 @@ from clipmod_cli.cli.terminal.stdout import STDOUT_NAMES, plain, say
 from clipmod_cli.errors import ExitCode
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.sources.base import Skipped
+from clipmod_cli.types import ReviewReason
 
 
 def print_summary(
     tally: Tally, skipped: Skipped, seconds: float, *, done: int, received: int | None = None
 ) -> None:
-    """Print counts by decision, category, error code and reason of skipping, and the rate.
+    """Print counts by outcome, reason for review, category, error code and reason of skipping, and the rate.
 
     Args:
         tally: the counts.
@@ -48,13 +50,20 @@ def print_summary(
 
 
 def _rows(tally: Tally, skipped: Counter[str], done: int) -> Mapping[str, str]:
-    kinds = tally.kinds
+    outcomes = tally.outcomes
+    unsure = tally.kinds["review"] - outcomes["review"]
     rows = {
-        "[bold red]NSFW[/]": str(kinds["nsfw"]),
-        "[green]Safe[/]": str(kinds["safe"]),
-        "[yellow]needs review[/]": str(kinds["review"]),
-        "[magenta]errors[/]": f"{kinds['error']}" + (f"  ({_counts(tally.codes)})" if tally.codes else ""),
+        "[bold red]NSFW[/]": f"{outcomes['nsfw']}" + (f"  ({unsure} to review)" if unsure else ""),
+        "[green]Safe[/]": str(outcomes["safe"]),
+        "[yellow]needs review[/]": str(outcomes["review"]),
+        "[magenta]errors[/]": f"{outcomes['error']}" + (f"  ({_counts(tally.codes)})" if tally.codes else ""),
     }
+    if outcomes["undecided"]:
+        rows["no decision"] = str(outcomes["undecided"])
+    if tally.reasons:
+        order: tuple[str, ...] = get_args(ReviewReason)
+        found = (f"{reason} {tally.reasons[reason]}" for reason in order if tally.reasons[reason])
+        rows["reasons"] = ", ".join(found)
     if tally.categories:
         rows["by category"] = plain(_counts(tally.categories)).replace("[", r"\[")
     if tally.skipped_by:

@@ -97,6 +97,7 @@ Name = Annotated[Text, AfterValidator(_check_name)]
 Template = Annotated[Text, AfterValidator(_check_template)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), _must_be("a number from 0 to 1")]
 Spec = Annotated[str, AfterValidator(_check_spec)]
+LabelTable = Annotated[dict[Spec, Texts], _filled, _must_be("a table of lists by model")]
 
 
 class _Table(BaseModel):
@@ -114,7 +115,7 @@ class CategoryTable(_Table):
     description: Annotated[str, _must_be("text")] = ""
     otherwise: Annotated[bool, _must_be("true or false")] = False
     prompts: Texts = ()
-    labels: Annotated[dict[Spec, Texts], _filled, _must_be("a table of lists by model")] = {}
+    labels: LabelTable = {}
 
 
 class ThresholdTable(_Table):
@@ -147,6 +148,7 @@ class PolicyTable(_Table):
     min_coverage: Share = 0
     thresholds: Annotated[ThresholdTable, _table] = ThresholdTable()
     video: Annotated[VideoTable, _table] = VideoTable()
+    not_judged: LabelTable = {}
 
 
 _TABLES: Final[Mapping[str | int, type[BaseModel]]] = {
@@ -308,9 +310,20 @@ def _check_meaning(faults: _Faults, table: Mapping[str, Any]) -> None:
         if not (category.get("otherwise") or "prompts" in category or "labels" in category):
             faults.add(path, 'a category needs "prompts", "labels" or "otherwise", or no model can find it')
     _check_otherwise(faults, categories)
-    for values in (_names, _prompts, _labels):
+    for values in (_names, _prompts):
         _check_repeats(faults, values(categories))
-    for path, _, (spec, text) in _labels(categories):
+    _check_labels(faults, categories, table.get("not_judged"))
+
+
+def _check_labels(faults: _Faults, categories: Categories, not_judged: Any) -> None:
+    labels = [*_labels(categories), *_labels_of(("not_judged",), not_judged)]
+    _check_repeats(faults, labels)
+    if isinstance(not_judged, dict) and "nudenet" in not_judged:
+        faults.add(
+            ("not_judged", "nudenet"),
+            '"not_judged" is for classifiers: what a detector finds beside the mapped labels does not count',
+        )
+    for path, _, (spec, text) in labels:
         if spec == "nudenet" and text not in LABELS:
             faults.add(path, f"nudenet has no label {quoted(text)}{did_you_mean(text, LABELS)}")
 
@@ -365,10 +378,13 @@ def _prompts(categories: Categories) -> Iterator[tuple[TomlPath, str, str]]:
 
 def _labels(categories: Categories) -> Iterator[tuple[TomlPath, str, tuple[str, str]]]:
     for path, category in categories:
-        labels = category.get("labels")
-        for spec, mapped in labels.items() if isinstance(labels, dict) else ():
-            for place, text in _texts((*path, "labels", spec), mapped):
-                yield place, f"the label {quoted(text)} of {spec}", (spec, text)
+        yield from _labels_of((*path, "labels"), category.get("labels"))
+
+
+def _labels_of(path: TomlPath, labels: Any) -> Iterator[tuple[TomlPath, str, tuple[str, str]]]:
+    for spec, named in labels.items() if isinstance(labels, dict) else ():
+        for place, text in _texts((*path, spec), named):
+            yield place, f"the label {quoted(text)} of {spec}", (spec, text)
 
 
 def _texts(path: TomlPath, value: Any) -> Iterator[tuple[TomlPath, str]]:

@@ -62,6 +62,7 @@ class Policy:
         thresholds: the NSFW threshold by sensitivity.
         persistence_s: in a video, a shorter hit than this does not decide, but needs review.
         max_gap_s: key frames of a video further apart are filled.
+        not_judged: by spec of a classifier, which of its labels are known and belong to no category.
         categories: from mild to severe.
     """
 
@@ -75,6 +76,7 @@ class Policy:
     thresholds: Mapping[Sensitivity, float] = field(default_factory=lambda: dict(DEFAULT_THRESHOLDS))
     persistence_s: float = 0.0
     max_gap_s: float = 10.0
+    not_judged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def review_band(self, threshold: float) -> tuple[float, float] | None:
         """Return the unsafe scores too near to the threshold, from the first to the second; None for none."""
@@ -91,7 +93,7 @@ class Policy:
     def hash(self) -> str:
         """Eight hex digits of a SHA-256 over everything that can change a verdict.
 
-        Names, labels and descriptions for people, comments, and the order of prompts,
+        Names, labels and descriptions for people, comments, `not_judged`, and the order of prompts,
         templates and mapped labels are left out; the order of categories is not.
         """
         categories = [

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+from clipmod_cli.types import ReviewReason
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -55,6 +57,10 @@ ERRORS: Final = """
     SELECT error.code AS code, count(*) AS inputs, any_value(error.retryable) AS retryable
     FROM items WHERE status = 'error' GROUP BY ALL ORDER BY inputs DESC, code
 """
+REASONS: Final = """
+    SELECT reason, count(*) AS inputs FROM (SELECT unnest(review_reasons) AS reason FROM items)
+    GROUP BY reason ORDER BY list_position(?, any_value(reason))
+"""
 RUNS: Final = f"""
     WITH last AS (SELECT * FROM runs ORDER BY started_at DESC, run_id LIMIT {LAST_RUNS}),
         judged AS (
@@ -83,9 +89,9 @@ def collect(connection: DuckDBPyConnection, path: Path) -> dict[str, Any]:
     The keys are a promise: `schema`, `db`, `totals` (inputs, nsfw, safe, undecided, review,
     errors, degraded, runs, since, until), `categories` (by policy and category), `policies`,
     `models` (mean and 95th percentile of the forward pass), `latency_ms` (p50, p95, p99 of an
-    input, including queueing), `errors` (by code), `runs` (the last ten: how each ended is `finished` with an
-    exit code, `killed`, `running`, or `rebuilt` from its output), `days` (the last thirty) and `serve`
-    (see `collect_serve`).
+    input, including queueing), `errors` (by code), `review_reasons` (inputs by reason), `runs` (the
+    last ten: how each ended is `finished` with an exit code, `killed`, `running`, or `rebuilt` from its
+    output), `days` (the last thirty) and `serve` (see `collect_serve`).
     """
     return {
         "schema": STATS_SCHEMA,
@@ -96,6 +102,7 @@ def collect(connection: DuckDBPyConnection, path: Path) -> dict[str, Any]:
         "models": _rows(connection, MODELS),
         "latency_ms": _rows(connection, LATENCY)[0],
         "errors": _rows(connection, ERRORS),
+        "review_reasons": _rows(connection, REASONS, list(get_args(ReviewReason))),
         "runs": _rows(connection, RUNS),
         "days": _rows(connection, DAYS),
         "serve": collect_serve(connection, path),
