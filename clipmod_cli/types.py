@@ -160,6 +160,12 @@ class Media:
         if is_short:
             self.note_unseen("coverage")
 
+    @property
+    def unseen_reasons(self) -> tuple[UnseenReason, ...]:
+        """Why something of the input was not looked at, `truncated` included, in the order of the list."""
+        known = {*self.unseen, "truncated"} if self.truncated else {*self.unseen}
+        return tuple(reason for reason in UNSEEN_REASONS if reason in known)
+
     def note_unseen(self, reason: UnseenReason) -> None:
         """Note why something of the input is not looked at."""
         if reason not in self.unseen:

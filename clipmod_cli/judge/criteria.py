@@ -110,9 +110,7 @@ class Criteria:
 
     def unseen_reasons(self, media: Media, *, unmapped: bool = False) -> tuple[UnseenReason, ...]:
         """Return why something of an input was not looked at, or with `unmapped` not judged."""
-        reasons: set[UnseenReason] = set(media.unseen)
-        if media.truncated:
-            reasons.add("truncated")
+        reasons: set[UnseenReason] = set(media.unseen_reasons)
         if self.policy.unsafe and media.coverage is not None and media.coverage < self.policy.min_coverage:
             reasons.add("coverage")
         if unmapped:

@@ -49,6 +49,7 @@ _NEEDED: dict[str, Any] = {
     "status": str,
     "final_decision": str | None,
     "needs_review": bool | None,
+    "review_reasons": list | None,
     "ensemble_category": str | None,
 }
 """The fields that resuming reads. Checking all fields of each record would take ten times as long."""

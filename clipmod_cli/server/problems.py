@@ -5,6 +5,7 @@ Every error is `{"detail": ...}`, as the documents print it, without internal ad
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from fastapi import FastAPI, HTTPException, Request
@@ -13,6 +14,7 @@ from fastapi.responses import JSONResponse
 from clipmod_cli.errors import ERROR_CODES, ClipmodError, ErrorCode
 from clipmod_cli.server.request_info import request_info_of
 from clipmod_cli.server.service import BusyError
+from clipmod_cli.types import UnseenReason
 
 RETRY_S: Final = 1
 """Seconds in `Retry-After` of a full service: the next batch is done by then."""
@@ -31,6 +33,11 @@ def status_of(code: ErrorCode) -> int:
 def retry_headers(status: int) -> dict[str, str]:
     """Return `Retry-After` where the same request may succeed soon."""
     return {"Retry-After": str(RETRY_S)} if status in {429, 503} else {}
+
+
+def not_looked_at(reasons: Iterable[UnseenReason]) -> str:
+    """Return why a picture is not called Safe."""
+    return f"not all of it was looked at ({', '.join(reasons)})"
 
 
 def handle_problems(app: FastAPI) -> None:

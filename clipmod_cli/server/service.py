@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from clipmod_cli.assemble import ModelChoice, choose, decoding_options, load_models
 from clipmod_cli.decode.limits import DecodeOptions
@@ -30,7 +31,16 @@ from clipmod_cli.server.configuration import RequestLimits, request_limits_of
 from clipmod_cli.server.device_thread import Caller, DeviceThread, SharedEnsemble
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.settings.reading import Resolved
-from clipmod_cli.types import Evidence, Failure, Item, Result, ReviewReason, Verdict
+from clipmod_cli.types import (
+    UNSEEN_REASONS,
+    Evidence,
+    Failure,
+    Item,
+    Result,
+    ReviewReason,
+    UnseenReason,
+    Verdict,
+)
 
 log = logging.getLogger(__name__)
 
@@ -120,11 +130,16 @@ class BusyError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedItem:
-    """One item's result, its record, and the panel that judged."""
+    """One item's result, its record, and the panel that judged.
+
+    Attributes:
+        refused: by which reasons it is answered as an error although it was judged; empty for an answer.
+    """
 
     result: Result
     record: Record
     panel: Panel
+    refused: tuple[UnseenReason, ...] = ()
 
 
 @dataclass
@@ -170,6 +185,7 @@ class Service:
         fallback: the panel that judges if a member of `panel` fails; None without one.
         options: how inputs are decoded.
         deadline_s: for one request, unless the endpoint says otherwise.
+        unseen: the answer to an item that would be Safe and of which something was not looked at.
         watchers: called with every judged item.
     """
 
@@ -181,6 +197,7 @@ class Service:
     device: DeviceThread
     load: ServiceLoad
     deadline_s: float
+    unseen: Literal["error", "flag", "safe"]
     watchers: list[Callable[[JudgedItem], None]] = field(default_factory=list)
     started: float = field(default_factory=time.time)
     draining: bool = False
@@ -244,7 +261,17 @@ class Service:
             record = record.model_copy(update={"needs_review": True, "review_reasons": reasons})
         # rows are keyed by run and index; a request's items count from 0, and all requests are one run
         self.rows.add(to_line(record.model_copy(update={"index": next(self._numbers)})))
-        return JudgedItem(result=result, record=record, panel=panel)
+        refused = unseen_reasons(record) if self.unseen != "safe" else ()
+        if refused and self.unseen == "flag":
+            refused, record = (), record.model_copy(update={"final_decision": "NSFW"})
+        return JudgedItem(result=result, record=record, panel=panel, refused=refused)
+
+
+def unseen_reasons(record: Record) -> tuple[UnseenReason, ...]:
+    """Return why something of an input that would be Safe was not looked at."""
+    if record.final_decision != "Safe":
+        return ()
+    return tuple(reason for reason in UNSEEN_REASONS if reason in (record.review_reasons or ()))
 
 
 SECOND_PATIENCE_S = 2.0
@@ -275,6 +302,12 @@ def open_service(
     options = replace(options, decode=replace(options.decode, limits=sizes))
     options = replace(options, decoders=start_decoders(options))
     ensemble, criteria, stand_in = _load(settings, choice, policy, hub, progress or SILENT)
+    if criteria.unseen and settings.unseen == "error":
+        log.warning(
+            "every picture without a hit is answered as an error, since no model sees %s; "
+            "--unseen flag or --unseen safe answers otherwise",
+            ", ".join(criteria.unseen),
+        )
     ensemble = with_stand_in(ensemble)
     panel = make_panel(ensemble, criteria, options.decode, stand_in=stand_in)
     device = DeviceThread()
@@ -288,6 +321,7 @@ def open_service(
         device=device,
         load=ServiceLoad(settings.max_requests),
         deadline_s=settings.deadline,
+        unseen=settings.unseen,
     )
 
 

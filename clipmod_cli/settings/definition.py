@@ -221,6 +221,11 @@ class Settings:
         "time for requests in progress to finish when the service stops, in seconds",
         metavar="S",
     )
+    unseen: Literal["error", "flag", "safe"] = _setting(
+        "error",
+        "serve",
+        "answer to a picture without a hit of which something was not looked at: an error, NSFW, or Safe",
+    )
     max_image_mb: int = _setting(50, "serve", "largest picture", metavar="MB")
     max_video_mb: int = _setting(500, "serve", "largest video", metavar="MB")
     max_multi_files: int = _setting(10, "serve", "most files in a request to /predict/multi", metavar="N")

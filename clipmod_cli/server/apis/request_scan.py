@@ -19,7 +19,7 @@ from clipmod_cli.decode.limits import Coverage, FrameSampling
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import ErrorCode
 from clipmod_cli.server.forms.uploads import NAME_CHARS
-from clipmod_cli.server.problems import problem, status_of
+from clipmod_cli.server.problems import not_looked_at, problem, status_of
 from clipmod_cli.server.service import Service
 from clipmod_cli.types import Evidence, Failure, Item
 
@@ -76,18 +76,19 @@ class RequestScan:
         seen = cast("Generator[Evidence | Failure]", self.service.infer(items, caller, options))
         with closing(seen):
             for one in seen:
-                yield _complete(one)
+                yield self._complete(one)
                 count -= one.last
         if count:
             raise problem(504, "The request took too long. A video is quicker with fast_mode=true")
 
-
-def _complete(one: Evidence | Failure) -> Evidence:
-    if isinstance(one, Failure):
-        raise refusal(one)
-    if one.media.truncated:
-        raise problem(400, f"{_name_of(one.item)} cannot be judged: the file ends early")
-    return one
+    def _complete(self, one: Evidence | Failure) -> Evidence:
+        if isinstance(one, Failure):
+            raise refusal(one)
+        # which frames are scored may be the request's own wish
+        reasons = [r for r in one.media.unseen_reasons if r != "unsampled" or self.sampling is None]
+        if reasons and self.service.unseen != "safe":  # no answer here has a word that flags
+            raise problem(400, f"{_name_of(one.item)} cannot be judged: {not_looked_at(reasons)}")
+        return one
 
 
 def refusal(failure: Failure) -> HTTPException:

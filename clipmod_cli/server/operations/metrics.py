@@ -118,7 +118,8 @@ class Metrics:
             self._failures.labels(one.result.stage, one.result.code).inc()
             return
         category = one.record.ensemble_category or NONE
-        self._decisions.labels(one.record.final_decision or NONE, category, one.panel.key).inc()
+        decision = "refused" if one.refused else one.record.final_decision or NONE
+        self._decisions.labels(decision, category, one.panel.key).inc()
         self._items.observe(one.result.total_ms / 1000)
 
     def watch_hosting(self, hosting: HostedPictures | None) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
+from tests.server.ensemble.test_unseen import HIT, SAFE
 from tests.server.ui.serving import PICTURES, Visit
 
 RED = PICTURES / "red-circle.jpg"
@@ -45,6 +46,20 @@ def test_one_file_is_judged_revealed_and_told_in_detail(desk: Visit) -> None:
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     expect(details).to_be_focused()
+
+
+def test_a_card_says_why_a_person_should_look(desk: Visit) -> None:
+    page = desk.open()
+    desk.choose_made({"cut.jpg": HIT, "lost.jpg": SAFE})
+    desk.finished(2)
+    card = desk.card("cut.jpg")
+    expect(card.locator(".badges")).to_contain_text("NSFW")
+    expect(card.locator(".reasons")).to_contain_text("the file ends early")
+    expect(desk.card("lost.jpg")).to_contain_text("not all of it was looked at (truncated)")
+    card.get_by_role("button", name="Details of cut.jpg").click()
+    dialog = page.get_by_role("dialog", name="cut.jpg")
+    expect(dialog).to_contain_text("the file ends early")
+    expect(dialog).to_contain_text(re.compile("Shown to the models100 %"))
 
 
 def test_many_stream_in_and_are_counted_filtered_sorted_and_taken_along(desk: Visit) -> None:

@@ -26,7 +26,7 @@ from clipmod_cli.server.state import Admitted, Info, Served, from_state, in_thre
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.sources.web.addresses import AddressRules, FetchRules
 from clipmod_cli.sources.web.downloads import Downloads
-from clipmod_cli.types import Evidence, Failure, Item
+from clipmod_cli.types import Evidence, Failure, Item, UnseenReason
 
 URL_CHARS = 8192
 LEAST_S = 0.1
@@ -72,6 +72,9 @@ class ClassifyResult(BaseModel):
     prediction: str = Field(description="The class with the highest probability", examples=["nudity"])
     label_probabilities: dict[str, float] = Field(examples=[{"nudity": 0.62, "gore": 0.38}])
     original_payload: ClassifyPayload
+    review_reasons: list[UnseenReason] = Field(
+        default=[], description="Why something of the picture was not looked at"
+    )
 
 
 class ClassifyAnswer(BaseModel):
@@ -109,12 +112,15 @@ async def classify(
         check_pictures([file], service.limits)
     name = classifier.strip() or ALL_MODELS
     until = time.monotonic() + service.deadline_s
+    unseen: list[UnseenReason] = []
 
     def scan(ensemble: Ensemble) -> list[Evidence]:
         one = RequestScan(service=service, ensemble=ensemble, until=until)
         items = picture_items([file]) if file is not None else iter([_fetch(url or "", service, until)])
         with closing(one.frames(items, 1)) as seen:
-            return list(seen)
+            frames = list(seen)
+        unseen[:] = frames[-1].media.unseen_reasons
+        return frames
 
     def work() -> Scores:
         text_models = words.models_of(service.panel.ensemble, name)
@@ -126,7 +132,12 @@ async def classify(
     info.images, info.judged_by = 1, name
     prediction = max(shares, key=lambda name: shares[name])
     payload = ClassifyPayload(location=url, classifier=name)
-    result = ClassifyResult(prediction=prediction, label_probabilities=dict(shares), original_payload=payload)
+    result = ClassifyResult(
+        prediction=prediction,
+        label_probabilities=dict(shares),
+        original_payload=payload,
+        review_reasons=unseen,
+    )
     return ClassifyAnswer(result=result)
 
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field
 
 from clipmod_cli.decode.limits import MAX_SCORED_FRAMES, FrameSampling
 from clipmod_cli.server.apis.printed import load
-from clipmod_cli.types import Detections, Evidence, Kind, LabelScores, Seen
+from clipmod_cli.types import Detections, Evidence, Kind, LabelScores, Seen, UnseenReason
 
 Scores = Mapping[str, float]
+
+
+def _reasons() -> Any:
+    text = "Why something of the file was not looked at; not there where all was"
+    return Field(default=None, description=text)
 
 
 class ScoredLabel(BaseModel):
@@ -21,6 +26,7 @@ class ScoredLabel(BaseModel):
 
     score: float = Field(description="0..1", examples=[0.9998])
     label: str = Field(examples=["porn"])
+    review_reasons: list[UnseenReason] | None = _reasons()
 
 
 class FoundLabel(BaseModel):
@@ -34,6 +40,7 @@ class FoundLabel(BaseModel):
     )
     label: str = Field(examples=["hentai"])
     score: float = Field(description="0..1", examples=[0.9852])
+    review_reasons: list[UnseenReason] | None = _reasons()
 
 
 def scores_of(seen: Seen, labels: Sequence[str]) -> dict[str, float]:
@@ -129,11 +136,18 @@ LabelsOfMany = list[dict[str, list[ScoredLabel] | ByModel]]
 FoundInMany = list[dict[str, list[FoundLabel] | FoundByModel]]
 
 One = TypeVar("One")
+AnyLabel = TypeVar("AnyLabel", ScoredLabel, FoundLabel)
 
 
-def labels_answer(scores: Scores) -> list[ScoredLabel]:
+def labels_answer(scores: Scores, unseen: Sequence[UnseenReason]) -> list[ScoredLabel]:
     """Return all labels, highest score first."""
-    return [ScoredLabel(score=score, label=label) for label, score in ranked(scores)]
+    found = [ScoredLabel(score=score, label=label) for label, score in ranked(scores)]
+    return with_reasons(found, unseen)
+
+
+def with_reasons(labels: Sequence[AnyLabel], unseen: Sequence[UnseenReason]) -> list[AnyLabel]:
+    """Return the labels with the reasons why something of their file was not looked at."""
+    return [one.model_copy(update={"review_reasons": list(unseen) or None}) for one in labels]
 
 
 def by_model(answers: Mapping[str, list[One]], *, named: bool) -> list[One] | list[dict[str, list[One]]]:

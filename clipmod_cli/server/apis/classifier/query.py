@@ -16,12 +16,15 @@ from clipmod_cli.models.seam import LabelModel
 from clipmod_cli.server.apis.classifier.labels import (
     FoundLabel,
     LabelSearch,
+    ScoredLabel,
     Scores,
     frame_number,
     highest_of,
+    labels_answer,
     sampling_of,
     scores_of,
     wanted_of,
+    with_reasons,
 )
 from clipmod_cli.server.apis.classifier.models import AllowedModel, Classifiers, Classifying
 from clipmod_cli.server.apis.request_scan import RequestScan
@@ -178,18 +181,22 @@ Searched = Annotated[LabelQuery, Depends(_label_query)]
 ByModel = dict[str, list[FoundLabel]]
 
 
-def score_files(request: ClassifierRequest, items: Iterable[Item], count: int) -> list[dict[str, Scores]]:
-    """Return the scores of all labels for each file, by the caller's name of the model.
+def score_files(
+    request: ClassifierRequest, items: Iterable[Item], count: int
+) -> list[dict[str, list[ScoredLabel]]]:
+    """Return all labels with their scores for each file, by the caller's name of the model.
 
     Of an animation each label's highest score in any scored frame.
     """
     scan = request.scan()
     models = _models_of(request, scan)
-    files: list[dict[str, Scores]] = []
+    files: list[dict[str, list[ScoredLabel]]] = []
     with closing(scan.frames(items, count)) as seen:
         for _, group in groupby(seen, key=lambda one: one.item.index):
-            frames = [_scores(one, models) for one in group]
-            files.append({name: highest_of(frame[name] for frame in frames) for name in models})
+            frames = [(_scores(one, models), one.media.unseen_reasons) for one in group]
+            unseen = frames[-1][1]
+            highest = {name: highest_of(scores[name] for scores, _ in frames) for name in models}
+            files.append({name: labels_answer(scores, unseen) for name, scores in highest.items()})
     return files
 
 
@@ -230,7 +237,8 @@ def _search(
                 search.take(frame_number(one), scores[name])
             if count == 1 and all(search.complete for search in searches.values()):
                 break
-        yield {name: search.hits for name, search in searches.items()}
+        unseen = one.media.unseen_reasons
+        yield {name: with_reasons(search.hits, unseen) for name, search in searches.items()}
         if count == 1:
             return
 

@@ -51,6 +51,7 @@ def _like(example: Any) -> dict[int | str, dict[str, Any]]:
 @_one.post(
     "/api/image-classification",
     summary="All labels of one picture, the highest score first",
+    response_model_exclude_none=True,
     responses=_like(answers.LABELS_EXAMPLE),
 )
 async def image_classification(
@@ -64,6 +65,7 @@ async def image_classification(
 @_many.post(
     "/api/multi-image-classification",
     summary="All labels of each of several pictures",
+    response_model_exclude_none=True,
     responses=_like([{"0": answers.LABELS_EXAMPLE}]),
 )
 async def multi_image_classification(
@@ -143,8 +145,7 @@ async def _classify(request: Request, models: ClassifierRequest, files: Sequence
     """Return the answer of each picture."""
     scored = await in_thread(request, partial(score_files, models, picture_items(files), len(files)))
     models.info.images += len(files)
-    by_name = [{name: answers.labels_answer(one) for name, one in scores.items()} for scores in scored]
-    return [answers.by_model(one, named=models.named) for one in by_name]
+    return [answers.by_model(one, named=models.named) for one in scored]
 
 
 async def _search(

@@ -67,7 +67,7 @@ async def predict_multi(request: Request, keeper: Keeps) -> Multi:
     """Judge the pictures in the form fields `files`.
 
     All of them are checked before the first is judged; one that is no picture, or too large, refuses
-    the request. What a model fails on afterwards is in `summary.errors`.
+    the request. So does one of which not all was looked at. What a model fails on is in `summary.errors`.
     """
     service = keeper.service.limits
     limits = keeper.form_limits("files", service.multi_files, service.multi_bytes)
@@ -91,6 +91,8 @@ def _judge_single(
     if isinstance(judged.result, Failure):
         keeper.info.error = judged.result.code
         raise refusal_of(judged.result, keeper.settings)
+    if judged.refused:
+        raise problem(400, f"Error processing image: {keeper.refuse(judged)}")
     return _write_prediction(keeper, _answer(keeper, judged))
 
 
@@ -116,6 +118,35 @@ def _write_prediction(keeper: RequestKeeper, answer: Single) -> Single:
 
 
 def _judge_multi(keeper: RequestKeeper, caller: Caller, uploads: list[Upload], spool: SpooledPieces) -> Multi:
+    _check_all(keeper, caller, uploads, spool)
+    predictions: list[Prediction] = []
+    failed: list[Failure] = []
+    refused: list[str] = []
+    totals = RequestTotals()
+    for _, judged in judge_uploads(keeper.service, caller, uploads, spool):
+        name = json_name(judged.result.item.source)
+        if isinstance(judged.result, Failure):
+            keeper.info.error = judged.result.code
+            failed.append(judged.result)
+            totals.errors.append(f"Error processing {name}: {message_of(judged.result)}")
+        elif judged.refused:
+            refused.append(f"{name}: {keeper.refuse(judged)}")
+        else:
+            totals.add(judged.record)
+            predictions.append(Prediction(**prediction_fields(judged, keeper.host(judged))))
+    if refused:
+        raise problem(400, f"File validation errors: {', '.join(refused)}")
+    if len(predictions) + len(failed) < len(uploads):
+        raise late()
+    if failed and not predictions:
+        raise refusal_of(failed[0], keeper.settings)
+    return Multi(predictions=predictions, summary=totals.summary)
+
+
+def _check_all(
+    keeper: RequestKeeper, caller: Caller, uploads: Sequence[Upload], spool: SpooledPieces
+) -> None:
+    """Refuse the request where a file is no picture, is too large or cannot be decoded."""
     if faults := [(one.name, status_of(one.fault[0])) for one in uploads if one.fault is not None]:
         raise _invalid(faults)
     if failures := check_decoding(keeper.service, caller, uploads, spool):
@@ -123,23 +154,6 @@ def _judge_multi(keeper: RequestKeeper, caller: Caller, uploads: list[Upload], s
         if internal is not None:
             raise refusal_of(internal, keeper.settings)
         raise _invalid([(one.item.source, status_of(one.code)) for one in failures])
-    predictions: list[Prediction] = []
-    failed: list[Failure] = []
-    totals = RequestTotals()
-    for _, judged in judge_uploads(keeper.service, caller, uploads, spool):
-        if isinstance(judged.result, Failure):
-            keeper.info.error = judged.result.code
-            failed.append(judged.result)
-            name = json_name(judged.result.item.source)
-            totals.errors.append(f"Error processing {name}: {message_of(judged.result)}")
-        else:
-            totals.add(judged.record)
-            predictions.append(Prediction(**prediction_fields(judged, keeper.host(judged))))
-    if len(predictions) + len(failed) < len(uploads):
-        raise late()
-    if failed and not predictions:
-        raise refusal_of(failed[0], keeper.settings)
-    return Multi(predictions=predictions, summary=totals.summary)
 
 
 def _invalid(faults: Sequence[tuple[str, int]]) -> Exception:

@@ -24,7 +24,7 @@ from clipmod_cli.server.forms.streamed import (
     read_uploads,
     takes_heic,
 )
-from clipmod_cli.server.problems import problem, status_of
+from clipmod_cli.server.problems import not_looked_at, problem, status_of
 from clipmod_cli.server.request_info import RequestInfo
 from clipmod_cli.server.service import JudgedItem, Service
 from clipmod_cli.server.state import Configured, Info, Served, Stored, in_thread
@@ -85,11 +85,20 @@ class RequestKeeper:
             patience_s=self.settings.deadline,
         )
 
-    def host(self, judged: JudgedItem) -> HostedLocation:
-        """Count a judged picture, keep it for `/image`, and return its location."""
+    def refuse(self, judged: JudgedItem) -> str:
+        """Count a judged picture that is answered as an error, and return why."""
+        self._count(judged)
+        self.info.error = not_looked_at(judged.refused)
+        return self.info.error
+
+    def _count(self, judged: JudgedItem) -> None:
         self.info.images += 1
         self.info.judged_by = judged.panel.key
         self.storage.stood_in = judged.panel.stand_in
+
+    def host(self, judged: JudgedItem) -> HostedLocation:
+        """Count a judged picture, keep it for `/image`, and return its location."""
+        self._count(judged)
         hosting, record, data = self.storage.hosting, judged.record, judged.result.item.data
         if hosting is None or data is None or record.format is None or record.sha256 is None:
             return NOT_HOSTED

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from clipmod_cli.judge.policy.values import Safety
 from clipmod_cli.records import ModelPrediction
 from clipmod_cli.server.apis.printed import example
-from clipmod_cli.types import Decision, Kind
+from clipmod_cli.types import Decision, Kind, ReviewReason
 
 
 def like(printed: Any) -> ConfigDict:
@@ -93,7 +93,18 @@ class Extras(BaseModel):
     width: int
     height: int
     format: str
+    review_reasons: list[ReviewReason] = Field(
+        description="Why, worst first; empty exactly where `needs_review` is false"
+    )
+    coverage: float | None = Field(description="Least share of the picture that any model was shown, 0..1")
+    scale: float = Field(description="Displayed pixels for one pixel of a model's input in `view`")
+    view: tuple[int, int, int, int] = Field(description="x, y, w, h of the part that decided, pixels")
+    views_scored: int = Field(description="Parts that were scored, of all frames together")
     frames_scored: int | None = Field(default=None, description="Of an animation")
+    frames_total: int | None = Field(default=None, description="Of an animation, scored or not")
+    largest_gap_s: float | None = Field(
+        default=None, description="Longest time between two frames that were looked at, seconds"
+    )
     models_skipped: list[str] | None = Field(
         default=None, description="Models that were not run because they could not change the outcome"
     )

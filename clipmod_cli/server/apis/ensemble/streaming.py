@@ -20,7 +20,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from clipmod_cli.server.apis.ensemble.answers import RequestTotals, json_name, message_of, prediction_fields
+from clipmod_cli.server.apis.ensemble.answers import RequestTotals, message_of, prediction_fields
 from clipmod_cli.server.apis.ensemble.judging import judge_uploads
 from clipmod_cli.server.apis.ensemble.requests import (
     FORM_PROBLEM,
@@ -247,7 +247,10 @@ class StreamLines:
         """Return the line of a judged or failed picture."""
         self._current += 1
         if isinstance(judged.result, Failure):
-            return self._failed(judged.result)
+            self._keeper.info.error = judged.result.code
+            return self._failed(judged, message_of(judged.result))
+        if judged.refused:
+            return self._failed(judged, self._keeper.refuse(judged))
         self._totals.add(judged.record)
         fields = prediction_fields(judged, self._keeper.host(judged))
         return _line(StreamedPrediction(**fields, progress=self._progress()))
@@ -270,9 +273,8 @@ class StreamLines:
             )
         )
 
-    def _failed(self, failure: Failure) -> bytes:
-        name, message = json_name(failure.item.source), message_of(failure)
-        self._keeper.info.error = failure.code
+    def _failed(self, judged: JudgedItem, message: str) -> bytes:
+        name = judged.record.source
         self._totals.errors.append(f"Error processing {name}: {message}")
         return _line(StreamedError(image=name, error=message, progress=self._progress()))
 

@@ -98,6 +98,8 @@ def _judge(keeper: RequestKeeper, caller: Caller, urls: list[str], rules: FetchR
             if isinstance(judged.result, Failure):
                 keeper.info.error = judged.result.code
                 errors[index] = f"Error for {json_name(urls[index])}: {_complaint(judged.result)}"
+            elif judged.refused:
+                errors[index] = f"Error for {json_name(urls[index])}: {keeper.refuse(judged)}"
             else:
                 totals.add(judged.record)
                 predictions[index] = _answer(keeper, judged)

@@ -1,7 +1,7 @@
 // The grid: one page of results as cards, kept in step without moving what has the focus.
 
 import { byId, make } from "./dom.js";
-import { badges, scoreBar } from "./marks.js";
+import { badges, reasons, scoreBar } from "./marks.js";
 import { addressOf, picture, release } from "./pictures.js";
 
 const PAGE = 120; // cards at once: what a phone draws without stutter
@@ -80,7 +80,7 @@ export class Grid {
   told({ answer, error }) {
     if (error) return [make("p", { className: "error-text" }, error)];
     const category = this.labels()[answer.ensemble_category] ?? answer.ensemble_category;
-    return [make("p", { className: "dim" }, category), scoreBar(answer)];
+    return [...reasons(answer), make("p", { className: "dim" }, category), scoreBar(answer)];
   }
 
   thumb(result, address) {

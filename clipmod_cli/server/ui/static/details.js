@@ -2,7 +2,7 @@
 
 import { judgeFile } from "./api.js";
 import { byId, draw, make, table, terms } from "./dom.js";
-import { badges, scoreBar, shareRows } from "./marks.js";
+import { badges, reasons, scoreBar, shareRows } from "./marks.js";
 import { addressOf, picture, release } from "./pictures.js";
 import { count, duration, percent, size } from "./words.js";
 
@@ -53,7 +53,7 @@ export class Details {
     const { result } = this;
     const parts = [this.picture(), badges(result)];
     if (result.error) parts.push(make("p", { className: "error-text" }, result.error));
-    else parts.push(scoreBar(result.answer), ...this.models(), this.facts());
+    else parts.push(...reasons(result.answer), scoreBar(result.answer), ...this.models(), this.facts());
     byId("details-body").replaceChildren(...parts, this.raw());
   }
 
@@ -105,7 +105,9 @@ export class Details {
       ["Time", duration(answer.total_time_ms)],
       ["Picture", file ? `${what}, ${size(file.size)}` : what],
       ["Frames looked at", answer.frames_scored],
-      ["Complete", answer.truncated ? "no: the file ends early, what was there was judged" : null],
+      ["Shown to the models", answer.coverage === null ? null : percent(answer.coverage)],
+      ["Views scored", answer.views_scored],
+      ["Decided by the view", `${answer.view[2]} × ${answer.view[3]} at ${answer.view[0]}, ${answer.view[1]}`],
       ["Address", answer.url],
       ["Kept by the service", link],
       ["Prediction file", answer.prediction_file],

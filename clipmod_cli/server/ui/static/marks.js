@@ -1,7 +1,7 @@
 // What is drawn of a result in cards and details alike: decision, marks, bars.
 
 import { make } from "./dom.js";
-import { decision, percent } from "./words.js";
+import { decision, percent, reason } from "./words.js";
 
 const KINDS = { NSFW: "nsfw", Safe: "safe", Error: "error" };
 
@@ -12,6 +12,11 @@ export function badges(result) {
   if (result.answer?.needs_review) some.push(make("span", { className: "badge review" }, "Needs review"));
   if (result.answer?.degraded) some.push(make("span", { className: "badge review" }, "Stand-in judged"));
   return make("p", { className: "badges" }, ...some);
+}
+
+/** Returns a paragraph of why a person should look at it; nothing where nobody need. */
+export function reasons({ review_reasons: codes = [] }) {
+  return codes.length ? [make("p", { className: "reasons" }, codes.map(reason).join("; "))] : [];
 }
 
 /** Returns a bar of the unsafe score, with a mark where NSFW begins. */

@@ -28,3 +28,22 @@ export function decision(result) {
   if (result.error) return "Error";
   return result.answer.final_decision ?? "No decision";
 }
+
+const REASONS = {
+  truncated: "the file ends early",
+  coverage: "not all of the picture was shown to the models",
+  unsampled: "frames or pages were left out",
+  other_content: "the file holds more than was looked at",
+  colour: "its colours could not be read",
+  unmapped_labels: "a model saw what the policy does not know",
+  unseen_category: "a model cannot see all that is unsafe",
+  low_agreement: "the models disagree",
+  review_margin: "the score is near the threshold",
+  short_hit: "a hit is short",
+  fallback_model: "a model failed, another one judged",
+};
+
+/** Returns a reason for review in words. */
+export function reason(code) {
+  return REASONS[code] ?? code;
+}
