@@ -102,7 +102,7 @@ def _compile(pattern: bytes | None) -> re.Pattern[bytes] | None:
     return re.compile(pattern, re.DOTALL) if pattern is not None else None
 
 
-_START_CODE = rb"\0\0\0?\x01"
+_START_CODE = rb"\0{2,9}\x01"
 _SVG_PROLOG = (
     rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?(?>\s|<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^>\[]*(?>\[.*?\]\s*)?>)*+"
 )

@@ -59,6 +59,7 @@ SIGNED: dict[str, bytes] = {
     "MXF": b"\x06\x0e\x2b\x34\2\5\1\1",
     "raw H.264": b"\0\0\0\1\x67\x42\0\x1e",
     "raw H.264, short code": b"\0\0\1\x27\x64\0\x1f",
+    "raw H.264, behind zeros": b"\0\0\0\0\0\1\x67\x42\0\x1e",
     "raw H.264, delimited": b"\0\0\0\1\x09\xf0\0\0\0\1\x67",
     "raw H.264, from x264": b"\0\0\1\x06\x05\xff\xff",
     "raw H.265": b"\0\0\0\1\x40\1\x0c\1",
