@@ -156,8 +156,8 @@ class Record(_Row):
     member_b64: str | None = _null("Base64 of the member's bytes, if they are not UTF-8")
     final_url: str | None = _null("URL after redirects")
     duration_s: float | None = _null("Duration of a video or animation, seconds")
-    frames_scored: int | None = _null("Scored frames of a video or animation")
-    frames_total: int | None = _null("All frames of a video or animation, scored or not")
+    frames_scored: int | None = _null("Scored frames of the file, if it has several")
+    frames_total: int | None = _null("All frames that are in the file, scored or not")
     largest_gap_s: float | None = _null(
         "Longest time between two frames of a video that were looked at, seconds"
     )
@@ -296,8 +296,9 @@ def _add_verdict(values: dict[str, Any], verdict: Verdict, *, frames_detail: boo
     values["total_time_ms"] = _round_ms(verdict.total_ms)
     values["unseen_categories"] = list(verdict.unseen_categories) or None
     if verdict.media.kind != "image":
-        values["frames_scored"] = len(verdict.frames)
         values["segments"] = [_segment(segment) for segment in verdict.segments]
+    if verdict.media.kind != "image" or len(verdict.frames) > 1:
+        values["frames_scored"] = len(verdict.frames)
         values["frames"] = [_frame(frame) for frame in verdict.frames] if frames_detail else None
 
 

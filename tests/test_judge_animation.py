@@ -113,3 +113,16 @@ def test_the_first_of_several_failures_is_told() -> None:
 def test_what_of_a_policy_without_unsafe_categories_was_lost_is_an_error() -> None:
     policy = policy_of(dict.fromkeys(NAMES, "SAFE"))
     assert isinstance(one(animation([0.9, None]), criteria_of(policy)), Failure)
+
+
+def test_a_hit_behind_the_end_always_counts_and_is_no_segment() -> None:
+    item, media = item_of(), media_of(kind="animation", duration_s=3.0)
+    times = [0.0, 1.0, 2.0, 4.0, 5.0]
+    scores = [0.0, 0.0, 0.9, 0.0, 0.95]
+    stream = [
+        evidence(saw_unsafe(score), item=item, media=media, number=number, time_s=time_s, last=number == 4)
+        for number, (time_s, score) in enumerate(zip(times, scores, strict=True))
+    ]
+    verdict = verdict_of(stream, criteria_of(policy_of(persistence_s=2.0)))
+    assert (verdict.decision, verdict.deciding.number) == ("NSFW", 4)
+    assert [segment.start_s for segment in verdict.segments] == [2.0]

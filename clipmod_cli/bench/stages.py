@@ -16,7 +16,7 @@ from clipmod_cli.bench.pictures import items_of
 from clipmod_cli.bench.report import Forward, Stage
 from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.limits import DecodeOptions
-from clipmod_cli.decode.reading import read_item
+from clipmod_cli.decode.reading.items import read_item
 from clipmod_cli.decode.stage import Decoders, decode_with
 from clipmod_cli.decode.stills.opening import check_format, silence_decoders, ungated
 from clipmod_cli.decode.stills.pictures import decode_still

@@ -15,7 +15,7 @@ import typer
 
 from clipmod_cli.cli.terminal.stdout import say
 from clipmod_cli.decode.formats import HEAD_BYTES, sniff
-from clipmod_cli.decode.reading import open_regular
+from clipmod_cli.decode.reading.items import open_regular
 from clipmod_cli.errors import ItemError
 from clipmod_cli.models.backend import human_size
 from clipmod_cli.settings.definition import Settings

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 
+from clipmod_cli.decode.contents.decoding import decode_all
 from clipmod_cli.decode.formats import load
 from clipmod_cli.decode.job import DecodeJob, Gate, Shot
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.moving.animation import decode_animation
 from clipmod_cli.decode.moving.timeline import Timeline
-from clipmod_cli.decode.reading import read_item
+from clipmod_cli.decode.reading.items import read_item
 from clipmod_cli.decode.stills.opening import check_format, silence_decoders, ungated
 from clipmod_cli.decode.stills.pictures import decode_still
 from clipmod_cli.decode.video.opening import decode_video
@@ -78,8 +79,19 @@ def _decode(
     data, known = read_item(item, options.limits, media)
     known = check_format(known, options)
     job = DecodeJob(data=data, format=known, geometries=geometries, options=options, media=media, gate=gate)
+
+    def decode(one: Item, its: DecodeJob) -> Iterator[Shot]:
+        if its.format.kind == "video":
+            on_video()
+        return _decode_one(one, its)
+
+    yield from decode_all(item, job, decode)
+
+
+def _decode_one(item: Item, job: DecodeJob) -> Iterator[Shot]:
+    """Yield the views of one picture's or film's sampled frames."""
+    known = job.format
     if known.kind == "video":
-        on_video()
         yield from decode_video(item, job)
         return
     timeline: Timeline | None = load(known.timeline)(job) if known.timeline is not None else None
@@ -88,7 +100,7 @@ def _decode(
         return
     made = _decode_still(job)
     if timeline and timeline.cut:
-        media.truncated = True  # the file may have held more pictures
+        job.media.truncated = True  # the file may have held more pictures
     for view in made:
         yield 0, 0.0, view
 
@@ -97,9 +109,11 @@ def _decode_still(job: DecodeJob) -> list[ViewInputs]:
     """Return the views of a still; a part that scaled decoding left too coarse is decoded again."""
     with ExitStack() as held:
         still = decode_still(replace(job, gate=_hold_once(job.gate, held)))
-        made = make_all_views(still, job.geometries, job.options, job.media)
+        made = make_all_views(still, job.geometries, job.options, job.media, is_wanted=job.is_wanted)
         scale = still.scale
         del still
+    if not made:
+        return made
     needed = least_scale((view for view, _ in made), job.geometries, job.options.coverage)
     if needed >= scale:
         return made

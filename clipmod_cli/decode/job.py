@@ -7,6 +7,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from clipmod_cli.decode.formats import Format
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.types import Geometry, Media, ViewInputs
@@ -19,12 +22,22 @@ Shot: TypeAlias = tuple[int, float, ViewInputs]
 """(number, time in seconds, view) of one view of a sampled frame."""
 
 
+PixelTest: TypeAlias = Callable[[NDArray[np.uint8]], bool]
+"""Called with the stored pixels of a picture, uint8 `(h, w, 3)`."""
+
+
+def any_picture(_pixels: NDArray[np.uint8]) -> bool:
+    """Return True: every picture is shown to the models."""
+    return True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeJob:
     """The bytes of one input and everything that decoding them needs.
 
     Attributes:
         media: filled in on the way.
+        is_wanted: called with each reading of the first picture; returns whether it is shown to the models.
         most_scale: the most by which a JPEG's sides are divided.
     """
 
@@ -35,3 +48,4 @@ class DecodeJob:
     media: Media
     gate: Gate
     most_scale: int = 8
+    is_wanted: PixelTest = any_picture

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from clipmod_cli.decode.coverage import geometry_for, plan_views, view_scale
 from clipmod_cli.decode.geometry import jpeg_scale
+from clipmod_cli.decode.job import PixelTest, any_picture
 from clipmod_cli.decode.limits import MAX_VIEWS, Coverage, DecodeOptions
 from clipmod_cli.decode.transforms import Picture, Pictures, crop_picture, make_input
 from clipmod_cli.types import Box, Geometry, Media, View, ViewInputs
@@ -57,8 +58,9 @@ def make_all_views(
     media: Media,
     *,
     most: int = MAX_VIEWS,
+    is_wanted: PixelTest = any_picture,
 ) -> list[ViewInputs]:
-    """Return the views of all readings of a picture, at most `most` of them."""
+    """Return the views of all readings of a picture that are wanted, at most `most` of them."""
     for reason in pictures.readings.unseen:
         media.note_unseen(reason)
     shown = min(len(pictures), max(most, 1))
@@ -66,7 +68,8 @@ def make_all_views(
         media.note_unseen("coverage")
     made: list[ViewInputs] = []
     for picture in islice(pictures, shown):
-        made += make_views(picture, geometries, options, media, most=most // shown)
+        if is_wanted(picture.pixels):
+            made += make_views(picture, geometries, options, media, most=most // shown)
     return made
 
 

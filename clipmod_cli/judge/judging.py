@@ -17,7 +17,7 @@ from clipmod_cli.judge.certainty import PartialScores, score_bounds
 from clipmod_cli.judge.criteria import Criteria, WeightedReader
 from clipmod_cli.judge.policy.values import DIGITS
 from clipmod_cli.judge.readers import Probabilities, is_mostly_unmapped, unmapped_share
-from clipmod_cli.judge.spans import find_segments, persistent_frames, uncertain_edges
+from clipmod_cli.judge.spans import find_segments, own_frames, persistent_frames, uncertain_edges
 from clipmod_cli.types import (
     Decision,
     Detections,
@@ -119,7 +119,7 @@ def judge_with_rechecks(
 def _uncertain_spans(gathered: _ItemScores, criteria: Criteria) -> tuple[tuple[float, float], ...]:
     if gathered.media is None or gathered.media.kind != "video" or not criteria.policy.unsafe:
         return ()
-    return uncertain_edges(gathered.frames, criteria.threshold)
+    return uncertain_edges(own_frames(gathered.frames, gathered.media.duration_s), criteria.threshold)
 
 
 def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
@@ -226,7 +226,8 @@ def _conclude(item: Item, scores: _ItemScores, criteria: Criteria) -> Result:
 
 def _verdict(item: Item, media: Media, scores: _ItemScores, criteria: Criteria) -> Verdict:
     frames = scores.frames
-    segments = find_segments(frames, media.duration_s, criteria.threshold) if media.kind != "image" else ()
+    own = own_frames(frames, media.duration_s) if media.kind != "image" else ()
+    segments = find_segments(own, media.duration_s, criteria.threshold)
     counted = persistent_frames(frames, media.duration_s, criteria.threshold, criteria.policy.persistence_s)
     deciding = max(counted, key=lambda frame: frame.unsafe_score)
     has_stand_in = any(frame.stand_in for frame in frames)

@@ -17,6 +17,14 @@ MAX_EDGES = 16
 """Edges of one video that are rechecked: an action film may have hundreds."""
 
 
+def own_frames(frames: Sequence[FrameScore], duration_s: float | None) -> Sequence[FrameScore]:
+    """Return an animation's or video's own frames, without those of further pictures and films in the file.
+
+    Their times lie behind its end.
+    """
+    return [frame for frame in frames if duration_s is None or frame.time_s <= duration_s]
+
+
 def find_segments(
     frames: Sequence[FrameScore], duration_s: float | None, threshold: float
 ) -> tuple[Segment, ...]:
@@ -45,7 +53,8 @@ def _runs(
     frames: Sequence[FrameScore], duration_s: float | None, threshold: float
 ) -> list[tuple[bool, list[tuple[FrameScore, float]]]]:
     """Return (whether a hit, its frames with their ends in seconds) for each run of frames."""
-    ends = [frame.time_s for frame in frames[1:]] + [max(duration_s or 0.0, frames[-1].time_s)]
+    ends = [frame.time_s for frame in frames[1:]]
+    ends += [max(duration_s or 0.0, frame.time_s) for frame in frames[-1:]]
     timed = zip(frames, ends, strict=True)
     return [(hit, list(run)) for hit, run in groupby(timed, key=lambda p: p[0].unsafe_score >= threshold)]
 
@@ -66,13 +75,15 @@ def persistent_frames(
 ) -> Sequence[FrameScore]:
     """Return the frames that may decide: all but those of hits shorter than `persistence_s`.
 
-    A hit as long as the whole animation always counts, however short the animation is.
+    A hit as long as the whole animation always counts, however short the animation is. So does one in a
+    further picture, which is shown for as long as a person likes.
     """
     needed = min(persistence_s, duration_s or 0.0) - ROUNDING_S
+    own = own_frames(frames, duration_s)
     counted = [
         frame
-        for hit, run in _runs(frames, duration_s, threshold)
+        for hit, run in _runs(own, duration_s, threshold)
         if not hit or run[-1][1] - run[0][0].time_s >= needed
         for frame, _ in run
     ]
-    return counted or frames
+    return [*counted, *frames[len(own) :]] or frames

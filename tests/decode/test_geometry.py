@@ -116,7 +116,7 @@ def test_the_same_jpeg_with_and_without_simplejpeg_is_the_same(monkeypatch: pyte
             )
             quick = frame(data, [TOWER]).inputs[TOWER]
             with monkeypatch.context() as patched:
-                patched.setattr(pictures, "_simplejpeg", lambda: None)
+                patched.setattr(pictures, "load_simplejpeg", lambda: None)
                 by_pillow = frame(data, [TOWER]).inputs[TOWER]
             assert np.array_equal(quick, by_pillow)
 

@@ -74,14 +74,16 @@ def test_a_name_means_nothing() -> None:
     assert failure(b"<html><body>a picture, says its name</body></html>").code == "unsupported_format"
 
 
-def test_the_second_picture_of_a_phones_jpeg_is_left_alone() -> None:
-    # MPO: viewers show the first; what follows is a depth map or a preview.
+def test_the_second_picture_of_a_phones_jpeg_is_a_further_frame() -> None:
+    # MPO: some viewers show the first only, others both.
     shots = [quarters(), Image.new("RGB", (48, 32))]
     buffer = io.BytesIO()
     shots[0].save(buffer, "MPO", save_all=True, append_images=shots[1:])
-    result = frame(buffer.getvalue())
-    assert (media(result).format, media(result).kind) == ("JPEG", "image")
-    assert_corners(result.inputs[WHOLE], list(QUARTERS), 12)
+    first, second = frames(buffer.getvalue())
+    assert (media(first).format, media(first).kind) == ("JPEG", "image")
+    assert_corners(first.inputs[WHOLE], list(QUARTERS), 12)
+    assert (second.number, second.time_s) == (1, 0.0)
+    assert not second.inputs[WHOLE].any()
 
 
 def test_text_bombs_in_a_png_do_no_harm() -> None:

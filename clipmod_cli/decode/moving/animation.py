@@ -12,8 +12,8 @@ from dataclasses import replace
 from PIL import ImageFile, PngImagePlugin
 
 from clipmod_cli.decode.coverage import frames_that_fit
-from clipmod_cli.decode.job import DecodeJob, Shot
-from clipmod_cli.decode.limits import MAX_VIEWS, check_size
+from clipmod_cli.decode.job import DecodeJob, Shot, any_picture
+from clipmod_cli.decode.limits import MAX_SCORED_FRAMES, MAX_VIEWS, FrameSampling, check_size
 from clipmod_cli.decode.moving.timeline import Timeline
 from clipmod_cli.decode.stills.colour_spaces import read_colour_spaces
 from clipmod_cli.decode.stills.mending import trim_webp
@@ -39,8 +39,8 @@ def decode_animation(job: DecodeJob, timeline: Timeline) -> Iterator[Shot]:
     for number, pictures in _pictures(job, opened, chosen):
         if number == 0:
             media.height, media.width = pictures.size
-        most = MAX_VIEWS // len(chosen)
-        for view in make_all_views(pictures, job.geometries, job.options, media, most=most):
+        most, wanted = MAX_VIEWS // len(chosen), job.is_wanted if number == 0 else any_picture
+        for view in make_all_views(pictures, job.geometries, job.options, media, most=most, is_wanted=wanted):
             yield number, timeline.starts[number], view
     if timeline.lost is not None:
         raise ItemError("decode_error", f"not all of this animation can be judged: {timeline.lost}")
@@ -68,12 +68,17 @@ def _choose(job: DecodeJob, size: tuple[int, int], timeline: Timeline) -> Sequen
     `size` is (width, height).
     """
     options = job.options
-    chosen = options.frames.choose(timeline.starts)
+    sampling = options.frames
+    if job.format.name == "TIFF":  # its pages stay on the screen
+        sampling = FrameSampling(mode="dense")
+        if len(timeline.starts) > MAX_SCORED_FRAMES:
+            job.media.note_unseen("unsampled")
+    chosen = sampling.choose(timeline.starts)
     room = frames_that_fit((size[1], size[0]), job.geometries, options.coverage)
     if len(chosen) <= room:
         return chosen
     job.media.note_unseen("unsampled")
-    return options.frames.choose(timeline.starts, room)
+    return sampling.choose(timeline.starts, room)
 
 
 def _decode_frame(

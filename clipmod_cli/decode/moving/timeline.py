@@ -6,13 +6,14 @@ bound, and knows some times only after decoding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
 from clipmod_cli.decode.job import DecodeJob
-from clipmod_cli.decode.stills.mending import png_chunks, riff_chunks
+from clipmod_cli.decode.reading.boxes import find
+from clipmod_cli.decode.stills.mending import colour_table_bytes, png_chunks, riff_chunks, skip_sub_blocks
 from clipmod_cli.decode.stills.opening import decoder_errors, open_picture
 from clipmod_cli.errors import ItemError
 
@@ -71,7 +72,7 @@ def shown_delay(seconds: float) -> float:
 def gif_timeline(job: DecodeJob) -> Timeline:
     """Walk the blocks of a GIF (GIF89a specification, sections 15 to 27)."""
     data, most = job.data, job.options.limits.max_walked_frames
-    at = 13 + _colour_table_bytes(data[10] if len(data) > 10 else 0)
+    at = 13 + colour_table_bytes(data[10] if len(data) > 10 else 0)
     durations: list[float] = []
     delay = 0.0
     while at < len(data) and len(durations) <= most:
@@ -81,27 +82,17 @@ def gif_timeline(job: DecodeJob) -> Timeline:
         if kind == 0x21:  # an extension; 0xF9 is the one with the delay, in hundredths
             if data[at + 1 : at + 2] == b"\xf9":
                 delay = int.from_bytes(data[at + 4 : at + 6], "little") / 100
-            at = _skip_sub_blocks(data, at + 2)
+            at = skip_sub_blocks(data, at + 2)
         elif kind == 0x2C:  # an image: its place and size, flags, perhaps a palette, then its data
             if at + 10 >= len(data):
                 at = len(data)
                 break
-            at = _skip_sub_blocks(data, at + 11 + _colour_table_bytes(data[at + 9]))
+            at = skip_sub_blocks(data, at + 11 + colour_table_bytes(data[at + 9]))
             durations.append(shown_delay(delay))
             delay = 0.0
         else:
             at += 1  # decoders look for the next block they know
     return make_timeline(durations, most, cut=at >= len(data))
-
-
-def _colour_table_bytes(flags: int) -> int:
-    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
-
-
-def _skip_sub_blocks(data: bytes, at: int) -> int:
-    while at < len(data) and data[at]:
-        at += 1 + data[at]
-    return at + 1
 
 
 def apng_timeline(job: DecodeJob) -> Timeline | None:
@@ -181,10 +172,6 @@ def tiff_timeline(job: DecodeJob) -> Timeline:
     return make_timeline([PAGE_S] * len(seen), most, cut=cut, lost=lost)
 
 
-_TO_TIMES = (b"moov", b"trak", b"mdia")
-_TO_SAMPLES = (b"minf", b"stbl", b"stts")
-
-
 def avif_timeline(job: DecodeJob) -> Timeline | None:
     """Return the timeline of an AVIF; None if it cannot be opened. Only the decoder knows its frames."""
     most = job.options.limits.max_walked_frames
@@ -203,14 +190,19 @@ def frame_durations(data: bytes, most: int) -> list[float]:
 
     At most `most` durations are returned.
     """
-    media = _find(data, _TO_TIMES, (0, len(data)))
-    header = media and _find(data, (b"mdhd",), media)
-    samples = media and _find(data, _TO_SAMPLES, media)
+
+    def read(at: int, count: int) -> bytes:
+        return data[at : at + count]
+
+    media = find(read, 0, len(data), b"moov", b"trak", b"mdia")
+    header = media and find(read, media.body, media.end, b"mdhd")
+    samples = media and find(read, media.body, media.end, b"minf", b"stbl", b"stts")
     if not header or not samples:
         return []
-    at = header[0] + (20 if data[header[0]] == 1 else 12)  # version 1 has 64-bit dates before it
+    has_long_dates = data[header.body : header.body + 1] == b"\1"  # in version 1, before the unit of time
+    at = header.body + (20 if has_long_dates else 12)
     timescale = int.from_bytes(data[at : at + 4], "big")
-    return _expand(data, samples, timescale, most) if timescale else []
+    return _expand(data, (samples.body, samples.end), timescale, most) if timescale else []
 
 
 def _expand(data: bytes, samples: tuple[int, int], timescale: int, most: int) -> list[float]:
@@ -225,26 +217,3 @@ def _expand(data: bytes, samples: tuple[int, int], timescale: int, most: int) ->
         if len(durations) >= most:
             break
     return durations
-
-
-def _find(data: bytes, path: tuple[bytes, ...], within: tuple[int, int]) -> tuple[int, int] | None:
-    """Return (start, end) of the body of the first box at `path`, or None."""
-    for kind in path:
-        found = next((span for name, span in _boxes(data, *within) if name == kind), None)
-        if found is None:
-            return None
-        within = found
-    return within
-
-
-def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, tuple[int, int]]]:
-    """Yield (type, (start, end) of the body) of the boxes that lie between two offsets."""
-    while start + 8 <= end:
-        size, body = int.from_bytes(data[start : start + 4], "big"), start + 8
-        if size == 1:
-            size, body = int.from_bytes(data[body : body + 8], "big"), body + 8
-        stop = start + size if size else end
-        if stop < body or stop > end:
-            return
-        yield data[start + 4 : start + 8], (body, stop)
-        start = stop

@@ -13,6 +13,7 @@ from PIL import Image, ImageFile
 
 from clipmod_cli.decode.formats import Format, load
 from clipmod_cli.decode.limits import DecodeLimits
+from clipmod_cli.decode.stills.segments import read_jpeg
 
 _JPEG_END = b"\xff\xd9"
 _PNG_SIGNATURE_BYTES = 8
@@ -29,8 +30,8 @@ def mend(data: bytes, known: Format, limits: DecodeLimits) -> bytes:
 
 
 def mend_jpeg(data: bytes, _limits: DecodeLimits) -> bytes:
-    """Return a JPEG with an end marker: libjpeg fills what is missing with grey."""
-    return data + _JPEG_END
+    """Return a JPEG with an end marker where it ends: libjpeg fills what is missing with grey."""
+    return data[: read_jpeg(data, 0, len(data)).end] + _JPEG_END
 
 
 def trim_webp(data: bytes, end: int) -> bytes:
@@ -66,6 +67,18 @@ def riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         length = int.from_bytes(data[at + 4 : at + 8], "little")
         yield data[at : at + 4], at + 8, at + 8 + length
         at += 8 + length + (length & 1)
+
+
+def colour_table_bytes(flags: int) -> int:
+    """Return the length of the colour table that the flags of a GIF's block announce."""
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def skip_sub_blocks(data: bytes, at: int) -> int:
+    """Return where a GIF's chain of sub-blocks ends."""
+    while at < len(data) and data[at]:
+        at += 1 + data[at]
+    return at + 1
 
 
 def mend_png(data: bytes, _limits: DecodeLimits) -> bytes:

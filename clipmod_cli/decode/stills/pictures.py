@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from dataclasses import replace
-from functools import cache
-from typing import Any
 
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
@@ -15,6 +12,7 @@ from clipmod_cli.decode.geometry import EXIF_ORIENTATIONS, OVERSAMPLING, UPRIGHT
 from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.limits import check_size
 from clipmod_cli.decode.stills.colour_spaces import ColourSpaces, read_colour_spaces
+from clipmod_cli.decode.stills.losses import jpeg_loses_pixels, load_simplejpeg, png_loses_rows
 from clipmod_cli.decode.stills.mending import load_decoded_rows, mend
 from clipmod_cli.decode.stills.opening import decoder_errors, open_picture
 from clipmod_cli.decode.stills.planes import keep_premultiplied
@@ -89,6 +87,8 @@ def _decode(job: DecodeJob, mended: bytes | None) -> Pictures:
     else:
         with job.gate(width * height * job.format.memory_weight):
             readings, scale = _load(opened, job.format.name, spaces, tolerant=tolerant), 1
+        if job.format.name == "PNG" and not tolerant:
+            job.media.truncated = job.media.truncated or png_loses_rows(job.data, opened)
         stored_size = readings.size
     orientation = read_orientation(opened)
     size = orientation.store_size(stored_size)
@@ -117,7 +117,10 @@ def _decode_jpeg(
                 return read_pixels(pixels, spaces, grey=opened.mode == "L"), scale
         if scale > 1:
             opened.draft(None, (width // scale, height // scale))
-        return _load(opened, "JPEG", spaces, tolerant=tolerant), scale
+        readings = _load(opened, "JPEG", spaces, tolerant=tolerant)
+        if not tolerant:
+            job.media.truncated = job.media.truncated or jpeg_loses_pixels(job.data)
+        return readings, scale
 
 
 def _scale_for(job: DecodeJob, height: int, width: int, *, oversampling: int) -> int:
@@ -152,7 +155,7 @@ def _decode_fast(data: bytes, opened: ImageFile.ImageFile, scale: int) -> Pixels
 
     Both use libjpeg-turbo and give the same pixels. Pillow decodes CMYK and all that simplejpeg refuses.
     """
-    simplejpeg = _simplejpeg()
+    simplejpeg = load_simplejpeg()
     if simplejpeg is None or opened.mode not in {"RGB", "L"}:
         return None
     height, width = math.ceil(opened.height / scale), math.ceil(opened.width / scale)
@@ -161,14 +164,6 @@ def _decode_fast(data: bytes, opened: ImageFile.ImageFile, scale: int) -> Pixels
     except ValueError:
         return None
     return pixels if pixels.shape == (height, width, 3) else None
-
-
-@cache
-def _simplejpeg() -> Any | None:
-    try:
-        return importlib.import_module("simplejpeg")
-    except ImportError:
-        return None
 
 
 def _count_scans(data: bytes, opened: ImageFile.ImageFile) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipmod_cli.decode.job import DecodeJob, Shot
-from clipmod_cli.decode.reading import open_regular
+from clipmod_cli.decode.reading.items import open_regular
 from clipmod_cli.decode.video.pieces import has_hole
 from clipmod_cli.decode.video.watch import VideoWatcher, check_time, not_all, translated
 from clipmod_cli.errors import ItemError

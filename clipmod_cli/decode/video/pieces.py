@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable
 
 from clipmod_cli.decode.formats import packet_layout
+from clipmod_cli.decode.reading.boxes import is_box_type
 
 _CHUNK_BYTES = 1 << 16
 """Read at once; frames are often smaller, so most headers are in the chunk of the one before."""
@@ -68,11 +69,14 @@ _MOST_BOXES = 10_000
 
 def _walk_iso_media(pages: FileChunks) -> None:
     """Walk top-level boxes (ISO/IEC 14496-12, 4.2); the index of an MP4 says where each frame lies."""
-    at = 0
+    at, indexed = 0, False
     for _ in range(_MOST_BOXES):
         if at >= pages.length:
             return
         head = pages.read(at, min(16, pages.length - at))
+        if indexed and not is_box_type(head[4:8]):
+            return  # bytes behind the last box do not belong to it
+        indexed = indexed or head[4:8] == b"moov"
         size = int.from_bytes(head[:4], "big")
         if size == 0:  # to the end of the file
             return

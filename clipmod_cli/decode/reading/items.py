@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from clipmod_cli.decode.formats import HEAD_BYTES, Format, sniff
 from clipmod_cli.decode.limits import DecodeLimits
+from clipmod_cli.decode.reading.boxes import Read, iso_format
 from clipmod_cli.errors import ErrorCode, ItemError
 from clipmod_cli.types import Item, Media
 
@@ -43,7 +44,7 @@ def read_item(item: Item, limits: DecodeLimits, media: Media) -> tuple[bytes, Fo
         ItemError: if it cannot be read, is empty or is larger than `limits.max_file_bytes`.
     """
     if item.data is not None:
-        data, known = item.data, sniff(item.data)
+        data, known = item.data, _identify_bytes(item.data)
         media.bytes, media.mtime_ns = len(data), item.mtime_ns
     elif item.member is None:
         data, known = _read_file(item.spilled or item.source, limits, media)
@@ -60,12 +61,22 @@ def read_item(item: Item, limits: DecodeLimits, media: Media) -> tuple[bytes, Fo
     return data, known
 
 
+def _identify_bytes(data: bytes) -> Format | None:
+    return _identify(data, lambda at, count: data[at : at + count], len(data))
+
+
+def _identify(head: bytes, read: Read, length: int) -> Format | None:
+    """Return the format of a file: by its first bytes, and where those have a brand by what is in it."""
+    known = sniff(head)
+    return iso_format(known, read, length) if head[4:8] == b"ftyp" else known
+
+
 def _read_file(path: str, limits: DecodeLimits, media: Media) -> tuple[bytes, Format | None]:
     """Return the file's bytes, of a video the first ones; its size is checked again, for it may grow."""
     with open_regular(path) as (descriptor, status):
         media.bytes, media.mtime_ns = status.st_size, status.st_mtime_ns
         chunk = os.read(descriptor, _CHUNK_BYTES)
-        known = sniff(chunk)
+        known = _identify(chunk, lambda at, count: os.pread(descriptor, count, at), status.st_size)
         if known is not None and known.kind == "video":
             return chunk, known
         _check_length(status.st_size, limits)

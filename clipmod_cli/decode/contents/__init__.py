@@ -1,0 +1,1 @@
+"""What else a file holds beside its own picture or film: further pictures, films, archives, unknown bytes."""

@@ -1,0 +1,1 @@
+"""Reads inputs: their bytes, and what they are by their content."""
