@@ -167,7 +167,7 @@ def test_the_hash_is_eight_hex_digits_and_stands_still() -> None:
         ),
     )
     # Records of old runs carry it: if this fails, resuming them judges everything anew.
-    assert policy.hash == "b383af74"
+    assert policy.hash == "848765f6"
 
 
 @given(
