@@ -17,6 +17,7 @@ from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.judging import judge
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.types import (
+    Box,
     Detection,
     Detections,
     Embedding,
@@ -27,6 +28,7 @@ from clipmod_cli.types import (
     Media,
     Seen,
     Verdict,
+    View,
 )
 from tests.colour_models import POLICY, AnyColourModel, RedClassifier, RedDetector, RedEmbedder, frame_of
 from tests.evidence import lost
@@ -157,7 +159,7 @@ def test_what_a_stand_in_saw_is_kept_as_its_own_and_the_others_are_asked_again()
         (picture(1, sha256=None), False),
         (picture(1, sha256="f" * 64), False),
         (picture(1, truncated=True), False),
-        (picture(1, width=10), True),
+        (replace(picture(1), view=View(box=Box(0, 0, 10, 10))), True),
         (replace(picture(1), inputs=frame_of(0.9).inputs), True),
     ],
     ids=["video", "animation", "no hash", "hash", "truncated", "size", "pixels"],
