@@ -1,6 +1,7 @@
-"""What looking at a 1080p film costs: seconds of film for a second of processor time.
+"""What looking at a film (1080p by default) costs: seconds of film for a second of processor time.
 
-    python -m benchmarks.video [--minutes 10] [--dense-minutes 2] [--rounds 3] [--keep FOLDER]
+    python -m benchmarks.video [--minutes 10] [--dense-minutes 2] [--rounds 3] [--films cuts]
+                               [--height 1080] [--keep FOLDER]
 
 Makes two films: one with key frames where x264 puts them (at cuts, and each ten seconds), one with a
 key frame at least each two seconds as for streaming. A part is encoded once and repeated. Decoding goes
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import film
 from benchmarks.film import RATE, describe, repeat, write_part
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions, parse_frames
@@ -40,22 +42,26 @@ def main() -> None:
     parser.add_argument("--minutes", type=int, default=10)
     parser.add_argument("--dense-minutes", type=int, default=PART_MINUTES)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--films", nargs="+", choices=KEYINTS, default=list(KEYINTS))
+    parser.add_argument("--height", type=int, default=film.HEIGHT, help="of a film of 16:9, in pixels")
     parser.add_argument("--keep", type=Path, help="a folder for the films, used again if they are there")
     wanted = parser.parse_args()
     torch.set_num_threads(1)
+    film.WIDTH, film.HEIGHT = round(wanted.height * 8 / 9) * 2, wanted.height
     place = nullcontext(str(wanted.keep)) if wanted.keep else tempfile.TemporaryDirectory()
     with place as folder:
-        report = {name: _measure(Path(folder), name, wanted) for name in KEYINTS}
+        report = {name: _measure(Path(folder), name, wanted) for name in wanted.films}
     print(json.dumps(report))
 
 
 def _measure(folder: Path, name: str, wanted: argparse.Namespace) -> dict[str, Any]:
-    film = _film(folder, name, wanted.minutes)
+    whole = _film(folder, name, wanted.minutes)
     short = _film(folder, name, wanted.dense_minutes)
     _look(short, "key")  # loads what decoding imports
     return {
-        "film": describe(film),
-        "key": _rate(film, "key", wanted.rounds),
+        "film": describe(whole),
+        "key": _rate(whole, "key", wanted.rounds),
+        "auto": _rate(whole, "auto", 1),
         "dense": _rate(short, "dense", 1),
     }
 
@@ -64,16 +70,16 @@ def _film(folder: Path, name: str, minutes: int) -> Path:
     """Return a film of so many minutes; it is made if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
     part_minutes = min(PART_MINUTES, minutes)
-    part, film = folder / f"{name}-{part_minutes}.mp4", folder / f"{name}-{minutes}.mp4"
+    part, path = folder / f"{name}-{part_minutes}.mp4", folder / f"{name}-{minutes}.mp4"
     if not part.exists():
         write_part(part, 60 * part_minutes, KEYINTS[name])
-    if not film.exists():
-        repeat(part, film, minutes // part_minutes)
-    return film
+    if not path.exists():
+        repeat(part, path, minutes // part_minutes)
+    return path
 
 
-def _rate(film: Path, frames: str, rounds: int) -> dict[str, float]:
-    looks = [_look(film, frames) for _ in range(rounds)]
+def _rate(path: Path, frames: str, rounds: int) -> dict[str, float]:
+    looks = [_look(path, frames) for _ in range(rounds)]
     return {
         "film_seconds_per_cpu_second": round(statistics.median(look[0] for look in looks), 1),
         "film_seconds": looks[0][1],
@@ -81,11 +87,11 @@ def _rate(film: Path, frames: str, rounds: int) -> dict[str, float]:
     }
 
 
-def _look(film: Path, frames: str) -> tuple[float, float, int]:
+def _look(path: Path, frames: str) -> tuple[float, float, int]:
     """Return film seconds a CPU second, the film's length in seconds, and the frames that were taken."""
     options = DecodeOptions(frames=parse_frames(frames))
     begun = time.process_time()
-    found = decode_item(Item(source=str(film), index=0), [GEOMETRY], options)
+    found = decode_item(Item(source=str(path), index=0), [GEOMETRY], options)
     used = time.process_time() - begun
     last = found[-1]
     if not isinstance(last, Frame):

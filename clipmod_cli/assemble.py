@@ -251,7 +251,7 @@ def decoding_options(settings: Settings, *, heic: bool = True) -> Options:
     """Return how inputs are decoded and run through the models."""
     decoding = DecodeOptions(
         exact=settings.decode == "exact",
-        frames=parse_frames(settings.frames),
+        frames=replace(parse_frames(settings.frames), until_hit=settings.stop_on_hit),
         coverage=parse_coverage(settings.coverage),
         heic=heic,
     )

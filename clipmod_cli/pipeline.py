@@ -23,7 +23,7 @@ from clipmod_cli.ensemble.batch import CanSkipRest
 from clipmod_cli.ensemble.ensemble import Ensemble, InferenceEngine, PendingEvidence, fingerprint
 from clipmod_cli.flow import ahead, batched
 from clipmod_cli.judge.criteria import Criteria
-from clipmod_cli.judge.judging import Recheck, judge_with_rechecks
+from clipmod_cli.judge.judging import Recheck, judge_until_hit, judge_with_rechecks
 from clipmod_cli.judge.policy.reading import load_policy
 from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.judge.prepare import prepare
@@ -96,8 +96,9 @@ def _infer(
     temporary: TemporaryFiles,
     stopped: Callable[[], bool],
     can_skip_rest: CanSkipRest | None = None,
+    hits: set[Item] | None = None,
 ) -> Generator[Evidence | Failure, None, None]:
-    """Yield the evidence; can be closed even while the items block."""
+    """Yield the evidence; can be closed even while the items block. Frames of items in `hits` are dropped."""
     idle, closed = threading.Event(), threading.Event()
     in_flight: deque[None] = deque()  # one for each batch that is submitted and not yet computed
 
@@ -108,7 +109,8 @@ def _infer(
     with ExitStack() as stack:
         decoders = stack.enter_context(open_decoders(options))
         fetched = temporary.track(fetch_stored(items, options.decode.limits))
-        frames = decode_with(decoders, fetched, engine.geometries, options.decode)
+        decoded = decode_with(decoders, fetched, engine.geometries, options.decode)
+        frames = decoded if hits is None else _drop_frames_of(hits, decoded)
         batches = batched(
             frames,
             engine.batch_size,
@@ -124,6 +126,14 @@ def _infer(
             first = list(islice(results, 1))  # shared engines yield results as they are computed
             in_flight.popleft()
             yield from chain(first, results)
+
+
+def _drop_frames_of(hits: set[Item], frames: Iterable[Frame | Failure]) -> Iterator[Frame | Failure]:
+    for frame in frames:
+        if frame.item not in hits:
+            yield frame
+        elif frame.last:
+            hits.discard(frame.item)
 
 
 def _prepare(
@@ -173,12 +183,16 @@ def run(
         options = replace(options, decoders=decoders)
         if options.duplicate_cache_bytes and isinstance(ensemble, Ensemble):
             ensemble = ensemble.with_duplicate_cache(options.duplicate_cache_bytes)
+        hits: set[Item] | None = set() if decode.frames.until_hit else None
         recheck = partial(
             _recheck, engine=ensemble, options=options.decode, decoders=decoders, stopped=stopped
         )
-        evidence = _infer(items, ensemble, options, temporary, stopped, can_skip_rest)
+        evidence = _infer(items, ensemble, options, temporary, stopped, can_skip_rest, hits)
+        judged = (
+            _judge(evidence, criteria, recheck) if hits is None else judge_until_hit(evidence, criteria, hits)
+        )
         with closing(evidence):
-            for result in _judge(evidence, criteria, recheck):
+            for result in judged:
                 temporary.remove(result.item)
                 yield result
 

@@ -159,7 +159,12 @@ class Record(_Row):
     frames_scored: int | None = _null("Scored frames of the file, if it has several")
     frames_total: int | None = _null("All frames that are in the file, scored or not")
     largest_gap_s: float | None = _null(
-        "Longest time between two frames of a video that were looked at, seconds"
+        "Longest time between two frames of a video or animation that were looked at, with others between "
+        "them, seconds"
+    )
+    frames_sampling: str | None = _null(
+        "How frames were chosen, as --frames; `auto, key` where time ran short and only key frames were "
+        "taken from then on; `until a hit` where the rest was not scored (--stop-on-hit)"
     )
     segments: list[SegmentRow] | None = _null("Segments of a video or animation, in order")
     frames: list[FrameRow] | None = _null(

@@ -134,7 +134,10 @@ class Media:
         coverage: the least share of the displayed pixels that any model was shown, 0..1.
         views: views that were decoded.
         frames_total: frames in the input, scored or not; None where they were not counted.
-        largest_gap_s: the longest time between two frames that were looked at, in seconds.
+        largest_gap_s: the longest time between two frames that were looked at, with others between them,
+            in seconds.
+        frames_sampling: how frames were chosen, as `--frames`; `auto, key` where time ran short and only key
+            frames were taken from then on.
         unseen: why something that a person would see was not looked at, beside `truncated`.
     """
 
@@ -152,6 +155,7 @@ class Media:
     views: int = 0
     frames_total: int | None = None
     largest_gap_s: float | None = None
+    frames_sampling: str | None = None
     unseen: tuple[UnseenReason, ...] = ()
 
     def note_coverage(self, share: float, *, is_short: bool = False) -> None:

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from clipmod_cli.types import Evidence, Failure, Verdict
+from clipmod_cli.judge.judging import judge_until_hit
+from clipmod_cli.types import Evidence, Failure, Item, Verdict
 from tests.evidence import (
     NAMES,
     animation,
@@ -93,7 +94,8 @@ def test_a_frame_without_a_finite_score_counts_as_lost() -> None:
     item, media = item_of(), media_of(kind="animation", duration_s=3.0)
 
     def frame(score: float, *, last: bool) -> Evidence:
-        return evidence(saw(1 - score, 0.0, score, 0.0), item=item, media=media, last=last)
+        seen = saw(1 - score, 0.0, score, 0.0)
+        return evidence(seen, item=item, media=media, last=last, number=2 if last else 0)
 
     verdict = verdict_of([frame(0.1, last=False), frame(math.nan, last=False), frame(0.9, last=True)])
     assert (verdict.decision, verdict.needs_review, len(verdict.frames)) == ("NSFW", True, 2)
@@ -126,3 +128,24 @@ def test_a_hit_behind_the_end_always_counts_and_is_no_segment() -> None:
     verdict = verdict_of(stream, criteria_of(policy_of(persistence_s=2.0)))
     assert (verdict.decision, verdict.deciding.number) == ("NSFW", 4)
     assert [segment.start_s for segment in verdict.segments] == [2.0]
+
+
+def test_until_a_hit_nothing_after_it_counts() -> None:
+    stream = [*animation([0.0, 0.9, 0.95, 0.0]), *animation([0.0, 0.1])]
+    hits: set[Item] = set()
+    first, second = judge_until_hit(stream, criteria_of(), hits)
+    assert isinstance(first, Verdict)
+    assert isinstance(second, Verdict)
+    assert (first.decision, len(first.frames), second.decision) == ("NSFW", 2, "Safe")
+    assert [(segment.start_s, segment.end_s) for segment in first.segments] == [(1.0, 1.0)]
+    assert not hits, "the last frame was seen"
+
+
+def test_until_a_hit_waits_for_one_that_lasts() -> None:
+    criteria = criteria_of(policy_of(persistence_s=2.0))
+    (verdict,) = judge_until_hit(animation([0.9, 0.0, 0.9, 0.9, 0.9, 0.9, 0.0]), criteria, set())
+    assert isinstance(verdict, Verdict)
+    assert (verdict.decision, len(verdict.frames)) == ("NSFW", 5)
+    (short,) = judge_until_hit(animation([0.9, 0.0, 0.9, 0.0]), criteria, set())
+    assert isinstance(short, Verdict)
+    assert (short.decision, short.review_reasons) == ("Safe", ("short_hit",))

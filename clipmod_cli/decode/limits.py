@@ -12,7 +12,10 @@ from typing import Literal
 from clipmod_cli.errors import ItemError, SettingsError
 
 MAX_SCORED_FRAMES = 256
-"""Frames of one animation or video that are scored at most, by their memory: 150 KB a view."""
+"""Frames of one animation, and pages, that are scored at most."""
+
+MAX_VIDEO_FRAMES = 1024
+"""Frames of one video that are scored at most."""
 
 KEY_FRAMES = 32
 """Frames that `key` takes of an animation. Most shared GIFs have fewer, so all of theirs are seen."""
@@ -26,7 +29,7 @@ MAX_VIEW_BYTES = 256_000_000
 COVERAGE_HELP = "full, centre or tiles=N"
 MAX_TILES = 8
 
-FRAMES_HELP = "key, dense, fps=N or max=N"
+FRAMES_HELP = "auto, key, dense, fps=N or max=N"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,16 +63,23 @@ class DecodeLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameSampling:
-    """Which frames of an animation are scored; the first and the last always are.
+    """Which frames of an animation or video are scored; the first and the last always are.
 
     Attributes:
-        mode: `key` and `dense` take at most `KEY_FRAMES` and `MAX_SCORED_FRAMES`, `max` at most
-            `value`, all of them evenly by time; `fps` takes `value` a second.
-        value: None for `key` and `dense`.
+        mode: `auto` and `dense` take those that differ; of an animation `key` takes at most `KEY_FRAMES` and
+            `max` at most `value`, evenly by time; `fps` takes `value` a second.
+        value: None for `auto`, `key` and `dense`.
+        until_hit: none is scored after the first hit.
     """
 
-    mode: Literal["key", "fps", "dense", "max"] = "key"
+    mode: Literal["auto", "key", "fps", "dense", "max"] = "auto"
     value: float | None = None
+    until_hit: bool = False
+
+    @property
+    def by_change(self) -> bool:
+        """Whether all frames are decoded and compared."""
+        return self.mode in {"auto", "dense"}
 
     def choose(self, starts: Sequence[float], most: int = MAX_SCORED_FRAMES) -> tuple[int, ...]:
         """Return the rising indices of at most `most` frames to score.
@@ -86,17 +96,17 @@ class FrameSampling:
     @property
     def most_of_video(self) -> int:
         """The number of frames of a video that are taken at most."""
-        return self.most if self.mode == "max" else MAX_SCORED_FRAMES
+        return int(self.value or 0) if self.mode == "max" else MAX_VIDEO_FRAMES
 
     @property
     def most(self) -> int:
-        """The number of frames that are taken at most."""
+        """The number of frames of an animation that are taken at most."""
         match self.mode:
             case "key":
                 return KEY_FRAMES
             case "max":
                 return min(int(self.value or KEY_FRAMES), MAX_SCORED_FRAMES)
-            case "fps" | "dense":
+            case "auto" | "fps" | "dense":
                 return MAX_SCORED_FRAMES
 
 
@@ -121,7 +131,8 @@ class DecodeOptions:
     Attributes:
         exact: each model's own transform to the bit, instead of scaled decoding and fast resize.
         heic: whether HEIC is accepted (it also needs the `heic` extra).
-        max_gap_s: key frames of a video further apart than this are filled with others.
+        max_gap_s: the longest time of a video or animation without a look, in seconds; `key` fills key frames
+            that are further apart with others.
         spans: only these parts of a video are sampled, more densely: rising (start, end) in seconds.
         coverage: how much of each picture the models are shown.
     """
@@ -136,21 +147,25 @@ class DecodeOptions:
 
 
 def parse_frames(text: str) -> FrameSampling:
-    """Return the sampling that `key`, `dense`, `fps=N` or `max=N` names; raises SettingsError."""
+    """Return the sampling that `auto`, `key`, `dense`, `fps=N` or `max=N` names; raises SettingsError."""
     match text.strip().partition("="):
-        case ("key" | "dense") as mode, "", "":
-            return FrameSampling(mode="key" if mode == "key" else "dense")
+        case "auto", "", "":
+            return FrameSampling(mode="auto")
+        case "key", "", "":
+            return FrameSampling(mode="key")
+        case "dense", "", "":
+            return FrameSampling(mode="dense")
         case "fps", "=", number:
             with suppress(ValueError):
                 if math.isfinite(rate := float(number)) and rate > 0:
                     return FrameSampling(mode="fps", value=rate)
             raise SettingsError(f"frames: fps={number} needs a number above 0, as fps=2 or fps=0.5")
         case "max", "=", number:
-            if number.isascii() and number.isdigit() and 2 <= int(number) <= MAX_SCORED_FRAMES:
+            if number.isascii() and number.isdigit() and 2 <= int(number) <= MAX_VIDEO_FRAMES:
                 return FrameSampling(mode="max", value=int(number))
             raise SettingsError(
                 f"frames: max={number} needs a whole number from 2 (the first and the last frame are always"
-                f" scored) to {MAX_SCORED_FRAMES}"
+                f" scored) to {MAX_VIDEO_FRAMES}"
             )
         case _:
             raise SettingsError(f"frames: {text!r} is none of {FRAMES_HELP}")

@@ -36,7 +36,7 @@ MAX_CARRIED_BYTES = 100_000_000
 
 MAX_DECODED_BYTES = 500_000_000
 """Decoded pixels in the window; over it, no item is pulled. A still is a few hundred kilobytes, a film of
-256 frames 40 million."""
+1,024 views 150 million."""
 
 QUEUED_PER_WORKER = 2
 """Items not decoded yet: each worker's current and next one. All of the window may turn out to be films, and

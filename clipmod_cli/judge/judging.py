@@ -91,6 +91,45 @@ def judge(stream: Iterable[Evidence | Failure], criteria: Criteria) -> Iterator[
         yield judged
 
 
+def judge_until_hit(
+    stream: Iterable[Evidence | Failure], criteria: Criteria, hits: set[Item]
+) -> Iterator[Result]:
+    """Yield one result for each item, in order, as soon as a hit decides it.
+
+    An item is in `hits` from its hit on: its other frames need no evidence. The caller removes it if it
+    withholds the last of them.
+    """
+    gathered = _ItemScores()
+    decided: Item | None = None
+    for seen in stream:
+        if seen.item is decided:
+            if seen.last:
+                hits.discard(seen.item)
+            continue
+        gathered.add(seen, criteria)
+        is_early = not seen.last and _is_hit(gathered, criteria)
+        if is_early:
+            decided = seen.item
+            hits.add(seen.item)
+        if is_early or seen.last:
+            yield _conclude(seen.item, gathered, criteria, is_early=is_early)
+            gathered = _ItemScores()
+
+
+def _is_hit(gathered: _ItemScores, criteria: Criteria) -> bool:
+    """Return whether the frames so far are NSFW, whatever follows."""
+    if not criteria.policy.unsafe or not gathered.views:
+        return False
+    if gathered.views[-1].unsafe_score < criteria.threshold:
+        return False
+    if not criteria.policy.persistence_s or gathered.media is None or gathered.media.kind == "image":
+        return True
+    if gathered.views[-1].time_s > (gathered.media.duration_s or 0.0):
+        return True  # of a further picture in the file
+    *_, segment = find_segments(gathered.frames, 0.0, criteria.threshold)
+    return gathered.views[-1].time_s - segment.start_s >= criteria.policy.persistence_s
+
+
 def judge_with_rechecks(
     stream: Iterable[Evidence | Failure], criteria: Criteria, *, recheck: bool = True
 ) -> Iterator[Result | Recheck]:
@@ -211,12 +250,20 @@ def _agreement(by_model: dict[str, ModelScore], judges: Sequence[WeightedReader]
     return round(min(1.0, agreeing / sum(member.weight for member in judges)), DIGITS)
 
 
-def _conclude(item: Item, scores: _ItemScores, criteria: Criteria) -> Result:
-    """Return the verdict. If a frame failed: NSFW if the other frames are, else the failure, never Safe."""
+def _conclude(item: Item, scores: _ItemScores, criteria: Criteria, *, is_early: bool = False) -> Result:
+    """Return the verdict. If a frame failed: NSFW if the other frames are, else the failure, never Safe.
+
+    `is_early`: frames after the last one were not scored.
+    """
     media, failure = scores.media, scores.failure
+    if is_early and media is not None and media.kind != "image":
+        media = replace(media, largest_gap_s=None, frames_sampling=f"{media.frames_sampling}, until a hit")
     if scores.views and media is not None:
         known = media if failure is None else replace(media, truncated=True)
-        verdict = _verdict(item, known, scores, criteria)
+        end_s = known.duration_s
+        if is_early:
+            end_s = min(scores.views[-1].time_s, math.inf if end_s is None else end_s)
+        verdict = _verdict(item, known, scores, criteria, end_s=end_s)
         if failure is None or verdict.decision == "NSFW":
             return verdict
     if failure is None:
@@ -224,11 +271,14 @@ def _conclude(item: Item, scores: _ItemScores, criteria: Criteria) -> Result:
     return replace(failure, media=failure.media or media, last=True)
 
 
-def _verdict(item: Item, media: Media, scores: _ItemScores, criteria: Criteria) -> Verdict:
+def _verdict(
+    item: Item, media: Media, scores: _ItemScores, criteria: Criteria, *, end_s: float | None
+) -> Verdict:
+    """Return the verdict; `end_s` is when the last scored frame ends."""
     frames = scores.frames
     own = own_frames(frames, media.duration_s) if media.kind != "image" else ()
-    segments = find_segments(own, media.duration_s, criteria.threshold)
-    counted = persistent_frames(frames, media.duration_s, criteria.threshold, criteria.policy.persistence_s)
+    segments = find_segments(own, end_s, criteria.threshold)
+    counted = persistent_frames(frames, end_s, criteria.threshold, criteria.policy.persistence_s)
     deciding = max(counted, key=lambda frame: frame.unsafe_score)
     has_stand_in = any(frame.stand_in for frame in frames)
     model_scores = (score for view in scores.views for score in view.by_model.values())

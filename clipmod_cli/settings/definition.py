@@ -83,7 +83,11 @@ class Settings:
         "off", "judging", "skip models that can no longer change the outcome"
     )
     frames: str = _setting(
-        "key", "judging", "which frames of an animation are scored", metavar="key|fps=N|dense|max=N"
+        "auto", "judging", "which frames of a video or animation are scored",
+        metavar="auto|key|fps=N|dense|max=N",
+    )  # fmt: skip
+    stop_on_hit: bool = _setting(
+        False, "output", "score nothing more of an input after its first hit, for gates"
     )
     frames_detail: bool = _setting(False, "output", "write the scores of every frame into the record")
 

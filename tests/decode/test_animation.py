@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipmod_cli.decode.limits import KEY_FRAMES, parse_frames
+from clipmod_cli.decode.limits import KEY_FRAMES, MAX_SCORED_FRAMES, parse_frames
 from clipmod_cli.types import Frame, Geometry
 from tests.decode.pictures import (
     BLUE,
@@ -99,7 +99,7 @@ def test_the_sampling_decides_which_frames_are_decoded(text: str, expected: list
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_key_frames_are_bounded_and_span_the_whole(name: str) -> None:
-    shots = frames(moving(name, shades(100), 100))
+    shots = frames(moving(name, shades(100), 100), frames=parse_frames("key"))
     assert len(shots) == KEY_FRAMES
     assert (shots[0].number, shots[-1].number) == (0, 99)
     for shot in shots:
@@ -176,3 +176,35 @@ def test_views_of_each_frame_are_made() -> None:
     for shot in frames(moving("GIF", COLOURS, 100), [geometry, WHOLE, geometry]):
         assert list(shot.inputs) == [geometry, WHOLE]
         assert_corners(shot.inputs[geometry], [COLOURS[shot.number]] * 4)
+
+
+@pytest.mark.parametrize("name", ["GIF", "PNG", "WEBP"])
+def test_one_red_frame_of_four_hundred_is_found(name: str) -> None:
+    colours = [(30, 70, 200 + number % 9) for number in range(400)]
+    colours[333] = RED
+    shots = frames(moving(name, colours, 100))
+    assert len(shots) <= MAX_SCORED_FRAMES
+    assert 333 in [shot.number for shot in shots]
+    assert (media(shots[0]).frames_total, media(shots[0]).unseen) == (400, ())
+
+
+def test_more_scenes_than_there_is_room_for_are_told() -> None:
+    colours = [RED if number % 2 else BLUE for number in range(300)]
+    shots = frames(moving("GIF", colours, 50))
+    assert len(shots) == MAX_SCORED_FRAMES
+    assert (shots[0].number, shots[-1].number) == (0, 299)
+    assert media(shots[0]).unseen == ("unsampled",)
+
+
+def test_an_animation_that_stands_still_for_long_leaves_no_gap() -> None:
+    shots = frames(moving("GIF", [BLUE, RED, BLUE], [60_000, 100, 60_000]))
+    assert [shot.number for shot in shots] == [0, 1, 2]
+    assert (media(shots[0]).largest_gap_s, media(shots[0]).unseen) == (0.0, ())
+
+
+@pytest.mark.parametrize(("pages", "unseen"), [(MAX_SCORED_FRAMES, ()), (257, ("unsampled",))])
+def test_pages_beyond_256_are_told(pages: int, unseen: tuple[str, ...]) -> None:
+    shown = [Image.new("L", (4, 4), 9)] * pages
+    shots = frames(encode(shown[0], "TIFF", save_all=True, append_images=shown[1:]))
+    assert len(shots) == MAX_SCORED_FRAMES
+    assert (media(shots[0]).frames_total, media(shots[0]).unseen) == (pages, unseen)

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from clipmod_cli.decode.item import decode_item
-from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions, parse_frames
+from clipmod_cli.decode.limits import Coverage, DecodeLimits, DecodeOptions, parse_frames
 from clipmod_cli.types import Failure, Frame, Geometry, Item
-from tests.decode.pictures import check_law
+from tests.decode.pictures import CENTRE, check_law
 from tests.tiny.shapes import draw_clear
 
 RATE = 10
@@ -132,11 +132,17 @@ def watch(
     geometries: Sequence[Geometry] = (WHOLE,),
     limits: DecodeLimits | None = None,
     max_gap_s: float = 10.0,
+    coverage: Coverage = CENTRE,
 ) -> list[Frame | Failure]:
-    """Return what decoding a video gives; the law that every result obeys is checked on the way."""
+    """Return what decoding a video gives, by default one view a frame; checks the law of all results."""
     data = source if isinstance(source, bytes) else None
     item = Item(source="film" if data is not None else str(source), index=0, data=data)
-    options = DecodeOptions(frames=parse_frames(frames), limits=limits or DecodeLimits(), max_gap_s=max_gap_s)
+    options = DecodeOptions(
+        frames=parse_frames(frames),
+        limits=limits or DecodeLimits(),
+        max_gap_s=max_gap_s,
+        coverage=coverage,
+    )
     found = decode_item(item, geometries, options)
     check_law(item, found)
     return found

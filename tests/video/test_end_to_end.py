@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.command import SHAPE_OPTIONS, Command, by_name
-from tests.video.films import scene, write_film
+from tests.video.films import moving, scene, write_film
 
 SQUARE = (96, 96)
 
@@ -65,14 +65,31 @@ def test_a_two_second_scene_is_found_where_key_frames_lie_at_its_cuts(
 
 
 @pytest.mark.parametrize("red", [PLANTED, range(155, 157)], ids=["two seconds", "two frames"])
-def test_a_scene_without_a_key_frame_is_missed_by_default_and_found_by_dense(
+def test_a_scene_without_a_key_frame_is_missed_by_key_alone(
     clipmod: Command, tmp_path: Path, red: range
 ) -> None:
     film = write_film(tmp_path / "hidden.mp4", scene(LONG, red, SQUARE), keys=STEADY)
-    (missed,) = clipmod("scan", film, *SHAPE_OPTIONS, "--json").records
+    (missed,) = clipmod("scan", film, *SHAPE_OPTIONS, "--json", "--frames", "key").records
     assert (missed["final_decision"], missed["segments"]) == ("Safe", [])
-    (record,) = clipmod("scan", film, *SHAPE_OPTIONS, "--json", "--frames", "dense").records
-    assert record["final_decision"] == "NSFW"
-    (segment,) = record["segments"]
-    assert segment["start_s"] == pytest.approx(red.start / 10, abs=0.01)
-    assert segment["end_s"] == pytest.approx(red.stop / 10, abs=0.51)
+    for frames in ("auto", "dense"):
+        (record,) = clipmod("scan", film, *SHAPE_OPTIONS, "--json", "--frames", frames).records
+        assert (record["final_decision"], record["frames_sampling"]) == ("NSFW", frames)
+        (segment,) = record["segments"]
+        assert segment["start_s"] == pytest.approx(red.start / 10, abs=0.01)
+        assert segment["end_s"] == pytest.approx(red.stop / 10, abs=0.51)
+
+
+def test_stop_on_hit_scores_no_frame_after_the_first_hit(clipmod: Command, tmp_path: Path) -> None:
+    film = write_film(tmp_path / "film.mp4", moving(scene(LONG, PLANTED, SQUARE)), keys=STEADY)
+    good = write_film(tmp_path / "good.mp4", moving(scene(60, (), SQUARE)), keys=STEADY)
+    options = (*SHAPE_OPTIONS, "--json", "--batch-size", "4")
+    whole, safe = clipmod("scan", film, good, *options).records
+    first, same = clipmod("scan", film, good, *options, "--stop-on-hit").records
+    assert (first["final_decision"], same["final_decision"]) == ("NSFW", "Safe")
+    assert first["frames_scored"] < whole["frames_scored"]
+    assert same["frames_scored"] == safe["frames_scored"]
+    (segment,) = first["segments"]
+    assert segment["start_s"] == segment["end_s"] == pytest.approx(15.3, abs=0.01)
+    assert (first["frames_total"], first["largest_gap_s"]) == (LONG, None)
+    assert first["frames_sampling"] == "auto, until a hit"
+    assert first["run_key"] != whole["run_key"]

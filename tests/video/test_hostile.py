@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from clipmod_cli.decode.item import decode_item
-from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
+from clipmod_cli.decode.limits import MAX_VIDEO_FRAMES, DecodeLimits, DecodeOptions
 from clipmod_cli.types import Failure, Item
 from tests.decode.pictures import CENTRE, media
-from tests.video.films import RATE, WHOLE, is_red, lost, scene, seen, times, watch, write_film
+from tests.video.films import RATE, WHOLE, is_red, lost, scene, seen, watch, write_film
 
 
 @pytest.fixture
@@ -123,13 +123,15 @@ def test_limits_hold(tmp_path: Path) -> None:
     assert seen(film, limits=DecodeLimits(max_file_bytes=1000)), "the limit of pictures is not that of videos"
 
 
-def test_a_long_film_gives_at_most_256_frames(tmp_path: Path) -> None:
-    film = write_film(tmp_path / "film.mkv", scene(700, range(0, 700, 2)), rate=1, gop=1)
-    for frames in ("key", "dense", "fps=1"):
+def test_a_film_gives_at_most_1024_frames_and_says_what_was_left_out(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "film.mkv", scene(1500, range(0, 1500, 2)), rate=1, gop=1)
+    for frames in ("auto", "key", "dense", "fps=1"):
         found = seen(film, frames)
-        assert len(found) == 256
-        assert (found[0].time_s, found[-1].time_s) == (0, 699)
-        assert max(b - a for a, b in zip(times(found), times(found)[1:], strict=False)) <= 20
+        assert len(found) == MAX_VIDEO_FRAMES
+        assert (found[0].time_s, found[-1].time_s) == (0, 1499)
+        assert media(found[0]).frames_total == 1500
+        assert (media(found[0]).largest_gap_s or 0) <= 10
+        assert media(found[0]).unseen == ("unsampled",)
     assert len(seen(film, "max=9")) == 9
 
 

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipmod_cli.decode.video.sampling import (
+from clipmod_cli.decode.moving.sampling import (
     SAME_LEVELS,
     FrameSelection,
     KeptFrame,
+    Room,
     look_alike,
     measure_change,
 )
@@ -118,7 +119,9 @@ def test_a_change_of_colour_alone_is_a_change() -> None:
 
 
 def select(levels: Sequence[int], most: int, step_s: float = 1.0) -> list[KeptFrame]:
-    chosen: FrameSelection[int] = FrameSelection(most, lambda level: [_view(_grey(level))], _grey)
+    chosen: FrameSelection[int] = FrameSelection(
+        Room(frames=most), lambda level: [_view(_grey(level))], _grey
+    )
     for number, level in enumerate(levels):
         chosen.offer(number * step_s, number, level)
     return chosen.close()

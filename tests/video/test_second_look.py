@@ -18,6 +18,7 @@ from clipmod_cli.judge.judging import Recheck, judge_with_rechecks
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.pipeline import run
 from clipmod_cli.types import Evidence, Failure, Frame, Item, Result, Verdict
+from tests.decode.pictures import CENTRE
 from tests.end_to_end.command import SHAPE_OPTIONS, SHAPES, TINY_L, Command, by_name
 from tests.evidence import criteria_of, evidence, item_of, lost, media_of, saw_unsafe
 from tests.tiny.shapes import draw_clear
@@ -35,7 +36,7 @@ EXACT_S = 0.51
 
 def look_closely(film: Path, *spans: tuple[float, float]) -> list[Frame]:
     item = Item(source=str(film), index=0)
-    found = decode_item(item, [WHOLE], DecodeOptions(spans=spans))
+    found = decode_item(item, [WHOLE], DecodeOptions(spans=spans, coverage=CENTRE))
     assert not isinstance(found[-1], Failure), found[-1].message
     return [one for one in found if isinstance(one, Frame)]
 

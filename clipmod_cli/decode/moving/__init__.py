@@ -1,1 +1,1 @@
-"""Animations (GIF, APNG, WebP, AVIF, TIFF pages): which frames there are, and when each is shown."""
+"""Animations (GIF, APNG, WebP, AVIF, TIFF pages): their frames, and which frames of a sequence are scored."""

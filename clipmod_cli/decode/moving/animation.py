@@ -1,5 +1,7 @@
 """The sampled frames of an animation: GIF, APNG, WebP, AVIF, and the pages of a TIFF.
 
+Unless only some are asked for, all frames are decoded and those that differ are taken.
+
 Frames build upon each other, so most formats are decoded from the first to the last sampled frame.
 """
 
@@ -7,13 +9,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from PIL import ImageFile, PngImagePlugin
+import numpy as np
+from PIL import Image, ImageFile, PngImagePlugin
 
-from clipmod_cli.decode.coverage import frames_that_fit
+from clipmod_cli.decode.coverage import frames_that_fit, most_views
 from clipmod_cli.decode.job import DecodeJob, Shot, any_picture
 from clipmod_cli.decode.limits import MAX_SCORED_FRAMES, MAX_VIEWS, FrameSampling, check_size
+from clipmod_cli.decode.moving.sampling import (
+    THUMBNAIL_SIDE,
+    FrameSelection,
+    Room,
+    Thumbnail,
+    largest_gap,
+    room_for,
+)
 from clipmod_cli.decode.moving.timeline import Timeline
 from clipmod_cli.decode.stills.colour_spaces import read_colour_spaces
 from clipmod_cli.decode.stills.mending import trim_webp
@@ -21,9 +32,10 @@ from clipmod_cli.decode.stills.opening import decoder_errors, open_picture
 from clipmod_cli.decode.stills.pictures import decode_still, read_orientation
 from clipmod_cli.decode.stills.planes import keep_premultiplied
 from clipmod_cli.decode.stills.readings import read_picture
-from clipmod_cli.decode.transforms import Pictures
+from clipmod_cli.decode.transforms import Pictures, Pixels
 from clipmod_cli.decode.views import make_all_views
 from clipmod_cli.errors import ItemError
+from clipmod_cli.types import UnseenReason, ViewInputs
 
 
 def decode_animation(job: DecodeJob, timeline: Timeline) -> Iterator[Shot]:
@@ -34,23 +46,102 @@ def decode_animation(job: DecodeJob, timeline: Timeline) -> Iterator[Shot]:
     if job.format.name == "WEBP" and timeline.cut:  # refused unless its header has the cut length
         data = trim_webp(data, timeline.end)
     opened = open_picture(replace(job, data=data))
+    media.frames_total, media.frames_sampling = len(timeline.starts), job.options.frames.mode
+    has_pages = job.format.name == "TIFF"
+    if job.options.frames.by_change and not has_pages:
+        yield from _select(job, opened, timeline)
+    else:
+        yield from _decode_chosen(job, opened, timeline, has_pages=has_pages)
+    if timeline.lost is not None:
+        raise ItemError("decode_error", f"not all of this animation can be judged: {timeline.lost}")
+
+
+def _decode_chosen(
+    job: DecodeJob, opened: ImageFile.ImageFile, timeline: Timeline, *, has_pages: bool
+) -> Iterator[Shot]:
+    """Yield the views of frames that are chosen by time, or of all pages."""
+    media, starts = job.media, timeline.starts
     chosen = _choose(job, opened.size, timeline)
-    media.frames_total = len(timeline.starts)
+    if not has_pages:
+        _note_gap(job, largest_gap((starts[number], number) for number in chosen))
     for number, pictures in _pictures(job, opened, chosen):
         if number == 0:
             media.height, media.width = pictures.size
         most, wanted = MAX_VIEWS // len(chosen), job.is_wanted if number == 0 else any_picture
         for view in make_all_views(pictures, job.geometries, job.options, media, most=most, is_wanted=wanted):
-            yield number, timeline.starts[number], view
-    if timeline.lost is not None:
-        raise ItemError("decode_error", f"not all of this animation can be judged: {timeline.lost}")
+            yield number, starts[number], view
+
+
+@dataclass(frozen=True, slots=True)
+class _HeldReadings:
+    """The readings of a frame, to be used again after the next frame was decoded."""
+
+    unseen: frozenset[UnseenReason]
+    made: tuple[tuple[str, Pixels], ...]
+
+    def __len__(self) -> int:
+        return len(self.made)
+
+    def __iter__(self) -> Iterator[tuple[str, Pixels]]:
+        return iter(self.made)
+
+
+def _select(job: DecodeJob, opened: ImageFile.ImageFile, timeline: Timeline) -> Iterator[Shot]:
+    """Yield the views of the frames that differ, as many as there is room for."""
+    room = _room_for(job, opened.size, timeline)
+    most, problem = max(room.views // 2, 1), None
+
+    def make_views(frame: tuple[int, Pictures]) -> list[ViewInputs]:
+        wanted = job.is_wanted if frame[0] == 0 else any_picture
+        return make_all_views(frame[1], job.geometries, job.options, job.media, most=most, is_wanted=wanted)
+
+    selection: FrameSelection[tuple[int, Pictures]] = FrameSelection(
+        room, make_views, lambda frame: make_thumbnail(next(iter(frame[1].readings))[1])
+    )
+    try:
+        for number, pictures in _pictures(job, opened, range(len(timeline.starts))):
+            if number == 0:
+                job.media.height, job.media.width = pictures.size
+            held = _HeldReadings(pictures.readings.unseen, tuple(pictures.readings))
+            selection.offer(timeline.starts[number], number, (number, replace(pictures, readings=held)))
+    except ItemError as error:
+        problem = error
+    chosen = selection.close()
+    for kept in chosen:
+        yield from ((kept.stamp or 0, kept.time_s, view) for view in kept.views)
+    if problem is not None:
+        raise problem
+    _note_gap(job, largest_gap(selection.looks()))
+    is_short = selection.is_short and len(chosen) < len(timeline.starts) <= MAX_SCORED_FRAMES
+    if selection.has_unseen_scene or is_short:
+        job.media.note_unseen("unsampled")
+
+
+def _room_for(job: DecodeJob, size: tuple[int, int], timeline: Timeline) -> Room:
+    """Return how much of an animation of this (width, height) is kept: all that differs, if it fits."""
+    height_width = size[1], size[0]
+    fits = min(frames_that_fit(height_width, job.geometries, job.options.coverage), MAX_SCORED_FRAMES)
+    room = room_for(
+        timeline.duration_s,
+        job.options.max_gap_s,
+        fits=fits,
+        frames=MAX_SCORED_FRAMES,
+        views=min(MAX_VIEWS, most_views(job.geometries, height_width)),
+    )
+    return replace(room, least_change=0.0, least_s=0.0)
+
+
+def _note_gap(job: DecodeJob, gap_s: float) -> None:
+    job.media.largest_gap_s = gap_s
+    if gap_s > job.options.max_gap_s:
+        job.media.note_unseen("unsampled")
 
 
 def _pictures(
     job: DecodeJob, opened: ImageFile.ImageFile, chosen: Sequence[int]
 ) -> Iterator[tuple[int, Pictures]]:
     """Yield (number, readings) of the chosen frames; raises ItemError at the first that cannot be decoded."""
-    sampled = frozenset(chosen)
+    sampled = chosen if isinstance(chosen, range) else frozenset(chosen)
     for number in chosen if job.format.seekable else range(chosen[-1] + 1):
         try:
             pictures = _decode_frame(job, opened, number, sampled=number in sampled)
@@ -63,7 +154,7 @@ def _pictures(
 
 
 def _choose(job: DecodeJob, size: tuple[int, int], timeline: Timeline) -> Sequence[int]:
-    """Return the numbers of the frames that are sampled; notes it where the budget of views allows fewer.
+    """Return the frames that are sampled by time; notes where the budget of views allows fewer.
 
     `size` is (width, height).
     """
@@ -118,3 +209,9 @@ def _fills_canvas(opened: ImageFile.ImageFile, number: int) -> bool:
     first = transparent[:1] == b"\0" if isinstance(transparent, bytes) else transparent == 0
     clear = opened.mode in {"RGBA", "LA"} or (opened.mode == "P" and first)
     return opened.dispose_op == PngImagePlugin.Disposal.OP_BACKGROUND and not clear
+
+
+def make_thumbnail(pixels: Pixels) -> Thumbnail:
+    """Return a whole picture as `(32, 32, 3)`, each cell the mean of what it covers."""
+    small = Image.fromarray(pixels).resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
+    return np.asarray(small, np.uint8)

@@ -1,12 +1,13 @@
-"""A decoded video frame → its Pictures with the right colours, and its thumbnail.
+"""A decoded video frame → its Pictures with the right colours and shape, and its thumbnail.
 
-Pixels are taken as square: a sample aspect ratio (16:11 on a DVD) is left alone, as FFmpeg's own
-conversions do. Interlaced frames are left interlaced.
+Interlaced frames are left interlaced.
 """
 
 from __future__ import annotations
 
+import math
 import struct
+from fractions import Fraction
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,17 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.decode.geometry import UPRIGHT, Orientation
+from clipmod_cli.decode.moving.sampling import THUMBNAIL_SIDE, Thumbnail
 from clipmod_cli.decode.stills.colour_spaces import HLG, PQ, linear_light
 from clipmod_cli.decode.stills.readings import read_pixels
 from clipmod_cli.decode.transforms import Pictures
-from clipmod_cli.decode.video.sampling import Thumbnail
 
 if TYPE_CHECKING:
     from av.video.format import VideoFormat
     from av.video.frame import VideoFrame
     from av.video.reformatter import VideoReformatter
-
-THUMBNAIL_SIDE = 32
 
 _BT709, _BT601 = 1, 5
 """swscale's numbers of the two matrices that turn YCbCr into RGB (ITU-R BT.709 and BT.601)."""
@@ -34,9 +33,30 @@ _HIGH_DEFINITION = (1280, 720)
 """From this width or height on, a stream that does not name its matrix means BT.709, as players guess."""
 
 
-def make_pictures(frame: VideoFrame, reformatter: VideoReformatter) -> Pictures:
-    """Return the frame's readings, to be turned as the video says: several where it is transparent."""
-    pixels = _convert(frame, reformatter, "rgba" if may_be_transparent(frame.format) else "rgb24")
+SQUARE = Fraction(1)
+"""The sample aspect ratio of square pixels."""
+
+MAX_STRETCHED_SIDE, MAX_STRETCHED_PIXELS = 8192, 33_554_432
+"""Of a frame whose pixels are not square; beyond it both sides are made shorter."""
+
+
+def displayed_size(width: int, height: int, ratio: Fraction) -> tuple[int, int]:
+    """Return (width, height) of a frame with pixels of this width : height; one side is kept, one longer."""
+    if ratio == SQUARE:
+        return width, height
+    wide, high = (width * float(ratio), height) if ratio > 1 else (width, height / float(ratio))
+    shrink = max(max(wide, high) / MAX_STRETCHED_SIDE, math.sqrt(wide * high / MAX_STRETCHED_PIXELS), 1.0)
+    return max(round(wide / shrink), 1), max(round(high / shrink), 1)
+
+
+def make_pictures(frame: VideoFrame, reformatter: VideoReformatter, ratio: Fraction = SQUARE) -> Pictures:
+    """Return the frame's readings, to be turned as the video says: several where it is transparent.
+
+    `ratio` is the width : height of its pixels.
+    """
+    size = displayed_size(frame.width, frame.height, ratio)
+    form = "rgba" if may_be_transparent(frame.format) else "rgb24"
+    pixels = _convert(frame, reformatter, form, size)
     if frame.color_trc in {PQ, HLG}:
         pixels[..., :3] = _standard_range(frame.color_trc)[pixels[..., :3]]
     orientation = read_orientation(frame)
@@ -63,12 +83,14 @@ def make_thumbnail(frame: VideoFrame, reformatter: VideoReformatter) -> Thumbnai
     return np.asarray(small.to_ndarray(), np.uint8)
 
 
-def _convert(frame: VideoFrame, reformatter: VideoReformatter, form: str) -> NDArray[np.uint8]:
+def _convert(
+    frame: VideoFrame, reformatter: VideoReformatter, form: str, size: tuple[int, int]
+) -> NDArray[np.uint8]:
     matrix = frame.colorspace
     if matrix == _UNSPECIFIED:
         wide, high = _HIGH_DEFINITION
         matrix = _BT709 if frame.width >= wide or frame.height >= high else _BT601
-    converted = reformatter.reformat(frame, format=form, src_colorspace=matrix, threads=1)
+    converted = reformatter.reformat(frame, *size, form, src_colorspace=matrix, threads=1)
     return np.asarray(converted.to_ndarray(), np.uint8)
 
 
@@ -81,6 +103,15 @@ def _standard_range(transfer: int) -> NDArray[np.uint8]:
     return np.rint(linear_light(transfer) ** (1 / 2.2) * 255).astype(np.uint8)
 
 
+_QUARTERS = (
+    UPRIGHT,
+    Orientation(transposed=True, upside_down=True),
+    Orientation(mirrored=True, upside_down=True),
+    Orientation(transposed=True, mirrored=True),
+)
+"""By quarters counterclockwise."""
+
+
 def read_orientation(frame: VideoFrame) -> Orientation:
     """Return how the frame is turned for display, to the nearest quarter.
 
@@ -89,7 +120,10 @@ def read_orientation(frame: VideoFrame) -> Orientation:
     """
     from av.sidedata.sidedata import SideData, Type
 
-    side_data: SideData | None = cast("Any", frame.side_data).get(Type.DISPLAYMATRIX)
+    try:
+        side_data: SideData | None = cast("Any", frame.side_data).get(Type.DISPLAYMATRIX)
+    except ValueError:  # other side data is of a type that PyAV does not know
+        return _QUARTERS[round(frame.rotation / 90) % 4]
     if side_data is None:
         return UPRIGHT
     a, b, _, c, d, *_ = struct.unpack("=9i", bytes(side_data)[:36])

@@ -105,8 +105,8 @@ def _open(path: str, job: DecodeJob) -> InputContainer:
         "threads": "1",
     }
     if job.format.open == "mov":
-        # An edit list can hide a part of the film from one player and not from another.
-        options |= {"ignore_editlist": "1", "enable_drefs": "0"}
+        # Times are those of the edit list, but what it hides is looked at: not every player hides it.
+        options |= {"advanced_editlist": "0", "enable_drefs": "0"}
     return av.open(
         f"file:{path}",
         "r",

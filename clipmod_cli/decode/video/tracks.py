@@ -1,11 +1,13 @@
 """One video stream: its packets → the frames that may be sampled, in the order they are shown.
 
 Decodes as little as the sampling allows: `key` decodes key frames alone, and whole groups of pictures only
-where key frames are too far apart and at the end. Notes what could not be decoded.
+where key frames are too far apart, at the end, and at the start if the key frame is not shown first. Notes
+what could not be decoded.
 """
 
 from __future__ import annotations
 
+import math
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -40,6 +42,7 @@ class VideoTrack:
     Attributes:
         lost: why not all could be sampled; None if it could.
         stamps: the presentation timestamps of all packets so far.
+        first_s: when the first known frame is shown, in seconds; below 0 where players skip it.
         end_s: when the last known frame ends, in seconds.
         clock: turns timestamps into times.
         waiting: packets of a group that may not be needed, and how many bytes they are.
@@ -54,12 +57,12 @@ class VideoTrack:
         self.lost: str | None = None
         self.stamps = array("q")
         self._is_sorted = False
-        self.end_s = 0.0
+        self.first_s, self.end_s = math.inf, 0.0
         self._last_stamp: int | None = None
         self._unit_s = float(stream.time_base or 1)
         self._usual_s = float(1 / stream.average_rate) if stream.average_rate else 0.0
         self.clock = StreamClock(self._unit_s, start_s)
-        self._all = sampling.mode in {"dense", "fps"}
+        self._all = sampling.by_change or sampling.mode == "fps"
         self._rate = sampling.value if sampling.mode == "fps" else None
         self._max_gap_s = max_gap_s
         self.waiting: list[VideoPacket] = []
@@ -68,12 +71,22 @@ class VideoTrack:
         self._skip_to: float | None = None
         self._held: Timed | None = None
         self._sampled_s: float | None = None
+        self._first: VideoPacket | None = None
+
+    def take_key_frames(self) -> bool:
+        """Decode from the next key frame on as little as `key` does; returns whether that is less."""
+        was_all, self._all = self._all, False
+        return was_all
 
     def feed(self, packet: VideoPacket) -> Iterator[Timed]:
         """Yield the frames to sample that this packet completes."""
         self.note(packet)
+        if self._first is not None:
+            yield from self._start(packet)
         if self._all:
             yield from self._thin(self.decode(packet))
+        elif packet.is_keyframe and len(self.stamps) == 1:
+            self._first = packet
         elif packet.is_keyframe:
             yield from self._start_group(packet)
         elif self.running:
@@ -85,6 +98,8 @@ class VideoTrack:
 
     def finish(self) -> Iterator[Timed]:
         """Yield what is left, the last frame of all at its end."""
+        if self._first is not None:
+            yield from self._start(None)
         if self._all:
             yield from self._thin(self.drain())
         else:
@@ -129,6 +144,17 @@ class VideoTrack:
             return 0.0
         return self.clock.peek(packet.pts) - (self._sampled_s or 0.0)
 
+    def _start(self, second: VideoPacket | None) -> Iterator[Timed]:
+        """Decode the first key frame; all of its group if the next packet's frame is shown before it."""
+        first, self._first = self._first, None
+        if first is None:
+            return
+        if second is None or second.pts is None or first.pts is None or second.pts >= first.pts:
+            yield from self._start_group(first)
+        else:
+            self.running = True
+            yield from self._fill(self.decode(first))
+
     def _start_group(self, packet: VideoPacket) -> Iterator[Timed]:
         """Decode a key frame alone, the group before it being over."""
         if self.running:
@@ -172,8 +198,10 @@ class VideoTrack:
                     continue  # the key frame again, or one shown before it
                 self._skip_to = None
             time_s = self._read(frame)
-            late = self._sampled_s is not None and time_s - self._sampled_s > self._max_gap_s + _TOLERANCE_S
-            if late and self._held is not None:
+            if self._sampled_s is None or frame.key_frame:
+                yield self._sample(time_s, frame)
+                continue
+            if self._held is not None and time_s - self._sampled_s > self._max_gap_s + _TOLERANCE_S:
                 yield self._sample(*self._held)
             self._held = time_s, frame
 
@@ -195,6 +223,7 @@ class VideoTrack:
         time_s = self.clock.read(frame.pts)
         if frame.is_corrupt:
             self.lose(f"the frame at {time_s:.2f} s is damaged")
+        self.first_s = min(self.first_s, time_s)
         lasts = frame.duration * self._unit_s if frame.duration else self._usual_s
         self.end_s = max(self.end_s, round(time_s + lasts, 6))
         return time_s
@@ -241,7 +270,7 @@ one ended. Less is an inaccurate container."""
 
 
 class StreamClock:
-    """Turns timestamps into seconds from the start that never go back."""
+    """Turns timestamps into seconds from the start that never go back; below 0 before a player's start."""
 
     def __init__(self, unit_s: float, start_s: float | None) -> None:
         """Count in units of `unit_s` from `start_s`, by default the first timestamp read."""
@@ -265,12 +294,10 @@ class StreamClock:
 
     def peek(self, stamp: int) -> float:
         """Return the time of a timestamp, without advancing."""
-        if self._start_s is None or (
-            not self._read_one and abs(stamp * self._unit_s - self._start_s) > _FAR_S
-        ):
+        if self._start_s is None or (not self._read_one and stamp * self._unit_s - self._start_s > _FAR_S):
             self._start_s = stamp * self._unit_s
         self._read_one = True
-        return max(stamp * self._unit_s - self._start_s, 0.0)
+        return stamp * self._unit_s - self._start_s
 
 
 SPAN_SAMPLES = 8
@@ -288,7 +315,7 @@ class SpanTrack(VideoTrack):
         self, stream: VideoStream, spans: Sequence[tuple[float, float]], start_s: float | None
     ) -> None:
         """Sample between the start and the end of each span, in seconds."""
-        super().__init__(stream, FrameSampling(), 0.0, start_s)
+        super().__init__(stream, FrameSampling(mode="key"), 0.0, start_s)
         self._spans = spans
         self._next_s = 0.0
 

@@ -1,21 +1,39 @@
 """An opened video → its sampled frames, and whether all of it could be sampled; in one pass.
 
-Packets are decoded by `tracks`, frames chosen by `sampling`, pixels converted by `frames`.
+Packets are decoded by `tracks`, frames chosen by `moving.sampling`, pixels converted by `frames`.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from clipmod_cli.decode.coverage import frames_that_fit
+from clipmod_cli.decode.coverage import frames_that_fit, most_views
 from clipmod_cli.decode.job import DecodeJob, Shot
 from clipmod_cli.decode.limits import MAX_VIEWS
+from clipmod_cli.decode.moving.sampling import (
+    NO_STAMP,
+    FrameSelection,
+    KeptFrame,
+    Room,
+    Thumbnail,
+    largest_gap,
+    room_for,
+)
 from clipmod_cli.decode.stills.readings import MOST_PAGES
-from clipmod_cli.decode.video.frames import make_pictures, make_thumbnail, may_be_transparent
-from clipmod_cli.decode.video.sampling import FrameSelection, KeptFrame, Thumbnail
+from clipmod_cli.decode.video.frames import (
+    SQUARE,
+    displayed_size,
+    make_pictures,
+    make_thumbnail,
+    may_be_transparent,
+)
 from clipmod_cli.decode.video.tracks import SpanTrack, VideoTrack
 from clipmod_cli.decode.views import make_all_views
 from clipmod_cli.errors import ItemError
@@ -38,6 +56,23 @@ _GUESSED = frozenset({"MPEG-TS", "MPEG-PS", "OGG"})
 
 _FRAMES_IN_FLIGHT = 4
 """Reference frames that a decoder keeps; most films need no more."""
+
+_HURRY_SHARE = 0.6
+"""Of the time that a video may take; when it is gone, only key frames are decoded from then on."""
+
+_NEARLY_SQUARE = (Fraction(2, 3), Fraction(3, 2))
+"""Pixels of any other shape are also shown to the models as square: some viewers ignore their shape."""
+
+_SAME_RATIO = 0.02
+"""Two sample aspect ratios that differ by a smaller share are taken as one."""
+
+_MOST_RATIOS = 4
+"""Sample aspect ratios that a stream declares at different places; what is shown depends on the player."""
+
+_GAP_TOLERANCE_S = 1e-3
+
+MAX_READING = 32
+"""Characters of a reading's name."""
 
 _MAX_REASON = 200
 """Characters of a decoder's message in ours."""
@@ -86,21 +121,20 @@ class VideoWatcher:
             f"only its first {MOST_TRACKS} video streams are scored" if len(streams) > MOST_TRACKS else None
         )
         streams = streams[:MOST_TRACKS]
-        largest = max(((each.height, each.width) for each in streams), key=min)
-        room = frames_that_fit(largest, job.geometries, job.options.coverage)
-        if any(may_be_transparent(each.format) for each in streams):
-            room = max(room // MOST_PAGES, 1)
-        most = max(min(job.options.frames.most_of_video, room) // len(streams), 1)
-        self._most_views = MAX_VIEWS // (most * len(streams))
         start_s = _start_of(container, job)
         self._tracks = {stream.index: _make_track(stream, job, start_s) for stream in streams}
+        self._ratios: dict[int, list[Fraction]] = {index: [] for index in self._tracks}
+        self._room = _room_for(container, streams, job)
         self._selections = {
-            index: FrameSelection(most, self._make_views, self._make_thumbnail) for index in self._tracks
+            index: FrameSelection(self._room, partial(self._make_views, index), self._make_thumbnail)
+            for index in self._tracks
         }
+        self._hurries = False
+        job.media.frames_sampling = job.options.frames.mode
 
     def run(self) -> tuple[ItemError | None, list[Shot]]:
         """Return (why not all of it could be sampled, the sampled frames in order)."""
-        pixels = sum(track.stream.width * track.stream.height for track in self._tracks.values())
+        pixels = sum(math.prod(_size_of(track.stream)) for track in self._tracks.values())
         problem, shots = None, []
         with self._job.gate(_FRAMES_IN_FLIGHT * pixels):
             try:
@@ -127,6 +161,7 @@ class VideoWatcher:
         try:
             for packet in self._container.demux(tuple(track.stream for track in self._tracks.values())):
                 check_time(self._job)
+                self._hurry_if_late()
                 if packet.size:
                     self._take(packet)
         except MemoryError:
@@ -136,6 +171,16 @@ class VideoWatcher:
         for index, track in self._tracks.items():
             for time_s, frame in track.finish():
                 self._offer(index, time_s, frame)
+
+    def _hurry_if_late(self) -> None:
+        """Decode key frames alone once most of the time is gone."""
+        job = self._job
+        share = (time.perf_counter() - job.media.started) / job.options.limits.max_video_seconds
+        if share > _HURRY_SHARE and not self._hurries:
+            self._hurries = True
+            for track in self._tracks.values():
+                if track.take_key_frames():
+                    job.media.frames_sampling = f"{job.options.frames.mode}, key"
 
     def _take(self, packet: Packet[VideoStream]) -> None:
         index = packet.stream_index
@@ -151,12 +196,32 @@ class VideoWatcher:
         check_time(self._job)
         self._selections[index].offer(time_s, frame.pts, frame)
 
-    def _make_views(self, frame: VideoFrame) -> list[ViewInputs]:
+    def _make_views(self, index: int, frame: VideoFrame) -> list[ViewInputs]:
+        """Return the views of a frame, in each shape that a player may give it."""
         job = self._job
-        pictures = make_pictures(frame, self._large)
-        if job.media.width is None:
-            job.media.height, job.media.width = pictures.size
-        return make_all_views(pictures, job.geometries, job.options, job.media, most=self._most_views)
+        ratios = self._find_ratios(index)
+        most = max(self._room.views // (2 * len(ratios)), 1)
+        views: list[ViewInputs] = []
+        for ratio in ratios:
+            pictures = make_pictures(frame, self._large, ratio)
+            if job.media.width is None:
+                job.media.height, job.media.width = pictures.size
+            made = make_all_views(pictures, job.geometries, job.options, job.media, most=most)
+            views += [_name_shape(one, ratio) for one in made] if views else made
+        return views
+
+    def _find_ratios(self, index: int) -> list[Fraction]:
+        """Return the sample aspect ratios of a stream so far, the container's first."""
+        stream, known = self._tracks[index].stream, self._ratios[index]
+        declared = (stream.sample_aspect_ratio, stream.codec_context.sample_aspect_ratio)
+        named = [ratio for ratio in declared if ratio is not None and ratio > 0] or [SQUARE]
+        least, most = _NEARLY_SQUARE
+        for ratio in [*named, *(SQUARE for ratio in named if not least <= ratio <= most)]:
+            if all(abs(ratio / one - 1) > _SAME_RATIO for one in known):
+                known.append(ratio)
+        if len(known) > _MOST_RATIOS:
+            self._job.media.note_unseen("unsampled")
+        return known[:_MOST_RATIOS]
 
     def _make_thumbnail(self, frame: VideoFrame) -> Thumbnail:
         return make_thumbnail(frame, self._small)
@@ -170,13 +235,29 @@ class VideoWatcher:
         for time_s, index, one in sorted(kept, key=lambda each: each[:2]):
             least = shots[-1][0] + 1 if shots else 0
             number = max(self._tracks[index].number(one.stamp), least)
-            shots += [(number, time_s, view) for view in one.views]
+            shots += [(number, max(time_s, 0.0), view) for view in one.views]
         if shots:
             end_s = max(track.end_s for track in self._tracks.values())
             self._job.media.duration_s = max(end_s, shots[-1][1])
             if self._ends_too_soon(end_s):
                 self._job.media.truncated = True
+            self._note_gaps()
         return shots
+
+    def _note_gaps(self) -> None:
+        """Note how long nothing was looked at, and whether that is too long."""
+        media = self._job.media
+        media.frames_total = sum(len(track.stamps) for track in self._tracks.values())
+        media.largest_gap_s = max(self._largest_gap(index) for index in self._tracks)
+        is_unseen = any(selection.has_unseen_scene for selection in self._selections.values())
+        if is_unseen or media.largest_gap_s > self._job.options.max_gap_s + _GAP_TOLERANCE_S:
+            media.note_unseen("unsampled")
+
+    def _largest_gap(self, index: int) -> float:
+        looks = self._selections[index].looks()
+        if any(stamp == NO_STAMP for _, stamp in looks):
+            return largest_gap((time_s, 2 * place) for place, (time_s, _) in enumerate(looks))
+        return largest_gap((time_s, self._tracks[index].number(stamp)) for time_s, stamp in looks)
 
     def _ends_too_soon(self, end_s: float) -> bool:
         """Return whether the video is much shorter than its container declares, without an error."""
@@ -184,7 +265,36 @@ class VideoWatcher:
             return False
         whole = self._container.duration
         declared = max(_duration_of(track.stream, whole) for track in self._tracks.values())
+        end_s -= min(0.0, *(track.first_s for track in self._tracks.values()))  # what players skip
         return declared - end_s > max(_SHORT_S, _SHORT_SHARE * declared)
+
+
+def _room_for(container: InputContainer, streams: Sequence[VideoStream], job: DecodeJob) -> Room:
+    """Return how many frames and views of each stream are kept."""
+    options, count = job.options, len(streams)
+    largest = max((_size_of(stream)[::-1] for stream in streams), key=min)
+    frames = max(options.frames.most_of_video // count, 1)
+    views = max(min(MAX_VIEWS, most_views(job.geometries, largest)) // count, 1)
+    if options.frames.mode != "auto" or options.spans:
+        return Room(frames=frames, views=views)
+    pages = MOST_PAGES if any(may_be_transparent(stream.format) for stream in streams) else 1
+    fits = min(frames_that_fit(largest, job.geometries, options.coverage) // (count * pages), frames)
+    is_known = job.format.name not in _GUESSED
+    duration_s = max(_duration_of(stream, container.duration) for stream in streams) if is_known else 0.0
+    return room_for(duration_s, options.max_gap_s, fits=fits, frames=frames, views=views)
+
+
+def _name_shape(made: ViewInputs, ratio: Fraction) -> ViewInputs:
+    """Return a view whose reading names the shape of the pixels."""
+    plain, shape = made.view.reading == "plain", f"pixels {ratio.numerator} to {ratio.denominator}"
+    reading = shape if plain else f"{made.view.reading} {shape}"
+    return made._replace(view=replace(made.view, reading=reading[:MAX_READING]))
+
+
+def _size_of(stream: VideoStream) -> tuple[int, int]:
+    """Return (width, height) as the container declares them to be displayed."""
+    ratio = stream.sample_aspect_ratio
+    return displayed_size(stream.width, stream.height, ratio if ratio and ratio > 0 else SQUARE)
 
 
 def _make_track(stream: VideoStream, job: DecodeJob, start_s: float | None) -> VideoTrack:
@@ -202,12 +312,14 @@ def _duration_of(stream: VideoStream, whole: int | None) -> float:
 
 
 def _start_of(container: InputContainer, job: DecodeJob) -> float | None:
-    """Return the container's declared start in seconds; None to start with the first frame.
+    """Return when players start, in the container's time and in seconds; None to start with the first frame.
 
-    Not an MP4's, which holds after its edit list; that is ignored.
+    What an MP4's edit list skips lies before 0.
     """
     start = cast("int | None", container.start_time)
-    return None if start is None or job.format.name in {"MP4", "MOV"} else start / 1e6
+    if start is None:
+        return None
+    return max(start / 1e6, 0.0) if job.format.open == "mov" else start / 1e6
 
 
 def _find_streams(container: InputContainer, job: DecodeJob) -> list[VideoStream]:

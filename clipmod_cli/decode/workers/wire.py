@@ -57,6 +57,7 @@ class _MediaHeader(BaseModel):
     views: _Count
     frames_total: _Count | None
     largest_gap_s: _Real | None
+    frames_sampling: Annotated[str, Field(pattern="^[ -~]{0,40}$")] | None
     unseen: tuple[UnseenReason, ...]
 
 

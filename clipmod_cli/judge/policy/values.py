@@ -61,7 +61,7 @@ class Policy:
         min_coverage: a smaller share of the displayed pixels shown to the models needs review.
         thresholds: the NSFW threshold by sensitivity.
         persistence_s: in a video, a shorter hit than this does not decide, but needs review.
-        max_gap_s: key frames of a video further apart are filled.
+        max_gap_s: a longer time of a video or animation without a look needs review, in seconds.
         not_judged: by spec of a classifier, which of its labels are known and belong to no category.
         categories: from mild to severe.
     """

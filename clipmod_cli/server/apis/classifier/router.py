@@ -120,7 +120,8 @@ async def video_classification(
 ) -> Found:
     """One entry a label, with its first frame, counted from 1.
 
-    At most 256 frames are scored: in a longer video evenly spaced ones, and those where something changes.
+    At most 1,024 frames are scored, 256 of an animation: in a longer one evenly spaced frames, and those
+    where something changes.
     """
     check_video(file, service.limits)
     if importlib.util.find_spec("av") is None:
