@@ -129,10 +129,12 @@ model_scores = st.builds(
     forward_ms=times,
     detections=st.none() | st.lists(detections, max_size=2).map(tuple),
 )
+views = st.builds(View, box=st.tuples(small, small, small, small).map(lambda box: Box(*box)), scale=times)
 frame_scores = st.builds(
     FrameScore,
     number=whole,
     time_s=times,
+    view=views,
     category=words,
     confidence=shares,
     unsafe_score=shares,

@@ -145,6 +145,8 @@ def _iso_media_name(head: bytes) -> str | None:
 
 
 def _quicktime(head: bytes) -> bool:
+    if head.startswith((b"free", b"skip", b"styp"), 4):
+        return head[0] < ord(" ")  # these are words too; in a text a letter stands where the size begins
     return head.startswith((b"moov", b"mdat", b"wide"), 4) or _iso_media("MOV")(head)
 
 

@@ -21,6 +21,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from clipmod_cli.decode.formats import HEAD_BYTES, Format, format_by_extension, sniff
+from clipmod_cli.decode.reading.boxes import iso_format
 from clipmod_cli.decode.unread import (
     UNREAD_HEAD_BYTES,
     UNREAD_SKIPPED,
@@ -213,6 +214,10 @@ def _identify(file: BinaryIO, size: int, name: str) -> tuple[Format | None, Unre
     head = file.read(HEAD_BYTES)
     if (known := sniff(head)) is not None:
         return known, None
+    if head[4:8] == b"ftyp":
+        known = iso_format(None, lambda at, count: os.pread(file.fileno(), count, at), size)
+        if known is not None:  # it calls itself sound
+            return known, None
     head += file.read(UNREAD_HEAD_BYTES - len(head))
     file.seek(max(0, size - UNREAD_TAIL_BYTES))
     tail = file.read(UNREAD_TAIL_BYTES)

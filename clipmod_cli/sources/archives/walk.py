@@ -13,6 +13,7 @@ from pathlib import PurePath
 from typing import BinaryIO
 
 from clipmod_cli.decode.formats import HEAD_BYTES, format_by_extension, sniff
+from clipmod_cli.decode.reading.boxes import iso_format
 from clipmod_cli.decode.unread import UNREAD_HEAD_BYTES, UNREAD_SKIPPED, sniff_unread, unread_format
 from clipmod_cli.errors import ErrorCode, ItemError
 from clipmod_cli.sources.archives.limits import ArchiveBudget, ContainerError, RatioMeter
@@ -111,11 +112,15 @@ class ArchiveWalk:
         try:
             stream = entry.open()
             head = stream.peek(UNREAD_HEAD_BYTES)
-            if reason := self._skip_reason(head, entry):
+            reason = self._skip_reason(head, entry)
+            if reason and head[4:8] != b"ftyp":
                 self.skipped[reason] += 1
                 return
             kind = archive_kind(head)
             data = self._read(entry, stream, depth=len(names) if kind else 0)
+            if reason and iso_format(None, lambda at, count: data[at : at + count], len(data)) is None:
+                self.skipped[reason] += 1  # sound, as its brand says
+                return
         except ContainerError:
             raise
         except ItemError as error:
