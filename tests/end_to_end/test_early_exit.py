@@ -14,7 +14,10 @@ from clipmod_cli.records import Record
 from tests.end_to_end.command import SHAPES, TINY, TINY_ENSEMBLE, Command, read_records
 from tests.tiny.shapes import labelled
 
-ENSEMBLE = ("--policy", str(SHAPES), "--models", TINY_ENSEMBLE, "--no-isolate")
+ALL_OF_IT = ("--policy", str(SHAPES), "--models", TINY_ENSEMBLE, "--no-isolate")
+ENSEMBLE = (*ALL_OF_IT, "--coverage", "centre")
+"""Models are skipped for pictures of one view: of several, which one decides depends on the scores of all."""
+
 WEIGHTS = {"tiny-l": 0.40, "tiny-h": 0.35, "tiny-g": 0.25}
 PICTURES = 150
 OUTCOME = ("source", "status", "final_decision", "needs_review", "degraded", "run_key", "sha256")
@@ -37,16 +40,20 @@ def unsafe_of(record: dict[str, Any], weights: dict[str, float]) -> float:
     return float(sum(weights[name] * said[name] for name in said) / sum(weights[name] for name in said))
 
 
-@pytest.mark.parametrize(("threshold", "least"), [("0.5", PICTURES // 2), ("0.05", 1)])
+@pytest.mark.parametrize(
+    ("words", "threshold", "least"),
+    [(ENSEMBLE, "0.5", PICTURES // 2), (ENSEMBLE, "0.05", 1), (ALL_OF_IT, "0.5", 0)],
+    ids=["middle", "low threshold", "all views"],
+)
 def test_every_outcome_is_that_of_all_models(
-    clipmod: Command, folder: Path, threshold: str, least: int
+    clipmod: Command, folder: Path, words: tuple[str, ...], threshold: str, least: int
 ) -> None:
     """Under 0.25, the last one's weight, nothing can be Safe without it."""
     draw_mixed(folder, PICTURES)
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
-    words = ("scan", folder, TINY / "pictures", *ENSEMBLE, "--threshold", threshold)
-    full = clipmod(*words).records
-    early = clipmod(*words, "--early-exit", "exact").records
+    command = ("scan", folder, TINY / "pictures", *words, "--threshold", threshold)
+    full = clipmod(*command).records
+    early = clipmod(*command, "--early-exit", "exact").records
     assert [[one[name] for name in OUTCOME] for one in early] == [
         [one[name] for name in OUTCOME] for one in full
     ]
