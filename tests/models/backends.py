@@ -23,6 +23,7 @@ from clipmod_cli.models.open_clip.text_cache import TextCache
 from clipmod_cli.models.seam import Model
 from clipmod_cli.types import Frame, Geometry, Item
 from tests.decode.decoding import decode
+from tests.decode.pictures import CENTRE
 from tests.models.source_kit import folder_source
 
 TINY = Path(__file__).parent.parent / "tiny" / "models"
@@ -47,14 +48,14 @@ def save_photographs(folder: Path) -> list[Path]:
 def look(model: Model, paths: Sequence[Path], *, exact: bool = True) -> list[Frame]:
     """Return the decoded frames of these pictures as the model wants them."""
     items = [Item(source=str(path), index=i) for i, path in enumerate(paths)]
-    frames = list(decode(items, [model.geometry], DecodeOptions(exact=exact), 1))
+    frames = list(decode(items, [model.geometry], DecodeOptions(exact=exact, coverage=CENTRE), 1))
     assert all(isinstance(frame, Frame) for frame in frames)
     return [frame for frame in frames if isinstance(frame, Frame)]
 
 
 def look_with_views(geometries: Sequence[Geometry], path: Path, index: int) -> Frame:
     """Return the decoded still with all these views."""
-    (frame,) = decode([Item(source=str(path), index=index)], geometries, DecodeOptions(), 1)
+    (frame,) = decode([Item(source=str(path), index=index)], geometries, DecodeOptions(coverage=CENTRE), 1)
     assert isinstance(frame, Frame)
     return frame
 

@@ -62,7 +62,7 @@ def test_tiny_clips_agree_with_open_clip(name: str, tmp_path: Path, pictures: li
     policy = load_policy(str(SHAPES))
     ours = judge_alone(backends.tiny_clip(name, tmp_path / "cache"), policy, pictures, exact=True)
     theirs = open_clip_recipe(backends.TINY / name, policy, pictures)
-    assert np.abs(np.array(ours) - np.array(theirs)).max() < 1e-3
+    assert np.abs(np.array(ours) - np.array(theirs)).max() < 2e-3  # after the float16 grid
 
 
 def test_vit_b_32_agrees_with_open_clip(random_vit_b_32: Path, tmp_path: Path, pictures: list[Path]) -> None:
