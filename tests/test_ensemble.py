@@ -83,7 +83,8 @@ def test_the_weights_by_hand() -> None:
     text = 9 ** (0.2 / math.hypot(0.2, 0.8))
     other = 9 ** (0.8 / math.hypot(0.2, 0.8))
     expected = 0.5 * text / (text + other) + 0.3 * 0.2
-    assert unsafe_of(ensemble_of(*models, weights=(0.5, 0.3, 0.2)), 0.2) == pytest.approx(expected, abs=1e-6)
+    unsafe = unsafe_of(ensemble_of(*models, weights=(0.5, 0.3, 0.2)), 0.2)
+    assert unsafe == pytest.approx(expected, abs=1e-3)  # embeddings are rounded to float16
 
 
 @given(

@@ -76,7 +76,7 @@ def rows_of(store: HistoryStore, run_id: str) -> Iterator[dict[str, Any]]:
     where = f"""WHERE run_id = '{run_id}' ORDER BY "index" """
     for row in store.query(f"SELECT {names} FROM items {where}").rows:  # noqa: S608
         item = dict(zip(ITEM_COLUMNS, row, strict=True))
-        moving = item["frames_scored"] is not None
+        moving = item["frames_scored"] is not None and item["kind"] != "image"
         item["segments"] = segments.get(item["index"], []) if moving else None
         yield item
 
