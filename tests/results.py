@@ -154,6 +154,7 @@ verdicts = st.builds(
     degraded=st.booleans(),
     deciding=frame_scores,
     frames=st.lists(frame_scores, max_size=2),
+    views_scored=st.integers(1, 1024),
     segments=st.lists(segments, max_size=3),
     unseen_categories=st.lists(words, max_size=2),
     total_ms=times,
