@@ -51,7 +51,7 @@ def test_every_outcome_is_that_of_all_models(
     """Under 0.25, the last one's weight, nothing can be Safe without it."""
     draw_mixed(folder, PICTURES)
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
-    command = ("scan", folder, TINY / "pictures", *words, "--threshold", threshold)
+    command: tuple[str | Path, ...] = ("scan", folder, TINY / "pictures", *words, "--threshold", threshold)
     full = clipmod(*command).records
     early = clipmod(*command, "--early-exit", "exact").records
     assert [[one[name] for name in OUTCOME] for one in early] == [
