@@ -178,7 +178,7 @@ def test_concurrent_requests_share_forward_passes(
         first = pool.submit(single, client)
         assert entered.wait(WAIT_S)
         others = [pool.submit(single, client) for _ in range(4)]
-        wait_until(lambda: len(service.device.queue) == 4)
+        wait_until(lambda: len(service.device.queue) == 4 * sizes[0])
         free.set()
         answers = [one.result() for one in (first, *others)]
     assert [one.status_code for one in answers] == [200] * 5
