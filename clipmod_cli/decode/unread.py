@@ -6,7 +6,7 @@ A file of one of these is never judged. Formats that are read are in `clipmod_cl
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Literal, TypeAlias
 
@@ -75,17 +75,25 @@ def sniff_unread(head: bytes, tail: bytes = b"") -> UnreadFormat | None:
 def unread_format(head: bytes, name: str, tail: bytes = b"") -> UnreadFormat | None:
     """Return the format of this table that a file has by its signature, else by its name's extension.
 
-    The extension of a format that is read comes first: its file is an input, whatever it holds.
+    The extension of a format that is read comes first: its file is an input, whatever it holds. A document
+    that is named as a picture, film or archive gets a record as such: some viewers search for a signature
+    further on, and show the picture behind it.
     """
-    if (known := sniff_unread(head, tail)) is not None or not head or format_by_extension(name) is not None:
-        return known
+    if (known := sniff_unread(head, tail)) is None:
+        return _by_name(name) if head and format_by_extension(name) is None else None
+    if known.kind == "document" and is_media_name(name):
+        return replace(known, kind="picture", name=f"a document that is named {PurePosixPath(name).suffix}")
+    return known
+
+
+def _by_name(name: str) -> UnreadFormat | None:
     extension = PurePosixPath(name).suffix[1:].lower()
     return next((known for known in UNREAD if extension in known.extensions), None)
 
 
 def is_media_name(name: str) -> bool:
     """Return whether a name has the extension of a picture, film or archive, read or not."""
-    known = unread_format(b" ", name)
+    known = _by_name(name)
     return format_by_extension(name) is not None or (known is not None and known.counted_as is None)
 
 

@@ -150,6 +150,15 @@ def test_what_is_only_counted(head: bytes, name: str, reason: str) -> None:
     assert found.counted_as == reason
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "a.jxl", "a.MP4", "a.zip", "a.7z"])
+@pytest.mark.parametrize("head", [b"%PDF-1.7", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"])
+def test_a_document_that_is_named_as_media_gets_a_record(head: bytes, name: str) -> None:
+    found = unread_format(head, name)
+    assert found is not None
+    assert found.counted_as is None
+    assert "document" in found.error().message
+
+
 @pytest.mark.parametrize(
     "head",
     [

@@ -59,3 +59,17 @@ def test_a_film_behind_a_free_box_is_an_input(clipmod: Command, folder: Path, tm
     (folder / "notes").write_bytes(b"Sugarfree drinks, and skip the rest")
     (record,) = clipmod("scan", folder, *WORDS).records
     assert record["final_decision"] == "NSFW" or record["error"]["code"] == "video_error"
+
+
+def test_a_picture_behind_the_signature_of_a_document_has_a_record(clipmod: Command, folder: Path) -> None:
+    """FFmpeg searches for the picture and shows it."""
+    hidden = b"%PDF-1.4\n" + (TINY / "pictures" / "red-circle.jpg").read_bytes()
+    (folder / "a.jpg").write_bytes(hidden)
+    (folder / "paper.pdf").write_bytes(b"%PDF-1.4\n")
+    with zipfile.ZipFile(folder / "b.zip", "w") as archive:
+        archive.writestr("b.jpg", hidden)
+        archive.writestr("paper.pdf", b"%PDF-1.4\n")
+    run = clipmod("scan", folder, *WORDS)
+    told = [(one["member"], one["final_decision"], one["error"]["code"]) for one in run.records]
+    assert told == [(None, None, "unsupported_format"), ("b.jpg", None, "unsupported_format")]
+    assert run.code == 6
