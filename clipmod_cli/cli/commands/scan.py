@@ -44,7 +44,7 @@ def scan(
     from clipmod_cli.cli.terminal.logs import resolve_settings
     from clipmod_cli.sources.registry import check_packages
 
-    resolved = resolve_settings(flags)
+    resolved = resolve_settings(flags, sources or [])
     settings = resolved.settings
     named = sources or []
     if not named and settings.files_from is None:

@@ -52,7 +52,7 @@ def urls(
     from clipmod_cli.cli.terminal.logs import resolve_settings
     from clipmod_cli.sources.lists import check_lists
 
-    resolved = resolve_settings(flags)
+    resolved = resolve_settings(flags, lists or [])
     settings = resolved.settings
     named = [*(lists or []), *([settings.files_from] if settings.files_from is not None else [])]
     if not named:

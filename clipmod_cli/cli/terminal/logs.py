@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clipmod_cli.errors import OutputError
@@ -42,17 +42,21 @@ def _set_up_logs(*, quiet: bool, verbose: bool, log_file: str | None) -> None:
     logging.getLogger().handlers = [_file_handler(log_file)] if log_file else [logging.NullHandler()]
 
 
-def resolve_settings(flags: Mapping[str, Any]) -> Resolved:
-    """Return the settings of a run; sets up its logs.
+def resolve_settings(flags: Mapping[str, Any], inputs: Sequence[str] = ()) -> Resolved:
+    """Return the settings of a run whose command line names `inputs`; sets up its logs.
 
     Raises:
         SettingsError: if a setting is invalid.
+        UsageError: if an output is an input or another output.
         OutputError: if the log file cannot be opened.
     """
+    from clipmod_cli.cli.output_paths import check_output_paths
     from clipmod_cli.settings.reading import resolve
 
     resolved = resolve(flags)
     settings = resolved.settings
+    listed = [settings.files_from] if settings.files_from else []
+    check_output_paths(settings, [*inputs, *listed])
     _set_up_logs(quiet=settings.quiet, verbose=settings.verbose, log_file=settings.log_file)
     return resolved
 

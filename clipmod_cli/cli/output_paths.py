@@ -1,0 +1,92 @@
+"""Refuses outputs that would destroy an input or each other; opens nothing for writing."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from clipmod_cli.errors import UsageError
+from clipmod_cli.settings.definition import Settings
+
+STREAMS = ("/dev/", "/proc/")
+"""Under these names are devices and open descriptors, which two options may share."""
+
+
+def check_output_paths(settings: Settings, inputs: Iterable[str]) -> None:
+    """Check where a run writes, before anything is opened for writing.
+
+    Raises:
+        UsageError: an output is an input, another output, or a picture, video or archive.
+    """
+    outputs = _outputs(settings)
+    for (option, path), (other, second) in itertools.combinations(outputs, 2):
+        if _same_file(path, second):
+            raise UsageError(
+                f"{option} {path} and {other} {second} are the same file. Give each a path of its own"
+            )
+    for name in inputs:
+        _check_input(name, outputs)
+    for option, path in outputs:
+        if option in {"--errors-to", "--log-file"}:
+            _check_media(option, path)
+
+
+def _outputs(settings: Settings) -> list[tuple[str, Path]]:
+    """Return the option and path of each output that can replace or change a file."""
+    given = {
+        "--output": settings.output,
+        "--errors-to": settings.errors_to,
+        "--save-to": settings.save_to,
+        "--db": None if settings.no_db else settings.db,
+    }
+    found = [(option, Path(name).expanduser()) for option, name in given.items() if name]
+    if settings.log_file:
+        # logging does not expand a ~
+        found.append(("--log-file", Path(settings.log_file)))
+    return [(option, path) for option, path in found if not _is_stream(path)]
+
+
+def _check_input(name: str, outputs: list[tuple[str, Path]]) -> None:
+    if name == "-" or "://" in name or _is_stream(Path(name)):
+        return
+    for option, path in outputs:
+        if _same_file(path, Path(name)):
+            raise UsageError(
+                f"{option} {path} and the input {name} are the same file. Give {option} another path"
+            )
+
+
+def _check_media(option: str, path: Path) -> None:
+    from clipmod_cli.decode.formats import HEAD_BYTES, sniff
+
+    try:
+        with path.open("rb") as file:
+            known = sniff(file.read(HEAD_BYTES))
+    except OSError:
+        return
+    if known is not None:
+        raise UsageError(
+            f"{option} {path} is a {known.kind} file and would be overwritten. Give {option} another path"
+        )
+
+
+def _is_stream(path: Path) -> bool:
+    """Return whether a path is stdout, a device, a pipe or a socket."""
+    if str(path) == "-" or str(path).startswith(STREAMS):
+        return True
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    """Return whether two paths are one file, also through links and hard links."""
+    try:
+        return os.path.samefile(one, other)  # noqa: PTH121
+    except (OSError, ValueError):
+        return os.path.realpath(one) == os.path.realpath(other)
