@@ -5,6 +5,8 @@ URLs are not validated here.
 
 from __future__ import annotations
 
+import codecs
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,8 +24,8 @@ CHUNK_BYTES = 65536
 STDIN = 0
 
 ROWS_AT_ONCE = 1024
-BOM = "\ufeff"
-"""Windows editors write this mark before a text."""
+ENCODINGS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+"""By the mark that Windows programs write before a text."""
 
 SEPARATORS = ",;|\t"
 NO_SEPARATOR = "\x1f"
@@ -51,7 +53,8 @@ def read_list(name: str, *, null: bool) -> Iterator[str]:
     """Yield the paths of a list as soon as they arrive; `-` is stdin. Empty ones are left out.
 
     With `null` a name may hold newlines. A name that is not UTF-8 holds surrogate escapes. A listed
-    file named `-` becomes `./-`, since the source `-` is stdin.
+    file named `-` becomes `./-`, since the source `-` is stdin. Lines from Windows are read too: with a byte
+    order mark (UTF-8 or UTF-16), and with CRLF, unless a file is there whose name ends with CR.
 
     Raises:
         UsageError: if the list cannot be read.
@@ -61,7 +64,8 @@ def read_list(name: str, *, null: bool) -> Iterator[str]:
     try:
         descriptor = STDIN if name == "-" else os.open(name, os.O_RDONLY)
         try:
-            for part in _split(descriptor, b"\0" if null else b"\n"):
+            parts = _split(_read(descriptor), b"\0") if null else _lines(descriptor)
+            for part in parts:
                 if part:
                     yield "./-" if part == b"-" else os.fsdecode(part)
         finally:
@@ -71,12 +75,42 @@ def read_list(name: str, *, null: bool) -> Iterator[str]:
         raise UsageError(f"cannot read the list {name}: {e.strerror}") from e
 
 
-def _split(descriptor: int, separator: bytes) -> Iterator[bytes]:
-    rest = b""
+def _read(descriptor: int) -> Iterator[bytes]:
     while chunk := os.read(descriptor, CHUNK_BYTES):
+        yield chunk
+
+
+def _split(chunks: Iterable[bytes], separator: bytes) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
         *whole, rest = (rest + chunk).split(separator)
         yield from whole
     yield rest
+
+
+def _lines(descriptor: int) -> Iterator[bytes]:
+    for line in _split(_as_utf8(_read(descriptor)), b"\n"):
+        yield line[:-1] if line.endswith(b"\r") and not os.path.lexists(line) else line
+
+
+def _as_utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the text without a byte order mark, and UTF-16 as UTF-8; other bytes are not changed."""
+    head = b""
+    while len(head) < 3 and (not head or any(mark.startswith(head) for mark in ENCODINGS)):
+        chunk = next(chunks, b"")
+        head += chunk
+        if not chunk or head in ENCODINGS:
+            break
+    encoding = next((ENCODINGS[mark] for mark in ENCODINGS if head.startswith(mark)), None)
+    if encoding is None:
+        yield head
+        yield from chunks
+        return
+    decoder = codecs.getincrementaldecoder(encoding)(
+        "surrogateescape" if encoding == "utf-8-sig" else "replace"
+    )
+    for chunk in itertools.chain([head], chunks):
+        yield os.fsencode(decoder.decode(chunk))
 
 
 def read_urls(
@@ -126,8 +160,8 @@ def is_table(name: str) -> bool:
 
 
 def _read_text(name: str, *, null: bool) -> Iterator[str]:
-    for number, line in enumerate(read_list(name, null=null)):
-        url = (line if number else line.removeprefix(BOM)).strip()
+    for line in read_list(name, null=null):
+        url = line.strip()
         if url and not url.startswith("#"):
             yield url
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from clipmod_cli.errors import UsageError
 from clipmod_cli.sources import lists
 from clipmod_cli.sources.base import Rules, Skipped
-from clipmod_cli.sources.lists import CHUNK_BYTES, read_list
+from clipmod_cli.sources.lists import CHUNK_BYTES, read_list, read_urls
 from clipmod_cli.sources.registry import expand
 from tests.sources.inputs import only_items
 
@@ -43,7 +43,10 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int]]:
             continue
 
 
-lines = st.lists(st.binary(min_size=1, max_size=12).filter(lambda name: b"\n" not in name), max_size=20)
+lines = st.lists(
+    st.binary(min_size=1, max_size=12).filter(lambda name: b"\n" not in name and not name.endswith(b"\r")),
+    max_size=20,
+).filter(lambda lines: not lines or not lines[0].startswith(tuple(lists.ENCODINGS)))
 names = st.lists(st.binary(min_size=1, max_size=12).filter(lambda name: b"\0" not in name), max_size=20)
 no_dash = {b"-": b"./-"}
 
@@ -77,6 +80,27 @@ def test_names_across_chunks_are_whole(list_file: Path) -> None:
 def test_blanks_belong_to_names_and_empty_lines_do_not(list_file: Path) -> None:
     list_file.write_bytes(b"\n a \n\n# no comment\n\xff.jpg\n\n")
     assert list(read_list(str(list_file), null=False)) == [" a ", "# no comment", "\udcff.jpg"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("chunk", [1, 2, 3, CHUNK_BYTES])
+def test_a_list_from_windows(
+    encoding: str, end: str, chunk: int, list_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lists, "CHUNK_BYTES", chunk)
+    mark = "\ufeff" if encoding.endswith("e") else ""
+    names = ["C:\\photos\\bä.jpg", "日本.png", "-", "😀.gif"]
+    list_file.write_bytes((mark + end.join([*names, ""])).encode(encoding))
+    assert list(read_list(str(list_file), null=False)) == [names[0], names[1], "./-", names[3]]
+    list_file.write_bytes((mark + end.join(["http://a/ä.jpg", "# no", "http://b/c"])).encode(encoding))
+    assert list(read_urls([str(list_file)], "url", null=False)) == ["http://a/ä.jpg", "http://b/c"]
+
+
+def test_a_file_whose_name_ends_with_a_carriage_return_keeps_it(list_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "a\r").touch()
+    list_file.write_bytes(bytes(tmp_path / "a\r") + b"\n" + bytes(tmp_path / "b\r") + b"\n")
+    assert list(read_list(str(list_file), null=False)) == [str(tmp_path / "a\r"), str(tmp_path / "b")]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\n\n\n"])
