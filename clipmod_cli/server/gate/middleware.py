@@ -10,6 +10,7 @@ import ipaddress
 import logging
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -166,14 +167,14 @@ class _TimedBody:
 
 
 @dataclass
-class Guard:
+class Guard(ABC):
     """A layer that answers in place of the application where `refusal` returns an answer."""
 
     app: ASGIApp
 
+    @abstractmethod
     def refusal(self, scope: Scope) -> Response | None:
         """Return the answer to a refused request; None to pass it on."""
-        raise NotImplementedError
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
