@@ -76,14 +76,16 @@ def unread_format(head: bytes, name: str, tail: bytes = b"") -> UnreadFormat | N
     """Return the format of this table that a file has by its signature, else by its name's extension.
 
     The extension of a format that is read comes first: its file is an input, whatever it holds. A document
-    that is named as a picture, film or archive gets a record as such: some viewers search for a signature
-    further on, and show the picture behind it.
+    or Mac metadata that is named as a picture, film or archive gets a record as such: some viewers search for
+    a signature further on, and show the picture behind it. Macs name their metadata `._NAME`.
     """
     if (known := sniff_unread(head, tail)) is None:
         return _by_name(name) if head and format_by_extension(name) is None else None
-    if known.kind == "document" and is_media_name(name):
-        return replace(known, kind="picture", name=f"a document that is named {PurePosixPath(name).suffix}")
-    return known
+    path = PurePosixPath(name)
+    is_metadata = known.kind == "metadata" and path.name.startswith("._")
+    if known.counted_as is None or is_metadata or not is_media_name(name):
+        return known
+    return replace(known, kind="picture", name=f"{known.name} that is named {path.suffix}")
 
 
 def _by_name(name: str) -> UnreadFormat | None:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.end_to_end.command import SHAPES, TINY, Command
 from tests.video.films import write_film
 
 WORDS = ("--policy", str(SHAPES), "--models", f"open_clip:local-dir:{TINY / 'models' / 'tiny-l'}")
+MAC_METADATA = b"\0\x05\x16\x07\0\2\0\0" + bytes(16) + b"\0\1\0\0\0\x09" + bytes(12)
 LONG_FREE_BOX = (1024).to_bytes(4, "big") + b"free" + bytes(1016)
 
 
@@ -61,9 +63,12 @@ def test_a_film_behind_a_free_box_is_an_input(clipmod: Command, folder: Path, tm
     assert record["final_decision"] == "NSFW" or record["error"]["code"] == "video_error"
 
 
-def test_a_picture_behind_the_signature_of_a_document_has_a_record(clipmod: Command, folder: Path) -> None:
+@pytest.mark.parametrize("head", [b"%PDF-1.4\n", MAC_METADATA])
+def test_a_picture_behind_what_is_only_counted_has_a_record(
+    clipmod: Command, folder: Path, head: bytes
+) -> None:
     """FFmpeg searches for the picture and shows it."""
-    hidden = b"%PDF-1.4\n" + (TINY / "pictures" / "red-circle.jpg").read_bytes()
+    hidden = head + (TINY / "pictures" / "red-circle.jpg").read_bytes()
     (folder / "a.jpg").write_bytes(hidden)
     (folder / "paper.pdf").write_bytes(b"%PDF-1.4\n")
     with zipfile.ZipFile(folder / "b.zip", "w") as archive:
