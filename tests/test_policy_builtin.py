@@ -18,6 +18,7 @@ AGE = "hf:nateraw/vit-age-classifier"
 
 OWN_LABELS = {
     "nudenet": set(NUDENET_LABELS),
+    "open_nsfw": {"sfw", "nsfw"},
     FALCONSAI: {"normal", "nsfw"},
     LUKEJACOB: {"drawings", "hentai", "neutral", "porn", "sexy"},
     AGE: {"0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "more than 70"},
@@ -93,7 +94,8 @@ def test_the_documented_categories_are_as_documented(name: str) -> None:
     [
         ("nudenet", {"female-presence", "nsfw", "nsfw-any"}),
         (LUKEJACOB, {"nsfw", "nsfw-any"}),
-        (FALCONSAI, {"nsfw-any"}),
+        ("open_nsfw", {"nsfw"}),
+        (FALCONSAI, {"nsfw", "nsfw-any"}),
         (AGE, set()),
     ],
 )

@@ -147,7 +147,7 @@ FAULTS: list[tuple[str, list[str]]] = [
     (HEAD + TAIL.replace("hf:a/b", "hf:a/b=1e-1").rstrip() + " #!", ['without its weight: "hf:a/b"']),
     (
         HEAD + TAIL.replace("hf:a/b", "a/b").rstrip() + " #!",
-        ['"a/b" is not a model with labels: use nudenet, hf:OWNER/NAME or hf:PATH (did you'],
+        ['"a/b" is not a model with labels: use nudenet, open_nsfw, hf:OWNER/NAME, hf:PATH or onnx:PATH'],
     ),
     (HEAD + TAIL.replace("nudenet", "nude_net").rstrip() + " #!", ['did you mean "nudenet"?']),
     (
@@ -160,6 +160,11 @@ FAULTS: list[tuple[str, list[str]]] = [
         + TAIL
         + '[[categories]]\nname = "x"\nsafety = "SAFE"\n[categories.labels]\n"hf:a/b" = [\n"porn" #!\n]',
         ['the label "porn" of hf:a/b is already at line 13'],
+    ),
+    (  # a label twice in one category, and a detector's in two
+        HEAD + TAIL + '[[categories]]\nname = "x"\nsafety = "UNSAFE"\n[categories.labels]\n'
+        '"hf:a/b" = [\n"porn",\n"porn" #!\n]\nnudenet = ["ANUS_EXPOSED"] #!',
+        ["is already at line", "is already at line 13"],
     ),
     (
         HEAD + TAIL.replace('["ANUS_EXPOSED"]', '["ANUS_EXPOSED", "ANUS_EXPOSED"]').rstrip() + " #!",

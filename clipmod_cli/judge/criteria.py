@@ -131,6 +131,20 @@ def mapped_labels(policy: Policy, spec: str) -> tuple[frozenset[str], ...]:
     return tuple(frozenset(c.labels.get(spec, ())) for c in policy.categories)
 
 
+def mildest_only(labels: Sequence[frozenset[str]]) -> tuple[frozenset[str], ...]:
+    """Return labels by category, each in the first of its categories only.
+
+    A label of a classifier may stand for several UNSAFE categories that the model does not tell apart. It
+    counts once, and is named as the mildest of them: the classifier says no more than that.
+    """
+    placed: set[str] = set()
+    divided = []
+    for mapped in labels:
+        divided.append(mapped - placed)
+        placed |= mapped
+    return tuple(divided)
+
+
 def categories_with_prompts(policy: Policy) -> tuple[int, ...]:
     """Return the indices of the categories that a text-image model can see."""
     return tuple(i for i, c in enumerate(policy.categories) if c.prompts)

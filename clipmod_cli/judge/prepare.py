@@ -17,6 +17,7 @@ from clipmod_cli.judge.criteria import (
     categories_with_prompts,
     mapped_labels,
     mean_vectors,
+    mildest_only,
     severity_order,
 )
 from clipmod_cli.judge.policy.values import Policy, seen_categories, unseen_categories
@@ -107,7 +108,7 @@ def reader_of(model: Model, policy: Policy) -> Reader:
         return DetectorReader(labels=labels, order=severity_order(policy), rest=rest)
     unmapped = frozenset(model.labels).difference(*labels)
     _warn_of(unmapped - set(policy.not_judged.get(model.spec, ())), model, policy)
-    return LabelReader(labels=labels, unmapped=unmapped)
+    return LabelReader(labels=mildest_only(labels), unmapped=unmapped)
 
 
 def _warn_of(labels: frozenset[str], model: LabelModel, policy: Policy) -> None:

@@ -206,9 +206,9 @@ class NudeNetBackend(Backend):
 
     def batch_size(self) -> int:
         """Return the frames of a forward pass."""
-        from clipmod_cli.models import nudenet
+        from clipmod_cli.models.onnx import session
 
-        return nudenet.BATCH
+        return session.BATCH
 
     def local_files(self, spec: ModelSpec) -> Mapping[str, Path] | None:  # noqa: ARG002 — the seam's
         """Return the package's file."""

@@ -10,8 +10,6 @@ import base64
 import hashlib
 import importlib.metadata
 import importlib.util
-import logging
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,29 +19,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.errors import MissingPackageError, SettingsError
+from clipmod_cli.errors import MissingPackageError
 from clipmod_cli.models.backend import INSTALL_NUDENET
-from clipmod_cli.models.device.names import number_of
 from clipmod_cli.models.hub.files import sha256_of
+from clipmod_cli.models.onnx.session import open_session
 from clipmod_cli.models.seam import ImmediateModel
 from clipmod_cli.types import Detection, Detections, Frame, Geometry
-
-log = logging.getLogger(__name__)
 
 SIDE = 320
 """Pixels on a side of the model's input (the `320n` model)."""
 
-THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-"""Pictures computed in parallel on a CPU, one core each. onnxruntime's own threads share one picture
-instead: they gain 1.6x from two cores, wait by spinning, and so take time from the decoders."""
-
-BATCH = max(8, 2 * THREADS)
-"""Two rounds of all threads; larger batches gain nothing on a CPU and delay the first record."""
-
 MOST_AT_ONCE = 64
 """Pictures in one pass of a GPU. It gains nothing beyond, and a batch may be made for several GPUs."""
-
-CUDA = "CUDAExecutionProvider"
 
 GEOMETRY = Geometry(fit="corner", size=(SIDE, SIDE), resample="bilinear", engine="opencv")
 LABELS = (
@@ -72,9 +59,6 @@ CANDIDATE_SCORE = 0.2
 KEPT_SCORE = 0.25
 OVERLAP = 0.45
 """The package's own thresholds: the score of a candidate, of a kept box, and the overlap of suppression."""
-
-NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
-"""Read by onnxruntime when it is imported; its own function of that purpose comes too late."""
 
 
 def model_path() -> Path:
@@ -163,60 +147,16 @@ def load(*, name: str, spec: str, device: str, alone: bool = False) -> NudeNetMo
         SettingsError: if it is alone and the device cannot be had.
     """
     path = model_path()
-    # Since 1.31 it reports to its maker over the network, and keeps a number for this machine in the home.
-    os.environ.setdefault(NO_TELEMETRY, "1")
-    cuda = device.startswith("cuda") or device == "auto"
-    session = _open_on_cuda(path, number_of(device)) if cuda else None
-    if session is None and alone and device not in {"auto", "cpu"}:
-        raise SettingsError(
-            f"--device {device}: the onnxruntime here cannot run the detector on it; use --device cpu or auto"
-        )
-    threads = None
-    if session is None:
-        session = _open_on_cpu(path)
-        threads = ThreadPoolExecutor(THREADS, thread_name_prefix="clipmod-nudenet")
+    opened = open_session(path, device=device, name="the detector", alone=alone)
     revision = hashlib.sha256(path.read_bytes()).hexdigest()
-    used = "cpu" if threads else f"cuda:{number_of(device)}"
     return NudeNetModel(
-        name=name, spec=spec, revision=revision, device=used, _session=session, _threads=threads
+        name=name,
+        spec=spec,
+        revision=revision,
+        device=opened.device,
+        _session=opened.session,
+        _threads=opened.threads,
     )
-
-
-def _open_on_cuda(path: Path, number: int) -> Any:
-    """Return a session on this CUDA device; None if onnxruntime has none or cannot use it."""
-    import onnxruntime
-
-    if CUDA not in onnxruntime.get_available_providers():
-        return None
-    # Its default tries all algorithms on the first batch of each size, for seconds; this one asks cuDNN.
-    how = {"device_id": number, "cudnn_conv_algo_search": "HEURISTIC"}
-    try:
-        session = onnxruntime.InferenceSession(
-            str(path), _options(), providers=[(CUDA, how), "CPUExecutionProvider"], enable_fallback=0
-        )
-    except Exception as e:  # noqa: BLE001 — each library that it may lack has errors of its own
-        log.warning("the detector does not run on CUDA device %d: %s", number, str(e).partition("\n")[0])
-        return None
-    if CUDA in session.get_providers():
-        return session
-    log.warning("the detector does not run on CUDA device %d: onnxruntime lacks libraries for it", number)
-    return None
-
-
-def _open_on_cpu(path: Path) -> Any:
-    import onnxruntime
-
-    options = _options()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def _options() -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only: it warns on stderr of hosts it cannot probe
-    return options
 
 
 def _read(output: NDArray[np.float32], frame: Frame) -> Detections:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from clipmod_cli.models.backend import Backend, KnownModel, ModelSpec
 from clipmod_cli.models.backends import NudeNetBackend, OpenClipBackend, TransformersBackend
+from clipmod_cli.models.onnx.backend import OnnxBackend, OpenNsfwBackend
 
-_ALL: tuple[Backend, ...] = (OpenClipBackend(), TransformersBackend(), NudeNetBackend())
+_ALL: tuple[Backend, ...] = (
+    OpenClipBackend(),
+    TransformersBackend(),
+    NudeNetBackend(),
+    OpenNsfwBackend(),
+    OnnxBackend(),
+)
 
 BACKENDS: dict[str, Backend] = {backend.prefix: backend for backend in _ALL}
 """By prefix of their specs."""

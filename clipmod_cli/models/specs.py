@@ -5,7 +5,7 @@ because the command line reads its options with it.
 
     auto | ensemble | fallback | SPEC[=WEIGHT][,SPEC[=WEIGHT]...]
 
-    SPEC:  nudenet
+    SPEC:  nudenet                    open_nsfw                  onnx:PATH
            open_clip:ARCH/TAG         open_clip:local-dir:PATH
            hf:OWNER/NAME              hf:PATH   (begins with /, ./, ../ or ~)
 

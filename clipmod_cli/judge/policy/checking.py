@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from clipmod_cli.errors import PolicyError, SpecError
+from clipmod_cli.judge.policy.label_maps import repeated_labels
 from clipmod_cli.judge.policy.toml_lines import TomlPath, locate
 from clipmod_cli.judge.policy.values import DEFAULT_THRESHOLDS, Safety, Sensitivity
 from clipmod_cli.models.backend import Backend
@@ -79,9 +80,11 @@ def _check_spec(spec: str) -> str:
     if spec in {"auto", "ensemble", "fallback"} or (backend and backend.kind == "text-image"):
         raise ValueError(f'{quoted(spec)} has no labels of its own: text-image models use "prompts"')
     if backend is None or not _is_parsed(backend, spec):
-        hint = f" (did you mean {quoted('hf:' + spec)}?)" if "/" in spec else did_you_mean(spec, {"nudenet"})
+        named = {"nudenet", "open_nsfw"}
+        hint = f" (did you mean {quoted('hf:' + spec)}?)" if "/" in spec else did_you_mean(spec, named)
         raise ValueError(
-            f"{quoted(spec)} is not a model with labels: use nudenet, hf:OWNER/NAME or hf:PATH{hint}"
+            f"{quoted(spec)} is not a model with labels: use nudenet, open_nsfw, hf:OWNER/NAME, hf:PATH or "
+            f"onnx:PATH{hint}"
         )
     return spec
 
@@ -317,7 +320,9 @@ def _check_meaning(faults: _Faults, table: Mapping[str, Any]) -> None:
 
 def _check_labels(faults: _Faults, categories: Categories, not_judged: Any) -> None:
     labels = [*_labels(categories), *_labels_of(("not_judged",), not_judged)]
-    _check_repeats(faults, labels)
+    unsafe = {path for path, category in categories if category.get("safety") == "UNSAFE"}
+    for path, name, earlier in repeated_labels(labels, unsafe):
+        faults.add(path, f"{name} is already at line {faults.line(earlier)}")
     if isinstance(not_judged, dict) and "nudenet" in not_judged:
         faults.add(
             ("not_judged", "nudenet"),

@@ -1,0 +1,1 @@
+"""Models through onnxruntime: its sessions, and image classifiers that a small TOML file describes."""
