@@ -16,7 +16,16 @@ from packaging.requirements import Requirement
 
 from tests.end_to_end.command import Command
 from tests.end_to_end.conftest import clipmod, command_line
-from tests.write_cli_docs import COMMANDS, DOCS, ERROR_DOCS, read_helps, write_errors_page, write_page
+from tests.write_cli_docs import (
+    COMMANDS,
+    DOCS,
+    ERROR_DOCS,
+    SETTINGS_DOCS,
+    read_helps,
+    write_errors_page,
+    write_page,
+    write_settings_page,
+)
 
 __all__ = ["clipmod", "command_line"]
 
@@ -109,6 +118,12 @@ def test_the_documented_command_line_is_the_real_one() -> None:
 
 def test_the_documented_errors_are_the_real_ones() -> None:
     assert ERROR_DOCS.read_text(encoding="utf-8") == write_errors_page(), (
+        "run `python -m tests.write_cli_docs`"
+    )
+
+
+def test_the_documented_settings_are_the_real_ones() -> None:
+    assert SETTINGS_DOCS.read_text(encoding="utf-8") == write_settings_page(), (
         "run `python -m tests.write_cli_docs`"
     )
 

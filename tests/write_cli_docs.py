@@ -1,4 +1,4 @@
-"""Writes docs/cli.md from the commands' help and docs/errors.md from `clipmod_cli.errors`.
+"""Writes docs/cli.md from the commands' help, docs/errors.md, and the table of docs/settings.md.
 
 Run: `python -m tests.write_cli_docs`.
 """
@@ -10,15 +10,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import Field, dataclass, fields
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from clipmod_cli import errors
+from clipmod_cli.cli.options import PANELS
+from clipmod_cli.settings.definition import ENV_PREFIX, Settings, flag_of
 
 FOLDER = Path(__file__).parent.parent / "docs"
 DOCS = FOLDER / "cli.md"
 ERROR_DOCS = FOLDER / "errors.md"
+SETTINGS_DOCS = FOLDER / "settings.md"
+SETTINGS_MARK = "## All settings\n"
+"""What follows it in the page is generated."""
 COMMANDS = (
     (),
     ("scan",),
@@ -39,18 +45,24 @@ COMMANDS = (
     ("schema",),
     ("config", "show"),
 )
+WITH_SETTINGS = (("scan",), ("urls",), ("serve",), ("bench",), ("config", "show"))
+"""The commands that have `--help-all`."""
+
 HEAD = """# The command line
 
-Generated from the commands' own `--help` (`make docs`); a test holds the two together. What the records and
-exit codes mean is in the [README](../README.md), and `clipmod schema` prints every field of a record.
+Generated from the commands' own help (`make docs`); a test holds the two together. `--help` leaves out rarely
+used options, `--help-all` lists what stands here. Each option is also a setting: [settings.md](settings.md).
+What the records and exit codes mean is in the [README](../README.md), and `clipmod schema` prints every field
+of a record.
 """
 
 ASKING = """
 import contextlib, io, json, sys
 from clipmod_cli.cli.main import run
 answers = []
-for command in json.loads(sys.argv[1]):
-    sys.argv = ["clipmod", *command, "--help"]
+commands, full = map(json.loads, sys.argv[1:])
+for command in commands:
+    sys.argv = ["clipmod", *command, "--help-all" if command in full else "--help"]
     code, text = None, io.StringIO()
     with contextlib.redirect_stdout(text):
         try:
@@ -79,7 +91,7 @@ class Help:
 def read_helps() -> dict[tuple[str, ...], Help]:
     """Return the help of each command, at a fixed width and without colour; one process gives them all."""
     environment = {**os.environ, "COLUMNS": "110", "NO_COLOR": "1", "TERM": "dumb"}
-    words = [sys.executable, "-c", ASKING, json.dumps(COMMANDS)]
+    words = [sys.executable, "-c", ASKING, json.dumps(COMMANDS), json.dumps(WITH_SETTINGS)]
     run = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=120)
     answers = zip(COMMANDS, json.loads(run.stdout), strict=True)
     return {command: Help(code, text.rstrip(), frozenset(names)) for command, (code, text, names) in answers}
@@ -155,6 +167,36 @@ def _retryable(code: errors.ErrorCode) -> str:
     return "yes" if errors.is_retryable(code) else "no"
 
 
+def write_settings_page() -> str:
+    """Return the page on settings: the guide that is there, and the table of all settings."""
+    guide = SETTINGS_DOCS.read_text(encoding="utf-8").partition(SETTINGS_MARK)[0]
+    shown = [f for f in fields(Settings) if f.metadata["option"].group != "secret"]
+    parts = [guide, SETTINGS_MARK, "\n"]
+    for title in dict.fromkeys(PANELS.values()):
+        parts.append(
+            f"\n### {title}\n\n| option | variable | key | default | meaning |\n|---|---|---|---|---|\n"
+        )
+        parts += [_setting_row(f) for f in shown if PANELS[f.metadata["option"].group] == title]
+    return "".join(parts)
+
+
+def _setting_row(setting: Field[Any]) -> str:
+    option = setting.metadata["option"]
+    flags = ", ".join(f"`{flag}`" for flag in option.flags or (flag_of(setting.name),))
+    match setting.default:
+        case None | () | "":
+            default = ""
+        case bool():
+            default = str(setting.default).lower()
+        case tuple():
+            default = ", ".join(setting.default)
+        case _:
+            default = str(setting.default)
+    text = option.help.replace("|", "\\|")
+    return f"| {flags} | `{ENV_PREFIX}{setting.name.upper()}` | `{setting.name}` | {default} | {text} |\n"
+
+
 if __name__ == "__main__":
     DOCS.write_text(write_page(), encoding="utf-8")
+    SETTINGS_DOCS.write_text(write_settings_page(), encoding="utf-8")
     ERROR_DOCS.write_text(write_errors_page(), encoding="utf-8")

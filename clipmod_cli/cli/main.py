@@ -11,11 +11,12 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from clipmod_cli import __version__
 from clipmod_cli.cli.commands import bench, config, doctor, models, policies, scan, schema, serve, stats, urls
-from clipmod_cli.cli.terminal.stdout import drop_stdout, safe_streams
+from clipmod_cli.cli.terminal.stdout import drop_stdout, safe_streams, say
+from clipmod_cli.cli.usage.faults import print_error, print_parser_error
+from clipmod_cli.cli.usage.help import PlainGroup, use_plain_help
 from clipmod_cli.errors import ClipmodError, ExitCode, OutputError
 
 log = logging.getLogger(__name__)
@@ -26,14 +27,14 @@ NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 EPILOG = """
 \b
 Examples:
-  clipmod scan sample_images                    judge the sample pictures
-  clipmod scan ./uploads --policy nsfw -o out.jsonl
-  clipmod models list                           the models, and whether they are downloaded
-  clipmod doctor                                what is missing, and the command that installs it
+  clipmod scan ./uploads                judge pictures and videos
+  clipmod scan ./uploads -o out.jsonl   the same, records into a file
+  clipmod models list                   the models, and which are here
+  clipmod doctor                        what is missing, and what brings it
 """
 
 
-class _Commands(TyperGroup):
+class _Commands(PlainGroup):
     """Handles a closed stdout and a full disk; Typer would exit with 1."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -70,6 +71,7 @@ app.command(epilog=bench.EXAMPLES)(bench.bench)
 app.command()(doctor.doctor)
 app.command()(schema.schema)
 app.add_typer(config.app, name="config")
+use_plain_help(app)
 
 
 def _print_version(value: bool) -> None:  # noqa: FBT001 — Typer's signature
@@ -98,19 +100,22 @@ def run() -> None:
 
 def _run() -> None:
     try:
-        app(prog_name="clipmod")
+        # not standalone: the parser would print its errors in a style of its own
+        sys.exit(app(prog_name="clipmod", standalone_mode=False) or ExitCode.OK)
+    except typer.TyperException as e:
+        print_parser_error(e)
+        sys.exit(ExitCode.USAGE)
     except ClipmodError as e:
-        print(f"clipmod: error: {e}", file=sys.stderr)  # noqa: T201
+        print_error(str(e))
         log.debug("the command failed", exc_info=True)
         sys.exit(e.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):  # Ctrl-C, also at a question
         sys.exit(ExitCode.SIGINT)
     except Exception as e:
         log.debug("unexpected exception", exc_info=True)
-        print(  # noqa: T201
+        say(
             f"clipmod: this is a bug: {type(e).__name__}: {e}\nPlease report it at {ISSUES} "
-            "with the traceback that -v or --log-file shows",
-            file=sys.stderr,
+            "with the traceback that -v or --log-file shows"
         )
         sys.exit(ExitCode.BUG)
 

@@ -6,20 +6,38 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Annotated, Any, TypeAlias, get_args, get_type_hints
+from typing import Annotated, Any, Final, TypeAlias, get_args, get_type_hints
 
 import typer
 
+from clipmod_cli.cli.usage.help import HELP_PANEL, print_help_all
 from clipmod_cli.settings.definition import ENV_PREFIX, Group, Option, Settings, flag_of
 
 Flags: TypeAlias = dict[str, Any]
 Command: TypeAlias = Callable[..., None]
 
+PANELS: Final[dict[Group, str]] = {
+    "sources": "Input",
+    "urls": "Downloads",
+    "judging": "Models and policy",
+    "serve": "Service",
+    "access": "Keys and access",
+    "limits": "Limits",
+    "hosting": "Kept pictures",
+    "output": "Output",
+    "machine": "Speed",
+    "cache": "Speed",
+    "store": "Output",
+    "talk": "Messages",
+}
+"""The headings of help, in their order; `secret` settings are no options."""
+
 
 def with_settings(*groups: Group, without: frozenset[str] = frozenset()) -> Callable[[Command], Command]:
     """Return a decorator that adds one option for each setting of these groups to a command.
 
-    The command's last parameter, `flags`, receives the values that the user gave.
+    Help lists them in the order of `PANELS`. The command's last parameter, `flags`, receives the values
+    that the user gave.
     """
 
     def decorate(command: Command) -> Command:
@@ -30,11 +48,13 @@ def with_settings(*groups: Group, without: frozenset[str] = frozenset()) -> Call
         @functools.wraps(command)
         def call(**given: Any) -> None:
             flags = {p.name: given.pop(p.name) for p in added}
+            given.pop(_HELP_ALL.name)
             command(**given, flags={name: v for name, v in flags.items() if v not in (None, [])})
 
         kept = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own]
-        call.__signature__ = inspect.Signature([*kept, *added])  # type: ignore[attr-defined]
-        call.__annotations__ = {p.name: p.annotation for p in (*kept, *added)}
+        parameters = [*kept, *added, _HELP_ALL]
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {p.name: p.annotation for p in parameters}
         return call
 
     return decorate
@@ -43,7 +63,7 @@ def with_settings(*groups: Group, without: frozenset[str] = frozenset()) -> Call
 def _parameters(groups: tuple[Group, ...], without: frozenset[str]) -> list[inspect.Parameter]:
     hints = get_type_hints(Settings)
     chosen = [
-        f for group in groups for f in fields(Settings)
+        f for group in PANELS if group in groups for f in fields(Settings)
         if f.metadata["option"].group == group and f.name not in without
     ]  # fmt: skip
     return [_parameter(f.name, hints[f.name], f.default, f.metadata["option"]) for f in chosen]
@@ -51,32 +71,48 @@ def _parameters(groups: tuple[Group, ...], without: frozenset[str]) -> list[insp
 
 def _parameter(name: str, hint: Any, default: Any, option: Option) -> inspect.Parameter:
     flags = list(option.flags) or [flag_of(name)]
+    # as text: `resolve` checks all values, wherever they come from
     kind: Any = str | None
+    metavar = option.metavar or "|".join(get_args(hint))
     if hint is bool:
         kind = bool | None
         flags[-1] = flags[-1] if name.startswith("no_") else f"{flags[-1]}/--no-{name.replace('_', '-')}"
     elif "tuple" in str(hint):
         kind = list[str] | None
-    elif "Literal" in str(hint) and option.metavar is None:
-        kind = hint | None
-    elif numbers := {int, float} & {hint, *get_args(hint)}:
-        kind = numbers.pop() | None
     info = typer.Option(
-        *flags, help=_help(default, option), metavar=option.metavar, show_default=False, show_envvar=False
-    )
+        *flags, help=_help(default, option), metavar=metavar, show_default=False, show_envvar=False,
+        rich_help_panel=PANELS.get(option.group),
+    )  # fmt: skip
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, info]
     )
 
 
 def _help(default: Any, option: Option) -> str:
-    shown = ", ".join(default) if isinstance(default, tuple) else default
-    if shown in (None, "", False):
+    if default in (None, "", False, ()):
         return option.help
-    return f"{option.help}  [default: {shown}]"
+    shown = ", ".join(default) if isinstance(default, tuple) else default
+    return f"{option.help} [{'on' if default is True else shown}]"
 
 
-ENVIRONMENT_NOTE = (
-    f"Every option is also a variable ({ENV_PREFIX}BATCH_SIZE for --batch-size) "
-    "and a key of the settings file (batch_size)."
+_HELP_ALL = inspect.Parameter(
+    "help_all",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool,
+        typer.Option(
+            "--help-all",
+            help="Show this message with rarely used options.",
+            is_eager=True,
+            callback=print_help_all,
+            rich_help_panel=HELP_PANEL,
+        ),
+    ],
 )
+
+ENVIRONMENT_NOTE = f"""
+Defaults are in brackets. Options with SPEC, KIND, GLOB or HEADER may be repeated; --no-X turns X off again.
+Each option is also a variable ({ENV_PREFIX}BATCH_SIZE for --batch-size) and a key of the settings file
+(batch_size): docs/settings.md.
+"""

@@ -12,8 +12,11 @@ from typing import Any, Literal, TypeAlias
 ENV_PREFIX = "CLIPMOD_"
 Origin: TypeAlias = Literal["flag", "environment", "file", "default"]
 Group: TypeAlias = Literal[
-    "judging", "output", "sources", "urls", "serve", "machine", "cache", "store", "talk", "secret"
-]
+    "sources", "urls", "judging", "serve", "access", "limits", "hosting", "output", "machine", "cache",
+    "store", "talk", "secret",
+]  # fmt: skip
+"""Which settings a command takes together; in the order of help."""
+
 Wanted: TypeAlias = Literal["nsfw", "review", "safe", "error"]
 
 
@@ -22,10 +25,11 @@ class Option:
     """How a setting looks on the command line.
 
     Attributes:
-        help: one clause; the command line appends the default.
+        help: one clause of about 50 characters, so that it fits a line; the default is appended.
         flags: its option names; derived from the field's name if empty.
-        metavar: the placeholder of the value in help.
+        metavar: the placeholder of the value in help; the values themselves if None.
         between: the separator of several values in a variable or in a text of the settings file.
+        rare: listed by `--help-all` alone.
     """
 
     help: str
@@ -33,12 +37,19 @@ class Option:
     flags: tuple[str, ...] = ()
     metavar: str | None = None
     between: str = ","
+    rare: bool = False
 
 
 def _setting(
-    default: Any, group: Group, text: str, *flags: str, metavar: str | None = None, between: str = ","
+    default: Any,
+    group: Group,
+    text: str,
+    *flags: str,
+    metavar: str | None = None,
+    between: str = ",",
+    rare: bool = False,
 ) -> Any:
-    return field(default=default, metadata={"option": Option(text, group, flags, metavar, between)})
+    return field(default=default, metadata={"option": Option(text, group, flags, metavar, between, rare)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,80 +60,75 @@ class Settings:
     __pydantic_config__ = {"coerce_numbers_to_str": True}  # noqa: RUF012
 
     models: tuple[str, ...] = _setting(
-        ("auto",), "judging", "auto, ensemble, fallback, nudenet, or model specs with weights; repeatable",
+        ("auto",), "judging", "auto, ensemble, fallback, nudenet, open_nsfw, or other models with weights",
         metavar="SPEC",
     )  # fmt: skip
     policy: str = _setting(
         "female-presence", "judging", "a built-in policy or a TOML file", metavar="NAME|FILE"
     )
     classes: str | None = _setting(
-        None, "judging", "use these words as classes instead of a policy", metavar="WORDS"
+        None, "judging", "your own classes instead of a policy, as 'cat, dog'", metavar="WORDS"
     )
-    unsafe: str | None = _setting(
-        None, "judging", "which of the --classes are UNSAFE", metavar="WORDS"
-    )  # fmt: skip
+    unsafe: str | None = _setting(None, "judging", "which of the --classes are UNSAFE", metavar="WORDS")
     sensitivity: Literal["low", "medium", "high", "ultra"] = _setting(
-        "medium", "judging", "which of the policy's NSFW thresholds to use"
+        "medium", "judging", "which threshold: low, medium, high, ultra", metavar="LEVEL"
     )
-    threshold: float | None = _setting(
-        None, "judging", "the NSFW threshold, 0..1, instead of a sensitivity", metavar="X"
-    )
+    threshold: float | None = _setting(None, "judging", "the NSFW threshold itself, 0..1", metavar="X")
     allow_partial: bool = _setting(
-        False, "judging", "allow models that cannot see all UNSAFE categories (all results need review)"
+        False, "judging", "allow models that cannot see all UNSAFE categories (all results need review)",
+        rare=True,
     )  # fmt: skip
     decode: Literal["fast", "exact"] = _setting(
-        "fast", "judging", "scaled decoding, or exactly each model's own transform"
+        "fast", "judging", "scaled decoding, or exactly each model's own transform", rare=True
     )
     coverage: str = _setting(
-        "full",
-        "judging",
-        "show the models all of a picture, in several views, or the middle that each model cuts out",
-        metavar="full|centre|tiles=N",
-    )
-    early_exit: Literal["off", "exact"] = _setting(
-        "off", "judging", "skip models that can no longer change the outcome"
-    )
-    frames: str = _setting(
-        "auto", "judging", "which frames of a video or animation are scored",
-        metavar="auto|key|fps=N|dense|max=N",
+        "full", "judging",
+        "full, centre, tiles=N: show the models all of a picture, in several views, or the middle that each "
+        "model cuts out",
+        metavar="HOW", rare=True,
     )  # fmt: skip
-    stop_on_hit: bool = _setting(
-        False, "output", "score nothing more of an input after its first hit, for gates"
+    early_exit: Literal["off", "exact"] = _setting(
+        "off", "judging", "skip models that cannot change a result"
     )
-    frames_detail: bool = _setting(False, "output", "write the scores of every frame into the record")
+    frames: str = _setting("auto", "judging", "of videos: auto, key, fps=N, dense, max=N", metavar="WHICH")
 
-    device: str = _setting("auto", "machine", "where models run", metavar="auto|cpu|cuda[:N]|mps")
+    device: str = _setting("auto", "machine", "auto, cpu, cuda[:N], mps", metavar="NAME")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = _setting(
-        "auto", "machine", "precision of the models"
+        "auto",
+        "machine",
+        "precision of the models: auto, float32, bfloat16, float16",
+        metavar="TYPE",
+        rare=True,
     )
     compile: bool = _setting(
-        False, "machine", "compile the vision towers first: takes a minute, up to 20 % faster on a GPU"
+        False,
+        "machine",
+        "compile the vision towers first: takes a minute, up to 20 % faster on a GPU",
+        rare=True,
     )
-    batch_size: str = _setting("auto", "machine", "pictures per forward pass", metavar="N|auto")
+    batch_size: str = _setting("auto", "machine", "pictures in one forward pass", metavar="N|auto")
     workers: str = _setting("auto", "machine", "number of decoding workers", metavar="N|auto")
     isolate: bool = _setting(
-        True, "machine", "decode in worker processes, so that a decoder crash or hang fails one input only"
-    )
+        True, "machine", "decode in worker processes, so that a decoder crash or hang fails one input only",
+        rare=True,
+    )  # fmt: skip
     offline: bool = _setting(False, "machine", "never download weights or look them up")
     no_cache: bool = _setting(False, "cache", "do not read or write the evidence cache")
-    cache_mb: int = _setting(1000, "cache", "largest size of the evidence cache", metavar="MB")
+    cache_mb: int = _setting(1000, "cache", "largest size of the evidence cache", metavar="MB", rare=True)
 
-    db: str | None = _setting(
-        None, "store", "the DuckDB statistics database (default: in the user data folder)", metavar="FILE"
-    )
+    db: str | None = _setting(None, "store", "statistics [in the user data folder]", metavar="FILE")
     no_db: bool = _setting(False, "store", "keep no statistics")
-    retention: int | None = _setting(None, "store", "delete statistics older than this", metavar="DAYS")
-
-    config: str | None = _setting(
-        None, "talk", "the settings file (default: in the user config folder)", metavar="FILE"
+    retention: int | None = _setting(
+        None, "store", "delete statistics and cached evidence older than this", metavar="DAYS", rare=True
     )
+
     quiet: bool = _setting(False, "talk", "print errors only", "-q", "--quiet")
     verbose: bool = _setting(False, "talk", "print more, including tracebacks", "-v", "--verbose")
     progress: Literal["auto", "plain", "json", "none"] = _setting(
-        "auto", "talk", "how progress is shown on stderr"
+        "auto", "talk", "auto, plain, json, none", metavar="HOW"
     )
     log_file: str | None = _setting(None, "talk", "write a full log to this file", metavar="FILE")
-    json: bool = _setting(False, "talk", "write JSON Lines to stdout even on a terminal")
+    config: str | None = _setting(None, "talk", "settings file [in the user config folder]", metavar="FILE")
 
     output: str | None = _setting(
         None, "output", "write records to this file (.jsonl); - is stdout", "-o", "--output", metavar="FILE"
@@ -130,130 +136,107 @@ class Settings:
     overwrite: bool = _setting(False, "output", "discard what the output contains")
     resume: Literal["yes", "no", "verify"] = _setting(
         "yes", "output",
-        "continue an existing output; --resume=verify compares the hashes of its inputs; "
-        "--no-resume refuses an existing output",
+        "continue an output; verify hashes its inputs again; --no-resume refuses an existing one",
         metavar="[=verify]",
     )  # fmt: skip
     only: tuple[Wanted, ...] = _setting(
-        (), "output", "write only these to stdout: nsfw, review, safe, error; repeatable", metavar="KIND"
+        (), "output", "only these on stdout: nsfw, review, safe, error", metavar="KIND"
     )
     fail_on: tuple[Wanted, ...] = _setting(
-        (),
-        "output",
-        "exit with 1 if any result is of this kind: nsfw, review, error; repeatable",
-        metavar="KIND",
+        (), "output", "exit with 1 if one is found: nsfw, review, error", metavar="KIND"
     )
     errors_to: str | None = _setting(
-        None,
-        "output",
-        "write the failed inputs to this file, one a line, ready for --files-from",
-        metavar="FILE",
+        None, "output", "write the failed inputs here, for --files-from", metavar="FILE"
     )
+    stop_on_hit: bool = _setting(False, "output", "end an input at its first hit, for gates")
+    frames_detail: bool = _setting(False, "output", "write the scores of every frame", rare=True)
+    json: bool = _setting(False, "output", "JSON Lines on stdout even on a terminal")
 
     files_from: str | None = _setting(
-        None, "sources", "read a list of paths from this file; - is stdin", metavar="FILE"
+        None, "sources", "read a list from this file; - is stdin", metavar="FILE"
     )
     null: bool = _setting(False, "sources", "lists are separated by NUL bytes (find -print0)", "-0", "--null")
     include: tuple[str, ...] = _setting(
-        (), "sources", "include only matching files of folders (gitignore syntax); repeatable", metavar="GLOB"
+        (), "sources", "only matching files of folders (as .gitignore)", metavar="GLOB"
     )
-    exclude: tuple[str, ...] = _setting(
-        (), "sources", "exclude matching files and folders (gitignore syntax); repeatable", metavar="GLOB"
-    )
+    exclude: tuple[str, ...] = _setting((), "sources", "leave out matching files and folders", metavar="GLOB")
     max_depth: int | None = _setting(
         None, "sources", "how deep to walk; 1 is a folder's own files", metavar="N"
     )
     hidden: bool = _setting(False, "sources", "include hidden files and folders")
     follow: bool = _setting(False, "sources", "follow symbolic links in folders")
     unread: Literal["record", "skip"] = _setting(
-        "record",
-        "sources",
+        "record", "sources",
         "write an error record for each picture, film and archive of a format that is not read, or count it",
-    )
+        rare=True,
+    )  # fmt: skip
     limit: int | None = _setting(None, "sources", "stop after this many inputs", metavar="N")
-    dry_run: bool = _setting(False, "sources", "count the inputs by format and exit", "-n", "--dry-run")
+    dry_run: bool = _setting(False, "sources", "count the inputs and exit", "-n", "--dry-run")
 
     url_column: str = _setting("url", "urls", "the column of a table that holds the URLs", metavar="NAME")
     concurrency: int = _setting(64, "urls", "concurrent downloads", metavar="N")
     per_host: int = _setting(4, "urls", "concurrent downloads per host", metavar="N")
     timeout: float = _setting(30.0, "urls", "time limit of one download, in seconds", metavar="S")
-    retries: int = _setting(2, "urls", "retries after a 429, a 5xx or no connection", metavar="N")
-    allow_private: bool = _setting(False, "urls", "allow private and loopback addresses, on any port")
+    retries: int = _setting(2, "urls", "retries after 429, 5xx or no connection", metavar="N")
+    allow_private: bool = _setting(False, "urls", "allow private and loopback addresses, any port")
     allow_ports: str | None = _setting(
-        None, "urls", "allow these ports besides 80 and 443, for example 8080,8443", metavar="LIST"
+        None, "urls", "allow these ports besides 80 and 443: 8080,8443", metavar="LIST"
     )
     header: tuple[str, ...] = _setting(
         (), "urls", "send 'Name: value' to the URLs' own hosts, not to redirects elsewhere; repeatable",
         metavar="HEADER", between="\n",
     )  # fmt: skip
-    save_to: str | None = _setting(
-        None, "urls", "keep downloaded files in this folder, named by their SHA-256", metavar="DIR"
-    )
+    save_to: str | None = _setting(None, "urls", "keep the downloads here, named by SHA-256", metavar="DIR")
 
-    host: str = _setting(
-        "127.0.0.1", "serve", "address to listen on; any but loopback needs API keys", metavar="ADDRESS"
-    )
-    port: int = _setting(8000, "serve", "port to listen on; 0 chooses a free one", metavar="N")
+    host: str = _setting("127.0.0.1", "serve", "address; any but loopback needs API keys", metavar="ADDRESS")
+    port: int = _setting(8000, "serve", "port; 0 chooses a free one", metavar="N")
     public_url: str | None = _setting(
-        None, "serve", "URL of the service as clients see it, for links in answers", metavar="URL"
+        None, "serve", "the service as clients see it, for links in answers", metavar="URL"
     )
     api_keys_file: str | None = _setting(
-        None, "serve", "read API keys from this file, one a line (or from CLIPMOD_API_KEYS)", metavar="FILE"
+        None, "access", "API keys, one a line (or in CLIPMOD_API_KEYS)", metavar="FILE"
     )
-    no_auth: bool = _setting(False, "serve", "disable API-key authentication, even on non-loopback addresses")
+    no_auth: bool = _setting(False, "access", "ask for no API key, even on other than loopback addresses")
     allowed_host: tuple[str, ...] = _setting(
-        (), "serve", "host name that requests may use, besides loopback and that of --public-url; "
+        (), "access", "host name that requests may use, besides loopback and that of --public-url; "
         "* allows any; repeatable",
         metavar="NAME",
     )  # fmt: skip
     cors_origin: tuple[str, ...] = _setting(
-        (),
-        "serve",
-        "origin whose pages may use the API, for example https://example.org; repeatable",
-        metavar="ORIGIN",
+        (), "access", "whose pages may use the API: https://example.org; repeatable", metavar="ORIGIN"
     )
     rate_limit: int | None = _setting(
-        None, "serve", "requests per minute for each key or address", metavar="N"
+        None, "access", "requests a minute for each key or address", metavar="N"
     )
-    max_requests: int = _setting(64, "serve", "concurrent requests; more are answered 503", metavar="N")
-    deadline: float = _setting(
-        120.0, "serve", "time limit of a request in seconds, then it is answered 504", metavar="S"
-    )
-    grace: float = _setting(
-        30.0,
-        "serve",
-        "time for requests in progress to finish when the service stops, in seconds",
-        metavar="S",
-    )
+    max_requests: int = _setting(64, "limits", "concurrent requests; more are answered 503", metavar="N")
+    deadline: float = _setting(120.0, "limits", "seconds until a request is answered 504", metavar="S")
+    grace: float = _setting(30.0, "limits", "seconds that requests may take when stopping", metavar="S")
     unseen: Literal["error", "flag", "safe"] = _setting(
-        "error",
-        "serve",
+        "error", "serve",
         "answer to a picture without a hit of which something was not looked at: an error, NSFW, or Safe",
+        metavar="ANSWER",
+    )  # fmt: skip
+    max_image_mb: int = _setting(50, "limits", "largest picture", metavar="MB")
+    max_video_mb: int = _setting(500, "limits", "largest video", metavar="MB")
+    max_multi_files: int = _setting(
+        10, "limits", "files in a request to /predict/multi", metavar="N", rare=True
     )
-    max_image_mb: int = _setting(50, "serve", "largest picture", metavar="MB")
-    max_video_mb: int = _setting(500, "serve", "largest video", metavar="MB")
-    max_multi_files: int = _setting(10, "serve", "most files in a request to /predict/multi", metavar="N")
     max_multi_mb: int = _setting(
-        500, "serve", "largest total size of a request to /predict/multi", metavar="MB"
+        500, "limits", "size of a request to /predict/multi", metavar="MB", rare=True
     )
-    max_url_count: int = _setting(10, "serve", "most URLs in a request to /predict/urls", metavar="N")
+    max_url_count: int = _setting(10, "limits", "URLs in a request to /predict/urls", metavar="N", rare=True)
     max_stream_files: int = _setting(
-        2500, "serve", "most files in a request to /predict/streaming", metavar="N"
+        2500, "limits", "files in a request to /predict/streaming", metavar="N", rare=True
     )
     max_stream_mb: int = _setting(
-        1000, "serve", "largest total size of a request to /predict/streaming", metavar="MB"
+        1000, "limits", "size of a request to /predict/streaming", metavar="MB", rare=True
     )
-    no_hosting: bool = _setting(False, "serve", "do not keep pictures for /image/...")
-    image_expiry_hours: float = _setting(24.0, "serve", "how long pictures are kept", metavar="H")
-    hosting_mb: int = _setting(
-        2000, "serve", "largest total size of kept pictures; the oldest are deleted", metavar="MB"
-    )
-    no_predictions: bool = _setting(False, "serve", "do not write prediction files")
+    no_hosting: bool = _setting(False, "hosting", "do not keep pictures for /image/...")
+    image_expiry_hours: float = _setting(24.0, "hosting", "how long pictures are kept", metavar="H")
+    hosting_mb: int = _setting(2000, "hosting", "size of kept pictures; the oldest are deleted", metavar="MB")
+    no_predictions: bool = _setting(False, "hosting", "do not write prediction files")
     data_dir: str | None = _setting(
-        None,
-        "serve",
-        "folder of kept pictures and predictions (default: in the user data folder)",
-        metavar="DIR",
+        None, "hosting", "folder of both [in the user data folder]", metavar="DIR"
     )
     heic: bool = _setting(False, "serve", "accept HEIC pictures (needs clipmod[heic])")
     classifier: tuple[str, ...] = _setting(

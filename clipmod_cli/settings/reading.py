@@ -115,8 +115,25 @@ def _validate(values: Mapping[str, Any], place: Callable[[str], str]) -> Setting
 
 def _fault(error: Any, place: Callable[[str], str]) -> str:
     name = str(error["loc"][0])
-    got = "" if option_of(name).group == "secret" else f" (got {error['input']!r})"
-    return f"{place(name)}: {error['msg']}{got}"
+    if option_of(name).group == "secret":
+        return f"{place(name)}: {error['msg']}"
+    expected = error.get("ctx", {}).get("expected", "").replace("'", "")
+    wanted = _WANTED.get(error["type"]) or expected or error["msg"]
+    return f"{place(name)} must be {wanted}, not {error['input']!r}"
+
+
+_WANTED: Final = {
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "a text",
+    "tuple_type": "a list",
+}
+"""By pydantic's kind of error; `literal_error` brings its own list."""
 
 
 _RANGES: Final[tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...]] = (

@@ -27,23 +27,28 @@ if TYPE_CHECKING:
 EXAMPLES = """
 \b
 Examples:
-  clipmod bench                                  the models that scan would use here
-  clipmod bench --random-weights                 the ensemble's architectures, nothing to download
+  clipmod bench                             the models that scan would use
+  clipmod bench --random-weights            the ensemble; downloads nothing
   clipmod bench --random-weights --models fallback -o bench.json
-  clipmod bench ./photos --models nudenet        your own pictures
+  clipmod bench ./photos --models nudenet   your own pictures
 
 \b
 The JSON document (schema clipmod-bench/1) has:
-  machine      processor, cores, device, torch, peak_tflops: a large matrix product in the dtype, measured
-  setup        models, dtype, batch_size, forward_batch, workers, decode, pictures, repeats
-  stages       by name ms (median of the repeats), low_ms, high_ms, images_per_s, each for an image:
-               read, decode and view on one core; decoding: all three by all workers; forward: all models;
+  machine      processor, cores, device, torch, peak_tflops: a large matrix
+               product in the dtype, measured
+  setup        models, dtype, batch_size, forward_batch, workers, decode,
+               pictures, repeats
+  stages       by name ms (median of the repeats), low_ms, high_ms,
+               images_per_s, each for an image: read, decode and view on one
+               core; decoding: all three by all workers; forward: all models;
                judge; write
-  forward      by model ms, ms_alone (a batch of one), gflop for an image, share_of_peak
-  end_to_end   images, runs, images_per_s with low_ and high_, busy_share, share_of_peak, errors
+  forward      by model ms, ms_alone (a batch of one), gflop for an image,
+               share_of_peak
+  end_to_end   images, runs, images_per_s with low_ and high_, busy_share,
+               share_of_peak, errors
 """
 
-NO_EFFECT = frozenset({"json", "progress", "offline"}) | {
+NO_EFFECT = frozenset({"progress", "offline"}) | {
     f.name
     for f in fields(Settings)
     if f.metadata["option"].group == "judging" and f.name not in {"models", "decode"}

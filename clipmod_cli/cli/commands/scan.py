@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipmod_cli.cli.options import Flags, with_settings
+from clipmod_cli.cli.options import ENVIRONMENT_NOTE, Flags, with_settings
 from clipmod_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,25 +17,23 @@ if TYPE_CHECKING:
     from clipmod_cli.sources.base import Skipped
     from clipmod_cli.types import Failure, Item
 
-EXAMPLES = """
+EXAMPLES = f"""
+{ENVIRONMENT_NOTE}
 \b
 Examples:
-  clipmod scan ./uploads --policy nsfw                 a folder, recursively
-  clipmod scan ./uploads --policy nsfw -o out.jsonl    records into a file; the same command resumes
-  clipmod scan photo.jpg --json | jq .final_decision   one picture, as JSON
-  find . -name '*.jpg' -print0 | clipmod scan -0 -     a list of paths from stdin
-  clipmod scan s3://bucket/uploads gs://bucket/p       object stores
-  clipmod scan ./uploads --classes "cat, dog, neither" your own classes
+  clipmod scan ./uploads --policy nsfw               a folder, recursively
+  clipmod scan ./uploads --policy nsfw -o out.jsonl  the same command resumes
+  clipmod scan photo.jpg --json | jq .final_decision one picture, as JSON
+  find . -name '*.jpg' -print0 | clipmod scan -0 -   a list of paths
+  clipmod scan s3://bucket/uploads gs://bucket/p     object stores
 """
 
 
-@with_settings("judging", "output", "sources", "machine", "cache", "store", "talk")
+@with_settings("sources", "judging", "output", "machine", "cache", "store", "talk")
 def scan(
     sources: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="SOURCE...", help="files, folders, s3://, gs:// or hf:// URLs; - reads a list from stdin"
-        ),
+        typer.Argument(metavar="SOURCE", help="file, folder, s3://, gs://, hf://; - is a list on stdin"),
     ] = None,
     *,
     flags: Flags,

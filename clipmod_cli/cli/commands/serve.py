@@ -6,26 +6,36 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from clipmod_cli.cli.options import Flags, with_settings
+from clipmod_cli.cli.options import ENVIRONMENT_NOTE, Flags, with_settings
 
 if TYPE_CHECKING:
     from clipmod_cli.server.service import Service
     from clipmod_cli.settings.reading import Resolved
 
-EXAMPLES = """
+EXAMPLES = f"""
+{ENVIRONMENT_NOTE}
 \b
 Examples:
-  clipmod serve --policy nsfw          on loopback; page at http://127.0.0.1:8000/ui
-  clipmod serve --host 0.0.0.0 --api-keys-file keys.txt
-                                       on the network; clients send X-API-Key or Authorization: Bearer
-  clipmod serve --models ensemble --public-url https://moderation.example.org
+  clipmod serve --policy nsfw                            at 127.0.0.1:8000/ui
+  clipmod serve --host 0.0.0.0 --api-keys-file keys.txt  on the network
+  clipmod serve --public-url https://moderation.example.org
 
 Probes at /healthz and /readyz need no key; Prometheus metrics are at /metrics. After SIGTERM or Ctrl-C,
 requests in progress are answered within --grace. docs/http.md: keys, limits and proxies.
 """
 
 
-@with_settings("judging", "serve", "machine", "store", "talk", without=frozenset({"json", "progress"}))
+@with_settings(
+    "judging",
+    "serve",
+    "access",
+    "limits",
+    "hosting",
+    "machine",
+    "store",
+    "talk",
+    without=frozenset({"progress"}),
+)
 def serve(*, flags: Flags) -> None:
     """Judge over HTTP: three interfaces, a page at /ui, and their description at /docs."""
     from clipmod_cli.cli.terminal.logs import resolve_settings

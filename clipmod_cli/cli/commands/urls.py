@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipmod_cli.cli.options import Flags, with_settings
+from clipmod_cli.cli.options import ENVIRONMENT_NOTE, Flags, with_settings
 from clipmod_cli.errors import SettingsError, UsageError
 
 if TYPE_CHECKING:
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from clipmod_cli.sources.web.addresses import FetchRules
     from clipmod_cli.types import Failure, Item
 
-EXAMPLES = """
+EXAMPLES = f"""
+{ENVIRONMENT_NOTE}
 \b
 Examples:
-  clipmod urls list.txt --policy nsfw -o out.jsonl      one URL a line; the same command resumes
-  clipmod urls crawl.parquet --url-column image_url     .csv, .tsv, .jsonl and .parquet have columns
-  cat list.txt | clipmod urls - --save-to ./originals   from stdin; save the downloads
-  clipmod urls list.txt --errors-to failed.txt          then: clipmod urls failed.txt
+  clipmod urls list.txt -o out.jsonl                 the same command resumes
+  clipmod urls crawl.parquet --url-column image_url  .csv, .tsv, .jsonl too
+  cat list.txt | clipmod urls - --save-to originals  from stdin, kept
+  clipmod urls list.txt --errors-to failed.txt       the failed ones
 """
 
 _FOR_FOLDERS = frozenset({"include", "exclude", "max_depth", "hidden", "follow"})
@@ -43,7 +44,7 @@ _RESERVED = frozenset(
 def urls(
     lists: Annotated[
         list[str] | None,
-        typer.Argument(metavar="LIST...", help="lists of URLs: text or tables; - reads text from stdin"),
+        typer.Argument(metavar="LIST", help="list of URLs: text or a table; - reads text from stdin"),
     ] = None,
     *,
     flags: Flags,
