@@ -8,6 +8,7 @@ The exceptions, with the exit code of the command line and the status of the HTT
     │   ├── PolicyError                 2   400   a policy cannot be read or is inconsistent
     │   ├── SpecError                   2   400   a model spec cannot be parsed
     │   ├── BlindModelError             2   400   a model cannot see an UNSAFE category
+    │   ├── EvidenceError               2   409   a folder of evidence is damaged, or holds something else
     │   └── OutputMismatchError         2   409   the output belongs to another run or program
     ├── MissingError                    4   503   something has to be installed or downloaded
     │   ├── MissingModelError           4   503   weights that are not on this machine
@@ -264,6 +265,12 @@ class SpecError(UsageError):
 
 class BlindModelError(UsageError):
     """A model cannot see an UNSAFE category of the policy."""
+
+
+class EvidenceError(UsageError):
+    """A folder of evidence is damaged or incomplete, or holds something else."""
+
+    http_status = 409
 
 
 class OutputMismatchError(UsageError):

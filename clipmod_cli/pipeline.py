@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
+from typing import Protocol
 
 from clipmod_cli.decode.limits import Coverage, DecodeOptions
 from clipmod_cli.decode.stage import Decoders, decode_with
@@ -38,6 +39,24 @@ def default_workers() -> int:
     """Return the number of decoding workers: the cores that this process may use."""
     # decoders release the GIL, and a forward pass on a GPU needs no core
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class EvidenceSink(Protocol):
+    """Keeps the evidence of a run, called by the thread that takes the results."""
+
+    def add(self, seen: Evidence | Failure) -> None:
+        """Take what was seen of the next frame; frames of an item come one after the other."""
+        ...
+
+    def add_recheck(
+        self, item: Item, spans: Sequence[tuple[float, float]], seen: Sequence[Evidence | Failure]
+    ) -> None:
+        """Take what was seen of an item's frames in these spans, after its other frames."""
+        ...
+
+    def finish(self, item: Item) -> None:
+        """Note that an item was judged: nothing more of it follows."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +182,7 @@ def run(
     options: Options | None = None,
     *,
     stopped: Callable[[], bool] = lambda: False,
+    keep: EvidenceSink | None = None,
 ) -> Generator[Result, None, None]:
     """Yield one result for each item, in the items' order.
 
@@ -172,6 +192,7 @@ def run(
         criteria: the policy made ready for them (`prepare`).
         options: how inputs are decoded and run through the models.
         stopped: called between batches; once true, the batch in flight is finished and no more.
+        keep: keeps the evidence; not with early exit, nor until a hit, by which it is incomplete.
     """
     options = options or Options()
     decode = replace(options.decode, max_gap_s=criteria.policy.max_gap_s)
@@ -188,19 +209,29 @@ def run(
             _recheck, engine=ensemble, options=options.decode, decoders=decoders, stopped=stopped
         )
         evidence = _infer(items, ensemble, options, temporary, stopped, can_skip_rest, hits)
+        seen = evidence if keep is None else _keep(evidence, keep)
         judged = (
-            _judge(evidence, criteria, recheck) if hits is None else judge_until_hit(evidence, criteria, hits)
+            _judge(seen, criteria, recheck, keep) if hits is None else judge_until_hit(seen, criteria, hits)
         )
         with closing(evidence):
             for result in judged:
                 temporary.remove(result.item)
+                if keep is not None:
+                    keep.finish(result.item)
                 yield result
+
+
+def _keep(evidence: Iterable[Evidence | Failure], keep: EvidenceSink) -> Iterator[Evidence | Failure]:
+    for seen in evidence:
+        keep.add(seen)
+        yield seen
 
 
 def _judge(
     evidence: Iterator[Evidence | Failure],
     criteria: Criteria,
     recheck: Callable[[Recheck], Iterator[Evidence | Failure]],
+    keep: EvidenceSink | None,
 ) -> Iterator[Result]:
     """Yield the results. The evidence of a video's recheck comes before that of other items."""
     rechecked: deque[Evidence | Failure] = deque()
@@ -214,6 +245,8 @@ def _judge(
     for judged in judge_with_rechecks(stream(), criteria):
         if isinstance(judged, Recheck):
             rechecked.extend(recheck(judged))
+            if keep is not None:
+                keep.add_recheck(judged.item, judged.spans, rechecked)
         else:
             yield judged
 

@@ -10,7 +10,7 @@ from typing import Protocol, Self, TypeAlias
 from clipmod_cli.ensemble.batch import BatchRunner, CanSkipRest
 from clipmod_cli.ensemble.cache import EvidenceCache, EvidenceLru
 from clipmod_cli.ensemble.forward import ModelRunner
-from clipmod_cli.models.seam import Model
+from clipmod_cli.models.seam import Model, NamedModel
 from clipmod_cli.types import Evidence, Failure, Frame, Geometry
 
 PendingEvidence: TypeAlias = Callable[[], Iterable[Evidence | Failure]]
@@ -93,8 +93,7 @@ class Ensemble:
     @property
     def identity(self) -> str:
         """Identifies models, weights and precision; part of the `run_key`."""
-        parts = [f"{m.model.spec}@{m.model.revision}={m.weight:.6f}" for m in self.members]
-        return ",".join([*parts, self.dtype])
+        return identity_of([(member.model, member.weight) for member in self.members], self.dtype)
 
     def prepare_batch(self, batch: Sequence[Frame | Failure]) -> None:
         """Prepare a batch; see `InferenceEngine`."""
@@ -117,6 +116,12 @@ class Ensemble:
             return [next(results) if isinstance(one, Frame) else one for one in batch]
 
         return collect
+
+
+def identity_of(models: Sequence[tuple[NamedModel, float]], dtype: str) -> str:
+    """Return what identifies models with their weights, and the precision of all."""
+    parts = [f"{model.spec}@{model.revision}={weight:.6f}" for model, weight in models]
+    return ",".join([*parts, dtype])
 
 
 def fingerprint(*parts: str) -> str:

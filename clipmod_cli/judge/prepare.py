@@ -22,7 +22,7 @@ from clipmod_cli.judge.criteria import (
 )
 from clipmod_cli.judge.policy.values import Policy, seen_categories, unseen_categories
 from clipmod_cli.judge.readers import DetectorReader, LabelReader, Reader, TextReader
-from clipmod_cli.models.seam import LabelModel, Model, TextImageModel
+from clipmod_cli.models.seam import Labelled, PromptEmbedder
 
 log = logging.getLogger(__name__)
 
@@ -43,17 +43,37 @@ def prepare(ensemble: Ensemble, policy: Policy, *, threshold: float, allow_parti
         BlindModelError: a model cannot see an UNSAFE category and that is not allowed.
     """
     models = [(member.model, member.weight) for member in ensemble.members]
+    return criteria_of(
+        models, policy, threshold=threshold, degraded=ensemble.degraded, allow_partial=allow_partial
+    )
+
+
+def criteria_of(
+    models: Sequence[tuple[PromptEmbedder | Labelled, float]],
+    policy: Policy,
+    *,
+    threshold: float,
+    degraded: bool,
+    allow_partial: bool = False,
+) -> Criteria:
+    """Return the criteria of a policy for these models with their weights, as `prepare` does.
+
+    They need not be loaded: to judge by their evidence, their labels and text towers are enough.
+
+    Raises:
+        BlindModelError: a model cannot see an UNSAFE category and that is not allowed.
+    """
     unseen = {name for model, _ in models for name in check_sight(model, policy, allow_partial=allow_partial)}
     judges = [
         WeightedReader(name=model.name, weight=weight, reader=reader_of(model, policy))
         for model, weight in models
     ]
     return Criteria(
-        policy=policy, threshold=threshold, judges=judges, unseen=sorted(unseen), degraded=ensemble.degraded
+        policy=policy, threshold=threshold, judges=judges, unseen=sorted(unseen), degraded=degraded
     )
 
 
-def check_sight(model: Model, policy: Policy, *, allow_partial: bool) -> Sequence[str]:
+def check_sight(model: PromptEmbedder | Labelled, policy: Policy, *, allow_partial: bool) -> Sequence[str]:
     """Return the UNSAFE categories that a model cannot see.
 
     Raises:
@@ -80,7 +100,7 @@ def check_sight(model: Model, policy: Policy, *, allow_partial: bool) -> Sequenc
 
 
 def text_reader(
-    model: TextImageModel, embeddings: Mapping[str, NDArray[np.float32]], policy: Policy
+    model: PromptEmbedder, embeddings: Mapping[str, NDArray[np.float32]], policy: Policy
 ) -> TextReader:
     """Return the reader of a text-image model from the vectors of the policy's texts."""
     return TextReader(
@@ -91,7 +111,7 @@ def text_reader(
     )
 
 
-def reader_of(model: Model, policy: Policy) -> Reader:
+def reader_of(model: PromptEmbedder | Labelled, policy: Policy) -> Reader:
     """Return the reader of a model's evidence; embeds the prompts.
 
     Raises:
@@ -111,7 +131,7 @@ def reader_of(model: Model, policy: Policy) -> Reader:
     return LabelReader(labels=mildest_only(labels), unmapped=unmapped)
 
 
-def _warn_of(labels: frozenset[str], model: LabelModel, policy: Policy) -> None:
+def _warn_of(labels: frozenset[str], model: Labelled, policy: Policy) -> None:
     if not labels:
         return
     named = sorted(labels)[:MOST_NAMED]
@@ -125,7 +145,7 @@ def _warn_of(labels: frozenset[str], model: LabelModel, policy: Policy) -> None:
     )
 
 
-def _check_labels(model: LabelModel, policy: Policy, labels: Sequence[frozenset[str]]) -> None:
+def _check_labels(model: Labelled, policy: Policy, labels: Sequence[frozenset[str]]) -> None:
     """Refuse a label map with labels that the model does not have: it would never give them."""
     known = set(model.labels)
     if unknown := sorted(set().union(*labels, policy.not_judged.get(model.spec, ())) - known):

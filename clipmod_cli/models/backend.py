@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from clipmod_cli.models.device.device import Placement
     from clipmod_cli.models.hub.sources import HubSource
     from clipmod_cli.models.hub.weights import WeightFiles
+    from clipmod_cli.models.open_clip.text_cache import TextEmbedder
     from clipmod_cli.models.seam import Model
 
 ModelKind: TypeAlias = Literal["text-image", "classifier", "detector"]
@@ -165,6 +166,21 @@ class Backend(Protocol):
             MissingError: if files or a package are missing and cannot be had.
         """
         ...
+
+    def text_embedder(
+        self,
+        spec: ModelSpec,  # noqa: ARG002
+        revision: str,  # noqa: ARG002
+        fetch: Callable[[ModelSpec], WeightFiles],  # noqa: ARG002
+    ) -> TextEmbedder:
+        """Return what embeds prompts with the text tower of a text-image model; nothing is loaded yet.
+
+        Args:
+            spec: the model.
+            revision: of the weights; where others are on this machine, embedding raises MissingModelError.
+            fetch: gives the model's files, if a prompt is not cached.
+        """
+        raise AssertionError(f"{self.prefix} has no text tower")
 
 
 def folder_spec(backend: Backend, prefix: str, text: str) -> ModelSpec:

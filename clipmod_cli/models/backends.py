@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from clipmod_cli.errors import SpecError
+from clipmod_cli.errors import MissingModelError, SpecError
 from clipmod_cli.models.backend import (
     INSTALL_HF,
     INSTALL_NUDENET,
@@ -22,6 +22,8 @@ from clipmod_cli.models.backend import (
 from clipmod_cli.models.hub.sources import TOKENIZER_FILES, HubSource, hf_source, open_clip_sources
 
 if TYPE_CHECKING:
+    from clipmod_cli.models.hub.weights import WeightFiles
+    from clipmod_cli.models.open_clip.text_cache import Embed, TextEmbedder
     from clipmod_cli.models.seam import Model
 
 OPEN_CLIP: Final = "open_clip"
@@ -134,6 +136,26 @@ class OpenClipBackend(TorchBackend):
             crops=torch.crops,
             compile=torch.compile,
         )
+
+    def text_embedder(
+        self, spec: ModelSpec, revision: str, fetch: Callable[[ModelSpec], WeightFiles]
+    ) -> TextEmbedder:
+        """Return what embeds prompts; the checkpoint is read if one of them is not cached."""
+        from clipmod_cli.models.open_clip.text_cache import TextCache, TextEmbedder, default_folder
+
+        def load() -> Embed:
+            from clipmod_cli.models.open_clip.checkpoint import load_embedder
+            from clipmod_cli.models.open_clip.source import source_of
+
+            source = source_of(spec, fetch(spec))
+            if source.revision != revision:
+                raise MissingModelError(
+                    f"{spec.spec} has other weights on this machine than those whose evidence is stored "
+                    f"(revision {revision[:12]}), so no new prompts can be compared with it"
+                )
+            return load_embedder(source)
+
+        return TextEmbedder(TextCache(default_folder(), revision), load)
 
 
 class TransformersBackend(TorchBackend):

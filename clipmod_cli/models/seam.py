@@ -31,25 +31,62 @@ class ForwardPass:
     seconds: float
 
 
-class VisionModel(Protocol):
-    """What models of every kind offer.
+class NamedModel(Protocol):
+    """What is known of a model, whether it is loaded or only its evidence is stored.
 
     Attributes:
         name: its name in records.
         spec: its spec on the command line, without weight; also the key of label maps.
         revision: identifies weights and preprocessing (a commit or a hash).
-        geometry: how it wants pictures scaled and cut.
-        device: where it computes, as `cpu` or `cuda:0`; the first of several.
         dtype: the precision it computes in, as `bfloat16`.
-        is_asynchronous: `submit` returns before the device has computed.
     """
 
     name: str
     spec: str
     revision: str
+    dtype: str
+
+
+class PromptEmbedder(NamedModel, Protocol):
+    """The text half of a text-image model, by which its embeddings are read.
+
+    Attributes:
+        logit_scale: the factor on cosines before the softmax (already exponentiated).
+    """
+
+    kind: Literal["text-image"]
+    logit_scale: float
+
+    def embed(self, prompts: Sequence[str]) -> NDArray[np.float32]:
+        """Return unit-length float32 `(len(prompts), d)`."""
+        ...
+
+
+class Labelled(NamedModel, Protocol):
+    """A classifier or detector by its labels."""
+
+    @property
+    def kind(self) -> Literal["classifier", "detector"]:
+        """The kind of model."""
+        ...
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """All labels it can give."""
+        ...
+
+
+class VisionModel(Protocol):
+    """What loaded models of every kind offer.
+
+    Attributes:
+        geometry: how it wants pictures scaled and cut.
+        device: where it computes, as `cpu` or `cuda:0`; the first of several.
+        is_asynchronous: `submit` returns before the device has computed.
+    """
+
     geometry: Geometry
     device: str
-    dtype: str
     is_asynchronous: bool
 
     def prepare(self, frames: Sequence[Frame]) -> None:
@@ -65,37 +102,16 @@ class VisionModel(Protocol):
         ...
 
 
-class TextImageModel(VisionModel, Protocol):
-    """A model that embeds pictures and prompts into one space; its evidence is an `Embedding`.
-
-    Attributes:
-        logit_scale: the factor on cosines before the softmax (already exponentiated).
-    """
-
-    kind: Literal["text-image"]
-    logit_scale: float
-
-    def embed(self, prompts: Sequence[str]) -> NDArray[np.float32]:
-        """Return unit-length float32 `(len(prompts), d)`."""
-        ...
+class TextImageModel(VisionModel, PromptEmbedder, Protocol):
+    """A model that embeds pictures and prompts into one space; its evidence is an `Embedding`."""
 
 
-class LabelModel(VisionModel, Protocol):
+class LabelModel(VisionModel, Labelled, Protocol):
     """A model with labels of its own.
 
     The evidence of a classifier is `LabelScores`; that of a detector is `Detections`: it lists only what it
     found, so an empty list means something.
     """
-
-    @property
-    def kind(self) -> Literal["classifier", "detector"]:
-        """The kind of model."""
-        ...
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """All labels it can give."""
-        ...
 
 
 Model: TypeAlias = TextImageModel | LabelModel

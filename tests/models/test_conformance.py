@@ -115,7 +115,7 @@ def test_prompts_are_embedded_to_unit_length_and_kept(tmp_path: Path) -> None:
     assert np.linalg.norm(first, axis=1) == pytest.approx([1, 1], abs=1e-5)
     # a second model, as a second run would build it, reads what the first one kept
     again = backends.tiny_clip("tiny-l", tmp_path)
-    again._reload = _refuse
+    again.texts.load = _refuse
     with pytest.raises(AssertionError, match="was loaded"):
         again.embed(["green star"])
     assert np.array_equal(again.embed(["blue square", "red circle"]), first[::-1])
@@ -124,7 +124,7 @@ def test_prompts_are_embedded_to_unit_length_and_kept(tmp_path: Path) -> None:
 def test_a_new_prompt_brings_the_text_tower_back(tmp_path: Path) -> None:
     model = backends.tiny_clip("tiny-l", tmp_path)
     known = model.embed(["red circle"])
-    assert model._embed_texts is None
+    assert model.texts._tower is None
     both = model.embed(["red circle", "green star"])
     assert np.array_equal(both[0], known[0])
     assert not np.allclose(both[0], both[1])
@@ -183,10 +183,10 @@ def _refuse() -> Callable[[Sequence[str]], NDArray[np.float32]]:
 def test_a_text_tower_stays_if_it_is_wanted(tmp_path: Path) -> None:
     model = backends.tiny_clip("tiny-l", tmp_path)
     first = model.embed(["red circle"], keep=True)
-    model._reload = _refuse
+    model.texts.load = _refuse
     assert np.array_equal(model.embed(["red circle", "green star"], keep=True)[0], first[0])
     model.unload_text_tower()
-    assert model._embed_texts is None
+    assert model.texts._tower is None
     assert model.submit(backends.look(model, backends.save_photographs(tmp_path)))().seen
 
 

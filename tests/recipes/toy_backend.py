@@ -6,15 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from clipmod_cli.errors import SpecError
-from clipmod_cli.models.backend import KnownModel, LoadContext, ModelKind, ModelSpec
+from clipmod_cli.models.backend import Backend, KnownModel, LoadContext, ModelKind, ModelSpec
 from clipmod_cli.models.seam import ImmediateModel
 from clipmod_cli.types import Frame, Geometry, LabelScores
-
-if TYPE_CHECKING:
-    from clipmod_cli.models.hub.sources import HubSource
 
 GEOMETRY = Geometry(fit="squash", size=(16, 16))
 
@@ -40,7 +37,7 @@ def _share_of_red(frame: Frame) -> float:
     return float(red / max(red + green + blue, 1))
 
 
-class RednessBackend:
+class RednessBackend(Backend):
     """The backend of the spec `redness`."""
 
     prefix: str = "redness"
@@ -57,9 +54,6 @@ class RednessBackend:
 
     def batch_size(self) -> int:
         return 8
-
-    def sources(self, spec: ModelSpec) -> Sequence[HubSource]:
-        return ()
 
     def local_files(self, spec: ModelSpec) -> Mapping[str, Path]:
         return {"toy_backend.py": Path(__file__)}

@@ -24,12 +24,11 @@ from torch.overrides import TorchFunctionMode
 from clipmod_cli.errors import MissingModelError
 from clipmod_cli.models.device.transfer import inference
 from clipmod_cli.models.open_clip.source import OpenClipSource, check_weights
+from clipmod_cli.models.open_clip.text_cache import Embed
 from clipmod_cli.models.tower.mapped import MappedFile
 from clipmod_cli.types import Geometry
 
 log = logging.getLogger(__name__)
-
-Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
 TEXT_BATCH = 64
 """Prompts embedded at once."""

@@ -6,7 +6,7 @@ prompts that are not in the cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.models.device.device import Placement
 from clipmod_cli.models.open_clip import towers
-from clipmod_cli.models.open_clip.checkpoint import Embed, geometry_of, load_embedder, release_freed_memory
+from clipmod_cli.models.open_clip.checkpoint import geometry_of, load_embedder
 from clipmod_cli.models.open_clip.source import OpenClipSource
-from clipmod_cli.models.open_clip.text_cache import TextCache
+from clipmod_cli.models.open_clip.text_cache import TextCache, TextEmbedder
 from clipmod_cli.models.tower.model import TowerModel
 
 
@@ -27,9 +27,7 @@ class OpenClipModel(TowerModel):
 
     revision: str
     logit_scale: float
-    cache: TextCache
-    _embed_texts: Embed | None = field(repr=False)
-    _reload: Callable[[], Embed] = field(repr=False)
+    texts: TextEmbedder = field(repr=False)
 
     def embed(self, prompts: Sequence[str], *, keep: bool = False) -> NDArray[np.float32]:
         """Return unit-length float32 `(len(prompts), d)`; computes only prompts that are not cached.
@@ -39,22 +37,11 @@ class OpenClipModel(TowerModel):
         Raises:
             MissingModelError: the text tower is needed and cannot be read.
         """
-        known = {prompt: self.cache.get(prompt) for prompt in prompts}
-        missing = [prompt for prompt, vector in known.items() if vector is None]
-        if missing:
-            embed = self._embed_texts = self._embed_texts or self._reload()
-            for prompt, vector in zip(missing, embed(missing), strict=True):
-                self.cache.put(prompt, vector)
-                known[prompt] = vector
-        if not keep:
-            self.unload_text_tower()
-        return np.stack([vector for p in prompts if (vector := known[p]) is not None])
+        return self.texts.embed(prompts, keep=keep)
 
     def unload_text_tower(self) -> None:
         """Unload the text tower."""
-        if self._embed_texts is not None:
-            self._embed_texts = None
-            release_freed_memory()
+        self.texts.unload()
 
 
 def load(
@@ -83,9 +70,7 @@ def load(
         geometry=geometry_of(tower.preprocess),
         logit_scale=tower.logit_scale,
         placement=tower.placement,
-        cache=cache,
+        texts=TextEmbedder(cache, lambda: load_embedder(source)),
         crops=crops or CropBatches(),
         _tower=tower.embed,
-        _embed_texts=None,
-        _reload=lambda: load_embedder(source),
     )

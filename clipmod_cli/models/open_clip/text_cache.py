@@ -10,8 +10,10 @@ import hashlib
 import io
 import logging
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,9 @@ from numpy.typing import NDArray
 from clipmod_cli.atomic import atomic_file
 
 log = logging.getLogger(__name__)
+
+Embed: TypeAlias = Callable[[Sequence[str]], NDArray[np.float32]]
+"""Embeds texts, unit-length float32 `(n, d)`."""
 
 MAX_TEXTS = 20_000
 """Of one model, 80 MB; clients of a service with their own classes must not fill its disk."""
@@ -72,6 +77,45 @@ class TextCache:
 
     def _path(self, text: str) -> Path:
         return self.folder / self.revision[:16] / (hashlib.sha256(text.encode()).hexdigest() + ".npy")
+
+
+@dataclass(slots=True)
+class TextEmbedder:
+    """Embeds prompts: those that are not cached with the text tower, which is loaded for them.
+
+    Attributes:
+        cache: of this model's weights.
+        load: loads the text tower; it may raise MissingModelError.
+    """
+
+    cache: TextCache
+    load: Callable[[], Embed] = field(repr=False)
+    _tower: Embed | None = field(default=None, repr=False)
+
+    def embed(self, prompts: Sequence[str], *, keep: bool = False) -> NDArray[np.float32]:
+        """Return unit-length float32 `(len(prompts), d)`, and unload the text tower, unless `keep`.
+
+        Raises:
+            MissingModelError: the text tower is needed and cannot be read.
+        """
+        known = {prompt: self.cache.get(prompt) for prompt in prompts}
+        missing = [prompt for prompt, vector in known.items() if vector is None]
+        if missing:
+            tower = self._tower = self._tower or self.load()
+            for prompt, vector in zip(missing, tower(missing), strict=True):
+                self.cache.put(prompt, vector)
+                known[prompt] = vector
+        if not keep:
+            self.unload()
+        return np.stack([vector for p in prompts if (vector := known[p]) is not None])
+
+    def unload(self) -> None:
+        """Unload the text tower."""
+        if self._tower is not None:
+            from clipmod_cli.models.open_clip.checkpoint import release_freed_memory
+
+            self._tower = None
+            release_freed_memory()
 
 
 def _is_full(folder: Path) -> bool:

@@ -170,7 +170,7 @@ def test_without_a_text_image_model_it_is_503(
 
 def towers(models: list[OpenClipModel]) -> list[str]:
     """Return whose text towers are in memory."""
-    return [model.name for model in models if model._embed_texts is not None]
+    return [model.name for model in models if model.texts._tower is not None]
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ def test_one_text_tower_at_most_stays(tiny: list[OpenClipModel]) -> None:
 def test_the_tower_that_is_there_is_used_first(tiny: list[OpenClipModel]) -> None:
     words, ensemble, reloads = ClassVectors(), ensemble_of(tiny), [0]
     for model in tiny:
-        model._reload = _counting(model._reload, reloads)
+        model.texts.load = _counting(model.texts.load, reloads)
     words.criteria(ensemble, read_classes("red circle,blue square"), soon())
     assert reloads == [3]
     words.criteria(ensemble, read_classes("green star,grey star"), soon())
@@ -222,7 +222,7 @@ def test_a_restart_reads_them_from_disk(tiny: list[OpenClipModel]) -> None:
     ClassVectors().criteria(ensemble_of(tiny), classes, soon())
     for model in tiny:
         model.unload_text_tower()
-        model._reload = _refuse
+        model.texts.load = _refuse
     assert ClassVectors().criteria(ensemble_of(tiny), classes, soon()).judges
 
 

@@ -1,0 +1,211 @@
+"""A folder of evidence: parts that appear whole, by rename, and a list of rows that newer ones replaced.
+
+    EV/evidence.json             models, weights, decoding (`clipmod_cli.evidence.identity`)
+    EV/part-000000.parquet       one row an input (`clipmod_cli.evidence.rows`); its rename commits the part
+    EV/part-000000.safetensors   embeddings, one float16 matrix a text-image model; written before the rows
+    EV/superseded.json           by part, rows that count no more
+
+Everything is readable by the user alone: it is personal data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmod_cli.atomic import atomic_file
+from clipmod_cli.errors import EvidenceError, MissingPackageError, OutputError
+from clipmod_cli.evidence.identity import EvidenceIdentity, StoredMember, read_identity
+from clipmod_cli.evidence.rows import COLUMNS, ItemEvidence, Vectors, from_row
+
+ROWS_AT_ONCE: Final = 1_000
+"""Rows that are turned into Python objects at a time."""
+_SUPERSEDED: Final = "superseded.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a folder of evidence; `rows` is its Parquet file."""
+
+    rows: Path
+
+    @property
+    def vectors(self) -> Path:
+        """The file of its embeddings; absent if no member is a text-image model."""
+        return self.rows.with_suffix(".safetensors")
+
+
+def parts_of(folder: Path) -> list[Part]:
+    """Return the parts of a folder, in the order in which they were written."""
+    return [Part(path) for path in sorted(folder.glob("part-*.parquet"))]
+
+
+def write_part(
+    folder: Path, rows: Sequence[Mapping[str, Any]], vectors: Mapping[str, NDArray[np.float16]]
+) -> None:
+    """Write the next part.
+
+    Raises:
+        OutputError: it cannot be written.
+        MissingPackageError: there are embeddings, and safetensors is not installed.
+    """
+    number = max((int(part.rows.stem.removeprefix("part-")) for part in parts_of(folder)), default=-1) + 1
+    part = Part(folder / f"part-{number:06}.parquet")
+    try:
+        if vectors:
+            with atomic_file(part.vectors, mode=0o600, sync=True) as file:
+                file.write(_serialise(vectors))
+        _write_rows(part.rows, rows)
+    except (OSError, duckdb.Error) as e:
+        raise OutputError(f"cannot write evidence to {folder}: {e}") from e
+
+
+def _serialise(vectors: Mapping[str, NDArray[np.float16]]) -> bytes:
+    try:
+        from safetensors.numpy import save
+    except ImportError as e:
+        raise MissingPackageError("storing embeddings needs the package safetensors") from e
+    return save(dict(vectors))
+
+
+def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as Parquet, by way of JSON Lines: DuckDB reads these into nested columns."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
+        lines, written = Path(scratch, "rows.jsonl"), Path(scratch, "rows.parquet")
+        with lines.open("wb") as file:
+            for row in rows:
+                file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+        with duckdb.connect() as con:
+            con.execute(
+                "COPY (SELECT * FROM read_json($lines, format = 'newline_delimited', columns = $columns, "
+                "maximum_object_size = 1000000000)) TO $written (FORMAT parquet, COMPRESSION zstd)",
+                {"lines": str(lines), "columns": COLUMNS, "written": str(written)},
+            )
+        _sync(written)
+        written.chmod(0o600)
+        written.replace(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceFolder:
+    """A folder of evidence to read.
+
+    Attributes:
+        superseded: by the file name of a part, the numbers of its rows that count no more.
+    """
+
+    path: Path
+    identity: EvidenceIdentity
+    superseded: Mapping[str, frozenset[int]] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[ItemEvidence]:
+        """Yield the evidence of each input, in the order in which it was written.
+
+        Raises:
+            EvidenceError: a part is damaged, or its embeddings are missing.
+        """
+        for part in parts_of(self.path):
+            gone = self.superseded.get(part.rows.name, frozenset())
+            vectors = read_vectors(part, self.identity.members)
+            for number, row in enumerate(read_rows(part)):
+                if number not in gone:
+                    yield from_row(row, self.identity.members, vectors)
+
+
+def open_folder(path: Path) -> EvidenceFolder:
+    """Return a folder of evidence to read.
+
+    Raises:
+        EvidenceError: it holds none.
+    """
+    identity = read_identity(path)
+    if identity is None:
+        raise EvidenceError(f"{path} holds no evidence: it is written by `clipmod scan --evidence {path}`")
+    return EvidenceFolder(path=path, identity=identity, superseded=read_superseded(path))
+
+
+def read_rows(part: Part, columns: Sequence[str] = tuple(COLUMNS)) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a part in order, with these columns.
+
+    Raises:
+        EvidenceError: the file is damaged.
+    """
+    named = ", ".join(f'"{column}"' for column in columns)
+    try:
+        with duckdb.connect() as con:
+            found = con.execute(f"SELECT {named} FROM read_parquet(?)", [str(part.rows)])  # noqa: S608
+            while rows := found.fetchmany(ROWS_AT_ONCE):
+                for row in rows:
+                    yield dict(zip(columns, row, strict=True))
+    except duckdb.Error as e:
+        raise EvidenceError(f"{part.rows} is damaged: {e}") from e
+
+
+def read_vectors(part: Part, members: Sequence[StoredMember]) -> Vectors:
+    """Return the embeddings of a part by member, float16 `(rows, d)`.
+
+    Raises:
+        EvidenceError: they are missing or damaged.
+        MissingPackageError: safetensors is not installed.
+    """
+    wanted = {member.name for member in members if member.kind == "text-image"}
+    if not wanted:
+        return {}
+    try:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+    except ImportError as e:
+        raise MissingPackageError("reading stored embeddings needs the package safetensors") from e
+    try:
+        vectors = load_file(part.vectors)
+    except (OSError, SafetensorError) as e:
+        raise EvidenceError(f"{part.vectors} is missing or damaged: {e}") from e
+    if missing := wanted - vectors.keys():
+        raise EvidenceError(f"{part.vectors} has no embeddings of {', '.join(sorted(missing))}")
+    return vectors
+
+
+def read_superseded(folder: Path) -> dict[str, frozenset[int]]:
+    """Return the rows of each part that count no more.
+
+    Raises:
+        EvidenceError: the list is damaged.
+    """
+    path = folder / _SUPERSEDED
+    try:
+        return {part: frozenset(rows) for part, rows in json.loads(path.read_bytes()).items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError, TypeError) as e:
+        raise EvidenceError(f"{path} is damaged: {e}") from e
+
+
+def write_superseded(folder: Path, superseded: Mapping[str, frozenset[int]]) -> None:
+    """Write the list of rows that count no more.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    content = json.dumps({part: sorted(rows) for part, rows in superseded.items() if rows})
+    try:
+        with atomic_file(folder / _SUPERSEDED, mode=0o600, sync=True) as file:
+            file.write(content.encode() + b"\n")
+    except OSError as e:
+        raise OutputError(f"cannot write evidence to {folder}: {e.strerror}") from e

@@ -1,0 +1,61 @@
+"""Judges stored evidence by another policy. Reads no picture and runs no vision model."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from clipmod_cli.evidence.rows import ItemEvidence
+from clipmod_cli.judge.criteria import Criteria
+from clipmod_cli.judge.judging import Recheck, judge_with_rechecks
+from clipmod_cli.types import Evidence, Failure, Media, Result
+
+
+def rescore(stored: Iterable[ItemEvidence], criteria: Criteria, *, max_gap_s: float) -> Iterator[Result]:
+    """Yield one result for each input, in the order of the evidence.
+
+    Args:
+        stored: the evidence; it is used up.
+        criteria: the policy made ready for the models that looked.
+        max_gap_s: the longest gap between key frames of a video when the evidence was stored, in seconds.
+    """
+    for evidence in stored:
+        if evidence.media is not None:
+            _note_gaps(evidence.media, criteria.policy.max_gap_s, max_gap_s)
+        yield _judge_one(evidence, criteria)
+
+
+def _note_gaps(media: Media, wanted_s: float, stored_s: float) -> None:
+    """Note a gap between frames that this policy would have had filled."""
+    if media.kind != "image" and wanted_s < stored_s and (media.largest_gap_s or 0.0) > wanted_s:
+        media.note_unseen("unsampled")
+
+
+def _judge_one(evidence: ItemEvidence, criteria: Criteria) -> Result:
+    rechecked: deque[Evidence | Failure] = deque()
+
+    def stream() -> Iterator[Evidence | Failure]:
+        yield from evidence.stream()
+        yield from rechecked
+
+    for judged in judge_with_rechecks(stream(), criteria):
+        if not isinstance(judged, Recheck):
+            return judged
+        rechecked.extend(_answer(judged, evidence))
+    raise AssertionError("evidence of an input ends with its last frame")
+
+
+def _answer(request: Recheck, evidence: ItemEvidence) -> Sequence[Evidence | Failure]:
+    """Return the stored evidence of a recheck. If there is none of a span, the input needs review."""
+    stored = evidence.recheck_spans or ()
+    if evidence.media is not None and not all(_is_within(span, stored) for span in request.spans):
+        evidence.media.note_unseen("unsampled")
+    frames = [seen for seen in evidence.recheck if _is_within((seen.time_s, seen.time_s), request.spans)]
+    if frames:
+        return [replace(seen, last=seen is frames[-1]) for seen in frames]
+    return [Failure(item=request.item, stage="decode", code="video_error", message="no frames are stored")]
+
+
+def _is_within(span: tuple[float, float], spans: Iterable[Sequence[float]]) -> bool:
+    return any(start <= span[0] and span[1] <= end for start, end in spans)
