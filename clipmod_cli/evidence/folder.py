@@ -33,7 +33,7 @@ _SUPERSEDED: Final = "superseded.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class EvidencePart:
     """One part of a folder of evidence; `rows` is its Parquet file."""
 
     rows: Path
@@ -44,9 +44,9 @@ class Part:
         return self.rows.with_suffix(".safetensors")
 
 
-def parts_of(folder: Path) -> list[Part]:
+def parts_of(folder: Path) -> list[EvidencePart]:
     """Return the parts of a folder, in the order in which they were written."""
-    return [Part(path) for path in sorted(folder.glob("part-*.parquet"))]
+    return [EvidencePart(path) for path in sorted(folder.glob("part-*.parquet"))]
 
 
 def write_part(
@@ -59,7 +59,7 @@ def write_part(
         MissingPackageError: there are embeddings, and safetensors is not installed.
     """
     number = max((int(part.rows.stem.removeprefix("part-")) for part in parts_of(folder)), default=-1) + 1
-    part = Part(folder / f"part-{number:06}.parquet")
+    part = EvidencePart(folder / f"part-{number:06}.parquet")
     try:
         if vectors:
             with atomic_file(part.vectors, mode=0o600, sync=True) as file:
@@ -141,7 +141,7 @@ def open_folder(path: Path) -> EvidenceFolder:
     return EvidenceFolder(path=path, identity=identity, superseded=read_superseded(path))
 
 
-def read_rows(part: Part, columns: Sequence[str] = tuple(COLUMNS)) -> Iterator[dict[str, Any]]:
+def read_rows(part: EvidencePart, columns: Sequence[str] = tuple(COLUMNS)) -> Iterator[dict[str, Any]]:
     """Yield the rows of a part in order, with these columns.
 
     Raises:
@@ -158,7 +158,7 @@ def read_rows(part: Part, columns: Sequence[str] = tuple(COLUMNS)) -> Iterator[d
         raise EvidenceError(f"{part.rows} is damaged: {e}") from e
 
 
-def read_vectors(part: Part, members: Sequence[StoredMember]) -> Vectors:
+def read_vectors(part: EvidencePart, members: Sequence[StoredMember]) -> Vectors:
     """Return the embeddings of a part by member, float16 `(rows, d)`.
 
     Raises:

@@ -6,10 +6,7 @@ A checkpoint in another layout than open_clip's own is loaded whole by open_clip
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import logging
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,15 +116,6 @@ def check_numbers(tensor: torch.Tensor, name: str, path: Path) -> None:
             f"{path} holds weights that are not finite ({name}), so the model cannot be used. "
             "Run `clipmod models verify` to check the file"
         )
-
-
-def release_freed_memory() -> None:
-    """Return freed memory to the system; glibc keeps hundreds of megabytes after a tower was freed."""
-    gc.collect()
-    if sys.platform.startswith("linux"):
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries lack it
-        if trim is not None:
-            trim(0)
 
 
 def _load(source: OpenClipSource, selects: Callable[[str], bool]) -> tuple[Any, bool]:

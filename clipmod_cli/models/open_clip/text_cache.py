@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.atomic import atomic_file
+from clipmod_cli.models.open_clip.freed_memory import release_freed_memory
 
 log = logging.getLogger(__name__)
 
@@ -112,8 +113,6 @@ class TextEmbedder:
     def unload(self) -> None:
         """Unload the text tower."""
         if self._tower is not None:
-            from clipmod_cli.models.open_clip.checkpoint import release_freed_memory
-
             self._tower = None
             release_freed_memory()
 

@@ -20,8 +20,8 @@ from clipmod_cli.models.open_clip.checkpoint import (
     check_numbers,
     load_vision,
     open_checkpoint,
-    release_freed_memory,
 )
+from clipmod_cli.models.open_clip.freed_memory import release_freed_memory
 from clipmod_cli.models.open_clip.source import OpenClipSource, check_weights
 from clipmod_cli.models.tower import tower_file
 from clipmod_cli.models.tower.forward import build_tower
