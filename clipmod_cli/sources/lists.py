@@ -8,10 +8,10 @@ from __future__ import annotations
 import codecs
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.sources.base import Skipped
@@ -46,7 +46,7 @@ _READERS = {
     ".ndjson": "read_json({path}, format = 'newline_delimited'{columns})",
     ".parquet": "read_parquet({path})",
 }
-"""CSV values are read as text, and only one column of JSON: types of other columns must not matter."""
+"""CSV values are read as text, and of JSON only chosen columns: types of other columns must not matter."""
 
 
 def read_list(name: str, *, null: bool) -> Iterator[str]:
@@ -169,13 +169,30 @@ def _read_text(name: str, *, null: bool) -> Iterator[str]:
 def _read_table(name: str, column: str, skipped: Skipped) -> Iterator[str]:
     with _open_table(name) as connection:
         found = _find_column(connection, name, column)
-        rows = connection.execute(f"SELECT {_quoted(found)}::VARCHAR FROM {_reader(name, found)}")  # noqa: S608
-        while batch := rows.fetchmany(ROWS_AT_ONCE):
-            for (value,) in batch:
-                if value and (url := value.strip()):
-                    yield url
-                else:
-                    skipped.reasons["no URL"] += 1
+        for (value,) in _rows(connection, name, [found]):
+            if value and (url := value.strip()):
+                yield url
+            else:
+                skipped.reasons["no URL"] += 1
+
+
+def read_columns(name: str, columns: Iterable[str]) -> Iterator[dict[str, str]]:
+    """Yield the rows of a table as texts by column, in order; empty cells and columns it lacks are left out.
+
+    Columns are found without regard to capitals, and named in the rows as in `columns`.
+
+    Raises:
+        UsageError: if the table cannot be read, or has none of the columns.
+    """
+    with _open_table(name) as connection:
+        there = {one.lower(): one for one in _columns(connection, name)}
+        found = {column: there[column.lower()] for column in columns if column.lower() in there}
+        if not found:
+            listed = ", ".join(there.values())
+            raise UsageError(f"{name} has none of the columns {', '.join(columns)}; it has {listed}")
+        for row in _rows(connection, name, list(found.values())):
+            texts = ((column, value.strip()) for column, value in zip(found, row, strict=True) if value)
+            yield {column: text for column, text in texts if text}
 
 
 @contextmanager
@@ -195,10 +212,22 @@ def _open_table(name: str) -> Iterator[DuckDBPyConnection]:
         raise UsageError(f"cannot read the list {name}: {reason}") from error
 
 
+def _rows(connection: DuckDBPyConnection, name: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Yield the values of columns as texts, row by row; None is an empty cell."""
+    selected = ", ".join(f"{_quoted(column)}::VARCHAR" for column in columns)
+    rows = connection.execute(f"SELECT {selected} FROM {_reader(name, columns)}")  # noqa: S608
+    while batch := rows.fetchmany(ROWS_AT_ONCE):
+        yield from batch
+
+
+def _columns(connection: DuckDBPyConnection, name: str) -> list[str]:
+    rows = connection.execute(f"DESCRIBE SELECT * FROM {_reader(name)}").fetchall()  # noqa: S608
+    return [str(row[0]) for row in rows]
+
+
 def _find_column(connection: DuckDBPyConnection, name: str, column: str) -> str:
     """Return the name of the column in the table; case-insensitive."""
-    rows = connection.execute(f"DESCRIBE SELECT * FROM {_reader(name)}").fetchall()  # noqa: S608
-    columns = [str(row[0]) for row in rows]
+    columns = _columns(connection, name)
     for found in columns:
         if found.lower() == column.lower():
             return found
@@ -217,11 +246,12 @@ def _separator(name: str) -> str:
     return best if best in outside else NO_SEPARATOR
 
 
-def _reader(name: str, column: str | None = None) -> str:
+def _reader(name: str, chosen: Sequence[str] = ()) -> str:
     """Return the SQL that reads a file; characters of a pattern in its name are escaped."""
     path = "".join(f"[{c}]" if c in "*?[" else c for c in name)
     text = path.replace("'", "''")
-    columns = "" if column is None else f", columns = {{{_quoted(column)}: 'VARCHAR'}}"
+    types = ", ".join(f"{_quoted(column)}: 'VARCHAR'" for column in chosen)
+    columns = f", columns = {{{types}}}" if chosen else ""
     kind = Path(name).suffix.lower()
     separator = _separator(name) if _READERS[kind] is _CSV else ""
     return _READERS[kind].format(path=f"'{text}'", columns=columns, separator=separator)

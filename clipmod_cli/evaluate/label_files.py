@@ -1,0 +1,150 @@
+"""Reads labels: a folder a class, an imagefolder of Hugging Face, or a table."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from clipmod_cli.errors import UsageError
+from clipmod_cli.evaluate.labels import LabelRow
+from clipmod_cli.sources.base import Rules
+from clipmod_cli.sources.lists import is_table, read_columns
+from clipmod_cli.sources.registry import expand
+from clipmod_cli.types import Failure, Item
+
+METADATA: Final = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+SPLITS: Final = frozenset({"train", "test", "validation", "val", "valid", "dev"})
+"""Names of folders in a data set that are parts of it, not classes."""
+
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_PATHS: Final = ("source", "file_name", "path")
+"""Columns that name an input, the first there wins."""
+
+
+def read_labels(names: Iterable[str], *, column: str = "label") -> list[LabelRow]:
+    """Return the labels of folders and tables, in order.
+
+    Args:
+        names: folders whose subfolders are named as labels, or that hold a `metadata.csv`, `.jsonl` or
+            `.parquet` with `file_name`; or tables with `sha256` or `source`, and perhaps `member`, and
+            `weight` or `probability`. Inputs of a folder that lie in no subfolder have no label.
+        column: the column of tables that holds the label.
+
+    Raises:
+        UsageError: one cannot be read, or a row is wrong.
+    """
+    named = list(names)
+    rows = [row for name in named for row in _read(name, column)]
+    if not rows:
+        raise UsageError(
+            f"no labels in {', '.join(named)}: a folder must hold folders that are named as labels, "
+            "with the inputs in them"
+        )
+    unweighted = [row for row in rows if row.weight is None]
+    if unweighted and len(unweighted) < len(rows):
+        raise UsageError(
+            f"{len(unweighted)} of {len(rows)} labels have no weight, the first is {unweighted[0].name}: "
+            "give all a weight (or probability) or none"
+        )
+    return rows
+
+
+def _read(name: str, column: str) -> Iterator[LabelRow]:
+    path = os.path.expanduser(name)  # noqa: PTH111 — paths stay strings: they may hold any byte
+    if os.path.isdir(path):  # noqa: PTH112
+        yield from _read_folder(path, column)
+    elif not os.path.exists(path):  # noqa: PTH110
+        raise UsageError(f"no labels at {name}: no such file or folder")
+    elif is_table(path):
+        yield from _read_table(path, column)
+    else:
+        raise UsageError(f"{name} is no labels: give a folder, or a .csv, .tsv, .jsonl or .parquet with rows")
+
+
+def _read_folder(folder: str, column: str) -> Iterator[LabelRow]:
+    parts = [folder, *sorted(entry.path for entry in os.scandir(folder) if entry.is_dir())]
+    tables = [
+        table for part in parts for table in (f"{part}/{name}" for name in METADATA) if Path(table).is_file()
+    ]
+    if tables:
+        for table in tables:
+            yield from _read_table(table, column, files_in=os.path.dirname(table))  # noqa: PTH120
+        return
+    for found in expand([folder], Rules()):
+        item = found.item if isinstance(found, Failure) else found
+        label = _class_of(os.path.relpath(item.source, folder))
+        if label is not None:
+            yield LabelRow(text=label, sha256=_digest(item), source=item.source, member=item.member)
+
+
+def _class_of(relative: str) -> str | None:
+    """Return the label that a path names: its first folder that is no split of a data set."""
+    folders = os.path.dirname(relative).split(os.sep)  # noqa: PTH120, PTH206
+    if folders[0].lower() in SPLITS:
+        folders = folders[1:] or folders
+    return folders[0] or None
+
+
+def _read_table(table: str, column: str, *, files_in: str | None = None) -> Iterator[LabelRow]:
+    known = (column, "sha256", "source", "file_name", "path", "member", "weight", "probability")
+    unlabelled, number = 0, 0
+    for number, row in enumerate(read_columns(table, known), start=1):
+        where = f"{table}, row {number}"
+        if column not in row:
+            unlabelled += 1
+            continue
+        yield _row_of(row, column, where, files_in)
+    if number and unlabelled == number:
+        raise UsageError(f"{table} has no label in any row: --label-column names the column that holds it")
+
+
+def _row_of(row: dict[str, str], column: str, where: str, files_in: str | None) -> LabelRow:
+    sha256 = row.get("sha256", "").lower() or None
+    if sha256 and not _SHA256.fullmatch(sha256):
+        raise UsageError(f"{where}: sha256 must be 64 hexadecimal digits, not {sha256!r}")
+    source = next((row[name] for name in _PATHS if name in row), None)
+    if sha256 is None and source is None:
+        raise UsageError(f"{where} names no input: it needs sha256 or source")
+    if files_in is not None and source is not None:
+        source = os.path.join(files_in, source)  # noqa: PTH118
+        sha256 = sha256 or _file_digest(source)
+    return LabelRow(
+        text=row[column], sha256=sha256, source=source, member=row.get("member"), weight=_weight(row, where)
+    )
+
+
+def _weight(row: dict[str, str], where: str) -> float | None:
+    """Return how many inputs a row stands for: its weight, or one over the probability that it was drawn."""
+    for name in ("weight", "probability"):
+        if name not in row:
+            continue
+        try:
+            value = float(row[name])
+        except ValueError:
+            value = math.nan
+        if not (0 < value < math.inf) or (name == "probability" and value > 1):
+            most = "a number over 0" if name == "weight" else "a number over 0 and at most 1"
+            raise UsageError(f"{where}: {name} must be {most}, not {row[name]!r}")
+        return value if name == "weight" else 1 / value
+    return None
+
+
+def _digest(item: Item) -> str | None:
+    if item.data is not None:
+        return hashlib.sha256(item.data).hexdigest()
+    if item.member is None or item.spilled is not None:
+        return _file_digest(item.spilled or item.source)
+    return None
+
+
+def _file_digest(path: str) -> str | None:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
