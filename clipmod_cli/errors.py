@@ -23,7 +23,7 @@ run. An exception outside this tree is a bug (exit 70, status 500).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Literal, Self
@@ -335,3 +335,11 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         yield one
         waiting += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
         waiting += [e for e in (one.__cause__, one.__context__) if e is not None]
+
+
+def did_you_mean(word: str, known: Collection[str]) -> str:
+    """Return ` (did you mean "..."?)`, or nothing where no known word is close."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, sorted(known), n=1)
+    return f' (did you mean "{close[0]}"?)' if close else ""

@@ -15,7 +15,8 @@ import pytest
 
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.settings.definition import ENV_PREFIX, Group, Origin, Settings, flag_of, option_of
-from clipmod_cli.settings.reading import count_of, default_config_path, resolve
+from clipmod_cli.settings.file import default_config_path
+from clipmod_cli.settings.reading import count_of, resolve
 from tests.setting_values import FIELD_NAMES, sample_of, written
 
 IN_FILE = [name for name in FIELD_NAMES if name != "config"]
@@ -142,15 +143,17 @@ def test_an_editors_byte_order_mark_is_no_fault() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("treshold = 0.5", "unknown setting treshold"),
+        ("limit = 3\ntreshold = 0.5", 'config.toml:2: unknown setting treshold (did you mean "threshold"?)'),
+        ("batch-size = 4", 'unknown setting batch-size (did you mean "batch_size"?)'),
+        ("[scan]\nlimit = 3", "config.toml:1: unknown setting scan"),
         ("config = 'x.toml'", "unknown setting config"),
         ("threshold = ", "cannot read the settings file"),
         (b"policy = '\xff'", "cannot read the settings file"),
-        ("threshold = 'much'", "config.toml: threshold"),
-        ("threshold = 1.5", "config.toml: threshold"),
-        ("sensitivity = 'extreme'", "config.toml: sensitivity"),
-        ("limit = -1", "config.toml: limit"),
-        ("workers = 0", "config.toml: workers"),
+        ("threshold = 'much'", "config.toml:1: threshold"),
+        ("# mine\n\nthreshold = 1.5", "config.toml:3: threshold"),
+        ("policy = 'nsfw'\nsensitivity = 'extreme'", "config.toml:2: sensitivity"),
+        ("limit = -1", "config.toml:1: limit"),
+        ("workers = 0", "config.toml:1: workers"),
     ],
 )
 def test_a_wrong_file_is_told_by_its_name_and_key(text: str | bytes, said: str) -> None:
@@ -199,7 +202,7 @@ def test_all_wrong_values_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> N
         resolve({"sensitivity": "extreme"})
     lines = str(told.value).splitlines()
     assert len(lines) == 3
-    for place in ("--sensitivity", "CLIPMOD_LIMIT", f"{default_config_path()}: decode"):
+    for place in ("--sensitivity", "CLIPMOD_LIMIT", f"{default_config_path()}:1: decode"):
         assert any(line.startswith(f"{place} must be ") for line in lines), place
 
 
@@ -221,12 +224,6 @@ def test_the_bounds_of_the_threshold_are_thresholds(bound: float) -> None:
 def test_a_wrong_value_is_told_with_what_is_right(name: str, value: Any, said: str) -> None:
     with pytest.raises(SettingsError, match=f"^{re.escape(said)}$"):
         resolve({name: value})
-
-
-def test_unsafe_words_need_classes() -> None:
-    with pytest.raises(SettingsError, match=r"--unsafe .*--classes"):
-        resolve({"unsafe": "cat"})
-    assert resolve({"unsafe": "cat", "classes": "cat, dog"}).settings.unsafe == "cat"
 
 
 @pytest.mark.parametrize(

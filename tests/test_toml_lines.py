@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.judge.policy.toml_lines import MAX_DEPTH, TomlPath, locate
+from clipmod_cli.toml_lines import MAX_DEPTH, TomlPath, locate
 
 
 def paths_of(value: object, path: TomlPath = ()) -> set[TomlPath]:

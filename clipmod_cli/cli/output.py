@@ -14,7 +14,7 @@ from clipmod_cli.atomic import atomic_file
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import RunProgress
 from clipmod_cli.cli.terminal.result_lines import decision_of, line_of
-from clipmod_cli.cli.terminal.stdout import STDOUT_NAMES, RealStdout
+from clipmod_cli.cli.terminal.stdout import RealStdout
 from clipmod_cli.errors import OutputError
 from clipmod_cli.output.base import RecordSink, SinkFactory, sink_for
 from clipmod_cli.output.jsonl import JsonlSink, StreamSink, is_regular
@@ -22,6 +22,7 @@ from clipmod_cli.output.lock import OutputLock
 from clipmod_cli.output.resume import DoneInputs, ResumeOptions
 from clipmod_cli.records import Record, read_name, to_line
 from clipmod_cli.settings.definition import Settings, Wanted
+from clipmod_cli.settings.effects import STDOUT_NAMES
 
 StdoutMode = Literal["json", "lines", "nothing"]
 
@@ -32,7 +33,7 @@ def stdout_mode(settings: Settings, stdout: RealStdout) -> StdoutMode:
         return "json"
     if stdout.is_terminal:
         return "lines"
-    return "nothing" if settings.output else "json"
+    return "nothing" if settings.output and not settings.only else "json"
 
 
 def output_path(settings: Settings) -> Path | None:

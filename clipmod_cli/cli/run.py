@@ -27,6 +27,7 @@ from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import DownloadBar, choose_progress
 from clipmod_cli.cli.terminal.stdout import say, take_stdout
 from clipmod_cli.cli.terminal.summary import command_line, print_summary, say_how_to_resume
+from clipmod_cli.cli.usage.effects import check_models, check_policy
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import ClipmodError, ExitCode, OutputError
 from clipmod_cli.judge.criteria import Criteria
@@ -70,11 +71,13 @@ def judge_inputs(resolved: Resolved, inputs: Inputs) -> ExitCode:
     """
     settings = resolved.settings
     policy = policy_of(resolved)
+    check_policy(resolved, policy)
     with take_stdout() as stdout, catch_signals() as stop, ExitStack() as stack:
         try:
             output = stack.enter_context(open_output(settings, stdout))
             with stop.exiting_with(lambda exit_code: _exit_now(stack, settings, exit_code)):
                 choice, hub = choose_models(settings, policy)
+                check_models(resolved, choice)
                 with DownloadBar(quiet=settings.quiet) as progress:
                     ensemble, criteria = load_models(settings, choice, policy, hub, progress)
             ensemble = stack.enter_context(with_evidence_cache(ensemble, settings))

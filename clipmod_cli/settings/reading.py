@@ -7,33 +7,38 @@ late.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from clipmod_cli.errors import SettingsError
+from clipmod_cli.errors import SettingsError, did_you_mean
 from clipmod_cli.settings.definition import ENV_PREFIX, Origin, Settings, flag_of, option_of
+from clipmod_cli.settings.effects import NEEDS, Need, losers
+from clipmod_cli.settings.file import read_settings_file
+
+Place: TypeAlias = Callable[[str], str]
+"""Returns where a setting was given, for messages: its flag, variable, or file, line and key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """Settings with the origin of each value."""
+    """Settings with the origin of each value.
+
+    Attributes:
+        file: the settings file; None if there is none.
+        warnings: about variables that are no settings.
+    """
 
     settings: Settings
     origins: Mapping[str, Origin]
     file: Path | None
+    warnings: tuple[str, ...] = ()
 
     def named(self, name: str) -> bool:
         """Return whether the user set this, so that it is not the default."""
         return self.origins[name] != "default"
-
-
-def default_config_path() -> Path:
-    """Return the settings file that is read unless another is named."""
-    from platformdirs import user_config_path
-
-    return user_config_path("clipmod", appauthor=False) / "config.toml"
 
 
 def resolve(flags: Mapping[str, Any]) -> Resolved:
@@ -45,46 +50,66 @@ def resolve(flags: Mapping[str, Any]) -> Resolved:
     Raises:
         SettingsError: naming every wrong value, and where it came from.
     """
-    path, file_values = _read_file(flags.get("config") or os.environ.get(f"{ENV_PREFIX}CONFIG"))
+    file = read_settings_file(flags.get("config") or os.environ.get(f"{ENV_PREFIX}CONFIG"))
+    sources: tuple[tuple[Origin, Mapping[str, Any]], ...] = (
+        ("flag", flags), ("environment", _environment()), ("file", file.values)
+    )  # fmt: skip
+    origins: dict[str, Origin] = {f.name: "default" for f in fields(Settings)}
+    values: dict[str, Any] = {}
+    for origin, given in reversed(sources):
+        values |= given
+        origins |= dict.fromkeys(given, origin)
+
+    def place(name: str) -> str:
+        match origins[name]:
+            case "environment":
+                return f"{ENV_PREFIX}{name.upper()}"
+            case "file":
+                return file.place_of(name)
+        return flag_of(name)
+
+    faults = _drop_losers(values, origins, place)
+    settings = _validate(values, place, faults)
+    if faults := [f"{place(n.name)} has no effect without {n.without}" for n in _unmet(settings, origins)]:
+        raise SettingsError("\n".join(faults))
+    return Resolved(settings=settings, origins=origins, file=file.path, warnings=tuple(_misspelt()))
+
+
+def _environment() -> dict[str, str]:
     variables = ((f.name, os.environ.get(f"{ENV_PREFIX}{f.name.upper()}")) for f in fields(Settings))
-    env_values = {name: value for name, value in variables if value is not None}
-    origins: dict[str, Origin] = {}
-    for name in (f.name for f in fields(Settings)):
-        origins[name] = (
-            "flag" if name in flags
-            else "environment" if name in env_values
-            else "file" if name in file_values
-            else "default"
-        )  # fmt: skip
-    values = {**file_values, **env_values, **flags}
-    settings = _validate(values, lambda name: _place_of(name, origins[name], path))
-    return Resolved(settings=settings, origins=origins, file=path)
+    return {name: value for name, value in variables if value is not None}
 
 
-def _read_file(named: str | None) -> tuple[Path | None, dict[str, Any]]:
-    import tomllib
-
-    path = Path(named) if named else default_config_path()
-    try:
-        if not named and not _is_there(path):
-            return None, {}
-        path = path.expanduser()
-        # utf-8-sig: Windows editors write a byte order mark
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, RuntimeError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
-        raise SettingsError(f"cannot read the settings file {path}: {e}") from e
-    known = {f.name for f in fields(Settings)} - {"config"}
-    if unknown := sorted(set(values) - known):
-        keys = ", ".join(unknown)
-        raise SettingsError(f"{path}: unknown setting {keys}; `clipmod config show` lists them all")
-    return path, values
+def _drop_losers(values: dict[str, Any], origins: dict[str, Origin], place: Place) -> list[str]:
+    """Remove settings that another one excludes; return the faults: both come from the same place."""
+    faults = []
+    for name, other, why in losers(values, origins):
+        if origins[name] == origins[other]:
+            faults.append(f"{place(name)} has no effect beside {place(other)}: {why}")
+        else:
+            del values[name]
+            origins[name] = "default"
+    return faults
 
 
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except PermissionError:  # another user's home folder, for example in a container
-        return False
+def _unmet(settings: Settings, origins: Mapping[str, Origin]) -> Iterator[Need]:
+    """Yield what flags need and the settings have not; variables and files are for other commands too."""
+    for need in NEEDS:
+        is_given = origins[need.name] == "flag" and getattr(settings, need.name) not in (None, False)
+        if is_given and not need.met(settings):
+            yield need
+
+
+def _misspelt() -> Iterator[str]:
+    """Yield a warning for each variable that looks like a setting and is none."""
+    known = {f"{ENV_PREFIX}{f.name.upper()}" for f in fields(Settings)}
+    for name in sorted(os.environ):
+        if name.startswith(ENV_PREFIX) and name not in known and not _OF_KUBERNETES.match(name):
+            yield f"the variable {name} is no setting and has no effect{did_you_mean(name, known)}"
+
+
+_OF_KUBERNETES = re.compile(rf"{ENV_PREFIX}(SERVICE_(HOST|PORT)|PORT_\d+)")
+"""A pod has these variables of a Kubernetes service that is named clipmod."""
 
 
 def _split(name: str, value: Any) -> Any:
@@ -94,26 +119,19 @@ def _split(name: str, value: Any) -> Any:
     return tuple(part.strip() for part in value.split(option_of(name).between) if part.strip())
 
 
-def _place_of(name: str, origin: Origin, path: Path | None) -> str:
-    """Return the flag, variable or key that sets this."""
-    if origin == "environment":
-        return f"{ENV_PREFIX}{name.upper()}"
-    return f"{path}: {name}" if origin == "file" else flag_of(name)
-
-
-def _validate(values: Mapping[str, Any], place: Callable[[str], str]) -> Settings:
+def _validate(values: Mapping[str, Any], place: Place, faults: list[str]) -> Settings:
     from pydantic import TypeAdapter, ValidationError
 
     try:
         settings = TypeAdapter(Settings).validate_python({n: _split(n, v) for n, v in values.items()})
     except ValidationError as e:
-        raise SettingsError("\n".join(_fault(err, place) for err in e.errors())) from None
-    if faults := list(_faults(settings, place)):
+        raise SettingsError("\n".join([*faults, *(_fault(err, place) for err in e.errors())])) from None
+    if faults := [*faults, *_faults(settings, place)]:
         raise SettingsError("\n".join(faults))
     return settings
 
 
-def _fault(error: Any, place: Callable[[str], str]) -> str:
+def _fault(error: Any, place: Place) -> str:
     name = str(error["loc"][0])
     if option_of(name).group == "secret":
         return f"{place(name)}: {error['msg']}"
@@ -155,10 +173,8 @@ _RANGES: Final[tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...]]
 """A message, the condition that it is about, and the settings that have to meet it."""
 
 
-def _faults(settings: Settings, place: Callable[[str], str]) -> Iterator[str]:
-    """Yield messages for values that are out of range or contradict each other."""
-    if settings.unsafe is not None and settings.classes is None:
-        yield f"{place('unsafe')} names some of the --classes; give --classes too"
+def _faults(settings: Settings, place: Place) -> Iterator[str]:
+    """Yield messages for values that are out of range."""
     if "safe" in settings.fail_on:
         yield f"{place('fail_on')} takes nsfw, review or error, not safe"
     for name in ("batch_size", "workers"):

@@ -56,6 +56,7 @@ NO_EFFECT = frozenset({"progress", "offline"}) | {
 """Settings without an effect on a benchmark."""
 
 SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
+DEFAULT_SIZE = "1280x853"
 MAX_PIXELS = 50_000_000
 """The limit of decoding."""
 
@@ -90,7 +91,9 @@ def bench(
             "--pictures", metavar="N", help="Pictures in an end-to-end run [default: about 40 s in all]."
         ),
     ] = None,
-    size: Annotated[str, typer.Option(metavar="WxH", help="Size of drawn pictures.")] = "1280x853",
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help=f"Size of drawn pictures [{DEFAULT_SIZE}].")
+    ] = None,
     repeats: Annotated[int, typer.Option(metavar="N", help="Repeats of each measurement.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     output: Annotated[
@@ -109,12 +112,14 @@ def bench(
     for flag, value in (("--pictures", count), ("--repeats", repeats)):
         if value is not None and value < 1:
             raise UsageError(f"{flag} must be at least 1, not {value}")
+    if folder is not None and size is not None:
+        raise UsageError("--size is of drawn pictures and has no effect on your own")
     options = BenchOptions(
         settings=resolved.settings,
         random_weights=random_weights,
         folder=folder,
         count=count,
-        size=read_size(size),
+        size=read_size(size or DEFAULT_SIZE),
         repeats=repeats,
     )
     raise typer.Exit(_run(options, output, as_json=as_json))

@@ -27,9 +27,13 @@ def show(
     flags: Flags,
 ) -> None:
     """Print every setting, its value, and where it came from: flag, environment, file or default."""
-    from clipmod_cli.settings.reading import default_config_path, resolve
+    from clipmod_cli.cli.terminal.stdout import say
+    from clipmod_cli.settings.file import default_config_path
+    from clipmod_cli.settings.reading import resolve
 
     resolved = resolve(flags)
+    for warning in resolved.warnings:
+        say(f"clipmod: warning: {warning}")
     values = {name: _masked(name, v) for name, v in dataclasses.asdict(resolved.settings).items()}
     if as_json:
         rows = {name: {"value": value, "from": resolved.origins[name]} for name, value in values.items()}

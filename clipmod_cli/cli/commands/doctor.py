@@ -187,7 +187,7 @@ def _places(hub: Hub) -> Iterator[Check]:
     from clipmod_cli.ensemble.cache_file import default_path
     from clipmod_cli.models.open_clip.text_cache import default_folder
     from clipmod_cli.output.history.store import default_db_path
-    from clipmod_cli.settings.reading import default_config_path
+    from clipmod_cli.settings.file import default_config_path
 
     yield _place("weights", hub.cache_dir, "set HF_HOME to a writable folder")
     yield _place("text cache", default_folder(), "set XDG_CACHE_HOME to a writable folder")

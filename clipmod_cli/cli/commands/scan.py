@@ -40,6 +40,7 @@ def scan(
 ) -> None:
     """Judge files and folders (recursively), and write one JSON line for each."""
     from clipmod_cli.cli.terminal.logs import resolve_settings
+    from clipmod_cli.cli.usage.effects import check_scan
     from clipmod_cli.sources.registry import check_packages
 
     resolved = resolve_settings(flags, sources or [])
@@ -48,6 +49,7 @@ def scan(
     if not named and settings.files_from is None:
         raise UsageError("no source was named. Give files or folders, - for a list on stdin, or --files-from")
     check_packages(named)
+    check_scan(resolved, named)
     raise typer.Exit(_run(resolved, named))
 
 

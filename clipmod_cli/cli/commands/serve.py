@@ -62,10 +62,13 @@ def _open(resolved: Resolved) -> Service:
     from clipmod_cli.cli.run import choose_models
     from clipmod_cli.cli.terminal.progress import DownloadBar
     from clipmod_cli.cli.terminal.summary import command_line
+    from clipmod_cli.cli.usage.effects import check_models, check_policy
     from clipmod_cli.server.service import open_service
 
     settings = resolved.settings
     policy = policy_of(resolved)
+    check_policy(resolved, policy)
     choice, hub = choose_models(settings, policy)
+    check_models(resolved, choice)
     with DownloadBar(quiet=settings.quiet) as progress:
         return open_service(resolved, choice, policy, hub, command=command_line(), progress=progress)

@@ -51,6 +51,7 @@ def urls(
 ) -> None:
     """Download and judge the URLs of a list, and write one JSON line for each as they complete."""
     from clipmod_cli.cli.terminal.logs import resolve_settings
+    from clipmod_cli.cli.usage.effects import check_urls
     from clipmod_cli.sources.lists import check_lists
 
     resolved = resolve_settings(flags, lists or [])
@@ -59,6 +60,7 @@ def urls(
     if not named:
         raise UsageError("no list was named. Give a file of URLs, or - for a list on stdin")
     check_lists(named, settings.url_column)
+    check_urls(resolved, named)
     if settings.dry_run:
         from clipmod_cli.cli.dry_run import count_urls
 

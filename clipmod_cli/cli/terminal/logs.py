@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 ROOT = "clipmod_cli"
 
+log = logging.getLogger(__name__)
+
 
 class _ShortFormatter(logging.Formatter):
     """Formats as `clipmod: message`."""
@@ -58,6 +60,8 @@ def resolve_settings(flags: Mapping[str, Any], inputs: Sequence[str] = ()) -> Re
     listed = [settings.files_from] if settings.files_from else []
     check_output_paths(settings, [*inputs, *listed])
     _set_up_logs(quiet=settings.quiet, verbose=settings.verbose, log_file=settings.log_file)
+    for warning in resolved.warnings:
+        log.warning("%s", warning)
     return resolved
 
 

@@ -17,9 +17,6 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-STDOUT_NAMES = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})
-"""Names of stdout. Opened as files, the last three would be stderr."""
-
 
 @dataclass(frozen=True, slots=True)
 class RealStdout:

@@ -10,9 +10,10 @@ from typing import get_args
 
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import amount, duration
-from clipmod_cli.cli.terminal.stdout import STDOUT_NAMES, plain, say
+from clipmod_cli.cli.terminal.stdout import plain, say
 from clipmod_cli.errors import ExitCode
 from clipmod_cli.settings.definition import Settings
+from clipmod_cli.settings.effects import STDOUT_NAMES
 from clipmod_cli.sources.base import Skipped
 from clipmod_cli.types import ReviewReason
 

@@ -9,8 +9,7 @@ import json
 import re
 import tomllib
 import unicodedata
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Final, LiteralString, TypeAlias, get_args
 
@@ -25,13 +24,13 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from clipmod_cli.errors import PolicyError, SpecError
+from clipmod_cli.errors import PolicyError, SpecError, did_you_mean
 from clipmod_cli.judge.policy.label_maps import repeated_labels
-from clipmod_cli.judge.policy.toml_lines import TomlPath, locate
 from clipmod_cli.judge.policy.values import DEFAULT_THRESHOLDS, Safety, Sensitivity
 from clipmod_cli.models.backend import Backend
 from clipmod_cli.models.nudenet import LABELS
 from clipmod_cli.models.registry import BACKENDS
+from clipmod_cli.toml_lines import TomlPath, locate
 
 MAX_QUOTED: Final = 60  # characters of a value in a message, which must stay one line
 
@@ -270,12 +269,6 @@ def _kind(value: object) -> str:
             return "a table" if value else "an empty table"
         case _:
             return "a date or a time"
-
-
-def did_you_mean(word: str, known: Collection[str]) -> str:
-    """Return ` (did you mean "..."?)`, or nothing where no known word is close."""
-    close = get_close_matches(word, sorted(known), n=1)
-    return f' (did you mean "{close[0]}"?)' if close else ""
 
 
 def quoted(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from clipmod_cli.judge.policy.toml_lines import TomlPath
+from clipmod_cli.toml_lines import TomlPath
 
 
 def repeated_labels(

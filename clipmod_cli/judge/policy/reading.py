@@ -6,8 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from clipmod_cli.errors import PolicyError
-from clipmod_cli.judge.policy.checking import check_toml, did_you_mean, is_printable_name, normalise, quoted
+from clipmod_cli.errors import PolicyError, did_you_mean
+from clipmod_cli.judge.policy.checking import check_toml, is_printable_name, normalise, quoted
 from clipmod_cli.judge.policy.values import DEFAULT_THRESHOLDS, Category, Policy
 
 DEFAULT_POLICY: Final = "female-presence"

@@ -1,0 +1,95 @@
+"""Settings that have no effect: which exclude each other, and which need another one.
+
+On the command line both are faults. Of two that exclude each other from different places, the flag beats the
+environment, and that the settings file. What a variable or the file sets for other commands has no effect in
+this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from clipmod_cli.settings.definition import Origin, Settings
+
+STDOUT_NAMES: Final = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})
+"""Names of stdout. Opened as files, the last three would be stderr."""
+
+_RANK: Final[Mapping[Origin, int]] = {"flag": 0, "environment": 1, "file": 2, "default": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """Two settings of which one alone can have an effect.
+
+    Attributes:
+        values: those of the first that exclude the second; all but false ones if empty.
+    """
+
+    one: str
+    other: str
+    why: str
+    values: tuple[str, ...] = ()
+
+
+EXCLUSIONS: Final = (
+    Exclusion("policy", "classes", "classes take the place of a policy"),
+    Exclusion("sensitivity", "threshold", "a threshold takes the place of a sensitivity"),
+    Exclusion("db", "no_db", "no statistics are kept"),
+    Exclusion("cache_mb", "no_cache", "no evidence is cached"),
+    Exclusion("quiet", "verbose", "one prints less and the other more"),
+    Exclusion("progress", "quiet", "no progress is shown", ("plain", "json")),
+    Exclusion("resume", "overwrite", "what the output contains is discarded", ("yes", "verify")),
+    Exclusion("allow_ports", "allow_private", "any port is allowed"),
+    Exclusion("api_keys_file", "no_auth", "no key is asked for"),
+    Exclusion("image_expiry_hours", "no_hosting", "no pictures are kept"),
+    Exclusion("hosting_mb", "no_hosting", "no pictures are kept"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A setting that has an effect only beside another one.
+
+    Attributes:
+        met: whether the settings have what it needs.
+        without: what is missing, for a message.
+    """
+
+    name: str
+    met: Callable[[Settings], bool]
+    without: str
+
+
+def _has_file(settings: Settings) -> bool:
+    return settings.output is not None and settings.output not in STDOUT_NAMES
+
+
+NEEDS: Final = (
+    Need("unsafe", lambda s: s.classes is not None, "--classes"),
+    Need("overwrite", _has_file, "-o FILE"),
+    Need("resume", _has_file, "-o FILE"),
+    Need("retention", lambda s: not (s.no_db and s.no_cache), "statistics or a cache"),
+)
+
+
+def losers(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Iterator[tuple[str, str, str]]:
+    """Yield (setting, the one that excludes it, why) for each setting that loses.
+
+    The first two are equally strong, so a fault, if they come from the same place.
+    """
+    for pair in EXCLUSIONS:
+        if not (_is_active(pair.one, values, pair.values) and _is_active(pair.other, values)):
+            continue
+        if _RANK[origins[pair.one]] < _RANK[origins[pair.other]]:
+            yield pair.other, pair.one, pair.why
+        else:
+            yield pair.one, pair.other, pair.why
+
+
+def _is_active(name: str, values: Mapping[str, Any], only: tuple[str, ...] = ()) -> bool:
+    value = values.get(name)
+    if only:
+        return value in only
+    return value is not None and str(value).lower() not in {"", "0", "false", "no", "off", "n", "f"}
