@@ -41,6 +41,7 @@ from clipmod_cli.bench.pictures import draw_pictures, write_pictures
 from clipmod_cli.models import nudenet
 from clipmod_cli.models.device import machine
 from clipmod_cli.models.device.device import place
+from clipmod_cli.models.device.processor import cpu_flags
 from clipmod_cli.pipeline import default_workers
 
 PICTURES = {"ensemble": 4, "vit-l": 8, "hf": 32, "nudenet": 96, "clip-retrieval": 8}
@@ -175,7 +176,7 @@ def _machine() -> dict[str, object]:
     return {
         "device": machine.name_device(placement),
         "cores": default_workers(),
-        "instructions": machine.cpu_flags(),
+        "instructions": cpu_flags(),
         "dtype": placement.dtype_name,
         "torch": machine.torch_version(),
     }
@@ -187,7 +188,7 @@ def _as_json(outcomes: Sequence[Outcome]) -> str:
 
 def _as_table(outcomes: Sequence[Outcome], repeats: int, size: str) -> str:
     facts = _machine()
-    flags = " ".join(str(flag) for flag in machine.cpu_flags())
+    flags = " ".join(str(flag) for flag in cpu_flags())
     where = (
         f"{facts['device']}, {facts['cores']} cores ({flags}), torch {facts['torch']}, "
         f"{facts['dtype']}; {size} JPEGs, medians of {repeats} rounds."

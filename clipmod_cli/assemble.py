@@ -15,17 +15,24 @@ from clipmod_cli.ensemble.cache import DUPLICATE_CACHE_BYTES, EvidenceCache
 from clipmod_cli.ensemble.cache_file import EvidenceFile, default_path
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import MissingModelError
+from clipmod_cli.install import install_command, is_installed
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy.reading import load_policy, policy_from_classes
 from clipmod_cli.judge.policy.values import Policy, unseen_categories
 from clipmod_cli.judge.prepare import prepare
-from clipmod_cli.models.backend import LoadContext, ModelSpec, TorchContext, human_size
+from clipmod_cli.models.backend import (
+    LoadContext,
+    ModelSpec,
+    TorchContext,
+    has_packages,
+    human_size,
+    require_packages,
+)
 from clipmod_cli.models.backends import FALLBACK, NUDENET
 from clipmod_cli.models.device.names import check_device_name
 from clipmod_cli.models.hub.client import SILENT, DownloadProgress, Hub
 from clipmod_cli.models.hub.download import download
 from clipmod_cli.models.hub.weights import WeightFiles, locate
-from clipmod_cli.models.registry import BACKENDS
 from clipmod_cli.models.seam import Model
 from clipmod_cli.models.specs import AUTO, ENSEMBLE, Members, ensemble_size, member_names, parse_models
 from clipmod_cli.pipeline import Options, default_workers
@@ -76,10 +83,20 @@ def choose(models: Sequence[str], policy: Policy, hub: Hub | None = None) -> Mod
         if members != AUTO and all(_is_usable(m.spec, policy, hub) for m in members):
             return ModelChoice(members=members, auto=True, degraded=text != ENSEMBLE)
     raise MissingModelError(
-        f"no model that can judge by the policy {policy.name!r} is on this machine. "
-        f"`clipmod models download ensemble` fetches the ensemble ({human_size(ensemble_size())}), "
-        f"`clipmod models download fallback` its first model; {BACKENDS[NUDENET].install} brings a detector"
+        f"no model that can judge by the policy {policy.name!r} is on this machine. {_ways_out(policy)}"
     )
+
+
+def _ways_out(policy: Policy) -> str:
+    """Return the commands that bring models which can see the policy."""
+    clip = [] if is_installed("clip") else [install_command("clip")]
+    lines = [
+        f"The ensemble ({human_size(ensemble_size())}; for its first model alone, name fallback instead):",
+        *(f"  {command}" for command in (*clip, "clipmod models download ensemble")),
+    ]
+    if not unseen_categories(policy, spec=NUDENET, text_image=False):
+        lines += ["A detector of bare skin:", f"  {install_command(NUDENET)}"]
+    return "\n".join(lines)
 
 
 def load_ensemble(
@@ -134,6 +151,8 @@ def load(
         SettingsError: if the device or precision cannot be had.
     """
     batch_size = count_of(settings.batch_size, "--batch-size")
+    for member in choice.members:  # before anything is downloaded
+        require_packages(member.spec)
     context = LoadContext(device=settings.device, fetch=partial(_fetch, hub=hub, progress=progress))
     if any(member.spec.backend.uses_torch for member in choice.members):
         context, size = _on_torch(context, settings)
@@ -174,8 +193,10 @@ def _precision(models: Sequence[Model]) -> str:
 
 
 def _is_usable(spec: ModelSpec, policy: Policy, hub: Hub | None) -> bool:
-    """Return whether the model is on this machine and can see the policy."""
+    """Return whether the model and its packages are on this machine, and it can see the policy."""
     kind = spec.backend.kind
+    if not has_packages(spec):
+        return False
     if unseen_categories(policy, spec=spec.spec, text_image=kind == "text-image"):
         return False
     if kind == "detector" and not any(c.otherwise for c in policy.categories):

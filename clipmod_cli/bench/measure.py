@@ -6,6 +6,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from clipmod_cli.bench.stages import (
 )
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.ensemble.cache import DUPLICATE_CACHE_BYTES
-from clipmod_cli.models.device import machine
+from clipmod_cli.models.device.processor import cpu_flags, name_cpu
 from clipmod_cli.pipeline import Options, default_workers, start_decoders
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.settings.reading import count_of
@@ -97,12 +98,12 @@ def measure(options: BenchOptions, folder: Path, say: Callable[[str], None]) -> 
             options=line.decode,
             repeats=repeats,
         )
-        with machine.one_thread():
+        with _one_thread(models):
             stages = decoding.measure_one_core()
         frames = decoding.frames()
         stages["decoding"] = decoding.measure_workers()
 
-        peak = machine.measure_peak(models.placement, ensemble.dtype)
+        peak = _measure_peak(models)
         stages["forward"], forward, batch = _measure_forward(models, frames, repeats, peak)
 
         slowest = max(stages["forward"].ms, stages["decoding"].ms)
@@ -130,7 +131,7 @@ def measure(options: BenchOptions, folder: Path, say: Callable[[str], None]) -> 
 
 
 def _measure_forward(
-    models: BenchModels, frames: Sequence[Frame], repeats: int, peak: float
+    models: BenchModels, frames: Sequence[Frame], repeats: int, peak: float | None
 ) -> tuple[Stage, dict[str, Forward], int]:
     """Return the forward stage, its figures for each model, and the batch size that was measured."""
     time_batch(models.ensemble, frames[:1])  # warm-up
@@ -146,18 +147,50 @@ def _fitting(limits: tuple[int, int], each_ms: float, seconds: float) -> int:
     return max(fewest, min(most, int(1000 * seconds / max(each_ms, 1e-9))))
 
 
-def _describe_machine(models: BenchModels, peak: float) -> Machine:
+def _one_thread(models: BenchModels) -> AbstractContextManager[None]:
+    """Return a context in which pictures are decoded as in a worker: by one thread."""
+    if models.placement is None:
+        return nullcontext()
+    from clipmod_cli.models.device import machine
+
+    return machine.one_thread()
+
+
+def _measure_peak(models: BenchModels) -> float | None:
+    """Return the operations a second of a large matrix product by torch; None if no model is on torch."""
+    if models.placement is None:
+        return None
+    from clipmod_cli.models.device import machine
+
+    return machine.measure_peak(models.placement, models.ensemble.dtype)
+
+
+def _describe_machine(models: BenchModels, peak: float | None) -> Machine:
+    cpu, devices, torch = name_cpu(), 1, None
+    device = cpu if _device(models) == "cpu" else _device(models)
+    if models.placement is not None:
+        from clipmod_cli.models.device import machine
+
+        device, devices = machine.name_device(models.placement), len(models.placement.devices)
+        torch = machine.torch_version()
     return Machine(
-        cpu=machine.name_cpu(),
+        cpu=cpu,
         cores=default_workers(),
-        instructions=machine.cpu_flags(),
-        device=machine.name_device(models.placement),
-        devices=len(models.placement.devices),
-        torch=machine.torch_version(),
+        instructions=cpu_flags(),
+        device=device,
+        devices=devices,
+        torch=torch,
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
-        peak_tflops=peak / 1e12,
+        peak_tflops=None if peak is None else peak / 1e12,
     )
+
+
+def _device(models: BenchModels) -> str:
+    """Return where the models compute, as `cuda`: the device of those on torch, else of the first."""
+    if models.placement is not None:
+        return models.placement.device.type
+    return models.ensemble.members[0].model.device.partition(":")[0]
 
 
 def _describe_setup(options: BenchOptions, models: BenchModels, line: Options, batch: int) -> Setup:
@@ -165,7 +198,7 @@ def _describe_setup(options: BenchOptions, models: BenchModels, line: Options, b
     return Setup(
         models=[spec.spec for spec in models.specs],
         random_weights=options.random_weights,
-        device=models.placement.device.type,
+        device=_device(models),
         dtype=models.ensemble.dtype,
         batch_size=models.ensemble.batch_size,
         forward_batch=batch,
@@ -178,7 +211,7 @@ def _describe_setup(options: BenchOptions, models: BenchModels, line: Options, b
     )
 
 
-def _end_to_end(runs: Sequence[LineTime], flops: float | None, peak: float) -> EndToEnd:
+def _end_to_end(runs: Sequence[LineTime], flops: float | None, peak: float | None) -> EndToEnd:
     """Return the figures of the runs; `flops` are the operations of all models for an image."""
     rates = [run.images / run.seconds for run in runs]
     rate = statistics.median(rates)
@@ -189,6 +222,6 @@ def _end_to_end(runs: Sequence[LineTime], flops: float | None, peak: float) -> E
         low_images_per_s=min(rates),
         high_images_per_s=max(rates),
         busy_share=statistics.median(run.busy_s / run.seconds for run in runs),
-        share_of_peak=None if flops is None else flops * rate / peak,
+        share_of_peak=None if flops is None or peak is None else flops * rate / peak,
         errors=max(run.errors for run in runs),
     )

@@ -20,7 +20,7 @@ from clipmod_cli.judge.policy.reading import load_policy
 from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.models.backend import LoadContext, ModelSpec
-from clipmod_cli.models.backends import HF, NUDENET
+from clipmod_cli.models.backends import HF
 from clipmod_cli.models.hub import weights
 from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.models.seam import Model, TextImageModel
@@ -40,12 +40,13 @@ class BenchModels:
     """The models to measure.
 
     Attributes:
+        placement: of the models on torch; None if none is.
         specs: of the members, in their order.
     """
 
     ensemble: Ensemble
     criteria: Criteria
-    placement: Placement
+    placement: Placement | None
     specs: tuple[ModelSpec, ...]
     hub: Hub
 
@@ -90,9 +91,6 @@ def load_models(settings: Settings, *, random_weights: bool) -> BenchModels:
         MissingError: if weights or a package are missing.
         SettingsError: if the device or precision is not available.
     """
-    from clipmod_cli.models.device.device import place
-
-    placement = place(settings.device, settings.dtype)
     hub = Hub.from_environment(offline=True)
     if random_weights:
         models = [ENSEMBLE] if parse_models(settings.models) == AUTO else settings.models
@@ -102,11 +100,22 @@ def load_models(settings: Settings, *, random_weights: bool) -> BenchModels:
         choice = choose(settings.models, load_policy(POLICY), hub)
         ensemble = load(choice, settings=settings, hub=hub)
     specs = tuple(member.spec for member in choice.members)
+    placement = _placement(settings) if any(spec.backend.uses_torch for spec in specs) else None
     return with_bench_policy(ensemble, placement, specs=specs, hub=hub)
 
 
+def _placement(settings: Settings) -> Placement:
+    from clipmod_cli.models.device.device import place
+
+    return place(settings.device, settings.dtype)
+
+
 def with_bench_policy(
-    ensemble: Ensemble, placement: Placement, *, specs: tuple[ModelSpec, ...] = (), hub: Hub | None = None
+    ensemble: Ensemble,
+    placement: Placement | None,
+    *,
+    specs: tuple[ModelSpec, ...] = (),
+    hub: Hub | None = None,
 ) -> BenchModels:
     """Return an ensemble with a policy that all its models can judge."""
     models = [PromptlessModel(m.model) if m.model.kind == "text-image" else m.model for m in ensemble.members]
@@ -119,7 +128,7 @@ def with_bench_policy(
 
 
 def _load_random(spec: ModelSpec, name: str, context: LoadContext) -> Model:
-    if spec.backend.prefix == NUDENET:  # its weights come with its package
+    if not spec.backend.uses_torch:  # its weights come with a package
         return spec.backend.load(spec, name, context)
     from clipmod_cli.models.open_clip import architecture
 

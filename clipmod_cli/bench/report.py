@@ -57,10 +57,12 @@ class Machine(_Part):
     instructions: list[str] = Field(description="Instruction sets of the CPU for matrix products")
     device: str
     devices: int
-    torch: str
+    torch: str | None = Field(description="Its version; null if no model is on torch")
     python: str
     system: str
-    peak_tflops: float = Field(description="Measured rate of a large matrix product in the dtype, in 10^12/s")
+    peak_tflops: float | None = Field(
+        description="Measured rate of a large matrix product in the dtype, in 10^12/s; null likewise"
+    )
 
 
 class Setup(_Part):

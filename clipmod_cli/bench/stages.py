@@ -25,7 +25,8 @@ from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import ItemError, UsageError
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.judging import judge
-from clipmod_cli.models.open_clip.architecture import flops_of
+from clipmod_cli.models.backend import ModelSpec
+from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.output.jsonl import open_file
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.records import RunFacts, to_line, to_record
@@ -211,7 +212,13 @@ def time_batch(ensemble: Ensemble, frames: Sequence[Frame]) -> BatchTime:
 
 
 def measure_forward(
-    models: BenchModels, frames: Sequence[Frame], *, batch: int, repeats: int, alone: BatchTime, peak: float
+    models: BenchModels,
+    frames: Sequence[Frame],
+    *,
+    batch: int,
+    repeats: int,
+    alone: BatchTime,
+    peak: float | None,
 ) -> tuple[Stage, dict[str, Forward]]:
     """Return the stage of all models together, and the figures of each.
 
@@ -221,7 +228,7 @@ def measure_forward(
         batch: pictures in a batch.
         repeats: measured batches; one warm-up batch comes before them.
         alone: the time of a batch of one.
-        peak: operations a second of a large matrix product.
+        peak: operations a second of a large matrix product; None if no model is on torch.
     """
     pictures = list(islice(cycle(frames), batch))
     time_batch(models.ensemble, pictures)
@@ -234,13 +241,22 @@ def measure_forward(
     for member, spec in zip(models.ensemble.members, models.specs, strict=True):
         name = member.model.name
         if by_name[name]:
-            flops = flops_of(spec, folder_of(spec, models.hub))
+            flops = _flops_of(spec, models.hub)
             figures[name] = _figures(statistics.median(by_name[name]), alone.by_model[name], flops, peak)
     return stage_of([one.ms for one in times]), figures
 
 
-def _figures(ms: float, ms_alone: float, flops: int | None, peak: float) -> Forward:
-    share = None if flops is None or not ms else flops / (ms / 1000) / peak
+def _flops_of(spec: ModelSpec, hub: Hub) -> int | None:
+    """Return the operations of a model on torch for an image; None for others."""
+    if not spec.backend.uses_torch:
+        return None
+    from clipmod_cli.models.open_clip.architecture import flops_of
+
+    return flops_of(spec, folder_of(spec, hub))
+
+
+def _figures(ms: float, ms_alone: float, flops: int | None, peak: float | None) -> Forward:
+    share = None if flops is None or peak is None or not ms else flops / (ms / 1000) / peak
     gflop = None if flops is None else flops / 1e9
     return Forward(ms=ms, ms_alone=ms_alone, gflop=gflop, share_of_peak=share)
 

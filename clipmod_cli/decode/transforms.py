@@ -1,6 +1,7 @@
 """Pixels → the view of a model: exactly as its own library makes it, or fast and antialiased.
 
-The only file of `decode` that uses torch and OpenCV; both are imported when first needed.
+The only file of `decode` that uses torch and OpenCV. Both are optional, and imported only for models whose
+geometry asks for them.
 """
 
 from __future__ import annotations
@@ -38,11 +39,8 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
-_ENGINE_MODULES = {
-    "pillow": ("torch",),  # the fast path of every view but a detector's
-    "torchvision": ("torch", "torchvision.transforms.v2"),
-    "opencv": ("cv2",),
-}
+_EXACT_MODULES = {"pillow": (), "torchvision": ("torch", "torchvision.transforms.v2"), "opencv": ("cv2",)}
+_FAST_MODULES = {"pillow": (), "torch": ("torch",)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,12 +116,17 @@ class Pictures:
             )
 
 
-def modules_for(geometries: Iterable[Geometry]) -> tuple[str, ...]:
+def modules_for(geometries: Iterable[Geometry], *, exact: bool) -> tuple[str, ...]:
     """Return the modules that making these views may import.
 
     A worker imports them before its memory is limited: their libraries map gigabytes.
     """
-    return tuple(dict.fromkeys(name for geometry in geometries for name in _ENGINE_MODULES[geometry.engine]))
+    names = [
+        name
+        for geometry in geometries
+        for name in (*_FAST_MODULES[geometry.fast], *(_EXACT_MODULES[geometry.engine] if exact else ()))
+    ]
+    return tuple(dict.fromkeys(names))
 
 
 def crop_picture(picture: Picture, box: Box) -> Picture:
@@ -224,8 +227,7 @@ def _resize_fast(picture: Picture, geometry: Geometry, target: tuple[int, int]) 
     stored_target = picture.orientation.store_size(target)
     stored_window = picture.orientation.store_window(window, target)
     wasted = target[0] * target[1] > _WASTE * window.height * window.width
-    # A detector that runs without torch should not import it.
-    by_torch = geometry.engine != "opencv" and geometry.resample in {"bilinear", "bicubic"}
+    by_torch = geometry.fast == "torch" and geometry.resample in {"bilinear", "bicubic"}
     if by_torch and not wasted:
         kept = _window_of(_resize_torch(picture, stored_target, geometry.resample), stored_window)
     else:

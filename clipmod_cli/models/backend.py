@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from clipmod_cli.errors import SpecError
+from clipmod_cli.install import is_installed, require_extra
 
 if TYPE_CHECKING:
     from clipmod_cli.models.device.crops import CropBatches
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 ModelKind: TypeAlias = Literal["text-image", "classifier", "detector"]
 
 SEE_CARD = "see the model card"
-INSTALL_HF = "pip install '.[hf]'"
-INSTALL_NUDENET = "pip install nudenet (as an extra: pip install '.[nudenet]')"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,15 +118,13 @@ class Backend(Protocol):
         prefix: of its specs: `PREFIX` itself, or `PREFIX:...`.
         kind: of all its models.
         uses_torch: whether its models run on torch; others need no import of it.
-        install: the command that installs its packages, as messages give it.
-        extra: the extra of clipmod that installs them; empty if they are always there.
+        extra: the extra of clipmod that installs its packages; empty if they are always there.
         known: models for `clipmod models list`.
     """
 
     prefix: str
     kind: ModelKind
     uses_torch: bool
-    install: str
     extra: str
     known: Sequence[KnownModel]
 
@@ -181,6 +178,21 @@ class Backend(Protocol):
             fetch: gives the model's files, if a prompt is not cached.
         """
         raise AssertionError(f"{self.prefix} has no text tower")
+
+
+def has_packages(spec: ModelSpec) -> bool:
+    """Return whether the packages that a model needs are installed."""
+    return not spec.backend.extra or is_installed(spec.backend.extra)
+
+
+def require_packages(spec: ModelSpec) -> None:
+    """Check that the packages that a model needs are installed.
+
+    Raises:
+        MissingPackageError: they are not; the message names the command that installs them.
+    """
+    if spec.backend.extra:
+        require_extra(spec.backend.extra, spec.spec)
 
 
 def folder_spec(backend: Backend, prefix: str, text: str) -> ModelSpec:

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from clipmod_cli.errors import MissingModelError, SpecError
 from clipmod_cli.models.backend import (
-    INSTALL_HF,
-    INSTALL_NUDENET,
     SEE_CARD,
     Backend,
     KnownModel,
@@ -81,8 +79,7 @@ class OpenClipBackend(TorchBackend):
 
     prefix = OPEN_CLIP
     kind = "text-image"
-    install = "pip install open_clip_torch"
-    extra = ""
+    extra = "clip"
     needs = f"{_OPEN_CLIP_CONFIG} and exactly one .safetensors file"
     known = (
         KnownModel(FALLBACK, "text-image, 0.40 of ensemble and fallback", int(1.71 * _GB), "MIT"),
@@ -163,7 +160,6 @@ class TransformersBackend(TorchBackend):
 
     prefix = HF
     kind = "classifier"
-    install = INSTALL_HF
     extra = "hf"
     needs = hf_source("").describe()
     known = (
@@ -214,7 +210,6 @@ class NudeNetBackend(Backend):
     prefix = NUDENET
     kind = "detector"
     uses_torch = False
-    install = INSTALL_NUDENET
     extra = "nudenet"
     known = (
         KnownModel(NUDENET, "detector, comes with its package", int(12.2 * _MB), "AGPL-3.0 (metadata: MIT)"),

@@ -20,11 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import MissingPackageError
-from clipmod_cli.models.backend import INSTALL_NUDENET
+from clipmod_cli.install import install_command, require_extra
 from clipmod_cli.models.hub.files import sha256_of
 from clipmod_cli.models.onnx.session import open_session
 from clipmod_cli.models.seam import ImmediateModel
 from clipmod_cli.types import Detection, Detections, Frame, Geometry
+
+NUDENET = "nudenet"
+"""The package, and the extra that brings it."""
 
 SIDE = 320
 """Pixels on a side of the model's input (the `320n` model)."""
@@ -65,14 +68,13 @@ def model_path() -> Path:
     """Return the ONNX file inside the installed package.
 
     Raises:
-        MissingPackageError: if the package or its runtime is not installed.
+        MissingPackageError: if the package is not installed, or has no such file.
     """
-    found = importlib.util.find_spec("nudenet")
-    if found is None or found.origin is None or importlib.util.find_spec("onnxruntime") is None:
-        raise MissingPackageError(f"the nudenet detector is not installed: {INSTALL_NUDENET}")
-    path = Path(found.origin).with_name("320n.onnx")
+    require_extra(NUDENET, "the nudenet detector")
+    found = importlib.util.find_spec(NUDENET)
+    path = Path(found.origin if found and found.origin else "").with_name("320n.onnx")
     if not path.is_file():
-        raise MissingPackageError(f"the nudenet package here has no 320n.onnx: {INSTALL_NUDENET}")
+        raise MissingPackageError(f"the nudenet package here has no 320n.onnx: {install_command(NUDENET)}")
     return path
 
 
@@ -87,10 +89,10 @@ def packaged_files() -> Mapping[str, Path] | None:
 
 def packaged_problems() -> list[str]:
     """Compare the detector's file with the checksum that its package was installed with."""
-    files = packaged_files()
-    if not files:
-        return ["the nudenet package is not installed: pip install nudenet onnxruntime"]
-    (path,) = files.values()
+    try:
+        path = model_path()
+    except MissingPackageError as error:
+        return [str(error)]
     recorded = next((f.hash for f in importlib.metadata.files("nudenet") or () if f.name == path.name), None)
     if recorded is None or recorded.mode != "sha256":
         return [f"{path} cannot be verified: the nudenet package records no sha256 of it"]

@@ -7,7 +7,6 @@ safetensors or `weights_only` checkpoints are read. Files are found by `models.h
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipmod_cli.errors import MissingModelError, MissingPackageError, SpecError
-from clipmod_cli.models.backend import INSTALL_HF
+from clipmod_cli.errors import MissingModelError, SpecError
 from clipmod_cli.models.device import transfer
 from clipmod_cli.models.device.device import PlacedModel, Placement
 from clipmod_cli.models.device.transfer import inference, send
@@ -33,11 +31,6 @@ MOST_DIFFERENCE = 1e-6
 
 Prepare = Callable[[list[NDArray[np.uint8]]], torch.Tensor]
 """From inputs `(H, W, 3)` to what the model is given, `(B, 3, H, W)`."""
-
-
-def is_installed() -> bool:
-    """Return whether transformers can be used."""
-    return importlib.util.find_spec("transformers") is not None
 
 
 @dataclass(kw_only=True)
@@ -83,12 +76,9 @@ def load(folder: Path, *, name: str, spec: str, placement: Placement) -> Transfo
     """Return the classifier in a folder with its configuration, processor and weights.
 
     Raises:
-        MissingPackageError: if transformers is not installed.
         MissingModelError: if something is missing in the folder or cannot be read.
         SpecError: if the model there is not an image classifier.
     """
-    if not is_installed():
-        raise MissingPackageError(f"{spec} needs the transformers library: {INSTALL_HF}")
     weights = _weights(folder)
     processor, model = _open(folder, safe=weights[0].suffix == ".safetensors")
     geometry, rest = _geometry(processor)
@@ -175,7 +165,7 @@ def _usual_geometry(processor: Any) -> Geometry | None:
     if not processor.do_resize or getattr(processor, "do_pad", None) or resample is None:
         return None
     cut = (crop["height"], crop["width"]) if processor.do_center_crop else None
-    common: dict[str, Any] = {"crop": cut, "resample": resample, "engine": "torchvision"}
+    common: dict[str, Any] = {"crop": cut, "resample": resample, "engine": "torchvision", "fast": "torch"}
     if size.get("height") and size.get("width"):
         return Geometry(fit="squash", size=(size["height"], size["width"]), **common)
     if size.get("shortest_edge") and not size.get("longest_edge") and cut:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from clipmod_cli.errors import MissingPackageError
+from clipmod_cli.install import install_command
 from clipmod_cli.sources.base import Rules, Skipped, Source
 from clipmod_cli.sources.lists import read_list
 from clipmod_cli.sources.local import LocalFiles
@@ -65,7 +66,7 @@ def check_packages(names: Iterable[str]) -> None:
         package = SOURCES[scheme].package
         if package is not None and importlib.util.find_spec(package) is None:
             raise MissingPackageError(
-                f"reading {scheme}:// needs the package {package}: pip install 'clipmod[stores]'"
+                f"reading {scheme}:// needs the package {package}: {install_command('stores')}"
             )
 
 

@@ -43,7 +43,6 @@ class RednessBackend(Backend):
     prefix: str = "redness"
     kind: ModelKind = "classifier"
     uses_torch: bool = False
-    install: str = ""
     extra: str = ""
     known: Sequence[KnownModel] = (KnownModel("redness", "classifier: other, red", 0, "Apache-2.0"),)
 

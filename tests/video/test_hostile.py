@@ -176,15 +176,6 @@ def test_a_download_is_read_from_its_own_file(tmp_path: Path, whole: bool) -> No
     assert media(end).mtime_ns is None
 
 
-def test_without_the_package_a_video_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    film = write_film(tmp_path / "film.mp4", scene(5))
-    monkeypatch.setitem(sys.modules, "av", None)
-    failure = lost(film)
-    assert failure.code == "unsupported_format"
-    assert "clipmod[video]" in failure.message
-    assert media(failure).format == "MP4"
-
-
 def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     data = write_film(tmp_path / "film.mp4", scene(20), gop=5).read_bytes()
     watch(bytes([*data[:200], *bytes(400), *data[600:]]))

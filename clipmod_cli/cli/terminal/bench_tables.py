@@ -45,10 +45,11 @@ def as_text(report: Report, *, is_terminal: bool) -> str:
 
 def _parts(report: Report) -> Iterator[Table | Text]:
     machine, setup = report.machine, report.setup
-    yield Text(
-        f"{plain(machine.device)}, {machine.cores} cores, torch {machine.torch}, {setup.dtype}: a large "
-        f"matrix product reaches {machine.peak_tflops:.3g} TFLOP/s"
+    torch = f", torch {machine.torch}" if machine.torch else ""
+    peak = (
+        f": a large matrix product reaches {machine.peak_tflops:.3g} TFLOP/s" if machine.peak_tflops else ""
     )
+    yield Text(f"{plain(machine.device)}, {machine.cores} cores{torch}, {setup.dtype}{peak}")
     names = ", ".join(map(plain, report.forward))
     yield Text(
         f"{names}{' (random weights)' if setup.random_weights else ''}, batches of {setup.batch_size}, "

@@ -20,11 +20,7 @@ from clipmod_cli.decode.formats import Format, load, picture_formats
 from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.limits import DecodeOptions, check_size
 from clipmod_cli.errors import ItemError
-
-_HEIC_REFUSED = (
-    "HEIC pictures are read only where they are allowed and the heic extra is installed:"
-    " pip install 'clipmod[heic]'"
-)
+from clipmod_cli.install import install_command
 
 _DECODERS = r"(PIL|pillow_heif)(\.|$)"
 """Modules whose warnings are silenced: the record has what matters."""
@@ -84,9 +80,18 @@ def check_format(known: Format | None, options: DecodeOptions) -> Format:
             "unsupported_format",
             f"this is an archive ({known.name}), not an image: extract it and scan the folder",
         )
-    if known.package is not None and not (options.heic and _plugin(known)):
-        raise ItemError("unsupported_format", _HEIC_REFUSED)
+    if known.package is not None and not options.heic:
+        raise ItemError("unsupported_format", f"{known.name} pictures are not accepted here")
+    if known.package is not None and _plugin(known) is None:
+        raise _lacks_extra(known)
     return known
+
+
+def _lacks_extra(known: Format) -> ItemError:
+    extra = known.extensions[0]
+    return ItemError(
+        "unsupported_format", f"{known.name} pictures need the extra {extra}: {install_command(extra)}"
+    )
 
 
 def open_picture(job: DecodeJob) -> ImageFile.ImageFile:
@@ -99,7 +104,7 @@ def open_picture(job: DecodeJob) -> ImageFile.ImageFile:
         check_size(*_webp_canvas(job.data), limits)
     plugin = _plugin(job.format)
     if plugin is None:
-        raise ItemError("unsupported_format", _HEIC_REFUSED)
+        raise _lacks_extra(job.format)
     with decoder_errors(name):
         picture = plugin(io.BytesIO(job.data))
     job.media.width, job.media.height = picture.size

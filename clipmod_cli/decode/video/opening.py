@@ -24,8 +24,6 @@ from clipmod_cli.types import Item
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-PACKAGE_MISSING = "reading it needs the video extra: pip install 'clipmod[video]'"
-
 _CHUNK_BYTES = 1 << 20
 _FILE_DESCRIPTORS = Path("/dev/fd")
 
@@ -92,12 +90,8 @@ def _hash(descriptor: int, job: DecodeJob) -> str:
 
 
 def _open(path: str, job: DecodeJob) -> InputContainer:
-    try:
-        import av
-    except ImportError as error:
-        raise ItemError(
-            "unsupported_format", f"this is a video ({job.format.name}); {PACKAGE_MISSING}"
-        ) from error
+    import av
+
     limits = job.options.limits
     options = {
         "protocol_whitelist": "file",

@@ -80,7 +80,7 @@ class WorkerPool:
         """
         handle: WorkerHandle | None = getattr(self._local, "handle", None)
         if handle is None:
-            handle = self._local.handle = self._add_handle(geometries)
+            handle = self._local.handle = self._add_handle()
         request = DecodeRequest(geometries=tuple(geometries), options=options, free_pixels=free_pixels)
         return handle.decode(item, request, gate)
 
@@ -91,8 +91,8 @@ class WorkerPool:
             for handle in self._handles:
                 handle.close()
 
-    def _add_handle(self, geometries: Sequence[Geometry]) -> WorkerHandle:
-        handle = WorkerHandle(self.limits, self.work, modules_for(geometries))
+    def _add_handle(self) -> WorkerHandle:
+        handle = WorkerHandle(self.limits, self.work)
         with self._lock:
             self._handles.append(handle)
             if self._closed.is_set():
@@ -118,7 +118,7 @@ class WorkerHandle:
 
     limits: WorkerLimits
     work: Work
-    modules: Sequence[str]
+    _modules: tuple[str, ...] = ()
     _process: Any = None
     _pipe: Connection | None = None
     _parent_death: Connection | None = None
@@ -176,14 +176,26 @@ class WorkerHandle:
             self._discard(at_once=True)
 
     def _dispatch(self, item: Item, request: DecodeRequest) -> Connection:
-        """Send the item to the worker, to a new one if the last one died or served its number of items."""
-        if self._overdue or self._served >= self.limits.items:
+        """Send the item to the worker.
+
+        To a new one if the last one died, served its number of items, or lacks modules for these views.
+        """
+        if self._overdue or self._served >= self.limits.items or not self._has_modules(request):
             self._discard(at_once=self._overdue)
         try:
             return self._send(self._pipe or self._start(), item, request)
         except OSError:  # it died while idle
             self._discard(at_once=True)
             return self._send(self._start(), item, request)
+
+    def _has_modules(self, request: DecodeRequest) -> bool:
+        """Return whether the worker imported at its start what a request needs; a new one will."""
+        if request == self._request:
+            return True
+        needed = modules_for(request.geometries, exact=request.options.exact)
+        modules = tuple(dict.fromkeys((*self._modules, *needed)))
+        complete, self._modules = modules == self._modules, modules
+        return complete
 
     def _send(self, pipe: Connection, item: Item, request: DecodeRequest) -> Connection:
         changed = None if request == self._request else request
@@ -202,7 +214,7 @@ class WorkerHandle:
         if _START_METHOD == "forkserver":
             # Imported once, in the server that workers are forked from. A server that an earlier run
             # started keeps its own list; then each worker imports them.
-            context.set_forkserver_preload(["clipmod_cli.decode.workers.child", *self.modules])
+            context.set_forkserver_preload(["clipmod_cli.decode.workers.child", *self._modules])
         pipe: Connection
         pipe, worker_end = context.Pipe()
         # The parent-death pipe: our end closes when this process ends, in whatever way.
@@ -210,7 +222,7 @@ class WorkerHandle:
         self._block = make_shared_block()
         process = context.Process(
             target=serve,
-            args=(worker_end, watched_end, self._block, self.limits, self.work, self.modules),
+            args=(worker_end, watched_end, self._block, self.limits, self.work, self._modules),
             name="clipmod-decode",
             daemon=True,
         )

@@ -1,4 +1,4 @@
-"""Facts about the machine: its CPU, its device, and the peak rate of a large matrix product."""
+"""Facts about torch's devices: their name, and the peak rate of a large matrix product."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
 from clipmod_cli.models.device.device import Placement
+from clipmod_cli.models.device.processor import name_cpu
 
 SIDE = {"cuda": 8192, "mps": 4096, "cpu": 2048}
 """Of the matrices: large enough for the best rate, small enough for a slow device (0.1 s on two cores)."""
@@ -20,9 +20,6 @@ ROUNDS = 5
 
 WARM_UP_S = {"cuda": 0.3}
 """Seconds of warm-up: an idle GPU runs at a low clock."""
-
-CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_tile")
-"""Instruction sets for matrix products."""
 
 
 def measure_peak(placement: Placement, dtype: str) -> float:
@@ -82,27 +79,6 @@ def name_device(placement: Placement) -> str:
     count = len(placement.devices)
     name = torch.cuda.get_device_name(placement.device)
     return f"{count} x {name}" if count > 1 else name
-
-
-def name_cpu() -> str:
-    """Return the CPU's name."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
-def cpu_flags() -> list[str]:
-    """Return which of CPU_FLAGS the CPU has; nothing where /proc is missing."""
-    flags = _cpuinfo("flags").split()
-    return [flag for flag in CPU_FLAGS if flag in flags]
-
-
-def _cpuinfo(field: str) -> str:
-    """Return a field of the first core in /proc/cpuinfo, empty if it is missing."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    lines = (line.partition(":") for line in text.splitlines())
-    return next((value.strip() for name, _, value in lines if name.strip() == field), "")
 
 
 def torch_version() -> str:

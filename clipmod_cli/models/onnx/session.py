@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from clipmod_cli.errors import SettingsError
+from clipmod_cli.errors import MissingPackageError, SettingsError
+from clipmod_cli.install import install_command, is_installed
 from clipmod_cli.models.device.names import number_of
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ def open_session(graph: Graph, *, device: str, name: str, alone: bool = False) -
 
     Raises:
         SettingsError: if it is alone and the device cannot be had.
+        MissingPackageError: likewise, and torch, which could use the device, is not installed.
     """
     # Since 1.31 it reports to its maker over the network, and keeps a number for this machine in the home.
     os.environ.setdefault(NO_TELEMETRY, "1")
@@ -62,6 +64,11 @@ def open_session(graph: Graph, *, device: str, name: str, alone: bool = False) -
     if session is not None:
         return Opened(session, f"cuda:{number_of(device)}", None)
     if alone and device not in {"auto", "cpu"}:
+        if not is_installed("clip"):
+            raise MissingPackageError(
+                f"--device {device}: {name} runs on the CPU alone here (--device cpu). Models that use other "
+                f"devices need the extra clip: {install_command('clip')}"
+            )
         raise SettingsError(
             f"--device {device}: the onnxruntime here cannot run {name} on it; use --device cpu or auto"
         )

@@ -247,4 +247,5 @@ def geometry_of(preprocess: Mapping[str, Any]) -> Geometry:
         crop=None if fit == "squash" else (height, width),
         resample="bilinear" if preprocess["interpolation"] == "bilinear" else "bicubic",
         fill=fill if isinstance(fill, int) else fill[0],
+        fast="torch",
     )

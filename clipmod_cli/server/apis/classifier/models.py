@@ -160,7 +160,7 @@ class Classifiers:
         """Return the refusal, with the command that helps; paths are only logged."""
         if isinstance(error, MissingPackageError):
             extra = one.spec.backend.extra
-            return problem(503, f"The model {one.name} needs a package: pip install 'clipmod[{extra}]'")
+            return problem(503, f"The model {one.name} needs the extra {extra}, which is not installed here")
         if one.spec.repo and not self._is_here(one):
             return problem(
                 503,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -124,8 +123,6 @@ async def video_classification(
     where something changes.
     """
     check_video(file, service.limits)
-    if importlib.util.find_spec("av") is None:
-        raise problem(503, "Videos need a package: pip install 'clipmod[video]'")
     found = await in_thread(request, partial(_search_video, models, wanted, file))
     return _found(found, models)
 

@@ -1,0 +1,1 @@
+"""The base install: what works without any extra."""
