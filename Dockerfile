@@ -2,13 +2,14 @@
 #
 #   docker build -t clipmod:cpu .
 #   docker build -t clipmod:gpu --build-arg VARIANT=gpu .
+#   docker build -t clipmod:small --build-arg VARIANT=small .       without torch: the light models alone
 #   docker run --rm -p 127.0.0.1:8000:8000 -e CLIPMOD_API_KEYS -v clipmod-weights:/weights \
 #     -v clipmod-data:/data clipmod:cpu
 #   docker run --rm --no-healthcheck -v "$PWD/pictures:/pictures:ro" -v clipmod-weights:/weights \
 #     -v clipmod-data:/data clipmod:cpu scan /pictures
 #
 # The gpu variant needs the NVIDIA container toolkit on the host and `docker run --gpus all`.
-# It serves the torch models; the nudenet detector runs on the processor in both variants.
+# There the models on torch use the GPU; the light models run on the processor in all variants.
 
 ARG BASE=python:3.12-slim-bookworm
 # Both stages use one base, so that the virtual environment fits; give a digest here to pin it to the byte.
@@ -18,8 +19,10 @@ FROM ${BASE} AS build
 
 ARG VARIANT=cpu
 # "cpu": torch from PyTorch's own index, without CUDA (about 4 GB less). "gpu": torch with CUDA.
-ARG EXTRAS=nudenet,hf,heic,video
-# The optional parts of the project to install, separated by commas; may be empty.
+# "small": no torch, so neither the ensemble nor classes of one's own.
+ARG EXTRAS
+# The extras of the project to install, separated by commas; may be empty. If it is not given: all of them, in
+# the small variant nudenet alone.
 
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -29,21 +32,32 @@ RUN python -m venv /opt/clipmod
 ENV PATH=/opt/clipmod/bin:$PATH
 
 # torch comes first and alone: it is the largest layer, and a change of the source leaves it as it is.
+# Its versions are those of the extra clip.
 RUN case "${VARIANT}" in \
       cpu) pip install --index-url https://download.pytorch.org/whl/cpu "torch>=2.10" "torchvision>=0.25" ;; \
       gpu) pip install "torch>=2.10" "torchvision>=0.25" ;; \
-      *) echo "VARIANT is '${VARIANT}'; it must be cpu or gpu" >&2; exit 2 ;; \
+      small) ;; \
+      *) echo "VARIANT is '${VARIANT}'; it must be cpu, gpu or small" >&2; exit 2 ;; \
     esac
 
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY clipmod_cli ./clipmod_cli
-RUN pip wheel --no-deps --wheel-dir /wheels . \
- && pip install "$(echo /wheels/clipmod-*.whl)${EXTRAS:+[${EXTRAS}]}" \
+RUN if [ "${VARIANT}" = small ]; then usual=nudenet; else usual=all; fi \
+ && extras="${EXTRAS-${usual}}" \
+ && pip wheel --no-deps --wheel-dir /wheels . \
+ && pip install "$(echo /wheels/clipmod-*.whl)${extras:+[${extras}]}" \
  && pip check
 
-# Installing the rest must not have exchanged the torch that was chosen above.
-RUN python -c "import sys, torch; sys.exit((torch.version.cuda is None) != ('${VARIANT}' == 'cpu'))"
+# Installing the rest must not have exchanged the torch that was chosen above, nor brought one that was not.
+RUN if [ "${VARIANT}" = small ]; then \
+      ! python -c "import torch" 2>/dev/null || { echo "EXTRAS bring torch: use VARIANT=cpu" >&2; exit 2; }; \
+    else \
+      python -c "import sys, torch; sys.exit((torch.version.cuda is None) != ('${VARIANT}' == 'cpu'))"; \
+    fi
+
+# Messages then say how to build the image with an extra (clipmod_cli/install.py).
+RUN touch /opt/clipmod/clipmod-image
 
 # ---------------------------------------------------------------- what is shipped
 FROM ${BASE} AS final

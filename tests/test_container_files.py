@@ -1,4 +1,4 @@
-"""The Dockerfile keeps its promises: no root, weights in a volume, two variants, the service by default.
+"""The Dockerfile keeps its promises: no root, weights in a volume, three variants, the service by default.
 
 No container is built here. The instructions are read, and what is shell is run by a shell.
 """
@@ -18,6 +18,7 @@ from typing import ClassVar, Final
 
 import pytest
 
+from clipmod_cli.install import IMAGE_MARK
 from tests.container import ROOT, VOLUMES, arguments, dockerfile, environment, project, stage
 
 INDEXES: Final = {"cpu": ["--index-url", "https://download.pytorch.org/whl/cpu"], "gpu": []}
@@ -124,19 +125,26 @@ def test_both_stages_have_one_base_that_names_its_version_and_suits_the_project(
     assert f"Programming Language :: Python :: 3.{version[1]}" in project()["classifiers"]
 
 
-def pip_calls(tmp_path: Path, variant: str) -> subprocess.CompletedProcess[str]:
-    """Runs the step that installs torch, with a pip that only says what it was asked."""
-    (script,) = (run for run in arguments(stage("build"), "RUN") if run.startswith("case"))
-    pip = tmp_path / "pip"
-    pip.write_text('#!/bin/sh\necho "$@"\n')
-    pip.chmod(0o755)
-    env = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "VARIANT": variant}
+def step(tmp_path: Path, part: str, **args: str) -> subprocess.CompletedProcess[str]:
+    """Runs the build step with this part; its pip and python only say what they were asked."""
+    (script,) = (run for run in arguments(stage("build"), "RUN") if part in run)
+    for name in ("pip", "python"):
+        program = tmp_path / name
+        program.write_text('#!/bin/sh\necho "$@"\n')
+        program.chmod(0o755)
+    env = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", **args}
     return subprocess.run(["sh", "-c", script], env=env, capture_output=True, text=True, timeout=30)
+
+
+def pip_calls(tmp_path: Path, variant: str) -> subprocess.CompletedProcess[str]:
+    """Runs the step that installs torch."""
+    return step(tmp_path, "torch>=", VARIANT=variant)
 
 
 @pytest.mark.parametrize("variant", sorted(INDEXES))
 def test_a_variant_installs_the_projects_torch_from_its_own_index(tmp_path: Path, variant: str) -> None:
-    wanted = [d for d in project()["dependencies"] if d.startswith(("torch>", "torchvision>"))]
+    clip = project()["optional-dependencies"]["clip"]
+    wanted = [d for d in clip if d.startswith(("torch>", "torchvision>"))]
     asked = pip_calls(tmp_path, variant)
     assert asked.returncode == 0
     assert asked.stdout.split() == ["install", *INDEXES[variant], *wanted]
@@ -148,10 +156,45 @@ def test_any_other_variant_stops_the_build(tmp_path: Path) -> None:
     assert "'tpu'" in asked.stderr
 
 
-def test_the_default_build_is_cpu_with_extras_that_the_project_has() -> None:
-    defaults = dict(a.split("=", 1) for a in arguments(stage("build"), "ARG"))
-    assert defaults["VARIANT"] == "cpu"
-    assert set(defaults["EXTRAS"].split(",")) <= set(project()["optional-dependencies"])
+def test_the_small_variant_installs_no_torch(tmp_path: Path) -> None:
+    asked = pip_calls(tmp_path, "small")
+    assert (asked.returncode, asked.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("args", "extras"),
+    [
+        ({"VARIANT": "cpu"}, "[all]"),
+        ({"VARIANT": "gpu"}, "[all]"),
+        ({"VARIANT": "small"}, "[nudenet]"),
+        ({"VARIANT": "small", "EXTRAS": "heic,stores"}, "[heic,stores]"),
+        ({"VARIANT": "cpu", "EXTRAS": ""}, ""),
+    ],
+    ids=str,
+)
+def test_extras_are_all_of_them_unless_less_is_asked_for(
+    tmp_path: Path, args: dict[str, str], extras: str
+) -> None:
+    asked = step(tmp_path, "pip wheel", **args)
+    assert asked.returncode == 0, asked.stderr
+    assert asked.stdout.splitlines()[1:] == [f"install /wheels/clipmod-*.whl{extras}", "check"]
+    assert set(extras.strip("[]").split(",")) <= {*project()["optional-dependencies"], ""}
+
+
+def test_a_small_image_with_torch_in_it_is_refused(tmp_path: Path) -> None:
+    asked = step(tmp_path, "import torch", VARIANT="small")  # this python imports whatever it is asked to
+    assert asked.returncode == 2
+    assert "VARIANT=cpu" in asked.stderr
+
+
+def test_the_default_build_is_cpu() -> None:
+    assert "VARIANT=cpu" in arguments(stage("build"), "ARG")
+
+
+def test_the_image_is_marked_for_messages_that_name_commands() -> None:
+    (marked,) = (run for run in arguments(stage("build"), "RUN") if run.startswith("touch"))
+    (copied,) = arguments(stage("final"), "COPY")
+    assert marked.split()[-1] == f"{copied.split()[1]}/{IMAGE_MARK}"
 
 
 def test_the_builder_is_sent_what_the_wheel_needs_and_nothing_else() -> None:
