@@ -21,6 +21,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from clipmod_cli.install import require_extra
 from clipmod_cli.judge.policy.values import DIGITS
 
 Scores: TypeAlias = NDArray[np.float64]
@@ -74,6 +75,7 @@ def lower_bound(hits: ArrayLike, trials: int, delta: float) -> Scores:
         trials: at least one.
         delta: the chance to be wrong, 0..1, ends excluded.
     """
+    require_extra("eval", "a bound")
     from scipy.special import betaincinv  # the quantile of a beta distribution, without scipy.stats' checks
 
     counts = np.asarray(hits, dtype=np.float64)

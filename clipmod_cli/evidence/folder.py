@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.atomic import atomic_file
-from clipmod_cli.errors import EvidenceError, MissingPackageError, OutputError
+from clipmod_cli.errors import EvidenceError, OutputError
 from clipmod_cli.evidence.identity import EvidenceIdentity, StoredMember, read_identity
 from clipmod_cli.evidence.rows import COLUMNS, ItemEvidence, Vectors, from_row
 
@@ -56,7 +56,6 @@ def write_part(
 
     Raises:
         OutputError: it cannot be written.
-        MissingPackageError: there are embeddings, and safetensors is not installed.
     """
     number = max((int(part.rows.stem.removeprefix("part-")) for part in parts_of(folder)), default=-1) + 1
     part = EvidencePart(folder / f"part-{number:06}.parquet")
@@ -70,10 +69,8 @@ def write_part(
 
 
 def _serialise(vectors: Mapping[str, NDArray[np.float16]]) -> bytes:
-    try:
-        from safetensors.numpy import save
-    except ImportError as e:
-        raise MissingPackageError("storing embeddings needs the package safetensors") from e
+    from safetensors.numpy import save
+
     return save(dict(vectors))
 
 
@@ -163,16 +160,13 @@ def read_vectors(part: EvidencePart, members: Sequence[StoredMember]) -> Vectors
 
     Raises:
         EvidenceError: they are missing or damaged.
-        MissingPackageError: safetensors is not installed.
     """
     wanted = {member.name for member in members if member.kind == "text-image"}
     if not wanted:
         return {}
-    try:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-    except ImportError as e:
-        raise MissingPackageError("reading stored embeddings needs the package safetensors") from e
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
     try:
         vectors = load_file(part.vectors)
     except (OSError, SafetensorError) as e:

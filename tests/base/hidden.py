@@ -10,7 +10,7 @@ from clipmod_cli.install import EXTRAS
 
 HIDING = Path(__file__).parent / "hiding"
 ROOT = Path(__file__).parent.parent.parent
-NOT_IN_THE_BASE = frozenset(module for modules in EXTRAS.values() for module in modules) | {"safetensors"}
+NOT_IN_THE_BASE = frozenset(module for modules in EXTRAS.values() for module in modules)
 
 
 def hiding(modules: Collection[str] = NOT_IN_THE_BASE) -> dict[str, str]:
