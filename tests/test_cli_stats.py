@@ -363,3 +363,87 @@ def test_both_commands_are_light_to_import() -> None:
     code += f"print(set({heavy}).intersection(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def one_output(at_home: Path, *, torn: bool = False) -> Path:
+    """Return an output with a hit, an input to review and an error."""
+    unsure = replace(plain_verdict(1, unsafe=0.2), review_reasons=("truncated",))
+    lines = [to_line(to_record(one, RUN)) for one in (plain_verdict(0), unsure, plain_failure(2, "timeout"))]
+    path = at_home / "results.jsonl"
+    path.write_bytes(b"".join(lines) + (lines[0][:99] if torn else b""))
+    return path
+
+
+def test_an_output_is_read_directly(at_home: Path) -> None:
+    output = one_output(at_home, torn=True)
+    result = call("stats", str(output), "--json")
+    assert "line 4 is torn" in result.stderr
+    found = json.loads(result.stdout)
+    assert (found["schema"], found["records"]) == ("clipmod-stats/1", [str(output)])
+    assert {key: found["totals"][key] for key in ("inputs", "nsfw", "safe", "review", "errors", "runs")} == {
+        "inputs": 3, "nsfw": 1, "safe": 1, "review": 1, "errors": 1, "runs": 1
+    }  # fmt: skip
+    assert found["errors"] == [{"code": "timeout", "inputs": 1, "retryable": True}]
+    assert found["review_reasons"] == [{"reason": "truncated", "inputs": 1}]
+    assert not (at_home / "clipmod.duckdb").exists()
+
+
+def test_an_output_is_shown_as_tables(at_home: Path) -> None:
+    said = call("stats", str(one_output(at_home))).stdout
+    for word in ("3 inputs in 1 run", "female_present", "timeout", "Latency", "including queueing"):
+        assert word in said
+    assert "Last runs" not in said
+
+
+def test_a_query_over_an_output(at_home: Path) -> None:
+    query = "SELECT source FROM records WHERE final_decision = 'NSFW'"
+    words = ("stats", "--sql", query, str(one_output(at_home)))
+    assert json.loads(call(*words).stdout) == {"source": "photos/0.jpg"}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT * FROM read_text('/etc/passwd')",
+        "COPY records TO '{}/x.csv'",
+        "SET enable_external_access = true",
+    ],
+)
+def test_a_query_over_an_output_reaches_nothing_else(at_home: Path, query: str) -> None:
+    with pytest.raises(UsageError):
+        call("stats", str(one_output(at_home)), "--sql", query.format(at_home))
+    assert not (at_home / "x.csv").exists()
+
+
+def test_an_output_and_a_database_are_not_mixed(at_home: Path) -> None:
+    with pytest.raises(UsageError, match="no effect"):
+        call("stats", str(one_output(at_home)), "--db", "x.duckdb")
+
+
+def test_an_output_without_records_is_said_to_be_empty(at_home: Path) -> None:
+    (at_home / "none.jsonl").touch()
+    assert "No records in" in call("stats", str(at_home / "none.jsonl")).stdout
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_tables_fit_the_terminal(
+    store: HistoryStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    found = store.stats()
+    long = {"policy": "a-policy-of-a-company", "category": "hateful_and_offensive_symbols"}
+    found["categories"] = [{**found["categories"][0], **long}] * 2
+    found["runs"] = [{**found["runs"][0], "command": "clipmod scan " + "photos/of/2026 " * 20}]
+    monkeypatch.setattr("clipmod_cli.cli.terminal.tables.PIPE_COLUMNS", width)
+    show(found)
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= width
+    for whole in (*long.values(), "ViT-L-14", "exit code 3", "inputs", "review", "retryable"):
+        assert whole in said  # no word is broken
+
+
+def test_a_closed_pipe_ends_it_as_other_programs(store: HistoryStore) -> None:
+    words = [sys.executable, "-m", "clipmod_cli", "stats"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(60) == 141

@@ -30,6 +30,7 @@ COMMANDS = (
     ("scan",),
     ("urls",),
     ("serve",),
+    ("export",),
     ("stats",),
     ("stats", "forget"),
     ("models",),

@@ -34,6 +34,24 @@ def check_output_paths(settings: Settings, inputs: Iterable[str]) -> None:
             _check_media(option, path)
 
 
+def check_result_path(path: Path, records: Iterable[str], *, overwrite: bool) -> None:
+    """Check where a file made from records (an export, a report) is written, before anything is read.
+
+    Raises:
+        UsageError: it is one of the records, a picture, video or archive, no regular file, or it exists and
+            must not be overwritten.
+    """
+    for name in records:
+        _check_input(name, [("-o", path)])
+    if _is_stream(path) or path.is_dir():
+        raise UsageError(f"-o {path} must be the name of a file")
+    if not path.parent.is_dir():
+        raise UsageError(f"-o {path}: there is no folder {path.parent}")
+    _check_media("-o", path)
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists; --overwrite replaces it")
+
+
 def _outputs(settings: Settings) -> list[tuple[str, Path]]:
     """Return the option and path of each output that can replace or change a file."""
     given = {

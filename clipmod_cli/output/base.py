@@ -57,4 +57,7 @@ def sink_for(name: str) -> SinkFactory:
     for suffix in sorted(SINKS, key=len, reverse=True):
         if name.lower().endswith(suffix):
             return SINKS[suffix]
-    raise UsageError(f"--output must end in {' or '.join(SINKS)}, not {name!r}; - is stdout")
+    raise UsageError(
+        f"--output must end in {' or '.join(SINKS)}, not {name!r}; - is stdout. "
+        "`clipmod export` makes CSV, Parquet and compressed files of such an output"
+    )

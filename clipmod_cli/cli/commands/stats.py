@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
+from clipmod_cli.cli.commands.results.arguments import say_notes
+from clipmod_cli.cli.usage.help import PlainGroup
 from clipmod_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +22,42 @@ if TYPE_CHECKING:
 
 SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 
-app = typer.Typer(invoke_without_command=True, help="Statistics of all runs: decisions, latencies, errors.")
+EXAMPLES: Final = """
+\b
+Examples:
+  clipmod stats                           all runs on this machine
+  clipmod stats results.jsonl             one output
+  clipmod stats results.jsonl --sql "SELECT source FROM records LIMIT 9"
+  clipmod stats --rebuild results.jsonl   add another machine's output
+"""
+
+
+class StatsGroup(PlainGroup):
+    """Takes names of outputs where no subcommand is named: `stats out.jsonl`, `stats forget ...`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the options; names of outputs are left in the context's `args`."""
+        parser = self.make_parser(ctx)
+        parser.allow_interspersed_args = False
+        try:
+            _, rest, _ = parser.parse_args(args=list(args))
+        except Exception:  # noqa: BLE001 - a wrong option: the usual way reports it
+            rest = []
+        if rest and rest[0] in self.commands:
+            return super().parse_args(ctx, args)
+        ctx.allow_interspersed_args = True
+        return super(TyperGroup, self).parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=StatsGroup,
+    invoke_without_command=True,
+    subcommand_metavar="[RECORDS]... | forget ...",
+    help="Show the statistics of all runs, or of the outputs RECORDS: decisions, latencies, errors.\n\n"
+    "Latency (total_time_ms) is how long an input took from being read to its verdict, queueing included. It "
+    "is not what it cost: many inputs are worked on at once.",
+    epilog=EXAMPLES,
+)
 
 Db = Annotated[
     Path | None,
@@ -45,7 +83,7 @@ def stats(
             "--sql",
             metavar="QUERY",
             help="Run a read-only query and print a table on a terminal, else JSON Lines. "
-            "Tables: runs, items, segments, requests, hosted.",
+            "Tables: runs, items, segments, requests, hosted; with RECORDS: records.",
         ),
     ] = None,
     rebuild: Annotated[
@@ -57,9 +95,14 @@ def stats(
         ),
     ] = None,
 ) -> None:
-    """Show the statistics of all runs: decisions, latencies, errors."""
+    """Show the statistics of all runs, or of the outputs RECORDS."""
     if context.invoked_subcommand is not None:
         context.obj = db
+        return
+    if context.args:
+        if db is not None or rebuild:
+            raise UsageError("--db and --rebuild have no effect on RECORDS, which are read directly")
+        _show_records(context.args, sql, as_json=as_json)
         return
     store = _open(db)
     if rebuild:
@@ -72,6 +115,24 @@ def stats(
         from clipmod_cli.cli.terminal.stats_tables import show
 
         show(store.stats())
+
+
+def _show_records(names: list[str], sql: str | None, *, as_json: bool) -> None:
+    """Print the statistics of some outputs, or what a query over them gives."""
+    from clipmod_cli.output.reading.counts import count_records
+    from clipmod_cli.output.reading.records import open_records
+
+    with open_records(names) as reader:
+        say_notes(reader.notes)
+        if sql is not None:
+            reader.lock()
+            _show_answer(reader.query(sql), as_json=as_json)
+        elif as_json:
+            _echo(json.dumps(count_records(reader), ensure_ascii=False, indent=2))
+        else:
+            from clipmod_cli.cli.terminal.stats_tables import show
+
+            show(count_records(reader))
 
 
 @app.command()

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from clipmod_cli.cli.terminal.stdout import plain
@@ -27,42 +28,75 @@ CATEGORIES: Final = {"policy": "policy", "category": "category", **OUTCOMES}
 POLICIES: Final = {"policy": "policy", "hash": "policy_hash", **OUTCOMES, "errors": "errors"}
 TIMES: Final = {"mean ms": "mean_ms", "p95 ms": "p95_ms"}
 MODELS: Final = {"model": "model", "inputs": "inputs", **TIMES}
-ERRORS: Final = {"code": "code", "inputs": "inputs", "may succeed later": "retryable"}
+ERRORS: Final = {"code": "code", "inputs": "inputs", "retryable": "retryable"}
 REASONS: Final = {"reason": "reason", "inputs": "inputs"}
 ENDPOINTS: Final = {
     "endpoint": "endpoint", "requests": "requests", "images": "images", "errors": "errors", **TIMES
-}  # fmt: skip
-RUNS: Final = {
-    "started": "started_at", "command": "command", "models": "models", "policy": "policy", **OUTCOMES,
-    "errors": "errors", "inputs/s": "inputs_per_s", "ended": "ended",
 }  # fmt: skip
 """The keys of `HistoryStore.stats` by column."""
 
 
 def show(stats: dict[str, Any]) -> None:
-    """Print the statistics of `HistoryStore.stats`."""
+    """Print the statistics of `HistoryStore.stats`, or of `reading.counts.count_records`."""
     console = stdout_console()
-    if not stats["totals"]["inputs"] and not stats["runs"]:
-        _say(console, f"The statistics database {stats['db']} is empty. `clipmod scan FOLDER` fills it.")
+    if not stats["totals"]["inputs"] and not stats.get("runs"):
+        _say(console, _empty(stats))
         return
     _show_totals(console, stats)
     _show_rows(console, "Reasons for review", stats["review_reasons"], REASONS, bars=True)
-    _show_rows(console, "Categories", stats["categories"], CATEGORIES, bars=True)
+    _show_rows(console, "Categories", _grouped(stats["categories"]), CATEGORIES, bars=True)
     _show_rows(console, "Policies", stats["policies"], POLICIES)
-    _show_rows(console, "Models (forward pass)", stats["models"], MODELS)
+    _show_rows(console, "Models (forward pass, for one picture)", stats["models"], MODELS)
     latency = stats["latency_ms"]
     if latency["p50"] is not None:
         _say(
             console,
-            f"Latency per input including queueing: median {latency['p50']:,.0f} ms, "
-            f"95th percentile {latency['p95']:,.0f} ms, 99th {latency['p99']:,.0f} ms.\n",
+            f"Latency per input, including queueing: median {latency['p50']:,.0f} ms,\n95th percentile "
+            f"{latency['p95']:,.0f} ms, 99th {latency['p99']:,.0f} ms. It is not what an input costs.\n",
         )
     _show_rows(console, "Errors", stats["errors"], ERRORS, bars=True)
+    if "db" in stats:
+        _show_history(console, stats)
+
+
+def _show_history(console: Console, stats: dict[str, Any]) -> None:
+    """Print what only the history knows: requests and runs."""
     if stats["serve"]["total_requests"]:
         _show_rows(console, "Requests to clipmod serve", stats["serve"]["endpoints"], ENDPOINTS)
         _say(console, f"{_serve_summary(stats['serve'])}\n")
-    runs = [{**run, "started_at": _local(run["started_at"]), "ended": _ending(run)} for run in stats["runs"]]
-    _show_rows(console, "Last runs", runs, RUNS)
+    if stats["runs"]:
+        console.print(Text("Last runs", style="bold"))
+    for run in stats["runs"]:
+        console.print(Padding(Text(_run_summary(run)), (0, 0, 0, 1)))
+        command = Text(plain(run["command"] or ""), style="dim")
+        console.print(Padding(command, (0, 0, 0, 3)), overflow="fold")
+
+
+def _empty(stats: dict[str, Any]) -> str:
+    if "db" not in stats:
+        return f"No records in {', '.join(stats['records'])}."
+    return f"The statistics database {stats['db']} is empty. `clipmod scan FOLDER` fills it."
+
+
+def _grouped(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows in which a policy is named only once, in its first row."""
+    before = [None, *(row["policy"] for row in rows)]
+    return [
+        {**row, "policy": "" if row["policy"] == last else row["policy"]}
+        for row, last in zip(rows, before, strict=False)
+    ]
+
+
+def _run_summary(run: dict[str, Any]) -> str:
+    parts = [
+        _count(run["inputs"], "input"),
+        f"{run['nsfw']:,} NSFW",
+        f"{run['review']:,} to review",
+        _count(run["errors"], "error") if run["errors"] else "",
+        f"{run['inputs_per_s']:,.1f}/s" if run["inputs_per_s"] is not None else "",
+        _ending(run),
+    ]
+    return f"{_local(run['started_at'])}  {', '.join(part for part in parts if part)}"
 
 
 def show_answer(answer: store.QueryResult) -> None:
@@ -91,23 +125,23 @@ def sparkline(values: Sequence[int]) -> str:
 
 def _show_totals(console: Console, stats: dict[str, Any]) -> None:
     totals = stats["totals"]
-    span = f", {totals['since'][:10]} to {totals['until'][:10]}" if totals["since"] else ""
-    _say(console, f"{totals['inputs']:,} inputs in {_count(totals['runs'], 'run')}{span} (days in UTC)")
+    head = f"{_count(totals['inputs'], 'input')} in {_count(totals['runs'], 'run')}"
+    _say(console, f"{head}{_span(totals['since'], totals['until'])}")
     outcomes = ("NSFW", "nsfw"), ("Safe", "safe"), ("no decision", "undecided"), ("error", "errors")
     most = max(totals["inputs"], 1)
     more = ("of these, needs review", "review"), ("of these, less than the ensemble", "degraded")
-    rows = [
-        (
-            name,
-            _cell(totals[key]),
-            f"{totals[key] / most:.1%}",
-            _bar(console, totals[key], most) if (name, key) in outcomes else "",
-        )
-        for name, key in outcomes + more
-        if totals[key] or key not in {"undecided", "degraded"}
-    ]
-    console.print(table_of(("decision", "inputs", "share", ""), rows, title="Decisions"))
-    _show_days(console, stats["days"])
+    shown = [one for one in outcomes + more if totals[one[1]] or one[1] not in {"undecided", "degraded"}]
+    rows = [(name, _cell(totals[key]), f"{totals[key] / most:.1%}") for name, key in shown]
+    bars = [_bar(console, totals[one[1]], most) if one in outcomes else "" for one in shown]
+    _print_table(console, ("decision", "inputs", "share"), rows, bars, "Decisions")
+    _show_days(console, stats.get("days", []))
+
+
+def _span(since: str | None, until: str | None) -> str:
+    if since is None or until is None:
+        return ""
+    first, last = since[:10], until[:10]
+    return f" on {first} (UTC)" if first == last else f", {first} to {last} (days in UTC)"
 
 
 def _show_days(console: Console, days: list[dict[str, Any]]) -> None:
@@ -129,12 +163,22 @@ def _show_rows(
     if not rows:
         return
     cells = [[_cell(row[key]) for key in columns.values()] for row in rows]
-    names = list(columns)
+    most = max(row["inputs"] for row in rows) if bars else 0
+    shown = [_bar(console, row["inputs"], most) for row in rows] if bars else []
+    _print_table(console, list(columns), cells, shown, title)
+
+
+def _print_table(
+    console: Console, names: Sequence[str], cells: Sequence[Sequence[str]], bars: Sequence[str], title: str
+) -> None:
+    """Print a table with a bar at the end of each row, if the width has room for bars."""
     if bars:
-        names.append("")
-        most = max(row["inputs"] for row in rows)
-        for row, shown in zip(rows, cells, strict=True):
-            shown.append(_bar(console, row["inputs"], most))
+        wide = table_of(
+            (*names, ""), [(*row, shown) for row, shown in zip(cells, bars, strict=True)], title=title
+        )
+        if console.measure(wide, options=console.options.update(max_width=1000)).maximum <= console.width:
+            console.print(wide)
+            return
     console.print(table_of(names, cells, title=title))
 
 

@@ -36,11 +36,19 @@ def table_of(
     return table
 
 
+class TableConsole(Console):
+    """A console that leaves a closed pipe to the command; rich would exit with 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise BrokenPipeError, as whatever else writes to stdout does."""
+        raise BrokenPipeError
+
+
 def stdout_console() -> Console:
     """Return a console on stdout; it replaces what the locale cannot encode."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
-    console = Console(highlight=False)
+    console = TableConsole(highlight=False)
     if not console.is_terminal:
         console.width = PIPE_COLUMNS
     return console

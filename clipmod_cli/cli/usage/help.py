@@ -47,11 +47,12 @@ class PlainGroup(TyperGroup):
 
 
 def use_plain_help(app: typer.Typer) -> None:
-    """Give each command and group of an application this help."""
+    """Give each command and group of an application this help; a group that derives from it stays."""
     for command in app.registered_commands:
         command.cls = PlainCommand
     for group in app.registered_groups:
-        group.cls = PlainGroup
+        if not (isinstance(group.cls, type) and issubclass(group.cls, PlainGroup)):
+            group.cls = PlainGroup
         if group.typer_instance is not None:
             use_plain_help(group.typer_instance)
 

@@ -96,6 +96,16 @@ def collect(connection: DuckDBPyConnection, path: Path) -> dict[str, Any]:
     return {
         "schema": STATS_SCHEMA,
         "db": str(path),
+        **collect_items(connection),
+        "runs": _rows(connection, RUNS),
+        "days": _rows(connection, DAYS),
+        "serve": collect_serve(connection, path),
+    }
+
+
+def collect_items(connection: DuckDBPyConnection) -> dict[str, Any]:
+    """Return what the tables `items` and `runs` tell of the inputs: the keys of `collect` up to `runs`."""
+    return {
         "totals": _rows(connection, TOTALS)[0],
         "categories": _rows(connection, CATEGORIES),
         "policies": _rows(connection, POLICIES),
@@ -103,9 +113,6 @@ def collect(connection: DuckDBPyConnection, path: Path) -> dict[str, Any]:
         "latency_ms": _rows(connection, LATENCY)[0],
         "errors": _rows(connection, ERRORS),
         "review_reasons": _rows(connection, REASONS, list(get_args(ReviewReason))),
-        "runs": _rows(connection, RUNS),
-        "days": _rows(connection, DAYS),
-        "serve": collect_serve(connection, path),
     }
 
 

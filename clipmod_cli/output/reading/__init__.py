@@ -1,0 +1,1 @@
+"""Reads the records of outputs: checks their lines once, and answers queries over them."""

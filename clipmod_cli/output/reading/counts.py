@@ -1,0 +1,33 @@
+"""The statistics of some outputs, as those of all runs (`clipmod_cli.output.history.stats`)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from clipmod_cli.output.history.stats import STATS_SCHEMA, collect_items
+from clipmod_cli.output.reading.records import RecordReader
+
+NEEDED: Final = (
+    "run_id", "status", "final_decision", "needs_review", "degraded", "policy", "policy_hash",
+    "ensemble_category", "per_model_predictions", "total_time_ms", "error", "review_reasons",
+)  # fmt: skip
+
+
+def count_records(reader: RecordReader) -> dict[str, Any]:
+    """Return counts by outcome, category, policy, model, error and reason for review.
+
+    The keys are those of `clipmod stats --json` that do not need the history, and `records`, the names of the
+    outputs. What no record tells is null: when they were judged, and with compact records the policy.
+
+    Raises:
+        UsageError: a record cannot be read.
+        OutputError: more is needed than memory, and no temporary file can be written.
+    """
+    columns = ", ".join(f'"{name}"' for name in NEEDED)
+    # Read once: each query over the view would parse all lines anew.
+    reader.execute(
+        f"CREATE TABLE items AS SELECT {columns}, NULL::TIMESTAMP AS judged_at FROM records"  # noqa: S608
+    )
+    reader.execute("CREATE VIEW runs AS SELECT DISTINCT run_id FROM items WHERE run_id IS NOT NULL")
+    names = [file.name for file in reader.files]
+    return {"schema": STATS_SCHEMA, "records": names, **collect_items(reader.connection)}

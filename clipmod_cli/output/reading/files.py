@@ -1,0 +1,207 @@
+"""The lines of an output, checked once: plain or compressed files, stdin, lines torn by a kill.
+
+What is not a record is refused with its line number; nothing is left out without a note. Whether a record's
+fields have the right types is DuckDB's to check (`clipmod_cli.output.reading.records`).
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import stat
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final, cast
+
+from clipmod_cli.errors import OutputError, UsageError
+from clipmod_cli.records import SCHEMA_NAME
+
+SCHEMAS: Final = frozenset({SCHEMA_NAME, f"{SCHEMA_NAME}-compact"})
+LINE_START: Final = f'{{"schema":"{SCHEMA_NAME}'.encode()
+"""How clipmod writes a record. A line that another program has written anew is parsed to be recognised."""
+
+PIECE_BYTES: Final = 1 << 20
+GZIP_MAGIC: Final = b"\x1f\x8b"
+ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordFile:
+    """One output whose lines were checked.
+
+    Attributes:
+        name: as the user named it; `-` is stdin.
+        path: a file that holds these lines and no others, uncompressed: the output, or a temporary copy.
+        count: how many records.
+        longest: the length of the longest line, in bytes.
+        note: what was left out, a clause for people; empty if nothing was.
+    """
+
+    name: str
+    path: Path
+    count: int
+    longest: int
+    note: str = ""
+
+
+def check_file(name: str, folder: Path) -> RecordFile:
+    """Check the lines of one output.
+
+    Args:
+        name: a path of JSON Lines, also compressed by gzip or zstd (by content), or `-` for stdin.
+        folder: a temporary folder for a copy, which is made of stdin, of a compressed file, and of a file
+            whose last line is torn.
+
+    Raises:
+        UsageError: it cannot be read, or a line is not a record.
+        OutputError: the copy cannot be written.
+    """
+    try:
+        with _open(name) as file:
+            lines = _Lines(name, file)
+            if not lines.is_plain or not stat.S_ISREG(os.fstat(file.fileno()).st_mode) or name == "-":
+                return _copy(lines, name, folder)
+            count = sum(1 for _ in lines)
+            if lines.is_clean:
+                return RecordFile(name=name, path=Path(name), count=count, longest=lines.longest)
+        with _open(name) as file:
+            return _copy(_Lines(name, file), name, folder)
+    except OSError as error:
+        raise UsageError(f"cannot read the records in {name}: {error.strerror or error}") from error
+
+
+def find_invalid_line(path: Path) -> int | None:
+    """Return the number of the first line that is not one JSON object, from 1; None if there is none."""
+    from pydantic_core import from_json
+
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                from_json(line)
+            except ValueError:
+                return number
+    return None
+
+
+def _copy(lines: _Lines, name: str, folder: Path) -> RecordFile:
+    count = 0
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".jsonl", delete=False) as copy:
+        for line in lines:
+            _write(copy, line + b"\n")
+            count += 1
+        _write(copy, b"")
+    return RecordFile(name=name, path=Path(copy.name), count=count, longest=lines.longest, note=lines.note)
+
+
+def _write(copy: IO[bytes], line: bytes) -> None:
+    """Write one line of a copy; no line flushes it."""
+    try:
+        copy.write(line)
+        if not line:
+            copy.flush()
+    except OSError as error:
+        raise OutputError(f"no temporary copy of the records: {error.strerror}") from error
+
+
+def _open(name: str) -> IO[bytes]:
+    if name == "-":
+        return open(0, "rb", closefd=False)
+    if Path(name).is_dir():
+        raise UsageError(f"{name} is a folder; name the output of a scan, as results.jsonl")
+    return Path(name).open("rb")
+
+
+class _Lines:
+    """Yields the lines of one file that are records, without their newlines; skips empty ones.
+
+    Attributes:
+        is_plain: the file is not compressed.
+        longest: the length of the longest line so far, in bytes.
+        is_clean: after all were yielded: the file holds these lines and no others.
+        note: likewise: what was left out.
+    """
+
+    def __init__(self, name: str, file: IO[bytes]) -> None:
+        self._name = name
+        self._stream, self.is_plain = _decompressing(cast("Any", file))
+        self.longest = 0
+        self.is_clean = True
+        self.note = ""
+
+    def __iter__(self) -> Iterator[bytes]:
+        number = 0
+        for number, line in enumerate(self._whole_lines(), 1):
+            if not line.strip():
+                self.is_clean = False
+                continue
+            if not (line.startswith(LINE_START) and line.endswith(b"}")) and not _is_record(line):
+                raise self._foreign(number, line)
+            self.longest = max(self.longest, len(line) + 1)
+            yield line
+        if self._rest.strip():
+            self.is_clean = False
+            if _is_record(self._rest):  # whole, but for its newline
+                self.longest = max(self.longest, len(self._rest) + 1)
+                yield self._rest
+            elif number == 0 and not self._rest.startswith(LINE_START[: len(self._rest)]):
+                raise self._foreign(1, self._rest)
+            else:
+                self.note = f"line {number + 1} is torn, as after a kill, and is left out"
+
+    def _whole_lines(self) -> Iterator[bytes]:
+        self._rest = b""
+        parts: list[bytes] = []
+        for piece in self._pieces():
+            *whole, last = piece.split(b"\n")
+            if whole:
+                yield b"".join([*parts, whole[0]])
+                yield from whole[1:]
+                parts = []
+            parts.append(last)
+        self._rest = b"".join(parts)
+
+    def _pieces(self) -> Iterator[bytes]:
+        """Yield the uncompressed content; a compressed file may end early, as its writer was killed."""
+        try:
+            while piece := self._stream.read1(PIECE_BYTES):
+                yield piece
+        except EOFError:
+            self.note = "the compressed file ends early, as after a kill; what can be read is taken"
+        except (zlib.error, gzip.BadGzipFile, _zstd().ZstdError) as error:
+            raise UsageError(f"{self._name} is damaged and cannot be decompressed: {error}") from error
+
+    def _foreign(self, number: int, line: bytes) -> UsageError:
+        pretty = number == 1 and line.strip() in {b"{", b"["}
+        hint = "; records are one JSON object a line (`jq -c` writes them so)" if pretty else ""
+        return UsageError(f"{self._name} line {number} is not a clipmod record{hint}")
+
+
+def _decompressing(file: Any) -> tuple[Any, bool]:
+    """Return a stream of the uncompressed content, and whether the file is that already."""
+    head = file.peek(4)[:4]
+    if head.startswith(GZIP_MAGIC):
+        return gzip.GzipFile(fileobj=file), False
+    if head == ZSTD_MAGIC:
+        return _zstd().ZstdFile(file), False
+    return file, True
+
+
+def _zstd() -> Any:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return zstd
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and value.get("schema") in SCHEMAS

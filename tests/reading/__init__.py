@@ -1,0 +1,1 @@
+"""Commands that read the outputs of scans: export, report, stats."""
