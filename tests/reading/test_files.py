@@ -108,8 +108,9 @@ def test_of_a_compressed_file_that_ends_early_all_whole_lines_are_taken(form: st
         (LINES[0] + LINES[1][:300] + b"\n" + LINES[2], "line 2 is not a clipmod record"),
         (LINES[0] + LINES[1][:300] + LINES[2], "line 2 is not valid JSON"),
         (LINES[0] + b"\n" + LINES[1].replace(b'"index":1', b'"index":"x"'), "a record cannot be read"),
-        (gzip.compress(WHOLE)[:40] + b"\xff" * 40, "damaged"),
+        (gzip.compress(WHOLE, mtime=0)[:40] + b"\xff" * 40, "damaged"),
     ],
+    ids=["CSV", "JSON", "indented", "bytes", "torn within", "two in one", "a wrong type", "damaged"],
 )
 def test_what_is_not_a_record_is_refused(data: bytes, said: str, tmp_path: Path) -> None:
     path = tmp_path / "out"
