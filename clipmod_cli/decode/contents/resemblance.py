@@ -26,9 +26,6 @@ at most this: a small picture in a corner of a large one hardly moves the correl
 _FAINT = 64.0
 """The strength of a picture without contrast: 1.2 levels on average."""
 
-_ENOUGH = 1024
-"""Pixels along a side that are looked at."""
-
 _BAR = 24
 """The brightest level of the black bars that cameras put beside thumbnails of another shape."""
 
@@ -51,7 +48,7 @@ class Likeness:
     @classmethod
     def of(cls, pixels: NDArray[np.uint8]) -> Likeness:
         """Return it of a picture, uint8 `(h, w, 3)` as stored."""
-        image = Image.fromarray(_thinned(pixels))
+        image = Image.fromarray(np.ascontiguousarray(pixels))
         scaled = image.resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=2.0)
         return cls(np.asarray(scaled, np.float64), pixels.shape[1] / pixels.shape[0])
 
@@ -90,15 +87,10 @@ def _closest(picture: Likeness, primary: Likeness) -> bool:
     return bool(np.abs(picture.scaled - primary.scaled).max() <= MOST_DIFFERENCE)
 
 
-def _thinned(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return evenly spread pixels of a large picture."""
-    step = max(1, max(pixels.shape) // _ENOUGH)
-    return np.ascontiguousarray(pixels[::step, ::step])
-
-
 def _is_grey(pixels: NDArray[np.uint8]) -> bool:
-    some = _thinned(pixels).astype(np.int16)
-    return bool((some.max(axis=2) - some.min(axis=2)).max() <= _GREY)
+    red, green, blue = np.moveaxis(pixels, 2, 0)
+    most, least = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+    return int((most - least).max(initial=0)) <= _GREY
 
 
 def _without_bars(pixels: NDArray[np.uint8], ratio: float) -> NDArray[np.uint8]:
