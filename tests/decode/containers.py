@@ -183,3 +183,36 @@ def apng(*pictures: Image.Image, declared: int) -> bytes:
 def with_film_box(kind: bytes, body: bytes) -> bytes:
     """Return a HEIC of a blue square with a box that holds a film, as phones write it."""
     return write([Still(blue())]) + box(kind, body)
+
+
+def rle_bitmap(picture: Image.Image, *, declared: int = 0, spill: bytes = b"", profile: bytes = b"") -> bytes:
+    """Return a BMP of runs of one pixel.
+
+    Args:
+        picture: quantised to 16 colours.
+        declared: how many bytes more than its codes the header gives to the pixels.
+        spill: indices that follow each row's last pixel, before the code that ends the row.
+        profile: embedded behind the pixels, if it is not empty.
+    """
+    indexed = picture.quantize(16)
+    palette = bytes(indexed.getpalette("BGRX") or ()).ljust(1024, b"\0")
+    runs = (
+        b"".join(
+            b"".join(bytes((1, index)) for index in row.tobytes() + spill) + b"\0\0"
+            for row in (indexed.crop((0, y, indexed.width, y + 1)) for y in range(indexed.height - 1, -1, -1))
+        )
+        + b"\0\x01"
+    )
+    info = 124 if profile else 40
+    head = struct.pack("<IiiHHIIiiII", info, *indexed.size, 1, 8, 1, len(runs) + declared, 0, 0, 256, 0)
+    if profile:
+        place = info + len(palette) + len(runs)
+        head += (
+            bytes(16)
+            + struct.pack("<I", 0x4D424544)
+            + bytes(48)
+            + struct.pack("<4I", 4, place, len(profile), 0)
+        )
+    first = 14 + len(head) + len(palette)
+    size = first + len(runs) + len(profile)
+    return b"BM" + struct.pack("<IHHI", size, 0, 0, first) + head + palette + runs + profile

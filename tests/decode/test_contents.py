@@ -27,6 +27,7 @@ from tests.decode.containers import (
     png_with,
     red,
     riff,
+    rle_bitmap,
     sound,
     tiff_with_sub_ifd,
     with_film_box,
@@ -93,6 +94,13 @@ RED: dict[str, tuple[bytes, list[str]]] = {
     "a JPEG behind a BMP": (BMP + RED_JPEG, ["JPEG"]),
     "a JPEG in front of a BMP's pixels": (
         BMP[:10] + struct.pack("<I", 54 + len(RED_JPEG)) + BMP[14:54] + RED_JPEG + BMP[54:], ["JPEG"]
+    ),
+    "a JPEG behind a BMP's runs, as declared": (
+        rle_bitmap(blue(), declared=len(RED_JPEG)) + RED_JPEG, ["JPEG"]
+    ),
+    "a JPEG in a BMP's profile": (rle_bitmap(blue(), profile=SRGB + RED_JPEG), ["JPEG"]),
+    "a JPEG in a BMP's profile of any length": (
+        rle_bitmap(blue(), profile=struct.pack(">I", 100_000) + SRGB[4:] + RED_JPEG), ["JPEG"]
     ),
     "a JPEG behind a WebP": (encode(blue(), "WEBP") + RED_JPEG, ["JPEG"]),
     "a JPEG in a WebP's own chunk": (riff(encode(blue(), "WEBP"), b"junk", RED_JPEG), ["JPEG"]),
@@ -166,6 +174,7 @@ UNREAD: dict[str, bytes] = {
     "unknown bytes and zeros": BLUE_PNG + bytes(100) + NOISE + bytes(100),
     "unknown bytes behind a film": film("blue") + NOISE,
     "an animation with more frames than it declares": apng(blue(), red(), declared=1),
+    "runs beyond a BMP's rows": rle_bitmap(blue(), spill=b"\1"),
     "two films' tracks": film("blue") + film()[32:],
 }
 
@@ -186,6 +195,7 @@ CONTROLS: dict[str, bytes] = {
     **{f"moving {label}": data for label, data in MOVING.items() if label != "AVIF"},
     "zeros": BLUE_JPEG + bytes(100_000),
     "notes of a camera": BLUE_JPEG + NOISE[:4000],
+    "BMP of runs": rle_bitmap(blue(), profile=SRGB),
     "line feed": BLUE_PNG + b"\n",
     "sound": BLUE_JPEG + sound(),
     "film": film("blue"),

@@ -105,22 +105,62 @@ _BMP_HEADER_BYTES = 14
 _BMP_RAW = frozenset({0, 3, 6})
 """Compression methods that are none: plain, and with masks of the colours."""
 
+_BMP_PROFILE_HEADER_BYTES = 124
+_BMP_EMBEDDED = 0x4D424544
+"""The kind of colours of a bitmap with a profile in the file."""
+
 
 def bmp_layout(data: bytes) -> Layout:
-    """Return the layout of a BMP, by its pixels: the file's own length in its header is anybody's word."""
+    """Return the layout of a BMP, by its pixels; lengths in the header can be false, and are not used.
+
+    Run-length codes that leave a row are unread: decoders place the pixels behind them differently.
+    """
 
     def number(at: int, width: int = 4) -> int:
         return int.from_bytes(data[at : at + width], "little")
 
     first, info = number(10), number(14)
     if info == 12:  # the header of OS/2 has shorter fields
-        width, height, bits, method, declared = number(18, 2), number(20, 2), number(24, 2), 0, 0
+        width, height, bits, method = number(18, 2), number(20, 2), number(24, 2), 0
     else:
-        width, height, bits = number(18), number(22), number(28, 2)
-        method, declared = number(30), number(34)
+        width, height, bits, method = number(18), number(22), number(28, 2), number(30)
     height = min(height, (1 << 32) - height)  # negative: stored from the top
-    size = math.ceil(width * bits / 32) * 4 * height if method in _BMP_RAW else declared
-    end = max(first + size, _BMP_HEADER_BYTES + info)
-    if info >= 124 and number(_BMP_HEADER_BYTES + 56) in {0x4C494E4B, 0x4D424544}:  # a profile, linked or not
-        end = max(end, _BMP_HEADER_BYTES + number(_BMP_HEADER_BYTES + 112) + number(_BMP_HEADER_BYTES + 116))
-    return Layout(end=min(end, len(data)), hidden=((_BMP_HEADER_BYTES + info, first),))
+    if method in _BMP_RAW:
+        end, odd = first + math.ceil(width * bits / 32) * 4 * height, False
+    else:
+        end, odd = _run_lengths_end(data, first, (width, height), bits)
+    end = max(end, _BMP_HEADER_BYTES + info)
+    hidden = [(_BMP_HEADER_BYTES + info, first)]
+    if info >= _BMP_PROFILE_HEADER_BYTES and number(_BMP_HEADER_BYTES + 56) == _BMP_EMBEDDED:
+        profile = _BMP_HEADER_BYTES + number(_BMP_HEADER_BYTES + 112)
+        length = min(number(_BMP_HEADER_BYTES + 116), int.from_bytes(data[profile : profile + 4], "big"))
+        end = max(end, profile + length)
+        hidden.append((profile, min(profile + length, len(data))))
+    return Layout(end=min(end, len(data)), hidden=tuple(hidden), unread=odd)
+
+
+def _run_lengths_end(data: bytes, at: int, size: tuple[int, int], bits: int) -> tuple[int, bool]:
+    """Return (where the run-length codes of a BMP end, whether they leave a row or skip one by its end code).
+
+    `size` is (width, height).
+    """
+    width, rows = size
+    column, odd = 0, False
+    while rows > 0 and at + 2 <= len(data):
+        count, code = data[at], data[at + 1]
+        at += 2
+        if count:
+            column += count
+        elif code == 0:  # end of the row
+            odd = odd or not column
+            column, rows = 0, rows - 1
+        elif code == 1:  # end of the picture
+            break
+        elif code == 2:  # onward by so many columns and rows
+            column, rows = column + sum(data[at : at + 1]), rows - sum(data[at + 1 : at + 2])
+            at += 2
+        else:  # so many pixels as they are, padded to 16 bits
+            column += code
+            at += 2 * math.ceil(code * bits / 16)
+        odd = odd or column > width
+    return at, odd
