@@ -1,4 +1,4 @@
-"""A declared role excuses a picture by all of its pixels, not by those that its maker expects to be compared."""
+"""A declared role excuses a picture by all of its pixels, not by some that its maker chose."""
 
 from __future__ import annotations
 
