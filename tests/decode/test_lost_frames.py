@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import Literal
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from clipmod_cli.decode.limits import DecodeLimits
+from clipmod_cli.decode.limits import DecodeLimits, FrameSampling
 from clipmod_cli.decode.moving.timeline import frame_durations
+from clipmod_cli.decode.stills.losses import png_frames
 from clipmod_cli.types import Failure, Frame
 from tests.decode.pictures import (
     WHOLE,
@@ -18,8 +20,10 @@ from tests.decode.pictures import (
     failure,
     frames,
     media,
+    png_chunk,
     results,
 )
+from tests.decode.samples import photo
 from tests.decode.test_animation import COLOURS, SETTINGS, colour, moving, shades
 
 
@@ -32,6 +36,25 @@ def test_a_frame_that_breaks_ends_in_a_failure_after_those_before_it() -> None:
     assert isinstance(end, Failure)
     assert (end.code, media(end).truncated, media(end).kind) == ("decode_error", True, "animation")
     assert "frame 2" in end.message
+
+
+@pytest.mark.parametrize("mode", ["auto", "key"])
+@pytest.mark.parametrize("number", [None, 0, 1, 3])
+def test_a_frame_of_a_png_with_fewer_rows_than_it_declares_is_truncated(
+    mode: Literal["auto", "key"], number: int | None
+) -> None:
+    """Its data end neatly, and decoders show what was there before in the place of the others."""
+    shots = [photo((32, 32)).rotate(90 * turn) for turn in range(4)]
+    data = encode(shots[0], "PNG", save_all=True, append_images=shots[1:], duration=100)
+    if number is not None:
+        start, end = png_frames(data)[number].spans[0]
+        before = start - 8 - (4 if number else 0)
+        kept = zlib.decompress(data[start:end])[: 16 * (1 + 3 * 32)]
+        body = data[before + 8 : start] + zlib.compress(kept)
+        data = data[:before] + png_chunk(data[before + 4 : before + 8], body) + data[end + 4 :]
+    found = frames(data, frames=FrameSampling(mode=mode))
+    assert len(found) == 4
+    assert media(found[0]).truncated is (number is not None)
 
 
 def test_a_gif_that_only_lacks_its_end_is_truncated() -> None:

@@ -27,6 +27,7 @@ from clipmod_cli.decode.moving.sampling import (
 )
 from clipmod_cli.decode.moving.timeline import Timeline
 from clipmod_cli.decode.stills.colour_spaces import read_colour_spaces
+from clipmod_cli.decode.stills.losses import frame_loses_rows, png_frames
 from clipmod_cli.decode.stills.mending import trim_webp
 from clipmod_cli.decode.stills.opening import decoder_errors, open_picture
 from clipmod_cli.decode.stills.pictures import decode_still, read_orientation
@@ -142,6 +143,7 @@ def _pictures(
 ) -> Iterator[tuple[int, Pictures]]:
     """Yield (number, readings) of the chosen frames; raises ItemError at the first that cannot be decoded."""
     sampled = chosen if isinstance(chosen, range) else frozenset(chosen)
+    pieces = png_frames(job.data) if job.format.name == "PNG" else []
     for number in chosen if job.format.seekable else range(chosen[-1] + 1):
         try:
             pictures = _decode_frame(job, opened, number, sampled=number in sampled)
@@ -149,6 +151,8 @@ def _pictures(
             if number == 0 and error.code == "decode_error":
                 yield 0, decode_still(job)  # the part that is there may be enough to flag it
             raise
+        if number < len(pieces) and frame_loses_rows(job.data, pieces[number]):
+            job.media.truncated = True
         if pictures is not None:
             yield number, pictures
 

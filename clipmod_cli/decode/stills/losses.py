@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import re
 import zlib
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -27,6 +28,9 @@ _LEAST_SCALE = 8
 """The decoder reads all data, but makes an eighth of the pixels along each side."""
 
 _CHUNK_BYTES = 1 << 20
+
+_SEQUENCE_BYTES = 4
+"""Of the number before the pixels of an animation's later frames."""
 
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """By a PNG's type of colour."""
@@ -86,6 +90,35 @@ def _bare(data: bytes) -> bytes:
     return b"".join(parts)
 
 
+@dataclass(slots=True)
+class PngFrame:
+    """A picture of a PNG: its (width, height), and where its compressed rows lie."""
+
+    size: tuple[int, int]
+    spans: list[tuple[int, int]]
+
+
+def png_frames(data: bytes) -> list[PngFrame]:
+    """Return the pictures of a PNG: its still one first, then the other frames of its animation."""
+    size = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    frames: list[PngFrame] = []
+    before = b""
+    for kind, start, end in png_chunks(data):
+        if kind == b"IEND":
+            break
+        if kind == b"fcTL" and frames:
+            body = data[start:end]
+            size = int.from_bytes(body[4:8], "big"), int.from_bytes(body[8:12], "big")
+        elif kind in {b"IDAT", b"fdAT"}:
+            span = start + (_SEQUENCE_BYTES if kind == b"fdAT" else 0), end
+            if kind == before:
+                frames[-1].spans.append(span)
+            elif kind == b"fdAT" or not frames:  # decoders read one run of the first kind
+                frames.append(PngFrame(size, [span]))
+        before = kind
+    return frames
+
+
 def png_loses_rows(data: bytes, picture: Image.Image) -> bool:
     """Return whether a decoded PNG has fewer rows of pixels than it declares.
 
@@ -95,12 +128,17 @@ def png_loses_rows(data: bytes, picture: Image.Image) -> bool:
     width, height = picture.size
     if not interlaced and any(picture.crop((0, height - 1, width, height)).tobytes()):
         return False
-    return _inflated_bytes(data, needed := _pixel_bytes(data)) < needed
+    return any(frame_loses_rows(data, frame) for frame in png_frames(data)[:1])
 
 
-def _pixel_bytes(data: bytes) -> int:
-    """Return how many bytes the rows of a PNG are."""
-    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+def frame_loses_rows(data: bytes, frame: PngFrame) -> bool:
+    """Return whether a picture of a PNG has fewer rows of pixels than it declares."""
+    return _inflated_bytes(data, frame, needed := _pixel_bytes(data, frame)) < needed
+
+
+def _pixel_bytes(data: bytes, frame: PngFrame) -> int:
+    """Return how many bytes the rows of a picture are."""
+    width, height = frame.size
     bits = data[24] * _SAMPLES.get(data[25], 1)
     passes = _PASSES if data[28] == 1 else ((0, 0, 1, 1),)
     total = 0
@@ -110,16 +148,12 @@ def _pixel_bytes(data: bytes) -> int:
     return total
 
 
-def _inflated_bytes(data: bytes, most: int) -> int:
-    """Return how many bytes the pixel data of a PNG inflate to; those beyond `most` are not counted."""
+def _inflated_bytes(data: bytes, frame: PngFrame, most: int) -> int:
+    """Return how many bytes the rows of a picture inflate to; those beyond `most` are not counted."""
     inflater = zlib.decompressobj()
-    count, begun = 0, False
-    for kind, start, end in png_chunks(data):
-        if kind != b"IDAT":
-            if begun:
-                break
-            continue
-        begun, rest = True, data[start:end]
+    count = 0
+    for start, end in frame.spans:
+        rest = data[start:end]
         while rest and count < most and not inflater.eof:
             try:
                 count += len(inflater.decompress(rest, _CHUNK_BYTES))
