@@ -32,7 +32,7 @@ from tests.decode.containers import (
     tiff_with_sub_ifd,
     with_film_box,
 )
-from tests.decode.heif import Still, box, rename, write
+from tests.decode.heif import Still, box, full, rename, write
 from tests.decode.pictures import encode, png_chunk
 from tests.decode.samples import MOVING, STILLS, photo
 
@@ -158,7 +158,65 @@ def test_no_role_excuses_a_picture_that_shows_something_else(label: str) -> None
             assert not is_excused(np.asarray(red()), part.role, PRIMARY)
 
 
+def _meta(data: bytes) -> tuple[int, int]:
+    """Return where the `meta` box of a file begins and ends."""
+    at = data.index(b"meta") - 4
+    return at, at + int.from_bytes(data[at : at + 4], "big")
+
+
+def _with_in_meta(data: bytes, *more: bytes) -> bytes:
+    """Return a HEIC with further boxes at the end of its `meta`; its items refer to the same bytes."""
+    start, end = _meta(data)
+    assert data.index(b"mdat") - 4 == end
+    body = b"".join(more)
+    moved = bytearray(data[start + 8 : end] + body)
+    places = moved.index(b"iloc") + 4 + 8
+    count = int.from_bytes(moved[places - 2 : places], "big")
+    for entry in range(places, places + 14 * count, 14):
+        place = int.from_bytes(moved[entry + 6 : entry + 10], "big") + len(body)
+        moved[entry + 6 : entry + 10] = place.to_bytes(4, "big")
+    return data[:start] + box(b"meta", bytes(moved)) + data[end:]
+
+
+def _with_items(count: int) -> bytes:
+    """Return a HEIC whose second picture comes behind so many items without content."""
+    data = write([Still(blue()), Still(red())])
+    entry = full(b"infe", struct.pack(">HH", 2, 0) + b"hvc1\0", version=2)
+    fillers = b"".join(
+        full(b"infe", struct.pack(">HH", number, 0) + b"mime\0", version=2) for number in range(3, 3 + count)
+    )
+    start, _ = _meta(data)
+    infos = data.index(b"iinf", start) - 4
+    size = int.from_bytes(data[infos : infos + 4], "big")
+    body = data[infos + 14 : infos + size].replace(entry, fillers + entry)
+    other = full(b"iinf", struct.pack(">H", 2 + count), body)
+    free = box(b"skip", bytes(size - 8))
+    return _with_in_meta(data[:infos] + free + data[infos + size :], other)
+
+
+def _in_pieces(count: int) -> bytes:
+    """Return a HEIC whose first picture lies in so many pieces, all but one of them empty."""
+    data = write([Still(blue()), Still(red())])
+    places = data.index(b"iloc") - 4
+    first, second = data[places + 16 : places + 30], data[places + 30 : places + 44]
+    extents = first[6:] + (first[6:10] + bytes(4)) * (count - 1)
+    body = b"\x44\0\0\2" + first[:4] + struct.pack(">H", count) + extents + second
+    free = box(b"skip", bytes(36))
+    return _with_in_meta(data[:places] + free + data[places + 44 :], full(b"iloc", body))
+
+
+BLUE_HEIC = write([Still(blue())])
+TWO_IN_HEIC = write([Still(blue()), Still(red())])
+
 UNREAD: dict[str, bytes] = {
+    "a second list of items": BLUE_HEIC + TWO_IN_HEIC[slice(*_meta(TWO_IN_HEIC))],
+    "a second primary picture": _with_in_meta(TWO_IN_HEIC, full(b"pitm", struct.pack(">H", 2))),
+    "a second list of places": _with_in_meta(TWO_IN_HEIC, full(b"iloc", b"\x44\0\0\0")),
+    "an item of an unknown code": TWO_IN_HEIC.replace(b"\0\2\0\0hvc1", b"\0\2\0\0lhv1"),
+    "two items of one number": TWO_IN_HEIC.replace(b"\0\2\0\0hvc1", b"\0\1\0\0hvc1"),
+    "more items than are read": _with_items(4097),
+    "more pieces of an item than are read": _in_pieces(257),
+    "a long list of items": _with_in_meta(TWO_IN_HEIC, box(b"free", bytes(1 << 24))),
     "a zip behind a JPEG": BLUE_JPEG + archive(),
     "a junk byte before the zip": BLUE_JPEG + b"x" + archive(),
     "a zip and bytes behind it": BLUE_JPEG + archive() + b"bytes",

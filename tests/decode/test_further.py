@@ -60,7 +60,7 @@ def test_what_a_person_can_see_is_a_frame(label: str) -> None:
 @pytest.mark.parametrize("label", UNREAD)
 def test_what_is_not_decoded_is_said(label: str) -> None:
     if UNREAD[label]:
-        end = results(UNREAD[label], coverage=CENTRE)[-1]
+        end = results(UNREAD[label], coverage=CENTRE, heic=True)[-1]
         assert isinstance(end, Failure) or media(end).unseen == ("other_content",)
 
 
@@ -113,6 +113,16 @@ def test_a_film_that_calls_itself_a_picture_or_sound_is_a_film(tmp_path: Path) -
 
 def test_sound_stays_sound() -> None:
     assert failure(rename(sound(), b"M4A ")).code == "unsupported_format"
+
+
+def test_sound_with_a_film_in_another_index_is_a_film() -> None:
+    def tracks(data: bytes) -> bytes:
+        return data[int.from_bytes(data[:4], "big") :]
+
+    for data in (film() + tracks(sound()), sound() + tracks(film())):
+        end = results(rename(data, b"M4A "), coverage=CENTRE)[-1]
+        assert isinstance(end, Frame) or end.code == "video_error"
+        assert media(end).kind == "video"
 
 
 def test_heic_that_is_not_allowed_is_other_content() -> None:

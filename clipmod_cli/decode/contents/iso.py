@@ -48,8 +48,8 @@ def iso_layout(read: Read, length: int, known: Format) -> Layout:
             break  # a second file
         top.append(box)
     movies = [box for box in top if box.kind == b"moov"]
-    meta = next((box for box in top if box.kind == b"meta"), None)
-    items = read_items(read, meta) if meta is not None else None
+    metas = [(box, read_items(read, box)) for box in top if box.kind == b"meta"]
+    meta, items = next((pair for pair in metas if pair[1] is not None), (None, None))
     film = next((box for box in movies if shows_film(read, box)), None)
     hidden = [(box.body, box.end) for box in top if box.kind not in _PIXELS]
     parts: list[Part] = []
@@ -67,7 +67,7 @@ def iso_layout(read: Read, length: int, known: Format) -> Layout:
         end=top[-1].end if top else length,
         hidden=tuple(hidden),
         parts=tuple(parts),
-        unread=len(movies) > 1,
+        unread=len(movies) > 1 or (items is not None and (len(metas) > 1 or items.incomplete)),
     )
 
 

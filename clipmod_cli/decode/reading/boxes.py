@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import TypeAlias
 
 from clipmod_cli.decode.formats import FORMATS, Format
@@ -22,6 +21,9 @@ BY_NAME: dict[str, Format] = {known.name: known for known in FORMATS}
 
 MAX_BOXES = 100_000
 """That are walked in a file; a fragmented film of hours has fewer."""
+
+_META_BOXES = frozenset({b"pitm", b"iinf", b"iloc", b"iref", b"iprp", b"idat"})
+"""Of which a `meta` box has one each; decoders differ in which of two they read."""
 
 _MAX_META_BYTES = 1 << 24
 _MAX_ITEMS = 4096
@@ -47,6 +49,9 @@ CODED_ITEMS = {
 
 DERIVED_ITEMS = frozenset({b"grid", b"iovl", b"iden"})
 """Types of items that are put together from others."""
+
+_DATA_ITEMS = frozenset({b"Exif", b"mime", b"uri ", b"tmap", b"rgan"})
+"""Types of items that are no pictures: metadata, how to apply a gain map, regions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,11 @@ class HeifItem:
         """Whether it is a picture by itself."""
         return self.kind in CODED_ITEMS or self.kind in DERIVED_ITEMS
 
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known to be a picture, or known to be none."""
+        return self.is_picture or self.kind in _DATA_ITEMS
+
 
 @dataclass(frozen=True, slots=True)
 class ItemReference:
@@ -98,12 +108,14 @@ class HeifItems:
     Attributes:
         primary: the ID of the item that is shown.
         primary_at: where that number is, and by how many bytes.
+        incomplete: there is more than is in `items`: too much, of an unknown type, or described twice.
     """
 
     primary: int
     primary_at: tuple[int, int]
     items: dict[int, HeifItem]
     references: tuple[ItemReference, ...]
+    incomplete: bool
 
     def format_of(self, number: int) -> str | None:
         """Return the format of an item, by its code or by that of its first tile; None if it has none."""
@@ -195,29 +207,41 @@ def _handlers(read: Read, movie: IsoBox) -> Iterator[tuple[int, int, bytes]]:
 
 def read_items(read: Read, meta: IsoBox) -> HeifItems | None:
     """Return the pictures of a `meta` box, None if it has no primary one."""
-    length = min(meta.end - meta.start, _MAX_META_BYTES)
-    data = read(meta.start, length)
+    data = read(meta.start, min(meta.end - meta.start, _MAX_META_BYTES))
     reader = _MetaReader(data, meta.start)
-    inner = {box.kind: box for box in boxes(reader.read, meta.body + 4 - meta.start, len(data))}
+    found = list(boxes(reader.read, meta.body + 4 - meta.start, len(data)))
+    inner = {box.kind: box for box in reversed(found)}
     primary, infos = inner.get(b"pitm"), inner.get(b"iinf")
     if primary is None or infos is None:
         return None
     width = 4 if reader.number(primary.body, 1) else 2
     places = reader.places(inner[b"iloc"]) if b"iloc" in inner else {}
-    items = {item.id: item for item in reader.items(infos, places)}
+    listed = list(reader.items(infos, places))
+    items = {item.id: item for item in reversed(listed)}
+    references = tuple(reader.references(inner[b"iref"])) if b"iref" in inner else ()
+    is_short = meta.start + len(data) < meta.end or reader.is_short
+    is_twice = len(items) < len(listed) or sum(box.kind in _META_BOXES for box in found) > len(
+        _META_BOXES & inner.keys()
+    )
     return HeifItems(
         primary=reader.number(primary.body + 4, width),
         primary_at=(meta.start + primary.body + 4, width),
         items=items,
-        references=tuple(reader.references(inner[b"iref"])) if b"iref" in inner else (),
+        references=references,
+        incomplete=is_short or is_twice or not all(item.is_known for item in listed),
     )
 
 
 class _MetaReader:
-    """Reads the boxes inside a `meta` box; `base` is where it lies in the file."""
+    """Reads the boxes inside a `meta` box; `base` is where it lies in the file.
+
+    Attributes:
+        is_short: it held more than was read.
+    """
 
     def __init__(self, data: bytes, base: int) -> None:
         self._data, self._base = data, base
+        self.is_short = False
 
     def read(self, at: int, count: int) -> bytes:
         return self._data[at : at + count]
@@ -225,10 +249,17 @@ class _MetaReader:
     def number(self, at: int, width: int) -> int:
         return int.from_bytes(self._data[at : at + width], "big")
 
+    def _first(self, start: int, end: int) -> Iterator[IsoBox]:
+        for number, box in enumerate(boxes(self.read, start, end)):
+            if number == _MAX_ITEMS:
+                self.is_short = True
+                return
+            yield box
+
     def items(self, box: IsoBox, places: dict[int, tuple[Span, ...]]) -> Iterator[HeifItem]:
         """Yield the items of an `iinf` box (8.11.6)."""
         start = box.body + (8 if self.number(box.body, 1) else 6)
-        for entry in islice(boxes(self.read, start, box.end), _MAX_ITEMS):
+        for entry in self._first(start, box.end):
             if entry.kind != b"infe" or entry.end - entry.body < 12:
                 continue
             version, at = self.number(entry.body, 1), entry.body + 4
@@ -244,7 +275,7 @@ class _MetaReader:
     def references(self, box: IsoBox) -> Iterator[ItemReference]:
         """Yield the references of an `iref` box (8.11.12)."""
         width = 4 if self.number(box.body, 1) else 2
-        for one in islice(boxes(self.read, box.body + 4, box.end), _MAX_ITEMS):
+        for one in self._first(box.body + 4, box.end):
             count = min(self.number(one.body + width, 2), (one.end - one.body) // width)
             first = one.body + width + 2
             targets = tuple(self.number(first + width * each, width) for each in range(count))
@@ -259,6 +290,7 @@ class _MetaReader:
         wide = 4 if version == 2 else 2
         count, at = self.number(at + 2, wide), at + 2 + wide
         found: dict[int, tuple[Span, ...]] = {}
+        self.is_short = self.is_short or count > _MAX_ITEMS
         for _ in range(min(count, _MAX_ITEMS)):
             number, at = self.number(at, wide), at + wide
             method = self.number(at, 2) & 15 if version in {1, 2} else 0
@@ -266,7 +298,10 @@ class _MetaReader:
             base, at = self.number(at, base_bytes), at + base_bytes
             extents, at = self.number(at, 2), at + 2
             spans: list[Span] = []
-            for _ in range(min(extents, _MAX_EXTENTS)):
+            if extents > _MAX_EXTENTS:
+                self.is_short = True
+                return found
+            for _ in range(extents):
                 start = base + self.number(at + index_bytes, offset_bytes)
                 length = self.number(at + index_bytes + offset_bytes, length_bytes)
                 at += index_bytes + offset_bytes + length_bytes
@@ -280,11 +315,8 @@ class _MetaReader:
 
 def shows_something(read: Read, length: int) -> bool:
     """Return whether a file has, or may have, pictures; False for one with tracks of sound only."""
-    top = {box.kind: box for box in boxes(read, 0, length)}
-    movie, meta = top.get(b"moov"), top.get(b"meta")
-    if movie is None or shows_film(read, movie):
-        return True
-    return meta is not None and read_items(read, meta) is not None
+    movies, items = _films_and_items(read, length)
+    return not movies or any(shows_film(read, one) for one in movies) or bool(items)
 
 
 def iso_format(known: Format | None, read: Read, length: int) -> Format | None:
@@ -295,16 +327,22 @@ def iso_format(known: Format | None, read: Read, length: int) -> Format | None:
         read: reads the file.
         length: of the file.
     """
-    top = {box.kind: box for box in boxes(read, 0, length)}
-    movie, meta = top.get(b"moov"), top.get(b"meta")
-    items = read_items(read, meta) if meta is not None else None
-    picture = BY_NAME.get(items.format_of(items.primary) or "") if items is not None else None
-    film = movie is not None and shows_film(read, movie)
+    movies, items = _films_and_items(read, length)
+    formats = (BY_NAME.get(one.format_of(one.primary) or "") for one in items)
+    picture = next(filter(None, formats), None)
+    movie = next((one for one in movies if shows_film(read, one)), None)
     if known is not None and known.kind == "picture":
         sequence = known.name == "AVIF" and read(8, 4) == b"avis"
-        if movie is None or not film or (sequence and plays_as_avif(read, movie)):
+        if movie is None or (sequence and plays_as_avif(read, movie)):
             return known
         return BY_NAME["MP4"] if sequence or picture is None else known
-    if film or picture is None:
-        return known or (BY_NAME["MP4"] if film else None)
+    if movie is not None or picture is None:
+        return known or (BY_NAME["MP4"] if movie is not None else None)
     return picture
+
+
+def _films_and_items(read: Read, length: int) -> tuple[list[IsoBox], list[HeifItems]]:
+    """Return (the `moov` boxes of a file, the pictures of each of its `meta` boxes that has some)."""
+    top = list(boxes(read, 0, length))
+    found = [read_items(read, box) for box in top if box.kind == b"meta"]
+    return [box for box in top if box.kind == b"moov"], [one for one in found if one is not None]
