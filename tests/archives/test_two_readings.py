@@ -57,9 +57,12 @@ def end(count: int, length: int, at: int, comment: bytes = b"") -> bytes:
     return b"PK\5\6" + struct.pack("<4H2LH", 0, 0, count, count, length, at, len(comment)) + comment
 
 
-def end_64(count: int, length: int, at: int, place: int, *, told: int | None = None) -> bytes:
-    """Return a zip64 end record at a place, with its locator."""
-    record = b"PK\6\6" + struct.pack("<Q2H2L4Q", 44, 45, 45, 0, 0, count, count, length, at)
+def end_64(
+    count: int, length: int, at: int, place: int, *, told: int | None = None, private: bytes = b""
+) -> bytes:
+    """Return a zip64 end record at a place, with private data and its locator."""
+    size = 44 + len(private)
+    record = b"PK\6\6" + struct.pack("<Q2H2L4Q", size, 45, 45, 0, 0, count, count, length, at) + private
     return record + b"PK\6\7" + struct.pack("<LQL", 0, place if told is None else told, 1)
 
 
@@ -104,6 +107,9 @@ TWO_READINGS = {
     + end_64(2, len(AT_A + AT_B), len(BOTH), len(SPLIT)) + end(1, MORE, MORE),
     "counts of one end record that differ": SPLIT
     + b"PK\5\6" + struct.pack("<4H2LH", 0, 0, 1, 2, len(AT_A + AT_B), len(BOTH), 0),
+    "an entry in the zip64 end record": A + AT_A
+    + end_64(1, len(AT_A), len(A), len(A + AT_A), private=struct.pack("<HL", 5, len(B)) + B)
+    + end(1, len(AT_A), len(A)),
     "another name": listing(local(b"b.gif", SHOWN), AT_A),
     "another size": listing(local(b"a.gif", SHOWN, size=3), AT_A),
     "another method": listing(local(b"a.gif", SHOWN, method=8), AT_A),
@@ -130,6 +136,29 @@ def test_an_archive_that_programs_read_differently(kind: str, tmp_path: Path) ->
     assert (None, "archive_error") in seen.lost
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "two zips joined",
+        "end in a comment",
+        "another end behind the end",
+        "end records that differ in place",
+        "end records that differ in count",
+        "a damaged zip64 end record",
+        "a part of a split archive",
+    ],
+)
+def test_a_self_extracting_one_that_programs_read_differently(kind: str, tmp_path: Path) -> None:
+    seen = look_at(STUB + (TWO_READINGS | DAMAGED)[kind], tmp_path, name="setup.exe")
+    assert (None, "archive_error") in seen.lost
+
+
+DAMAGED = {
+    "a damaged zip64 end record": SPLIT
+    + end_64(1, len(AT_B), len(BOTH + AT_A), len(SPLIT)).replace(b"\x2c\0", b"\x2d\0", 1)
+    + end(1, len(AT_A), len(BOTH)),
+    "a part of a split archive": SPLIT + end(1, len(AT_B), len(BOTH + AT_A)).replace(b"\6\0", b"\6\1", 1),
+}
 STORED = local(b"a.gif", SHOWN)
 DESCRIPTOR = struct.pack("<3L", zlib.crc32(SHOWN), len(SHOWN), len(SHOWN))
 WIDE_DESCRIPTOR = struct.pack("<L2Q", zlib.crc32(SHOWN), len(SHOWN), len(SHOWN))
@@ -163,6 +192,9 @@ SOUND = {
     "a marked split": b"PK00" + listing(A, AT_A),
     "zip64, all marked": A + AT_A + end_64(1, len(AT_A), len(A), len(A + AT_A)) + end(0xFFFF, MORE, MORE),
     "zip64, all equal": A + AT_A + end_64(1, len(AT_A), len(A), len(A + AT_A)) + end(1, len(AT_A), len(A)),
+    "zip64 with private data": A + AT_A
+    + end_64(1, len(AT_A), len(A), len(A + AT_A), private=struct.pack("<HL", 5, 90) + bytes(90))
+    + end(1, len(AT_A), len(A)),
     "a tar in blocks": make_tar([("a.gif", SHOWN)]) + bytes(10_240),
     "a tar cut into streams": b"".join(
         gzip.compress(make_tar([("a.gif", SHOWN)])[at : at + 700]) for at in range(0, 10_240, 700)

@@ -62,6 +62,15 @@ def archive() -> bytes:
     return buffer.getvalue()
 
 
+def zip64() -> bytes:
+    """Return the archive with the end record of a large one: the old record's numbers say to look there."""
+    data = archive()
+    count, length, at = struct.unpack_from("<HLL", data, len(data) - 12)
+    record = b"PK\6\6" + struct.pack("<Q2H2L4Q", 44, 45, 45, 0, 0, count, count, length, at)
+    record += b"PK\6\7" + struct.pack("<LQL", 0, len(data) - 22, 1)
+    return data[:-22] + record + b"PK\5\6" + struct.pack("<4H2LH", 0, 0, *[0xFFFF] * 2, *[0xFFFFFFFF] * 2, 0)
+
+
 def jpeg(picture: Image.Image, *segments: tuple[int, bytes], **settings: Any) -> bytes:
     """Return a JPEG with further segments (marker, body) behind its SOI marker."""
     data = encode(picture, "JPEG", quality=90, **settings)

@@ -31,6 +31,7 @@ from tests.decode.containers import (
     sound,
     tiff_with_sub_ifd,
     with_film_box,
+    zip64,
 )
 from tests.decode.heif import Still, box, full, rename, write
 from tests.decode.pictures import encode, png_chunk
@@ -221,6 +222,7 @@ UNREAD: dict[str, bytes] = {
     "a junk byte before the zip": BLUE_JPEG + b"x" + archive(),
     "a zip and bytes behind it": BLUE_JPEG + archive() + b"bytes",
     "a zip in a comment that reaches to the end": b"",
+    "a zip64 in a film's own box": film("blue") + box(b"free", zip64()),
     "a RAR behind a PNG": BLUE_PNG + b"Rar!\x1a\x07\x01\0" + bytes(100),
     "a RAR in a comment": jpeg(blue(), (0xFE, b"Rar!\x1a\x07\x01\0" + bytes(100))),
     "a 7-Zip archive behind a GIF": encode(blue(), "GIF") + b"7z\xbc\xaf\x27\x1c" + bytes(100),

@@ -15,10 +15,11 @@ from clipmod_cli.decode.contents.films import asf_layout, avi_layout, matroska_l
 from clipmod_cli.decode.contents.iso import iso_layout
 from clipmod_cli.decode.contents.jpeg import jpeg_layout
 from clipmod_cli.decode.contents.parts import Contents, Layout, Part, Role
-from clipmod_cli.decode.contents.search import films_within, holds_archive, is_unexplained, is_zip, search
+from clipmod_cli.decode.contents.search import films_within, holds_archive, is_unexplained, search
 from clipmod_cli.decode.contents.tiff import tiff_layout
 from clipmod_cli.decode.formats import Format
 from clipmod_cli.decode.reading.boxes import Read, iso_format, shows_something
+from clipmod_cli.decode.reading.zips import is_zip
 
 MAX_PARTS = 64
 """Further pictures and films of a file that are decoded; a camera's burst has fewer."""

@@ -31,11 +31,6 @@ _ARCHIVES = (b"PK\x05\x06", b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c")
 _DOCUMENTS = (b"%PDF-", b"<svg", b"\r\n\x87\n", b"8BPS\0")
 """Pictures that are not decoded: PDF, SVG, JPEG XL and JPEG 2000, PSD."""
 
-_ZIP_END = _ARCHIVES[0]
-_ZIP_END_BYTES = 22
-_ZIP_TAIL_BYTES = _ZIP_END_BYTES + 0xFFFF
-"""Where the end record of a zip may be: its comment can be this long (APPNOTE 4.3.16)."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Signature:
@@ -110,21 +105,6 @@ def is_unexplained(data: bytes, parts: list[Part], start: int) -> bool:
 def holds_archive(data: bytes) -> bool:
     """Return whether there is a RAR or 7-Zip archive in some bytes."""
     return any(needle in data for needle in _ARCHIVES[1:])
-
-
-def is_zip(read: Read, length: int) -> bool:
-    """Return whether a file that is something else by its begin can be opened as a zip."""
-    base = max(length - _ZIP_TAIL_BYTES, 0)
-    tail = read(base, length - base)
-    at = tail.rfind(_ZIP_END)
-    while at >= 0:
-        directory = int.from_bytes(tail[at + 12 : at + 16], "little")
-        entries = int.from_bytes(tail[at + 10 : at + 12], "little")
-        start = base + at - directory
-        if entries and start >= 0 and read(start, 4) == b"PK\x01\x02":
-            return True
-        at = tail.rfind(_ZIP_END, 0, at)
-    return False
 
 
 def _png_end(data: bytes, at: int) -> int | None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from clipmod_cli.decode.formats import HEAD_BYTES, Format, format_by_extension, sniff
 from clipmod_cli.decode.reading.boxes import iso_format
+from clipmod_cli.decode.reading.zips import is_zip
 from clipmod_cli.decode.unread import (
     UNREAD_HEAD_BYTES,
     UNREAD_SKIPPED,
@@ -39,7 +40,6 @@ from clipmod_cli.sources.archives.walk import (
     Container,
     lost,
 )
-from clipmod_cli.sources.archives.zip_reader import has_zip_end
 from clipmod_cli.sources.base import InputPath, failure
 from clipmod_cli.types import Failure, Item, Media
 
@@ -211,18 +211,22 @@ def open_input(path: str, *, name: str | None = None) -> OpenedInput:
 
 def _identify(file: BinaryIO, size: int, name: str) -> tuple[Format | None, UnreadFormat | None]:
     """Return a file's format, else the one of those that are not read."""
+
+    def read(at: int, count: int) -> bytes:
+        return os.pread(file.fileno(), count, at)
+
     head = file.read(HEAD_BYTES)
     if (known := sniff(head)) is not None:
         return known, None
     if head[4:8] == b"ftyp":
-        known = iso_format(None, lambda at, count: os.pread(file.fileno(), count, at), size)
+        known = iso_format(None, read, size)
         if known is not None:  # it calls itself sound
             return known, None
     head += file.read(UNREAD_HEAD_BYTES - len(head))
     file.seek(max(0, size - UNREAD_TAIL_BYTES))
     tail = file.read(UNREAD_TAIL_BYTES)
     unread = sniff_unread(head, tail)
-    if (unread is None or unread.counted_as) and has_zip_end(file, size):
+    if (unread is None or unread.counted_as) and is_zip(read, size):  # a self-extracting one
         return format_by_extension("x.zip"), None
     return None, unread_format(head, name, tail)
 

@@ -34,6 +34,7 @@ METHODS = frozenset({*range(21), *range(92, 100)})
 """Of compression (4.4.5). Bytes with another one are no header, but code or text that holds its signature."""
 
 SIGNATURE = re.compile(rb"PK(?:\x03\x04|\x01\x02|\x05\x06|\x06\x06)")
+SIGNATURE_BYTES = 4
 PIECE_BYTES = 1 << 20
 
 
@@ -101,10 +102,11 @@ class ZipLayout:
             which = ", ".join(differs)
             self.problem = f"the directory and the header of {record.name!r:.200} disagree ({which})"
 
-    def find_problem(self, directory: int, end: int) -> str | None:
+    def find_problem(self, directory: int, directory_end: int, end: int) -> str | None:
         """Return why another program may find other content, or None; scans what no entry takes.
 
-        `directory` and `end` are where the directory and the end record begin.
+        The directory lies between the first two places; `end` is where the end record begins. Between them
+        there is nothing, or a zip64 end record, which can hold private data.
         """
         if self.problem is not None:
             return self.problem
@@ -117,7 +119,8 @@ class ZipLayout:
             at = stop
         if at > directory:
             return "its entries overlap its directory"
-        return self._scan(at, directory) or self._scan(end + END.size, self.size)
+        behind = self._scan(directory_end + SIGNATURE_BYTES, end) or self._scan(end + END.size, self.size)
+        return self._scan(at, directory) or behind
 
     def _descriptor(self, at: int, record: ZipRecord) -> int:
         """Return the length of the data descriptor at a place, 0 if there is none that fits the record."""

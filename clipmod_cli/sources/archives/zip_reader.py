@@ -62,17 +62,6 @@ MIN_DICTIONARY_BYTES = 4096
 """liblzma refuses smaller ones, which the format allows."""
 
 
-def has_zip_end(file: BinaryIO, size: int) -> bool:
-    """Return whether a file that begins like no archive ends like a zip: a self-extracting one."""
-    if size < END.size:
-        return False
-    try:
-        directory = _find_directory(file, size)
-    except ContainerError:
-        return False
-    return any(directory.counts) and _read_at(file, directory.start, 4) == b"PK\1\2"
-
-
 def zip_entries(file: BinaryIO, size: int, budget: ArchiveBudget) -> Iterator[ArchiveEntry]:
     """Yield the entries of a zip archive of `size` bytes; the file's position changes.
 
@@ -97,7 +86,7 @@ def zip_entries(file: BinaryIO, size: int, budget: ArchiveBudget) -> Iterator[Ar
     for declared in directory.counts:
         if count % directory.modulus != declared:
             raise ContainerError("archive_error", f"its directory lists {count} of {declared} entries")
-    if problem := layout.find_problem(directory.start, directory.end_record):
+    if problem := layout.find_problem(directory.start, directory.end, directory.end_record):
         raise ContainerError("archive_error", f"programs may read it differently: {problem}")
 
 
