@@ -97,6 +97,23 @@ def test_the_sampling_decides_which_frames_are_decoded(text: str, expected: list
     assert [shot.time_s for shot in shots] == pytest.approx([number / 10 for number in expected])
 
 
+@pytest.mark.parametrize("name", ["PNG", "WEBP"])
+def test_ink_that_shows_on_black_alone_is_found_among_many_frames(name: str) -> None:
+    """The pixels are white but for a corner that always changes; one frame is not all transparent."""
+    shots = []
+    for number in range(400):
+        pixels = np.full((32, 32, 4), (255, 255, 255, 0), np.uint8)
+        pixels[:8, :8] = *shades(400)[number], 255
+        if number == 333:
+            pixels[8:, 8:, 3] = 255
+        shots.append(Image.fromarray(pixels))
+    settings = SETTINGS[name] | ({"exact": True} if name == "WEBP" else {"blend": 0})
+    data = encode(shots[0], name, save_all=True, append_images=shots[1:], duration=100, **settings)
+    found = {(one.number, one.view.reading) for one in frames(data)}
+    assert len({number for number, _ in found}) == MAX_SCORED_FRAMES
+    assert (333, "black") in found
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_key_frames_are_bounded_and_span_the_whole(name: str) -> None:
     shots = frames(moving(name, shades(100), 100), frames=parse_frames("key"))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -92,6 +93,21 @@ def test_what_can_be_seen_to_differ_is_not_left_out(tmp_path: Path) -> None:
     assert 2.0 in times(seen(film))
 
 
+def test_ink_that_shows_on_black_alone_is_found_in_a_film(tmp_path: Path) -> None:
+    """White throughout, and in two frames no longer all transparent: seen where the page is black."""
+    pixels = np.full((60, 64, 96, 4), 255, np.uint8)
+    pixels[..., 3] = 0
+    pixels[25:27, 16:48, 32:64, 3] = 255
+    with av.open(str(tmp_path / "film.mov"), "w") as film:
+        stream = film.add_stream("png", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "rgba"
+        for one in pixels:
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(one, format="rgba")))
+        film.mux(stream.encode())
+    found = seen(tmp_path / "film.mov", "auto")
+    assert 2.5 in [one.time_s for one in found if one.view.reading == "black"]
+
+
 def _grey(level: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return np.full((4, 4, 3), level, np.uint8)
 
@@ -112,15 +128,22 @@ def test_frames_look_alike_only_where_no_value_differs_visibly() -> None:
 
 
 def test_a_change_of_colour_alone_is_a_change() -> None:
-    red, blue = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.uint8)
+    red, blue = np.zeros((1, 4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3), np.uint8)
     red[..., 0] = 98
     blue[..., 2] = 255  # as dark as the red, by BT.601
     assert measure_change(red, blue) > 200
 
 
+def test_a_change_of_one_reading_alone_is_a_change() -> None:
+    one, both = _grey(255)[None], np.stack([_grey(255), _grey(0)])
+    assert measure_change(one, one) == measure_change(both, both) == 0
+    for before, after in ((one, both), (both, one), (both, both[::-1])):
+        assert measure_change(before, after) == 255
+
+
 def select(levels: Sequence[int], most: int, step_s: float = 1.0) -> list[KeptFrame]:
     chosen: FrameSelection[int] = FrameSelection(
-        Room(frames=most), lambda level: [_view(_grey(level))], _grey
+        Room(frames=most), lambda level: [_view(_grey(level))], lambda level: _grey(level)[None]
     )
     for number, level in enumerate(levels):
         chosen.offer(number * step_s, number, level)

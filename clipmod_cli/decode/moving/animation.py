@@ -8,7 +8,7 @@ Frames build upon each other, so most formats are decoded from the first to the 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -97,7 +97,7 @@ def _select(job: DecodeJob, opened: ImageFile.ImageFile, timeline: Timeline) -> 
         return make_all_views(frame[1], job.geometries, job.options, job.media, most=most, is_wanted=wanted)
 
     selection: FrameSelection[tuple[int, Pictures]] = FrameSelection(
-        room, make_views, lambda frame: make_thumbnail(next(iter(frame[1].readings))[1])
+        room, make_views, lambda frame: make_thumbnail(pixels for _, pixels in frame[1].readings)
     )
     try:
         for number, pictures in _pictures(job, opened, range(len(timeline.starts))):
@@ -215,7 +215,9 @@ def _fills_canvas(opened: ImageFile.ImageFile, number: int) -> bool:
     return opened.dispose_op == PngImagePlugin.Disposal.OP_BACKGROUND and not clear
 
 
-def make_thumbnail(pixels: Pixels) -> Thumbnail:
-    """Return a whole picture as `(32, 32, 3)`, each cell the mean of what it covers."""
-    small = Image.fromarray(pixels).resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
-    return np.asarray(small, np.uint8)
+def make_thumbnail(readings: Iterable[Pixels]) -> Thumbnail:
+    """Return the whole picture as `(n, 32, 32, 3)`, one for each reading, each cell the mean of its pixels."""
+    side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    return np.stack(
+        [np.asarray(Image.fromarray(one).resize(side, Image.Resampling.BOX), np.uint8) for one in readings]
+    )

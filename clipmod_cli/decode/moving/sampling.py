@@ -20,7 +20,8 @@ from clipmod_cli.decode.limits import MAX_VIEWS
 from clipmod_cli.types import Inputs, ViewInputs
 
 Thumbnail: TypeAlias = NDArray[np.uint8]
-"""`(h, w, 3)` RGB. In colour: a red thing can be exactly as dark as the blue one that it replaces."""
+"""`(n, h, w, 3)` RGB, one for each way in which a frame is shown: a transparent one has several. In colour: a
+red thing can be exactly as dark as the blue one that it replaces."""
 
 FrameT = TypeVar("FrameT")
 
@@ -84,8 +85,16 @@ def measure_change(before: Thumbnail, after: Thumbnail) -> float:
     """Return how much two thumbnails differ where they differ most, 0..255.
 
     It is the difference of blocks, or half of that of single cells if that is more. The sides of a thumbnail
-    are multiples of `_BLOCK`.
+    are multiples of `_BLOCK`. Where one has more ways to be shown, its others are compared with the last one.
     """
+    count = max(len(before), len(after))
+    return max(
+        _measure_one(before[min(number, len(before) - 1)], after[min(number, len(after) - 1)])
+        for number in range(count)
+    )
+
+
+def _measure_one(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
     difference = before.astype(np.int16) - after
     height, width = before.shape[0] // _BLOCK, before.shape[1] // _BLOCK
     blocks = difference.reshape(height, _BLOCK, width, _BLOCK, 3).mean(axis=(1, 3))

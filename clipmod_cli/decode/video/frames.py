@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from clipmod_cli.decode.geometry import UPRIGHT, Orientation
 from clipmod_cli.decode.moving.sampling import THUMBNAIL_SIDE, Thumbnail
@@ -76,11 +77,19 @@ def may_be_transparent(pixel_format: VideoFormat | None) -> bool:
 
 
 def make_thumbnail(frame: VideoFrame, reformatter: VideoReformatter) -> Thumbnail:
-    """Return the whole frame as `(32, 32, 3)` RGB, each cell the mean of what it covers."""
-    small = reformatter.reformat(
-        frame, THUMBNAIL_SIDE, THUMBNAIL_SIDE, "rgb24", interpolation="AREA", threads=1
-    )
-    return np.asarray(small.to_ndarray(), np.uint8)
+    """Return the whole frame as `(n, 32, 32, 3)` RGB, each cell the mean of what it covers.
+
+    One that can be transparent is there on white, on black and without alpha.
+    """
+    side = THUMBNAIL_SIDE
+    if not may_be_transparent(frame.format):
+        small = reformatter.reformat(frame, side, side, "rgb24", interpolation="AREA", threads=1)
+        return np.asarray(small.to_ndarray(), np.uint8)[None]
+    whole = Image.fromarray(np.asarray(reformatter.reformat(frame, format="rgba").to_ndarray(), np.uint8))
+    on_black = np.asarray(whole.convert("RGBa").resize((side, side), Image.Resampling.BOX))
+    bare = np.asarray(whole.convert("RGB").resize((side, side), Image.Resampling.BOX))
+    page = 255 - on_black[..., 3:]
+    return np.stack([on_black[..., :3] + np.minimum(page, 255 - on_black[..., :3]), on_black[..., :3], bare])
 
 
 def _convert(
