@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from clipmod_cli.decode.item import decode_item
-from clipmod_cli.decode.limits import MAX_SCORED_FRAMES, DecodeOptions
+from clipmod_cli.decode.limits import MAX_SCORED_FRAMES, DecodeOptions, parse_frames
 from clipmod_cli.types import Failure, Frame, Item
 from tests.decode.containers import (
     blue,
@@ -17,6 +18,7 @@ from tests.decode.containers import (
     film,
     jpeg,
     mpo,
+    png_with,
     red,
     sound,
 )
@@ -32,8 +34,8 @@ def is_red(frame: Frame) -> bool:
     return bool(pixel[0] > 150 > 2 * pixel[2])
 
 
-def shown(data: bytes) -> list[Frame]:
-    return frames(data, coverage=CENTRE, heic=True)
+def shown(data: bytes, **options: Any) -> list[Frame]:
+    return frames(data, coverage=CENTRE, heic=True, **options)
 
 
 @pytest.mark.parametrize("label", RED)
@@ -86,6 +88,15 @@ def test_a_true_role_makes_no_frame(data: bytes) -> None:
     found = shown(data)
     assert media(found[-1]).unseen == ()
     assert len(found) == (4 if data == MOVING["AVIF"] else 1)
+
+
+def test_all_frames_of_a_moving_preview_are_frames() -> None:
+    """Its first one shows what the primary picture shows."""
+    moving = encode(blue(), "PNG", save_all=True, append_images=[red()], duration=100)
+    for mode in ("auto", "key"):
+        found = shown(png_with(blue(), b"prVw", moving), frames=parse_frames(mode))
+        assert [is_red(one) for one in found] == [False, False, True]
+        assert media(found[0]).unseen == ()
 
 
 def test_further_frames_of_a_film_come_behind_its_end() -> None:

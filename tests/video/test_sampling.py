@@ -150,6 +150,15 @@ def select(levels: Sequence[int], most: int, step_s: float = 1.0) -> list[KeptFr
     return chosen.close()
 
 
+def test_a_first_frame_without_views_is_allowed() -> None:
+    chosen: FrameSelection[int] = FrameSelection(
+        Room(frames=4), lambda level: [_view(_grey(level))] if level else [], lambda level: _grey(level)[None]
+    )
+    for number, level in enumerate((0, 90, 250)):
+        chosen.offer(number, number, level)
+    assert [len(one.views) for one in chosen.close()] == [0, 1, 1]
+
+
 @settings(max_examples=60)
 @given(
     st.lists(st.integers(0, 255), min_size=1, max_size=120),

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageFile, PngImagePlugin
 
 from clipmod_cli.decode.coverage import frames_that_fit, most_views
-from clipmod_cli.decode.job import DecodeJob, Shot, any_picture
+from clipmod_cli.decode.job import DecodeJob, PixelTest, Shot, any_picture
 from clipmod_cli.decode.limits import MAX_SCORED_FRAMES, MAX_VIEWS, FrameSampling, check_size
 from clipmod_cli.decode.moving.sampling import (
     THUMBNAIL_SIDE,
@@ -68,7 +68,7 @@ def _decode_chosen(
     for number, pictures in _pictures(job, opened, chosen):
         if number == 0:
             media.height, media.width = pictures.size
-        most, wanted = MAX_VIEWS // len(chosen), job.is_wanted if number == 0 else any_picture
+        most, wanted = MAX_VIEWS // len(chosen), _is_wanted(job, number)
         for view in make_all_views(pictures, job.geometries, job.options, media, most=most, is_wanted=wanted):
             yield number, starts[number], view
 
@@ -93,7 +93,7 @@ def _select(job: DecodeJob, opened: ImageFile.ImageFile, timeline: Timeline) -> 
     most, problem = max(room.views // 2, 1), None
 
     def make_views(frame: tuple[int, Pictures]) -> list[ViewInputs]:
-        wanted = job.is_wanted if frame[0] == 0 else any_picture
+        wanted = _is_wanted(job, frame[0])
         return make_all_views(frame[1], job.geometries, job.options, job.media, most=most, is_wanted=wanted)
 
     selection: FrameSelection[tuple[int, Pictures]] = FrameSelection(
@@ -116,6 +116,14 @@ def _select(job: DecodeJob, opened: ImageFile.ImageFile, timeline: Timeline) -> 
     is_short = selection.is_short and len(chosen) < len(timeline.starts) <= MAX_SCORED_FRAMES
     if selection.has_unseen_scene or is_short:
         job.media.note_unseen("unsampled")
+
+
+def _is_wanted(job: DecodeJob, number: int) -> PixelTest:
+    """Return the function that is called with the readings of a frame; all frames are wanted.
+
+    The first one is compared with others. It is not left out even if it shows what those show.
+    """
+    return (lambda pixels: job.is_wanted(pixels) or True) if number == 0 else any_picture
 
 
 def _room_for(job: DecodeJob, size: tuple[int, int], timeline: Timeline) -> Room:
@@ -216,7 +224,7 @@ def _fills_canvas(opened: ImageFile.ImageFile, number: int) -> bool:
 
 
 def make_thumbnail(readings: Iterable[Pixels]) -> Thumbnail:
-    """Return the whole picture as `(n, 32, 32, 3)`, one for each reading, each cell the mean of its pixels."""
+    """Return the whole picture as `(n, 32, 32, 3)`, one for each reading; each cell is a mean."""
     side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
     return np.stack(
         [np.asarray(Image.fromarray(one).resize(side, Image.Resampling.BOX), np.uint8) for one in readings]

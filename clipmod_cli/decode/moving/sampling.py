@@ -325,7 +325,7 @@ class FrameSelection(Generic[FrameT]):
         else:
             kept.stands = is_due
             self._changes[kept.order] = kept
-        fits = min(self._room.frames - 1, self._room.views // self._most_views)
+        fits = min(self._room.frames - 1, self._room.views // max(self._most_views, 1))
         while len(self._even) > max(int(fits * _EVEN_SHARE), 1):
             self._coarsen()
         while self._is_over() and len(self._even) + len(self._changes) > 1:
