@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from clipmod_cli.decode.item import decode_item
-from clipmod_cli.decode.limits import MAX_VIDEO_FRAMES, DecodeLimits, DecodeOptions
-from clipmod_cli.types import Failure, Item
+from clipmod_cli.decode.limits import MAX_VIDEO_FRAMES, Coverage, DecodeLimits, DecodeOptions
+from clipmod_cli.types import Failure, Frame, Geometry, Item
 from tests.decode.pictures import CENTRE, media
 from tests.video.films import RATE, WHOLE, is_red, lost, scene, seen, watch, write_film
 
@@ -181,3 +181,23 @@ def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     watch(bytes([*data[:200], *bytes(400), *data[600:]]))
     watch(data[:-100])
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_film_that_tells_its_size_late_is_watched(tmp_path: Path) -> None:
+    """Its header says 0 x 0, and half a minute passes before the first frame that can be decoded."""
+    film = write_film(tmp_path / "film.avi", scene(400, [350]), gop=300)
+    data = bytearray(film.read_bytes())
+    for box, size_at in ((b"avih", 40), (b"strf", 12)):
+        at = data.index(box) + size_at
+        data[at : at + 8] = bytes(8)
+    at = data.index(b"movi") + 4
+    for _ in range(300):
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        data[at + 8 : at + 8 + length] = bytes(length)
+        at += 8 + length + length % 2
+    film.write_bytes(data)
+    square = Geometry(fit="shortest", size=(32, 32), crop=(32, 32))
+    *found, end = watch(film, "auto", geometries=[square], coverage=Coverage())
+    assert isinstance(end, Failure)
+    assert "cannot be decoded" in end.message
+    assert any(is_red(one) for one in found if isinstance(one, Frame))

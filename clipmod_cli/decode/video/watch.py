@@ -57,6 +57,9 @@ _GUESSED = frozenset({"MPEG-TS", "MPEG-PS", "OGG"})
 _FRAMES_IN_FLIGHT = 4
 """Reference frames that a decoder keeps; most films need no more."""
 
+_USUAL_SIZE = 1920, 1080
+"""Of a stream whose size is not known before its first frame is decoded."""
+
 _HURRY_SHARE = 0.6
 """Of the time that a video may take; when it is gone, only key frames are decoded from then on."""
 
@@ -292,7 +295,9 @@ def _name_shape(made: ViewInputs, ratio: Fraction) -> ViewInputs:
 
 
 def _size_of(stream: VideoStream) -> tuple[int, int]:
-    """Return (width, height) as the container declares them to be displayed."""
+    """Return (width, height) as the container declares them to be displayed; a usual size if it does not."""
+    if not stream.width or not stream.height:
+        return _USUAL_SIZE
     ratio = stream.sample_aspect_ratio
     return displayed_size(stream.width, stream.height, ratio if ratio and ratio > 0 else SQUARE)
 
