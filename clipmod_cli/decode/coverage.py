@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from clipmod_cli.decode.geometry import scaled_size
-from clipmod_cli.decode.limits import MAX_VIEW_BYTES, MAX_VIEWS, Coverage
+from clipmod_cli.decode.limits import Coverage, DecodeLimits
 from clipmod_cli.types import Box, Geometry
 
 NEARLY_SQUARE = 1.02
@@ -45,7 +45,10 @@ class ViewPlan:
 
 
 def plan_views(
-    size: tuple[int, int], geometries: Iterable[Geometry], coverage: Coverage, *, most: int = MAX_VIEWS
+    size: tuple[int, int],
+    geometries: Iterable[Geometry],
+    coverage: Coverage,
+    limits: DecodeLimits = DecodeLimits(),  # noqa: B008 — frozen
 ) -> ViewPlan:
     """Return which parts of a picture are shown.
 
@@ -53,7 +56,7 @@ def plan_views(
         size: (height, width) of the picture as displayed.
         geometries: those of the models.
         coverage: how much is to be shown.
-        most: the number of views; where more are needed, squares lie further apart.
+        limits: how many views there may be; where more are needed, squares lie further apart.
     """
     height, width = size
     whole = Box(0, 0, width, height)
@@ -61,7 +64,7 @@ def plan_views(
     shown = min((shown_share(geometry, size) for geometry in used), default=1.0)
     if not coverage.full:
         return ViewPlan(boxes=(whole,), coverage=shown)
-    most = min(most, most_views(used, size))
+    most = most_views(used, size, limits)
     crops = [crops_to_square(geometry) for geometry in used]
     ratio = max(size) / min(size)
     boxes: list[Box] = []
@@ -71,11 +74,11 @@ def plan_views(
         squares = _squares(size, max(most - len(boxes), 1))
         boxes += squares
         shown = min(len(squares) / ratio, 1.0)
-    boxes += _tiles(size, coverage.tiles) if coverage.tiles else []
+    boxes = list(dict.fromkeys([*boxes, *(_tiles(size, coverage.tiles) if coverage.tiles else ())]))
     return ViewPlan(
-        boxes=tuple(dict.fromkeys(boxes))[: max(most, 1)],
+        boxes=tuple(boxes[:most]),
         coverage=round(shown, 6),
-        is_short=ratio > NEARLY_SQUARE and shown < 1,
+        is_short=(ratio > NEARLY_SQUARE and shown < 1) or len(boxes) > most,
     )
 
 
@@ -124,17 +127,19 @@ def view_scale(geometries: Iterable[Geometry], box: Box) -> float:
     return round(max(scales, default=1.0), 3)
 
 
-def frames_that_fit(size: tuple[int, int], geometries: Sequence[Geometry], coverage: Coverage) -> int:
-    """Return how many frames of this size can be scored within the budget of one input; at least one."""
-    plan = plan_views(size, geometries, coverage)
-    return max(min(MAX_VIEWS, most_views(geometries, size)) // len(plan.boxes), 1)
+def frames_that_fit(
+    size: tuple[int, int], geometries: Sequence[Geometry], coverage: Coverage, limits: DecodeLimits
+) -> int:
+    """Return how many frames of this size can be scored within the limits of one input; at least one."""
+    plan = plan_views(size, geometries, coverage, limits)
+    return max(most_views(geometries, size, limits) // len(plan.boxes), 1)
 
 
-def most_views(geometries: Iterable[Geometry], size: tuple[int, int]) -> int:
-    """Return how many views of a picture of this size fit into the memory that one input may use."""
+def most_views(geometries: Iterable[Geometry], size: tuple[int, int], limits: DecodeLimits) -> int:
+    """Return how many views of a picture of this size one input may have; at least one."""
     square = (min(size), min(size))
     sides = [geometry.crop or scaled_size(geometry, *square) for geometry in geometries]
-    return max(MAX_VIEW_BYTES // max(3 * sum(map(math.prod, sides)), 1), 1)
+    return max(min(limits.max_views, limits.max_view_bytes // max(3 * sum(map(math.prod, sides)), 1)), 1)
 
 
 def _squares(size: tuple[int, int], most: int) -> list[Box]:

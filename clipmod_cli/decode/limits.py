@@ -21,10 +21,7 @@ KEY_FRAMES = 32
 """Frames that `key` takes of an animation. Most shared GIFs have fewer, so all of theirs are seen."""
 
 MAX_VIEWS = 1024
-"""Views of one input that are scored at most."""
-
-MAX_VIEW_BYTES = 256_000_000
-"""Pixels of the views of one input, for all geometries together."""
+"""Views of one input that are ever scored."""
 
 COVERAGE_HELP = "full, centre or tiles=N"
 MAX_TILES = 8
@@ -47,6 +44,8 @@ class DecodeLimits:
         max_video_bytes: of a video file, which is never held in memory.
         max_video_side: of its width and height.
         max_video_seconds: of wall time that one video may take.
+        max_views: of one input that are scored, at most `MAX_VIEWS`; fewer frames, then fewer views of each.
+        max_view_bytes: pixels of these views, for all geometries together.
     """
 
     max_file_bytes: int = 50_000_000
@@ -59,6 +58,8 @@ class DecodeLimits:
     max_video_bytes: int = 10_000_000_000
     max_video_side: int = 8192
     max_video_seconds: float = 600.0
+    max_views: int = MAX_VIEWS
+    max_view_bytes: int = 256_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from clipmod_cli.decode.coverage import geometry_for, plan_views, view_scale
 from clipmod_cli.decode.geometry import jpeg_scale
 from clipmod_cli.decode.job import PixelTest, any_picture
-from clipmod_cli.decode.limits import MAX_VIEWS, Coverage, DecodeOptions
+from clipmod_cli.decode.limits import Coverage, DecodeOptions
 from clipmod_cli.decode.transforms import Picture, Pictures, crop_picture, make_input
 from clipmod_cli.types import Box, Geometry, Media, View, ViewInputs
 
@@ -34,20 +35,23 @@ def make_views(
     options: DecodeOptions,
     media: Media,
     *,
-    most: int = MAX_VIEWS,
+    most: int,
 ) -> list[ViewInputs]:
     """Return the views of a picture, at most `most` of them; notes in `media` how much of it they show."""
     distinct = tuple(dict.fromkeys(geometries))
-    plan = plan_views(picture.size, distinct, options.coverage, most=most)
-    media.note_coverage(plan.coverage, is_short=plan.is_short)
+    limits = replace(options.limits, max_views=most)
+    plan = plan_views(picture.size, distinct, options.coverage, limits)
+    is_short = plan.is_short
     boxes = dict.fromkeys(plan.boxes)
-    if options.coverage.full and len(boxes) < most and (trimmed := find_inner(picture)) is not None:
-        inner = plan_views(
-            (trimmed.height, trimmed.width), distinct, options.coverage, most=most - len(boxes)
-        )
+    if options.coverage.full and (trimmed := find_inner(picture)) is not None:
+        limits = replace(limits, max_views=most - len(boxes))
+        inner = plan_views((trimmed.height, trimmed.width), distinct, options.coverage, limits)
+        fitting = inner.boxes[: max(limits.max_views, 0)]
+        is_short = is_short or inner.is_short or len(fitting) < len(inner.boxes)
         boxes |= dict.fromkeys(
-            box._replace(left=trimmed.left + box.left, top=trimmed.top + box.top) for box in inner.boxes
+            box._replace(left=trimmed.left + box.left, top=trimmed.top + box.top) for box in fitting
         )
+    media.note_coverage(plan.coverage, is_short=is_short)
     return [_make_view(picture, box, distinct, options) for box in boxes]
 
 
@@ -57,10 +61,11 @@ def make_all_views(
     options: DecodeOptions,
     media: Media,
     *,
-    most: int = MAX_VIEWS,
+    most: int | None = None,
     is_wanted: PixelTest = any_picture,
 ) -> list[ViewInputs]:
     """Return the views of all readings of a picture that are wanted, at most `most` of them."""
+    most = options.limits.max_views if most is None else most
     for reason in pictures.readings.unseen:
         media.note_unseen(reason)
     shown = min(len(pictures), max(most, 1))

@@ -45,6 +45,9 @@ from clipmod_cli.types import (
 log = logging.getLogger(__name__)
 
 
+MAX_REQUEST_VIEWS = 256
+"""Views of one input that are scored at most: a request is to be answered soon."""
+
 TRIPLE = "triple_ensemble"
 FALLBACK = "openclip_fallback"
 
@@ -297,7 +300,10 @@ def open_service(
     limits = request_limits_of(settings)
     options = decoding_options(settings, heic=settings.heic)
     sizes = replace(
-        options.decode.limits, max_file_bytes=limits.image_bytes, max_video_bytes=limits.video_bytes
+        options.decode.limits,
+        max_file_bytes=limits.image_bytes,
+        max_video_bytes=limits.video_bytes,
+        max_views=MAX_REQUEST_VIEWS,
     )
     options = replace(options, decode=replace(options.decode, limits=sizes))
     options = replace(options, decoders=start_decoders(options))

@@ -18,7 +18,7 @@ from clipmod_cli.decode.coverage import (
     shown_share,
     view_scale,
 )
-from clipmod_cli.decode.limits import MAX_VIEWS, Coverage, parse_coverage
+from clipmod_cli.decode.limits import MAX_VIEWS, Coverage, DecodeLimits, parse_coverage
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.types import Box, Geometry
 
@@ -122,8 +122,8 @@ def test_full_coverage_leaves_nothing_out(height: int, width: int, used: list[Ge
 
 @given(sides, sides, geometries, st.integers(1, 40))
 def test_fewer_views_are_never_a_secret(height: int, width: int, used: list[Geometry], most: int) -> None:
-    plan = plan_views((height, width), used, FULL, most=most)
-    assert 1 <= len(plan.boxes) <= max(most, 1) + 1
+    plan = plan_views((height, width), used, FULL, DecodeLimits(max_views=most))
+    assert 1 <= len(plan.boxes) <= most
     if covered(plan.boxes, (height, width)) < 1:
         assert plan.is_short
         assert plan.coverage < 1
@@ -131,7 +131,7 @@ def test_fewer_views_are_never_a_secret(height: int, width: int, used: list[Geom
 
 @given(sides, sides, geometries)
 def test_frames_and_their_views_stay_within_the_budget(height: int, width: int, used: list[Geometry]) -> None:
-    frames = frames_that_fit((height, width), used, FULL)
+    frames = frames_that_fit((height, width), used, FULL, DecodeLimits())
     assert 1 <= frames * len(plan_views((height, width), used, FULL).boxes) <= MAX_VIEWS
 
 

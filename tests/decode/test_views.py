@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from clipmod_cli.decode.geometry import EXIF_ORIENTATIONS, Orientation
-from clipmod_cli.decode.limits import MAX_VIEWS, Coverage
+from clipmod_cli.decode.limits import MAX_VIEWS, Coverage, DecodeLimits, parse_frames
 from clipmod_cli.decode.transforms import Picture
 from clipmod_cli.decode.views import find_inner
 from clipmod_cli.types import Box, Frame, Geometry
+from tests.decode.containers import png_with
 from tests.decode.pictures import encode, frames, media
 
 CLIP = Geometry(fit="shortest", size=(32, 32), crop=(32, 32))
@@ -184,3 +185,40 @@ def test_the_view_says_its_box_and_scale() -> None:
     (one,) = views(encode(stripes(64, 64), "PNG"))
     assert one.view.box == Box(0, 0, 64, 64)
     assert one.view.scale == 2.0
+
+
+@pytest.mark.parametrize("mode", ["dense", "key", "auto"])
+def test_an_animation_has_no_more_views_than_it_may_and_says_so(mode: str) -> None:
+    pictures = [stripes(40, 72, seed=number) for number in range(20)]
+    data = encode(pictures[0], "PNG", save_all=True, append_images=pictures[1:], duration=100)
+    found = views(data, frames=parse_frames(mode), limits=DecodeLimits(max_views=12))
+    assert len(found) <= 12
+    assert len({one.number for one in found}) < 20
+    assert "unsampled" in media(found[0]).unseen
+
+
+def test_all_parts_of_a_file_share_its_room_for_views() -> None:
+    long = [encode(stripes(40, 320, seed=number), "PNG") for number in range(6)]
+    whole = views(b"".join(long))
+    each = sum(one.number == 0 for one in whole)
+    assert (len(whole), media(whole[0]).unseen) == (6 * each, ())
+    size = whole[0].inputs[CLIP].nbytes
+    for limits in (DecodeLimits(max_views=2 * each + 3), DecodeLimits(max_view_bytes=size * (2 * each + 3))):
+        found = views(b"".join(long), limits=limits)
+        assert len(found) == 2 * each + 3
+        assert {"coverage", "unsampled"} == {*media(found[0]).unseen}
+
+
+def test_a_part_that_shows_the_same_needs_no_room() -> None:
+    picture = stripes(40, 40)
+    preview = png_with(picture, b"prVw", encode(picture.resize((20, 20)), "PNG"))
+    (only,) = views(preview, limits=DecodeLimits(max_views=1))
+    assert media(only).unseen == ()
+
+
+def test_a_part_inside_a_border_that_has_no_room_is_told() -> None:
+    picture = Image.new("RGB", (64, 64), "white")
+    picture.paste(stripes(20, 20), (20, 20))
+    assert len(views(encode(picture, "PNG"))) == 2
+    (only,) = views(encode(picture, "PNG"), limits=DecodeLimits(max_views=1))
+    assert media(only).unseen == ("coverage",)

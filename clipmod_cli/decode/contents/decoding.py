@@ -13,7 +13,7 @@ from clipmod_cli.decode.contents.finding import find_contents, find_film_content
 from clipmod_cli.decode.contents.parts import Contents, Part
 from clipmod_cli.decode.contents.resemblance import Likeness, is_excused
 from clipmod_cli.decode.job import DecodeJob, Shot
-from clipmod_cli.decode.limits import MAX_VIEWS
+from clipmod_cli.decode.limits import DecodeLimits
 from clipmod_cli.decode.reading.boxes import Read
 from clipmod_cli.decode.reading.items import open_regular
 from clipmod_cli.decode.stills.opening import check_format
@@ -43,9 +43,9 @@ def decode_all(item: Item, job: DecodeJob, decode: Decode) -> Iterator[Shot]:
     comparison = _Comparison()
     if any(part.role is not None for part in contents.parts):
         job = replace(job, is_wanted=comparison.remember)
-    count, last = 0, -1
+    left, last = _ViewRoom(job.options.limits), -1
     for last, seconds, view in decode(item, job):
-        count += 1
+        left.take(view)
         yield last, seconds, view
     with _reader(item, job) as (read, length):
         if film:
@@ -53,12 +53,33 @@ def decode_all(item: Item, job: DecodeJob, decode: Decode) -> Iterator[Shot]:
         if contents.unread:
             job.media.note_unseen("other_content")
         first = max(last + 1, job.media.frames_total or 0)
-        for number, view in _decode_parts(item, job, contents, read, comparison, decode):
-            if count == MAX_VIEWS:
-                job.media.note_unseen("unsampled")
-                return
-            count += 1
+        for number, view in _decode_parts(item, job, contents, read, comparison, decode, left):
             yield first + number, _time_of(number, job.media), view
+
+
+class _ViewRoom:
+    """How many views, and pixels of them, an input may still have."""
+
+    def __init__(self, limits: DecodeLimits) -> None:
+        self.limits = limits
+
+    @property
+    def is_empty(self) -> bool:
+        return min(self.limits.max_views, self.limits.max_view_bytes) <= 0
+
+    @property
+    def at_least_one(self) -> DecodeLimits:
+        """The limits of a part: it may be one that is left out, for what it shows."""
+        return replace(self.limits, max_views=max(self.limits.max_views, 1))
+
+    def take(self, view: ViewInputs) -> None:
+        """Count one view."""
+        size = sum(pixels.nbytes for pixels in view.inputs.values())
+        self.limits = replace(
+            self.limits,
+            max_views=self.limits.max_views - 1,
+            max_view_bytes=self.limits.max_view_bytes - size,
+        )
 
 
 def _time_of(number: int, media: Media) -> float:
@@ -96,18 +117,33 @@ class _Comparison:
 
 
 def _decode_parts(
-    item: Item, job: DecodeJob, contents: Contents, read: Read, comparison: _Comparison, decode: Decode
+    item: Item,
+    job: DecodeJob,
+    contents: Contents,
+    read: Read,
+    comparison: _Comparison,
+    decode: Decode,
+    left: _ViewRoom,
 ) -> Iterator[tuple[int, ViewInputs]]:
-    """Yield (number from 0, view) of the frames of all parts."""
+    """Yield (number from 0, view) of the frames of all parts, as long as there is room for views."""
     media, count = job.media, 0
     for part in contents.parts:
         shown: dict[int, int] = {}
-        one = replace(job, media=Media(started=media.started), is_wanted=comparison.for_part(part))
+        one = replace(
+            job,
+            media=Media(started=media.started),
+            is_wanted=comparison.for_part(part),
+            options=replace(job.options, limits=left.at_least_one),
+        )
         try:
             _check_time(job)
             known = check_format(part.format, job.options)
             one = replace(one, format=known, data=_read_part(part, read, job))
             for number, _, view in decode(_as_item(item, one), one):
+                if left.is_empty:
+                    media.note_unseen("unsampled")
+                    return
+                left.take(view)
                 yield count + shown.setdefault(number, len(shown)), view
         except ItemError as error:
             if error.code == "out_of_memory":

@@ -16,7 +16,7 @@ from PIL import Image, ImageFile, PngImagePlugin
 
 from clipmod_cli.decode.coverage import frames_that_fit, most_views
 from clipmod_cli.decode.job import DecodeJob, PixelTest, Shot, any_picture
-from clipmod_cli.decode.limits import MAX_SCORED_FRAMES, MAX_VIEWS, FrameSampling, check_size
+from clipmod_cli.decode.limits import MAX_SCORED_FRAMES, FrameSampling, check_size
 from clipmod_cli.decode.moving.sampling import (
     THUMBNAIL_SIDE,
     FrameSelection,
@@ -68,7 +68,7 @@ def _decode_chosen(
     for number, pictures in _pictures(job, opened, chosen):
         if number == 0:
             media.height, media.width = pictures.size
-        most, wanted = MAX_VIEWS // len(chosen), _is_wanted(job, number)
+        most, wanted = job.options.limits.max_views // len(chosen), _is_wanted(job, number)
         for view in make_all_views(pictures, job.geometries, job.options, media, most=most, is_wanted=wanted):
             yield number, starts[number], view
 
@@ -128,14 +128,14 @@ def _is_wanted(job: DecodeJob, number: int) -> PixelTest:
 
 def _room_for(job: DecodeJob, size: tuple[int, int], timeline: Timeline) -> Room:
     """Return how much of an animation of this (width, height) is kept: all that differs, if it fits."""
-    height_width = size[1], size[0]
-    fits = min(frames_that_fit(height_width, job.geometries, job.options.coverage), MAX_SCORED_FRAMES)
+    height_width, options = (size[1], size[0]), job.options
+    fits = frames_that_fit(height_width, job.geometries, options.coverage, options.limits)
     room = room_for(
         timeline.duration_s,
-        job.options.max_gap_s,
-        fits=fits,
+        options.max_gap_s,
+        fits=min(fits, MAX_SCORED_FRAMES),
         frames=MAX_SCORED_FRAMES,
-        views=min(MAX_VIEWS, most_views(job.geometries, height_width)),
+        views=most_views(job.geometries, height_width, options.limits),
     )
     return replace(room, least_change=0.0, least_s=0.0)
 
@@ -177,7 +177,7 @@ def _choose(job: DecodeJob, size: tuple[int, int], timeline: Timeline) -> Sequen
         if len(timeline.starts) > MAX_SCORED_FRAMES:
             job.media.note_unseen("unsampled")
     chosen = sampling.choose(timeline.starts)
-    room = frames_that_fit((size[1], size[0]), job.geometries, options.coverage)
+    room = frames_that_fit((size[1], size[0]), job.geometries, options.coverage, options.limits)
     if len(chosen) <= room:
         return chosen
     job.media.note_unseen("unsampled")

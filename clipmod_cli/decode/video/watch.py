@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, cast
 
 from clipmod_cli.decode.coverage import frames_that_fit, most_views
 from clipmod_cli.decode.job import DecodeJob, Shot
-from clipmod_cli.decode.limits import MAX_VIEWS
 from clipmod_cli.decode.moving.sampling import (
     NO_STAMP,
     FrameSelection,
@@ -277,14 +276,14 @@ def _room_for(container: InputContainer, streams: Sequence[VideoStream], job: De
     options, count = job.options, len(streams)
     largest = max((_size_of(stream)[::-1] for stream in streams), key=min)
     frames = max(options.frames.most_of_video // count, 1)
-    views = max(min(MAX_VIEWS, most_views(job.geometries, largest)) // count, 1)
+    views = max(most_views(job.geometries, largest, options.limits) // count, 1)
     if options.frames.mode != "auto" or options.spans:
         return Room(frames=frames, views=views)
     pages = MOST_PAGES if any(may_be_transparent(stream.format) for stream in streams) else 1
-    fits = min(frames_that_fit(largest, job.geometries, options.coverage) // (count * pages), frames)
+    fits = frames_that_fit(largest, job.geometries, options.coverage, options.limits) // (count * pages)
     is_known = job.format.name not in _GUESSED
     duration_s = max(_duration_of(stream, container.duration) for stream in streams) if is_known else 0.0
-    return room_for(duration_s, options.max_gap_s, fits=fits, frames=frames, views=views)
+    return room_for(duration_s, options.max_gap_s, fits=min(fits, frames), frames=frames, views=views)
 
 
 def _name_shape(made: ViewInputs, ratio: Fraction) -> ViewInputs:

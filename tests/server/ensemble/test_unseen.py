@@ -123,3 +123,15 @@ def test_uncovered_parts_are_not_looked_at(settings_of: SettingsOf) -> None:
             400,
             "Error processing image: not all of it was looked at (coverage)",
         )
+
+
+def test_an_animation_of_more_views_than_a_request_may_have_is_not_silently_safe(client: TestClient) -> None:
+    blue = Image.open(io.BytesIO(BLUE_SQUARE)).convert("RGB").resize((64, 48))
+    shots = [blue.copy() for _ in range(200)]
+    for number, one in enumerate(shots):
+        one.paste((0, 40, 100 + number % 150), (0, 0, 12, 12))
+    moving = io.BytesIO()
+    shots[0].save(moving, "PNG", save_all=True, append_images=shots[1:], duration=50)
+    answer = single(client, moving.getvalue())
+    assert answer.status_code == 400
+    assert "unsampled" in answer.json()["detail"]
