@@ -1,0 +1,1 @@
+"""What is measured on labelled inputs: rates, areas, calibration, comparisons and lists."""

@@ -1,0 +1,175 @@
+"""Intervals: equal to those of scipy and scikit-learn, and covering what they should."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from clipmod_cli.evaluate.intervals import (
+    Flags,
+    Floats,
+    Ranking,
+    area,
+    auroc,
+    average_precision,
+    interval_of,
+    rate,
+    rates_posterior,
+    resamples,
+    wilson,
+)
+
+TRIALS = 1_500
+# 95 % cover if at least 95 % less three standard errors of the simulation do
+ENOUGH = 0.95 - 3 * np.sqrt(0.95 * 0.05 / TRIALS)
+
+
+def scores(
+    rng: np.random.Generator, positives: int, negatives: int, *, digits: int = 6
+) -> tuple[Flags, Floats]:
+    positive = np.repeat([True, False], [positives, negatives])
+    score = rng.beta(np.where(positive, 3.0, 1.0), np.where(positive, 1.5, 3.0))
+    return positive, np.round(score, digits)
+
+
+@given(st.integers(1, 3000), st.data())
+def test_wilson_is_that_of_scipy(n: int, data: st.DataObject) -> None:
+    hits = data.draw(st.integers(0, n))
+    expected = binomtest(hits, n).proportion_ci(method="wilson")
+    assert wilson(hits / n, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    found = rate(np.arange(n) < hits)
+    assert (found.value, found.hits, found.n) == (hits / n, hits, n)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_a_rate_of_nothing_has_no_value() -> None:
+    assert rate(np.zeros(0, bool)).value is None
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
+def test_intervals_of_rates_cover(share: float) -> None:
+    rng = np.random.default_rng(1)
+    covered = 0
+    for _ in range(TRIALS):
+        found = rate(rng.random(150) < share)
+        covered += found.low <= share <= found.high  # type: ignore[operator]
+    assert covered / TRIALS >= ENOUGH - 0.01  # Wilson's holds 95 % on average over shares, not at each
+
+
+def test_equal_weights_change_nothing() -> None:
+    hits = np.array([True, False, True, True, False])
+    plain, weighted = rate(hits), rate(hits, np.full(5, 40.0))
+    assert weighted.value == plain.value
+    # the variance of a sample is that of n - 1
+    assert weighted.trials == pytest.approx(4)
+
+
+def test_weighted_rates_are_horvitz_thompson_and_cover() -> None:
+    """An audit draws what is rare more often; its weights give the population's rate."""
+    rng = np.random.default_rng(2)
+    size = 20_000
+    rare = rng.random(size) < 0.05
+    hit = rng.random(size) < np.where(rare, 0.8, 0.1)
+    chance = np.where(rare, 0.5, 0.03)
+    covered, values, plain = 0, [], []
+    for _ in range(TRIALS):
+        drawn = rng.random(size) < chance
+        found = rate(hit[drawn], 1 / chance[drawn])
+        values.append(found.value or 0.0)
+        plain.append(rate(hit[drawn]).value or 0.0)
+        covered += found.low <= hit.mean() <= found.high
+    assert np.mean(values) == pytest.approx(hit.mean(), abs=0.002)
+    assert abs(np.mean(plain) - hit.mean()) > 0.1
+    assert covered / TRIALS >= ENOUGH - 0.01
+
+
+def test_the_weight_of_one_input_is_no_certainty() -> None:
+    """One input that stands for nearly all others bounds a rate as badly as a single trial does."""
+    found = rate(np.ones(50, bool), np.append(np.ones(49), 1e6))
+    assert found.low is not None
+    assert found.low < 0.25
+
+
+@pytest.mark.parametrize("digits", [6, 1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_areas_are_those_of_scikit_learn(digits: int, weighted: bool) -> None:
+    rng = np.random.default_rng(3)
+    positive, score = scores(rng, 80, 240, digits=digits)
+    weight = rng.uniform(0.5, 30, 320) if weighted else None
+    assert area(auroc, positive, score, weight).value == pytest.approx(
+        roc_auc_score(positive, score, sample_weight=weight)
+    )
+    assert area(average_precision, positive, score, weight).value == pytest.approx(
+        average_precision_score(positive, score, sample_weight=weight)
+    )
+
+
+def test_areas_of_resamples_are_those_of_scikit_learn() -> None:
+    positive, score = scores(np.random.default_rng(4), 30, 50, digits=1)
+    ranking = Ranking.of(positive, score)
+    for times in resamples(positive, 20):
+        again = np.repeat(np.arange(80), times.astype(int))
+        assert positive[again].sum() == 30
+        assert auroc(ranking, times) == pytest.approx(roc_auc_score(positive[again], score[again]))
+        assert average_precision(ranking, times) == pytest.approx(
+            average_precision_score(positive[again], score[again])
+        )
+
+
+def test_intervals_of_areas_cover() -> None:
+    rng = np.random.default_rng(5)
+    truth = {curve: area_of_many(curve) for curve in (auroc, average_precision)}
+    covered = dict.fromkeys(truth, 0)
+    trials = 100
+    for _ in range(trials):
+        positive, score = scores(rng, 60, 180)
+        for curve, true in truth.items():
+            found = area(curve, positive, score)
+            covered[curve] += found.low <= true <= found.high  # type: ignore[operator]
+    for count in covered.values():
+        assert count / trials >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / trials) - 0.01
+
+
+def area_of_many(curve: object) -> float:
+    positive, score = scores(np.random.default_rng(6), 100_000, 300_000)
+    return float(curve(Ranking.of(positive, score), np.ones(400_000)))  # type: ignore[operator]
+
+
+def test_areas_of_one_kind_have_no_value() -> None:
+    assert area(auroc, np.ones(5, bool), np.arange(5.0)).value is None
+
+
+def test_a_perfect_ranking_is_not_certain() -> None:
+    positive = np.arange(40) < 10
+    score = np.where(positive, 1.0, 0.0)
+    found = area(auroc, positive, score)
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(binomtest(10, 10).proportion_ci(method="wilson").low)
+    assert area(average_precision, positive, score).low is None
+
+
+def test_the_same_labels_give_the_same_intervals() -> None:
+    positive, score = scores(np.random.default_rng(7), 20, 40)
+    assert area(auroc, positive, score) == area(auroc, positive, score)
+
+
+@pytest.mark.parametrize(("recall", "alarms"), [(0.9, 0.05), (0.7, 0.004)])
+def test_intervals_of_precision_cover(recall: float, alarms: float) -> None:
+    rng = np.random.default_rng(8)
+    prevalence = 0.005
+
+    def precision(caught: Any, wrong: Any) -> Any:
+        return prevalence * caught / (prevalence * caught + (1 - prevalence) * wrong)
+
+    covered, trials = 0, 400
+    for _ in range(trials):
+        caught, wrong = rates_posterior(rate(rng.random(120) < recall), rate(rng.random(600) < alarms))
+        low, high = interval_of(precision(caught, wrong))
+        covered += low <= precision(recall, alarms) <= high
+    assert covered / trials >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / trials) - 0.01
