@@ -42,11 +42,12 @@ COMMANDS = (
     ("policies", "show"),
     ("policies", "check"),
     ("bench",),
+    ("eval",),
     ("doctor",),
     ("schema",),
     ("config", "show"),
 )
-WITH_SETTINGS = (("scan",), ("urls",), ("serve",), ("bench",), ("config", "show"))
+WITH_SETTINGS = (("scan",), ("urls",), ("serve",), ("bench",), ("eval",), ("config", "show"))
 """The commands that have `--help-all`."""
 
 HEAD = """# The command line

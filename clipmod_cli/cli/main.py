@@ -14,6 +14,7 @@ import typer
 
 from clipmod_cli import __version__
 from clipmod_cli.cli.commands import bench, config, doctor, models, policies, scan, schema, serve, stats, urls
+from clipmod_cli.cli.commands.evaluate import evaluate
 from clipmod_cli.cli.commands.results import export
 from clipmod_cli.cli.terminal.stdout import drop_stdout, safe_streams, say
 from clipmod_cli.cli.usage.faults import print_error, print_parser_error
@@ -70,6 +71,7 @@ app.add_typer(stats.app, name="stats", cls=stats.StatsGroup)
 app.add_typer(models.app, name="models")
 app.add_typer(policies.app, name="policies")
 app.command(epilog=bench.EXAMPLES)(bench.bench)
+app.command("eval", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command()(doctor.doctor)
 app.command()(schema.schema)
 app.add_typer(config.app, name="config")

@@ -1,4 +1,4 @@
-"""Refuses outputs that would destroy an input or each other; opens nothing for writing."""
+"""Refuses outputs that would destroy an input or each other, and writes those that are one document."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from clipmod_cli.errors import UsageError
+from clipmod_cli.atomic import atomic_file
+from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.settings.definition import Settings
 
 STREAMS = ("/dev/", "/proc/")
@@ -50,6 +51,19 @@ def check_result_path(path: Path, records: Iterable[str], *, overwrite: bool) ->
     _check_media("-o", path)
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists; --overwrite replaces it")
+
+
+def write_document(path: Path, document: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        with atomic_file(path) as file:
+            file.write(document)
+    except OSError as e:
+        raise OutputError(f"cannot write to {path}: {e.strerror}") from e
 
 
 def _outputs(settings: Settings) -> list[tuple[str, Path]]:

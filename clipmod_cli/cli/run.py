@@ -8,7 +8,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 
 from clipmod_cli.assemble import (
@@ -25,7 +25,7 @@ from clipmod_cli.cli.output import Output, open_output
 from clipmod_cli.cli.signals import Interrupted, StopRequest, catch_signals
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import DownloadBar, choose_progress
-from clipmod_cli.cli.terminal.stdout import say, take_stdout
+from clipmod_cli.cli.terminal.stdout import RealStdout, say, take_stdout
 from clipmod_cli.cli.terminal.summary import command_line, print_summary, say_how_to_resume
 from clipmod_cli.cli.usage.effects import check_models, check_policy
 from clipmod_cli.ensemble.ensemble import Ensemble
@@ -55,16 +55,23 @@ class Inputs:
         walk_ahead: the items can be listed long before they are judged, so the total is known early.
         fetch: downloads and unpacks the items that are to be judged, in any order, counting skipped ones.
         received: returns the bytes downloaded so far; None if there are no downloads.
+        resumable: the output stays, so that a stopped run can be continued.
     """
 
     items: Callable[[Skipped], Iterator[Item | Failure]]
     walk_ahead: bool
     fetch: Callable[[Iterator[Item | Failure], Skipped], Iterator[Item | Failure]] = lambda items, _: items
     received: Callable[[], int] | None = None
+    resumable: bool = True
 
 
-def judge_inputs(resolved: Resolved, inputs: Inputs) -> ExitCode:
+def judge_inputs(resolved: Resolved, inputs: Inputs, stdout: RealStdout | None = None) -> ExitCode:
     """Judge the inputs, write their records, and return the exit code.
+
+    Args:
+        resolved: the settings.
+        inputs: what to judge.
+        stdout: what `take_stdout` gave, if the caller has called it.
 
     Raises:
         ClipmodError: if the run cannot start, or its output cannot be written.
@@ -72,10 +79,14 @@ def judge_inputs(resolved: Resolved, inputs: Inputs) -> ExitCode:
     settings = resolved.settings
     policy = policy_of(resolved)
     check_policy(resolved, policy)
-    with take_stdout() as stdout, catch_signals() as stop, ExitStack() as stack:
+    with (
+        nullcontext(stdout) if stdout else take_stdout() as stdout,
+        catch_signals() as stop,
+        ExitStack() as stack,
+    ):
         try:
             output = stack.enter_context(open_output(settings, stdout))
-            with stop.exiting_with(lambda exit_code: _exit_now(stack, settings, exit_code)):
+            with stop.exiting_with(lambda exit_code: _exit_now(stack, settings, inputs, exit_code)):
                 choice, hub = choose_models(settings, policy)
                 check_models(resolved, choice)
                 with DownloadBar(quiet=settings.quiet) as progress:
@@ -84,16 +95,21 @@ def judge_inputs(resolved: Resolved, inputs: Inputs) -> ExitCode:
             freeze_gc()
             return _Run(settings, inputs, output, ensemble, criteria, stop).judge_all()
         except Interrupted as e:
-            say_how_to_resume(settings, e.exit_code)
+            _say_how_to_resume(settings, inputs, e.exit_code)
             return e.exit_code
 
 
-def _exit_now(stack: ExitStack, settings: Settings, exit_code: ExitCode) -> None:
+def _exit_now(stack: ExitStack, settings: Settings, inputs: Inputs, exit_code: ExitCode) -> None:
     try:
         stack.close()
-        say_how_to_resume(settings, exit_code)
+        _say_how_to_resume(settings, inputs, exit_code)
     finally:
         os._exit(exit_code)
+
+
+def _say_how_to_resume(settings: Settings, inputs: Inputs, exit_code: ExitCode) -> None:
+    if inputs.resumable:
+        say_how_to_resume(settings, exit_code)
 
 
 def choose_models(settings: Settings, policy: Policy) -> tuple[ModelChoice, Hub]:
@@ -167,7 +183,7 @@ class _Run:
                 done=done.count,
                 received=received() if received else None,
             )
-        say_how_to_resume(self.settings, exit_code)
+        _say_how_to_resume(self.settings, self.inputs, exit_code)
         return exit_code
 
     def _judge(self, items: Iterable[Item | Failure], store: HistoryRun, done: int) -> None:

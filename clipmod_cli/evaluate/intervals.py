@@ -110,7 +110,7 @@ Curve: TypeAlias = Callable[["Ranking", Floats], float]
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Labelled scores in falling order.
+    """LabelledInput scores in falling order.
 
     Attributes:
         order: the inputs' numbers in that order, `(n,)`; the two next are in it too.

@@ -37,7 +37,7 @@ _J = TypeVar("_J", bound=Judged)
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled(Generic[_J]):
+class LabelledInput(Generic[_J]):
     """One judged input with its label, and how many inputs it stands for."""
 
     judged: _J
@@ -60,7 +60,7 @@ class Matches(Generic[_J]):
     """
 
     labels: int
-    pairs: list[Labelled[_J]] = field(default_factory=list)
+    pairs: list[LabelledInput[_J]] = field(default_factory=list)
     unmatched: list[Label] = field(default_factory=list)
     conflicting: list[tuple[_J, list[Label]]] = field(default_factory=list)
     matched: int = 0
@@ -134,7 +134,7 @@ def _settle(found: Matches[_J], units: Iterable[_Unit[_J]], labels: list[Label])
             disputed.update(unit.numbers)
             continue
         weights = [label.row.weight for label in own if label.row.weight is not None]
-        found.pairs.append(Labelled(unit.judged, own[0], sum(weights) if weights else 1.0))
+        found.pairs.append(LabelledInput(unit.judged, own[0], sum(weights) if weights else 1.0))
         used.update(unit.numbers)
     found.matched = len(used - disputed)
     found.unmatched = [label for number, label in enumerate(labels) if number not in used | disputed]

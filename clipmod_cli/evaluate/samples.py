@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from clipmod_cli.errors import UsageError
 from clipmod_cli.evaluate.intervals import Flags, Floats
 from clipmod_cli.evaluate.labels import Label
-from clipmod_cli.evaluate.matching import Labelled
+from clipmod_cli.evaluate.matching import LabelledInput
 from clipmod_cli.judge.policy.values import DIGITS, Policy
 from clipmod_cli.records import read_name
 from clipmod_cli.types import Decision
@@ -127,7 +127,7 @@ def _told(one: JudgedInput) -> str:
     return f"{policy} {digest} at {threshold}"
 
 
-Pairs: TypeAlias = Sequence[Labelled[JudgedInput]]
+Pairs: TypeAlias = Sequence[LabelledInput[JudgedInput]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +167,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledSet:
-    """Labelled inputs that were judged by one policy.
+    """LabelledInput inputs that were judged by one policy.
 
     Attributes:
         policy: None where it is not known: then nothing is asked but whether an input is NSFW, and only of

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipmod_cli.evaluate.labels import Label, LabelRow
-from clipmod_cli.evaluate.matching import Labelled
+from clipmod_cli.evaluate.matching import LabelledInput
 from clipmod_cli.evaluate.samples import JudgedInput, LabelledSet, judged_of
 from clipmod_cli.judge.policy.reading import load_policy
 from clipmod_cli.records import Record
@@ -103,7 +103,7 @@ def labelled(
 ) -> LabelledSet:
     """Return a set of labelled inputs with these scores."""
     pairs = [
-        Labelled(
+        LabelledInput(
             judged(number, score, **(fields or {}).get(number, {})),
             label(number, truth, weights[number] if weights else None),
             weights[number] if weights else 1.0,

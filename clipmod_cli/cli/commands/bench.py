@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipmod_cli.atomic import atomic_file
 from clipmod_cli.cli.options import Flags, with_settings
 from clipmod_cli.errors import ExitCode, OutputError, UsageError
 from clipmod_cli.settings.definition import Settings
@@ -126,6 +125,7 @@ def bench(
 
 
 def _run(options: BenchOptions, output: Path | None, *, as_json: bool) -> ExitCode:
+    from clipmod_cli.cli.output_paths import write_document
     from clipmod_cli.cli.signals import Interrupted, catch_signals
     from clipmod_cli.cli.terminal.stdout import take_stdout
     from clipmod_cli.output.jsonl import StreamSink
@@ -142,7 +142,7 @@ def _run(options: BenchOptions, output: Path | None, *, as_json: bool) -> ExitCo
             return stop.exit_code
         document = report.model_dump_json(indent=2).encode() + b"\n"
         if output is not None:
-            _write(output, document)
+            write_document(output, document)
         if as_json:
             shown = document
         else:
@@ -190,11 +190,3 @@ def _check_output(path: Path) -> None:
         raise OutputError(f"cannot write to {path}: it is a folder")
     if not path.absolute().parent.is_dir():
         raise OutputError(f"cannot write to {path}: folder {path.parent} does not exist")
-
-
-def _write(path: Path, document: bytes) -> None:
-    try:
-        with atomic_file(path) as file:
-            file.write(document)
-    except OSError as e:
-        raise OutputError(f"cannot write to {path}: {e.strerror}") from e

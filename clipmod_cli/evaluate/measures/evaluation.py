@@ -92,7 +92,7 @@ class ScanCost:
 
     wall_s: float
     inputs: int
-    peak_memory_mb: float
+    peak_memory_mb: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

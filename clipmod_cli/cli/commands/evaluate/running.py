@@ -1,0 +1,124 @@
+"""One call of `clipmod eval`: scans if it must, evaluates, and writes what was asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from clipmod_cli.cli.commands.evaluate.summary import as_text
+from clipmod_cli.cli.output_paths import check_output_paths, check_result_path, write_document
+from clipmod_cli.cli.terminal.stdout import RealStdout, say, take_stdout
+from clipmod_cli.errors import ExitCode, UsageError
+from clipmod_cli.evaluate.joining import LabelOptions, join, read_records
+from clipmod_cli.evaluate.measures.evaluation import Evaluation, LabelCounts, ScanCost, Wanted, evaluate
+from clipmod_cli.output.jsonl import StreamSink
+from clipmod_cli.settings.reading import Resolved
+
+STDOUT: Final = "-"
+REPORT_SUFFIXES: Final = (".html", ".htm")
+GOES_ON: Final = frozenset({ExitCode.OK, ExitCode.SOME_FAILED, ExitCode.NOTHING_JUDGED})
+"""Exit codes of a scan whose records are all there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalCall:
+    """The options of a call.
+
+    Attributes:
+        inputs: records, or what to scan if `scanned`.
+        against: other records.
+        report: the HTML file to write.
+        pictures: whether the report shows the misjudged ones.
+        json_to: the JSON file to write; `-` is stdout.
+        records: the file in which the records of the scan are kept.
+        overwrite: replace a report and JSON of these names.
+    """
+
+    resolved: Resolved
+    inputs: Sequence[str]
+    scanned: bool
+    labels: LabelOptions
+    wanted: Wanted
+    against: str | None = None
+    report: str | None = None
+    pictures: bool = True
+    json_to: str | None = None
+    records: str | None = None
+    overwrite: bool = False
+
+    def check(self) -> None:
+        """Check the outputs before anything costly is done.
+
+        Raises:
+            UsageError: an output is an input, exists, is of no known kind, or has no effect.
+        """
+        if self.records is not None and not self.scanned:
+            raise UsageError("--records has no effect: the inputs are records already")
+        if self.report is not None and not self.report.lower().endswith(REPORT_SUFFIXES):
+            raise UsageError(f"-o {self.report}: the report is HTML, so its name must end in .html")
+        against = [self.against] if self.against is not None else []
+        inputs = [*self.inputs, *self.labels.names, *against]
+        for output in (self.report, self.json_to):
+            if output is not None and output != STDOUT:
+                check_result_path(Path(output).expanduser(), inputs, overwrite=self.overwrite)
+        if self.records is not None:
+            check_output_paths(replace(self.resolved.settings, output=self.records, no_db=True), inputs)
+
+
+def run(call: EvalCall) -> ExitCode:
+    """Evaluate, write what was asked for, and return the exit code.
+
+    Raises:
+        ClipmodError: the inputs cannot be scanned or read, the labels do not fit, or an output cannot be
+            written.
+    """
+    with take_stdout() as stdout:
+        if not call.scanned:
+            _finish(call, _evaluate(call, call.inputs, None), stdout)
+            return ExitCode.OK
+        # late: it knows the models
+        from clipmod_cli.cli.commands.evaluate.scanning import records_file, scan
+
+        with records_file(call.records) as records:
+            exit_code, cost = scan(
+                call.resolved, list(call.inputs), records, stdout, kept=call.records is not None
+            )
+            if exit_code in GOES_ON:
+                _finish(call, _evaluate(call, [str(records)], cost), stdout)
+            return exit_code
+
+
+def _evaluate(call: EvalCall, records: Sequence[str], scan: ScanCost | None) -> Evaluation:
+    name = ", ".join(call.inputs)
+    labelled, matches = join(name, read_records(records), call.labels)
+    _say(call, f"{matches.matched} of {matches.labels} labels matched")
+    for one, labels in matches.conflicting:
+        _say(
+            call, f"labels of {one.name} disagree: {', '.join(label.row.text for label in labels)}; left out"
+        )
+    wanted = replace(call.wanted, scan=scan)
+    if call.against is not None:
+        others, _ = join(call.against, read_records([call.against]), replace(call.labels, policy=None))
+        wanted = replace(wanted, against=(call.against, others))
+    return evaluate(name, labelled, LabelCounts.of(matches), wanted)
+
+
+def _say(call: EvalCall, text: str) -> None:
+    if not call.resolved.settings.quiet:
+        say(f"clipmod: {text}")
+
+
+def _finish(call: EvalCall, evaluation: Evaluation, stdout: RealStdout) -> None:
+    document = (
+        json.dumps(evaluation.to_json(), ensure_ascii=False, indent=2, allow_nan=False).encode() + b"\n"
+    )
+    if call.json_to not in {None, STDOUT}:
+        write_document(Path(str(call.json_to)).expanduser(), document)
+    if call.json_to == STDOUT:
+        StreamSink(stdout.descriptor).write(document)
+    elif not call.resolved.settings.quiet:
+        text = as_text(evaluation, is_terminal=stdout.is_terminal)
+        StreamSink(stdout.descriptor).write(text.encode(errors="replace"))

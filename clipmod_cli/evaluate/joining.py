@@ -1,0 +1,133 @@
+"""Records and labels → the labelled inputs that `eval` and `tune` work on."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from clipmod_cli.errors import MissingPackageError, PolicyError, UsageError
+from clipmod_cli.evaluate.label_files import read_labels
+from clipmod_cli.evaluate.labels import LabelMeanings, read_label_map
+from clipmod_cli.evaluate.matching import Matches, match
+from clipmod_cli.evaluate.samples import JudgedInput, LabelledSet, judged_of, same_facts
+from clipmod_cli.judge.policy.reading import load_policy
+from clipmod_cli.judge.policy.values import Policy
+from clipmod_cli.output.reading.files import check_file
+
+log = logging.getLogger(__name__)
+
+RECORD_SUFFIXES: Final = (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst")
+PACKAGES: Final = {"sklearn": "scikit-learn", "scipy": "scipy"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelOptions:
+    """Where labels are, what they mean and how they are joined with records.
+
+    Attributes:
+        names: folders and tables.
+        label_map: a TOML file; see `labels.read_label_map`.
+        column: of tables.
+        root: the folder that relative paths are in.
+        allow_unmatched: go on where under 95 % of the labels have a record.
+        policy: that of the records, whose categories may be labels; None to find it by its name.
+    """
+
+    names: Sequence[str]
+    label_map: str | None = None
+    column: str = "label"
+    root: str | None = None
+    allow_unmatched: bool = False
+    policy: Policy | None = None
+
+
+def check_packages() -> None:
+    """Raise MissingPackageError unless the packages for statistics are installed."""
+    missing = [package for name, package in PACKAGES.items() if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingPackageError(f"evaluating needs {' and '.join(missing)}: pip install 'clipmod[eval]'")
+
+
+def are_records(names: Sequence[str]) -> bool:
+    """Return whether these are outputs of a scan, by their endings; `-` is too.
+
+    Raises:
+        UsageError: some are and some are not.
+    """
+    found = {name == "-" or name.lower().endswith(RECORD_SUFFIXES) for name in names}
+    if len(found) > 1:
+        raise UsageError("give records (.jsonl) or what to scan, not both")
+    return found == {True}
+
+
+def join(
+    name: str, judged: Iterable[JudgedInput], options: LabelOptions
+) -> tuple[LabelledSet, Matches[JudgedInput]]:
+    """Return the labelled inputs, and how labels and records met.
+
+    Args:
+        name: of the records, for messages.
+        judged: the records, read once.
+        options: of the labels.
+
+    Raises:
+        UsageError: there are no records, they are of several policies, a label means nothing, or too few
+            labels have a record.
+    """
+    stream = same_facts(judged, name)
+    first = next(stream, None)
+    if first is None:
+        raise UsageError(f"{name} holds no records")
+    policy = _policy_of(first, options.policy)
+    label_map = read_label_map(options.label_map) if options.label_map else None
+    labels = LabelMeanings(policy, label_map).apply(read_labels(options.names, column=options.column))
+    matches = match(labels, itertools.chain([first], stream), root=options.root)
+    matches.check(allow_unmatched=options.allow_unmatched)
+    labelled = LabelledSet(
+        pairs=matches.pairs, policy=policy, threshold=first.facts[2], weighted=matches.weighted
+    )
+    return labelled, matches
+
+
+def _policy_of(one: JudgedInput, given: Policy | None) -> Policy | None:
+    """Return the policy that judged an input: the one given, or a built-in one of the same name and hash."""
+    name, digest, _ = one.facts
+    if given is not None:
+        if digest is not None and given.hash != digest:
+            raise UsageError(
+                f"the records were judged by the policy {name} {digest}, not by {given.name} {given.hash}"
+            )
+        return given
+    try:
+        policy = load_policy(name or "")
+    except PolicyError:
+        return None
+    return policy if policy.hash == digest else None
+
+
+def read_records(names: Iterable[str]) -> Iterator[JudgedInput]:
+    """Yield the inputs of records, in order; `-` is stdin, and files may be compressed.
+
+    Raises:
+        UsageError: a file cannot be read, or a line is not a record.
+        OutputError: a temporary copy cannot be written.
+    """
+    from pydantic_core import from_json
+
+    with tempfile.TemporaryDirectory(prefix="clipmod-") as folder:
+        for name in names:
+            checked = check_file(name, Path(folder))
+            if checked.note:
+                log.warning("%s: %s", name, checked.note)
+            with checked.path.open("rb") as file:
+                for number, line in enumerate(file, start=1):
+                    try:
+                        yield judged_of(from_json(line))
+                    except (ValueError, KeyError, TypeError) as e:
+                        raise UsageError(f"{name} line {number} is not a clipmod record: {e}") from e
