@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
+from hypothesis.strategies import integers
+from rich.cells import cell_len
 
-from clipmod_cli.cli.terminal.result_lines import decision_of, line_of
+from clipmod_cli.cli.terminal.result_lines import ShownLines, decision_of, line_of
 from clipmod_cli.records import Record, to_record
 from clipmod_cli.types import Detection, Item, ModelScore, Result, Verdict
 from tests.results import RUN, plain_animation, plain_failure, plain_verdict, results
@@ -41,7 +44,7 @@ def model_score(category: str, confidence: float, *detections: tuple[str, float]
 def test_a_line_by_hand() -> None:
     score = model_score("female_present", 0.876)
     line = shown(verdict_by(("ViT-L-14", score)))
-    assert line == "NSFW    female_present    0.92  ViT-L-14: female_present 0.88  photos/0.jpg"
+    assert line == "NSFW    female_present    0.92  ViT-L-14 0.88  photos/0.jpg"
 
 
 def test_of_a_detector_it_tells_what_it_saw_how_surely_and_who() -> None:
@@ -59,7 +62,7 @@ def test_a_detector_that_saw_nothing_says_so() -> None:
 
 def test_each_model_says_its_own() -> None:
     line = shown(verdict_by(("a", model_score("male_only", 0.6)), ("b", model_score("female_present", 0.7))))
-    assert "a: male_only 0.60; b: female_present 0.70" in line
+    assert "a: male_only 0.60; b 0.70  " in line
 
 
 @pytest.mark.parametrize(
@@ -145,3 +148,56 @@ def test_law_every_result_has_one_printable_line(result: Result) -> None:
     assert line.isprintable()
     assert line.startswith(decision_of(record))
     line.encode()
+
+
+def test_a_model_that_disagrees_is_named_first() -> None:
+    same, other = model_score("female_present", 0.97), model_score("male_only", 0.6)
+    assert "  b: male_only 0.60; a 0.97  " in shown(verdict_by(("a", same), ("b", other)))
+    three = {
+        name: model_score("female_present", score) for name, score in (("a", 0.7), ("b", 0.9), ("c", 0.8))
+    }
+    assert "  all 3 models 0.70 to 0.90  " in shown(verdict_by(*three.items()))
+    assert "  c: male_only 0.60; a 0.70; b 0.90  " in shown(verdict_by(*{**three, "c": other}.items()))
+
+
+@given(result=results, width=integers(60, 200))
+def test_law_a_line_fits_the_terminal(result: Result, width: int) -> None:
+    record: Record = to_record(result, RUN)
+    line = line_of(record, colour=False, width=width)
+    assert cell_len(line) <= width
+
+
+def test_a_narrow_terminal_shows_the_end_of_a_name() -> None:
+    long = "photos/" + "x" * 90 + "/日本語.jpg"
+    line = line_of(to_record(plain_verdict(source=long), RUN), colour=False, width=80)
+    assert cell_len(line) <= 80
+    assert line.startswith("NSFW    female_present  0.92  ")
+    assert "…" in line
+    assert line.endswith("x/日本語.jpg")
+    assert line_of(to_record(plain_verdict(source=long), RUN), colour=False).endswith(long)
+
+
+def shown_by(lines: ShownLines, count: int, unsafe: tuple[int, ...] = ()) -> list[int]:
+    """Return the numbers of the items that have a line, in the order of the lines."""
+    taken = [lines.take(b"%d " % n, is_safe=n not in unsafe) for n in range(count)]
+    return [int(word) for line in [*itertools.chain(*taken), *lines.rest()] for word in line.split()]
+
+
+def test_of_few_inputs_each_has_a_line() -> None:
+    assert shown_by(ShownLines(total=20), 20) == list(range(20))
+    assert sorted(shown_by(ShownLines(), 20, unsafe=(3,))) == list(range(20)), "known at the end alone"
+
+
+def test_of_many_inputs_only_those_that_are_not_safe_have_one() -> None:
+    assert shown_by(ShownLines(total=21), 21, unsafe=(3, 20)) == [3, 20]
+    assert shown_by(ShownLines(), 21, unsafe=(3, 20)) == [3, 20]
+    assert shown_by(ShownLines(total=1), 30, unsafe=(25,))[-1] == 25, "an archive has more members"
+
+
+def test_what_is_not_safe_is_shown_at_once() -> None:
+    lines = ShownLines()
+    assert lines.take(b"a", is_safe=True) == []
+    assert lines.take(b"b", is_safe=False) == [b"b"]
+    lines.total = 3
+    assert lines.take(b"c", is_safe=True) == [b"a", b"c"]
+    assert lines.rest() == []

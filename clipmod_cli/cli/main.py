@@ -16,6 +16,7 @@ from clipmod_cli import __version__
 from clipmod_cli.cli.commands import bench, config, doctor, models, policies, scan, schema, serve, stats, urls
 from clipmod_cli.cli.commands.evaluate import evaluate
 from clipmod_cli.cli.commands.results import export
+from clipmod_cli.cli.terminal.progress import silence_libraries
 from clipmod_cli.cli.terminal.stdout import drop_stdout, safe_streams, say
 from clipmod_cli.cli.usage.faults import print_error, print_parser_error
 from clipmod_cli.cli.usage.help import PlainGroup, use_plain_help
@@ -98,6 +99,7 @@ def main(
 def run() -> None:
     """Run the command line and exit; the entry point of `clipmod`."""
     sys.argv = [sys.argv[0], *normalise(sys.argv[1:])]
+    silence_libraries()
     with safe_streams():
         _run()
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from clipmod_cli.atomic import atomic_file
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import RunProgress
-from clipmod_cli.cli.terminal.result_lines import decision_of, line_of
+from clipmod_cli.cli.terminal.result_lines import ShownLines, decision_of, line_of
 from clipmod_cli.cli.terminal.stdout import RealStdout
 from clipmod_cli.errors import OutputError
 from clipmod_cli.output.base import RecordSink, SinkFactory, sink_for
@@ -59,6 +59,7 @@ class Output:
     path: Path | None
     sink_factory: SinkFactory
     progress: RunProgress = field(default_factory=RunProgress)
+    _lines: ShownLines = field(default_factory=ShownLines)
     _sink: RecordSink | None = None
     _errors: ErrorsFile | None = None
 
@@ -105,14 +106,27 @@ class Output:
         only = self.settings.only
         if self.mode == "nothing" or (only and not kinds & set(only)):
             return
-        if self.mode == "json":
-            shown = line
-        elif decision_of(record) == "Safe" and not self.settings.verbose and not only:
-            return
-        else:
-            shown = line_of(record, colour="NO_COLOR" not in os.environ).encode() + b"\n"
-        with self.progress.hidden() if self.stdout.is_terminal else contextlib.nullcontext():
-            StreamSink(self.stdout.descriptor).write(shown)
+        self._show([line] if self.mode == "json" else self._as_text(record))
+
+    def _as_text(self, record: Record) -> list[bytes]:
+        """Return the lines for a person to show now."""
+        text = line_of(record, colour="NO_COLOR" not in os.environ, width=self.stdout.columns())
+        is_safe = decision_of(record) == "Safe" and not self.settings.verbose and not self.settings.only
+        return self._lines.take(text.encode() + b"\n", is_safe=is_safe)
+
+    def show_rest(self) -> None:
+        """Write the lines to stdout that waited for the number of inputs."""
+        self._show(self._lines.rest())
+
+    def _show(self, lines: list[bytes]) -> None:
+        if lines:
+            with self.progress.hidden() if self.stdout.is_terminal else contextlib.nullcontext():
+                StreamSink(self.stdout.descriptor).write(b"".join(lines))
+
+    def set_total(self, total: int) -> None:
+        """Set the number of inputs, once it is known. Called by another thread."""
+        self._lines.total = total
+        self.progress.set_total(total)
 
     def finish(self) -> None:
         """Sync and close the file, and move the list of errors to its path."""

@@ -188,7 +188,11 @@ class _Run:
 
     def _judge(self, items: Iterable[Item | Failure], store: HistoryRun, done: int) -> None:
         progress = choose_progress(
-            self.settings.progress, quiet=self.settings.quiet, done=done, received=self.inputs.received
+            self.settings.progress,
+            quiet=self.settings.quiet,
+            piped=self.output.stdout.is_pipe,
+            done=done,
+            received=self.inputs.received,
         )
         self.output.progress = progress
         results = run(items, self.ensemble, self.criteria, self.options, stopped=self.stop.requested)
@@ -197,6 +201,7 @@ class _Run:
             for result in results:
                 self._write(result, store)
                 progress.advance(self.tally.kinds["nsfw"], self.tally.kinds["error"])
+            self.output.show_rest()
         finally:
             progress.close()
 
@@ -209,8 +214,7 @@ class _Run:
         items = itertools.islice(self.inputs.items(self.skipped), self.settings.limit)
         if not self.inputs.walk_ahead:
             return items
-        # the progress display is chosen later
-        return walk_ahead(items, lambda total: self.output.progress.set_total(total))  # noqa: PLW0108
+        return walk_ahead(items, self.output.set_total)
 
     def _write(self, result: Result, store: HistoryRun) -> None:
         record = to_record(result, self.facts, frames_detail=self.settings.frames_detail)

@@ -16,19 +16,31 @@ import pytest
 
 from tests.end_to_end.command import SAMPLES, Command, read_records
 from tests.end_to_end.killing import ALONE, NUDENET, PATIENCE_S, make_pictures, records_in, sources
+from tests.models.backends import save_random_vit
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="terminals of POSIX")
 
 CHART = SAMPLES / "color-chart.png"
+POLICY = """
+name = "two"
+[[categories]]
+name = "fine"
+safety = "SAFE"
+labels = {{ "{spec}" = ["normal"] }}
+[[categories]]
+name = "bad"
+safety = "UNSAFE"
+labels = {{ "{spec}" = ["nsfw"] }}
+"""
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Terminal:
     """A terminal that keeps what was written to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, columns: int = 200) -> None:
         self._master, self.slave = os.openpty()
-        termios.tcsetwinsize(self.slave, (24, 200))
+        termios.tcsetwinsize(self.slave, (24, columns))
         self._seen = b""
         self._reader = Thread(target=self._read)
         self._reader.start()
@@ -50,39 +62,107 @@ class Terminal:
 
 
 def look(
-    clipmod: Command, words: Sequence[str | Path], env: Mapping[str, str] | None = None
+    clipmod: Command,
+    words: Sequence[str | Path],
+    env: Mapping[str, str] | None = None,
+    *,
+    stdin: bytes = b"",
+    columns: int = 200,
 ) -> tuple[int, str, str]:
     """Run the command at terminals; return the exit code and what stdout's and stderr's showed."""
-    stdout, stderr = Terminal(), Terminal()
+    stdout, stderr = Terminal(columns), Terminal(columns)
     variables = {"TERM": "xterm-256color", **(env or {})}
-    with clipmod.start(words, env=variables, stdout=stdout.slave, stderr=stderr.slave) as process:
-        code = process.wait(PATIENCE_S)
+    options = {"stdin": subprocess.PIPE, "stdout": stdout.slave, "stderr": stderr.slave}
+    with clipmod.start(words, env=variables, **options) as process:
+        process.communicate(stdin, PATIENCE_S)
+        code = process.returncode
     return code, stdout.text(), stderr.text()
 
 
 def test_a_person_sees_a_line_for_what_is_not_safe_and_a_bar(
     clipmod: Command, folder: Path, out: Path
 ) -> None:
-    safe = make_pictures(folder, 3)
+    safe = make_pictures(folder, 21)
     shutil.copy(CHART, folder / "chart\x1b[2J\x07\n.png")
     (folder / "empty.png").write_bytes(b"")
     code, stdout, stderr = look(clipmod, ("scan", folder, "-o", out, *ALONE))
     assert code == 3
-    assert len(records_in(out)) == 5
+    assert len(records_in(out)) == 23
     shown = stdout.splitlines()
     assert len(shown) == 2
     flagged, failed = (line for line in shown)
     assert flagged.startswith("\x1b[1;31mNSFW")
-    assert re.search(r"nudity +0\.\d\d  nudenet: BUTTOCKS_EXPOSED 0\.7\d", flagged)
+    assert re.search(r"nudity +0\.\d\d  nudenet: BUTTOCKS_EXPOSED 0\.7\d", flagged), flagged
     assert flagged.endswith(r"chart\x1b[2J\x07\n.png")
     assert "empty_file" in failed
     assert not any(path in stdout for path in safe)
     assert set(ESCAPE.findall(stdout)) == {"\x1b[1;31m", "\x1b[35m", "\x1b[0m"}
     assert "%|" in stderr
-    assert "5/5" in stderr
+    assert "23/23" in stderr
     assert "nsfw=1" in stderr
     assert "\x1b[2J" not in stdout + stderr
     assert "NSFW" in stderr  # the summary
+
+
+def test_of_few_inputs_a_person_sees_all(clipmod: Command, folder: Path) -> None:
+    safe = make_pictures(folder, 2)
+    shutil.copy(CHART, folder / "chart.png")
+    for words, stdin in (
+        (["scan", folder], b""),
+        (["scan", "-"], b"\n".join(map(os.fsencode, folder.iterdir()))),
+    ):
+        code, stdout, _ = look(clipmod, (*words, *ALONE), stdin=stdin)
+        assert code == 0
+        lines = stdout.splitlines()
+        assert sorted(re.split(r"\s\s", ESCAPE.sub("", line))[0] for line in lines) == [
+            "NSFW",
+            "Safe",
+            "Safe",
+        ]
+        assert all(any(line.endswith(path) for line in lines) for path in safe)
+
+
+def test_a_line_fits_the_terminal(clipmod: Command, folder: Path) -> None:
+    deep = folder / ("x" * 60) / ("y" * 60)
+    deep.mkdir(parents=True)
+    shutil.copy(CHART, deep / "chart.png")
+    _, stdout, _ = look(clipmod, ("scan", folder, *ALONE), columns=80)
+    (line,) = ESCAPE.sub("", stdout).splitlines()
+    assert len(line) <= 80
+    assert line.endswith("y/chart.png")
+    assert "BUTTOCKS_EXPOSED" in line
+
+
+def test_no_bar_is_drawn_over_the_lines_of_the_next_program(clipmod: Command, folder: Path) -> None:
+    paths = make_pictures(folder, 3)
+    stderr = Terminal()
+    words = ("scan", folder, *ALONE)
+    with clipmod.start(words, stdout=subprocess.PIPE, stderr=stderr.slave) as process:
+        stdout, _ = process.communicate(timeout=PATIENCE_S)
+    assert sources(read_records(stdout)) == paths
+    seen = stderr.text()
+    assert "%|" not in seen
+    assert "inputs/s" not in seen
+    assert "\r" not in seen
+
+
+@pytest.mark.parametrize("words", [["-q"], ["--progress", "none"], ["--progress", "plain"]], ids=str)
+def test_the_bars_of_libraries_are_not_shown(
+    clipmod: Command, folder: Path, out: Path, words: list[str]
+) -> None:
+    classifier = save_random_vit(out.parent / "vit", labels=("normal", "nsfw"))
+    policy = out.parent / "two.toml"
+    policy.write_text(POLICY.format(spec=f"hf:{classifier}"))
+    make_pictures(folder, 1)
+    code, _, stderr = look(
+        clipmod, ("scan", folder, "--models", f"hf:{classifier}", "--policy", policy, "--no-isolate", *words)
+    )
+    assert code == 0, stderr
+    assert "it/s" not in stderr
+    assert "%|" not in stderr
+    assert "\r" not in stderr
+    if words == ["-q"]:
+        assert stderr == ""
 
 
 def test_without_colour_if_nobody_wants_it(clipmod: Command) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from clipmod_cli.cli.terminal.stdout import say
 
 LINE_EVERY_S = 30.0
 """Often enough to show that a long run is alive, and a log stays readable."""
+
+NOT_OF_A_LIBRARY: Final = {"disable": False}
+"""Bars of libraries are disabled by a variable (`silence_libraries`)."""
 
 Style = Literal["auto", "plain", "json", "none"]
 
@@ -48,7 +52,9 @@ class ProgressBar(RunProgress):
         self._done = done
         self._received = received
         self._start = time.monotonic()
-        self._bar = tqdm(unit=" inputs", file=sys.stderr, dynamic_ncols=True, smoothing=0.1)
+        self._bar = tqdm(
+            unit=" inputs", file=sys.stderr, dynamic_ncols=True, smoothing=0.1, **NOT_OF_A_LIBRARY
+        )
 
     def advance(self, flagged: int, errors: int) -> None:
         """Move the bar."""
@@ -126,20 +132,28 @@ class PlainLines(RunProgress):
         return f"clipmod: {done}{of} inputs, {flagged} nsfw, {errors} errors, {rate:.1f}/s{downloaded}{left}"
 
 
-def choose_progress(style: Style, *, quiet: bool, done: int, received: Received | None = None) -> RunProgress:
+def choose_progress(
+    style: Style, *, quiet: bool, piped: bool = False, done: int, received: Received | None = None
+) -> RunProgress:
     """Return the progress display; `auto` is a bar if stderr is a terminal, else plain lines.
 
     Args:
         style: of the settings.
         quiet: show nothing.
+        piped: another program reads stdout; a bar would overwrite the lines that it prints.
         done: inputs that an earlier run has judged.
         received: returns the bytes downloaded so far; None if there are no downloads.
     """
     if quiet or style == "none":
         return RunProgress()
-    if style == "auto" and sys.stderr.isatty():
+    if style == "auto" and sys.stderr.isatty() and not piped:
         return ProgressBar(done, received)
     return PlainLines(done, as_json=style == "json", received=received)
+
+
+def silence_libraries() -> None:
+    """Disable the progress bars of libraries; call it before they are imported."""
+    os.environ.update(TQDM_DISABLE="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
 
 
 class DownloadBar(AbstractContextManager["DownloadBar"]):
@@ -180,7 +194,10 @@ class DownloadBar(AbstractContextManager["DownloadBar"]):
         if sys.stderr.isatty():
             from tqdm import tqdm
 
-            self._bar = tqdm(desc=name, initial=done, total=total, unit="B", unit_scale=True, file=sys.stderr)
+            self._bar = tqdm(
+                desc=name, initial=done, total=total, unit="B", unit_scale=True, file=sys.stderr,
+                **NOT_OF_A_LIBRARY,
+            )  # fmt: skip
 
     def _close(self) -> None:
         if self._bar is not None:

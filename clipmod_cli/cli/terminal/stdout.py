@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,10 +21,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RealStdout:
-    """The stdout that clipmod was started with."""
+    """The stdout that clipmod was started with.
+
+    Attributes:
+        is_pipe: another program reads it, which may write to the terminal of stderr.
+    """
 
     descriptor: int
     is_terminal: bool
+    is_pipe: bool = False
+
+    def columns(self) -> int | None:
+        """Return the width of the terminal; None if it has none."""
+        try:
+            return os.get_terminal_size(self.descriptor).columns or None
+        except OSError:
+            return None
 
 
 @contextmanager
@@ -37,9 +50,14 @@ def take_stdout() -> Iterator[RealStdout]:
     descriptor = os.dup(1)
     os.dup2(2, 1)
     try:
-        yield RealStdout(descriptor, os.isatty(descriptor))
+        yield RealStdout(descriptor, os.isatty(descriptor), _is_pipe(descriptor))
     finally:
         os.close(descriptor)
+
+
+def _is_pipe(descriptor: int) -> bool:
+    mode = os.fstat(descriptor).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def drop_stdout() -> None:
