@@ -30,6 +30,7 @@ COMMANDS = (
     ("scan",),
     ("urls",),
     ("serve",),
+    ("report",),
     ("export",),
     ("stats",),
     ("stats", "forget"),

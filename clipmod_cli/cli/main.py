@@ -15,7 +15,7 @@ import typer
 from clipmod_cli import __version__
 from clipmod_cli.cli.commands import bench, config, doctor, models, policies, scan, schema, serve, stats, urls
 from clipmod_cli.cli.commands.evaluate import evaluate
-from clipmod_cli.cli.commands.results import export
+from clipmod_cli.cli.commands.results import export, report
 from clipmod_cli.cli.terminal.progress import silence_libraries
 from clipmod_cli.cli.terminal.stdout import drop_stdout, safe_streams, say
 from clipmod_cli.cli.usage.faults import print_error, print_parser_error
@@ -67,6 +67,7 @@ app = typer.Typer(
 app.command(epilog=scan.EXAMPLES)(scan.scan)
 app.command(epilog=urls.EXAMPLES)(urls.urls)
 app.command(epilog=serve.EXAMPLES)(serve.serve)
+app.command(epilog=report.EXAMPLES)(report.report)
 app.command(epilog=export.EXAMPLES)(export.export)
 app.add_typer(stats.app, name="stats", cls=stats.StatsGroup)
 app.add_typer(models.app, name="models")

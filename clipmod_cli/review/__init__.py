@@ -1,0 +1,1 @@
+"""What people are shown of records: the report, without a sharp picture."""
