@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, TypeAlias, get_args, get_type_hints
 
 import typer
 
+from clipmod_cli.cli.usage.completion import completion_of
 from clipmod_cli.cli.usage.help import HELP_PANEL, print_help_all
 from clipmod_cli.settings.definition import ENV_PREFIX, Group, Option, Settings, flag_of
 
@@ -81,7 +82,7 @@ def _parameter(name: str, hint: Any, default: Any, option: Option) -> inspect.Pa
         kind = list[str] | None
     info = typer.Option(
         *flags, help=_help(default, option), metavar=metavar, show_default=False, show_envvar=False,
-        rich_help_panel=PANELS.get(option.group),
+        rich_help_panel=PANELS.get(option.group), autocompletion=completion_of(name),
     )  # fmt: skip
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, info]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clipmod_cli.cli.usage.completion import complete_models
 from clipmod_cli.errors import MissingModelError, SpecError
 from clipmod_cli.install import install_command
 from clipmod_cli.models.backend import has_packages
@@ -31,11 +32,18 @@ _PACKAGES = {NUDENET: ("the detector", "nudenet"), OPEN_NSFW: (OPEN_NSFW, "openn
 """By prefix of models whose weights come with a package: their name in messages, and the package."""
 
 Specs = Annotated[
-    list[str], typer.Argument(metavar="SPEC", help="ensemble, fallback, nudenet, or model specs")
+    list[str],
+    typer.Argument(
+        metavar="SPEC", help="ensemble, fallback, nudenet, or model specs", autocompletion=complete_models
+    ),
 ]
 SomeSpecs = Annotated[
     list[str] | None,
-    typer.Argument(metavar="SPEC", help="models to verify (default: every downloaded one)"),
+    typer.Argument(
+        metavar="SPEC",
+        help="models to verify (default: every downloaded one)",
+        autocompletion=complete_models,
+    ),
 ]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clipmod_cli.cli.usage.completion import complete_policy
 from clipmod_cli.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -34,7 +35,11 @@ def list_policies(*, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="A built-in policy.")], *, as_json: AsJson = False) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="A built-in policy.", autocompletion=complete_policy)],
+    *,
+    as_json: AsJson = False,
+) -> None:
     """Print a built-in policy as TOML, ready to be copied and changed."""
     from clipmod_cli.judge.policy.reading import builtin_text, load_policy
 
