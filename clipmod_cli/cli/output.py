@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,7 @@ from clipmod_cli.atomic import atomic_file
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import RunProgress
 from clipmod_cli.cli.terminal.result_lines import ShownLines, decision_of, line_of
-from clipmod_cli.cli.terminal.stdout import RealStdout
+from clipmod_cli.cli.terminal.stdout import RealStdout, plain
 from clipmod_cli.errors import OutputError
 from clipmod_cli.output.base import RecordSink, SinkFactory, sink_for
 from clipmod_cli.output.jsonl import JsonlSink, StreamSink, is_regular
@@ -23,6 +24,9 @@ from clipmod_cli.output.resume import DoneInputs, ResumeOptions
 from clipmod_cli.records import Record, read_name, to_line
 from clipmod_cli.settings.definition import Settings, Wanted
 from clipmod_cli.settings.effects import STDOUT_NAMES
+from clipmod_cli.sources.lists import is_one_line
+
+log = logging.getLogger(__name__)
 
 StdoutMode = Literal["json", "lines", "nothing"]
 
@@ -176,19 +180,31 @@ class ErrorsFile:
         except OSError as e:
             raise OutputError(f"cannot write to {self.path}: {e.strerror}") from e
         self._archive: str | None = None
+        self._left_out = 0
 
     def add(self, source: str, *, member: bool) -> None:
         """Add a failed input; an archive is listed once for failed members in a row."""
         if member and source == self._archive:
             return
         self._archive = source if member else None
+        name = os.fsencode(source)
+        if self._end == b"\n" and not is_one_line(name):
+            self._left_out += 1
+            return
         try:
-            self._file.write(os.fsencode(source) + self._end)
+            self._file.write(name + self._end)
         except OSError as e:
             raise OutputError(f"cannot write to {self.path}: {e.strerror}") from e
 
     def finish(self) -> None:
-        """Move the list to its path."""
+        """Move the list to its path; warn about names that no line can hold."""
+        if self._left_out:
+            log.warning(
+                "%d failed inputs are not in %s, since their names have line breaks: give -0 (--null) here "
+                "and with --files-from",
+                self._left_out,
+                plain(str(self.path)),
+            )
         try:
             self._writing.close()
         except OSError as e:

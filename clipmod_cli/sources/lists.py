@@ -8,8 +8,10 @@ from __future__ import annotations
 import codecs
 import itertools
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +95,11 @@ def _lines(descriptor: int) -> Iterator[bytes]:
         yield line[:-1] if line.endswith(b"\r") and not os.path.lexists(line) else line
 
 
+def is_one_line(name: bytes) -> bool:
+    """Return whether `read_list` gives back a name that stands on a line."""
+    return b"\n" not in name and not name.startswith(tuple(ENCODINGS))
+
+
 def _as_utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Yield the text without a byte order mark, and UTF-16 as UTF-8; other bytes are not changed."""
     head = b""
@@ -149,8 +156,8 @@ def check_lists(lists: Iterable[str], column: str) -> None:
                 f"cannot read the list {name}: {'permission denied' if there else 'no such file'}"
             )
         if is_table(name):
-            with _open_table(name) as connection:
-                _find_column(connection, name, column)
+            with _open_table(name) as table:
+                _find_column(table, column)
 
 
 def is_table(name: str) -> bool:
@@ -167,9 +174,9 @@ def _read_text(name: str, *, null: bool) -> Iterator[str]:
 
 
 def _read_table(name: str, column: str, skipped: Skipped) -> Iterator[str]:
-    with _open_table(name) as connection:
-        found = _find_column(connection, name, column)
-        for (value,) in _rows(connection, name, [found]):
+    with _open_table(name) as table:
+        found = _find_column(table, column)
+        for (value,) in _rows(table, [found]):
             if value and (url := value.strip()):
                 yield url
             else:
@@ -184,27 +191,41 @@ def read_columns(name: str, columns: Iterable[str]) -> Iterator[dict[str, str]]:
     Raises:
         UsageError: if the table cannot be read, or has none of the columns.
     """
-    with _open_table(name) as connection:
-        there = {one.lower(): one for one in _columns(connection, name)}
+    with _open_table(name) as table:
+        there = {one.lower(): one for one in _columns(table)}
         found = {column: there[column.lower()] for column in columns if column.lower() in there}
         if not found:
             listed = ", ".join(there.values())
             raise UsageError(f"{name} has none of the columns {', '.join(columns)}; it has {listed}")
-        for row in _rows(connection, name, list(found.values())):
+        for row in _rows(table, list(found.values())):
             texts = ((column, value.strip()) for column, value in zip(found, row, strict=True) if value)
             yield {column: text for column, text in texts if text}
 
 
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """An open table.
+
+    Attributes:
+        name: of the list, for messages.
+        path: what DuckDB reads: the list, or a copy of it in UTF-8.
+    """
+
+    connection: DuckDBPyConnection
+    name: str
+    path: str
+
+
 @contextmanager
-def _open_table(name: str) -> Iterator[DuckDBPyConnection]:
-    """Open a connection that reads a table; DuckDB's errors in the block are raised as UsageError."""
+def _open_table(name: str) -> Iterator[_Table]:
+    """Open a table; DuckDB's errors in the block are raised as UsageError."""
     import duckdb
 
     # One thread keeps the order of rows and leaves the cores to the decoders; no extension is downloaded.
     connection = duckdb.connect(config={"threads": 1, "autoinstall_known_extensions": False})
     try:
-        with connection:
-            yield connection
+        with connection, _in_utf8(name) as path:
+            yield _Table(connection, name, path)
     except duckdb.Error as error:
         # what follows LINE is our own SQL
         lines = [line.strip() for line in str(error).partition("\nLINE ")[0].splitlines() if line.strip()]
@@ -212,27 +233,43 @@ def _open_table(name: str) -> Iterator[DuckDBPyConnection]:
         raise UsageError(f"cannot read the list {name}: {reason}") from error
 
 
-def _rows(connection: DuckDBPyConnection, name: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+@contextmanager
+def _in_utf8(name: str) -> Iterator[str]:
+    """Give the path of a table; of one in UTF-16, a copy in UTF-8: DuckDB leaves out rows of such files."""
+    with open(name, "rb", buffering=0) as file:  # noqa: PTH123
+        is_utf16 = file.read(2) in ENCODINGS
+        if not is_utf16:
+            yield name
+            return
+        with tempfile.TemporaryDirectory(prefix="clipmod-list-") as folder:
+            copy = Path(folder, f"list{Path(name).suffix}")
+            file.seek(0)
+            with copy.open("wb") as out:
+                out.writelines(_as_utf8(_read(file.fileno())))
+            yield str(copy)
+
+
+def _rows(table: _Table, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     """Yield the values of columns as texts, row by row; None is an empty cell."""
     selected = ", ".join(f"{_quoted(column)}::VARCHAR" for column in columns)
-    rows = connection.execute(f"SELECT {selected} FROM {_reader(name, columns)}")  # noqa: S608
+    rows = table.connection.execute(f"SELECT {selected} FROM {_reader(table.path, columns)}")  # noqa: S608
     while batch := rows.fetchmany(ROWS_AT_ONCE):
         yield from batch
 
 
-def _columns(connection: DuckDBPyConnection, name: str) -> list[str]:
-    rows = connection.execute(f"DESCRIBE SELECT * FROM {_reader(name)}").fetchall()  # noqa: S608
+def _columns(table: _Table) -> list[str]:
+    rows = table.connection.execute(f"DESCRIBE SELECT * FROM {_reader(table.path)}").fetchall()  # noqa: S608
     return [str(row[0]) for row in rows]
 
 
-def _find_column(connection: DuckDBPyConnection, name: str, column: str) -> str:
+def _find_column(table: _Table, column: str) -> str:
     """Return the name of the column in the table; case-insensitive."""
-    columns = _columns(connection, name)
+    columns = _columns(table)
     for found in columns:
         if found.lower() == column.lower():
             return found
     listed = ", ".join(columns)
-    raise UsageError(f"{name} has no column {column!r}; --url-column names one of: {listed}")
+    raise UsageError(f"{table.name} has no column {column!r}; --url-column names one of: {listed}")
 
 
 def _separator(name: str) -> str:

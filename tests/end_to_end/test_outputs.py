@@ -234,3 +234,24 @@ def test_a_named_pipe_takes_records(clipmod: Command, folder: Path, tmp_path: Pa
     with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
         assert clipmod("scan", folder, "-o", pipe, *NUDENET).code == 0
         assert sources(read_records(reader.communicate(timeout=PATIENCE_S)[0])) == paths
+
+
+def test_a_list_of_failed_inputs_gives_names_with_line_breaks_back(
+    clipmod: Command, folder: Path, out: Path
+) -> None:
+    """As a line each name would become two others; `-0` keeps it, as `find -print0` does."""
+    names = ["a\nb.png", "plain.png", "c\r.png", "\u202ed.png"]
+    for name in names:
+        (folder / name).write_bytes(b"")
+    failed = out.parent / "failed.txt"
+    run = clipmod("scan", folder, "--errors-to", failed, *ALONE)
+    assert run.code == 6
+    assert sorted(failed.read_bytes().decode().split("\n")) == sorted(
+        ["", *(str(folder / name) for name in names[1:])]
+    )
+    assert "1 failed inputs are not in" in run.stderr
+    assert "give -0 (--null)" in run.stderr
+    run = clipmod("scan", folder, "--errors-to", failed, "-0", *ALONE)
+    assert "failed inputs are not in" not in run.stderr
+    again = clipmod("scan", "--files-from", failed, "-0", *ALONE)
+    assert sorted(record["source"] for record in again.records) == sorted(str(folder / n) for n in names)

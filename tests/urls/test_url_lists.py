@@ -127,6 +127,27 @@ def test_what_people_call_csv(tmp_path: Path, text: str, urls: list[str]) -> Non
     assert read(write(tmp_path / "a.csv", text)) == urls
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-8"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "name;url\r\nä;http://a/ü\r\n\r\nb;http://b/\r\n"),
+        ("a.tsv", "name\turl\r\nä\thttp://a/ü\r\nb\thttp://b/\r\n"),
+        ("a.jsonl", '{"name": "ä", "url": "http://a/ü"}\r\n{"name": "b", "url": "http://b/"}\r\n'),
+    ],
+)
+def test_tables_from_windows(tmp_path: Path, name: str, text: str, encoding: str) -> None:
+    path = write(tmp_path / name, f"\ufeff{text}".encode(encoding))
+    assert [url for url in read(path) if url] == ["http://a/ü", "http://b/"]
+    assert [one for one in tmp_path.iterdir() if one != path] == []
+
+
+def test_a_long_table_from_windows_loses_no_row(tmp_path: Path) -> None:
+    urls = [f"http://a/{number}/ä" for number in range(5_000)]
+    path = write(tmp_path / "a.csv", "\r\n".join(["url", *urls]).encode("utf-16"))
+    assert read(path) == urls
+
+
 def test_json_lines_may_differ_in_all_but_the_url(tmp_path: Path) -> None:
     rows = [
         {"url": "http://a/", "n": 1},
