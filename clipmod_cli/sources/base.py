@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from clipmod_cli.decode.unread import UNREAD_SKIPPED, UnreadFormat, is_media_name
 from clipmod_cli.errors import ItemError, UsageError
@@ -17,6 +17,9 @@ from clipmod_cli.types import Failure, Item, Media
 if TYPE_CHECKING:
     from pathspec import PathSpec
 
+
+InputState: TypeAlias = Literal["unchanged", "changed", "gone"]
+"""What became of an input since its record was written; gone: the file or object does not exist."""
 
 MOST_FOLDERS, MOST_NAMES = 1_000, 100_000
 """Bounds of the search for media in skipped folders, which takes place only if nothing was judged."""
@@ -86,15 +89,15 @@ class Source(Protocol):
         Args:
             name: as the user gave it, scheme included.
             rules: which of the files in a folder are inputs; a file that was named always is.
-            skipped: counts the files that are no inputs.
+            skipped: counts the files that are no inputs, and takes the folders that were listed.
         """
 
-    def is_unchanged(self, record: Mapping[str, Any], name: str, *, verify: bool) -> bool:
-        """Return whether a record of an earlier run still describes its input; true if that is gone.
+    def state_of(self, record: Mapping[str, Any], name: str, *, verify: bool) -> InputState:
+        """Return what became of the input of an earlier run's record; unchanged if that cannot be found out.
 
         Args:
             record: with `member`, `bytes`, `mtime_ns` and `sha256`.
-            name: the record's source.
+            name: the record's source; a local path is absolute.
             verify: compare the SHA-256 too.
         """
 
@@ -108,14 +111,20 @@ def same_file(record: Mapping[str, Any], size: int, mtime_ns: int | None) -> boo
 
 @dataclass(slots=True)
 class Skipped:
-    """How many files were skipped, by reason; `media`: one of them is a picture, film or archive by name.
+    """How many files were skipped, by reason, and which folders were listed.
 
-    `folders` are the first of those that were not entered.
+    Attributes:
+        media: a skipped file is a picture, film or archive by name.
+        folders: the first folders that were not entered.
+        listed: the number of inputs in each named folder that was listed to its end.
+        unlisted: named folders of which a part could not be listed.
     """
 
     reasons: Counter[str] = field(default_factory=Counter)
     media: bool = False
     folders: list[str] = field(default_factory=list)
+    listed: dict[str, int] = field(default_factory=dict)
+    unlisted: set[str] = field(default_factory=set)
 
     def add(self, reason: str, name: str, *, folder: bool = False) -> None:
         """Count a file or folder that the rules exclude; the name of a folder is its path."""

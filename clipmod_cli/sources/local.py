@@ -18,7 +18,7 @@ from typing import Any
 
 from clipmod_cli.decode.formats import format_by_extension
 from clipmod_cli.sources.archives.items import look_inside
-from clipmod_cli.sources.base import InputPath, Rules, Skipped, same_file
+from clipmod_cli.sources.base import InputPath, InputState, Rules, Skipped, same_file
 from clipmod_cli.types import Failure, Item
 
 
@@ -28,19 +28,28 @@ class LocalFiles:
     def expand(self, name: str, rules: Rules, skipped: Skipped) -> Iterator[Item | Failure]:
         """Yield the Items of a path; folders sorted by the bytes of their names."""
         for path in _paths(name):
-            found = _Walk(path, rules, skipped).files() if _is_folder(path) else [InputPath(path)]
-            for place in found:
-                yield from look_inside(place, rules, skipped)
+            if _is_folder(path):
+                count = 0
+                for place in _Walk(path, rules, skipped).files():
+                    for item in look_inside(place, rules, skipped):
+                        count += 1
+                        yield item
+                skipped.listed[path] = count
+            else:
+                yield from look_inside(InputPath(path), rules, skipped)
 
-    def is_unchanged(self, record: Mapping[str, Any], name: str, *, verify: bool) -> bool:
-        """Return whether the file has the size and time of its record, and the SHA-256 if `verify`."""
+    def state_of(self, record: Mapping[str, Any], name: str, *, verify: bool) -> InputState:
+        """Compare the file's size and time with those of its record, and the SHA-256 if `verify`."""
         try:
             info = os.stat(name)  # noqa: PTH116 — the name may hold any byte
+        except (FileNotFoundError, NotADirectoryError):
+            return "gone"
         except (OSError, ValueError):
-            return True  # gone: there is nothing to judge again
+            return "unchanged"
         if not same_file(record, info.st_size, info.st_mtime_ns):
-            return False
-        return not verify or record["member"] is not None or _digest(name) == record["sha256"]
+            return "changed"
+        is_same = not verify or record["member"] is not None or _digest(name) == record["sha256"]
+        return "unchanged" if is_same else "changed"
 
 
 def _digest(path: str) -> str | None:
@@ -104,6 +113,7 @@ class _Walk:
             names = sorted(os.listdir(os.fsencode(path)), reverse=True)  # noqa: PTH208
         except OSError:
             # The folder itself becomes an input, so that it gets an error record.
+            self.skipped.unlisted.add(self.root)
             yield InputPath(path, rel.removesuffix("/"))
             return
         self.stack.append(_Folder(path, rel, names, identity))
@@ -117,6 +127,8 @@ class _Walk:
         if reason is not None:
             self.skipped.add(reason, path, folder=folder)
         elif info is None:
+            if not os.path.lexists(path):
+                self.skipped.unlisted.add(self.root)
             yield InputPath(path, rel)  # removed, or a dangling link to be followed: it gets an error record
         elif folder:
             yield from self._enter(path, rel + "/")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from clipmod_cli.errors import ItemError
-from clipmod_cli.sources.base import Rules, Skipped
+from clipmod_cli.sources.base import InputState, Rules, Skipped
 from clipmod_cli.sources.registry import SOURCES, SourceKind
 from clipmod_cli.sources.stores.base import ObjectEntry
 from clipmod_cli.sources.stores.source import ObjectStoreSource
@@ -32,8 +32,8 @@ class MemorySource:
             else:
                 yield Failure(item=item, stage="source", code="not_found", message="there is no such key")
 
-    def is_unchanged(self, record: Mapping[str, Any], name: str, *, verify: bool) -> bool:  # noqa: ARG002
-        return bool(record["status"] == "ok")
+    def state_of(self, record: Mapping[str, Any], name: str, *, verify: bool) -> InputState:  # noqa: ARG002
+        return "unchanged" if record["status"] == "ok" else "changed"
 
 
 class MemoryStore:

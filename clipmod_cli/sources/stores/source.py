@@ -21,7 +21,7 @@ from clipmod_cli.decode.unread import UNREAD_HEAD_BYTES, UnreadFormat, unread_fo
 from clipmod_cli.errors import ErrorCode, ItemError
 from clipmod_cli.sources.ahead import prefetch
 from clipmod_cli.sources.archives.items import look_inside
-from clipmod_cli.sources.base import InputPath, Rules, Skipped, same_file
+from clipmod_cli.sources.base import InputPath, InputState, Rules, Skipped, same_file
 from clipmod_cli.sources.spill import SpillFolder
 from clipmod_cli.sources.stores.base import ObjectEntry, ObjectName, ObjectStore, StoredItem
 from clipmod_cli.sources.stores.errors import store_errors
@@ -78,34 +78,42 @@ class ObjectStoreSource:
 
     def expand(self, name: str, rules: Rules, skipped: Skipped) -> Iterator[Item | Failure]:
         """Yield the Items of an object or a folder; an error of the listing is a Failure at its end."""
+        count = 0
         try:
             parsed = self._parse(name)
             for found in _walk_store(parsed, self._bucket(parsed), rules, skipped):
-                yield from _items_of(found, rules, skipped)
+                for item in _items_of(found, rules, skipped):
+                    count += 1
+                    yield item
+            skipped.listed[name] = count
         except ItemError as error:
+            skipped.unlisted.add(name)
             yield object_failure(Item(source=name, index=0), None, error)
 
-    def is_unchanged(self, record: Mapping[str, Any], name: str, *, verify: bool) -> bool:
-        """Return whether a record still describes its object; true if the object is gone.
+    def state_of(self, record: Mapping[str, Any], name: str, *, verify: bool) -> InputState:
+        """Return what became of a record's object.
 
         Records come in the order in which a store was listed, so one request for a page checks a thousand of
         them. If a store cannot be reached, its records are kept, with one warning a bucket.
         """
         if record["bytes"] is None and record["member"] is None:
-            return False  # the object was missing or unreadable
+            return "changed"  # the object was missing or unreadable
         parsed = self._parse(name)
         if parsed.bucket in self._unreachable:
-            return True
+            return "unchanged"
         try:
             store = self._bucket(parsed)
             entry = self._find(store, parsed)
-            return _matches(entry, record) and not (verify and _content_differs(store, entry, record))
+            is_same = _matches(entry, record) and not (verify and _content_differs(store, entry, record))
         except ItemError as error:
-            if error.code not in ("not_found", "permission_denied"):
+            if error.code == "not_found":
+                return "gone"
+            if error.code != "permission_denied":
                 self._unreachable.add(parsed.bucket)
                 bucket, why = parsed.with_key(""), error.message
                 log.warning("Cannot check %s for changes (%s): its records are kept as they are", bucket, why)
-            return True
+            return "unchanged"
+        return "unchanged" if is_same else "changed"
 
     def _parse(self, name: str) -> ObjectName:
         scheme, _, path = name.partition("://")
