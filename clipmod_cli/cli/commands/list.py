@@ -1,0 +1,156 @@
+"""`clipmod list`: the paths of records of a kind, for `xargs` and scripts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+
+import typer
+
+from clipmod_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from clipmod_cli.output.card import RunCard
+
+EXAMPLES = """
+\b
+Examples:
+  clipmod list out.jsonl --nsfw                              the files that were judged NSFW
+  clipmod list out.jsonl --nsfw --new -0 | xargs -0 mv -t quarantine --
+  clipmod list out.jsonl --error | clipmod scan - -o again.jsonl
+  zstdcat old.jsonl.zst | clipmod list - --review            records from stdin
+"""
+
+
+def list_records(
+    records: Annotated[
+        list[str], typer.Argument(metavar="RECORDS...", help="outputs (.jsonl); - reads records from stdin")
+    ],
+    *,
+    nsfw: Annotated[bool, typer.Option("--nsfw", help="what was judged NSFW")] = False,
+    review: Annotated[bool, typer.Option("--review", help="what needs review")] = False,
+    safe: Annotated[bool, typer.Option("--safe", help="what was judged Safe")] = False,
+    error: Annotated[bool, typer.Option("--error", help="what could not be judged")] = False,
+    new: Annotated[
+        bool, typer.Option("--new", help="only what the last run found and was not known")
+    ] = False,
+    gone: Annotated[bool, typer.Option("--gone", help="also files that are gone")] = False,
+    null: Annotated[bool, typer.Option("-0", "--null", help="end each path with NUL, for xargs -0")] = False,
+) -> None:
+    """Print the paths or URLs of records, one a line, each once; of a member its archive's.
+
+    Kinds may be combined; without one, all are printed. Paths are relative where the scan ran in this folder.
+    """
+    from clipmod_cli.cli.terminal.stdout import plain, say
+
+    chosen = {"nsfw": nsfw, "review": review, "safe": safe, "error": error}
+    kinds = frozenset(kind for kind, wanted in chosen.items() if wanted) or frozenset(chosen)
+    counts = _Counts()
+    seen = set[str]()
+    on_terminal = sys.stdout.isatty()
+    for name in records:
+        for path in _paths(name, kinds, counts, new=new, gone=gone):
+            if path in seen:
+                continue
+            seen.add(path)
+            if "\n" in path and not null:
+                counts.newlines += 1
+                continue
+            shown = plain(path).encode() if on_terminal else os.fsencode(path)
+            sys.stdout.buffer.write(shown + (b"\0" if null else b"\n"))
+    sys.stdout.flush()
+    if counts.gone:
+        say(f"clipmod: {counts.gone} left out, since the file is gone (--gone lists it)")
+    if counts.newlines:
+        raise UsageError(f"{counts.newlines} left out: a newline is in the name. Use -0, as with xargs -0")
+
+
+@dataclass
+class _Counts:
+    """What was left out."""
+
+    gone: int = 0
+    newlines: int = 0
+
+
+def _paths(name: str, kinds: frozenset[str], counts: _Counts, *, new: bool, gone: bool) -> Iterator[str]:
+    """Yield the path or URL of each record of these kinds."""
+    from clipmod_cli.cli.tally import kinds_of
+    from clipmod_cli.output.names import working_directory
+    from clipmod_cli.records import read_name
+
+    card = _card_of(name, new=new)
+    conditions, newest, here = card.conditions, card.newest, working_directory()
+    for record in _read(name):
+        own = kinds_of(record["final_decision"], record["status"], needs_review=bool(record["needs_review"]))
+        if not own & kinds or (new and (record["known"] or record["run_id"] not in newest)):
+            continue
+        source = read_name(record["source"], record["source_b64"])
+        run = conditions.get(record["run_id"])
+        directory = here if run is None else run.directory
+        path = source if directory in {None, here} else os.path.join(directory or "", source)  # noqa: PTH118
+        if not gone and directory is not None and _is_gone(path, record):
+            counts.gone += 1
+        else:
+            yield path
+
+
+def _card_of(name: str, *, new: bool) -> RunCard:
+    """Return the run card of an output; of stdin an empty one.
+
+    Raises:
+        UsageError: the output does not exist, or `new` is asked for and there is no card.
+    """
+    from clipmod_cli.output.card import RunCard, card_path
+
+    path = Path(name)
+    if name != "-" and not path.exists():
+        raise UsageError(f"{name} does not exist; RECORDS are outputs of scan and urls")
+    card = RunCard(card_path(path)) if name == "-" else RunCard.read(path)
+    if new and not card.runs:
+        raise UsageError(f"--new needs the run card that a run writes beside its output: {name} has none")
+    return card
+
+
+def _is_gone(path: str, record: dict[str, Any]) -> bool:
+    """Return whether the file of a record is gone; one that never was there is an error."""
+    from clipmod_cli.sources.registry import scheme_of
+
+    error = record["error"]
+    if scheme_of(path) or (error is not None and error["code"] == "not_found"):
+        return False
+    try:
+        os.stat(path)  # noqa: PTH116 — the name may hold any byte
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
+def _read(name: str) -> Iterator[dict[str, Any]]:
+    """Yield the records of an output; a torn last line is left out.
+
+    Raises:
+        UsageError: it cannot be read, or a line of it is not a record.
+    """
+    from clipmod_cli.output.resume import parse_line
+
+    try:
+        with _open(name) as file:
+            for number, line in enumerate(file, 1):
+                record = parse_line(line)
+                if record is not None:
+                    yield record
+                elif line.endswith(b"\n"):
+                    raise UsageError(f"{name} line {number} is not a clipmod record")
+    except OSError as e:
+        raise UsageError(f"cannot read {name}: {e.strerror}") from e
+
+
+def _open(name: str) -> BinaryIO:
+    return os.fdopen(os.dup(0), "rb") if name == "-" else Path(name).open("rb")
