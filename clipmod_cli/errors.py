@@ -110,12 +110,15 @@ class ErrorInfo:
         fix: what the user can do.
         retryable: the same input may be judged when it is tried again.
         http_status: of the answer to a request that fails with it.
+        cured_by: how abilities begin that may cure it, as `decoder:`; a run that has a new one tries the
+            input again.
     """
 
     cause: str
     fix: str
     retryable: bool = False
     http_status: int = 400
+    cured_by: tuple[str, ...] = ()
 
 
 ERROR_CODES: Final[dict[ErrorCode, ErrorInfo]] = {
@@ -139,6 +142,7 @@ ERROR_CODES: Final[dict[ErrorCode, ErrorInfo]] = {
         "The bytes are of no accepted image, video or archive format, whatever the name says. In folders and"
         " archives only media of formats that are not read gets it (`--unread skip` counts it).",
         "Convert or unpack it; `clipmod doctor` lists the decoders and how to install the optional ones.",
+        cured_by=("decoder:",),
     ),
     "decode_error": ErrorInfo(
         "The picture is damaged and cannot be decoded.", "Restore the file from its source."
@@ -178,6 +182,7 @@ ERROR_CODES: Final[dict[ErrorCode, ErrorInfo]] = {
     "blocked_address": ErrorInfo(
         "The address is not public, the port is not allowed, or a redirect leaves https for http.",
         "If you trust the host: --allow-private or --allow-ports (not in `serve`).",
+        cured_by=("private", "port:"),
     ),
     "dns_error": ErrorInfo(
         "The host name could not be resolved.", "Check the name and the DNS; run again.", retryable=True
@@ -190,6 +195,7 @@ ERROR_CODES: Final[dict[ErrorCode, ErrorInfo]] = {
     "http_error": ErrorInfo(
         "The host answered with an error; `http_status` in the record is its status.",
         "For 401 or 403 add a --header; for 408, 425, 429 and 5xx run again later.",
+        cured_by=("header:",),
     ),
     "timeout": ErrorInfo(
         "The download took longer than --timeout.", "Run again, or raise --timeout.", retryable=True
@@ -200,6 +206,7 @@ ERROR_CODES: Final[dict[ErrorCode, ErrorInfo]] = {
     "not_an_image": ErrorInfo(
         "The body is of no accepted image, video or archive format, often an HTML page.",
         "Give the URL of the file itself.",
+        cured_by=("decoder:",),
     ),
     "too_many_redirects": ErrorInfo("More redirects than the limit.", "Give the final URL."),
     "model_error": ErrorInfo(

@@ -34,7 +34,9 @@ def _null(description: str) -> Any:
     return Field(default=None, description=description)
 
 
-class _Row(BaseModel):
+class RowModel(BaseModel):
+    """The base of records and of the values in them."""
+
     # strict: a wrong type is a bug and must raise.
     model_config = ConfigDict(
         strict=True,
@@ -47,7 +49,7 @@ class _Row(BaseModel):
     )
 
 
-class RecordError(_Row):
+class RecordError(RowModel):
     """Why an input could not be judged."""
 
     code: ErrorCode = Field(description="One of a closed list")
@@ -56,7 +58,7 @@ class RecordError(_Row):
     http_status: int | None = _null("HTTP status of the answer, with http_error")
 
 
-class DetectionRow(_Row):
+class DetectionRow(RowModel):
     """One detection."""
 
     label: str = Field(description="The detector's own label")
@@ -64,7 +66,7 @@ class DetectionRow(_Row):
     box: tuple[int, int, int, int] = Field(description="x, y, width, height in pixels of the original")
 
 
-class ModelPrediction(_Row):
+class ModelPrediction(RowModel):
     """What one model predicted for the frame that decided the verdict."""
 
     predicted_category: str = Field(description="Its most probable category")
@@ -79,7 +81,7 @@ class ModelPrediction(_Row):
     )
 
 
-class SegmentRow(_Row):
+class SegmentRow(RowModel):
     """A run of consecutive scored frames at or over the threshold."""
 
     start_s: float = Field(description="Seconds from the start")
@@ -89,7 +91,7 @@ class SegmentRow(_Row):
     peak_time_s: float = Field(description="Time of that frame, seconds from the start")
 
 
-class FrameRow(_Row):
+class FrameRow(RowModel):
     """The ensemble's scores for one frame."""
 
     frame: int = Field(description="Number of the frame, from 0")
@@ -101,7 +103,7 @@ class FrameRow(_Row):
     model_agreement: float = Field(description="Share of the weight that agrees on the category, 0..1")
 
 
-class Record(_Row):
+class Record(RowModel):
     """The outcome of one input. Every field is always present, null if it does not apply."""
 
     schema_: Literal["clipmod/1"] = Field(
@@ -177,6 +179,13 @@ class Record(_Row):
         "Lowest and highest unsafe score possible with the skipped models"
     )
     unseen_categories: list[str] | None = _null("UNSAFE categories that no model can see")
+    known: bool = Field(
+        default=False,
+        description="An earlier run wrote the same outcome for the same bytes of this input to the same "
+        "output; false for what is new",
+    )
+    row: int | None = _null("Of `clipmod urls`: position in its list as the file has it, from 0")
+    columns: dict[str, str | None] | None = _null("Columns of its row, as text (--keep-columns)")
 
 
 STEPS: Final = 1e6
@@ -205,8 +214,8 @@ _RUN_FIELDS: Final = tuple(f.name for f in fields(RunFacts))
 _MEDIA_FIELDS: Final = tuple(f.name for f in fields(Media) if f.name in Record.model_fields)
 
 
-def to_record(result: Result, run: RunFacts, *, frames_detail: bool = False) -> Record:
-    """Return the record of a result.
+def to_record(result: Result, run: RunFacts, *, frames_detail: bool = False, known: bool = False) -> Record:
+    """Return the record of a result; `known`: an earlier run had the same outcome for the same bytes.
 
     Raises:
         ValueError: a number is not finite; the caller should have returned a Failure.
@@ -220,6 +229,9 @@ def to_record(result: Result, run: RunFacts, *, frames_detail: bool = False) -> 
         "member": member,
         "member_b64": member_b64,
         "index": item.index,
+        "row": item.row,
+        "columns": item.columns,
+        "known": known,
         "final_url": item.final_url,
         **{name: getattr(run, name) for name in _RUN_FIELDS},
     }
@@ -241,11 +253,11 @@ def to_line(record: Record) -> bytes:
     return record.__pydantic_serializer__.to_json(record) + b"\n"
 
 
-def json_schema(model: type[Record] = Record) -> dict[str, Any]:
+def json_schema(model: type[BaseModel] = Record, name: str = SCHEMA_NAME) -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a record's line."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:{SCHEMA_NAME.replace('/', ':')}",
+        "$id": f"urn:{name.replace('/', ':')}",
         **model.model_json_schema(mode="serialization"),
     }
 

@@ -44,6 +44,8 @@ class Item:
             item is judged. With neither, the bytes are read from `source`.
         mtime_ns: when the archive that a member came from was last changed.
         final_url: where redirects led, if the bytes came from a URL.
+        row: position in the list of URLs that named it, as the file has it, from 0; None without one.
+        columns: further columns of that row.
     """
 
     source: str
@@ -53,6 +55,8 @@ class Item:
     spilled: str | None = None
     mtime_ns: int | None = None
     final_url: str | None = None
+    row: int | None = None
+    columns: Mapping[str, str | None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

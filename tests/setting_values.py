@@ -12,6 +12,7 @@ HINTS = get_type_hints(Settings)
 
 CHOSEN: dict[str, Any] = {
     "fail_on": ("nsfw", "error"),
+    "retry": ("errors", "decode_error"),
     "only": ("nsfw", "review"),
     "batch_size": "16",
     "workers": "3",

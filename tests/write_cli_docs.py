@@ -30,6 +30,7 @@ COMMANDS = (
     ("scan",),
     ("urls",),
     ("serve",),
+    ("list",),
     ("report",),
     ("export",),
     ("stats",),

@@ -16,6 +16,7 @@ from clipmod_cli import __version__
 from clipmod_cli.cli.commands import bench, config, doctor, models, policies, scan, schema, serve, stats, urls
 from clipmod_cli.cli.commands.evaluate import evaluate
 from clipmod_cli.cli.commands.results import export, report
+from clipmod_cli.cli.commands.results import list as list_command
 from clipmod_cli.cli.terminal.progress import silence_libraries
 from clipmod_cli.cli.terminal.stdout import drop_stdout, safe_streams, say
 from clipmod_cli.cli.usage.faults import print_error, print_parser_error
@@ -67,6 +68,7 @@ app = typer.Typer(
 app.command(epilog=scan.EXAMPLES)(scan.scan)
 app.command(epilog=urls.EXAMPLES)(urls.urls)
 app.command(epilog=serve.EXAMPLES)(serve.serve)
+app.command("list", epilog=list_command.EXAMPLES)(list_command.list_records)
 app.command(epilog=report.EXAMPLES)(report.report)
 app.command(epilog=export.EXAMPLES)(export.export)
 app.add_typer(stats.app, name="stats", cls=stats.StatsGroup)
@@ -128,10 +130,10 @@ def _run() -> None:
 
 
 def normalise(arguments: list[str]) -> list[str]:
-    """Return the arguments with `--resume` and `--no-resume` as values of one option.
+    """Return the arguments with `--resume`, `--no-resume` and `--prune` as options with a value.
 
     The parser has no options with an optional value.
     """
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    values = {"--resume": "--resume=yes", "--no-resume": "--resume=no"}
+    values = {"--resume": "--resume=yes", "--no-resume": "--resume=no", "--prune": "--prune=yes"}
     return [values.get(argument, argument) for argument in arguments[:end]] + arguments[end:]

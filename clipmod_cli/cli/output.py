@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +18,16 @@ from clipmod_cli.cli.terminal.result_lines import ShownLines, decision_of, line_
 from clipmod_cli.cli.terminal.stdout import RealStdout, plain
 from clipmod_cli.errors import OutputError
 from clipmod_cli.output.base import RecordSink, SinkFactory, sink_for
+from clipmod_cli.output.compact import compact_line
 from clipmod_cli.output.jsonl import JsonlSink, StreamSink, is_regular
 from clipmod_cli.output.lock import OutputLock
-from clipmod_cli.output.resume import DoneInputs, ResumeOptions
+from clipmod_cli.output.resuming.card import RunCard
+from clipmod_cli.output.resuming.gone import prune
+from clipmod_cli.output.resuming.resume import DoneInputs, ResumeOptions, RunConditions
 from clipmod_cli.records import Record, read_name, to_line
 from clipmod_cli.settings.definition import Settings, Wanted
 from clipmod_cli.settings.effects import STDOUT_NAMES
+from clipmod_cli.sources.base import Skipped
 from clipmod_cli.sources.lists import is_one_line
 
 log = logging.getLogger(__name__)
@@ -55,20 +59,39 @@ def output_path(settings: Settings) -> Path | None:
 
 @dataclass
 class Output:
-    """Writes the records of a run. Methods raise OutputError if an output cannot be written."""
+    """Writes the records of a run. Methods raise OutputError if an output cannot be written.
+
+    `card` is the run card of a regular file; None for other outputs.
+    """
 
     settings: Settings
     stdout: RealStdout
     mode: StdoutMode
     path: Path | None
     sink_factory: SinkFactory
+    card: RunCard | None = None
     progress: RunProgress = field(default_factory=RunProgress)
     _lines: ShownLines = field(default_factory=ShownLines)
     _sink: RecordSink | None = None
     _errors: ErrorsFile | None = None
 
-    def begin(self, run_key: str, tally: Tally) -> DoneInputs:
+    def begin(
+        self,
+        run_key: str,
+        tally: Tally,
+        *,
+        conditions: RunConditions,
+        sources: Sequence[str] | None,
+        difference: str = "",
+    ) -> DoneInputs:
         """Open the file and return the inputs that it has records of; count those in `tally`.
+
+        Args:
+            run_key: that of this run.
+            tally: counts the records that stay.
+            conditions: of this run.
+            sources: the files and folders that this run names; None if they come from lists.
+            difference: from the run that wrote the file, for the message that refuses it.
 
         Raises:
             OutputMismatchError: another run or program wrote it, or resuming is off.
@@ -77,16 +100,24 @@ class Output:
             self._errors = ErrorsFile(Path(self.settings.errors_to), null=self.settings.null)
         if self.path is None:
             return DoneInputs()
+        unfinished = frozenset[str]() if self.card is None else self.card.unfinished
         options = ResumeOptions(
             overwrite=self.settings.overwrite,
             resume=self.settings.resume,
-            on_done=lambda record: self._count_done(record, tally),
+            on_done=lambda record: self._count_done(record, tally, unfinished),
+            conditions=conditions,
+            earlier={} if self.card is None else self.card.conditions,
+            sources=sources,
+            retry=frozenset(self.settings.retry),
+            difference=difference,
         )
         self._sink = self.sink_factory(self.path, options)
-        return self._sink.begin(run_key)
+        done = self._sink.begin(run_key)
+        tally.gone = done.gone_count
+        return done
 
-    def _count_done(self, record: dict[str, Any], tally: Tally) -> None:
-        tally.add_done(record)
+    def _count_done(self, record: dict[str, Any], tally: Tally, unfinished: frozenset[str]) -> None:
+        tally.add_done(record, is_new=record["run_id"] in unfinished and not record["known"])
         if self._errors and record["error"]:
             self._errors.add(
                 read_name(record["source"], record["source_b64"]), member=record["member"] is not None
@@ -94,7 +125,7 @@ class Output:
 
     def write(self, record: Record, source: str) -> bytes:
         """Write one record to the file, and a failed input to the list of errors; return the line."""
-        line = to_line(record)
+        line = to_line(record) if self.settings.record == "full" else compact_line(record)
         if self._sink is not None:
             self._sink.write(record, line)
         if record.error is not None and self._errors is not None:
@@ -140,8 +171,22 @@ class Output:
         if self._errors is not None:
             self._errors.finish()
 
+    def prune(self, done: DoneInputs, walked: Skipped, tally: Tally) -> int:
+        """Drop the records of files that are gone if the settings say so; return how many.
+
+        Raises:
+            UsageError: over 20 % of the records would go.
+        """
+        if self.path is None or self.settings.prune == "no" or not done.gone_count:
+            return 0
+        drop_any = self.settings.prune == "all"
+        return prune(self.path, done, walked, written=tally.judged, drop_any=drop_any)
+
     def discard(self) -> None:
-        """Remove temporary files."""
+        """Close the file if it is open, and remove temporary files."""
+        if self._sink is not None:
+            with contextlib.suppress(OutputError):
+                self._sink.close()
         if self._errors is not None:
             self._errors.discard()
 
@@ -151,7 +196,7 @@ def open_output(settings: Settings, stdout: RealStdout) -> Iterator[Output]:
     """Enter with the output of a run; its file is locked until the end.
 
     Raises:
-        UsageError: no output format has the file's suffix.
+        UsageError: no output format has the file's suffix, or in the place of its run card is another file.
         OutputError: the file cannot be written, or another process is writing it.
     """
     path = output_path(settings)
@@ -160,6 +205,9 @@ def open_output(settings: Settings, stdout: RealStdout) -> Iterator[Output]:
         if path is not None and is_regular(path):
             output.sink_factory = sink_for(settings.output or "")
             stack.enter_context(OutputLock(path))
+            output.card = RunCard.read(path)
+            if settings.overwrite:
+                output.card = RunCard(output.card.path)
         stack.callback(output.discard)
         yield output
 

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 
@@ -22,6 +22,7 @@ from clipmod_cli.assemble import (
     with_evidence_cache,
 )
 from clipmod_cli.cli.output import Output, open_output
+from clipmod_cli.cli.run_card import choose_again, decoders, describe_run, difference
 from clipmod_cli.cli.signals import Interrupted, StopRequest, catch_signals
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import DownloadBar, choose_progress
@@ -29,14 +30,17 @@ from clipmod_cli.cli.terminal.stdout import RealStdout, say, take_stdout
 from clipmod_cli.cli.terminal.summary import command_line, print_summary, say_how_to_resume
 from clipmod_cli.cli.usage.effects import check_models, check_policy
 from clipmod_cli.ensemble.ensemble import Ensemble
-from clipmod_cli.errors import ClipmodError, ExitCode, OutputError
+from clipmod_cli.errors import ClipmodError, ExitCode, OutputError, UsageError
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.models.hub.client import Hub
+from clipmod_cli.models.specs import AUTO, parse_models
 from clipmod_cli.output.history.run import HistoryRun, open_rows
-from clipmod_cli.output.resume import DoneInputs
+from clipmod_cli.output.resuming.card import COMPLETE, RunCard
+from clipmod_cli.output.resuming.names import working_directory
+from clipmod_cli.output.resuming.resume import DoneInputs, RunConditions
 from clipmod_cli.pipeline import run, run_key
-from clipmod_cli.records import RunFacts, to_record
+from clipmod_cli.records import RunFacts, to_line, to_record
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.settings.reading import Resolved
 from clipmod_cli.sources.ahead import walk_ahead
@@ -56,6 +60,9 @@ class Inputs:
         fetch: downloads and unpacks the items that are to be judged, in any order, counting skipped ones.
         received: returns the bytes downloaded so far; None if there are no downloads.
         resumable: the output stays, so that a stopped run can be continued.
+        sources: the files and folders that the user named; None if they come from lists.
+        are_urls: the items are URLs, not paths.
+        abilities: what this run can read that another may not (`RunConditions`), besides decoders.
     """
 
     items: Callable[[Skipped], Iterator[Item | Failure]]
@@ -63,6 +70,15 @@ class Inputs:
     fetch: Callable[[Iterator[Item | Failure], Skipped], Iterator[Item | Failure]] = lambda items, _: items
     received: Callable[[], int] | None = None
     resumable: bool = True
+    sources: Sequence[str] | None = None
+    are_urls: bool = False
+    abilities: frozenset[str] = frozenset()
+
+    @property
+    def conditions(self) -> RunConditions:
+        """The conditions of this run."""
+        directory = None if self.are_urls else working_directory()
+        return RunConditions(directory=directory, abilities=self.abilities | decoders())
 
 
 def judge_inputs(resolved: Resolved, inputs: Inputs, stdout: RealStdout | None = None) -> ExitCode:
@@ -87,13 +103,13 @@ def judge_inputs(resolved: Resolved, inputs: Inputs, stdout: RealStdout | None =
         try:
             output = stack.enter_context(open_output(settings, stdout))
             with stop.exiting_with(lambda exit_code: _exit_now(stack, settings, inputs, exit_code)):
-                choice, hub = choose_models(settings, policy)
+                choice, hub = choose_models(settings, policy, output.card)
                 check_models(resolved, choice)
                 with DownloadBar(quiet=settings.quiet) as progress:
                     ensemble, criteria = load_models(settings, choice, policy, hub, progress)
             ensemble = stack.enter_context(with_evidence_cache(ensemble, settings))
             freeze_gc()
-            return _Run(settings, inputs, output, ensemble, criteria, stop).judge_all()
+            return _Run(settings, inputs, output, ensemble, criteria, choice, stop).judge_all()
         except Interrupted as e:
             _say_how_to_resume(settings, inputs, e.exit_code)
             return e.exit_code
@@ -112,9 +128,18 @@ def _say_how_to_resume(settings: Settings, inputs: Inputs, exit_code: ExitCode) 
         say_how_to_resume(settings, exit_code)
 
 
-def choose_models(settings: Settings, policy: Policy) -> tuple[ModelChoice, Hub]:
-    """Return the models of the settings, and the hub that has them; print what `auto` took."""
+def choose_models(settings: Settings, policy: Policy, card: RunCard | None = None) -> tuple[ModelChoice, Hub]:
+    """Return the models of the settings, and the hub that has them; print what `auto` took.
+
+    On an existing output `auto` takes the models that wrote it.
+
+    Raises:
+        OutputMismatchError: one of them is not on this machine.
+    """
     hub = Hub.from_environment(offline=settings.offline)
+    facts = {} if card is None else card.facts
+    if facts and parse_models(settings.models) == AUTO and facts["policy"]["hash"] == policy.hash:
+        return choose_again(facts["models"], policy, hub, settings.output or ""), hub
     choice = choose(settings.models, policy, hub)
     if choice.auto and not settings.quiet:
         say(f"clipmod: {describe_choice(choice)}")
@@ -131,6 +156,7 @@ class _Run:
         output: Output,
         ensemble: Ensemble,
         criteria: Criteria,
+        choice: ModelChoice,
         stop: StopRequest,
     ) -> None:
         self.settings = settings
@@ -138,8 +164,11 @@ class _Run:
         self.output = output
         self.ensemble = ensemble
         self.criteria = criteria
+        self.choice = choice
         self.stop = stop
         self.tally = Tally()
+        self.done = DoneInputs()
+        self.dropped = 0
         self.skipped = Skipped()
         self.options = replace(decoding_options(settings), infer_ahead=True)
         self.facts = RunFacts(
@@ -152,9 +181,7 @@ class _Run:
 
     def judge_all(self) -> ExitCode:
         """Judge all inputs and return the exit code."""
-        done = self.output.begin(self.facts.run_key, self.tally)
-        if (done.count or done.retry_count) and not self.settings.quiet:
-            say(f"clipmod: resuming {self.settings.output}: {done.count} done, {done.retry_count} to retry")
+        self.done = done = self._begin()
         items = self._not_done(done)
         start = time.monotonic()
         exit_code = ExitCode.OK
@@ -181,10 +208,30 @@ class _Run:
                 self.skipped,
                 time.monotonic() - start,
                 done=done.count,
+                dropped=self.dropped,
                 received=received() if received else None,
             )
         _say_how_to_resume(self.settings, self.inputs, exit_code)
         return exit_code
+
+    def _begin(self) -> DoneInputs:
+        """Open the output, write its run card, and return the inputs that it has records of."""
+        conditions, card = self.inputs.conditions, self.output.card
+        facts = describe_run(self.settings, self.choice, self.ensemble, self.criteria, self.facts)
+        done = self.output.begin(
+            self.facts.run_key,
+            self.tally,
+            conditions=conditions,
+            sources=self.inputs.sources,
+            difference="" if card is None else difference(card.facts, facts),
+        )
+        if card is not None:
+            card.begin(facts, self.facts.run_id, command_line(), conditions)
+        if (done.count or done.retry_count or done.gone_count) and not self.settings.quiet:
+            counts = f"{done.count} done, {done.retry_count} to retry"
+            gone = f", {done.gone_count} gone" if done.gone_count else ""
+            say(f"clipmod: resuming {self.settings.output}: {counts}{gone}")
+        return done
 
     def _judge(self, items: Iterable[Item | Failure], store: HistoryRun, done: int) -> None:
         progress = choose_progress(
@@ -217,18 +264,34 @@ class _Run:
         return walk_ahead(items, self.output.set_total)
 
     def _write(self, result: Result, store: HistoryRun) -> None:
-        record = to_record(result, self.facts, frames_detail=self.settings.frames_detail)
+        content = None if result.media is None else result.media.sha256
+        known = self.done.knew(result.item, content, _outcome_of(result))
+        record = to_record(result, self.facts, frames_detail=self.settings.frames_detail, known=known)
         kinds = self.tally.add(record)
         line = self.output.write(record, result.item.source)
-        store.add(line)
+        store.add(line if self.settings.record == "full" else to_line(record))
         self.output.show(record, line, kinds)
 
     def _finish(self, exit_code: ExitCode) -> ExitCode:
-        """Flush the output and return the exit code that takes precedence."""
+        """Flush the output and its run card; return the exit code that takes precedence."""
+        judged = self.tally.exit_code(self.settings.fail_on, self.skipped.has_media)
+        exit_code = ExitCode.first(self.stop.exit_code, exit_code, judged)
         try:
             self.output.finish()
+            if exit_code in COMPLETE:
+                self.dropped = self.output.prune(self.done, self.skipped, self.tally)
+        except (OutputError, UsageError) as e:
+            log.error("%s", e)  # noqa: TRY400 — no traceback: a full disk is no bug
+            exit_code = ExitCode.first(exit_code, e.exit_code)
+        try:
+            if self.output.card is not None:
+                self.output.card.end(exit_code, self.tally.run_counts())
         except OutputError as e:
             log.error("%s", e)  # noqa: TRY400
             exit_code = ExitCode.first(exit_code, e.exit_code)
-        judged = self.tally.exit_code(self.settings.fail_on, self.skipped.has_media)
-        return ExitCode.first(self.stop.exit_code, exit_code, judged)
+        return exit_code
+
+
+def _outcome_of(result: Result) -> str | None:
+    """Return the decision, or the code of the error."""
+    return result.code if isinstance(result, Failure) else result.decision

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from clipmod_cli.errors import ExitCode
 from clipmod_cli.records import Record
-from clipmod_cli.settings.definition import Wanted
+from clipmod_cli.settings.definition import FailOn, Wanted
 
 Outcome: TypeAlias = Wanted | Literal["undecided"]
 
@@ -46,6 +46,8 @@ class Tally:
         total: records.
         ok: records without an error.
         judged: records of this run, errors included.
+        new: records that no earlier run had told of, and `new_kinds` those by kind.
+        gone: records that do not count, since their inputs are gone.
         pictures: frames scored in this run.
         scored_by: frames that each model scored in this run.
         skipped_by: frames that each model skipped (early exit) in this run.
@@ -63,25 +65,31 @@ class Tally:
     total: int = 0
     ok: int = 0
     judged: int = 0
+    new: int = 0
+    new_kinds: Counter[str] = field(default_factory=Counter)
+    gone: int = 0
     pictures: int = 0
     cached: int = 0
     bytes: int = 0
 
-    def add_done(self, record: dict[str, Any]) -> None:
-        """Count a record that an earlier run wrote."""
+    def add_done(self, record: dict[str, Any], *, is_new: bool = False) -> None:
+        """Count a record that an earlier run wrote; new if that run did not come to tell of it."""
         error = record["error"]
         self._count(
             kinds_of(record["final_decision"], record["status"], needs_review=bool(record["needs_review"])),
             record["ensemble_category"],
             error["code"] if error else None,
             record["review_reasons"] or (),
+            is_new=is_new,
         )
 
     def add(self, record: Record) -> frozenset[Wanted]:
         """Count a record of this run; return its kinds."""
         kinds = kinds_of(record.final_decision, record.status, needs_review=bool(record.needs_review))
         code = record.error.code if record.error else None
-        self._count(kinds, record.ensemble_category, code, record.review_reasons or ())
+        self._count(
+            kinds, record.ensemble_category, code, record.review_reasons or (), is_new=not record.known
+        )
         self.judged += 1
         self.bytes += record.bytes or 0
         if record.status == "ok":
@@ -95,9 +103,18 @@ class Tally:
         return kinds
 
     def _count(
-        self, kinds: frozenset[Wanted], category: str | None, code: str | None, reasons: Iterable[str]
+        self,
+        kinds: frozenset[Wanted],
+        category: str | None,
+        code: str | None,
+        reasons: Iterable[str],
+        *,
+        is_new: bool,
     ) -> None:
         self.total += 1
+        if is_new:
+            self.new += 1
+            self.new_kinds.update(kinds)
         self.kinds.update(kinds)
         self.outcomes[_outcome_of(kinds)] += 1
         self.reasons.update(reasons)
@@ -114,8 +131,18 @@ class Tally:
             **{kind: self.kinds[kind] for kind in ("nsfw", "safe", "review", "error")},
         }
 
+    def run_counts(self) -> dict[str, int]:
+        """Return the counts of the run card: by kind over the whole output, and what this run did."""
+        return {
+            **self.counts(),
+            "new": self.new,
+            "new_nsfw": self.new_kinds["nsfw"],
+            "gone": self.gone,
+            "written": self.judged,
+        }
+
     def exit_code(
-        self, fail_on: Collection[Wanted], skipped_media: Callable[[], bool] = lambda: False
+        self, fail_on: Collection[FailOn], skipped_media: Callable[[], bool] = lambda: False
     ) -> ExitCode:
         """Return the exit code of a finished run, over the whole output.
 
@@ -123,6 +150,7 @@ class Tally:
         """
         if not self.ok and (self.total or skipped_media()):
             return ExitCode.NOTHING_JUDGED
-        if any(self.kinds[kind] for kind in fail_on):
+        found = self.kinds | Counter({"new-nsfw": self.new_kinds["nsfw"]})
+        if any(found[kind] for kind in fail_on):
             return ExitCode.FOUND
         return ExitCode.SOME_FAILED if self.codes else ExitCode.OK

@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.output.jsonl import JsonlSink
-from clipmod_cli.output.resume import DoneInputs, ResumeOptions
+from clipmod_cli.output.resuming.resume import DoneInputs, ResumeOptions
 from clipmod_cli.records import Record
 
 

@@ -1,6 +1,6 @@
 """JSON Lines to a file or stream. A line is written whole or not at all.
 
-An existing file is read in `clipmod_cli.output.resume`.
+An existing file is read in `clipmod_cli.output.resuming.resume`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipmod_cli.errors import OutputError
-from clipmod_cli.output.resume import DoneInputs, ResumeOptions, clear_or_refuse, read_done
+from clipmod_cli.output.resuming.resume import DoneInputs, ResumeOptions, clear_or_refuse, read_done
 from clipmod_cli.records import Record
 
 SYNC_RECORDS = 1000
@@ -145,8 +145,7 @@ class JsonlSink:
             self._lines = open_device(self._path)
             return DoneInputs()
         clear_or_refuse(self._path, self._options)
-        verify = self._options.resume == "verify"
-        done = read_done(self._path, run_key, verify=verify, on_done=self._options.on_done)
+        done = read_done(self._path, run_key, self._options)
         self._lines = open_file(self._path)
         return done
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
+from clipmod_cli.errors import ErrorCode
+
 ENV_PREFIX = "CLIPMOD_"
 Origin: TypeAlias = Literal["flag", "environment", "file", "default"]
 Group: TypeAlias = Literal[
@@ -18,6 +20,8 @@ Group: TypeAlias = Literal[
 """Which settings a command takes together; in the order of help."""
 
 Wanted: TypeAlias = Literal["nsfw", "review", "safe", "error"]
+Retried: TypeAlias = Literal["errors", ErrorCode]
+FailOn: TypeAlias = Literal[Wanted, "new-nsfw"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +143,20 @@ class Settings:
         "continue an output; verify hashes its inputs again; --no-resume refuses an existing one",
         metavar="[=verify]",
     )  # fmt: skip
+    retry: tuple[Retried, ...] = _setting(
+        (), "output", "judge failed inputs again: errors, or one error code", metavar="errors|CODE"
+    )
+    prune: Literal["no", "yes", "all"] = _setting(
+        "no", "output", "move records of files that are gone to OUT.gone.jsonl", metavar="[=all]"
+    )
+    record: Literal["full", "compact"] = _setting(
+        "full", "output", "what records hold: all, or what decisions need"
+    )
     only: tuple[Wanted, ...] = _setting(
         (), "output", "only these on stdout: nsfw, review, safe, error", metavar="KIND"
     )
-    fail_on: tuple[Wanted, ...] = _setting(
-        (), "output", "exit with 1 if one is found: nsfw, review, error", metavar="KIND"
+    fail_on: tuple[FailOn, ...] = _setting(
+        (), "output", "exit with 1 if one is found: nsfw, review, error, new-nsfw", metavar="KIND"
     )
     errors_to: str | None = _setting(
         None, "output", "write the failed inputs here, for --files-from", metavar="FILE"
@@ -174,6 +187,9 @@ class Settings:
     dry_run: bool = _setting(False, "sources", "count the inputs and exit", "-n", "--dry-run")
 
     url_column: str = _setting("url", "urls", "the column of a table that holds the URLs", metavar="NAME")
+    keep_columns: tuple[str, ...] = _setting(
+        (), "urls", "columns of the table to copy into the records", metavar="NAMES"
+    )
     concurrency: int = _setting(64, "urls", "concurrent downloads", metavar="N")
     per_host: int = _setting(4, "urls", "concurrent downloads per host", metavar="N")
     timeout: float = _setting(30.0, "urls", "time limit of one download, in seconds", metavar="S")

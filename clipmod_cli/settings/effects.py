@@ -41,6 +41,8 @@ EXCLUSIONS: Final = (
     Exclusion("quiet", "verbose", "one prints less and the other more"),
     Exclusion("progress", "quiet", "no progress is shown", ("plain", "json")),
     Exclusion("resume", "overwrite", "what the output contains is discarded", ("yes", "verify")),
+    Exclusion("prune", "overwrite", "what the output contains is discarded", ("yes", "all")),
+    Exclusion("retry", "overwrite", "what the output contains is discarded"),
     Exclusion("allow_ports", "allow_private", "any port is allowed"),
     Exclusion("api_keys_file", "no_auth", "no key is asked for"),
     Exclusion("image_expiry_hours", "no_hosting", "no pictures are kept"),
@@ -69,6 +71,8 @@ def _has_file(settings: Settings) -> bool:
 NEEDS: Final = (
     Need("unsafe", lambda s: s.classes is not None, "--classes"),
     Need("overwrite", _has_file, "-o FILE"),
+    Need("prune", _has_file, "-o FILE"),
+    Need("retry", _has_file, "-o FILE"),
     Need("resume", _has_file, "-o FILE"),
     Need("retention", lambda s: not (s.no_db and s.no_cache), "statistics or a cache"),
 )

@@ -83,6 +83,11 @@ def records_in(output: Path) -> list[Record]:
     return read_records(output.read_bytes())
 
 
+def kept(output: Path) -> list[str]:
+    """Return the names of what a run leaves in the folder of its output."""
+    return [output.name, f"{output.name}.run.json"]
+
+
 def names_in(folder: Path) -> list[str]:
     """Return the names of all that is in a folder."""
     return sorted(path.name for path in folder.iterdir())

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from clipmod_cli.errors import ErrorCode
-from clipmod_cli.output.resume import DoneInputs, read_done
+from clipmod_cli.output.resuming.resume import DoneInputs, ResumeOptions, RunConditions, read_done
 from clipmod_cli.records import to_line, to_record
 from clipmod_cli.types import Item
 from tests.results import RUN, plain_failure, plain_verdict
 
 KEY = RUN.run_key
+URLS = RunConditions(directory=None)
+"""Of a run whose names are no paths, so that no file has to be there."""
 
 
 def line_of(source: str, member: str | None = None, **media: Any) -> bytes:
@@ -41,11 +43,13 @@ def failed_line(source: str, code: ErrorCode, *, known: bool = False, member: st
     return to_line(to_record(failure, RUN))
 
 
-def read(output: Path, *, verify: bool = False) -> tuple[DoneInputs, list[str]]:
-    """Return what stands in an output, and the sources of the records that were told to."""
+def read(output: Path, **options: Any) -> tuple[DoneInputs, list[str]]:
+    """Return what stands in an output, and the sources of the records that count."""
     told: list[str] = []
-    done = read_done(output, KEY, verify=verify, on_done=lambda record: told.append(record["source"]))
-    return done, told
+    chosen = ResumeOptions(
+        **{"conditions": URLS, **options}, on_done=lambda record: told.append(record["source"])
+    )
+    return read_done(output, KEY, chosen), told
 
 
 def missing(done: DoneInputs, *sources: str) -> list[str]:

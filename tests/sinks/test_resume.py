@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.output.resume import read_done
+from clipmod_cli.output.resuming.resume import ResumeOptions, RunConditions, read_done
 from clipmod_cli.types import Item
 from tests.results import names
-from tests.sinks.outputs import KEY, done_of, failed_line, line_of, line_of_file, missing, read
+from tests.sinks.outputs import KEY, URLS, done_of, failed_line, line_of, line_of_file, missing, read
 
+HERE = RunConditions()
 MANY = 30_000
 BYTES_A_RECORD = 64
 
@@ -102,9 +103,9 @@ def test_a_changed_file_is_judged_anew(output: Path, tmp_path: Path) -> None:
     os.utime(longer, ns=(0, json.loads(lines[1])["mtime_ns"]))
     os.utime(later, ns=(0, 1))
     gone.unlink()
-    done, told = read(output)
-    assert (done.count, done.retry_count) == (2, 2)
-    assert told == [str(same), str(gone)]
+    done, told = read(output, conditions=HERE)
+    assert (done.count, done.retry_count, done.gone_count) == (1, 2, 1)
+    assert told == [str(same)]
     assert output.read_bytes() == lines[0] + lines[3]
     assert missing(done, *map(str, (same, longer, later, gone))) == [str(longer), str(later)]
 
@@ -117,8 +118,8 @@ def test_verify_hashes_what_seems_unchanged(output: Path, tmp_path: Path) -> Non
     before = sly.stat()
     sly.write_bytes(b"two")
     os.utime(sly, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert read(output)[1] == [str(sly), str(honest)]
-    done, told = read(output, verify=True)
+    assert read(output, conditions=HERE)[1] == [str(sly), str(honest)]
+    done, told = read(output, conditions=HERE, resume="verify")
     assert (done.count, done.retry_count, told) == (1, 1, [str(honest)])
 
 
@@ -127,31 +128,36 @@ def test_verify_cannot_read_what_is_no_file(output: Path, tmp_path: Path) -> Non
     folder.mkdir()
     info = folder.stat()
     output.write_bytes(line_of(str(folder), bytes=info.st_size, mtime_ns=info.st_mtime_ns))
-    assert read(output, verify=True)[0].retry_count == 1
+    assert read(output, conditions=HERE, resume="verify")[0].retry_count == 1
 
 
 def test_errors_that_may_pass_are_judged_anew_and_others_stand(output: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.jpg"
     path.write_bytes(b"no picture")
-    passing = [failed_line(str(path), "out_of_memory", known=True), failed_line("http://x", "timeout")]
-    standing = [
-        failed_line(str(path), "decode_error", known=True),
-        failed_line("nowhere.jpg", "not_found"),
-        failed_line("http://y", "not_an_image"),
-    ]
-    output.write_bytes(b"".join([passing[0], *standing, passing[1]]))
-    done, _ = read(output)
-    assert (done.count, done.retry_count) == (3, 2)
+    passing = failed_line(str(path), "out_of_memory", known=True)
+    standing = [failed_line(str(path), "decode_error", known=True), failed_line("nowhere.jpg", "not_found")]
+    output.write_bytes(passing + b"".join(standing))
+    done, _ = read(output, conditions=HERE)
+    assert (done.count, done.retry_count) == (2, 1)
     assert output.read_bytes() == b"".join(standing)
-    assert missing(done, str(path), str(path), "nowhere.jpg", "http://x") == [str(path), "http://x"]
+    assert missing(done, str(path), str(path), "nowhere.jpg") == [str(path)]
+
+
+def test_urls_that_may_answer_are_asked_again(output: Path) -> None:
+    standing = failed_line("http://y", "not_an_image")
+    output.write_bytes(failed_line("http://x", "timeout") + standing)
+    done, _ = read(output)
+    assert (done.count, done.retry_count) == (1, 1)
+    assert output.read_bytes() == standing
+    assert missing(done, "http://x", "http://y") == ["http://x"]
 
 
 def test_what_was_not_there_and_is_now_is_judged_anew(output: Path, tmp_path: Path) -> None:
     path = tmp_path / "late.jpg"
     output.write_bytes(failed_line(str(path), "not_found"))
-    assert read(output)[0].count == 1
+    assert read(output, conditions=HERE)[0].count == 1
     path.write_bytes(b"here")
-    assert read(output)[0].retry_count == 1
+    assert read(output, conditions=HERE)[0].retry_count == 1
 
 
 def test_nobody_can_choose_names_that_collide(output: Path) -> None:
@@ -169,7 +175,7 @@ def test_little_is_kept_for_each_record(output: Path) -> None:
             file.write(json.dumps({**record, "source": f"/nowhere/{number}"}) + "\n")
     tracemalloc.start()
     try:
-        done = read_done(output, KEY, verify=False, on_done=lambda _: None)
+        done = read_done(output, KEY, ResumeOptions(conditions=URLS))
         gc.collect()
         held, _ = tracemalloc.get_traced_memory()
     finally:

@@ -11,10 +11,10 @@ import pytest
 
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.errors import OutputError, OutputMismatchError
-from clipmod_cli.output.resume import read_done
+from clipmod_cli.output.resuming.resume import ResumeOptions, read_done
 from clipmod_cli.records import to_line, to_record
 from tests.results import RUN, plain_verdict
-from tests.sinks.outputs import KEY, failed_line, line_of, missing, read
+from tests.sinks.outputs import KEY, URLS, failed_line, line_of, missing, read
 from tests.sinks.test_jsonl import disk_of
 
 
@@ -111,7 +111,7 @@ def test_a_field_that_is_needed_is_not_missed_later(lacking: str, output: Path) 
     output.write_bytes(json.dumps(record).encode() + b"\n")
     tally = Tally()
     with contextlib.suppress(OutputMismatchError):
-        read_done(output, KEY, verify=True, on_done=tally.add_done)
+        read_done(output, KEY, ResumeOptions(conditions=URLS, resume="verify", on_done=tally.add_done))
         assert tally.counts()["nsfw"] == 1
     assert json.loads(output.read_bytes()) == record
 

@@ -63,8 +63,10 @@ def _run(resolved: Resolved, named: list[str]) -> int:
         from clipmod_cli.cli.dry_run import count_inputs
 
         return count_inputs(items, settings)
+    has_list = settings.files_from is not None or "-" in named
     inputs = Inputs(
         items=items,
+        sources=None if has_list else named,
         walk_ahead=not any(name == "-" or scheme_of(name) for name in (*named, settings.files_from or "")),
     )
     return judge_inputs(resolved, inputs)

@@ -93,6 +93,8 @@ def _run(resolved: Resolved, named: list[str]) -> int:
             walk_ahead="-" not in named,
             fetch=fetch,
             received=lambda: traffic.bytes,
+            are_urls=True,
+            abilities=frozenset(_abilities(rules)),
         )
         return judge_inputs(resolved, inputs)
 
@@ -118,6 +120,14 @@ def _rules(settings: Settings) -> FetchRules:
         video_s=max(VIDEO_S, settings.timeout),
         archives=True,
     )
+
+
+def _abilities(rules: FetchRules) -> Iterator[str]:
+    """Yield what lets this run read a URL that another may not; no values of headers, they may be secrets."""
+    if rules.access.private:
+        yield "private"
+    yield from (f"port:{port}" for port in rules.access.ports)
+    yield from (f"header:{name.lower()}" for name, _ in rules.headers)
 
 
 def _ports(text: str | None) -> Iterator[int]:

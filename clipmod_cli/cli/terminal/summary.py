@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import get_args
 
 from clipmod_cli.cli.tally import Tally
@@ -19,7 +19,13 @@ from clipmod_cli.types import ReviewReason
 
 
 def print_summary(
-    tally: Tally, skipped: Skipped, seconds: float, *, done: int, received: int | None = None
+    tally: Tally,
+    skipped: Skipped,
+    seconds: float,
+    *,
+    done: int,
+    dropped: int = 0,
+    received: int | None = None,
 ) -> None:
     """Print counts by outcome, reason for review, category, error code and reason of skipping, and the rate.
 
@@ -28,19 +34,22 @@ def print_summary(
         skipped: counted by reason.
         seconds: duration of the run.
         done: inputs judged by an earlier run.
+        dropped: records of files that are gone, dropped by `--prune`.
         received: downloaded bytes; None if there are no downloads.
     """
     if not tally.total:
         reasons = f" (skipped: {_counts(skipped.reasons)})" if skipped.reasons else ""
         what = "nothing was judged: all media was skipped" if skipped.media else "warning: no inputs"
         say(f"clipmod: {what}{reasons}")
+        if tally.gone:
+            say(f"clipmod: gone: {_gone(tally, dropped)}. Is a disk not mounted?")
         return
     from rich.console import Console
     from rich.table import Table
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in _rows(tally, skipped.reasons, done).items():
+    for name, value in _rows(tally, skipped.reasons, done, dropped).items():
         table.add_row(name, value)
     console.print(table)
     rate = tally.judged / seconds if seconds > 0 else 0.0
@@ -50,7 +59,7 @@ def print_summary(
     )
 
 
-def _rows(tally: Tally, skipped: Counter[str], done: int) -> Mapping[str, str]:
+def _rows(tally: Tally, skipped: Counter[str], done: int, dropped: int) -> dict[str, str]:
     outcomes = tally.outcomes
     unsure = tally.kinds["review"] - outcomes["review"]
     rows = {
@@ -73,9 +82,29 @@ def _rows(tally: Tally, skipped: Counter[str], done: int) -> Mapping[str, str]:
         rows["cached"] = f"{tally.cached}  (equal pictures are scored once; --no-cache ignores earlier runs)"
     if skipped:
         rows["skipped"] = f"{skipped.total()}  ({_counts(skipped)})"
-    if done:
-        rows["earlier runs"] = str(done)
-    return rows
+    return rows | _history_rows(tally, dropped, is_resumed=bool(done or tally.gone))
+
+
+def _history_rows(tally: Tally, dropped: int, *, is_resumed: bool) -> dict[str, str]:
+    """Return what is new, known and gone in an output that was there."""
+    if not is_resumed:
+        return {}
+    counts = ", ".join(
+        f"{tally.new_kinds[kind]} {kind}" for kind in ("nsfw", "error") if tally.new_kinds[kind]
+    )
+    rows = {
+        "new": f"{tally.new}  ({counts})" if counts else str(tally.new),
+        "known": str(tally.total - tally.new),
+    }
+    return rows | ({"gone": _gone(tally, dropped)} if tally.gone else {})
+
+
+def _gone(tally: Tally, dropped: int) -> str:
+    """Return how many files are gone, and what became of their records."""
+    kept = tally.gone - dropped
+    parts = [f"{dropped} dropped by --prune"] * bool(dropped)
+    parts += [f"{kept} not counted, kept in the output"] * bool(kept)
+    return f"{tally.gone}  ({', '.join(parts)})"
 
 
 def _counts(counter: Counter[str]) -> str:

@@ -80,7 +80,8 @@ def parse_policy(text: str, where: str) -> Policy:
     table = check_toml(text, where)
     categories = tuple(Category(**category) for category in table.pop("categories"))
     thresholds = {**DEFAULT_THRESHOLDS, **table.pop("thresholds", {})}
-    return Policy(**table.pop("video", {}), **table, thresholds=thresholds, categories=categories)
+    video = table.pop("video", {})
+    return Policy(**video, **table, thresholds=thresholds, categories=categories, text=text)
 
 
 def policy_from_classes(classes: str, unsafe: str | None = None) -> Policy:

@@ -64,6 +64,7 @@ class Policy:
         max_gap_s: a longer time of a video or animation without a look needs review, in seconds.
         not_judged: by spec of a classifier, which of its labels are known and belong to no category.
         categories: from mild to severe.
+        text: the TOML that it was read from; empty if it was not.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Policy:
     persistence_s: float = 0.0
     max_gap_s: float = 10.0
     not_judged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    text: str = field(default="", compare=False, repr=False)
 
     def review_band(self, threshold: float) -> tuple[float, float] | None:
         """Return the unsafe scores too near to the threshold, from the first to the second; None for none."""

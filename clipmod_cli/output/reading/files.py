@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 
 from clipmod_cli.errors import OutputError, UsageError
+from clipmod_cli.output.compact import SCHEMAS
 from clipmod_cli.records import SCHEMA_NAME
 
-SCHEMAS: Final = frozenset({SCHEMA_NAME, f"{SCHEMA_NAME}-compact"})
 LINE_START: Final = f'{{"schema":"{SCHEMA_NAME}'.encode()
 """How clipmod writes a record. A line that another program has written anew is parsed to be recognised."""
 

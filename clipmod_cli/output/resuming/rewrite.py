@@ -1,0 +1,45 @@
+"""Removing lines from an output by an atomic rewrite."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Final
+
+from clipmod_cli.atomic import atomic_file
+
+CHUNK: Final = 1 << 20
+
+
+def remove_ranges(path: Path, ranges: Sequence[int], *, torn: int | None) -> None:
+    """Remove byte ranges from a file by an atomic rewrite: a kill leaves the old file or the new one.
+
+    Args:
+        path: the file.
+        ranges: start and end of each range in turn, ascending.
+        torn: where a torn last line starts, which is removed too.
+
+    Raises:
+        OSError: it cannot be written, for example because the disk is full; the file is unchanged.
+    """
+    if not ranges:
+        if torn is not None:  # in place: a copy of a long output may not fit on the disk
+            os.truncate(path, torn)
+        return
+    mode = path.stat().st_mode & 0o7777
+    with atomic_file(path, mode=mode, sync=True) as file, path.open("rb") as source:
+        for start, end in zip(ranges[::2], ranges[1::2], strict=True):
+            _copy(source, file, start - source.tell())
+            source.seek(end)
+        if torn is None:
+            shutil.copyfileobj(source, file)
+        else:
+            _copy(source, file, torn - source.tell())
+
+
+def _copy(source: IO[bytes], target: IO[bytes], length: int) -> None:
+    while length and (chunk := source.read(min(length, CHUNK))):
+        target.write(chunk)
+        length -= len(chunk)
