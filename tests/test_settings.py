@@ -218,7 +218,7 @@ def test_the_bounds_of_the_threshold_are_thresholds(bound: float) -> None:
         ("threshold", "much", "--threshold must be a number, not 'much'"),
         ("sensitivity", "extreme", "--sensitivity must be low, medium, high or ultra, not 'extreme'"),
         ("follow", "perhaps", "--follow must be true or false, not 'perhaps'"),
-        ("fail_on", ("bad",), "--fail-on must be nsfw, review, safe or error, not 'bad'"),
+        ("fail_on", ("bad",), "--fail-on must be nsfw, review, safe, error or new-nsfw, not 'bad'"),
     ],
 )
 def test_a_wrong_value_is_told_with_what_is_right(name: str, value: Any, said: str) -> None:

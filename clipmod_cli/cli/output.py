@@ -111,8 +111,9 @@ class Output:
             retry=frozenset(self.settings.retry),
             difference=difference,
         )
-        self._sink = self.sink_factory(self.path, options)
-        done = self._sink.begin(run_key)
+        sink = self.sink_factory(self.path, options)
+        done = sink.begin(run_key)
+        self._sink = sink
         tally.gone = done.gone_count
         return done
 

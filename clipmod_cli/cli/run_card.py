@@ -14,9 +14,10 @@ from clipmod_cli.assemble import ModelChoice, choose
 from clipmod_cli.decode.formats import FORMATS
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import OutputMismatchError
-from clipmod_cli.install import install_command, is_installed
+from clipmod_cli.install import install_command
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy.values import Policy
+from clipmod_cli.models.backend import has_packages
 from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.models.hub.weights import locate
 from clipmod_cli.records import RunFacts
@@ -27,8 +28,6 @@ LIBRARIES: Final = (
     "simplejpeg", "torch", "torchvision", "transformers",
 )  # fmt: skip
 """The packages that can change a score."""
-
-VIDEO_PACKAGE: Final = "av"
 
 DECODING: Final = ("decode", "coverage", "frames", "stop_on_hit", "early_exit")
 
@@ -73,8 +72,8 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 
 def decoders() -> frozenset[str]:
-    """Return the abilities that optional decoders of pictures and videos are."""
-    packages = {known.package for known in FORMATS if known.package is not None} | {VIDEO_PACKAGE}
+    """Return the abilities that optional decoders are."""
+    packages = {known.package for known in FORMATS if known.package is not None}
     return frozenset(f"decoder:{name}" for name in packages if importlib.util.find_spec(name) is not None)
 
 
@@ -86,12 +85,11 @@ def choose_again(models: Mapping[str, Any], policy: Policy, hub: Hub, output: st
     """
     specs = [f"{member['spec']}={member['weight']!r}" for member in models["members"]]
     choice = replace(choose(specs, policy, hub), degraded=models["degraded"])
-    missing = [m.spec for m in choice.members if locate(m.spec, hub=hub) is None]
+    missing = [m.spec for m in choice.members if not has_packages(m.spec) or locate(m.spec, hub=hub) is None]
     if missing:
         first = missing[0]
-        extra = first.backend.extra
-        is_missing = bool(extra) and not is_installed(extra)
-        fetch = install_command(extra) if is_missing else f"clipmod models download {first.spec}"
+        download = f"clipmod models download {first.spec}"
+        fetch = download if has_packages(first) else install_command(first.backend.extra)
         raise OutputMismatchError(
             f"{output} was written with {', '.join(choice.names)}; not on this machine: "
             f"{', '.join(spec.spec for spec in missing)} ({fetch}). "

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pillow_heif
 import pytest
 
+from clipmod_cli.decode.stills import opening
 from tests.end_to_end.command import SAMPLES, SHAPE_OPTIONS, Command, Outcome
 from tests.end_to_end.killing import NUDENET, make_pictures, names_in, records_in, sources
 from tests.tiny.shapes import draw_clear
-from tests.video.films import scene, write_film
 
 SHAPES = (*SHAPE_OPTIONS, "--no-isolate", "--no-db")
 Scan = Callable[..., Outcome]
@@ -227,21 +228,23 @@ def test_a_failed_input_of_another_folder_keeps_its_record(clipmod: Command, fol
 def test_an_extra_that_came_cures_what_it_can_read(
     clipmod: Command, folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_film(folder / "film.mp4", scene(8))
+    pillow_heif.from_pillow(draw_clear("blue", "square")).save(folder / "photo.heic")
     (folder / "broken.png").write_bytes((SAMPLES / "cat.png").read_bytes()[:40])
     words = ("scan", folder, "-o", out, *NUDENET, "--no-isolate")
     with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "av", None)
+        patch.setitem(sys.modules, "pillow_heif", None)
+        opening._plugin.cache_clear()
         for _ in range(2):
             assert clipmod(*words).code == 6
-            broken, film = records_in(out)
-            assert (film["error"]["code"], broken["error"]["code"]) == ("unsupported_format", "decode_error")
+            broken, photo = records_in(out)
+            assert (photo["error"]["code"], broken["error"]["code"]) == ("unsupported_format", "decode_error")
+    opening._plugin.cache_clear()
     first = broken["run_id"]
-    assert film["run_id"] == first, "nothing is tried again while nothing changed"
+    assert photo["run_id"] == first, "nothing is tried again while nothing changed"
     run = clipmod(*words)
     assert run.code == 3
-    broken, film = records_in(out)
-    assert (film["status"], broken["run_id"]) == ("ok", first), "only what the decoder may cure"
+    broken, photo = records_in(out)
+    assert (photo["status"], broken["run_id"]) == ("ok", first), "only what the decoder may cure"
     assert clipmod(*words, "--retry", "archive_error").code == 3
     assert records_in(out)[0]["run_id"] == first
     for wish in ("decode_error", "errors"):
