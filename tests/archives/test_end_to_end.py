@@ -15,7 +15,16 @@ from tests.end_to_end.command import SAMPLES, Command
 NAMES = ("astronaut.jpg", "coffee.webp", "astronaut-pan.gif", "photographer.jpg")
 FILES = [(name, (SAMPLES / name).read_bytes()) for name in NAMES]
 HOW = ("--models", "nudenet", "--workers", "1")
-OF_THE_RUN = {"source", "member", "index", "run_id", "mtime_ns", "total_time_ms", "per_model_predictions"}
+OF_THE_RUN = {
+    "known",
+    "source",
+    "member",
+    "index",
+    "run_id",
+    "mtime_ns",
+    "total_time_ms",
+    "per_model_predictions",
+}
 """What may differ where the bytes are the same."""
 
 
