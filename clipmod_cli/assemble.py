@@ -17,7 +17,7 @@ from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import MissingModelError
 from clipmod_cli.install import install_command, is_installed
 from clipmod_cli.judge.criteria import Criteria
-from clipmod_cli.judge.policy.reading import load_policy, policy_from_classes
+from clipmod_cli.judge.policy.reading import CLASSES, load_policy, policy_from_classes
 from clipmod_cli.judge.policy.values import Policy, unseen_categories
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.models.backend import (
@@ -82,9 +82,8 @@ def choose(models: Sequence[str], policy: Policy, hub: Hub | None = None) -> Mod
         members = parse_models([text])
         if members != AUTO and all(_is_usable(m.spec, policy, hub) for m in members):
             return ModelChoice(members=members, auto=True, degraded=text != ENSEMBLE)
-    raise MissingModelError(
-        f"no model that can judge by the policy {policy.name!r} is on this machine. {_ways_out(policy)}"
-    )
+    by = "your own --classes" if policy.name == CLASSES else f"the policy {policy.name!r}"
+    raise MissingModelError(f"no model that can judge by {by} is on this machine. {_ways_out(policy)}")
 
 
 def _ways_out(policy: Policy) -> str:
@@ -94,7 +93,8 @@ def _ways_out(policy: Policy) -> str:
         f"The ensemble ({human_size(ensemble_size())}; for its first model alone, name fallback instead):",
         *(f"  {command}" for command in (*clip, "clipmod models download ensemble")),
     ]
-    if not unseen_categories(policy, spec=NUDENET, text_image=False):
+    has_rest = any(category.otherwise for category in policy.categories)
+    if has_rest and not unseen_categories(policy, spec=NUDENET, text_image=False):
         lines += ["A detector of bare skin:", f"  {install_command(NUDENET)}"]
     return "\n".join(lines)
 

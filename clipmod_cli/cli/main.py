@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
+import shlex
 import sys
 from typing import Annotated, Any
 
@@ -39,7 +41,18 @@ Examples:
 
 
 class _Commands(PlainGroup):
-    """Handles a closed stdout and a full disk; Typer would exit with 1."""
+    """Handles a closed stdout and a full disk, for which Typer would exit with 1, and hints at commands."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the subcommand; where an input is named instead, tell the command that judges it."""
+        try:
+            return super().resolve_command(ctx, args)
+        except typer.TyperException as e:
+            if "://" in args[0]:
+                e.message += f" To judge a URL: echo {shlex.quote(args[0])} | clipmod urls -"
+            elif os.path.lexists(args[0]):
+                e.message += f" To judge it: clipmod scan {shlex.quote(args[0])}"
+            raise
 
     def invoke(self, ctx: Any) -> Any:
         """Run the subcommand."""

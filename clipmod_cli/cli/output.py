@@ -201,6 +201,8 @@ def open_output(settings: Settings, stdout: RealStdout) -> Iterator[Output]:
         OutputError: the file cannot be written, or another process is writing it.
     """
     path = output_path(settings)
+    if path is not None and path.is_dir():
+        raise OutputError(f"cannot write to {settings.output}: it is a folder")
     output = Output(settings, stdout, stdout_mode(settings, stdout), path, JsonlSink)
     with ExitStack() as stack:
         if path is not None and is_regular(path):

@@ -28,7 +28,7 @@ from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import DownloadBar, choose_progress
 from clipmod_cli.cli.terminal.stdout import RealStdout, say, take_stdout
 from clipmod_cli.cli.terminal.summary import command_line, print_summary, say_how_to_resume
-from clipmod_cli.cli.usage.effects import check_models, check_policy
+from clipmod_cli.cli.usage.effects import check_models, check_policy, check_values
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import ClipmodError, ExitCode, OutputError, UsageError
 from clipmod_cli.judge.criteria import Criteria
@@ -93,6 +93,7 @@ def judge_inputs(resolved: Resolved, inputs: Inputs, stdout: RealStdout | None =
         ClipmodError: if the run cannot start, or its output cannot be written.
     """
     settings = resolved.settings
+    check_values(settings)
     policy = policy_of(resolved)
     check_policy(resolved, policy)
     with (

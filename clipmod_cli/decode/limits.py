@@ -160,16 +160,16 @@ def parse_frames(text: str) -> FrameSampling:
             with suppress(ValueError):
                 if math.isfinite(rate := float(number)) and rate > 0:
                     return FrameSampling(mode="fps", value=rate)
-            raise SettingsError(f"frames: fps={number} needs a number above 0, as fps=2 or fps=0.5")
+            raise SettingsError(f"--frames fps={number} needs a number above 0, as fps=2 or fps=0.5")
         case "max", "=", number:
             if number.isascii() and number.isdigit() and 2 <= int(number) <= MAX_VIDEO_FRAMES:
                 return FrameSampling(mode="max", value=int(number))
             raise SettingsError(
-                f"frames: max={number} needs a whole number from 2 (the first and the last frame are always"
+                f"--frames max={number} needs a whole number from 2 (the first and the last frame are always"
                 f" scored) to {MAX_VIDEO_FRAMES}"
             )
         case _:
-            raise SettingsError(f"frames: {text!r} is none of {FRAMES_HELP}")
+            raise SettingsError(f"--frames must be {FRAMES_HELP}, not {text!r}")
 
 
 def parse_coverage(text: str) -> Coverage:
@@ -180,10 +180,10 @@ def parse_coverage(text: str) -> Coverage:
         case "tiles", "=", number:
             count = int(number) if number.isascii() and number.isdigit() else 0
             if not 2 <= count <= MAX_TILES:
-                raise SettingsError(f"coverage: tiles={number} needs a whole number from 2 to {MAX_TILES}")
+                raise SettingsError(f"--coverage tiles={number} needs a whole number from 2 to {MAX_TILES}")
             return Coverage(tiles=count)
         case _:
-            raise SettingsError(f"coverage: {text!r} is none of {COVERAGE_HELP}")
+            raise SettingsError(f"--coverage must be {COVERAGE_HELP}, not {text!r}")
 
 
 def check_size(width: int, height: int, limits: DecodeLimits, *, scale: int = 1) -> None:

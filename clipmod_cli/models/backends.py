@@ -178,6 +178,8 @@ class TransformersBackend(TorchBackend):
     def parse(self, text: str) -> ModelSpec:
         """Return the model that a spec names."""
         text = text.removeprefix("hf:").strip()
+        if text.startswith("//"):  # as sources are written
+            raise SpecError(f"hf:{text} is not a model: write hf:{text.lstrip('/') or 'OWNER/NAME'}")
         if text.startswith(_PATH_STARTS):
             return folder_spec(self, "hf:", text)
         parts = text.split("/")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import itertools
 import os
+import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -147,9 +148,16 @@ def check_lists(lists: Iterable[str], column: str) -> None:
     """
     for name in lists:
         if "://" in name:
-            raise UsageError(f"{name} is a URL, not a list of them. For a few: echo URL | clipmod urls -")
+            raise UsageError(
+                f"{name} is a URL, not a list of them. For one: echo {shlex.quote(name)} | clipmod urls -"
+            )
         if name == "-" or Path(name).is_fifo():
             continue
+        if Path(name).is_dir():
+            raise UsageError(
+                f"{name} is a folder, not a list of URLs. To judge what is in it: clipmod scan "
+                f"{shlex.quote(name)}"
+            )
         if not os.access(name, os.R_OK):
             there = Path(name).exists()
             raise UsageError(

@@ -197,7 +197,7 @@ def test_lists_that_are_not_there(tmp_path: Path, name: str) -> None:
 
 
 def test_a_folder_is_no_list(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot read"):
+    with pytest.raises(UsageError, match="is a folder, not a list"):
         read(tmp_path)
 
 

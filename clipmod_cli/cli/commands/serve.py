@@ -62,10 +62,11 @@ def _open(resolved: Resolved) -> Service:
     from clipmod_cli.cli.run import choose_models
     from clipmod_cli.cli.terminal.progress import DownloadBar
     from clipmod_cli.cli.terminal.summary import command_line
-    from clipmod_cli.cli.usage.effects import check_models, check_policy
+    from clipmod_cli.cli.usage.effects import check_models, check_policy, check_values
     from clipmod_cli.server.service import open_service
 
     settings = resolved.settings
+    check_values(settings)
     policy = policy_of(resolved)
     check_policy(resolved, policy)
     choice, hub = choose_models(settings, policy)

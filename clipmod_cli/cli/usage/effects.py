@@ -1,37 +1,55 @@
-"""Options that have no effect on these inputs, this policy or these models; see also `settings.effects`.
+"""Checks before models are loaded: wrong inputs, and options without effect on these inputs, policy, models.
 
-What can never be right is an error. What depends on the inputs and models that are there is a warning.
+What can never be right is an error. What depends on the inputs and models that are there is a warning. See
+also `settings.effects`.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from clipmod_cli.assemble import ModelChoice
-from clipmod_cli.decode.formats import kind_of
+from clipmod_cli.assemble import ModelChoice, decoding_options
+from clipmod_cli.cli.terminal.stdout import plain
+from clipmod_cli.decode.formats import HEAD_BYTES, kind_of, sniff
 from clipmod_cli.errors import UsageError
 from clipmod_cli.judge.policy.values import Policy
+from clipmod_cli.models.device.names import check_device_name
 from clipmod_cli.settings.definition import Settings, flag_of
 from clipmod_cli.settings.reading import Resolved
 from clipmod_cli.sources.lists import is_table
-from clipmod_cli.sources.registry import scheme_of
+from clipmod_cli.sources.registry import SOURCES, scheme_of
 
 log = logging.getLogger(__name__)
 
 OF_FOLDERS = ("include", "exclude", "max_depth", "hidden", "follow", "unread")
 OF_THRESHOLDS = ("threshold", "sensitivity", "stop_on_hit")
+LISTS = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 OF_TORCH = ("dtype", "compile")
 
 
-def check_scan(resolved: Resolved, names: Sequence[str]) -> None:
-    """Check the options of `scan` against its sources.
+def check_values(settings: Settings) -> None:
+    """Check values whose grammar is not in the settings, before a policy is read or a model is loaded.
 
     Raises:
-        UsageError: `--null` without a list.
+        SettingsError: one is invalid.
+    """
+    check_device_name(settings.device)
+    decoding_options(settings)
+
+
+def check_scan(resolved: Resolved, names: Sequence[str]) -> None:
+    """Check the sources of `scan`, and its options against them.
+
+    Raises:
+        UsageError: a source is a URL that `scan` does not read, or `--null` has no list.
     """
     settings = resolved.settings
+    for name in names:
+        _check_source(name)
     has_list = "-" in names or settings.files_from is not None
     if not has_list and settings.errors_to is None:
         for flag in _given(resolved, ["null"]):
@@ -41,12 +59,38 @@ def check_scan(resolved: Resolved, names: Sequence[str]) -> None:
             log.warning("%s has no effect: no folder, archive or list is named", flag)
 
 
+def _check_source(name: str) -> None:
+    """Refuse a URL that is no source; warn of a list that is named like a picture."""
+    scheme, colon, rest = name.partition(":")
+    if os.path.exists(name) or scheme_of(name):  # noqa: PTH110 — also false for a name that no file can have
+        if not scheme_of(name) and Path(name).suffix.lower() in LISTS:
+            quoted = shlex.quote(plain(name))
+            log.warning(
+                "%s is named as a picture. As a list of URLs: clipmod urls %s, of paths: clipmod scan "
+                "--files-from %s",
+                plain(name), quoted, quoted,
+            )  # fmt: skip
+        return
+    if colon and scheme in SOURCES and scheme:
+        raise UsageError(f"{plain(name)} does not exist. Did you mean {scheme}://{plain(rest.lstrip('/'))}?")
+    if name.lower().startswith(("http://", "https://")):
+        raise UsageError(
+            f"{plain(name)} is a URL, and scan judges files. For a URL: "
+            f"echo {shlex.quote(plain(name))} | clipmod urls -"
+        )
+    if colon and rest.startswith("//"):
+        known = ", ".join(f"{known}://" for known in SOURCES if known)
+        raise UsageError(f"scan does not read {plain(scheme)}://, but files, folders, {known}")
+
+
 def check_urls(resolved: Resolved, lists: Sequence[str]) -> None:
-    """Check the options of `urls` against its lists.
+    """Check the lists of `urls`, and its options against them.
 
     Raises:
-        UsageError: an option of tables without a table, or of text without text.
+        UsageError: a list is a picture, or an option of tables or of text has none.
     """
+    for name in lists:
+        _check_list(name)
     tables = [name for name in lists if is_table(name)]
     if not tables:
         for flag in _given(resolved, ["url_column"]):
@@ -54,6 +98,16 @@ def check_urls(resolved: Resolved, lists: Sequence[str]) -> None:
     if len(tables) == len(lists) and resolved.settings.errors_to is None:
         for flag in _given(resolved, ["null"]):
             raise UsageError(f"{flag} has no effect without a list of lines")
+
+
+def _check_list(name: str) -> None:
+    if name == "-" or is_table(name) or not Path(name).is_file():
+        return
+    with Path(name).open("rb") as file:
+        known = sniff(file.read(HEAD_BYTES))
+    if known is not None:
+        what = f"{plain(name)} is {known.name}, not a list of URLs"
+        raise UsageError(f"{what}. To judge it: clipmod scan {shlex.quote(name)}")
 
 
 def check_policy(resolved: Resolved, policy: Policy) -> None:

@@ -10,8 +10,8 @@ from clipmod_cli.cli.terminal.stdout import plain, say
 
 
 def print_error(message: str) -> None:
-    """Print why the command failed; each line of the message on its own."""
-    say("\n".join(f"clipmod: error: {line}" for line in message.splitlines() or [""]))
+    """Print why the command failed."""
+    say(f"clipmod: error: {message}")
 
 
 def print_parser_error(error: typer.TyperException) -> None:

@@ -23,6 +23,8 @@ _OPEN_FLAGS = (
 _CHUNK_BYTES = 1 << 20
 """Most pictures fit in one chunk; the memory for the largest allowed file is never allocated beforehand."""
 
+WEB = ("http://", "https://")
+
 _CODES: dict[int | None, ErrorCode] = {
     errno.ENOENT: "not_found",
     errno.ENOTDIR: "not_found",
@@ -98,6 +100,9 @@ def open_regular(path: str) -> Iterator[tuple[int, os.stat_result]]:
     """
     try:
         descriptor = os.open(path, _OPEN_FLAGS)
+    except FileNotFoundError as error:
+        hint = "; `clipmod urls` judges URLs" if path.startswith(WEB) else ""
+        raise ItemError("not_found", f"no such file{hint}") from error
     except OSError as error:
         raise _as_item_error(error) from error
     except ValueError as error:  # a NUL or a lone surrogate: no file can have such a name

@@ -21,6 +21,9 @@ CLASS_TEMPLATES: Final = ("{}", "a photo of {}", "a photo of a {}", "an image sh
 # Words of --classes may have an article or none and may be plural ("gore", "a dog",
 # "people dancing"), so no single sentence fits them all.
 
+CLASSES = "classes"
+"""The name of the policy that `--classes` makes."""
+
 
 def builtin_text(name: str) -> str:
     """Return the TOML text of a built-in policy.
@@ -108,7 +111,7 @@ def policy_from_classes(classes: str, unsafe: str | None = None) -> Policy:
     if len(marked) == len(words):
         raise PolicyError("--unsafe names every class, so every image would be NSFW: leave one SAFE")
     return Policy(
-        name="classes",
+        name=CLASSES,
         description="the user's own classes",
         templates=CLASS_TEMPLATES,
         categories=tuple(
