@@ -9,12 +9,14 @@ import errno
 import logging
 import os
 import shlex
+import signal
 import sys
 from typing import Annotated, Any
 
 import typer
 
 from clipmod_cli import __version__
+from clipmod_cli.__main__ import stop_at_once
 from clipmod_cli.cli.commands import bench, config, doctor, models, policies, scan, schema, serve, stats, urls
 from clipmod_cli.cli.commands.evaluate import evaluate
 from clipmod_cli.cli.commands.results import export, report
@@ -29,6 +31,9 @@ log = logging.getLogger(__name__)
 
 ISSUES = "https://github.com/clipmod/clipmod/issues"
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+WITH_OWN_SIGNALS = frozenset({"scan", "urls", "bench"})
+"""Commands that import for a second, and then handle signals themselves; others end by an exception."""
 
 EPILOG = """
 \b
@@ -58,6 +63,9 @@ class _Commands(PlainGroup):
         """Run the subcommand."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt as e:
+            say("clipmod: stopped")
+            raise typer.Exit(ExitCode.SIGINT) from e
         except BrokenPipeError as e:
             drop_stdout()
             raise typer.Exit(ExitCode.CLOSED_PIPE) from e
@@ -103,13 +111,16 @@ def _print_version(value: bool) -> None:  # noqa: FBT001 — Typer's signature
 
 @app.callback()
 def main(
+    ctx: typer.Context,
     *,
-    version: Annotated[  # its callback does the work
+    version: Annotated[  # noqa: ARG001 — its callback does the work
         bool,
         typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """Judge pictures and animations with an ensemble of models, and write one JSON line for each."""
+    if ctx.invoked_subcommand not in WITH_OWN_SIGNALS and signal.getsignal(signal.SIGINT) is stop_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def run() -> None:

@@ -71,6 +71,7 @@ class Output:
     sink_factory: SinkFactory
     card: RunCard | None = None
     progress: RunProgress = field(default_factory=RunProgress)
+    has_begun: bool = False
     _lines: ShownLines = field(default_factory=ShownLines)
     _sink: RecordSink | None = None
     _errors: ErrorsFile | None = None
@@ -96,6 +97,7 @@ class Output:
         Raises:
             OutputMismatchError: another run or program wrote it, or resuming is off.
         """
+        self.has_begun = True
         if self.settings.errors_to is not None:
             self._errors = ErrorsFile(Path(self.settings.errors_to), null=self.settings.null)
         if self.path is None:

@@ -101,9 +101,10 @@ def judge_inputs(resolved: Resolved, inputs: Inputs, stdout: RealStdout | None =
         catch_signals() as stop,
         ExitStack() as stack,
     ):
+        output: Output | None = None
         try:
             output = stack.enter_context(open_output(settings, stdout))
-            with stop.exiting_with(lambda exit_code: _exit_now(stack, settings, inputs, exit_code)):
+            with stop.exiting_with(lambda exit_code: _exit_now(stack, exit_code)):
                 choice, hub = choose_models(settings, policy, output.card)
                 check_models(resolved, choice)
                 with DownloadBar(quiet=settings.quiet) as progress:
@@ -112,16 +113,23 @@ def judge_inputs(resolved: Resolved, inputs: Inputs, stdout: RealStdout | None =
             freeze_gc()
             return _Run(settings, inputs, output, ensemble, criteria, choice, stop).judge_all()
         except Interrupted as e:
-            _say_how_to_resume(settings, inputs, e.exit_code)
+            if output is not None and output.has_begun:
+                _say_how_to_resume(settings, inputs, e.exit_code)
+            else:
+                _say_nothing_begun(e.exit_code)
             return e.exit_code
 
 
-def _exit_now(stack: ExitStack, settings: Settings, inputs: Inputs, exit_code: ExitCode) -> None:
+def _exit_now(stack: ExitStack, exit_code: ExitCode) -> None:
     try:
         stack.close()
-        _say_how_to_resume(settings, inputs, exit_code)
+        _say_nothing_begun(exit_code)
     finally:
         os._exit(exit_code)
+
+
+def _say_nothing_begun(exit_code: ExitCode) -> None:
+    say(f"clipmod: stopped ({exit_code}) before anything was judged")
 
 
 def _say_how_to_resume(settings: Settings, inputs: Inputs, exit_code: ExitCode) -> None:
