@@ -34,13 +34,25 @@ def criteria_of(
     threshold: float = 0.5,
     weights: Sequence[float] = (1.0,),
     unmapped: Collection[str] = (),
+    undivided: Collection[int] = (),
     **more: Any,
 ) -> Criteria:
-    """Return criteria for classifiers named m0, m1, ... whose labels are the categories and the unmapped."""
+    """Return criteria for classifiers named m0, m1, ... whose labels are the categories and the unmapped.
+
+    Those whose number is in `undivided` do not tell the UNSAFE categories apart.
+    """
     policy = policy or policy_of()
     labels = [frozenset({category.name}) for category in policy.categories]
-    reader = LabelReader(labels=labels, unmapped=frozenset(unmapped))
-    judges = [WeightedReader(name=f"m{i}", weight=weight, reader=reader) for i, weight in enumerate(weights)]
+    unsafe = frozenset(policy.unsafe)
+    both = [unsafe if label & unsafe else label for label in labels]
+    readers = [
+        LabelReader(labels=both if i in undivided else labels, unmapped=frozenset(unmapped))
+        for i in range(len(weights))
+    ]
+    judges = [
+        WeightedReader(name=f"m{i}", weight=weight, reader=reader)
+        for i, (weight, reader) in enumerate(zip(weights, readers, strict=True))
+    ]
     return Criteria(policy=policy, threshold=threshold, judges=judges, **more)
 
 

@@ -63,6 +63,8 @@ def everything(draw: st.DrawFn) -> tuple[Criteria, list[LabelScores]]:
     drawn = [draw(st.just(first) | rows) for _ in shares]
     seen = [saw(*(share * lean for share, lean in row), names=tuple(by_name)) for row in drawn]
     more: dict[str, Any] = {"unseen": ("c0",)} if draw(st.integers(0, 9)) == 0 else {}
+    if draw(st.booleans()):
+        more["undivided"] = draw(st.sets(st.integers(0, len(shares) - 1), min_size=1))
     return criteria_of(policy, threshold=draw(steps), weights=shares, **more), seen
 
 

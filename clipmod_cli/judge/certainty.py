@@ -12,7 +12,7 @@ run, their weights scaled to sum to 1, lie between the same bounds, so judging b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -52,6 +52,14 @@ class PartialScores:
         weighted = [w * shares for w, shares in zip(self.weights, self.shares, strict=True)]
         return np.asarray(np.sum(weighted, axis=0))
 
+    def by_side(self, unsafe: Booleans) -> PartialScores:
+        """Return the same with two categories, the UNSAFE and the SAFE ones together."""
+        sides = [
+            np.stack([shares[:, unsafe].sum(axis=1), shares[:, ~unsafe].sum(axis=1)], axis=1)
+            for shares in self.shares
+        ]
+        return replace(self, shares=sides)
+
 
 def score_bounds(partial: PartialScores, unsafe: Booleans) -> tuple[Floats, Floats]:
     """Return the lowest and the highest unsafe score `(n,)` that the whole ensemble can reach, 0..1."""
@@ -62,7 +70,13 @@ def score_bounds(partial: PartialScores, unsafe: Booleans) -> tuple[Floats, Floa
 
 
 def is_certain(
-    partial: PartialScores, policy: Policy, *, unsafe: Booleans, threshold: float, review: Booleans
+    partial: PartialScores,
+    policy: Policy,
+    *,
+    unsafe: Booleans,
+    threshold: float,
+    review: Booleans,
+    by_side: bool,
 ) -> Booleans:
     """Return, for each frame, whether no model that was not run can change the outcome.
 
@@ -72,13 +86,16 @@ def is_certain(
         unsafe: by category, whether it is UNSAFE.
         threshold: an unsafe score of at least this is NSFW.
         review: `(n,)`, whether a frame needs review whatever its scores are.
+        by_side: models agree where their sides (SAFE or UNSAFE) are equal, not only their categories.
     """
     finite = np.all([np.isfinite(shares).all(axis=1) for shares in partial.shares], axis=0)
     with np.errstate(invalid="ignore"):  # rows that are not finite are excluded at the end
         low, high = score_bounds(partial, unsafe)
         decided = ~_can_cross(low, high, threshold) if unsafe.any() else np.True_
         inside, outside = _in_band(low, high, policy.review_band(threshold))
-        disagree, agree = _in_agreement(partial, policy.agreement_threshold)
+        disagree, agree = _in_agreement(
+            partial.by_side(unsafe) if by_side else partial, policy.agreement_threshold
+        )
     needs_review = review | inside | disagree
     needs_none = ~review & outside & agree
     return np.asarray(finite & decided & (needs_review | needs_none) & (sum(partial.weights) > MARGIN))

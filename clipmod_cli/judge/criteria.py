@@ -29,6 +29,11 @@ class WeightedReader:
         """Whether the model can give labels that no category has."""
         return isinstance(self.reader, LabelReader) and bool(self.reader.unmapped)
 
+    @property
+    def has_undivided(self) -> bool:
+        """Whether a label of the model stands for several UNSAFE categories."""
+        return isinstance(self.reader, LabelReader) and self.reader.has_undivided
+
     def is_mostly_unmapped(self, seen: Seen) -> bool:
         """Return whether most of what it saw has no category."""
         return is_mostly_unmapped(unmapped_share(self.reader, seen))
@@ -45,6 +50,8 @@ class Criteria:
         names: of the categories, in the policy's order.
         unsafe: by category, whether it is UNSAFE.
         severity: `severity_order` of the policy.
+        agree_by_side: models agree where their sides (SAFE or UNSAFE) are equal, since one of them has labels
+            that it does not divide among the UNSAFE categories; otherwise where their categories are equal.
     """
 
     policy: Policy
@@ -55,6 +62,7 @@ class Criteria:
     names: tuple[str, ...] = field(init=False, repr=False)
     unsafe: NDArray[np.bool_] = field(init=False, repr=False, compare=False)
     severity: tuple[int, ...] = field(init=False, repr=False)
+    agree_by_side: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check the numbers, and compute what every frame needs.
@@ -76,6 +84,7 @@ class Criteria:
         object.__setattr__(self, "names", tuple(c.name for c in categories))
         object.__setattr__(self, "unsafe", unsafe)
         object.__setattr__(self, "severity", severity_order(self.policy))
+        object.__setattr__(self, "agree_by_side", any(judge.has_undivided for judge in self.judges))
 
     def outcome_is_certain(
         self, frames: Sequence[Frame], seen: Mapping[str, Sequence[Seen]]
@@ -102,7 +111,12 @@ class Criteria:
             unmapped |= [member.is_mostly_unmapped(one) for one in seen[member.name]]
         review = unmapped | [bool(self.unseen_reasons(frame.media)) for frame in frames]
         certain = is_certain(
-            partial, self.policy, unsafe=self.unsafe, threshold=self.threshold, review=review
+            partial,
+            self.policy,
+            unsafe=self.unsafe,
+            threshold=self.threshold,
+            review=review,
+            by_side=self.agree_by_side,
         )
         if any(member.has_unmapped for member in self.judges if member.name not in seen):
             certain &= unmapped  # else they could add this reason
@@ -129,20 +143,6 @@ def severity_order(policy: Policy) -> tuple[int, ...]:
 def mapped_labels(policy: Policy, spec: str) -> tuple[frozenset[str], ...]:
     """Return, for each category, the labels of the model `spec` that count as it."""
     return tuple(frozenset(c.labels.get(spec, ())) for c in policy.categories)
-
-
-def mildest_only(labels: Sequence[frozenset[str]]) -> tuple[frozenset[str], ...]:
-    """Return labels by category, each in the first of its categories only.
-
-    A label of a classifier may stand for several UNSAFE categories that the model does not tell apart. It
-    counts once, and is named as the mildest of them: the classifier says no more than that.
-    """
-    placed: set[str] = set()
-    divided = []
-    for mapped in labels:
-        divided.append(mapped - placed)
-        placed |= mapped
-    return tuple(divided)
 
 
 def categories_with_prompts(policy: Policy) -> tuple[int, ...]:

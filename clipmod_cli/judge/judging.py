@@ -164,6 +164,7 @@ def _uncertain_spans(gathered: _ItemScores, criteria: Criteria) -> tuple[tuple[f
 def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
     """Return the ensemble's scores for one frame, or a Failure if a score is not finite."""
     by_model: dict[str, ModelScore] = {}
+    opinions: dict[str, int] = {}
     total: Probabilities = np.zeros(len(criteria.names))
     judges = _members_run(evidence, criteria)
     for member in judges:
@@ -179,6 +180,7 @@ def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
             )
         total += member.weight * shares
         by_model[member.name] = _model_score(member, shares, evidence, criteria)
+        opinions[member.name] = _opinion(shares, criteria)
     summed, total = total, total / total.sum()  # weights such as thirds sum to 1 only nearly
     values = total.tolist()
     top, unsafe = _top(values, criteria), round(_unsafe(total, criteria), DIGITS)
@@ -190,7 +192,7 @@ def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
         confidence=values[top],
         unsafe_score=unsafe,
         probabilities=dict(zip(criteria.names, values, strict=True)),
-        agreement=_agreement(by_model, judges, criteria.names[top]),
+        agreement=_agreement(opinions, judges, _opinion(total, criteria)),
         by_model=by_model,
         stand_in=evidence.stand_in,
         skipped=evidence.skipped,
@@ -245,8 +247,16 @@ def _unsafe(total: Probabilities, criteria: Criteria) -> float:
     return unsafe / (unsafe + safe)
 
 
-def _agreement(by_model: dict[str, ModelScore], judges: Sequence[WeightedReader], category: str) -> float:
-    agreeing = sum(member.weight for member in judges if by_model[member.name].category == category)
+def _opinion(shares: Probabilities, criteria: Criteria) -> int:
+    """Return what models may agree on: the top category, or where they agree by side whether it is UNSAFE."""
+    if not criteria.agree_by_side:
+        return _top(shares.tolist(), criteria)
+    unsafe = criteria.unsafe
+    return int(shares[unsafe].sum() >= shares[~unsafe].sum())
+
+
+def _agreement(opinions: dict[str, int], judges: Sequence[WeightedReader], opinion: int) -> float:
+    agreeing = sum(member.weight for member in judges if opinions[member.name] == opinion)
     return round(min(1.0, agreeing / sum(member.weight for member in judges)), DIGITS)
 
 

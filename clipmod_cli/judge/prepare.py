@@ -17,7 +17,6 @@ from clipmod_cli.judge.criteria import (
     categories_with_prompts,
     mapped_labels,
     mean_vectors,
-    mildest_only,
     severity_order,
 )
 from clipmod_cli.judge.policy.values import Policy, seen_categories, unseen_categories
@@ -128,7 +127,7 @@ def reader_of(model: PromptEmbedder | Labelled, policy: Policy) -> Reader:
         return DetectorReader(labels=labels, order=severity_order(policy), rest=rest)
     unmapped = frozenset(model.labels).difference(*labels)
     _warn_of(unmapped - set(policy.not_judged.get(model.spec, ())), model, policy)
-    return LabelReader(labels=mildest_only(labels), unmapped=unmapped)
+    return LabelReader(labels=labels, unmapped=unmapped)
 
 
 def _warn_of(labels: frozenset[str], model: Labelled, policy: Policy) -> None:

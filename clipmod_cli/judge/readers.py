@@ -80,12 +80,22 @@ class LabelReader:
     """For classifiers: the sum of each category's mapped labels, renormalised.
 
     Attributes:
-        labels: mapped labels by category.
+        labels: mapped labels by category; one that the model does not divide is in several UNSAFE ones.
         unmapped: all other labels of the model.
     """
 
     labels: Sequence[frozenset[str]]
     unmapped: frozenset[str] = frozenset()
+    _counted: Sequence[frozenset[str]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Have each label count once."""
+        object.__setattr__(self, "_counted", mildest_only(self.labels))
+
+    @property
+    def has_undivided(self) -> bool:
+        """Whether a label stands for several categories."""
+        return tuple(self.labels) != self._counted
 
     def read(self, seen: Seen) -> Probabilities:
         """Return the shares; not finite if no mapped label has any score."""
@@ -102,7 +112,21 @@ class LabelReader:
     def _sums(self, seen: Seen) -> Probabilities:
         if not isinstance(seen, LabelScores):
             raise TypeError(f"a classifier gives label scores, not {type(seen).__name__}")
-        return np.array([sum(seen.scores[label] for label in mapped) for mapped in self.labels], np.float64)
+        return np.array([sum(seen.scores[label] for label in mapped) for mapped in self._counted], np.float64)
+
+
+def mildest_only(labels: Sequence[frozenset[str]]) -> tuple[frozenset[str], ...]:
+    """Return labels by category, each in the first of its categories only.
+
+    A label of a classifier may stand for several UNSAFE categories that the model does not tell apart. It
+    counts once for their side, and is named as the mildest of them: the classifier says no more than that.
+    """
+    placed: set[str] = set()
+    divided = []
+    for mapped in labels:
+        divided.append(mapped - placed)
+        placed |= mapped
+    return tuple(divided)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
