@@ -7,96 +7,30 @@ import gc
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
+from clipmod_cli.choice import ModelChoice, choose
 from clipmod_cli.decode.limits import DecodeOptions, parse_coverage, parse_frames
 from clipmod_cli.ensemble.cache import DUPLICATE_CACHE_BYTES, EvidenceCache
 from clipmod_cli.ensemble.cache_file import EvidenceFile, default_path
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
-from clipmod_cli.errors import MissingModelError
-from clipmod_cli.install import install_command, is_installed
 from clipmod_cli.judge.criteria import Criteria
-from clipmod_cli.judge.policy.reading import CLASSES, load_policy, policy_from_classes
-from clipmod_cli.judge.policy.values import Policy, unseen_categories
+from clipmod_cli.judge.policy.reading import load_policy, policy_from_classes
+from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.judge.prepare import prepare
-from clipmod_cli.models.backend import (
-    LoadContext,
-    ModelSpec,
-    TorchContext,
-    has_packages,
-    human_size,
-    require_packages,
-)
-from clipmod_cli.models.backends import FALLBACK, NUDENET
+from clipmod_cli.models.backend import LoadContext, ModelSpec, TorchContext, require_packages
 from clipmod_cli.models.device.names import check_device_name
 from clipmod_cli.models.hub.client import SILENT, DownloadProgress, Hub
 from clipmod_cli.models.hub.download import download
 from clipmod_cli.models.hub.weights import WeightFiles, locate
 from clipmod_cli.models.seam import Model
-from clipmod_cli.models.specs import AUTO, ENSEMBLE, Members, ensemble_size, member_names, parse_models
+from clipmod_cli.models.specs import AUTO
 from clipmod_cli.pipeline import Options, default_workers
-from clipmod_cli.settings.definition import Settings
+from clipmod_cli.settings.definition import DEFAULT_POLICY, SERVE_DEFAULTS, Settings
 from clipmod_cli.settings.reading import Resolved, count_of
 
 log = logging.getLogger(__name__)
-
-AUTO_ORDER = (ENSEMBLE, FALLBACK, NUDENET)
-"""What `auto` tries, best first."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelChoice:
-    """Which models judge, before any is loaded.
-
-    Attributes:
-        auto: `auto` chose them.
-        degraded: they are less than the three-model ensemble that `auto` prefers.
-        called: the members' names in records, if they are not the usual ones.
-    """
-
-    members: Members
-    auto: bool
-    degraded: bool
-    called: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The members' names in records."""
-        return self.called or member_names(self.members)
-
-
-def choose(models: Sequence[str], policy: Policy, hub: Hub | None = None) -> ModelChoice:
-    """Return the models that a `--models` setting names; `auto` takes the best on this machine.
-
-    `auto` never downloads, and skips models that cannot see the policy.
-
-    Raises:
-        SpecError: if the setting cannot be parsed.
-        MissingModelError: if no model on this machine can see the policy.
-    """
-    named = parse_models(models)
-    if named != AUTO:
-        return ModelChoice(members=named, auto=False, degraded=False)
-    for text in AUTO_ORDER:
-        members = parse_models([text])
-        if members != AUTO and all(_is_usable(m.spec, policy, hub) for m in members):
-            return ModelChoice(members=members, auto=True, degraded=text != ENSEMBLE)
-    by = "your own --classes" if policy.name == CLASSES else f"the policy {policy.name!r}"
-    raise MissingModelError(f"no model that can judge by {by} is on this machine. {_ways_out(policy)}")
-
-
-def _ways_out(policy: Policy) -> str:
-    """Return the commands that bring models which can see the policy."""
-    clip = [] if is_installed("clip") else [install_command("clip")]
-    lines = [
-        f"The ensemble ({human_size(ensemble_size())}; for its first model alone, name fallback instead):",
-        *(f"  {command}" for command in (*clip, "clipmod models download ensemble")),
-    ]
-    has_rest = any(category.otherwise for category in policy.categories)
-    if has_rest and not unseen_categories(policy, spec=NUDENET, text_image=False):
-        lines += ["A detector of bare skin:", f"  {install_command(NUDENET)}"]
-    return "\n".join(lines)
 
 
 def load_ensemble(
@@ -112,7 +46,7 @@ def load_ensemble(
     """Return a loaded ensemble.
 
     Args:
-        models: `auto`, `ensemble`, `fallback`, `nudenet`, or model specs with weights.
+        models: `auto`, `ensemble`, `fallback`, `open_nsfw`, `nudenet`, or other model specs, with weights.
         policy: the policy, so that `auto` can skip models that cannot see it.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
@@ -128,7 +62,7 @@ def load_ensemble(
     size = str(batch_size or "auto")
     settings = Settings(device=device, dtype=dtype, batch_size=size, compile=compile)  # type: ignore[arg-type]
     hub = Hub.from_environment(offline=offline)
-    return load(choose(texts, policy or load_policy("nsfw"), hub), settings=settings, hub=hub)
+    return load(choose(texts, policy or load_policy(DEFAULT_POLICY), hub), settings=settings, hub=hub)
 
 
 def _load_one(spec: ModelSpec, name: str, context: LoadContext) -> Model:
@@ -192,20 +126,8 @@ def _precision(models: Sequence[Model]) -> str:
     return "+".join(sorted(chosen or {model.dtype for model in models}))
 
 
-def _is_usable(spec: ModelSpec, policy: Policy, hub: Hub | None) -> bool:
-    """Return whether the model and its packages are on this machine, and it can see the policy."""
-    kind = spec.backend.kind
-    if not has_packages(spec):
-        return False
-    if unseen_categories(policy, spec=spec.spec, text_image=kind == "text-image"):
-        return False
-    if kind == "detector" and not any(c.otherwise for c in policy.categories):
-        return False
-    return locate(spec, hub=hub) is not None
-
-
 def policy_of(resolved: Resolved) -> Policy:
-    """Return the policy that the settings name; warn about the default policy if they name none.
+    """Return the policy that the settings name; warn if it is the default of `clipmod serve`.
 
     Raises:
         PolicyError: if it cannot be read.
@@ -213,10 +135,11 @@ def policy_of(resolved: Resolved) -> Policy:
     settings = resolved.settings
     if settings.classes is not None:
         return policy_from_classes(settings.classes, settings.unsafe)
-    if not resolved.named("policy"):
+    if settings.policy == SERVE_DEFAULTS["policy"] and not resolved.named("policy"):
         log.warning(
-            "no --policy was named: the documented default, female-presence, flags any picture with a woman "
-            "in it. For sexual content use --policy nsfw"
+            "no --policy was named: the documented categories (%s) flag any picture with a woman in it. "
+            "For sexual content: --policy nsfw",
+            settings.policy,
         )
     return load_policy(settings.policy)
 
@@ -255,17 +178,6 @@ def freeze_gc() -> None:
     """
     gc.freeze()
     atexit.register(gc.unfreeze)  # else libraries report at exit that their objects leaked
-
-
-def describe_choice(choice: ModelChoice) -> str:
-    """Return a sentence on the models that `auto` took."""
-    names = ", ".join(choice.names)
-    if choice.degraded:
-        return (
-            f"auto took {names}, the best on this machine. The ensemble weighs "
-            f"{human_size(ensemble_size())}: clipmod models download ensemble"
-        )
-    return f"auto took the ensemble: {names}"
 
 
 def decoding_options(settings: Settings, *, heic: bool = True) -> Options:

@@ -46,7 +46,8 @@ def test_a_pipe_gets_one_json_line_for_each_policy(arguments: list[str]) -> None
     assert result.stderr == ""
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert [row["name"] for row in rows] == list(BUILTIN)
-    assert [row["name"] for row in rows if row["default"]] == ["female-presence"]
+    defaults = {row["name"]: row["default_of"] for row in rows if row["default_of"]}
+    assert defaults == {"nsfw": ["scan", "urls"], "female-presence": ["serve"]}
     for row in rows:
         policy = load_policy(row["name"])
         assert row["policy_hash"] == policy.hash
@@ -55,7 +56,7 @@ def test_a_pipe_gets_one_json_line_for_each_policy(arguments: list[str]) -> None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no pseudo-terminal")
-def test_a_terminal_gets_a_table_that_marks_the_default() -> None:
+def test_a_terminal_gets_a_table_that_marks_the_defaults() -> None:
     ours, theirs = pty.openpty()
     code = "from clipmod_cli.cli.commands.policies import app; app(['list'])"
     environment = {**os.environ, "COLUMNS": "140", "NO_COLOR": "1", "TERM": "xterm"}
@@ -63,8 +64,9 @@ def test_a_terminal_gets_a_table_that_marks_the_default() -> None:
     os.close(theirs)
     text = os.read(ours, 100_000).decode()
     os.close(ours)
-    assert "female-presence (default)" in text
-    assert text.count("(default)") == 1
+    assert "nsfw (default of scan, urls)" in text
+    assert "female-presence (default of serve)" in text
+    assert text.count("(default of") == 2
     assert all(name in text for name in BUILTIN)
     assert "nudity, explicit" in text
 

@@ -100,6 +100,7 @@ def test_help_has_each_settings_sentence_and_default() -> None:
     assert "[64]" in text
     assert "[on]" in text
     assert "[auto]" in text
+    assert "[nsfw]" in text
     assert "None" not in text
 
 

@@ -11,6 +11,7 @@ import pytest
 from clipmod_cli.judge.policy.reading import BUILTIN, load_policy, parse_policy
 from clipmod_cli.judge.policy.values import model_notes, seen_categories, unseen_categories
 from clipmod_cli.models.nudenet import LABELS as NUDENET_LABELS
+from clipmod_cli.settings.definition import DEFAULT_POLICY, SERVE_DEFAULTS
 
 FALCONSAI = "hf:Falconsai/nsfw_image_detection"
 LUKEJACOB = "hf:LukeJacob2023/nsfw-image-detector"
@@ -19,6 +20,7 @@ AGE = "hf:nateraw/vit-age-classifier"
 OWN_LABELS = {
     "nudenet": set(NUDENET_LABELS),
     "open_nsfw": {"sfw", "nsfw"},
+    "owen-s": {"NSFL", "NSFW", "SFW"},
     FALCONSAI: {"normal", "nsfw"},
     LUKEJACOB: {"drawings", "hentai", "neutral", "porn", "sexy"},
     AGE: {"0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "more than 70"},
@@ -30,8 +32,7 @@ def test_the_built_in_policies_are_those_that_ship() -> None:
         f.name for f in (files("clipmod_cli.judge") / "policies").iterdir() if f.name.endswith(".toml")
     }
     assert shipped == {f"{name}.toml" for name in BUILTIN}
-    assert BUILTIN[0] == "female-presence"
-    assert {"female-presence-3", "nsfw", "general", "attributes"} <= set(BUILTIN)
+    assert {DEFAULT_POLICY, *SERVE_DEFAULTS.values()} <= set(BUILTIN)
 
 
 DOCUMENTED = {
@@ -44,7 +45,7 @@ SAFETIES = {
     "female-presence": "no_person- male_only- female_present+ adult_object+",
     "female-presence-3": "male_only- female_present+ adult_object+",
     "nsfw": "neutral- drawing- suggestive- nudity+ explicit+",
-    "nsfw-any": "neutral- drawing- suggestive- nsfw+",
+    "graphic": "neutral- sexual+ gore+",
     "general": "neutral- people- food- medicine- tools- sport- emblems- alcohol- swimwear- "
     "drugs+ weapons+ nudity+ hateful_symbols+ sexual_activity+ gore_violence+",
     "attributes": "nobody- glasses- beard- smile- hat- age_0_19- age_20_39- age_40_59- age_60_up-",
@@ -92,10 +93,11 @@ def test_the_documented_categories_are_as_documented(name: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "judges"),
     [
-        ("nudenet", {"female-presence", "nsfw", "nsfw-any"}),
-        (LUKEJACOB, {"nsfw", "nsfw-any"}),
+        ("nudenet", {"female-presence", "nsfw"}),
+        (LUKEJACOB, {"nsfw"}),
         ("open_nsfw", {"nsfw"}),
-        (FALCONSAI, {"nsfw", "nsfw-any"}),
+        ("owen-s", {"nsfw", "graphic"}),
+        (FALCONSAI, {"nsfw"}),
         (AGE, set()),
     ],
 )

@@ -147,7 +147,7 @@ FAULTS: list[tuple[str, list[str]]] = [
     (HEAD + TAIL.replace("hf:a/b", "hf:a/b=1e-1").rstrip() + " #!", ['without its weight: "hf:a/b"']),
     (
         HEAD + TAIL.replace("hf:a/b", "a/b").rstrip() + " #!",
-        ['"a/b" is not a model with labels: use nudenet, open_nsfw, hf:OWNER/NAME, hf:PATH or onnx:PATH'],
+        ['"a/b" is not a model with labels: use nudenet, open_nsfw, owen-s, hf:OWNER/NAME, hf:PATH or onnx'],
     ),
     (HEAD + TAIL.replace("nudenet", "nude_net").rstrip() + " #!", ['did you mean "nudenet"?']),
     (

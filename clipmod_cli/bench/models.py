@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.assemble import choose, load
+from clipmod_cli.assemble import load
+from clipmod_cli.choice import choose
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import UsageError
 from clipmod_cli.judge.criteria import Criteria

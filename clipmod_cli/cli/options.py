@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
+from types import MappingProxyType
 from typing import Annotated, Any, Final, TypeAlias, get_args, get_type_hints
 
 import typer
@@ -34,17 +35,19 @@ PANELS: Final[dict[Group, str]] = {
 """The headings of help, in their order; `secret` settings are no options."""
 
 
-def with_settings(*groups: Group, without: frozenset[str] = frozenset()) -> Callable[[Command], Command]:
+def with_settings(
+    *groups: Group, without: frozenset[str] = frozenset(), defaults: Mapping[str, Any] = MappingProxyType({})
+) -> Callable[[Command], Command]:
     """Return a decorator that adds one option for each setting of these groups to a command.
 
-    Help lists them in the order of `PANELS`. The command's last parameter, `flags`, receives the values
-    that the user gave.
+    Help lists them in the order of `PANELS`, with `defaults` in place of the settings' own. The command's
+    last parameter, `flags`, receives the values that the user gave.
     """
 
     def decorate(command: Command) -> Command:
         own = [p for p in inspect.signature(command).parameters.values() if p.name != "flags"]
         hints = get_type_hints(command, include_extras=True)
-        added = _parameters(groups, without)
+        added = _parameters(groups, without, defaults)
 
         @functools.wraps(command)
         def call(**given: Any) -> None:
@@ -61,13 +64,18 @@ def with_settings(*groups: Group, without: frozenset[str] = frozenset()) -> Call
     return decorate
 
 
-def _parameters(groups: tuple[Group, ...], without: frozenset[str]) -> list[inspect.Parameter]:
+def _parameters(
+    groups: tuple[Group, ...], without: frozenset[str], defaults: Mapping[str, Any]
+) -> list[inspect.Parameter]:
     hints = get_type_hints(Settings)
     chosen = [
         f for group in PANELS if group in groups for f in fields(Settings)
         if f.metadata["option"].group == group and f.name not in without
     ]  # fmt: skip
-    return [_parameter(f.name, hints[f.name], f.default, f.metadata["option"]) for f in chosen]
+    return [
+        _parameter(f.name, hints[f.name], defaults.get(f.name, f.default), f.metadata["option"])
+        for f in chosen
+    ]
 
 
 def _parameter(name: str, hint: Any, default: Any, option: Option) -> inspect.Parameter:

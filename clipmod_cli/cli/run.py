@@ -12,19 +12,18 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 
 from clipmod_cli.assemble import (
-    ModelChoice,
-    choose,
     decoding_options,
-    describe_choice,
     freeze_gc,
     load_models,
     policy_of,
     with_evidence_cache,
 )
+from clipmod_cli.choice import ModelChoice, choose, describe_choice
 from clipmod_cli.cli.output import Output, open_output
 from clipmod_cli.cli.run_card import choose_again, decoders, describe_run, difference
 from clipmod_cli.cli.signals import Interrupted, StopRequest, catch_signals
 from clipmod_cli.cli.tally import Tally
+from clipmod_cli.cli.terminal.notices import is_news
 from clipmod_cli.cli.terminal.progress import DownloadBar, choose_progress
 from clipmod_cli.cli.terminal.stdout import RealStdout, say, take_stdout
 from clipmod_cli.cli.terminal.summary import command_line, print_summary, say_how_to_resume
@@ -138,7 +137,7 @@ def _say_how_to_resume(settings: Settings, inputs: Inputs, exit_code: ExitCode) 
 
 
 def choose_models(settings: Settings, policy: Policy, card: RunCard | None = None) -> tuple[ModelChoice, Hub]:
-    """Return the models of the settings, and the hub that has them; print what `auto` took.
+    """Return the models of the settings, and the hub that has them; say what `auto` took, once.
 
     On an existing output `auto` takes the models that wrote it.
 
@@ -150,8 +149,11 @@ def choose_models(settings: Settings, policy: Policy, card: RunCard | None = Non
     if facts and parse_models(settings.models) == AUTO and facts["policy"]["hash"] == policy.hash:
         return choose_again(facts["models"], policy, hub, settings.output or ""), hub
     choice = choose(settings.models, policy, hub)
-    if choice.auto and not settings.quiet:
-        say(f"clipmod: {describe_choice(choice)}")
+    if choice.auto:
+        text = describe_choice(choice, policy)
+        log.debug("%s", text)  # into the log file, and with --verbose
+        if not (settings.quiet or settings.verbose) and is_news("auto", policy.name, ", ".join(choice.names)):
+            say(f"clipmod: {text} (said once)")
     return choice, hub
 
 

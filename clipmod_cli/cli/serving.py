@@ -84,13 +84,21 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started and sockets and not self.quiet:
-            say(f"clipmod: listening at {_url_of(sockets[0])} (page: /ui, description: /docs)")
+            at = f"{_url_of(sockets[0])} (page: /ui, description: /docs)"
+            say(f"clipmod: listening at {at}. {_describe(self.service)}")
             sys.stderr.flush()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.service.draining = True
         self.exit_code = ExitCode.SIGINT if sig == signal.SIGINT else ExitCode.SIGTERM
         super().handle_exit(sig, frame)
+
+
+def _describe(service: Service) -> str:
+    """Return by what the service judges."""
+    panel = service.panel
+    names = ", ".join(member.model.name for member in panel.ensemble.members)
+    return f"Policy {panel.policy.name}, threshold {panel.criteria.threshold:g}, models {names}"
 
 
 class _StartupCheck:

@@ -119,14 +119,17 @@ class Backend(Protocol):
         kind: of all its models.
         uses_torch: whether its models run on torch; others need no import of it.
         extra: the extra of clipmod that installs its packages; empty if they are always there.
-        known: models for `clipmod models list`.
     """
 
     prefix: str
     kind: ModelKind
     uses_torch: bool
     extra: str
-    known: Sequence[KnownModel]
+
+    @property
+    def known(self) -> Sequence[KnownModel]:
+        """Models for `clipmod models list`."""
+        ...
 
     def parse(self, text: str) -> ModelSpec:
         """Return the model that a spec names.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from clipmod_cli.models.backend import Backend, KnownModel, ModelSpec
 from clipmod_cli.models.backends import NudeNetBackend, OpenClipBackend, TransformersBackend
-from clipmod_cli.models.onnx.backend import OnnxBackend, OpenNsfwBackend
+from clipmod_cli.models.onnx.backend import BUILT_IN, OnnxBackend
 
 _ALL: tuple[Backend, ...] = (
     OpenClipBackend(),
     TransformersBackend(),
     NudeNetBackend(),
-    OpenNsfwBackend(),
+    *BUILT_IN,
     OnnxBackend(),
 )
 

@@ -5,7 +5,8 @@ because the command line reads its options with it.
 
     auto | ensemble | fallback | SPEC[=WEIGHT][,SPEC[=WEIGHT]...]
 
-    SPEC:  nudenet                    open_nsfw                  onnx:PATH
+    SPEC:  open_nsfw                  owen-s                     nudenet
+           onnx:PATH
            open_clip:ARCH/TAG         open_clip:local-dir:PATH
            hf:OWNER/NAME              hf:PATH   (begins with /, ./, ../ or ~)
 
@@ -41,7 +42,8 @@ AUTO: Literal["auto"] = "auto"
 _NAMED = {"ensemble": ENSEMBLE, "fallback": FALLBACK}
 _NUMBER = re.compile(r"\+?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _EXAMPLES = (
-    "Examples: auto, ensemble, nudenet, open_clip:ViT-B-32/laion2b_s34b_b79k, "
+    "Examples: auto, ensemble, open_nsfw, owen-s, nudenet, onnx:./my.toml, "
+    "open_clip:ViT-B-32/laion2b_s34b_b79k, "
     "hf:Falconsai/nsfw_image_detection, or with weights: open_clip:ViT-L-14/laion2b_s32b_b82k=0.7,nudenet=0.3"
 )
 

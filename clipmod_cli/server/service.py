@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from clipmod_cli.assemble import ModelChoice, choose, decoding_options, load_models
+from clipmod_cli.assemble import decoding_options, load_models
+from clipmod_cli.choice import LIGHT, ModelChoice, choose
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import MissingError
@@ -49,6 +50,7 @@ MAX_REQUEST_VIEWS = 256
 """Views of one input that are scored at most: a request is to be answered soon."""
 
 TRIPLE = "triple_ensemble"
+EMBEDDED = "embedded_ensemble"
 FALLBACK = "openclip_fallback"
 
 
@@ -57,8 +59,8 @@ class Panel:
     """Models that judge together.
 
     Attributes:
-        key: their name in answers: `triple_ensemble` for a weighted set, `openclip_fallback` for one
-            of open_clip's models alone, else the model's own name.
+        key: their name in answers: `embedded_ensemble` for light models, `triple_ensemble` for any other
+            set, `openclip_fallback` for one of open_clip's models alone, else the model's own name.
         facts: what all their records share.
         stand_in: they judge in place of the configured ensemble.
     """
@@ -122,7 +124,7 @@ def fallback_of(panel: Panel, decoding: DecodeOptions) -> Panel | None:
 
 def _key(ensemble: Ensemble) -> str:
     if len(ensemble.members) > 1:
-        return TRIPLE
+        return EMBEDDED if all(member.model.spec in LIGHT for member in ensemble.members) else TRIPLE
     model = ensemble.members[0].model
     return FALLBACK if model.kind == "text-image" else model.name
 
@@ -338,7 +340,7 @@ def _load(
     try:
         return *load_models(settings, choice, policy, hub, progress), False
     except MissingError as error:
-        if len(choice.members) < 2:
+        if len(choice.members) < 2 or choice.auto:  # which never downloads
             raise
         log.warning("the ensemble cannot be loaded (%s); the fallback judges, and all needs review", error)
         fallback = replace(choose([FALLBACK_SPEC], policy, hub), degraded=True)

@@ -6,7 +6,9 @@ A setting is a field of `Settings`: an option of the command line (`clipmod_cli.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from clipmod_cli.errors import ErrorCode
@@ -22,6 +24,10 @@ Group: TypeAlias = Literal[
 Wanted: TypeAlias = Literal["nsfw", "review", "safe", "error"]
 Retried: TypeAlias = Literal["errors", ErrorCode]
 FailOn: TypeAlias = Literal[Wanted, "new-nsfw"]
+
+DEFAULT_POLICY = "nsfw"
+SERVE_DEFAULTS: Mapping[str, Any] = MappingProxyType({"policy": "female-presence"})
+"""Defaults of `clipmod serve` that differ: its clients expect the categories of the documented service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +70,11 @@ class Settings:
     __pydantic_config__ = {"coerce_numbers_to_str": True}  # noqa: RUF012
 
     models: tuple[str, ...] = _setting(
-        ("auto",), "judging", "auto, ensemble, fallback, nudenet, open_nsfw, or other models with weights",
+        ("auto",), "judging",
+        "auto, ensemble, fallback, open_nsfw, owen-s, nudenet, onnx:PATH, or other models, with weights",
         metavar="SPEC",
     )  # fmt: skip
-    policy: str = _setting(
-        "female-presence", "judging", "a built-in policy or a TOML file", metavar="NAME|FILE"
-    )
+    policy: str = _setting(DEFAULT_POLICY, "judging", "a built-in policy or a TOML file", metavar="NAME|FILE")
     classes: str | None = _setting(
         None, "judging", "your own classes instead of a policy, as 'cat, dog'", metavar="WORDS"
     )

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from clipmod_cli.errors import SettingsError, did_you_mean
@@ -41,11 +42,15 @@ class Resolved:
         return self.origins[name] != "default"
 
 
-def resolve(flags: Mapping[str, Any]) -> Resolved:
+NO_DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+def resolve(flags: Mapping[str, Any], defaults: Mapping[str, Any] = NO_DEFAULTS) -> Resolved:
     """Return settings from flags, environment, file and defaults, in that order.
 
     Args:
         flags: what the user gave on the command line, by setting name.
+        defaults: those of one command that differ.
 
     Raises:
         SettingsError: naming every wrong value, and where it came from.
@@ -55,7 +60,7 @@ def resolve(flags: Mapping[str, Any]) -> Resolved:
         ("flag", flags), ("environment", _environment()), ("file", file.values)
     )  # fmt: skip
     origins: dict[str, Origin] = {f.name: "default" for f in fields(Settings)}
-    values: dict[str, Any] = {}
+    values = dict(defaults)
     for origin, given in reversed(sources):
         values |= given
         origins |= dict.fromkeys(given, origin)

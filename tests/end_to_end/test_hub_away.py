@@ -174,8 +174,8 @@ def test_auto_takes_what_is_here_and_asks_nobody(clipmod: Command, point_at: Cal
         run = clipmod("scan", CAT)
         assert listener.first is None
     assert run.code == 0
-    assert run.records[0]["models_used"] == ["nudenet"]
-    assert run.records[0]["degraded"]
-    assert "auto took nudenet" in run.stderr
+    assert run.records[0]["models_used"] == ["open_nsfw", "nudenet"]
+    assert not run.records[0]["degraded"]
+    assert "auto took open_nsfw, nudenet" in run.stderr
     assert "The ensemble weighs" in run.stderr
     assert "GB" in run.stderr

@@ -123,7 +123,7 @@ def test_verify_says_good_and_then_what_is_wrong_and_what_mends_it(fake: FakeHub
     run(fake.endpoint, tmp_path, "download", SPEC.spec)
     good = run(NOWHERE, tmp_path, "verify")
     assert (good.returncode, good.stderr) == (0, "")
-    assert good.stdout.splitlines() == [f"{SPEC.spec}: verified", "nudenet: verified"]
+    assert good.stdout.splitlines() == [f"{SPEC.spec}: verified", "nudenet: verified", "open_nsfw: verified"]
     (weights,) = tmp_path.rglob("snapshots/*/model.safetensors")
     spoil(weights)
     bad = run(NOWHERE, tmp_path, "verify")

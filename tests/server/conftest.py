@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from clipmod_cli.assemble import choose, policy_of
+from clipmod_cli.assemble import policy_of
+from clipmod_cli.choice import choose
 from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.server.app import create_app
 from clipmod_cli.server.service import Service, open_service

@@ -9,7 +9,7 @@ from typing import Annotated, get_args
 import typer
 
 from clipmod_cli.cli.options import ENVIRONMENT_NOTE, Flags, with_settings
-from clipmod_cli.settings.definition import Group, option_of
+from clipmod_cli.settings.definition import SERVE_DEFAULTS, Group, option_of
 
 app = typer.Typer(help="Show the settings and their origins.", no_args_is_help=True)
 
@@ -41,7 +41,10 @@ def show(
         return
     width = max(map(len, values))
     for name, value in values.items():
-        typer.echo(f"{name:<{width}}  {_as_text(value):<24}  {resolved.origins[name]}")
+        origin = resolved.origins[name]
+        other = SERVE_DEFAULTS.get(name) if origin == "default" else None
+        note = f" (clipmod serve: {other})" if other else ""
+        typer.echo(f"{name:<{width}}  {_as_text(value):<24}  {origin}{note}")
     where = resolved.file or f"{default_config_path()} (does not exist)"
     typer.echo(f"\nsettings file: {where}", err=True)
 

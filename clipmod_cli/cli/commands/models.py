@@ -34,15 +34,15 @@ _PACKAGES = {NUDENET: ("the detector", "nudenet"), OPEN_NSFW: (OPEN_NSFW, "openn
 Specs = Annotated[
     list[str],
     typer.Argument(
-        metavar="SPEC", help="ensemble, fallback, nudenet, or model specs", autocompletion=complete_models
+        metavar="SPEC",
+        help="ensemble, fallback, owen-s, or other model specs",
+        autocompletion=complete_models,
     ),
 ]
 SomeSpecs = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="SPEC",
-        help="models to verify (default: every downloaded one)",
-        autocompletion=complete_models,
+        metavar="SPEC", help="models to verify (default: all on this machine)", autocompletion=complete_models
     ),
 ]
 
@@ -91,9 +91,9 @@ def verify_models(specs: SomeSpecs = None) -> None:
     from clipmod_cli.models.hub.weights import verify
 
     hub = Hub.from_environment()
-    selected = _parse(specs) if specs else _downloaded(hub)
+    selected = _parse(specs) if specs else _present(hub)
     if not selected:
-        typer.echo("No weights are downloaded yet: run clipmod models download ensemble", err=True)
+        typer.echo("No weights are on this machine: run clipmod models download ensemble", err=True)
     bad_weights, bad_towers = [], []
     for spec in selected:
         problems = verify(spec, hub=hub)
@@ -151,12 +151,12 @@ def _parse(texts: Sequence[str]) -> list[ModelSpec]:
     return list(specs.values())
 
 
-def _downloaded(hub: Hub) -> list[ModelSpec]:
-    from clipmod_cli.models.hub.weights import list_downloaded, locate
+def _present(hub: Hub) -> list[ModelSpec]:
+    """Return all models on this machine: the downloaded ones, and those that come with a package."""
+    from clipmod_cli.models.hub.weights import list_downloaded, locate_local
     from clipmod_cli.models.specs import parse_spec
 
-    detector = parse_spec(NUDENET)
-    bundled = [detector] if locate(detector, hub=hub) else []
+    bundled = [spec for spec in map(parse_spec, _PACKAGES) if locate_local(spec)]
     return [parse_spec(text) for text in list_downloaded(hub)] + bundled
 
 

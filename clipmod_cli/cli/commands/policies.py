@@ -24,12 +24,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON Lines on stdout even 
 @app.command("list")
 def list_policies(*, as_json: AsJson = False) -> None:
     """List the built-in policies and what each of them flags."""
-    from clipmod_cli.judge.policy.reading import BUILTIN, DEFAULT_POLICY, load_policy
+    from clipmod_cli.judge.policy.reading import BUILTIN, load_policy
 
     policies = [load_policy(name) for name in BUILTIN]
     if as_json or not sys.stdout.isatty():
         for policy in policies:
-            _print_json({**_summary(policy), "default": policy.name == DEFAULT_POLICY})
+            _print_json({**_summary(policy), "default_of": list(_default_of(policy))})
     else:
         _print_table(policies)
 
@@ -89,6 +89,14 @@ def _check_file(file: str, *, as_json: bool) -> list[str]:
     return faults
 
 
+def _default_of(policy: Policy) -> tuple[str, ...]:
+    """Return the commands whose default policy this is."""
+    from clipmod_cli.settings.definition import DEFAULT_POLICY, SERVE_DEFAULTS
+
+    by_command = {"scan": DEFAULT_POLICY, "urls": DEFAULT_POLICY, "serve": SERVE_DEFAULTS["policy"]}
+    return tuple(command for command, name in by_command.items() if name == policy.name)
+
+
 def _describe(policy: Policy) -> str:
     flagged = ", ".join(policy.unsafe) or "nothing"
     return f"policy {policy.name}, {len(policy.categories)} categories, flags {flagged}, hash {policy.hash}"
@@ -119,14 +127,14 @@ def _print_json(value: dict[str, Any]) -> None:
 
 def _print_table(policies: list[Policy]) -> None:
     from clipmod_cli.cli.terminal.tables import stdout_console, table_of
-    from clipmod_cli.judge.policy.reading import DEFAULT_POLICY
 
     rows = [
-        (
-            f"{policy.name} (default)" if policy.name == DEFAULT_POLICY else policy.name,
-            ", ".join(policy.unsafe) or "nothing",
-            policy.description,
-        )
+        (f"{policy.name}{_marked(policy)}", ", ".join(policy.unsafe) or "nothing", policy.description)
         for policy in policies
     ]
     stdout_console().print(table_of(("policy", "flags", "for"), rows))
+
+
+def _marked(policy: Policy) -> str:
+    commands = ", ".join(_default_of(policy))
+    return f" (default of {commands})" if commands else ""

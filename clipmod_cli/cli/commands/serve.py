@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from clipmod_cli.cli.options import ENVIRONMENT_NOTE, Flags, with_settings
+from clipmod_cli.settings.definition import SERVE_DEFAULTS
 
 if TYPE_CHECKING:
     from clipmod_cli.server.service import Service
@@ -35,12 +36,13 @@ requests in progress are answered within --grace. docs/http.md: keys, limits and
     "store",
     "talk",
     without=frozenset({"progress"}),
+    defaults=SERVE_DEFAULTS,
 )
 def serve(*, flags: Flags) -> None:
     """Judge over HTTP: three interfaces, a page at /ui, and their description at /docs."""
     from clipmod_cli.cli.terminal.logs import resolve_settings
 
-    raise typer.Exit(_serve(resolve_settings(flags)))
+    raise typer.Exit(_serve(resolve_settings(flags, defaults=SERVE_DEFAULTS)))
 
 
 def _serve(resolved: Resolved) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from clipmod_cli.errors import OutputError
+from clipmod_cli.settings.reading import NO_DEFAULTS, resolve
 
 if TYPE_CHECKING:
     from clipmod_cli.settings.reading import Resolved
@@ -44,8 +45,12 @@ def _set_up_logs(*, quiet: bool, verbose: bool, log_file: str | None) -> None:
     logging.getLogger().handlers = [_file_handler(log_file)] if log_file else [logging.NullHandler()]
 
 
-def resolve_settings(flags: Mapping[str, Any], inputs: Sequence[str] = ()) -> Resolved:
+def resolve_settings(
+    flags: Mapping[str, Any], inputs: Sequence[str] = (), defaults: Mapping[str, Any] = NO_DEFAULTS
+) -> Resolved:
     """Return the settings of a run whose command line names `inputs`; sets up its logs.
+
+    `defaults` are those of its command that differ.
 
     Raises:
         SettingsError: if a setting is invalid.
@@ -53,9 +58,8 @@ def resolve_settings(flags: Mapping[str, Any], inputs: Sequence[str] = ()) -> Re
         OutputError: if the log file cannot be opened.
     """
     from clipmod_cli.cli.output_paths import check_output_paths
-    from clipmod_cli.settings.reading import resolve
 
-    resolved = resolve(flags)
+    resolved = resolve(flags, defaults)
     settings = resolved.settings
     listed = [settings.files_from] if settings.files_from else []
     check_output_paths(settings, [*inputs, *listed])

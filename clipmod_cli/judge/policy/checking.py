@@ -79,10 +79,10 @@ def _check_spec(spec: str) -> str:
     if spec in {"auto", "ensemble", "fallback"} or (backend and backend.kind == "text-image"):
         raise ValueError(f'{quoted(spec)} has no labels of its own: text-image models use "prompts"')
     if backend is None or not _is_parsed(backend, spec):
-        named = {"nudenet", "open_nsfw"}
+        named = [prefix for prefix, plain in BACKENDS.items() if _is_parsed(plain, prefix)]
         hint = f" (did you mean {quoted('hf:' + spec)}?)" if "/" in spec else did_you_mean(spec, named)
         raise ValueError(
-            f"{quoted(spec)} is not a model with labels: use nudenet, open_nsfw, hf:OWNER/NAME, hf:PATH or "
+            f"{quoted(spec)} is not a model with labels: use {', '.join(named)}, hf:OWNER/NAME, hf:PATH or "
             f"onnx:PATH{hint}"
         )
     return spec

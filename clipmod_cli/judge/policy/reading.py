@@ -10,9 +10,8 @@ from clipmod_cli.errors import PolicyError, did_you_mean
 from clipmod_cli.judge.policy.checking import check_toml, is_printable_name, normalise, quoted
 from clipmod_cli.judge.policy.values import DEFAULT_THRESHOLDS, Category, Policy
 
-DEFAULT_POLICY: Final = "female-presence"
-BUILTIN: Final = (DEFAULT_POLICY, "female-presence-3", "nsfw", "nsfw-any", "general", "attributes")
-"""The names of the built-in policies, the default first."""
+BUILTIN: Final = ("nsfw", "graphic", "general", "female-presence", "female-presence-3", "attributes")
+"""The names of the built-in policies."""
 
 MAX_BYTES: Final = 1_000_000
 # Ten thousand prompts are smaller; an image given by mistake is refused before it is parsed.

@@ -65,17 +65,18 @@ class RepoFolder:
 
     def file_names(self, commit: str) -> frozenset[str]:
         """Return the names of the files of a commit that exist and are not empty."""
+        snapshot = self.path / "snapshots" / commit
         try:
-            entries = list((self.path / "snapshots" / commit).iterdir())
+            files = [path for path in snapshot.rglob("*") if path.is_file() and size_of(path)]
         except OSError:
             return frozenset()
-        return frozenset(entry.name for entry in entries if size_of(entry))
+        return frozenset(path.relative_to(snapshot).as_posix() for path in files)
 
     def link(self, etag: str, commit: str, name: str) -> None:
         """Make a blob readable as a file of a commit."""
         blob, file = self.blob(etag), self.file(commit, name)
         file.parent.mkdir(parents=True, exist_ok=True)
-        link = file.with_name(f".{name}.{os.getpid()}.link")
+        link = file.with_name(f".{file.name}.{os.getpid()}.link")
         link.unlink(missing_ok=True)
         try:
             link.symlink_to(os.path.relpath(blob, file.parent))

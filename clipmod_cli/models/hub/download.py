@@ -92,7 +92,8 @@ class _SourceDownload:
     def _update(self) -> None:
         """Fetch what is missing and write the lock file."""
         lock, present = self.folder.lock(), locate_source(self.folder, self.source)
-        commit = lock.commit if lock else present.commit if present else None
+        found = present.commit if present else None
+        commit = lock.commit if lock else self.source.commit or found
         state = fetch_repo_state(self.hub, self.source.repo, commit)
         names = self.source.select(state.files)
         if names is None:
@@ -102,6 +103,7 @@ class _SourceDownload:
         files = [state.files[name] for name in names]
         for file in files:
             self._check_lock(lock, file)
+            self._check_known(state.commit, file)
         missing = [f for f in files if _mismatch(self.folder.file(state.commit, f.name), f, lock)]
         self._check_space(missing)
         for file in missing:
@@ -109,6 +111,15 @@ class _SourceDownload:
         write_lock(self.folder.lock_path, self._new_lock(state.commit, files, lock))
         if commit is None:
             self.folder.set_main_commit(state.commit)
+
+    def _check_known(self, commit: str, file: HubFile) -> None:
+        known = self.source.sha256.get(file.name)
+        if known and file.sha256 != known:
+            raise MissingModelError(
+                f"{file.name} of {self.source.repo} at commit {commit} is not the file that {self.spec.spec} "
+                f"is made of: its sha256 is {file.sha256}, not {known}. Nothing was fetched. If it is an "
+                f"older or newer one, delete {self.folder.path} and download again"
+            )
 
     def _check_lock(self, lock: LockFile | None, file: HubFile) -> None:
         locked = lock.files.get(file.name) if lock else None

@@ -18,7 +18,8 @@ from clipmod_cli.errors import MissingModelError
 LOCK_NAME = "clipmod-lock.json"
 _COMMIT = r"^[0-9a-f]{40}$"
 _SHA256 = r"^[0-9a-f]{64}$"
-_PLAIN_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
+_NAME_IN_FOLDER = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_PLAIN_NAME = rf"^{_NAME_IN_FOLDER}(/{_NAME_IN_FOLDER})*$"
 # A file's name becomes a path inside the cache and must not lead out of it.
 
 

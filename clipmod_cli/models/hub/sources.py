@@ -6,8 +6,8 @@ Only files named here are ever downloaded: weights, settings and vocabularies, n
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
@@ -47,11 +47,15 @@ class HubSource:
     Attributes:
         required: groups of alternatives; of each group the first that exists is used.
         optional: used where they exist.
+        commit: the first download takes this one; None for the head of main.
+        sha256: by name of a file whose content is known beforehand, its checksum in hex.
     """
 
     repo: str
     required: tuple[tuple[str, ...], ...]
     optional: tuple[str, ...] = ()
+    commit: str | None = None
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
     def select(self, available: Collection[str]) -> tuple[str, ...] | None:
         """Return the names to use of those available; None if required ones are missing."""

@@ -135,7 +135,17 @@ def verify_source(folder: RepoFolder, source: HubSource) -> list[str]:
     if names is None:
         return [f"{source.repo} is incomplete: the lock file lacks {source.describe()}"]
     problems = (_verify_file(folder.file(lock.commit, name), lock.files[name]) for name in names)
-    return [problem for problem in problems if problem]
+    return [problem for problem in problems if problem] + _other_files(lock, source)
+
+
+def _other_files(lock: LockFile, source: HubSource) -> list[str]:
+    """Return a problem for each locked file that is another one than the model is made of."""
+    return [
+        f"the lock file of {source.repo} has another {name}: "
+        f"its sha256 is {lock.files[name].sha256}, not {known}"
+        for name, known in source.sha256.items()
+        if lock.files[name].sha256 != known
+    ]
 
 
 def list_downloaded(hub: Hub) -> dict[str, WeightFiles | None]:

@@ -1,4 +1,4 @@
-"""The backends of ONNX image classifiers: the built-in `open_nsfw`, and `onnx:PATH` of a description."""
+"""The backends of ONNX image classifiers: `open_nsfw`, `owen-s`, and `onnx:PATH` of a description."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from clipmod_cli.errors import ClipmodError, MissingError, SpecError
 from clipmod_cli.models.backend import Backend, KnownModel, LoadContext, ModelKind, ModelSpec, folder_spec
+from clipmod_cli.models.hub.sources import HubSource
 
 if TYPE_CHECKING:
     from clipmod_cli.models.onnx.description import Description
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 OPEN_NSFW: Final = "open_nsfw"
 ONNX: Final = "onnx"
+OWEN_S: Final = "owen-s"
 
 
 class OnnxBackend(Backend):
@@ -24,7 +26,11 @@ class OnnxBackend(Backend):
     kind: ModelKind = "classifier"
     uses_torch = False
     extra = ""
-    known: Sequence[KnownModel] = ()
+
+    @property
+    def known(self) -> Sequence[KnownModel]:
+        """None: descriptions are the user's."""
+        return ()
 
     def parse(self, text: str) -> ModelSpec:
         """Return the model that a spec names."""
@@ -37,6 +43,15 @@ class OnnxBackend(Backend):
         from clipmod_cli.models.onnx import session
 
         return session.BATCH
+
+    def sources(self, spec: ModelSpec) -> Sequence[HubSource]:
+        """Return where on the hub the file is, if it is there."""
+        described = self._description(spec)
+        if described.repo is None:
+            return ()
+        checksum = {described.file: described.sha256}
+        files = ((described.file,),)
+        return (HubSource(repo=described.repo, required=files, commit=described.commit, sha256=checksum),)
 
     def local_files(self, spec: ModelSpec) -> Mapping[str, Path] | None:
         """Return the ONNX file by name; None if it is not here."""
@@ -60,7 +75,7 @@ class OnnxBackend(Backend):
         from clipmod_cli.models.onnx import model
 
         description = self._description(spec)
-        path = description.locate(_folder(spec))
+        path = context.fetch(spec).weights if description.repo else description.locate(_folder(spec))
         alone = context.torch is None
         return model.load(description, path, name=name, spec=spec.spec, device=context.device, alone=alone)
 
@@ -70,22 +85,38 @@ class OnnxBackend(Backend):
         return description.read(spec.path or Path())
 
 
-class OpenNsfwBackend(OnnxBackend):
-    """Yahoo's open_nsfw, whose weights come with a package: `open_nsfw`."""
+class BuiltInOnnxBackend(OnnxBackend):
+    """One classifier whose description ships with clipmod; its name is the whole spec."""
 
-    prefix = OPEN_NSFW
-    known = (KnownModel(OPEN_NSFW, "classifier: sfw, nsfw", 23_590_724, "BSD-2-Clause"),)
+    def __init__(self, name: str) -> None:
+        self.prefix = name
+
+    @property
+    def known(self) -> Sequence[KnownModel]:
+        """The classifier."""
+        described = self._described()
+        return (KnownModel(self.prefix, described.about, described.file_bytes, described.licence),)
 
     def parse(self, text: str) -> ModelSpec:
         """Return the classifier."""
-        if text != OPEN_NSFW:
-            raise SpecError(f"{text!r} is not a model: the classifier is named {OPEN_NSFW}")
-        return ModelSpec(backend=self, spec=OPEN_NSFW)
+        if text != self.prefix:
+            raise SpecError(f"{text!r} is not a model: the classifier is named {self.prefix}")
+        return ModelSpec(backend=self, spec=self.prefix)
 
     def _description(self, spec: ModelSpec) -> Description:  # noqa: ARG002 — it has one
+        return self._described()
+
+    def _described(self) -> Description:
         from clipmod_cli.models.onnx import description
 
-        return description.built_in(OPEN_NSFW)
+        return description.built_in(self.prefix.replace("-", "_"))
+
+
+BUILT_IN: Final = (
+    BuiltInOnnxBackend(OPEN_NSFW),
+    BuiltInOnnxBackend(OWEN_S),
+)
+"""The described classifiers that ship with clipmod: their descriptions, not their weights."""
 
 
 def _folder(spec: ModelSpec) -> Path:

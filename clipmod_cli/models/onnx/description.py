@@ -18,8 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from clipmod_cli.errors import MissingModelError, MissingPackageError, SpecError
 from clipmod_cli.types import Geometry
 
-_INSTALL_RUNTIME = "pip install onnxruntime"
-
 Side = Annotated[int, Field(ge=1, le=4096)]
 Sides = Annotated[tuple[Side, Side], Field(strict=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -34,9 +32,13 @@ class Description(BaseModel):
         about: a line for `clipmod models list`.
         licence: of the weights.
         source: where they come from, an address.
-        package: the installed package with the file; without one the file lies beside the description.
+        package: the installed package with the file.
         install: the command that installs the package.
-        file: name of the ONNX file.
+        repo: `OWNER/NAME` on the Hugging Face hub, with the file. Without package and repository it lies
+            beside the description.
+        commit: of the repository, for the first download.
+        file: name of the ONNX file in package, repository or folder.
+        file_bytes: its size.
         sha256: of that file, in hex.
         labels: in the order of the graph's outputs.
         softmax: the graph ends in a softmax; otherwise its outputs are logits, and one is applied.
@@ -58,7 +60,10 @@ class Description(BaseModel):
     source: str
     package: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
     install: str | None = None
-    file: Annotated[str, Field(pattern=r"^[^/\\\x00]+$")]
+    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$")] | None = None
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
+    file: Annotated[str, Field(pattern=r"^[^./\\\x00][^/\\\x00]*(/[^./\\\x00][^/\\\x00]*)*$")]
+    file_bytes: Annotated[int, Field(ge=1)] | None = None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     labels: Annotated[tuple[Label, ...], Field(strict=False, min_length=2)]
     softmax: bool
@@ -78,6 +83,8 @@ class Description(BaseModel):
             raise ValueError("a label is listed twice")
         if self.fit == "shortest" and self.crop is None:
             raise ValueError('"shortest" needs a "crop": else inputs would have different sizes')
+        if self.package is not None and self.repo is not None:
+            raise ValueError("a file comes from a package or from a repository, not from both")
         return self
 
     @property
@@ -93,20 +100,17 @@ class Description(BaseModel):
     @property
     def revision(self) -> str:
         """Identifies weights and preparation: a sha256 in hex."""
-        said = self.model_dump(
-            mode="json", exclude={"about", "licence", "source", "package", "install", "file"}
-        )
+        where = {"about", "licence", "source", "package", "install", "repo", "commit", "file", "file_bytes"}
+        said = self.model_dump(mode="json", exclude=where)
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def locate(self, folder: Path) -> Path:
-        """Return the ONNX file; without a package it lies in `folder`.
+        """Return the ONNX file of a model that is not on the hub; without a package it lies in `folder`.
 
         Raises:
-            MissingPackageError: its package or onnxruntime is not installed.
+            MissingPackageError: its package is not installed.
             MissingModelError: there is no such file.
         """
-        if importlib.util.find_spec("onnxruntime") is None:
-            raise MissingPackageError(f"onnxruntime is not installed: {self.install or _INSTALL_RUNTIME}")
         if self.package is not None:
             folder = self._package_folder(self.package)
         path = folder / self.file
@@ -133,7 +137,7 @@ class Description(BaseModel):
             raise MissingModelError(f"{path} cannot be read: {error.strerror}") from error
         if (actual := hashlib.sha256(content).hexdigest()) != self.sha256:
             raise MissingModelError(
-                f"{path} is not the described file: its sha256 is {actual}, not {self.sha256}"
+                f"{path} is not the described file: its sha256 is {actual}, not {self.sha256}. Get it again"
             )
         return content
 

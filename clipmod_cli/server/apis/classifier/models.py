@@ -17,7 +17,8 @@ from typing import Annotated
 
 from fastapi import Depends, HTTPException
 
-from clipmod_cli.assemble import ModelChoice, load
+from clipmod_cli.assemble import load
+from clipmod_cli.choice import ModelChoice
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import MissingPackageError, SettingsError, SpecError
 from clipmod_cli.models.backend import ModelSpec
@@ -150,8 +151,6 @@ class Classifiers:
     def _read(self, one: AllowedModel) -> Ensemble:
         choice = ModelChoice(
             members=(Wanted(spec=one.spec, weight=1.0),),
-            auto=False,
-            degraded=False,
             called=(self.called(one),),
         )
         return load(choice, settings=self.settings, hub=self.hub)

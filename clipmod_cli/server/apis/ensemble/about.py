@@ -21,7 +21,7 @@ from clipmod_cli.server.apis.ensemble import shapes
 from clipmod_cli.server.apis.ensemble.answers import METHOD, whole
 from clipmod_cli.server.forms.streamed import formats_of
 from clipmod_cli.server.problems import problem
-from clipmod_cli.server.service import FALLBACK, TRIPLE, Panel, Service
+from clipmod_cli.server.service import EMBEDDED, FALLBACK, TRIPLE, Panel, Service
 from clipmod_cli.server.state import Configured, Served, Stored
 from clipmod_cli.server.storage import ServiceStorage
 from clipmod_cli.settings.definition import Settings
@@ -40,7 +40,11 @@ ENDPOINTS: Final = {
     "statistics": "/stats",
     "web_interface": "/ui",
 }
-TYPES: Final = {TRIPLE: "Triple-Model Ensemble System", FALLBACK: "OpenCLIP-L/14 - Fallback Model"}
+TYPES: Final = {
+    TRIPLE: "Triple-Model Ensemble System",
+    EMBEDDED: "Light models",
+    FALLBACK: "OpenCLIP-L/14 - Fallback Model",
+}
 DESCRIPTIONS: Final = {
     "ViT-L-14": "Large Vision Transformer - Primary model",
     "ViT-H-14": "Huge Vision Transformer - Enhanced accuracy",
@@ -148,8 +152,8 @@ def _models(service: Service, settings: Settings, storage: ServiceStorage) -> sh
     return shapes.Models(
         status=status,
         details={
-            key: _ensemble(service, loaded.get(key), loaded=status[key])
-            if key == TRIPLE
+            key: _ensemble(key, service, loaded.get(key), loaded=status[key])
+            if key in {TRIPLE, EMBEDDED}
             else _single(loaded.get(key), settings, loaded=status[key])
             for key in keys
         },
@@ -158,11 +162,11 @@ def _models(service: Service, settings: Settings, storage: ServiceStorage) -> sh
     )
 
 
-def _ensemble(service: Service, panel: Panel | None, *, loaded: bool) -> shapes.EnsembleDetails:
+def _ensemble(key: str, service: Service, panel: Panel | None, *, loaded: bool) -> shapes.EnsembleDetails:
     members = panel.ensemble.members if panel is not None else ()
     return shapes.EnsembleDetails(
         loaded=loaded,
-        type=TYPES[TRIPLE],
+        type=TYPES[key],
         models=[m.model.name for m in members],
         weights={m.model.name: f"{m.weight * 100:g}%" for m in members},
         classification_categories=[c.name for c in service.panel.policy.categories],

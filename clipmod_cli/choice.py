@@ -1,0 +1,127 @@
+"""Which models judge: those that `--models` names, or by `auto` the best that are on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from clipmod_cli.errors import MissingModelError
+from clipmod_cli.install import install_command
+from clipmod_cli.judge.policy.reading import load_policy
+from clipmod_cli.judge.policy.values import Policy, unseen_categories
+from clipmod_cli.models.backend import ModelSpec, has_packages, human_size
+from clipmod_cli.models.backends import FALLBACK, NUDENET
+from clipmod_cli.models.hub.client import Hub
+from clipmod_cli.models.hub.weights import locate
+from clipmod_cli.models.onnx.backend import OPEN_NSFW, OWEN_S
+from clipmod_cli.models.specs import (
+    AUTO,
+    ENSEMBLE,
+    Members,
+    ensemble_size,
+    member_names,
+    parse_models,
+    parse_spec,
+)
+from clipmod_cli.settings.definition import DEFAULT_POLICY
+
+LIGHT: Final = (OPEN_NSFW, NUDENET, OWEN_S)
+"""Small models on onnxruntime; `auto` takes those that are here together, with equal weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelChoice:
+    """Which models judge, before any is loaded.
+
+    Attributes:
+        auto: `auto` chose them.
+        degraded: they judge in place of an ensemble that cannot be loaded.
+        called: the members' names in records, if they are not the usual ones.
+    """
+
+    members: Members
+    auto: bool = False
+    degraded: bool = False
+    called: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The members' names in records."""
+        return self.called or member_names(self.members)
+
+
+def choose(models: Sequence[str], policy: Policy, hub: Hub | None = None) -> ModelChoice:
+    """Return the models that a `--models` setting names; `auto` takes the best on this machine.
+
+    `auto` takes the ensemble, else the fallback, else all light models. It never downloads, and skips models
+    that cannot see the policy.
+
+    Raises:
+        SpecError: if the setting cannot be parsed.
+        MissingModelError: if no model on this machine can see the policy.
+    """
+    named = parse_models(models)
+    if named != AUTO:
+        return ModelChoice(members=named)
+    light = (name for name in LIGHT if _is_usable(parse_spec(name), policy, hub))
+    for text in (ENSEMBLE, FALLBACK, ",".join(light)):
+        members = parse_models([text]) if text else AUTO
+        if members != AUTO and all(_is_usable(m.spec, policy, hub) for m in members):
+            return ModelChoice(members=members, auto=True)
+    raise MissingModelError(_nothing_sees(policy, hub))
+
+
+def describe_choice(choice: ModelChoice, policy: Policy) -> str:
+    """Return a sentence on the models that `auto` took."""
+    names = ", ".join(choice.names)
+    if choice.members == parse_models([ENSEMBLE]):
+        return f"auto took the ensemble: {names}"
+    return (
+        f"auto took {names}: the best on this machine that see the policy {policy.name!r}. "
+        f"The ensemble weighs {human_size(ensemble_size())}: clipmod models download ensemble"
+    )
+
+
+def _can_see(spec: ModelSpec, policy: Policy) -> bool:
+    """Return whether the model sees every UNSAFE category, and its silence has a category."""
+    kind = spec.backend.kind
+    if unseen_categories(policy, spec=spec.spec, text_image=kind == "text-image"):
+        return False
+    return kind != "detector" or any(c.otherwise for c in policy.categories)
+
+
+def _is_usable(spec: ModelSpec, policy: Policy, hub: Hub | None) -> bool:
+    """Return whether the model and its packages are on this machine, and it can see the policy."""
+    return has_packages(spec) and _can_see(spec, policy) and locate(spec, hub=hub) is not None
+
+
+def _nothing_sees(policy: Policy, hub: Hub | None) -> str:
+    """Return what happened where no model on this machine sees the policy, and the two ways out."""
+    lines = [
+        f"no model on this machine can judge by the policy {policy.name!r}. Get one that can:",
+        *(f"  {command}" for command in _models_to_get(policy)),
+    ]
+    default = load_policy(DEFAULT_POLICY)
+    seeing = [name for name in LIGHT if _is_usable(parse_spec(name), default, hub)]
+    if seeing and policy.name != default.name:
+        lines += [f"or judge by another policy, which {' and '.join(seeing)} can see:"]
+        lines += [f"  --policy {default.name}"]
+    return "\n".join(lines)
+
+
+def _models_to_get(policy: Policy) -> Iterator[str]:
+    """Yield the commands that bring models which can see the policy."""
+    for spec in map(parse_spec, LIGHT):
+        if not _can_see(spec, policy):
+            continue
+        if spec.backend.extra:
+            yield f"{install_command(spec.backend.extra)}  # {spec.spec}"
+        elif spec.backend.sources(spec):
+            yield f"clipmod models download {spec.spec}"
+    fallback = parse_spec(FALLBACK)
+    if _can_see(fallback, policy):
+        if not has_packages(fallback):
+            yield install_command(fallback.backend.extra)
+        size = human_size(ensemble_size())
+        yield f"clipmod models download ensemble  # {size}; or fallback: the first of its models"
