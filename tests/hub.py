@@ -62,8 +62,8 @@ class FakeHub:
         """The same server by another name, so that a client takes it for another host."""
         return f"http://localhost:{self.port}"
 
-    def add(self, repo: str, files: Mapping[str, bytes]) -> str:
-        """Commit these files to a repository's main; return the commit."""
+    def add(self, repo: str, files: Mapping[str, bytes], sha: str = "") -> str:
+        """Commit these files to a repository's main; return the commit, by default one of their contents."""
         seed = repr(
             (
                 repo,
@@ -71,7 +71,8 @@ class FakeHub:
                 sorted((name, sha256_of(data)) for name, data in files.items()),
             )
         )
-        commit = Commit(hashlib.sha1(seed.encode(), usedforsecurity=False).hexdigest(), dict(files))
+        made = hashlib.sha1(seed.encode(), usedforsecurity=False).hexdigest()
+        commit = Commit(sha or made, dict(files))
         self._repos.setdefault(repo, []).append(commit)
         return commit.sha
 

@@ -87,7 +87,8 @@ def test_serve_without_a_detector_says_what_to_do(clipmod: Command, tmp_path: Pa
 
 def test_each_command_shows_its_default_policy(clipmod: Command) -> None:
     for command, policy in (("scan", "nsfw"), ("urls", "nsfw"), ("serve", "female-presence")):
-        assert f"[default: {policy}]" in " ".join(clipmod(command, "--help").stdout.decode().split())
+        text = clipmod(command, "--help").stdout.decode()
+        assert f"a built-in policy or a TOML file [{policy}]" in " ".join(text.split())
     (line,) = (
         one for one in clipmod("config", "show").stdout.decode().splitlines() if one.startswith("policy ")
     )

@@ -226,7 +226,8 @@ def test_only_filters_stdout_alone(clipmod: Command, tmp_path: Path) -> None:
     ],
 )
 def test_fail_on(clipmod: Command, words: tuple[str, ...], code: int) -> None:
-    assert clipmod("scan", SAMPLES / "astronaut.jpg", "--models", "nudenet", *words).code == code
+    flagged = (SAMPLES / "astronaut.jpg", "--models", "nudenet", "--policy", "female-presence")
+    assert clipmod("scan", *flagged, *words).code == code
 
 
 @pytest.mark.parametrize(

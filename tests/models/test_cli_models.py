@@ -128,7 +128,7 @@ def test_verify_says_good_and_then_what_is_wrong_and_what_mends_it(fake: FakeHub
     spoil(weights)
     bad = run(NOWHERE, tmp_path, "verify")
     assert bad.returncode == 4
-    assert "1 of 2 models failed" in bad.stderr
+    assert "1 of 3 models failed" in bad.stderr
     assert f"clipmod models download {SPEC.spec}" in bad.stderr
     assert str(weights) in bad.stdout
     assert run(fake.endpoint, tmp_path, "download", SPEC.spec).returncode == 0
