@@ -105,8 +105,7 @@ def _nothing_sees(policy: Policy, hub: Hub | None) -> str:
     default = load_policy(DEFAULT_POLICY)
     seeing = [name for name in LIGHT if _is_usable(parse_spec(name), default, hub)]
     if seeing and policy.name != default.name:
-        lines += [f"or judge by another policy, which {' and '.join(seeing)} can see:"]
-        lines += [f"  --policy {default.name}"]
+        lines.append(f"or judge by --policy {default.name}, which {' and '.join(seeing)} can see")
     return "\n".join(lines)
 
 

@@ -12,7 +12,8 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from clipmod_cli.assemble import ModelChoice, decoding_options
+from clipmod_cli.assemble import decoding_options
+from clipmod_cli.choice import ModelChoice
 from clipmod_cli.cli.terminal.stdout import plain
 from clipmod_cli.decode.formats import HEAD_BYTES, kind_of, sniff
 from clipmod_cli.errors import UsageError
