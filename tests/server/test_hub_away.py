@@ -82,12 +82,12 @@ def test_every_endpoint_answers_or_names_the_command(
         assert status == 200
 
 
-def test_without_any_weights_it_starts_with_the_detector(clipmod: Command, address: str) -> None:
+def test_without_any_weights_it_starts_with_the_light_models(clipmod: Command, address: str) -> None:
     pytest.importorskip("nudenet")
     with running(clipmod, base=NOTHING_HERE, HF_ENDPOINT=address, HF_HOME=str(clipmod.home)) as service:
         assert ask(service, "/readyz")[0] == 200
         status, text = ask(service, "/predict/single", "file")
-        assert (status, list(json.loads(text)["results"])) == (200, ["nudenet"])
+        assert (status, list(json.loads(text)["results"])) == (200, ["embedded_ensemble"])
         status, text = ask(service, "/classify/", "image")
         assert (status, "clipmod models download ensemble" in json.loads(text)["detail"]) == (503, True)
 
