@@ -93,9 +93,13 @@ class BuiltInOnnxBackend(OnnxBackend):
 
     @property
     def known(self) -> Sequence[KnownModel]:
-        """The classifier."""
-        described = self._described()
-        return (KnownModel(self.prefix, described.about, described.file_bytes, described.licence),)
+        """The classifier, from its file unchecked: the shell's completion asks for it at each press of Tab."""
+        import tomllib
+        from importlib.resources import files
+
+        path = files("clipmod_cli.models.onnx") / f"{self._file_name}.toml"
+        said = tomllib.loads(path.read_text(encoding="utf-8"))
+        return (KnownModel(self.prefix, said["about"], said["file_bytes"], said["licence"]),)
 
     def parse(self, text: str) -> ModelSpec:
         """Return the classifier."""
@@ -104,12 +108,13 @@ class BuiltInOnnxBackend(OnnxBackend):
         return ModelSpec(backend=self, spec=self.prefix)
 
     def _description(self, spec: ModelSpec) -> Description:  # noqa: ARG002 — it has one
-        return self._described()
-
-    def _described(self) -> Description:
         from clipmod_cli.models.onnx import description
 
-        return description.built_in(self.prefix.replace("-", "_"))
+        return description.built_in(self._file_name)
+
+    @property
+    def _file_name(self) -> str:
+        return self.prefix.replace("-", "_")
 
 
 BUILT_IN: Final = (
