@@ -8,7 +8,7 @@ from typing import Final
 
 from clipmod_cli.errors import MissingModelError
 from clipmod_cli.install import install_command
-from clipmod_cli.judge.policy.reading import load_policy
+from clipmod_cli.judge.policy.reading import CLASSES, load_policy
 from clipmod_cli.judge.policy.values import Policy, unseen_categories
 from clipmod_cli.models.backend import ModelSpec, has_packages, human_size
 from clipmod_cli.models.backends import FALLBACK, NUDENET
@@ -98,13 +98,14 @@ def _is_usable(spec: ModelSpec, policy: Policy, hub: Hub | None) -> bool:
 
 def _nothing_sees(policy: Policy, hub: Hub | None) -> str:
     """Return what happened where no model on this machine sees the policy, and the two ways out."""
+    by = "your own --classes" if policy.name == CLASSES else f"the policy {policy.name!r}"
     lines = [
-        f"no model on this machine can judge by the policy {policy.name!r}. Get one that can:",
+        f"no model on this machine can judge by {by}. Get one that can:",
         *(f"  {command}" for command in _models_to_get(policy)),
     ]
     default = load_policy(DEFAULT_POLICY)
     seeing = [name for name in LIGHT if _is_usable(parse_spec(name), default, hub)]
-    if seeing and policy.name != default.name:
+    if seeing and policy.name not in {default.name, CLASSES}:
         lines.append(f"or judge by --policy {default.name}, which {' and '.join(seeing)} can see")
     return "\n".join(lines)
 

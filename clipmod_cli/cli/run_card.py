@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from clipmod_cli import __version__
-from clipmod_cli.assemble import ModelChoice, choose
+from clipmod_cli.choice import ModelChoice, choose
 from clipmod_cli.decode.formats import FORMATS
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import OutputMismatchError

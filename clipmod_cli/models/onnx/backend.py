@@ -93,7 +93,7 @@ class BuiltInOnnxBackend(OnnxBackend):
 
     @property
     def known(self) -> Sequence[KnownModel]:
-        """The classifier, from its file unchecked: the shell's completion asks for it at each press of Tab."""
+        """The classifier, from its file unchecked: completion in the shell asks for it at each Tab."""
         import tomllib
         from importlib.resources import files
 
