@@ -1,22 +1,11 @@
-"""The `clipmod` command, also as `python -m clipmod_cli`: Ctrl-C while it starts ends it with one line."""
+"""The `clipmod` command, also as `python -m clipmod_cli`."""
 
-from __future__ import annotations
-
-import os
-import signal
-
-
-def stop_at_once(*_: object) -> None:
-    """End the process on SIGINT. An exception could abort an import of a library, or be lost in one."""
-    os.write(2, b"\nclipmod: stopped\n" if os.isatty(2) else b"clipmod: stopped\n")
-    os._exit(130)
+from clipmod_cli.interrupt import exit_on_interrupt
 
 
 def run() -> None:
     """Run the command line and exit."""
-    # `nohup` and `&` of some shells ignore it
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, stop_at_once)
+    exit_on_interrupt()
     from clipmod_cli.cli.main import run as run_command_line
 
     run_command_line()

@@ -9,14 +9,12 @@ import errno
 import logging
 import os
 import shlex
-import signal
 import sys
 from typing import Annotated, Any
 
 import typer
 
 from clipmod_cli import __version__
-from clipmod_cli.__main__ import stop_at_once
 from clipmod_cli.cli.commands import bench, config, doctor, models, policies, scan, schema, serve, stats, urls
 from clipmod_cli.cli.commands.evaluate import evaluate
 from clipmod_cli.cli.commands.results import export, report
@@ -26,6 +24,7 @@ from clipmod_cli.cli.terminal.stdout import drop_stdout, safe_streams, say
 from clipmod_cli.cli.usage.faults import print_error, print_parser_error
 from clipmod_cli.cli.usage.help import PlainGroup, use_plain_help
 from clipmod_cli.errors import ClipmodError, ExitCode, OutputError
+from clipmod_cli.interrupt import raise_on_interrupt
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +118,8 @@ def main(
     ] = False,
 ) -> None:
     """Judge pictures and animations with an ensemble of models, and write one JSON line for each."""
-    if ctx.invoked_subcommand not in WITH_OWN_SIGNALS and signal.getsignal(signal.SIGINT) is stop_at_once:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if ctx.invoked_subcommand not in WITH_OWN_SIGNALS:
+        raise_on_interrupt()
 
 
 def run() -> None:

@@ -18,6 +18,9 @@ MAX_AHEAD_BYTES = 32_000_000
 ITEM_BYTES = 350
 """Of an item without its path."""
 
+STORED_ITEM_BYTES = 1000
+"""Of an item in an object store, with its key and checksums."""
+
 G = TypeVar("G")
 R = TypeVar("R")
 
@@ -149,7 +152,7 @@ def walk_ahead(
 ) -> Generator[Item | Failure, None, None]:
     """Yield the items; call `set_total` with their number as soon as the walk has ended, in its thread.
 
-    Items that carry bytes, or come from an object store, are not read ahead: at most one waits.
+    Items that carry bytes are not read ahead: at most one waits.
     """
     window = PrefetchWindow(sys.maxsize, MAX_AHEAD_BYTES)
     total = 0
@@ -168,5 +171,6 @@ def walk_ahead(
 
 def _size(given: Item | Failure) -> int:
     item = given.item if isinstance(given, Failure) else given
-    is_file = type(item) is Item and item.data is None and item.member is None
-    return ITEM_BYTES + len(item.source) if is_file else MAX_AHEAD_BYTES
+    if item.data is not None or item.member is not None:
+        return MAX_AHEAD_BYTES
+    return (ITEM_BYTES if type(item) is Item else STORED_ITEM_BYTES) + len(item.source)

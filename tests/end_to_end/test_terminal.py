@@ -7,15 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
-import termios
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
 from tests.end_to_end.command import SAMPLES, Command, read_records
 from tests.end_to_end.killing import ALONE, NUDENET, PATIENCE_S, make_pictures, records_in, sources
+from tests.end_to_end.terminals import ESCAPE, Terminal, look
 from tests.models.backends import save_random_vit
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="terminals of POSIX")
@@ -32,51 +30,6 @@ name = "bad"
 safety = "UNSAFE"
 labels = {{ "{spec}" = ["nsfw"] }}
 """
-ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-class Terminal:
-    """A terminal that keeps what was written to it."""
-
-    def __init__(self, columns: int = 200) -> None:
-        self._master, self.slave = os.openpty()
-        termios.tcsetwinsize(self.slave, (24, columns))
-        self._seen = b""
-        self._reader = Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        while True:
-            try:
-                chunk = os.read(self._master, 65536)
-            except OSError:  # nobody holds the other end any more
-                return
-            self._seen += chunk
-
-    def text(self) -> str:
-        """Return all that came, once every writer has left."""
-        os.close(self.slave)
-        self._reader.join(PATIENCE_S)
-        os.close(self._master)
-        return self._seen.decode().replace("\r\n", "\n")
-
-
-def look(
-    clipmod: Command,
-    words: Sequence[str | Path],
-    env: Mapping[str, str] | None = None,
-    *,
-    stdin: bytes = b"",
-    columns: int = 200,
-) -> tuple[int, str, str]:
-    """Run the command at terminals; return the exit code and what stdout's and stderr's showed."""
-    stdout, stderr = Terminal(columns), Terminal(columns)
-    variables = {"TERM": "xterm-256color", **(env or {})}
-    options = {"stdin": subprocess.PIPE, "stdout": stdout.slave, "stderr": stderr.slave}
-    with clipmod.start(words, env=variables, **options) as process:
-        process.communicate(stdin, PATIENCE_S)
-        code = process.returncode
-    return code, stdout.text(), stderr.text()
 
 
 def test_a_person_sees_a_line_for_what_is_not_safe_and_a_bar(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
 from clipmod_cli.sources.ahead import ITEM_BYTES, MAX_AHEAD_BYTES, walk_ahead
+from clipmod_cli.sources.stores.base import ObjectEntry, ObjectStore, StoredItem
 from clipmod_cli.types import Failure, Item
 
 PATIENCE_S = 10.0
@@ -31,6 +33,18 @@ def test_the_total_is_known_before_the_first_item_is_judged() -> None:
     assert known.wait(PATIENCE_S)
     assert totals == [1_000]
     assert len([first, *walked]) == 1_000
+
+
+def test_objects_of_a_store_are_listed_ahead_too() -> None:
+    """Without their bytes, which are read when they are due."""
+    entry = ObjectEntry(key="a.png", size=1, mtime_ns=1)
+    store = cast("ObjectStore", None)
+    known = threading.Event()
+    stored = (StoredItem(source=f"s3://b/{n}", index=n, store=store, entry=entry) for n in range(3_000))
+    walked = walk_ahead(stored, lambda total: known.set() if total == 3_000 else None)
+    next(walked)
+    assert known.wait(PATIENCE_S)
+    assert len(list(walked)) == 2_999
 
 
 def test_items_that_carry_bytes_wait_for_their_turn() -> None:

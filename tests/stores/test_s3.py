@@ -11,6 +11,7 @@ import pytest
 
 from clipmod_cli.sources.stores.objects import S3Store
 from tests.end_to_end.command import SAMPLES, Command
+from tests.end_to_end.terminals import look
 from tests.stores.kit import NUDENET, ROOT, by_source, scan
 from tests.stores.servers import BUCKET, FakeS3, sample
 from tests.video.films import scene, write_film
@@ -29,6 +30,13 @@ def test_a_bucket_is_judged_as_its_files_are(clipmod: Command, s3: FakeS3) -> No
         for field in ("final_decision", "unsafe_score", "sha256", "bytes", "width", "format", "kind"):
             assert record[field] == same[field]
         assert record["mtime_ns"] > 0
+
+
+def test_the_bar_shows_how_many_objects_there_are(clipmod: Command, s3: FakeS3) -> None:
+    keys = s3.put_samples("a/")
+    code, _, stderr = look(clipmod, ("scan", ROOT, *NUDENET), s3.environment)
+    assert code == 0
+    assert f"{len(keys)}/{len(keys)}" in stderr
 
 
 def test_objects_folders_and_paths_are_mixed_freely(clipmod: Command, s3: FakeS3, tmp_path: Path) -> None:

@@ -55,7 +55,6 @@ def scan(
 
 def _run(resolved: Resolved, named: list[str]) -> int:
     from clipmod_cli.cli.run import Inputs, judge_inputs
-    from clipmod_cli.sources.registry import scheme_of
 
     settings = resolved.settings
     items = partial(_items, named, settings)
@@ -67,7 +66,7 @@ def _run(resolved: Resolved, named: list[str]) -> int:
     inputs = Inputs(
         items=items,
         sources=None if has_list else named,
-        walk_ahead=not any(name == "-" or scheme_of(name) for name in (*named, settings.files_from or "")),
+        walk_ahead="-" not in (*named, settings.files_from),
     )
     return judge_inputs(resolved, inputs)
 

@@ -16,7 +16,7 @@ from clipmod_cli.errors import ExitCode
 from clipmod_cli.evaluate.measures.evaluation import ScanCost
 from clipmod_cli.settings.reading import Resolved
 from clipmod_cli.sources.base import Rules
-from clipmod_cli.sources.registry import check_packages, expand, scheme_of
+from clipmod_cli.sources.registry import check_packages, expand
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def scan(
     settings = replace(resolved.settings, output=str(records), no_db=True)
     inputs = Inputs(
         items=lambda skipped: expand(sources, Rules(), skipped),
-        walk_ahead=not any(name == "-" or scheme_of(name) for name in sources),
+        walk_ahead="-" not in sources,
         resumable=kept,
     )
     start = time.monotonic()
