@@ -13,7 +13,7 @@ from typing import Final
 
 from clipmod_cli.errors import MissingPackageError, PolicyError, UsageError
 from clipmod_cli.evaluate.label_files import read_labels
-from clipmod_cli.evaluate.labels import LabelMeanings, read_label_map
+from clipmod_cli.evaluate.labels import Label, LabelMeanings, read_label_map
 from clipmod_cli.evaluate.matching import Matches, match
 from clipmod_cli.evaluate.samples import JudgedInput, LabelledSet, judged_of, same_facts
 from clipmod_cli.judge.policy.reading import load_policy
@@ -66,15 +66,35 @@ def are_records(names: Sequence[str]) -> bool:
     return found == {True}
 
 
+def read(options: LabelOptions, policy: Policy | None) -> list[Label]:
+    """Return the labels, as they mean under a policy.
+
+    Raises:
+        UsageError: one cannot be read, or means nothing.
+    """
+    label_map = read_label_map(options.label_map) if options.label_map else None
+    return LabelMeanings(policy, label_map).apply(read_labels(options.names, column=options.column))
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Labelled inputs, how they came about, and all labels that there were."""
+
+    labelled: LabelledSet
+    matches: Matches[JudgedInput]
+    labels: list[Label]
+
+
 def join(
-    name: str, judged: Iterable[JudgedInput], options: LabelOptions
-) -> tuple[LabelledSet, Matches[JudgedInput]]:
-    """Return the labelled inputs, and how labels and records met.
+    name: str, judged: Iterable[JudgedInput], options: LabelOptions, labels: list[Label] | None = None
+) -> Joined:
+    """Return the inputs that are judged and labelled.
 
     Args:
         name: of the records, for messages.
         judged: the records, read once.
         options: of the labels.
+        labels: they, if they are read already.
 
     Raises:
         UsageError: there are no records, they are of several policies, a label means nothing, or too few
@@ -85,14 +105,13 @@ def join(
     if first is None:
         raise UsageError(f"{name} holds no records")
     policy = _policy_of(first, options.policy)
-    label_map = read_label_map(options.label_map) if options.label_map else None
-    labels = LabelMeanings(policy, label_map).apply(read_labels(options.names, column=options.column))
+    labels = read(options, policy) if labels is None else labels
     matches = match(labels, itertools.chain([first], stream), root=options.root)
     matches.check(allow_unmatched=options.allow_unmatched)
     labelled = LabelledSet(
         pairs=matches.pairs, policy=policy, threshold=first.facts[2], weighted=matches.weighted
     )
-    return labelled, matches
+    return Joined(labelled, matches, labels)
 
 
 def _policy_of(one: JudgedInput, given: Policy | None) -> Policy | None:

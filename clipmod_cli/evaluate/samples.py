@@ -189,9 +189,13 @@ class LabelledSet:
     def questions(self) -> list[str]:
         """NSFW, and each category that some label names."""
         named = {pair.label.category for pair in self.pairs}
-        categories = self.policy.categories if self.policy else ()
         nsfw = [NSFW] if self.policy is None or self.policy.unsafe else []
-        return nsfw + [category.name for category in categories if category.name in named]
+        return nsfw + [category for category in self.categories if category in named]
+
+    @property
+    def categories(self) -> list[str]:
+        """The categories of the policy, from mild to severe."""
+        return [category.name for category in self.policy.categories] if self.policy else []
 
     @property
     def models(self) -> list[str]:

@@ -111,11 +111,13 @@ def test_categories_are_asked_where_labels_answer() -> None:
     assert asked.score == pytest.approx([0.9, 0, 0, 0])
     assert found.answers("neutral").rows.tolist() == [0, 1, 2, 3]
     assert found.answers("nudity", "a").score == pytest.approx([0.9, 0.9, 0.1, 0.7])
-    assert category_confusion(found.pairs) == {
-        "explicit": {"explicit": 1},
-        "nudity": {"nudity": 1},
-        "neutral": {"neutral": 1},
+    assert category_confusion(found.pairs, found.categories) == {
+        "neutral": {"neutral": 1, "nudity": 0, "explicit": 0},
+        "nudity": {"neutral": 0, "nudity": 1, "explicit": 0},
+        "explicit": {"neutral": 0, "nudity": 0, "explicit": 1},
     }
+    failed = labelled(["explicit"], [None])
+    assert category_confusion(failed.pairs, failed.categories) == {"explicit": {"error": 1}}
 
 
 def test_confusion() -> None:

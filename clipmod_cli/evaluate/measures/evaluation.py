@@ -179,7 +179,7 @@ def evaluate(name: str, labelled: LabelledSet, counts: LabelCounts, wanted: Want
         labels=counts,
         quality={question: _by_judge(labelled, question) for question in labelled.questions},
         confusion=confusion(labelled.pairs),
-        category_confusion=category_confusion(labelled.pairs),
+        category_confusion=category_confusion(labelled.pairs, labelled.categories),
         calibration=calibration(answers),
         curves=curves(answers),
         prevalence=None

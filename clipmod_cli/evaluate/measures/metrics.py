@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -124,13 +124,19 @@ def confusion(pairs: Pairs) -> dict[str, dict[str, int]]:
     return {label: {outcome: counts[outcome] for outcome in OUTCOMES} for label, counts in table.items()}
 
 
-def category_confusion(pairs: Pairs) -> dict[str, dict[str, int]]:
-    """Return how many inputs of each labelled category were put into which; errors under `error`."""
-    table: dict[str, Counter[str]] = defaultdict(Counter)
+def category_confusion(pairs: Pairs, categories: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return how many inputs of each labelled category were put into which; errors under `error`.
+
+    Args:
+        pairs: the labelled inputs.
+        categories: of the policy, in the order of rows and columns.
+    """
+    table: dict[str, Counter[str]] = {category: Counter() for category in categories}
     for pair in pairs:
         if pair.label.category is not None:
             table[pair.label.category][pair.judged.category or "error"] += 1
-    return {label: dict(counts) for label, counts in table.items()}
+    seen = [name for name in (*categories, "error") if any(counts[name] for counts in table.values())]
+    return {label: {name: counts[name] for name in seen} for label, counts in table.items() if counts}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

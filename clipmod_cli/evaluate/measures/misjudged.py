@@ -23,6 +23,8 @@ class ListedInput:
 
     source: str
     member: str | None
+    sha256: str | None
+    kind: str | None
     label: str
     outcome: str
     score: float | None
@@ -89,6 +91,8 @@ def _input(answers: Answers, pairs: Pairs, number: int) -> ListedInput:
     return ListedInput(
         source=pair.judged.source,
         member=pair.judged.member,
+        sha256=pair.judged.sha256,
+        kind=pair.judged.kind,
         label=pair.label.category or pair.label.decision,
         outcome=pair.judged.outcome,
         score=score if np.isfinite(score) else None,

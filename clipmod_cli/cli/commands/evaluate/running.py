@@ -12,7 +12,8 @@ from clipmod_cli.cli.commands.evaluate.summary import as_text
 from clipmod_cli.cli.output_paths import check_output_paths, check_result_path, write_document
 from clipmod_cli.cli.terminal.stdout import RealStdout, say, take_stdout
 from clipmod_cli.errors import ExitCode, UsageError
-from clipmod_cli.evaluate.joining import LabelOptions, join, read_records
+from clipmod_cli.evaluate.joining import LabelOptions, join, read, read_records
+from clipmod_cli.evaluate.labels import Label
 from clipmod_cli.evaluate.measures.evaluation import Evaluation, LabelCounts, ScanCost, Wanted, evaluate
 from clipmod_cli.output.jsonl import StreamSink
 from clipmod_cli.settings.reading import Resolved
@@ -77,8 +78,9 @@ def run(call: EvalCall) -> ExitCode:
     """
     with take_stdout() as stdout:
         if not call.scanned:
-            _finish(call, _evaluate(call, call.inputs, None), stdout)
+            _finish(call, _evaluate(call, call.inputs), stdout)
             return ExitCode.OK
+        labels = read(call.labels, call.labels.policy)  # before the scan: they may be faulty
         # late: it knows the models
         from clipmod_cli.cli.commands.evaluate.scanning import records_file, scan
 
@@ -87,23 +89,24 @@ def run(call: EvalCall) -> ExitCode:
                 call.resolved, list(call.inputs), records, stdout, kept=call.records is not None
             )
             if exit_code in GOES_ON:
-                _finish(call, _evaluate(call, [str(records)], cost), stdout)
+                _finish(call, _evaluate(call, [str(records)], labels, cost), stdout)
             return exit_code
 
 
-def _evaluate(call: EvalCall, records: Sequence[str], scan: ScanCost | None) -> Evaluation:
+def _evaluate(
+    call: EvalCall, records: Sequence[str], labels: list[Label] | None = None, scan: ScanCost | None = None
+) -> Evaluation:
     name = ", ".join(call.inputs)
-    labelled, matches = join(name, read_records(records), call.labels)
-    _say(call, f"{matches.matched} of {matches.labels} labels matched")
-    for one, labels in matches.conflicting:
-        _say(
-            call, f"labels of {one.name} disagree: {', '.join(label.row.text for label in labels)}; left out"
-        )
+    joined = join(name, read_records(records), call.labels, labels)
+    for one, disagreeing in joined.matches.conflicting:
+        texts = ", ".join(sorted({label.row.text for label in disagreeing}))
+        _say(call, f"the labels of {one.name} disagree ({texts}); it is left out")
     wanted = replace(call.wanted, scan=scan)
     if call.against is not None:
-        others, _ = join(call.against, read_records([call.against]), replace(call.labels, policy=None))
-        wanted = replace(wanted, against=(call.against, others))
-    return evaluate(name, labelled, LabelCounts.of(matches), wanted)
+        options = replace(call.labels, policy=None)
+        others = join(call.against, read_records([call.against]), options, joined.labels).labelled
+        wanted = replace(wanted, against=(call.against, replace(others, policy=joined.labelled.policy)))
+    return evaluate(name, joined.labelled, LabelCounts.of(joined.matches), wanted)
 
 
 def _say(call: EvalCall, text: str) -> None:
@@ -117,8 +120,19 @@ def _finish(call: EvalCall, evaluation: Evaluation, stdout: RealStdout) -> None:
     )
     if call.json_to not in {None, STDOUT}:
         write_document(Path(str(call.json_to)).expanduser(), document)
+    if call.report is not None:
+        write_document(Path(call.report).expanduser(), _report(evaluation, pictures=call.pictures))
     if call.json_to == STDOUT:
         StreamSink(stdout.descriptor).write(document)
     elif not call.resolved.settings.quiet:
         text = as_text(evaluation, is_terminal=stdout.is_terminal)
         StreamSink(stdout.descriptor).write(text.encode(errors="replace"))
+
+
+def _report(evaluation: Evaluation, *, pictures: bool) -> bytes:
+    # late: it decodes pictures
+    from clipmod_cli.evaluate.report.page import page_of
+    from clipmod_cli.evaluate.report.pictures import thumbnails
+
+    shown = thumbnails(evaluation) if pictures else {}
+    return "".join(page_of(evaluation, shown)).encode()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -13,13 +13,23 @@ from rich.text import Text
 
 from clipmod_cli.cli.terminal.stdout import plain
 from clipmod_cli.evaluate.intervals import Estimate
-from clipmod_cli.evaluate.measures.comparing import ALPHA, Comparison, McNemar
+from clipmod_cli.evaluate.measures.comparing import Comparison, McNemar
 from clipmod_cli.evaluate.measures.evaluation import Cost, Evaluation
 from clipmod_cli.evaluate.measures.metrics import FEW_POSITIVES, AtPrevalence, Quality, Slice
 from clipmod_cli.evaluate.measures.misjudged import ListedInput
 from clipmod_cli.evaluate.samples import ENSEMBLE, NSFW
-
-Shown: TypeAlias = Callable[[float | None], str]
+from clipmod_cli.evaluate.report.words import (
+    AREAS,
+    Shown,
+    count,
+    interval,
+    metric,
+    number,
+    percent,
+    signed,
+    signed_percent,
+    verdict_of,
+)
 
 COLUMNS: Final = 80
 LISTED: Final = 5
@@ -67,7 +77,7 @@ def _parts(one: Evaluation) -> Iterator[Table | Text]:
 def _head(one: Evaluation) -> Iterator[Text]:
     labels, quality = one.labels, one.headline
     yield Text(
-        plain(f"{one.name}: policy {one.policy or 'not recorded'}, threshold {_number(one.threshold)}"),
+        plain(f"{one.name}: policy {one.policy or 'not recorded'}, threshold {number(one.threshold)}"),
         style="bold",
     )
     left_out = {
@@ -95,8 +105,8 @@ def _title(text: str) -> Text:
 
 def _table(names: Sequence[str]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for number, name in enumerate(names):
-        table.add_column(plain(name), justify="right" if number else "left", overflow="fold")
+    for place, name in enumerate(names):
+        table.add_column(plain(name), justify="right" if place else "left", overflow="fold")
     return table
 
 
@@ -111,13 +121,13 @@ def _quality(one: Quality) -> Table:
         "accuracy": one.accuracy,
     }.items():
         of = f"{estimate.hits} of {estimate.n}" if estimate.hits is not None else ""
-        table.add_row(name, percent(estimate.value), _interval(estimate), of)
+        table.add_row(name, percent(estimate.value), interval(estimate, percent), of)
     for name, estimate in {
         "F1": one.f1,
         "AUROC": one.auroc,
         "average precision": one.average_precision,
     }.items():
-        table.add_row(name, _number(estimate.value), _interval(estimate, _number), "")
+        table.add_row(name, number(estimate.value), interval(estimate, number), "")
     return table
 
 
@@ -132,7 +142,7 @@ def _confusion(counts: Mapping[str, Mapping[str, int]]) -> Table:
 def _judges(rows: Iterable[tuple[str, Quality]]) -> Table:
     table = _table(["", "n", "recall", "false alarms", "AUROC"])
     for name, one in rows:
-        cells = [f"{one.n}", _both(one.recall), _both(one.false_alarm_rate), _both(one.auroc, _number)]
+        cells = [f"{one.n}", _both(one.recall), _both(one.false_alarm_rate), _both(one.auroc, number)]
         table.add_row(plain(name), *cells, style="dim" if one.few else "")
     return table
 
@@ -147,25 +157,25 @@ def _slices(rows: Iterable[Slice]) -> Table:
 
 
 def _prevalence(one: AtPrevalence) -> Iterator[Table | Text]:
-    yield _title(f"Of a million inputs, if {one.prevalence:.3g} of them are such ({one.prevalence:.2%})")
+    yield _title(f"Of a million inputs of which {one.prevalence:.2%} are positive")
     table = _table(["", "value", "95 % interval"])
-    table.add_row("precision", percent(one.precision.value), _interval(one.precision))
+    table.add_row("precision", percent(one.precision.value), interval(one.precision, percent))
     for name, estimate in {
         "flagged": one.flagged,
         "missed": one.missed,
         "flagged or to review": one.looked_at,
         f"hours of people, {one.seconds_each:g} s each": one.hours,
     }.items():
-        table.add_row(name, _count(estimate.value), _interval(estimate, _count))
+        table.add_row(name, count(estimate.value), interval(estimate, count))
     yield table
 
 
 def _against(one: Comparison) -> Iterator[Table | Text]:
     yield _title(f"Against {one.name} ({one.n} inputs in both)")
     table = _table(["these less those", "difference", "95 % interval"])
-    for metric, estimate in one.differences.items():
-        shown = _signed_percent if "rate" in metric or "recall" in metric else _signed
-        table.add_row(metric.replace("_", " "), shown(estimate.value), _interval(estimate, shown))
+    for name, estimate in one.differences.items():
+        shown = signed if name in AREAS else signed_percent
+        table.add_row(metric(name), shown(estimate.value), interval(estimate, shown))
     yield table
     yield Text(f"right on all inputs: {_mcnemar(one.accuracy)}")
     yield Text(f"on positives: {_mcnemar(one.caught)}")
@@ -176,8 +186,7 @@ def _against(one: Comparison) -> Iterator[Table | Text]:
 
 
 def _mcnemar(one: McNemar) -> str:
-    verdict = "a difference" if one.p < ALPHA else "may be chance"
-    return f"{one.ours} only these, {one.theirs} only those; McNemar's p = {one.p:.2g}, {verdict}"
+    return f"{one.ours} only these, {one.theirs} only those; McNemar's p = {one.p:.2g}, {verdict_of(one)}"
 
 
 def _lists(one: Evaluation) -> Iterator[Text]:
@@ -191,7 +200,7 @@ def _lists(one: Evaluation) -> Iterator[Text]:
         if found:
             yield _title(f"{title}: {len(found)}")
         for listed in found[:LISTED]:
-            score = listed.error or _number(listed.score)
+            score = listed.error or number(listed.score)
             yield Text(f"  {score}  {plain(listed.label)}  {plain(listed.name)}", overflow="fold")
         if len(found) > LISTED:
             yield Text(f"  and {len(found) - LISTED} more, in the report (-o) and the JSON (--json)")
@@ -212,33 +221,6 @@ def _cost(one: Cost) -> Iterator[Text]:
         yield from (Text(f"  {line}") for line in told)
 
 
-def percent(value: float | None) -> str:
-    """Return a share as per cent."""
-    return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def _signed_percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:+.1f} %"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _signed(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.3f}"
-
-
-def _count(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}"
-
-
-def _interval(one: Estimate, shown: Shown = percent) -> str:
-    return "" if one.low is None or one.high is None else f"{shown(one.low)} to {shown(one.high)}"
-
-
 def _both(one: Estimate, shown: Shown = percent) -> str:
-    if one.low is None or one.high is None:
-        return shown(one.value)
-    low, high = (shown(value).removesuffix(" %") for value in (one.low, one.high))
-    return f"{shown(one.value)} ({low}-{high})"
+    found = interval(one, shown).removesuffix(" %").replace(" to ", "-")
+    return f"{shown(one.value)} ({found})" if found else shown(one.value)

@@ -1,0 +1,47 @@
+"""The blurred grey thumbnails of a report's lists."""
+
+from __future__ import annotations
+
+from clipmod_cli.evaluate.measures.evaluation import Evaluation
+from clipmod_cli.evaluate.measures.misjudged import ListedInput
+from clipmod_cli.evaluate.report.page import LISTED, Pictures
+from clipmod_cli.review.sheet import Finding
+from clipmod_cli.review.thumbnails import thumbnails_of
+
+
+def thumbnails(one: Evaluation) -> Pictures:
+    """Return the thumbnails of all listed inputs, by source and member."""
+    lists = (*_lists(one),)
+    findings = {
+        (listed.source, listed.member): _finding(listed) for found in lists for listed in found[:LISTED]
+    }
+    return {
+        (finding.source, finding.member): thumbnail for finding, thumbnail in thumbnails_of(findings.values())
+    }
+
+
+def _lists(one: Evaluation) -> tuple[list[ListedInput], ...]:
+    return one.misjudged.missed, one.misjudged.reviewed, one.misjudged.false_alarms, one.suspect_labels
+
+
+def _finding(listed: ListedInput) -> Finding:
+    return Finding(
+        outcome="nsfw",
+        source=listed.source,
+        member=listed.member,
+        kind=listed.kind,
+        score=listed.score,
+        threshold=None,
+        category=listed.category,
+        reasons=(),
+        error=None if listed.error is None else {"code": listed.error, "message": ""},
+        sha256=listed.sha256,
+        bytes=None,
+        mtime_ns=None,
+        size=None,
+        view=None,
+        boxes=(),
+        found=(),
+        segments=(),
+        duration_s=None,
+    )
