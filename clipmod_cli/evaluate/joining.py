@@ -7,6 +7,7 @@ import itertools
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -130,23 +131,27 @@ def _policy_of(one: JudgedInput, given: Policy | None) -> Policy | None:
     return policy if policy.hash == digest else None
 
 
-def read_records(names: Iterable[str]) -> Iterator[JudgedInput]:
-    """Yield the inputs of records, in order; `-` is stdin, and files may be compressed.
+@contextmanager
+def open_judged(names: Iterable[str]) -> Iterator[Iterator[JudgedInput]]:
+    """Give the inputs of records, in order; `-` is stdin, and files may be compressed.
 
     Raises:
         UsageError: a file cannot be read, or a line is not a record.
         OutputError: a temporary copy cannot be written.
     """
+    with tempfile.TemporaryDirectory(prefix="clipmod-") as folder:
+        yield (one for name in names for one in _read_judged(name, Path(folder)))
+
+
+def _read_judged(name: str, folder: Path) -> Iterator[JudgedInput]:
     from pydantic_core import from_json
 
-    with tempfile.TemporaryDirectory(prefix="clipmod-") as folder:
-        for name in names:
-            checked = check_file(name, Path(folder))
-            if checked.note:
-                log.warning("%s: %s", name, checked.note)
-            with checked.path.open("rb") as file:
-                for number, line in enumerate(file, start=1):
-                    try:
-                        yield judged_of(from_json(line))
-                    except (ValueError, KeyError, TypeError) as e:
-                        raise UsageError(f"{name} line {number} is not a clipmod record: {e}") from e
+    checked = check_file(name, folder)
+    if checked.note:
+        log.warning("%s: %s", name, checked.note)
+    with checked.path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield judged_of(from_json(line))
+            except (ValueError, KeyError, TypeError) as e:
+                raise UsageError(f"{name} line {number} is not a clipmod record: {e}") from e

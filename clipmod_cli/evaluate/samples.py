@@ -33,6 +33,7 @@ class JudgedInput:
         probabilities: the ensemble's, by category; empty in a compact record.
         members: likewise by model.
         compute_ms: the input's own cost; None where the record does not tell.
+        peak_s: where in a film its worst frame is, in seconds; None without a segment.
         facts: name and hash of the policy, and the threshold, that it was judged by.
     """
 
@@ -53,6 +54,7 @@ class JudgedInput:
     height: int | None
     latency_ms: float | None
     compute_ms: float | None
+    peak_s: float | None
     facts: tuple[str | None, str | None, float | None]
 
     @property
@@ -93,6 +95,7 @@ def judged_of(record: Mapping[str, Any]) -> JudgedInput:
         height=record.get("height"),
         latency_ms=record.get("total_time_ms"),
         compute_ms=_compute_ms(record, predictions),
+        peak_s=_peak_s(record.get("segments") or ()),
         facts=(record.get("policy"), record.get("policy_hash"), record.get("threshold")),
     )
 
@@ -103,6 +106,11 @@ def _compute_ms(record: Mapping[str, Any], predictions: Mapping[str, Any]) -> fl
         return None
     forward = sum(float(one["inference_time_ms"]) for one in predictions.values())
     return forward + float(record.get("decode_time_ms") or 0.0)
+
+
+def _peak_s(segments: Sequence[Mapping[str, Any]]) -> float | None:
+    worst = max(segments, key=lambda one: one["peak_unsafe_score"], default=None)
+    return None if worst is None else float(worst["peak_time_s"])
 
 
 def same_facts(judged: Iterable[JudgedInput], name: str) -> Iterator[JudgedInput]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from scipy.stats import binom
@@ -14,7 +16,7 @@ from tests.evaluate.kit import THRESHOLD, judged, labelled
 
 
 def two(
-    truth: list[bool], ours: list[float | None], theirs: list[float | None]
+    truth: Sequence[bool], ours: Sequence[float | None], theirs: Sequence[float | None]
 ) -> tuple[LabelledSet, LabelledSet]:
     """Return two sets of records with the same labels."""
     one = labelled(truth, ours)
@@ -27,8 +29,8 @@ def two(
 
 def test_mcnemar_counts_what_one_alone_got_right() -> None:
     truth = [True] * 20 + [False] * 20
-    ours: list[float | None] = [0.9] * 20 + [0.7] + [0.1] * 19
-    theirs: list[float | None] = [0.9] * 8 + [0.2] * 11 + [None] + [0.1] * 20
+    ours = [*[0.9] * 20, 0.7, *[0.1] * 19]
+    theirs = [*[0.9] * 8, *[0.2] * 11, None, *[0.1] * 20]
     found = compare(*two(truth, ours, theirs), "old.jsonl")
     assert (found.caught.ours, found.caught.theirs) == (12, 0)
     assert (found.spared.ours, found.spared.theirs) == (0, 1)

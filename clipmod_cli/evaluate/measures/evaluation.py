@@ -28,6 +28,7 @@ from clipmod_cli.evaluate.measures.metrics import (
 )
 from clipmod_cli.evaluate.measures.misjudged import ListedInput, Misjudged, misjudged, suspect_labels
 from clipmod_cli.evaluate.samples import ENSEMBLE, NSFW, JudgedInput, LabelledSet, Pairs
+from clipmod_cli.records import write_name
 
 SCHEMA_NAME: Final = "clipmod-eval/1"
 
@@ -131,10 +132,10 @@ class Evaluation:
         return self.quality[self.positive][ENSEMBLE]
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it as JSON values; numbers have at most 6 decimals."""
+        """Return all of it as JSON values; numbers have at most 6 decimals, and names are valid Unicode."""
         head = {"schema": SCHEMA_NAME, "clipmod": __version__, "confidence": CONFIDENCE}
-        rounded: dict[str, Any] = _rounded(asdict(self))
-        return head | rounded
+        plain: dict[str, Any] = _plain(asdict(self))
+        return head | plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,11 +213,13 @@ def _cost(pairs: Pairs, scan: ScanCost | None) -> Cost:
     )
 
 
-def _rounded(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 6)
+    if isinstance(value, str):
+        return write_name(value)[0]
     if isinstance(value, Mapping):
-        return {key: _rounded(one) for key, one in value.items()}
+        return {key: _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(one) for one in value]
+        return [_plain(one) for one in value]
     return value

@@ -14,7 +14,8 @@ class ListedInput:
     """An input in a list.
 
     Attributes:
-        label: as it was given.
+        peak_s: where in a film its worst frame is, in seconds; None without a segment.
+        label: its category, or NSFW or Safe.
         outcome: of its record.
         score: of the question asked, 0..1; None if it could not be judged.
         category: the ensemble's.
@@ -25,6 +26,7 @@ class ListedInput:
     member: str | None
     sha256: str | None
     kind: str | None
+    peak_s: float | None
     label: str
     outcome: str
     score: float | None
@@ -93,6 +95,7 @@ def _input(answers: Answers, pairs: Pairs, number: int) -> ListedInput:
         member=pair.judged.member,
         sha256=pair.judged.sha256,
         kind=pair.judged.kind,
+        peak_s=pair.judged.peak_s,
         label=pair.label.category or pair.label.decision,
         outcome=pair.judged.outcome,
         score=score if np.isfinite(score) else None,

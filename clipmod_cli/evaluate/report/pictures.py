@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from clipmod_cli.evaluate.measures.evaluation import Evaluation
 from clipmod_cli.evaluate.measures.misjudged import ListedInput
-from clipmod_cli.evaluate.report.page import LISTED, Pictures
+from clipmod_cli.evaluate.report.page import Pictures
+from clipmod_cli.evaluate.report.tables import LISTED
 from clipmod_cli.review.sheet import Finding
 from clipmod_cli.review.thumbnails import thumbnails_of
 
 
 def thumbnails(one: Evaluation) -> Pictures:
     """Return the thumbnails of all listed inputs, by source and member."""
-    lists = (*_lists(one),)
+    lists = (one.misjudged.missed, one.misjudged.reviewed, one.misjudged.false_alarms, one.suspect_labels)
     findings = {
         (listed.source, listed.member): _finding(listed) for found in lists for listed in found[:LISTED]
     }
@@ -20,11 +21,8 @@ def thumbnails(one: Evaluation) -> Pictures:
     }
 
 
-def _lists(one: Evaluation) -> tuple[list[ListedInput], ...]:
-    return one.misjudged.missed, one.misjudged.reviewed, one.misjudged.false_alarms, one.suspect_labels
-
-
 def _finding(listed: ListedInput) -> Finding:
+    peak = {"peak_unsafe_score": 1.0, "peak_time_s": listed.peak_s}
     return Finding(
         outcome="nsfw",
         source=listed.source,
@@ -42,6 +40,6 @@ def _finding(listed: ListedInput) -> Finding:
         view=None,
         boxes=(),
         found=(),
-        segments=(),
+        segments=() if listed.peak_s is None else (peak,),
         duration_s=None,
     )

@@ -27,6 +27,7 @@ LISTED: Final = 60
 
 
 def rates(one: Quality) -> str:
+    """Return all rates and areas of one judge's answers."""
     rows = [
         ("Recall", one.recall, percent),
         ("Recall, or sent to review", one.recall_with_review, percent),
@@ -69,6 +70,7 @@ def matrix(counts: Mapping[str, Mapping[str, int]]) -> str:
 
 
 def prevalence(one: AtPrevalence) -> str:
+    """Return what to expect of a million inputs."""
     rows = [
         ("Precision", one.precision, percent),
         ("Flagged", one.flagged, count),
@@ -81,6 +83,7 @@ def prevalence(one: AtPrevalence) -> str:
 
 
 def judges(rows: Iterable[tuple[str, Quality]]) -> str:
+    """Return the quality of several judges, or of answers to several questions, by name."""
     found = list(rows)
     cells = [
         [
@@ -99,6 +102,7 @@ def judges(rows: Iterable[tuple[str, Quality]]) -> str:
 
 
 def slices(rows: Sequence[Slice]) -> str:
+    """Return the quality on parts of the inputs."""
     cells = [
         [
             one.name,
@@ -116,6 +120,7 @@ def slices(rows: Sequence[Slice]) -> str:
 
 
 def few_note(few: Iterable[bool]) -> str:
+    """Return why rows are grey, if some are."""
     return f"<p class=told>Grey: under {FEW_POSITIVES} positives.</p>" if any(few) else ""
 
 
@@ -137,6 +142,7 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]], few: Sequence[bo
 
 
 def against(one: Comparison) -> Iterator[str]:
+    """Yield the pieces of a comparison."""
     yield f"<p>{one.n:,} inputs are in both. Differences are these records less those.</p>"
     cells = []
     for name, estimate in one.differences.items():
@@ -164,10 +170,12 @@ def against(one: Comparison) -> Iterator[str]:
 
 
 def rest_of(total: int) -> str:
+    """Return how many inputs of a list are not shown; empty if none."""
     if total <= LISTED:
         return ""
     return f"<p class=told>{total - LISTED:,} more are in the JSON (--json).</p>"
 
 
 def text_of(text: str) -> str:
+    """Return a text for HTML, its control characters visible."""
     return escape(visible(text))

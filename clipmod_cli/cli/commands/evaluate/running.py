@@ -12,7 +12,7 @@ from clipmod_cli.cli.commands.evaluate.summary import as_text
 from clipmod_cli.cli.output_paths import check_output_paths, check_result_path, write_document
 from clipmod_cli.cli.terminal.stdout import RealStdout, say, take_stdout
 from clipmod_cli.errors import ExitCode, UsageError
-from clipmod_cli.evaluate.joining import LabelOptions, join, read, read_records
+from clipmod_cli.evaluate.joining import LabelOptions, join, open_judged, read
 from clipmod_cli.evaluate.labels import Label
 from clipmod_cli.evaluate.measures.evaluation import Evaluation, LabelCounts, ScanCost, Wanted, evaluate
 from clipmod_cli.output.jsonl import StreamSink
@@ -97,14 +97,16 @@ def _evaluate(
     call: EvalCall, records: Sequence[str], labels: list[Label] | None = None, scan: ScanCost | None = None
 ) -> Evaluation:
     name = ", ".join(call.inputs)
-    joined = join(name, read_records(records), call.labels, labels)
+    with open_judged(records) as judged:
+        joined = join(name, judged, call.labels, labels)
     for one, disagreeing in joined.matches.conflicting:
         texts = ", ".join(sorted({label.row.text for label in disagreeing}))
         _say(call, f"the labels of {one.name} disagree ({texts}); it is left out")
     wanted = replace(call.wanted, scan=scan)
     if call.against is not None:
         options = replace(call.labels, policy=None)
-        others = join(call.against, read_records([call.against]), options, joined.labels).labelled
+        with open_judged([call.against]) as judged:
+            others = join(call.against, judged, options, joined.labels).labelled
         wanted = replace(wanted, against=(call.against, replace(others, policy=joined.labelled.policy)))
     return evaluate(name, joined.labelled, LabelCounts.of(joined.matches), wanted)
 

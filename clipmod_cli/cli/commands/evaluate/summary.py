@@ -17,7 +17,6 @@ from clipmod_cli.evaluate.measures.comparing import Comparison, McNemar
 from clipmod_cli.evaluate.measures.evaluation import Cost, Evaluation
 from clipmod_cli.evaluate.measures.metrics import FEW_POSITIVES, AtPrevalence, Quality, Slice
 from clipmod_cli.evaluate.measures.misjudged import ListedInput
-from clipmod_cli.evaluate.samples import ENSEMBLE, NSFW
 from clipmod_cli.evaluate.report.words import (
     AREAS,
     Shown,
@@ -30,6 +29,7 @@ from clipmod_cli.evaluate.report.words import (
     signed_percent,
     verdict_of,
 )
+from clipmod_cli.evaluate.samples import ENSEMBLE, NSFW
 
 COLUMNS: Final = 80
 LISTED: Final = 5
