@@ -110,3 +110,12 @@ def test_a_misspelt_variable_is_warned_about(monkeypatch: pytest.MonkeyPatch) ->
     assert resolve({}).warnings == (
         'the variable CLIPMOD_TRESHOLD is no setting and has no effect (did you mean "CLIPMOD_THRESHOLD"?)',
     )
+
+
+@pytest.mark.parametrize("pair", EXCLUSIONS, ids=str)
+def test_the_documentation_lists_what_excludes_each_other(pair: Exclusion) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert any(
+        line.startswith(f"| `{flag_of(pair.one)}`") and f"`{flag_of(pair.other)}`: {pair.why} |" in line
+        for line in page.splitlines()
+    )
