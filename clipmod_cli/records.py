@@ -141,7 +141,10 @@ class Record(RowModel):
     height: int | None = _null("As displayed, pixels")
     format: str | None = _null("Format of the content, as JPEG")
     truncated: bool | None = _null("The bytes end early; the part that exists was decoded")
-    total_time_ms: float | None = _null("Latency including queueing, milliseconds")
+    total_time_ms: float | None = _null(
+        "Latency including queueing, milliseconds. Not its cost, which is `decode_time_ms` and "
+        "`inference_time_ms` together"
+    )
     error: RecordError | None = _null("null if it was judged")
     index: int = Field(description="Position in the input, from 0")
     run_id: str = Field(description="Identifies the run")
@@ -186,6 +189,10 @@ class Record(RowModel):
     )
     row: int | None = _null("Of `clipmod urls`: position in its list as the file has it, from 0")
     columns: dict[str, str | None] | None = _null("Columns of its row, as text (--keep-columns)")
+    decode_time_ms: float | None = _null("Time to read and decode it, milliseconds")
+    inference_time_ms: float | None = _null(
+        "Forward time of all its views by all models, milliseconds; 0 if all came from the cache"
+    )
 
 
 STEPS: Final = 1e6
@@ -311,6 +318,7 @@ def _add_verdict(values: dict[str, Any], verdict: Verdict, *, frames_detail: boo
     values["scale"] = deciding.view.scale
     values["views_scored"] = verdict.views_scored
     values["total_time_ms"] = _round_ms(verdict.total_ms)
+    values["inference_time_ms"] = _round_ms(verdict.inference_ms)
     values["unseen_categories"] = list(verdict.unseen_categories) or None
     if verdict.media.kind != "image":
         values["segments"] = [_segment(segment) for segment in verdict.segments]

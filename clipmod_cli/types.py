@@ -146,6 +146,7 @@ class Media:
         frames_sampling: how frames were chosen, as `--frames`; `auto, key` where time ran short and only key
             frames were taken from then on.
         unseen: why something that a person would see was not looked at, beside `truncated`.
+        decode_time_ms: from the start of reading to the last view, in milliseconds.
     """
 
     started: float
@@ -164,6 +165,7 @@ class Media:
     largest_gap_s: float | None = None
     frames_sampling: str | None = None
     unseen: tuple[UnseenReason, ...] = ()
+    decode_time_ms: float | None = None
 
     def note_coverage(self, share: float, *, is_short: bool = False) -> None:
         """Note which share of a picture is shown; the least of all pictures counts."""
@@ -381,6 +383,8 @@ class Verdict:
         segments: empty for a still.
         unseen_categories: UNSAFE categories that some member could not see.
         degraded: less than the ensemble judged.
+        inference_ms: forward time of all its views by all models, in milliseconds.
+        total_ms: latency, queueing included, in milliseconds.
     """
 
     item: Item
@@ -393,6 +397,7 @@ class Verdict:
     views_scored: int
     segments: Sequence[Segment]
     unseen_categories: Sequence[str]
+    inference_ms: float
     total_ms: float
 
     @property

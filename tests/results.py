@@ -74,6 +74,7 @@ def plain_verdict(index: int = 0, *, unsafe: float = 0.92, source: str | None = 
         views_scored=1,
         segments=[],
         unseen_categories=(),
+        inference_ms=84.2,
         total_ms=61.0,
     )
 
@@ -119,6 +120,7 @@ medias = st.builds(
     format=st.none() | words,
     truncated=st.booleans(),
     duration_s=st.none() | times,
+    decode_time_ms=st.none() | times,
 )
 detections = st.builds(Detection, label=words, score=shares, box=st.tuples(small, small, small, small))
 model_scores = st.builds(
@@ -157,6 +159,7 @@ verdicts = st.builds(
     views_scored=st.integers(1, 1024),
     segments=st.lists(segments, max_size=3),
     unseen_categories=st.lists(words, max_size=2),
+    inference_ms=times,
     total_ms=times,
 )
 failures = st.builds(

@@ -78,6 +78,7 @@ def test_an_empty_store_is_fine(at_home: Path) -> None:
     found = json.loads(call("stats", "--json").stdout)
     assert found["totals"]["inputs"] == 0
     assert found["latency_ms"] == {"p50": None, "p95": None, "p99": None}
+    assert found["cost_ms"] == {"decode": None, "inference": None}
     assert not (at_home / "clipmod.duckdb").exists()
 
 
@@ -390,7 +391,14 @@ def test_an_output_is_read_directly(at_home: Path) -> None:
 
 def test_an_output_is_shown_as_tables(at_home: Path) -> None:
     said = call("stats", str(one_output(at_home))).stdout
-    for word in ("3 inputs in 1 run", "female_present", "timeout", "Latency", "including queueing"):
+    for word in (
+        "3 inputs in 1 run",
+        "female_present",
+        "timeout",
+        "Latency",
+        "queueing included",
+        "forward passes 84 ms",
+    ):
         assert word in said
     assert "Last runs" not in said
 

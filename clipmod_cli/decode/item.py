@@ -58,13 +58,18 @@ def decode_item(
             f"a bug in clipmod ({type(error).__name__}: {error}); please report it",
         )
     else:
-        media.views = len(shots)
+        _note_end(media, shots)
         return [*_make_frames(item, media, shots, complete=True)]
-    media.views = len(shots)
+    _note_end(media, shots)
     if shots and code in {"decode_error", "video_error"}:
         media.truncated = True
     failure = Failure(item=item, stage="decode", code=code, message=message, media=media)
     return [*_make_frames(item, media, shots, complete=False), failure]
+
+
+def _note_end(media: Media, shots: Sequence[Shot]) -> None:
+    media.views = len(shots)
+    media.decode_time_ms = round((time.perf_counter() - media.started) * 1000, 3)
 
 
 def _decode(

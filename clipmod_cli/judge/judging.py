@@ -62,6 +62,9 @@ class _ItemScores:
         known = {view.time_s for view in self.views}
         self.views += [view for view in closer.views if view.time_s not in known]
         self.views.sort(key=lambda view: view.time_s)
+        if self.media is not None and closer.media is not None:
+            spent = (self.media.decode_time_ms or 0.0) + (closer.media.decode_time_ms or 0.0)
+            self.media = replace(self.media, decode_time_ms=spent)
 
     @property
     def frames(self) -> list[FrameScore]:
@@ -291,7 +294,7 @@ def _verdict(
     counted = persistent_frames(frames, end_s, criteria.threshold, criteria.policy.persistence_s)
     deciding = max(counted, key=lambda frame: frame.unsafe_score)
     has_stand_in = any(frame.stand_in for frame in frames)
-    model_scores = (score for view in scores.views for score in view.by_model.values())
+    model_scores = [score for view in scores.views for score in view.by_model.values()]
     unmapped = any(is_mostly_unmapped(score.unmapped_share) for score in model_scores)
     reasons: list[ReviewReason] = [
         *criteria.unseen_reasons(media, unmapped=unmapped),
@@ -312,6 +315,7 @@ def _verdict(
         views_scored=len(scores.views),
         segments=segments,
         unseen_categories=tuple(criteria.unseen),
+        inference_ms=sum(score.forward_ms for score in model_scores),
         total_ms=(time.perf_counter() - media.started) * 1000,
     )
 

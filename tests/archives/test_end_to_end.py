@@ -23,6 +23,8 @@ OF_THE_RUN = {
     "run_id",
     "mtime_ns",
     "total_time_ms",
+    "decode_time_ms",
+    "inference_time_ms",
     "per_model_predictions",
 }
 """What may differ where the bytes are the same."""

@@ -9,7 +9,7 @@ import pytest
 
 from tests.end_to_end.command import SHAPE_OPTIONS, SHAPES, TINY, TINY_ENSEMBLE, TINY_L, Command, Record
 
-MOVES = {"run_id", "total_time_ms", "per_model_predictions"}
+MOVES = {"run_id", "total_time_ms", "decode_time_ms", "inference_time_ms", "per_model_predictions"}
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import clipmod_cli as clipmod
 from tests.end_to_end.command import SHAPES, TINY, TINY_ENSEMBLE, Command, read_records
 
-TIMES = ("total_time_ms", "run_id", "run_key")
+TIMES = ("total_time_ms", "decode_time_ms", "inference_time_ms", "run_id", "run_key")
 
 
 def _without_times(record: dict[str, Any]) -> Any:

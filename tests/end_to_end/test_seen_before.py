@@ -9,7 +9,16 @@ from pathlib import Path
 from tests.end_to_end.command import SHAPE_OPTIONS, TINY, Command
 
 CIRCLE = TINY / "pictures" / "red-circle.jpg"
-OWN = {"source", "member", "index", "mtime_ns", "total_time_ms", "per_model_predictions"}
+OWN = {
+    "source",
+    "member",
+    "index",
+    "mtime_ns",
+    "total_time_ms",
+    "decode_time_ms",
+    "inference_time_ms",
+    "per_model_predictions",
+}
 
 
 def test_each_name_gets_its_record_and_models_one_look(clipmod: Command, folder: Path) -> None:

@@ -88,7 +88,8 @@ def _rescore(folder: Path, policy: Policy, threshold: float = 0.5) -> list[Resul
 def _facts_of(result: Result) -> Any:
     """Return the record of a result without the times of the run."""
     record = to_record(result, FACTS, frames_detail=True).model_dump()
-    record.pop("total_time_ms")
+    for name in ("total_time_ms", "decode_time_ms", "inference_time_ms"):
+        record.pop(name)
     for prediction in (record["per_model_predictions"] or {}).values():
         prediction.pop("inference_time_ms")
     return record

@@ -54,8 +54,8 @@ app = typer.Typer(
     invoke_without_command=True,
     subcommand_metavar="[RECORDS]... | forget ...",
     help="Show the statistics of all runs, or of the outputs RECORDS: decisions, latencies, errors.\n\n"
-    "Latency (total_time_ms) is how long an input took from being read to its verdict, queueing included. It "
-    "is not what it cost: many inputs are worked on at once.",
+    "Latency (total_time_ms) is how long an input took from being read to its verdict, queueing included. "
+    "What it costs is decode_time_ms and inference_time_ms: many inputs are worked on at once.",
     epilog=EXAMPLES,
 )
 

@@ -47,16 +47,23 @@ def show(stats: dict[str, Any]) -> None:
     _show_rows(console, "Categories", _grouped(stats["categories"]), CATEGORIES, bars=True)
     _show_rows(console, "Policies", stats["policies"], POLICIES)
     _show_rows(console, "Models (forward pass, for one picture)", stats["models"], MODELS)
-    latency = stats["latency_ms"]
-    if latency["p50"] is not None:
-        _say(
-            console,
-            f"Latency per input, including queueing: median {latency['p50']:,.0f} ms,\n95th percentile "
-            f"{latency['p95']:,.0f} ms, 99th {latency['p99']:,.0f} ms. It is not what an input costs.\n",
-        )
+    _show_times(console, stats["latency_ms"], stats["cost_ms"])
     _show_rows(console, "Errors", stats["errors"], ERRORS, bars=True)
     if "db" in stats:
         _show_history(console, stats)
+
+
+def _show_times(console: Console, latency: dict[str, Any], cost: dict[str, Any]) -> None:
+    """Print how long inputs take, and what they cost: many are worked on at once."""
+    if cost["inference"] is not None:
+        decode = f"decoding {cost['decode']:,.0f} ms, " if cost["decode"] is not None else ""
+        _say(console, f"Cost of an input, mean: {decode}forward passes {cost['inference']:,.0f} ms.")
+    if latency["p50"] is not None:
+        _say(
+            console,
+            f"Latency of an input, queueing included: median {latency['p50']:,.0f} ms,\n95th percentile "
+            f"{latency['p95']:,.0f} ms, 99th {latency['p99']:,.0f} ms.\n",
+        )
 
 
 def _show_history(console: Console, stats: dict[str, Any]) -> None:

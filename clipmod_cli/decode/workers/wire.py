@@ -59,6 +59,7 @@ class _MediaHeader(BaseModel):
     largest_gap_s: _Real | None
     frames_sampling: Annotated[str, Field(pattern="^[ -~]{0,40}$")] | None
     unseen: tuple[UnseenReason, ...]
+    decode_time_ms: _Real | None
 
 
 _FrameHeader: TypeAlias = tuple[

@@ -53,6 +53,7 @@ LATENCY: Final = """
         quantile_cont(total_time_ms, 0.99) AS p99
     FROM items
 """
+COST: Final = "SELECT avg(decode_time_ms) AS decode, avg(inference_time_ms) AS inference FROM items"
 ERRORS: Final = """
     SELECT error.code AS code, count(*) AS inputs, any_value(error.retryable) AS retryable
     FROM items WHERE status = 'error' GROUP BY ALL ORDER BY inputs DESC, code
@@ -89,9 +90,10 @@ def collect(connection: DuckDBPyConnection, path: Path) -> dict[str, Any]:
     The keys are a promise: `schema`, `db`, `totals` (inputs, nsfw, safe, undecided, review,
     errors, degraded, runs, since, until), `categories` (by policy and category), `policies`,
     `models` (mean and 95th percentile of the forward pass), `latency_ms` (p50, p95, p99 of an
-    input, including queueing), `errors` (by code), `review_reasons` (inputs by reason), `runs` (the
-    last ten: how each ended is `finished` with an exit code, `killed`, `running`, or `rebuilt` from its
-    output), `days` (the last thirty) and `serve` (see `collect_serve`).
+    input, including queueing), `cost_ms` (means of its decoding and its forward passes), `errors` (by
+    code), `review_reasons` (inputs by reason), `runs` (the last ten: how each ended is `finished` with an
+    exit code, `killed`, `running`, or `rebuilt` from its output), `days` (the last thirty) and `serve` (see
+    `collect_serve`).
     """
     return {
         "schema": STATS_SCHEMA,
@@ -111,6 +113,7 @@ def collect_items(connection: DuckDBPyConnection) -> dict[str, Any]:
         "policies": _rows(connection, POLICIES),
         "models": _rows(connection, MODELS),
         "latency_ms": _rows(connection, LATENCY)[0],
+        "cost_ms": _rows(connection, COST)[0],
         "errors": _rows(connection, ERRORS),
         "review_reasons": _rows(connection, REASONS, list(get_args(ReviewReason))),
     }

@@ -9,7 +9,8 @@ from clipmod_cli.output.reading.records import RecordReader
 
 NEEDED: Final = (
     "run_id", "status", "final_decision", "needs_review", "degraded", "policy", "policy_hash",
-    "ensemble_category", "per_model_predictions", "total_time_ms", "error", "review_reasons",
+    "ensemble_category", "per_model_predictions", "total_time_ms",
+    "decode_time_ms", "inference_time_ms", "error", "review_reasons",
 )  # fmt: skip
 
 
