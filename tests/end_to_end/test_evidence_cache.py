@@ -45,6 +45,10 @@ def test_the_second_run_gives_the_same_and_asks_no_model(clipmod: Command, pictu
     assert scores(second.records) == scores(first.records)
     assert all(time > 0.0 for time in times(first.records))
     assert times(second.records) == [0.0, 0.0]
+    judged = [one for one in first.records if one["status"] == "ok"]
+    assert all(one["inference_time_ms"] >= max(times([one])) for one in judged)
+    assert all(0.0 < one["decode_time_ms"] <= one["total_time_ms"] for one in judged)
+    assert [one["inference_time_ms"] for one in second.records if one["status"] == "ok"] == [0.0, 0.0]
     assert "cached 2" in " ".join(second.stderr.split())
     assert [one["status"] for one in second.records].count("error") == 1
 
