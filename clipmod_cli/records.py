@@ -196,8 +196,9 @@ class Record(RowModel):
 
 
 STEPS: Final = 1e6
-# Probabilities are rounded to a millionth. Numbers that a decision is based on (unsafe scores, agreement) are
-# rounded before they are compared: 0.4999999 shown as 0.5 would contradict the decision.
+# Probabilities and seconds are rounded to a millionth, so that runs can be compared. Numbers that a decision is
+# based on (unsafe scores, agreement) were rounded so before they were compared (`judge.policy.values.DIGITS`):
+# 0.4999999 shown as 0.5 would contradict the decision.
 STEPS_MS: Final = 1e3  # Times are rounded to the microsecond; clocks are not more precise.
 
 
@@ -244,7 +245,7 @@ def to_record(result: Result, run: RunFacts, *, frames_detail: bool = False, kno
     }
     try:
         if result.media is not None:
-            values.update({name: getattr(result.media, name) for name in _MEDIA_FIELDS})
+            values.update({name: _round_any(getattr(result.media, name)) for name in _MEDIA_FIELDS})
         if isinstance(result, Failure):
             _add_failure(values, result)
         else:
@@ -315,7 +316,7 @@ def _add_verdict(values: dict[str, Any], verdict: Verdict, *, frames_detail: boo
     values["models_skipped"] = [write_name(name)[0] for name in deciding.skipped] or None
     values["unsafe_score_bounds"] = deciding.bounds
     values["view"] = tuple(deciding.view.box)
-    values["scale"] = deciding.view.scale
+    values["scale"] = _round(deciding.view.scale)
     values["views_scored"] = verdict.views_scored
     values["total_time_ms"] = _round_ms(verdict.total_ms)
     values["inference_time_ms"] = _round_ms(verdict.inference_ms)
@@ -339,24 +340,24 @@ def _prediction(score: ModelScore) -> dict[str, Any]:
             {"label": one.label, "score": _round(one.score), "box": tuple(one.box)}
             for one in score.detections
         ],
-        "unmapped_share": score.unmapped_share,
+        "unmapped_share": _round_any(score.unmapped_share),
     }
 
 
 def _segment(segment: Segment) -> dict[str, Any]:
     return {
-        "start_s": float(segment.start_s),
-        "end_s": float(segment.end_s),
+        "start_s": _round(segment.start_s),
+        "end_s": _round(segment.end_s),
         "ensemble_category": segment.category,
         "peak_unsafe_score": float(segment.peak_unsafe_score),
-        "peak_time_s": float(segment.peak_time_s),
+        "peak_time_s": _round(segment.peak_time_s),
     }
 
 
 def _frame(frame: FrameScore) -> dict[str, Any]:
     return {
         "frame": frame.number,
-        "time_s": float(frame.time_s),
+        "time_s": _round(frame.time_s),
         "ensemble_category": frame.category,
         "confidence": _round(frame.confidence),
         "unsafe_score": float(frame.unsafe_score),
@@ -365,8 +366,12 @@ def _frame(frame: FrameScore) -> dict[str, Any]:
     }
 
 
-def _round(probability: float) -> float:
-    return int(probability * STEPS + 0.5) / STEPS
+def _round(value: float) -> float:
+    return int(value * STEPS + 0.5) / STEPS
+
+
+def _round_any(value: Any) -> Any:
+    return _round(value) if isinstance(value, float) else value
 
 
 def _round_all(probabilities: Mapping[str, float]) -> dict[str, float]:

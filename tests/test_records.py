@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -248,3 +249,25 @@ def test_a_still_has_no_frames_and_an_animation_has_its_own() -> None:
 def test_a_record_can_be_made_of_its_fields_alone() -> None:
     record = to_record(plain_verdict(), RUN)
     assert Record.model_validate(record.model_dump(by_alias=True)) == record
+
+
+def _floats(value: Any) -> Iterator[float]:
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, dict):
+        yield from (number for one in value.values() for number in _floats(one))
+    elif isinstance(value, list):
+        yield from (number for one in value for number in _floats(one))
+
+
+@given(seconds=st.floats(0.0, 1e5), share=st.floats(0.0, 1.0))
+def test_no_number_has_more_than_six_digits_after_the_point(seconds: float, share: float) -> None:
+    film = plain_animation()
+    unmapped = {name: replace(one, unmapped_share=share) for name, one in film.deciding.by_model.items()}
+    media = replace(film.media, duration_s=seconds, largest_gap_s=seconds / 3, coverage=share)
+    frames = [replace(frame, time_s=seconds * number / 7) for number, frame in enumerate(film.frames)]
+    segments = [replace(one, start_s=seconds / 9, peak_time_s=seconds / 7) for one in film.segments]
+    deciding = replace(film.deciding, by_model=unmapped)
+    verdict = replace(film, media=media, frames=frames, segments=segments, deciding=deciding)
+    line = parse(to_line(to_record(verdict, RUN, frames_detail=True)))
+    assert [number for number in _floats(line) if number != round(number, 6)] == []

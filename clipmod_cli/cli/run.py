@@ -110,7 +110,7 @@ def judge_inputs(resolved: Resolved, inputs: Inputs, stdout: RealStdout | None =
                     ensemble, criteria = load_models(settings, choice, policy, hub, progress)
             ensemble = stack.enter_context(with_evidence_cache(ensemble, settings))
             freeze_gc()
-            return _Run(settings, inputs, output, ensemble, criteria, choice, stop).judge_all()
+            return _Run(settings, inputs, output, ensemble, criteria, stop).judge_all()
         except Interrupted as e:
             if output is not None and output.has_begun:
                 _say_how_to_resume(settings, inputs, e.exit_code)
@@ -167,7 +167,6 @@ class _Run:
         output: Output,
         ensemble: Ensemble,
         criteria: Criteria,
-        choice: ModelChoice,
         stop: StopRequest,
     ) -> None:
         self.settings = settings
@@ -175,7 +174,6 @@ class _Run:
         self.output = output
         self.ensemble = ensemble
         self.criteria = criteria
-        self.choice = choice
         self.stop = stop
         self.tally = Tally()
         self.done = DoneInputs()
@@ -228,7 +226,7 @@ class _Run:
     def _begin(self) -> DoneInputs:
         """Open the output, write its run card, and return the inputs that it has records of."""
         conditions, card = self.inputs.conditions, self.output.card
-        facts = describe_run(self.settings, self.choice, self.ensemble, self.criteria, self.facts)
+        facts = describe_run(self.settings, self.ensemble, self.criteria, self.facts)
         done = self.output.begin(
             self.facts.run_key,
             self.tally,

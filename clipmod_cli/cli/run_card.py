@@ -32,9 +32,7 @@ LIBRARIES: Final = (
 DECODING: Final = ("decode", "coverage", "frames", "stop_on_hit", "early_exit")
 
 
-def describe_run(
-    settings: Settings, choice: ModelChoice, ensemble: Ensemble, criteria: Criteria, run: RunFacts
-) -> dict[str, Any]:
+def describe_run(settings: Settings, ensemble: Ensemble, criteria: Criteria, run: RunFacts) -> dict[str, Any]:
     """Return the facts of a run's card, by which its results can be repeated."""
     members = [
         {"spec": m.model.spec, "name": m.model.name, "weight": m.weight, "revision": m.model.revision}
@@ -44,7 +42,7 @@ def describe_run(
     return {
         "clipmod": __version__,
         "run_key": run.run_key,
-        "models": {"members": members, "auto": choice.auto, "degraded": ensemble.degraded},
+        "models": {"members": members, "named": list(settings.models), "degraded": ensemble.degraded},
         "device": ", ".join(dict.fromkeys(m.model.device for m in ensemble.members)),
         "dtype": ensemble.dtype,
         "decoding": {name: getattr(settings, name) for name in DECODING},

@@ -10,7 +10,7 @@ import itertools
 import os
 import shlex
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +62,11 @@ def read_list(name: str, *, null: bool) -> Iterator[str]:
     Raises:
         UsageError: if the list cannot be read.
     """
+    return filter(None, _parts(name, null=null))
+
+
+def _parts(name: str, *, null: bool) -> Iterator[str]:
+    """Yield the lines of a list, empty ones too; see `read_list`."""
     # os.read, not sys.stdin: a thread blocked in a buffered stdin would hang the interpreter's exit,
     # and os.read returns a slow producer's lines at once.
     try:
@@ -69,8 +74,7 @@ def read_list(name: str, *, null: bool) -> Iterator[str]:
         try:
             parts = _split(_read(descriptor), b"\0") if null else _lines(descriptor)
             for part in parts:
-                if part:
-                    yield "./-" if part == b"-" else os.fsdecode(part)
+                yield "./-" if part == b"-" else os.fsdecode(part)
         finally:
             if descriptor != STDIN:
                 os.close(descriptor)
@@ -88,7 +92,8 @@ def _split(chunks: Iterable[bytes], separator: bytes) -> Iterator[bytes]:
     for chunk in chunks:
         *whole, rest = (rest + chunk).split(separator)
         yield from whole
-    yield rest
+    if rest:
+        yield rest
 
 
 def _lines(descriptor: int) -> Iterator[bytes]:
@@ -121,35 +126,63 @@ def _as_utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield os.fsencode(decoder.decode(chunk))
 
 
+@dataclass(frozen=True, slots=True)
+class ListedUrl:
+    """One URL of a list.
+
+    Attributes:
+        index: its position in all lists together, from 0; rows without a URL count.
+        row: its position in its own list, from 0: of the lines of a text, or of the rows below a header.
+        columns: further columns of its row, by the names that were asked for; None if none were.
+    """
+
+    url: str
+    index: int
+    row: int
+    columns: Mapping[str, str | None] | None = None
+
+
 def read_urls(
-    lists: Iterable[str], column: str, *, null: bool, skipped: Skipped | None = None
-) -> Iterator[str]:
+    lists: Iterable[str],
+    column: str,
+    *,
+    null: bool,
+    keep: Sequence[str] = (),
+    skipped: Skipped | None = None,
+) -> Iterator[ListedUrl]:
     """Yield the URLs of all lists in their order; `-` is stdin.
 
     Blanks around a line of text, empty lines and lines that begin with `#` are dropped; with `null`, text is
     separated by NUL bytes. Rows of a table without a value in `column` are counted in `skipped`.
 
     Raises:
-        UsageError: if a list cannot be read, or has no such column.
+        UsageError: if a list cannot be read, or lacks `column` or one of `keep`.
     """
     counts = skipped if skipped is not None else Skipped()
+    first = 0
     for name in lists:
-        if is_table(name):
-            yield from _read_table(name, column, counts)
-        else:
-            yield from _read_text(name, null=null)
+        rows = _read_table(name, column, keep, counts) if is_table(name) else _read_text(name, null=null)
+        row = -1
+        for row, (url, columns) in enumerate(rows):
+            if url:
+                yield ListedUrl(url, first + row, row, columns)
+        first += row + 1
 
 
-def check_lists(lists: Iterable[str], column: str) -> None:
+def check_lists(lists: Iterable[str], column: str, keep: Sequence[str] = ()) -> None:
     """Check each list before anything costly is done.
 
     Raises:
-        UsageError: if one cannot be read, or has no such column.
+        UsageError: if one cannot be read, or lacks `column` or one of `keep`.
     """
     for name in lists:
         if "://" in name:
             raise UsageError(
                 f"{name} is a URL, not a list of them. For one: echo {shlex.quote(name)} | clipmod urls -"
+            )
+        if keep and Path(name).suffix.lower() not in _READERS:
+            raise UsageError(
+                f"--keep-columns needs a table ({', '.join(_READERS)}), and {name} is a list of lines"
             )
         if name == "-" or Path(name).is_fifo():
             continue
@@ -166,6 +199,8 @@ def check_lists(lists: Iterable[str], column: str) -> None:
         if is_table(name):
             with _open_table(name) as table:
                 _find_column(table, column)
+                for one in keep:
+                    _find_column(table, one, "--keep-columns")
 
 
 def is_table(name: str) -> bool:
@@ -174,21 +209,27 @@ def is_table(name: str) -> bool:
     return path.suffix.lower() in _READERS and not (path.exists() and path.stat().st_size == 0)
 
 
-def _read_text(name: str, *, null: bool) -> Iterator[str]:
-    for line in read_list(name, null=null):
+def _read_text(name: str, *, null: bool) -> Iterator[tuple[str, None]]:
+    """Yield the URL of each line, empty where it has none."""
+    for line in _parts(name, null=null):
         url = line.strip()
-        if url and not url.startswith("#"):
-            yield url
+        yield "" if url.startswith("#") else url, None
 
 
-def _read_table(name: str, column: str, skipped: Skipped) -> Iterator[str]:
+def _read_table(
+    name: str, column: str, keep: Sequence[str], skipped: Skipped
+) -> Iterator[tuple[str, dict[str, str | None] | None]]:
+    """Yield the URL of each row, empty where it has none, and the columns to keep."""
     with _open_table(name) as table:
-        found = _find_column(table, column)
-        for (value,) in _rows(table, [found]):
-            if value and (url := value.strip()):
-                yield url
-            else:
+        wanted = _find_column(table, column)
+        kept = {one: _find_column(table, one, "--keep-columns") for one in keep}
+        read = list(dict.fromkeys([wanted, *kept.values()]))
+        for values in _rows(table, read):
+            cells: dict[str, str | None] = dict(zip(read, values, strict=True))
+            url = (cells[wanted] or "").strip()
+            if not url:
                 skipped.reasons["no URL"] += 1
+            yield url, {one: cells[found] for one, found in kept.items()} or None
 
 
 def read_columns(name: str, columns: Iterable[str]) -> Iterator[dict[str, str]]:
@@ -270,14 +311,14 @@ def _columns(table: _Table) -> list[str]:
     return [str(row[0]) for row in rows]
 
 
-def _find_column(table: _Table, column: str) -> str:
+def _find_column(table: _Table, column: str, option: str = "--url-column") -> str:
     """Return the name of the column in the table; case-insensitive."""
     columns = _columns(table)
     for found in columns:
         if found.lower() == column.lower():
             return found
     listed = ", ".join(columns)
-    raise UsageError(f"{table.name} has no column {column!r}; --url-column names one of: {listed}")
+    raise UsageError(f"{table.name} has no column {column!r}; {option} names one of: {listed}")
 
 
 def _separator(name: str) -> str:

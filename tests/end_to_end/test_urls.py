@@ -106,6 +106,37 @@ def test_what_may_pass_is_asked_again_when_a_run_is_resumed(
     assert sorted(server.paths()) == ["/cat.png", "/later", "/later", "/none"]
 
 
+def test_a_row_of_a_table_is_found_again_by_its_record(
+    clipmod: Command, server: Server, tmp_path: Path
+) -> None:
+    listed, out = tmp_path / "list.csv", tmp_path / "out.jsonl"
+    url = server.url("/cat.png")
+    listed.write_text(f"url,id\n{url},7\n,8\n{server.url('/page')},9\n", encoding="utf-8")
+    for form in ("full", "compact"):
+        words = ("urls", listed, *NUDENET, "-o", out, "--keep-columns", "id", "--record", form, "--overwrite")
+        assert clipmod(*words).code == 3
+        records = [json.loads(line) for line in out.read_bytes().splitlines()]
+        found = {(r["row"], r["index"], r["columns"]["id"]) for r in records}
+        assert found == {(0, 0, "7"), (2, 2, "9")}
+    assert clipmod("urls", listed, *NUDENET, "--keep-columns", "size").code == 2
+
+
+def test_a_door_that_opens_is_tried_again(clipmod: Command, server: Server, tmp_path: Path) -> None:
+    listed, out = tmp_path / "list.txt", tmp_path / "out.jsonl"
+    listed.write_text(f"{server.url('/cat.png')}\n{server.url('/page')}\n", encoding="utf-8")
+    closed = tuple(word for word in NUDENET if word != "--allow-private")
+    for _ in range(2):
+        assert clipmod("urls", listed, *closed, "-o", out).code == 6
+    runs = {r["run_id"] for r in read_records(out.read_bytes())}
+    assert len(runs) == 1, "nothing is tried again while nothing changed"
+    assert clipmod("urls", listed, *NUDENET, "-o", out).code == 3
+    found = by_url(read_records(out.read_bytes()), server)
+    assert (found["/cat.png"]["status"], found["/page"]["error"]["code"]) == ("ok", "not_an_image")
+    before = out.read_bytes()
+    assert clipmod("urls", listed, *closed, "-o", out).code == 3
+    assert out.read_bytes() == before, "what was judged stays"
+
+
 def test_a_limit_counts_from_the_beginning_of_the_list(clipmod: Command, server: Server) -> None:
     urls = "\n".join(server.url(path) for path in ("/none", "/page", "/cat.png"))
     run = clipmod.process("urls", "-", *NUDENET, "--limit", "2", stdin=urls.encode())

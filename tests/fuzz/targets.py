@@ -133,7 +133,7 @@ def feed_lists(data: bytes) -> None:
     null = data[:1] == b"0"
     with _written(data[1:]) as path:
         try:
-            urls = list(read_urls([path], "url", null=null))
+            urls = [one.url for one in read_urls([path], "url", null=null)]
         except UsageError:
             return
     assert all(url and url == url.strip() and not url.startswith("#") for url in urls)

@@ -94,7 +94,10 @@ def test_a_list_from_windows(
     list_file.write_bytes((mark + end.join([*names, ""])).encode(encoding))
     assert list(read_list(str(list_file), null=False)) == [names[0], names[1], "./-", names[3]]
     list_file.write_bytes((mark + end.join(["http://a/ä.jpg", "# no", "http://b/c"])).encode(encoding))
-    assert list(read_urls([str(list_file)], "url", null=False)) == ["http://a/ä.jpg", "http://b/c"]
+    assert [one.url for one in read_urls([str(list_file)], "url", null=False)] == [
+        "http://a/ä.jpg",
+        "http://b/c",
+    ]
 
 
 def test_a_file_whose_name_ends_with_a_carriage_return_keeps_it(list_file: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def read(
     """Check lists and read them."""
     names = [str(name) for name in lists]
     check_lists(names, column)
-    return list(read_urls(names, column, null=null, skipped=skipped))
+    return [one.url for one in read_urls(names, column, null=null, skipped=skipped)]
 
 
 def write(path: Path, text: str | bytes) -> Path:
@@ -222,9 +222,9 @@ def test_a_pipe_is_read_as_it_comes(tmp_path: Path) -> None:
     threading.Thread(target=produce, daemon=True).start()
     check_lists([str(pipe)], "url")
     urls = read_urls([str(pipe)], "url", null=False)
-    assert next(urls) == "http://a/"
+    assert next(urls).url == "http://a/"
     second.set()
-    assert list(urls) == ["http://b/"]
+    assert [one.url for one in urls] == ["http://b/"]
 
 
 def test_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,5 +249,39 @@ def test_law_a_table_gives_what_was_put_in(tmp_path: Path, ending: str, urls: li
 @pytest.mark.parametrize("make", [lambda p: write_table(p / "a.parquet", URLS)])
 def test_a_table_may_be_left_in_the_middle(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     urls = read_urls([str(make(tmp_path))], "url", null=False)
-    assert next(urls) == URLS[0]
+    assert next(urls).url == URLS[0]
     urls.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl"])
+def test_a_row_counts_though_it_has_no_url(tmp_path: Path, ending: str) -> None:
+    texts = {
+        ".csv": "id,url,Owner\n7,http://a/,ann\n8,,bob\n9,http://c/,\n",
+        ".tsv": "id\turl\tOwner\n7\thttp://a/\tann\n8\t\tbob\n9\thttp://c/\t\n",
+        ".jsonl": '{"id":7,"url":"http://a/","Owner":"ann"}\n{"id":8,"Owner":"bob"}\n{"id":9,"url":"http://c/"}\n',
+    }
+    path = tmp_path / f"list{ending}"
+    path.write_text(texts[ending], encoding="utf-8")
+    found = list(read_urls([str(path), str(path)], "url", null=False, keep=("owner", "id")))
+    ann, nobody = {"owner": "ann", "id": "7"}, {"owner": None, "id": "9"}
+    assert [(one.index, one.row, one.columns) for one in found] == [
+        (0, 0, ann), (2, 2, nobody), (3, 0, ann), (5, 2, nobody),
+    ]  # fmt: skip
+
+
+def test_lines_are_counted_as_an_editor_counts_them(tmp_path: Path) -> None:
+    path, other = tmp_path / "a.txt", tmp_path / "b.txt"
+    path.write_bytes(b"# list\n\nhttp://a/\r\n  \nhttp://b/\n")
+    other.write_bytes(b"http://c/")
+    found = list(read_urls([str(path), str(other)], "url", null=False))
+    assert [(one.index, one.row) for one in found] == [(2, 2), (4, 4), (5, 0)]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("a.csv", "no column 'size'; --keep-columns"), ("a.txt", "needs a table")]
+)
+def test_columns_that_cannot_be_kept_are_refused(tmp_path: Path, name: str, said: str) -> None:
+    path = tmp_path / name
+    path.write_text("url\nhttp://a/\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=said):
+        check_lists([str(path)], "url", ("url", "size"))

@@ -59,7 +59,7 @@ def urls(
     named = [*(lists or []), *([settings.files_from] if settings.files_from is not None else [])]
     if not named:
         raise UsageError("no list was named. Give a file of URLs, or - for a list on stdin")
-    check_lists(named, settings.url_column)
+    check_lists(named, settings.url_column, settings.keep_columns)
     check_urls(resolved, named)
     if settings.dry_run:
         from clipmod_cli.cli.dry_run import count_urls
@@ -103,9 +103,10 @@ def _items(named: list[str], settings: Settings, skipped: Skipped) -> Iterator[I
     from clipmod_cli.sources.lists import read_urls
     from clipmod_cli.types import Item
 
-    found = read_urls(named, settings.url_column, null=settings.null, skipped=skipped)
-    for index, url in enumerate(found):
-        yield Item(source=url, index=index)
+    keep = settings.keep_columns
+    found = read_urls(named, settings.url_column, null=settings.null, keep=keep, skipped=skipped)
+    for one in found:
+        yield Item(source=one.url, index=one.index, row=one.row, columns=one.columns)
 
 
 def _rules(settings: Settings) -> FetchRules:
