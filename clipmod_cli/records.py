@@ -196,9 +196,9 @@ class Record(RowModel):
 
 
 STEPS: Final = 1e6
-# Probabilities and seconds are rounded to a millionth, so that runs can be compared. Numbers that a decision is
-# based on (unsafe scores, agreement) were rounded so before they were compared (`judge.policy.values.DIGITS`):
-# 0.4999999 shown as 0.5 would contradict the decision.
+# Probabilities and seconds are rounded to a millionth, so that runs can be compared. What a decision is based
+# on (unsafe scores, agreement) was rounded before it was compared (`judge.policy.values.DIGITS`): 0.4999999
+# shown as 0.5 would contradict the decision.
 STEPS_MS: Final = 1e3  # Times are rounded to the microsecond; clocks are not more precise.
 
 

@@ -200,6 +200,11 @@ def _rebuild(store: HistoryStore, paths: list[Path]) -> None:
     message = f"{result.added:,} records added, {result.known:,} were there already"
     if result.invalid:
         message += f"; {result.invalid:,} lines are not records (the last line of a killed run may be torn)"
+    if result.compact:
+        message += (
+            f"; {result.compact:,} compact records are left out, since the database needs full ones "
+            "(`clipmod stats RECORDS` reads them)"
+        )
     typer.echo(f"{message}.", err=True)
 
 

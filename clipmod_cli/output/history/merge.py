@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from clipmod_cli.errors import OutputError
+from clipmod_cli.output.compact import COMPACT_SCHEMA
 from clipmod_cli.output.history import spool
 from clipmod_cli.output.history.erase import remove_hosted
 from clipmod_cli.output.history.file import (
@@ -37,11 +38,12 @@ ERASED: Final = "erasures.run_id = staged.run_id AND coalesce(erasures.last_part
 
 
 class RebuildResult(NamedTuple):
-    """Numbers of lines in some outputs: new records, known records, and lines that are not records."""
+    """Numbers of lines in some outputs: new, known and compact records, and lines that are not records."""
 
     added: int = 0
     known: int = 0
     invalid: int = 0
+    compact: int = 0
 
 
 def merge_spool(connection: DuckDBPyConnection, folder: Path) -> list[str]:
@@ -73,7 +75,7 @@ def raise_problems(problems: Sequence[str]) -> None:
 def rebuild_from(connection: DuckDBPyConnection, path: Path) -> RebuildResult:
     """Add the records of a JSON Lines output that the database does not have yet."""
     with transaction(connection):
-        invalid = _stage_records(connection, path, FIRST_PART)
+        staged = _stage_records(connection, path, FIRST_PART)
         # The file's time is the best guess for a run that the database does not know.
         connection.execute(
             "UPDATE staged SET judged_at = started_at FROM runs WHERE runs.run_id = staged.run_id"
@@ -90,7 +92,7 @@ def rebuild_from(connection: DuckDBPyConnection, path: Path) -> RebuildResult:
         )
         total = count(connection, "SELECT count(*) FROM staged")
         added = _insert_records(connection)
-    return RebuildResult(added=added, known=total - added, invalid=invalid)
+    return staged._replace(added=added, known=total - added)
 
 
 def _merge_run(connection: DuckDBPyConnection, folder: Path, run_id: str, *, active: bool) -> list[str]:
@@ -142,10 +144,11 @@ def _merge_part(connection: DuckDBPyConnection, part: Path) -> None:
             _merge_hosted(connection, part)
 
 
-def _stage_records(connection: DuckDBPyConnection, path: Path, part: int) -> int:
-    """Stage the records of a file; return how many of its lines are not records."""
+def _stage_records(connection: DuckDBPyConnection, path: Path, part: int) -> RebuildResult:
+    """Stage the full records of a file; return how many of its lines are compact records, or none."""
     written = datetime.fromtimestamp(path.stat().st_mtime, UTC).replace(tzinfo=None)
     _stage(connection, path, RECORD_COLUMNS, {"judged_at": written})
+    compact = _drop_unless(connection, f"\"schema\" IS DISTINCT FROM '{COMPACT_SCHEMA}'")
     invalid = _drop_unless(
         connection,
         '"schema" = \'clipmod/1\' AND run_id IS NOT NULL AND "index" IS NOT NULL AND source IS NOT NULL '
@@ -153,7 +156,7 @@ def _stage_records(connection: DuckDBPyConnection, path: Path, part: int) -> int
     )
     name = "coalesce(staged.source_b64, staged.source)"
     _drop_erased(connection, part, time="staged.judged_at", name=name, content="staged.sha256")
-    return invalid
+    return RebuildResult(invalid=invalid, compact=compact)
 
 
 def _insert_records(connection: DuckDBPyConnection) -> int:
