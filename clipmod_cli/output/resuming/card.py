@@ -129,8 +129,8 @@ class RunCard:
     @property
     def newest(self) -> frozenset[str]:
         """The run_ids of the last run, and of the unfinished ones before it that it went on with."""
-        *before, last = self.runs or [{"run_id": ""}]
-        return frozenset({last["run_id"], *_until_complete(reversed(before))})
+        last = {run["run_id"] for run in self.runs[-1:]}
+        return frozenset(last.union(_until_complete(reversed(self.runs[:-1]))))
 
     def _write(self) -> None:
         fields = {"schema": CARD_SCHEMA, **self.facts, "runs": self.runs}
