@@ -10,8 +10,8 @@ import itertools
 import os
 import shlex
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,10 +62,11 @@ def read_list(name: str, *, null: bool) -> Iterator[str]:
     Raises:
         UsageError: if the list cannot be read.
     """
-    return filter(None, _parts(name, null=null))
+    with closing(_parts(name, null=null)) as parts:
+        yield from filter(None, parts)
 
 
-def _parts(name: str, *, null: bool) -> Iterator[str]:
+def _parts(name: str, *, null: bool) -> Generator[str, None, None]:
     """Yield the lines of a list, empty ones too; see `read_list`."""
     # os.read, not sys.stdin: a thread blocked in a buffered stdin would hang the interpreter's exit,
     # and os.read returns a slow producer's lines at once.
@@ -197,10 +198,14 @@ def check_lists(lists: Iterable[str], column: str, keep: Sequence[str] = ()) -> 
                 f"cannot read the list {name}: {'permission denied' if there else 'no such file'}"
             )
         if is_table(name):
-            with _open_table(name) as table:
-                _find_column(table, column)
-                for one in keep:
-                    _find_column(table, one, "--keep-columns")
+            _check_table(name, column, keep)
+
+
+def _check_table(name: str, column: str, keep: Sequence[str]) -> None:
+    with _open_table(name) as table:
+        _find_column(table, column)
+        for one in keep:
+            _find_column(table, one, "--keep-columns")
 
 
 def is_table(name: str) -> bool:
@@ -211,9 +216,10 @@ def is_table(name: str) -> bool:
 
 def _read_text(name: str, *, null: bool) -> Iterator[tuple[str, None]]:
     """Yield the URL of each line, empty where it has none."""
-    for line in _parts(name, null=null):
-        url = line.strip()
-        yield "" if url.startswith("#") else url, None
+    with closing(_parts(name, null=null)) as lines:
+        for line in lines:
+            url = line.strip()
+            yield "" if url.startswith("#") else url, None
 
 
 def _read_table(
