@@ -1,4 +1,4 @@
-"""Frames of an animated PNG are composed as its specification says, whatever way they are blended and removed."""
+"""Frames of an animated PNG are composed as its specification says."""
 
 from __future__ import annotations
 
