@@ -110,7 +110,7 @@ _HEIF_BRANDS = frozenset(
 )
 _AUDIO_BRANDS = frozenset({b"M4A ", b"M4B ", b"M4P "})
 
-_OGG_PICTURES = (b"\x80theora", b"OVP80", b"BBCD\0", b"\x01video\0")
+OGG_PICTURES = (b"\x80theora", b"OVP80", b"BBCD\0", b"\x01video\0")
 """First packet of a stream of pictures: Theora, VP8, Dirac, OGM. Most Ogg files are sound."""
 
 
@@ -151,7 +151,7 @@ def _quicktime(head: bytes) -> bool:
 
 
 def _ogg(head: bytes) -> bool:
-    return head.startswith(b"OggS") and any(mark in head for mark in _OGG_PICTURES)
+    return head.startswith(b"OggS") and any(mark in head for mark in OGG_PICTURES)
 
 
 _TIMELINES = "clipmod_cli.decode.moving.timeline"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.decode.formats import sniff
-from clipmod_cli.decode.video.pieces import has_hole
+from clipmod_cli.decode.video.pieces import walk_pieces
 from tests.video.films import KINDS, lost, moving, scene, seen, write_film
 
 WALKED = sorted(set(KINDS) - {"mp4", "mov"})
@@ -22,7 +22,7 @@ def holed(path: Path, data: bytes) -> bool:
     assert known is not None
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        return has_hole(descriptor, known.name, len(data), lambda: None)
+        return walk_pieces(descriptor, known.name, len(data), lambda: None).has_hole
     finally:
         os.close(descriptor)
 
@@ -84,6 +84,6 @@ def test_a_hostile_file_ends_the_walk_when_its_time_is_up(tmp_path: Path) -> Non
     descriptor = os.open(path, os.O_RDONLY)
     try:
         with pytest.raises(OverError):
-            has_hole(descriptor, "MATROSKA", path.stat().st_size, over)
+            walk_pieces(descriptor, "MATROSKA", path.stat().st_size, over)
     finally:
         os.close(descriptor)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from clipmod_cli.decode.job import DecodeJob, Shot
 from clipmod_cli.decode.reading.items import open_regular
-from clipmod_cli.decode.video.pieces import has_hole
+from clipmod_cli.decode.video.pieces import walk_pieces
 from clipmod_cli.decode.video.watch import VideoWatcher, check_time, not_all, translated
 from clipmod_cli.errors import ItemError
 from clipmod_cli.types import Item
@@ -45,9 +45,14 @@ def decode_video(item: Item, job: DecodeJob) -> Iterator[Shot]:
         if not job.options.spans:  # a second look: the hash is known
             job.media.sha256 = _hash(descriptor, job)
         with translated(), _open(_path_of(descriptor, path), job) as container:
+            known = {stream.id for stream in container.streams}
             problem, shots = VideoWatcher(container, job).run()
-        if problem is None and has_hole(descriptor, job.format.name, status.st_size, lambda: check_time(job)):
-            problem = not_all("the file is cut, or a part of it is damaged or missing")
+        if problem is None:
+            found = walk_pieces(descriptor, job.format.name, status.st_size, lambda: check_time(job))
+            if found.has_hole:
+                problem = not_all("the file is cut, or a part of it is damaged or missing")
+            if found.streams - known:
+                job.media.note_unseen("other_content")
     yield from shots
     if problem is not None:
         raise problem

@@ -3,7 +3,8 @@
 FFmpeg skips damaged pieces and plays a truncated file without an error. So pieces are walked here by their
 headers: each must begin where the one before it ends, the last must be whole, and the file as long as it
 declares. A stream that declares no length (MPEG-TS, MPEG-PS) and was cut between two packets cannot be
-distinguished from a shorter one. Decodes nothing.
+distinguished from a shorter one. Containers without a list of streams at their begin can have one that begins
+later, which players show and FFmpeg's caller is not told of: the walks note these too. Decodes nothing.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ import re
 import struct
 import zlib
 from collections.abc import Callable
+from typing import NamedTuple
 
-from clipmod_cli.decode.formats import packet_layout
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmod_cli.decode.formats import OGG_PICTURES, packet_layout
 from clipmod_cli.decode.reading.boxes import is_box_type
 
 _CHUNK_BYTES = 1 << 16
@@ -26,12 +31,30 @@ class PieceError(Exception):
     """A piece is missing or not whole."""
 
 
+class Pieces(NamedTuple):
+    """What a walk found: whether pieces are missing or damaged, and the IDs of streams of pictures.
+
+    Only a transport or program stream has IDs; `LATE` stands for any that begins behind others' pictures.
+    """
+
+    has_hole: bool
+    streams: frozenset[int] = frozenset()
+
+
+LATE = -1
+
+
 class FileChunks:
-    """The bytes of a file, read in chunks."""
+    """The bytes of a file, read in chunks.
+
+    Attributes:
+        streams: IDs of streams of pictures that the walk found.
+    """
 
     def __init__(self, descriptor: int, length: int, check: Callable[[], None]) -> None:
         """Read from `descriptor`; `check` is called for each chunk, and may raise."""
         self.length = length
+        self.streams: set[int] = set()
         self._descriptor, self._check = descriptor, check
         self._start, self._chunk = 0, b""
 
@@ -53,14 +76,15 @@ class FileChunks:
         return end
 
 
-def has_hole(descriptor: int, name: str, length: int, check: Callable[[], None]) -> bool:
-    """Return whether pieces of the file of `length` bytes are missing or damaged."""
+def walk_pieces(descriptor: int, name: str, length: int, check: Callable[[], None]) -> Pieces:
+    """Return what a walk through the file of `length` bytes finds."""
+    pages = FileChunks(descriptor, length, check)
     try:
         if walk := _WALKS.get(name):
-            walk(FileChunks(descriptor, length, check))
+            walk(pages)
     except PieceError:
-        return True
-    return False
+        return Pieces(has_hole=True)
+    return Pieces(has_hole=False, streams=frozenset(pages.streams))
 
 
 _MOST_BOXES = 10_000
@@ -134,7 +158,8 @@ def _element(pages: FileChunks, at: int) -> tuple[int, int, int | None]:
 
 
 _FLV_TAG_BYTES = 11
-_FLV_TAGS = frozenset({8, 9, 18})
+_FLV_VIDEO = 9
+_FLV_TAGS = frozenset({8, _FLV_VIDEO, 18})
 """Sound, pictures, data (FLV 10.1, E.4.1)."""
 
 _FLV_HEAD_BYTES = 16_384
@@ -149,9 +174,13 @@ def _walk_flv(pages: FileChunks) -> None:
     if math.isfinite(declared_end) and declared_end > pages.length:
         raise PieceError
     at = int.from_bytes(pages.read(5, 4), "big") + 4
+    codecs: set[bytes] = set()
     while at < pages.length:
         head = pages.read(at, _FLV_TAG_BYTES)
         size = int.from_bytes(head[1:4], "big")
+        if head[0] == _FLV_VIDEO and size:
+            codecs.add(_flv_codec(pages.read(at + _FLV_TAG_BYTES, min(size, 5))))
+            pages.streams |= {LATE} if len(codecs) > 1 else set()
         if head[0] & 0x1F not in _FLV_TAGS:
             raise PieceError
         at += _FLV_TAG_BYTES + size
@@ -161,8 +190,16 @@ def _walk_flv(pages: FileChunks) -> None:
         at += 4
 
 
+def _flv_codec(body: bytes) -> bytes:
+    """Return what the pictures of a tag are coded by: a number, or four letters (Enhanced RTMP v2)."""
+    return body[1:5] if body[0] & 0x80 else bytes((body[0] & 0x0F,))
+
+
 _PACK, _END = 0xBA, 0xB9
 _FIRST_STREAM = 0xBB
+_FIRST_PICTURES, _LAST_PICTURES = 0xE0, 0xEF
+_PS_STREAM = 0x100
+"""What FFmpeg adds to the number of a program stream's packets for the ID of their stream."""
 
 
 def _walk_program_stream(pages: FileChunks) -> None:
@@ -180,13 +217,15 @@ def _walk_program_stream(pages: FileChunks) -> None:
         elif head[3] == _END:
             at += 4
         elif head[3] >= _FIRST_STREAM:
+            if _FIRST_PICTURES <= head[3] <= _LAST_PICTURES:
+                pages.streams.add(_PS_STREAM + head[3])
             at += 6 + int.from_bytes(pages.read(at + 4, 2), "big")
         else:
             raise PieceError
         pages.skip(at)
 
 
-_TS_SYNC = 0x47
+_TS_SYNC, _TS_BYTES = 0x47, 188
 
 
 def _walk_transport_stream(pages: FileChunks) -> None:
@@ -201,6 +240,20 @@ def _walk_transport_stream(pages: FileChunks) -> None:
         syncs = packets[offset::size]
         if syncs.count(_TS_SYNC) != len(syncs) or len(packets) % size:
             raise PieceError
+        rows = np.frombuffer(packets, np.uint8).reshape(-1, size)
+        pages.streams |= _picture_pids(rows[:, offset : offset + _TS_BYTES])
+
+
+def _picture_pids(packets: NDArray[np.uint8]) -> set[int]:
+    """Return the PIDs of packets `(n, 188)` in which a picture begins (ISO/IEC 13818-1, 2.4.3)."""
+    begins = packets[packets[:, 1] & 0x40 > 0]
+    adaptation = begins[:, 4].astype(np.int64) + 1
+    at = 4 + np.where(begins[:, 3] & 0x20, adaptation, 0)
+    begins, at = begins[at <= _TS_BYTES - 4], at[at <= _TS_BYTES - 4]
+    head = begins[np.arange(len(begins))[:, None], at[:, None] + np.arange(4)]
+    shows = (head[:, :3] == (0, 0, 1)).all(axis=1) & (head[:, 3] >> 4 == _FIRST_PICTURES >> 4)
+    pids = (begins[:, 1].astype(np.int64) & 0x1F) << 8 | begins[:, 2]
+    return {int(pid) for pid in np.unique(pids[shows])}
 
 
 _RIFF_LISTS = frozenset({b"movi", b"rec "})
@@ -247,7 +300,7 @@ def _walk_asf(pages: FileChunks) -> None:
 
 
 _OGG_HEAD_BYTES = 27
-_OGG_ENDS = 4
+_OGG_BEGINS, _OGG_ENDS = 2, 4
 _REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 
 
@@ -255,6 +308,7 @@ def _walk_ogg(pages: FileChunks) -> None:
     """Walk pages: each stream counts its own and marks the last one (RFC 3533, 6)."""
     at = 0
     following: dict[bytes, int | None] = {}  # by stream; None once it has ended
+    are_begun = False
     while at < pages.length:
         head = pages.read(at, _OGG_HEAD_BYTES)
         sizes = pages.read(at + _OGG_HEAD_BYTES, head[26])
@@ -262,6 +316,10 @@ def _walk_ogg(pages: FileChunks) -> None:
         stream, number = head[14:18], int.from_bytes(head[18:22], "little")
         if head[:4] != b"OggS" or following.get(stream, number) != number or not _checksum_is_right(page):
             raise PieceError
+        is_first = bool(head[5] & _OGG_BEGINS)
+        are_begun = are_begun or not is_first
+        if is_first and are_begun and any(mark in page for mark in OGG_PICTURES):
+            pages.streams.add(LATE)
         following[stream] = None if head[5] & _OGG_ENDS else number + 1
         at += len(page)
     if any(number is not None for number in following.values()):

@@ -168,6 +168,10 @@ class VideoWatcher:
                     self._take(packet)
         except MemoryError:
             raise
+        except (
+            IndexError
+        ):  # PyAV knows the streams that were there at first, and flushes those that came later
+            self._job.media.note_unseen("other_content")
         except av.error.FFmpegError as error:
             self._lost = self._lost or f"it cannot be read to its end ({error.strerror})"
         for index, track in self._tracks.items():
