@@ -208,18 +208,12 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     from clipmod_cli.cli.terminal.tables import stdout_console, table_of
     from clipmod_cli.models.backend import human_size
 
-    cells = [
-        (
-            row["spec"],
-            row["about"],
-            human_size(row["size_bytes"]),
-            row["licence"],
-            (row["revision"] or "-")[:7],
-            "yes" if row["on_this_machine"] else "no",
-        )
-        for row in rows
-    ]
-    table = table_of(("model", "about", "size", "licence", "revision", "downloaded"), cells)
+    cells = []
+    for row in rows:
+        here = "yes" if row["on_this_machine"] else "no"
+        revision = f"; revision {row['revision'][:7]}" if row["revision"] else ""
+        cells.append((here, human_size(row["size_bytes"]), row["spec"]))
+        cells.append(("", "", f"{row['about']}; {row['licence']}{revision}"))
+    table = table_of(("downloaded", "size", "model"), cells)
     table.box = None  # so that the texts are wide enough in 80 columns
-    table.columns[0].no_wrap = True  # specs are copied
     stdout_console().print(table)

@@ -81,17 +81,19 @@ def line_of(record: Record, *, colour: bool, width: int | None = None) -> str:
         head, detail = f"{head}  {score or 0:.2f}", _by_model(record)
     source = _name(record) + _position(record)
     if width is not None:
-        detail, source = _fit(detail, source, width - len(shown) - len(head) - 5)
+        # of a safe item its name matters, of others what the models say
+        least = 2 * NAME if word == "Safe" else NAME
+        detail, source = _fit(detail, source, width - len(shown) - len(head) - 5, least)
     if colour:
         shown = f"\x1b[{COLOURS[word]}m{shown}\x1b[0m"
     return "  ".join(part for part in (f"{shown} {head}", detail, source) if part)
 
 
-def _fit(detail: str, source: str, room: int) -> tuple[str, str]:
-    """Return both, shortened so that they take at most `room` columns; the source keeps its end."""
+def _fit(detail: str, source: str, room: int, least: int) -> tuple[str, str]:
+    """Return both, shortened to `room` columns together; the source keeps its end, of `least` columns."""
     from rich.cells import cell_len
 
-    source = _shortened(source, max(room - cell_len(detail), min(room // 2, NAME)), keep_end=True)
+    source = _shortened(source, max(room - cell_len(detail), min(room * 3 // 4, least)), keep_end=True)
     return _shortened(detail, max(room - cell_len(source), 0)), source
 
 

@@ -79,7 +79,7 @@ def _rows(tally: Tally, skipped: Counter[str], done: int, dropped: int) -> dict[
     if tally.skipped_by:
         rows["scored by"] = plain(_shares(tally)).replace("[", r"\[")
     if tally.cached:
-        rows["cached"] = f"{tally.cached}  (equal pictures are scored once; --no-cache ignores earlier runs)"
+        rows["cached"] = f"{tally.cached}  (scored before; --no-cache scores again)"
     if skipped:
         rows["skipped"] = f"{skipped.total()}  ({_counts(skipped)})"
     return rows | _history_rows(tally, dropped, is_resumed=bool(done or tally.gone))
