@@ -125,8 +125,9 @@ ITEMS_HEAD = """
 ## Error codes of an input
 
 An input that cannot be judged gets a record with `"status": "error"` and one of these codes in
-`error.code`. Retryable ones are judged again by the same command with the same `-o`. HTTP is the status
-of a request to `clipmod serve` that fails with the code.
+`error.code`. Retryable ones are judged again by the same command with the same `-o`; *cured* ones are when this
+run has a decoder, a header, a port or an access to private addresses that the earlier one had not; any other by
+`--retry errors|CODE`. HTTP is the status of a request to `clipmod serve` that fails with the code.
 
 | code | cause | fix | retryable | HTTP |
 |---|---|---|---|---|
@@ -167,8 +168,10 @@ def write_errors_page() -> str:
 
 def _retryable(code: errors.ErrorCode) -> str:
     if code == "http_error":
-        return "408, 425, 429, 5xx"
-    return "yes" if errors.is_retryable(code) else "no"
+        return "408, 425, 429, 5xx; else cured"
+    if errors.is_retryable(code):
+        return "yes"
+    return "cured" if errors.ERROR_CODES[code].cured_by else "no"
 
 
 def write_settings_page() -> str:
