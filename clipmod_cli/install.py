@@ -28,7 +28,7 @@ EXTRAS: Final[dict[str, tuple[str, ...]]] = {
     "hf": ("torch", "torchvision", "transformers"),
     "heic": ("pillow_heif",),
     "stores": ("s3fs", "gcsfs"),
-    "eval": ("scipy",),
+    "eval": ("sklearn", "scipy"),
 }
 """The modules that each extra of pyproject.toml brings."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import logging
 import tempfile
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from clipmod_cli.errors import MissingPackageError, PolicyError, UsageError
+from clipmod_cli.errors import PolicyError, UsageError
 from clipmod_cli.evaluate.label_files import read_labels
 from clipmod_cli.evaluate.labels import Label, LabelMeanings, read_label_map
 from clipmod_cli.evaluate.matching import Matches, match
@@ -24,7 +23,6 @@ from clipmod_cli.output.reading.files import check_file
 log = logging.getLogger(__name__)
 
 RECORD_SUFFIXES: Final = (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst")
-PACKAGES: Final = {"sklearn": "scikit-learn", "scipy": "scipy"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +44,6 @@ class LabelOptions:
     root: str | None = None
     allow_unmatched: bool = False
     policy: Policy | None = None
-
-
-def check_packages() -> None:
-    """Raise MissingPackageError unless the packages for statistics are installed."""
-    missing = [package for name, package in PACKAGES.items() if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingPackageError(f"evaluating needs {' and '.join(missing)}: pip install 'clipmod[eval]'")
 
 
 def are_records(names: Sequence[str]) -> bool:

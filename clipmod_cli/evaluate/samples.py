@@ -101,11 +101,11 @@ def judged_of(record: Mapping[str, Any]) -> JudgedInput:
 
 
 def _compute_ms(record: Mapping[str, Any], predictions: Mapping[str, Any]) -> float | None:
-    """Return the forward times of all models, and decoding where the record tells it, in milliseconds."""
-    if not predictions:
-        return None
-    forward = sum(float(one["inference_time_ms"]) for one in predictions.values())
-    return forward + float(record.get("decode_time_ms") or 0.0)
+    """Return decoding and forward times together, in milliseconds; None where the record tells neither."""
+    forward = record.get("inference_time_ms")
+    if forward is None and predictions:
+        forward = sum(float(one["inference_time_ms"]) for one in predictions.values())
+    return None if forward is None else forward + float(record.get("decode_time_ms") or 0.0)
 
 
 def _peak_s(segments: Sequence[Mapping[str, Any]]) -> float | None:

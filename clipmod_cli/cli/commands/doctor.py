@@ -30,7 +30,7 @@ PURPOSES = {
     "hf": "classifiers of the Hugging Face hub",
     "heic": "HEIC pictures",
     "stores": "s3:// and gs://",
-    "eval": "bounds of measured rates",
+    "eval": "measuring on labelled inputs",
 }
 """What each extra is for."""
 

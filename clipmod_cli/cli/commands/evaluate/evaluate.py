@@ -81,9 +81,10 @@ def evaluate(
     """Measure how good the decisions are on labelled pictures and videos, with 95 % intervals."""
     from clipmod_cli.cli.commands.evaluate.running import EvalCall, run
     from clipmod_cli.cli.terminal.logs import resolve_settings
-    from clipmod_cli.evaluate.joining import LabelOptions, are_records, check_packages
+    from clipmod_cli.evaluate.joining import LabelOptions, are_records
+    from clipmod_cli.install import require_extra
 
-    check_packages()
+    require_extra("eval", "evaluating")
     resolved = resolve_settings(flags, inputs)
     scanned = not are_records(inputs)
     call = EvalCall(
