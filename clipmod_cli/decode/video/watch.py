@@ -39,8 +39,10 @@ from clipmod_cli.errors import ItemError
 from clipmod_cli.types import ViewInputs
 
 if TYPE_CHECKING:
+    from av.codec import CodecContext
     from av.container import InputContainer
     from av.packet import Packet
+    from av.subtitles.stream import SubtitleStream
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
@@ -119,6 +121,8 @@ class VideoWatcher:
         self._container, self._job = container, job
         self._large, self._small = VideoReformatter(), VideoReformatter()
         streams = _find_streams(container, job)
+        if any(_is_drawn(stream) for stream in container.streams.subtitles):
+            job.media.note_unseen("other_content")
         self._lost = (
             f"only its first {MOST_TRACKS} video streams are scored" if len(streams) > MOST_TRACKS else None
         )
@@ -348,6 +352,12 @@ def _find_streams(container: InputContainer, job: DecodeJob) -> list[VideoStream
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"max_pixels": str(limits.max_video_side**2)}
     return streams
+
+
+def _is_drawn(subtitles: SubtitleStream) -> bool:
+    """Return whether subtitles are pictures, which can show anything: those of discs and broadcasts."""
+    context = cast("CodecContext | None", subtitles.codec_context)
+    return context is not None and context.codec.bitmap_sub
 
 
 def _too_large(width: int, height: int, most: int) -> str:
