@@ -12,7 +12,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from tests.decode.heif import Still, box, write
+from tests.decode.heif import Still, aperture, box, write
 from tests.decode.pictures import encode, png_chunk
 from tests.tiny.shapes import draw_clear
 
@@ -192,6 +192,38 @@ def apng(*pictures: Image.Image, declared: int) -> bytes:
 def with_film_box(kind: bytes, body: bytes) -> bytes:
     """Return a HEIC of a blue square with a box that holds a film, as phones write it."""
     return write([Still(blue())]) + box(kind, body)
+
+
+def cropped_film(left: tuple[int, int]) -> bytes:
+    """Return a MOV of a blue square whose clean aperture is this (width, height)."""
+    data = film("blue", "blue", form="mov")
+    parts = [b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1"]
+    added = aperture(left)
+    grown = bytearray(data)
+    at = 0
+    for part in parts:
+        at = data.index(part, at)
+        size = int.from_bytes(data[at - 4 : at], "big")
+        grown[at - 4 : at] = (size + len(added)).to_bytes(4, "big")
+    end = at - 4 + int.from_bytes(data[at - 4 : at], "big")
+    assert data.index(b"mdat") < data.index(b"moov")  # so that nothing it refers to moves
+    return bytes(grown[:end]) + added + bytes(grown[end:])
+
+
+def cropped_matroska(left: int) -> bytes:
+    """Return a Matroska film of blue squares of which so many columns are shown."""
+    data = film("blue", "blue", form="matroska")
+    width = b"\xb0\x81" + bytes((SIDE,))
+    assert data.count(width) == 1
+    at = data.index(width)
+    added = b"\x54\xcc\x81" + bytes((SIDE - left,))
+    grown = bytearray(data[:at] + added + data[at:])
+    for ident in (b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0"):
+        start = data.rindex(ident, 0, at) + len(ident)
+        wide = 9 - data[start].bit_length()
+        size = int.from_bytes(data[start : start + wide], "big") + len(added)
+        grown[start : start + wide] = size.to_bytes(wide, "big")
+    return bytes(grown)
 
 
 def rle_bitmap(picture: Image.Image, *, declared: int = 0, spill: bytes = b"", profile: bytes = b"") -> bytes:

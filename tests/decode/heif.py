@@ -26,6 +26,11 @@ def full(kind: bytes, *bodies: bytes, version: int = 0, flags: int = 0) -> bytes
     return box(kind, struct.pack(">I", version << 24 | flags), *bodies)
 
 
+def aperture(left: tuple[int, int]) -> bytes:
+    """Return the property that leaves the middle of a picture, of this (width, height)."""
+    return box(b"clap", struct.pack(">8i", left[0], 1, left[1], 1, 0, 1, 0, 1))
+
+
 @dataclass(frozen=True)
 class Still:
     """An item: a picture, with `role` (`thmb`, `auxl`, `dimg` of a gain map) of the primary one."""
@@ -63,8 +68,18 @@ def code(picture: Image.Image, name: str) -> tuple[bytes, bytes]:
     return config, data[media.body : media.end]
 
 
-def write(stills: list[Still], name: str = "HEIF", *, film: bytes = b"", brand: bytes = b"") -> bytes:
-    """Return a file whose primary item is the first still, with the boxes of a film before its own."""
+def write(
+    stills: list[Still],
+    name: str = "HEIF",
+    *,
+    film: bytes = b"",
+    brand: bytes = b"",
+    left: tuple[int, int] | None = None,
+) -> bytes:
+    """Return a file whose primary item is the first still, with the boxes of a film before its own.
+
+    All pictures are cut to the size that is `left`, if it is given.
+    """
     kind, _, usual = CODES[name]
     coded = [code(one.picture, name) for one in stills]
     properties = b""
@@ -72,8 +87,10 @@ def write(stills: list[Still], name: str = "HEIF", *, film: bytes = b"", brand: 
     for number, (one, (config, _)) in enumerate(zip(stills, coded, strict=True), 1):
         properties += config + full(b"ispe", struct.pack(">II", *one.picture.size))
         properties += full(b"auxC", AUXILIARY + b"\0")
-        used = (3 * number - 2 | 0x80, 3 * number - 1, *((3 * number,) if one.role == b"auxl" else ()))
+        used = [3 * number - 2 | 0x80, 3 * number - 1, *([3 * number] if one.role == b"auxl" else [])]
+        used += [3 * len(stills) + 1 | 0x80] if left is not None else []
         links += struct.pack(">HB", number, len(used)) + bytes(used)
+    properties += aperture(left) if left is not None else b""
     infos = b"".join(
         full(b"infe", struct.pack(">HH", number, 0) + kind + b"\0", version=2, flags=one.hidden)
         for number, one in enumerate(stills, 1)

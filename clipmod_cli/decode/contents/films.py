@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from clipmod_cli.decode.contents.cropping import is_cut
 from clipmod_cli.decode.contents.parts import Layout, Part
 from clipmod_cli.decode.formats import HEAD_BYTES, sniff
 from clipmod_cli.decode.reading.boxes import Read, Span
@@ -16,6 +17,10 @@ _MAX_ELEMENTS = 1_000_000
 """That are walked in a Matroska file; a live one of hours has fewer blocks."""
 
 _EBML, _SEGMENT, _CLUSTER, _VOID = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xEC
+_TRACKS, _TRACK, _VIDEO, _WIDTH, _HEIGHT = 0x1654AE6B, 0xAE, 0xE0, 0xB0, 0xBA
+_ACROSS, _DOWN = (0x54CC, 0x54DD), (0x54BB, 0x54AA)
+"""What is cut from the left and right, and from the top and bottom, in pixels."""
+
 _ATTACHMENTS, _ATTACHED_FILE, _FILE_DATA = 0x1941A469, 0x61A7, 0x465C
 
 
@@ -39,11 +44,26 @@ def matroska_layout(read: Read, length: int) -> Layout:
         at = body + size
         if ident != _CLUSTER:
             hidden.append((body, min(at, length)))
+        if ident == _TRACKS:
+            unread = unread or _cuts_pictures(read, body, min(at, length))
         if ident == _ATTACHMENTS:
             found, archives = _attachments(read, body, min(at, length))
             parts += found
             unread = unread or archives
     return Layout(end=length, hidden=tuple(hidden), parts=tuple(parts), unread=True)
+
+
+def _cuts_pictures(read: Read, start: int, end: int) -> bool:
+    """Return whether a track's pictures are visibly cut for display (RFC 9559, 5.1.4.1.28.8 to 11)."""
+    for entry, first, last in _children(read, start, end):
+        for kind, body, close in _children(read, first, last) if entry == _TRACK else ():
+            fields = _children(read, body, close) if kind == _VIDEO else ()
+            values = {one: int.from_bytes(read(at, min(stop - at, 8)), "big") for one, at, stop in fields}
+            width, height = values.get(_WIDTH, 0), values.get(_HEIGHT, 0)
+            left = width - sum(values.get(side, 0) for side in _ACROSS)
+            if is_cut((width, height), (left, height - sum(values.get(side, 0) for side in _DOWN))):
+                return True
+    return False
 
 
 def _attachments(read: Read, start: int, end: int) -> tuple[list[Part], bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
+from clipmod_cli.decode.contents.cropping import cuts_iso_pictures
 from clipmod_cli.decode.contents.parts import Layout, Part, Role
 from clipmod_cli.decode.contents.tiff import gaps
 from clipmod_cli.decode.formats import Format
@@ -63,11 +64,12 @@ def iso_layout(read: Read, length: int, known: Format) -> Layout:
             hidden += _beside_items(top, items)
     if film is not None and not by_track:
         parts.append(_film(read, length, film, meta))
+    unread = len(movies) > 1 or (items is not None and (len(metas) > 1 or items.incomplete))
     return Layout(
         end=top[-1].end if top else length,
         hidden=tuple(hidden),
         parts=tuple(parts),
-        unread=len(movies) > 1 or (items is not None and (len(metas) > 1 or items.incomplete)),
+        unread=unread or cuts_iso_pictures(read, top),
     )
 
 

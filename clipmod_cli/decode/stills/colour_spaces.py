@@ -192,12 +192,12 @@ def _primary_properties(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     for start, _ in _boxes(data, 0, len(data), (b"meta", b"pitm")):
         primary = int.from_bytes(data[start + 4 : start + (8 if data[start] else 6)], "big")
     for start, end in _boxes(data, 0, len(data), (b"meta", b"iprp", b"ipma")):
-        for item, index in _associations(data[start:end]):
+        for item, index in associations(data[start:end]):
             if item == primary and 0 < index <= len(properties):
                 yield properties[index - 1]
 
 
-def _associations(body: bytes) -> Iterator[tuple[int, int]]:
+def associations(body: bytes) -> Iterator[tuple[int, int]]:
     """Yield (item, number of a property from 1) of an `ipma` box."""
     id_bytes = 4 if body[:1] > b"\0" else 2
     index_bytes = 2 if int.from_bytes(body[1:4], "big") & 1 else 1
