@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 from clipmod_cli.errors import MissingPackageError, SettingsError
 from clipmod_cli.install import install_command, is_installed
 from clipmod_cli.models.device.names import number_of
+from clipmod_cli.models.freed_memory import release_freed_memory
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,10 @@ def _open_on_cpu(graph: Graph) -> Any:
 
     options = _options()
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(_given(graph), options, providers=["CPUExecutionProvider"])
+    options.enable_mem_pattern = False  # it keeps memory for a next picture, and saves no time
+    session = onnxruntime.InferenceSession(_given(graph), options, providers=["CPUExecutionProvider"])
+    release_freed_memory()
+    return session
 
 
 def _given(graph: Graph) -> str | bytes:

@@ -22,8 +22,8 @@ from clipmod_cli.errors import SpecError
 from clipmod_cli.models.backend import ModelSpec
 from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.models.device.device import Placement
+from clipmod_cli.models.freed_memory import release_freed_memory
 from clipmod_cli.models.open_clip.checkpoint import geometry_of
-from clipmod_cli.models.open_clip.freed_memory import release_freed_memory
 from clipmod_cli.models.tower.forward import build_tower
 from clipmod_cli.models.tower.model import ImageTower, ModuleTower, TowerModel
 from clipmod_cli.models.tower.shape import TowerShape, shape_of

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.atomic import atomic_file
-from clipmod_cli.models.open_clip.freed_memory import release_freed_memory
+from clipmod_cli.models.freed_memory import release_freed_memory
 
 log = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from clipmod_cli.models.device.device import Placement
+from clipmod_cli.models.freed_memory import release_freed_memory
 from clipmod_cli.models.hub.client import DownloadProgress
 from clipmod_cli.models.open_clip.checkpoint import (
     VisualHalf,
@@ -21,7 +22,6 @@ from clipmod_cli.models.open_clip.checkpoint import (
     load_vision,
     open_checkpoint,
 )
-from clipmod_cli.models.open_clip.freed_memory import release_freed_memory
 from clipmod_cli.models.open_clip.source import OpenClipSource, check_weights
 from clipmod_cli.models.tower import tower_file
 from clipmod_cli.models.tower.forward import build_tower
