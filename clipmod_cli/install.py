@@ -41,6 +41,11 @@ def is_installed(extra: str) -> bool:
     return all(importlib.util.find_spec(module) is not None for module in EXTRAS[extra])
 
 
+def extra_of(module: str) -> str:
+    """Return the extra that brings a module."""
+    return next(extra for extra, modules in EXTRAS.items() if module in modules)
+
+
 def require_extra(extra: str, what: str) -> None:
     """Check that an extra is installed; `what` needs it.
 

@@ -80,6 +80,8 @@ class Geometry:
         engine: whose arithmetic the exact path follows to the bit.
         fast: what resizes bilinear and bicubic on the fast path. torch's kernels are four times as fast as
             Pillow's and differ by at most one level; only models on torch ask for them.
+        oversampling: how many pixels for one of the view, along a side, a JPEG keeps at least that is scaled
+            while it is decoded: with less than 2 scores change visibly.
     """
 
     fit: Literal["shortest", "longest", "squash", "corner", "whole"]
@@ -89,6 +91,7 @@ class Geometry:
     fill: int = 0
     engine: Literal["pillow", "torchvision", "opencv"] = "pillow"
     fast: Literal["pillow", "torch"] = "pillow"
+    oversampling: int = 2
 
 
 class Box(NamedTuple):

@@ -14,7 +14,12 @@ from clipmod_cli.errors import MissingPackageError
 from clipmod_cli.install import EXTRAS, IMAGE_MARK, Installation, is_installed, require_extra
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = {"open_clip": "open_clip_torch", "cv2": "opencv-python-headless", "pillow_heif": "pillow-heif"}
+PACKAGES = {
+    "open_clip": "open_clip_torch",
+    "cv2": "opencv-python-headless",
+    "pillow_heif": "pillow-heif",
+    "sklearn": "scikit-learn",
+}
 """Names of packages that are not those of their modules."""
 
 

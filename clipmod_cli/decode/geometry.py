@@ -10,9 +10,6 @@ from typing import NamedTuple
 
 from clipmod_cli.types import Geometry
 
-OVERSAMPLING = 2
-"""A scaled JPEG keeps at least this many times the pixels a view needs: less visibly changes scores."""
-
 _JPEG_SCALES = (8, 4, 2)
 """libjpeg's power-of-two scalings; its others drift by up to a tenth of the grey levels."""
 
@@ -118,11 +115,16 @@ def crop_window(geometry: Geometry, height: int, width: int) -> PixelWindow:
     )
 
 
-def jpeg_scale(
-    geometries: Iterable[Geometry], height: int, width: int, *, oversampling: float = OVERSAMPLING
-) -> int:
-    """Return by what a JPEG's sides may be divided while decoding: 1, 2, 4 or 8."""
-    room = min((_room(geometry, height, width) / oversampling for geometry in geometries), default=1.0)
+def jpeg_scale(geometries: Iterable[Geometry], height: int, width: int, *, factor: int = 1) -> int:
+    """Return by what a JPEG's sides may be divided while decoding: 1, 2, 4 or 8.
+
+    Args:
+        geometries: of the views.
+        height: of the picture, in pixels.
+        width: likewise.
+        factor: on the oversampling of each geometry.
+    """
+    room = min((_room(one, height, width) / (factor * one.oversampling) for one in geometries), default=1.0)
     return next((scale for scale in _JPEG_SCALES if scale <= room), 1)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from clipmod_cli.types import Geometry
 
 PHOTOGRAPHS = ["astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg"]
-TOWER = Geometry(fit="shortest", size=(224, 224), crop=(224, 224))
+TOWER = Geometry(fit="shortest", size=(224, 224), crop=(224, 224), fast="torch")
 DETECTOR = Geometry(fit="corner", size=(320, 320), resample="bilinear", engine="opencv")
 
 

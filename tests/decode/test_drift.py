@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from clipmod_cli.decode.limits import Coverage
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.judging import judge
 from clipmod_cli.judge.policy.reading import load_policy
 from clipmod_cli.judge.prepare import prepare
-from clipmod_cli.types import Verdict
+from clipmod_cli.models.onnx.model import OnnxClassifier
+from clipmod_cli.types import Frame, Geometry, Verdict
 from tests.decode.photographs import TOWER
-from tests.decode.pictures import encode, frame
+from tests.decode.pictures import CENTRE, encode, frame, frames
 from tests.measuring import infer
 from tests.models import backends
 from tests.tiny.shapes import CLASSES, picture_of
@@ -57,22 +60,52 @@ def resized(name: str, size: tuple[int, int]) -> Image.Image:
     return sample(name).resize(size, Image.Resampling.LANCZOS)
 
 
-def differences(data: bytes) -> NDArray[np.int64]:
-    exact = frame(data, [TOWER], exact=True).inputs[TOWER].astype(np.int64)
-    return np.asarray(np.abs(exact - frame(data, [TOWER]).inputs[TOWER]))
+KERNELS = [TOWER, replace(TOWER, fast="pillow")]
 
 
+def differences(data: bytes, geometry: Geometry) -> NDArray[np.int64]:
+    exact = frame(data, [geometry], exact=True).inputs[geometry].astype(np.int64)
+    return np.asarray(np.abs(exact - frame(data, [geometry]).inputs[geometry]))
+
+
+@pytest.mark.parametrize("geometry", KERNELS, ids=lambda geometry: geometry.fast)
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("kind", KINDS)
-def test_pixels_move_little_in_every_kind_of_jpeg(kind: str, size: tuple[int, int]) -> None:
+def test_pixels_move_little_in_every_kind_of_jpeg(
+    kind: str, size: tuple[int, int], geometry: Geometry
+) -> None:
     mode, settings = KINDS[kind]
     for name in NAMES:
         picture = resized(name, size).convert(mode)
-        difference = differences(encode(picture, "JPEG", quality=90, **settings))
+        difference = differences(encode(picture, "JPEG", quality=90, **settings), geometry)
         assert difference.max() <= MAX_DIFFERENCE, name
         assert difference.mean() <= MAX_MEAN, name
         if min(size) < 2 * min(TOWER.size):  # too small to be decoded at half its size
             assert difference.max() <= MAX_UNSCALED_DIFFERENCE, name
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_torch_and_pillow_resize_alike(size: tuple[int, int]) -> None:
+    for name in NAMES:
+        seen = frame(encode(resized(name, size), "JPEG", quality=90), KERNELS).inputs
+        by_torch, by_pillow = (seen[geometry].astype(np.int64) for geometry in KERNELS)
+        assert np.abs(by_torch - by_pillow).max() <= 1, name
+
+
+@pytest.mark.parametrize("coverage", [CENTRE, Coverage()], ids=["centre", "full"])
+@pytest.mark.parametrize("size", [(640, 427), (897, 899), (1411, 1411), (2003, 1999), (4001, 2999)])
+def test_open_nsfws_score_moves_by_less_than_promised(size: tuple[int, int], coverage: Coverage) -> None:
+    model = backends.load_open_nsfw()
+    jpegs = [encode(resized(name, size), "JPEG", quality=quality) for name in NAMES for quality in (75, 90)]
+    fast, exact = (
+        [one.scores["nsfw"] for one in model.infer([_seen(data, model, coverage, exact) for data in jpegs])]
+        for exact in (False, True)
+    )
+    assert np.abs(np.subtract(fast, exact)).max() <= MAX_SCORE
+
+
+def _seen(data: bytes, model: OnnxClassifier, coverage: Coverage, exact: bool) -> Frame:
+    return frames(data, [model.geometry], coverage=coverage, exact=exact)[0]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -81,7 +114,7 @@ def test_pixels_move_little_whichever_way_a_scaled_picture_lies(orientation: int
     exif[0x0112] = orientation
     for name in NAMES:
         picture = resized(name, (1501, 999))
-        difference = differences(encode(picture, "JPEG", quality=90, exif=exif))
+        difference = differences(encode(picture, "JPEG", quality=90, exif=exif), TOWER)
         assert difference.max() <= MAX_DIFFERENCE, name
         assert difference.mean() <= MAX_MEAN, name
 

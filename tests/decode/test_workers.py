@@ -306,6 +306,32 @@ def _wait_until(happened: Callable[[], bool], otherwise: str) -> None:
         time.sleep(0.05)
 
 
+def test_a_worker_has_imported_what_its_views_need_and_no_more() -> None:
+    # before its memory is limited; what one request needs is no reason to import it for the others
+    script = textwrap.dedent(
+        """
+        import sys
+        from clipmod_cli.decode.limits import DecodeOptions
+        from clipmod_cli.decode.stills.opening import ungated
+        from clipmod_cli.decode.workers.pool import WorkerPool
+        from clipmod_cli.types import Geometry, Item
+        from tests.decode.hurting import tell_modules
+        light = Geometry(fit="squash", size=(8, 8), engine="opencv")
+        pool = WorkerPool(work=tell_modules)
+        def tell(geometry, **options):
+            item, asked = Item(source="", index=0), DecodeOptions(**options)
+            print(pool.decode_item(item, [geometry], asked, gate=ungated)[0].message)
+        tell(light)
+        tell(Geometry(fit="squash", size=(8, 8), fast="torch"))
+        tell(light, exact=True)
+        pool.close()
+        assert "torch" not in sys.modules
+        """
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE_S)
+    assert out.stdout.splitlines() == ["", "torch", "torch cv2"], out.stderr
+
+
 def test_workers_of_a_process_that_never_imported_torch_can_use_it(tmp_path: Path) -> None:
     Image.new("RGB", (600, 400), "red").save(tmp_path / "a.jpg")
     script = textwrap.dedent(
@@ -316,7 +342,7 @@ def test_workers_of_a_process_that_never_imported_torch_can_use_it(tmp_path: Pat
         from clipmod_cli.decode.workers.pool import WorkerPool
         from clipmod_cli.types import Geometry, Item
         item = Item(source={str(tmp_path / "a.jpg")!r}, index=0)
-        view = Geometry(fit="shortest", size=(224, 224), crop=(224, 224))
+        view = Geometry(fit="shortest", size=(224, 224), crop=(224, 224), fast="torch")
         frame, *_ = decode([item], [view], DecodeOptions(), 1, pool=WorkerPool())
         assert "torch" not in sys.modules
         print(frame.inputs[view].shape)

@@ -34,7 +34,7 @@ PURPOSES = {
 }
 """What each extra is for."""
 
-DISTRIBUTIONS = {"open_clip": "open_clip_torch", "cv2": "opencv-python-headless"}
+DISTRIBUTIONS = {"open_clip": "open_clip_torch", "cv2": "opencv-python-headless", "sklearn": "scikit-learn"}
 """Names of packages, where they are not those of their modules."""
 
 DECODERS = {"JPEG": "jpg", "PNG": "zlib", "WebP": "webp", "AVIF": "avif", "TIFF": "libtiff"}

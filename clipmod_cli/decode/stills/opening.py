@@ -20,7 +20,7 @@ from clipmod_cli.decode.formats import Format, load, picture_formats
 from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.limits import DecodeOptions, check_size
 from clipmod_cli.errors import ItemError
-from clipmod_cli.install import install_command
+from clipmod_cli.install import extra_of, install_command
 
 _DECODERS = r"(PIL|pillow_heif)(\.|$)"
 """Modules whose warnings are silenced: the record has what matters."""
@@ -88,7 +88,7 @@ def check_format(known: Format | None, options: DecodeOptions) -> Format:
 
 
 def _lacks_extra(known: Format) -> ItemError:
-    extra = known.extensions[0]
+    extra = extra_of(known.package or "")
     return ItemError(
         "unsupported_format", f"{known.name} pictures need the extra {extra}: {install_command(extra)}"
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
 from clipmod_cli.decode.coverage import geometry_for, plan_views
-from clipmod_cli.decode.geometry import EXIF_ORIENTATIONS, OVERSAMPLING, UPRIGHT, Orientation, jpeg_scale
+from clipmod_cli.decode.geometry import EXIF_ORIENTATIONS, UPRIGHT, Orientation, jpeg_scale
 from clipmod_cli.decode.job import DecodeJob
 from clipmod_cli.decode.limits import check_size
 from clipmod_cli.decode.stills.colour_spaces import ColourSpaces, read_colour_spaces
@@ -108,7 +108,7 @@ def _decode_jpeg(
         )
     scale = 1
     if not job.options.exact and not needs_every_pixel(spaces, opened.mode):
-        scale = min(_scale_for(job, height, width, oversampling=_oversampling(opened)), job.most_scale)
+        scale = min(_scale_for(job, height, width, factor=_chroma_factor(opened)), job.most_scale)
     check_size(width, height, job.options.limits, scale=scale)
     with job.gate(width * height if scans > 1 else math.ceil(width / scale) * math.ceil(height / scale)):
         pixels = None if job.options.exact or tolerant else _decode_fast(job.data, opened, scale)
@@ -123,22 +123,22 @@ def _decode_jpeg(
         return readings, scale
 
 
-def _scale_for(job: DecodeJob, height: int, width: int, *, oversampling: int) -> int:
+def _scale_for(job: DecodeJob, height: int, width: int, *, factor: int) -> int:
     """Return by what a JPEG's sides may be divided: the least that any view of it needs."""
     coverage = job.options.coverage
     used = [geometry_for(geometry, coverage) for geometry in job.geometries]
     boxes = plan_views((height, width), job.geometries, coverage).boxes
-    return min(jpeg_scale(used, box.height, box.width, oversampling=oversampling) for box in boxes)
+    return min(jpeg_scale(used, box.height, box.width, factor=factor) for box in boxes)
 
 
-def _oversampling(opened: ImageFile.ImageFile) -> int:
-    """Return how many times the pixels of a view a scaled JPEG must keep, by its chroma subsampling.
+def _chroma_factor(opened: ImageFile.ImageFile) -> int:
+    """Return by what the pixels that a scaled JPEG must keep are multiplied for its chroma subsampling.
 
     Scaling shifts colour edges in 4:2:2 and rarer ones, whose colour has half the pixels along one side only.
     """
     with decoder_errors("JPEG"):
         even = opened.mode == "L" or JpegImagePlugin.get_sampling(opened) in _EVEN_SAMPLINGS
-    return OVERSAMPLING if even else 2 * OVERSAMPLING
+    return 1 if even else 2
 
 
 def _load(opened: ImageFile.ImageFile, name: str, spaces: ColourSpaces, *, tolerant: bool) -> Readings:

@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import json
 import tomllib
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from clipmod_cli.errors import MissingModelError, MissingPackageError, SpecError
 from clipmod_cli.types import Geometry
+
+JPEG_OVERSAMPLING = 6
+"""Of a classifier whose pictures go through JPEG: its rounding makes a change of one grey level large.
+open_nsfw's scores of real photographs move by up to 0.005 with 2, by up to 0.002 with 6."""
 
 Side = Annotated[int, Field(ge=1, le=4096)]
 Sides = Annotated[tuple[Side, Side], Field(strict=False)]
@@ -90,7 +95,8 @@ class Description(BaseModel):
     @property
     def geometry(self) -> Geometry:
         """How decoding scales and cuts pictures for it."""
-        return Geometry(fit=self.fit, size=self.size, crop=self.crop, resample=self.resample)
+        usual = Geometry(fit=self.fit, size=self.size, crop=self.crop, resample=self.resample)
+        return replace(usual, oversampling=JPEG_OVERSAMPLING) if self.jpeg else usual
 
     @property
     def input_size(self) -> tuple[int, int]:
