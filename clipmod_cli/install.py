@@ -61,6 +61,11 @@ def install_command(extra: str = "") -> str:
     return Installation.here().command(extra)
 
 
+def package_command(package: str, *, repair: bool = False) -> str:
+    """Return the shell command that installs a package here; with `repair` again, and no other package."""
+    return Installation.here().package_command(package, repair=repair)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
     """How clipmod was installed.
@@ -94,16 +99,38 @@ class Installation:
 
     def command(self, extra: str) -> str:
         """Return the shell command that adds an extra; without one, that installs what the base lacks."""
-        if (self.prefix / IMAGE_MARK).exists():
+        if self._is_image:
             return f"docker build --build-arg EXTRAS={','.join(_with_present(extra))} ."
-        if (self.prefix / "uv-receipt.toml").is_file():  # it would drop the extras that are not named
+        if self._is_uv_tool:  # it would drop the extras that are not named
             return f"uv tool install {self._requirement(*_with_present(extra))}"
-        if (self.prefix / "pipx_metadata.json").is_file():
-            return f"pipx runpip {shlex.quote(self.prefix.name)} install {self._requirement(extra)}"
         return f"{self._installer()} {self._requirement(extra)}"
+
+    def package_command(self, package: str, *, repair: bool) -> str:
+        """Return the shell command that installs a package; with `repair` again, and no other package."""
+        if self._is_image:
+            return self.command("")
+        if self._is_uv_tool:
+            how = "--reinstall" if repair else f"--with {package}"
+            return f"uv tool install {how} {self._requirement(*_with_present(''))}"
+        flags = "--force-reinstall --no-deps " if repair else ""
+        return f"{self._installer()} {flags}{package}"
+
+    @property
+    def _is_image(self) -> bool:
+        return (self.prefix / IMAGE_MARK).exists()
+
+    @property
+    def _is_uv_tool(self) -> bool:
+        return (self.prefix / "uv-receipt.toml").is_file()
+
+    @property
+    def _is_pipx(self) -> bool:
+        return (self.prefix / "pipx_metadata.json").is_file()
 
     def _installer(self) -> str:
         """Return the command that installs into this environment, whether or not it is activated."""
+        if self._is_pipx:
+            return f"pipx runpip {shlex.quote(self.prefix.name)} install"
         python = shlex.quote(_as_typed(self.python))
         if self.installer == "uv":
             is_active = os.environ.get("VIRTUAL_ENV") == str(self.prefix)
@@ -119,7 +146,9 @@ class Installation:
         folder = self._folder()
         if folder is not None:
             editable = "-e " if self.origin.get("dir_info", {}).get("editable") else ""
-            typed = _as_typed(folder)
+            typed = (
+                str(folder) if self._is_pipx else _as_typed(folder)
+            )  # pipx installs in a folder of its own
             path = typed if typed == "." or Path(typed).is_absolute() else f"./{typed}"  # else it were a name
             return editable + shlex.quote(path + suffix)
         address = self.origin.get("url", "")
@@ -147,4 +176,5 @@ def _with_present(extra: str) -> list[str]:
 def _as_typed(path: Path) -> str:
     """Return a path as a person would type it: relative where it lies in the working directory."""
     here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+    is_below = path.is_relative_to(here) and here != here.parent
+    return str(path.relative_to(here)) if is_below else str(path)

@@ -100,9 +100,26 @@ def test_uv_installs_into_its_own_environments(prefix: Path, monkeypatch: pytest
 def test_pipx_and_the_image_have_commands_of_their_own(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (prefix / "pipx_metadata.json").touch()
     assert command(prefix) == "pipx runpip 'env with blank' install 'clipmod[clip]'"
+    here = Path.cwd()
+    said = command(prefix, origin=origin_of(here))
+    assert said == f"pipx runpip 'env with blank' install '{here}[clip]'"  # pipx leaves the working directory
     monkeypatch.setattr(install, "is_installed", lambda extra: extra == "nudenet")
     (prefix / IMAGE_MARK).touch()
     assert command(prefix) == "docker build --build-arg EXTRAS=clip,nudenet ."
+
+
+def test_a_package_is_repaired_where_clipmod_is(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def repair(**said: Any) -> str:
+        found = Installation(prefix=prefix, python=prefix / "bin" / "python", origin={}, **said)
+        return found.package_command("pillow", repair=True)
+
+    monkeypatch.setattr(install, "is_installed", lambda extra: extra == "heic")
+    assert repair() == "pip install --force-reinstall --no-deps pillow"
+    assert repair(installer="uv") == "uv pip install --force-reinstall --no-deps pillow"
+    (prefix / "uv-receipt.toml").touch()
+    assert repair() == "uv tool install --reinstall 'clipmod[heic]'"
+    (prefix / IMAGE_MARK).touch()
+    assert repair() == "docker build --build-arg EXTRAS=heic ."
 
 
 def test_without_having_been_installed_the_source_is_named(

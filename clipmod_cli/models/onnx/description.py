@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from clipmod_cli.errors import MissingModelError, MissingPackageError, SpecError
+from clipmod_cli.install import package_command
 from clipmod_cli.types import Geometry
 
 JPEG_OVERSAMPLING = 6
@@ -38,7 +39,6 @@ class Description(BaseModel):
         licence: of the weights.
         source: where they come from, an address.
         package: the installed package with the file.
-        install: the command that installs the package.
         repo: `OWNER/NAME` on the Hugging Face hub, with the file. Without package and repository it lies
             beside the description.
         commit: of the repository, for the first download.
@@ -64,7 +64,6 @@ class Description(BaseModel):
     licence: str
     source: str
     package: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
-    install: str | None = None
     repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$")] | None = None
     commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
     file: Annotated[str, Field(pattern=r"^[^./\\\x00][^/\\\x00]*(/[^./\\\x00][^/\\\x00]*)*$")]
@@ -106,7 +105,7 @@ class Description(BaseModel):
     @property
     def revision(self) -> str:
         """Identifies weights and preparation: a sha256 in hex."""
-        where = {"about", "licence", "source", "package", "install", "repo", "commit", "file", "file_bytes"}
+        where = {"about", "licence", "source", "package", "repo", "commit", "file", "file_bytes"}
         said = self.model_dump(mode="json", exclude=where)
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
@@ -127,7 +126,7 @@ class Description(BaseModel):
     def _package_folder(self, package: str) -> Path:
         found = importlib.util.find_spec(package)  # of a top-level package this imports nothing
         if found is None or not found.submodule_search_locations:
-            how = self.install or f"pip install {package.replace('_', '-')}"
+            how = package_command(package.replace("_", "-"))
             raise MissingPackageError(f"the package {package} is not installed: {how}")
         return Path(next(iter(found.submodule_search_locations)))
 
