@@ -19,7 +19,7 @@ from clipmod_cli.judge.criteria import (
     mean_vectors,
     severity_order,
 )
-from clipmod_cli.judge.policy.values import Policy, seen_categories, unseen_categories
+from clipmod_cli.judge.policy.values import Policy, least_categories, seen_categories, unseen_categories
 from clipmod_cli.judge.readers import DetectorReader, LabelReader, Reader, TextReader
 from clipmod_cli.models.seam import Labelled, PromptEmbedder
 
@@ -90,7 +90,7 @@ def check_sight(model: PromptEmbedder | Labelled, policy: Policy, *, allow_parti
             "`otherwise = true` for images where it finds nothing"
         )
     seen = seen_categories(policy, spec=model.spec, text_image=model.kind == "text-image")
-    if len(seen) < (1 if model.kind == "detector" else 2):
+    if len(seen) < least_categories(detector=model.kind == "detector"):
         raise BlindModelError(
             f"{model.name} sees {', '.join(seen) or 'none'} of the categories of the policy {policy.name!r}; "
             "at least two need prompts (for a text-image model) or mapped labels"

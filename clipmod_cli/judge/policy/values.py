@@ -146,6 +146,11 @@ def seen_categories(policy: Policy, *, spec: str, text_image: bool) -> tuple[str
     return tuple(c.name for c in policy.categories if (c.prompts if text_image else c.labels.get(spec)))
 
 
+def least_categories(*, detector: bool) -> int:
+    """Return how many categories a model must see to judge; what a detector does not find is one more."""
+    return 1 if detector else 2
+
+
 def unseen_categories(policy: Policy, *, spec: str, text_image: bool) -> tuple[str, ...]:
     """Return the names of the UNSAFE categories that a model cannot see, and so would call Safe."""
     seen = seen_categories(policy, spec=spec, text_image=text_image)
