@@ -85,18 +85,27 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-app.command(epilog=scan.EXAMPLES)(scan.scan)
-app.command(epilog=urls.EXAMPLES)(urls.urls)
-app.command(epilog=serve.EXAMPLES)(serve.serve)
-app.command("list", epilog=list_command.EXAMPLES)(list_command.list_records)
-app.command(epilog=report.EXAMPLES)(report.report)
-app.command(epilog=export.EXAMPLES)(export.export)
-app.add_typer(stats.app, name="stats", cls=stats.StatsGroup)
+app.command(short_help="Judge pictures, videos, archives and folders.", epilog=scan.EXAMPLES)(scan.scan)
+app.command(short_help="Download and judge the URLs of lists.", epilog=urls.EXAMPLES)(urls.urls)
+app.command(short_help="Judge over HTTP.", epilog=serve.EXAMPLES)(serve.serve)
+app.command("list", short_help="Print the paths of what was found.", epilog=list_command.EXAMPLES)(
+    list_command.list_records
+)
+app.command(short_help="Show what was found as one HTML page.", epilog=report.EXAMPLES)(report.report)
+app.command(short_help="Write records as CSV, Parquet or JSON Lines.", epilog=export.EXAMPLES)(export.export)
+app.add_typer(
+    stats.app,
+    name="stats",
+    short_help="Show the statistics of all runs, or of outputs.",
+    cls=stats.StatsGroup,
+)
 app.add_typer(models.app, name="models")
 app.add_typer(policies.app, name="policies")
-app.command(epilog=bench.EXAMPLES)(bench.bench)
-app.command("eval", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
-app.command()(doctor.doctor)
+app.command(short_help="Measure the speed of this machine.", epilog=bench.EXAMPLES)(bench.bench)
+app.command("eval", short_help="Measure decisions on labelled inputs.", epilog=evaluate.EXAMPLES)(
+    evaluate.evaluate
+)
+app.command(short_help="Show what is here, and what brings what is missing.")(doctor.doctor)
 app.command()(schema.schema)
 app.add_typer(config.app, name="config")
 use_plain_help(app)

@@ -71,7 +71,7 @@ class Settings:
 
     models: tuple[str, ...] = _setting(
         ("auto",), "judging",
-        "auto, ensemble, fallback, open_nsfw, owen-s, nudenet, onnx:PATH, or other models, with weights",
+        "auto, ensemble, fallback, open_nsfw, owen-s, nudenet, onnx:PATH, or others, with weights",
         metavar="SPEC",
     )  # fmt: skip
     policy: str = _setting(DEFAULT_POLICY, "judging", "a built-in policy or a TOML file", metavar="NAME|FILE")
@@ -152,16 +152,14 @@ class Settings:
         (), "output", "judge failed inputs again: errors, or one error code", metavar="errors|CODE"
     )
     prune: Literal["no", "yes", "all"] = _setting(
-        "no", "output", "move records of files that are gone to OUT.gone.jsonl", metavar="[=all]"
+        "no", "output", "move records of gone files to OUT.gone.jsonl", metavar="[=all]"
     )
-    record: Literal["full", "compact"] = _setting(
-        "full", "output", "what records hold: all, or what decisions need"
-    )
+    record: Literal["full", "compact"] = _setting("full", "output", "full, or compact: what decisions need")
     only: tuple[Wanted, ...] = _setting(
         (), "output", "only these on stdout: nsfw, review, safe, error", metavar="KIND"
     )
     fail_on: tuple[FailOn, ...] = _setting(
-        (), "output", "exit with 1 if one is found: nsfw, review, error, new-nsfw", metavar="KIND"
+        (), "output", "exit with 1 on nsfw, review, error, new-nsfw", metavar="KIND"
     )
     errors_to: str | None = _setting(
         None, "output", "write the failed inputs here, for --files-from", metavar="FILE"

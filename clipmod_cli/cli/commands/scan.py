@@ -33,7 +33,7 @@ Examples:
 def scan(
     sources: Annotated[
         list[str] | None,
-        typer.Argument(metavar="SOURCE", help="file, folder, s3://, gs://, hf://; - is a list on stdin"),
+        typer.Argument(metavar="SOURCE", help="file, folder, s3://, gs:// or hf://; - is a list"),
     ] = None,
     *,
     flags: Flags,

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args, get_origin, get_typ
 
 import clipmod_cli
 from clipmod_cli.models.registry import BACKENDS, known_models
-from clipmod_cli.settings.definition import Settings, Wanted
+from clipmod_cli.settings.definition import FailOn, Settings
 
 Complete: TypeAlias = Callable[[str], list[str]]
 """Returns the values that begin with what is typed."""
@@ -44,8 +44,7 @@ OFFERED: Final[dict[str, tuple[str, ...]]] = {
     "coverage": ("full", "centre", "tiles="),
     "batch_size": ("auto",),
     "workers": ("auto",),
-    "fail_on": tuple(kind for kind in get_args(Wanted) if kind != "safe"),
-    "only": get_args(Wanted),
+    "fail_on": tuple(kind for kind in get_args(FailOn) if kind != "safe"),
 }
 """By setting whose type does not list its values; others follow from the type."""
 
@@ -65,7 +64,8 @@ def completion_of(name: str) -> Complete | None:
 
 
 def _literals(hint: Any) -> tuple[str, ...]:
-    return get_args(hint) if get_origin(hint) is Literal else ()
+    one = get_args(hint)[0] if get_origin(hint) is tuple else hint
+    return get_args(one) if get_origin(one) is Literal else ()
 
 
 def _starting(incomplete: str, values: Iterable[str]) -> list[str]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 \b
 Examples:
-  clipmod list out.jsonl --nsfw                              the files that were judged NSFW
+  clipmod list out.jsonl --nsfw     the files that were judged NSFW
   clipmod list out.jsonl --nsfw --new -0 | xargs -0r mv -t quarantine --
   clipmod list out.jsonl --error | clipmod scan - -o again.jsonl
 """
