@@ -79,12 +79,19 @@ def describe_choice(choice: ModelChoice, policy: Policy) -> str:
         return f"auto took the ensemble: {names}"
     return (
         f"auto took {names}: the best on this machine that see the policy {policy.name!r}. "
-        f"The ensemble weighs {human_size(ensemble_size())}: clipmod models download ensemble"
+        f"The ensemble weighs {human_size(ensemble_size())}: {' && '.join(_ensemble_commands())}"
     )
 
 
+def _ensemble_commands() -> list[str]:
+    """Return the commands that bring the ensemble."""
+    fallback = parse_spec(FALLBACK)
+    first = [] if has_packages(fallback) else [install_command(fallback.backend.extra)]
+    return [*first, "clipmod models download ensemble"]
+
+
 def _can_see(spec: ModelSpec, policy: Policy) -> bool:
-    """Return whether the model sees every UNSAFE category and enough of all, and its silence has a category."""
+    """Return whether the model sees every UNSAFE category and enough of all; its silence has a category."""
     kind = spec.backend.kind
     seen = seen_categories(policy, spec=spec.spec, text_image=kind == "text-image")
     if not {*policy.unsafe} <= {*seen} or len(seen) < least_categories(detector=kind == "detector"):
@@ -120,9 +127,8 @@ def _models_to_get(policy: Policy) -> Iterator[str]:
             yield f"{install_command(spec.backend.extra)}  # {spec.spec}"
         elif spec.backend.sources(spec):
             yield f"clipmod models download {spec.spec}"
-    fallback = parse_spec(FALLBACK)
-    if _can_see(fallback, policy):
-        if not has_packages(fallback):
-            yield install_command(fallback.backend.extra)
+    if _can_see(parse_spec(FALLBACK), policy):
         size = human_size(ensemble_size())
-        yield f"clipmod models download ensemble  # {size}; or fallback: the first of its models"
+        *packages, download = _ensemble_commands()
+        yield from packages
+        yield f"{download}  # {size}; or fallback: the first of its models"
