@@ -43,13 +43,19 @@ def local(
     return b"PK\3\4" + fixed + name + extra + data
 
 
-def central(name: bytes, data: bytes, at: int, *, flags: int = 0) -> bytes:
+def central(name: bytes, data: bytes, at: int, *, flags: int = 0, extra: bytes = b"") -> bytes:
     """Return an entry's record in the directory."""
     fixed = struct.pack(
         "<6H3L5H2L",
-        20, 20, flags, 0, 0, 33, zlib.crc32(data), len(data), len(data), len(name), 0, 0, 0, 0, 0, at,
+        20, 20, flags, 0, 0, 33, zlib.crc32(data), len(data), len(data), len(name), len(extra),
+        0, 0, 0, 0, at,
     )  # fmt: skip
-    return b"PK\1\2" + fixed + name
+    return b"PK\1\2" + fixed + name + extra
+
+
+def unicode_path(name: bytes, told: bytes) -> bytes:
+    """Return the extra field of an entry with this name, by which it is extracted under another one."""
+    return struct.pack("<HHBL", 0x7075, 5 + len(told), 1, zlib.crc32(name)) + told
 
 
 def end(count: int, length: int, at: int, comment: bytes = b"") -> bytes:
@@ -114,6 +120,13 @@ TWO_READINGS = {
     "another size": listing(local(b"a.gif", SHOWN, size=3), AT_A),
     "another method": listing(local(b"a.gif", SHOWN, method=8), AT_A),
     "sizes said to follow": listing(local(b"a.gif", SHOWN, flags=DEFERRED), AT_A),
+    "a text that is extracted as a picture": listing(
+        local(b"a.txt", TEXT) + A, central(b"a.txt", TEXT, 0, extra=unicode_path(b"a.txt", b"a.tga")),
+        central(b"a.gif", SHOWN, len(local(b"a.txt", TEXT)))
+    ),
+    "a text that is extracted as a picture, by its header": listing(
+        local(b"a.txt", TEXT, extra=unicode_path(b"a.txt", b"a.tga")), central(b"a.txt", TEXT, 0)
+    ),
     "a text in the directory only": listing(
         local(b"b.gif", OTHER), central(b"a.txt", OTHER[:0], 0)
     ),
@@ -181,6 +194,12 @@ SOUND = {
     ),
     "padding in the header": listing(ALIGNED, AT_A),
     "a gap of zeros": listing(bytes(3) + A + bytes(99), central(b"a.gif", SHOWN, 3)),
+    "a name in Unicode": listing(
+        A, central(b"a.gif", SHOWN, 0, extra=unicode_path(b"a.gif", "ä.GIF".encode()))
+    ),
+    "a name in Unicode without an extension": listing(
+        local(b"?", SHOWN), central(b"?", SHOWN, 0, extra=unicode_path(b"?", "ä".encode()))
+    ),
     "a filler entry": listing(A + FILLER, AT_A),
     "a signed package": listing(A + SIGNING_BLOCK, AT_A),
     "a self-extracting one": listing(STUB + A, central(b"a.gif", SHOWN, len(STUB))),

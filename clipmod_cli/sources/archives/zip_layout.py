@@ -29,7 +29,7 @@ ENCRYPTED, DEFERRED, UTF8_NAME, MASKED = 0x0001, 0x0008, 0x0800, 0x2000
 UNKNOWN_16, UNKNOWN_32 = 0xFFFF, 0xFFFFFFFF
 """Values of fields that a zip64 record or extra field replaces."""
 
-ZIP64_EXTRA = 0x0001
+ZIP64_EXTRA, UNICODE_PATH_EXTRA = 0x0001, 0x7075
 METHODS = frozenset({*range(21), *range(92, 100)})
 """Of compression (4.4.5). Bytes with another one are no header, but code or text that holds its signature."""
 
@@ -40,10 +40,14 @@ PIECE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZipRecord:
-    """One entry of the directory; sizes and offset in bytes, `mode` 0 if there is none."""
+    """One entry of the directory; sizes and offset in bytes, `mode` 0 if there is none.
+
+    `other_names` are those that some programs prefer to `raw_name`.
+    """
 
     name: str
     raw_name: bytes
+    other_names: tuple[bytes, ...]
     flags: int
     method: int
     crc: int
@@ -55,18 +59,26 @@ class ZipRecord:
 
 def widen(extras: bytes, packed: int, size: int, offset: int = 0) -> tuple[int, int, int]:
     """Return the fields, those over 32 bits from the zip64 extra field (4.5.3), if there is one."""
-    at, data = 0, b""
-    while at + 4 <= len(extras):
-        kind, length = struct.unpack_from("<HH", extras, at)
-        if kind == ZIP64_EXTRA:
-            data = extras[at + 4 : at + 4 + length]
-            break
-        at += 4 + length
+    data = next((body for kind, body in _fields(extras) if kind == ZIP64_EXTRA), b"")
     wide = (value for (value,) in struct.iter_unpack("<Q", data[: len(data) // 8 * 8]))
     size, packed, offset = (
         next(wide, value) if value == UNKNOWN_32 else value for value in (size, packed, offset)
     )
     return packed, size, offset
+
+
+def unicode_names(extras: bytes) -> tuple[bytes, ...]:
+    """Return the names in Unicode path extra fields (4.6.9), whose checksum not all programs check."""
+    return tuple(body[5:] for kind, body in _fields(extras) if kind == UNICODE_PATH_EXTRA)
+
+
+def _fields(extras: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield (kind, content) of extra fields (4.5.1)."""
+    at = 0
+    while at + 4 <= len(extras):
+        kind, length = struct.unpack_from("<HH", extras, at)
+        yield kind, extras[at + 4 : at + 4 + length]
+        at += 4 + length
 
 
 @dataclass(slots=True)
@@ -96,6 +108,9 @@ class ZipLayout:
         self._starts.append(record.offset)
         self._ends.append(min(end + found, self.size))
         differs = list(_differences(record, names[:name_length], flags, method, (crc, packed, size)))
+        others = (*record.other_names, *unicode_names(names[name_length:]))
+        if any(_suffix(other) != _suffix(record.raw_name) for other in others):
+            differs.append("name in Unicode")
         if flags & DEFERRED and record.packed and not found:
             differs.append("data descriptor")
         if differs and self.problem is None:
@@ -181,6 +196,12 @@ class ZipLayout:
     def _read(self, at: int, length: int) -> bytes:
         self.file.seek(at)
         return self.file.read(length) or b""
+
+
+def _suffix(name: bytes) -> bytes:
+    """Return the extension of a name, by which some formats are known."""
+    _, dot, suffix = name.rpartition(b"/")[2].rpartition(b".")
+    return dot and suffix.lower()
 
 
 def _differences(

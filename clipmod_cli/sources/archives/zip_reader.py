@@ -40,6 +40,7 @@ from clipmod_cli.sources.archives.zip_layout import (
     UTF8_NAME,
     ZipLayout,
     ZipRecord,
+    unicode_names,
     widen,
 )
 
@@ -281,10 +282,12 @@ def _read_records(file: BinaryIO, directory: Directory) -> Iterator[ZipRecord]:
         if at > directory.end:
             raise ContainerError("archive_error", "its directory is damaged")
         name = file.read(lengths[0])
-        packed, size, offset = widen(file.read(lengths[1]), packed, size, offset)
+        extras = file.read(lengths[1])
+        packed, size, offset = widen(extras, packed, size, offset)
         yield ZipRecord(
             name=_as_text(clean_name(name), flags),
             raw_name=name,
+            other_names=unicode_names(extras),
             flags=flags,
             method=method,
             crc=crc,
