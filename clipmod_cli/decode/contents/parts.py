@@ -9,7 +9,7 @@ from clipmod_cli.decode.formats import Format
 from clipmod_cli.decode.reading.boxes import Read, Span
 
 Role: TypeAlias = Literal["preview", "map"]
-"""What the sender says a picture is: the same one again (thumbnail, preview, the still of a sequence), or
+"""What a file declares a picture to be: the same one again (thumbnail, preview, the still of a sequence), or
 data about it (gain map, depth map, alpha)."""
 
 
@@ -21,7 +21,7 @@ class Part:
         offset: where it begins in the file.
         length: in bytes.
         format: what it is decoded as.
-        role: what the sender declares it to be; None where nothing is declared.
+        role: what the file declares it to be; None where nothing is declared.
         patches: (offset in the part, bytes) that are written over a copy of it, so that a decoder shows
             another picture than the file's first: the primary item's number, the first page's place.
     """

@@ -1,6 +1,6 @@
 """Whether a picture may be left out, since its declared role is true: it shows what the primary one shows.
 
-A role is the sender's word. So the pixels are compared, in colour and place by place.
+A declared role can be false. So the pixels are compared, in colour and place by place.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The boxes of ISO base media files (MP4, MOV, HEIF, AVIF): where the file ends, its tracks and its pictures.
 
-What a file is follows from these, never from its brand, which is the sender's word.
+What a file is follows from these, never from its brand, which can be false.
 """
 
 from __future__ import annotations
