@@ -125,9 +125,9 @@ ITEMS_HEAD = """
 ## Error codes of an input
 
 An input that cannot be judged gets a record with `"status": "error"` and one of these codes in
-`error.code`. Retryable ones are judged again by the same command with the same `-o`; *cured* ones are when this
-run has a decoder, a header, a port or an access to private addresses that the earlier one had not; any other by
-`--retry errors|CODE`. HTTP is the status of a request to `clipmod serve` that fails with the code.
+`error.code`. Retryable ones are judged again by the same command with the same `-o`; *cured* ones are when
+this run has a decoder, a header, a port or an access to private addresses that the earlier one had not; any
+other by `--retry errors|CODE`. HTTP is the status of a request to `clipmod serve` that fails with the code.
 
 | code | cause | fix | retryable | HTTP |
 |---|---|---|---|---|
