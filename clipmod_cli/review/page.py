@@ -68,7 +68,8 @@ def _summary(sheet: Sheet) -> str:
     now = datetime.now(UTC)
     under = f"{', '.join(map(visible, sheet.names))} · {sheet.total:,} inputs · made {now:%Y-%m-%d %H:%M} UTC"
     policies = [f"{name} ({digest}), NSFW from {threshold:g}" for name, digest, threshold in sheet.policies]
-    facts = {"Policy": "; ".join(policies), "Models": ", ".join(sheet.models)}
+    runs = [f"{run['name']}: {run['new'] or 0:,} new, {run['gone'] or 0:,} gone" for run in sheet.last_runs]
+    facts = {"Policy": "; ".join(policies), "Models": ", ".join(sheet.models), "Last run": "; ".join(runs)}
     listed = "".join(
         f"<dt>{name}</dt><dd>{escape(visible(text))}</dd>" for name, text in facts.items() if text
     )
@@ -118,7 +119,7 @@ def _rest(sheet: Sheet, outcome: Outcome) -> str:
 def _card(finding: Finding, thumbnail: Thumbnail, number: int) -> str:
     listed = "" if is_listable(finding) else " unlisted"
     why = reasons_of(finding)
-    more = "; ".join(filter(None, (hits_of(finding), _found(finding))))
+    more = "; ".join(filter(None, ("New" * finding.is_new, hits_of(finding), _found(finding))))
     return (
         f'<li class="card {finding.outcome}{listed}"><div class=picture>{_picture(finding, thumbnail)}</div>'
         f"<div class=text>{_decision(finding)}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+from clipmod_cli.output.reading.cards import RunCards
 from clipmod_cli.output.reading.records import RecordReader
 from clipmod_cli.records import read_name
 
@@ -40,7 +41,8 @@ class Finding:
     """One input of a report, as its record tells it.
 
     Attributes:
-        source: the path or URL; a name that is not UTF-8 holds surrogate escapes.
+        source: the path as seen from here, or the URL; a name that is not UTF-8 holds surrogate escapes.
+        is_new: the last of several runs found it.
         peak_s: where in a film its worst frame is, in seconds; None if no segment tells it.
         view: x, y, width, height of the deciding view, in pixels of the picture of `size`.
         boxes: likewise of what a detector found.
@@ -66,6 +68,7 @@ class Finding:
     found: Sequence[tuple[str, float]]
     segments: Sequence[Mapping[str, Any]]
     duration_s: float | None
+    is_new: bool = False
 
     @property
     def peak_s(self) -> float | None:
@@ -85,6 +88,7 @@ class Sheet:
         models: names, the most used first.
         findings: the worst first.
         notes: what was left out of the outputs.
+        last_runs: what the run cards tell of new and gone inputs.
     """
 
     names: Sequence[str]
@@ -93,6 +97,7 @@ class Sheet:
     models: Sequence[str]
     findings: Sequence[Finding]
     notes: Sequence[str]
+    last_runs: Sequence[Mapping[str, Any]] = ()
 
     @property
     def total(self) -> int:
@@ -130,16 +135,18 @@ def read_sheet(reader: RecordReader, *, limit: int, outcomes: Sequence[Outcome] 
         counts=counts,
         policies=list(policies),
         models=[name for name, _ in models.most_common()],
-        findings=[_finding(row) for row in rows],
+        findings=[_finding(row, reader.cards) for row in rows],
         notes=reader.notes,
+        last_runs=reader.cards.last_counts(),
     )
 
 
-def _finding(row: dict[str, Any]) -> Finding:
+def _finding(row: dict[str, Any], cards: RunCards) -> Finding:
     detections = _detections(row["per_model_predictions"])
     return Finding(
         outcome=row["outcome"],
-        source=read_name(row["source"], row["source_b64"]),
+        source=cards.path_of(read_name(row["source"], row["source_b64"]), row["run_id"]),
+        is_new=row["run_id"] in cards.newest and not row["known"],
         member=None if row["member"] is None else read_name(row["member"], row["member_b64"]),
         kind=row["kind"],
         score=row["unsafe_score"],

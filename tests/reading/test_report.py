@@ -244,7 +244,7 @@ def test_the_worst_come_first_and_the_rest_is_counted(clipmod: Command, tmp_path
     page, said = report(clipmod, tmp_path, tmp_path / "out.jsonl", "--limit", "4")
     assert "7 more are counted and not listed" in said
     assert "5 more are not shown" in page.text
-    assert "4 files were not found" in said
+    assert "4 listed files are gone" in said
     page, _ = report(clipmod, tmp_path, tmp_path / "out.jsonl", "--all", "--no-thumbnails")
     assert "photos/30.jpg" in page.text
 

@@ -58,7 +58,7 @@ def test_the_shell_blocks_run(block: str, scanned: Path, environment: dict[str, 
         timeout=120,
     )
     assert run.returncode == 0, run.stderr
-    made = re.findall(r"-o (\S+)", block)
+    made = re.findall(r"(?:-o|-p) (\S+)", block)
     assert run.stdout or made
     for name in made:
         assert (scanned / name).stat().st_size > 0

@@ -17,8 +17,9 @@ NEEDED: Final = (
 def count_records(reader: RecordReader) -> dict[str, Any]:
     """Return counts by outcome, category, policy, model, error and reason for review.
 
-    The keys are those of `clipmod stats --json` that do not need the history, and `records`, the names of the
-    outputs. What no record tells is null: when they were judged, and with compact records the policy.
+    The keys are those of `clipmod stats --json` that do not need the history, `records`, the names of the
+    outputs, and `last_runs`, what their run cards tell of new and gone inputs. Those that are gone are
+    counted with the others. What no record tells is null, as when they were judged.
 
     Raises:
         UsageError: a record cannot be read.
@@ -31,4 +32,9 @@ def count_records(reader: RecordReader) -> dict[str, Any]:
     )
     reader.execute("CREATE VIEW runs AS SELECT DISTINCT run_id FROM items WHERE run_id IS NOT NULL")
     names = [file.name for file in reader.files]
-    return {"schema": STATS_SCHEMA, "records": names, **collect_items(reader.connection)}
+    return {
+        "schema": STATS_SCHEMA,
+        "records": names,
+        "last_runs": reader.cards.last_counts(),
+        **collect_items(reader.connection),
+    }

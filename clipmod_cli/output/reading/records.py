@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.columns import columns_of
 from clipmod_cli.output.history.store import QueryResult
+from clipmod_cli.output.reading.cards import RunCards, read_cards
 from clipmod_cli.output.reading.files import RecordFile, check_file, find_invalid_line
 from clipmod_cli.records import Record
 
@@ -34,6 +35,7 @@ class RecordReader:
 
     connection: DuckDBPyConnection
     files: tuple[RecordFile, ...]
+    cards: RunCards
 
     @property
     def count(self) -> int:
@@ -128,8 +130,9 @@ def open_records(names: Sequence[str]) -> Iterator[RecordReader]:
             "autoload_known_extensions": "false",
         }
         with duckdb.connect(config=config) as connection:
-            connection.execute(f"CREATE VIEW records AS {_view_of(files)}")
-            yield RecordReader(connection, files)
+            cards = read_cards(names)
+            connection.execute(f"CREATE VIEW records AS {_view_of(files, cards)}")
+            yield RecordReader(connection, files, cards)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -143,7 +146,7 @@ def _check_once(names: Sequence[str]) -> None:
         seen.add(real)
 
 
-def _view_of(files: Sequence[RecordFile]) -> str:
+def _view_of(files: Sequence[RecordFile], cards: RunCards) -> str:
     columns = {column.name: column.type for column in columns_of(Record)}
     paths = ", ".join(_quoted(glob.escape(str(file.path.resolve()))) for file in files if file.count)
     if not paths:
@@ -152,9 +155,41 @@ def _view_of(files: Sequence[RecordFile]) -> str:
     listed = ", ".join(f"'{name}': '{kind}'" for name, kind in columns.items())
     longest = max(LEAST_OBJECT_BYTES, *(file.longest for file in files)) + 1
     return (
-        f"SELECT * FROM read_json([{paths}], format = 'newline_delimited', compression = 'none', "  # noqa: S608
-        f"maximum_object_size = {longest}, columns = {{{listed}}})"
+        f"SELECT * {_from_cards(cards)}FROM read_json([{paths}], format = 'newline_delimited', "
+        f"compression = 'none', maximum_object_size = {longest}, columns = {{{listed}}})"
     )
+
+
+def _from_cards(cards: RunCards) -> str:
+    """Return SQL that takes what compact records do not repeat from the run cards."""
+    known = cards.policies
+    if not known:
+        return ""
+    keys = ", ".join(map(_quoted, known))
+
+    def looked_up(field: str, kind: str) -> str:
+        values = ", ".join(f"{_literal(one[field])}::{kind}" for one in known.values())
+        return f"map_extract_value(MAP([{keys}], [{values}]), run_key)"
+
+    models = f"CASE WHEN status = 'ok' THEN {looked_up('models', 'VARCHAR[]')} END"
+    return (
+        f"REPLACE (coalesce(policy, {looked_up('name', 'VARCHAR')}) AS policy, "
+        f"coalesce(policy_hash, {looked_up('hash', 'VARCHAR')}) AS policy_hash, "
+        f"coalesce(threshold, {looked_up('threshold', 'DOUBLE')}) AS threshold, "
+        f"coalesce(models_used, {models}) AS models_used) "
+    )
+
+
+def _literal(value: Any) -> str:
+    """Return a value of a run card, which is a file that anybody may have written, as SQL."""
+    match value:
+        case str():
+            return _quoted(value)
+        case float() | int():
+            return repr(float(value))
+        case list():
+            return f"[{', '.join(_quoted(str(one)) for one in value)}]"
+    return "NULL"
 
 
 def _quoted(text: str) -> str:

@@ -67,8 +67,10 @@ def report(
     if left:
         typer.echo(f"{left:,} more are counted and not listed (--limit {limit}).", err=True)
     if missing:
+        noun = "file is" if missing == 1 else "files are"
         typer.echo(
-            f"{missing:,} files were not found. Paths are relative to the folder in which the scan ran.",
+            f"{missing:,} listed {noun} gone. Without a run card beside the output, paths are relative to "
+            "this folder.",
             err=True,
         )
     typer.echo(f"{len(sheet.findings):,} of {sheet.total:,} inputs listed in {output}", err=True)

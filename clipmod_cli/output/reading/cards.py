@@ -1,0 +1,77 @@
+"""The run cards beside outputs: what compact records do not repeat, and where paths are relative to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clipmod_cli.output.resuming.card import RunCard, card_path
+from clipmod_cli.output.resuming.names import working_directory
+from clipmod_cli.records import write_name
+
+
+@dataclass(frozen=True, slots=True)
+class RunCards:
+    """The run cards of some outputs, by the output's name; of stdin and of a copy there is none."""
+
+    by_name: Mapping[str, RunCard] = field(default_factory=dict)
+
+    @property
+    def policies(self) -> dict[str, dict[str, Any]]:
+        """Return the policy's name, hash and threshold, and the names of the models, by run_key."""
+        return {
+            card.facts["run_key"]: {
+                **{key: card.facts.get("policy", {}).get(key) for key in ("name", "hash", "threshold")},
+                "models": [one["name"] for one in card.facts.get("models", {}).get("members", ())],
+            }
+            for card in self.by_name.values()
+            if "run_key" in card.facts
+        }
+
+    @property
+    def newest(self) -> frozenset[str]:
+        """Return the run_ids whose records may be new: those of the last run, if it is not the only one."""
+        cards = [card for card in self.by_name.values() if len(card.runs) > 1]
+        return frozenset(run_id for card in cards for run_id in card.newest)
+
+    def last_counts(self) -> list[dict[str, Any]]:
+        """Return what the last run of each output told: `name`, `ended_at`, `new` and `gone` inputs."""
+        found = []
+        for name, card in self.by_name.items():
+            run = card.runs[-1] if card.runs else {}
+            if counts := run.get("counts"):
+                new, gone = counts.get("new"), counts.get("gone")
+                found.append({"name": name, "ended_at": run.get("ended_at"), "new": new, "gone": gone})
+        return found
+
+    def path_of(self, source: str, run_id: str | None) -> str:
+        """Return where a source is, seen from here: paths are relative to the folder of their run."""
+        directory = self._directories.get(run_id or "")
+        if directory is None or "://" in source or directory == working_directory():
+            return source
+        return os.path.join(directory, source)  # noqa: PTH118 - the name may hold any byte
+
+    @property
+    def _directories(self) -> dict[str, str | None]:
+        return {
+            run_id: conditions.directory
+            for card in self.by_name.values()
+            for run_id, conditions in card.conditions.items()
+        }
+
+
+def read_cards(names: Sequence[str]) -> RunCards:
+    """Return the run cards that lie beside these outputs.
+
+    Raises:
+        OutputMismatchError: a file with the name of a run card is none.
+        OutputError: a card cannot be read.
+    """
+    found = {}
+    for name in names:
+        if name != "-" and card_path(Path(name)).is_file():
+            found[write_name(name)[0]] = RunCard.read(Path(name))
+    return RunCards(found)

@@ -1,0 +1,78 @@
+"""What the run card beside an output adds: facts that compact records lack, what is new and gone, folders."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.command import SHAPE_OPTIONS, TINY, Command
+from tests.reading.test_report import Tags
+
+PICTURES = TINY / "pictures"
+
+
+@pytest.fixture
+def nightly(clipmod: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An output of three nights in a folder: one file went, one came. Its records are compact."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(PICTURES, "photos")
+    words = ("scan", "photos", *SHAPE_OPTIONS, "--record", "compact", "-o", "out.jsonl")
+    assert clipmod(*words).code == 0
+    Path("photos/red-circle.jpg").unlink()
+    assert clipmod(*words).code == 0
+    shutil.copy(PICTURES / "red-circle.jpg", "photos/red-new.jpg")
+    assert clipmod(*words).code == 0
+    monkeypatch.chdir("/")
+    return tmp_path / "out.jsonl"
+
+
+def test_stats_tell_what_is_new_and_gone(clipmod: Command, nightly: Path) -> None:
+    found = json.loads(clipmod("stats", nightly, "--json").stdout)
+    (run,) = found["last_runs"]
+    assert (run["name"], run["new"], run["gone"]) == (str(nightly), 1, 1)
+    assert {row["policy"] for row in found["categories"]} == {"shapes"}
+    assert "1 new in the last run, 1 gone since" in clipmod("stats", nightly).stdout.decode()
+
+
+def test_an_export_of_compact_records_has_the_policy(clipmod: Command, nightly: Path) -> None:
+    table = nightly.with_name("x.csv")
+    assert clipmod("export", nightly, "-o", table).code == 0
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["policy"], row["threshold"], row["models_used"]) for row in rows} == {
+        ("shapes", "0.5", "tiny-l")
+    }
+
+
+def test_a_report_finds_the_files_from_any_folder(clipmod: Command, nightly: Path) -> None:
+    page = nightly.with_name("sheet.html")
+    run = clipmod("report", nightly, "-o", page)
+    assert "1 listed file is gone" in run.stderr
+    tags = Tags(page.read_text(encoding="utf-8"))
+    assert str(nightly.parent / "photos" / "red-new.jpg") in tags.text
+    assert tags.text.count("No picture: the file is gone") == 1
+    assert len(tags.pictures()) == tags.text.count("NSFW: ") - 1
+    assert "1 new, 1 gone" in tags.text
+    cards = [card for card in page.read_text(encoding="utf-8").split("<li ") if "red-new.jpg" in card]
+    assert [">New" in card for card in cards] == [True]
+    assert page.read_text(encoding="utf-8").count(">New") == 1
+
+
+def test_a_file_in_the_place_of_a_card_is_named(clipmod: Command, nightly: Path) -> None:
+    Path(f"{nightly}.run.json").write_text("[]", encoding="utf-8")
+    run = clipmod("stats", nightly)
+    assert run.code == 2
+    assert "run card" in run.stderr
+
+
+def test_a_card_cannot_change_what_is_asked(clipmod: Command, nightly: Path) -> None:
+    path = Path(f"{nightly}.run.json")
+    card = json.loads(path.read_text(encoding="utf-8"))
+    card["policy"]["name"] = "it's ] || (SELECT content FROM read_text('/etc/passwd'))"
+    path.write_text(json.dumps(card), encoding="utf-8")
+    found = json.loads(clipmod("stats", nightly, "--json").stdout)
+    assert {row["policy"] for row in found["policies"]} == {card["policy"]["name"]}
