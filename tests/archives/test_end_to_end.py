@@ -14,7 +14,7 @@ from tests.end_to_end.command import SAMPLES, Command
 
 NAMES = ("astronaut.jpg", "coffee.webp", "astronaut-pan.gif", "photographer.jpg")
 FILES = [(name, (SAMPLES / name).read_bytes()) for name in NAMES]
-HOW = ("--models", "nudenet", "--workers", "1")
+HOW = ("--models", "nudenet", "--policy", "female-presence", "--workers", "1")
 OF_THE_RUN = {
     "known",
     "source",

@@ -74,6 +74,16 @@ def test_where_no_model_here_sees_the_policy_both_ways_out_are_named(
     assert "--policy nsfw, which open_nsfw and nudenet can see" in run.stderr
 
 
+@pytest.mark.parametrize("words", [("--policy", "attributes"), ("--classes", "cat, dog")])
+def test_auto_takes_no_model_that_sees_nothing_of_what_is_asked(
+    clipmod: Command, words: tuple[str, str]
+) -> None:
+    """Nothing is UNSAFE there, so no category is unseen; the light models see no category at all."""
+    run = clipmod("scan", CAT, *QUICK, *words)
+    assert (run.code, run.stdout) == (4, b"")
+    assert "clipmod models download ensemble" in run.stderr
+
+
 def test_serve_without_a_detector_says_what_to_do(clipmod: Command, tmp_path: Path) -> None:
     """Nothing but open_nsfw is there, as in the base install; it cannot see the documented categories."""
     (tmp_path / "sitecustomize.py").write_text(WITHOUT_NUDENET)

@@ -67,7 +67,7 @@ def test_a_list_as_an_input_is_judged_with_a_hint(clipmod: Command, out: Path) -
 def test_own_classes_without_a_text_image_model_name_what_brings_one(clipmod: Command) -> None:
     run = clipmod("scan", CAT, "--classes", "cat, dog")
     assert run.code == 4
-    assert "no model that can judge by your own --classes is on this machine" in run.stderr
+    assert "no model on this machine can judge by your own --classes" in run.stderr
     assert "clipmod models download ensemble" in run.stderr
     assert "fallback" in run.stderr
     assert "nudenet" not in run.stderr, "a detector cannot judge by them"
