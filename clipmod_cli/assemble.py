@@ -10,11 +10,11 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 
-from clipmod_cli.choice import ModelChoice, choose
 from clipmod_cli.decode.limits import DecodeOptions, parse_coverage, parse_frames
 from clipmod_cli.ensemble.cache import DUPLICATE_CACHE_BYTES, EvidenceCache
 from clipmod_cli.ensemble.cache_file import EvidenceFile, default_path
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
+from clipmod_cli.judge.choice import ModelChoice, choose
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy.reading import load_policy, policy_from_classes
 from clipmod_cli.judge.policy.values import Policy

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.assemble import load
-from clipmod_cli.choice import choose
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import UsageError
+from clipmod_cli.judge.choice import choose
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy.reading import load_policy
 from clipmod_cli.judge.policy.values import Policy

@@ -18,7 +18,6 @@ from clipmod_cli.assemble import (
     policy_of,
     with_evidence_cache,
 )
-from clipmod_cli.choice import ModelChoice, choose, describe_choice
 from clipmod_cli.cli.output import Output, open_output
 from clipmod_cli.cli.run_card import choose_again, decoders, describe_run, difference
 from clipmod_cli.cli.signals import Interrupted, StopRequest, catch_signals
@@ -30,6 +29,7 @@ from clipmod_cli.cli.terminal.summary import command_line, print_summary, say_ho
 from clipmod_cli.cli.usage.effects import check_models, check_policy, check_values
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import ClipmodError, ExitCode, OutputError, UsageError
+from clipmod_cli.judge.choice import ModelChoice, choose, describe_choice
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.models.hub.client import Hub

@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import Any, Final
 
 from clipmod_cli import __version__
-from clipmod_cli.choice import ModelChoice, choose
 from clipmod_cli.decode.formats import FORMATS
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import OutputMismatchError
 from clipmod_cli.install import install_command
+from clipmod_cli.judge.choice import ModelChoice, choose
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.models.backend import has_packages

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from clipmod_cli.assemble import decoding_options, load_models
-from clipmod_cli.choice import LIGHT, ModelChoice, choose
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import MissingError
+from clipmod_cli.judge.choice import LIGHT, ModelChoice, choose
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.judge.prepare import prepare

@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from clipmod_cli.assemble import policy_of
-from clipmod_cli.choice import choose
+from clipmod_cli.judge.choice import choose
 from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.server.app import create_app
 from clipmod_cli.server.service import Service, open_service

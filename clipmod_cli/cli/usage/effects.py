@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from clipmod_cli.assemble import decoding_options
-from clipmod_cli.choice import ModelChoice
 from clipmod_cli.cli.terminal.stdout import plain
 from clipmod_cli.decode.formats import HEAD_BYTES, kind_of, sniff
 from clipmod_cli.errors import UsageError
+from clipmod_cli.judge.choice import ModelChoice
 from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.models.device.names import check_device_name
 from clipmod_cli.settings.definition import Settings, flag_of

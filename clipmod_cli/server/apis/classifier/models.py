@@ -18,9 +18,9 @@ from typing import Annotated
 from fastapi import Depends, HTTPException
 
 from clipmod_cli.assemble import load
-from clipmod_cli.choice import ModelChoice
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import MissingPackageError, SettingsError, SpecError
+from clipmod_cli.judge.choice import ModelChoice
 from clipmod_cli.models.backend import ModelSpec
 from clipmod_cli.models.backends import NUDENET
 from clipmod_cli.models.hub.client import Hub
