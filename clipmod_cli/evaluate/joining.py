@@ -7,21 +7,23 @@ import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from clipmod_cli.errors import PolicyError, UsageError
+from clipmod_cli.errors import OutputError, OutputMismatchError, PolicyError, UsageError
 from clipmod_cli.evaluate.label_files import read_labels
 from clipmod_cli.evaluate.labels import Label, LabelMeanings, read_label_map
 from clipmod_cli.evaluate.matching import Matches, match
 from clipmod_cli.evaluate.samples import JudgedInput, LabelledSet, judged_of, same_facts
-from clipmod_cli.judge.policy.reading import load_policy
+from clipmod_cli.judge.policy.reading import BUILTIN, load_policy, parse_policy, policy_from_classes
 from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.output.reading.files import check_file
+from clipmod_cli.output.resuming.card import RunCard
 
 log = logging.getLogger(__name__)
 
+STDIN: Final = "-"
 RECORD_SUFFIXES: Final = (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst")
 
 
@@ -52,7 +54,7 @@ def are_records(names: Sequence[str]) -> bool:
     Raises:
         UsageError: some are and some are not.
     """
-    found = {name == "-" or name.lower().endswith(RECORD_SUFFIXES) for name in names}
+    found = {name == STDIN or name.lower().endswith(RECORD_SUFFIXES) for name in names}
     if len(found) > 1:
         raise UsageError("give records (.jsonl) or what to scan, not both")
     return found == {True}
@@ -78,7 +80,12 @@ class Joined:
 
 
 def join(
-    name: str, judged: Iterable[JudgedInput], options: LabelOptions, labels: list[Label] | None = None
+    name: str,
+    judged: Iterable[JudgedInput],
+    options: LabelOptions,
+    labels: list[Label] | None = None,
+    *,
+    known: Iterable[Policy] = (),
 ) -> Joined:
     """Return the inputs that are judged and labelled.
 
@@ -87,6 +94,7 @@ def join(
         judged: the records, read once.
         options: of the labels.
         labels: they, if they are read already.
+        known: policies that may have judged the records, beside the built-in ones.
 
     Raises:
         UsageError: there are no records, they are of several policies, a label means nothing, or too few
@@ -96,7 +104,7 @@ def join(
     first = next(stream, None)
     if first is None:
         raise UsageError(f"{name} holds no records")
-    policy = _policy_of(first, options.policy)
+    policy = _policy_of(first, options.policy, known)
     labels = read(options, policy) if labels is None else labels
     matches = match(labels, itertools.chain([first], stream), root=options.root)
     matches.check(allow_unmatched=options.allow_unmatched)
@@ -106,8 +114,8 @@ def join(
     return Joined(labelled, matches, labels)
 
 
-def _policy_of(one: JudgedInput, given: Policy | None) -> Policy | None:
-    """Return the policy that judged an input: the one given, or a built-in one of the same name and hash."""
+def _policy_of(one: JudgedInput, given: Policy | None, known: Iterable[Policy]) -> Policy | None:
+    """Return the policy that judged an input: the one given, else a known or built-in one of its hash."""
     name, digest, _ = one.facts
     if given is not None:
         if digest is not None and given.hash != digest:
@@ -115,11 +123,30 @@ def _policy_of(one: JudgedInput, given: Policy | None) -> Policy | None:
                 f"the records were judged by the policy {name} {digest}, not by {given.name} {given.hash}"
             )
         return given
+    builtin = [load_policy(name)] if name in BUILTIN else []
+    return next((policy for policy in (*known, *builtin) if policy.hash == digest), None)
+
+
+def policies_of_cards(names: Iterable[str]) -> Iterator[Policy]:
+    """Yield the policies that the run cards of outputs tell."""
+    for name in names:
+        policy = _card_of(name).get("policy", {})
+        try:
+            if policy.get("classes"):
+                yield policy_from_classes(policy["classes"], policy["unsafe"])
+            elif policy.get("text"):
+                yield parse_policy(policy["text"], f"the run card of {name}")
+        except PolicyError as e:  # written by a version with other rules
+            log.warning("the policy in the run card of %s cannot be read: %s", name, e)
+
+
+def _card_of(name: str) -> dict[str, Any]:
+    """Return the facts in the run card of an output; empty without one."""
     try:
-        policy = load_policy(name or "")
-    except PolicyError:
-        return None
-    return policy if policy.hash == digest else None
+        return {} if name == STDIN else RunCard.read(Path(name)).facts
+    except (OutputError, OutputMismatchError) as e:
+        log.warning("%s", e)
+        return {}
 
 
 @contextmanager
@@ -138,11 +165,15 @@ def _read_judged(name: str, folder: Path) -> Iterator[JudgedInput]:
     from pydantic_core import from_json
 
     checked = check_file(name, folder)
+    policy = _card_of(name).get("policy", {})
+    facts = (policy.get("name"), policy.get("hash"), policy.get("threshold"))
     if checked.note:
         log.warning("%s: %s", name, checked.note)
     with checked.path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                yield judged_of(from_json(line))
+                one = judged_of(from_json(line))
+                # a compact record leaves this to the card
+                yield one if any(one.facts) else replace(one, facts=facts)
             except (ValueError, KeyError, TypeError) as e:
                 raise UsageError(f"{name} line {number} is not a clipmod record: {e}") from e

@@ -75,3 +75,29 @@ def test_without_records_kept_none_are_left(clipmod: Command, folder: Path, tmp_
     assert done.code == 3, done.stderr
     assert numbers(done)["labels"]["matched"] == 17
     assert list((tmp_path / "tmp").glob("clipmod*")) == []
+
+
+def test_compact_records_are_measured_by_the_policy_of_their_run_card(
+    clipmod: Command, folder: Path, out: Path
+) -> None:
+    draw(folder)
+    for path in sorted((folder / "NSFW").iterdir()):
+        path.rename(path.with_name(f"moved {path.name}"))
+    (folder / "NSFW").rename(folder / "red circle")
+    full = out.with_name("full.jsonl")
+    for kind, output in (("compact", out), ("full", full)):
+        scanned = clipmod("scan", folder, *JUDGING, "--no-db", "--record", kind, "-o", output)
+        assert scanned.code == 3, scanned.stderr
+    whole, short = (
+        numbers(clipmod("eval", output, "--labels", folder, "--json", "-")) for output in (full, out)
+    )
+    assert short["policy"] == "shapes"
+    assert short["threshold"] == whole["threshold"] == 0.5
+    assert list(short["quality"]) == ["NSFW"]
+    assert list(short["quality"]["NSFW"]) == ["ensemble"]
+    assert list(whole["quality"]) == ["NSFW", "red_circle"]
+    assert short["quality"]["NSFW"]["ensemble"] == whole["quality"]["NSFW"]["ensemble"]
+    full.with_name("full.jsonl.run.json").unlink()
+    alone = clipmod("eval", full, "--labels", folder)
+    assert alone.code == 2
+    assert "red circle (6)" in alone.stderr

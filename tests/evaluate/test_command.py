@@ -144,7 +144,7 @@ def test_the_report_may_be_about_a_category(clipmod: Command, records: Path, lab
     unknown = clipmod("eval", records, "--labels", labels, "--positive", "gore")
     assert unknown.code == 2
     assert (
-        "no label tells whether an input is gore; --positive may be one of NSFW, neutral, explicit"
+        "no label and score tell whether an input is gore; --positive may be one of NSFW, neutral, explicit"
         in unknown.stderr
     )
 

@@ -164,10 +164,16 @@ def evaluate(name: str, labelled: LabelledSet, counts: LabelCounts, wanted: Want
     Raises:
         UsageError: no label answers the question, or the other records have none of these inputs.
     """
-    if wanted.positive not in labelled.questions:
+    # compact records have no scores of categories
+    questions = [
+        question
+        for question in labelled.questions
+        if question == NSFW or not labelled.answers(question).failed.all()
+    ]
+    if wanted.positive not in questions:
         raise UsageError(
-            f"no label tells whether an input is {wanted.positive}; --positive may be one of "
-            + ", ".join(labelled.questions)
+            f"no label and score tell whether an input is {wanted.positive}; --positive may be one of "
+            + ", ".join(questions)
         )
     answers = labelled.answers(wanted.positive)
     policy, digest, threshold = labelled.pairs[0].judged.facts
@@ -178,7 +184,7 @@ def evaluate(name: str, labelled: LabelledSet, counts: LabelCounts, wanted: Want
         threshold=threshold,
         positive=wanted.positive,
         labels=counts,
-        quality={question: _by_judge(labelled, question) for question in labelled.questions},
+        quality={question: _by_judge(labelled, question) for question in questions},
         confusion=confusion(labelled.pairs),
         category_confusion=category_confusion(labelled.pairs, labelled.categories),
         calibration=calibration(answers),

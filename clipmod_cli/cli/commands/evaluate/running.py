@@ -12,7 +12,7 @@ from clipmod_cli.cli.commands.evaluate.summary import as_text
 from clipmod_cli.cli.output_paths import check_output_paths, check_result_path, write_document
 from clipmod_cli.cli.terminal.stdout import RealStdout, say, take_stdout
 from clipmod_cli.errors import ExitCode, UsageError
-from clipmod_cli.evaluate.joining import LabelOptions, join, open_judged, read
+from clipmod_cli.evaluate.joining import LabelOptions, join, open_judged, policies_of_cards, read
 from clipmod_cli.evaluate.labels import Label
 from clipmod_cli.evaluate.measures.evaluation import Evaluation, LabelCounts, ScanCost, Wanted, evaluate
 from clipmod_cli.output.jsonl import StreamSink
@@ -98,7 +98,7 @@ def _evaluate(
 ) -> Evaluation:
     name = ", ".join(call.inputs)
     with open_judged(records) as judged:
-        joined = join(name, judged, call.labels, labels)
+        joined = join(name, judged, call.labels, labels, known=policies_of_cards(records))
     for one, disagreeing in joined.matches.conflicting:
         texts = ", ".join(sorted({label.row.text for label in disagreeing}))
         _say(call, f"the labels of {one.name} disagree ({texts}); it is left out")
