@@ -17,7 +17,7 @@ from typing import Any
 
 from clipmod_cli import errors
 from clipmod_cli.cli.options import PANELS
-from clipmod_cli.settings.definition import ENV_PREFIX, Settings, flag_of
+from clipmod_cli.settings.definition import ENV_PREFIX, SERVE_DEFAULTS, Settings, flag_of
 
 FOLDER = Path(__file__).parent.parent / "docs"
 DOCS = FOLDER / "cli.md"
@@ -200,6 +200,8 @@ def _setting_row(setting: Field[Any]) -> str:
         case _:
             default = str(setting.default)
     text = option.help.replace("|", "\\|")
+    if setting.name in SERVE_DEFAULTS:
+        default += f"; `serve`: {SERVE_DEFAULTS[setting.name]}"
     return f"| {flags} | `{ENV_PREFIX}{setting.name.upper()}` | `{setting.name}` | {default} | {text} |\n"
 
 
