@@ -64,6 +64,30 @@ def shown(data: bytes, part: Part) -> tuple[str, bool]:
     return part.format.name, pixel[0] > 150 > 2 * pixel[2]
 
 
+def _meta(data: bytes) -> tuple[int, int]:
+    """Return where the `meta` box of a file begins and ends."""
+    at = data.index(b"meta") - 4
+    return at, at + int.from_bytes(data[at : at + 4], "big")
+
+
+def _moved(data: bytes, further: int) -> bytes:
+    """Return a HEIC whose places of items are so many bytes further on."""
+    moved = bytearray(data)
+    places = moved.index(b"iloc") + 4 + 8
+    count = int.from_bytes(moved[places - 2 : places], "big")
+    for entry in range(places, places + 14 * count, 14):
+        place = int.from_bytes(moved[entry + 6 : entry + 10], "big") + further
+        moved[entry + 6 : entry + 10] = place.to_bytes(4, "big")
+    return bytes(moved)
+
+
+def _after_an_odd_box(data: bytes) -> bytes:
+    """Return a HEIC whose `meta` begins with a box of a type that is no letters, which decoders skip."""
+    odd = box(b"\1\2\3\4", bytes(4))
+    start, end = _meta(data)
+    return _moved(data[:start] + full(b"meta", odd, data[start + 12 : end]) + data[end:], len(odd))
+
+
 RED: dict[str, tuple[bytes, list[str]]] = {
     "a JPEG behind a JPEG": (BLUE_JPEG + RED_JPEG, ["JPEG"]),
     "a junk byte between them": (BLUE_JPEG + b"x" + RED_JPEG, ["JPEG"]),
@@ -116,6 +140,7 @@ RED: dict[str, tuple[bytes, list[str]]] = {
     "a film in a comment": (jpeg(blue(), (0xFE, b"x" + film())), ["MP4"]),
     "two pictures of a HEIC": (write([Still(blue()), Still(red())]), ["HEIF"]),
     "a hidden picture of a HEIC": (write([Still(blue()), Still(red(), hidden=True)]), ["HEIF"]),
+    "two pictures behind an odd box": (_after_an_odd_box(write([Still(blue()), Still(red())])), ["HEIF"]),
     "a HEIC's thumbnail": (write([Still(blue()), Still(red(), b"thmb")]), ["HEIF"]),
     "a HEIC's auxiliary picture": (write([Still(blue()), Still(red(), b"auxl")]), ["HEIF"]),
     "two pictures of an AVIF": (write([Still(blue()), Still(red())], "AVIF"), ["AVIF"]),
@@ -161,24 +186,12 @@ def test_no_role_excuses_a_picture_that_shows_something_else(label: str) -> None
             assert not is_excused(np.asarray(red()), part.role, PRIMARY)
 
 
-def _meta(data: bytes) -> tuple[int, int]:
-    """Return where the `meta` box of a file begins and ends."""
-    at = data.index(b"meta") - 4
-    return at, at + int.from_bytes(data[at : at + 4], "big")
-
-
 def _with_in_meta(data: bytes, *more: bytes) -> bytes:
     """Return a HEIC with further boxes at the end of its `meta`; its items refer to the same bytes."""
     start, end = _meta(data)
     assert data.index(b"mdat") - 4 == end
     body = b"".join(more)
-    moved = bytearray(data[start + 8 : end] + body)
-    places = moved.index(b"iloc") + 4 + 8
-    count = int.from_bytes(moved[places - 2 : places], "big")
-    for entry in range(places, places + 14 * count, 14):
-        place = int.from_bytes(moved[entry + 6 : entry + 10], "big") + len(body)
-        moved[entry + 6 : entry + 10] = place.to_bytes(4, "big")
-    return data[:start] + box(b"meta", bytes(moved)) + data[end:]
+    return _moved(data[:start] + box(b"meta", data[start + 8 : end] + body) + data[end:], len(body))
 
 
 def _with_items(count: int) -> bytes:

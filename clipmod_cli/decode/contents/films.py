@@ -12,6 +12,7 @@ from clipmod_cli.decode.contents.cropping import is_cut
 from clipmod_cli.decode.contents.parts import Layout, Part
 from clipmod_cli.decode.formats import HEAD_BYTES, sniff
 from clipmod_cli.decode.reading.boxes import Read, Span
+from clipmod_cli.decode.video.pieces import ASF_DATA
 
 _MAX_ELEMENTS = 1_000_000
 """That are walked in a Matroska file; a live one of hours has fewer blocks."""
@@ -114,12 +115,10 @@ def avi_layout(read: Read, length: int) -> Layout:
     return Layout(end=min(at, length))
 
 
-_ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
-_ASF_OBJECTS = frozenset(
+_ASF_OBJECTS = {ASF_DATA} | frozenset(
     bytes.fromhex(guid)
     for guid in (
         "3026b2758e66cf11a6d900aa0062ce6c",  # header
-        "3626b2758e66cf11a6d900aa0062ce6c",  # data
         "90080033b1e5cf1189f400a0c90349cb",  # simple index
         "d329e2d6da35d111903400a0c90349be",  # index
         "f803b1fead12644c840f2a1d2f7ad48c",  # media object index
@@ -137,7 +136,7 @@ def asf_layout(read: Read, length: int) -> Layout:
         size = int.from_bytes(head[16:24], "little")
         if head[:16] not in _ASF_OBJECTS or size < len(head):
             break
-        if head[:16] != _ASF_DATA:
+        if head[:16] != ASF_DATA:
             hidden.append((at + len(head), min(at + size, length)))
         at += size
     return Layout(end=min(at, length) if at else length, hidden=tuple(hidden))

@@ -18,11 +18,11 @@ from clipmod_cli.decode.reading.boxes import (
     IsoBox,
     Read,
     Span,
-    boxes,
     handler_spots,
     plays_as_avif,
     read_items,
     shows_film,
+    top_boxes,
 )
 
 _PIXELS = frozenset({b"mdat", b"moof"})
@@ -44,7 +44,7 @@ _BRANDS = {"AVIF": b"avif", "HEIF": b"heic", "MP4": b"isom"}
 def iso_layout(read: Read, length: int, known: Format) -> Layout:
     """Return the layout of a file whose own picture or film is decoded as `known`."""
     top: list[IsoBox] = []
-    for box in boxes(read, 0, length):
+    for box in top_boxes(read, 0, length):
         if box.kind == b"ftyp" and top:
             break  # a second file
         top.append(box)

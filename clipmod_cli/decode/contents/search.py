@@ -11,7 +11,7 @@ from clipmod_cli.decode.contents.jpeg import declares_map, jpeg_end
 from clipmod_cli.decode.contents.parts import Part, Role
 from clipmod_cli.decode.contents.tiff import gaps, has_picture
 from clipmod_cli.decode.formats import sniff
-from clipmod_cli.decode.reading.boxes import BY_NAME, Read, boxes
+from clipmod_cli.decode.reading.boxes import BY_NAME, Read, top_boxes
 from clipmod_cli.decode.stills.mending import png_chunks
 
 MAX_CANDIDATES = 256
@@ -124,7 +124,7 @@ def _iso_end(data: bytes, at: int) -> int | None:
     if at < 0 or not 8 <= size <= _MAX_FTYP_BYTES:
         return None
     end = None
-    for box in boxes(_reader(data, 0), at, len(data)):
+    for box in top_boxes(_reader(data, 0), at, len(data)):
         if box.kind not in _FILM_BOXES or (box.kind == b"ftyp" and box.start > at):
             break
         end = box.end

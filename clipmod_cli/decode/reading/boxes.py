@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TypeAlias
 
 from clipmod_cli.decode.formats import FORMATS, Format
@@ -131,7 +132,7 @@ class HeifItems:
 
 
 def boxes(read: Read, start: int, end: int) -> Iterator[IsoBox]:
-    """Yield the boxes between two offsets; the last one may be cut off by the end."""
+    """Yield the boxes of any type between two offsets; the last one may be cut off by the end."""
     for _ in range(MAX_BOXES):
         head = read(start, min(16, end - start)) if start + 8 <= end else b""
         if len(head) < 8:
@@ -140,10 +141,15 @@ def boxes(read: Read, start: int, end: int) -> Iterator[IsoBox]:
         if size == 1:
             size, body = int.from_bytes(head[8:16], "big"), start + 16
         stop = start + size if size else end
-        if stop < body or not is_box_type(head[4:8]):
+        if stop < body:
             return
         yield IsoBox(head[4:8], start, body, min(stop, end))
         start = stop
+
+
+def top_boxes(read: Read, start: int, end: int) -> Iterator[IsoBox]:
+    """Yield the boxes of a file, up to bytes that cannot be one: something else that follows it."""
+    return takewhile(lambda box: is_box_type(box.kind), boxes(read, start, end))
 
 
 def is_box_type(kind: bytes) -> bool:
@@ -343,6 +349,6 @@ def iso_format(known: Format | None, read: Read, length: int) -> Format | None:
 
 def _films_and_items(read: Read, length: int) -> tuple[list[IsoBox], list[HeifItems]]:
     """Return (the `moov` boxes of a file, the pictures of each of its `meta` boxes that has some)."""
-    top = list(boxes(read, 0, length))
+    top = list(top_boxes(read, 0, length))
     found = [read_items(read, box) for box in top if box.kind == b"meta"]
     return [box for box in top if box.kind == b"moov"], [one for one in found if one is not None]

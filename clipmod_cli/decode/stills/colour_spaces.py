@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clipmod_cli.decode.reading.boxes import IsoBox, Read, boxes
 from clipmod_cli.decode.stills.mending import png_chunks
 from clipmod_cli.decode.stills.profiles import MAX_PROFILE_BYTES
 
@@ -169,32 +170,43 @@ def _calibrated(chunks: Mapping[bytes, Sequence[bytes]]) -> ColourSpaces:
 
 def _of_nclx(data: bytes) -> ColourSpaces:
     """Return the colours that an AVIF or HEIF declares of its primary picture, and of its tracks."""
-    found = [*_primary_properties(data)]
-    for start, end in _boxes(data, 0, len(data), (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")):
-        for _, inner, after in _children(data, start + 8, end):
-            found += _children(data, inner + _SAMPLE_ENTRY_BYTES, after)
+
+    def read(at: int, count: int) -> bytes:
+        return data[at : at + count]
+
+    found = [*_primary_properties(read, len(data))]
+    for entries in _at_path(read, 0, len(data), b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd"):
+        for entry in boxes(read, entries.body + 8, entries.end):
+            found += boxes(read, entry.body + _SAMPLE_ENTRY_BYTES, entry.end)
     codes = [
-        struct.unpack_from(">HH", data, start + 4)
-        for kind, start, end in found
-        if kind == b"colr" and data[start : start + 4] == b"nclx" and end - start >= 8
+        struct.unpack_from(">HH", data, box.body + 4)
+        for box in found
+        if box.kind == b"colr" and read(box.body, 4) == b"nclx" and box.end - box.body >= 8
     ]
     return _join(*(_of_codes(primaries, transfer) for primaries, transfer in codes))
 
 
-def _primary_properties(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+def _primary_properties(read: Read, length: int) -> Iterator[IsoBox]:
     """Yield the properties that belong to the primary picture (ISO/IEC 23008-12, 9.3; 14496-12, 8.11.4)."""
-    properties = [
-        box
-        for start, end in _boxes(data, 0, len(data), (b"meta", b"iprp", b"ipco"))
-        for box in _children(data, start, end)
-    ]
+    listed = _at_path(read, 0, length, b"meta", b"iprp", b"ipco")
+    properties = [box for one in listed for box in boxes(read, one.body, one.end)]
     primary = None
-    for start, _ in _boxes(data, 0, len(data), (b"meta", b"pitm")):
-        primary = int.from_bytes(data[start + 4 : start + (8 if data[start] else 6)], "big")
-    for start, end in _boxes(data, 0, len(data), (b"meta", b"iprp", b"ipma")):
-        for item, index in associations(data[start:end]):
+    for box in _at_path(read, 0, length, b"meta", b"pitm"):
+        wide = 4 if any(read(box.body, 1)) else 2
+        primary = int.from_bytes(read(box.body + 4, wide), "big")
+    for box in _at_path(read, 0, length, b"meta", b"iprp", b"ipma"):
+        for item, index in associations(read(box.body, box.end - box.body)):
             if item == primary and 0 < index <= len(properties):
                 yield properties[index - 1]
+
+
+def _at_path(read: Read, start: int, end: int, *path: bytes) -> Iterator[IsoBox]:
+    """Yield each box at a path of types."""
+    for box in boxes(read, start, end):
+        if box.kind == path[0] and len(path) == 1:
+            yield box
+        elif box.kind == path[0]:
+            yield from _at_path(read, box.body + (4 if box.kind == b"meta" else 0), box.end, *path[1:])
 
 
 def associations(body: bytes) -> Iterator[tuple[int, int]]:
@@ -210,28 +222,6 @@ def associations(body: bytes) -> Iterator[tuple[int, int]]:
             essential = 0x8000 if index_bytes == 2 else 0x80
             yield item, int.from_bytes(body[index : index + index_bytes], "big") % essential
         at = end
-
-
-def _boxes(data: bytes, start: int, end: int, path: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) of the content of each box under a path of types (ISO/IEC 14496-12, 4.2)."""
-    if not path:
-        yield start, end
-        return
-    for kind, inner, after in _children(data, start, end):
-        if kind == path[0]:
-            yield from _boxes(data, inner + (4 if kind == b"meta" else 0), after, path[1:])
-
-
-def _children(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    while start + 8 <= end:
-        size, header = int.from_bytes(data[start : start + 4], "big"), 8
-        if size == 1:
-            size, header = int.from_bytes(data[start + 8 : start + 16], "big"), 16
-        after = end if size == 0 else start + size
-        if 0 < size < header or after > end:
-            return
-        yield data[start + 4 : start + 8], start + header, after
-        start = after
 
 
 @lru_cache(maxsize=64)

@@ -275,7 +275,7 @@ def _walk_avi(pages: FileChunks) -> None:
 
 
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-_ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 _ASF_DATA_HEAD_BYTES = 50
 _ASF_PACKET = b"\x82\0\0"
 """Error correction data of two bytes, as every writer begins a packet."""
@@ -288,7 +288,7 @@ def _walk_asf(pages: FileChunks) -> None:
     properties = head.partition(_ASF_PROPERTIES)[2]  # of their object: from its byte 16 on
     size = int.from_bytes(properties[76:80], "little")
     data = pages.read(at, _ASF_DATA_HEAD_BYTES)
-    if not size or data[:16] != _ASF_DATA:
+    if not size or data[:16] != ASF_DATA:
         raise PieceError
     if not properties[72] & 1:  # not a live stream, so it declares the file's size
         pages.skip(int.from_bytes(properties[24:32], "little"))
