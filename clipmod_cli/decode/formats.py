@@ -110,6 +110,9 @@ _HEIF_BRANDS = frozenset(
 )
 _AUDIO_BRANDS = frozenset({b"M4A ", b"M4B ", b"M4P "})
 
+ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+"""How the packets of an ASF begin (ASF specification 1.20.03, 5.1)."""
+
 OGG_PICTURES = (b"\x80theora", b"OVP80", b"BBCD\0", b"\x01video\0")
 """First packet of a stream of pictures: Theora, VP8, Dirac, OGM. Most Ogg files are sound."""
 

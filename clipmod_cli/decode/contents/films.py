@@ -10,9 +10,8 @@ from collections.abc import Iterator
 
 from clipmod_cli.decode.contents.cropping import is_cut
 from clipmod_cli.decode.contents.parts import Layout, Part
-from clipmod_cli.decode.formats import HEAD_BYTES, sniff
+from clipmod_cli.decode.formats import ASF_DATA, HEAD_BYTES, sniff
 from clipmod_cli.decode.reading.boxes import Read, Span
-from clipmod_cli.decode.video.pieces import ASF_DATA
 
 _MAX_ELEMENTS = 1_000_000
 """That are walked in a Matroska file; a live one of hours has fewer blocks."""

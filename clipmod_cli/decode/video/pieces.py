@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.decode.formats import OGG_PICTURES, packet_layout
+from clipmod_cli.decode.formats import ASF_DATA, OGG_PICTURES, packet_layout
 from clipmod_cli.decode.reading.boxes import is_box_type
 
 _CHUNK_BYTES = 1 << 16
@@ -275,7 +275,6 @@ def _walk_avi(pages: FileChunks) -> None:
 
 
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 _ASF_DATA_HEAD_BYTES = 50
 _ASF_PACKET = b"\x82\0\0"
 """Error correction data of two bytes, as every writer begins a packet."""
