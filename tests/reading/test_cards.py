@@ -69,6 +69,18 @@ def test_a_file_in_the_place_of_a_card_is_named(clipmod: Command, nightly: Path)
     assert "run card" in run.stderr
 
 
+@pytest.mark.parametrize("value", [None, [], 3, "text", {"members": [None, 3], "name": 7}])
+def test_odd_values_in_a_card_tell_nothing(clipmod: Command, nightly: Path, value: object) -> None:
+    path = Path(f"{nightly}.run.json")
+    card = json.loads(path.read_text(encoding="utf-8"))
+    card |= {"policy": value, "models": value}
+    card["runs"][-1]["counts"] = value
+    path.write_text(json.dumps(card), encoding="utf-8")
+    table = nightly.with_name("x.csv")
+    for run in (clipmod("stats", nightly), clipmod("export", nightly, "-o", table)):
+        assert run.code == 0, run.stderr
+
+
 def test_a_card_cannot_change_what_is_asked(clipmod: Command, nightly: Path) -> None:
     path = Path(f"{nightly}.run.json")
     card = json.loads(path.read_text(encoding="utf-8"))

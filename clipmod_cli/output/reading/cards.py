@@ -24,11 +24,11 @@ class RunCards:
         """Return the policy's name, hash and threshold, and the names of the models, by run_key."""
         return {
             card.facts["run_key"]: {
-                **{key: card.facts.get("policy", {}).get(key) for key in ("name", "hash", "threshold")},
-                "models": [one["name"] for one in card.facts.get("models", {}).get("members", ())],
+                **{key: _table(card.facts.get("policy")).get(key) for key in ("name", "hash", "threshold")},
+                "models": _names(_table(card.facts.get("models")).get("members")),
             }
             for card in self.by_name.values()
-            if "run_key" in card.facts
+            if isinstance(card.facts.get("run_key"), str)
         }
 
     @property
@@ -42,7 +42,7 @@ class RunCards:
         found = []
         for name, card in self.by_name.items():
             run = card.runs[-1] if card.runs else {}
-            if counts := run.get("counts"):
+            if counts := _table(run.get("counts")):
                 new, gone = counts.get("new"), counts.get("gone")
                 found.append({"name": name, "ended_at": run.get("ended_at"), "new": new, "gone": gone})
         return found
@@ -61,6 +61,15 @@ class RunCards:
             for card in self.by_name.values()
             for run_id, conditions in card.conditions.items()
         }
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    """Return a table of a card; an empty one for anything else that somebody wrote in its place."""
+    return value if isinstance(value, dict) else {}
+
+
+def _names(members: Any) -> list[str]:
+    return [str(_table(one).get("name")) for one in members] if isinstance(members, list) else []
 
 
 def read_cards(names: Sequence[str]) -> RunCards:
