@@ -19,6 +19,12 @@ _TAILS: Final = (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE))
 """Percentiles that an interval ends at."""
 
 REPLICATES: Final = 1_000
+LEAST_REPLICATES: Final = 200
+"""With very many labels: their intervals are so narrow that the end's last digit does not matter."""
+
+RESAMPLED: Final = 5_000_000
+"""Inputs in all resamples together, beyond which there are fewer resamples."""
+
 DRAWS: Final = 20_000
 SEED: Final = 14
 """The same labels give the same intervals."""
@@ -105,12 +111,13 @@ def interval_of(draws: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-Curve: TypeAlias = Callable[["Ranking", Floats], float]
+Curve: TypeAlias = Callable[[Floats, Floats], float]
+"""From the weight of positives and of negatives at or over each score, from high to low, `(k,)` each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """LabelledInput scores in falling order.
+    """Labelled scores in falling order.
 
     Attributes:
         order: the inputs' numbers in that order, `(n,)`; the two next are in it too.
@@ -143,27 +150,26 @@ class Ranking:
         return caught, np.cumsum(weight)[self.last] - caught
 
 
-def auroc(ranking: Ranking, times: Floats) -> float:
+def auroc(caught: Floats, alarms: Floats) -> float:
     """Return the area under the ROC curve, by the trapezoidal rule."""
-    caught, alarms = ranking.hits(times)
     area = np.trapezoid(np.append(0.0, caught), np.append(0.0, alarms))
     return float(area / (caught[-1] * alarms[-1]))
 
 
-def average_precision(ranking: Ranking, times: Floats) -> float:
+def average_precision(caught: Floats, alarms: Floats) -> float:
     """Return the average precision: each step of recall times the precision there."""
-    caught, alarms = ranking.hits(times)
     flagged = caught + alarms
     precision = np.divide(caught, flagged, out=np.zeros_like(caught), where=flagged > 0)
     return float((np.diff(caught, prepend=0.0) * precision).sum() / caught[-1])
 
 
-def resamples(positive: Flags, replicates: int = REPLICATES) -> Iterator[Floats]:
+def resamples(positive: Flags) -> Iterator[Floats]:
     """Yield how often each input counts in each bootstrap sample, `(n,)` each.
 
     Positives and negatives are drawn apart, so that each sample has as many of both as the labels.
     """
     rng = np.random.default_rng(SEED)
+    replicates = max(LEAST_REPLICATES, min(REPLICATES, RESAMPLED // len(positive)))
     groups = [np.flatnonzero(positive), np.flatnonzero(~positive)]
     for _ in range(replicates):
         times = np.zeros(len(positive))
@@ -172,8 +178,8 @@ def resamples(positive: Flags, replicates: int = REPLICATES) -> Iterator[Floats]
         yield times
 
 
-def area(curve: Curve, positive: Flags, score: Floats, weight: Floats | None = None) -> Estimate:
-    """Return the area under a curve with its percentile bootstrap interval; no value without both kinds.
+def areas(positive: Flags, score: Floats, weight: Floats | None = None) -> tuple[Estimate, Estimate]:
+    """Return AUROC and average precision with percentile bootstrap intervals; no values without both kinds.
 
     Where no resample differs, as with scores that separate the labels wholly, the bootstrap knows no bound:
     AUROC is then bounded by the pairs of one positive and one negative that share no input, and average
@@ -181,14 +187,20 @@ def area(curve: Curve, positive: Flags, score: Floats, weight: Floats | None = N
     """
     n, positives = len(positive), int(positive.sum())
     if not 0 < positives < n:
-        return Estimate(value=None, n=n)
+        return Estimate(value=None, n=n), Estimate(value=None, n=n)
     ranking = Ranking.of(positive, score, weight)
-    value = curve(ranking, np.ones(n))
-    drawn = np.array([curve(ranking, times) for times in resamples(positive)])
-    low, high = interval_of(drawn)
-    if low < high:
-        return Estimate(value=value, low=low, high=high, n=n)
-    if curve is not auroc:
-        return Estimate(value=value, n=n)
-    low, high = wilson(value, min(positives, n - positives))
-    return Estimate(value=value, low=low, high=high, n=n)
+
+    def measure(times: Floats) -> tuple[float, float]:
+        hits = ranking.hits(times)
+        return auroc(*hits), average_precision(*hits)
+
+    values = measure(np.ones(n))
+    drawn = np.array([measure(times) for times in resamples(positive)])
+    found = []
+    for value, (low, high) in zip(values, map(interval_of, drawn.T), strict=True):
+        bounded = low < high
+        found.append(Estimate(value=value, low=low if bounded else None, high=high if bounded else None, n=n))
+    if found[0].low is None:
+        low, high = wilson(values[0], min(positives, n - positives))
+        found[0] = Estimate(value=values[0], low=low, high=high, n=n)
+    return found[0], found[1]

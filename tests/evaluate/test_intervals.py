@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from clipmod_cli.evaluate.intervals import (
     Flags,
     Floats,
     Ranking,
-    area,
+    areas,
     auroc,
     average_precision,
     interval_of,
@@ -102,61 +103,57 @@ def test_areas_are_those_of_scikit_learn(digits: int, weighted: bool) -> None:
     rng = np.random.default_rng(3)
     positive, score = scores(rng, 80, 240, digits=digits)
     weight = rng.uniform(0.5, 30, 320) if weighted else None
-    assert area(auroc, positive, score, weight).value == pytest.approx(
-        roc_auc_score(positive, score, sample_weight=weight)
-    )
-    assert area(average_precision, positive, score, weight).value == pytest.approx(
-        average_precision_score(positive, score, sample_weight=weight)
-    )
+    ranking, precision = areas(positive, score, weight)
+    assert ranking.value == pytest.approx(roc_auc_score(positive, score, sample_weight=weight))
+    assert precision.value == pytest.approx(average_precision_score(positive, score, sample_weight=weight))
 
 
 def test_areas_of_resamples_are_those_of_scikit_learn() -> None:
     positive, score = scores(np.random.default_rng(4), 30, 50, digits=1)
     ranking = Ranking.of(positive, score)
-    for times in resamples(positive, 20):
+    for times in itertools.islice(resamples(positive), 20):
         again = np.repeat(np.arange(80), times.astype(int))
         assert positive[again].sum() == 30
-        assert auroc(ranking, times) == pytest.approx(roc_auc_score(positive[again], score[again]))
-        assert average_precision(ranking, times) == pytest.approx(
+        hits = ranking.hits(times)
+        assert auroc(*hits) == pytest.approx(roc_auc_score(positive[again], score[again]))
+        assert average_precision(*hits) == pytest.approx(
             average_precision_score(positive[again], score[again])
         )
 
 
 def test_intervals_of_areas_cover() -> None:
     rng = np.random.default_rng(5)
-    truth = {curve: area_of_many(curve) for curve in (auroc, average_precision)}
-    covered = dict.fromkeys(truth, 0)
-    trials = 100
+    positive, score = scores(np.random.default_rng(6), 100_000, 300_000)
+    hits = Ranking.of(positive, score).hits(np.ones(400_000))
+    truth = auroc(*hits), average_precision(*hits)
+    covered, trials = [0, 0], 120
     for _ in range(trials):
-        positive, score = scores(rng, 60, 180)
-        for curve, true in truth.items():
-            found = area(curve, positive, score)
-            covered[curve] += found.low <= true <= found.high  # type: ignore[operator]
-    for count in covered.values():
+        for place, found in enumerate(areas(*scores(rng, 60, 180))):
+            covered[place] += (found.low or 1.0) <= truth[place] <= (found.high or 0.0)
+    for count in covered:
         assert count / trials >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / trials) - 0.01
 
 
-def area_of_many(curve: object) -> float:
-    positive, score = scores(np.random.default_rng(6), 100_000, 300_000)
-    return float(curve(Ranking.of(positive, score), np.ones(400_000)))  # type: ignore[operator]
-
-
 def test_areas_of_one_kind_have_no_value() -> None:
-    assert area(auroc, np.ones(5, bool), np.arange(5.0)).value is None
+    assert [one.value for one in areas(np.ones(5, bool), np.arange(5.0))] == [None, None]
 
 
 def test_a_perfect_ranking_is_not_certain() -> None:
     positive = np.arange(40) < 10
-    score = np.where(positive, 1.0, 0.0)
-    found = area(auroc, positive, score)
-    assert (found.value, found.high) == (1.0, 1.0)
-    assert found.low == pytest.approx(binomtest(10, 10).proportion_ci(method="wilson").low)
-    assert area(average_precision, positive, score).low is None
+    ranking, precision = areas(positive, np.where(positive, 1.0, 0.0))
+    assert (ranking.value, ranking.high) == (1.0, 1.0)
+    assert ranking.low == pytest.approx(binomtest(10, 10).proportion_ci(method="wilson").low)
+    assert (precision.value, precision.low) == (1.0, None)
 
 
 def test_the_same_labels_give_the_same_intervals() -> None:
     positive, score = scores(np.random.default_rng(7), 20, 40)
-    assert area(auroc, positive, score) == area(auroc, positive, score)
+    assert areas(positive, score) == areas(positive, score)
+
+
+def test_many_labels_are_resampled_less_often() -> None:
+    assert len(list(resamples(np.arange(100) < 50))) == 1000
+    assert len(list(resamples(np.arange(100_000) < 50))) == 200
 
 
 @pytest.mark.parametrize(("recall", "alarms"), [(0.9, 0.05), (0.7, 0.004)])

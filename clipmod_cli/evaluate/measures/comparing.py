@@ -137,7 +137,8 @@ def _differences(one: Answers, two: Answers) -> dict[str, Estimate]:
             float(np.average(mine[among].astype(float) - other[among], weights=counted[among]))
             for among, mine, other in rates.values()
         ]
-        return found + [curve(rankings[0], times) - curve(rankings[1], times) for curve in curves.values()]
+        ours, theirs = (ranking.hits(times) for ranking in rankings)
+        return found + [curve(*ours) - curve(*theirs) for curve in curves.values()]
 
     values = measure(np.ones(len(positive)))
     drawn = np.array([measure(times) for times in resamples(positive)])

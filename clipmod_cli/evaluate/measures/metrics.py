@@ -13,9 +13,7 @@ from clipmod_cli.evaluate.intervals import (
     Estimate,
     Flags,
     Floats,
-    area,
-    auroc,
-    average_precision,
+    areas,
     interval_of,
     rate,
     rates_posterior,
@@ -77,6 +75,7 @@ def quality(answers: Answers) -> Quality:
     ranked = answers.among(~answers.failed | positive)
     # an error among the positives ranks below all: it is not caught at any threshold
     score = np.where(ranked.failed, -1.0, ranked.score)
+    ranking_area, precision_area = areas(ranked.positive, score, ranked.weight)
     return Quality(
         n=len(positive),
         positives=int(positive.sum()),
@@ -89,8 +88,8 @@ def quality(answers: Answers) -> Quality:
         f1=_f1(answers, recall, false_alarms),
         recall_with_review=share(answers, looked_at, positive),
         load=share(answers, looked_at),
-        auroc=area(auroc, ranked.positive, score, ranked.weight),
-        average_precision=area(average_precision, ranked.positive, score, ranked.weight),
+        auroc=ranking_area,
+        average_precision=precision_area,
     )
 
 
