@@ -90,6 +90,8 @@ def run(call: EvalCall) -> ExitCode:
             )
             if exit_code in GOES_ON:
                 _finish(call, _evaluate(call, [str(records)], labels, cost), stdout)
+            else:
+                _say(call, "the scan did not finish, so nothing was evaluated")
             return exit_code
 
 
