@@ -87,7 +87,7 @@ def load(
     batch_size = count_of(settings.batch_size, "--batch-size")
     for member in choice.members:  # before anything is downloaded
         require_packages(member.spec)
-    context = LoadContext(device=settings.device, fetch=partial(_fetch, hub=hub, progress=progress))
+    context = LoadContext(device=settings.device, fetch=fetcher(hub, progress))
     if any(member.spec.backend.uses_torch for member in choice.members):
         context, size = _on_torch(context, settings)
     else:  # without importing torch, which takes longer than a folder of pictures
@@ -113,6 +113,11 @@ def _on_torch(context: LoadContext, settings: Settings) -> tuple[LoadContext, in
     placement = place(settings.device, settings.dtype)
     torch = TorchContext(placement=placement, crops=CropBatches.of(placement), compile=settings.compile)
     return replace(context, device=str(placement.device), torch=torch), placement.batch_size
+
+
+def fetcher(hub: Hub, progress: DownloadProgress = SILENT) -> Callable[[ModelSpec], WeightFiles]:
+    """Return a function that gives a model's files, and downloads those that are missing."""
+    return partial(_fetch, hub=hub, progress=progress)
 
 
 def _fetch(spec: ModelSpec, *, hub: Hub, progress: DownloadProgress) -> WeightFiles:

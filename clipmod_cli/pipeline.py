@@ -305,10 +305,15 @@ def run_key(ensemble: Ensemble, criteria: Criteria, options: DecodeOptions) -> s
 
     Early exit is no part of it: it changes no outcome, and a record names the models it skipped.
     """
-    return fingerprint(
-        ensemble.identity,
-        criteria.policy.hash,
-        repr(criteria.threshold),
-        ",".join(criteria.unseen),
-        repr((options.exact, options.frames, options.coverage, options.heic)),
-    )
+    return run_key_of(ensemble.identity, criteria, decoding_key(options))
+
+
+def run_key_of(models: str, criteria: Criteria, decoding: str) -> str:
+    """Return the `run_key` of models with this identity and inputs decoded by these settings."""
+    policy = criteria.policy.hash
+    return fingerprint(models, policy, repr(criteria.threshold), ",".join(criteria.unseen), decoding)
+
+
+def decoding_key(options: DecodeOptions) -> str:
+    """Return what identifies the settings of decoding that can change an outcome."""
+    return repr((options.exact, options.frames, options.coverage, options.heic))

@@ -36,18 +36,22 @@ PANELS: Final[dict[Group, str]] = {
 
 
 def with_settings(
-    *groups: Group, without: frozenset[str] = frozenset(), defaults: Mapping[str, Any] = MappingProxyType({})
+    *groups: Group,
+    without: frozenset[str] = frozenset(),
+    only: frozenset[str] | None = None,
+    defaults: Mapping[str, Any] = MappingProxyType({}),
 ) -> Callable[[Command], Command]:
     """Return a decorator that adds one option for each setting of these groups to a command.
 
-    Help lists them in the order of `PANELS`, with `defaults` in place of the settings' own. The command's
-    last parameter, `flags`, receives the values that the user gave.
+    Settings in `without` are left out, and with `only` all that are not in it. Help lists them in the order
+    of `PANELS`, with `defaults` in place of the settings' own. The command's last parameter, `flags`,
+    receives the values that the user gave.
     """
 
     def decorate(command: Command) -> Command:
         own = [p for p in inspect.signature(command).parameters.values() if p.name != "flags"]
         hints = get_type_hints(command, include_extras=True)
-        added = _parameters(groups, without, defaults)
+        added = [p for p in _parameters(groups, without, defaults) if only is None or p.name in only]
 
         @functools.wraps(command)
         def call(**given: Any) -> None:

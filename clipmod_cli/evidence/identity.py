@@ -11,7 +11,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clipmod_cli.atomic import atomic_file
-from clipmod_cli.ensemble.ensemble import Ensemble
+from clipmod_cli.ensemble.ensemble import Ensemble, identity_of
 from clipmod_cli.errors import EvidenceError
 from clipmod_cli.models.seam import Model
 
@@ -48,7 +48,9 @@ class EvidenceIdentity(_Strict):
         members: the models, in the order of the ensemble.
         dtype: the precision of the ensemble.
         degraded: it was less than the ensemble that `auto` prefers.
-        decoding: the settings of decoding and sampling that change what the models are given.
+        decoding: the settings of decoding and sampling that change what the models are given
+            (`pipeline.decoding_key`).
+        max_gap_s: the longest gap between key frames of a video that was left unfilled, in seconds.
     """
 
     schema_: Literal["clipmod-evidence/1"] = SCHEMA_NAME
@@ -56,16 +58,23 @@ class EvidenceIdentity(_Strict):
     dtype: str
     degraded: bool
     decoding: str
+    max_gap_s: float
 
     @classmethod
-    def of(cls, ensemble: Ensemble, decoding: str) -> EvidenceIdentity:
+    def of(cls, ensemble: Ensemble, decoding: str, *, max_gap_s: float) -> EvidenceIdentity:
         """Return the identity of the evidence that this ensemble gives."""
         return cls(
             members=[_stored(member.model, member.weight) for member in ensemble.members],
             dtype=ensemble.dtype,
             degraded=ensemble.degraded,
             decoding=decoding,
+            max_gap_s=max_gap_s,
         )
+
+    @property
+    def models(self) -> str:
+        """What identifies the models; the `identity` of the ensemble."""
+        return identity_of([(member, member.weight) for member in self.members], self.dtype)
 
     def difference(self, other: EvidenceIdentity) -> str | None:
         """Return in a few words how another identity differs; None if it does not."""
@@ -73,8 +82,8 @@ class EvidenceIdentity(_Strict):
             return f"models {', '.join(m.spec for m in self.members)}"
         if self.members != other.members or self.dtype != other.dtype or self.degraded != other.degraded:
             return "other weights or precision of the same models"
-        if self.decoding != other.decoding:
-            return f"decoding {self.decoding}"
+        if self.decoding != other.decoding or self.max_gap_s != other.max_gap_s:
+            return "other settings of decoding or frames"
         return None
 
 

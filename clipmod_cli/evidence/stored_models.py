@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from clipmod_cli.evidence.identity import EvidenceIdentity, StoredMember
 from clipmod_cli.models.backend import ModelSpec
 from clipmod_cli.models.hub.weights import WeightFiles
-from clipmod_cli.models.seam import Labelled, PromptEmbedder
+from clipmod_cli.models.seam import ModelWithLabels, ModelWithPrompts
 from clipmod_cli.models.specs import AUTO, parse_models
 
-StoredModel: TypeAlias = PromptEmbedder | Labelled
+StoredModel: TypeAlias = ModelWithPrompts | ModelWithLabels
 
 
 @dataclass(slots=True, kw_only=True)

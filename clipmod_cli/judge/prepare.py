@@ -21,7 +21,7 @@ from clipmod_cli.judge.criteria import (
 )
 from clipmod_cli.judge.policy.values import Policy, least_categories, seen_categories, unseen_categories
 from clipmod_cli.judge.readers import DetectorReader, LabelReader, Reader, TextReader
-from clipmod_cli.models.seam import Labelled, PromptEmbedder
+from clipmod_cli.models.seam import ModelWithLabels, ModelWithPrompts
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def prepare(ensemble: Ensemble, policy: Policy, *, threshold: float, allow_parti
 
 
 def criteria_of(
-    models: Sequence[tuple[PromptEmbedder | Labelled, float]],
+    models: Sequence[tuple[ModelWithPrompts | ModelWithLabels, float]],
     policy: Policy,
     *,
     threshold: float,
@@ -72,7 +72,9 @@ def criteria_of(
     )
 
 
-def check_sight(model: PromptEmbedder | Labelled, policy: Policy, *, allow_partial: bool) -> Sequence[str]:
+def check_sight(
+    model: ModelWithPrompts | ModelWithLabels, policy: Policy, *, allow_partial: bool
+) -> Sequence[str]:
     """Return the UNSAFE categories that a model cannot see.
 
     Raises:
@@ -99,7 +101,7 @@ def check_sight(model: PromptEmbedder | Labelled, policy: Policy, *, allow_parti
 
 
 def text_reader(
-    model: PromptEmbedder, embeddings: Mapping[str, NDArray[np.float32]], policy: Policy
+    model: ModelWithPrompts, embeddings: Mapping[str, NDArray[np.float32]], policy: Policy
 ) -> TextReader:
     """Return the reader of a text-image model from the vectors of the policy's texts."""
     return TextReader(
@@ -110,7 +112,7 @@ def text_reader(
     )
 
 
-def reader_of(model: PromptEmbedder | Labelled, policy: Policy) -> Reader:
+def reader_of(model: ModelWithPrompts | ModelWithLabels, policy: Policy) -> Reader:
     """Return the reader of a model's evidence; embeds the prompts.
 
     Raises:
@@ -130,7 +132,7 @@ def reader_of(model: PromptEmbedder | Labelled, policy: Policy) -> Reader:
     return LabelReader(labels=labels, unmapped=unmapped)
 
 
-def _warn_of(labels: frozenset[str], model: Labelled, policy: Policy) -> None:
+def _warn_of(labels: frozenset[str], model: ModelWithLabels, policy: Policy) -> None:
     if not labels:
         return
     named = sorted(labels)[:MOST_NAMED]
@@ -144,7 +146,7 @@ def _warn_of(labels: frozenset[str], model: Labelled, policy: Policy) -> None:
     )
 
 
-def _check_labels(model: Labelled, policy: Policy, labels: Sequence[frozenset[str]]) -> None:
+def _check_labels(model: ModelWithLabels, policy: Policy, labels: Sequence[frozenset[str]]) -> None:
     """Refuse a label map with labels that the model does not have: it would never give them."""
     known = set(model.labels)
     if unknown := sorted(set().union(*labels, policy.not_judged.get(model.spec, ())) - known):

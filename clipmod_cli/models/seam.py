@@ -47,7 +47,7 @@ class NamedModel(Protocol):
     dtype: str
 
 
-class PromptEmbedder(NamedModel, Protocol):
+class ModelWithPrompts(NamedModel, Protocol):
     """The text half of a text-image model, by which its embeddings are read.
 
     Attributes:
@@ -62,7 +62,7 @@ class PromptEmbedder(NamedModel, Protocol):
         ...
 
 
-class Labelled(NamedModel, Protocol):
+class ModelWithLabels(NamedModel, Protocol):
     """A classifier or detector by its labels."""
 
     @property
@@ -102,11 +102,11 @@ class VisionModel(Protocol):
         ...
 
 
-class TextImageModel(VisionModel, PromptEmbedder, Protocol):
+class TextImageModel(VisionModel, ModelWithPrompts, Protocol):
     """A model that embeds pictures and prompts into one space; its evidence is an `Embedding`."""
 
 
-class LabelModel(VisionModel, Labelled, Protocol):
+class LabelModel(VisionModel, ModelWithLabels, Protocol):
     """A model with labels of its own.
 
     The evidence of a classifier is `LabelScores`; that of a detector is `Detections`: it lists only what it

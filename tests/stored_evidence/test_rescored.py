@@ -61,7 +61,9 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _scan(
     sources: Sequence[Path], ensemble: Ensemble, policy: Policy, folder: Path, threshold: float = 0.5
 ) -> list[Result]:
-    writer = EvidenceWriter.open(folder, EvidenceIdentity.of(ensemble, "fast"), overwrite=False)
+    writer = EvidenceWriter.open(
+        folder, EvidenceIdentity.of(ensemble, "fast", max_gap_s=policy.max_gap_s), overwrite=False
+    )
     writer.begin()
     try:
         items = expand([str(source) for source in sources], Rules())
@@ -131,7 +133,9 @@ def test_a_shorter_gap_between_key_frames_than_was_stored_needs_review(
     ensemble: Ensemble, policy: Policy, tmp_path: Path
 ) -> None:
     write_film(tmp_path / "film.mp4", scene(80, (), SQUARE), keys=(20, 40, 60))
-    writer = EvidenceWriter.open(tmp_path / "ev", EvidenceIdentity.of(ensemble, "key"), overwrite=False)
+    writer = EvidenceWriter.open(
+        tmp_path / "ev", EvidenceIdentity.of(ensemble, "key", max_gap_s=policy.max_gap_s), overwrite=False
+    )
     criteria = prepare(ensemble, policy, threshold=0.5)
     items = expand([str(tmp_path / "film.mp4")], Rules())
     (scanned,) = run(items, ensemble, criteria, Options(workers=1), keep=writer)

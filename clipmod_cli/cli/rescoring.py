@@ -1,0 +1,126 @@
+"""One run of `rescore`: stored evidence to records, and what changes against older ones."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+import uuid
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipmod_cli.assemble import fetcher, policy_of
+from clipmod_cli.cli.output import Output, open_output
+from clipmod_cli.cli.tally import Tally
+from clipmod_cli.cli.terminal.progress import DownloadBar
+from clipmod_cli.cli.terminal.stdout import RealStdout, plain, take_stdout
+from clipmod_cli.cli.terminal.summary import print_summary
+from clipmod_cli.errors import ExitCode
+from clipmod_cli.evidence.compare import Comparison, compare
+from clipmod_cli.evidence.folder import EvidenceFolder, open_folder
+from clipmod_cli.evidence.rescore import rescore
+from clipmod_cli.evidence.stored_models import stored_models
+from clipmod_cli.judge.prepare import criteria_of
+from clipmod_cli.models.hub.client import Hub
+from clipmod_cli.output.jsonl import StreamSink
+from clipmod_cli.pipeline import run_key_of
+from clipmod_cli.records import RunFacts, to_record
+from clipmod_cli.sources.base import Skipped
+
+if TYPE_CHECKING:
+    from clipmod_cli.judge.criteria import Criteria
+    from clipmod_cli.settings.definition import Settings
+    from clipmod_cli.settings.reading import Resolved
+
+
+def rescore_folder(resolved: Resolved, folder: Path, against: Path | None, show: int) -> ExitCode:
+    """Judge the evidence of a folder, write the records, print what changed, and return the exit code.
+
+    Without an output, `against` has the changes on stdout in place of the records.
+
+    Raises:
+        ClipmodError: the evidence, the policy or the output cannot be used.
+    """
+    settings = replace(resolved.settings, resume="no")
+    stored = open_folder(folder)
+    criteria = _criteria(resolved, stored)
+    with take_stdout() as stdout, ExitStack() as stack:
+        path = settings.output
+        if against is not None and path is None:
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="clipmod-"))
+            path = str(Path(scratch, "records.jsonl"))
+            settings = replace(settings, output=path)
+        output = stack.enter_context(open_output(settings, stdout))
+        if against is not None and resolved.settings.output is None:
+            output.mode = "nothing"
+        exit_code = _write_records(stored, criteria, output, settings)
+        if against is not None and output.path is not None:
+            _print(compare(against, output.path, show=show), stdout, settings)
+    return exit_code
+
+
+def _criteria(resolved: Resolved, stored: EvidenceFolder) -> Criteria:
+    settings = resolved.settings
+    policy = policy_of(resolved)
+    hub = Hub.from_environment(offline=settings.offline)
+    with DownloadBar(quiet=settings.quiet) as progress:
+        return criteria_of(
+            stored_models(stored.identity, fetcher(hub, progress)),
+            policy,
+            threshold=policy.threshold_for(settings.sensitivity, settings.threshold),
+            degraded=stored.identity.degraded,
+            allow_partial=settings.allow_partial,
+        )
+
+
+def _write_records(
+    stored: EvidenceFolder, criteria: Criteria, output: Output, settings: Settings
+) -> ExitCode:
+    tally, start = Tally(), time.monotonic()
+    identity = stored.identity
+    facts = RunFacts(
+        policy=criteria.policy.name,
+        policy_hash=criteria.policy.hash,
+        threshold=criteria.threshold,
+        run_key=run_key_of(identity.models, criteria, identity.decoding),
+        run_id=uuid.uuid4().hex,
+    )
+    try:
+        output.begin(facts.run_key, tally)
+        for result in rescore(stored, criteria, max_gap_s=identity.max_gap_s):
+            record = to_record(result, facts, frames_detail=settings.frames_detail)
+            kinds = tally.add(record)
+            output.show(record, output.write(record, result.item.source), kinds)
+    except BrokenPipeError:
+        return ExitCode.CLOSED_PIPE
+    finally:
+        output.finish()
+    if not settings.quiet:
+        print_summary(tally, Skipped(), time.monotonic() - start, done=0)
+    return tally.exit_code(settings.fail_on, lambda: False)
+
+
+def _print(found: Comparison, stdout: RealStdout, settings: Settings) -> None:
+    """Print the comparison: as one JSON object, or as lines for people."""
+    as_json = settings.json or not stdout.is_terminal
+    text = json.dumps(asdict(found), ensure_ascii=False) if as_json else "\n".join(_lines(found))
+    if settings.output is None or as_json or stdout.is_terminal:
+        StreamSink(stdout.descriptor).write(text.encode(errors="replace") + b"\n")
+
+
+def _lines(found: Comparison) -> list[str]:
+    lines = [f"{found.changed:,} of {found.changed + found.same:,} inputs change"]
+    lines += [f"  {count:>9,}  {before} -> {after}" for before, after, count in found.counts]
+    if found.only_before or found.only_after:
+        lines.append(f"  only in the older records: {found.only_before:,}; only here: {found.only_after:,}")
+    for change in found.changes:
+        name = change.source if change.member is None else f"{change.source}/{change.member}"
+        scores = f"{_score(change.score_before)} -> {_score(change.score_after)}"
+        lines.append(f"{change.before} -> {change.after}  {scores}  {change.category or '-'}  {plain(name)}")
+    return lines
+
+
+def _score(score: float | None) -> str:
+    return "-" if score is None else f"{score:.3f}"
