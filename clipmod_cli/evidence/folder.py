@@ -138,18 +138,32 @@ def open_folder(path: Path) -> EvidenceFolder:
     return EvidenceFolder(path=path, identity=identity, superseded=read_superseded(path))
 
 
-def read_rows(part: EvidencePart, columns: Sequence[str] = tuple(COLUMNS)) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a part in order, with these columns.
+def read_rows(
+    part: EvidencePart, columns: Sequence[str] = tuple(COLUMNS), *, rows: Sequence[int] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield rows of a part in order, with these columns.
+
+    Args:
+        part: the part.
+        columns: names of `COLUMNS`.
+        rows: the numbers of the rows, rising; None is all.
 
     Raises:
         EvidenceError: the file is damaged.
     """
+    if rows is not None and not rows:
+        return
     named = ", ".join(f'"{column}"' for column in columns)
+    wanted = "" if rows is None else "WHERE list_contains($rows, file_row_number)"
+    values = {"path": str(part.rows)} | ({} if rows is None else {"rows": rows})
     try:
         with duckdb.connect() as con:
-            found = con.execute(f"SELECT {named} FROM read_parquet(?)", [str(part.rows)])  # noqa: S608
-            while rows := found.fetchmany(ROWS_AT_ONCE):
-                for row in rows:
+            found = con.execute(
+                f"SELECT {named} FROM read_parquet($path, file_row_number = true) {wanted}",  # noqa: S608
+                values,
+            )
+            while fetched := found.fetchmany(ROWS_AT_ONCE):
+                for row in fetched:
                     yield dict(zip(columns, row, strict=True))
     except duckdb.Error as e:
         raise EvidenceError(f"{part.rows} is damaged: {e}") from e

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clipmod_cli.atomic import atomic_file
 from clipmod_cli.ensemble.ensemble import Ensemble, identity_of
@@ -20,7 +20,9 @@ FILE_NAME: Final = "evidence.json"
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="forbid", allow_inf_nan=False, serialize_by_alias=True
+    )
 
 
 class StoredMember(_Strict):
@@ -53,7 +55,7 @@ class EvidenceIdentity(_Strict):
         max_gap_s: the longest gap between key frames of a video that was left unfilled, in seconds.
     """
 
-    schema_: Literal["clipmod-evidence/1"] = SCHEMA_NAME
+    schema_: Literal["clipmod-evidence/1"] = Field(default=SCHEMA_NAME, alias="schema")
     members: list[StoredMember]
     dtype: str
     degraded: bool
@@ -116,7 +118,9 @@ def read_identity(folder: Path) -> EvidenceIdentity | None:
             ) from None
         return None
     except ValidationError as e:
-        raise EvidenceError(f"{path} is not readable as {SCHEMA_NAME}: {e.errors()[0]['msg']}") from e
+        fault = e.errors()[0]
+        place = ".".join(map(str, fault["loc"]))
+        raise EvidenceError(f"{path} is not {SCHEMA_NAME}: {place}: {fault['msg']}") from e
     except OSError as e:
         raise EvidenceError(f"cannot read {path}: {e.strerror}") from e
 

@@ -21,9 +21,7 @@ def rescore(stored: Iterable[ItemEvidence], criteria: Criteria, *, max_gap_s: fl
         max_gap_s: the longest gap between key frames of a video when the evidence was stored, in seconds.
     """
     for evidence in stored:
-        if evidence.media is not None:
-            _note_gaps(evidence.media, criteria.policy.max_gap_s, max_gap_s)
-        yield _judge_one(evidence, criteria)
+        yield judge_one(evidence, criteria, max_gap_s=max_gap_s)
 
 
 def _note_gaps(media: Media, wanted_s: float, stored_s: float) -> None:
@@ -32,7 +30,10 @@ def _note_gaps(media: Media, wanted_s: float, stored_s: float) -> None:
         media.note_unseen("unsampled")
 
 
-def _judge_one(evidence: ItemEvidence, criteria: Criteria) -> Result:
+def judge_one(evidence: ItemEvidence, criteria: Criteria, *, max_gap_s: float) -> Result:
+    """Return the result of one input, as `rescore` does."""
+    if evidence.media is not None:
+        _note_gaps(evidence.media, criteria.policy.max_gap_s, max_gap_s)
     rechecked: deque[Evidence | Failure] = deque()
 
     def stream() -> Iterator[Evidence | Failure]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,14 +54,15 @@ class TextReader:
 
     def read(self, seen: Seen) -> Probabilities:
         """Return the softmax over the categories, as in CLIP's zero-shot recipe."""
-        shares: Probabilities = self._read(_vector_of(seen)[np.newaxis])[0]
+        shares: Probabilities = self.read_vectors(_vector_of(seen)[np.newaxis])[0]
         return shares
 
     def read_all(self, seen: Sequence[Seen]) -> Probabilities:
         """Return the result of `read` for each, `(n, categories)`."""
-        return self._read(np.stack([_vector_of(each) for each in seen]))
+        return self.read_vectors(np.stack([_vector_of(each) for each in seen]))
 
-    def _read(self, vectors: NDArray[np.float32]) -> Probabilities:
+    def read_vectors(self, vectors: NDArray[np.floating[Any]]) -> Probabilities:
+        """Return the result of `read` for each embedding of `(n, d)`, `(n, categories)`."""
         logits = self.scale * (vectors.astype(np.float64) @ self._columns)
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares = np.zeros((len(vectors), self.total))
@@ -82,20 +83,21 @@ class LabelReader:
     Attributes:
         labels: mapped labels by category; one that the model does not divide is in several UNSAFE ones.
         unmapped: all other labels of the model.
+        counted: by category, the labels that its sum is of: each label once.
     """
 
     labels: Sequence[frozenset[str]]
     unmapped: frozenset[str] = frozenset()
-    _counted: Sequence[frozenset[str]] = field(init=False, repr=False, compare=False)
+    counted: Sequence[frozenset[str]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Have each label count once."""
-        object.__setattr__(self, "_counted", mildest_only(self.labels))
+        object.__setattr__(self, "counted", mildest_only(self.labels))
 
     @property
     def has_undivided(self) -> bool:
         """Whether a label stands for several categories."""
-        return tuple(self.labels) != self._counted
+        return tuple(self.labels) != self.counted
 
     def read(self, seen: Seen) -> Probabilities:
         """Return the shares; not finite if no mapped label has any score."""
@@ -112,7 +114,7 @@ class LabelReader:
     def _sums(self, seen: Seen) -> Probabilities:
         if not isinstance(seen, LabelScores):
             raise TypeError(f"a classifier gives label scores, not {type(seen).__name__}")
-        return np.array([sum(seen.scores[label] for label in mapped) for mapped in self._counted], np.float64)
+        return np.array([sum(seen.scores[label] for label in mapped) for mapped in self.counted], np.float64)
 
 
 def mildest_only(labels: Sequence[frozenset[str]]) -> tuple[frozenset[str], ...]:
@@ -147,13 +149,20 @@ class DetectorReader:
         """Return a distribution in which the most severe category comes first."""
         if not isinstance(seen, Detections):
             raise TypeError(f"a detector gives detections, not {type(seen).__name__}")
-        shares = np.zeros(len(self.labels))
-        left = 1.0
+        highest = [
+            max((d.score for d in seen.found if d.label in labels), default=0.0) for labels in self.labels
+        ]
+        shares: Probabilities = self.read_highest(np.asarray([highest]))[0]
+        return shares
+
+    def read_highest(self, highest: Probabilities) -> Probabilities:
+        """Return the distribution of each row of the categories' highest scores, both `(n, categories)`."""
+        shares = np.zeros_like(highest)
+        left = np.ones(len(highest))
         for index in self.order:
-            highest = max((d.score for d in seen.found if d.label in self.labels[index]), default=0.0)
-            shares[index] = min(highest, left)
-            left -= shares[index]
-        shares[self.rest] += left
+            shares[:, index] = np.minimum(highest[:, index], left)
+            left = left - shares[:, index]
+        shares[:, self.rest] += left
         return shares
 
 

@@ -1,0 +1,297 @@
+"""Scores of stored evidence by another policy, without the records: arithmetic on whole parts at once.
+
+Stills are scored as arrays. Whatever is not a plain still, or lies so near to a bound that rounding could
+decide, is judged one by one (`clipmod_cli.evidence.rescore`). So decisions are those of the records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from clipmod_cli.errors import EvidenceError
+from clipmod_cli.evidence.folder import EvidenceFolder, EvidencePart, parts_of, read_rows, read_vectors
+from clipmod_cli.evidence.identity import StoredMember
+from clipmod_cli.evidence.rescore import judge_one
+from clipmod_cli.evidence.rows import Vectors, from_row
+from clipmod_cli.judge.criteria import Criteria, WeightedReader
+from clipmod_cli.judge.policy.values import DIGITS
+from clipmod_cli.judge.readers import MOST_UNMAPPED, DetectorReader, LabelReader, Probabilities, TextReader
+from clipmod_cli.types import Failure
+
+NEAR: Final = 1e-6
+"""Scores are rounded to `DIGITS`: nearer to a bound than this, the last digit could decide."""
+VIEWS_AT_ONCE: Final = 4_096
+
+_PLAIN: Final = (
+    "media.kind = 'image' AND failure IS NULL AND len(views) > 0 "
+    "AND NOT list_bool_or([v.stand_in FOR v IN views])"
+)
+_ITEMS: Final = (
+    f"SELECT coalesce({_PLAIN}, false) AS plain, first_row, len(views) AS views, "  # noqa: S608 - constants
+    "coalesce(media.truncated OR len(media.unseen) > 0, false) AS unseen, "
+    "coalesce(media.coverage, 1.0)::DOUBLE AS coverage FROM read_parquet($path)"
+)
+
+Floats = NDArray[np.float64]
+Booleans = NDArray[np.bool_]
+Indices = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartScores:
+    """The scores of the inputs of one part, `(n,)` each.
+
+    Attributes:
+        rows: their row numbers in the part.
+        unsafe: unsafe scores, 0..1; NaN for an input that could not be judged.
+        category: the index of the category of the deciding view; -1 for an input that could not be judged.
+        nsfw: whether the decision is NSFW.
+        review: whether a person should look at it.
+    """
+
+    part: EvidencePart
+    rows: Indices
+    unsafe: Floats
+    category: Indices
+    nsfw: Booleans
+    review: Booleans
+
+
+def score_parts(stored: EvidenceFolder, criteria: Criteria) -> Iterator[PartScores]:
+    """Yield the scores of a folder of evidence, part by part.
+
+    Raises:
+        EvidenceError: a part is damaged, or its embeddings are missing.
+    """
+    with duckdb.connect(config={"threads": 1}) as con:  # a part is one row group
+        for part in parts_of(stored.path):
+            yield _PartScorer(stored, part, criteria, con).score()
+
+
+class _PartScorer:
+    def __init__(
+        self, stored: EvidenceFolder, part: EvidencePart, criteria: Criteria, con: duckdb.DuckDBPyConnection
+    ) -> None:
+        self.stored, self.part, self.criteria, self.con = stored, part, criteria, con
+        self.members = stored.identity.members
+        self.vectors = read_vectors(part, self.members)
+
+    def score(self) -> PartScores:
+        try:
+            return self._score()
+        except duckdb.Error as e:
+            raise EvidenceError(f"{self.part.rows} is damaged: {e}") from e
+
+    def _score(self) -> PartScores:
+        items = self.con.execute(_ITEMS, {"path": str(self.part.rows)}).fetchnumpy()
+        count = len(items["first_row"])
+        scores = PartScores(
+            part=self.part,
+            rows=np.arange(count, dtype=np.intp),
+            unsafe=np.full(count, np.nan),
+            category=np.full(count, -1, dtype=np.intp),
+            nsfw=np.zeros(count, dtype=np.bool_),
+            review=np.zeros(count, dtype=np.bool_),
+        )
+        plain = np.flatnonzero(items["plain"])
+        one_by_one = np.ones(count, dtype=np.bool_)
+        if len(plain):
+            near = self._score_stills({name: values[plain] for name, values in items.items()}, plain, scores)
+            one_by_one[plain[~near]] = False
+        self._judge(np.flatnonzero(one_by_one), scores)
+        gone = self.stored.superseded.get(self.part.rows.name)
+        return _without(scores, gone) if gone else scores
+
+    def _score_stills(self, items: Mapping[str, NDArray[Any]], rows: Indices, scores: PartScores) -> Booleans:
+        """Score plain stills, those at `rows`, and return which of them are too near to a bound."""
+        views = self._views(items)
+        best, near = _worst_views(views)
+        unsafe, agreement = views.unsafe[best], views.agreement[best]
+        scores.unsafe[rows], scores.category[rows] = unsafe, views.top[best]
+        policy, threshold = self.criteria.policy, self.criteria.threshold
+        has_unsafe = bool(self.criteria.unsafe.any())
+        scores.nsfw[rows] = (unsafe >= threshold) & has_unsafe
+        review = items["unseen"].astype(np.bool_) | bool(self.criteria.unseen)
+        if has_unsafe:
+            review |= items["coverage"] < policy.min_coverage
+        review |= np.bincount(views.item, views.unmapped, minlength=len(rows)) > 0
+        review |= agreement < policy.agreement_threshold
+        near |= _is_near(unsafe, threshold) | _is_near(agreement, policy.agreement_threshold)
+        if (band := policy.review_band(threshold)) is not None:
+            review |= (band[0] <= unsafe) & (unsafe <= band[1])
+            near |= _is_near(unsafe, band[0]) | _is_near(unsafe, band[1])
+        scores.review[rows] = review
+        return near
+
+    def _views(self, items: Mapping[str, NDArray[Any]]) -> _Views:
+        counts = items["views"].astype(np.intp)
+        item = np.repeat(np.arange(len(counts), dtype=np.intp), counts)
+        within = np.arange(len(item)) - np.repeat(np.cumsum(counts) - counts, counts)
+        at = np.repeat(items["first_row"].astype(np.intp), counts) + within
+        labels = iter(self._read_labels())
+        shares, unmapped = [], np.zeros(len(at))
+        for member in self.criteria.judges:
+            share, left = _shares(member, at, self.vectors, labels, len(self.criteria.names))
+            shares.append(share)
+            unmapped = np.maximum(unmapped, left > MOST_UNMAPPED)
+        return _combine(item, shares, unmapped, self.criteria)
+
+    def _read_labels(self) -> list[Floats]:
+        """Return the columns that the readers of labels need, of all views of plain stills in order."""
+        columns, values = _columns(self.criteria, self.members)
+        if not columns:
+            return []
+        named = ", ".join(f"{text} AS c{number}" for number, text in enumerate(columns))
+        found = self.con.execute(
+            f"SELECT {named} FROM (SELECT row, unnest(views) AS v, unnest(range(len(views))) AS n "  # noqa: S608 - values apart
+            f"FROM (SELECT file_row_number AS row, views, {_PLAIN} AS plain "
+            "FROM read_parquet($path, file_row_number = true)) WHERE plain) ORDER BY row, n",
+            {**values, "path": str(self.part.rows)},
+        ).fetchnumpy()
+        return [np.asarray(found[f"c{number}"], dtype=np.float64) for number in range(len(columns))]
+
+    def _judge(self, rows: Indices, scores: PartScores) -> None:
+        names = {name: index for index, name in enumerate(self.criteria.names)}
+        for number, row in zip(rows, read_rows(self.part, rows=rows.tolist()), strict=True):
+            evidence = from_row(row, self.members, self.vectors)
+            result = judge_one(evidence, self.criteria, max_gap_s=self.stored.identity.max_gap_s)
+            if isinstance(result, Failure):
+                scores.unsafe[number], scores.category[number] = np.nan, -1
+                scores.nsfw[number] = scores.review[number] = False
+                continue
+            scores.unsafe[number] = result.deciding.unsafe_score
+            scores.category[number] = names[result.deciding.category]
+            scores.nsfw[number] = result.decision == "NSFW"
+            scores.review[number] = result.needs_review
+
+
+def _is_near(values: Floats, bound: float) -> Booleans:
+    return np.asarray(np.abs(values - bound) <= NEAR)
+
+
+def _without(scores: PartScores, gone: frozenset[int]) -> PartScores:
+    left = ~np.isin(scores.rows, list(gone))
+    return PartScores(
+        part=scores.part,
+        rows=scores.rows[left],
+        unsafe=scores.unsafe[left],
+        category=scores.category[left],
+        nsfw=scores.nsfw[left],
+        review=scores.review[left],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Views:
+    """The scores of the views of plain stills, `(n,)` each; `item` is the number of the still, rising."""
+
+    item: Indices
+    unsafe: Floats
+    top: Indices
+    agreement: Floats
+    unmapped: Floats
+    finite: Booleans
+
+
+def _combine(item: Indices, shares: Sequence[Probabilities], unmapped: Floats, criteria: Criteria) -> _Views:
+    """Return the ensemble's scores from its members' shares, `(n, categories)` each."""
+    weights = [member.weight for member in criteria.judges]
+    total = np.sum([w * one for w, one in zip(weights, shares, strict=True)], axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        total = total / total.sum(axis=1, keepdims=True)
+        unsafe, safe = total[:, criteria.unsafe].sum(axis=1), total[:, ~criteria.unsafe].sum(axis=1)
+        score = np.round(unsafe / (unsafe + safe), DIGITS)
+    opinion = _opinions(total, criteria)
+    agreeing = [w * (_opinions(one, criteria) == opinion) for w, one in zip(weights, shares, strict=True)]
+    return _Views(
+        item=item,
+        unsafe=score,
+        top=_tops(total, criteria),
+        agreement=np.minimum(np.round(np.sum(agreeing, axis=0) / sum(weights), DIGITS), 1.0),
+        unmapped=unmapped,
+        finite=np.isfinite(score) & np.all([np.isfinite(one).all(axis=1) for one in shares], axis=0),
+    )
+
+
+def _tops(shares: Probabilities, criteria: Criteria) -> Indices:
+    order = np.asarray(criteria.severity)
+    return np.asarray(order[np.argmax(shares[:, order], axis=1)])
+
+
+def _opinions(shares: Probabilities, criteria: Criteria) -> Indices:
+    """Return what members may agree on (`judging`): the top category, or the side."""
+    if not criteria.agree_by_side:
+        return _tops(shares, criteria)
+    sides = shares[:, criteria.unsafe].sum(axis=1) >= shares[:, ~criteria.unsafe].sum(axis=1)
+    return np.asarray(sides, dtype=np.intp)
+
+
+def _worst_views(views: _Views) -> tuple[Indices, Booleans]:
+    """Return the deciding view of each still, and whether it is not clear which of them that is."""
+    starts = np.flatnonzero(np.diff(views.item, prepend=-1))
+    worst = np.maximum.reduceat(views.unsafe, starts)
+    behind = worst[views.item] - views.unsafe
+    candidates = np.flatnonzero(behind == 0)
+    _, first = np.unique(views.item[candidates], return_index=True)
+    unclear = np.bincount(views.item, (behind > 0) & (behind <= 2 * NEAR), minlength=len(starts)) > 0
+    unclear |= np.bincount(views.item, ~views.finite, minlength=len(starts)) > 0
+    best = np.zeros(len(starts), dtype=np.intp)
+    best[views.item[candidates[first]]] = candidates[first]
+    return best, unclear
+
+
+def _columns(criteria: Criteria, members: Sequence[StoredMember]) -> tuple[list[str], dict[str, Any]]:
+    """Return SQL for the numbers that the readers of labels need of a view, and the values in it."""
+    columns: list[str] = []
+    values: dict[str, Any] = {}
+
+    def value(one: Sequence[Any]) -> str:
+        values[f"v{len(values)}"] = list(one)
+        return f"$v{len(values) - 1}"
+
+    labelled = {"classifier": 0, "detector": 0}
+    for member, judge in zip(members, criteria.judges, strict=True):
+        if member.kind == "text-image":
+            continue
+        labelled[member.kind] += 1
+        at = labelled[member.kind]
+        if isinstance(judge.reader, LabelReader):
+            places = {label: number for number, label in enumerate(member.labels or (), 1)}
+            for labels in [*judge.reader.counted, judge.reader.unmapped]:
+                chosen = value(sorted(places[label] for label in labels))
+                columns.append(f"coalesce(list_sum(list_select(v.labels[{at}], {chosen})), 0)::DOUBLE")
+        elif isinstance(judge.reader, DetectorReader):
+            for labels in judge.reader.labels:
+                chosen = value(sorted(labels))
+                found = f"[d.score FOR d IN v.detections[{at}] IF list_contains({chosen}, d.label)]"
+                columns.append(f"coalesce(list_max({found}), 0)::DOUBLE")
+    return columns, values
+
+
+def _shares(
+    judge: WeightedReader, at: Indices, vectors: Vectors, columns: Iterator[Floats], categories: int
+) -> tuple[Probabilities, Floats]:
+    """Return a member's shares `(n, categories)`, and how much of its scores no category has `(n,)`."""
+    none = np.zeros(len(at))
+    match judge.reader:
+        case TextReader() as reader:
+            found = vectors[judge.name]
+            chunks = range(0, len(at), VIEWS_AT_ONCE)
+            parts = [reader.read_vectors(found[at[n : n + VIEWS_AT_ONCE]]) for n in chunks]
+            return (np.concatenate(parts) if parts else np.zeros((0, categories))), none
+        case LabelReader():
+            sums = np.stack([next(columns) for _ in range(categories)], axis=1)
+            left, mapped = next(columns), sums.sum(axis=1)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                share = np.where(left > 0, np.round(left / (mapped + left), DIGITS), 0.0)
+                return sums / mapped[:, np.newaxis], share
+        case DetectorReader() as reader:
+            highest = np.stack([next(columns) for _ in range(categories)], axis=1)
+            return reader.read_highest(highest), none
+    raise AssertionError(f"unknown reader {judge.reader!r}")
