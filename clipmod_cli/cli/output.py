@@ -17,6 +17,7 @@ from clipmod_cli.cli.terminal.progress import RunProgress
 from clipmod_cli.cli.terminal.result_lines import ShownLines, decision_of, line_of
 from clipmod_cli.cli.terminal.stdout import RealStdout, plain
 from clipmod_cli.errors import OutputError
+from clipmod_cli.evidence.writer import EvidenceWriter
 from clipmod_cli.output.base import RecordSink, SinkFactory, sink_for
 from clipmod_cli.output.compact import compact_line
 from clipmod_cli.output.jsonl import JsonlSink, StreamSink, is_regular
@@ -70,6 +71,7 @@ class Output:
     path: Path | None
     sink_factory: SinkFactory
     card: RunCard | None = None
+    evidence: EvidenceWriter | None = None
     progress: RunProgress = field(default_factory=RunProgress)
     has_begun: bool = False
     _lines: ShownLines = field(default_factory=ShownLines)
@@ -101,6 +103,7 @@ class Output:
         if self.settings.errors_to is not None:
             self._errors = ErrorsFile(Path(self.settings.errors_to), null=self.settings.null)
         if self.path is None:
+            self._begin_evidence(0)
             return DoneInputs()
         unfinished = frozenset[str]() if self.card is None else self.card.unfinished
         options = ResumeOptions(
@@ -112,12 +115,18 @@ class Output:
             sources=sources,
             retry=frozenset(self.settings.retry),
             difference=difference,
+            has_evidence=lambda record: self.evidence is None or self.evidence.has_evidence_of(record),
         )
         sink = self.sink_factory(self.path, options)
         done = sink.begin(run_key)
         self._sink = sink
         tally.gone = done.gone_count
+        self._begin_evidence(done.count + done.gone_count)
         return done
+
+    def _begin_evidence(self, records: int) -> None:
+        if self.evidence is not None:
+            self.evidence.begin(records)
 
     def _count_done(self, record: dict[str, Any], tally: Tally, unfinished: frozenset[str]) -> None:
         tally.add_done(record, is_new=record["run_id"] in unfinished and not record["known"])
@@ -167,7 +176,9 @@ class Output:
         self.progress.set_total(total)
 
     def finish(self) -> None:
-        """Sync and close the file, and move the list of errors to its path."""
+        """Sync and close the file and the evidence, and move the list of errors to its path."""
+        if self.evidence is not None:
+            self.evidence.close()
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.close()
@@ -186,7 +197,9 @@ class Output:
         return prune(self.path, done, walked, written=tally.judged, drop_any=drop_any)
 
     def discard(self) -> None:
-        """Close the file if it is open, and remove temporary files."""
+        """Close the file and the evidence if they are open, and remove temporary files."""
+        if self.evidence is not None:
+            self.evidence.close()
         if self._sink is not None:
             with contextlib.suppress(OutputError):
                 self._sink.close()

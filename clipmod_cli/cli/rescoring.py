@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,18 +15,22 @@ from typing import TYPE_CHECKING
 
 from clipmod_cli.assemble import fetcher, policy_of
 from clipmod_cli.cli.output import Output, open_output
+from clipmod_cli.cli.run_card import ModelsOfRun, describe_run
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import DownloadBar
 from clipmod_cli.cli.terminal.stdout import RealStdout, plain, take_stdout
-from clipmod_cli.cli.terminal.summary import print_summary
+from clipmod_cli.cli.terminal.summary import command_line, print_summary
 from clipmod_cli.errors import ExitCode
 from clipmod_cli.evidence.compare import Comparison, compare
 from clipmod_cli.evidence.folder import EvidenceFolder, open_folder
 from clipmod_cli.evidence.rescore import rescore
+from clipmod_cli.evidence.rows import ItemEvidence
 from clipmod_cli.evidence.stored_models import stored_models
 from clipmod_cli.judge.prepare import criteria_of
 from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.output.jsonl import StreamSink
+from clipmod_cli.output.resuming.names import working_directory
+from clipmod_cli.output.resuming.resume import RunConditions
 from clipmod_cli.pipeline import run_key_of
 from clipmod_cli.records import RunFacts, to_record
 from clipmod_cli.sources.base import Skipped
@@ -55,7 +61,7 @@ def rescore_folder(resolved: Resolved, folder: Path, against: Path | None, show:
         output = stack.enter_context(open_output(settings, stdout))
         if against is not None and resolved.settings.output is None:
             output.mode = "nothing"
-        exit_code = _write_records(stored, criteria, output, settings)
+        exit_code = _Rescoring(stored, criteria, output).write()
         if against is not None and output.path is not None:
             _print(compare(against, output.path, show=show), stdout, settings)
     return exit_code
@@ -75,31 +81,63 @@ def _criteria(resolved: Resolved, stored: EvidenceFolder) -> Criteria:
         )
 
 
-def _write_records(
-    stored: EvidenceFolder, criteria: Criteria, output: Output, settings: Settings
-) -> ExitCode:
-    tally, start = Tally(), time.monotonic()
-    identity = stored.identity
-    facts = RunFacts(
-        policy=criteria.policy.name,
-        policy_hash=criteria.policy.hash,
-        threshold=criteria.threshold,
-        run_key=run_key_of(identity.models, criteria, identity.decoding),
-        run_id=uuid.uuid4().hex,
-    )
-    try:
-        output.begin(facts.run_key, tally)
-        for result in rescore(stored, criteria, max_gap_s=identity.max_gap_s):
+class _Rescoring:
+    """Writes the records of stored evidence to an open output."""
+
+    def __init__(self, stored: EvidenceFolder, criteria: Criteria, output: Output) -> None:
+        self.stored, self.criteria, self.output = stored, criteria, output
+        self.tally = Tally()
+        identity = stored.identity
+        self.models = ModelsOfRun(
+            members=[(member, member.weight) for member in identity.members],
+            named=[member.spec for member in identity.members],
+            degraded=identity.degraded,
+            device="",
+            dtype=identity.dtype,
+            decoding=identity.decoding,
+        )
+        self.run_key = run_key_of(identity.models, criteria, identity.decoding_key)
+
+    def write(self) -> ExitCode:
+        """Write all records and return the exit code."""
+        start = time.monotonic()
+        settings = self.output.settings
+        conditions = RunConditions(directory=working_directory())
+        self.output.begin(self.run_key, self.tally, conditions=conditions, sources=None)
+        try:
+            for _, run in itertools.groupby(self.stored, key=lambda evidence: evidence.directory):
+                self._write_run(run)
+        except BrokenPipeError:
+            return ExitCode.CLOSED_PIPE
+        finally:
+            self.output.finish()
+        self.tally.cached = 0  # nothing was looked up
+        if not settings.quiet:
+            print_summary(self.tally, Skipped(), time.monotonic() - start, done=0)
+        return self.tally.exit_code(settings.fail_on, lambda: False)
+
+    def _write_run(self, run: Iterator[ItemEvidence]) -> None:
+        """Write the records of evidence whose sources are relative to the same directory."""
+        settings, card = self.output.settings, self.output.card
+        first = next(run)
+        facts = RunFacts(
+            policy=self.criteria.policy.name,
+            policy_hash=self.criteria.policy.hash,
+            threshold=self.criteria.threshold,
+            run_key=self.run_key,
+            run_id=uuid.uuid4().hex,
+        )
+        if card is not None:
+            described = describe_run(settings, self.models, self.criteria, facts)
+            card.begin(described, facts.run_id, command_line(), RunConditions(directory=first.directory))
+        max_gap_s = self.stored.identity.max_gap_s
+        for result in rescore(itertools.chain([first], run), self.criteria, max_gap_s=max_gap_s):
             record = to_record(result, facts, frames_detail=settings.frames_detail)
-            kinds = tally.add(record)
-            output.show(record, output.write(record, result.item.source), kinds)
-    except BrokenPipeError:
-        return ExitCode.CLOSED_PIPE
-    finally:
-        output.finish()
-    if not settings.quiet:
-        print_summary(tally, Skipped(), time.monotonic() - start, done=0)
-    return tally.exit_code(settings.fail_on, lambda: False)
+            kinds = self.tally.add(record)
+            self.output.show(record, self.output.write(record, result.item.source), kinds)
+        self.output.show_rest()
+        if card is not None:
+            card.end(ExitCode.OK, self.tally.run_counts())
 
 
 def _print(found: Comparison, stdout: RealStdout, settings: Settings) -> None:

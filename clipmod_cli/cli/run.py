@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from clipmod_cli.assemble import (
     decoding_options,
@@ -19,7 +20,14 @@ from clipmod_cli.assemble import (
     with_evidence_cache,
 )
 from clipmod_cli.cli.output import Output, open_output
-from clipmod_cli.cli.run_card import choose_again, decoders, describe_run, difference
+from clipmod_cli.cli.run_card import (
+    ModelsOfRun,
+    choose_again,
+    decoders,
+    decoding_of,
+    describe_run,
+    difference,
+)
 from clipmod_cli.cli.signals import Interrupted, StopRequest, catch_signals
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.notices import is_news
@@ -30,6 +38,8 @@ from clipmod_cli.cli.usage.effects import check_models, check_policy, check_valu
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import ClipmodError, ExitCode, OutputError, UsageError
 from clipmod_cli.judge.choice import ModelChoice, choose, describe_choice
+from clipmod_cli.evidence.identity import EvidenceIdentity
+from clipmod_cli.evidence.writer import EvidenceWriter
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.models.hub.client import Hub
@@ -38,7 +48,7 @@ from clipmod_cli.output.history.run import HistoryRun, open_rows
 from clipmod_cli.output.resuming.card import COMPLETE, RunCard
 from clipmod_cli.output.resuming.names import working_directory
 from clipmod_cli.output.resuming.resume import DoneInputs, RunConditions
-from clipmod_cli.pipeline import run, run_key
+from clipmod_cli.pipeline import decoding_key, run, run_key
 from clipmod_cli.records import RunFacts, to_line, to_record
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.settings.reading import Resolved
@@ -109,6 +119,8 @@ def judge_inputs(resolved: Resolved, inputs: Inputs, stdout: RealStdout | None =
                 with DownloadBar(quiet=settings.quiet) as progress:
                     ensemble, criteria = load_models(settings, choice, policy, hub, progress)
             ensemble = stack.enter_context(with_evidence_cache(ensemble, settings))
+            if settings.evidence is not None:
+                output.evidence = open_evidence(settings, inputs.conditions.directory, ensemble, policy)
             freeze_gc()
             return _Run(settings, inputs, output, ensemble, criteria, stop).judge_all()
         except Interrupted as e:
@@ -155,6 +167,25 @@ def choose_models(settings: Settings, policy: Policy, card: RunCard | None = Non
         if not (settings.quiet or settings.verbose) and is_news("auto", policy.name, ", ".join(choice.names)):
             say(f"clipmod: {text} (said once)")
     return choice, hub
+
+
+def open_evidence(
+    settings: Settings, directory: str | None, ensemble: Ensemble, policy: Policy
+) -> EvidenceWriter:
+    """Return the writer of `--evidence`; `directory` is the working directory, None if the inputs are URLs.
+
+    Raises:
+        OutputMismatchError: the folder holds evidence of other models or settings.
+        OutputError: it cannot be written.
+    """
+    identity = EvidenceIdentity.of(
+        ensemble,
+        decoding=decoding_of(settings),
+        decoding_key=decoding_key(decoding_options(settings).decode),
+        max_gap_s=policy.max_gap_s,
+    )
+    folder = Path(settings.evidence or "").expanduser()
+    return EvidenceWriter.open(folder, identity, directory=directory, overwrite=settings.overwrite)
 
 
 class _Run:
@@ -226,7 +257,8 @@ class _Run:
     def _begin(self) -> DoneInputs:
         """Open the output, write its run card, and return the inputs that it has records of."""
         conditions, card = self.inputs.conditions, self.output.card
-        facts = describe_run(self.settings, self.ensemble, self.criteria, self.facts)
+        models = ModelsOfRun.of(self.ensemble, self.settings)
+        facts = describe_run(self.settings, models, self.criteria, self.facts)
         done = self.output.begin(
             self.facts.run_key,
             self.tally,
@@ -251,7 +283,14 @@ class _Run:
             received=self.inputs.received,
         )
         self.output.progress = progress
-        results = run(items, self.ensemble, self.criteria, self.options, stopped=self.stop.requested)
+        results = run(
+            items,
+            self.ensemble,
+            self.criteria,
+            self.options,
+            stopped=self.stop.requested,
+            keep=self.output.evidence,
+        )
         self.stop.in_flight = True
         try:
             for result in results:

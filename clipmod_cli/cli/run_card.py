@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import platform
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Self
 
 from clipmod_cli import __version__
 from clipmod_cli.decode.formats import FORMATS
@@ -20,6 +20,7 @@ from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.models.backend import has_packages
 from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.models.hub.weights import locate
+from clipmod_cli.models.seam import NamedModel
 from clipmod_cli.records import RunFacts
 from clipmod_cli.settings.definition import Settings
 
@@ -32,20 +33,58 @@ LIBRARIES: Final = (
 DECODING: Final = ("decode", "coverage", "frames", "stop_on_hit", "early_exit")
 
 
-def describe_run(settings: Settings, ensemble: Ensemble, criteria: Criteria, run: RunFacts) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsOfRun:
+    """The models of a run, and how they were given pictures.
+
+    Attributes:
+        members: with their weights.
+        named: what `--models` said.
+        device: where they computed; empty where they did not.
+        decoding: the settings of decoding (`DECODING`).
+    """
+
+    members: Sequence[tuple[NamedModel, float]]
+    named: Sequence[str]
+    degraded: bool
+    device: str
+    dtype: str
+    decoding: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, ensemble: Ensemble, settings: Settings) -> Self:
+        """Return those of a scan."""
+        return cls(
+            members=[(member.model, member.weight) for member in ensemble.members],
+            named=settings.models,
+            degraded=ensemble.degraded,
+            device=", ".join(dict.fromkeys(member.model.device for member in ensemble.members)),
+            dtype=ensemble.dtype,
+            decoding=decoding_of(settings),
+        )
+
+
+def decoding_of(settings: Settings) -> dict[str, str | bool]:
+    """Return the settings of decoding."""
+    return {name: getattr(settings, name) for name in DECODING}
+
+
+def describe_run(
+    settings: Settings, models: ModelsOfRun, criteria: Criteria, run: RunFacts
+) -> dict[str, Any]:
     """Return the facts of a run's card, by which its results can be repeated."""
     members = [
-        {"spec": m.model.spec, "name": m.model.name, "weight": m.weight, "revision": m.model.revision}
-        for m in ensemble.members
+        {"spec": model.spec, "name": model.name, "weight": weight, "revision": model.revision}
+        for model, weight in models.members
     ]
     policy = criteria.policy
     return {
         "clipmod": __version__,
         "run_key": run.run_key,
-        "models": {"members": members, "named": list(settings.models), "degraded": ensemble.degraded},
-        "device": ", ".join(dict.fromkeys(m.model.device for m in ensemble.members)),
-        "dtype": ensemble.dtype,
-        "decoding": {name: getattr(settings, name) for name in DECODING},
+        "models": {"members": members, "named": list(models.named), "degraded": models.degraded},
+        "device": models.device,
+        "dtype": models.dtype,
+        "decoding": dict(models.decoding),
         "policy": {
             "name": policy.name,
             "hash": policy.hash,

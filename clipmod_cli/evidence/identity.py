@@ -50,8 +50,8 @@ class EvidenceIdentity(_Strict):
         members: the models, in the order of the ensemble.
         dtype: the precision of the ensemble.
         degraded: it was less than the ensemble that `auto` prefers.
-        decoding: the settings of decoding and sampling that change what the models are given
-            (`pipeline.decoding_key`).
+        decoding: the settings of decoding and sampling that change what the models are given.
+        decoding_key: what identifies them (`pipeline.decoding_key`).
         max_gap_s: the longest gap between key frames of a video that was left unfilled, in seconds.
     """
 
@@ -59,17 +59,21 @@ class EvidenceIdentity(_Strict):
     members: list[StoredMember]
     dtype: str
     degraded: bool
-    decoding: str
+    decoding: dict[str, str | bool]
+    decoding_key: str
     max_gap_s: float
 
     @classmethod
-    def of(cls, ensemble: Ensemble, decoding: str, *, max_gap_s: float) -> EvidenceIdentity:
+    def of(
+        cls, ensemble: Ensemble, *, decoding: dict[str, str | bool], decoding_key: str, max_gap_s: float
+    ) -> EvidenceIdentity:
         """Return the identity of the evidence that this ensemble gives."""
         return cls(
             members=[_stored(member.model, member.weight) for member in ensemble.members],
             dtype=ensemble.dtype,
             degraded=ensemble.degraded,
             decoding=decoding,
+            decoding_key=decoding_key,
             max_gap_s=max_gap_s,
         )
 
@@ -84,7 +88,7 @@ class EvidenceIdentity(_Strict):
             return f"models {', '.join(m.spec for m in self.members)}"
         if self.members != other.members or self.dtype != other.dtype or self.degraded != other.degraded:
             return "other weights or precision of the same models"
-        if self.decoding != other.decoding or self.max_gap_s != other.max_gap_s:
+        if self.decoding_key != other.decoding_key or self.max_gap_s != other.max_gap_s:
             return "other settings of decoding or frames"
         return None
 

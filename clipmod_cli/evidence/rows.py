@@ -42,12 +42,16 @@ _VIEW: Final = (
     f"members VARCHAR[], labels DOUBLE[][], detections {_DETECTION}[][])"
 )
 COLUMNS: Final[dict[str, str]] = {
+    "directory": "VARCHAR",
+    "directory_b64": "VARCHAR",
     "source": "VARCHAR",
     "source_b64": "VARCHAR",
     "member": "VARCHAR",
     "member_b64": "VARCHAR",
     "index": "BIGINT",
     "final_url": "VARCHAR",
+    "row": "BIGINT",
+    "columns": "MAP(VARCHAR, VARCHAR)",
     "media": f"STRUCT({_MEDIA_TYPE})",
     "failure": "STRUCT(stage VARCHAR, code VARCHAR, message VARCHAR, http_status BIGINT)",
     "first_row": "BIGINT",
@@ -68,9 +72,11 @@ class ItemEvidence:
         recheck_spans: the spans of a video that were looked at once more, (start, end) in seconds; None if
             none were asked for.
         recheck: what was seen in them.
+        directory: to which the source is relative: the working directory; None if it is a URL.
     """
 
     item: Item
+    directory: str | None = None
     media: Media | None = None
     views: list[Evidence] = field(default_factory=list)
     failure: Failure | None = None
@@ -97,13 +103,18 @@ def to_row(evidence: ItemEvidence, members: Sequence[StoredMember], first_row: i
     item, media, failure = evidence.item, evidence.media, evidence.failure
     source, source_b64 = write_name(item.source)
     member, member_b64 = write_name(item.member) if item.member is not None else (None, None)
+    directory, directory_b64 = write_name(evidence.directory) if evidence.directory else (None, None)
     return {
+        "directory": directory,
+        "directory_b64": directory_b64,
         "source": source,
         "source_b64": source_b64,
         "member": member,
         "member_b64": member_b64,
         "index": item.index,
         "final_url": item.final_url,
+        "row": item.row,
+        "columns": item.columns,
         "media": None if media is None else {name: getattr(media, name) for name in _MEDIA},
         "failure": None
         if failure is None
@@ -158,6 +169,8 @@ def from_row(row: Mapping[str, Any], members: Sequence[StoredMember], vectors: V
         index=row["index"],
         member=None if row["member"] is None else read_name(row["member"], row["member_b64"]),
         final_url=row["final_url"],
+        row=row["row"],
+        columns=row["columns"],
     )
     media = None if row["media"] is None else _media(row["media"])
     read = _ViewReader(item, media or Media(started=perf_counter()), members, vectors)
@@ -165,8 +178,10 @@ def from_row(row: Mapping[str, Any], members: Sequence[StoredMember], vectors: V
     recheck = read.views(row["recheck_views"], row["first_row"] + len(views), last=True)
     failure = None if row["failure"] is None else Failure(item=item, media=media, **row["failure"])
     spans = row["recheck_spans"]
+    directory = row["directory"]
     return ItemEvidence(
         item=item,
+        directory=None if directory is None else read_name(directory, row["directory_b64"]),
         media=media,
         views=views,
         failure=failure,

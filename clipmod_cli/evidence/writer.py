@@ -46,6 +46,7 @@ class EvidenceWriter:
 
     folder: Path
     identity: EvidenceIdentity
+    directory: str | None
     _lock: FileLock = field(repr=False)
     _stored: _StoredRows = field(repr=False)
     _current: ItemEvidence | None = field(default=None, repr=False)
@@ -55,12 +56,15 @@ class EvidenceWriter:
     _sealed_at: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def open(cls, folder: Path, identity: EvidenceIdentity, *, overwrite: bool) -> Self:
+    def open(
+        cls, folder: Path, identity: EvidenceIdentity, *, directory: str | None, overwrite: bool
+    ) -> Self:
         """Return a writer that adds to a folder, which is created if it is missing.
 
         Args:
             folder: of this run alone until `close`.
             identity: what this run's evidence is.
+            directory: to which the sources are relative; None if they are URLs.
             overwrite: delete the evidence that is there.
 
         Raises:
@@ -87,7 +91,7 @@ class EvidenceWriter:
                 _clear(folder)
             if found is None or overwrite:
                 write_identity(folder, identity)
-            return cls(folder, identity, lock, _StoredRows.read(folder))
+            return cls(folder, identity, directory, lock, _StoredRows.read(folder))
         except OSError as e:
             lock.release()
             raise OutputError(f"cannot write evidence to {folder}: {e.strerror}") from e
@@ -99,9 +103,22 @@ class EvidenceWriter:
         """Return whether there is evidence of a record that no other record has claimed, and claim it."""
         return self._stored.claim(_key(record, record))
 
-    def begin(self) -> None:
-        """Supersede the evidence that no record claimed: those inputs are judged again, or are gone."""
-        if unclaimed := self._stored.unclaimed():
+    def begin(self, records: int) -> None:
+        """Supersede the evidence that no record claimed: those inputs are judged again, or are gone.
+
+        Args:
+            records: how many the output has.
+
+        Raises:
+            OutputMismatchError: it has none, but there is evidence: that of another output.
+        """
+        unclaimed = self._stored.unclaimed()
+        if unclaimed and not records:
+            raise OutputMismatchError(
+                f"{self.folder} holds the evidence of another output. Go on with that one (-o), "
+                "name another folder, or --overwrite"
+            )
+        if unclaimed:
             superseded = defaultdict(frozenset, read_superseded(self.folder))
             for part, rows in unclaimed.items():
                 superseded[part] |= rows
@@ -110,7 +127,7 @@ class EvidenceWriter:
     def add(self, seen: Evidence | Failure) -> None:
         """Add what was seen of the next frame; frames of an item come one after the other."""
         if self._current is None or self._current.item is not seen.item:
-            self._current = ItemEvidence(item=seen.item)
+            self._current = ItemEvidence(item=seen.item, directory=self.directory)
         self._current.add(seen)
 
     def add_recheck(

@@ -165,6 +165,9 @@ class Settings:
         None, "output", "write the failed inputs here, for --files-from", metavar="FILE"
     )
     stop_on_hit: bool = _setting(False, "output", "end an input at its first hit, for gates")
+    evidence: str | None = _setting(
+        None, "output", "store what the models saw here, for `clipmod rescore`", metavar="DIR"
+    )
     frames_detail: bool = _setting(False, "output", "write the scores of every frame", rare=True)
     json: bool = _setting(False, "output", "JSON Lines on stdout even on a terminal")
 

@@ -43,6 +43,8 @@ EXCLUSIONS: Final = (
     Exclusion("resume", "overwrite", "what the output contains is discarded", ("yes", "verify")),
     Exclusion("prune", "overwrite", "what the output contains is discarded", ("yes", "all")),
     Exclusion("retry", "overwrite", "what the output contains is discarded"),
+    Exclusion("evidence", "early_exit", "the evidence would be incomplete"),
+    Exclusion("evidence", "stop_on_hit", "the evidence would be incomplete"),
     Exclusion("allow_ports", "allow_private", "any port is allowed"),
     Exclusion("api_keys_file", "no_auth", "no key is asked for"),
     Exclusion("image_expiry_hours", "no_hosting", "no pictures are kept"),
@@ -70,7 +72,7 @@ def _has_file(settings: Settings) -> bool:
 
 NEEDS: Final = (
     Need("unsafe", lambda s: s.classes is not None, "--classes"),
-    Need("overwrite", _has_file, "-o FILE"),
+    Need("overwrite", lambda s: _has_file(s) or s.evidence is not None, "-o FILE"),
     Need("prune", _has_file, "-o FILE"),
     Need("retry", _has_file, "-o FILE"),
     Need("resume", _has_file, "-o FILE"),

@@ -58,13 +58,15 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def identity_of(ensemble: Ensemble, policy: Policy) -> EvidenceIdentity:
+    return EvidenceIdentity.of(ensemble, decoding={}, decoding_key="k", max_gap_s=policy.max_gap_s)
+
+
 def _scan(
     sources: Sequence[Path], ensemble: Ensemble, policy: Policy, folder: Path, threshold: float = 0.5
 ) -> list[Result]:
-    writer = EvidenceWriter.open(
-        folder, EvidenceIdentity.of(ensemble, "fast", max_gap_s=policy.max_gap_s), overwrite=False
-    )
-    writer.begin()
+    writer = EvidenceWriter.open(folder, identity_of(ensemble, policy), directory=None, overwrite=False)
+    writer.begin(0)
     try:
         items = expand([str(source) for source in sources], Rules())
         criteria = prepare(ensemble, policy, threshold=threshold)
@@ -134,7 +136,7 @@ def test_a_shorter_gap_between_key_frames_than_was_stored_needs_review(
 ) -> None:
     write_film(tmp_path / "film.mp4", scene(80, (), SQUARE), keys=(20, 40, 60))
     writer = EvidenceWriter.open(
-        tmp_path / "ev", EvidenceIdentity.of(ensemble, "key", max_gap_s=policy.max_gap_s), overwrite=False
+        tmp_path / "ev", identity_of(ensemble, policy), directory=None, overwrite=False
     )
     criteria = prepare(ensemble, policy, threshold=0.5)
     items = expand([str(tmp_path / "film.mp4")], Rules())

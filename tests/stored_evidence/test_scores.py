@@ -143,7 +143,7 @@ def inputs(draw: st.DrawFn) -> ItemEvidence:
 
 def write(folder: Path, found: Sequence[ItemEvidence]) -> EvidenceFolder:
     identity = EvidenceIdentity(
-        members=MEMBERS, dtype="float32", degraded=False, decoding="fast", max_gap_s=10.0
+        members=MEMBERS, dtype="float32", degraded=False, decoding={}, decoding_key="k", max_gap_s=10.0
     )
     write_identity(folder, identity)
     rows, first, vectors = [], 0, []

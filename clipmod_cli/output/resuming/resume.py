@@ -84,6 +84,7 @@ class ResumeOptions:
         sources: the files and folders that this run names; None if they come from lists.
         retry: codes of errors to try again, or `errors` for all.
         difference: how it was written otherwise, for the message that refuses it.
+        has_evidence: called with each record that stays; without its evidence the input is judged again.
     """
 
     overwrite: bool = False
@@ -94,6 +95,7 @@ class ResumeOptions:
     sources: Sequence[str] | None = None
     retry: frozenset[str] = frozenset()
     difference: str = ""
+    has_evidence: Callable[[Mapping[str, Any]], bool] = lambda _: True
 
 
 @dataclass
@@ -272,7 +274,11 @@ class _Reader:
         run = self.options.earlier.get(record["run_id"], self.unknown_run)
         source = read_name(record["source"], record["source_b64"])
         key = done.hash_record(record)
-        fate = self._fate(record, done.names.resolve(source, run.directory), run)
+        name = done.names.resolve(source, run.directory)
+        fate = self._fate(record, name, run)
+        lacks_evidence = fate != "retry" and not self.options.has_evidence(record)
+        if lacks_evidence and fate == "done" and self._is_covered(name, run):
+            fate = "retry"
         if fate == "retry":
             self.removed.extend((start, end))
             done.retry_count += 1

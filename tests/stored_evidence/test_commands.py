@@ -1,0 +1,150 @@
+"""`scan --evidence` and `rescore`, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.command import SHAPE_OPTIONS, SHAPES, TINY, Command, read_records
+
+RUN_FIELDS = ("run_id", "total_time_ms")
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """Return the records of an output by source, without the times of the run."""
+    found = {}
+    for record in read_records(path.read_bytes()):
+        kept = {name: value for name, value in record.items() if name not in RUN_FIELDS}
+        for prediction in (kept["per_model_predictions"] or {}).values():
+            prediction.pop("inference_time_ms")
+        found[record["source"]] = kept
+    return found
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    shutil.copytree(TINY / "pictures", folder)
+    (folder / "broken.jpg").write_bytes((folder / "red-circle.jpg").read_bytes()[:200])
+    return folder
+
+
+@pytest.fixture
+def stored(clipmod: Command, pictures: Path, tmp_path: Path) -> Path:
+    """The evidence of the pictures; their records are in `out.jsonl` beside it."""
+    run = clipmod(
+        "scan", pictures, *SHAPE_OPTIONS, "-o", tmp_path / "out.jsonl", "--evidence", tmp_path / "EV"
+    )
+    assert run.code == 3, run.stderr
+    return tmp_path / "EV"
+
+
+def test_rescored_records_are_those_of_the_scan(clipmod: Command, stored: Path, tmp_path: Path) -> None:
+    run = clipmod("rescore", stored, "--policy", SHAPES, "-o", tmp_path / "new.jsonl")
+    assert run.code == 3, run.stderr
+    assert _facts(tmp_path / "new.jsonl") == _facts(tmp_path / "out.jsonl")
+
+
+def test_a_scan_goes_on_with_rescored_records(
+    clipmod: Command, stored: Path, pictures: Path, tmp_path: Path
+) -> None:
+    new = tmp_path / "new.jsonl"
+    assert clipmod("rescore", stored, "--policy", SHAPES, "--threshold", "0.9", "-o", new).code == 3
+    run = clipmod("scan", pictures, *SHAPE_OPTIONS, "--threshold", "0.9", "-o", new)
+    assert "11 done, 0 to retry" in run.stderr
+    assert len(read_records(new.read_bytes())) == 11
+
+
+def test_another_threshold_is_compared_with_the_records(
+    clipmod: Command, stored: Path, tmp_path: Path
+) -> None:
+    old = tmp_path / "out.jsonl"
+    run = clipmod("rescore", stored, "--policy", SHAPES, "--threshold", "1", "--against", old, "--show", "2")
+    assert run.code == 3, run.stderr
+    found = json.loads(run.stdout)
+    hits = sum(record["final_decision"] == "NSFW" for record in _facts(old).values())
+    assert sum(count for before, _, count in found["counts"] if before.startswith("NSFW")) == hits > 0
+    assert len(found["changes"]) == 2
+    assert found["only_before"] == found["only_after"] == 0
+
+
+def test_inputs_whose_evidence_was_lost_are_judged_again(
+    clipmod: Command, stored: Path, pictures: Path, tmp_path: Path
+) -> None:
+    for path in stored.glob("part-*"):  # as if the run had been killed before it sealed them
+        path.unlink()
+    out = tmp_path / "out.jsonl"
+    run = clipmod("scan", pictures, *SHAPE_OPTIONS, "-o", out, "--evidence", stored)
+    assert "0 done, 11 to retry" in run.stderr
+    assert clipmod("rescore", stored, "--policy", SHAPES, "-o", tmp_path / "new.jsonl").code == 3
+    assert len(read_records(out.read_bytes())) == 11
+    assert _facts(tmp_path / "new.jsonl").keys() == _facts(out).keys()
+
+
+def test_newer_evidence_replaces_that_of_a_file_that_changed(
+    clipmod: Command, stored: Path, pictures: Path, tmp_path: Path
+) -> None:
+    shutil.copyfile(pictures / "red-circle.jpg", pictures / "broken.jpg")
+    (pictures / "nothing.png").unlink()
+    out, new = tmp_path / "out.jsonl", tmp_path / "new.jsonl"
+    assert clipmod("scan", pictures, *SHAPE_OPTIONS, "-o", out, "--evidence", stored).code == 0
+    assert clipmod("rescore", stored, "--policy", SHAPES, "-o", new).code == 0
+    records = read_records(new.read_bytes())
+    assert len(records) == len({record["source"] for record in records}) == 11
+    assert _facts(new)[str(pictures / "broken.jpg")]["final_decision"] == "NSFW"
+
+
+def test_evidence_of_another_output_is_left_alone(
+    clipmod: Command, stored: Path, pictures: Path, tmp_path: Path
+) -> None:
+    before = sorted((path.name, path.stat().st_size) for path in stored.iterdir())
+    other = clipmod("scan", pictures, *SHAPE_OPTIONS, "-o", tmp_path / "b.jsonl", "--evidence", stored)
+    assert other.code == 2
+    assert "holds the evidence of another output" in other.stderr
+    models = clipmod(
+        "scan", pictures, "--models", "nudenet", "-o", tmp_path / "c.jsonl", "--evidence", stored
+    )
+    assert models.code == 2
+    assert "holds evidence of models" in models.stderr
+    assert sorted((path.name, path.stat().st_size) for path in stored.iterdir()) == before
+    again = clipmod(
+        "scan", pictures, *SHAPE_OPTIONS, "-o", tmp_path / "b.jsonl", "--evidence", stored, "--overwrite"
+    )
+    assert again.code == 3, again.stderr
+
+
+@pytest.mark.parametrize("flags", [["--early-exit", "exact"], ["--stop-on-hit"]])
+def test_evidence_that_would_be_incomplete_is_refused(
+    clipmod: Command, pictures: Path, tmp_path: Path, flags: list[str]
+) -> None:
+    run = clipmod("scan", pictures, *SHAPE_OPTIONS, "--evidence", tmp_path / "EV", *flags)
+    assert run.code == 2
+    assert "incomplete" in run.stderr
+
+
+def test_a_damaged_folder_is_told(clipmod: Command, stored: Path, tmp_path: Path) -> None:
+    missing = clipmod("rescore", tmp_path / "nowhere", "--policy", SHAPES)
+    assert missing.code == 2
+    assert "holds no evidence" in missing.stderr
+    next(stored.glob("part-*.safetensors")).unlink()
+    torn = clipmod("rescore", stored, "--policy", SHAPES, "-o", tmp_path / "new.jsonl")
+    assert torn.code == 2
+    assert "missing or damaged" in torn.stderr
+    (stored / "evidence.json").write_text("{}")
+    assert clipmod("rescore", stored, "--policy", SHAPES).code == 2
+
+
+def test_a_policy_that_a_model_cannot_see_is_refused(
+    clipmod: Command, pictures: Path, tmp_path: Path
+) -> None:
+    nude = ("--policy", "nsfw", "--models", "nudenet")
+    assert clipmod("scan", pictures / "nothing.png", *nude, "--evidence", tmp_path / "EV").code == 0
+    run = clipmod("rescore", tmp_path / "EV", "--policy", "general")
+    assert run.code == 2
+    assert "cannot see" in run.stderr
+    (record,) = clipmod("rescore", tmp_path / "EV", "--policy", "nsfw").records
+    assert record["models_used"] == ["nudenet"]
