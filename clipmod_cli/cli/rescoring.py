@@ -21,7 +21,7 @@ from clipmod_cli.cli.terminal.progress import DownloadBar
 from clipmod_cli.cli.terminal.stdout import RealStdout, plain, take_stdout
 from clipmod_cli.cli.terminal.summary import command_line, print_summary
 from clipmod_cli.errors import ExitCode
-from clipmod_cli.evidence.compare import Comparison, compare
+from clipmod_cli.evidence.compare import RecordChanges, compare
 from clipmod_cli.evidence.folder import EvidenceFolder, open_folder
 from clipmod_cli.evidence.rescore import rescore
 from clipmod_cli.evidence.rows import ItemEvidence
@@ -140,7 +140,7 @@ class _Rescoring:
             card.end(ExitCode.OK, self.tally.run_counts())
 
 
-def _print(found: Comparison, stdout: RealStdout, settings: Settings) -> None:
+def _print(found: RecordChanges, stdout: RealStdout, settings: Settings) -> None:
     """Print the comparison: as one JSON object, or as lines for people."""
     as_json = settings.json or not stdout.is_terminal
     text = json.dumps(asdict(found), ensure_ascii=False) if as_json else "\n".join(_lines(found))
@@ -148,7 +148,7 @@ def _print(found: Comparison, stdout: RealStdout, settings: Settings) -> None:
         StreamSink(stdout.descriptor).write(text.encode(errors="replace") + b"\n")
 
 
-def _lines(found: Comparison) -> list[str]:
+def _lines(found: RecordChanges) -> list[str]:
     lines = [f"{found.changed:,} of {found.changed + found.same:,} inputs change"]
     lines += [f"  {count:>9,}  {before} -> {after}" for before, after, count in found.counts]
     if found.only_before or found.only_after:

@@ -59,7 +59,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class RecordChanges:
     """The outcome of comparing records.
 
     Attributes:
@@ -82,7 +82,7 @@ class Comparison:
         return sum(count for _, _, count in self.counts)
 
 
-def compare(before: Path, after: Path, *, show: int) -> Comparison:
+def compare(before: Path, after: Path, *, show: int) -> RecordChanges:
     """Return what differs between two outputs; `show` is how many changes to list.
 
     Inputs are matched by source, member, and where a source occurs several times by its occurrence.
@@ -106,7 +106,7 @@ def compare(before: Path, after: Path, *, show: int) -> Comparison:
     except duckdb.Error as e:
         raise UsageError(f"{before} cannot be compared: {str(e).splitlines()[0]}") from e
     names = Change.__slots__
-    return Comparison(
+    return RecordChanges(
         same=sum(n for old, new, n in counts if old == new),
         counts=[(old, new, n) for old, new, n in counts if old and new and old != new],
         changes=[Change(**dict(zip(names, row, strict=True))) for row in rows],

@@ -14,12 +14,14 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import duckdb
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from clipmod_cli.atomic import atomic_file
@@ -47,6 +49,27 @@ class EvidencePart:
 def parts_of(folder: Path) -> list[EvidencePart]:
     """Return the parts of a folder, in the order in which they were written."""
     return [EvidencePart(path) for path in sorted(folder.glob("part-*.parquet"))]
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder of evidence for this process alone; it is created if it is missing.
+
+    Raises:
+        OutputError: another process holds it, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = FileLock(folder / ".lock", mode=0o600)
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise OutputError(f"another process is writing evidence to {folder}") from None
+    except OSError as e:
+        raise OutputError(f"cannot write evidence to {folder}: {e.strerror}") from e
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_part(

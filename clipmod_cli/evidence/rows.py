@@ -1,14 +1,14 @@
 """One row of stored evidence: all that the models saw of one input, and back again.
 
 A row holds what judging needs and no picture. Embeddings lie beside the rows, one matrix a model; a row knows
-at which of their rows its views begin. Times of the run are not stored.
+at which of their rows its views begin. Of times only when it was judged is stored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any, Final
 
 import numpy as np
@@ -54,6 +54,7 @@ COLUMNS: Final[dict[str, str]] = {
     "columns": "MAP(VARCHAR, VARCHAR)",
     "media": f"STRUCT({_MEDIA_TYPE})",
     "failure": "STRUCT(stage VARCHAR, code VARCHAR, message VARCHAR, http_status BIGINT)",
+    "judged_at": "DOUBLE",
     "first_row": "BIGINT",
     "views": f"{_VIEW}[]",
     "recheck_spans": "DOUBLE[][]",
@@ -124,6 +125,7 @@ def to_row(evidence: ItemEvidence, members: Sequence[StoredMember], first_row: i
             "message": write_name(failure.message)[0],
             "http_status": failure.http_status,
         },
+        "judged_at": round(time(), 3),
         "first_row": first_row,
         "views": [_view_row(seen, members) for seen in evidence.views],
         "recheck_spans": evidence.recheck_spans,

@@ -10,16 +10,17 @@ import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import OutputError, OutputMismatchError
 from clipmod_cli.evidence.folder import (
+    locked,
     parts_of,
     read_rows,
     read_superseded,
@@ -47,7 +48,7 @@ class EvidenceWriter:
     folder: Path
     identity: EvidenceIdentity
     directory: str | None
-    _lock: FileLock = field(repr=False)
+    _lock: ExitStack = field(repr=False)
     _stored: _StoredRows = field(repr=False)
     _current: ItemEvidence | None = field(default=None, repr=False)
     _rows: list[dict[str, Any]] = field(default_factory=list, repr=False)
@@ -78,26 +79,17 @@ class EvidenceWriter:
             raise OutputMismatchError(
                 f"{folder} holds evidence of {difference}. Name another folder, or --overwrite"
             )
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = FileLock(folder / ".lock", mode=0o600)
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise OutputError(f"another process is writing evidence to {folder}") from None
-        except OSError as e:
-            raise OutputError(f"cannot write evidence to {folder}: {e.strerror}") from e
-        try:
-            if overwrite:
-                _clear(folder)
-            if found is None or overwrite:
-                write_identity(folder, identity)
-            return cls(folder, identity, directory, lock, _StoredRows.read(folder))
-        except OSError as e:
-            lock.release()
-            raise OutputError(f"cannot write evidence to {folder}: {e.strerror}") from e
-        except BaseException:
-            lock.release()
-            raise
+        with ExitStack() as stack:
+            stack.enter_context(locked(folder))
+            try:
+                if overwrite:
+                    _clear(folder)
+                if found is None or overwrite:
+                    write_identity(folder, identity)
+            except OSError as e:
+                raise OutputError(f"cannot write evidence to {folder}: {e.strerror}") from e
+            stored = _StoredRows.read(folder)
+            return cls(folder, identity, directory, stack.pop_all(), stored)
 
     def has_evidence_of(self, record: Mapping[str, Any]) -> bool:
         """Return whether there is evidence of a record that no other record has claimed, and claim it."""
@@ -158,7 +150,7 @@ class EvidenceWriter:
         try:
             self._seal()
         finally:
-            self._lock.release()
+            self._lock.close()
 
     def _seal(self) -> None:
         self._sealed_at = time.monotonic()

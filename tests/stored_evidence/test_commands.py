@@ -148,3 +148,17 @@ def test_a_policy_that_a_model_cannot_see_is_refused(
     assert "cannot see" in run.stderr
     (record,) = clipmod("rescore", tmp_path / "EV", "--policy", "nsfw").records
     assert record["models_used"] == ["nudenet"]
+
+
+@pytest.mark.parametrize("how", ["--source", "--sha256", "--before"])
+def test_erased_inputs_leave_no_evidence(clipmod: Command, stored: Path, tmp_path: Path, how: str) -> None:
+    records = _facts(tmp_path / "out.jsonl")
+    source = next(name for name in records if name.endswith("red-circle.jpg"))
+    what = {"--source": source, "--sha256": records[source]["sha256"], "--before": "2999-01-01"}[how]
+    run = clipmod("stats", "forget", how, what, "--evidence", stored, "--yes")
+    assert run.code == 0, run.stderr
+    left = {} if how == "--before" else {name: one for name, one in records.items() if name != source}
+    assert f"evidence of {len(records) - len(left)} inputs" in run.stderr
+    assert clipmod("rescore", stored, "--policy", SHAPES, "-o", tmp_path / "new.jsonl").code in (0, 3)
+    assert _facts(tmp_path / "new.jsonl") == left
+    assert not any(source.encode() in path.read_bytes() for path in stored.glob("part-*"))

@@ -151,6 +151,10 @@ def forget(
             formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="Erase what was judged before this local time."
         ),
     ] = None,
+    evidence: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Erase from this folder of `scan --evidence` too; repeatable."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     db: Db = None,
 ) -> None:
@@ -169,6 +173,13 @@ def forget(
         typer.confirm(f"Erase {scope} from {store.path}? It cannot be undone.", abort=True, err=True)
     erased = store.forget(source=source, sha256=sha256, before=before.astimezone() if before else None)
     erase(default_path(), before=before.timestamp() if before else None)
+    for folder in evidence or []:
+        from clipmod_cli.evidence.forget import forget as forget_evidence
+
+        count = forget_evidence(
+            folder, source=source, sha256=sha256, before=before.timestamp() if before else None
+        )
+        typer.echo(f"Erased the evidence of {count:,} inputs from {folder}.", err=True)
     pictures = len(erased.image_ids)
     hosted = f" and {pictures:,} hosted {'picture' if pictures == 1 else 'pictures'}" if pictures else ""
     typer.echo(
