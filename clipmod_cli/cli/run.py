@@ -37,9 +37,9 @@ from clipmod_cli.cli.terminal.summary import command_line, print_summary, say_ho
 from clipmod_cli.cli.usage.effects import check_models, check_policy, check_values
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import ClipmodError, ExitCode, OutputError, UsageError
-from clipmod_cli.judge.choice import ModelChoice, choose, describe_choice
 from clipmod_cli.evidence.identity import EvidenceIdentity
 from clipmod_cli.evidence.writer import EvidenceWriter
+from clipmod_cli.judge.choice import ModelChoice, choose, describe_choice
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.models.hub.client import Hub
