@@ -11,7 +11,7 @@ import pytest
 
 from tests.end_to_end.command import SHAPE_OPTIONS, SHAPES, TINY, Command, read_records
 
-RUN_FIELDS = ("run_id", "total_time_ms")
+RUN_FIELDS = ("run_id", "total_time_ms", "decode_time_ms", "inference_time_ms")
 
 
 def _facts(path: Path) -> dict[str, Any]:
