@@ -89,8 +89,9 @@ def _history_rows(tally: Tally, dropped: int, *, is_resumed: bool) -> dict[str, 
     """Return what is new, known and gone in an output that was there."""
     if not is_resumed:
         return {}
+    names = {"nsfw": "NSFW", "error": "errors"}
     counts = ", ".join(
-        f"{tally.new_kinds[kind]} {kind}" for kind in ("nsfw", "error") if tally.new_kinds[kind]
+        f"{tally.new_kinds[kind]} {name}" for kind, name in names.items() if tally.new_kinds[kind]
     )
     rows = {
         "new": f"{tally.new}  ({counts})" if counts else str(tally.new),
