@@ -120,6 +120,16 @@ class Output:
         sink = self.sink_factory(self.path, options)
         done = sink.begin(run_key)
         self._sink = sink
+        if (
+            self.card is not None
+            and not self.card.runs
+            and (done.count or done.gone_count or done.retry_count)
+        ):
+            log.warning(
+                "%s has no run card (%s): relative paths in it are taken to be from the working directory",
+                self.path,
+                self.card.path.name,
+            )
         tally.gone = done.gone_count
         self._begin_evidence(done.count + done.gone_count)
         return done

@@ -308,3 +308,14 @@ def test_another_file_in_the_place_of_the_run_card_is_left_alone(
     assert names_in(out.parent) == [card.name]
     run = clipmod("scan", folder, card, "-o", out, *NUDENET)
     assert (run.code, card.read_bytes()) == (2, content)
+
+
+def test_without_its_run_card_an_output_says_what_it_takes_names_for(
+    night: Scan, folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    assert "run card" not in night(source=folder.name).stderr
+    out.with_name(f"{out.name}.run.json").unlink()
+    run = night(source=folder.name)
+    assert (run.code, counts(out)) == (0, (6, 2, 0, 0, 0, 0))
+    assert "has no run card" in run.stderr
