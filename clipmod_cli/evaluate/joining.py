@@ -16,10 +16,11 @@ from clipmod_cli.evaluate.label_files import read_labels
 from clipmod_cli.evaluate.labels import Label, LabelMeanings, read_label_map
 from clipmod_cli.evaluate.matching import Matches, match
 from clipmod_cli.evaluate.samples import JudgedInput, LabelledSet, judged_of, same_facts
+from clipmod_cli.evidence.identity import FILE_NAME as EVIDENCE_FILE
 from clipmod_cli.judge.policy.reading import BUILTIN, load_policy, parse_policy, policy_from_classes
 from clipmod_cli.judge.policy.values import Policy
+from clipmod_cli.output.reading.cards import RunCards, read_cards
 from clipmod_cli.output.reading.files import check_file
-from clipmod_cli.output.resuming.card import RunCard
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +53,14 @@ def are_records(names: Sequence[str]) -> bool:
     """Return whether these are outputs of a scan, by their endings; `-` is too.
 
     Raises:
-        UsageError: some are and some are not.
+        UsageError: some are and some are not, or one is a folder of evidence.
     """
+    for name in names:
+        if name != STDIN and Path(name, EVIDENCE_FILE).is_file():
+            raise UsageError(
+                f"{name} is stored evidence: `clipmod rescore {name} -o records.jsonl` makes records of it, "
+                "which can be evaluated"
+            )
     found = {name == STDIN or name.lower().endswith(RECORD_SUFFIXES) for name in names}
     if len(found) > 1:
         raise UsageError("give records (.jsonl) or what to scan, not both")
@@ -130,7 +137,7 @@ def _policy_of(one: JudgedInput, given: Policy | None, known: Iterable[Policy]) 
 def policies_of_cards(names: Iterable[str]) -> Iterator[Policy]:
     """Yield the policies that the run cards of outputs tell."""
     for name in names:
-        policy = _card_of(name).get("policy", {})
+        policy = _policy_facts(name)
         try:
             if policy.get("classes"):
                 yield policy_from_classes(policy["classes"], policy["unsafe"])
@@ -140,13 +147,18 @@ def policies_of_cards(names: Iterable[str]) -> Iterator[Policy]:
             log.warning("the policy in the run card of %s cannot be read: %s", name, e)
 
 
-def _card_of(name: str) -> dict[str, Any]:
-    """Return the facts in the run card of an output; empty without one."""
+def _policy_facts(name: str) -> dict[str, Any]:
+    """Return what the run card of an output tells of the policy; empty without one."""
+    return next((card.facts.get("policy") or {} for card in cards_of([name]).by_name.values()), {})
+
+
+def cards_of(names: Sequence[str]) -> RunCards:
+    """Return the run cards of outputs, as far as they have readable ones."""
     try:
-        return {} if name == STDIN else RunCard.read(Path(name)).facts
+        return read_cards(names)
     except (OutputError, OutputMismatchError) as e:
         log.warning("%s", e)
-        return {}
+        return RunCards()
 
 
 @contextmanager
@@ -165,7 +177,7 @@ def _read_judged(name: str, folder: Path) -> Iterator[JudgedInput]:
     from pydantic_core import from_json
 
     checked = check_file(name, folder)
-    policy = _card_of(name).get("policy", {})
+    policy = _policy_facts(name)
     facts = (policy.get("name"), policy.get("hash"), policy.get("threshold"))
     if checked.note:
         log.warning("%s: %s", name, checked.note)

@@ -31,6 +31,8 @@ class JudgedInput:
     Attributes:
         error: its code; None if the input was judged.
         probabilities: the ensemble's, by category; empty in a compact record.
+        matched: categories that are over a threshold of their own.
+        run_id: of the run that judged it.
         members: likewise by model.
         compute_ms: the input's own cost; None where the record does not tell.
         peak_s: where in a film its worst frame is, in seconds; None without a segment.
@@ -46,6 +48,7 @@ class JudgedInput:
     unsafe_score: float | None
     category: str | None
     probabilities: Mapping[str, float]
+    matched: frozenset[str]
     members: Mapping[str, Mapping[str, float]]
     agreement: float | None
     kind: str | None
@@ -56,6 +59,7 @@ class JudgedInput:
     compute_ms: float | None
     peak_s: float | None
     facts: tuple[str | None, str | None, float | None]
+    run_id: str | None
 
     @property
     def name(self) -> str:
@@ -77,8 +81,9 @@ def judged_of(record: Mapping[str, Any]) -> JudgedInput:
     predictions = record.get("per_model_predictions") or {}
     error = record.get("error")
     member = record.get("member")
+    source = read_name(record["source"], record.get("source_b64"))
     return JudgedInput(
-        source=read_name(record["source"], record.get("source_b64")),
+        source=source,
         member=None if member is None else read_name(member, record.get("member_b64")),
         sha256=record.get("sha256"),
         decision=record.get("final_decision"),
@@ -86,7 +91,9 @@ def judged_of(record: Mapping[str, Any]) -> JudgedInput:
         error=error["code"] if error else None,
         unsafe_score=record.get("unsafe_score"),
         category=record.get("ensemble_category"),
-        probabilities=record.get("category_ensemble_probabilities") or {},
+        probabilities=(record.get("category_ensemble_probabilities") or {})
+        | (record.get("category_scores") or {}),
+        matched=frozenset(record.get("matched_categories") or ()),
         members={name: one["category_probabilities"] for name, one in predictions.items()},
         agreement=record.get("model_agreement"),
         kind=record.get("kind"),
@@ -97,6 +104,7 @@ def judged_of(record: Mapping[str, Any]) -> JudgedInput:
         compute_ms=_compute_ms(record, predictions),
         peak_s=_peak_s(record.get("segments") or ()),
         facts=(record.get("policy"), record.get("policy_hash"), record.get("threshold")),
+        run_id=record.get("run_id"),
     )
 
 
@@ -255,7 +263,7 @@ class LabelledSet:
                 flagged = one.decision == NSFW
             else:
                 score = one.probabilities.get(question)
-                flagged = one.category == question
+                flagged = one.category == question or question in one.matched
             return None if score is None else (score, flagged, one.needs_review, False)
         if (shares := one.members.get(judge)) is None:
             return None

@@ -118,3 +118,16 @@ def test_the_page_breaks_no_rule_of_its_own(
     ground = opened.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (ground == "rgb(23, 24, 26)") == (scheme == "dark")
     context.close()
+
+
+def test_pictures_are_found_from_another_folder(
+    clipmod: Command, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, page = tmp_path / "out.jsonl", tmp_path / "report.html"
+    monkeypatch.chdir(tmp_path)
+    clipmod("scan", "labelled", *JUDGING, "--no-db", "-o", records)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    done = clipmod("eval", records, "--labels", labelled, "-o", page)
+    assert done.code == 0, done.stderr
+    assert Tags(page.read_text(encoding="utf-8")).pictures()

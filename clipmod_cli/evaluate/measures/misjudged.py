@@ -14,6 +14,7 @@ class ListedInput:
     """An input in a list.
 
     Attributes:
+        run_id: of the run that judged it.
         peak_s: where in a film its worst frame is, in seconds; None without a segment.
         label: its category, or NSFW or Safe.
         outcome: of its record.
@@ -23,6 +24,7 @@ class ListedInput:
     """
 
     source: str
+    run_id: str | None
     member: str | None
     sha256: str | None
     kind: str | None
@@ -92,6 +94,7 @@ def _input(answers: Answers, pairs: Pairs, number: int) -> ListedInput:
     pair, score = pairs[answers.rows[number]], float(answers.score[number])
     return ListedInput(
         source=pair.judged.source,
+        run_id=pair.judged.run_id,
         member=pair.judged.member,
         sha256=pair.judged.sha256,
         kind=pair.judged.kind,

@@ -12,10 +12,11 @@ from clipmod_cli.cli.commands.evaluate.summary import as_text
 from clipmod_cli.cli.output_paths import check_output_paths, check_result_path, write_document
 from clipmod_cli.cli.terminal.stdout import RealStdout, say, take_stdout
 from clipmod_cli.errors import ExitCode, UsageError
-from clipmod_cli.evaluate.joining import LabelOptions, join, open_judged, policies_of_cards, read
+from clipmod_cli.evaluate.joining import LabelOptions, cards_of, join, open_judged, policies_of_cards, read
 from clipmod_cli.evaluate.labels import Label
 from clipmod_cli.evaluate.measures.evaluation import Evaluation, LabelCounts, ScanCost, Wanted, evaluate
 from clipmod_cli.output.jsonl import StreamSink
+from clipmod_cli.output.reading.cards import RunCards
 from clipmod_cli.settings.reading import Resolved
 
 STDOUT: Final = "-"
@@ -125,7 +126,7 @@ def _finish(call: EvalCall, evaluation: Evaluation, stdout: RealStdout) -> None:
     if call.json_to not in {None, STDOUT}:
         write_document(Path(str(call.json_to)).expanduser(), document)
     if call.report is not None:
-        write_document(Path(call.report).expanduser(), _report(evaluation, pictures=call.pictures))
+        write_document(Path(call.report).expanduser(), _report(evaluation, call))
     if call.json_to == STDOUT:
         StreamSink(stdout.descriptor).write(document)
     elif not call.resolved.settings.quiet:
@@ -133,10 +134,10 @@ def _finish(call: EvalCall, evaluation: Evaluation, stdout: RealStdout) -> None:
         StreamSink(stdout.descriptor).write(text.encode(errors="replace"))
 
 
-def _report(evaluation: Evaluation, *, pictures: bool) -> bytes:
+def _report(evaluation: Evaluation, call: EvalCall) -> bytes:
     # late: it decodes pictures
     from clipmod_cli.evaluate.report.page import page_of
     from clipmod_cli.evaluate.report.pictures import thumbnails
 
-    shown = thumbnails(evaluation) if pictures else {}
-    return "".join(page_of(evaluation, shown)).encode()
+    cards = RunCards() if call.scanned else cards_of(call.inputs)
+    return "".join(page_of(evaluation, thumbnails(evaluation, cards) if call.pictures else {})).encode()
