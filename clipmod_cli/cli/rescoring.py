@@ -8,7 +8,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,10 +41,19 @@ if TYPE_CHECKING:
     from clipmod_cli.settings.reading import Resolved
 
 
-def rescore_folder(resolved: Resolved, folder: Path, against: Path | None, show: int) -> ExitCode:
+def rescore_folder(
+    resolved: Resolved, folder: Path, against: Path | None, show: int, stdout: RealStdout | None = None
+) -> ExitCode:
     """Judge the evidence of a folder, write the records, print what changed, and return the exit code.
 
     Without an output, `against` has the changes on stdout in place of the records.
+
+    Args:
+        resolved: the settings.
+        folder: of evidence.
+        against: older records.
+        show: changed inputs to list.
+        stdout: what `take_stdout` gave, if the caller has called it.
 
     Raises:
         ClipmodError: the evidence, the policy or the output cannot be used.
@@ -52,7 +61,7 @@ def rescore_folder(resolved: Resolved, folder: Path, against: Path | None, show:
     settings = replace(resolved.settings, resume="no")
     stored = open_folder(folder)
     criteria = _criteria(resolved, stored)
-    with take_stdout() as stdout, ExitStack() as stack:
+    with nullcontext(stdout) if stdout else take_stdout() as stdout, ExitStack() as stack:
         path = settings.output
         if against is not None and path is None:
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="clipmod-"))

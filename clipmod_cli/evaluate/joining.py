@@ -53,14 +53,8 @@ def are_records(names: Sequence[str]) -> bool:
     """Return whether these are outputs of a scan, by their endings; `-` is too.
 
     Raises:
-        UsageError: some are and some are not, or one is a folder of evidence.
+        UsageError: some are and some are not.
     """
-    for name in names:
-        if name != STDIN and Path(name, EVIDENCE_FILE).is_file():
-            raise UsageError(
-                f"{name} is stored evidence: `clipmod rescore {name} -o records.jsonl` makes records of it, "
-                "which can be evaluated"
-            )
     found = {name == STDIN or name.lower().endswith(RECORD_SUFFIXES) for name in names}
     if len(found) > 1:
         raise UsageError("give records (.jsonl) or what to scan, not both")
@@ -75,6 +69,18 @@ def read(options: LabelOptions, policy: Policy | None) -> list[Label]:
     """
     label_map = read_label_map(options.label_map) if options.label_map else None
     return LabelMeanings(policy, label_map).apply(read_labels(options.names, column=options.column))
+
+
+def evidence_in(names: Sequence[str]) -> Path | None:
+    """Return the folder of stored evidence that is named; None if there is none.
+
+    Raises:
+        UsageError: other inputs are named beside it.
+    """
+    found = [name for name in names if name != STDIN and Path(name, EVIDENCE_FILE).is_file()]
+    if found and len(names) > 1:
+        raise UsageError(f"{found[0]} is stored evidence, which is evaluated alone")
+    return Path(found[0]) if found else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,3 +101,21 @@ def test_compact_records_are_measured_by_the_policy_of_their_run_card(
     alone = clipmod("eval", full, "--labels", folder)
     assert alone.code == 2
     assert "red circle (6)" in alone.stderr
+
+
+def test_stored_evidence_is_evaluated_by_any_threshold(clipmod: Command, folder: Path, out: Path) -> None:
+    draw(folder)
+    evidence = out.with_name("EV")
+    scanned = clipmod("scan", folder, *JUDGING, "--no-db", "-o", out, "--evidence", evidence)
+    assert scanned.code == 3, scanned.stderr
+    call = ("eval", evidence, "--labels", folder, "--policy", SHAPES, "--json", "-")
+    plain = numbers(clipmod("eval", out, "--labels", folder, "--json", "-"))
+    stored = clipmod(*call)
+    assert stored.code == 3, stored.stderr
+    assert numbers(stored)["quality"] == plain["quality"]
+    strict = numbers(clipmod(*call, "--threshold", "0.999999"))
+    assert strict["threshold"] == 0.999999
+    assert strict["confusion"]["NSFW"]["NSFW"] < plain["confusion"]["NSFW"]["NSFW"]
+    refused = clipmod(*call, "--models", TINY_ENSEMBLE)
+    assert refused.code == 2
+    assert "--models has no effect on evidence" in refused.stderr

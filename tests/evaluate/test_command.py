@@ -251,15 +251,6 @@ def test_a_missing_package_is_named(clipmod: Command, records: Path, labels: Pat
     assert "install" in done.stderr
 
 
-def test_stored_evidence_has_to_become_records_first(clipmod: Command, labels: Path, tmp_path: Path) -> None:
-    evidence = tmp_path / "EV"
-    evidence.mkdir()
-    (evidence / "evidence.json").write_text("{}")
-    done = clipmod("eval", evidence, "--labels", labels)
-    assert done.code == 2
-    assert f"`clipmod rescore {evidence} -o records.jsonl`" in done.stderr
-
-
 def test_a_category_over_its_own_threshold_is_found(clipmod: Command, labels: Path, tmp_path: Path) -> None:
     records = tmp_path / "own.jsonl"
     lines = [record(0, 0.9, category="nudity"), record(1, 0.2), record(2, 0.8), record(3, 0.1)]

@@ -89,7 +89,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanCost:
-    """What a scan that `eval` made itself took."""
+    """What a scan that `eval` made itself took, for inputs that an earlier run had not judged."""
 
     wall_s: float
     inputs: int
@@ -214,7 +214,7 @@ def _cost(pairs: Pairs, scan: ScanCost | None) -> Cost:
         latency_p95_ms=float(np.percentile(latency, 95)) if latency else None,
         compute_median_ms=float(np.median(compute)) if compute else None,
         wall_s=scan.wall_s if scan else None,
-        inputs_per_s=scan.inputs / scan.wall_s if scan else None,
+        inputs_per_s=scan.inputs / scan.wall_s if scan and scan.inputs else None,
         peak_memory_mb=scan.peak_memory_mb if scan else None,
     )
 

@@ -27,13 +27,18 @@ Examples:
   clipmod eval ./labelled --labels ./labelled      scan, then evaluate: the
                                                    folders' names are labels
   clipmod eval out.jsonl --labels labels.csv       records that are there
+  clipmod eval EV --labels l.csv --policy my.toml  stored evidence
   clipmod eval out.jsonl --labels l.csv --prevalence 0.5% -o report.html
   clipmod eval new.jsonl --labels l.csv --against old.jsonl
   clipmod eval out.jsonl --labels l.csv --json - | jq .quality
 """
 
 OF_RECORDS = frozenset({"policy", "quiet", "verbose", "log_file", "config"})
-"""Settings with an effect on records, which are judged already."""
+OF_KIND = {
+    "records": OF_RECORDS,
+    "evidence": OF_RECORDS | {"sensitivity", "threshold", "allow_partial", "offline"},
+}
+"""Settings with an effect on records, which are judged already, and on evidence, which is decoded already."""
 
 
 NSFW = "NSFW"
@@ -48,7 +53,7 @@ def evaluate(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT", help="records of a scan (.jsonl), or files and folders to scan first"
+            metavar="INPUT", help="records (.jsonl), a folder of `scan --evidence`, or what to scan first"
         ),
     ],
     *,
@@ -81,23 +86,25 @@ def evaluate(
     """Measure how good the decisions are on labelled pictures and videos, with 95 % intervals."""
     from clipmod_cli.cli.commands.evaluate.running import EvalCall, run
     from clipmod_cli.cli.terminal.logs import resolve_settings
-    from clipmod_cli.evaluate.joining import LabelOptions, are_records
+    from clipmod_cli.evaluate.joining import LabelOptions, are_records, evidence_in
     from clipmod_cli.install import require_extra
 
     require_extra("eval", "evaluating")
     resolved = resolve_settings(flags, inputs)
-    scanned = not are_records(inputs)
+    evidence = evidence_in(inputs)
+    kind = "evidence" if evidence else "records" if are_records(inputs) else "sources"
     call = EvalCall(
         resolved=resolved,
         inputs=inputs,
-        scanned=scanned,
+        scanned=kind != "records",
+        evidence=evidence,
         labels=LabelOptions(
             names=labels,
             label_map=label_map,
             column=label_column,
             root=root,
             allow_unmatched=allow_unmatched,
-            policy=_policy(resolved, flags, scanned=scanned),
+            policy=_policy(resolved, flags, kind),
         ),
         wanted=_wanted(positive, prevalence, seconds_each, slice_by),
         against=against,
@@ -111,20 +118,18 @@ def evaluate(
     raise typer.Exit(run(call))
 
 
-def _policy(resolved: Resolved, flags: Flags, *, scanned: bool) -> Policy | None:
+def _policy(resolved: Resolved, flags: Flags, kind: str) -> Policy | None:
     """Return the policy that the inputs are or were judged by; None if the records have to tell.
 
     Raises:
-        UsageError: an option has no effect on records.
+        UsageError: an option has no effect on records, or on evidence.
     """
     from clipmod_cli.assemble import policy_of
     from clipmod_cli.settings.definition import flag_of
 
-    if scanned:
-        return policy_of(resolved)
-    for name in sorted(flags.keys() - OF_RECORDS):
-        raise UsageError(f"{flag_of(name)} has no effect on records: they are judged already")
-    return policy_of(resolved) if "policy" in flags else None
+    for name in sorted(flags.keys() - OF_KIND.get(kind, flags.keys())):
+        raise UsageError(f"{flag_of(name)} has no effect on {kind}")
+    return policy_of(resolved) if kind != "records" or "policy" in flags else None
 
 
 def _wanted(positive: str, prevalence: str | None, seconds_each: float, slice_by: str) -> Wanted:

@@ -31,6 +31,7 @@ class EvalCall:
 
     Attributes:
         inputs: records, or what to scan if `scanned`.
+        evidence: the folder of stored evidence that is judged instead of scanning.
         against: other records.
         report: the HTML file to write.
         pictures: whether the report shows the misjudged ones.
@@ -44,6 +45,7 @@ class EvalCall:
     scanned: bool
     labels: LabelOptions
     wanted: Wanted
+    evidence: Path | None = None
     against: str | None = None
     report: str | None = None
     pictures: bool = True
@@ -83,12 +85,16 @@ def run(call: EvalCall) -> ExitCode:
             return ExitCode.OK
         labels = read(call.labels, call.labels.policy)  # before the scan: they may be faulty
         # late: it knows the models
-        from clipmod_cli.cli.commands.evaluate.scanning import records_file, scan
+        from clipmod_cli.cli.commands.evaluate.scanning import records_file, rescore, scan
 
         with records_file(call.records) as records:
-            exit_code, cost = scan(
-                call.resolved, list(call.inputs), records, stdout, kept=call.records is not None
-            )
+            cost: ScanCost | None = None
+            if call.evidence is not None:
+                exit_code = rescore(call.resolved, call.evidence, records, stdout)
+            else:
+                exit_code, cost = scan(
+                    call.resolved, list(call.inputs), records, stdout, kept=call.records is not None
+                )
             if exit_code in GOES_ON:
                 _finish(call, _evaluate(call, [str(records)], labels, cost), stdout)
             else:

@@ -1,4 +1,4 @@
-"""Scans what `clipmod eval` is to evaluate, as `clipmod scan` does, and measures what that takes."""
+"""Makes the records that `clipmod eval` is to evaluate, as `clipmod scan` and `rescore` do."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from clipmod_cli.cli.rescoring import rescore_folder
 from clipmod_cli.cli.run import Inputs, judge_inputs
 from clipmod_cli.cli.terminal.stdout import RealStdout
 from clipmod_cli.errors import ExitCode
@@ -40,16 +41,30 @@ def scan(
         walk_ahead="-" not in sources,
         resumable=kept,
     )
-    start = time.monotonic()
+    start, before = time.monotonic(), _lines_in(records)
     # the summary is for stdout, no line of an input
     exit_code = judge_inputs(
         replace(resolved, settings=settings), inputs, stdout=replace(stdout, is_terminal=False)
     )
-    with records.open("rb") as file:
-        count = sum(1 for _ in file)
     return exit_code, ScanCost(
-        wall_s=time.monotonic() - start, inputs=count, peak_memory_mb=_peak_memory_mb()
+        wall_s=time.monotonic() - start,
+        inputs=_lines_in(records) - before,
+        peak_memory_mb=_peak_memory_mb(),
     )
+
+
+def rescore(resolved: Resolved, evidence: Path, records: Path, stdout: RealStdout) -> ExitCode:
+    """Judge stored evidence and write its records; return the exit code."""
+    settings = replace(resolved.settings, output=str(records))
+    quiet = replace(stdout, is_terminal=False)  # as in `scan`
+    return rescore_folder(replace(resolved, settings=settings), evidence, None, 0, stdout=quiet)
+
+
+def _lines_in(records: Path) -> int:
+    if not records.exists():
+        return 0
+    with records.open("rb") as file:
+        return sum(1 for _ in file)
 
 
 def _peak_memory_mb() -> float | None:
