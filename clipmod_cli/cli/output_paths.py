@@ -37,7 +37,7 @@ def check_output_paths(settings: Settings, inputs: Iterable[str]) -> None:
             _check_media(option, path)
 
 
-def check_result_path(path: Path, records: Iterable[str], *, overwrite: bool) -> None:
+def check_result_path(path: Path, records: Iterable[str], *, overwrite: bool, option: str = "-o") -> None:
     """Check where a file made from records (an export, a report) is written, before anything is read.
 
     Raises:
@@ -45,12 +45,12 @@ def check_result_path(path: Path, records: Iterable[str], *, overwrite: bool) ->
             must not be overwritten.
     """
     for name in records:
-        _check_input(name, [("-o", path)])
+        _check_input(name, [(option, path)])
     if _is_stream(path) or path.is_dir():
-        raise UsageError(f"-o {path} must be the name of a file")
+        raise UsageError(f"{option} {path} must be the name of a file")
     if not path.parent.is_dir():
-        raise UsageError(f"-o {path}: there is no folder {path.parent}")
-    _check_media("-o", path)
+        raise UsageError(f"{option} {path}: there is no folder {path.parent}")
+    _check_media(option, path)
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists; --overwrite replaces it")
 

@@ -65,9 +65,10 @@ class EvalCall:
             raise UsageError(f"-o {self.report}: the report is HTML, so its name must end in .html")
         against = [self.against] if self.against is not None else []
         inputs = [*self.inputs, *self.labels.names, *against]
-        for output in (self.report, self.json_to):
+        for option, output in (("-o", self.report), ("--json", self.json_to)):
             if output is not None and output != STDOUT:
-                check_result_path(Path(output).expanduser(), inputs, overwrite=self.overwrite)
+                path = Path(output).expanduser()
+                check_result_path(path, inputs, overwrite=self.overwrite, option=option)
         if self.records is not None:
             check_output_paths(replace(self.resolved.settings, output=self.records, no_db=True), inputs)
 
