@@ -150,7 +150,7 @@ def test_the_readmes_python_runs() -> None:
 def test_the_readmes_ensemble_line_runs(command_line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     (line,) = [line for block in _blocks("sh") for line in block.splitlines() if "tiny-l" in line]
     monkeypatch.chdir(ROOT)
-    run = command_line(*line.removeprefix(".venv/bin/clipmod ").split())
+    run = command_line(*line.removeprefix(".venv-test/bin/clipmod ").split())
     assert run.code == 0, run.stderr
     assert [record["models_used"] for record in run.records]
     assert {tuple(record["models_used"]) for record in run.records} == {("tiny-l", "tiny-h", "tiny-g")}
