@@ -45,6 +45,21 @@ def test_forgetting_a_content_takes_its_segments_too(store: HistoryStore) -> Non
     assert store.query('SELECT DISTINCT "index" FROM segments ORDER BY 1').rows == [(0,), (2,)]
 
 
+def test_members_of_an_archive_at_a_url_are_records_of_their_own(store: HistoryStore) -> None:
+    run = HistoryRun(store, info())
+    film = to_record(plain_animation(0), RUN)  # all have the position of the URL in its list
+    members = [
+        film.model_copy(update={"member": name, "sha256": content * 64})
+        for name, content in [("a.gif", "a"), ("b.gif", "b"), ("b.gif", "c")]
+    ]
+    for member in [*members, members[0]]:
+        run.add(to_line(member))
+    run.finish({}, 0)
+    assert store.query("SELECT member FROM items ORDER BY ALL").rows == [("a.gif",), ("b.gif",), ("b.gif",)]
+    assert store.forget(sha256="a" * 64).records == 1
+    assert store.query("SELECT DISTINCT member FROM segments").rows == [("b.gif",)]
+
+
 def test_forgetting_a_name_that_is_not_utf8(store: HistoryStore) -> None:
     run = HistoryRun(store, info())
     for index, name in enumerate([b"\xff.jpg", b"\xfe.jpg"]):

@@ -132,7 +132,8 @@ def _erase_rows(
     """Erase the records and the hosted pictures, with their files, that meet these conditions of a value."""
     connection.execute(
         "DELETE FROM segments USING items WHERE segments.run_id = items.run_id "  # noqa: S608
-        f'AND segments."index" = items."index" AND {items}',
+        'AND segments."index" = items."index" AND segments.member IS NOT DISTINCT FROM items.member '
+        f"AND {items}",
         [value],
     )
     records = count(connection, f"DELETE FROM items WHERE {items}", [value])  # noqa: S608

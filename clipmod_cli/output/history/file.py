@@ -30,7 +30,7 @@ NO_CHECKPOINT: Final = "1TB"
 # restricted once, so the only checkpoint must be the one at closing.
 INTERRUPTED: Final = "Query interrupted"  # DuckDB raises RuntimeError with this in place of KeyboardInterrupt
 
-SCHEMA_VERSION: Final = 6  # A database of any other version has to be rebuilt from outputs.
+SCHEMA_VERSION: Final = 7  # A database of any other version has to be rebuilt from outputs.
 
 RECORD_COLUMNS: Final = column_types(Record)
 ITEM_COLUMNS: Final = {name: kind for name, kind in RECORD_COLUMNS.items() if name != "segments"}
@@ -45,6 +45,10 @@ HOSTED_COLUMNS: Final = {
 }
 
 
+RECORD_KEY: Final = ("run_id", '"index"', "member", "sha256")
+"""Identifies a record. Members of an archive at a URL share the position of the URL in the list."""
+
+
 def _listed(columns: Mapping[str, str]) -> str:
     return ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
 
@@ -52,10 +56,10 @@ def _listed(columns: Mapping[str, str]) -> str:
 TABLES: Final = (
     "CREATE TABLE meta (name VARCHAR PRIMARY KEY, value VARCHAR)",
     f"CREATE TABLE runs ({_listed(RUN_COLUMNS)}, PRIMARY KEY (run_id))",
-    f'CREATE TABLE items ({_listed(ITEM_COLUMNS)}, judged_at TIMESTAMP, PRIMARY KEY (run_id, "index"))',
+    f"CREATE TABLE items ({_listed(ITEM_COLUMNS)}, judged_at TIMESTAMP)",  # its key: RECORD_KEY
     (
-        f'CREATE TABLE segments (run_id VARCHAR, "index" BIGINT, number BIGINT, {_listed(SEGMENT_COLUMNS)}, '
-        'PRIMARY KEY (run_id, "index", number))'
+        'CREATE TABLE segments (run_id VARCHAR, "index" BIGINT, member VARCHAR, number BIGINT, '
+        f"{_listed(SEGMENT_COLUMNS)})"
     ),
     f"CREATE TABLE requests ({_listed(REQUEST_COLUMNS)}, PRIMARY KEY (run_id, number))",
     f"CREATE TABLE hosted ({_listed(HOSTED_COLUMNS)}, PRIMARY KEY (image_id))",
