@@ -43,7 +43,7 @@ def test_a_sampling_is_read(text: str, expected: FrameSampling) -> None:
      "max=1", "max=0", "max=-3", "max=1025", "max=2.5", "max=²", "max", "fps=1,max=2"],
 )  # fmt: skip
 def test_a_wrong_sampling_is_refused_with_a_sentence(text: str) -> None:
-    with pytest.raises(SettingsError, match="frames: "):
+    with pytest.raises(SettingsError, match="--frames "):
         parse_frames(text)
 
 

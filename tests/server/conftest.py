@@ -41,7 +41,7 @@ def settings_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SettingsOf:
             "policy": str(SHAPES),
             "isolate": False,
             "data_dir": str(tmp_path / "kept"),
-            "db": str(tmp_path / "store.duckdb"),
+            **({} if changes.get("no_db") else {"db": str(tmp_path / "store.duckdb")}),
         }
         return resolve({**ours, **changes})
 
