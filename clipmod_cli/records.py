@@ -82,7 +82,7 @@ class ModelPrediction(RowModel):
 
 
 class SegmentRow(RowModel):
-    """A run of consecutive scored frames at or over the threshold."""
+    """A run of consecutive scored frames at or over a threshold."""
 
     start_s: float = Field(description="Seconds from the start")
     end_s: float = Field(description="Seconds from the start")
@@ -121,7 +121,8 @@ class Record(RowModel):
     degraded: bool | None = _null("Judged by less than the whole ensemble")
     confidence: float | None = _null("Ensemble probability of `ensemble_category`, 0..1")
     unsafe_score: float | None = _null(
-        "Ensemble probability of the UNSAFE categories together, 0..1; NSFW at or over `threshold`"
+        "Ensemble probability of the UNSAFE categories together, 0..1; NSFW at or over `threshold` (or if "
+        "`matched_categories` has any)"
     )
     ensemble_category: str | None = _null("The most probable category")
     category_ensemble_probabilities: dict[str, float] | None = _null("By category, 0..1, summing to 1")
@@ -192,6 +193,14 @@ class Record(RowModel):
     decode_time_ms: float | None = _null("Time to read and decode it, milliseconds")
     inference_time_ms: float | None = _null(
         "Forward time of all its views by all models, milliseconds; 0 if all came from the cache"
+    )
+    category_scores: dict[str, float] | None = _null(
+        "By UNSAFE category, 0..1, what its own threshold is compared with: the highest probability of all "
+        "views and frames that count, a label that stands for several categories in full for each"
+    )
+    matched_categories: list[str] | None = _null(
+        "Categories at or over their own thresholds, from mild to severe; null if the policy has no such "
+        "thresholds"
     )
 
 
@@ -321,6 +330,9 @@ def _add_verdict(values: dict[str, Any], verdict: Verdict, *, frames_detail: boo
     values["total_time_ms"] = _round_ms(verdict.total_ms)
     values["inference_time_ms"] = _round_ms(verdict.inference_ms)
     values["unseen_categories"] = list(verdict.unseen_categories) or None
+    values["category_scores"] = dict(verdict.category_scores) or None
+    matched = verdict.matched_categories
+    values["matched_categories"] = None if matched is None else list(matched)
     if verdict.media.kind != "image":
         values["segments"] = [_segment(segment) for segment in verdict.segments]
     if verdict.media.kind != "image" or len(verdict.frames) > 1:

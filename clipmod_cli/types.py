@@ -343,6 +343,10 @@ class FrameScore:
     """The ensemble's scores for one view of a frame, over the members that were asked.
 
     Attributes:
+        hit: the unsafe score, or that of a category, is at or over its threshold.
+        category_scores: of each UNSAFE category, 0..1: what its own threshold is compared with. As its
+            probability, but a label that stands for several categories counts in full for each.
+        matched: the categories whose score is at or over their own threshold.
         stand_in: one member's scores, since another failed at this frame.
         skipped: members that were not asked, since nothing they could say would change the outcome.
         bounds: the lowest and highest unsafe score that they could have led to; None where all were asked.
@@ -357,6 +361,9 @@ class FrameScore:
     probabilities: Mapping[str, float]
     agreement: float
     by_model: Mapping[str, ModelScore]
+    hit: bool
+    category_scores: Mapping[str, float] = field(default_factory=dict)
+    matched: tuple[str, ...] = ()
     stand_in: bool = False
     skipped: tuple[str, ...] = ()
     bounds: tuple[float, float] | None = None
@@ -385,6 +392,9 @@ class Verdict:
         views_scored: of all frames together.
         segments: empty for a still.
         unseen_categories: UNSAFE categories that some member could not see.
+        category_scores: of each UNSAFE category the highest of all frames that count.
+        matched_categories: those that are at or over their own threshold in a frame that counts, from mild to
+            severe; None where the policy has no such thresholds.
         degraded: less than the ensemble judged.
         inference_ms: forward time of all its views by all models, in milliseconds.
         total_ms: latency, queueing included, in milliseconds.
@@ -402,6 +412,8 @@ class Verdict:
     unseen_categories: Sequence[str]
     inference_ms: float
     total_ms: float
+    category_scores: Mapping[str, float] = field(default_factory=dict)
+    matched_categories: Sequence[str] | None = None
 
     @property
     def needs_review(self) -> bool:

@@ -15,15 +15,26 @@ from clipmod_cli.types import Box, Evidence, Failure, Item, LabelScores, Media, 
 SAFETIES: Mapping[str, Safety] = {"neutral": "SAFE", "swimwear": "SAFE", "nude": "UNSAFE", "gore": "UNSAFE"}
 NAMES = tuple(SAFETIES)
 SPEC = "hf:some/classifier"
-
-
+NO_OWN: Mapping[str, tuple[float, float]] = {}
 VIEW = View(box=Box(0, 0, 8, 8))
 
 
-def policy_of(safeties: Mapping[str, Safety] = SAFETIES, **more: Any) -> Policy:
-    """Return a policy with these categories, each with one label of its own name."""
+def policy_of(
+    safeties: Mapping[str, Safety] = SAFETIES, *, own: Mapping[str, tuple[float, float]] = NO_OWN, **more: Any
+) -> Policy:
+    """Return a policy with these categories, each with one label of its own name.
+
+    `own` has categories' own thresholds and review margins.
+    """
     categories = tuple(
-        Category(name=name, safety=safety, labels={SPEC: (name,)}) for name, safety in safeties.items()
+        Category(
+            name=name,
+            safety=safety,
+            labels={SPEC: (name,)},
+            threshold=own[name][0] if name in own else None,
+            review_margin=own[name][1] if name in own else None,
+        )
+        for name, safety in safeties.items()
     )
     return Policy(name="by-table", categories=categories, **{"review_margin": 0.0, **more})
 

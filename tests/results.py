@@ -48,6 +48,8 @@ def plain_score(unsafe: float = 0.92, number: int = 0) -> FrameScore:
         probabilities=probabilities,
         agreement=1.0,
         by_model={"ViT-L-14": one, "ViT-H-14": one},
+        hit=unsafe >= RUN.threshold,
+        category_scores={"female_present": unsafe},
     )
 
 
@@ -76,6 +78,7 @@ def plain_verdict(index: int = 0, *, unsafe: float = 0.92, source: str | None = 
         unseen_categories=(),
         inference_ms=84.2,
         total_ms=61.0,
+        category_scores=score.category_scores,
     )
 
 
@@ -143,6 +146,7 @@ frame_scores = st.builds(
     probabilities=probabilities,
     agreement=shares,
     by_model=st.dictionaries(words, model_scores, max_size=2),
+    hit=st.booleans(),
 )
 segments = st.builds(
     Segment, start_s=times, end_s=times, category=words, peak_unsafe_score=shares, peak_time_s=times
@@ -161,6 +165,8 @@ verdicts = st.builds(
     unseen_categories=st.lists(words, max_size=2),
     inference_ms=times,
     total_ms=times,
+    category_scores=probabilities,
+    matched_categories=st.none() | st.lists(words, max_size=2),
 )
 failures = st.builds(
     Failure,

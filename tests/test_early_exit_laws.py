@@ -53,7 +53,10 @@ def everything(draw: st.DrawFn) -> tuple[Criteria, list[LabelScores]]:
     """Return criteria, and what each member would see."""
     by_name = draw(safeties)
     shares = draw(weights)
-    policy = policy_of(by_name, agreement_threshold=draw(steps), review_margin=draw(margins))
+    unsafe = [name for name, safety in by_name.items() if safety == "UNSAFE"]
+    some = st.dictionaries(st.sampled_from(unsafe), st.tuples(steps, margins)) if unsafe else st.just({})
+    own = draw(st.just({}) | some)
+    policy = policy_of(by_name, own=own, agreement_threshold=draw(steps), review_margin=draw(margins))
     leaning = st.sampled_from((1, 1, 8))
     # half of all members are fairly certain, or next to nothing would be decided early
     rows = st.lists(st.tuples(numbers, leaning), min_size=len(by_name), max_size=len(by_name)).filter(
@@ -177,6 +180,27 @@ def test_what_is_decided_by_hand(
     known = {name: more.pop(name) for name in ("truncated", "kind") if name in more}
     criteria = criteria_of(policy, weights=USUAL, **more)
     assert decided_by(criteria, [saw(*one) for one in said], **known) == decided
+
+
+@pytest.mark.parametrize(
+    ("own", "undivided", "decided"),
+    [
+        ({}, (), True),  # 0.48 to 0.68 of a threshold of 0.9
+        ({"gore": (0.5, 0.0)}, (), True),  # gore is 0.24 to 0.44
+        ({"gore": (0.35, 0.0)}, (), False),
+        ({"gore": (0.1, 0.0)}, (), True),  # NSFW, whatever the others say
+        ({"gore": (0.1, 0.05)}, (), True),  # and far enough from it
+        ({"gore": (0.1, 0.15)}, (), False),
+        ({"gore": (0.5, 0.0)}, (0,), False),  # 0.48 to 0.68, since its label stands for nude too
+        ({"gore": (0.1, 0.15)}, (0,), True),
+    ],
+)
+def test_what_thresholds_of_categories_decide_by_hand(
+    own: dict[str, tuple[float, float]], undivided: Sequence[int], decided: bool
+) -> None:
+    policy = policy_of(own=own, agreement_threshold=0.0)
+    criteria = criteria_of(policy, threshold=0.9, weights=(0.8, 0.2), undivided=undivided)
+    assert decided_by(criteria, [saw(0.4, 0.0, 0.3, 0.3)]) == decided
 
 
 def test_words_that_forbid_nothing_are_decided_by_agreement_alone() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.judge.policy.reading import BUILTIN, load_policy, parse_policy
-from clipmod_cli.judge.policy.values import model_notes, seen_categories, unseen_categories
+from clipmod_cli.judge.policy.values import policy_notes, seen_categories, unseen_categories
 from clipmod_cli.models.nudenet import LABELS as NUDENET_LABELS
 from clipmod_cli.settings.definition import DEFAULT_POLICY, SERVE_DEFAULTS
 
@@ -116,7 +116,7 @@ def test_a_detector_can_judge_a_built_in_policy_only_where_its_silence_means_som
 
 
 def test_a_classifier_that_judges_a_built_in_policy_knows_something_safe() -> None:
-    remarks = {name: model_notes(load_policy(name)) for name in BUILTIN}
+    remarks = {name: policy_notes(load_policy(name)) for name in BUILTIN}
     assert {name for name, found in remarks.items() if found} == {"general"}
     (remark,) = remarks["general"]
     assert "nudenet cannot see drugs" in remark

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from clipmod_cli.errors import PolicyError
 from clipmod_cli.judge.policy.reading import BUILTIN, builtin_text, parse_policy
-from clipmod_cli.judge.policy.values import model_notes
+from clipmod_cli.judge.policy.values import policy_notes
 
 TAIL = """
 [[categories]]
@@ -44,6 +44,14 @@ FAULTS: list[tuple[str, list[str]]] = [
     (HEAD + "[video]\npersistence = 1 #!\n" + TAIL, ['in [video] (did you mean "persistence_s"?)']),
     (HEAD + TAIL + 'promts = ["x"] #!', ['unknown key "promts" in [[categories]] (did you mean "prompts"?)']),
     (HEAD + '"a\\nb\\u001b" = 1 #!' + TAIL, ['unknown key "a\\nb\\u001b"']),
+    # thresholds of single categories
+    (HEAD + TAIL + "threshold = 2 #!", ['"threshold" in [[categories]] must be a number from 0 to 1, not 2']),
+    (HEAD + TAIL + "threshold = 0.3\nreview_margin = true #!", ['"review_margin" in [[categories]] must be']),
+    (HEAD + TAIL + "review_margin = 0.1 #!", ['for a category with a "threshold" of its own']),
+    (
+        HEAD + TAIL.replace("otherwise = true", "threshold = 0.3 #!\nreview_margin = 0.1 #!"),
+        ['"threshold" is for an UNSAFE category', '"review_margin" is for an UNSAFE category'],
+    ),
     # labels that are known and not judged
     (
         HEAD + '[not_judged]\nnudenet = ["ANUS_COVERED"] #!\n"hf:a/b" = ["gore", "gore"] #!\n' + TAIL,
@@ -243,4 +251,4 @@ def test_a_damaged_policy_is_read_or_refused_but_never_breaks(name: str, random:
     ],
 )
 def test_what_is_no_fault_but_odd_is_remarked(text: str, remark: str) -> None:
-    assert any(remark in found for found in model_notes(parse_policy(text, "my.toml")))
+    assert any(remark in found for found in policy_notes(parse_policy(text, "my.toml")))

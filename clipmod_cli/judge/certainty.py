@@ -1,9 +1,9 @@
 """Early exit: whether an outcome is certain before every model of an ensemble was run. Arithmetic only.
 
 A model that was not run can give any distribution over the categories: numbers in 0..1 that sum to 1. So it
-can add from nothing to its whole weight to the share of the UNSAFE categories, make any category the
-ensemble's whose lead is smaller than that, and agree or not. An outcome is certain where no such
-distribution changes the decision or the need for review.
+can add from nothing to its whole weight to the share of the UNSAFE categories and to the score of each
+category, make any category the ensemble's whose lead is smaller than that, and agree or not. An outcome is
+certain where no such distribution changes the decision or the need for review.
 
 All bounds are safe: `False` may mean that certainty could not be shown. The scores of the models that were
 run, their weights scaled to sum to 1, lie between the same bounds, so judging by them gives the same outcome.
@@ -22,6 +22,7 @@ from clipmod_cli.judge.policy.values import Policy
 
 Floats: TypeAlias = NDArray[np.float64]
 Booleans: TypeAlias = NDArray[np.bool_]
+Band: TypeAlias = tuple[float, float] | None
 
 MARGIN: Final = 1e-6
 """An outcome that depends on less is not certain: scores are rounded to six digits, then compared."""
@@ -35,11 +36,13 @@ class PartialScores:
         shares: by model, `(n, categories)`, each row summing to 1.
         weights: of the same models.
         remaining: the weight of all other models together.
+        own: by model, the scores that thresholds of categories are compared with; none: as the shares.
     """
 
     shares: Sequence[Floats]
     weights: Sequence[float]
     remaining: float
+    own: Sequence[Floats] = ()
 
     @property
     def total(self) -> float:
@@ -69,6 +72,14 @@ def score_bounds(partial: PartialScores, unsafe: Booleans) -> tuple[Floats, Floa
     return np.clip(low / partial.total, 0.0, 1.0), np.clip(high / partial.total, 0.0, 1.0)
 
 
+def category_bounds(partial: PartialScores, index: int) -> tuple[Floats, Floats]:
+    """Return the lowest and the highest own score `(n,)` of a category that the whole ensemble can reach."""
+    own = partial.own or partial.shares
+    known = np.sum([w * each[:, index] for w, each in zip(partial.weights, own, strict=True)], axis=0)
+    high = (known + partial.remaining) / partial.total
+    return np.clip(known / partial.total, 0.0, 1.0), np.clip(high, 0.0, 1.0)
+
+
 def is_certain(
     partial: PartialScores,
     policy: Policy,
@@ -90,9 +101,14 @@ def is_certain(
     """
     finite = np.all([np.isfinite(shares).all(axis=1) for shares in partial.shares], axis=0)
     with np.errstate(invalid="ignore"):  # rows that are not finite are excluded at the end
-        low, high = score_bounds(partial, unsafe)
-        decided = ~_can_cross(low, high, threshold) if unsafe.any() else np.True_
-        inside, outside = _in_band(low, high, policy.review_band(threshold))
+        limits = [(*score_bounds(partial, unsafe), threshold, policy.review_band(threshold))] + [
+            (*category_bounds(partial, one.index), one.threshold, one.band)
+            for one in policy.category_thresholds
+        ]
+        decided = _is_decided(limits) if unsafe.any() else np.True_
+        bands = [_in_band(low, high, band) for low, high, _, band in limits]
+        inside = np.any([one for one, _ in bands], axis=0)
+        outside = np.all([one for _, one in bands], axis=0)
         disagree, agree = _in_agreement(
             partial.by_side(unsafe) if by_side else partial, policy.agreement_threshold
         )
@@ -101,12 +117,14 @@ def is_certain(
     return np.asarray(finite & decided & (needs_review | needs_none) & (sum(partial.weights) > MARGIN))
 
 
-def _can_cross(low: Floats, high: Floats, edge: float) -> Booleans:
-    """Return whether a number from `low` to `high` can be on either side of `edge`."""
-    return np.asarray((low < edge + MARGIN) & (high >= edge - MARGIN))
+def _is_decided(limits: Sequence[tuple[Floats, Floats, float, Band]]) -> Booleans:
+    """Return whether a score is certainly at its threshold, or all are certainly under theirs."""
+    over = np.any([low >= edge + MARGIN for low, _, edge, _ in limits], axis=0)
+    under = np.all([high < edge - MARGIN for _, high, edge, _ in limits], axis=0)
+    return np.asarray(over | under)
 
 
-def _in_band(low: Floats, high: Floats, band: tuple[float, float] | None) -> tuple[Booleans, Booleans]:
+def _in_band(low: Floats, high: Floats, band: Band) -> tuple[Booleans, Booleans]:
     """Return whether the score is certainly inside the review band, and certainly outside."""
     if band is None:
         nowhere = np.zeros(len(low), dtype=np.bool_)

@@ -10,8 +10,16 @@ from numpy.typing import NDArray
 
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.judge.certainty import PartialScores, is_certain
-from clipmod_cli.judge.policy.values import Policy
-from clipmod_cli.judge.readers import LabelReader, Reader, is_mostly_unmapped, read_all, unmapped_share
+from clipmod_cli.judge.policy.values import CategoryThreshold, Policy
+from clipmod_cli.judge.readers import (
+    LabelReader,
+    Probabilities,
+    Reader,
+    is_mostly_unmapped,
+    own_scores,
+    read_all,
+    unmapped_share,
+)
 from clipmod_cli.models.specs import LEAST_WEIGHT
 from clipmod_cli.types import UNSEEN_REASONS, Frame, Media, Seen, UnseenReason
 
@@ -50,6 +58,7 @@ class Criteria:
         names: of the categories, in the policy's order.
         unsafe: by category, whether it is UNSAFE.
         severity: `severity_order` of the policy.
+        category_thresholds: of single categories, beside that of the sum.
         agree_by_side: models agree where their sides (SAFE or UNSAFE) are equal, since one of them has labels
             that it does not divide among the UNSAFE categories; otherwise where their categories are equal.
     """
@@ -62,6 +71,7 @@ class Criteria:
     names: tuple[str, ...] = field(init=False, repr=False)
     unsafe: NDArray[np.bool_] = field(init=False, repr=False, compare=False)
     severity: tuple[int, ...] = field(init=False, repr=False)
+    category_thresholds: tuple[CategoryThreshold, ...] = field(init=False, repr=False)
     agree_by_side: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -84,6 +94,7 @@ class Criteria:
         object.__setattr__(self, "names", tuple(c.name for c in categories))
         object.__setattr__(self, "unsafe", unsafe)
         object.__setattr__(self, "severity", severity_order(self.policy))
+        object.__setattr__(self, "category_thresholds", self.policy.category_thresholds)
         object.__setattr__(self, "agree_by_side", any(judge.has_undivided for judge in self.judges))
 
     def outcome_is_certain(
@@ -99,8 +110,10 @@ class Criteria:
             seen: by name of each model that was run, its evidence of each frame; finite.
         """
         done = [member for member in self.judges if member.name in seen]
+        shares = [read_all(member.reader, seen[member.name]) for member in done]
         partial = PartialScores(
-            shares=[read_all(member.reader, seen[member.name]) for member in done],
+            shares=shares,
+            own=[self._own_scores(m, seen[m.name], read) for m, read in zip(done, shares, strict=True)],
             weights=[member.weight for member in done],
             remaining=sum(member.weight for member in self.judges if member.name not in seen),
         )
@@ -121,6 +134,14 @@ class Criteria:
         if any(member.has_unmapped for member in self.judges if member.name not in seen):
             certain &= unmapped  # else they could add this reason
         return np.asarray(stills & alone & certain)
+
+    def _own_scores(
+        self, member: WeightedReader, seen: Sequence[Seen], shares: Probabilities
+    ) -> Probabilities:
+        """Return the `own_scores` of each `(n, categories)`, from their shares."""
+        if not (self.category_thresholds and member.has_undivided):
+            return shares
+        return np.stack([own_scores(member.reader, one, row) for one, row in zip(seen, shares, strict=True)])
 
     def unseen_reasons(self, media: Media, *, unmapped: bool = False) -> tuple[UnseenReason, ...]:
         """Return why something of an input was not looked at, or with `unmapped` not judged."""

@@ -16,7 +16,7 @@ import numpy as np
 from clipmod_cli.judge.certainty import PartialScores, score_bounds
 from clipmod_cli.judge.criteria import Criteria, WeightedReader
 from clipmod_cli.judge.policy.values import DIGITS
-from clipmod_cli.judge.readers import Probabilities, is_mostly_unmapped, unmapped_share
+from clipmod_cli.judge.readers import Probabilities, is_mostly_unmapped, own_scores, unmapped_share
 from clipmod_cli.judge.spans import find_segments, own_frames, persistent_frames, uncertain_edges
 from clipmod_cli.types import (
     Decision,
@@ -76,14 +76,35 @@ class _ItemScores:
 
 
 def _worst_of(views: Sequence[FrameScore]) -> FrameScore:
-    worst = max(views, key=lambda view: view.unsafe_score)
+    worst = max(views, key=_severity)
     if len(views) == 1:
         return worst
     by_model = {
         name: replace(score, forward_ms=sum(v.by_model[name].forward_ms for v in views if name in v.by_model))
         for name, score in worst.by_model.items()
     }
-    return replace(worst, by_model=by_model, stand_in=any(view.stand_in for view in views))
+    return replace(
+        worst,
+        by_model=by_model,
+        category_scores=_highest(views),
+        matched=_matched(views),
+        stand_in=any(view.stand_in for view in views),
+    )
+
+
+def _severity(score: FrameScore) -> tuple[bool, float]:
+    return score.hit, score.unsafe_score
+
+
+def _highest(scores: Sequence[FrameScore]) -> dict[str, float]:
+    """Return the highest score of each UNSAFE category."""
+    return {name: max(each.category_scores[name] for each in scores) for name in scores[0].category_scores}
+
+
+def _matched(scores: Sequence[FrameScore]) -> tuple[str, ...]:
+    """Return the categories that are at their own threshold in any of these, from mild to severe."""
+    matched = {name for each in scores for name in each.matched}
+    return tuple(name for name in scores[0].category_scores if name in matched)
 
 
 def judge(stream: Iterable[Evidence | Failure], criteria: Criteria) -> Iterator[Result]:
@@ -123,13 +144,13 @@ def _is_hit(gathered: _ItemScores, criteria: Criteria) -> bool:
     """Return whether the frames so far are NSFW, whatever follows."""
     if not criteria.policy.unsafe or not gathered.views:
         return False
-    if gathered.views[-1].unsafe_score < criteria.threshold:
+    if not gathered.views[-1].hit:
         return False
     if not criteria.policy.persistence_s or gathered.media is None or gathered.media.kind == "image":
         return True
     if gathered.views[-1].time_s > (gathered.media.duration_s or 0.0):
         return True  # of a further picture in the file
-    *_, segment = find_segments(gathered.frames, 0.0, criteria.threshold)
+    *_, segment = find_segments(gathered.frames, 0.0)
     return gathered.views[-1].time_s - segment.start_s >= criteria.policy.persistence_s
 
 
@@ -161,7 +182,7 @@ def judge_with_rechecks(
 def _uncertain_spans(gathered: _ItemScores, criteria: Criteria) -> tuple[tuple[float, float], ...]:
     if gathered.media is None or gathered.media.kind != "video" or not criteria.policy.unsafe:
         return ()
-    return uncertain_edges(own_frames(gathered.frames, gathered.media.duration_s), criteria.threshold)
+    return uncertain_edges(own_frames(gathered.frames, gathered.media.duration_s))
 
 
 def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
@@ -169,6 +190,7 @@ def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
     by_model: dict[str, ModelScore] = {}
     opinions: dict[str, int] = {}
     total: Probabilities = np.zeros(len(criteria.names))
+    own: Probabilities = np.zeros(len(criteria.names))
     judges = _members_run(evidence, criteria)
     for member in judges:
         shares = member.reader.read(evidence.seen[member.name])
@@ -182,9 +204,12 @@ def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
                 last=evidence.last,
             )
         total += member.weight * shares
+        own += member.weight * own_scores(member.reader, evidence.seen[member.name], shares)
         by_model[member.name] = _model_score(member, shares, evidence, criteria)
         opinions[member.name] = _opinion(shares, criteria)
     summed, total = total, total / total.sum()  # weights such as thirds sum to 1 only nearly
+    scores = _category_scores(own / summed.sum(), criteria)
+    matched = tuple(one.name for one in criteria.category_thresholds if scores[one.name] >= one.threshold)
     values = total.tolist()
     top, unsafe = _top(values, criteria), round(_unsafe(total, criteria), DIGITS)
     return FrameScore(
@@ -197,6 +222,9 @@ def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
         probabilities=dict(zip(criteria.names, values, strict=True)),
         agreement=_agreement(opinions, judges, _opinion(total, criteria)),
         by_model=by_model,
+        hit=bool(matched) or unsafe >= criteria.threshold,
+        category_scores=scores,
+        matched=matched,
         stand_in=evidence.stand_in,
         skipped=evidence.skipped,
         bounds=_bounds(summed, unsafe, judges, criteria) if evidence.skipped else None,
@@ -250,6 +278,12 @@ def _unsafe(total: Probabilities, criteria: Criteria) -> float:
     return unsafe / (unsafe + safe)
 
 
+def _category_scores(own: Probabilities, criteria: Criteria) -> dict[str, float]:
+    """Return the score of each UNSAFE category, as its own threshold is compared with it."""
+    unsafe = zip(criteria.names, criteria.unsafe, own.tolist(), strict=True)
+    return {name: round(min(score, 1.0), DIGITS) for name, is_unsafe, score in unsafe if is_unsafe}
+
+
 def _opinion(shares: Probabilities, criteria: Criteria) -> int:
     """Return what models may agree on: the top category, or where they agree by side whether it is UNSAFE."""
     if not criteria.agree_by_side:
@@ -290,15 +324,15 @@ def _verdict(
     """Return the verdict; `end_s` is when the last scored frame ends."""
     frames = scores.frames
     own = own_frames(frames, media.duration_s) if media.kind != "image" else ()
-    segments = find_segments(own, end_s, criteria.threshold)
-    counted = persistent_frames(frames, end_s, criteria.threshold, criteria.policy.persistence_s)
-    deciding = max(counted, key=lambda frame: frame.unsafe_score)
+    segments = find_segments(own, end_s)
+    counted = persistent_frames(frames, end_s, criteria.policy.persistence_s)
+    deciding = max(counted, key=_severity)
     has_stand_in = any(frame.stand_in for frame in frames)
     model_scores = [score for view in scores.views for score in view.by_model.values()]
     unmapped = any(is_mostly_unmapped(score.unmapped_share) for score in model_scores)
     reasons: list[ReviewReason] = [
         *criteria.unseen_reasons(media, unmapped=unmapped),
-        *_unsure_reasons(deciding, criteria),
+        *_unsure_reasons(deciding, counted, criteria),
     ]
     if len(counted) < len(frames):
         reasons.append("short_hit")
@@ -317,20 +351,26 @@ def _verdict(
         unseen_categories=tuple(criteria.unseen),
         inference_ms=sum(score.forward_ms for score in model_scores),
         total_ms=(time.perf_counter() - media.started) * 1000,
+        category_scores=_highest(counted),
+        matched_categories=_matched(counted) if criteria.category_thresholds else None,
     )
 
 
 def _decide(deciding: FrameScore, criteria: Criteria) -> Decision | None:
     if not criteria.policy.unsafe:
         return None
-    return "NSFW" if deciding.unsafe_score >= criteria.threshold else "Safe"
+    return "NSFW" if deciding.hit else "Safe"
 
 
-def _unsure_reasons(deciding: FrameScore, criteria: Criteria) -> list[ReviewReason]:
+def _unsure_reasons(
+    deciding: FrameScore, counted: Sequence[FrameScore], criteria: Criteria
+) -> list[ReviewReason]:
     reasons: list[ReviewReason] = []
     if deciding.agreement < criteria.policy.agreement_threshold:
         reasons.append("low_agreement")
-    band = criteria.policy.review_band(criteria.threshold)
-    if band is not None and band[0] <= deciding.unsafe_score <= band[1]:
+    highest = _highest(counted)
+    near = [(max(frame.unsafe_score for frame in counted), criteria.policy.review_band(criteria.threshold))]
+    near += [(highest[one.name], one.band) for one in criteria.category_thresholds]
+    if any(band is not None and band[0] <= score <= band[1] for score, band in near):
         reasons.append("review_margin")
     return reasons

@@ -111,10 +111,19 @@ class LabelReader:
         left = sum(seen.scores[label] for label in self.unmapped) if isinstance(seen, LabelScores) else 0.0
         return round(left / (mapped + left), DIGITS) if left else 0.0
 
+    def own_scores(self, seen: Seen) -> Probabilities:
+        """Return as `read`, but each label in full for all its categories: they may sum to more than 1."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(_sums(self.labels, seen) / self._sums(seen).sum())
+
     def _sums(self, seen: Seen) -> Probabilities:
-        if not isinstance(seen, LabelScores):
-            raise TypeError(f"a classifier gives label scores, not {type(seen).__name__}")
-        return np.array([sum(seen.scores[label] for label in mapped) for mapped in self.counted], np.float64)
+        return _sums(self.counted, seen)
+
+
+def _sums(labels: Sequence[frozenset[str]], seen: Seen) -> Probabilities:
+    if not isinstance(seen, LabelScores):
+        raise TypeError(f"a classifier gives label scores, not {type(seen).__name__}")
+    return np.array([sum(seen.scores[label] for label in mapped) for mapped in labels], np.float64)
 
 
 def mildest_only(labels: Sequence[frozenset[str]]) -> tuple[frozenset[str], ...]:
@@ -164,6 +173,14 @@ class DetectorReader:
             left = left - shares[:, index]
         shares[:, self.rest] += left
         return shares
+
+
+def own_scores(reader: Reader, seen: Seen, shares: Probabilities) -> Probabilities:
+    """Return what thresholds of single categories are compared with, 0..1 `(categories,)`.
+
+    As the shares, but a classifier's label that stands for several categories counts in full for each.
+    """
+    return reader.own_scores(seen) if isinstance(reader, LabelReader) and reader.has_undivided else shares
 
 
 def unmapped_share(reader: Reader, seen: Seen) -> float | None:

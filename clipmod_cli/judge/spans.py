@@ -25,17 +25,15 @@ def own_frames(frames: Sequence[FrameScore], duration_s: float | None) -> Sequen
     return [frame for frame in frames if duration_s is None or frame.time_s <= duration_s]
 
 
-def find_segments(
-    frames: Sequence[FrameScore], duration_s: float | None, threshold: float
-) -> tuple[Segment, ...]:
-    """Return the runs of consecutive scored frames at or over the threshold, in order.
+def find_segments(frames: Sequence[FrameScore], duration_s: float | None) -> tuple[Segment, ...]:
+    """Return the runs of consecutive scored frames that are hits, in order.
 
     A run ends where the next scored frame begins, or with the animation.
     """
-    return tuple(_segment(run) for hit, run in _runs(frames, duration_s, threshold) if hit)
+    return tuple(_segment(run) for hit, run in _runs(frames, duration_s) if hit)
 
 
-def uncertain_edges(frames: Sequence[FrameScore], threshold: float) -> tuple[tuple[float, float], ...]:
+def uncertain_edges(frames: Sequence[FrameScore]) -> tuple[tuple[float, float], ...]:
     """Return the first `MAX_EDGES` (start, end) in seconds between which a hit begins or ends.
 
     Each lies between two neighbouring frames that are more than `EDGE_TOLERANCE_S` apart.
@@ -43,20 +41,19 @@ def uncertain_edges(frames: Sequence[FrameScore], threshold: float) -> tuple[tup
     edges = [
         (before.time_s, after.time_s)
         for before, after in pairwise(frames)
-        if (before.unsafe_score >= threshold) != (after.unsafe_score >= threshold)
-        and after.time_s - before.time_s > EDGE_TOLERANCE_S
+        if before.hit != after.hit and after.time_s - before.time_s > EDGE_TOLERANCE_S
     ]
     return tuple(edges[:MAX_EDGES])
 
 
 def _runs(
-    frames: Sequence[FrameScore], duration_s: float | None, threshold: float
+    frames: Sequence[FrameScore], duration_s: float | None
 ) -> list[tuple[bool, list[tuple[FrameScore, float]]]]:
     """Return (whether a hit, its frames with their ends in seconds) for each run of frames."""
     ends = [frame.time_s for frame in frames[1:]]
     ends += [max(duration_s or 0.0, frame.time_s) for frame in frames[-1:]]
     timed = zip(frames, ends, strict=True)
-    return [(hit, list(run)) for hit, run in groupby(timed, key=lambda p: p[0].unsafe_score >= threshold)]
+    return [(hit, list(run)) for hit, run in groupby(timed, key=lambda p: p[0].hit)]
 
 
 def _segment(run: Sequence[tuple[FrameScore, float]]) -> Segment:
@@ -71,7 +68,7 @@ def _segment(run: Sequence[tuple[FrameScore, float]]) -> Segment:
 
 
 def persistent_frames(
-    frames: Sequence[FrameScore], duration_s: float | None, threshold: float, persistence_s: float
+    frames: Sequence[FrameScore], duration_s: float | None, persistence_s: float
 ) -> Sequence[FrameScore]:
     """Return the frames that may decide: all but those of hits shorter than `persistence_s`.
 
@@ -82,7 +79,7 @@ def persistent_frames(
     own = own_frames(frames, duration_s)
     counted = [
         frame
-        for hit, run in _runs(own, duration_s, threshold)
+        for hit, run in _runs(own, duration_s)
         if not hit or run[-1][1] - run[0][0].time_s >= needed
         for frame, _ in run
     ]

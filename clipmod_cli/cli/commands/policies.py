@@ -66,14 +66,14 @@ def _check_file(file: str, *, as_json: bool) -> list[str]:
     """Print the faults of a file, or that it is OK; return the faults."""
     from clipmod_cli.errors import PolicyError
     from clipmod_cli.judge.policy.reading import read_policy
-    from clipmod_cli.judge.policy.values import model_notes
+    from clipmod_cli.judge.policy.values import policy_notes
 
     faults: list[str] = []
     notes: list[str] = []
     policy = None
     try:
         policy = read_policy(file)
-        notes = list(model_notes(policy))
+        notes = list(policy_notes(policy))
     except PolicyError as error:
         faults = str(error).splitlines()
     if as_json:

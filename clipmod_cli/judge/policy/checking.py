@@ -10,8 +10,7 @@ import re
 import tomllib
 import unicodedata
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from itertools import pairwise
-from typing import Annotated, Any, Final, LiteralString, TypeAlias, get_args
+from typing import Annotated, Any, Final, LiteralString
 
 from pydantic import (
     AfterValidator,
@@ -26,7 +25,8 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from clipmod_cli.errors import PolicyError, SpecError, did_you_mean
 from clipmod_cli.judge.policy.label_maps import repeated_labels
-from clipmod_cli.judge.policy.values import DEFAULT_THRESHOLDS, Safety, Sensitivity
+from clipmod_cli.judge.policy.threshold_checks import Categories, unordered_thresholds, useless_thresholds
+from clipmod_cli.judge.policy.values import Safety
 from clipmod_cli.models.backend import Backend
 from clipmod_cli.models.nudenet import LABELS
 from clipmod_cli.models.registry import BACKENDS
@@ -115,6 +115,8 @@ class CategoryTable(_Table):
     safety: Annotated[Safety, _must_be('"SAFE" or "UNSAFE"')]
     label: Name = ""
     description: Annotated[str, _must_be("text")] = ""
+    threshold: Share = 0
+    review_margin: Share = 0
     otherwise: Annotated[bool, _must_be("true or false")] = False
     prompts: Texts = ()
     labels: LabelTable = {}
@@ -289,11 +291,10 @@ def normalise(text: str) -> str:
 
 # What the values mean together. Values of a wrong type are skipped: pydantic has reported them.
 
-Categories: TypeAlias = list[tuple[TomlPath, dict[str, Any]]]
-
 
 def _check_meaning(faults: _Faults, table: Mapping[str, Any]) -> None:
-    _check_thresholds(faults, table.get("thresholds"))
+    for path, message in unordered_thresholds(table.get("thresholds")):
+        faults.add(path, message)
     templates = _texts(("templates",), table.get("templates"))
     _check_repeats(faults, ((path, f"the template {quoted(text)}", text) for path, text in templates))
     listed = table.get("categories")
@@ -305,6 +306,8 @@ def _check_meaning(faults: _Faults, table: Mapping[str, Any]) -> None:
     for path, category in categories:
         if not (category.get("otherwise") or "prompts" in category or "labels" in category):
             faults.add(path, 'a category needs "prompts", "labels" or "otherwise", or no model can find it')
+    for path, message in useless_thresholds(categories):
+        faults.add(path, message)
     _check_otherwise(faults, categories)
     for values in (_names, _prompts):
         _check_repeats(faults, values(categories))
@@ -324,23 +327,6 @@ def _check_labels(faults: _Faults, categories: Categories, not_judged: Any) -> N
     for path, _, (spec, text) in labels:
         if spec == "nudenet" and text not in LABELS:
             faults.add(path, f"nudenet has no label {quoted(text)}{did_you_mean(text, LABELS)}")
-
-
-def _check_thresholds(faults: _Faults, given: Any) -> None:
-    given = given if isinstance(given, dict) else {}
-    for milder, sharper in pairwise(get_args(Sensitivity)):
-        high, low = (given.get(name, DEFAULT_THRESHOLDS[name]) for name in (milder, sharper))
-        if _is_share(high) and _is_share(low) and high < low:
-            defaults = "".join(f' ("{name}" by default)' for name in (milder, sharper) if name not in given)
-            faults.add(
-                ("thresholds", sharper if sharper in given else milder),
-                f"thresholds must fall from low to ultra, but {milder} = {high} is under "
-                f"{sharper} = {low}{defaults}",
-            )
-
-
-def _is_share(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _check_otherwise(faults: _Faults, categories: Categories) -> None:

@@ -31,6 +31,8 @@ class Category:
 
     Attributes:
         label: its name for people; the name with spaces if none is given.
+        threshold: of an UNSAFE category: a score of its own of at least this is NSFW, whatever the sum is.
+        review_margin: a score of its own this near to that threshold needs review; None for the policy's.
         otherwise: whether the category is taken where a detector finds nothing.
         prompts: texts for text-image models.
         labels: by model spec, which of that model's own labels count as this category.
@@ -40,6 +42,8 @@ class Category:
     safety: Safety
     label: str = ""
     description: str = ""
+    threshold: float | None = None
+    review_margin: float | None = None
     otherwise: bool = False
     prompts: tuple[str, ...] = ()
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -48,6 +52,26 @@ class Category:
         """Set the default label."""
         if not self.label:
             object.__setattr__(self, "label", self.name.replace("_", " ").strip() or self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CategoryThreshold:
+    """The threshold of one UNSAFE category, beside that of their sum.
+
+    Attributes:
+        index: of the category in its policy.
+        band: scores too near to the threshold, from the first to the second; None for none.
+    """
+
+    index: int
+    name: str
+    threshold: float
+    band: tuple[float, float] | None
+
+
+def review_band(threshold: float, margin: float) -> tuple[float, float] | None:
+    """Return the scores within `margin` of a threshold, from the first to the second; None for none."""
+    return (round(threshold - margin, DIGITS), round(threshold + margin, DIGITS)) if margin else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +106,21 @@ class Policy:
 
     def review_band(self, threshold: float) -> tuple[float, float] | None:
         """Return the unsafe scores too near to the threshold, from the first to the second; None for none."""
-        if not (self.review_margin and self.unsafe):
-            return None
-        return round(threshold - self.review_margin, DIGITS), round(threshold + self.review_margin, DIGITS)
+        return review_band(threshold, self.review_margin) if self.unsafe else None
+
+    @property
+    def category_thresholds(self) -> tuple[CategoryThreshold, ...]:
+        """The thresholds of single categories, from mild to severe."""
+        margins = [
+            self.review_margin if c.review_margin is None else c.review_margin for c in self.categories
+        ]
+        return tuple(
+            CategoryThreshold(
+                index=i, name=c.name, threshold=c.threshold, band=review_band(c.threshold, margins[i])
+            )
+            for i, c in enumerate(self.categories)
+            if c.safety == "UNSAFE" and c.threshold is not None
+        )
 
     @property
     def unsafe(self) -> tuple[str, ...]:
@@ -105,6 +141,7 @@ class Policy:
                 "otherwise": c.otherwise,
                 "texts": sorted(self.texts_of(c)),
                 "labels": {spec: sorted(labels) for spec, labels in c.labels.items()},
+                **({} if c.threshold is None else {"own_threshold": [c.threshold, c.review_margin]}),
             }
             for c in self.categories
         ]
@@ -157,15 +194,27 @@ def unseen_categories(policy: Policy, *, spec: str, text_image: bool) -> tuple[s
     return tuple(name for name in policy.unsafe if name not in seen)
 
 
-def model_notes(policy: Policy) -> tuple[str, ...]:
-    """Return a sentence for each kind of model that a policy names but does not suit.
+def policy_notes(policy: Policy) -> tuple[str, ...]:
+    """Return a sentence for each model that a policy does not suit, and each threshold without effect.
 
     These are not faults: a policy may be meant for other models only.
     """
     specs = sorted({spec for c in policy.categories for spec in c.labels})
     models = [("a text-image model", "", True)] if any(c.prompts for c in policy.categories) else []
     models += [(spec, spec, False) for spec in specs]
-    return tuple(note for name, spec, text in models for note in _notes(policy, name, spec, text_image=text))
+    notes = [note for name, spec, text in models for note in _notes(policy, name, spec, text_image=text)]
+    return (*notes, *_threshold_notes(policy))
+
+
+def _threshold_notes(policy: Policy) -> Iterator[str]:
+    """Yield a sentence for each category whose sum with the others is NSFW before it is itself."""
+    for one in policy.category_thresholds:
+        crossed = [name for name, threshold in policy.thresholds.items() if threshold <= one.threshold]
+        if crossed:
+            yield (
+                f"the threshold of {one.name}, {one.threshold}, has no effect at the sensitivities "
+                f"{', '.join(crossed)}: the sum of the UNSAFE categories reaches its own threshold first"
+            )
 
 
 def _notes(policy: Policy, name: str, spec: str, *, text_image: bool) -> Iterator[str]:
