@@ -16,7 +16,7 @@ import typer
 
 from clipmod_cli import __version__
 from clipmod_cli.cli.commands import bench, config, doctor, models, policies, scan, schema, serve, stats, urls
-from clipmod_cli.cli.commands.evaluate import evaluate
+from clipmod_cli.cli.commands.evaluate import evaluate, tune
 from clipmod_cli.cli.commands.results import export, report, rescore
 from clipmod_cli.cli.commands.results import list as list_command
 from clipmod_cli.cli.terminal.progress import silence_libraries
@@ -106,6 +106,7 @@ app.command(short_help="Measure the speed of this machine.", epilog=bench.EXAMPL
 app.command("eval", short_help="Measure decisions on labelled inputs.", epilog=evaluate.EXAMPLES)(
     evaluate.evaluate
 )
+app.command(short_help="Find a threshold that keeps a promise.", epilog=tune.EXAMPLES)(tune.tune)
 app.command(short_help="Show what is here, and what brings what is missing.")(doctor.doctor)
 app.command()(schema.schema)
 app.add_typer(config.app, name="config")

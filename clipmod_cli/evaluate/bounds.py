@@ -155,11 +155,9 @@ def threshold_for_precision(
         prevalence: the share of such inputs in use, 0..1, ends excluded.
         delta: the chance that the promise is broken, 0..1, ends excluded.
     """
-    at_best = _precision(len(test.positives), len(test.positives), 0, len(test.negatives), prevalence, delta)
-    if not len(pilot.positives) or not len(pilot.negatives) or at_best < precision:
-        return Shortfall(
-            missing=_missing_negatives(test, precision, prevalence, delta), possible=float(at_best)
-        )
+    missing = _missing_negatives(test, precision, prevalence, delta)
+    if not all(map(len, (pilot.positives, pilot.negatives, test.positives, test.negatives))):
+        return Shortfall(missing=missing, possible=0.0)
     start = _start(pilot, test, precision, prevalence, delta)
     observed = np.unique(np.concatenate([test.positives, test.negatives, [start]]))
     order = observed[np.isfinite(observed) & (observed <= start)][::-1]
@@ -169,7 +167,7 @@ def threshold_for_precision(
     )  # fmt: skip
     passed = int(np.logical_and.accumulate(bounds >= precision).sum())
     if not passed:
-        return Shortfall(missing=0, possible=float(bounds[0]), threshold=_clip(order[0]))
+        return Shortfall(missing=missing, possible=float(bounds[0]), threshold=_clip(order[0]))
     return PromisedThreshold(threshold=_clip(order[passed - 1]), bound=float(bounds[passed - 1]))
 
 

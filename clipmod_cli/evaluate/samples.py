@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -37,6 +37,9 @@ class JudgedInput:
         compute_ms: the input's own cost; None where the record does not tell.
         peak_s: where in a film its worst frame is, in seconds; None without a segment.
         facts: name and hash of the policy, and the threshold, that it was judged by.
+        own_scores: by UNSAFE category, what its own threshold is compared with; empty in a compact record.
+        partial: not all models or frames were asked, since the outcome was certain: another threshold may
+            have asked them.
     """
 
     source: str
@@ -60,6 +63,8 @@ class JudgedInput:
     peak_s: float | None
     facts: tuple[str | None, str | None, float | None]
     run_id: str | None
+    own_scores: Mapping[str, float] = field(default_factory=dict)
+    partial: bool = False
 
     @property
     def name(self) -> str:
@@ -105,6 +110,9 @@ def judged_of(record: Mapping[str, Any]) -> JudgedInput:
         peak_s=_peak_s(record.get("segments") or ()),
         facts=(record.get("policy"), record.get("policy_hash"), record.get("threshold")),
         run_id=record.get("run_id"),
+        own_scores=record.get("category_scores") or {},
+        partial=bool(record.get("models_skipped"))
+        or str(record.get("frames_sampling") or "").endswith("until a hit"),
     )
 
 
@@ -227,7 +235,7 @@ class LabelledSet:
         """
         rows, found = [], []
         for number, pair in enumerate(self.pairs):
-            truth = self._truth(pair.label, question)
+            truth = self.truth(pair.label, question)
             answer = None if truth is None else self._answer(pair.judged, question, judge)
             if answer is not None:
                 rows.append(number)
@@ -244,7 +252,7 @@ class LabelledSet:
             weight=np.array(weight, dtype=np.float64) if self.weighted else None,
         )
 
-    def _truth(self, label: Label, question: str) -> bool | None:
+    def truth(self, label: Label, question: str) -> bool | None:
         """Return what a label answers; None if it leaves the question open."""
         if question == NSFW:
             return label.decision == NSFW

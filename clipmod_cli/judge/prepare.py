@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.ensemble.ensemble import Ensemble
-from clipmod_cli.errors import BlindModelError
+from clipmod_cli.errors import BlindModelError, PolicyError
 from clipmod_cli.judge.criteria import (
     Criteria,
     WeightedReader,
@@ -19,6 +19,7 @@ from clipmod_cli.judge.criteria import (
     mean_vectors,
     severity_order,
 )
+from clipmod_cli.judge.policy.tuning import TunedModel
 from clipmod_cli.judge.policy.values import Policy, least_categories, seen_categories, unseen_categories
 from clipmod_cli.judge.readers import DetectorReader, LabelReader, Reader, TextReader
 from clipmod_cli.models.seam import ModelWithLabels, ModelWithPrompts
@@ -29,7 +30,14 @@ MOST_NAMED: Final = 8
 """Labels in the warning: some classifiers have thousands."""
 
 
-def prepare(ensemble: Ensemble, policy: Policy, *, threshold: float, allow_partial: bool = False) -> Criteria:
+def prepare(
+    ensemble: Ensemble,
+    policy: Policy,
+    *,
+    threshold: float,
+    allow_partial: bool = False,
+    stand_in: bool = False,
+) -> Criteria:
     """Return the criteria of a policy for an ensemble; embeds the prompts and warns of unmapped labels.
 
     Args:
@@ -37,14 +45,37 @@ def prepare(ensemble: Ensemble, policy: Policy, *, threshold: float, allow_parti
         policy: the categories and thresholds.
         threshold: an unsafe score of at least this is NSFW, 0..1.
         allow_partial: accept a model that cannot see every UNSAFE category.
+        stand_in: these models judge where one of the ensemble failed; what they judge needs review.
 
     Raises:
         BlindModelError: a model cannot see an UNSAFE category and that is not allowed.
+        PolicyError: the policy was tuned for other models or weights.
     """
     models = [(member.model, member.weight) for member in ensemble.members]
     return criteria_of(
-        models, policy, threshold=threshold, degraded=ensemble.degraded, allow_partial=allow_partial
+        models,
+        policy,
+        threshold=threshold,
+        degraded=ensemble.degraded,
+        allow_partial=allow_partial,
+        stand_in=stand_in,
     )
+
+
+def check_tuning(policy: Policy, models: Iterable[tuple[str, str, float]]) -> None:
+    """Refuse a policy that was tuned for other models than those with this spec, revision and weight each.
+
+    Raises:
+        PolicyError: it was.
+    """
+    if policy.tuned is None:
+        return
+    members = [TunedModel(spec=spec, revision=rev, weight=weight) for spec, rev, weight in models]
+    if difference := policy.tuned.difference(members):
+        raise PolicyError(
+            f"the thresholds of the policy {policy.name!r} promise nothing for these models: {difference}. "
+            "Tune again with records of these models (clipmod tune)"
+        )
 
 
 def criteria_of(
@@ -54,6 +85,7 @@ def criteria_of(
     threshold: float,
     degraded: bool,
     allow_partial: bool = False,
+    stand_in: bool = False,
 ) -> Criteria:
     """Return the criteria of a policy for these models with their weights, as `prepare` does.
 
@@ -61,7 +93,10 @@ def criteria_of(
 
     Raises:
         BlindModelError: a model cannot see an UNSAFE category and that is not allowed.
+        PolicyError: the policy was tuned for other models or weights.
     """
+    if not stand_in:
+        check_tuning(policy, [(model.spec, model.revision, weight) for model, weight in models])
     unseen = {name for model, _ in models for name in check_sight(model, policy, allow_partial=allow_partial)}
     judges = [
         WeightedReader(name=model.name, weight=weight, reader=reader_of(model, policy))

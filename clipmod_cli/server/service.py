@@ -117,7 +117,11 @@ def fallback_of(panel: Panel, decoding: DecodeOptions) -> Panel | None:
         degraded=True,
     )
     criteria = prepare(
-        alone, panel.policy, threshold=panel.criteria.threshold, allow_partial=bool(panel.criteria.unseen)
+        alone,
+        panel.policy,
+        threshold=panel.criteria.threshold,
+        allow_partial=bool(panel.criteria.unseen),
+        stand_in=True,
     )
     return make_panel(alone, criteria, decoding, run_id=panel.facts.run_id, stand_in=True)
 

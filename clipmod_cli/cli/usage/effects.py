@@ -112,14 +112,16 @@ def _check_list(name: str) -> None:
 
 
 def check_policy(resolved: Resolved, policy: Policy) -> None:
-    """Check the options of thresholds against the policy.
+    """Check the options of thresholds against the policy; warn of one that ends a tuned policy's promise.
 
     Raises:
         UsageError: they have no effect, since no category is UNSAFE.
     """
+    settings = resolved.settings
+    if policy.tuned and policy.tuned.threshold_of(None) is not None and settings.threshold is not None:
+        log.warning("--threshold takes the place of the tuned one, and %s promises nothing", policy.name)
     if any(category.safety == "UNSAFE" for category in policy.categories):
         return
-    settings = resolved.settings
     cause = (
         "none of the --classes is --unsafe" if settings.classes is not None
         else f"no category of the policy {policy.name} is UNSAFE"

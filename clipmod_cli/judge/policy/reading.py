@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from clipmod_cli.errors import PolicyError, did_you_mean
-from clipmod_cli.judge.policy.checking import check_toml, is_printable_name, normalise, quoted
+from clipmod_cli.judge.policy.checking import check_toml
+from clipmod_cli.judge.policy.tables import is_printable_name, normalise, quoted
+from clipmod_cli.judge.policy.tuning import Promise, TunedModel, Tuning
 from clipmod_cli.judge.policy.values import DEFAULT_THRESHOLDS, Category, Policy
+from clipmod_cli.toml_lines import locate
 
 BUILTIN: Final = ("nsfw", "graphic", "general", "female-presence", "female-presence-3", "attributes")
 """The names of the built-in policies."""
@@ -82,8 +85,27 @@ def parse_policy(text: str, where: str) -> Policy:
     table = check_toml(text, where)
     categories = tuple(Category(**category) for category in table.pop("categories"))
     thresholds = {**DEFAULT_THRESHOLDS, **table.pop("thresholds", {})}
-    video = table.pop("video", {})
-    return Policy(**video, **table, thresholds=thresholds, categories=categories, text=text)
+    video, tuned = table.pop("video", {}), table.pop("tuned", None)
+    policy = Policy(**video, **table, thresholds=thresholds, categories=categories, text=text)
+    return policy if tuned is None else _tuned(policy, tuned, where)
+
+
+def _tuned(policy: Policy, table: dict[str, Any], where: str) -> Policy:
+    """Return a policy with the thresholds of its `[tuned]` table."""
+    tuning = Tuning(
+        base_hash=table["base_hash"],
+        tuned_on=table["date"],
+        labels=table.get("labels_sha256"),
+        models=tuple(TunedModel(**model) for model in table["models"]),
+        promises=tuple(Promise(**promise) for promise in table["promises"]),
+    )
+    if policy.hash != tuning.base_hash:
+        line = locate(policy.text)["tuned", "base_hash"]
+        raise PolicyError(
+            f"{where}:{line}: the policy above was changed since it was tuned ({tuning.base_hash}, now "
+            f"{policy.hash}), so nothing is promised any more: tune again, or delete the [tuned] tables"
+        )
+    return policy.with_tuning(tuning)
 
 
 def policy_from_classes(classes: str, unsafe: str | None = None) -> Policy:

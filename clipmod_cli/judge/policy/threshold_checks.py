@@ -39,5 +39,20 @@ def useless_thresholds(categories: Categories) -> Iterator[tuple[TomlPath, str]]
             )
 
 
+def useless_promises(categories: Categories, tuned: Any) -> Iterator[tuple[TomlPath, str]]:
+    """Yield the path and the fault of each promise that is of no UNSAFE category, or of one that has one."""
+    unsafe = {category.get("name") for _, category in categories if category.get("safety") == "UNSAFE"}
+    promises = tuned.get("promises") if isinstance(tuned, dict) else None
+    earlier = set[str | None]()
+    for index, promise in enumerate(promises if isinstance(promises, list) else []):
+        name = promise.get("category") if isinstance(promise, dict) else None
+        path = ("tuned", "promises", index, "category")
+        if name is not None and name not in unsafe:
+            yield path, f"no UNSAFE category is named {name!r}"
+        elif name in earlier:
+            yield path, f"the threshold of {name or 'the sum'} is promised twice"
+        earlier.add(name)
+
+
 def _is_share(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, TypeAlias
 
 from clipmod_cli.errors import UsageError
+from clipmod_cli.judge.policy.tuning import Tuning
 from clipmod_cli.models.registry import BACKENDS
 
 Safety: TypeAlias = Literal["SAFE", "UNSAFE"]
@@ -89,6 +90,7 @@ class Policy:
         not_judged: by spec of a classifier, which of its labels are known and belong to no category.
         categories: from mild to severe.
         text: the TOML that it was read from; empty if it was not.
+        tuned: where its thresholds come from, if `clipmod tune` found them.
     """
 
     name: str
@@ -103,6 +105,7 @@ class Policy:
     max_gap_s: float = 10.0
     not_judged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     text: str = field(default="", compare=False, repr=False)
+    tuned: Tuning | None = None
 
     def review_band(self, threshold: float) -> tuple[float, float] | None:
         """Return the unsafe scores too near to the threshold, from the first to the second; None for none."""
@@ -121,6 +124,13 @@ class Policy:
             for i, c in enumerate(self.categories)
             if c.safety == "UNSAFE" and c.threshold is not None
         )
+
+    def with_tuning(self, tuned: Tuning) -> Policy:
+        """Return the policy with tuned thresholds; that of the sum holds for all sensitivities."""
+        own = {one.category: one.threshold for one in tuned.promises}
+        thresholds = self.thresholds if None not in own else dict.fromkeys(self.thresholds, own[None])
+        categories = tuple(replace(c, threshold=own[c.name]) if c.name in own else c for c in self.categories)
+        return replace(self, thresholds=thresholds, categories=categories, tuned=tuned)
 
     @property
     def unsafe(self) -> tuple[str, ...]:
@@ -145,7 +155,7 @@ class Policy:
             }
             for c in self.categories
         ]
-        hashed = {
+        hashed: dict[str, Any] = {
             "categories": categories,
             "thresholds": dict(self.thresholds),
             "agreement_threshold": self.agreement_threshold,
@@ -153,6 +163,8 @@ class Policy:
             "min_coverage": self.min_coverage,
             "video": [self.persistence_s, self.max_gap_s],
         }
+        if self.tuned is not None:
+            hashed["tuned"] = [[one.spec, one.revision, one.weight] for one in self.tuned.models]
         canonical = json.dumps(hashed, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
@@ -160,8 +172,14 @@ class Policy:
         """Return the score from which on an image is NSFW: `threshold` if given, 0..1.
 
         Raises:
-            UsageError: `threshold` is not a number from 0 to 1.
+            UsageError: `threshold` is not a number from 0 to 1, or the threshold is tuned and so has no
+                sensitivities.
         """
+        if sensitivity != "medium" and self.tuned and self.tuned.threshold_of(None) is not None:
+            raise UsageError(
+                f"--sensitivity {sensitivity} has no effect: the policy {self.name!r} has one tuned "
+                "threshold. Leave it out, or give --threshold"
+            )
         if threshold is None:
             return self.thresholds[sensitivity]
         if not 0.0 <= threshold <= 1.0:

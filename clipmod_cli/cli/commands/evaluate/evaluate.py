@@ -149,7 +149,7 @@ def _wanted(positive: str, prevalence: str | None, seconds_each: float, slice_by
     )
 
 
-def read_share(text: str) -> float:
+def read_share(text: str, option: str = "--prevalence") -> float:
     """Return the share over 0 and under 1 in a text such as `0.5%` or `0.005`.
 
     Raises:
@@ -160,5 +160,5 @@ def read_share(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < 1:
-        raise UsageError(f"--prevalence must be over 0 and under 1, as 0.5% or 0.005, not {text!r}")
+        raise UsageError(f"{option} must be over 0 and under 1, as 0.5% or 0.005, not {text!r}")
     return value

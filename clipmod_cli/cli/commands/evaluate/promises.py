@@ -1,0 +1,77 @@
+"""What `clipmod tune` says: what is promised, what it costs, or why nothing can be promised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from clipmod_cli.evaluate.samples import LabelledSet
+from clipmod_cli.evaluate.tune import Target, TuningRefused, cost_of
+from clipmod_cli.judge.policy.tuning import Promise
+from clipmod_cli.judge.policy.values import Policy
+
+
+def promises(policy: Policy, per_day: float | None = None) -> Iterator[str]:
+    """Yield a sentence for each promise of a tuned policy; `per_day` inputs come, if that is known."""
+    for one in policy.tuned.promises if policy.tuned else ():
+        yield f"With {percent(1 - one.delta)} confidence, {_promise(one, per_day)}."
+
+
+def _promise(one: Promise, per_day: float | None) -> str:
+    what, start = one.category or "NSFW", f"from {one.threshold:.6g} on"
+    match one.rate:
+        case "recall":
+            return f"at least {percent(one.target)} of all {what} inputs are flagged, {start}"
+        case "precision":
+            flags = f"what {one.category or 'the sum'} flags {start}"
+            share = f"if {percent(one.prevalence)} of the inputs are"
+            return f"at least {percent(one.target)} of {flags} is {what}, {share}"
+        case "flagged":
+            count = "" if per_day is None else f" ({one.target * per_day:,.0f} of {per_day:,.0f} a day)"
+            return f"at most {percent(one.target)} of all inputs{count} are flagged on average, {start}"
+    raise AssertionError(one.rate)
+
+
+def cost(labelled: LabelledSet, before: Policy, policy: Policy) -> Iterator[str]:
+    """Yield what the thresholds of a tuned policy do on the labelled inputs, and did before."""
+    then = labelled.threshold if labelled.threshold is not None else before.thresholds["medium"]
+    is_sum = policy.tuned is not None and policy.tuned.threshold_of(None) is not None
+    old = cost_of(labelled.pairs, before, then)
+    new = cost_of(labelled.pairs, policy, policy.thresholds["medium"] if is_sum else then)
+    shares = (
+        ("all", new.flagged, old.flagged),
+        ("the NSFW ones", new.caught, old.caught),
+        ("the others", new.alarms, old.alarms),
+    )
+    told = ", ".join(f"{percent(now)} of {what} (before {percent(earlier)})" for what, now, earlier in shares)
+    yield f"Of the {len(labelled.pairs):,} labelled inputs it flags {told}."
+
+
+def refusal(one: TuningRefused, target: Target, per_day: float | None) -> str:
+    """Return why nothing is promised, how many inputs are missing, and what can be promised."""
+    sure, what, short = percent(1 - target.delta), one.category or "NSFW", one.shortfall
+    labels = f"{one.inputs} labelled inputs, {one.positives} of them {what},"
+    match target.rate:
+        case "recall":
+            said = f"{labels} are too few to promise with {sure} confidence that {percent(target.value)}"
+            said += f" of all {what} inputs are flagged"
+            kind, instead = f"that are {what}", f"--recall {_down(short.possible):g}"
+        case "precision":
+            said = f"{labels} do not promise with {sure} confidence that {percent(target.value)} of what is"
+            said += f" flagged is {what}"
+            kind, instead = f"that are not {what}", f"--precision {_down(short.possible):g}"
+        case "flagged":
+            said = f"{one.inputs} records do not promise with {sure} confidence that at most"
+            said += f" {percent(target.value)} of all inputs are flagged"
+            kind, instead = "", f"--budget {math.ceil(short.possible * (per_day or 1.0))}/day"
+    more = f". At least {short.missing} more {kind}".rstrip() + " are needed" if short.missing else ""
+    return f"{said}{more}. Can be promised: {instead if 0 < short.possible < 1 else 'nothing'}"
+
+
+def percent(share: float | None) -> str:
+    """Return a share as per cent, to four digits."""
+    return "-" if share is None else f"{100 * share:.4g} %"
+
+
+def _down(share: float) -> float:
+    return math.floor(share * 1e4) / 1e4

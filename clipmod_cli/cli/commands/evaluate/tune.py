@@ -1,0 +1,168 @@
+"""`clipmod tune`: thresholds that keep a promise, from labelled records to a policy file."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from clipmod_cli.cli.commands.evaluate.evaluate import read_share
+from clipmod_cli.cli.commands.evaluate.label_arguments import (
+    PANEL,
+    AllowUnmatched,
+    LabelColumn,
+    LabelMap,
+    Root,
+)
+from clipmod_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from clipmod_cli.evaluate.tune import Target
+
+EXAMPLES = """
+\b
+Examples:
+  clipmod tune out.jsonl --labels labels.csv --recall 0.95 -o tuned.toml
+  clipmod tune out.jsonl --labels ./labelled --recall 0.95 --per-category -o tuned.toml
+  clipmod tune out.jsonl --labels l.csv --precision 0.5 --prevalence 0.5% -o tuned.toml
+  clipmod tune out.jsonl --budget 500/day --rate 100000/day -o tuned.toml
+  clipmod scan ./uploads --policy ./tuned.toml     use it
+"""
+
+PER_DAY: Final = {"second": 86_400.0, "minute": 1_440.0, "hour": 24.0, "day": 1.0, "week": 1 / 7}
+_RATE: Final = re.compile(r"([\d_,]*\.?\d+)\s*/\s*([a-z]+)")
+
+
+def _option(text: str, metavar: str | None, *names: str) -> Any:
+    return typer.Option(*names, help=text, metavar=metavar, show_default=False, rich_help_panel="Tuning")
+
+
+Share = str | None
+
+
+def tune(
+    records: Annotated[str, typer.Argument(metavar="RECORDS", help="the output of a scan (.jsonl)")],
+    *,
+    output: Annotated[str, _option("Write the tuned policy (.toml).", "FILE", "-o", "--output")],
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABELS",
+            help="A folder a class, or a table with sha256 or source, and label; repeatable.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None,
+    label_map: LabelMap = None,
+    label_column: LabelColumn = "label",
+    root: Root = None,
+    allow_unmatched: AllowUnmatched = False,
+    recall: Annotated[Share, _option("Flag at least this share of what is NSFW, as 0.95.", "X")] = None,
+    precision: Annotated[Share, _option("Of what is flagged, at least this share is NSFW.", "X")] = None,
+    prevalence: Annotated[Share, _option("With --precision: share of NSFW in use, as 0.5%.", "X")] = None,
+    budget: Annotated[Share, _option("Flag at most so many; needs no labels, but --rate.", "N/day")] = None,
+    rate: Annotated[Share, _option("With --budget: how many inputs come.", "N/day")] = None,
+    delta: Annotated[str, _option("The chance that the promise is broken [0.05].", "X")] = "0.05",
+    per_category: Annotated[
+        bool, _option("A threshold for each UNSAFE category that labels name.", None, "--per-category")
+    ] = False,
+    overwrite: Annotated[bool, _option("Replace a policy of this name.", None, "--overwrite")] = False,
+) -> None:
+    """Find a threshold that keeps a promise on your pictures, and write it into a policy.
+
+    The promise holds for inputs that come as the labelled ones did, and for the models that gave the scores.
+    A recall of 95 % needs 59 labelled inputs that must be flagged, one of 99 % needs 299.
+    """
+    from clipmod_cli.cli.commands.evaluate.tuning import TuneCall
+    from clipmod_cli.cli.output_paths import check_result_path
+    from clipmod_cli.evaluate.joining import LabelOptions, check_packages
+
+    check_packages()
+    path = _policy_path(output)
+    check_result_path(path, [records, *(labels or [])], overwrite=overwrite)
+    given = {"--recall": recall, "--precision": precision, "--budget": budget}
+    _check_together(given, prevalence=prevalence, rate=rate, labels=labels, per_category=per_category)
+    call = TuneCall(
+        records=records,
+        output=path,
+        target=_target(recall, precision, prevalence, budget, rate, read_share(delta, "--delta")),
+        labels=LabelOptions(
+            names=labels or [],
+            label_map=label_map,
+            column=label_column,
+            root=root,
+            allow_unmatched=allow_unmatched,
+        ),
+        per_category=per_category,
+        per_day=None if rate is None else _per_day(rate, "--rate"),
+    )
+    call.run()
+
+
+def _policy_path(output: str) -> Any:
+    from pathlib import Path
+
+    if not output.endswith(".toml"):
+        raise UsageError(f"-o {output}: a policy's name must end in .toml")
+    return Path(output).expanduser()
+
+
+def _check_together(
+    given: dict[str, str | None],
+    *,
+    prevalence: str | None,
+    rate: str | None,
+    labels: list[str] | None,
+    per_category: bool,
+) -> None:
+    """Raise UsageError for options that miss another one, or have no effect beside another."""
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) != 1:
+        raise UsageError(
+            f"give one of --recall, --precision and --budget{', not ' * bool(named)}{', '.join(named)}"
+        )
+    (promise,) = named
+    pairs = (("--precision", "--prevalence", prevalence), ("--budget", "--rate", rate))
+    for option, other, value in pairs:
+        if (promise == option) != (value is not None):
+            raise UsageError(f"{other} goes with {option}, and {option} needs it")
+    if promise == "--budget" and (labels or per_category):
+        raise UsageError("--budget is of all inputs, so --labels and --per-category have no effect")
+    if promise != "--budget" and not labels:
+        raise UsageError(f"{promise} needs --labels")
+
+
+def _target(
+    recall: str | None,
+    precision: str | None,
+    prevalence: str | None,
+    budget: str | None,
+    rate: str | None,
+    delta: float,
+) -> Target:
+    from clipmod_cli.evaluate.tune import Target
+
+    if recall is not None:
+        return Target(rate="recall", value=read_share(recall, "--recall"), delta=delta)
+    if precision is not None and prevalence is not None:
+        share = read_share(prevalence)
+        return Target(
+            rate="precision", value=read_share(precision, "--precision"), delta=delta, prevalence=share
+        )
+    most, inputs = _per_day(str(budget), "--budget"), _per_day(str(rate), "--rate")
+    if most >= inputs:
+        raise UsageError(
+            f"--budget {budget} is enough for all inputs of --rate {rate}: nothing has to be tuned"
+        )
+    return Target(rate="flagged", value=most / inputs, delta=delta)
+
+
+def _per_day(text: str, option: str) -> float:
+    """Return how many a day a text such as `500/day` says."""
+    found = _RATE.fullmatch(text.strip())
+    if found is None or found[2] not in PER_DAY:
+        raise UsageError(f"{option} must be a number by {', '.join(PER_DAY)}, as 500/day, not {text!r}")
+    count = float(found[1].replace(",", "").replace("_", "")) * PER_DAY[found[2]]
+    if count <= 0:
+        raise UsageError(f"{option} must be over 0, not {text!r}")
+    return count

@@ -1,0 +1,66 @@
+"""The policy and the models that gave records their scores, and the text of a tuned policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipmod_cli.errors import UsageError
+from clipmod_cli.judge.policy.reading import parse_policy
+from clipmod_cli.judge.policy.tuning import HEADING, TunedModel, Tuning
+from clipmod_cli.judge.policy.values import Policy
+from clipmod_cli.output.resuming.card import RunCard, card_path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredBy:
+    """What gave records their scores.
+
+    Attributes:
+        policy: as it was when they were judged.
+        base: the same without tuned thresholds.
+    """
+
+    policy: Policy
+    base: Policy
+    models: Sequence[TunedModel]
+
+
+def scored_by(records: str) -> ScoredBy:
+    """Return what gave records their scores, by the run card beside them.
+
+    Raises:
+        UsageError: there is no run card, or the policy was the words of `--classes`.
+        OutputMismatchError: another file is in the place of the run card.
+    """
+    path = Path(records).expanduser()
+    facts = RunCard.read(path).facts
+    if not facts:
+        raise UsageError(
+            f"{records} has no run card, {card_path(path).name}, which `clipmod scan -o FILE` writes beside "
+            "its records. It names the models and the policy, without which no threshold can be promised"
+        )
+    text = facts["policy"]["text"]
+    if not text:
+        raise UsageError(f"{records} was judged by --classes: write a policy of them, and scan with that")
+    where = f"the policy in {card_path(path)}"
+    policy = parse_policy(text, where)
+    base = parse_policy(text.partition(HEADING)[0], where) if policy.tuned else policy
+    models = [
+        TunedModel(spec=one["spec"], revision=one["revision"], weight=one["weight"])
+        for one in facts["models"]["members"]
+    ]
+    return ScoredBy(policy=policy, base=base, models=models)
+
+
+def tuned_text(base: Policy, tuning: Tuning) -> str:
+    """Return the TOML of a policy with tuned thresholds: that of the base, and the `[tuned]` table.
+
+    Raises:
+        PolicyError: it would not be read back, which is a bug.
+    """
+    text = f"{base.text.rstrip()}\n\n{tuning.to_toml()}"
+    if parse_policy(text, "the tuned policy") != base.with_tuning(tuning):
+        raise AssertionError("a tuned policy is read back as it was written")
+    return text
