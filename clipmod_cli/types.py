@@ -343,10 +343,8 @@ class FrameScore:
     """The ensemble's scores for one view of a frame, over the members that were asked.
 
     Attributes:
-        hit: the unsafe score, or that of a category, is at or over its threshold.
-        category_scores: of each UNSAFE category, 0..1: what its own threshold is compared with. As its
-            probability, but a label that stands for several categories counts in full for each.
-        matched: the categories whose score is at or over their own threshold.
+        hit: the unsafe score is at or over its threshold, or a category in `matched` at its own.
+        category_scores: of each UNSAFE category, 0..1, what its threshold is compared with (own_scores).
         stand_in: one member's scores, since another failed at this frame.
         skipped: members that were not asked, since nothing they could say would change the outcome.
         bounds: the lowest and highest unsafe score that they could have led to; None where all were asked.
@@ -392,9 +390,7 @@ class Verdict:
         views_scored: of all frames together.
         segments: empty for a still.
         unseen_categories: UNSAFE categories that some member could not see.
-        category_scores: of each UNSAFE category the highest of all frames that count.
-        matched_categories: those that are at or over their own threshold in a frame that counts, from mild to
-            severe; None where the policy has no such thresholds.
+        matched_categories: of all frames that count, as `category_scores`; None if none has a threshold.
         degraded: less than the ensemble judged.
         inference_ms: forward time of all its views by all models, in milliseconds.
         total_ms: latency, queueing included, in milliseconds.

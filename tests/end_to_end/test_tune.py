@@ -253,5 +253,4 @@ def test_nothing_is_promised_without_the_packages(
     words = ("--labels", scanned / "pictures", "--recall", "0.9", "-o", tmp_path / "tuned.toml")
     done = clipmod("tune", scanned / "out.jsonl", *words)
     assert done.code == 4
-    assert "scipy" in done.stderr
     assert "[eval]" in done.stderr

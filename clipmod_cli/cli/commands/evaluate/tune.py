@@ -75,9 +75,10 @@ def tune(
     """
     from clipmod_cli.cli.commands.evaluate.tuning import TuneCall
     from clipmod_cli.cli.output_paths import check_result_path
-    from clipmod_cli.evaluate.joining import LabelOptions, check_packages
+    from clipmod_cli.evaluate.joining import LabelOptions
+    from clipmod_cli.install import require_extra
 
-    check_packages()
+    require_extra("eval", "tuning")
     path = _policy_path(output)
     check_result_path(path, [records, *(labels or [])], overwrite=overwrite)
     given = {"--recall": recall, "--precision": precision, "--budget": budget}

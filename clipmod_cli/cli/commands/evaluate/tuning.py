@@ -12,7 +12,7 @@ import typer
 from clipmod_cli.cli.commands.evaluate.promises import cost, percent, promises, refusal
 from clipmod_cli.cli.output_paths import write_document
 from clipmod_cli.errors import UsageError
-from clipmod_cli.evaluate.joining import LabelOptions, join, read_records
+from clipmod_cli.evaluate.joining import LabelOptions, join, open_judged
 from clipmod_cli.evaluate.samples import same_facts
 from clipmod_cli.evaluate.tune import (
     Outcome,
@@ -57,8 +57,9 @@ class TuneCall:
             self._budget(found)
             return
         options = replace(self.labels, policy=found.policy)
-        labelled, matches = join(self.records, read_records([self.records]), options)
-        labelled = replace(labelled, policy=found.base)
+        with open_judged([self.records]) as judged:
+            joined = join(self.records, judged, options)
+        matches, labelled = joined.matches, replace(joined.labelled, policy=found.base)
         _say(f"{matches.matched} of {matches.labels} labels matched")
         outcomes, unlabelled = (
             tune_categories(labelled, self.target)
@@ -69,7 +70,8 @@ class TuneCall:
         _print([*promises(policy), *cost(labelled, found.policy, policy), *self._end(policy, unlabelled)])
 
     def _budget(self, found: ScoredBy) -> None:
-        judged = list(same_facts(read_records([self.records]), self.records))
+        with open_judged([self.records]) as records:
+            judged = list(same_facts(records, self.records))
         if not judged:
             raise UsageError(f"{self.records} holds no records")
         policy = self._write(found, [tune_budget(judged, found.base, self.target)], None)
