@@ -101,7 +101,8 @@ class _PartScorer:
         )
         plain = np.flatnonzero(items["plain"])
         one_by_one = np.ones(count, dtype=np.bool_)
-        if len(plain):
+        # where categories have thresholds of their own, all are judged one by one
+        if len(plain) and not self.criteria.category_thresholds:
             near = self._score_stills({name: values[plain] for name, values in items.items()}, plain, scores)
             one_by_one[plain[~near]] = False
         self._judge(np.flatnonzero(one_by_one), scores)
