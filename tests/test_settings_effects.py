@@ -34,7 +34,8 @@ def values_of(pair: Exclusion) -> dict[str, Any]:
 
 def needed(*names: str) -> dict[str, Any]:
     """Return what these settings need besides."""
-    wanted = {"unsafe": ("classes", "cat, dog"), "overwrite": ("output", "o"), "resume": ("output", "o")}
+    wanted = {"unsafe": ("classes", "cat, dog")}
+    wanted |= dict.fromkeys(("overwrite", "resume", "prune", "retry"), ("output", "o"))
     return dict(wanted[name] for name in names if name in wanted)
 
 

@@ -81,9 +81,11 @@ def line_of(record: Record, *, colour: bool, width: int | None = None) -> str:
         head, detail = f"{head}  {score or 0:.2f}", _by_model(record)
     source = _name(record) + _position(record)
     if width is not None:
+        from rich.cells import cell_len
+
         # of a safe item its name matters, of others what the models say
         least = 2 * NAME if word == "Safe" else NAME
-        detail, source = _fit(detail, source, width - len(shown) - len(head) - 5, least)
+        detail, source = _fit(detail, source, width - len(shown) - cell_len(head) - 5, least)
     if colour:
         shown = f"\x1b[{COLOURS[word]}m{shown}\x1b[0m"
     return "  ".join(part for part in (f"{shown} {head}", detail, source) if part)

@@ -10,15 +10,17 @@ from __future__ import annotations
 import contextlib
 import math
 import multiprocessing
+import os
 import pickle
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Final
 
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.job import Gate
@@ -49,8 +51,22 @@ GRACE_S = 1.0
 _TERMINATED = tuple(-one for name in ("SIGTERM", "SIGHUP") if (one := getattr(signal, name, None)))
 """Exit codes of a worker that was ended from outside: the input may be fine."""
 
-_START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-"""Never plain fork: a worker would inherit the output, the locks and the store of its parent."""
+MAX_SOCKET_PATH: Final = 100
+"""Bytes in the path of a Unix socket, which systems limit to 103 (macOS) or 107 (Linux)."""
+
+_SOCKET_NAME: Final = "/pymp-xxxxxxxx/listener-xxxxxxxx"
+"""What multiprocessing puts behind the folder of temporary files."""
+
+
+def start_method() -> str:
+    """Return how workers are started.
+
+    Never by plain fork: a worker would inherit the output, the locks and the store of its parent. A fork
+    server needs a socket in the folder of temporary files, whose path may be too long for one (`TMPDIR`).
+    """
+    is_short = len(os.fsencode(tempfile.gettempdir() + _SOCKET_NAME)) <= MAX_SOCKET_PATH
+    has_server = "forkserver" in multiprocessing.get_all_start_methods()
+    return "forkserver" if has_server and is_short else "spawn"
 
 
 @dataclass
@@ -210,8 +226,9 @@ class WorkerHandle:
         return pipe
 
     def _start(self) -> Connection:
-        context: Any = multiprocessing.get_context(_START_METHOD)
-        if _START_METHOD == "forkserver":
+        method = start_method()
+        context: Any = multiprocessing.get_context(method)
+        if method == "forkserver":
             # Imported once, in the server that workers are forked from. A server that an earlier run
             # started keeps its own list; then each worker imports them.
             context.set_forkserver_preload(["clipmod_cli.decode.workers.child", *self._modules])
