@@ -23,9 +23,11 @@ from clipmod_cli.cli.terminal.summary import command_line, print_summary
 from clipmod_cli.errors import ExitCode
 from clipmod_cli.evidence.compare import RecordChanges, compare
 from clipmod_cli.evidence.folder import EvidenceFolder, open_folder
+from clipmod_cli.evidence.policies import compare_policies
 from clipmod_cli.evidence.rescore import rescore
 from clipmod_cli.evidence.rows import ItemEvidence
 from clipmod_cli.evidence.stored_models import stored_models
+from clipmod_cli.judge.policy.reading import load_policy
 from clipmod_cli.judge.prepare import criteria_of
 from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.output.jsonl import StreamSink
@@ -33,10 +35,12 @@ from clipmod_cli.output.resuming.names import working_directory
 from clipmod_cli.output.resuming.resume import RunConditions
 from clipmod_cli.pipeline import run_key_of
 from clipmod_cli.records import RunFacts, to_record
+from clipmod_cli.settings.reading import resolve
 from clipmod_cli.sources.base import Skipped
 
 if TYPE_CHECKING:
     from clipmod_cli.judge.criteria import Criteria
+    from clipmod_cli.judge.policy.values import Policy
     from clipmod_cli.settings.definition import Settings
     from clipmod_cli.settings.reading import Resolved
 
@@ -72,19 +76,50 @@ def rescore_folder(
             output.mode = "nothing"
         exit_code = _Rescoring(stored, criteria, output).write()
         if against is not None and output.path is not None:
-            _print(compare(against, output.path, show=show), stdout, settings)
+            is_json = settings.json or not stdout.is_terminal
+            print_changes(compare(against, output.path, show=show), stdout, as_json=is_json)
     return exit_code
+
+
+def compare_policies_on(folder: Path, before: str, after: str, *, show: int, as_json: bool) -> None:
+    """Print what would change between two policies at their medium sensitivity.
+
+    Args:
+        folder: of evidence.
+        before: a built-in policy or a policy file.
+        after: likewise.
+        show: changed inputs to list.
+        as_json: print JSON even on a terminal.
+
+    Raises:
+        ClipmodError: the evidence or a policy cannot be used.
+    """
+    stored = open_folder(folder)
+    resolved = resolve({})
+    old, new = (
+        _criteria_of(stored, policy, resolved.settings, policy.threshold_for("medium", None))
+        for policy in (load_policy(before), load_policy(after))
+    )
+    with take_stdout() as stdout:
+        found = compare_policies(stored, old, new, show=show)
+        print_changes(found, stdout, as_json=as_json or not stdout.is_terminal)
 
 
 def _criteria(resolved: Resolved, stored: EvidenceFolder) -> Criteria:
     settings = resolved.settings
     policy = policy_of(resolved)
+    return _criteria_of(
+        stored, policy, settings, policy.threshold_for(settings.sensitivity, settings.threshold)
+    )
+
+
+def _criteria_of(stored: EvidenceFolder, policy: Policy, settings: Settings, threshold: float) -> Criteria:
     hub = Hub.from_environment(offline=settings.offline)
     with DownloadBar(quiet=settings.quiet) as progress:
         return criteria_of(
             stored_models(stored.identity, fetcher(hub, progress)),
             policy,
-            threshold=policy.threshold_for(settings.sensitivity, settings.threshold),
+            threshold=threshold,
             degraded=stored.identity.degraded,
             allow_partial=settings.allow_partial,
         )
@@ -149,12 +184,10 @@ class _Rescoring:
             card.end(ExitCode.OK, self.tally.run_counts())
 
 
-def _print(found: RecordChanges, stdout: RealStdout, settings: Settings) -> None:
-    """Print the comparison: as one JSON object, or as lines for people."""
-    as_json = settings.json or not stdout.is_terminal
+def print_changes(found: RecordChanges, stdout: RealStdout, *, as_json: bool) -> None:
+    """Print what changes: as one JSON object, or as lines for people."""
     text = json.dumps(asdict(found), ensure_ascii=False) if as_json else "\n".join(_lines(found))
-    if settings.output is None or as_json or stdout.is_terminal:
-        StreamSink(stdout.descriptor).write(text.encode(errors="replace") + b"\n")
+    StreamSink(stdout.descriptor).write(text.encode(errors="replace") + b"\n")
 
 
 def _lines(found: RecordChanges) -> list[str]:

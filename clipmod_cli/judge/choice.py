@@ -78,7 +78,7 @@ def describe_choice(choice: ModelChoice, policy: Policy) -> str:
     if choice.members == parse_models([ENSEMBLE]):
         return f"auto took the ensemble: {names}"
     return (
-        f"auto took {names}: the best on this machine that see the policy {policy.name!r}. "
+        f"auto took {names}, the best on this machine for the policy {policy.name!r}. "
         f"The ensemble weighs {human_size(ensemble_size())}: {' && '.join(_ensemble_commands())}"
     )
 

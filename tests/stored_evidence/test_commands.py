@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,19 @@ def test_erased_inputs_leave_no_evidence(clipmod: Command, stored: Path, tmp_pat
     assert clipmod("rescore", stored, "--policy", SHAPES, "-o", tmp_path / "new.jsonl").code in (0, 3)
     assert _facts(tmp_path / "new.jsonl") == left
     assert not any(source.encode() in path.read_bytes() for path in stored.glob("part-*"))
+
+
+def test_policies_are_compared_on_stored_evidence(clipmod: Command, stored: Path, tmp_path: Path) -> None:
+    strict = tmp_path / "strict.toml"
+    text, replaced = re.subn(r"(?m)^(low|medium|high|ultra) = .*", r"\1 = 0.01", SHAPES.read_text())
+    assert replaced == 4
+    strict.write_text(text)
+    run = clipmod("policies", "diff", SHAPES, strict, "--evidence", stored, "--show", "2")
+    assert run.code == 0, run.stderr
+    found = json.loads(run.stdout)
+    told = clipmod("rescore", stored, "--policy", strict, "--against", tmp_path / "out.jsonl", "--show", "2")
+    by_records = json.loads(told.stdout)
+    assert sorted(found["counts"]) == sorted(by_records["counts"]) != []
+    assert found["same"] == by_records["same"]
+    assert {change["after"] for change in found["changes"]} <= {"NSFW (review)", "NSFW", "Safe (review)"}
+    assert clipmod("policies", "diff", SHAPES, "nsfw", "--evidence", tmp_path / "none").code == 2

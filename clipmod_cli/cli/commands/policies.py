@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -60,6 +61,24 @@ def check(
     faults = [_check_file(file, as_json=as_json) for file in files]
     if any(faults):
         raise typer.Exit(ExitCode.USAGE)
+
+
+@app.command()
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="A built-in policy or a policy file.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="What would judge in its place.")],
+    *,
+    evidence: Annotated[
+        Path,
+        typer.Option("--evidence", metavar="DIR", help="The folder of `scan --evidence DIR`."),
+    ],
+    show: Annotated[int, typer.Option(metavar="N", min=0, help="Changed inputs to list.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Show which decisions change between two policies, on stored evidence."""
+    from clipmod_cli.cli.rescoring import compare_policies_on
+
+    compare_policies_on(evidence, before, after, show=show, as_json=as_json)
 
 
 def _check_file(file: str, *, as_json: bool) -> list[str]:
