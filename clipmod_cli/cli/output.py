@@ -186,14 +186,18 @@ class Output:
         self.progress.set_total(total)
 
     def finish(self) -> None:
-        """Sync and close the file and the evidence, and move the list of errors to its path."""
-        if self.evidence is not None:
-            self.evidence.close()
+        """Sync and close the file and the evidence, and move the list of errors to its path.
+
+        One that cannot be written keeps none of the others from it.
+        """
         sink, self._sink = self._sink, None
-        if sink is not None:
-            sink.close()
-        if self._errors is not None:
-            self._errors.finish()
+        with ExitStack() as stack:
+            if self.evidence is not None:
+                stack.callback(self.evidence.close)
+            if self._errors is not None:
+                stack.callback(self._errors.finish)
+            if sink is not None:
+                stack.callback(sink.close)
 
     def prune(self, done: DoneInputs, walked: Skipped, tally: Tally) -> int:
         """Drop the records of files that are gone if the settings say so; return how many.
@@ -209,7 +213,8 @@ class Output:
     def discard(self) -> None:
         """Close the file and the evidence if they are open, and remove temporary files."""
         if self.evidence is not None:
-            self.evidence.close()
+            with contextlib.suppress(OutputError):
+                self.evidence.close()
         if self._sink is not None:
             with contextlib.suppress(OutputError):
                 self._sink.close()

@@ -146,7 +146,7 @@ class EvidenceWriter:
             self._seal()
 
     def close(self) -> None:
-        """Seal the last part, and unlock the folder."""
+        """Seal the last part, and unlock the folder; a second call does nothing."""
         try:
             self._seal()
         finally:
@@ -156,9 +156,10 @@ class EvidenceWriter:
         self._sealed_at = time.monotonic()
         if not self._rows:
             return
-        vectors = {name: _matrix(found) for name, found in self._vectors.items()}
-        write_part(self.folder, self._rows, vectors)
+        rows, vectors = self._rows, {name: _matrix(found) for name, found in self._vectors.items()}
+        # what cannot be written is not tried again: the next run judges inputs without evidence anew
         self._rows, self._vectors, self._views = [], {}, 0
+        write_part(self.folder, rows, vectors)
 
 
 def _matrix(vectors: Sequence[NDArray[np.float16] | None]) -> NDArray[np.float16]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from clipmod_cli.evidence import folder
 from tests.end_to_end.command import SHAPE_OPTIONS, SHAPES, TINY, Command, read_records
 
 RUN_FIELDS = ("run_id", "total_time_ms", "decode_time_ms", "inference_time_ms")
@@ -179,3 +181,25 @@ def test_policies_are_compared_on_stored_evidence(clipmod: Command, stored: Path
     assert found["same"] == by_records["same"]
     assert {change["after"] for change in found["changes"]} <= {"NSFW (review)", "NSFW", "Safe (review)"}
     assert clipmod("policies", "diff", SHAPES, "nsfw", "--evidence", tmp_path / "none").code == 2
+
+
+def test_evidence_that_cannot_be_written_costs_no_record(
+    clipmod: Command, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, failed, stored = tmp_path / "out.jsonl", tmp_path / "failed.txt", tmp_path / "EV"
+    words = ("scan", pictures, *SHAPE_OPTIONS, "-o", out, "--errors-to", failed, "--evidence", stored)
+    with monkeypatch.context() as full:
+        full.setattr(folder, "_write_rows", _no_space)
+        run = clipmod(*words)
+    assert run.code == 5
+    assert "cannot write evidence" in run.stderr
+    assert len(read_records(out.read_bytes())) == 11
+    assert failed.read_text() == f"{pictures / 'broken.jpg'}\n"
+    again = clipmod(*words)
+    assert "0 done, 11 to retry" in again.stderr
+    assert clipmod("rescore", stored, "--policy", SHAPES, "-o", tmp_path / "new.jsonl").code == 3
+    assert _facts(tmp_path / "new.jsonl").keys() == _facts(out).keys()
+
+
+def _no_space(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
