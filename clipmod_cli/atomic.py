@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
@@ -39,6 +40,17 @@ def atomic_file(path: Path, *, mode: int | None = None, sync: bool = False) -> I
         with suppress(OSError):
             part.unlink()
         raise
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what killed writers of `path` left beside it; the caller knows that nobody writes it now."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.{'?' * _RANDOM}.part"):
+        with suppress(OSError):
+            part.unlink()
+
+
+_RANDOM = 8
+"""Characters that `tempfile` puts into a name."""
 
 
 def _umask() -> int:

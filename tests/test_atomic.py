@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clipmod_cli.atomic import atomic_file
+from clipmod_cli.atomic import atomic_file, remove_unfinished
 
 
 def test_a_file_appears_at_the_end_and_replaces_the_old_one(tmp_path: Path) -> None:
@@ -47,3 +47,22 @@ def test_permissions_follow_the_umask(tmp_path: Path, umask: int, mode: int | No
     finally:
         os.umask(before)
     assert (tmp_path / "a").stat().st_mode & 0o777 == expected
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a[1].jsonl"
+    others = [
+        ".a[1].jsonl.run.json.abcdefgh.part",
+        ".a1.jsonl.abcdefgh.part",
+        ".a[1].jsonl.mine.part",
+        "b.part",
+    ]
+    for name in (*others, ".a[1].jsonl.abcd_9gh.part"):
+        (tmp_path / name).touch()
+    remove_unfinished(path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(others)
+    with atomic_file(path):
+        (part,) = set(tmp_path.iterdir()) - {tmp_path / name for name in others}
+        remove_unfinished(path)
+        assert not part.exists(), "the names are those that a writer gives"
+        part.touch()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from clipmod_cli.atomic import atomic_file
+from clipmod_cli.atomic import atomic_file, remove_unfinished
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import RunProgress
 from clipmod_cli.cli.terminal.result_lines import ShownLines, decision_of, line_of
@@ -239,6 +239,8 @@ def open_output(settings: Settings, stdout: RealStdout) -> Iterator[Output]:
             output.sink_factory = sink_for(settings.output or "")
             stack.enter_context(OutputLock(path))
             output.card = RunCard.read(path)
+            remove_unfinished(path)
+            remove_unfinished(output.card.path)
             if settings.overwrite:
                 output.card = RunCard(output.card.path)
         stack.callback(output.discard)

@@ -13,7 +13,7 @@ from typing import Any
 import pillow_heif
 import pytest
 
-from clipmod_cli.decode.stills import opening
+from clipmod_cli.decode import formats
 from tests.end_to_end.command import SAMPLES, SHAPE_OPTIONS, Command, Outcome
 from tests.end_to_end.killing import NUDENET, make_pictures, names_in, records_in, sources
 from tests.tiny.shapes import draw_clear
@@ -234,12 +234,12 @@ def test_an_extra_that_came_cures_what_it_can_read(
     with monkeypatch.context() as patch:
         for name in {"pillow_heif", *(n for n in sys.modules if n.startswith("pillow_heif."))}:
             patch.setitem(sys.modules, name, None)
-        opening._plugin.cache_clear()
+        formats.load.cache_clear()
         for _ in range(2):
             assert clipmod(*words).code == 6
             broken, photo = records_in(out)
             assert (photo["error"]["code"], broken["error"]["code"]) == ("unsupported_format", "decode_error")
-    opening._plugin.cache_clear()
+    formats.load.cache_clear()
     first = broken["run_id"]
     assert photo["run_id"] == first, "nothing is tried again while nothing changed"
     run = clipmod(*words)

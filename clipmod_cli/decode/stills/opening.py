@@ -11,7 +11,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
 from typing import cast
 
 from PIL import Image, ImageFile
@@ -112,7 +111,6 @@ def open_picture(job: DecodeJob) -> ImageFile.ImageFile:
     return picture
 
 
-@cache
 def _plugin(known: Format) -> type[ImageFile.ImageFile] | None:
     """Return the format's Pillow plugin, None if its package is not installed."""
     try:
