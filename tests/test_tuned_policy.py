@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.errors import PolicyError, UsageError
-from clipmod_cli.evaluate.tuned_policy import tuned_text
+from clipmod_cli.evaluate.tuning.tuned_policy import tuned_text
 from clipmod_cli.judge.policy.reading import builtin_text, load_policy, parse_policy
 from clipmod_cli.judge.policy.tuning import Promise, TunedModel, Tuning
 from clipmod_cli.judge.prepare import check_tuning

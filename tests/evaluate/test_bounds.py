@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 from scipy.stats import binom, binomtest
 
-from clipmod_cli.evaluate.bounds import (
+from clipmod_cli.evaluate.tuning.bounds import (
     LabelledScores,
     PromisedThreshold,
     Scores,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from clipmod_cli.errors import UsageError
-from clipmod_cli.evaluate.bounds import PromisedThreshold, threshold_for_recall
 from clipmod_cli.evaluate.samples import LabelledSet
-from clipmod_cli.evaluate.tune import (
+from clipmod_cli.evaluate.tuning.bounds import PromisedThreshold, threshold_for_recall
+from clipmod_cli.evaluate.tuning.thresholds import (
     Target,
     TuningRefused,
     cost_of,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from clipmod_cli.evaluate.samples import LabelledSet
-from clipmod_cli.evaluate.tune import Target, TuningRefused, cost_of
+from clipmod_cli.evaluate.tuning.thresholds import Target, TuningRefused, cost_of
 from clipmod_cli.judge.policy.tuning import Promise
 from clipmod_cli.judge.policy.values import Policy
 

@@ -18,7 +18,7 @@ from clipmod_cli.cli.commands.evaluate.label_arguments import (
 from clipmod_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from clipmod_cli.evaluate.tune import Target
+    from clipmod_cli.evaluate.tuning.thresholds import Target
 
 EXAMPLES = """
 \b
@@ -141,7 +141,7 @@ def _target(
     rate: str | None,
     delta: float,
 ) -> Target:
-    from clipmod_cli.evaluate.tune import Target
+    from clipmod_cli.evaluate.tuning.thresholds import Target
 
     if recall is not None:
         return Target(rate="recall", value=read_share(recall, "--recall"), delta=delta)

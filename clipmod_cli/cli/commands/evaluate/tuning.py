@@ -14,7 +14,7 @@ from clipmod_cli.cli.output_paths import write_document
 from clipmod_cli.errors import UsageError
 from clipmod_cli.evaluate.joining import LabelOptions, join, open_judged
 from clipmod_cli.evaluate.samples import same_facts
-from clipmod_cli.evaluate.tune import (
+from clipmod_cli.evaluate.tuning.thresholds import (
     Outcome,
     Target,
     TuningRefused,
@@ -24,7 +24,7 @@ from clipmod_cli.evaluate.tune import (
     tune_categories,
     tune_sum,
 )
-from clipmod_cli.evaluate.tuned_policy import ScoredBy, scored_by, tuned_text
+from clipmod_cli.evaluate.tuning.tuned_policy import ScoredBy, scored_by, tuned_text
 from clipmod_cli.judge.policy.tuning import Promise, Tuning
 from clipmod_cli.judge.policy.values import Policy, policy_notes
 

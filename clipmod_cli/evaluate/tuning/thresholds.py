@@ -1,4 +1,4 @@
-"""Labelled records to thresholds with promises (`evaluate.bounds`), for the sum or for each category.
+"""Labelled records to thresholds with promises (`evaluate.tuning.bounds`), for the sum or for each category.
 
 Splits are by the hash of an input's content, so that they are the same every time and copies stay together.
 """
@@ -13,7 +13,8 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from clipmod_cli.errors import UsageError
-from clipmod_cli.evaluate.bounds import (
+from clipmod_cli.evaluate.samples import JudgedInput, LabelledSet, Pairs
+from clipmod_cli.evaluate.tuning.bounds import (
     LabelledScores,
     PromisedThreshold,
     Scores,
@@ -22,7 +23,6 @@ from clipmod_cli.evaluate.bounds import (
     threshold_for_precision,
     threshold_for_recall,
 )
-from clipmod_cli.evaluate.samples import JudgedInput, LabelledSet, Pairs
 from clipmod_cli.judge.policy.tuning import Promise, PromisedRate
 from clipmod_cli.judge.policy.values import Policy
 
