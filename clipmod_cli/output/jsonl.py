@@ -72,12 +72,12 @@ class FileSink:
         self.size += written
         self._unsynced += 1
         if self._unsynced >= SYNC_RECORDS or time.monotonic() - self._synced_at >= SYNC_SECONDS:
-            self._sync()
+            self.sync()
 
     def close(self) -> None:
         """Sync and close."""
         try:
-            self._sync()
+            self.sync()
         finally:
             os.close(self.descriptor)
 
@@ -85,7 +85,8 @@ class FileSink:
         with contextlib.suppress(OSError):  # the next run removes a torn line
             os.ftruncate(self.descriptor, self.size)
 
-    def _sync(self) -> None:
+    def sync(self) -> None:
+        """Write to the disk what was appended."""
         try:
             os.fsync(self.descriptor)
         except OSError as e:
