@@ -22,7 +22,7 @@ from clipmod_cli.cli.commands.results import list as list_command
 from clipmod_cli.cli.terminal.progress import silence_libraries
 from clipmod_cli.cli.terminal.stdout import drop_stdout, safe_streams, say
 from clipmod_cli.cli.usage.faults import print_error, print_parser_error
-from clipmod_cli.cli.usage.help import PlainGroup, use_plain_help
+from clipmod_cli.cli.usage.help import PlainGroup, RecordsGroup, use_plain_help
 from clipmod_cli.errors import ClipmodError, ExitCode, OutputError
 from clipmod_cli.interrupt import raise_on_interrupt
 
@@ -98,7 +98,7 @@ app.add_typer(
     stats.app,
     name="stats",
     short_help="Show the statistics of all runs, or of outputs.",
-    cls=stats.StatsGroup,
+    cls=RecordsGroup,
 )
 app.add_typer(models.app, name="models")
 app.add_typer(policies.app, name="policies")
@@ -106,7 +106,7 @@ app.command(short_help="Measure the speed of this machine.", epilog=bench.EXAMPL
 app.command("eval", short_help="Measure decisions on labelled inputs.", epilog=evaluate.EXAMPLES)(
     evaluate.evaluate
 )
-app.command(short_help="Find a threshold that keeps a promise.", epilog=tune.EXAMPLES)(tune.tune)
+app.add_typer(tune.app, name="tune", short_help="Find a threshold that keeps a promise.", cls=RecordsGroup)
 app.command(short_help="Show what is here, and what brings what is missing.")(doctor.doctor)
 app.command()(schema.schema)
 app.add_typer(config.app, name="config")

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
 
 from clipmod_cli.cli.commands.results.arguments import say_notes
-from clipmod_cli.cli.usage.help import PlainGroup
+from clipmod_cli.cli.usage.help import RecordsGroup
 from clipmod_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,25 +31,8 @@ Examples:
 """
 
 
-class StatsGroup(PlainGroup):
-    """Takes names of outputs where no subcommand is named: `stats out.jsonl`, `stats forget ...`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the options; names of outputs are left in the context's `args`."""
-        parser = self.make_parser(ctx)
-        parser.allow_interspersed_args = False
-        try:
-            _, rest, _ = parser.parse_args(args=list(args))
-        except Exception:  # noqa: BLE001 - a wrong option: the usual way reports it
-            rest = []
-        if rest and rest[0] in self.commands:
-            return super().parse_args(ctx, args)
-        ctx.allow_interspersed_args = True
-        return super(TyperGroup, self).parse_args(ctx, args)
-
-
 app = typer.Typer(
-    cls=StatsGroup,
+    cls=RecordsGroup,
     invoke_without_command=True,
     subcommand_metavar="[RECORDS]... | forget ...",
     help="Show the statistics of all runs, or of the outputs RECORDS: decisions, latencies, errors.\n\n"

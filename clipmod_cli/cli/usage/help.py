@@ -46,6 +46,26 @@ class PlainGroup(TyperGroup):
         return super().parse_args(ctx, args)
 
 
+class RecordsGroup(PlainGroup):
+    """Takes the names of files where no subcommand is named: `stats out.jsonl`, `stats forget ...`.
+
+    A file that is named as a subcommand is reached by `./NAME`.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the options; names of files are left in the context's `args`."""
+        parser = self.make_parser(ctx)
+        parser.allow_interspersed_args = False
+        try:
+            _, rest, _ = parser.parse_args(args=list(args))
+        except Exception:  # noqa: BLE001 - a wrong option: the usual way reports it
+            rest = []
+        if rest and rest[0] in self.commands:
+            return super().parse_args(ctx, args)
+        ctx.allow_interspersed_args = True
+        return super(TyperGroup, self).parse_args(ctx, args)
+
+
 def use_plain_help(app: typer.Typer) -> None:
     """Give each command and group of an application this help; a group that derives from it stays."""
     for command in app.registered_commands:

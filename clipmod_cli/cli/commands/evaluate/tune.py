@@ -15,6 +15,7 @@ from clipmod_cli.cli.commands.evaluate.label_arguments import (
     LabelMap,
     Root,
 )
+from clipmod_cli.cli.usage.help import RecordsGroup
 from clipmod_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
 EXAMPLES = """
 \b
 Examples:
-  clipmod tune out.jsonl --labels labels.csv --recall 0.95 -o tuned.toml
-  clipmod tune out.jsonl --labels ./labelled --recall 0.95 --per-category -o tuned.toml
-  clipmod tune out.jsonl --labels l.csv --precision 0.5 --prevalence 0.5% -o tuned.toml
+  clipmod tune out.jsonl --labels l.csv --recall 0.95 -o tuned.toml
+  clipmod tune out.jsonl --labels ./labelled --recall 0.95 --per-category \\
+    -o tuned.toml
+  clipmod tune out.jsonl --labels l.csv --precision 0.5 --prevalence 0.5% \\
+    -o tuned.toml
   clipmod tune out.jsonl --budget 500/day --rate 100000/day -o tuned.toml
   clipmod scan ./uploads --policy ./tuned.toml     use it
 """
@@ -40,11 +43,21 @@ def _option(text: str, metavar: str | None, *names: str) -> Any:
 
 Share = str | None
 
+app = typer.Typer(
+    cls=RecordsGroup,
+    invoke_without_command=True,
+    subcommand_metavar="RECORDS",
+    epilog=EXAMPLES,
+)
 
+
+@app.callback()
 def tune(
-    records: Annotated[str, typer.Argument(metavar="RECORDS", help="the output of a scan (.jsonl)")],
     *,
-    output: Annotated[str, _option("Write the tuned policy (.toml).", "FILE", "-o", "--output")],
+    context: typer.Context,
+    output: Annotated[
+        str | None, _option("Write the tuned policy (.toml).", "FILE", "-o", "--output")
+    ] = None,
     labels: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,6 +83,7 @@ def tune(
 ) -> None:
     """Find a threshold that keeps a promise on your pictures, and write it into a policy.
 
+    RECORDS is the output of a scan (.jsonl); one that is named `head` is given as `./head`.
     The promise holds for inputs that come as the labelled ones did, and for the models that gave the scores.
     A recall of 95 % needs 59 labelled inputs that must be flagged, one of 99 % needs 299.
     """
@@ -78,6 +92,10 @@ def tune(
     from clipmod_cli.evaluate.joining import LabelOptions
     from clipmod_cli.install import require_extra
 
+    if context.invoked_subcommand is not None:
+        _refuse_options(context)
+        return
+    records = _only(context.args)
     require_extra("eval", "tuning")
     path = _policy_path(output)
     check_result_path(path, [records, *(labels or [])], overwrite=overwrite)
@@ -100,9 +118,27 @@ def tune(
     call.run()
 
 
-def _policy_path(output: str) -> Any:
+def _refuse_options(context: typer.Context) -> None:
+    """Refuse options that stand before a subcommand, where they would have no effect."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag} has no effect before {context.invoked_subcommand}: put it after")
+
+
+def _only(records: list[str]) -> str:
+    if len(records) != 1:
+        given = f", not {len(records)}: {', '.join(records)}" if records else ""
+        raise UsageError(f"name one output of a scan (RECORDS) to tune on{given}")
+    return records[0]
+
+
+def _policy_path(output: str | None) -> Any:
     from pathlib import Path
 
+    if output is None:
+        raise UsageError("-o FILE is missing: the policy to write (.toml)")
     if not output.endswith(".toml"):
         raise UsageError(f"-o {output}: a policy's name must end in .toml")
     return Path(output).expanduser()
