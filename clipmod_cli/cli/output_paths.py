@@ -10,6 +10,7 @@ from pathlib import Path
 
 from clipmod_cli.atomic import atomic_file
 from clipmod_cli.errors import OutputError, UsageError
+from clipmod_cli.output.reading.withheld import withheld_path
 from clipmod_cli.output.resuming.card import card_path
 from clipmod_cli.output.resuming.gone import gone_path
 from clipmod_cli.settings.definition import Settings
@@ -78,7 +79,11 @@ def _outputs(settings: Settings) -> list[tuple[str, Path]]:
     }
     found = [(option, Path(name).expanduser()) for option, name in given.items() if name]
     if settings.output and not _is_stream(path := Path(settings.output).expanduser()):
-        found += [("the run card", card_path(path)), ("the list of what is gone", gone_path(path))]
+        found += [
+            ("the run card", card_path(path)),
+            ("the list of what is gone", gone_path(path)),
+            ("the list of what is withheld", withheld_path(path)),
+        ]
     if settings.log_file:
         # logging does not expand a ~
         found.append(("--log-file", Path(settings.log_file)))

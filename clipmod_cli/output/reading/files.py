@@ -20,6 +20,7 @@ from typing import IO, Any, Final, cast
 
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.compact import SCHEMAS
+from clipmod_cli.output.reading.withheld import WithheldInputs, read_withheld
 from clipmod_cli.records import SCHEMA_NAME
 
 LINE_START: Final = f'{{"schema":"{SCHEMA_NAME}'.encode()
@@ -52,25 +53,28 @@ class RecordFile:
 def check_file(name: str, folder: Path) -> RecordFile:
     """Check the lines of one output.
 
+    Records of inputs that are withheld (`withheld`) are left out.
+
     Args:
         name: a path of JSON Lines, also compressed by gzip or zstd (by content), or `-` for stdin.
         folder: a temporary folder for a copy, which is made of stdin, of a compressed file, and of a file
-            whose last line is torn.
+            of which a line is left out.
 
     Raises:
         UsageError: it cannot be read, or a line is not a record.
         OutputError: the copy cannot be written.
     """
+    withheld = WithheldInputs() if name == "-" else read_withheld(Path(name))
     try:
         with _open(name) as file:
-            lines = _Lines(name, file)
+            lines = _Lines(name, file, withheld)
             if not lines.is_plain or not stat.S_ISREG(os.fstat(file.fileno()).st_mode) or name == "-":
                 return _copy(lines, name, folder)
             count = sum(1 for _ in lines)
             if lines.is_clean:
                 return RecordFile(name=name, path=Path(name), count=count, longest=lines.longest)
         with _open(name) as file:
-            return _copy(_Lines(name, file), name, folder)
+            return _copy(_Lines(name, file, withheld), name, folder)
     except OSError as error:
         raise UsageError(f"cannot read the records in {name}: {error.strerror or error}") from error
 
@@ -126,14 +130,28 @@ class _Lines:
         note: likewise: what was left out.
     """
 
-    def __init__(self, name: str, file: IO[bytes]) -> None:
+    def __init__(self, name: str, file: IO[bytes], withheld: WithheldInputs) -> None:
         self._name = name
+        self._withheld = withheld
         self._stream, self.is_plain = _decompressing(cast("Any", file))
         self.longest = 0
         self.is_clean = True
         self.note = ""
 
     def __iter__(self) -> Iterator[bytes]:
+        left_out = 0
+        for line in self._records():
+            if self._withheld and self._withheld.covers_line(line):
+                self.is_clean = False
+                left_out += 1
+                continue
+            self.longest = max(self.longest, len(line) + 1)
+            yield line
+        if left_out:
+            are = "1 is withheld" if left_out == 1 else f"{left_out:,} are withheld"
+            self.note = "; ".join(filter(None, [self.note, f"{are} (see docs/review.md)"]))
+
+    def _records(self) -> Iterator[bytes]:
         number = 0
         for number, line in enumerate(self._whole_lines(), 1):
             if not line.strip():
@@ -141,12 +159,10 @@ class _Lines:
                 continue
             if not (line.startswith(LINE_START) and line.endswith(b"}")) and not _is_record(line):
                 raise self._foreign(number, line)
-            self.longest = max(self.longest, len(line) + 1)
             yield line
         if self._rest.strip():
             self.is_clean = False
             if _is_record(self._rest):  # whole, but for its newline
-                self.longest = max(self.longest, len(self._rest) + 1)
                 yield self._rest
             elif number == 0 and not self._rest.startswith(LINE_START[: len(self._rest)]):
                 raise self._foreign(1, self._rest)
