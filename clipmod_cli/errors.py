@@ -50,7 +50,7 @@ class ExitCode(IntEnum):
     MISSING = 4, "a model or an optional package is missing; the message names the command that installs it"
     USAGE = 2, "wrong usage, settings, policy or model, or the output belongs to another run"
     NOTHING_JUDGED = 6, "there were inputs or media, and none could be judged or all was skipped"
-    FOUND = 1, "only with --fail-on: an input of that kind was found"
+    FOUND = 1, "an input of a kind of --fail-on was found, or a test of `clipmod policies test` failed"
     SOME_FAILED = 3, "finished, but some inputs could not be judged"
     OK = 0, "every input was judged"
 

@@ -52,6 +52,47 @@ FAULTS: list[tuple[str, list[str]]] = [
         HEAD + TAIL.replace("otherwise = true", "threshold = 0.3 #!\nreview_margin = 0.1 #!"),
         ['"threshold" is for an UNSAFE category', '"review_margin" is for an UNSAFE category'],
     ),
+    # tests
+    (
+        HEAD + TAIL + "[[tests]] #!\npicture = 'x'",
+        ['a test says what its picture must be, by one of "category"'],
+    ),
+    (HEAD + TAIL + "[[tests]] #!\ndecision = 'Safe'", ['missing "picture" in [[tests]]']),
+    (HEAD + "tests = 1 #!" + TAIL, ['"tests" must be a list of tables ([[tests]]), not 1']),
+    (HEAD + "tests = [1] #!" + TAIL, ['each of "tests" must be a table, not 1']),
+    (
+        HEAD + TAIL + "[[tests]]\npicture = 'x'\ndecison = 'Safe' #!\ncategory = 'good'",
+        ['unknown key "decison" in [[tests]] (did you mean "decision"?)'],
+    ),
+    (
+        HEAD + TAIL + "[[tests]]\npicture = 'x'\ndecision = 'safe' #!",
+        ['"decision" in [[tests]] must be "NSFW", "review", "Safe" or a list of them, not "safe"'],
+    ),
+    (HEAD + TAIL + "[[tests]]\npicture = 'x'\ndecision = ['NSFW', {}] #!", ["or a list of them, not a list"]),
+    (HEAD + TAIL + "[[tests]]\npicture = 'x'\ndecision = [] #!", ["or a list of them, not an empty list"]),
+    (
+        HEAD + TAIL + "[[tests]]\npicture = 'x'\ncategory = 'god' #!",
+        ['no category is named "god" (did you mean "good"?)'],
+    ),
+    (
+        HEAD + TAIL + "[[tests]]\npicture = 'x'\nmatched = ['bad'] #!",
+        ['no UNSAFE category with a "threshold" of its own is named "bad"'],
+    ),
+    (HEAD + TAIL + "[[tests]]\npicture = 'x'\nmatched = 'bad' #!", ["must be a list of texts"]),
+    (
+        HEAD + TAIL + "[[tests]]\npicture = 'x'\nscore_at_most = 2 #!",
+        ["must be a number from 0 to 1, not 2"],
+    ),
+    (
+        HEAD + TAIL + "[[tests]]\npicture = 'x'\nscore_at_least = 0.6 #!\nscore_at_most = 0.5",
+        ['"score_at_least" is over "score_at_most": 0.6 and 0.5'],
+    ),
+    (
+        HEAD
+        + TAIL.replace("UNSAFE", "SAFE").replace("nudenet", '"hf:c/d"')
+        + "[[tests]]\npicture = 'x'\ndecision = 'Safe' #!\nmatched = ['bad'] #!\ncategory = 'good'",
+        ['"decision" can be tested only where a category is UNSAFE', '"matched" can be tested only'],
+    ),
     # labels that are known and not judged
     (
         HEAD + '[not_judged]\nnudenet = ["ANUS_COVERED"] #!\n"hf:a/b" = ["gore", "gore"] #!\n' + TAIL,

@@ -43,13 +43,26 @@ COMMANDS = (
     ("policies", "list"),
     ("policies", "show"),
     ("policies", "check"),
+    ("policies", "test"),
+    ("policies", "diff"),
     ("bench",),
+    ("rescore",),
     ("eval",),
+    ("tune",),
     ("doctor",),
     ("schema",),
     ("config", "show"),
 )
-WITH_SETTINGS = (("scan",), ("urls",), ("serve",), ("bench",), ("eval",), ("config", "show"))
+WITH_SETTINGS = (
+    ("scan",),
+    ("urls",),
+    ("serve",),
+    ("policies", "test"),
+    ("bench",),
+    ("rescore",),
+    ("eval",),
+    ("config", "show"),
+)
 """The commands that have `--help-all`."""
 
 HEAD = """# The command line

@@ -1,4 +1,4 @@
-"""`clipmod policies`: list the built-in policies, print one, check policy files."""
+"""`clipmod policies`: list the built-in policies, print one, check, test and compare policies."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clipmod_cli.cli.options import Flags, with_settings
 from clipmod_cli.cli.usage.completion import complete_policy
 from clipmod_cli.errors import ExitCode
 
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="policies", help="Show the built-in policies, or check a policy file.", no_args_is_help=True
 )
+
+TEST_EXAMPLES = """
+\b
+Examples:
+  clipmod policies test mine.toml                       by the models of scan
+  clipmod policies test mine.toml --models nudenet --sensitivity high
+  clipmod policies test mine.toml --json | jq 'select(.passed | not)'
+"""
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON Lines on stdout even on a terminal.")]
 
@@ -81,6 +90,24 @@ def diff(
     compare_policies_on(evidence, before, after, show=show, as_json=as_json)
 
 
+@app.command("test", epilog=TEST_EXAMPLES)
+@with_settings(
+    "judging", "machine", "cache", "talk", without=frozenset({"policy", "classes", "unsafe", "progress"})
+)
+def run_tests(
+    policy: Annotated[str, typer.Argument(metavar="POLICY", help="a policy file (.toml) with [[tests]]")],
+    *,
+    as_json: AsJson = False,
+    flags: Flags,
+) -> None:
+    """Judge the pictures of a policy's [[tests]]. Exits with 1 if one is not what it must be."""
+    from clipmod_cli.cli.commands.evaluate.policy_tests import run_policy_tests
+    from clipmod_cli.cli.terminal.logs import resolve_settings
+
+    resolved = resolve_settings({**flags, "policy": policy})
+    raise typer.Exit(run_policy_tests(resolved, as_json=as_json))
+
+
 def _check_file(file: str, *, as_json: bool) -> list[str]:
     """Print the faults of a file, or that it is OK; return the faults."""
     from clipmod_cli.errors import PolicyError
@@ -118,7 +145,11 @@ def _default_of(policy: Policy) -> tuple[str, ...]:
 
 def _describe(policy: Policy) -> str:
     flagged = ", ".join(policy.unsafe) or "nothing"
-    return f"policy {policy.name}, {len(policy.categories)} categories, flags {flagged}, hash {policy.hash}"
+    parts = [f"policy {policy.name}", f"{len(policy.categories)} categories", f"flags {flagged}"]
+    tests = len(policy.tests)
+    if tests:
+        parts.append(f"{tests} test{'s' if tests > 1 else ''}")
+    return ", ".join((*parts, f"hash {policy.hash}"))
 
 
 def _summary(policy: Policy) -> dict[str, Any]:
@@ -128,6 +159,7 @@ def _summary(policy: Policy) -> dict[str, Any]:
         "unsafe": list(policy.unsafe),
         "safe": [c.name for c in policy.categories if c.safety == "SAFE"],
         "policy_hash": policy.hash,
+        "tests": len(policy.tests),
     }
 
 

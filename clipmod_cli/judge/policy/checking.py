@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from clipmod_cli.errors import PolicyError, did_you_mean
+from clipmod_cli.judge.policy.expectation_checks import useless_tests
 from clipmod_cli.judge.policy.label_maps import repeated_labels
 from clipmod_cli.judge.policy.tables import TABLES, PolicyTable, normalise, quoted
 from clipmod_cli.judge.policy.threshold_checks import (
@@ -112,8 +113,8 @@ def _inside(path: TomlPath) -> str:
     match [step for step in path[:-1] if isinstance(step, str)]:
         case []:
             return ""
-        case ["categories"]:
-            return " in [[categories]]"
+        case [("categories" | "tests") as table]:
+            return f" in [[{table}]]"
         case ["categories", inner, *_]:
             return f" in {quoted(inner)} of [[categories]]"
         case [table, *_]:
@@ -161,7 +162,11 @@ def _check_meaning(faults: _Faults, table: Mapping[str, Any]) -> None:
     for values in (_names, _prompts):
         _check_repeats(faults, values(categories))
     _check_labels(faults, categories, table.get("not_judged"))
-    useless = (useless_thresholds(categories), useless_promises(categories, table.get("tuned")))
+    useless = (
+        useless_thresholds(categories),
+        useless_promises(categories, table.get("tuned")),
+        useless_tests(categories, table.get("tuned"), table.get("tests")),
+    )
     for path, message in chain(*useless):
         faults.add(path, message)
 

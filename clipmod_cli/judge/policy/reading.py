@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from clipmod_cli.errors import PolicyError, did_you_mean
 from clipmod_cli.judge.policy.checking import check_toml
+from clipmod_cli.judge.policy.expectations import PolicyTest
 from clipmod_cli.judge.policy.tables import is_printable_name, normalise, quoted
 from clipmod_cli.judge.policy.tuning import Promise, TunedModel, Tuning
 from clipmod_cli.judge.policy.values import DEFAULT_THRESHOLDS, Category, Policy
@@ -85,8 +86,9 @@ def parse_policy(text: str, where: str) -> Policy:
     table = check_toml(text, where)
     categories = tuple(Category(**category) for category in table.pop("categories"))
     thresholds = {**DEFAULT_THRESHOLDS, **table.pop("thresholds", {})}
+    tests = tuple(PolicyTest(**test) for test in table.pop("tests", ()))
     video, tuned = table.pop("video", {}), table.pop("tuned", None)
-    policy = Policy(**video, **table, thresholds=thresholds, categories=categories, text=text)
+    policy = Policy(**video, **table, thresholds=thresholds, categories=categories, tests=tests, text=text)
     return policy if tuned is None else _tuned(policy, tuned, where)
 
 

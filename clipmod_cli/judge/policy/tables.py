@@ -14,6 +14,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainValidator,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -21,6 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from clipmod_cli.errors import SpecError, did_you_mean
+from clipmod_cli.judge.policy.expectations import EXPECTED_OUTCOMES, ExpectedOutcome
 from clipmod_cli.judge.policy.tuning import PromisedRate
 from clipmod_cli.judge.policy.values import Safety
 from clipmod_cli.models.backend import Backend
@@ -79,6 +81,14 @@ def _check_spec(spec: str) -> str:
             f"onnx:PATH{hint}"
         )
     return spec
+
+
+def _check_outcomes(value: Any) -> tuple[Any, ...]:
+    """Return one outcome, or a list of them, as a tuple."""
+    outcomes = tuple(value) if isinstance(value, list) else (value,)
+    if not outcomes or any(one not in EXPECTED_OUTCOMES for one in outcomes):
+        raise PydanticCustomError("must_be", '"NSFW", "review", "Safe" or a list of them')
+    return outcomes
 
 
 _filled = Field(min_length=1)
@@ -164,6 +174,17 @@ class TunedTable(_Table):
     promises: Annotated[list[Annotated[PromiseTable, _table]], _filled, _must_be("a list of tables")]
 
 
+class ExpectationTable(_Table):
+    """One of `[[tests]]`."""
+
+    picture: Text
+    decision: Annotated[tuple[ExpectedOutcome, ...], PlainValidator(_check_outcomes)] = ()
+    category: Name = ""
+    matched: Annotated[tuple[Name, ...], Field(strict=False), _must_be("a list of texts")] = ()
+    score_at_least: Share = 0
+    score_at_most: Share = 0
+
+
 class PolicyTable(_Table):
     """The whole file."""
 
@@ -180,6 +201,7 @@ class PolicyTable(_Table):
     video: Annotated[VideoTable, _table] = VideoTable()
     not_judged: LabelTable = {}
     tuned: Annotated[TunedTable, _table] | None = None
+    tests: Annotated[list[Annotated[ExpectationTable, _table]], _must_be("a list of tables ([[tests]])")] = []
 
 
 TABLES: Final[Mapping[str | int, type[BaseModel]]] = {
@@ -187,6 +209,7 @@ TABLES: Final[Mapping[str | int, type[BaseModel]]] = {
     "thresholds": ThresholdTable,
     "video": VideoTable,
     "tuned": TunedTable,
+    "tests": ExpectationTable,
 }
 """By their names in a policy."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from clipmod_cli.errors import UsageError
+from clipmod_cli.judge.policy.expectations import PolicyTest
 from clipmod_cli.judge.policy.tuning import Tuning
 from clipmod_cli.models.registry import BACKENDS
 
@@ -91,6 +92,7 @@ class Policy:
         categories: from mild to severe.
         text: the TOML that it was read from; empty if it was not.
         tuned: where its thresholds come from, if `clipmod tune` found them.
+        tests: what results of pictures must be; they change none.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Policy:
     not_judged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     text: str = field(default="", compare=False, repr=False)
     tuned: Tuning | None = None
+    tests: tuple[PolicyTest, ...] = ()
 
     def review_band(self, threshold: float) -> tuple[float, float] | None:
         """Return the unsafe scores too near to the threshold, from the first to the second; None for none."""
@@ -141,7 +144,7 @@ class Policy:
     def hash(self) -> str:
         """Eight hex digits of a SHA-256 over everything that can change a verdict.
 
-        Names, labels and descriptions for people, comments, `not_judged`, and the order of prompts,
+        Names, labels and descriptions for people, comments, `not_judged`, `tests`, and the order of prompts,
         templates and mapped labels are left out; the order of categories is not.
         """
         categories = [

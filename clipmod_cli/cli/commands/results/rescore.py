@@ -13,8 +13,8 @@ from clipmod_cli.errors import UsageError
 EXAMPLES = """
 \b
 Examples:
-  clipmod scan ./photos -o out.jsonl --evidence EV        store what the models saw
-  clipmod rescore EV --policy mine.toml -o new.jsonl      judge it by another policy
+  clipmod scan ./photos -o out.jsonl --evidence EV        store what they saw
+  clipmod rescore EV --policy mine.toml -o new.jsonl      by another policy
   clipmod rescore EV --threshold 0.3 --against out.jsonl  what would change
 """
 
