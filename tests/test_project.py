@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import json
 import re
 import subprocess
 import sys
@@ -148,13 +149,37 @@ def test_the_readmes_python_runs() -> None:
 
 
 def test_the_readmes_ensemble_line_runs(command_line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    (line,) = [line for block in _blocks("sh") for line in block.splitlines() if "tiny-l" in line]
+    (line,) = [line for block in _blocks("sh") for line in block.splitlines() if "tiny-g" in line]
     monkeypatch.chdir(ROOT)
     run = command_line(*line.removeprefix(".venv-test/bin/clipmod ").split())
     assert run.code == 0, run.stderr
     assert [record["models_used"] for record in run.records]
     assert {tuple(record["models_used"]) for record in run.records} == {("tiny-l", "tiny-h", "tiny-g")}
     assert {record["final_decision"] for record in run.records} == {"NSFW", "Safe"}
+
+
+def test_the_readmes_evaluation_prints_what_is_shown(
+    command_line: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (block,) = [one for one in _blocks("sh") if "mkdir -p labelled" in one]
+    (shown,) = [one for one in _blocks("text") if "false-alarm rate" in one]
+    *sorting, evaluating = block.splitlines()
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["bash", "-ec", "\n".join(sorting)], check=True, timeout=60)
+    run = command_line(*evaluating.removeprefix("clipmod ").split(), "--json", "numbers.json")
+    assert run.code == 0, run.stderr
+    printed = {_without_times(line) for line in run.stdout.decode().splitlines()}
+    missing = [line for line in shown.splitlines() if _without_times(line) not in printed]
+    assert [line for line in missing if line != "..."] == []
+    found = json.loads((tmp_path / "numbers.json").read_bytes())
+    assert [one["source"] for one in found["misjudged"]["missed"]] == ["labelled/NSFW/red-square.avif"]
+
+
+def _without_times(line: str) -> str:
+    """Return a line of the summary without what differs from run to run: times, and a score's last digit."""
+    is_measured = line.startswith("  ") and "of" not in line.split()
+    return re.sub(r"[\d.,]+", "#", line) if is_measured else line.rstrip()
 
 
 def test_the_readmes_lines_stand_alone() -> None:

@@ -205,7 +205,7 @@ def _tables(one: Evaluation) -> Iterator[str]:
             prevalence(one.prevalence),
         )
     by_judge = one.quality[one.positive]
-    if len(by_judge) > 1:
+    if len(by_judge) > 2:  # one model is the ensemble
         yield _section("By model", judges(by_judge.items()))
     if len(one.quality) > 1:
         found = ((question, by_model[ENSEMBLE]) for question, by_model in one.quality.items())

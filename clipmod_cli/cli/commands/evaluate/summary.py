@@ -57,7 +57,7 @@ def _parts(one: Evaluation) -> Iterator[Table | Text]:
         yield _title("Labelled category (row) and the ensemble's (column)")
         yield _confusion(one.category_confusion)
     judges = one.quality[one.positive]
-    if len(judges) > 1:
+    if len(judges) > 2:  # one model is the ensemble
         yield _title("By model")
         yield _judges(judges.items())
     if len(one.quality) > 1:
