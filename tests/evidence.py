@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from clipmod_cli.errors import ErrorCode
-from clipmod_cli.judge.criteria import Criteria, WeightedReader
+from clipmod_cli.judge.criteria import Criteria, WeightedReader, unsafe_mask
 from clipmod_cli.judge.judging import judge
 from clipmod_cli.judge.policy.values import Category, Policy, Safety
 from clipmod_cli.judge.readers import LabelReader
@@ -57,7 +57,11 @@ def criteria_of(
     unsafe = frozenset(policy.unsafe)
     both = [unsafe if label & unsafe else label for label in labels]
     readers = [
-        LabelReader(labels=both if i in undivided else labels, unmapped=frozenset(unmapped))
+        LabelReader(
+            labels=both if i in undivided else labels,
+            unmapped=frozenset(unmapped),
+            unsafe=unsafe_mask(policy) if policy.is_independent else None,
+        )
         for i in range(len(weights))
     ]
     judges = [

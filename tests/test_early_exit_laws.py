@@ -56,7 +56,13 @@ def everything(draw: st.DrawFn) -> tuple[Criteria, list[LabelScores]]:
     unsafe = [name for name, safety in by_name.items() if safety == "UNSAFE"]
     some = st.dictionaries(st.sampled_from(unsafe), st.tuples(steps, margins)) if unsafe else st.just({})
     own = draw(st.just({}) | some)
-    policy = policy_of(by_name, own=own, agreement_threshold=draw(steps), review_margin=draw(margins))
+    policy = policy_of(
+        by_name,
+        own=own,
+        agreement_threshold=draw(steps),
+        review_margin=draw(margins),
+        scoring=draw(st.sampled_from(("softmax", "independent"))),
+    )
     leaning = st.sampled_from((1, 1, 8))
     # half of all members are fairly certain, or next to nothing would be decided early
     rows = st.lists(st.tuples(numbers, leaning), min_size=len(by_name), max_size=len(by_name)).filter(
@@ -102,6 +108,9 @@ def test_law_nobody_who_was_not_asked_could_have_changed_the_outcome(
     criteria, seen = case
     names = criteria.names
     certain = [saw(*(float(name == one) for one in names), names=names) for name in names]
+    if criteria.policy.is_independent:  # all that is UNSAFE at once, of which a softmax has a part each
+        all_unsafe = [float(name in criteria.policy.unsafe) or 1e-9 for name in names]
+        certain.append(saw(*all_unsafe, names=names))
     for asked in range(1, len(seen)):
         if not decided_by(criteria, seen[:asked], truncated=truncated):
             continue

@@ -26,6 +26,7 @@ prompts = ["bad"]
 labels = { nudenet = ["ANUS_EXPOSED"], "hf:a/b" = ["porn"] }
 """
 HEAD = 'name = "mine"\n'
+INDEPENDENT = HEAD + "scoring = 'independent'\n"
 
 # Each line that holds a fault ends in `#!`; after the text, words of each fault in order.
 FAULTS: list[tuple[str, list[str]]] = [
@@ -92,6 +93,29 @@ FAULTS: list[tuple[str, list[str]]] = [
         + TAIL.replace("UNSAFE", "SAFE").replace("nudenet", '"hf:c/d"')
         + "[[tests]]\npicture = 'x'\ndecision = 'Safe' #!\nmatched = ['bad'] #!\ncategory = 'good'",
         ['"decision" can be tested only where a category is UNSAFE', '"matched" can be tested only'],
+    # independent scoring, and look-alikes
+    ("scoring = 'sum' #!\n" + HEAD + TAIL, ['"scoring" must be "softmax" or "independent", not "sum"']),
+    (
+        "scoring = 'independent' #!\n" + HEAD + TAIL.replace('"UNSAFE"', '"SAFE"'),
+        ["independent scoring compares UNSAFE categories with SAFE ones, and none is UNSAFE"],
+    ),
+    (HEAD + TAIL + "negatives = ['x'] #!", ['"negatives" needs scoring = "independent"']),
+    (INDEPENDENT + TAIL + "negatives = [] #!", ['"negatives" in [[categories]] must be a list of texts']),
+    (
+        INDEPENDENT + TAIL.replace("otherwise = true", "negatives = ['x'] #!"),
+        ['"negatives" is for an UNSAFE category: put these texts into the "prompts" of a SAFE one'],
+    ),
+    (
+        INDEPENDENT + TAIL.replace('prompts = ["bad"]', "negatives = ['x'] #!"),
+        ['"negatives" is for a category with "prompts"'],
+    ),
+    (
+        INDEPENDENT + TAIL + "negatives = [\n'Bad', #!\n'good', #!\n'x',\n'X', #!\n]",
+        [
+            'the negative "Bad" is already at line 13',
+            'the negative "good" is already at line 8',
+            'the negative "X" is already at line',
+        ],
     ),
     # labels that are known and not judged
     (
@@ -288,6 +312,10 @@ def test_a_damaged_policy_is_read_or_refused_but_never_breaks(name: str, random:
         (HEAD + TAIL.replace("otherwise = true\n", ""), "nudenet is refused"),
         (HEAD + TAIL, "hf:a/b sees no SAFE category"),
         (HEAD + TAIL.replace('prompts = ["good"]', ""), "a text-image model sees no SAFE category"),
+        (
+            INDEPENDENT + TAIL.replace('prompts = ["good"]', ""),
+            "a text-image model sees no SAFE category, and is refused",
+        ),
         (HEAD + TAIL.replace('prompts = ["bad"]', ""), "a text-image model cannot see bad"),
     ],
 )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from clipmod_cli.errors import PolicyError
 from clipmod_cli.judge.policy.reading import parse_policy, policy_from_classes
-from clipmod_cli.judge.policy.values import Category, Policy
+from clipmod_cli.judge.policy.values import Category, Policy, Safety, Scoring
 
 
 def to_toml(policy: Policy) -> str:
@@ -23,6 +23,7 @@ def to_toml(policy: Policy) -> str:
         f"name = {word(policy.name)}",
         f"description = {word(policy.description)}",
         f"templates = {word(list(policy.templates))}",
+        f'scoring = "{policy.scoring}"',
         f"agreement_threshold = {policy.agreement_threshold}",
         f"review_margin = {policy.review_margin}",
         f"min_coverage = {policy.min_coverage}",
@@ -41,6 +42,7 @@ def to_toml(policy: Policy) -> str:
             f"description = {word(c.description)}",
             f"otherwise = {word(c.otherwise)}",
             f"prompts = {word(list(c.prompts))}" if c.prompts else "",
+            f"negatives = {word(list(c.negatives))}" if c.negatives else "",
             "[categories.labels]" if c.labels else "",
             *(f"{word(spec)} = {word(list(labels))}" for spec, labels in c.labels.items()),
         ]
@@ -60,17 +62,24 @@ def policies(draw: st.DrawFn) -> Policy:
     spare = iter(range(1000))
     otherwise = draw(st.integers(0, count))  # count: none
     categories = []
+    safeties: list[Safety] = [
+        "SAFE" if index == otherwise else draw(st.sampled_from(["SAFE", "UNSAFE"])) for index in range(count)
+    ]
+    scoring: Scoring = "independent" if len(set(safeties)) == 2 and draw(st.booleans()) else "softmax"
     for index, name in enumerate(told):
         prompts = tuple(f"prompt {next(spare)}" for _ in range(draw(st.integers(1, 3))))
         labels = {f"hf:a/{n}": (f"label {next(spare)}",) for n in range(draw(st.integers(0, 2)))}
         categories.append(
             Category(
                 name=name,
-                safety="SAFE" if index == otherwise else draw(st.sampled_from(["SAFE", "UNSAFE"])),
+                safety=safeties[index],
                 label=draw(names),
                 description=draw(names),
                 otherwise=index == otherwise,
                 prompts=prompts,
+                negatives=tuple(f"negative {n}" for n in range(draw(st.integers(0, 2))))
+                if scoring == "independent" and safeties[index] == "UNSAFE"
+                else (),
                 labels=labels,
             )
         )
@@ -79,6 +88,7 @@ def policies(draw: st.DrawFn) -> Policy:
         name=draw(names),
         description=draw(names),
         templates=draw(st.sampled_from([("{}",), ("a {}", "no {}")])),
+        scoring=scoring,
         agreement_threshold=draw(shares),
         review_margin=draw(shares),
         min_coverage=draw(shares),
@@ -153,9 +163,33 @@ def test_the_hash_tells_another_category(policy: Policy, field: str) -> None:
     changes: dict[str, Any] = {field: CATEGORY_CHANGES[field]}
     flipped = replace(first, safety="SAFE" if first.safety == "UNSAFE" else "UNSAFE")
     silent = replace(first, otherwise=not first.otherwise)
-    for changed in (replace(first, **changes), flipped, silent):
+    opposed = replace(first, negatives=("one more", *first.negatives))
+    others_of = [opposed] if policy.is_independent else []
+    for changed in (replace(first, **changes), flipped, silent, *others_of):
         assert replace(policy, categories=(changed, *others)).hash != policy.hash
     assert replace(policy, categories=tuple(reversed(policy.categories))).hash != policy.hash
+
+
+@given(policies())
+def test_the_hash_tells_another_scoring(policy: Policy) -> None:
+    other: Scoring = "softmax" if policy.is_independent else "independent"
+    assert replace(policy, scoring=other).hash != policy.hash
+
+
+def test_the_hash_of_independent_scoring_tells_prompts_from_templates() -> None:
+    """The same texts are one vector as templates, and several as prompts: only a softmax takes one mean."""
+    safe = Category(name="a", safety="SAFE", otherwise=True)
+    whole = Policy(
+        name="x", categories=(safe, Category(name="b", safety="UNSAFE", prompts=("big b", "small b")))
+    )
+    filled = replace(
+        whole,
+        templates=("big {}", "small {}"),
+        categories=(safe, replace(whole.categories[1], prompts=("b",))),
+    )
+    assert whole.hash == filled.hash
+    independent = [replace(each, scoring="independent") for each in (whole, filled)]
+    assert independent[0].hash != independent[1].hash
 
 
 def test_the_hash_is_eight_hex_digits_and_stands_still() -> None:

@@ -20,8 +20,8 @@ from clipmod_cli.evidence.identity import StoredMember
 from clipmod_cli.evidence.rescore import judge_one
 from clipmod_cli.evidence.rows import Vectors, from_row
 from clipmod_cli.judge.criteria import Criteria, WeightedReader
-from clipmod_cli.judge.policy.values import DIGITS
-from clipmod_cli.judge.readers import MOST_UNMAPPED, DetectorReader, LabelReader, Probabilities, TextReader
+from clipmod_cli.judge.readers import MOST_UNMAPPED, DetectorReader, LabelReader, VectorReader
+from clipmod_cli.judge.scoring import EnsembleScores, MemberScores, combine
 from clipmod_cli.types import Failure
 
 NEAR: Final = 1e-6
@@ -101,33 +101,35 @@ class _PartScorer:
         )
         plain = np.flatnonzero(items["plain"])
         one_by_one = np.ones(count, dtype=np.bool_)
-        # where categories have thresholds of their own, all are judged one by one
-        if len(plain) and not self.criteria.category_thresholds:
+        if len(plain):
             near = self._score_stills({name: values[plain] for name, values in items.items()}, plain, scores)
             one_by_one[plain[~near]] = False
         self._judge(np.flatnonzero(one_by_one), scores)
         gone = self.stored.superseded.get(self.part.rows.name)
         return _without(scores, gone) if gone else scores
 
-    def _score_stills(self, items: Mapping[str, NDArray[Any]], rows: Indices, scores: PartScores) -> Booleans:
+    def _score_stills(self, items: Mapping[str, NDArray[Any]], rows: Indices, part: PartScores) -> Booleans:
         """Score plain stills, those at `rows`, and return which of them are too near to a bound."""
         views = self._views(items)
+        scores, policy = views.scores, self.criteria.policy
         best, near = _worst_views(views)
-        unsafe, agreement = views.unsafe[best], views.agreement[best]
-        scores.unsafe[rows], scores.category[rows] = unsafe, views.top[best]
-        policy, threshold = self.criteria.policy, self.criteria.threshold
+        unsafe, agreement = scores.unsafe[best], scores.agreement[best]
+        part.unsafe[rows], part.category[rows] = unsafe, scores.top[best]
         has_unsafe = bool(self.criteria.unsafe.any())
-        scores.nsfw[rows] = (unsafe >= threshold) & has_unsafe
+        part.nsfw[rows] = views.hit[best] & has_unsafe
         review = items["unseen"].astype(np.bool_) | bool(self.criteria.unseen)
         if has_unsafe:
             review |= items["coverage"] < policy.min_coverage
         review |= np.bincount(views.item, views.unmapped, minlength=len(rows)) > 0
         review |= agreement < policy.agreement_threshold
-        near |= _is_near(unsafe, threshold) | _is_near(agreement, policy.agreement_threshold)
-        if (band := policy.review_band(threshold)) is not None:
-            review |= (band[0] <= unsafe) & (unsafe <= band[1])
-            near |= _is_near(unsafe, band[0]) | _is_near(unsafe, band[1])
-        scores.review[rows] = review
+        highest = np.maximum.reduceat(scores.own, views.starts, axis=0)
+        bands = [(unsafe, policy.review_band(self.criteria.threshold))]
+        bands += [(highest[:, one.index], one.band) for one in self.criteria.category_thresholds]
+        for values, band in bands:
+            if band is not None:
+                review |= (band[0] <= values) & (values <= band[1])
+                near |= _is_near(values, band[0]) | _is_near(values, band[1])
+        part.review[rows] = review
         return near
 
     def _views(self, items: Mapping[str, NDArray[Any]]) -> _Views:
@@ -136,12 +138,23 @@ class _PartScorer:
         within = np.arange(len(item)) - np.repeat(np.cumsum(counts) - counts, counts)
         at = np.repeat(items["first_row"].astype(np.intp), counts) + within
         labels = iter(self._read_labels())
-        shares, unmapped = [], np.zeros(len(at))
-        for member in self.criteria.judges:
-            share, left = _shares(member, at, self.vectors, labels, len(self.criteria.names))
-            shares.append(share)
-            unmapped = np.maximum(unmapped, left > MOST_UNMAPPED)
-        return _combine(item, shares, unmapped, self.criteria)
+        members, unmapped = [], np.zeros(len(at), dtype=np.bool_)
+        for judge in self.criteria.judges:
+            member, left = _member_scores(judge, at, self.vectors, labels, len(self.criteria.names))
+            members.append(member)
+            unmapped |= left > MOST_UNMAPPED
+        finite = np.all([np.isfinite(member.shares).all(axis=1) for member in members], axis=0)
+        scores = combine(members, self.criteria)
+        unclear = scores.is_tie | ~finite | _is_near(scores.unsafe, self.criteria.threshold)
+        for one in self.criteria.category_thresholds:
+            unclear |= _is_near(scores.own[:, one.index], one.threshold)
+        return _Views(
+            item=item,
+            scores=scores,
+            hit=scores.matched.any(axis=1) | (scores.unsafe >= self.criteria.threshold),
+            unmapped=unmapped,
+            unclear=unclear,
+        )
 
     def _read_labels(self) -> list[Floats]:
         """Return the columns that the readers of labels need, of all views of plain stills in order."""
@@ -188,63 +201,41 @@ def _without(scores: PartScores, gone: frozenset[int]) -> PartScores:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Views:
-    """The scores of the views of plain stills, `(n,)` each; `item` is the number of the still, rising."""
+    """The scores of the views of plain stills, `(n,)` each.
+
+    Attributes:
+        item: the number of the still, rising.
+        hit: whether a score is at its threshold.
+        unmapped: whether most of what a classifier saw has no category.
+        unclear: whether rounding could decide.
+    """
 
     item: Indices
-    unsafe: Floats
-    top: Indices
-    agreement: Floats
-    unmapped: Floats
-    finite: Booleans
+    scores: EnsembleScores
+    hit: Booleans
+    unmapped: Booleans
+    unclear: Booleans
 
-
-def _combine(item: Indices, shares: Sequence[Probabilities], unmapped: Floats, criteria: Criteria) -> _Views:
-    """Return the ensemble's scores from its members' shares, `(n, categories)` each."""
-    weights = [member.weight for member in criteria.judges]
-    total = np.sum([w * one for w, one in zip(weights, shares, strict=True)], axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        total = total / total.sum(axis=1, keepdims=True)
-        unsafe, safe = total[:, criteria.unsafe].sum(axis=1), total[:, ~criteria.unsafe].sum(axis=1)
-        score = np.round(unsafe / (unsafe + safe), DIGITS)
-    opinion = _opinions(total, criteria)
-    agreeing = [w * (_opinions(one, criteria) == opinion) for w, one in zip(weights, shares, strict=True)]
-    return _Views(
-        item=item,
-        unsafe=score,
-        top=_tops(total, criteria),
-        agreement=np.minimum(np.round(np.sum(agreeing, axis=0) / sum(weights), DIGITS), 1.0),
-        unmapped=unmapped,
-        finite=np.isfinite(score) & np.all([np.isfinite(one).all(axis=1) for one in shares], axis=0),
-    )
-
-
-def _tops(shares: Probabilities, criteria: Criteria) -> Indices:
-    order = np.asarray(criteria.severity)
-    return np.asarray(order[np.argmax(shares[:, order], axis=1)])
-
-
-def _opinions(shares: Probabilities, criteria: Criteria) -> Indices:
-    """Return what members may agree on (`judging`): the top category, or the side."""
-    if not criteria.agree_by_side:
-        return _tops(shares, criteria)
-    sides = shares[:, criteria.unsafe].sum(axis=1) >= shares[:, ~criteria.unsafe].sum(axis=1)
-    return np.asarray(sides, dtype=np.intp)
+    @property
+    def starts(self) -> Indices:
+        """The first view of each still."""
+        return np.flatnonzero(np.diff(self.item, prepend=-1))
 
 
 def _worst_views(views: _Views) -> tuple[Indices, Booleans]:
     """Return the deciding view of each still, and whether it is not clear which of them that is."""
-    starts = np.flatnonzero(np.diff(views.item, prepend=-1))
-    worst = np.maximum.reduceat(views.unsafe, starts)
-    behind = worst[views.item] - views.unsafe
+    starts = views.starts
+    severity = np.where(views.hit, 2.0, 0.0) + views.scores.unsafe  # a hit before all others
+    worst = np.maximum.reduceat(severity, starts)
+    behind = worst[views.item] - severity
     candidates = np.flatnonzero(behind == 0)
     _, first = np.unique(views.item[candidates], return_index=True)
-    unclear = np.bincount(views.item, (behind > 0) & (behind <= 2 * NEAR), minlength=len(starts)) > 0
-    unclear |= np.bincount(views.item, ~views.finite, minlength=len(starts)) > 0
+    unclear = views.unclear | ((behind > 0) & (behind <= 2 * NEAR))
     best = np.zeros(len(starts), dtype=np.intp)
     best[views.item[candidates[first]]] = candidates[first]
-    return best, unclear
+    return best, np.bincount(views.item, unclear, minlength=len(starts)) > 0
 
 
 def _columns(criteria: Criteria, members: Sequence[StoredMember]) -> tuple[list[str], dict[str, Any]]:
@@ -264,35 +255,39 @@ def _columns(criteria: Criteria, members: Sequence[StoredMember]) -> tuple[list[
         at = labelled[member.kind]
         if isinstance(judge.reader, LabelReader):
             places = {label: number for number, label in enumerate(member.labels or (), 1)}
-            for labels in [*judge.reader.counted, judge.reader.unmapped]:
+            full = judge.reader.labels if judge.reader.has_undivided else ()
+            for labels in [*judge.reader.counted, *full, judge.reader.unmapped]:
                 chosen = value(sorted(places[label] for label in labels))
                 columns.append(f"coalesce(list_sum(list_select(v.labels[{at}], {chosen})), 0)::DOUBLE")
         elif isinstance(judge.reader, DetectorReader):
-            for labels in judge.reader.labels:
-                chosen = value(sorted(labels))
+            for mapped in judge.reader.labels:
+                chosen = value(sorted(mapped))
                 found = f"[d.score FOR d IN v.detections[{at}] IF list_contains({chosen}, d.label)]"
                 columns.append(f"coalesce(list_max({found}), 0)::DOUBLE")
     return columns, values
 
 
-def _shares(
+def _member_scores(
     judge: WeightedReader, at: Indices, vectors: Vectors, columns: Iterator[Floats], categories: int
-) -> tuple[Probabilities, Floats]:
-    """Return a member's shares `(n, categories)`, and how much of its scores no category has `(n,)`."""
-    none = np.zeros(len(at))
+) -> tuple[MemberScores, Floats]:
+    """Return a member's scores, and how much of what it saw no category has `(n,)`."""
+
+    def take() -> Floats:
+        return np.stack([next(columns) for _ in range(categories)], axis=1)
+
+    left = np.zeros(len(at))
     match judge.reader:
-        case TextReader() as reader:
+        case VectorReader() as reader:
             found = vectors[judge.name]
             chunks = range(0, len(at), VIEWS_AT_ONCE)
             parts = [reader.read_vectors(found[at[n : n + VIEWS_AT_ONCE]]) for n in chunks]
-            return (np.concatenate(parts) if parts else np.zeros((0, categories))), none
-        case LabelReader():
-            sums = np.stack([next(columns) for _ in range(categories)], axis=1)
-            left, mapped = next(columns), sums.sum(axis=1)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                share = np.where(left > 0, np.round(left / (mapped + left), DIGITS), 0.0)
-                return sums / mapped[:, np.newaxis], share
+            shares = own = np.concatenate(parts) if parts else np.zeros((0, categories))
+        case LabelReader() as reader:
+            counted = take()
+            shares, own = reader.read_sums(counted, take() if reader.has_undivided else counted)
+            left = reader.unmapped_shares(counted, next(columns))
         case DetectorReader() as reader:
-            highest = np.stack([next(columns) for _ in range(categories)], axis=1)
-            return reader.read_highest(highest), none
-    raise AssertionError(f"unknown reader {judge.reader!r}")
+            shares = own = reader.read_highest(take())
+        case _:
+            raise AssertionError(f"unknown reader {judge.reader!r}")
+    return MemberScores(weight=judge.weight, shares=shares, own=own), left

@@ -1,9 +1,9 @@
 """Early exit: whether an outcome is certain before every model of an ensemble was run. Arithmetic only.
 
-A model that was not run can give any distribution over the categories: numbers in 0..1 that sum to 1. So it
-can add from nothing to its whole weight to the share of the UNSAFE categories and to the score of each
-category, make any category the ensemble's whose lead is smaller than that, and agree or not. An outcome is
-certain where no such distribution changes the decision or the need for review.
+A model that was not run can give any distribution over the categories: numbers in 0..1 that sum to 1, or
+under independent scoring any numbers in 0..1. So it can add from nothing to its whole weight to the unsafe
+score and to the score of each category, make any category or side the ensemble's whose lead is smaller than
+that, and agree or not. An outcome is certain where no such numbers change the decision or the review.
 
 All bounds are safe: `False` may mean that certainty could not be shown. The scores of the models that were
 run, their weights scaled to sum to 1, lie between the same bounds, so judging by them gives the same outcome.
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.judge.policy.values import Policy
+from clipmod_cli.judge.readers import HALF
 
 Floats: TypeAlias = NDArray[np.float64]
 Booleans: TypeAlias = NDArray[np.bool_]
@@ -33,7 +34,7 @@ class PartialScores:
     """The scores of the models that were run on `n` frames.
 
     Attributes:
-        shares: by model, `(n, categories)`, each row summing to 1.
+        shares: by model, `(n, categories)`, 0..1; each row sums to 1 under softmax scoring.
         weights: of the same models.
         remaining: the weight of all other models together.
         own: by model, the scores that thresholds of categories are compared with; none: as the shares.
@@ -64,10 +65,15 @@ class PartialScores:
         return replace(self, shares=sides)
 
 
-def score_bounds(partial: PartialScores, unsafe: Booleans) -> tuple[Floats, Floats]:
+def score_bounds(
+    partial: PartialScores, unsafe: Booleans, *, independent: bool = False
+) -> tuple[Floats, Floats]:
     """Return the lowest and the highest unsafe score `(n,)` that the whole ensemble can reach, 0..1."""
-    known = partial.summed[:, unsafe].sum(axis=1)
-    low = known + (partial.remaining if unsafe.all() else 0.0)
+    if independent:
+        known = low = partial.summed[:, unsafe].max(axis=1, initial=0.0)
+    else:
+        known = partial.summed[:, unsafe].sum(axis=1)
+        low = known + (partial.remaining if unsafe.all() else 0.0)
     high = known + (partial.remaining if unsafe.any() else 0.0)
     return np.clip(low / partial.total, 0.0, 1.0), np.clip(high / partial.total, 0.0, 1.0)
 
@@ -101,7 +107,8 @@ def is_certain(
     """
     finite = np.all([np.isfinite(shares).all(axis=1) for shares in partial.shares], axis=0)
     with np.errstate(invalid="ignore"):  # rows that are not finite are excluded at the end
-        limits = [(*score_bounds(partial, unsafe), threshold, policy.review_band(threshold))] + [
+        together = score_bounds(partial, unsafe, independent=policy.is_independent)
+        limits = [(*together, threshold, policy.review_band(threshold))] + [
             (*category_bounds(partial, one.index), one.threshold, one.band)
             for one in policy.category_thresholds
         ]
@@ -109,9 +116,11 @@ def is_certain(
         bands = [_in_band(low, high, band) for low, high, _, band in limits]
         inside = np.any([one for one, _ in bands], axis=0)
         outside = np.all([one for _, one in bands], axis=0)
-        disagree, agree = _in_agreement(
-            partial.by_side(unsafe) if by_side else partial, policy.agreement_threshold
-        )
+        if policy.is_independent:
+            opinions = _of_halves(partial, unsafe)
+        else:
+            opinions = _of_shares(partial.by_side(unsafe) if by_side else partial)
+        disagree, agree = _in_agreement(partial, opinions, policy.agreement_threshold)
     needs_review = review | inside | disagree
     needs_none = ~review & outside & agree
     return np.asarray(finite & decided & (needs_review | needs_none) & (sum(partial.weights) > MARGIN))
@@ -134,19 +143,51 @@ def _in_band(low: Floats, high: Floats, band: Band) -> tuple[Booleans, Booleans]
     return inside, outside
 
 
-def _in_agreement(partial: PartialScores, needed: float) -> tuple[Booleans, Booleans]:
-    """Return whether agreement is certainly less than `needed`, and certainly not less."""
+@dataclass(frozen=True, slots=True)
+class _Opinions:
+    """What models may agree on.
+
+    Attributes:
+        reachable: `(n, opinions)`, whether the whole ensemble can be of this opinion.
+        agreeing: `(n, opinions)`, the weight of the models that were run and are of it.
+        clear: `(n,)`, whether none of these is so near to another opinion that rounding could decide.
+    """
+
+    reachable: Booleans
+    agreeing: Floats
+    clear: Booleans
+
+
+def _of_shares(partial: PartialScores) -> _Opinions:
+    """Return opinions that are categories: the one with the highest share."""
     summed = partial.summed
-    reachable = summed + partial.remaining + MARGIN >= summed.max(axis=1, keepdims=True)
-    agreeing = np.zeros_like(summed)  # by category, the weight of the models whose top category it is
+    agreeing = np.zeros_like(summed)
     clear = np.ones(len(summed), dtype=np.bool_)
     for weight, shares in zip(partial.weights, partial.shares, strict=True):
         agreeing += weight * (shares == shares.max(axis=1, keepdims=True))
         clear &= _has_clear_top(shares)
-    least = np.where(reachable, agreeing, np.inf).min(axis=1) / partial.total
-    most = (np.where(reachable, agreeing, -np.inf).max(axis=1) + partial.remaining) / partial.total
+    reachable = summed + partial.remaining + MARGIN >= summed.max(axis=1, keepdims=True)
+    return _Opinions(reachable, agreeing, clear)
+
+
+def _of_halves(partial: PartialScores, unsafe: Booleans) -> _Opinions:
+    """Return the opinions of independent scoring: UNSAFE where such a category has half, else SAFE."""
+    low, high = score_bounds(partial, unsafe, independent=True)
+    agreeing = np.zeros((len(low), 2))
+    clear = np.ones(len(low), dtype=np.bool_)
+    for weight, shares in zip(partial.weights, partial.shares, strict=True):
+        highest = shares[:, unsafe].max(axis=1, initial=0.0)
+        agreeing += weight * np.stack([highest >= HALF, highest < HALF], axis=1)
+        clear &= np.abs(highest - HALF) > MARGIN
+    return _Opinions(np.stack([high >= HALF - MARGIN, low <= HALF + MARGIN], axis=1), agreeing, clear)
+
+
+def _in_agreement(partial: PartialScores, opinions: _Opinions, needed: float) -> tuple[Booleans, Booleans]:
+    """Return whether agreement is certainly less than `needed`, and certainly not less."""
+    least = np.where(opinions.reachable, opinions.agreeing, np.inf).min(axis=1) / partial.total
+    most = np.where(opinions.reachable, opinions.agreeing, -np.inf).max(axis=1) + partial.remaining
     enough = (least >= needed + MARGIN) | (needed <= 0.0)
-    return clear & (most < needed - MARGIN), clear & enough
+    return opinions.clear & (most / partial.total < needed - MARGIN), opinions.clear & enough
 
 
 def _has_clear_top(shares: Floats) -> Booleans:

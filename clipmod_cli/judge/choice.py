@@ -9,7 +9,7 @@ from typing import Final
 from clipmod_cli.errors import MissingModelError
 from clipmod_cli.install import install_command
 from clipmod_cli.judge.policy.reading import CLASSES, load_policy
-from clipmod_cli.judge.policy.values import Policy, least_categories, seen_categories
+from clipmod_cli.judge.policy.values import Policy, seen_categories, sees_enough
 from clipmod_cli.models.backend import ModelSpec, has_packages, human_size
 from clipmod_cli.models.backends import FALLBACK, NUDENET
 from clipmod_cli.models.hub.client import Hub
@@ -94,7 +94,7 @@ def _can_see(spec: ModelSpec, policy: Policy) -> bool:
     """Return whether the model sees every UNSAFE category and enough of all; its silence has a category."""
     kind = spec.backend.kind
     seen = seen_categories(policy, spec=spec.spec, text_image=kind == "text-image")
-    if not {*policy.unsafe} <= {*seen} or len(seen) < least_categories(detector=kind == "detector"):
+    if not {*policy.unsafe} <= {*seen} or not sees_enough(policy, seen, detector=kind == "detector"):
         return False
     return kind != "detector" or any(c.otherwise for c in policy.categories)
 

@@ -12,6 +12,7 @@ from clipmod_cli.errors import SettingsError
 from clipmod_cli.judge.certainty import PartialScores, is_certain
 from clipmod_cli.judge.policy.values import CategoryThreshold, Policy
 from clipmod_cli.judge.readers import (
+    ComparedTexts,
     LabelReader,
     Probabilities,
     Reader,
@@ -57,10 +58,11 @@ class Criteria:
         degraded: a model of the ensemble is missing.
         names: of the categories, in the policy's order.
         unsafe: by category, whether it is UNSAFE.
-        severity: `severity_order` of the policy.
+        precedence: category indices; of equally high ones the first names a picture.
         category_thresholds: of single categories, beside that of the sum.
-        agree_by_side: models agree where their sides (SAFE or UNSAFE) are equal, since one of them has labels
-            that it does not divide among the UNSAFE categories; otherwise where their categories are equal.
+        agree_by_side: models agree where their sides (SAFE or UNSAFE) are equal, since several UNSAFE
+            categories may be true at once, or one of them has labels that it does not divide among them;
+            otherwise where their categories are equal.
     """
 
     policy: Policy
@@ -70,7 +72,7 @@ class Criteria:
     degraded: bool = False
     names: tuple[str, ...] = field(init=False, repr=False)
     unsafe: NDArray[np.bool_] = field(init=False, repr=False, compare=False)
-    severity: tuple[int, ...] = field(init=False, repr=False)
+    precedence: tuple[int, ...] = field(init=False, repr=False)
     category_thresholds: tuple[CategoryThreshold, ...] = field(init=False, repr=False)
     agree_by_side: bool = field(init=False, repr=False)
 
@@ -89,13 +91,14 @@ class Criteria:
                     "and finite"
                 )
         categories = self.policy.categories
-        unsafe = np.array([c.safety == "UNSAFE" for c in categories], dtype=np.bool_)
+        unsafe = np.array(unsafe_mask(self.policy), dtype=np.bool_)
         unsafe.setflags(write=False)
         object.__setattr__(self, "names", tuple(c.name for c in categories))
         object.__setattr__(self, "unsafe", unsafe)
-        object.__setattr__(self, "severity", severity_order(self.policy))
+        object.__setattr__(self, "precedence", precedence_of(self.policy))
         object.__setattr__(self, "category_thresholds", self.policy.category_thresholds)
-        object.__setattr__(self, "agree_by_side", any(judge.has_undivided for judge in self.judges))
+        by_side = self.policy.is_independent or any(judge.has_undivided for judge in self.judges)
+        object.__setattr__(self, "agree_by_side", by_side)
 
     def outcome_is_certain(
         self, frames: Sequence[Frame], seen: Mapping[str, Sequence[Seen]]
@@ -161,6 +164,24 @@ def severity_order(policy: Policy) -> tuple[int, ...]:
     return tuple(i for safety in ("UNSAFE", "SAFE") for i, c in backwards if c.safety == safety)
 
 
+def precedence_of(policy: Policy) -> tuple[int, ...]:
+    """Return category indices, UNSAFE before SAFE, from severe to mild.
+
+    Under independent scoring the UNSAFE ones are from mild to severe: there, equal scores come from a label
+    that stands for several categories, and a picture is named as the mildest of them.
+    """
+    order = severity_order(policy)
+    if not policy.is_independent:
+        return order
+    unsafe = [index for index in order if policy.categories[index].safety == "UNSAFE"]
+    return (*reversed(unsafe), *order[len(unsafe) :])
+
+
+def unsafe_mask(policy: Policy) -> tuple[bool, ...]:
+    """Return, for each category, whether it is UNSAFE."""
+    return tuple(c.safety == "UNSAFE" for c in policy.categories)
+
+
 def mapped_labels(policy: Policy, spec: str) -> tuple[frozenset[str], ...]:
     """Return, for each category, the labels of the model `spec` that count as it."""
     return tuple(frozenset(c.labels.get(spec, ())) for c in policy.categories)
@@ -181,9 +202,31 @@ def mean_vectors(embeddings: Mapping[str, NDArray[np.float32]], policy: Policy) 
         embeddings: by text (a prompt in a template), unit length `(d,)`.
         policy: whose categories they describe.
     """
-    rows = []
-    for index in categories_with_prompts(policy):
-        texts = policy.texts_of(policy.categories[index])
-        mean = np.mean([embeddings[text] for text in texts], axis=0)
-        rows.append(mean / np.linalg.norm(mean))
-    return np.asarray(rows, dtype=np.float32)
+    texts = [policy.texts_of(policy.categories[index]) for index in categories_with_prompts(policy)]
+    return np.stack([_mean_of(each, embeddings) for each in texts])
+
+
+def compared_texts(
+    embeddings: Mapping[str, NDArray[np.float32]], policy: Policy
+) -> tuple[ComparedTexts, ...]:
+    """Return, by category, the vectors of its prompts and negatives: of each the mean over all templates.
+
+    Args:
+        embeddings: by text (a prompt in a template), unit length `(d,)`.
+        policy: whose categories they describe.
+    """
+    size = len(next(iter(embeddings.values())))
+
+    def vectors(prompts: Sequence[str]) -> NDArray[np.float32]:
+        means = [_mean_of(policy.filled(prompt), embeddings) for prompt in prompts]
+        return np.stack(means) if means else np.zeros((0, size), dtype=np.float32)
+
+    return tuple(
+        ComparedTexts(prompts=vectors(c.prompts), negatives=vectors(c.negatives)) for c in policy.categories
+    )
+
+
+def _mean_of(texts: Sequence[str], embeddings: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return the mean of the texts' vectors, made unit length again, float32 `(d,)`."""
+    mean = np.mean([embeddings[text] for text in texts], axis=0)
+    return np.asarray(mean / np.linalg.norm(mean), dtype=np.float32)

@@ -17,6 +17,7 @@ from clipmod_cli.judge.certainty import PartialScores, score_bounds
 from clipmod_cli.judge.criteria import Criteria, WeightedReader
 from clipmod_cli.judge.policy.values import DIGITS
 from clipmod_cli.judge.readers import Probabilities, is_mostly_unmapped, own_scores, unmapped_share
+from clipmod_cli.judge.scoring import MemberScores, combine, tops
 from clipmod_cli.judge.spans import find_segments, own_frames, persistent_frames, uncertain_edges
 from clipmod_cli.types import (
     Decision,
@@ -188,12 +189,11 @@ def _uncertain_spans(gathered: _ItemScores, criteria: Criteria) -> tuple[tuple[f
 def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
     """Return the ensemble's scores for one frame, or a Failure if a score is not finite."""
     by_model: dict[str, ModelScore] = {}
-    opinions: dict[str, int] = {}
-    total: Probabilities = np.zeros(len(criteria.names))
-    own: Probabilities = np.zeros(len(criteria.names))
+    members: list[MemberScores] = []
     judges = _members_run(evidence, criteria)
     for member in judges:
-        shares = member.reader.read(evidence.seen[member.name])
+        seen = evidence.seen[member.name]
+        shares = member.reader.read(seen)
         if not np.isfinite(shares).all():
             return Failure(
                 item=evidence.item,
@@ -203,15 +203,14 @@ def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
                 media=evidence.media,
                 last=evidence.last,
             )
-        total += member.weight * shares
-        own += member.weight * own_scores(member.reader, evidence.seen[member.name], shares)
+        own = own_scores(member.reader, seen, shares)
+        members.append(MemberScores(weight=member.weight, shares=shares[np.newaxis], own=own[np.newaxis]))
         by_model[member.name] = _model_score(member, shares, evidence, criteria)
-        opinions[member.name] = _opinion(shares, criteria)
-    summed, total = total, total / total.sum()  # weights such as thirds sum to 1 only nearly
-    scores = _category_scores(own / summed.sum(), criteria)
-    matched = tuple(one.name for one in criteria.category_thresholds if scores[one.name] >= one.threshold)
-    values = total.tolist()
-    top, unsafe = _top(values, criteria), round(_unsafe(total, criteria), DIGITS)
+    scores = combine(members, criteria)
+    values, own_values = scores.shares[0].tolist(), scores.own[0].tolist()
+    top, unsafe = int(scores.top[0]), float(scores.unsafe[0])
+    reached = zip(criteria.category_thresholds, scores.matched[0], strict=True)
+    matched = tuple(one.name for one, is_reached in reached if is_reached)
     return FrameScore(
         number=evidence.number,
         time_s=evidence.time_s,
@@ -220,14 +219,14 @@ def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
         confidence=values[top],
         unsafe_score=unsafe,
         probabilities=dict(zip(criteria.names, values, strict=True)),
-        agreement=_agreement(opinions, judges, _opinion(total, criteria)),
+        agreement=float(scores.agreement[0]),
         by_model=by_model,
         hit=bool(matched) or unsafe >= criteria.threshold,
-        category_scores=scores,
+        category_scores={criteria.names[i]: own_values[i] for i in np.flatnonzero(criteria.unsafe)},
         matched=matched,
         stand_in=evidence.stand_in,
         skipped=evidence.skipped,
-        bounds=_bounds(summed, unsafe, judges, criteria) if evidence.skipped else None,
+        bounds=_bounds(members, unsafe, criteria) if evidence.skipped else None,
     )
 
 
@@ -238,14 +237,14 @@ def _members_run(evidence: Evidence, criteria: Criteria) -> Sequence[WeightedRea
     return [member for member in criteria.judges if member.name not in evidence.skipped]
 
 
-def _bounds(
-    summed: Probabilities, unsafe: float, members: Sequence[WeightedReader], criteria: Criteria
-) -> tuple[float, float]:
+def _bounds(members: Sequence[MemberScores], unsafe: float, criteria: Criteria) -> tuple[float, float]:
     """Return the lowest and highest unsafe score that the whole ensemble could have given."""
-    weight = sum(member.weight for member in members)
-    remaining = max(sum(member.weight for member in criteria.judges) - weight, 0.0)
-    partial = PartialScores(shares=[summed[np.newaxis] / weight], weights=[weight], remaining=remaining)
-    low, high = score_bounds(partial, criteria.unsafe)
+    weights = [member.weight for member in members]
+    remaining = max(sum(member.weight for member in criteria.judges) - sum(weights), 0.0)
+    partial = PartialScores(
+        shares=[member.shares for member in members], weights=weights, remaining=remaining
+    )
+    low, high = score_bounds(partial, criteria.unsafe, independent=criteria.policy.is_independent)
     steps = 10**DIGITS  # rounded outwards, as the score between them is rounded
     return min(math.floor(low[0] * steps) / steps, unsafe), max(math.ceil(high[0] * steps) / steps, unsafe)
 
@@ -254,7 +253,7 @@ def _model_score(
     member: WeightedReader, shares: Probabilities, evidence: Evidence, criteria: Criteria
 ) -> ModelScore:
     values = shares.tolist()
-    top = _top(values, criteria)
+    top = tops(shares[np.newaxis], criteria)[0]
     seen = evidence.seen[member.name]
     return ModelScore(
         category=criteria.names[top],
@@ -264,37 +263,6 @@ def _model_score(
         detections=seen.found if isinstance(seen, Detections) else None,
         unmapped_share=unmapped_share(member.reader, seen),
     )
-
-
-def _top(shares: Sequence[float], criteria: Criteria) -> int:
-    """Return the index of the highest share; of equal ones the most severe."""
-    return max(criteria.severity, key=shares.__getitem__)
-
-
-def _unsafe(total: Probabilities, criteria: Criteria) -> float:
-    """Return the share of the UNSAFE categories, 0..1: exactly 1 where the SAFE ones have none."""
-    mask = criteria.unsafe
-    unsafe, safe = float(total[mask].sum()), float(total[~mask].sum())
-    return unsafe / (unsafe + safe)
-
-
-def _category_scores(own: Probabilities, criteria: Criteria) -> dict[str, float]:
-    """Return the score of each UNSAFE category, as its own threshold is compared with it."""
-    unsafe = zip(criteria.names, criteria.unsafe, own.tolist(), strict=True)
-    return {name: round(min(score, 1.0), DIGITS) for name, is_unsafe, score in unsafe if is_unsafe}
-
-
-def _opinion(shares: Probabilities, criteria: Criteria) -> int:
-    """Return what models may agree on: the top category, or where they agree by side whether it is UNSAFE."""
-    if not criteria.agree_by_side:
-        return _top(shares.tolist(), criteria)
-    unsafe = criteria.unsafe
-    return int(shares[unsafe].sum() >= shares[~unsafe].sum())
-
-
-def _agreement(opinions: dict[str, int], judges: Sequence[WeightedReader], opinion: int) -> float:
-    agreeing = sum(member.weight for member in judges if opinions[member.name] == opinion)
-    return round(min(1.0, agreeing / sum(member.weight for member in judges)), DIGITS)
 
 
 def _conclude(item: Item, scores: _ItemScores, criteria: Criteria, *, is_early: bool = False) -> Result:

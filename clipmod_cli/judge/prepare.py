@@ -15,13 +15,22 @@ from clipmod_cli.judge.criteria import (
     Criteria,
     WeightedReader,
     categories_with_prompts,
+    compared_texts,
     mapped_labels,
     mean_vectors,
     severity_order,
+    unsafe_mask,
 )
 from clipmod_cli.judge.policy.tuning import TunedModel
-from clipmod_cli.judge.policy.values import Policy, least_categories, seen_categories, unseen_categories
-from clipmod_cli.judge.readers import DetectorReader, LabelReader, Reader, TextReader
+from clipmod_cli.judge.policy.values import Policy, seen_categories, sees_enough, unseen_categories
+from clipmod_cli.judge.readers import (
+    ComparingTextReader,
+    DetectorReader,
+    LabelReader,
+    Reader,
+    TextReader,
+    VectorReader,
+)
 from clipmod_cli.models.seam import ModelWithLabels, ModelWithPrompts
 
 log = logging.getLogger(__name__)
@@ -127,18 +136,25 @@ def check_sight(
             "`otherwise = true` for images where it finds nothing"
         )
     seen = seen_categories(policy, spec=model.spec, text_image=model.kind == "text-image")
-    if len(seen) < least_categories(detector=model.kind == "detector"):
+    if not sees_enough(policy, seen, detector=model.kind == "detector"):
+        one_safe = ", one of them SAFE," if policy.is_independent else ""
         raise BlindModelError(
             f"{model.name} sees {', '.join(seen) or 'none'} of the categories of the policy {policy.name!r}; "
-            "at least two need prompts (for a text-image model) or mapped labels"
+            f"at least two{one_safe} need prompts (for a text-image model) or mapped labels"
         )
     return unseen
 
 
 def text_reader(
     model: ModelWithPrompts, embeddings: Mapping[str, NDArray[np.float32]], policy: Policy
-) -> TextReader:
+) -> VectorReader:
     """Return the reader of a text-image model from the vectors of the policy's texts."""
+    if policy.is_independent:
+        return ComparingTextReader(
+            texts=compared_texts(embeddings, policy),
+            unsafe=unsafe_mask(policy),
+            scale=model.logit_scale,
+        )
     return TextReader(
         vectors=mean_vectors(embeddings, policy),
         visible=categories_with_prompts(policy),
@@ -154,17 +170,18 @@ def reader_of(model: ModelWithPrompts | ModelWithLabels, policy: Policy) -> Read
         BlindModelError: the policy maps labels that the model does not have.
     """
     if model.kind == "text-image":
-        texts = list(dict.fromkeys(t for c in policy.categories for t in policy.texts_of(c)))
+        texts = policy.texts
         embeddings = dict(zip(texts, model.embed(texts), strict=True))
         return text_reader(model, embeddings, policy)
     labels = mapped_labels(policy, model.spec)
+    unsafe = unsafe_mask(policy) if policy.is_independent else None
     _check_labels(model, policy, labels)
     if model.kind == "detector":
         rest = next(i for i, c in enumerate(policy.categories) if c.otherwise)
-        return DetectorReader(labels=labels, order=severity_order(policy), rest=rest)
+        return DetectorReader(labels=labels, order=severity_order(policy), rest=rest, unsafe=unsafe)
     unmapped = frozenset(model.labels).difference(*labels)
     _warn_of(unmapped - set(policy.not_judged.get(model.spec, ())), model, policy)
-    return LabelReader(labels=labels, unmapped=unmapped)
+    return LabelReader(labels=labels, unmapped=unmapped, unsafe=unsafe)
 
 
 def _warn_of(labels: frozenset[str], model: ModelWithLabels, policy: Policy) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,18 +20,40 @@ Probabilities = NDArray[np.float64]
 MOST_UNMAPPED = 0.5
 """A classifier that gives more of its score than this to labels without a category says nothing of them."""
 
+HALF: Final = 0.5
+"""Under independent scoring, what a category has that fits as well as the best of the SAFE ones."""
+
 
 class Reader(Protocol):
     """Turns the evidence of one model into probabilities over the policy's categories."""
 
     def read(self, seen: Seen) -> Probabilities:
-        """Return `(categories,)`, summing to 1; not finite if the evidence has no score."""
+        """Return `(categories,)`, summing to 1 under softmax scoring; not finite if there is no score."""
         ...
 
 
+class VectorReader:
+    """For text-image models: from embeddings."""
+
+    __slots__ = ()
+
+    def read(self, seen: Seen) -> Probabilities:
+        """Return the result of `read_vectors` for one."""
+        shares: Probabilities = self.read_vectors(_vector_of(seen)[np.newaxis])[0]
+        return shares
+
+    def read_all(self, seen: Sequence[Seen]) -> Probabilities:
+        """Return the result of `read` for each, `(n, categories)`."""
+        return self.read_vectors(np.stack([_vector_of(each) for each in seen]))
+
+    def read_vectors(self, vectors: NDArray[np.floating[Any]]) -> Probabilities:
+        """Return the probabilities of each embedding of `(n, d)`, `(n, categories)`."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextReader:
-    """For text-image models: softmax of the scaled cosines with each category's vector.
+class TextReader(VectorReader):
+    """Softmax of the scaled cosines with each category's vector, as in CLIP's zero-shot recipe.
 
     Attributes:
         vectors: of the categories that have prompts, unit length, float32 `(visible, d)`.
@@ -52,22 +74,69 @@ class TextReader:
         object.__setattr__(self, "_columns", self.vectors.T.astype(np.float64))
         object.__setattr__(self, "_places", np.array(self.visible, dtype=np.intp))
 
-    def read(self, seen: Seen) -> Probabilities:
-        """Return the softmax over the categories, as in CLIP's zero-shot recipe."""
-        shares: Probabilities = self.read_vectors(_vector_of(seen)[np.newaxis])[0]
-        return shares
-
-    def read_all(self, seen: Sequence[Seen]) -> Probabilities:
-        """Return the result of `read` for each, `(n, categories)`."""
-        return self.read_vectors(np.stack([_vector_of(each) for each in seen]))
-
     def read_vectors(self, vectors: NDArray[np.floating[Any]]) -> Probabilities:
-        """Return the result of `read` for each embedding of `(n, d)`, `(n, categories)`."""
+        """Return the softmax over the categories for each embedding."""
         logits = self.scale * (vectors.astype(np.float64) @ self._columns)
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares = np.zeros((len(vectors), self.total))
         shares[:, self._places] = powers / powers.sum(axis=1, keepdims=True)
         return shares
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedTexts:
+    """The vectors of a category's texts, unit length, float32 `(texts, d)`; `negatives` may have none."""
+
+    prompts: NDArray[np.float32]
+    negatives: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparingTextReader(VectorReader):
+    """Independent scoring: a category's best prompt against the best of the SAFE prompts and its negatives.
+
+    Attributes:
+        texts: by category; those without prompts get 0.
+        unsafe: by category, whether it is UNSAFE; a SAFE one has prompts.
+        scale: exp(logit_scale) of the model.
+    """
+
+    texts: Sequence[ComparedTexts]
+    unsafe: Sequence[bool]
+    scale: float
+    _columns: Probabilities = field(init=False, repr=False, compare=False)
+    _starts: NDArray[np.intp] = field(init=False, repr=False, compare=False)
+    _seen: NDArray[np.intp] = field(init=False, repr=False, compare=False)
+    _safe: NDArray[np.intp] = field(init=False, repr=False, compare=False)
+    _with_negatives: NDArray[np.intp] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Convert the vectors once: one group of columns for all prompts or negatives of a category."""
+        seen = [i for i, one in enumerate(self.texts) if len(one.prompts)]
+        opposed = [i for i in seen if len(self.texts[i].negatives)]
+        groups = [self.texts[i].prompts for i in seen] + [self.texts[i].negatives for i in opposed]
+        starts = np.cumsum([0, *(len(group) for group in groups)])[:-1]
+        object.__setattr__(self, "_columns", np.concatenate(groups).T.astype(np.float64))
+        object.__setattr__(self, "_starts", starts.astype(np.intp))
+        object.__setattr__(self, "_seen", np.array(seen, dtype=np.intp))
+        safe = [n for n, i in enumerate(seen) if not self.unsafe[i]]
+        object.__setattr__(self, "_safe", np.array(safe, dtype=np.intp))
+        object.__setattr__(self, "_with_negatives", np.array([seen.index(i) for i in opposed], dtype=np.intp))
+
+    def read_vectors(self, vectors: NDArray[np.floating[Any]]) -> Probabilities:
+        """Return the result of each comparison: over 0.5 where the category's best prompt is the nearest."""
+        best = np.maximum.reduceat(vectors.astype(np.float64) @ self._columns, self._starts, axis=1)
+        own, negatives = best[:, : len(self._seen)], best[:, len(self._seen) :]
+        against = np.repeat(own[:, self._safe].max(axis=1, keepdims=True), len(self._seen), axis=1)
+        against[:, self._with_negatives] = np.maximum(against[:, self._with_negatives], negatives)
+        shares = np.zeros((len(vectors), len(self.texts)))
+        shares[:, self._seen] = _sigmoid(self.scale * (own - against))
+        return shares
+
+
+def _sigmoid(logits: Probabilities) -> Probabilities:
+    with np.errstate(invalid="ignore"):  # what is not finite stays so
+        return np.asarray(np.exp(-np.logaddexp(0.0, -logits)))
 
 
 def _vector_of(seen: Seen) -> NDArray[np.float32]:
@@ -83,11 +152,13 @@ class LabelReader:
     Attributes:
         labels: mapped labels by category; one that the model does not divide is in several UNSAFE ones.
         unmapped: all other labels of the model.
+        unsafe: by category, whether it is UNSAFE, under independent scoring; None under softmax scoring.
         counted: by category, the labels that its sum is of: each label once.
     """
 
     labels: Sequence[frozenset[str]]
     unmapped: frozenset[str] = frozenset()
+    unsafe: Sequence[bool] | None = None
     counted: Sequence[frozenset[str]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -101,20 +172,44 @@ class LabelReader:
 
     def read(self, seen: Seen) -> Probabilities:
         """Return the shares; not finite if no mapped label has any score."""
-        sums = self._sums(seen)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(sums / sums.sum())
-
-    def unmapped_share(self, seen: Seen) -> float:
-        """Return which share of all scores the unmapped labels have, 0..1, rounded."""
-        mapped = float(self._sums(seen).sum())
-        left = sum(seen.scores[label] for label in self.unmapped) if isinstance(seen, LabelScores) else 0.0
-        return round(left / (mapped + left), DIGITS) if left else 0.0
+        shares: Probabilities = self._read(seen)[0][0]
+        return shares
 
     def own_scores(self, seen: Seen) -> Probabilities:
         """Return as `read`, but each label in full for all its categories: they may sum to more than 1."""
+        own: Probabilities = self._read(seen)[1][0]
+        return own
+
+    def read_sums(self, counted: Probabilities, full: Probabilities) -> tuple[Probabilities, Probabilities]:
+        """Return the results of `read` and `own_scores` for rows of sums, all `(n, categories)`.
+
+        Args:
+            counted: the sums of `counted`.
+            full: the sums of `labels`.
+        """
+        total = counted.sum(axis=1, keepdims=True)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(_sums(self.labels, seen) / self._sums(seen).sum())
+            if self.unsafe is None:
+                return counted / total, full / total
+            safe = full[:, ~np.asarray(self.unsafe)].sum(axis=1, keepdims=True)
+            shares = np.where(full > 0.0, full / (full + safe), total * 0.0 / total)
+        return shares, shares
+
+    def unmapped_share(self, seen: Seen) -> float:
+        """Return which share of all scores the unmapped labels have, 0..1, rounded."""
+        left = sum(seen.scores[label] for label in self.unmapped) if isinstance(seen, LabelScores) else 0.0
+        return float(self.unmapped_shares(self._sums(seen)[np.newaxis], np.asarray([left]))[0])
+
+    def unmapped_shares(self, counted: Probabilities, left: Probabilities) -> Probabilities:
+        """Return the result of `unmapped_share` for rows of sums of `counted` and those of `unmapped`."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = np.round(left / (counted.sum(axis=1) + left), DIGITS)
+        return np.where(left > 0.0, share, 0.0)
+
+    def _read(self, seen: Seen) -> tuple[Probabilities, Probabilities]:
+        counted = self._sums(seen)[np.newaxis]
+        full = _sums(self.labels, seen)[np.newaxis] if self.has_undivided else counted
+        return self.read_sums(counted, full)
 
     def _sums(self, seen: Seen) -> Probabilities:
         return _sums(self.counted, seen)
@@ -148,11 +243,14 @@ class DetectorReader:
         labels: mapped labels by category, in the policy's order (mild to severe).
         order: category indices: UNSAFE from the last listed to the first, then SAFE likewise.
         rest: the index of the `otherwise` category, which takes the rest of 1.
+        unsafe: by category, whether it is UNSAFE, under independent scoring: then each of these has its
+            highest score in full, and the SAFE ones share a half. None under softmax scoring.
     """
 
     labels: Sequence[frozenset[str]]
     order: Sequence[int]
     rest: int
+    unsafe: Sequence[bool] | None = None
 
     def read(self, seen: Seen) -> Probabilities:
         """Return a distribution in which the most severe category comes first."""
@@ -166,13 +264,16 @@ class DetectorReader:
 
     def read_highest(self, highest: Probabilities) -> Probabilities:
         """Return the distribution of each row of the categories' highest scores, both `(n, categories)`."""
+        apart = np.zeros(len(self.labels), np.bool_) if self.unsafe is None else np.asarray(self.unsafe)
         shares = np.zeros_like(highest)
         left = np.ones(len(highest))
-        for index in self.order:
+        for index in (index for index in self.order if not apart[index]):
             shares[:, index] = np.minimum(highest[:, index], left)
             left = left - shares[:, index]
         shares[:, self.rest] += left
-        return shares
+        if self.unsafe is None:
+            return shares
+        return np.where(apart, highest, shares * HALF)
 
 
 def own_scores(reader: Reader, seen: Seen, shares: Probabilities) -> Probabilities:
@@ -195,6 +296,6 @@ def is_mostly_unmapped(share: float | None) -> bool:
 
 def read_all(reader: Reader, seen: Sequence[Seen]) -> Probabilities:
     """Return the result of `reader.read` for each, float64 `(n, categories)`."""
-    if isinstance(reader, TextReader):
+    if isinstance(reader, VectorReader):
         return reader.read_all(seen)
     return np.stack([reader.read(each) for each in seen])

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from clipmod_cli.errors import ErrorCode
+from clipmod_cli.evidence import scores as scores_module
 from clipmod_cli.evidence.folder import EvidenceFolder, open_folder, write_part
 from clipmod_cli.evidence.identity import EvidenceIdentity, StoredMember, write_identity
-from clipmod_cli.evidence.rescore import rescore
+from clipmod_cli.evidence.rescore import judge_one, rescore
 from clipmod_cli.evidence.rows import ItemEvidence, to_row, vectors_of
-from clipmod_cli.evidence.scores import score_parts
+from clipmod_cli.evidence.scores import PartScores, score_parts
 from clipmod_cli.judge.criteria import Criteria, WeightedReader
-from clipmod_cli.judge.policy.values import Category, Policy
-from clipmod_cli.judge.readers import DetectorReader, LabelReader, Reader, TextReader
+from clipmod_cli.judge.policy.values import Category, Policy, Scoring
+from clipmod_cli.judge.readers import (
+    ComparedTexts,
+    ComparingTextReader,
+    DetectorReader,
+    LabelReader,
+    Reader,
+    TextReader,
+)
 from clipmod_cli.types import (
     Box,
     Detection,
@@ -30,19 +40,16 @@ from clipmod_cli.types import (
     Item,
     LabelScores,
     Media,
+    Result,
     Seen,
     Verdict,
     View,
 )
 
 NAMES = ("neutral", "drawing", "nude", "gore")
-POLICY = Policy(
-    name="four",
-    categories=tuple(
-        Category(name=name, safety="UNSAFE" if name in ("nude", "gore") else "SAFE", prompts=(name,))
-        for name in NAMES
-    ),
-)
+UNSAFE = (False, False, True, True)
+
+
 CODE: ErrorCode = "decode_error"
 LABELS = ["a", "b", "c"]
 
@@ -67,29 +74,62 @@ MEMBERS = [
     _member("boxes", "detector", 0.2),
 ]
 RNG = np.random.default_rng(7)
-VECTORS = RNG.standard_normal((4, 8)).astype(np.float32)
-READERS: list[Reader] = [
-    TextReader(
-        vectors=VECTORS / np.linalg.norm(VECTORS, axis=1, keepdims=True),
-        visible=range(4),
-        total=4,
-        scale=10.0,
-    ),
-    LabelReader(
-        labels=[frozenset("a"), frozenset(), frozenset("b"), frozenset("b")], unmapped=frozenset("c")
-    ),
-    DetectorReader(
-        labels=[frozenset(), frozenset(), frozenset("d"), frozenset("e")], order=(3, 2, 1, 0), rest=0
-    ),
-]
 
 
-def criteria(policy: Policy = POLICY, threshold: float = 0.5) -> Criteria:
+def directions(count: int) -> NDArray[np.float32]:
+    rows = RNG.standard_normal((count, 8))
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
+
+
+VECTORS = directions(4)
+TEXTS = [ComparedTexts(prompts=directions(2), negatives=directions(3 if unsafe else 0)) for unsafe in UNSAFE]
+MAPPED = [frozenset("a"), frozenset[str](), frozenset("b"), frozenset("b")]
+"""The classifier does not divide its label b."""
+FOUND = [frozenset[str](), frozenset[str](), frozenset("d"), frozenset("e")]
+
+
+def readers(scoring: Scoring) -> list[Reader]:
+    unsafe = UNSAFE if scoring == "independent" else None
+    text = (
+        TextReader(vectors=VECTORS, visible=range(4), total=4, scale=10.0)
+        if scoring == "softmax"
+        else ComparingTextReader(texts=TEXTS, unsafe=UNSAFE, scale=10.0)
+    )
+    labels = LabelReader(labels=MAPPED, unmapped=frozenset("c"), unsafe=unsafe)
+    return [text, labels, DetectorReader(labels=FOUND, order=(3, 2, 1, 0), rest=0, unsafe=unsafe)]
+
+
+edges = st.sampled_from([0.0, 0.25, 0.3, 0.5, 0.75, 1.0])
+own = st.dictionaries(
+    st.sampled_from(["nude", "gore"]), st.tuples(edges, st.sampled_from([0.0, 0.05, 0.2])), max_size=2
+)
+
+
+@st.composite
+def all_criteria(draw: st.DrawFn) -> Criteria:
+    """Return criteria of either scoring, some with thresholds of categories."""
+    thresholds, scoring = draw(own), draw(st.sampled_from(get_args(Scoring)))
+    policy = Policy(
+        name="four",
+        scoring=scoring,
+        review_margin=draw(st.sampled_from([0.0, 0.1])),
+        agreement_threshold=draw(st.sampled_from([0.0, 0.5, 0.7, 0.8, 1.0])),
+        categories=tuple(
+            Category(
+                name=name,
+                safety="UNSAFE" if unsafe else "SAFE",
+                prompts=(name,),
+                threshold=thresholds[name][0] if name in thresholds else None,
+                review_margin=thresholds[name][1] if name in thresholds else None,
+            )
+            for name, unsafe in zip(NAMES, UNSAFE, strict=True)
+        ),
+    )
     judges = [
         WeightedReader(name=member.name, weight=member.weight, reader=reader)
-        for member, reader in zip(MEMBERS, READERS, strict=True)
+        for member, reader in zip(MEMBERS, readers(scoring), strict=True)
     ]
-    return Criteria(policy=policy, threshold=threshold, judges=judges, unseen=[], degraded=False)
+    return Criteria(policy=policy, threshold=draw(edges), judges=judges, unseen=[], degraded=False)
 
 
 @st.composite
@@ -157,13 +197,12 @@ def write(folder: Path, found: Sequence[ItemEvidence]) -> EvidenceFolder:
     return open_folder(folder)
 
 
-@settings(max_examples=40)
-@given(st.lists(inputs(), min_size=1, max_size=12), st.sampled_from([0.3, 0.5, 0.75]))
+@settings(max_examples=60)
+@given(st.lists(inputs(), min_size=1, max_size=12), all_criteria())
 def test_scores_are_those_of_the_records(
-    tmp_path_factory: pytest.TempPathFactory, found: list[ItemEvidence], threshold: float
+    tmp_path_factory: pytest.TempPathFactory, found: list[ItemEvidence], judged: Criteria
 ) -> None:
     stored = write(tmp_path_factory.mktemp("ev"), found)
-    judged = criteria(threshold=threshold)
     (scores,) = score_parts(stored, judged)
     results = list(rescore(stored, judged, max_gap_s=10.0))
     assert len(results) == len(found) == len(scores.rows)
@@ -177,3 +216,67 @@ def test_scores_are_those_of_the_records(
             assert np.isnan(scores.unsafe[number])
             assert scores.category[number] == -1
             assert not scores.nsfw[number]
+
+
+def one_by_one(
+    stored: EvidenceFolder, judged: Criteria, monkeypatch: pytest.MonkeyPatch
+) -> tuple[PartScores, int]:
+    """Return the scores of a folder, and how many inputs were judged one by one for them."""
+    counted = 0
+
+    def counting(*arguments: Any, **more: Any) -> Result:
+        nonlocal counted
+        counted += 1
+        return judge_one(*arguments, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scores_module, "judge_one", counting)
+        (scores,) = score_parts(stored, judged)
+    return scores, counted
+
+
+def plain_still(**scores: float) -> ItemEvidence:
+    """Return a still of which two models say nothing, and a classifier this."""
+    item, media = Item(source="a.png", index=0), Media(started=0.0, kind="image", coverage=1.0)
+    seen: dict[str, Seen] = {
+        "clip": Embedding(vector=VECTORS[0].astype(np.float16).astype(np.float32)),
+        "classes": LabelScores(scores={**dict.fromkeys(LABELS, 0.0), **scores}),
+        "boxes": Detections(found=()),
+    }
+    view = Evidence(
+        item=item, media=media, number=0, time_s=0.0, last=True, view=View(box=Box(0, 0, 8, 8)), seen=seen,
+        forward_ms=dict.fromkeys(seen, 0.0),
+    )  # fmt: skip
+    return ItemEvidence(item=item, media=media, views=[view])
+
+
+@pytest.mark.parametrize("scoring", get_args(Scoring))
+def test_only_what_lies_at_a_threshold_or_margin_is_judged_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scoring: Scoring
+) -> None:
+    """Also where categories have thresholds of their own."""
+    shares = [0.02 * step + 0.01 for step in range(50)]
+    stored = write(tmp_path, [plain_still(a=1 - share, b=share) for share in shares])
+    categories = [
+        Category(name=name, safety="UNSAFE" if unsafe else "SAFE", prompts=(name,))
+        for name, unsafe in zip(NAMES, UNSAFE, strict=True)
+    ]
+    plain = Policy(name="four", scoring=scoring, review_margin=0.0, categories=tuple(categories))
+    weights = [member.weight for member in MEMBERS]
+    members = zip(MEMBERS, weights, readers(scoring), strict=True)
+    judges = [WeightedReader(name=m.name, weight=weight, reader=reader) for m, weight, reader in members]
+    usual = Criteria(policy=plain, threshold=1.0, judges=judges)
+    assert one_by_one(stored, usual, monkeypatch)[1] == 0
+    middle = list(rescore(stored, usual, max_gap_s=10.0))[25]
+    assert isinstance(middle, Verdict)
+    score = middle.category_scores["nude"]
+    for threshold, margin in ((score, 0.0), (score - 0.01, 0.01)):
+        exact = replace(categories[2], threshold=round(threshold, 6), review_margin=margin)
+        policy = replace(plain, categories=(*categories[:2], exact, categories[3]))
+        judged = Criteria(policy=policy, threshold=1.0, judges=judges)
+        scores, few = one_by_one(stored, judged, monkeypatch)
+        assert 0 < few < 5
+        results = list(rescore(stored, judged, max_gap_s=10.0))
+        assert [r.decision == "NSFW" for r in results if isinstance(r, Verdict)] == scores.nsfw.tolist()
+        assert [r.needs_review for r in results if isinstance(r, Verdict)] == scores.review.tolist()
+        assert 0 < scores.nsfw.sum() < len(shares)

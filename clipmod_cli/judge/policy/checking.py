@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from clipmod_cli.errors import PolicyError, did_you_mean
 from clipmod_cli.judge.policy.expectation_checks import useless_tests
 from clipmod_cli.judge.policy.label_maps import repeated_labels
+from clipmod_cli.judge.policy.scoring_checks import useless_negatives, useless_scoring
 from clipmod_cli.judge.policy.tables import TABLES, PolicyTable, normalise, quoted
 from clipmod_cli.judge.policy.threshold_checks import (
     Categories,
@@ -159,13 +160,16 @@ def _check_meaning(faults: _Faults, table: Mapping[str, Any]) -> None:
         if not (category.get("otherwise") or "prompts" in category or "labels" in category):
             faults.add(path, 'a category needs "prompts", "labels" or "otherwise", or no model can find it')
     _check_otherwise(faults, categories)
-    for values in (_names, _prompts):
-        _check_repeats(faults, values(categories))
+    for values in (_names(categories), _prompts(categories), *_compared_texts(categories)):
+        _check_repeats(faults, values)
     _check_labels(faults, categories, table.get("not_judged"))
+    scoring = table.get("scoring")
     useless = (
         useless_thresholds(categories),
         useless_promises(categories, table.get("tuned")),
         useless_tests(categories, table.get("tuned"), table.get("tests")),
+        useless_scoring(scoring, categories),
+        useless_negatives(scoring, categories),
     )
     for path, message in chain(*useless):
         faults.add(path, message)
@@ -215,6 +219,18 @@ def _prompts(categories: Categories) -> Iterator[tuple[TomlPath, str, str]]:
     for path, category in categories:
         for place, text in _texts((*path, "prompts"), category.get("prompts")):
             yield place, f"the prompt {quoted(text)}", normalise(text)
+
+
+def _compared_texts(categories: Categories) -> Iterator[list[tuple[TomlPath, str, str]]]:
+    """Yield, for each category with negatives, the texts that may not be among them, and the negatives."""
+    safe = [(path, category) for path, category in categories if category.get("safety") == "SAFE"]
+    for path, category in categories:
+        if category.get("safety") == "UNSAFE" and "negatives" in category:
+            negatives = _texts((*path, "negatives"), category["negatives"])
+            yield [
+                *_prompts([*safe, (path, category)]),
+                *((place, f"the negative {quoted(text)}", normalise(text)) for place, text in negatives),
+            ]
 
 
 def _labels(categories: Categories) -> Iterator[tuple[TomlPath, str, tuple[str, str]]]:

@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError
 from clipmod_cli.errors import SpecError, did_you_mean
 from clipmod_cli.judge.policy.expectations import EXPECTED_OUTCOMES, ExpectedOutcome
 from clipmod_cli.judge.policy.tuning import PromisedRate
-from clipmod_cli.judge.policy.values import Safety
+from clipmod_cli.judge.policy.values import Safety, Scoring
 from clipmod_cli.models.backend import Backend
 from clipmod_cli.models.registry import BACKENDS
 
@@ -123,6 +123,7 @@ class CategoryTable(_Table):
     review_margin: Share = 0
     otherwise: Annotated[bool, _must_be("true or false")] = False
     prompts: Texts = ()
+    negatives: Texts = ()
     labels: LabelTable = {}
 
 
@@ -194,6 +195,7 @@ class PolicyTable(_Table):
     ]
     description: Annotated[str, _must_be("text")] = ""
     templates: Annotated[tuple[Template, ...], _listed, _must_be("a list of texts")] = ()
+    scoring: Annotated[Scoring, _must_be('"softmax" or "independent"')] = "softmax"
     agreement_threshold: Share = 0
     review_margin: Share = 0
     min_coverage: Share = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias
 
@@ -15,6 +15,7 @@ from clipmod_cli.models.registry import BACKENDS
 
 Safety: TypeAlias = Literal["SAFE", "UNSAFE"]
 Sensitivity: TypeAlias = Literal["low", "medium", "high", "ultra"]
+Scoring: TypeAlias = Literal["softmax", "independent"]
 
 DIGITS: Final = 6
 """Of scores, which are rounded before they are compared: so a record says itself why it was decided so."""
@@ -37,6 +38,7 @@ class Category:
         review_margin: a score of its own this near to that threshold needs review; None for the policy's.
         otherwise: whether the category is taken where a detector finds nothing.
         prompts: texts for text-image models.
+        negatives: look-alikes of an UNSAFE category, as texts: under independent scoring it must beat them.
         labels: by model spec, which of that model's own labels count as this category.
     """
 
@@ -48,6 +50,7 @@ class Category:
     review_margin: float | None = None
     otherwise: bool = False
     prompts: tuple[str, ...] = ()
+    negatives: tuple[str, ...] = ()
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -81,7 +84,9 @@ class Policy:
     """Categories, and from which unsafe score on an image is NSFW.
 
     Attributes:
-        templates: sentences with one `{}` each, into which every prompt is put.
+        templates: sentences with one `{}` each, into which every prompt and negative is put.
+        scoring: whether categories share one probability, or each UNSAFE one is scored as if it were the only
+            one (docs/policies.md).
         agreement_threshold: less agreement of the models than this needs review.
         review_margin: an unsafe score this near to the threshold in force needs review.
         min_coverage: a smaller share of the displayed pixels shown to the models needs review.
@@ -99,6 +104,7 @@ class Policy:
     categories: tuple[Category, ...]
     description: str = ""
     templates: tuple[str, ...] = ("{}",)
+    scoring: Scoring = "softmax"
     agreement_threshold: float = 0.7
     review_margin: float = 0.1
     min_coverage: float = 0.9
@@ -141,6 +147,11 @@ class Policy:
         return tuple(c.name for c in self.categories if c.safety == "UNSAFE")
 
     @property
+    def is_independent(self) -> bool:
+        """Whether UNSAFE categories are scored one by one."""
+        return self.scoring == "independent"
+
+    @property
     def hash(self) -> str:
         """Eight hex digits of a SHA-256 over everything that can change a verdict.
 
@@ -155,6 +166,7 @@ class Policy:
                 "texts": sorted(self.texts_of(c)),
                 "labels": {spec: sorted(labels) for spec, labels in c.labels.items()},
                 **({} if c.threshold is None else {"own_threshold": [c.threshold, c.review_margin]}),
+                **(self._compared_texts(c) if self.is_independent else {}),
             }
             for c in self.categories
         ]
@@ -170,6 +182,11 @@ class Policy:
             hashed["tuned"] = [[one.spec, one.revision, one.weight] for one in self.tuned.models]
         canonical = json.dumps(hashed, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:8]
+
+    def _compared_texts(self, category: Category) -> dict[str, Any]:
+        """Return what independent scoring compares: the texts of each prompt are one vector."""
+        sides = {"best_of": category.prompts, "negatives": category.negatives}
+        return {side: sorted(sorted(self.filled(text)) for text in texts) for side, texts in sides.items()}
 
     def threshold_for(self, sensitivity: Sensitivity, threshold: float | None = None) -> float:
         """Return the score from which on an image is NSFW: `threshold` if given, 0..1.
@@ -191,7 +208,17 @@ class Policy:
 
     def texts_of(self, category: Category) -> tuple[str, ...]:
         """Return all prompts of a category in all templates."""
-        return tuple(t.replace("{}", prompt) for prompt in category.prompts for t in self.templates)
+        return tuple(text for prompt in category.prompts for text in self.filled(prompt))
+
+    def filled(self, prompt: str) -> tuple[str, ...]:
+        """Return a prompt in all templates."""
+        return tuple(template.replace("{}", prompt) for template in self.templates)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All texts that a text-image model must embed, each once."""
+        prompts = (prompt for c in self.categories for prompt in (*c.prompts, *c.negatives))
+        return tuple(dict.fromkeys(text for prompt in prompts for text in self.filled(prompt)))
 
 
 def seen_categories(policy: Policy, *, spec: str, text_image: bool) -> tuple[str, ...]:
@@ -204,9 +231,14 @@ def seen_categories(policy: Policy, *, spec: str, text_image: bool) -> tuple[str
     return tuple(c.name for c in policy.categories if (c.prompts if text_image else c.labels.get(spec)))
 
 
-def least_categories(*, detector: bool) -> int:
-    """Return how many categories a model must see to judge; what a detector does not find is one more."""
-    return 1 if detector else 2
+def sees_enough(policy: Policy, seen: Sequence[str], *, detector: bool) -> bool:
+    """Return whether a model that sees these categories has two to compare.
+
+    Under independent scoring one of them must be SAFE; what a detector finds needs no comparison.
+    """
+    if len(seen) < (1 if detector else 2):
+        return False
+    return detector or not policy.is_independent or not set(seen) <= set(policy.unsafe)
 
 
 def unseen_categories(policy: Policy, *, spec: str, text_image: bool) -> tuple[str, ...]:
@@ -228,13 +260,14 @@ def policy_notes(policy: Policy) -> tuple[str, ...]:
 
 
 def _threshold_notes(policy: Policy) -> Iterator[str]:
-    """Yield a sentence for each category whose sum with the others is NSFW before it is itself."""
+    """Yield a sentence for each category whose threshold the unsafe score reaches no later than its own."""
     for one in policy.category_thresholds:
         crossed = [name for name, threshold in policy.thresholds.items() if threshold <= one.threshold]
         if crossed:
+            first = "highest score" if policy.is_independent else "sum"
             yield (
                 f"the threshold of {one.name}, {one.threshold}, has no effect at the sensitivities "
-                f"{', '.join(crossed)}: the sum of the UNSAFE categories reaches its own threshold first"
+                f"{', '.join(crossed)}: the {first} of the UNSAFE categories reaches its own threshold first"
             )
 
 
@@ -248,4 +281,5 @@ def _notes(policy: Policy, name: str, spec: str, *, text_image: bool) -> Iterato
         if not any(c.otherwise for c in policy.categories):
             yield f'{name} is refused: no category is "otherwise", for images where it finds nothing'
     elif set(seen) <= set(policy.unsafe):
-        yield f"{name} sees no SAFE category, and would call every image NSFW"
+        effect = "is refused" if policy.is_independent else "would call every image NSFW"
+        yield f"{name} sees no SAFE category, and {effect}"

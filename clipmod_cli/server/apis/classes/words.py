@@ -109,10 +109,9 @@ class ClassVectors:
             HTTPException: 504 at the deadline.
         """
         models = {m.model.name: m.model for m in ensemble.members if m.model.kind == "text-image"}
-        texts = list(dict.fromkeys(t for c in classes.categories for t in classes.texts_of(c)))
         # the model whose tower is in memory first: the others would evict it
         order = sorted(models.values(), key=lambda model: id(model) != id(self._resident))
-        vectors = {model.name: self._vectors(model, texts, until) for model in order}
+        vectors = {model.name: self._vectors(model, classes.texts, until) for model in order}
         judges = [
             WeightedReader(
                 name=m.model.name,
