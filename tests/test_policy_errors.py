@@ -93,6 +93,7 @@ FAULTS: list[tuple[str, list[str]]] = [
         + TAIL.replace("UNSAFE", "SAFE").replace("nudenet", '"hf:c/d"')
         + "[[tests]]\npicture = 'x'\ndecision = 'Safe' #!\nmatched = ['bad'] #!\ncategory = 'good'",
         ['"decision" can be tested only where a category is UNSAFE', '"matched" can be tested only'],
+    ),
     # independent scoring, and look-alikes
     ("scoring = 'sum' #!\n" + HEAD + TAIL, ['"scoring" must be "softmax" or "independent", not "sum"']),
     (
