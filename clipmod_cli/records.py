@@ -58,6 +58,9 @@ class RecordError(RowModel):
     http_status: int | None = _null("HTTP status of the answer, with http_error")
 
 
+PROBABILITIES: Final = "By category, 0..1, summing to 1; by independent scoring the best SAFE one has 0.5"
+
+
 class DetectionRow(RowModel):
     """One detection."""
 
@@ -71,7 +74,7 @@ class ModelPrediction(RowModel):
 
     predicted_category: str = Field(description="Its most probable category")
     confidence: float = Field(description="Probability of that category, 0..1")
-    category_probabilities: dict[str, float] = Field(description="By category, 0..1, summing to 1")
+    category_probabilities: dict[str, float] = Field(description=PROBABILITIES)
     inference_time_ms: float = Field(
         description="Forward time of its batch divided by the pictures in it, milliseconds"
     )
@@ -98,8 +101,10 @@ class FrameRow(RowModel):
     time_s: float = Field(description="When it is shown, seconds from the start")
     ensemble_category: str = Field(description="Its most probable category")
     confidence: float = Field(description="Probability of that category, 0..1")
-    unsafe_score: float = Field(description="Probability summed over the UNSAFE categories, 0..1")
-    category_ensemble_probabilities: dict[str, float] = Field(description="By category, 0..1, summing to 1")
+    unsafe_score: float = Field(
+        description="Probability summed over the UNSAFE categories, 0..1 (independent scoring: the highest)"
+    )
+    category_ensemble_probabilities: dict[str, float] = Field(description=PROBABILITIES)
     model_agreement: float = Field(description="Share of the weight that agrees on the category, 0..1")
 
 
@@ -121,11 +126,11 @@ class Record(RowModel):
     degraded: bool | None = _null("Judged by less than the whole ensemble")
     confidence: float | None = _null("Ensemble probability of `ensemble_category`, 0..1")
     unsafe_score: float | None = _null(
-        "Ensemble probability of the UNSAFE categories together, 0..1; NSFW at or over `threshold` (or if "
-        "`matched_categories` has any)"
+        "Ensemble probability of the UNSAFE categories together (independent scoring: of the highest), 0..1; "
+        "NSFW at or over `threshold` (or if `matched_categories` has any)"
     )
     ensemble_category: str | None = _null("The most probable category")
-    category_ensemble_probabilities: dict[str, float] | None = _null("By category, 0..1, summing to 1")
+    category_ensemble_probabilities: dict[str, float] | None = _null(PROBABILITIES)
     model_agreement: float | None = _null("Share of the weight that agrees on the category, 0..1")
     models_used: list[str] | None = _null("Names of the models that judged it")
     per_model_predictions: dict[str, ModelPrediction] | None = _null(

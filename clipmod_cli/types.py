@@ -325,7 +325,7 @@ class ModelScore:
     """One member's judgement of the deciding frame.
 
     Attributes:
-        probabilities: by category, summing to 1.
+        probabilities: by category, summing to 1 under softmax scoring.
         detections: what a detector saw; None for other models.
         unmapped_share: which share of a classifier's scores no category has, 0..1; None for other models.
     """

@@ -140,11 +140,15 @@ def test_unseen_are_the_unsafe_categories_alone() -> None:
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "policies.md").read_text(encoding="utf-8")
 
 
-def test_the_documented_example_is_a_policy_without_a_doubt() -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
-    policy = parse_policy(example, "example.toml")
-    assert policy.unsafe == ("red_disc",)
-    assert policy.thresholds == load_policy("nsfw").thresholds
+def test_the_documented_examples_are_policies_without_a_doubt() -> None:
+    plain, independent = (
+        parse_policy(f"name = {example}", "example.toml")
+        for example in re.findall(r"```toml\nname = (.*?)```", DOCUMENT, re.DOTALL)
+    )
+    assert plain.unsafe == ("red_disc",)
+    assert plain.thresholds == load_policy("nsfw").thresholds
+    assert (independent.scoring, independent.unsafe) == ("independent", ("weapons", "drugs"))
+    assert all("has no effect at the sensitivities high, ultra" in note for note in policy_notes(independent))
 
 
 @pytest.mark.parametrize("name", BUILTIN)

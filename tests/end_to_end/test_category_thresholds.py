@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.command import SHAPES, TINY_ENSEMBLE, TINY_L, Command, by_name
+from tests.end_to_end.command import SHAPES, TINY_ENSEMBLE, TINY_L, Command, by_name, read_records
 from tests.tiny.shapes import picture_of
 
 TWO = SHAPES.read_text(encoding="utf-8").replace(
@@ -76,6 +76,44 @@ def test_one_category_from_03_and_another_from_06(
             assert "review_margin" in one["review_reasons"]
         between += 0.3 <= scores[RED] < 0.6
     assert between, "some must tell the two thresholds apart"
+
+
+def test_stored_evidence_is_decided_by_the_two_thresholds_too(
+    clipmod: Command, tmp_path: Path, pictures: Path
+) -> None:
+    """By its records, and by scores of all at once."""
+    evidence, out, new = tmp_path / "EV", tmp_path / "out.jsonl", tmp_path / "new.jsonl"
+    sum_alone = tmp_path / "sum.toml"
+    sum_alone.write_text(TWO, encoding="utf-8")
+    options = ("--models", TINY_L, "--no-isolate", "--coverage", "centre")
+    stored = clipmod("scan", pictures, "--policy", sum_alone, *options, "-o", out, "--evidence", evidence)
+    assert stored.code == 0, stored.stderr
+    policy = policy_with(tmp_path, circle="threshold = 0.6\nreview_margin = 0.02", red="threshold = 0.3")
+    scanned = by_name(clipmod("scan", pictures, "--policy", policy, *options).records)
+    run = clipmod("rescore", evidence, "--policy", policy, "-o", new)
+    assert run.code == 0, run.stderr
+    rescored = by_name(read_records(new.read_bytes()))
+    assert rescored.keys() == scanned.keys()
+    between = 0
+    for name, one in rescored.items():
+        scores = one["category_scores"]
+        expected = [name for name, least in ((RED, 0.3), (CIRCLE, 0.6)) if scores[name] >= least]
+        assert one["matched_categories"] == expected
+        assert one["final_decision"] == ("NSFW" if expected or one["unsafe_score"] >= 1.0 else "Safe")
+        kept = ("category_scores", "matched_categories", "final_decision", "review_reasons", "policy_hash")
+        assert [one[key] for key in kept] == [scanned[name][key] for key in kept]
+        between += 0.3 <= max(scores.values()) < 0.6
+    assert between, "some must tell the two thresholds apart"
+    run = clipmod("policies", "diff", sum_alone, policy, "--evidence", evidence, "--json")
+    assert run.code == 0, run.stderr
+    before = by_name(read_records(out.read_bytes()))
+    outcomes = {
+        name: [(record["final_decision"], record["needs_review"]) for record in (before[name], one)]
+        for name, one in rescored.items()
+    }
+    changed = {name for name, (old, now) in outcomes.items() if old != now}
+    assert {Path(one["source"]).name for one in json.loads(run.stdout)["changes"]} == changed
+    assert {now[0] for _, now in outcomes.values()} == {"NSFW", "Safe"}
 
 
 def test_early_exit_changes_no_outcome_under_thresholds_of_categories(

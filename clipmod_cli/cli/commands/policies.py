@@ -146,6 +146,8 @@ def _default_of(policy: Policy) -> tuple[str, ...]:
 def _describe(policy: Policy) -> str:
     flagged = ", ".join(policy.unsafe) or "nothing"
     parts = [f"policy {policy.name}", f"{len(policy.categories)} categories", f"flags {flagged}"]
+    if policy.is_independent:
+        parts.append("scores categories independently")
     tests = len(policy.tests)
     if tests:
         parts.append(f"{tests} test{'s' if tests > 1 else ''}")
@@ -156,6 +158,7 @@ def _summary(policy: Policy) -> dict[str, Any]:
     return {
         "name": policy.name,
         "description": policy.description,
+        "scoring": policy.scoring,
         "unsafe": list(policy.unsafe),
         "safe": [c.name for c in policy.categories if c.safety == "SAFE"],
         "policy_hash": policy.hash,

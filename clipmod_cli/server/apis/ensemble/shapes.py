@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from clipmod_cli.judge.policy.values import Safety
-from clipmod_cli.records import ModelPrediction
+from clipmod_cli.records import PROBABILITIES, ModelPrediction
 from clipmod_cli.server.apis.printed import example
 from clipmod_cli.types import Decision, Kind, ReviewReason
 
@@ -41,8 +41,10 @@ class FullEnsemblePrediction(EnsemblePrediction):
 
     ensemble_method: str
     model_agreement: float = Field(description="Share of the weight that agrees on the category, 0..1")
-    category_ensemble_probabilities: dict[str, float] = Field(description="By category, summing to 1")
-    unsafe_score: float = Field(description="Probability of the UNSAFE categories together, 0..1")
+    category_ensemble_probabilities: dict[str, float] = Field(description=PROBABILITIES)
+    unsafe_score: float = Field(
+        description="Probability of the UNSAFE categories together (independent scoring: the highest), 0..1"
+    )
 
 
 class FullResult(BaseModel):
