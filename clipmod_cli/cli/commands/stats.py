@@ -17,6 +17,7 @@ from clipmod_cli.cli.usage.help import RecordsGroup
 from clipmod_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from clipmod_cli.output.history.erase import EraseResult
     from clipmod_cli.output.history.store import HistoryStore, QueryResult
 
 SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
@@ -86,7 +87,7 @@ def stats(
             raise UsageError("--db and --rebuild have no effect on RECORDS, which are read directly")
         _show_records(context.args, sql, as_json=as_json)
         return
-    store = _open(db)
+    store = _open(db, may_be_missing=bool(rebuild))
     if rebuild:
         _rebuild(store, rebuild)
     if sql is not None:
@@ -150,32 +151,51 @@ def forget(
     scope = _scope(source, sha256, before)
     store = _open(db or context.obj)
     if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError(f"erasing {scope} from {store.path} cannot be undone; give --yes to confirm")
-        typer.confirm(f"Erase {scope} from {store.path}? It cannot be undone.", abort=True, err=True)
+        _confirm(scope, store.path)
     erased = store.forget(source=source, sha256=sha256, before=before.astimezone() if before else None)
-    erase(default_path(), before=before.timestamp() if before else None)
+    since = before.timestamp() if before else None
+    erase(default_path(), before=since)
     for folder in evidence or []:
         from clipmod_cli.evidence.forget import forget as forget_evidence
 
-        count = forget_evidence(
-            folder, source=source, sha256=sha256, before=before.timestamp() if before else None
-        )
+        count = forget_evidence(folder, source=source, sha256=sha256, before=since)
         typer.echo(f"Erased the evidence of {count:,} inputs from {folder}.", err=True)
+    typer.echo(_told(erased, store.path), err=True)
+
+
+def _confirm(scope: str, path: Path) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError(f"erasing {scope} from {path} cannot be undone; give --yes to confirm")
+    typer.confirm(f"Erase {scope} from {path}? It cannot be undone.", abort=True, err=True)
+
+
+def _told(erased: EraseResult, path: Path) -> str:
     pictures = len(erased.image_ids)
     hosted = f" and {pictures:,} hosted {'picture' if pictures == 1 else 'pictures'}" if pictures else ""
-    typer.echo(
-        f"Erased {erased.records:,} records{hosted} from {store.path}. Outputs still contain these records, "
-        "and --rebuild would add them again.",
-        err=True,
+    return (
+        f"Erased {erased.records:,} records{hosted} from {path}. Outputs still contain these records, "
+        "and --rebuild would add them again."
     )
 
 
-def _open(db: Path | None) -> HistoryStore:
+def _open(db: Path | None, *, may_be_missing: bool = False) -> HistoryStore:
+    """Return the store that the settings name.
+
+    Raises:
+        UsageError: `--db` names one that is not there.
+    """
     from clipmod_cli.output.history.run import history_store
     from clipmod_cli.settings.reading import resolve
 
-    return history_store(resolve({"db": str(db)} if db else {}).settings)
+    settings = resolve({"db": str(db)} if db else {}).settings
+    store = history_store(settings)
+    is_there = store.path.exists() or store.spool.exists()
+    if db is not None and not (is_there or may_be_missing):
+        raise UsageError(
+            f"there is no statistics database {store.path}. Scans with the same --db fill it, and "
+            "with --rebuild RECORDS it is made from an output"
+        )
+    return store
 
 
 def _scope(source: str | None, sha256: str | None, before: datetime | None) -> str:
