@@ -75,6 +75,21 @@ class ExportOptions:
     raw_csv: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableRows:
+    """Rows to write: a view of a reader's database.
+
+    Attributes:
+        columns: in order; of records, empty stands for those that suit the format.
+        count: how many rows there are.
+    """
+
+    reader: RecordReader
+    view: str
+    columns: Sequence[TableColumn]
+    count: int
+
+
 def table_columns() -> dict[str, TableColumn]:
     """Return all columns by name, in the order of the record; an error's fields are columns of their own."""
     found = {}
@@ -106,11 +121,26 @@ def export(reader: RecordReader, path: Path, options: ExportOptions) -> ExportRe
         UsageError: the ending or a column is unknown, or a record cannot be read.
         OutputError: it cannot be written.
     """
+    rows = TableRows(reader=reader, view="records", columns=_choose(options.columns), count=reader.count)
+    return write_table(rows, path, raw_csv=options.raw_csv)
+
+
+def write_table(rows: TableRows, path: Path, *, raw_csv: bool = False) -> ExportResult:
+    """Write rows to a file, which replaces one of this name when it is complete.
+
+    Args:
+        rows: what to write.
+        path: its ending chooses the format, see `FORMATS`.
+        raw_csv: write texts that begin like a formula as they are.
+
+    Raises:
+        UsageError: the ending is unknown, or a record cannot be read.
+        OutputError: it cannot be written.
+    """
     write = format_of(path)
-    columns = _choose(options.columns)
     try:
         with atomic_file(path, sync=True) as file:
-            return write(reader, file, columns, options)
+            return write(rows, file, raw_csv)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -137,22 +167,20 @@ def _choose(names: Sequence[str]) -> list[TableColumn]:
     return [known[name] for name in dict.fromkeys(names)]
 
 
-def _write_csv(
-    reader: RecordReader, file: IO[bytes], columns: Sequence[TableColumn], options: ExportOptions
-) -> ExportResult:
+def _write_csv(rows: TableRows, file: IO[bytes], raw_csv: bool) -> ExportResult:  # noqa: FBT001 - a Writer
     known = table_columns().values()
-    chosen = columns or [column for column in known if not column.is_nested or column.name == "columns"]
-    left_out = () if columns else tuple(column.name for column in known if column not in chosen)
+    chosen = rows.columns or [column for column in known if not column.is_nested or column.name == "columns"]
+    left_out = () if rows.columns else tuple(column.name for column in known if column not in chosen)
     cells = {column: _cell(column) for column in chosen}
     escaped = 0
-    if not options.raw_csv:
+    if not raw_csv:
         texts = {column: cell for column, cell in cells.items() if "VARCHAR" in column.type}
-        escaped = _count_formulas(reader, texts.values())
+        escaped = _count_formulas(rows, texts.values())
         if escaped:
             cells |= {column: _escaped(cell) for column, cell in texts.items()}
     listed = ", ".join(f'{cell} AS "{column.name}"' for column, cell in cells.items())
-    _copy(reader, listed, file, "FORMAT csv, HEADER true")
-    return ExportResult(records=reader.count, left_out=left_out, escaped=escaped)
+    _copy(rows, listed, file, "FORMAT csv, HEADER true")
+    return ExportResult(records=rows.count, left_out=left_out, escaped=escaped)
 
 
 def _cell(column: TableColumn) -> str:
@@ -164,9 +192,9 @@ def _cell(column: TableColumn) -> str:
     return column.value
 
 
-def _count_formulas(reader: RecordReader, texts: Iterable[str]) -> int:
+def _count_formulas(rows: TableRows, texts: Iterable[str]) -> int:
     counts = [f"count(*) FILTER ({_is_formula(text)})" for text in texts]
-    (row,) = reader.rows(f"SELECT {' + '.join(counts) or '0'} AS cells FROM records")  # noqa: S608
+    (row,) = rows.reader.rows(f"SELECT {' + '.join(counts) or '0'} AS cells FROM {rows.view}")  # noqa: S608
     return int(row["cells"])
 
 
@@ -178,33 +206,29 @@ def _escaped(text: str) -> str:
     return f"CASE WHEN {_is_formula(text)} THEN chr(39) || {text} ELSE {text} END"
 
 
-def _write_parquet(
-    reader: RecordReader, file: IO[bytes], columns: Sequence[TableColumn], _options: ExportOptions
-) -> ExportResult:
-    _copy(reader, _typed(columns), file, "FORMAT parquet, COMPRESSION zstd")
-    return ExportResult(records=reader.count)
+def _write_parquet(rows: TableRows, file: IO[bytes], _raw_csv: bool) -> ExportResult:  # noqa: FBT001
+    _copy(rows, _typed(rows), file, "FORMAT parquet, COMPRESSION zstd")
+    return ExportResult(records=rows.count)
 
 
 def _json_lines(compression: Compression) -> Writer:
-    def write(
-        reader: RecordReader, file: IO[bytes], columns: Sequence[TableColumn], _options: ExportOptions
-    ) -> ExportResult:
-        if columns:
-            _copy(reader, _typed(columns), file, f"FORMAT json, COMPRESSION {compression}")
+    def write(rows: TableRows, file: IO[bytes], _raw_csv: bool) -> ExportResult:  # noqa: FBT001
+        if rows.columns:
+            _copy(rows, _typed(rows), file, f"FORMAT json, COMPRESSION {compression}")
         else:
-            _copy_lines(reader, file, compression)
-        return ExportResult(records=reader.count)
+            _copy_lines(rows.reader, file, compression)
+        return ExportResult(records=rows.count)
 
     return write
 
 
-def _typed(columns: Sequence[TableColumn]) -> str:
-    return ", ".join(f'{one.value} AS "{one.name}"' for one in columns or table_columns().values())
+def _typed(rows: TableRows) -> str:
+    return ", ".join(f'{one.value} AS "{one.name}"' for one in rows.columns or table_columns().values())
 
 
-def _copy(reader: RecordReader, listed: str, file: IO[bytes], form: str) -> None:
+def _copy(rows: TableRows, listed: str, file: IO[bytes], form: str) -> None:
     path = file.name.replace("'", "''")
-    reader.execute(f"COPY (SELECT {listed} FROM records) TO '{path}' ({form}, USE_TMP_FILE false)")  # noqa: S608
+    rows.reader.execute(f"COPY (SELECT {listed} FROM {rows.view}) TO '{path}' ({form}, USE_TMP_FILE false)")  # noqa: S608
 
 
 def _copy_lines(reader: RecordReader, file: IO[bytes], compression: Compression) -> None:
@@ -236,7 +260,8 @@ def _compressing(file: IO[bytes], compression: Compression) -> Any:
             return zstd.ZstdFile(file, "w")
 
 
-Writer = Callable[[RecordReader, IO[bytes], Sequence[TableColumn], ExportOptions], ExportResult]
+Writer = Callable[[TableRows, IO[bytes], bool], ExportResult]
+"""Takes rows, a file, and whether texts that begin like a formula are written as they are."""
 
 FORMATS: Final[dict[str, Writer]] = {
     ".csv": _write_csv,

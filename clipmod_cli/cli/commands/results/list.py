@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clipmod_cli.cli.commands.results.arguments import Records, say_notes
+from clipmod_cli.cli.commands.results.arguments import Null, Records, say_notes
+from clipmod_cli.cli.commands.results.paths import refuse_newlines, write_paths
 from clipmod_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,45 +38,25 @@ def list_records(
         bool, typer.Option("--new", help="only what the last run found and was not known")
     ] = False,
     gone: Annotated[bool, typer.Option("--gone", help="also files that are gone")] = False,
-    null: Annotated[bool, typer.Option("-0", "--null", help="end each path with NUL, for xargs -0")] = False,
+    null: Null = False,
 ) -> None:
     """Print the paths or URLs of records, one a line, each once; of a member its archive's.
 
     Kinds may be combined; without one, all are printed. Paths are relative where the scan ran in this folder.
     """
-    from clipmod_cli.cli.terminal.stdout import plain, say
+    from clipmod_cli.cli.terminal.stdout import say
 
     chosen = {"nsfw": nsfw, "review": review, "safe": safe, "error": error}
     kinds = frozenset(kind for kind, wanted in chosen.items() if wanted) or frozenset(chosen)
-    counts = _Counts()
-    seen = set[str]()
-    on_terminal = sys.stdout.isatty()
-    for name in records:
-        for path in _paths(name, kinds, counts, new=new, gone=gone):
-            if path in seen:
-                continue
-            seen.add(path)
-            if "\n" in path and not null:
-                counts.newlines += 1
-                continue
-            shown = plain(path).encode() if on_terminal else os.fsencode(path)
-            sys.stdout.buffer.write(shown + (b"\0" if null else b"\n"))
-    sys.stdout.flush()
-    if counts.gone:
-        say(f"clipmod: {counts.gone} left out, since the file is gone (--gone lists it)")
-    if counts.newlines:
-        raise UsageError(f"{counts.newlines} left out: a newline is in the name. Use -0, as with xargs -0")
+    counts = Counter[str]()
+    found = (path for name in records for path in _paths(name, kinds, counts, new=new, gone=gone))
+    newlines = write_paths(found, null=null)
+    if counts["gone"]:
+        say(f"clipmod: {counts['gone']} left out, since the file is gone (--gone lists it)")
+    refuse_newlines(newlines)
 
 
-@dataclass
-class _Counts:
-    """What was left out."""
-
-    gone: int = 0
-    newlines: int = 0
-
-
-def _paths(name: str, kinds: frozenset[str], counts: _Counts, *, new: bool, gone: bool) -> Iterator[str]:
+def _paths(name: str, kinds: frozenset[str], counts: Counter[str], *, new: bool, gone: bool) -> Iterator[str]:
     """Yield the path or URL of each record of these kinds."""
     from clipmod_cli.cli.tally import kinds_of
     from clipmod_cli.output.resuming.names import working_directory
@@ -93,7 +73,7 @@ def _paths(name: str, kinds: frozenset[str], counts: _Counts, *, new: bool, gone
         directory = here if run is None else run.directory
         path = source if directory in {None, here} else os.path.join(directory or "", source)  # noqa: PTH118
         if not gone and directory is not None and _is_gone(path, record):
-            counts.gone += 1
+            counts["gone"] += 1
         else:
             yield path
 
