@@ -33,6 +33,7 @@ COMMANDS = (
     ("list",),
     ("report",),
     ("export",),
+    ("dedupe",),
     ("stats",),
     ("stats", "forget"),
     ("models",),

@@ -17,7 +17,7 @@ import typer
 from clipmod_cli import __version__
 from clipmod_cli.cli.commands import bench, config, doctor, models, policies, scan, schema, serve, stats, urls
 from clipmod_cli.cli.commands.evaluate import evaluate, tune
-from clipmod_cli.cli.commands.results import export, report, rescore
+from clipmod_cli.cli.commands.results import dedupe, export, report, rescore
 from clipmod_cli.cli.commands.results import list as list_command
 from clipmod_cli.cli.terminal.progress import silence_libraries
 from clipmod_cli.cli.terminal.stdout import drop_stdout, safe_streams, say
@@ -93,6 +93,7 @@ app.command("list", short_help="Print the paths of what was found.", epilog=list
 )
 app.command(short_help="Show what was found as one HTML page.", epilog=report.EXAMPLES)(report.report)
 app.command(short_help="Write records as CSV, Parquet or JSON Lines.", epilog=export.EXAMPLES)(export.export)
+app.command(short_help="Find copies and near copies.", epilog=dedupe.EXAMPLES)(dedupe.dedupe)
 app.command(short_help="Judge stored evidence by another policy.", epilog=rescore.EXAMPLES)(rescore.rescore)
 app.add_typer(
     stats.app,

@@ -1,0 +1,125 @@
+"""`clipmod dedupe`: which inputs are copies or near copies of others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from clipmod_cli.cli.commands.results.arguments import Null, Overwrite, Records, say_notes
+from clipmod_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from clipmod_cli.review.dedupe.grouping import Grouped
+    from clipmod_cli.review.dedupe.items import DedupeItems
+    from clipmod_cli.review.dedupe.method import DedupeMethod
+
+EXAMPLES = """
+\b
+Examples:
+  clipmod dedupe out.jsonl --by sha256 -o clusters.csv
+  clipmod dedupe out.jsonl --by embedding:0.97 --evidence EV -o clusters.csv
+  clipmod dedupe out.jsonl --by sha256 -0 | xargs -0r mv -t copies --
+"""
+
+_REASONS: Final = {
+    "gone": "the file is gone",
+    "changed": "the file has changed since it was scanned",
+    "same file": "another record names the same file",
+    "no hash": "not read, so without a hash",
+}
+
+
+def dedupe(
+    *,
+    records: Records,
+    by: Annotated[
+        str,
+        typer.Option(
+            "--by",
+            metavar="METHOD",
+            help="sha256 (the same bytes), or embedding:COSINE (pictures that the models see alike, 0.97)",
+            show_default=False,
+        ),
+    ],
+    evidence: Annotated[
+        Path | None,
+        typer.Option(metavar="EV", help="the folder of `scan --evidence EV`, for --by embedding"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="write the clusters to a .csv, .parquet or .jsonl file (also .gz, .zst)",
+        ),
+    ] = None,
+    singles: Annotated[bool, typer.Option("--all", help="also list inputs without a copy")] = False,
+    null: Null = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Group copies and near copies; the largest of each cluster represents it. Deletes nothing.
+
+    Without -o, the paths of all files but the largest of each cluster are printed, one a line.
+    """
+    from clipmod_cli.cli.output_paths import check_result_path
+    from clipmod_cli.output.export import format_of
+    from clipmod_cli.output.reading.records import open_records
+    from clipmod_cli.review.dedupe.items import DedupeItems
+    from clipmod_cli.review.dedupe.method import parse_method
+
+    method = parse_method(by)
+    _check(method, evidence)
+    if output is not None:
+        format_of(output)
+        check_result_path(output, records, overwrite=overwrite)
+    with open_records(records) as reader:
+        say_notes(reader.notes)
+        items = DedupeItems(reader)
+        items.build()
+        grouped = _group(items, method, evidence, singles=singles)
+        _say(items, grouped)
+        _write(grouped, output, null=null)
+
+
+def _check(method: DedupeMethod, evidence: Path | None) -> None:
+    if (method.kind == "embedding") != (evidence is not None):
+        raise UsageError(
+            "--by embedding needs --evidence EV, a folder that `clipmod scan --evidence EV` wrote"
+            if evidence is None
+            else f"--evidence has no effect with --by {method.kind}"
+        )
+
+
+def _group(items: DedupeItems, method: DedupeMethod, evidence: Path | None, *, singles: bool) -> Grouped:
+    from clipmod_cli.evidence.folder import open_folder
+    from clipmod_cli.review.dedupe.grouping import group_by_bytes, group_by_embedding
+
+    if evidence is None:
+        return group_by_bytes(items, singles=singles)
+    return group_by_embedding(items, open_folder(evidence), method.limit, singles=singles)
+
+
+def _say(items: DedupeItems, grouped: Grouped) -> None:
+    from clipmod_cli.cli.terminal.stdout import say
+
+    for reason, count in sorted(items.left_out.items()):
+        say(f"clipmod: {count:,} left out: {_REASONS[reason]}")
+    if grouped.by_bytes_only:
+        say(f"clipmod: {grouped.by_bytes_only:,} compared by their bytes alone, as no embedding is stored")
+    found = grouped.clusters.count()
+    cluster = "1 cluster" if found.clusters == 1 else f"{found.clusters:,} clusters"
+    copies = "1 copy" if found.copies == 1 else f"{found.copies:,} copies"
+    say(f"{cluster}: {copies} ({found.bytes / 1e6:,.1f} MB) beside the largest of each")
+
+
+def _write(grouped: Grouped, output: Path | None, *, null: bool) -> None:
+    from clipmod_cli.cli.commands.results.paths import refuse_newlines, write_paths
+    from clipmod_cli.output.export import write_table
+
+    if output is None:
+        refuse_newlines(write_paths((item.path for item in grouped.clusters.copies()), null=null))
+    else:
+        write_table(grouped.clusters.rows(), output)
