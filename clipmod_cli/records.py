@@ -207,6 +207,10 @@ class Record(RowModel):
         "Categories at or over their own thresholds, from mild to severe; null if the policy has no such "
         "thresholds"
     )
+    nsfw_probability: float | None = _null(
+        "Calibrated probability that the input is NSFW, 0..1 (`clipmod tune --calibrate`); it decides "
+        "nothing. null if the policy has no calibration, or not all models and frames were asked"
+    )
 
 
 STEPS: Final = 1e6
@@ -338,6 +342,7 @@ def _add_verdict(values: dict[str, Any], verdict: Verdict, *, frames_detail: boo
     values["category_scores"] = dict(verdict.category_scores) or None
     matched = verdict.matched_categories
     values["matched_categories"] = None if matched is None else list(matched)
+    values["nsfw_probability"] = verdict.nsfw_probability
     if verdict.media.kind != "image":
         values["segments"] = [_segment(segment) for segment in verdict.segments]
     if verdict.media.kind != "image" or len(verdict.frames) > 1:

@@ -1,7 +1,6 @@
 """The values that flow down the line: Item → Frame → Evidence → Verdict, or Failure.
 
-All are keyword-only, and frozen but for `Media`. None does I/O or knows how it is written down
-(`clipmod_cli.records`).
+All are keyword-only, and frozen but for `Media`. None does I/O or knows how it is written (`records`).
 """
 
 from __future__ import annotations
@@ -26,8 +25,7 @@ ReviewReason: TypeAlias = Literal[
 ]
 
 UNSEEN_REASONS: Final[tuple[UnseenReason, ...]] = get_args(UnseenReason)
-"""Reasons for review by which something of the input was not looked at. With all others it was, and the
-models were not sure."""
+"""Something of the input was not looked at. With all other reasons it was, and the models were not sure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -391,6 +389,7 @@ class Verdict:
         segments: empty for a still.
         unseen_categories: UNSAFE categories that some member could not see.
         matched_categories: of all frames that count, as `category_scores`; None if none has a threshold.
+        nsfw_probability: calibrated, 0..1; None without a calibration, or if not all models were asked.
         degraded: less than the ensemble judged.
         inference_ms: forward time of all its views by all models, in milliseconds.
         total_ms: latency, queueing included, in milliseconds.
@@ -410,6 +409,7 @@ class Verdict:
     total_ms: float
     category_scores: Mapping[str, float] = field(default_factory=dict)
     matched_categories: Sequence[str] | None = None
+    nsfw_probability: float | None = None
 
     @property
     def needs_review(self) -> bool:

@@ -167,6 +167,7 @@ verdicts = st.builds(
     total_ms=times,
     category_scores=probabilities,
     matched_categories=st.none() | st.lists(words, max_size=2),
+    nsfw_probability=st.none() | shares,
 )
 failures = st.builds(
     Failure,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from clipmod_cli.errors import PolicyError, UsageError
 from clipmod_cli.evaluate.tuning.tuned_policy import tuned_text
 from clipmod_cli.judge.policy.reading import builtin_text, load_policy, parse_policy
-from clipmod_cli.judge.policy.tuning import Promise, TunedModel, Tuning
+from clipmod_cli.judge.policy.tuning import PlattCalibration, Promise, TunedModel, Tuning
 from clipmod_cli.judge.prepare import check_tuning
 
 BASE = load_policy("nsfw")
@@ -45,6 +46,28 @@ def test_a_tuned_policy_is_the_old_one_with_its_thresholds() -> None:
     assert [(one.name, one.threshold) for one in policy.category_thresholds] == [("explicit", 0.3)]
     assert policy.texts_of(policy.categories[0]) == BASE.texts_of(BASE.categories[0])
     assert TEXT.startswith(builtin_text("nsfw").rstrip())
+
+
+def test_a_calibration_is_read_back_and_changes_no_threshold() -> None:
+    found = PlattCalibration(slope=0.31, intercept=-2.5, positives=40, negatives=90, prevalence=0.005)
+    text = tuned_text(BASE, replace(TUNING, calibration=found))
+    policy = parse_policy(text, "tuned.toml")
+    assert policy.tuned is not None
+    assert policy.tuned.calibration == found
+    plain = parse_policy(TEXT, "tuned.toml")
+    assert (policy.thresholds, policy.category_thresholds) == (plain.thresholds, plain.category_thresholds)
+    assert policy.hash != plain.hash, "records tell other probabilities"
+    for old, new, words in (
+        ("slope = 0.31", "slope = 0.0", '"slope" in [tuned] must be a number over 0, not 0.0'),
+        ("slope = 0.31", "slope = -1", '"slope" in [tuned] must be a number over 0, not -1'),
+        ('kind = "platt"', 'kind = "beta"', '"kind" in [tuned] must be "platt", not "beta"'),
+        ("intercept = -2.5", "intercept = nan", '"intercept" in [tuned] must be a number'),
+        ("prevalence = 0.005", "prevalence = 0.0", '"prevalence" in [tuned] must be a number over 0'),
+        ("negatives = 90", "negatves = 90", 'unknown key "negatves" in [tuned]'),
+    ):
+        with pytest.raises(PolicyError) as caught:
+            parse_policy(text.replace(old, new, 1), "tuned.toml")
+        assert words in str(caught.value)
 
 
 def test_without_a_promise_of_the_sum_its_thresholds_stay() -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from clipmod_cli.judge.calibration import nsfw_probability
 from clipmod_cli.judge.certainty import PartialScores, score_bounds
 from clipmod_cli.judge.criteria import Criteria, WeightedReader
 from clipmod_cli.judge.policy.values import DIGITS
@@ -279,6 +280,8 @@ def _conclude(item: Item, scores: _ItemScores, criteria: Criteria, *, is_early: 
         if is_early:
             end_s = min(scores.views[-1].time_s, math.inf if end_s is None else end_s)
         verdict = _verdict(item, known, scores, criteria, end_s=end_s)
+        if is_early:
+            verdict = replace(verdict, nsfw_probability=None)  # its highest score is not known
         if failure is None or verdict.decision == "NSFW":
             return verdict
     if failure is None:
@@ -321,6 +324,7 @@ def _verdict(
         total_ms=(time.perf_counter() - media.started) * 1000,
         category_scores=_highest(counted),
         matched_categories=_matched(counted) if criteria.category_thresholds else None,
+        nsfw_probability=nsfw_probability(deciding, frames, criteria.policy),
     )
 
 

@@ -10,7 +10,7 @@ from clipmod_cli.errors import PolicyError, did_you_mean
 from clipmod_cli.judge.policy.checking import check_toml
 from clipmod_cli.judge.policy.expectations import PolicyTest
 from clipmod_cli.judge.policy.tables import is_printable_name, normalise, quoted
-from clipmod_cli.judge.policy.tuning import Promise, TunedModel, Tuning
+from clipmod_cli.judge.policy.tuning import PlattCalibration, Promise, TunedModel, Tuning
 from clipmod_cli.judge.policy.values import DEFAULT_THRESHOLDS, Category, Policy
 from clipmod_cli.toml_lines import locate
 
@@ -100,6 +100,7 @@ def _tuned(policy: Policy, table: dict[str, Any], where: str) -> Policy:
         labels=table.get("labels_sha256"),
         models=tuple(TunedModel(**model) for model in table["models"]),
         promises=tuple(Promise(**promise) for promise in table["promises"]),
+        calibration=PlattCalibration(**table["calibration"]) if "calibration" in table else None,
     )
     if policy.hash != tuning.base_hash:
         line = locate(policy.text)["tuned", "base_hash"]

@@ -7,7 +7,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, LiteralString
+from typing import Annotated, Any, Final, Literal, LiteralString
 
 from pydantic import (
     AfterValidator,
@@ -165,12 +165,24 @@ class PromiseTable(_Table):
     inputs: Count
 
 
+class CalibrationTable(_Table):
+    """`[tuned.calibration]`; with a slope of 0 or less a higher score would have no higher probability."""
+
+    kind: Annotated[Literal["platt"], _must_be('"platt"')]
+    slope: Annotated[float, Field(gt=0, allow_inf_nan=False), _must_be("a number over 0")]
+    intercept: Annotated[float, Field(allow_inf_nan=False), _must_be("a number")]
+    prevalence: Annotated[float, Field(gt=0, lt=1), _must_be("a number over 0 and under 1")] | None = None
+    positives: Count
+    negatives: Count
+
+
 class TunedTable(_Table):
     """`[tuned]`, as `clipmod tune` writes it."""
 
     base_hash: Text
     date: Annotated[dt.date, _must_be("a date")]
     labels_sha256: Text | None = None
+    calibration: Annotated[CalibrationTable, _table] | None = None
     models: Annotated[list[Annotated[TunedModelTable, _table]], _filled, _must_be("a list of tables")]
     promises: Annotated[list[Annotated[PromiseTable, _table]], _filled, _must_be("a list of tables")]
 

@@ -1,7 +1,8 @@
 """The `[tuned]` table of a policy: thresholds that `clipmod tune` found on labels, and what they promise.
 
 It stands at the end of a copy of the policy that the labelled inputs were judged by, and goes before the
-thresholds there. Its thresholds hold for the models that gave the scores, and for no others.
+thresholds there. Its thresholds hold for the models that gave the scores, and for no others. A calibration in
+it is for people: no decision depends on it.
 """
 
 from __future__ import annotations
@@ -62,6 +63,35 @@ class Promise:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlattCalibration:
+    """From the NSFW score to a probability: the logistic function of `slope` * log-odds + `intercept`.
+
+    Attributes:
+        slope: over 0, so that a higher score never has a lower probability.
+        positives: how many of the labelled inputs it was fitted on must be flagged; none of them is among
+            those of a promise.
+        negatives: how many of the others it was fitted on.
+        prevalence: the share of positives in use for which the probabilities hold; None for that of the
+            labels.
+    """
+
+    slope: float
+    intercept: float
+    positives: int
+    negatives: int
+    prevalence: float | None = None
+    kind: Literal["platt"] = "platt"
+
+    def to_toml(self) -> list[str]:
+        """Return the lines of the table."""
+        lines = ["[tuned.calibration]", f'kind = "{self.kind}"']
+        lines += [f"slope = {self.slope!r}", f"intercept = {self.intercept!r}"]
+        if self.prevalence is not None:
+            lines.append(f"prevalence = {self.prevalence!r}")
+        return [*lines, f"positives = {self.positives}", f"negatives = {self.negatives}"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
     """Where the thresholds of a tuned policy come from.
 
@@ -69,6 +99,7 @@ class Tuning:
         base_hash: of the policy without the table.
         tuned_on: the day.
         labels: SHA-256 of the labels, hexadecimal; None where there were none.
+        calibration: of the NSFW score; None for none.
     """
 
     base_hash: str
@@ -76,6 +107,7 @@ class Tuning:
     models: Sequence[TunedModel]
     promises: Sequence[Promise]
     labels: str | None = None
+    calibration: PlattCalibration | None = None
 
     def threshold_of(self, category: str | None) -> float | None:
         """Return the threshold of a category, or with None that of the sum; None if it was not tuned."""
@@ -102,6 +134,8 @@ class Tuning:
         ]
         if self.labels is not None:
             lines.append(f'labels_sha256 = "{self.labels}"')
+        if self.calibration is not None:
+            lines += ["", *self.calibration.to_toml()]
         for model in self.models:
             lines += ["", "[[tuned.models]]", f"spec = {_text(model.spec)}"]
             lines += [f"revision = {_text(model.revision)}", f"weight = {model.weight!r}"]

@@ -153,7 +153,7 @@ class Policy:
 
     @property
     def hash(self) -> str:
-        """Eight hex digits of a SHA-256 over everything that can change a verdict.
+        """Eight hex digits of a SHA-256 over everything that can change a verdict or its probability.
 
         Names, labels and descriptions for people, comments, `not_judged`, `tests`, and the order of prompts,
         templates and mapped labels are left out; the order of categories is not.
@@ -180,6 +180,8 @@ class Policy:
         }
         if self.tuned is not None:
             hashed["tuned"] = [[one.spec, one.revision, one.weight] for one in self.tuned.models]
+            if (found := self.tuned.calibration) is not None:
+                hashed["calibration"] = [found.kind, found.slope, found.intercept]
         canonical = json.dumps(hashed, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
