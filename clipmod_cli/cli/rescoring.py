@@ -97,7 +97,7 @@ def compare_policies_on(folder: Path, before: str, after: str, *, show: int, as_
     stored = open_folder(folder)
     resolved = resolve({})
     old, new = (
-        _criteria_of(stored, policy, resolved.settings, policy.threshold_for("medium", None))
+        criteria_of_evidence(stored, policy, resolved.settings, policy.threshold_for("medium", None))
         for policy in (load_policy(before), load_policy(after))
     )
     with take_stdout() as stdout:
@@ -108,12 +108,19 @@ def compare_policies_on(folder: Path, before: str, after: str, *, show: int, as_
 def _criteria(resolved: Resolved, stored: EvidenceFolder) -> Criteria:
     settings = resolved.settings
     policy = policy_of(resolved)
-    return _criteria_of(
+    return criteria_of_evidence(
         stored, policy, settings, policy.threshold_for(settings.sensitivity, settings.threshold)
     )
 
 
-def _criteria_of(stored: EvidenceFolder, policy: Policy, settings: Settings, threshold: float) -> Criteria:
+def criteria_of_evidence(
+    stored: EvidenceFolder, policy: Policy, settings: Settings, threshold: float
+) -> Criteria:
+    """Return the criteria by which a policy judges stored evidence; may download text towers.
+
+    Raises:
+        ClipmodError: the policy does not suit the models, or their text towers cannot be had.
+    """
     hub = Hub.from_environment(offline=settings.offline)
     with DownloadBar(quiet=settings.quiet) as progress:
         return criteria_of(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
@@ -70,6 +72,11 @@ class JudgedInput:
     def name(self) -> str:
         """The input's name for people."""
         return f"{self.member} in {self.source}" if self.member else self.source
+
+    @property
+    def content(self) -> str:
+        """What tells its content from others: the hash, or without one its name."""
+        return self.sha256 or f"{self.source}\0{self.member or ''}"
 
     @property
     def outcome(self) -> str:
@@ -198,16 +205,36 @@ class LabelledSet:
             the ensemble.
         threshold: the unsafe score from which an input is NSFW.
         weighted: whether inputs stand for different numbers of others.
+        groups: of near-duplicates: by content, the one that stands for all of its group.
     """
 
     pairs: Pairs
     policy: Policy | None
     threshold: float | None
     weighted: bool
+    groups: Mapping[str, str] = field(default_factory=dict)
 
     def with_pairs(self, pairs: Pairs) -> LabelledSet:
         """Return the same with other inputs."""
         return replace(self, pairs=pairs)
+
+    def part_of(self, one: JudgedInput, count: int, purpose: str) -> int:
+        """Return which of `count` parts an input belongs to, near-duplicates together.
+
+        It depends on contents alone, so that it is the same every time; for another purpose it is another.
+        """
+        group = self.groups.get(one.content, one.content)
+        digest = hashlib.sha256(f"{purpose}\0{group}".encode(errors="surrogateescape")).digest()
+        return int.from_bytes(digest[:8], "big") % count
+
+    @property
+    def largest_group(self) -> str:
+        """How many inputs the largest group of near-duplicates has, in brackets; empty without groups."""
+        counts = Counter(
+            self.groups[one.judged.content] for one in self.pairs if one.judged.content in self.groups
+        )
+        most = max(counts.values(), default=1)
+        return f" (the largest group has {most})" if most > 1 else ""
 
     @property
     def questions(self) -> list[str]:

@@ -28,10 +28,15 @@ from clipmod_cli.atomic import atomic_file
 from clipmod_cli.errors import EvidenceError, OutputError
 from clipmod_cli.evidence.identity import EvidenceIdentity, StoredMember, read_identity
 from clipmod_cli.evidence.rows import COLUMNS, ItemEvidence, Vectors, from_row
+from clipmod_cli.records import read_name
 
 ROWS_AT_ONCE: Final = 1_000
 """Rows that are turned into Python objects at a time."""
 _SUPERSEDED: Final = "superseded.json"
+_INPUTS: Final = (
+    "SELECT file_row_number, source, source_b64, member, member_b64, media.sha256, media.kind "
+    "FROM read_parquet($path, file_row_number = true)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +195,50 @@ def read_rows(
                     yield dict(zip(columns, row, strict=True))
     except duckdb.Error as e:
         raise EvidenceError(f"{part.rows} is damaged: {e}") from e
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInput:
+    """An input of a folder of evidence, by name and hash, and where its evidence is.
+
+    Attributes:
+        source: as in its record.
+        sha256: of its bytes; None where they could not be read.
+        kind: None if it failed before this was known.
+    """
+
+    part: EvidencePart
+    row: int
+    source: str
+    member: str | None
+    sha256: str | None
+    kind: str | None
+
+    @property
+    def name(self) -> str:
+        """The input's name for people."""
+        return f"{self.member} in {self.source}" if self.member else self.source
+
+
+def stored_inputs(stored: EvidenceFolder) -> Iterator[StoredInput]:
+    """Yield the inputs of a folder that count, in the order of the evidence, without what the models saw.
+
+    Raises:
+        EvidenceError: a part is damaged.
+    """
+    for part in parts_of(stored.path):
+        gone = stored.superseded.get(part.rows.name, frozenset())
+        try:
+            with duckdb.connect() as con:
+                found = con.execute(_INPUTS, {"path": str(part.rows)})
+                while rows := found.fetchmany(ROWS_AT_ONCE):
+                    for row, source, source_b64, member, member_b64, sha256, kind in rows:
+                        if row in gone:
+                            continue
+                        inside = None if member is None else read_name(member, member_b64)
+                        yield StoredInput(part, row, read_name(source, source_b64), inside, sha256, kind)
+        except duckdb.Error as e:
+            raise EvidenceError(f"{part.rows} is damaged: {e}") from e
 
 
 def read_vectors(part: EvidencePart, members: Sequence[StoredMember]) -> Vectors:

@@ -194,14 +194,27 @@ def test_too_few_positives_are_refused_with_what_is_missing_and_possible(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--recall", "0.95"), "--recall needs --labels"),
+        (("--recall", "0.95"), "--recall, --precision and --calibrate need --labels"),
         ((), "give one of --recall, --precision and --budget"),
         (("--recall", "0.9", "--budget", "5/day"), "give one of"),
-        (("--labels", "x.csv", "--precision", "0.5"), "--prevalence goes with --precision"),
+        (("--labels", "x.csv", "--precision", "0.5"), "--precision needs --prevalence"),
+        (
+            ("--labels", "x.csv", "--recall", "0.5", "--prevalence", "1%"),
+            "goes with --precision or --calibrate",
+        ),
+        (("--labels", "x.csv", "--recall", "0.5", "--calibrate", "isotonic"), "--calibrate must be platt"),
+        (("--labels", "x.csv", "--recall", "0.5", "--policy", "nsfw"), "--policy has no effect on records"),
+        (
+            ("--budget", "5/day", "--rate", "50/day", "--calibrate", "platt"),
+            "so --calibrate would have no effect",
+        ),
         (("--labels", "x.csv", "--recall", "0.5", "--rate", "5/day"), "--rate goes with --budget"),
         (("--budget", "5/day", "--rate", "5/day"), "nothing has to be tuned"),
         (("--budget", "5/day", "--rate", "50/fortnight"), "--rate must be a number by second, minute"),
-        (("--budget", "5/day", "--rate", "50/day", "--per-category"), "--labels and --per-category have no"),
+        (
+            ("--budget", "5/day", "--rate", "50/day", "--per-category"),
+            "so --per-category would have no effect",
+        ),
         (("--labels", "x.csv", "--recall", "1"), "--recall must be over 0 and under 1"),
         (("--labels", "none.csv", "--recall", "0.9"), "none.csv"),
     ],

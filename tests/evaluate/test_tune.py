@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.evaluate.samples import LabelledSet
@@ -16,6 +17,7 @@ from clipmod_cli.evaluate.tuning.thresholds import (
     TuningRefused,
     cost_of,
     labels_digest,
+    sum_scores,
     tune_budget,
     tune_categories,
     tune_sum,
@@ -39,6 +41,10 @@ TRUTHS = [True] * POSITIVES + [False] * NEGATIVES
 
 def both(**fields: Any) -> LabelledSet:
     return labelled(TRUTHS, [*HIGH, *LOW], fields=fields.get("fields"))
+
+
+def sums(found: LabelledSet) -> NDArray[np.float64]:
+    return np.array(list(sum_scores((pair.judged for pair in found.pairs), found.policy)))
 
 
 def promise(outcome: Promise | TuningRefused) -> Promise:
@@ -116,12 +122,11 @@ def test_each_category_is_tuned_on_the_labels_that_tell_of_it() -> None:
 
 def test_a_budget_counts_inputs_that_could_not_be_judged_as_not_flagged() -> None:
     target = Target(rate="flagged", value=0.02, delta=0.05)
-    judged = [pair.judged for pair in both().pairs]
-    found = promise(tune_budget(judged, POLICY, target))
+    found = promise(tune_budget(sums(both()), target))
     assert cost_of(both().pairs, POLICY, found.threshold).flagged <= 0.02
     assert (found.rate, found.positives, found.inputs) == ("flagged", 0, 500)
     lost = labelled(TRUTHS, [*[None] * POSITIVES, *LOW])
-    fewer = promise(tune_budget([pair.judged for pair in lost.pairs], POLICY, target))
+    fewer = promise(tune_budget(sums(lost), target))
     assert fewer.threshold < found.threshold
 
 
@@ -137,23 +142,29 @@ def test_records_that_do_not_have_all_scores_are_refused(fields: dict[str, Any],
     with pytest.raises(UsageError, match=message):
         tune_sum(partial, RECALL)
     with pytest.raises(UsageError, match=message):
-        tune_budget(
-            [pair.judged for pair in partial.pairs], POLICY, Target(rate="flagged", value=0.1, delta=0.1)
-        )
+        sums(partial)
 
 
 def test_films_whose_frames_count_by_the_threshold_are_refused() -> None:
     films = replace(both(fields={3: {"kind": "video"}}), policy=replace(POLICY, persistence_s=1.0))
-    with pytest.raises(UsageError, match="1 inputs are films"):
+    with pytest.raises(UsageError, match=r"p/3\.jpg is a film"):
         tune_sum(films, RECALL)
     pictures = replace(both(), policy=replace(POLICY, persistence_s=1.0))
     assert promise(tune_sum(pictures, RECALL)) == promise(tune_sum(both(), RECALL))
 
 
-def test_weighted_labels_are_refused() -> None:
-    weighted = labelled([True] * 60, HIGH[:60], weights=[2.0] * 60)
-    with pytest.raises(UsageError, match="weights"):
+def test_labels_that_were_drawn_with_different_chances_are_refused() -> None:
+    """Where flagged inputs were all labelled and others seldom, a share of the labels is no share of use."""
+    weighted = labelled([True] * 60, HIGH[:60], weights=[1.0] * 30 + [100.0] * 30)
+    with pytest.raises(UsageError, match="different weights or probabilities"):
         tune_sum(weighted, RECALL)
+    with pytest.raises(UsageError, match="different weights or probabilities"):
+        tune_categories(weighted, RECALL)
+
+
+def test_labels_that_were_all_drawn_with_the_same_chance_are_as_good_as_unweighted_ones() -> None:
+    audit = labelled([True] * 60, HIGH[:60], weights=[200.0] * 60)
+    assert promise(tune_sum(audit, RECALL)) == promise(tune_sum(labelled([True] * 60, HIGH[:60]), RECALL))
 
 
 def test_the_digest_is_of_the_labels_whatever_their_order() -> None:

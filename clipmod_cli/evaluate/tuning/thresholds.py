@@ -1,12 +1,12 @@
 """Labelled records to thresholds with promises (`evaluate.tuning.bounds`), for the sum or for each category.
 
-Splits are by the hash of an input's content, so that they are the same every time and copies stay together.
+Splits are by the hash of an input's content (`LabelledSet.part_of`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -64,9 +64,9 @@ def tune_sum(labelled: LabelledSet, target: Target) -> Outcome:
         UsageError: the records cannot tell what another threshold would have decided.
     """
     check_labelled(labelled)
-    check_judged([pair.judged for pair in labelled.pairs], labelled.policy)
+    scores = list(sum_scores((pair.judged for pair in labelled.pairs), labelled.policy))
     positives = [pair.label.decision == "NSFW" for pair in labelled.pairs]
-    return _tune(labelled.pairs, positives, _sum_score(labelled.policy), target, None)
+    return _tune(labelled, positives, scores, target, None)
 
 
 def tune_categories(labelled: LabelledSet, target: Target) -> tuple[list[Outcome], list[str]]:
@@ -91,9 +91,9 @@ def tune_categories(labelled: LabelledSet, target: Target) -> tuple[list[Outcome
         if not any(truth for _, truth in known):
             unlabelled.append(name)
             continue
-        outcomes.append(
-            _tune([pair for pair, _ in known], [truth for _, truth in known], _own_score(name), target, name)
-        )
+        among = labelled.with_pairs([pair for pair, _ in known])
+        scores = [_own_score(pair.judged, name) for pair in among.pairs]
+        outcomes.append(_tune(among, [truth for _, truth in known], scores, target, name))
     if not outcomes:
         raise UsageError(
             f"no label names an UNSAFE category ({', '.join(unsafe)}): to tune them, labels must be "
@@ -102,60 +102,75 @@ def tune_categories(labelled: LabelledSet, target: Target) -> tuple[list[Outcome
     return outcomes, unlabelled
 
 
-def tune_budget(judged: Sequence[JudgedInput], policy: Policy, target: Target) -> Outcome:
+def tune_budget(scores: Scores, target: Target) -> Outcome:
     """Return the lowest threshold of the sum that flags no larger a share of inputs; no labels are needed.
 
-    Raises:
-        UsageError: the records cannot tell what another threshold would have decided.
+    Args:
+        scores: of all inputs, as `sum_scores` gives them.
+        target: the share of flagged inputs.
     """
-    check_judged(judged, policy)
-    scores = np.array([_sum_score(policy)(one) for one in judged], dtype=np.float64)
     return _outcome(threshold_for_budget(scores, target.value, target.delta), target, None, 0, len(scores))
 
 
 def check_labelled(labelled: LabelledSet) -> None:
     """Raise UsageError where bounds on these labels would not hold."""
-    if labelled.weighted:
+    if labelled.weighted and len({pair.weight for pair in labelled.pairs}) > 1:
         raise UsageError(
-            "the labels have weights: bounds for thresholds need inputs that are drawn alike. Leave the "
-            "weights out, if they are"
+            "the labels have different weights or probabilities: the bounds of a threshold need inputs that "
+            "were all drawn with the same chance. Tune on such labels, a random sample of all inputs; "
+            "`clipmod eval` measures with weights"
         )
-    check_judged([pair.judged for pair in labelled.pairs])
+    for pair in labelled.pairs:
+        check_judged(pair.judged, labelled.policy)
 
 
-def check_judged(judged: Sequence[JudgedInput], policy: Policy | None = None) -> None:
-    """Raise UsageError where the records cannot tell what other thresholds would have decided.
+def check_judged(one: JudgedInput, policy: Policy | None) -> None:
+    """Raise UsageError where a record cannot tell what other thresholds of a policy would have decided."""
+    if one.partial:
+        raise UsageError(
+            f"{one.name} was not judged by all models, or not to its end (--early-exit, --stop-on-hit): "
+            "another threshold may have needed them. Scan again without these options"
+        )
+    if policy is not None:
+        check_persistence(one.name, one.kind, policy)
+
+
+def check_persistence(name: str, kind: str | None, policy: Policy) -> None:
+    """Raise UsageError for an input of a kind of which other frames count at another threshold."""
+    if policy.persistence_s > 0 and kind in {"video", "animation"}:
+        raise UsageError(
+            f"{name} is a film, and the policy {policy.name!r} has a persistence_s: which of its frames "
+            "count depends on the threshold, so its score does not tell what another one would decide. "
+            "Tune on pictures, or without persistence_s"
+        )
+
+
+def sum_scores(judged: Iterable[JudgedInput], policy: Policy | None) -> Iterator[float]:
+    """Yield what a threshold of the sum is compared with; +inf for an input that a category flags anyway.
+
+    It is -inf for an input that could not be judged.
 
     Args:
         judged: the records.
         policy: whose own thresholds of categories count beside that of the sum; None for none.
+
+    Raises:
+        UsageError: the records cannot tell what another threshold would have decided.
     """
     for one in judged:
-        if one.partial:
+        check_judged(one, policy)
+        if policy is not None and policy.category_thresholds and one.error is None and not one.own_scores:
             raise UsageError(
-                f"{one.name} was not judged by all models, or not to its end (--early-exit, --stop-on-hit): "
-                "another threshold may have needed them. Scan again without these options"
+                f"the policy {policy.name!r} has thresholds of categories, and compact records have no "
+                "scores of categories. Scan again with full records"
             )
-    if policy is None:
-        return
-    if policy.category_thresholds and any(not one.own_scores for one in judged if one.error is None):
-        raise UsageError(
-            f"the policy {policy.name!r} has thresholds of categories, and compact records have no scores of "
-            "categories. Scan again with full records"
-        )
-    films = sum(one.kind in {"video", "animation"} for one in judged)
-    if policy.persistence_s > 0 and films:
-        raise UsageError(
-            f"{films} inputs are films, and the policy {policy.name!r} has a persistence_s: which of their "
-            "frames count depends on the threshold, so records cannot tell what another one would decide. "
-            "Tune on pictures, or without persistence_s"
-        )
+        yield _sum_score(one, policy)
 
 
 def labels_digest(pairs: Pairs) -> str:
     """Return the SHA-256 of the labels and their inputs, whatever their order, hexadecimal."""
     lines = sorted(
-        "\t".join((_key(pair.judged), pair.label.decision, pair.label.category or "")) for pair in pairs
+        "\t".join((pair.judged.content, pair.label.decision, pair.label.category or "")) for pair in pairs
     )
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
@@ -186,11 +201,6 @@ def cost_of(pairs: Pairs, policy: Policy, threshold: float) -> LabelCost:
     )
 
 
-def share_flagged(judged: Sequence[JudgedInput], policy: Policy, threshold: float) -> float:
-    """Return the share of inputs that are NSFW by these thresholds."""
-    return sum(_is_flagged(one, policy, threshold) for one in judged) / len(judged)
-
-
 def _is_flagged(one: JudgedInput, policy: Policy, threshold: float) -> bool:
     return one.unsafe_score is not None and (one.unsafe_score >= threshold or _is_matched(one, policy))
 
@@ -200,32 +210,29 @@ def _is_matched(one: JudgedInput, policy: Policy) -> bool:
     return any(one.own_scores.get(own.name, 0.0) >= own.threshold for own in policy.category_thresholds)
 
 
-def _sum_score(policy: Policy | None) -> Callable[[JudgedInput], float]:
-    def score_of(one: JudgedInput) -> float:
-        if one.error is not None or one.unsafe_score is None:
-            return -np.inf
-        return np.inf if policy is not None and _is_matched(one, policy) else one.unsafe_score
-
-    return score_of
+def _sum_score(one: JudgedInput, policy: Policy | None) -> float:
+    if one.error is not None or one.unsafe_score is None:
+        return -np.inf
+    return np.inf if policy is not None and _is_matched(one, policy) else one.unsafe_score
 
 
-def _own_score(category: str) -> Callable[[JudgedInput], float]:
-    return lambda one: -np.inf if one.error is not None else one.own_scores[category]
+def _own_score(one: JudgedInput, category: str) -> float:
+    return -np.inf if one.error is not None else one.own_scores[category]
 
 
 def _tune(
-    pairs: Pairs,
+    labelled: LabelledSet,
     positive: Sequence[bool],
-    score_of: Callable[[JudgedInput], float],
+    score: Sequence[float],
     target: Target,
     category: str | None,
 ) -> Outcome:
     is_positive = np.array(positive, dtype=bool)
-    scores = np.array([score_of(pair.judged) for pair in pairs], dtype=np.float64)
+    scores = np.array(score, dtype=np.float64)
     if target.rate == "recall":
         found: Found = threshold_for_recall(scores[is_positive], target.value, target.delta)
     else:
-        pilot = np.array([_bucket(pair.judged, PILOT) == 0 for pair in pairs], dtype=bool)
+        pilot = np.array([labelled.part_of(pair.judged, PILOT, "pilot") == 0 for pair in labelled.pairs])
         parts = [_split(scores[part], is_positive[part]) for part in (pilot, ~pilot)]
         found = threshold_for_precision(
             *parts, precision=target.value, prevalence=target.prevalence or 0.0, delta=target.delta
@@ -251,13 +258,3 @@ def _outcome(found: Found, target: Target, category: str | None, positives: int,
         category=category,
         prevalence=target.prevalence,
     )
-
-
-def _key(one: JudgedInput) -> str:
-    return one.sha256 or f"{one.source}\0{one.member or ''}"
-
-
-def _bucket(one: JudgedInput, count: int) -> int:
-    """Return which of `count` parts an input's content belongs to."""
-    digest = hashlib.sha256(_key(one).encode(errors="surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") % count

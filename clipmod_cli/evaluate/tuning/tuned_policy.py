@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipmod_cli.errors import UsageError
+from clipmod_cli.evidence.identity import EvidenceIdentity
 from clipmod_cli.judge.policy.reading import parse_policy
 from clipmod_cli.judge.policy.tuning import HEADING, TunedModel, Tuning
 from clipmod_cli.judge.policy.values import Policy
@@ -44,14 +45,36 @@ def scored_by(records: str) -> ScoredBy:
     text = facts["policy"]["text"]
     if not text:
         raise UsageError(f"{records} was judged by --classes: write a policy of them, and scan with that")
-    where = f"the policy in {card_path(path)}"
-    policy = parse_policy(text, where)
-    base = parse_policy(text.partition(HEADING)[0], where) if policy.tuned else policy
+    if facts["decoding"].get("stop_on_hit"):
+        raise UsageError(
+            f"{records} was judged with --stop-on-hit, so scores of what was flagged are of the first hit, "
+            "not of the worst view. Scan again without it"
+        )
+    policy = parse_policy(text, f"the policy in {card_path(path)}")
     models = [
         TunedModel(spec=one["spec"], revision=one["revision"], weight=one["weight"])
         for one in facts["models"]["members"]
     ]
-    return ScoredBy(policy=policy, base=base, models=models)
+    return ScoredBy(policy=policy, base=untuned(policy), models=models)
+
+
+def scored_by_policy(policy: Policy, identity: EvidenceIdentity) -> ScoredBy:
+    """Return what gives stored evidence its scores.
+
+    Raises:
+        UsageError: the policy was the words of `--classes`.
+    """
+    if not policy.text:
+        raise UsageError("--classes cannot be tuned: write a policy of them")
+    models = [TunedModel(spec=m.spec, revision=m.revision, weight=m.weight) for m in identity.members]
+    return ScoredBy(policy=policy, base=untuned(policy), models=models)
+
+
+def untuned(policy: Policy) -> Policy:
+    """Return the policy as it was before it was tuned."""
+    if policy.tuned is None:
+        return policy
+    return parse_policy(policy.text.partition(HEADING)[0], f"the policy {policy.name}")
 
 
 def tuned_text(base: Policy, tuning: Tuning) -> str:

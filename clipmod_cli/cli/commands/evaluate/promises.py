@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterator
 
 from clipmod_cli.evaluate.samples import LabelledSet
+from clipmod_cli.evaluate.tuning.platt import CalibrationCheck
 from clipmod_cli.evaluate.tuning.thresholds import Target, TuningRefused, cost_of
-from clipmod_cli.judge.policy.tuning import Promise
+from clipmod_cli.judge.calibration import calibrated
+from clipmod_cli.judge.policy.tuning import PlattCalibration, Promise
 from clipmod_cli.judge.policy.values import Policy
 
 
@@ -15,6 +17,34 @@ def promises(policy: Policy, per_day: float | None = None) -> Iterator[str]:
     """Yield a sentence for each promise of a tuned policy; `per_day` inputs come, if that is known."""
     for one in policy.tuned.promises if policy.tuned else ():
         yield f"With {percent(1 - one.delta)} confidence, {_promise(one, per_day)}."
+
+
+def calibration_lines(
+    found: PlattCalibration, check: CalibrationCheck | None, policy: Policy
+) -> Iterator[str]:
+    """Yield what a calibration says of scores, and how it fits labels that it was not fitted on."""
+    share = (
+        found.positives / (found.positives + found.negatives)
+        if found.prevalence is None
+        else found.prevalence
+    )
+    shown = sorted({0.1, 0.5, 0.9, policy.thresholds["medium"]})
+    means = ", ".join(f"{score:.6g} is {percent(float(calibrated(score, found)))}" for score in shown)
+    yield (
+        f"Calibrated on {found.positives} NSFW and {found.negatives} other inputs, for {percent(share)} NSFW "
+        f"among all: a score of {means}."
+    )
+    if check is None:
+        yield "No labels are left to check the calibration on: both kinds are needed."
+        return
+    before, after = check.before, check.after
+    yield (
+        f"On the inputs of the threshold: ECE {before.ece:.4f} before, {after.ece:.4f} after; "
+        f"Brier score {before.brier:.4f} before, {after.brier:.4f} after."
+    )
+    if after.brier >= before.brier:
+        yield "Note: there the probabilities are no better than the scores. Do not rely on them."
+    yield "Records tell it as nsfw_probability, beside unsafe_score. No decision depends on it."
 
 
 def _promise(one: Promise, per_day: float | None) -> str:
@@ -44,10 +74,12 @@ def cost(labelled: LabelledSet, before: Policy, policy: Policy) -> Iterator[str]
         ("the others", new.alarms, old.alarms),
     )
     told = ", ".join(f"{percent(now)} of {what} (before {percent(earlier)})" for what, now, earlier in shares)
-    yield f"Of the {len(labelled.pairs):,} labelled inputs it flags {told}."
+    yield f"Of the {len(labelled.pairs):,} labelled inputs it was found on, it flags {told}."
 
 
-def refusal(one: TuningRefused, target: Target, per_day: float | None) -> str:
+def refusal(
+    one: TuningRefused, target: Target, per_day: float | None, calibration: PlattCalibration | None = None
+) -> str:
     """Return why nothing is promised, how many inputs are missing, and what can be promised."""
     sure, what, short = percent(1 - target.delta), one.category or "NSFW", one.shortfall
     labels = f"{one.inputs} labelled inputs, {one.positives} of them {what},"
@@ -65,6 +97,8 @@ def refusal(one: TuningRefused, target: Target, per_day: float | None) -> str:
             said += f" {percent(target.value)} of all inputs are flagged"
             kind, instead = "", f"--budget {math.ceil(short.possible * (per_day or 1.0))}/day"
     more = f". At least {short.missing} more {kind}".rstrip() + " are needed" if short.missing else ""
+    if calibration is not None:
+        more += f", and half as many again for the calibration, which took {calibration.positives} NSFW ones"
     return f"{said}{more}. Can be promised: {instead if 0 < short.possible < 1 else 'nothing'}"
 
 

@@ -15,6 +15,7 @@ from clipmod_cli.cli.commands.evaluate.label_arguments import (
     LabelMap,
     Root,
 )
+from clipmod_cli.cli.options import Flags, with_settings
 from clipmod_cli.cli.usage.help import RecordsGroup
 from clipmod_cli.errors import UsageError
 
@@ -30,6 +31,8 @@ Examples:
   clipmod tune out.jsonl --labels l.csv --precision 0.5 --prevalence 0.5% \\
     -o tuned.toml
   clipmod tune out.jsonl --budget 500/day --rate 100000/day -o tuned.toml
+  clipmod tune EV --policy my.toml --labels l.csv --recall 0.95 \\
+    --calibrate platt -o tuned.toml
   clipmod scan ./uploads --policy ./tuned.toml     use it
 """
 
@@ -51,7 +54,12 @@ app = typer.Typer(
 )
 
 
+OF_EVIDENCE: Final = frozenset({"policy", "allow_partial", "offline"})
+"""Settings with an effect on evidence; records are judged already."""
+
+
 @app.callback()
+@with_settings("judging", "machine", only=OF_EVIDENCE)
 def tune(
     *,
     context: typer.Context,
@@ -72,39 +80,52 @@ def tune(
     allow_unmatched: AllowUnmatched = False,
     recall: Annotated[Share, _option("Flag at least this share of what is NSFW, as 0.95.", "X")] = None,
     precision: Annotated[Share, _option("Of what is flagged, at least this share is NSFW.", "X")] = None,
-    prevalence: Annotated[Share, _option("With --precision: share of NSFW in use, as 0.5%.", "X")] = None,
+    prevalence: Annotated[
+        Share, _option("Share of NSFW in use, as 0.5% (--precision, --calibrate).", "X")
+    ] = None,
     budget: Annotated[Share, _option("Flag at most so many; needs no labels, but --rate.", "N/day")] = None,
     rate: Annotated[Share, _option("With --budget: how many inputs come.", "N/day")] = None,
     delta: Annotated[str, _option("The chance that the promise is broken [0.05].", "X")] = "0.05",
     per_category: Annotated[
         bool, _option("A threshold for each UNSAFE category that labels name.", None, "--per-category")
     ] = False,
+    calibrate: Annotated[
+        str | None, _option("Calibrate the NSFW score too, on a third of the labels.", "platt")
+    ] = None,
     overwrite: Annotated[bool, _option("Replace a policy of this name.", None, "--overwrite")] = False,
+    flags: Flags,
 ) -> None:
     """Find a threshold that keeps a promise on your pictures, and write it into a policy.
 
-    RECORDS is the output of a scan (.jsonl); one that is named `head` is given as `./head`.
+    RECORDS is the output of a scan (.jsonl), or EV, a folder of `scan --evidence EV`, which --policy judges;
+    one that is named `head` is given as `./head`.
     The promise holds for inputs that come as the labelled ones did, and for the models that gave the scores.
     A recall of 95 % needs 59 labelled inputs that must be flagged, one of 99 % needs 299.
     """
-    from clipmod_cli.cli.commands.evaluate.tuning import TuneCall
-    from clipmod_cli.cli.output_paths import check_result_path
-    from clipmod_cli.evaluate.joining import LabelOptions
-    from clipmod_cli.install import require_extra
-
     if context.invoked_subcommand is not None:
         _refuse_options(context)
         return
-    records = _only(context.args)
+    from clipmod_cli.cli.output_paths import check_result_path
+    from clipmod_cli.cli.terminal.logs import resolve_settings
+    from clipmod_cli.evaluate.joining import LabelOptions
+    from clipmod_cli.install import require_extra
+
+    name = _only(context.args)
     require_extra("eval", "tuning")
     path = _policy_path(output)
-    check_result_path(path, [records, *(labels or [])], overwrite=overwrite)
+    check_result_path(path, [name, *(labels or [])], overwrite=overwrite)
     given = {"--recall": recall, "--precision": precision, "--budget": budget}
-    _check_together(given, prevalence=prevalence, rate=rate, labels=labels, per_category=per_category)
-    call = TuneCall(
-        records=records,
+    _check_together(given, prevalence=prevalence, rate=rate, calibrate=calibrate)
+    _check_labels(labels, budget=budget, per_category=per_category, calibrate=calibrate)
+    _check_settings(name, flags)
+    target = _target(recall, precision, prevalence, budget, rate, read_share(delta, "--delta"))
+    # late: needs the packages of the extra
+    from clipmod_cli.cli.commands.evaluate.tuning import TuneCall, inputs_named
+
+    TuneCall(
+        inputs=inputs_named(name, resolve_settings(flags, [name])),
         output=path,
-        target=_target(recall, precision, prevalence, budget, rate, read_share(delta, "--delta")),
+        target=target,
         labels=LabelOptions(
             names=labels or [],
             label_map=label_map,
@@ -113,9 +134,20 @@ def tune(
             allow_unmatched=allow_unmatched,
         ),
         per_category=per_category,
+        calibrated=calibrate is not None,
+        prevalence=None if prevalence is None else read_share(prevalence),
         per_day=None if rate is None else _per_day(rate, "--rate"),
-    )
-    call.run()
+    ).run()
+
+
+def _check_settings(name: str, flags: Flags) -> None:
+    """Refuse options that have no effect on records."""
+    from clipmod_cli.evaluate.joining import evidence_in
+    from clipmod_cli.settings.definition import flag_of
+
+    if evidence_in([name]) is None:
+        for setting in sorted(flags):
+            raise UsageError(f"{flag_of(setting)} has no effect on records: their run card tells the policy")
 
 
 def _refuse_options(context: typer.Context) -> None:
@@ -145,12 +177,7 @@ def _policy_path(output: str | None) -> Any:
 
 
 def _check_together(
-    given: dict[str, str | None],
-    *,
-    prevalence: str | None,
-    rate: str | None,
-    labels: list[str] | None,
-    per_category: bool,
+    given: dict[str, str | None], *, prevalence: str | None, rate: str | None, calibrate: str | None
 ) -> None:
     """Raise UsageError for options that miss another one, or have no effect beside another."""
     named = [name for name, value in given.items() if value is not None]
@@ -159,14 +186,26 @@ def _check_together(
             f"give one of --recall, --precision and --budget{', not ' * bool(named)}{', '.join(named)}"
         )
     (promise,) = named
-    pairs = (("--precision", "--prevalence", prevalence), ("--budget", "--rate", rate))
-    for option, other, value in pairs:
-        if (promise == option) != (value is not None):
-            raise UsageError(f"{other} goes with {option}, and {option} needs it")
-    if promise == "--budget" and (labels or per_category):
-        raise UsageError("--budget is of all inputs, so --labels and --per-category have no effect")
-    if promise != "--budget" and not labels:
-        raise UsageError(f"{promise} needs --labels")
+    if calibrate not in {None, "platt"}:
+        raise UsageError(f"--calibrate must be platt, not {calibrate!r}")
+    if promise == "--precision" and prevalence is None:
+        raise UsageError("--precision needs --prevalence: what share of the inputs in use is NSFW")
+    if promise != "--precision" and prevalence is not None and calibrate is None:
+        raise UsageError("--prevalence goes with --precision or --calibrate")
+    if (promise == "--budget") != (rate is not None):
+        raise UsageError("--rate goes with --budget, and --budget needs it")
+
+
+def _check_labels(
+    labels: list[str] | None, *, budget: str | None, per_category: bool, calibrate: str | None
+) -> None:
+    """Raise UsageError if labels are missing, or given where they have no effect."""
+    if budget is None and not labels:
+        raise UsageError("--recall, --precision and --calibrate need --labels")
+    of_labels = {"--labels": labels, "--per-category": per_category, "--calibrate": calibrate}
+    named = [name for name, value in of_labels.items() if value]
+    if budget is not None and named:
+        raise UsageError(f"--budget is of all inputs, so {' and '.join(named)} would have no effect")
 
 
 def _target(

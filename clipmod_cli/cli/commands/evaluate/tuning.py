@@ -1,32 +1,55 @@
-"""One call of `clipmod tune`: reads records and labels, writes the policy, and says what it promises."""
+"""One call of `clipmod tune`: reads scores and labels, writes the policy, and says what it promises."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import typer
 
-from clipmod_cli.cli.commands.evaluate.promises import cost, percent, promises, refusal
+from clipmod_cli.assemble import policy_of
+from clipmod_cli.cli.commands.evaluate.promises import calibration_lines, cost, percent, promises, refusal
 from clipmod_cli.cli.output_paths import write_document
+from clipmod_cli.cli.rescoring import criteria_of_evidence
 from clipmod_cli.errors import UsageError
-from clipmod_cli.evaluate.joining import LabelOptions, join, open_judged
-from clipmod_cli.evaluate.samples import same_facts
+from clipmod_cli.evaluate.joining import LabelOptions, evidence_in
+from clipmod_cli.evaluate.samples import LabelledSet
+from clipmod_cli.evaluate.tuning.inputs import EvidenceInputs, RecordInputs, TuningInputs
+from clipmod_cli.evaluate.tuning.platt import calibrate, check_on
 from clipmod_cli.evaluate.tuning.thresholds import (
     Outcome,
     Target,
     TuningRefused,
+    check_labelled,
     labels_digest,
-    share_flagged,
     tune_budget,
     tune_categories,
     tune_sum,
 )
-from clipmod_cli.evaluate.tuning.tuned_policy import ScoredBy, scored_by, tuned_text
-from clipmod_cli.judge.policy.tuning import Promise, Tuning
+from clipmod_cli.evaluate.tuning.tuned_policy import scored_by, scored_by_policy, tuned_text
+from clipmod_cli.evidence.folder import open_folder
+from clipmod_cli.judge.policy.tuning import PlattCalibration, Promise, Tuning
 from clipmod_cli.judge.policy.values import Policy, policy_notes
+from clipmod_cli.settings.reading import Resolved
+
+
+def inputs_named(name: str, resolved: Resolved) -> TuningInputs:
+    """Return the records or the evidence of a name.
+
+    Raises:
+        ClipmodError: they do not tell what gave the scores, or the policy does not suit the evidence.
+    """
+    folder = evidence_in([name])
+    if folder is None:
+        return RecordInputs(name, scored_by(name))
+    stored, policy = open_folder(folder), policy_of(resolved)
+    found = scored_by_policy(policy, stored.identity)
+    threshold = policy.thresholds["medium"]
+    return EvidenceInputs(
+        stored, criteria_of_evidence(stored, found.base, resolved.settings, threshold), found
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +57,20 @@ class TuneCall:
     """The options of a call.
 
     Attributes:
+        inputs: what to tune on.
         per_category: tune the threshold of each category, not that of the sum.
+        calibrated: calibrate the NSFW score too, on a part of the labels.
+        prevalence: the share of positives in use for which it is calibrated; None for that of the labels.
         per_day: how many inputs come, with a budget.
     """
 
-    records: str
+    inputs: TuningInputs
     output: Path
     target: Target
     labels: LabelOptions
     per_category: bool
+    calibrated: bool
+    prevalence: float | None
     per_day: float | None
 
     def run(self) -> None:
@@ -52,46 +80,57 @@ class TuneCall:
             UsageError: nothing can be promised; or records, labels or run card do not fit.
             OutputError: the policy cannot be written.
         """
-        found = scored_by(self.records)
         if self.target.rate == "flagged":
-            self._budget(found)
+            self._budget()
             return
-        options = replace(self.labels, policy=found.policy)
-        with open_judged([self.records]) as judged:
-            joined = join(self.records, judged, options)
-        matches, labelled = joined.matches, replace(joined.labelled, policy=found.base)
-        _say(f"{matches.matched} of {matches.labels} labels matched")
+        labelled = self._labelled()
+        calibration, held = calibrate(labelled, self.prevalence) if self.calibrated else (None, labelled)
         outcomes, unlabelled = (
-            tune_categories(labelled, self.target)
+            tune_categories(held, self.target)
             if self.per_category
-            else ([tune_sum(labelled, self.target)], list[str]())
+            else ([tune_sum(held, self.target)], list[str]())
         )
-        policy = self._write(found, outcomes, labels_digest(labelled.pairs))
-        _print([*promises(policy), *cost(labelled, found.policy, policy), *self._end(policy, unlabelled)])
+        policy = self._write(outcomes, labels_digest(labelled.pairs), calibration)
+        fit = calibration_lines(calibration, check_on(held, calibration), policy) if calibration else ()
+        said = [*promises(policy), *cost(held, self.inputs.scored_by.policy, policy), *fit]
+        _print([*said, *self._end(policy, unlabelled)])
 
-    def _budget(self, found: ScoredBy) -> None:
-        with open_judged([self.records]) as records:
-            judged = list(same_facts(records, self.records))
-        if not judged:
-            raise UsageError(f"{self.records} holds no records")
-        policy = self._write(found, [tune_budget(judged, found.base, self.target)], None)
-        now = share_flagged(judged, policy, policy.thresholds["medium"])
-        shown = f"Of these {len(judged):,} inputs it flags {percent(now)}."
+    def _labelled(self) -> LabelledSet:
+        labelled, matches = self.inputs.labelled(self.labels)
+        for one, disagreeing in matches.conflicting:
+            texts = ", ".join(sorted({label.row.text for label in disagreeing}))
+            _say(f"the labels of {one.name} disagree ({texts}); it is left out")
+        _say(f"{matches.matched} of {matches.labels} labels matched")
+        if largest := labelled.largest_group:
+            _say(f"near-duplicates are kept together where labels are split{largest}")
+        check_labelled(labelled)
+        return labelled
+
+    def _budget(self) -> None:
+        scores = self.inputs.sums()
+        policy = self._write([tune_budget(scores, self.target)], None, None)
+        now = float((scores >= policy.thresholds["medium"]).mean())
+        shown = f"Of these {len(scores):,} inputs it flags {percent(now)}."
         _print([*promises(policy, self.per_day), shown, *self._end(policy, [])])
 
-    def _write(self, found: ScoredBy, outcomes: Sequence[Outcome], labels: str | None) -> Policy:
+    def _write(
+        self, outcomes: Sequence[Outcome], labels: str | None, calibration: PlattCalibration | None
+    ) -> Policy:
         refused = [one for one in outcomes if isinstance(one, TuningRefused)]
         if refused:
-            raise UsageError("\n".join(refusal(one, self.target, self.per_day) for one in refused))
+            told = [refusal(one, self.target, self.per_day, calibration) for one in refused]
+            raise UsageError("\n".join(told))
+        base = self.inputs.scored_by.base
         tuning = Tuning(
-            base_hash=found.base.hash,
+            base_hash=base.hash,
             tuned_on=datetime.now(UTC).date(),
             labels=labels,
-            models=tuple(found.models),
+            models=tuple(self.inputs.scored_by.models),
             promises=tuple(one for one in outcomes if isinstance(one, Promise)),
+            calibration=calibration,
         )
-        write_document(self.output, tuned_text(found.base, tuning).encode())
-        return found.base.with_tuning(tuning)
+        write_document(self.output, tuned_text(base, tuning).encode())
+        return base.with_tuning(tuning)
 
     def _end(self, policy: Policy, unlabelled: Sequence[str]) -> Iterator[str]:
         if unlabelled:
