@@ -12,7 +12,7 @@ from pathlib import Path
 
 from clipmod_cli import __version__
 from clipmod_cli.bench.models import BenchModels, load_models
-from clipmod_cli.bench.pictures import draw_pictures, find_pictures, items_of, write_pictures
+from clipmod_cli.bench.pictures import BenchPictures, items_of
 from clipmod_cli.bench.report import EndToEnd, Forward, Machine, Report, Setup, Stage
 from clipmod_cli.bench.stages import (
     RESULTS,
@@ -25,6 +25,7 @@ from clipmod_cli.bench.stages import (
     total_flops,
 )
 from clipmod_cli.decode.limits import DecodeOptions
+from clipmod_cli.decode.stage import Decoders
 from clipmod_cli.ensemble.cache import DUPLICATE_CACHE_BYTES
 from clipmod_cli.models.device.processor import cpu_flags, name_cpu
 from clipmod_cli.pipeline import Options, default_workers, start_decoders
@@ -77,47 +78,23 @@ def measure(options: BenchOptions, folder: Path, say: Callable[[str], None]) -> 
     start = time.perf_counter()
     settings, repeats = options.settings, options.repeats
     models = load_models(settings, random_weights=options.random_weights)
-    ensemble = models.ensemble
     line = Options(
         decode=DecodeOptions(exact=settings.decode == "exact"),
         workers=count_of(settings.workers, "--workers") or default_workers(),
         isolate=settings.isolate,
     )
-    drawn = [] if options.folder else draw_pictures(options.size)
-    paths = (
-        find_pictures(options.folder, options.count)
-        if options.folder
-        else write_pictures(folder, drawn, len(drawn))
-    )
-    say(f"measuring {', '.join(member.model.name for member in ensemble.members)}")
+    pictures = BenchPictures.of(options.folder, options.count, options.size, folder)
+    say(f"measuring {', '.join(member.model.name for member in models.ensemble.members)}")
     with start_decoders(line) as decoders:
-        decoding = DecodeBench(
-            decoders=decoders,
-            paths=paths,
-            geometries=ensemble.geometries,
-            options=line.decode,
-            repeats=repeats,
-        )
-        with _one_thread(models):
-            stages = decoding.measure_one_core()
-        frames = decoding.frames()
-        stages["decoding"] = decoding.measure_workers()
-
+        stages, frames = _measure_decoding(models, pictures.paths, decoders, line.decode, repeats)
         peak = _measure_peak(models)
         stages["forward"], forward, batch = _measure_forward(models, frames, repeats, peak)
-
         slowest = max(stages["forward"].ms, stages["decoding"].ms)
         count = options.count or _fitting(COUNTS, slowest, LINE_S / repeats)
-        if drawn:
-            paths = write_pictures(folder, drawn, count)
         say(f"from files to records: {repeats} x {count:,} pictures")
-        # on as in scan, unless files come several times: it would hide their forward passes
-        cache_bytes = DUPLICATE_CACHE_BYTES if count <= len(paths) else 0
-        run = replace(line, decoders=decoders, infer_ahead=True, duplicate_cache_bytes=cache_bytes)
-        output = folder / "records.jsonl"
-        runs = [run_once(items_of(paths, count), models, run, output) for _ in range(repeats)]
-
-    evidence = [e for e in ensemble.submit(frames[:1])() if isinstance(e, Evidence)] * RESULTS
+        shared, output = replace(line, decoders=decoders), folder / "records.jsonl"
+        runs = _run_line(models, pictures.for_count(count), count, shared, output, repeats)
+    evidence = [e for e in models.ensemble.submit(frames[:1])() if isinstance(e, Evidence)] * RESULTS
     stages |= measure_records(runs[0].results, evidence, models.criteria, folder, repeats)
     return Report(
         version=__version__,
@@ -128,6 +105,33 @@ def measure(options: BenchOptions, folder: Path, say: Callable[[str], None]) -> 
         end_to_end=_end_to_end(runs, total_flops(forward), peak),
         seconds=time.perf_counter() - start,
     )
+
+
+def _measure_decoding(
+    models: BenchModels, paths: Sequence[Path], decoders: Decoders, decode: DecodeOptions, repeats: int
+) -> tuple[dict[str, Stage], Sequence[Frame]]:
+    """Return the stages of decoding, and the frames that it gives."""
+    decoding = DecodeBench(
+        decoders=decoders,
+        paths=paths,
+        geometries=models.ensemble.geometries,
+        options=decode,
+        repeats=repeats,
+    )
+    with _one_thread(models):
+        stages = decoding.measure_one_core()
+    frames = decoding.frames()
+    stages["decoding"] = decoding.measure_workers()
+    return stages, frames
+
+
+def _run_line(
+    models: BenchModels, paths: Sequence[Path], count: int, line: Options, output: Path, repeats: int
+) -> list[LineTime]:
+    # on as in scan, unless files come several times: it would hide their forward passes
+    cache_bytes = DUPLICATE_CACHE_BYTES if count <= len(paths) else 0
+    options = replace(line, infer_ahead=True, duplicate_cache_bytes=cache_bytes)
+    return [run_once(items_of(paths, count), models, options, output) for _ in range(repeats)]
 
 
 def _measure_forward(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,3 +93,38 @@ def items_of(paths: Sequence[Path], count: int) -> Iterator[Item]:
     """Yield `count` inputs; files come several times if they are fewer."""
     for index, path in zip(range(count), itertools.cycle(paths), strict=False):
         yield Item(source=str(path), index=index)
+
+
+@dataclass(frozen=True, slots=True)
+class BenchPictures:
+    """The files that are measured.
+
+    Attributes:
+        drawn: the JPEGs of which more files can be written into `folder`; none for the user's pictures.
+    """
+
+    paths: Sequence[Path]
+    drawn: Sequence[bytes]
+    folder: Path
+
+    @classmethod
+    def of(cls, named: Path | None, count: int | None, size: tuple[int, int], folder: Path) -> Self:
+        """Return the user's pictures, or some that are drawn into a folder.
+
+        Args:
+            named: the user's folder; None draws.
+            count: the most of the user's pictures; None is all.
+            size: (width, height) of drawn pictures.
+            folder: for drawn pictures.
+
+        Raises:
+            UsageError: there are none.
+        """
+        if named:
+            return cls(find_pictures(named, count), (), folder)
+        drawn = draw_pictures(size)
+        return cls(write_pictures(folder, drawn, len(drawn)), drawn, folder)
+
+    def for_count(self, count: int) -> Sequence[Path]:
+        """Return `count` files (at most MOST_FILES) if they are drawn, else those that there are."""
+        return write_pictures(self.folder, self.drawn, count) if self.drawn else self.paths

@@ -105,8 +105,20 @@ class Output:
         if self.path is None:
             self._begin_evidence(0)
             return DoneInputs()
+        options = self._resume_options(tally, conditions, sources, difference)
+        sink = self.sink_factory(self.path, options)
+        done = sink.begin(run_key)
+        self._sink = sink
+        self._warn_without_card(done)
+        tally.gone = done.gone_count
+        self._begin_evidence(done.count + done.gone_count)
+        return done
+
+    def _resume_options(
+        self, tally: Tally, conditions: RunConditions, sources: Sequence[str] | None, difference: str
+    ) -> ResumeOptions:
         unfinished = frozenset[str]() if self.card is None else self.card.unfinished
-        options = ResumeOptions(
+        return ResumeOptions(
             overwrite=self.settings.overwrite,
             resume=self.settings.resume,
             on_done=lambda record: self._count_done(record, tally, unfinished),
@@ -117,22 +129,15 @@ class Output:
             difference=difference,
             has_evidence=lambda record: self.evidence is None or self.evidence.has_evidence_of(record),
         )
-        sink = self.sink_factory(self.path, options)
-        done = sink.begin(run_key)
-        self._sink = sink
-        if (
-            self.card is not None
-            and not self.card.runs
-            and (done.count or done.gone_count or done.retry_count)
-        ):
+
+    def _warn_without_card(self, done: DoneInputs) -> None:
+        has_records = done.count or done.gone_count or done.retry_count
+        if self.card is not None and not self.card.runs and has_records:
             log.warning(
                 "%s has no run card (%s): relative paths in it are taken to be from the working directory",
                 self.path,
                 self.card.path.name,
             )
-        tally.gone = done.gone_count
-        self._begin_evidence(done.count + done.gone_count)
-        return done
 
     def _begin_evidence(self, records: int) -> None:
         if self.evidence is not None:
