@@ -25,6 +25,9 @@ LEAST_REPLICATES: Final = 200
 RESAMPLED: Final = 5_000_000
 """Inputs in all resamples together, beyond which there are fewer resamples."""
 
+NEXT_TO: Final = 1e-9
+"""Of the way from a share to an end: there the share itself is within its interval."""
+
 DRAWS: Final = 20_000
 SEED: Final = 14
 """The same labels give the same intervals."""
@@ -40,7 +43,7 @@ class Estimate:
         high: likewise.
         n: the labelled inputs that it is computed from.
         hits: of a rate, how many of these count; None for other numbers.
-        trials: of a rate, how many unweighted inputs would bound it as well; `n` without weights.
+        trials: of a rate, how many unweighted inputs would bound it as well; `n` without weights. Not whole.
     """
 
     value: float | None
@@ -59,35 +62,85 @@ def wilson(share: float, n: float) -> tuple[float, float]:
     return low, 1.0 if share == 1 else float(min(1.0, (middle + spread) / scale))
 
 
-def rate(hits: Flags, weight: Floats | None = None) -> Estimate:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelWeights:
+    """How many inputs of the population each labelled one stands for.
+
+    Attributes:
+        each: `(n,)`.
+        hit: the most that a hit could have stood for, had one been drawn; None for the most of `each`.
+        miss: likewise.
+    """
+
+    each: Floats
+    hit: float | None = None
+    miss: float | None = None
+
+
+def rate(hits: Flags, weights: LabelWeights | None = None) -> Estimate:
     """Return the share of the inputs that are hits.
 
     Args:
         hits: `(n,)`.
-        weight: how many inputs of the population each stands for, `(n,)`; None if all count the same. The
-            share is then Horvitz-Thompson's, both sums weighted, and its interval Wilson's at the number of
-            unweighted trials that would have the same variance.
+        weights: None if all count the same. The share is then Horvitz-Thompson's, both sums weighted, and its
+            interval that of `weighted_interval`.
     """
     n, count = len(hits), int(hits.sum())
     if not n:
         return Estimate(value=None)
-    if weight is None:
+    if weights is None:
         share, trials = count / n, float(n)
+        low, high = wilson(share, trials)
     else:
-        share = 1.0 if count == n else float(weight[hits].sum() / weight.sum())
-        trials = _effective_trials(hits, weight, share)
-    low, high = wilson(share, trials)
+        share = 1.0 if count == n else float(weights.each[hits].sum() / weights.each.sum())
+        low, high = weighted_interval(hits, weights)
+        trials = _trials(share, low, high)
     return Estimate(value=share, low=low, high=high, n=n, hits=count, trials=trials)
 
 
-def _effective_trials(hits: Flags, weight: Floats, share: float) -> float:
-    """Return how many unweighted trials have the variance of a weighted share; at most `n`."""
-    kish = float(weight.sum() ** 2 / (weight**2).sum())
-    if len(hits) < 2 or share in {0.0, 1.0}:
-        return kish
-    residuals = weight * (hits - share) / weight.sum()
-    variance = float((residuals**2).sum() * len(hits) / (len(hits) - 1))
-    return min(share * (1 - share) / variance, float(len(hits)))
+def weighted_interval(hits: Flags, weights: LabelWeights) -> tuple[float, float]:
+    """Return the score interval of a weighted share; with equal weights it is Wilson's.
+
+    Hits and misses are counts of Poisson, of which each stands for `scale` inputs. As in Fay and Feuer's
+    interval (Stat. Med. 16, 1997) one more is added at the weight that the heaviest could have: where flagged
+    inputs were all labelled and of the others one in a hundred, no miss among the labels may still be
+    hundreds. The limits are the shares whose score test has the confidence, with the total that is most
+    likely for each share.
+    """
+    caught, missed = weights.each[hits], weights.each[~hits]
+    most = float(weights.each.max())
+    hit_scale = _scale(caught, most if weights.hit is None else weights.hit)
+    miss_scale = _scale(missed, most if weights.miss is None else weights.miss)
+    total, count = float(weights.each.sum()), caught.sum() / hit_scale + missed.sum() / miss_scale
+    share = float(caught.sum() / total)
+
+    def excess(other: float) -> float:
+        likely = count / (other / hit_scale + (1 - other) / miss_scale)
+        spread = other * (1 - other) * ((1 - other) * hit_scale + other * miss_scale)
+        return float((total * (share - other)) ** 2 - _Z**2 * likely * spread)
+
+    return _limit(excess, share, 0.0), _limit(excess, share, 1.0)
+
+
+def _limit(excess: Callable[[float], float], share: float, end: float) -> float:
+    """Return where `excess` crosses zero between a share and an end of 0..1; the share itself if nowhere."""
+    from scipy.optimize import brentq
+
+    if share == end:
+        return end
+    near = share + (end - share) * NEXT_TO
+    return float(brentq(excess, near, end)) if excess(near) < 0 < excess(end) else share
+
+
+def _scale(weight: Floats, heaviest: float) -> float:
+    """Return for how many inputs one of these stands, by their variance, with one more at the heaviest."""
+    return float((np.square(weight).sum() + heaviest**2) / (weight.sum() + heaviest))
+
+
+def _trials(share: float, low: float, high: float) -> float:
+    """Return how many unweighted trials have Wilson's interval as wide, on the wider side."""
+    limits = [limit for limit in (low, high) if 0 < limit < 1 and limit != share]
+    return min(_Z**2 * limit * (1 - limit) / (share - limit) ** 2 for limit in limits)
 
 
 def rates_posterior(recall: Estimate, false_alarms: Estimate) -> tuple[Floats, Floats]:

@@ -133,11 +133,25 @@ def _settle(found: Matches[_J], units: Iterable[_Unit[_J]], labels: list[Label])
             found.conflicting.append((unit.judged, own))
             disputed.update(unit.numbers)
             continue
-        weights = [label.row.weight for label in own if label.row.weight is not None]
-        found.pairs.append(LabelledInput(unit.judged, own[0], sum(weights) if weights else 1.0))
+        found.pairs.append(LabelledInput(unit.judged, own[0], _weight(own)))
         used.update(unit.numbers)
     found.matched = len(used - disputed)
     found.unmatched = [label for number, label in enumerate(labels) if number not in used | disputed]
+
+
+def _weight(labels: Iterable[Label]) -> float:
+    """Return how many inputs the labels of one content stand for together.
+
+    Its copies stand for inputs of their own. An input that was drawn twice counts once, by the draw that was
+    the more certain to reach it.
+    """
+    least: dict[tuple[str | None, str | None], float] = {}
+    for label in labels:
+        row = label.row
+        if row.weight is not None:
+            name = (row.source, row.member)
+            least[name] = min(row.weight, least.get(name, row.weight))
+    return sum(least.values()) if least else 1.0
 
 
 class _LabelIndex:

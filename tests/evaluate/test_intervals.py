@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from clipmod_cli.evaluate.intervals import (
     Flags,
     Floats,
+    LabelWeights,
     Ranking,
     areas,
     auroc,
@@ -65,10 +66,14 @@ def test_intervals_of_rates_cover(share: float) -> None:
 
 def test_equal_weights_change_nothing() -> None:
     hits = np.array([True, False, True, True, False])
-    plain, weighted = rate(hits), rate(hits, np.full(5, 40.0))
+    plain, weighted = rate(hits), rate(hits, LabelWeights(each=np.full(5, 40.0)))
     assert weighted.value == plain.value
-    # the variance of a sample is that of n - 1
-    assert weighted.trials == pytest.approx(4)
+    assert (weighted.low, weighted.high) == pytest.approx((plain.low, plain.high))
+    assert weighted.trials == pytest.approx(5)
+    for every in (np.ones(7, bool), np.zeros(7, bool)):
+        plain, weighted = rate(every), rate(every, LabelWeights(each=np.full(7, 3.0)))
+        assert (weighted.low, weighted.high) == pytest.approx((plain.low, plain.high))
+        assert weighted.trials == pytest.approx(7)
 
 
 def test_weighted_rates_are_horvitz_thompson_and_cover() -> None:
@@ -81,7 +86,7 @@ def test_weighted_rates_are_horvitz_thompson_and_cover() -> None:
     covered, values, plain = 0, [], []
     for _ in range(TRIALS):
         drawn = rng.random(size) < chance
-        found = rate(hit[drawn], 1 / chance[drawn])
+        found = rate(hit[drawn], LabelWeights(each=1 / chance[drawn]))
         values.append(found.value or 0.0)
         plain.append(rate(hit[drawn]).value or 0.0)
         covered += found.low <= hit.mean() <= found.high
@@ -92,9 +97,35 @@ def test_weighted_rates_are_horvitz_thompson_and_cover() -> None:
 
 def test_the_weight_of_one_input_is_no_certainty() -> None:
     """One input that stands for nearly all others bounds a rate as badly as a single trial does."""
-    found = rate(np.ones(50, bool), np.append(np.ones(49), 1e6))
+    found = rate(np.ones(50, bool), LabelWeights(each=np.append(np.ones(49), 1e6)))
     assert found.low is not None
     assert found.low < 0.25
+
+
+def test_the_interval_is_where_the_score_test_says_so() -> None:
+    """At both limits the weighted share is as many standard errors away as the confidence has."""
+    hits = np.array([True] * 40 + [False] * 30)
+    each = np.concatenate([np.full(40, 1.0), np.full(10, 1.0), np.full(20, 25.0)])
+    found = rate(hits, LabelWeights(each=each, hit=1.0, miss=25.0))
+    total, share = 550.0, 40 / 550
+    assert found.value == pytest.approx(share)
+    heavy = (10 + 20 * 25**2 + 25**2) / (510 + 25)
+    for limit in (found.low, found.high):
+        assert limit is not None
+        most_likely = (40 + 510 / heavy) / (limit + (1 - limit) / heavy)
+        caught, missed = limit * most_likely, (1 - limit) * most_likely
+        # each hit is one, each miss `heavy` inputs
+        variance = (1 - limit) ** 2 * caught + limit**2 * heavy * missed
+        assert (total * (share - limit)) ** 2 / variance == pytest.approx(1.959964**2, rel=1e-4)
+
+
+def test_no_miss_among_few_heavy_labels_is_no_proof_of_none() -> None:
+    """All 500 flagged positives are labelled; of the others one in a hundred, none of them a positive."""
+    found = rate(np.ones(500, bool), LabelWeights(each=np.ones(500), hit=1.0, miss=100.0))
+    assert found.value == 1.0
+    assert found.low == pytest.approx(500 / (500 + 1.96**2 * 100), abs=0.01)
+    assert found.trials is not None
+    assert wilson(1.0, found.trials)[0] == pytest.approx(found.low)
 
 
 @pytest.mark.parametrize("digits", [6, 1])

@@ -94,6 +94,14 @@ def test_a_content_counts_once() -> None:
     assert found.pairs[0].weight == 1
 
 
+def test_an_input_that_was_labelled_twice_counts_once() -> None:
+    """A picture that was flagged, and labelled for that, and then drawn for an audit too."""
+    twice = [label(source="a.jpg", weight=1), label(source="a.jpg", weight=100)]
+    assert [pair.weight for pair in match(twice, [One("a.jpg")]).pairs] == [1]
+    named = [label(source="a.jpg", sha256=A, weight=100), label(source="a.jpg", sha256=A, weight=100)]
+    assert [pair.weight for pair in match(named, [One("a.jpg", sha256=A)]).pairs] == [100]
+
+
 def test_weights_of_copies_add_up() -> None:
     labels = [label(sha256=A, weight=100), label(source="copy.jpg", weight=10)]
     found = match(labels, [One("a.jpg", A), One("copy.jpg", A)])

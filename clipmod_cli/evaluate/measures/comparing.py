@@ -25,14 +25,19 @@ ALPHA: Final = 0.05
 """A p-value under this is called a difference."""
 
 
+TINY: Final = 1e-6
+"""Less than that a whole number may be missing by rounding."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class McNemar:
     """McNemar's exact test: inputs that one of two judges alone got right.
 
     Attributes:
-        ours: right here, wrong in the others.
-        theirs: wrong here, right in the others.
-        p: chance of so uneven a split if both are equally good.
+        ours: right here, wrong in the others; labelled inputs, without their weights.
+        theirs: wrong here, right in the others; likewise.
+        p: chance of so uneven a split if both are equally good. With weights the split is that of the inputs
+            that the labels stand for, among so many as have its variance (Kish's effective number).
     """
 
     ours: int
@@ -89,13 +94,18 @@ def compare(ours: LabelledSet, theirs: LabelledSet, name: str, question: str = N
     here, there = ours.answers(question), theirs.answers(question)
     shared, mine, other = np.intersect1d(here.rows, there.rows, return_indices=True)
     one, two = here.among(mine), there.among(other)
-    right = [(a.flagged == a.positive) & ~a.failed for a in (one, two)]
+    weight = np.ones(len(shared)) if one.weight is None else one.weight
+    mine_right, theirs_right = ((a.flagged == a.positive) & ~a.failed for a in (one, two))
+
+    def test(among: Flags) -> McNemar:
+        return _mcnemar(mine_right[among], theirs_right[among], weight[among])
+
     return Comparison(
         name=name,
         n=len(shared),
-        accuracy=_mcnemar(*right),
-        caught=_mcnemar(*(found[one.positive] for found in right)),
-        spared=_mcnemar(*(found[~one.positive] for found in right)),
+        accuracy=test(np.ones(len(shared), bool)),
+        caught=test(one.positive),
+        spared=test(~one.positive),
         differences=_differences(one, two),
         flips=_flips(ours, theirs),
     )
@@ -110,12 +120,16 @@ def _in_common(ours: LabelledSet, theirs: LabelledSet, name: str) -> tuple[Label
     return ours.with_pairs(here), theirs.with_pairs([there[id(pair.label)] for pair in here])
 
 
-def _mcnemar(ours: Flags, theirs: Flags) -> McNemar:
+def _mcnemar(ours: Flags, theirs: Flags, weight: Floats) -> McNemar:
     from scipy.stats import binomtest
 
-    mine, other = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-    p = float(binomtest(mine, mine + other).pvalue) if mine + other else 1.0
-    return McNemar(ours=mine, theirs=other, p=p)
+    mine, other = ours & ~theirs, theirs & ~ours
+    split = weight[mine | other]
+    if not len(split):
+        return McNemar(ours=0, theirs=0, p=1.0)
+    trials = int(split.sum() ** 2 / np.square(split).sum() + TINY)  # without weights all of them
+    wins = round(trials * float(weight[mine].sum() / split.sum()))
+    return McNemar(ours=int(mine.sum()), theirs=int(other.sum()), p=float(binomtest(wins, trials).pvalue))
 
 
 def _differences(one: Answers, two: Answers) -> dict[str, Estimate]:

@@ -13,6 +13,7 @@ from clipmod_cli.evaluate.intervals import (
     Estimate,
     Flags,
     Floats,
+    LabelWeights,
     areas,
     interval_of,
     rate,
@@ -82,9 +83,9 @@ def quality(answers: Answers) -> Quality:
         negatives=int((~positive).sum()),
         errors=int(answers.failed.sum()),
         recall=recall,
-        precision=share(answers, positive, flagged),
+        precision=share_by_label(answers, positive, flagged),
         false_alarm_rate=false_alarms,
-        accuracy=share(answers, (flagged == positive) & ~answers.failed),
+        accuracy=share_by_label(answers, (flagged == positive) & ~answers.failed),
         f1=_f1(answers, recall, false_alarms),
         recall_with_review=share(answers, looked_at, positive),
         load=share(answers, looked_at),
@@ -94,9 +95,26 @@ def quality(answers: Answers) -> Quality:
 
 
 def share(answers: Answers, hits: Flags, among: Flags | None = None) -> Estimate:
-    """Return the share of hits among some of the answers, or all."""
+    """Return the share of hits among some of the answers, or all, where no label decides which are hits.
+
+    So inputs of the other label tell too how heavy a hit and a miss could be.
+    """
     chosen = np.ones(len(hits), bool) if among is None else among
-    return rate(hits[chosen], None if answers.weight is None else answers.weight[chosen])
+    if answers.weight is None:
+        return rate(hits[chosen])
+    weight = answers.weight
+    heaviest = [float(weight[one].max()) if one.any() else None for one in (hits, ~hits)]
+    return rate(hits[chosen], LabelWeights(each=weight[chosen], hit=heaviest[0], miss=heaviest[1]))
+
+
+def share_by_label(answers: Answers, hits: Flags, among: Flags | None = None) -> Estimate:
+    """Return the share of hits among some of the answers, or all, where labels decide which are hits.
+
+    No label decides which answers count, so how heavy hits and misses could be is known of these alone.
+    """
+    chosen = np.ones(len(hits), bool) if among is None else among
+    weight = answers.weight
+    return rate(hits[chosen], None if weight is None else LabelWeights(each=weight[chosen]))
 
 
 def _f1(answers: Answers, recall: Estimate, false_alarms: Estimate) -> Estimate:
@@ -173,7 +191,7 @@ def calibration(answers: Answers) -> Calibration | None:
     for number in np.unique(place):
         inside = place == number
         mean = float(np.average(judged.score[inside], weights=weight[inside]))
-        found = share(judged, judged.positive, inside)
+        found = share_by_label(judged, judged.positive, inside)
         bins.append(Bin(mean_score=mean, positives=found))
         ece += abs(mean - (found.value or 0.0)) * weight[inside].sum() / weight.sum()
     brier = float(np.average((judged.score - judged.positive) ** 2, weights=weight))
