@@ -8,7 +8,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Sequence
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -182,9 +182,9 @@ def test_what_is_withheld_is_not_named(clipmod: Command, folder: Path, out: Path
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four photographs as PNG, and copies of each: the same bytes, other formats, qualities and sizes."""
+    """Photographs as PNG, and copies of each: the same bytes, other formats, qualities and sizes."""
     made = tmp_path_factory.mktemp("photographs")
-    for name in PHOTOGRAPHS:
+    for name in (*PHOTOGRAPHS, "camera.png", "coins.png", "ihc.png", "motorcycle_left.png"):
         stem, picture = Path(name).stem, photograph(name)
         picture.save(made / f"{stem}.png")
         shutil.copy2(made / f"{stem}.png", made / f"{stem}-same.png")
@@ -198,23 +198,104 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_embeddings_group_the_copies_of_a_photograph(clipmod: Command, photographs: Path, out: Path) -> None:
+def stem_of(name: str) -> str:
+    return name.partition("-")[0].partition(".")[0]
+
+
+def check_clusters(rows: Sequence[Row], stems: set[str]) -> None:
+    """Check that the copies of each of these photographs are one cluster, and nothing else is."""
+    found = {
+        stem_of(representative): (representative, copies) for representative, copies in clusters_of(rows)
+    }
+    assert found.keys() == stems
+    for stem, (representative, copies) in found.items():
+        assert representative == f"{stem}-.bmp"  # of the largest by pixels that with the most bytes
+        assert {stem_of(name) for name in copies} == {stem}
+        assert len(copies) == 7
+
+
+def test_pdq_groups_the_copies_of_a_photograph(clipmod: Command, photographs: Path, out: Path) -> None:
+    scan(clipmod, photographs, out=out)
+    table = out.with_name("clusters.csv")
+    run = clipmod("dedupe", out, "--by", "pdq:31", "-o", table)
+    assert run.code == 0, run.stderr
+    assert "cannot compare" not in run.stderr
+    rows = rows_of(table)
+    check_clusters(rows, {stem_of(path.name) for path in photographs.iterdir()})
+    assert len(rows) == len(list(photographs.iterdir()))
+    assert max(int(row["distance"]) for row in rows) in range(1, 32)
+    assert clipmod("dedupe", out, "--by", "pdq:0", "-o", table, "--overwrite").code == 0
+    assert {row["distance"] for row in rows_of(table)} == {"0"}
+    assert len(rows_of(table)) < len(rows)
+
+
+def test_embeddings_group_the_copies_of_a_photograph(
+    clipmod: Command, photographs: Path, folder: Path, out: Path
+) -> None:
+    """The tiny models tell these four apart, by views of a whole and by squares."""
+    for path in photographs.iterdir():
+        if stem_of(path.name) in {Path(name).stem for name in PHOTOGRAPHS}:
+            shutil.copy2(path, folder)
     tiny = [f"open_clip:local-dir:{TINY / 'models' / name}" for name in ("tiny-l", "tiny-h")]
     options = ("--policy", TINY / "shapes.toml", "--models", ",".join(tiny), "--no-isolate", "--no-db")
-    scan(clipmod, photographs, out=out, options=(*options, "--evidence", out.with_name("EV")))
+    scan(clipmod, folder, out=out, options=(*options, "--evidence", out.with_name("EV")))
     table = out.with_name("clusters.csv")
     run = clipmod("dedupe", out, "--by", "embedding:0.995", "--evidence", out.with_name("EV"), "-o", table)
     assert run.code == 0, run.stderr
     rows = rows_of(table)
-    found = clusters_of(rows)
-    assert len(rows) == len(list(photographs.iterdir()))
-    assert len(found) == len(PHOTOGRAPHS)
-    for representative, copies in found:
-        stem = representative.partition("-")[0].partition(".")[0]
-        assert representative == f"{stem}-.bmp"  # of the largest by pixels that with the most bytes
-        assert {name.partition("-")[0].partition(".")[0] for name in copies} == {stem}
-        assert len(copies) == 7
+    check_clusters(rows, {Path(name).stem for name in PHOTOGRAPHS})
     assert all(0.995 <= float(row["similarity"]) <= 1 for row in rows)
+
+
+def test_pdq_reads_archives_and_turns_pictures_upright(clipmod: Command, folder: Path, out: Path) -> None:
+    """A member with the same bytes as a file is not read; a copy that EXIF turns is one."""
+    picture = photograph("coffee.png")
+    picture.save(folder / "coffee.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.transpose(Image.Transpose.ROTATE_90).save(folder / "turned.jpg", quality=90, exif=exif)
+    with zipfile.ZipFile(folder / "a.zip", "w") as archive:
+        for number, quality in enumerate((85, 30)):
+            file = BytesIO()
+            picture.save(file, "JPEG", quality=quality)
+            archive.writestr(f"{number}.jpg", file.getvalue())
+        archive.write(folder / "coffee.png", "same.png")
+        archive.writestr("other.png", (draw(folder.parent / "x.png", "red")).read_bytes())
+    scan(clipmod, folder, out=out)
+    table = out.with_name("clusters.csv")
+    run = clipmod("dedupe", out, "--by", "pdq", "-o", table)
+    assert clusters_of(rows_of(table)) == [("coffee.png", {"0.jpg", "1.jpg", "same.png", "turned.jpg"})]
+    assert "1 compared by their bytes alone; 1 have too little structure" in run.stderr
+
+
+def test_pictures_of_one_colour_are_never_near_copies(clipmod: Command, folder: Path, out: Path) -> None:
+    for number in range(3):
+        draw(folder / f"{number}.png", f"#f0000{number}")
+    copy(folder / "0.png", "same.png")
+    scan(clipmod, folder, out=out)
+    table = out.with_name("clusters.csv")
+    assert clipmod("dedupe", out, "--by", "pdq", "-o", table).code == 0
+    assert clusters_of(rows_of(table)) == [("0.png", {"same.png"})]
+
+
+def test_what_pdq_cannot_read_is_named(clipmod: Command, folder: Path, out: Path) -> None:
+    """A URL, a member that is not there, and a file that was given its old size and time again."""
+    photograph("coffee.png").save(folder / "coffee.png")
+    draw(folder / "far.png", "red")
+    with zipfile.ZipFile(folder / "c.zip", "w") as archive:
+        archive.write(draw(folder.parent / "x.png", "blue"), "in.png")
+    scan(clipmod, folder, out=out)
+    named = {one["member"] or Path(one["source"]).name: one for one in read_records(out.read_bytes())}
+    named["coffee.png"]["sha256"] = "0" * 64
+    named["far.png"]["source"] = "https://example.org/far.png"
+    named["in.png"]["member"] = "gone.png"
+    out.write_text("".join(json.dumps(one) + "\n" for one in named.values()))
+    run = clipmod("dedupe", out, "--by", "pdq")
+    assert (run.code, run.stdout) == (0, b"")
+    assert f"cannot compare {folder / 'coffee.png'}: it has changed" in run.stderr
+    assert "cannot compare https://example.org/far.png: it is not on this machine" in run.stderr
+    assert f"cannot compare gone.png in {folder / 'c.zip'}: it cannot be read" in run.stderr
+    assert "3 compared by their bytes alone" in run.stderr
 
 
 def test_films_and_errors_are_compared_by_their_bytes_alone(
@@ -241,6 +322,8 @@ def test_films_and_errors_are_compared_by_their_bytes_alone(
     ("words", "message"),
     [
         (["--by", "md5"], "--by must be sha256"),
+        (["--by", "pdq:91"], "needs a whole number of bits from 0 to 90"),
+        (["--by", "pdq:x"], "needs a whole number of bits"),
         (["--by", "sha256:3"], "--by must be sha256"),
         (["--by", "embedding:1.5", "--evidence", "EV"], "needs a cosine above 0 and up to 1"),
         (["--by", "embedding:x", "--evidence", "EV"], "needs a cosine"),

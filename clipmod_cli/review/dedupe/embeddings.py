@@ -52,7 +52,7 @@ class EmbeddedPictures:
             )
 
     @classmethod
-    def read(cls, stored: EvidenceFolder, numbers: Mapping[str, int], scratch: Path) -> Self:
+    def read(cls, stored: EvidenceFolder, numbers: Mapping[str | None, int], scratch: Path) -> Self:
         """Return the pictures of stored evidence.
 
         Args:

@@ -36,6 +36,10 @@ _CONTENTS: Final = """
           bool_and(kind = 'image' AND status = 'ok') AS is_still FROM items GROUP BY sha256)
 """
 _NAMES: Final = "line, source, source_b64, member, member_b64, sha256, bytes, mtime_ns, run_id"
+_STILLS: Final = (
+    f"SELECT content, items.* FROM contents JOIN (SELECT {_NAMES} FROM items) AS items "  # noqa: S608
+    "ON contents.item = items.line WHERE is_still"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +110,25 @@ class DedupeItems:
         Raises:
             OutputError: no temporary file can be written.
         """
+        for row in self._paged(f"SELECT {_NAMES} FROM items WHERE {where}"):  # noqa: S608
+            yield self._found(row), row
+
+    def stills(self) -> Iterator[tuple[int, FoundItem]]:
+        """Yield the number of each content that is a readable still, and the item that stands for it.
+
+        Raises:
+            OutputError: no temporary file can be written.
+        """
+        for row in self._paged(_STILLS):
+            yield row["content"], self._found(row)
+
+    def _paged(self, query: str) -> Iterator[dict[str, Any]]:
         last = -1
         while rows := self.reader.rows(
-            f"SELECT {_NAMES} FROM items WHERE line > ? AND ({where}) ORDER BY line LIMIT {ROWS_AT_ONCE}",  # noqa: S608
+            f"SELECT * FROM ({query}) WHERE line > ? ORDER BY line LIMIT {ROWS_AT_ONCE}",  # noqa: S608
             [last],
         ):
-            for row in rows:
-                yield self._found(row), row
+            yield from rows
             last = rows[-1]["line"]
 
     def _found(self, row: dict[str, Any]) -> FoundItem:

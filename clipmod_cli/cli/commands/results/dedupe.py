@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from clipmod_cli.cli.commands.results.arguments import Null, Overwrite, Records, say_notes
+from clipmod_cli.cli.terminal.progress import LINE_EVERY_S
+from clipmod_cli.cli.terminal.stdout import plain, say
 from clipmod_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,9 +22,13 @@ EXAMPLES = """
 \b
 Examples:
   clipmod dedupe out.jsonl --by sha256 -o clusters.csv
+  clipmod dedupe out.jsonl --by pdq -o clusters.csv
   clipmod dedupe out.jsonl --by embedding:0.97 --evidence EV -o clusters.csv
   clipmod dedupe out.jsonl --by sha256 -0 | xargs -0r mv -t copies --
 """
+
+SHOWN: Final = 10
+"""Pictures that cannot be compared and are named."""
 
 _REASONS: Final = {
     "gone": "the file is gone",
@@ -39,7 +46,8 @@ def dedupe(
         typer.Option(
             "--by",
             metavar="METHOD",
-            help="sha256 (the same bytes), or embedding:COSINE (pictures that the models see alike, 0.97)",
+            help="sha256 (the same bytes), pdq:BITS (scaled or recompressed, 31; reads the files) or "
+            "embedding:COSINE (pictures that the models see alike, 0.97)",
             show_default=False,
         ),
     ],
@@ -95,20 +103,34 @@ def _check(method: DedupeMethod, evidence: Path | None) -> None:
 
 def _group(items: DedupeItems, method: DedupeMethod, evidence: Path | None, *, singles: bool) -> Grouped:
     from clipmod_cli.evidence.folder import open_folder
-    from clipmod_cli.review.dedupe.grouping import group_by_bytes, group_by_embedding
+    from clipmod_cli.review.dedupe.grouping import group_by_bytes, group_by_embedding, group_by_pdq
 
-    if evidence is None:
-        return group_by_bytes(items, singles=singles)
-    return group_by_embedding(items, open_folder(evidence), method.limit, singles=singles)
+    said = time.monotonic()
+
+    def say_progress(done: int) -> None:
+        nonlocal said
+        if time.monotonic() - said >= LINE_EVERY_S:
+            said = time.monotonic()
+            say(f"clipmod: {done:,} pictures compared")
+
+    if evidence is not None:
+        stored = open_folder(evidence)
+        return group_by_embedding(items, stored, method.limit, singles=singles, on_progress=say_progress)
+    if method.kind == "pdq":
+        return group_by_pdq(items, int(method.limit), singles=singles, on_progress=say_progress)
+    return group_by_bytes(items, singles=singles)
 
 
 def _say(items: DedupeItems, grouped: Grouped) -> None:
-    from clipmod_cli.cli.terminal.stdout import say
-
-    for reason, count in sorted(items.left_out.items()):
-        say(f"clipmod: {count:,} left out: {_REASONS[reason]}")
+    for cause, count in sorted(items.left_out.items()):
+        say(f"clipmod: {count:,} left out: {_REASONS[cause]}")
+    for name, reason in grouped.failed[:SHOWN]:
+        say(f"clipmod: cannot compare {plain(name)}: {plain(reason)}")
+    if len(grouped.failed) > SHOWN:
+        say(f"clipmod: nor {len(grouped.failed) - SHOWN:,} others")
     if grouped.by_bytes_only:
-        say(f"clipmod: {grouped.by_bytes_only:,} compared by their bytes alone, as no embedding is stored")
+        poor = f"; {grouped.poor:,} have too little structure for PDQ" if grouped.poor else ""
+        say(f"clipmod: {grouped.by_bytes_only:,} compared by their bytes alone{poor}")
     found = grouped.clusters.count()
     cluster = "1 cluster" if found.clusters == 1 else f"{found.clusters:,} clusters"
     copies = "1 copy" if found.copies == 1 else f"{found.copies:,} copies"
