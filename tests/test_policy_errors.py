@@ -183,7 +183,7 @@ FAULTS: list[tuple[str, list[str]]] = [
     (HEAD + TAIL.replace('"bad"\nsafety', '"good" #!\nsafety'), ['named "good" is already at line 4']),
     (
         HEAD + TAIL + '[[categories]] #!\nname = "x"\nsafety = "SAFE"',
-        ['needs "prompts", "labels" or "otherwise"'],
+        ['needs "prompts", "labels", "head" or "otherwise"'],
     ),
     (
         HEAD + TAIL + '[[categories]] #!\nname = "x"\nsafety = "SAFE"\notherwise = false',

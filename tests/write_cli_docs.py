@@ -50,6 +50,7 @@ COMMANDS = (
     ("rescore",),
     ("eval",),
     ("tune",),
+    ("tune", "head"),
     ("doctor",),
     ("schema",),
     ("config", "show"),

@@ -19,6 +19,7 @@ from clipmod_cli.cli.commands import bench, config, doctor, models, policies, sc
 from clipmod_cli.cli.commands.evaluate import evaluate, tune
 from clipmod_cli.cli.commands.results import dedupe, export, report, rescore
 from clipmod_cli.cli.commands.results import list as list_command
+from clipmod_cli.cli.commands.teach import head
 from clipmod_cli.cli.terminal.progress import silence_libraries
 from clipmod_cli.cli.terminal.stdout import drop_stdout, safe_streams, say
 from clipmod_cli.cli.usage.faults import print_error, print_parser_error
@@ -107,7 +108,13 @@ app.command(short_help="Measure the speed of this machine.", epilog=bench.EXAMPL
 app.command("eval", short_help="Measure decisions on labelled inputs.", epilog=evaluate.EXAMPLES)(
     evaluate.evaluate
 )
-app.add_typer(tune.app, name="tune", short_help="Find a threshold that keeps a promise.", cls=RecordsGroup)
+tune.app.command(short_help="Learn a category of your own from labels.", epilog=head.EXAMPLES)(head.head)
+app.add_typer(
+    tune.app,
+    name="tune",
+    short_help="Find a threshold that keeps a promise, or learn a category.",
+    cls=RecordsGroup,
+)
 app.command(short_help="Show what is here, and what brings what is missing.")(doctor.doctor)
 app.command()(schema.schema)
 app.add_typer(config.app, name="config")

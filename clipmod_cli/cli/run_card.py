@@ -90,6 +90,7 @@ def describe_run(
             "hash": policy.hash,
             "threshold": criteria.threshold,
             "text": policy.text or None,
+            "folder": policy.folder,
             "classes": settings.classes,
             "unsafe": settings.unsafe,
         },

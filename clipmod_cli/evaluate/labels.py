@@ -93,15 +93,15 @@ class LabelMeanings:
         for category in policy.categories if policy else ():
             decision: Decision = "NSFW" if category.safety == "UNSAFE" else "Safe"
             for text in (category.label, category.name):
-                self._known[_folded(text)] = (decision, category.name)
+                self._known[folded(text)] = (decision, category.name)
         targets = dict(self._known)
         unknown = [
-            target for target in (label_map or {}).values() if target and _folded(target) not in targets
+            target for target in (label_map or {}).values() if target and folded(target) not in targets
         ]
         if unknown:
             raise UsageError(f"the label map names {_listed(unknown)}, which is not {self._choices()}")
         for text, target in (label_map or {}).items():
-            self._known[_folded(text)] = targets[_folded(target)] if target else None
+            self._known[folded(text)] = targets[folded(target)] if target else None
 
     def apply(self, rows: Iterable[LabelRow]) -> list[Label]:
         """Return the labels of all rows but those that the map leaves out.
@@ -111,7 +111,7 @@ class LabelMeanings:
         """
         labels, unknown = [], Counter[str]()
         for row in rows:
-            key = _folded(row.text)
+            key = folded(row.text)
             if key not in self._known:
                 unknown[row.text] += 1
             elif (meaning := self._known[key]) is not None:
@@ -151,7 +151,8 @@ def read_label_map(path: str) -> dict[str, str | None]:
     return {text: target or None for text, target in table.items()}
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
+    """Return a text as labels are compared: without regard to capitals, hyphens and underscores."""
     return " ".join(text.replace("_", " ").replace("-", " ").split()).casefold()
 
 

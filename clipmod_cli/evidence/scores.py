@@ -280,8 +280,11 @@ def _member_scores(
         case VectorReader() as reader:
             found = vectors[judge.name]
             chunks = range(0, len(at), VIEWS_AT_ONCE)
-            parts = [reader.read_vectors(found[at[n : n + VIEWS_AT_ONCE]]) for n in chunks]
-            shares = own = np.concatenate(parts) if parts else np.zeros((0, categories))
+            parts = [reader.read_both(found[at[n : n + VIEWS_AT_ONCE]]) for n in chunks]
+            none = np.zeros((0, categories))
+            shares = own = np.concatenate([none, *(part for part, _ in parts)])
+            if reader.has_own_scores:
+                own = np.concatenate([none, *(part for _, part in parts)])
         case LabelReader() as reader:
             counted = take()
             shares, own = reader.read_sums(counted, take() if reader.has_undivided else counted)

@@ -142,7 +142,7 @@ class Criteria:
         self, member: WeightedReader, seen: Sequence[Seen], shares: Probabilities
     ) -> Probabilities:
         """Return the `own_scores` of each `(n, categories)`, from their shares."""
-        if not (self.category_thresholds and member.has_undivided):
+        if not self.category_thresholds:
             return shares
         return np.stack([own_scores(member.reader, one, row) for one, row in zip(seen, shares, strict=True)])
 

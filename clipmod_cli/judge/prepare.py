@@ -21,6 +21,8 @@ from clipmod_cli.judge.criteria import (
     severity_order,
     unsafe_mask,
 )
+from clipmod_cli.judge.head_reader import HeadReader
+from clipmod_cli.judge.policy.heads import HeadOfModel
 from clipmod_cli.judge.policy.tuning import TunedModel
 from clipmod_cli.judge.policy.values import Policy, seen_categories, sees_enough, unseen_categories
 from clipmod_cli.judge.readers import (
@@ -128,7 +130,7 @@ def check_sight(
     if unseen and not allow_partial:
         raise BlindModelError(
             f"{model.name} cannot see {', '.join(unseen)} of the policy {policy.name!r}, so it would call "
-            "them safe. Use another model, map its labels in the policy, or add --allow-partial"
+            f"them safe. {_way_out(model, policy, unseen)}, or add --allow-partial"
         )
     if model.kind == "detector" and not any(c.otherwise for c in policy.categories):
         raise BlindModelError(
@@ -140,9 +142,21 @@ def check_sight(
         one_safe = ", one of them SAFE," if policy.is_independent else ""
         raise BlindModelError(
             f"{model.name} sees {', '.join(seen) or 'none'} of the categories of the policy {policy.name!r}; "
-            f"at least two{one_safe} need prompts (for a text-image model) or mapped labels"
+            f"at least two{one_safe} need prompts or heads (for a text-image model) or mapped labels"
         )
     return unseen
+
+
+def _way_out(model: ModelWithPrompts | ModelWithLabels, policy: Policy, unseen: Sequence[str]) -> str:
+    """Return what can be done about categories that a model cannot see."""
+    learnt = [c for c in policy.categories if c.name in unseen and c.head is not None]
+    if model.kind != "text-image" or not learnt:
+        return "Use another model, map its labels in the policy"
+    specs = dict.fromkeys(one.spec for c in learnt if c.head for one in c.head.models)
+    return (
+        f"The head of {learnt[0].name} is for {', '.join(specs)}: use these, or learn it on evidence of "
+        f"{model.spec} (clipmod tune head)"
+    )
 
 
 def text_reader(
@@ -170,9 +184,7 @@ def reader_of(model: ModelWithPrompts | ModelWithLabels, policy: Policy) -> Read
         BlindModelError: the policy maps labels that the model does not have.
     """
     if model.kind == "text-image":
-        texts = policy.texts
-        embeddings = dict(zip(texts, model.embed(texts), strict=True))
-        return text_reader(model, embeddings, policy)
+        return _vector_reader(model, policy)
     labels = mapped_labels(policy, model.spec)
     unsafe = unsafe_mask(policy) if policy.is_independent else None
     _check_labels(model, policy, labels)
@@ -182,6 +194,51 @@ def reader_of(model: ModelWithPrompts | ModelWithLabels, policy: Policy) -> Read
     unmapped = frozenset(model.labels).difference(*labels)
     _warn_of(unmapped - set(policy.not_judged.get(model.spec, ())), model, policy)
     return LabelReader(labels=labels, unmapped=unmapped, unsafe=unsafe)
+
+
+def _vector_reader(model: ModelWithPrompts, policy: Policy) -> VectorReader:
+    heads = _heads_for(model, policy)
+    prompts: VectorReader | None = None
+    if texts := policy.texts:
+        embeddings = dict(zip(texts, model.embed(texts), strict=True))
+        prompts = text_reader(model, embeddings, policy)
+    if prompts is not None and not heads:
+        return prompts
+    rest = next((i for i, c in enumerate(policy.categories) if c.otherwise), None)
+    if prompts is None and rest is None:
+        raise BlindModelError(
+            f"the policy {policy.name!r} has no category with prompts or `otherwise = true` for what no head "
+            "recognises"
+        )
+    return HeadReader(
+        heads=heads,
+        unsafe=unsafe_mask(policy),
+        prompts=prompts,
+        rest=rest or 0,
+        independent=policy.is_independent,
+    )
+
+
+def _heads_for(model: ModelWithPrompts, policy: Policy) -> list[tuple[int, HeadOfModel]]:
+    """Return the heads for a model with the indices of their categories, in the order of severity.
+
+    Raises:
+        PolicyError: one was learnt on embeddings of other weights.
+    """
+    heads = []
+    for index in severity_order(policy):
+        head = policy.categories[index].head
+        found = None if head is None else head.of_model(model.spec)
+        if found is None:
+            continue
+        if found.revision != model.revision:
+            raise PolicyError(
+                f"the head of {policy.categories[index].name} was learnt on {model.spec} at "
+                f"{found.revision[:12]}, not at {model.revision[:12]}: its scores would mean nothing. Learn "
+                "it again on evidence of these weights (clipmod tune head)"
+            )
+        heads.append((index, found))
+    return heads
 
 
 def _warn_of(labels: frozenset[str], model: ModelWithLabels, policy: Policy) -> None:

@@ -37,6 +37,11 @@ class VectorReader:
 
     __slots__ = ()
 
+    @property
+    def has_own_scores(self) -> bool:
+        """Whether thresholds of categories are compared with something else than the probabilities."""
+        return False
+
     def read(self, seen: Seen) -> Probabilities:
         """Return the result of `read_vectors` for one."""
         shares: Probabilities = self.read_vectors(_vector_of(seen)[np.newaxis])[0]
@@ -49,6 +54,16 @@ class VectorReader:
     def read_vectors(self, vectors: NDArray[np.floating[Any]]) -> Probabilities:
         """Return the probabilities of each embedding of `(n, d)`, `(n, categories)`."""
         raise NotImplementedError
+
+    def read_both(self, vectors: NDArray[np.floating[Any]]) -> tuple[Probabilities, Probabilities]:
+        """Return the results of `read_vectors` and `own_scores` for each embedding, `(n, categories)`."""
+        shares = self.read_vectors(vectors)
+        return shares, shares
+
+    def own_scores(self, seen: Seen) -> Probabilities:
+        """Return what thresholds of categories are compared with."""
+        own: Probabilities = self.read_both(_vector_of(seen)[np.newaxis])[1][0]
+        return own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +185,11 @@ class LabelReader:
         """Whether a label stands for several categories."""
         return tuple(self.labels) != self.counted
 
+    @property
+    def has_own_scores(self) -> bool:
+        """Whether `own_scores` differ from the shares."""
+        return self.has_undivided
+
     def read(self, seen: Seen) -> Probabilities:
         """Return the shares; not finite if no mapped label has any score."""
         shares: Probabilities = self._read(seen)[0][0]
@@ -279,9 +299,12 @@ class DetectorReader:
 def own_scores(reader: Reader, seen: Seen, shares: Probabilities) -> Probabilities:
     """Return what thresholds of single categories are compared with, 0..1 `(categories,)`.
 
-    As the shares, but a classifier's label that stands for several categories counts in full for each.
+    As the shares, but a classifier's label that stands for several categories counts in full for each, and so
+    do the heads of several UNSAFE categories.
     """
-    return reader.own_scores(seen) if isinstance(reader, LabelReader) and reader.has_undivided else shares
+    if isinstance(reader, LabelReader | VectorReader) and reader.has_own_scores:
+        return reader.own_scores(seen)
+    return shares
 
 
 def unmapped_share(reader: Reader, seen: Seen) -> float | None:

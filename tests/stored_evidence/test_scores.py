@@ -21,6 +21,7 @@ from clipmod_cli.evidence.rescore import judge_one, rescore
 from clipmod_cli.evidence.rows import ItemEvidence, to_row, vectors_of
 from clipmod_cli.evidence.scores import PartScores, score_parts
 from clipmod_cli.judge.criteria import Criteria, WeightedReader
+from clipmod_cli.judge.head_reader import HeadReader
 from clipmod_cli.judge.policy.values import Category, Policy, Scoring
 from clipmod_cli.judge.readers import (
     ComparedTexts,
@@ -29,6 +30,7 @@ from clipmod_cli.judge.readers import (
     LabelReader,
     Reader,
     TextReader,
+    VectorReader,
 )
 from clipmod_cli.types import (
     Box,
@@ -45,6 +47,7 @@ from clipmod_cli.types import (
     Verdict,
     View,
 )
+from tests.heads.kit import of_model
 
 NAMES = ("neutral", "drawing", "nude", "gore")
 UNSAFE = (False, False, True, True)
@@ -88,14 +91,25 @@ MAPPED = [frozenset("a"), frozenset[str](), frozenset("b"), frozenset("b")]
 FOUND = [frozenset[str](), frozenset[str](), frozenset("d"), frozenset("e")]
 
 
-def readers(scoring: Scoring) -> list[Reader]:
+HEADS = [of_model(*direction, bias=-0.5) for direction in 3 * directions(3)]
+
+
+def heads(text: VectorReader, scoring: Scoring) -> HeadReader:
+    """Return a reader with heads of the UNSAFE categories, and with softmax scoring of a SAFE one."""
+    independent = scoring == "independent"
+    learnt = zip((3, 2) if independent else (3, 2, 1), HEADS, strict=False)
+    return HeadReader(heads=list(learnt), unsafe=UNSAFE, prompts=text, rest=0, independent=independent)
+
+
+def readers(scoring: Scoring, *, with_heads: bool = False) -> list[Reader]:
     unsafe = UNSAFE if scoring == "independent" else None
-    text = (
+    text: VectorReader = (
         TextReader(vectors=VECTORS, visible=range(4), total=4, scale=10.0)
         if scoring == "softmax"
         else ComparingTextReader(texts=TEXTS, unsafe=UNSAFE, scale=10.0)
     )
     labels = LabelReader(labels=MAPPED, unmapped=frozenset("c"), unsafe=unsafe)
+    text = heads(text, scoring) if with_heads else text
     return [text, labels, DetectorReader(labels=FOUND, order=(3, 2, 1, 0), rest=0, unsafe=unsafe)]
 
 
@@ -127,7 +141,7 @@ def all_criteria(draw: st.DrawFn) -> Criteria:
     )
     judges = [
         WeightedReader(name=member.name, weight=member.weight, reader=reader)
-        for member, reader in zip(MEMBERS, readers(scoring), strict=True)
+        for member, reader in zip(MEMBERS, readers(scoring, with_heads=draw(st.booleans())), strict=True)
     ]
     return Criteria(policy=policy, threshold=draw(edges), judges=judges, unseen=[], degraded=False)
 

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from clipmod_cli.errors import PolicyError, did_you_mean
 from clipmod_cli.judge.policy.expectation_checks import useless_tests
 from clipmod_cli.judge.policy.label_maps import repeated_labels
-from clipmod_cli.judge.policy.scoring_checks import useless_negatives, useless_scoring
+from clipmod_cli.judge.policy.scoring_checks import useless_heads, useless_negatives, useless_scoring
 from clipmod_cli.judge.policy.tables import TABLES, PolicyTable, normalise, quoted
 from clipmod_cli.judge.policy.threshold_checks import (
     Categories,
@@ -157,8 +157,10 @@ def _check_meaning(faults: _Faults, table: Mapping[str, Any]) -> None:
         faults.add(("categories",), f"a policy has at least two [[categories]], not {len(listed)}")
     categories: Categories = [(("categories", i), c) for i, c in enumerate(listed) if isinstance(c, dict)]
     for path, category in categories:
-        if not (category.get("otherwise") or "prompts" in category or "labels" in category):
-            faults.add(path, 'a category needs "prompts", "labels" or "otherwise", or no model can find it')
+        if not (category.get("otherwise") or {"prompts", "labels", "head"} & category.keys()):
+            faults.add(
+                path, 'a category needs "prompts", "labels", "head" or "otherwise", or no model can find it'
+            )
     _check_otherwise(faults, categories)
     for values in (_names(categories), _prompts(categories), *_compared_texts(categories)):
         _check_repeats(faults, values)
@@ -170,6 +172,7 @@ def _check_meaning(faults: _Faults, table: Mapping[str, Any]) -> None:
         useless_tests(categories, table.get("tuned"), table.get("tests")),
         useless_scoring(scoring, categories),
         useless_negatives(scoring, categories),
+        useless_heads(scoring, categories),
     )
     for path, message in chain(*useless):
         faults.add(path, message)

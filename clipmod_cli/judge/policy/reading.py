@@ -9,6 +9,7 @@ from typing import Any, Final
 from clipmod_cli.errors import PolicyError, did_you_mean
 from clipmod_cli.judge.policy.checking import check_toml
 from clipmod_cli.judge.policy.expectations import PolicyTest
+from clipmod_cli.judge.policy.heads import Head, read_head
 from clipmod_cli.judge.policy.tables import is_printable_name, normalise, quoted
 from clipmod_cli.judge.policy.tuning import PlattCalibration, Promise, TunedModel, Tuning
 from clipmod_cli.judge.policy.values import DEFAULT_THRESHOLDS, Category, Policy
@@ -74,22 +75,63 @@ def read_policy(path: str) -> Policy:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise PolicyError(f"{path}:{line}: not UTF-8 text; a policy is a TOML file") from error
-    return parse_policy(text, path)
+    return parse_policy(text, path, Path(path).expanduser().absolute().parent)
 
 
-def parse_policy(text: str, where: str) -> Policy:
-    """Return the policy of a TOML text; `where` names the text in messages.
+def parse_policy(text: str, where: str, folder: Path | None = None) -> Policy:
+    """Return the policy of a TOML text.
+
+    Args:
+        text: of a file.
+        where: names the text in messages.
+        folder: that paths in it are relative to; None is the working directory.
 
     Raises:
         PolicyError: with a line `where:line: message` for each fault.
     """
     table = check_toml(text, where)
-    categories = tuple(Category(**category) for category in table.pop("categories"))
+    tables = _with_heads(table.pop("categories"), text, where, folder or Path())
+    categories = tuple(Category(**category) for category in tables)
     thresholds = {**DEFAULT_THRESHOLDS, **table.pop("thresholds", {})}
     tests = tuple(PolicyTest(**test) for test in table.pop("tests", ()))
     video, tuned = table.pop("video", {}), table.pop("tuned", None)
-    policy = Policy(**video, **table, thresholds=thresholds, categories=categories, tests=tests, text=text)
+    policy = Policy(
+        **video,
+        **table,
+        thresholds=thresholds,
+        categories=categories,
+        tests=tests,
+        text=text,
+        folder=None if folder is None else str(folder),
+    )
     return policy if tuned is None else _tuned(policy, tuned, where)
+
+
+def _with_heads(
+    categories: list[dict[str, Any]], text: str, where: str, folder: Path
+) -> list[dict[str, Any]]:
+    """Return tables of categories with the heads that they name by path."""
+    faults = []
+    for number, category in enumerate(categories):
+        if "head" not in category:
+            continue
+        try:
+            category["head"] = _head_of(category, folder)
+        except PolicyError as error:
+            line = locate(text).get(("categories", number, "head"), 1)
+            faults.append(f"{where}:{line}: {error}")
+    if faults:
+        raise PolicyError("\n".join(faults))
+    return categories
+
+
+def _head_of(category: dict[str, Any], folder: Path) -> Head:
+    head, _ = read_head(folder / Path(category["head"]).expanduser())
+    if head.category != category["name"]:
+        raise PolicyError(
+            f"{category['head']} is a head for {quoted(head.category)}, not for {quoted(category['name'])}"
+        )
+    return head
 
 
 def _tuned(policy: Policy, table: dict[str, Any], where: str) -> Policy:

@@ -1,4 +1,4 @@
-"""Checks of a policy's `scoring` and of the `negatives` of its categories."""
+"""Checks of a policy's `scoring`, and of the `negatives` and the `head` of its categories."""
 
 from __future__ import annotations
 
@@ -42,3 +42,22 @@ def useless_negatives(scoring: Any, categories: Categories) -> Iterator[tuple[To
         else:
             continue
         yield (*path, "negatives"), fault
+
+
+def useless_heads(scoring: Any, categories: Categories) -> Iterator[tuple[TomlPath, str]]:
+    """Yield the path and the fault of each head that would have no effect, or leaves pictures no category."""
+    heads = [(path, category) for path, category in categories if "head" in category]
+    for path, category in heads:
+        for key in ("prompts", "negatives"):
+            if key in category:
+                yield (*path, "head"), f'"head" stands in place of "{key}": leave one of them out'
+        if scoring == "independent" and category.get("safety") == "SAFE":
+            yield (
+                (*path, "head"),
+                "with independent scoring only UNSAFE categories have heads: this one would change no score",
+            )
+    if heads and not any("prompts" in one or one.get("otherwise") is True for _, one in categories):
+        yield (
+            (*heads[0][0], "head"),
+            'what no head recognises needs a category: give a SAFE one "prompts", or `otherwise = true`',
+        )

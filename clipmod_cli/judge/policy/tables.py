@@ -125,6 +125,7 @@ class CategoryTable(_Table):
     prompts: Texts = ()
     negatives: Texts = ()
     labels: LabelTable = {}
+    head: Text = ""
 
 
 class ThresholdTable(_Table):

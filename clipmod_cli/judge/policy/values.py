@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.judge.policy.expectations import PolicyTest
+from clipmod_cli.judge.policy.heads import Head
 from clipmod_cli.judge.policy.tuning import Tuning
 from clipmod_cli.models.registry import BACKENDS
 
@@ -40,6 +41,7 @@ class Category:
         prompts: texts for text-image models.
         negatives: look-alikes of an UNSAFE category, as texts: under independent scoring it must beat them.
         labels: by model spec, which of that model's own labels count as this category.
+        head: in place of prompts, what was learnt of it from labels.
     """
 
     name: str
@@ -52,11 +54,18 @@ class Category:
     prompts: tuple[str, ...] = ()
     negatives: tuple[str, ...] = ()
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    head: Head | None = None
 
     def __post_init__(self) -> None:
         """Set the default label."""
         if not self.label:
             object.__setattr__(self, "label", self.name.replace("_", " ").strip() or self.name)
+
+    def is_seen_by(self, spec: str, *, text_image: bool) -> bool:
+        """Return whether a model of this spec (without weight) can give evidence for the category."""
+        if not text_image:
+            return bool(self.labels.get(spec))
+        return bool(self.prompts) or (self.head is not None and self.head.of_model(spec) is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +105,7 @@ class Policy:
         not_judged: by spec of a classifier, which of its labels are known and belong to no category.
         categories: from mild to severe.
         text: the TOML that it was read from; empty if it was not.
+        folder: the folder of the file that it was read from, absolute; paths in it are relative to that.
         tuned: where its thresholds come from, if `clipmod tune` found them.
         tests: what results of pictures must be; they change none.
     """
@@ -113,6 +123,7 @@ class Policy:
     max_gap_s: float = 10.0
     not_judged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     text: str = field(default="", compare=False, repr=False)
+    folder: str | None = field(default=None, compare=False, repr=False)
     tuned: Tuning | None = None
     tests: tuple[PolicyTest, ...] = ()
 
@@ -166,6 +177,7 @@ class Policy:
                 "texts": sorted(self.texts_of(c)),
                 "labels": {spec: sorted(labels) for spec, labels in c.labels.items()},
                 **({} if c.threshold is None else {"own_threshold": [c.threshold, c.review_margin]}),
+                **({} if c.head is None else {"head": c.head.digest}),
                 **(self._compared_texts(c) if self.is_independent else {}),
             }
             for c in self.categories
@@ -226,11 +238,15 @@ class Policy:
 def seen_categories(policy: Policy, *, spec: str, text_image: bool) -> tuple[str, ...]:
     """Return the names of the categories that a model can give evidence for.
 
-    A text-image model sees those with prompts, any other those with mapped labels of its
-    spec (without weight). `otherwise` is not evidence. A model that sees nothing
-    cannot judge the policy, even where nothing is UNSAFE.
+    A text-image model sees those with prompts or a head for it, any other those with mapped labels of its
+    spec (without weight). `otherwise` is not evidence, but where no category has prompts, what no head
+    recognises is of that category. A model that sees nothing cannot judge the policy, even where nothing is
+    UNSAFE.
     """
-    return tuple(c.name for c in policy.categories if (c.prompts if text_image else c.labels.get(spec)))
+    seen = [c for c in policy.categories if c.is_seen_by(spec, text_image=text_image)]
+    if text_image and seen and not any(c.prompts for c in policy.categories):
+        seen = [c for c in policy.categories if c in seen or c.otherwise]
+    return tuple(c.name for c in seen)
 
 
 def sees_enough(policy: Policy, seen: Sequence[str], *, detector: bool) -> bool:
@@ -255,7 +271,10 @@ def policy_notes(policy: Policy) -> tuple[str, ...]:
     These are not faults: a policy may be meant for other models only.
     """
     specs = sorted({spec for c in policy.categories for spec in c.labels})
-    models = [("a text-image model", "", True)] if any(c.prompts for c in policy.categories) else []
+    heads = [model.spec for c in policy.categories if c.head for model in c.head.models]
+    models = [(spec, spec, True) for spec in dict.fromkeys(heads)]
+    if not heads and any(c.prompts for c in policy.categories):
+        models = [("a text-image model", "", True)]
     models += [(spec, spec, False) for spec in specs]
     notes = [note for name, spec, text in models for note in _notes(policy, name, spec, text_image=text)]
     return (*notes, *_threshold_notes(policy))

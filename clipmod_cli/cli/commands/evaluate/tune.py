@@ -49,7 +49,7 @@ Share = str | None
 app = typer.Typer(
     cls=RecordsGroup,
     invoke_without_command=True,
-    subcommand_metavar="RECORDS",
+    subcommand_metavar="RECORDS | head ...",
     epilog=EXAMPLES,
 )
 

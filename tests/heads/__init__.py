@@ -1,0 +1,1 @@
+"""Heads: their files, what they say of embeddings, and how they are learnt."""
