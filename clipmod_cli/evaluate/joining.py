@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -148,14 +148,9 @@ def policies_of_cards(names: Iterable[str]) -> Iterator[Policy]:
             if policy.get("classes"):
                 yield policy_from_classes(policy["classes"], policy["unsafe"])
             elif policy.get("text"):
-                yield parse_policy(policy["text"], f"the run card of {name}", folder_of(policy))
+                yield parse_policy(policy["text"], f"the run card of {name}", policy.get("folder"))
         except PolicyError as e:  # written by a version with other rules
             log.warning("the policy in the run card of %s cannot be read: %s", name, e)
-
-
-def folder_of(policy: Mapping[str, Any]) -> Path | None:
-    """Return the folder that the policy of a run card was read from; None if it had none."""
-    return Path(policy["folder"]) if policy.get("folder") else None
 
 
 def _policy_facts(name: str) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from clipmod_cli.evaluate.label_files import read_labels
 from clipmod_cli.evaluate.labels import DECISIONS, LabelMeanings, LabelRow, folded, read_label_map
 from clipmod_cli.evaluate.matching import LabelledInput, Matches, match
 from clipmod_cli.evaluate.samples import LabelledSet
-from clipmod_cli.evidence.embeddings import embeddings_of
+from clipmod_cli.evaluate.stored import near_duplicates
 from clipmod_cli.evidence.folder import EvidenceFolder, StoredInput, stored_inputs
+from clipmod_cli.evidence.pictures import embeddings_of
 from clipmod_cli.judge.policy.reading import CLASS_TEMPLATES, CLASSES
 from clipmod_cli.judge.policy.values import Category, Policy
 
@@ -30,11 +31,6 @@ LEAST_POSITIVES: Final = 30
 LEAST_NEGATIVES: Final = 20
 MOST_VIEWS: Final = 64
 """Of one input: a film of an hour has thousands, which tell little more."""
-
-NEAR: Final = 0.97
-"""Embeddings with this cosine are of the same picture: another size, crop or frame of it."""
-
-_BLOCK: Final = 1_024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,16 +61,6 @@ class HeadExamples:
     digest: str
     matches: Matches[StoredInput]
     words: Policy | None
-
-    @property
-    def folds(self) -> int:
-        """How many parts cross-validation can have: in each there must be both kinds."""
-        groups = [len(set(self.group[kind].tolist())) for kind in (self.positive, ~self.positive)]
-        return min(*groups, MOST_FOLDS)
-
-
-MOST_FOLDS: Final = 5
-LEAST_FOLDS: Final = 3
 
 
 def read_examples(
@@ -165,7 +151,7 @@ def _examples(
         rows=rows,
         starts=starts,
         positive=positive,
-        group=near_duplicates([np.add.reduceat(one, starts) for one in rows.values()]),
+        group=_groups(rows.values(), starts),
         counts=listed,
         open=len(answered) - len(known),
         broken=len(known) - len(whole),
@@ -190,26 +176,13 @@ def check_counts(category: str, counts: Sequence[tuple[bool, str, int]]) -> None
             )
 
 
-def near_duplicates(sums: Sequence[Rows]) -> Indices:
-    """Return the group of each input, `(n,)`: those that are near to each other, directly or by others.
-
-    Two are near where by every model the cosine of their mean embeddings is at least `NEAR`.
-
-    Args:
-        sums: by model, the sum of each input's embeddings, `(n, d)`.
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    means = [one / np.maximum(np.linalg.norm(one, axis=1, keepdims=True), 1e-12) for one in sums]
-    count = len(means[0])
-    group = np.arange(count, dtype=np.intp)
-    for start in range(0, count, _BLOCK):
-        near = np.all([one[start : start + _BLOCK] @ one[start:].T >= NEAR for one in means], axis=0)
-        first, second = (group[places + start] for places in np.nonzero(near))
-        graph = coo_array((np.ones(len(first), dtype=np.int8), (first, second)), shape=(count, count))
-        group = connected_components(graph, directed=False)[1][group].astype(np.intp)
-    return group
+def _groups(rows: Iterable[Rows], starts: Indices) -> Indices:
+    """Return a number for each input that near-duplicates have in common, `(n,)`."""
+    sums = [np.add.reduceat(one, starts) for one in rows]
+    units = [one / np.maximum(np.linalg.norm(one, axis=1, keepdims=True), 1e-12) for one in sums]
+    joined = np.concatenate(units, axis=1) / np.sqrt(len(units))
+    found = near_duplicates({str(n): one for n, one in enumerate(joined.astype(np.float32))})
+    return np.array([int(found[str(n)]) for n in range(len(starts))], dtype=np.intp)
 
 
 def _digest(pairs: Sequence[tuple[LabelledInput[StoredInput], bool]]) -> str:

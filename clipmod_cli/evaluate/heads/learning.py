@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 
 from clipmod_cli.evaluate.heads.examples import Indices, Rows
-from clipmod_cli.evaluate.intervals import SEED, Flags, Floats
+from clipmod_cli.evaluate.intervals import Flags, Floats
 
 PENALTIES: Final = (1.0, 10.0, 100.0, 1000.0)
 """Inverse strengths of the L2 penalty: embeddings have unit length, so weights must be large."""
@@ -83,11 +83,29 @@ def rows_of(starts: Indices, counts: Indices, chosen: Indices) -> Indices:
 
 
 def split(positive: Flags, group: Indices, folds: int) -> Iterator[tuple[Indices, Indices]]:
-    """Yield the inputs to learn from and to measure on, `folds` times; near-duplicates are on one side."""
-    from sklearn.model_selection import StratifiedGroupKFold
+    """Yield the inputs to learn from and to measure on, `folds` times; near-duplicates are on one side.
 
-    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=SEED)
-    yield from splitter.split(np.zeros((len(positive), 1)), positive, group)
+    Where there are at least as many groups of positives and of negatives as folds, each fold has both.
+    """
+    fold_of = np.zeros(int(group.max()) + 1, dtype=np.intp)
+    for chosen in groups_of(positive, group):
+        sizes = np.array([np.count_nonzero(group == one) for one in chosen])
+        load = np.zeros(folds)
+        for number in np.argsort(-sizes, kind="stable"):
+            fold = int(np.argmin(load))
+            fold_of[chosen[number]] = fold
+            load[fold] += sizes[number]
+    folded = fold_of[group]
+    for fold in range(folds):
+        yield np.flatnonzero(folded != fold), np.flatnonzero(folded == fold)
+
+
+def groups_of(positive: Flags, group: Indices) -> tuple[Indices, Indices]:
+    """Return the groups that hold a positive, and the others, in the order of their first inputs."""
+    distinct, first = np.unique(group, return_index=True)
+    ordered = distinct[np.argsort(first)]
+    has_positive = np.isin(ordered, group[positive])
+    return ordered[has_positive], ordered[~has_positive]
 
 
 def learn(bags: Bags) -> LearntHead:

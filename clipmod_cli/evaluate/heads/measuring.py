@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from clipmod_cli.errors import UsageError
-from clipmod_cli.evaluate.heads.examples import LEAST_FOLDS, HeadExamples
-from clipmod_cli.evaluate.heads.learning import Bags, LearntHead, learn, rows_of, split
+from clipmod_cli.evaluate.heads.examples import HeadExamples
+from clipmod_cli.evaluate.heads.learning import (
+    INNER_FOLDS,
+    Bags,
+    LearntHead,
+    groups_of,
+    learn,
+    rows_of,
+    split,
+)
 from clipmod_cli.evaluate.intervals import (
     Estimate,
     Flags,
@@ -22,6 +31,10 @@ from clipmod_cli.evaluate.intervals import (
 )
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.readers import TextReader
+
+MOST_FOLDS: Final = 5
+LEAST_FOLDS: Final = INNER_FOLDS + 1
+"""Then each part to learn from has enough different pictures of both kinds to be divided once more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,23 +66,30 @@ def teach(examples: HeadExamples, weights: Mapping[str, float]) -> TaughtHeads:
     Raises:
         UsageError: there are too few different pictures.
     """
-    folds = examples.folds
+    from threadpoolctl import threadpool_limits  # of scikit-learn
+
+    kinds = groups_of(examples.positive, examples.group)
+    folds = min(MOST_FOLDS, *map(len, kinds))
     if folds < LEAST_FOLDS:
+        counts = int(examples.positive.sum()), int((~examples.positive).sum())
         raise UsageError(
-            f"cross-validation needs {LEAST_FOLDS} different pictures that are {examples.category} and as "
-            "many others: near-duplicates are kept together, and most of these are"
+            f"the {counts[0]} inputs that are {examples.category} are {len(kinds[0])} different pictures, the"
+            f" {counts[1]} others {len(kinds[1])} (near-duplicates count once): cross-validation needs "
+            f"{LEAST_FOLDS} of each"
         )
     bags = {
         name: Bags(rows=rows, starts=examples.starts, positive=examples.positive, group=examples.group)
         for name, rows in examples.rows.items()
     }
     by_view = {name: np.zeros(len(rows)) for name, rows in examples.rows.items()}
-    for learnt_from, held_out in split(examples.positive, examples.group, folds):
-        for name, one in bags.items():
-            head = learn(one.among(learnt_from))
-            places = rows_of(one.starts, one.counts, held_out)
-            by_view[name][places] = head.probabilities(one.rows[places])
-    heads = {name: learn(one) for name, one in bags.items()}
+    # the products are small: threads of the library would wait for each other, above all on a busy machine
+    with threadpool_limits(1):
+        for learnt_from, held_out in split(examples.positive, examples.group, folds):
+            for name, one in bags.items():
+                head = learn(one.among(learnt_from))
+                places = rows_of(one.starts, one.counts, held_out)
+                by_view[name][places] = head.probabilities(one.rows[places])
+        heads = {name: learn(one) for name, one in bags.items()}
     return TaughtHeads(heads=heads, held_out=_scored(examples, by_view, weights), folds=folds)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipmod_cli.errors import UsageError
+from clipmod_cli.errors import PolicyError, UsageError
 from clipmod_cli.evidence.identity import EvidenceIdentity
 from clipmod_cli.judge.policy.reading import parse_policy
 from clipmod_cli.judge.policy.tuning import HEADING, TunedModel, Tuning
@@ -50,7 +50,7 @@ def scored_by(records: str) -> ScoredBy:
             f"{records} was judged with --stop-on-hit, so scores of what was flagged are of the first hit, "
             "not of the worst view. Scan again without it"
         )
-    policy = parse_policy(text, f"the policy in {card_path(path)}")
+    policy = parse_policy(text, f"the policy in {card_path(path)}", facts["policy"].get("folder"))
     models = [
         TunedModel(spec=one["spec"], revision=one["revision"], weight=one["weight"])
         for one in facts["models"]["members"]
@@ -74,16 +74,29 @@ def untuned(policy: Policy) -> Policy:
     """Return the policy as it was before it was tuned."""
     if policy.tuned is None:
         return policy
-    return parse_policy(policy.text.partition(HEADING)[0], f"the policy {policy.name}")
+    return parse_policy(policy.text.partition(HEADING)[0], f"the policy {policy.name}", policy.folder)
 
 
-def tuned_text(base: Policy, tuning: Tuning) -> str:
+def tuned_text(base: Policy, tuning: Tuning, folder: Path | None = None) -> str:
     """Return the TOML of a policy with tuned thresholds: that of the base, and the `[tuned]` table.
 
+    Args:
+        base: the policy without them.
+        tuning: the thresholds.
+        folder: where it will be; None is where the base is.
+
     Raises:
-        PolicyError: it would not be read back, which is a bug.
+        UsageError: the base has heads by paths that lead nowhere from that folder.
     """
     text = f"{base.text.rstrip()}\n\n{tuning.to_toml()}"
-    if parse_policy(text, "the tuned policy") != base.with_tuning(tuning):
+    try:
+        found = parse_policy(text, "the tuned policy", folder or base.folder)
+    except PolicyError as e:
+        if not any(category.head for category in base.categories):
+            raise
+        raise UsageError(
+            f"{e}\nPaths of heads are relative to their policy: write the tuned one into {base.folder}"
+        ) from e
+    if found != base.with_tuning(tuning):
         raise AssertionError("a tuned policy is read back as it was written")
     return text

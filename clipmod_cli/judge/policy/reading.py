@@ -78,7 +78,7 @@ def read_policy(path: str) -> Policy:
     return parse_policy(text, path, Path(path).expanduser().absolute().parent)
 
 
-def parse_policy(text: str, where: str, folder: Path | None = None) -> Policy:
+def parse_policy(text: str, where: str, folder: Path | str | None = None) -> Policy:
     """Return the policy of a TOML text.
 
     Args:
@@ -90,7 +90,7 @@ def parse_policy(text: str, where: str, folder: Path | None = None) -> Policy:
         PolicyError: with a line `where:line: message` for each fault.
     """
     table = check_toml(text, where)
-    tables = _with_heads(table.pop("categories"), text, where, folder or Path())
+    tables = _with_heads(table.pop("categories"), text, where, Path(folder or ""))
     categories = tuple(Category(**category) for category in tables)
     thresholds = {**DEFAULT_THRESHOLDS, **table.pop("thresholds", {})}
     tests = tuple(PolicyTest(**test) for test in table.pop("tests", ()))

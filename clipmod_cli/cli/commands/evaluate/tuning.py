@@ -129,7 +129,7 @@ class TuneCall:
             promises=tuple(one for one in outcomes if isinstance(one, Promise)),
             calibration=calibration,
         )
-        write_document(self.output, tuned_text(base, tuning).encode())
+        write_document(self.output, tuned_text(base, tuning, self.output.absolute().parent).encode())
         return base.with_tuning(tuning)
 
     def _end(self, policy: Policy, unlabelled: Sequence[str]) -> Iterator[str]:
