@@ -1,4 +1,4 @@
-"""Embeddings of stored evidence: one vector for each picture as a whole, or those of all views of an input."""
+"""Embeddings of stored evidence: one vector for each picture as a whole, or all views of an input."""
 
 from __future__ import annotations
 
