@@ -110,8 +110,8 @@ class Output:
         done = sink.begin(run_key)
         self._sink = sink
         self._warn_without_card(done)
-        tally.gone = done.gone_count
-        self._begin_evidence(done.count + done.gone_count)
+        tally.gone, tally.moved = done.gone_count, done.moved_count
+        self._begin_evidence(done.kept_count)
         return done
 
     def _resume_options(
@@ -131,7 +131,7 @@ class Output:
         )
 
     def _warn_without_card(self, done: DoneInputs) -> None:
-        has_records = done.count or done.gone_count or done.retry_count
+        has_records = done.kept_count or done.retry_count
         if self.card is not None and not self.card.runs and has_records:
             log.warning(
                 "%s has no run card (%s): relative paths in it are taken to be from the working directory",

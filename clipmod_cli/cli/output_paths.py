@@ -13,6 +13,7 @@ from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.reading.withheld import withheld_path
 from clipmod_cli.output.resuming.card import card_path
 from clipmod_cli.output.resuming.gone import gone_path
+from clipmod_cli.output.resuming.moved import moved_path
 from clipmod_cli.settings.definition import Settings
 
 STREAMS = ("/dev/", "/proc/")
@@ -82,6 +83,7 @@ def _outputs(settings: Settings) -> list[tuple[str, Path]]:
         found += [
             ("the run card", card_path(path)),
             ("the list of what is gone", gone_path(path)),
+            ("the list of what was moved", moved_path(path)),
             ("the list of what is withheld", withheld_path(path)),
         ]
     if settings.log_file:

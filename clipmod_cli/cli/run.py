@@ -46,7 +46,7 @@ from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.models.specs import AUTO, parse_models
 from clipmod_cli.output.history.run import HistoryRun, open_rows
 from clipmod_cli.output.resuming.card import COMPLETE, RunCard
-from clipmod_cli.output.resuming.names import working_directory
+from clipmod_cli.output.resuming.names import folders_in, working_directory
 from clipmod_cli.output.resuming.resume import DoneInputs, RunConditions
 from clipmod_cli.pipeline import decoding_key, run, run_key
 from clipmod_cli.records import RunFacts, to_line, to_record
@@ -87,7 +87,9 @@ class Inputs:
     def conditions(self) -> RunConditions:
         """The conditions of this run."""
         directory = None if self.are_urls else working_directory()
-        return RunConditions(directory=directory, abilities=self.abilities | decoders())
+        return RunConditions(
+            directory=directory, abilities=self.abilities | decoders(), folders=folders_in(self.sources or ())
+        )
 
 
 def judge_inputs(resolved: Resolved, inputs: Inputs, stdout: RealStdout | None = None) -> ExitCode:
@@ -268,10 +270,11 @@ class _Run:
         )
         if card is not None:
             card.begin(facts, self.facts.run_id, command_line(), conditions)
-        if (done.count or done.retry_count or done.gone_count) and not self.settings.quiet:
+        if (done.kept_count or done.retry_count) and not self.settings.quiet:
             counts = f"{done.count} done, {done.retry_count} to retry"
             gone = f", {done.gone_count} gone" if done.gone_count else ""
-            say(f"clipmod: resuming {self.settings.output}: {counts}{gone}")
+            moved = f", {done.moved_count} moved" if done.moved_count else ""
+            say(f"clipmod: resuming {self.settings.output}: {counts}{gone}{moved}")
         return done
 
     def _judge(self, items: Iterable[Item | Failure], store: HistoryRun, done: int) -> None:

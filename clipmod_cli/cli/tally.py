@@ -48,6 +48,7 @@ class Tally:
         judged: records of this run, errors included.
         new: records that no earlier run had told of, and `new_kinds` those by kind.
         gone: records that do not count, since their inputs are gone.
+        moved: likewise, since `clipmod apply` moved their inputs.
         pictures: frames scored in this run.
         scored_by: frames that each model scored in this run.
         skipped_by: frames that each model skipped (early exit) in this run.
@@ -68,6 +69,7 @@ class Tally:
     new: int = 0
     new_kinds: Counter[str] = field(default_factory=Counter)
     gone: int = 0
+    moved: int = 0
     pictures: int = 0
     cached: int = 0
     bytes: int = 0
@@ -138,6 +140,7 @@ class Tally:
             "new": self.new,
             "new_nsfw": self.new_kinds["nsfw"],
             "gone": self.gone,
+            "moved": self.moved,
             "written": self.judged,
         }
 

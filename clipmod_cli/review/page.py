@@ -68,7 +68,11 @@ def _summary(sheet: Sheet) -> str:
     now = datetime.now(UTC)
     under = f"{', '.join(map(visible, sheet.names))} · {sheet.total:,} inputs · made {now:%Y-%m-%d %H:%M} UTC"
     policies = [f"{name} ({digest}), NSFW from {threshold:g}" for name, digest, threshold in sheet.policies]
-    runs = [f"{run['name']}: {run['new'] or 0:,} new, {run['gone'] or 0:,} gone" for run in sheet.last_runs]
+    runs = [
+        f"{run['name']}: {run['new'] or 0:,} new, {run['gone'] or 0:,} gone"
+        + (f", {run['moved']:,} moved" if run["moved"] else "")
+        for run in sheet.last_runs
+    ]
     facts = {"Policy": "; ".join(policies), "Models": ", ".join(sheet.models), "Last run": "; ".join(runs)}
     listed = "".join(
         f"<dt>{name}</dt><dd>{escape(visible(text))}</dd>" for name, text in facts.items() if text
@@ -162,7 +166,7 @@ def _found(finding: Finding) -> str:
 
 def _picture(finding: Finding, thumbnail: Thumbnail) -> str:
     if not thumbnail.uri:
-        return f"<span>No picture: {escape(thumbnail.note)}</span>"
+        return f"<span>No picture: {escape(visible(thumbnail.note))}</span>"
     return (
         f'<span class=frame><img src="{thumbnail.uri}" alt="blurred thumbnail" width={thumbnail.width} '
         f"height={thumbnail.height} loading=lazy>{_marks(finding)}</span>"

@@ -48,6 +48,7 @@ class Finding:
         boxes: likewise of what a detector found.
         size: (width, height) as displayed; None if it is not known.
         found: what detectors found, best first: label and score.
+        moved_to: where `clipmod apply` moved it; None if it did not.
     """
 
     outcome: Outcome
@@ -69,6 +70,7 @@ class Finding:
     segments: Sequence[Mapping[str, Any]]
     duration_s: float | None
     is_new: bool = False
+    moved_to: str | None = None
 
     @property
     def peak_s(self) -> float | None:
@@ -143,9 +145,11 @@ def read_sheet(reader: RecordReader, *, limit: int, outcomes: Sequence[Outcome] 
 
 def _finding(row: dict[str, Any], cards: RunCards) -> Finding:
     detections = _detections(row["per_model_predictions"])
+    source = read_name(row["source"], row["source_b64"])
     return Finding(
         outcome=row["outcome"],
-        source=cards.path_of(read_name(row["source"], row["source_b64"]), row["run_id"]),
+        source=cards.path_of(source, row["run_id"]),
+        moved_to=cards.moved_to(source, row["run_id"], row["sha256"]),
         is_new=row["run_id"] in cards.newest and not row["known"],
         member=None if row["member"] is None else read_name(row["member"], row["member_b64"]),
         kind=row["kind"],

@@ -74,7 +74,7 @@ def _submit(decoders: Decoders, finding: Finding) -> Future[Decoded] | str:
     try:
         status = os.stat(finding.source)  # noqa: PTH116 - the name may hold any byte
     except (OSError, ValueError):
-        return GONE
+        return GONE if finding.moved_to is None else f"moved to {finding.moved_to}"
     if finding.bytes is not None and status.st_size != finding.bytes:
         return CHANGED
     options = DecodeOptions(coverage=Coverage(full=False), heic=True, limits=_LIMITS, **_sampling(finding))

@@ -140,8 +140,9 @@ def _show_totals(console: Console, stats: dict[str, Any]) -> None:
     shown = [one for one in outcomes + more if totals[one[1]] or one[1] not in {"undecided", "degraded"}]
     rows = [(name, _cell(totals[key]), f"{totals[key] / most:.1%}") for name, key in shown]
     for run in stats.get("last_runs", ()):
-        told = f"{run['new'] or 0:,} new in the last run, {run['gone'] or 0:,} gone since (counted below)"
-        _say(console, f"{run['name']}: {told}")
+        moved = f", {run['moved']:,} moved by `clipmod apply`" if run["moved"] else ""
+        told = f"{run['new'] or 0:,} new in the last run, {run['gone'] or 0:,} gone since{moved}"
+        _say(console, f"{run['name']}: {told} (counted below)")
     bars = [_bar(console, totals[one[1]], most) if one in outcomes else "" for one in shown]
     _print_table(console, ("decision", "inputs", "share"), rows, bars, "Decisions")
     _show_days(console, stats.get("days", []))

@@ -43,6 +43,8 @@ def print_summary(
         say(f"clipmod: {what}{reasons}")
         if tally.gone:
             say(f"clipmod: gone: {_gone(tally, dropped)}. Is a disk not mounted?")
+        if tally.moved:
+            say(f"clipmod: moved: {_moved(tally)}")
         return
     from rich.console import Console
     from rich.table import Table
@@ -82,11 +84,11 @@ def _rows(tally: Tally, skipped: Counter[str], done: int, dropped: int) -> dict[
         rows["cached"] = f"{tally.cached}  (scored before; --no-cache scores again)"
     if skipped:
         rows["skipped"] = f"{skipped.total()}  ({_counts(skipped)})"
-    return rows | _history_rows(tally, dropped, is_resumed=bool(done or tally.gone))
+    return rows | _history_rows(tally, dropped, is_resumed=bool(done or tally.gone or tally.moved))
 
 
 def _history_rows(tally: Tally, dropped: int, *, is_resumed: bool) -> dict[str, str]:
-    """Return what is new, known and gone in an output that was there."""
+    """Return what is new, known, gone and moved in an output that was there."""
     if not is_resumed:
         return {}
     names = {"nsfw": "NSFW", "error": "errors"}
@@ -97,7 +99,11 @@ def _history_rows(tally: Tally, dropped: int, *, is_resumed: bool) -> dict[str, 
         "new": f"{tally.new}  ({counts})" if counts else str(tally.new),
         "known": str(tally.total - tally.new),
     }
-    return rows | ({"gone": _gone(tally, dropped)} if tally.gone else {})
+    if tally.gone:
+        rows["gone"] = _gone(tally, dropped)
+    if tally.moved:
+        rows["moved"] = _moved(tally)
+    return rows
 
 
 def _gone(tally: Tally, dropped: int) -> str:
@@ -106,6 +112,10 @@ def _gone(tally: Tally, dropped: int) -> str:
     parts = [f"{dropped} dropped by --prune"] * bool(dropped)
     parts += [f"{kept} not counted, kept in the output"] * bool(kept)
     return f"{tally.gone}  ({', '.join(parts)})"
+
+
+def _moved(tally: Tally) -> str:
+    return f"{tally.moved}  (by `clipmod apply`; not counted, kept in the output)"
 
 
 def _counts(counter: Counter[str]) -> str:

@@ -9,15 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from clipmod_cli.output.resuming.card import RunCard, card_path
-from clipmod_cli.output.resuming.names import working_directory
+from clipmod_cli.output.resuming.moved import MovedFiles
+from clipmod_cli.output.resuming.names import InputNames, working_directory
 from clipmod_cli.records import write_name
 
 
 @dataclass(frozen=True, slots=True)
 class RunCards:
-    """The run cards of some outputs, by the output's name; of stdin and of a copy there is none."""
+    """The run cards of some outputs, by the output's name, and what was moved of their inputs.
+
+    Of stdin and of a copy there is no card.
+    """
 
     by_name: Mapping[str, RunCard] = field(default_factory=dict)
+    moved: MovedFiles = field(default_factory=MovedFiles)
 
     @property
     def policies(self) -> dict[str, dict[str, Any]]:
@@ -38,13 +43,13 @@ class RunCards:
         return frozenset(run_id for card in cards for run_id in card.newest)
 
     def last_counts(self) -> list[dict[str, Any]]:
-        """Return what the last run of each output told: `name`, `ended_at`, `new` and `gone` inputs."""
+        """Return what the last run of each output told: `name`, `ended_at`, `new`, `gone`, `moved` inputs."""
         found = []
         for name, card in self.by_name.items():
             run = card.runs[-1] if card.runs else {}
             if counts := _table(run.get("counts")):
-                new, gone = counts.get("new"), counts.get("gone")
-                found.append({"name": name, "ended_at": run.get("ended_at"), "new": new, "gone": gone})
+                told = {key: counts.get(key) for key in ("new", "gone", "moved")}
+                found.append({"name": name, "ended_at": run.get("ended_at"), **told})
         return found
 
     def path_of(self, source: str, run_id: str | None) -> str:
@@ -53,6 +58,11 @@ class RunCards:
         if directory is None or "://" in source or directory == working_directory():
             return source
         return os.path.join(directory, source)  # noqa: PTH118 - the name may hold any byte
+
+    def moved_to(self, source: str, run_id: str | None, sha256: str | None) -> str | None:
+        """Return where `clipmod apply` moved a source; None if it did not."""
+        directory = self._directories.get(run_id or "", working_directory())
+        return self.moved.find(InputNames().resolve(source, directory), sha256)
 
     @property
     def _directories(self) -> dict[str, str | None]:
@@ -83,4 +93,4 @@ def read_cards(names: Sequence[str]) -> RunCards:
     for name in names:
         if name != "-" and card_path(Path(name)).is_file():
             found[write_name(name)[0]] = RunCard.read(Path(name))
-    return RunCards(found)
+    return RunCards(found, MovedFiles.beside(*(Path(name) for name in names if name != "-")))

@@ -18,8 +18,8 @@ def count_records(reader: RecordReader) -> dict[str, Any]:
     """Return counts by outcome, category, policy, model, error and reason for review.
 
     The keys are those of `clipmod stats --json` that do not need the history, `records`, the names of the
-    outputs, and `last_runs`, what their run cards tell of new and gone inputs. Those that are gone are
-    counted with the others. What no record tells is null, as when they were judged.
+    outputs, and `last_runs`, what their run cards tell of new, gone and moved inputs. Those that are
+    gone or moved are counted with the others. What no record tells is null, as when they were judged.
 
     Raises:
         UsageError: a record cannot be read.

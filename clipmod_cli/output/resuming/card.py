@@ -89,6 +89,7 @@ class RunCard:
                 "command": write_name(command)[0],
                 "directory": directory,
                 "directory_b64": encoded,
+                "folders": [[*write_name(name), *write_name(real)] for name, real in conditions.folders],
                 "abilities": sorted(conditions.abilities),
                 "counts": None,
             }
@@ -117,6 +118,7 @@ class RunCard:
                 if run["directory"] is None
                 else read_name(run["directory"], run["directory_b64"]),
                 abilities=frozenset(run["abilities"]),
+                folders=tuple((read_name(*one[:2]), read_name(*one[2:])) for one in run["folders"]),
             )
             for run in self.runs
         }
@@ -152,7 +154,7 @@ def _is_card(fields: Any) -> bool:
     if not isinstance(fields, dict) or fields.get("schema") != CARD_SCHEMA:
         return False
     runs = fields.get("runs")
-    needed = ("run_id", "exit_code", "directory", "directory_b64", "abilities", "counts")
+    needed = ("run_id", "exit_code", "directory", "directory_b64", "folders", "abilities", "counts")
     return isinstance(runs, list) and all(
         isinstance(run, dict) and all(name in run for name in needed) for run in runs
     )

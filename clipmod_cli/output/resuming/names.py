@@ -19,6 +19,18 @@ def working_directory() -> str | None:
         return None
 
 
+def folders_in(sources: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Return the local folders among the sources of a run: the name, and the path with links resolved."""
+    return tuple((name, os.path.realpath(name)) for name in sources if _is_folder(name))
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return not scheme_of(name) and os.path.isdir(name)  # noqa: PTH112
+    except ValueError:  # an embedded NUL
+        return False
+
+
 class InputNames:
     """Resolves names, so that one input has one name."""
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from clipmod_cli.errors import ERROR_CODES, ErrorCode, OutputError, OutputMismatchError
 from clipmod_cli.output.compact import SCHEMAS
+from clipmod_cli.output.resuming.moved import MovedFiles
 from clipmod_cli.output.resuming.names import InputNames, working_directory
 from clipmod_cli.output.resuming.rewrite import remove_ranges
 from clipmod_cli.records import SCHEMA_NAME, read_name, write_name
@@ -64,10 +65,12 @@ class RunConditions:
     Attributes:
         directory: the working directory, to which its paths are relative; None if its inputs are URLs.
         abilities: what it could read that another run may not, as `decoder:av` (`ErrorInfo.cured_by`).
+        folders: that it named, each as it was named, and with links resolved; none if they come from lists.
     """
 
     directory: str | None = field(default_factory=working_directory)
     abilities: frozenset[str] = frozenset()
+    folders: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +114,7 @@ class DoneInputs:
         outcomes: `(n,)` of 16 bytes, sorted: key, content and outcome of each removed record.
         count: how many records stay in the output and count.
         gone: start and end in the output of each record whose input is gone, in turn.
+        moved_count: how many records stay and do not count, since `clipmod apply` moved their inputs.
         retry_count: how many records were removed because their inputs have to be judged again.
         retry_archives: hashes of the archives that contain one of these inputs.
     """
@@ -123,9 +127,15 @@ class DoneInputs:
     outcomes: NDArray[np.bytes_] = field(default_factory=lambda: np.zeros(0, dtype=HASH))
     count: int = 0
     gone: array[int] = field(default_factory=lambda: array("Q"))
+    moved_count: int = 0
     retry_count: int = 0
     retry_archives: set[bytes] = field(default_factory=set)
     names: InputNames = field(default_factory=InputNames, repr=False)
+
+    @property
+    def kept_count(self) -> int:
+        """How many records stay in the output."""
+        return self.count + self.gone_count + self.moved_count
 
     @property
     def gone_count(self) -> int:
@@ -243,6 +253,7 @@ class _Reader:
         self.options = options
         self.done = done
         self.sources = Sources()
+        self.moved = MovedFiles.beside(path)
         self.scope = (
             None
             if options.sources is None
@@ -287,7 +298,9 @@ class _Reader:
                 done.retry_archives.add(done.hash_of(source, None, run.directory))
             return
         self.hashes.extend(key)
-        if fate == "gone":
+        if fate == "gone" and self.moved.find(name, record["sha256"]) is not None:
+            done.moved_count += 1
+        elif fate == "gone":
             done.gone.extend((self.kept_bytes, self.kept_bytes + end - start))
         else:
             done.count += 1
