@@ -51,7 +51,7 @@ class ExitCode(IntEnum):
     USAGE = 2, "wrong usage, settings, policy or model, or the output belongs to another run"
     NOTHING_JUDGED = 6, "there were inputs or media, and none could be judged or all was skipped"
     FOUND = 1, "an input of a kind of --fail-on was found, or a test of `clipmod policies test` failed"
-    SOME_FAILED = 3, "finished, but some inputs could not be judged"
+    SOME_FAILED = 3, "finished, but some inputs could not be judged, moved or given back"
     OK = 0, "every input was judged"
 
     @classmethod

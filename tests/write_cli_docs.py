@@ -34,6 +34,8 @@ COMMANDS = (
     ("report",),
     ("export",),
     ("dedupe",),
+    ("apply",),
+    ("apply", "undo"),
     ("stats",),
     ("stats", "forget"),
     ("models",),

@@ -16,6 +16,7 @@ import typer
 
 from clipmod_cli import __version__
 from clipmod_cli.cli.commands import bench, config, doctor, models, policies, scan, schema, serve, stats, urls
+from clipmod_cli.cli.commands.applying import apply
 from clipmod_cli.cli.commands.evaluate import evaluate, tune
 from clipmod_cli.cli.commands.results import dedupe, export, report, rescore
 from clipmod_cli.cli.commands.results import list as list_command
@@ -93,6 +94,12 @@ app.command("list", short_help="Print the paths of what was found.", epilog=list
     list_command.list_records
 )
 app.command(short_help="Show what was found as one HTML page.", epilog=report.EXAMPLES)(report.report)
+app.add_typer(
+    apply.app,
+    name="apply",
+    short_help="Move, copy or delete what was found; undo it.",
+    cls=RecordsGroup,
+)
 app.command(short_help="Write records as CSV, Parquet or JSON Lines.", epilog=export.EXAMPLES)(export.export)
 app.command(short_help="Find copies and near copies.", epilog=dedupe.EXAMPLES)(dedupe.dedupe)
 app.command(short_help="Judge stored evidence by another policy.", epilog=rescore.EXAMPLES)(rescore.rescore)

@@ -1,0 +1,1 @@
+"""`clipmod apply` and `clipmod apply undo`."""

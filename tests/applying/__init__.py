@@ -1,0 +1,1 @@
+"""`clipmod apply` and `undo`."""
