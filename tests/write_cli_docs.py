@@ -32,6 +32,8 @@ COMMANDS = (
     ("serve",),
     ("list",),
     ("report",),
+    ("review",),
+    ("review", "export"),
     ("export",),
     ("dedupe",),
     ("apply",),

@@ -20,6 +20,7 @@ from clipmod_cli.cli.commands.applying import apply
 from clipmod_cli.cli.commands.evaluate import evaluate, tune
 from clipmod_cli.cli.commands.results import dedupe, export, report, rescore
 from clipmod_cli.cli.commands.results import list as list_command
+from clipmod_cli.cli.commands.review import review
 from clipmod_cli.cli.commands.teach import head
 from clipmod_cli.cli.terminal.progress import silence_libraries
 from clipmod_cli.cli.terminal.stdout import drop_stdout, safe_streams, say
@@ -100,6 +101,7 @@ app.add_typer(
     short_help="Move, copy or delete what was found; undo it.",
     cls=RecordsGroup,
 )
+app.add_typer(review.app, name="review", short_help="Decide on what was found, in a page.", cls=RecordsGroup)
 app.command(short_help="Write records as CSV, Parquet or JSON Lines.", epilog=export.EXAMPLES)(export.export)
 app.command(short_help="Find copies and near copies.", epilog=dedupe.EXAMPLES)(dedupe.dedupe)
 app.command(short_help="Judge stored evidence by another policy.", epilog=rescore.EXAMPLES)(rescore.rescore)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import os
 import re
@@ -12,10 +13,15 @@ from typing import Final
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.evaluate.labels import LabelRow
+from clipmod_cli.review.decisions import are_decisions, read_decisions
+from clipmod_cli.review.labels import count_left_out
+from clipmod_cli.review.sampling import inclusion_probabilities
 from clipmod_cli.sources.base import Rules
 from clipmod_cli.sources.lists import is_table, read_columns
 from clipmod_cli.sources.registry import expand
 from clipmod_cli.types import Failure, Item
+
+log = logging.getLogger(__name__)
 
 METADATA: Final = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 SPLITS: Final = frozenset({"train", "test", "validation", "val", "valid", "dev"})
@@ -30,9 +36,10 @@ def read_labels(names: Iterable[str], *, column: str = "label") -> list[LabelRow
     """Return the labels of folders and tables, in order.
 
     Args:
-        names: folders whose subfolders are named as labels, or that hold a `metadata.csv`, `.jsonl` or
-            `.parquet` with `file_name`; or tables with `sha256` or `source`, and perhaps `member`, and
-            `weight` or `probability`. Inputs of a folder that lie in no subfolder have no label.
+        names: files of decisions of `clipmod review`; folders whose subfolders are named as labels, or that
+            hold a `metadata.csv`, `.jsonl` or `.parquet` with `file_name`; or tables with `sha256` or
+            `source`, and perhaps `member`, and `weight` or `probability`. Inputs of a folder that lie in no
+            subfolder have no label.
         column: the column of tables that holds the label.
 
     Raises:
@@ -60,10 +67,37 @@ def _read(name: str, column: str) -> Iterator[LabelRow]:
         yield from _read_folder(path, column)
     elif not os.path.exists(path):  # noqa: PTH110
         raise UsageError(f"no labels at {name}: no such file or folder")
+    elif are_decisions(Path(path)):
+        yield from _read_decisions(path)
     elif is_table(path):
         yield from _read_table(path, column)
     else:
         raise UsageError(f"{name} is no labels: give a folder, or a .csv, .tsv, .jsonl or .parquet with rows")
+
+
+def _read_decisions(path: str) -> Iterator[LabelRow]:
+    """Yield the labels of `clipmod review`; what nobody was sure of, and what is withheld, has none.
+
+    Where inputs were drawn at random, each label stands for as many as its probability tells.
+    """
+    state = read_decisions(Path(path))
+    drawn = any(one.why == "audit" or one.order == "random" for one in state.current.values())
+    probabilities = inclusion_probabilities(state) if drawn else {}
+    if left_out := count_left_out(state):
+        log.warning(
+            "%s: %d decisions left out: %d unsure, %d withheld",
+            path, left_out.total(), left_out["unsure"], left_out["minor"],
+        )  # fmt: skip
+    for key, one in state.current.items():
+        if one.label in {"unsafe", "safe"}:
+            probability = probabilities.get(key)
+            yield LabelRow(
+                text=one.category or one.label,
+                sha256=one.sha256,
+                source=one.exact_source,
+                member=one.exact_member,
+                weight=None if probability is None else 1 / probability,
+            )
 
 
 def _read_folder(folder: str, column: str) -> Iterator[LabelRow]:

@@ -177,7 +177,7 @@ def _write_csv(rows: TableRows, file: IO[bytes], raw_csv: bool) -> ExportResult:
         texts = {column: cell for column, cell in cells.items() if "VARCHAR" in column.type}
         escaped = _count_formulas(rows, texts.values())
         if escaped:
-            cells |= {column: _escaped(cell) for column, cell in texts.items()}
+            cells |= {column: escaped_formula(cell) for column, cell in texts.items()}
     listed = ", ".join(f'{cell} AS "{column.name}"' for column, cell in cells.items())
     _copy(rows, listed, file, "FORMAT csv, HEADER true")
     return ExportResult(records=rows.count, left_out=left_out, escaped=escaped)
@@ -202,7 +202,8 @@ def _is_formula(text: str) -> str:
     return f"regexp_matches({text}, '{FORMULA}')"
 
 
-def _escaped(text: str) -> str:
+def escaped_formula(text: str) -> str:
+    """Return SQL for a text that no spreadsheet runs as a formula."""
     return f"CASE WHEN {_is_formula(text)} THEN chr(39) || {text} ELSE {text} END"
 
 

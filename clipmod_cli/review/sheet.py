@@ -137,13 +137,14 @@ def read_sheet(reader: RecordReader, *, limit: int, outcomes: Sequence[Outcome] 
         counts=counts,
         policies=list(policies),
         models=[name for name, _ in models.most_common()],
-        findings=[_finding(row, reader.cards) for row in rows],
+        findings=[finding_of(row, reader.cards) for row in rows],
         notes=reader.notes,
         last_runs=reader.cards.last_counts(),
     )
 
 
-def _finding(row: dict[str, Any], cards: RunCards) -> Finding:
+def finding_of(row: Mapping[str, Any], cards: RunCards) -> Finding:
+    """Return the finding of a record's fields by name and its `outcome`."""
     detections = _detections(row["per_model_predictions"])
     source = read_name(row["source"], row["source_b64"])
     return Finding(

@@ -13,7 +13,7 @@ import stat
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, cast
@@ -77,6 +77,16 @@ def check_file(name: str, folder: Path) -> RecordFile:
             return _copy(_Lines(name, file, withheld), name, folder)
     except OSError as error:
         raise UsageError(f"cannot read the records in {name}: {error.strerror or error}") from error
+
+
+def check_once(names: Iterable[str]) -> None:
+    """Raise UsageError if an output is named twice."""
+    seen: set[str] = set()
+    for name in names:
+        real = name if name == "-" else str(Path(name).resolve())
+        if real in seen:
+            raise UsageError(f"{name} is named twice; its records would count twice")
+        seen.add(real)
 
 
 def find_invalid_line(path: Path) -> int | None:

@@ -15,7 +15,7 @@ from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.columns import columns_of
 from clipmod_cli.output.history.store import QueryResult
 from clipmod_cli.output.reading.cards import RunCards, read_cards
-from clipmod_cli.output.reading.files import RecordFile, check_file, find_invalid_line
+from clipmod_cli.output.reading.files import RecordFile, check_file, check_once, find_invalid_line
 from clipmod_cli.records import Record
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def open_records(names: Sequence[str]) -> Iterator[RecordReader]:
     """
     import duckdb
 
-    _check_once(names)
+    check_once(names)
     folder = Path(tempfile.mkdtemp(prefix="clipmod-"))
     try:
         files = tuple(check_file(name, folder) for name in names)
@@ -135,15 +135,6 @@ def open_records(names: Sequence[str]) -> Iterator[RecordReader]:
             yield RecordReader(connection, files, cards)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _check_once(names: Sequence[str]) -> None:
-    seen: set[str] = set()
-    for name in names:
-        real = name if name == "-" else str(Path(name).resolve())
-        if real in seen:
-            raise UsageError(f"{name} is named twice; its records would count twice")
-        seen.add(real)
 
 
 def _view_of(files: Sequence[RecordFile], cards: RunCards) -> str:

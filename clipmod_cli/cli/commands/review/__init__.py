@@ -1,0 +1,1 @@
+"""`clipmod review`: a person decides on what was judged."""

@@ -1,0 +1,234 @@
+"""`clipmod review`: a page on this machine where a person decides; the decisions as a file."""
+
+from __future__ import annotations
+
+import getpass
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, get_args
+
+import typer
+
+from clipmod_cli.cli.commands.results.arguments import Overwrite, say_notes
+from clipmod_cli.cli.usage.help import RecordsGroup
+from clipmod_cli.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from clipmod_cli.review.queue.contents import ContentTable, ReviewKind
+    from clipmod_cli.review.queue.walk import ReviewPlan
+    from clipmod_cli.server.review.room import ReviewCategory
+
+EXAMPLES: Final = """
+\b
+Examples:
+  clipmod review results.jsonl --decisions decisions.jsonl
+  clipmod review results.jsonl --decisions d.jsonl --order severity
+  clipmod review export d.jsonl -o labels.csv
+  clipmod eval results.jsonl --labels d.jsonl
+"""
+
+app = typer.Typer(
+    cls=RecordsGroup,
+    invoke_without_command=True,
+    subcommand_metavar="RECORDS... | export D.jsonl",
+    epilog=EXAMPLES,
+)
+
+
+@app.callback()
+def review(
+    *,
+    context: typer.Context,
+    decisions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="D.jsonl",
+            help="Where decisions are written, each at once; a review goes on where it ended.",
+            show_default=False,
+        ),
+    ] = None,
+    order: Annotated[
+        str,
+        typer.Option(
+            metavar="ORDER",
+            help="uncertain: what the models were least sure of first. severity: the worst first. random.",
+        ),
+    ] = "uncertain",
+    audit: Annotated[
+        str,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of decisions on inputs that are drawn from all that was judged, so that rates on the "
+            "decisions are not biased.",
+        ),
+    ] = "10%",
+    only: Annotated[
+        str, typer.Option(metavar="KINDS", help="What is in the queue, of nsfw, review, safe and error.")
+    ] = "nsfw,review",
+    originals: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where `clipmod urls --save-to` has put files: downloads can be shown from there.",
+            show_default=False,
+        ),
+    ] = None,
+    reviewer: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Who decides.  [the user's name]", show_default=False),
+    ] = None,
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65535, help="Port of the page; 0 takes a free one.")
+    ] = 0,
+) -> None:
+    """Decide on what was judged, in a page on this machine that shows pictures blurred and grey.
+
+    A picture is sharp while B or a button is held. Nothing leaves this machine, and no file is changed.
+    Decisions are labels for eval and tune.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if not context.args:
+        raise UsageError("name the outputs to review, as: clipmod review results.jsonl --decisions d.jsonl")
+    if decisions is None:
+        raise UsageError("--decisions names the file that decisions are written to, as --decisions d.jsonl")
+    _check(decisions, originals, context.args)
+    plan = _plan(order, audit, only, reviewer)
+    raise typer.Exit(_review(context.args, decisions, plan, originals, port))
+
+
+@app.command("export", short_help="Write decisions as labels for other programs.")
+def export(
+    *,
+    decisions: Annotated[Path, typer.Argument(metavar="D.jsonl", help="A file of decisions.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="A .csv, .parquet or .jsonl file.", show_default=False
+        ),
+    ],
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the decisions that hold as a table of labels, a row for each content.
+
+    What nobody was sure of and what is withheld has no row.
+    """
+    from clipmod_cli.cli.output_paths import check_result_path
+    from clipmod_cli.output.tables import check_table_name, write_table
+    from clipmod_cli.review.decisions import read_decisions
+    from clipmod_cli.review.labels import ExportedLabel, count_left_out, labels_of
+
+    check_table_name(output)
+    check_result_path(output, [str(decisions)], overwrite=overwrite)
+    state = read_decisions(decisions)
+    rows = list(labels_of(state))
+    write_table(output, ExportedLabel, rows)
+    left_out = count_left_out(state)
+    more = (
+        f" ({left_out['unsure']:,} unsure and {left_out['minor']:,} withheld have none)" if left_out else ""
+    )
+    typer.echo(f"{len(rows):,} labels written to {output}{more}", err=True)
+
+
+def _check(decisions: Path, originals: Path | None, records: list[str]) -> None:
+    from clipmod_cli.cli.output_paths import check_result_path
+    from clipmod_cli.output.reading.files import check_once
+
+    check_result_path(decisions, records, overwrite=True, option="--decisions")
+    check_once(records)
+    if originals is not None and not originals.is_dir():
+        raise UsageError(f"--originals {originals} is no folder")
+
+
+def _plan(order: str, audit: str, only: str, reviewer: str | None) -> ReviewPlan:
+    from clipmod_cli.review.decisions import QueueOrder
+    from clipmod_cli.review.queue.walk import ReviewPlan
+
+    orders: tuple[QueueOrder, ...] = get_args(QueueOrder)
+    chosen = next((one for one in orders if one == order), None)
+    if chosen is None:
+        raise UsageError(
+            f"--order must be one of {', '.join(orders)}, not {order!r}{did_you_mean(order, orders)}"
+        )
+    who = (reviewer or _user()).strip()
+    return ReviewPlan(order=chosen, only=_kinds(only), audit=_share(audit), who=who)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise UsageError(f"--audit must be from 0% to 100%, not {text!r}")
+    return value
+
+
+def _kinds(only: str) -> tuple[ReviewKind, ...]:
+    from clipmod_cli.review.queue.contents import KINDS
+
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    for name in names:
+        if name not in KINDS:
+            raise UsageError(f"--only knows {', '.join(KINDS)}, not {name!r}{did_you_mean(name, KINDS)}")
+    if not names:
+        raise UsageError(f"--only names one or more of {', '.join(KINDS)}")
+    return tuple(kind for kind in KINDS if kind in names)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no name for this user, as in some containers
+        return "unknown"
+
+
+def _review(records: list[str], decisions: Path, plan: ReviewPlan, originals: Path | None, port: int) -> int:
+    from clipmod_cli.cli.commands.review.serving import ReviewServer, bind_loopback
+    from clipmod_cli.review.decisions import DecisionFile
+    from clipmod_cli.review.queue.contents import open_contents
+    from clipmod_cli.review.queue.pictures import ReviewPictures
+    from clipmod_cli.review.queue.session import ReviewSession
+    from clipmod_cli.server.review.access import OneTimeLink
+    from clipmod_cli.server.review.app import create_review_app
+    from clipmod_cli.server.review.room import ReviewRoom
+
+    with ExitStack() as open_:
+        at = open_.enter_context(bind_loopback(port))
+        file = open_.enter_context(DecisionFile(decisions))
+        table = open_.enter_context(open_contents(records))
+        say_notes(f"{one.name}: {one.note}" for one in table.files if one.note)
+        pictures = open_.enter_context(ReviewPictures(table, originals=originals))
+        session = ReviewSession(table, file, plan, is_missing=pictures.is_missing)
+        counts = session.counts
+        typer.echo(
+            f"{len(table):,} contents were judged, {counts.left:,} are in the queue"
+            f"{f', {counts.done:,} are decided already' if counts.done else ''}.",
+            err=True,
+        )
+        server, link = ReviewServer(at), OneTimeLink()
+        room = ReviewRoom(session, pictures, _categories(records, table), server.finish)
+        code = server.run(create_review_app(room, link), link)
+        done = session.counts.done - counts.done
+        typer.echo(
+            f"{done:,} decisions written to {decisions}, {session.counts.left:,} left in the queue.", err=True
+        )
+    return code
+
+
+def _categories(records: list[str], table: ContentTable) -> tuple[ReviewCategory, ...]:
+    """Return the categories of the policies that judged, UNSAFE ones first."""
+    from clipmod_cli.evaluate.joining import policies_of_cards
+    from clipmod_cli.judge.policy.reading import BUILTIN, load_policy
+    from clipmod_cli.server.review.room import ReviewCategory
+
+    policies = list(policies_of_cards(name for name in records if name != "-"))
+    name = table.record(0)["policy"] if len(table) and not policies else None
+    if name in BUILTIN:
+        policies.append(load_policy(name))
+    found = {
+        one.name: ReviewCategory(one.name, "unsafe" if one.safety == "UNSAFE" else "safe")
+        for policy in policies
+        for one in policy.categories
+    }
+    return tuple(sorted(found.values(), key=lambda one: one.label == "safe"))

@@ -1,0 +1,1 @@
+"""The page of `clipmod review`, on this machine only."""

@@ -1,0 +1,57 @@
+"""The application of `clipmod review`: the page, and what it asks for. One person, one browser."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from anyio import CapacityLimiter
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from clipmod_cli.server.gate.middleware import (
+    BodyPaceMiddleware,
+    HeadersMiddleware,
+    HostMiddleware,
+    InternalErrorMiddleware,
+    OriginMiddleware,
+)
+from clipmod_cli.server.problems import handle_problems
+from clipmod_cli.server.request_info import ObserverMiddleware
+from clipmod_cli.server.review.access import OneTimeLink, ReviewGate
+from clipmod_cli.server.review.endpoints import router
+from clipmod_cli.server.review.page import router as page
+from clipmod_cli.server.review.room import ReviewRoom
+
+THREADS = 8
+"""Requests that wait for a picture or the disk at once."""
+
+
+def create_review_app(room: ReviewRoom, link: OneTimeLink) -> FastAPI:
+    """Return the application, which the link opens; it closes nothing of what it is given."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        yield {"room": room, "threads": CapacityLimiter(THREADS)}
+
+    app = FastAPI(
+        title="clipmod review",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        middleware=[
+            Middleware(ObserverMiddleware),
+            Middleware(HeadersMiddleware),
+            Middleware(InternalErrorMiddleware),
+            Middleware(HostMiddleware, names=frozenset({"localhost"})),
+            Middleware(OriginMiddleware, origins=frozenset()),
+            Middleware(ReviewGate, link=link),
+            Middleware(BodyPaceMiddleware),
+        ],
+    )
+    handle_problems(app)
+    app.include_router(page)
+    app.include_router(router)
+    return app

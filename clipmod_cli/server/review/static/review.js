@@ -1,0 +1,295 @@
+// The page of a review: shows what the queue gives, blurred, and sends what a person decides.
+
+import { get, post } from "./api.js";
+import { confirmMinor, isOpen, tellMinor } from "./dialogs.js";
+import { Frames } from "./frames.js";
+import { Grid } from "./grid.js";
+import { Hold } from "./hold.js";
+
+const at = (id) => document.getElementById(id);
+
+let state = null;
+let colour = false;
+let isBusy = false;
+let isFinished = false;
+let seenMs = 0;
+let seenSince = 0;
+
+const hold = new Hold(at("sharp"), report);
+const frames = new Frames(showFrame);
+const grid = new Grid(report);
+
+function report(error) {
+  at("fault").textContent = error.message;
+  at("fault").hidden = false;
+}
+
+const say = (text) => { at("said").textContent = text; };
+
+// Only while the page is looked at.
+function countSeen() {
+  const now = performance.now();
+  if (seenSince) seenMs += now - seenSince;
+  seenSince = document.visibilityState === "visible" ? now : 0;
+}
+document.addEventListener("visibilitychange", countSeen);
+
+// One request at a time: a key that is pressed twice decides once.
+async function act(work) {
+  if (isBusy || isFinished) return;
+  isBusy = true;
+  document.body.ariaBusy = "true";
+  try {
+    await work();
+    at("fault").hidden = true;
+  } catch (error) {
+    report(error);
+    if (error.status === 409) await show(await get("/api/state"));
+  } finally {
+    isBusy = false;
+    document.body.ariaBusy = "false";
+  }
+}
+
+async function show(next) {
+  state = next;
+  hold.end();
+  at("counts").textContent = [
+    `${state.done.toLocaleString("en")} done`,
+    `${state.left.toLocaleString("en")} left`,
+    `${state.minutes} min`,
+    state.missing ? `${state.missing.toLocaleString("en")} gone` : "",
+  ].filter(Boolean).join(" · ");
+  at("progress").value = state.done / Math.max(state.done + state.left, 1);
+  showCategories();
+  const item = state.item;
+  at("one").hidden = grid.isOpen || item === null;
+  at("end").hidden = grid.isOpen || item !== null;
+  if (item === null) {
+    frames.set([]);
+    tellEnd("The queue is empty", "All of it is decided. Finish ends clipmod review.");
+    return;
+  }
+  if (!grid.isOpen) await showItem(item);
+}
+
+function showCategories() {
+  for (const place of document.querySelectorAll(".categories")) {
+    if (place.childElementCount) continue;
+    place.append(...state.categories.slice(0, 9).map((one, number) => {
+      const button = document.createElement("button");
+      const key = document.createElement("kbd");
+      key.textContent = number + 1;
+      button.type = "button";
+      button.className = one.label;
+      button.dataset.label = one.label;
+      button.dataset.category = one.name;
+      button.append(key, ` ${one.text}`);
+      return button;
+    }));
+  }
+}
+
+async function showItem(item) {
+  seenMs = 0;
+  seenSince = 0;
+  setColour(false); // each one is grey at first
+  at("blurred").removeAttribute("src");
+  at("note").textContent = "";
+  at("name").textContent = item.name;
+  at("copies").textContent = item.copies > 1 ? `${item.copies} files have these bytes; the decision is for all.` : "";
+  tellVerdict(item);
+  frames.set([]);
+  const picture = await get(`/api/picture/${item.id}`);
+  if (state.item !== item) return;
+  at("hold").disabled = at("colour").disabled = !picture.frames.length;
+  at("note").textContent = picture.note ? `No picture: ${picture.note}.` : "";
+  frames.set(picture.frames);
+  showFrame();
+  countSeen();
+}
+
+function tellVerdict(item) {
+  const verdict = at("verdict");
+  const words = { nsfw: "NSFW", review: "To review", error: "Not judged", safe: "Safe", undecided: "No decision" };
+  if (item.drawn) {
+    verdict.textContent = "A check";
+    at("why").textContent = "Drawn at random from all that was judged. What the machine said is not shown.";
+    return;
+  }
+  verdict.textContent = [words[item.outcome], item.category].filter(Boolean).join(": ");
+  if (item.score !== null) {
+    const score = document.createElement("span");
+    score.className = "score";
+    score.textContent = item.score.toFixed(2);
+    verdict.append(" ", score);
+  }
+  const why = [
+    item.error || item.reasons,
+    item.hits,
+    item.threshold === null ? "" : `NSFW from ${item.threshold}`,
+  ].filter(Boolean);
+  at("why").textContent = why.length ? `${why.join(". ")}.` : "";
+}
+
+function showFrame() {
+  hold.end();
+  if (frames.count) at("blurred").src = `/api/blurred/${state.item.id}/${frames.number}?colour=${colour}`;
+}
+
+function tellEnd(title, text) {
+  at("end").querySelector("h1").textContent = title;
+  at("end").querySelector("p").textContent = text;
+}
+
+function setColour(on) {
+  colour = on;
+  at("colour").setAttribute("aria-pressed", colour);
+}
+
+function toggleColour() {
+  if (grid.isOpen) return grid.toggleColour();
+  setColour(!colour);
+  showFrame();
+}
+
+const nameOf = (label, category) => category?.replaceAll("_", " ") ?? label;
+
+const decide = (label, category = null) => act(async () => {
+  const text = nameOf(label, category);
+  if (grid.isOpen) {
+    const next = await grid.decide(label, category, text);
+    if (next === null) return;
+    state = next;
+    say(`${text}. ${next.left} left`);
+    await openGrid();
+    return;
+  }
+  if (!state?.item) return;
+  countSeen();
+  const body = { id: state.item.id, label, category, seconds: seenMs / 1000 };
+  const next = await post("/api/decide", body);
+  say(`${text}. ${next.left} left`);
+  await show(next);
+});
+
+const undo = () => act(async () => {
+  const next = await post("/api/undo");
+  say(next.undone ? "Undone" : "Nothing to undo");
+  if (grid.isOpen) {
+    state = next;
+    await openGrid();
+  } else {
+    await show(next);
+  }
+});
+
+async function openGrid() {
+  hold.end();
+  frames.stop();
+  at("one").hidden = at("end").hidden = true;
+  at("many").hidden = false;
+  if (!await grid.open(state.must_type)) return closeGrid();
+  await show(state);
+}
+
+async function closeGrid() {
+  grid.close();
+  at("many").hidden = true;
+  await show(await get("/api/state"));
+}
+
+const withhold = () => act(async () => {
+  const id = grid.isOpen ? grid.focused : state?.item?.id ?? null;
+  if (id === null || !await confirmMinor()) return;
+  at("blurred").removeAttribute("src");
+  grid.remove(id);
+  let next = await post("/api/minor", { id, confirmed: true, seconds: seenMs / 1000 });
+  say("Withheld");
+  if (await tellMinor()) next = await post("/api/minor/undo", { id, confirmed: true });
+  if (grid.isOpen) {
+    state = next;
+    await openGrid();
+  } else {
+    await show(next);
+  }
+});
+
+const finish = () => act(async () => {
+  await post("/api/finish");
+  isFinished = true;
+  hold.end();
+  grid.close();
+  at("blurred").removeAttribute("src");
+  at("one").hidden = at("many").hidden = at("finish").hidden = at("end-undo").hidden = true;
+  at("end").hidden = false;
+  tellEnd("Finished", "All decisions are written. This page can be closed.");
+});
+
+for (const [id, work] of Object.entries({
+  undo, "grid-undo": undo, "end-undo": undo, finish, minor: withhold, colour: toggleColour,
+  "open-grid": () => act(openGrid), "close-grid": () => act(closeGrid),
+})) {
+  at(id).addEventListener("click", work);
+}
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-label]");
+  if (button && !button.disabled) decide(button.dataset.label, button.dataset.category);
+  if (event.detail && !event.target.closest(".tile, dialog")) document.activeElement?.blur?.();
+});
+
+const held = () => (state?.item && frames.count ? [state.item.id, frames.number, colour] : null);
+hold.on(at("hold"), held);
+hold.on(at("picture"), held);
+
+// The letter of a key, also where the layout has another alphabet.
+const keyOf = (event) => (
+  event.key.length === 1 && event.key > "~" ? event.code.replace(/^Key/, "").toLowerCase() : event.key.toLowerCase()
+);
+
+const KEYS = {
+  u: () => decide("unsafe"),
+  s: () => decide("safe"),
+  "?": () => decide("unsure"),
+  z: undo,
+  m: withhold,
+  c: toggleColour,
+  g: () => act(grid.isOpen ? closeGrid : openGrid),
+};
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || isOpen()) return;
+  const key = keyOf(event);
+  if (key === "b") {
+    if (event.repeat) return;
+    if (grid.isOpen) grid.beginHold();
+    else if (held()) hold.begin(...held());
+    return;
+  }
+  const work = KEYS[key] ?? otherKey(key, event);
+  if (!work) return;
+  event.preventDefault();
+  if (!event.repeat) work();
+});
+document.addEventListener("keyup", (event) => {
+  if (keyOf(event) !== "b") return;
+  hold.end();
+  grid.endHold();
+});
+
+function otherKey(key, event) {
+  const category = /^[1-9]$/.test(key) ? state?.categories[key - 1] : null;
+  if (category) return () => decide(category.label, category.name);
+  if (grid.isOpen) {
+    if (key === "a") return () => grid.pickAll();
+    if (key === "escape") return () => act(closeGrid);
+    if (key.startsWith("arrow")) return () => grid.move(event.key);
+    return null;
+  }
+  if (key === " ") return () => frames.toggle();
+  if (key === "arrowleft") return () => frames.step(-1);
+  if (key === "arrowright") return () => frames.step(1);
+  return null;
+}
+
+act(async () => show(await get("/api/state")));
