@@ -244,6 +244,18 @@ def test_records_of_an_early_exit_are_refused(clipmod: Command, scanned: Path, t
     assert "was not judged by all models" in done.stderr
 
 
+def test_records_of_an_end_at_the_first_hit_are_refused(
+    clipmod: Command, scanned: Path, tmp_path: Path
+) -> None:
+    """A still of several views ends there too, and nothing in its record tells of it."""
+    out, pictures = tmp_path / "early.jsonl", scanned / "pictures"
+    words = ("scan", pictures, "--policy", SHAPES, *JUDGING, "--stop-on-hit", "-o", out)
+    assert clipmod(*words).code == 0
+    done = clipmod("tune", out, "--labels", pictures, "--recall", "0.9", "-o", tmp_path / "tuned.toml")
+    assert done.code == 2
+    assert "was judged with --stop-on-hit" in done.stderr
+
+
 def test_an_existing_policy_is_kept(clipmod: Command, scanned: Path, tmp_path: Path) -> None:
     tuned = tmp_path / "tuned.toml"
     tuned.write_text("mine", encoding="utf-8")
