@@ -21,7 +21,7 @@ from clipmod_cli.evidence.rescore import judge_one
 from clipmod_cli.evidence.rows import Vectors, from_row
 from clipmod_cli.judge.criteria import Criteria, WeightedReader
 from clipmod_cli.judge.readers import MOST_UNMAPPED, DetectorReader, LabelReader, VectorReader
-from clipmod_cli.judge.scoring import EnsembleScores, MemberScores, combine
+from clipmod_cli.judge.scoring import EnsembleScores, combine, ties
 from clipmod_cli.types import Failure
 
 NEAR: Final = 1e-6
@@ -114,7 +114,7 @@ class _PartScorer:
         scores, policy = views.scores, self.criteria.policy
         best, near = _worst_views(views)
         unsafe, agreement = scores.unsafe[best], scores.agreement[best]
-        part.unsafe[rows], part.category[rows] = unsafe, scores.top[best]
+        part.unsafe[rows], part.category[rows] = unsafe, scores.tops[-1, best]
         has_unsafe = bool(self.criteria.unsafe.any())
         part.nsfw[rows] = views.hit[best] & has_unsafe
         review = items["unseen"].astype(np.bool_) | bool(self.criteria.unseen)
@@ -138,14 +138,18 @@ class _PartScorer:
         within = np.arange(len(item)) - np.repeat(np.cumsum(counts) - counts, counts)
         at = np.repeat(items["first_row"].astype(np.intp), counts) + within
         labels = iter(self._read_labels())
-        members, unmapped = [], np.zeros(len(at), dtype=np.bool_)
+        shares, own, unmapped = [], [], np.zeros(len(at), dtype=np.bool_)
         for judge in self.criteria.judges:
-            member, left = _member_scores(judge, at, self.vectors, labels, len(self.criteria.names))
-            members.append(member)
+            share, of_categories, left = _member_scores(
+                judge, at, self.vectors, labels, len(self.criteria.names)
+            )
+            shares.append(share)
+            own.append(of_categories)
             unmapped |= left > MOST_UNMAPPED
-        finite = np.all([np.isfinite(member.shares).all(axis=1) for member in members], axis=0)
-        scores = combine(members, self.criteria)
-        unclear = scores.is_tie | ~finite | _is_near(scores.unsafe, self.criteria.threshold)
+        weights = np.array([judge.weight for judge in self.criteria.judges])
+        scores = combine(np.stack(shares), weights, self.criteria, own=np.stack(own))
+        unclear = ties(scores, self.criteria) | ~np.isfinite(scores.shares).all(axis=(0, 2))
+        unclear |= _is_near(scores.unsafe, self.criteria.threshold)
         for one in self.criteria.category_thresholds:
             unclear |= _is_near(scores.own[:, one.index], one.threshold)
         return _Views(
@@ -269,8 +273,8 @@ def _columns(criteria: Criteria, members: Sequence[StoredMember]) -> tuple[list[
 
 def _member_scores(
     judge: WeightedReader, at: Indices, vectors: Vectors, columns: Iterator[Floats], categories: int
-) -> tuple[MemberScores, Floats]:
-    """Return a member's scores, and how much of what it saw no category has `(n,)`."""
+) -> tuple[Floats, Floats, Floats]:
+    """Return a member's shares and `own_scores`, and how much of what it saw no category has `(n,)`."""
 
     def take() -> Floats:
         return np.stack([next(columns) for _ in range(categories)], axis=1)
@@ -293,4 +297,4 @@ def _member_scores(
             shares = own = reader.read_highest(take())
         case _:
             raise AssertionError(f"unknown reader {judge.reader!r}")
-    return MemberScores(weight=judge.weight, shares=shares, own=own), left
+    return shares, own, left

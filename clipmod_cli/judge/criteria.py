@@ -58,6 +58,7 @@ class Criteria:
         degraded: a model of the ensemble is missing.
         names: of the categories, in the policy's order.
         unsafe: by category, whether it is UNSAFE.
+        unsafe_places: the indices of the UNSAFE categories.
         precedence: category indices; of equally high ones the first names a picture.
         category_thresholds: of single categories, beside that of the sum.
         agree_by_side: models agree where their sides (SAFE or UNSAFE) are equal, since several UNSAFE
@@ -72,6 +73,7 @@ class Criteria:
     degraded: bool = False
     names: tuple[str, ...] = field(init=False, repr=False)
     unsafe: NDArray[np.bool_] = field(init=False, repr=False, compare=False)
+    unsafe_places: tuple[int, ...] = field(init=False, repr=False)
     precedence: tuple[int, ...] = field(init=False, repr=False)
     category_thresholds: tuple[CategoryThreshold, ...] = field(init=False, repr=False)
     agree_by_side: bool = field(init=False, repr=False)
@@ -95,6 +97,7 @@ class Criteria:
         unsafe.setflags(write=False)
         object.__setattr__(self, "names", tuple(c.name for c in categories))
         object.__setattr__(self, "unsafe", unsafe)
+        object.__setattr__(self, "unsafe_places", tuple(np.flatnonzero(unsafe).tolist()))
         object.__setattr__(self, "precedence", precedence_of(self.policy))
         object.__setattr__(self, "category_thresholds", self.policy.category_thresholds)
         by_side = self.policy.is_independent or any(judge.has_undivided for judge in self.judges)

@@ -18,7 +18,7 @@ from clipmod_cli.judge.certainty import PartialScores, score_bounds
 from clipmod_cli.judge.criteria import Criteria, WeightedReader
 from clipmod_cli.judge.policy.values import DIGITS
 from clipmod_cli.judge.readers import Probabilities, is_mostly_unmapped, own_scores, unmapped_share
-from clipmod_cli.judge.scoring import MemberScores, combine, tops
+from clipmod_cli.judge.scoring import EnsembleScores, combine
 from clipmod_cli.judge.spans import find_segments, own_frames, persistent_frames, uncertain_edges
 from clipmod_cli.types import (
     Decision,
@@ -189,13 +189,11 @@ def _uncertain_spans(gathered: _ItemScores, criteria: Criteria) -> tuple[tuple[f
 
 def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
     """Return the ensemble's scores for one frame, or a Failure if a score is not finite."""
-    by_model: dict[str, ModelScore] = {}
-    members: list[MemberScores] = []
     judges = _members_run(evidence, criteria)
+    shares: list[Probabilities] = []
     for member in judges:
-        seen = evidence.seen[member.name]
-        shares = member.reader.read(seen)
-        if not np.isfinite(shares).all():
+        shares.append(member.reader.read(evidence.seen[member.name]))
+        if not np.isfinite(shares[-1]).all():
             return Failure(
                 item=evidence.item,
                 stage="judge",
@@ -204,12 +202,16 @@ def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
                 media=evidence.media,
                 last=evidence.last,
             )
-        own = own_scores(member.reader, seen, shares)
-        members.append(MemberScores(weight=member.weight, shares=shares[np.newaxis], own=own[np.newaxis]))
-        by_model[member.name] = _model_score(member, shares, evidence, criteria)
-    scores = combine(members, criteria)
-    values, own_values = scores.shares[0].tolist(), scores.own[0].tolist()
-    top, unsafe = int(scores.top[0]), float(scores.unsafe[0])
+    weights = np.array([member.weight for member in judges])
+    own = _own_scores(judges, shares, evidence) if criteria.agree_by_side else None
+    scores = combine(np.array(shares)[:, np.newaxis], weights, criteria, own=own)
+    *values, together = scores.shares[:, 0].tolist()
+    *tops, top = scores.tops[:, 0].tolist()
+    unsafe, own_values = float(scores.unsafe[0]), scores.own[0].tolist()
+    by_model = {
+        member.name: _model_score(member, theirs, first, evidence, criteria)
+        for member, theirs, first in zip(judges, values, tops, strict=True)
+    }
     reached = zip(criteria.category_thresholds, scores.matched[0], strict=True)
     matched = tuple(one.name for one, is_reached in reached if is_reached)
     return FrameScore(
@@ -217,18 +219,29 @@ def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
         time_s=evidence.time_s,
         view=evidence.view,
         category=criteria.names[top],
-        confidence=values[top],
+        confidence=together[top],
         unsafe_score=unsafe,
-        probabilities=dict(zip(criteria.names, values, strict=True)),
+        probabilities=dict(zip(criteria.names, together, strict=True)),
         agreement=float(scores.agreement[0]),
         by_model=by_model,
         hit=bool(matched) or unsafe >= criteria.threshold,
-        category_scores={criteria.names[i]: own_values[i] for i in np.flatnonzero(criteria.unsafe)},
+        category_scores={criteria.names[i]: own_values[i] for i in criteria.unsafe_places},
         matched=matched,
         stand_in=evidence.stand_in,
         skipped=evidence.skipped,
-        bounds=_bounds(members, unsafe, criteria) if evidence.skipped else None,
+        bounds=_bounds(scores, weights, criteria) if evidence.skipped else None,
     )
+
+
+def _own_scores(
+    judges: Sequence[WeightedReader], shares: Sequence[Probabilities], evidence: Evidence
+) -> Probabilities | None:
+    """Return the `own_scores` of each member `(m, 1, categories)`; None where these are the shares."""
+    if not any(member.has_undivided for member in judges):
+        return None
+    seen = [evidence.seen[member.name] for member in judges]
+    own = [own_scores(m.reader, one, each) for m, one, each in zip(judges, seen, shares, strict=True)]
+    return np.array(own)[:, np.newaxis]
 
 
 def _members_run(evidence: Evidence, criteria: Criteria) -> Sequence[WeightedReader]:
@@ -238,23 +251,18 @@ def _members_run(evidence: Evidence, criteria: Criteria) -> Sequence[WeightedRea
     return [member for member in criteria.judges if member.name not in evidence.skipped]
 
 
-def _bounds(members: Sequence[MemberScores], unsafe: float, criteria: Criteria) -> tuple[float, float]:
+def _bounds(scores: EnsembleScores, weights: Probabilities, criteria: Criteria) -> tuple[float, float]:
     """Return the lowest and highest unsafe score that the whole ensemble could have given."""
-    weights = [member.weight for member in members]
-    remaining = max(sum(member.weight for member in criteria.judges) - sum(weights), 0.0)
-    partial = PartialScores(
-        shares=[member.shares for member in members], weights=weights, remaining=remaining
-    )
+    remaining = max(sum(member.weight for member in criteria.judges) - float(weights.sum()), 0.0)
+    partial = PartialScores(shares=list(scores.shares[:-1]), weights=weights.tolist(), remaining=remaining)
     low, high = score_bounds(partial, criteria.unsafe, independent=criteria.policy.is_independent)
-    steps = 10**DIGITS  # rounded outwards, as the score between them is rounded
+    steps, unsafe = 10**DIGITS, float(scores.unsafe[0])  # rounded outwards, as the score between is rounded
     return min(math.floor(low[0] * steps) / steps, unsafe), max(math.ceil(high[0] * steps) / steps, unsafe)
 
 
 def _model_score(
-    member: WeightedReader, shares: Probabilities, evidence: Evidence, criteria: Criteria
+    member: WeightedReader, values: Sequence[float], top: int, evidence: Evidence, criteria: Criteria
 ) -> ModelScore:
-    values = shares.tolist()
-    top = tops(shares[np.newaxis], criteria)[0]
     seen = evidence.seen[member.name]
     return ModelScore(
         category=criteria.names[top],

@@ -5,7 +5,6 @@ Arithmetic on arrays only: a scan scores one view at a time, stored evidence a w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,97 +20,97 @@ TIE: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MemberScores:
-    """The scores of one member, `(n, categories)` each; `own` is what thresholds of categories are for."""
-
-    weight: float
-    shares: Probabilities
-    own: Probabilities
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EnsembleScores:
-    """The scores of `n` views by all members together; rows with a member's score that is not finite are not.
+    """The scores of `n` views by `m` members together; not finite where a member's score is not.
 
     Attributes:
-        shares: `(n, categories)`, not rounded.
-        own: `(n, categories)`, what thresholds of single categories are compared with.
+        shares: `(m + 1, n, categories)`, those of each member and last the ensemble's; not rounded.
+        tops: `(m + 1, n)`, the index of the highest share; of equal ones the first by precedence.
         unsafe: `(n,)`.
-        top: `(n,)`, the index of the highest share; of equal ones the first by precedence.
+        own: `(n, categories)`, what thresholds of single categories are compared with.
         agreement: `(n,)`, the share of the weight of the members that agree.
         matched: `(n, thresholds of categories)`, whether a category is at its own threshold.
-        is_tie: `(n,)`, whether rounding in the last digit could change `top` or whether a member agrees.
     """
 
     shares: Probabilities
-    own: Probabilities
+    tops: NDArray[np.intp]
     unsafe: Probabilities
-    top: NDArray[np.intp]
+    own: Probabilities
     agreement: Probabilities
     matched: NDArray[np.bool_]
-    is_tie: NDArray[np.bool_]
 
 
-def combine(members: Sequence[MemberScores], criteria: Criteria) -> EnsembleScores:
-    """Return the scores of these members together; scores that are compared are rounded to `DIGITS`."""
-    summed = np.sum([one.weight * one.shares for one in members], axis=0)
-    own = np.sum([one.weight * one.own for one in members], axis=0)
-    weight = sum(one.weight for one in members)
+def combine(
+    shares: Probabilities, weights: Probabilities, criteria: Criteria, *, own: Probabilities | None = None
+) -> EnsembleScores:
+    """Return the scores of members together; those that are compared are rounded to `DIGITS`.
+
+    Args:
+        shares: `(m, n, categories)`.
+        weights: `(m,)` of these members.
+        criteria: how they are judged.
+        own: for thresholds of single categories, `(m, n, categories)`; None where these are the shares.
+    """
+    weight = weights.sum()
+    summed = _weighted(weights, shares)
+    # weights such as thirds sum to 1 only nearly
+    whole = weight if criteria.policy.is_independent else summed.sum(axis=-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
-        # weights such as thirds sum to 1 only nearly
-        whole = weight if criteria.policy.is_independent else summed.sum(axis=1, keepdims=True)
-        shares, own = summed / whole, np.minimum(np.round(own / whole, DIGITS), 1.0)
-        unsafe = np.round(_unsafe(shares, criteria), DIGITS)
-        opinion, is_tie = _opinions(shares, criteria)
-        agreeing = np.zeros(len(shares))
-        for one in members:
-            theirs, is_theirs_tie = _opinions(one.shares, criteria)
-            agreeing += one.weight * (theirs == opinion)
-            is_tie |= is_theirs_tie
+        everyone = np.concatenate([shares, (summed / whole)[np.newaxis]])
+        own = _rounded(everyone[-1] if own is None else _weighted(weights, own) / whole)
+        unsafe = _rounded(_unsafe(everyone[-1], criteria))
+        tops = _tops(everyone, criteria)
+        opinions = tops if not criteria.agree_by_side else _lead_of_unsafe(everyone, criteria) >= 0.0
+        agreement = _rounded((weights @ (opinions[:-1] == opinions[-1])) / weight)
     thresholds = criteria.category_thresholds
+    matched = own[:, [one.index for one in thresholds]] >= [one.threshold for one in thresholds]
     return EnsembleScores(
-        shares=shares,
-        own=own,
-        unsafe=unsafe,
-        top=tops(shares, criteria),
-        agreement=np.minimum(np.round(agreeing / weight, DIGITS), 1.0),
-        matched=own[:, [one.index for one in thresholds]] >= [one.threshold for one in thresholds],
-        is_tie=is_tie | _is_tie(shares),
+        shares=everyone, tops=tops, unsafe=unsafe, own=own, agreement=agreement, matched=matched
     )
 
 
-def tops(shares: Probabilities, criteria: Criteria) -> NDArray[np.intp]:
-    """Return the index of the highest share of each row; of equal ones the first by precedence."""
-    order = np.asarray(criteria.precedence)
-    return np.asarray(order[np.argmax(shares[:, order], axis=1)])
+def ties(scores: EnsembleScores, criteria: Criteria) -> NDArray[np.bool_]:
+    """Return `(n,)`, whether the last digit could change the category, or whether a member agrees."""
+    if criteria.agree_by_side:
+        near = np.abs(_lead_of_unsafe(scores.shares, criteria)) <= TIE
+        return np.asarray(near.any(axis=0) | _is_level(scores.shares[-1]))
+    return np.asarray(_is_level(scores.shares).any(axis=0))
+
+
+def _weighted(weights: Probabilities, values: Probabilities) -> Probabilities:
+    """Return the weighted sum of `(m, ...)` over the members."""
+    return np.asarray((weights @ values.reshape(len(weights), -1)).reshape(values.shape[1:]))
+
+
+def _rounded(values: Probabilities) -> Probabilities:
+    return np.minimum(values.round(DIGITS), 1.0)
 
 
 def _unsafe(shares: Probabilities, criteria: Criteria) -> Probabilities:
     """Return the unsafe score `(n,)`, 0..1: with softmax scoring exactly 1 where the SAFE ones have none."""
     mask = criteria.unsafe
     if criteria.policy.is_independent:
-        return np.asarray(np.minimum(shares[:, mask].max(axis=1, initial=0.0), 1.0))
+        return np.asarray(shares[:, mask].max(axis=1, initial=0.0))
     unsafe, safe = shares[:, mask].sum(axis=1), shares[:, ~mask].sum(axis=1)
     return np.asarray(unsafe / (unsafe + safe))
 
 
-def _opinions(shares: Probabilities, criteria: Criteria) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Return what members may agree on, and where it is a tie.
+def _tops(shares: Probabilities, criteria: Criteria) -> NDArray[np.intp]:
+    order = np.asarray(criteria.precedence)
+    return np.asarray(order[shares[..., order].argmax(axis=-1)])
 
-    It is the top category, or where they agree by side whether it is UNSAFE.
-    """
-    if not criteria.agree_by_side:
-        return tops(shares, criteria), _is_tie(shares)
-    unsafe = criteria.unsafe
+
+def _lead_of_unsafe(shares: Probabilities, criteria: Criteria) -> NDArray[Any]:
+    """Return by how much the side of a row of shares is UNSAFE; under 0 it is SAFE."""
+    unsafe = shares[..., criteria.unsafe]
     if criteria.policy.is_independent:
-        for_unsafe, least = shares[:, unsafe].max(axis=1, initial=0.0), np.full(len(shares), HALF)
-    else:
-        for_unsafe, least = shares[:, unsafe].sum(axis=1), shares[:, ~unsafe].sum(axis=1)
-    return for_unsafe >= least, np.abs(for_unsafe - least) <= TIE
+        return np.asarray(unsafe.max(axis=-1, initial=0.0) - HALF)
+    return np.asarray(unsafe.sum(axis=-1) - shares[..., ~criteria.unsafe].sum(axis=-1))
 
 
-def _is_tie(shares: Probabilities) -> NDArray[np.bool_]:
-    if shares.shape[1] < 2:
-        return np.zeros(len(shares), np.bool_)
-    second, first = np.partition(shares, -2, axis=1)[:, -2:].T
-    return np.asarray(first - second <= TIE)
+def _is_level(shares: Probabilities) -> NDArray[np.bool_]:
+    """Return whether the two highest of a row are equal."""
+    if shares.shape[-1] < 2:
+        return np.zeros(shares.shape[:-1], np.bool_)
+    highest = np.partition(shares, -2, axis=-1)
+    return np.asarray(highest[..., -1] - highest[..., -2] <= TIE)
