@@ -113,7 +113,7 @@ def test_a_policy_that_was_changed_after_tuning_is_refused_with_the_line() -> No
             'category = "neutral"',
             "no UNSAFE category is named",
         ),
-        ('category = "explicit"\n', "", None, "the threshold of the sum is promised twice"),
+        ('category = "explicit"\n', "", None, "the threshold of the unsafe score is promised twice"),
         ("labels_sha256", "lables_sha256", "lables_sha256 = ", '(did you mean "labels_sha256"?)'),
     ],
 )

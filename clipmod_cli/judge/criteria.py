@@ -60,7 +60,7 @@ class Criteria:
         unsafe: by category, whether it is UNSAFE.
         unsafe_places: the indices of the UNSAFE categories.
         precedence: category indices; of equally high ones the first names a picture.
-        category_thresholds: of single categories, beside that of the sum.
+        category_thresholds: of single categories, beside that of the unsafe score.
         agree_by_side: models agree where their sides (SAFE or UNSAFE) are equal, since several UNSAFE
             categories may be true at once, or one of them has labels that it does not divide among them;
             otherwise where their categories are equal.

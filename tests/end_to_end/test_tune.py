@@ -138,7 +138,7 @@ def test_a_precision_is_tuned(clipmod: Command, scanned: Path, tmp_path: Path) -
         clipmod, scanned, tuned,
         "--labels", scanned / "pictures", "--precision", "0.3", "--prevalence", "20%",
     )  # fmt: skip
-    assert "at least 30 % of what the sum flags" in said[0]
+    assert "at least 30 % of what the unsafe score flags" in said[0]
     (promise,) = tomllib.loads(tuned.read_text(encoding="utf-8"))["tuned"]["promises"]
     assert (promise["rate"], promise["prevalence"]) == ("precision", 0.2)
     assert promise["bound"] >= 0.3

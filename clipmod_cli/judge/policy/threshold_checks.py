@@ -50,7 +50,7 @@ def useless_promises(categories: Categories, tuned: Any) -> Iterator[tuple[TomlP
         if name is not None and name not in unsafe:
             yield path, f"no UNSAFE category is named {name!r}"
         elif name in earlier:
-            yield path, f"the threshold of {name or 'the sum'} is promised twice"
+            yield path, f"the threshold of {name or 'the unsafe score'} is promised twice"
         earlier.add(name)
 
 

@@ -42,7 +42,7 @@ class Promise:
     """One threshold, and what it promises with confidence 1 - `delta`.
 
     Attributes:
-        category: whose own threshold it is; None for that of the sum.
+        category: whose own threshold it is; None for that of the unsafe score.
         rate: what is promised: that recall or precision is at least, or the share of flagged inputs at most,
             `target`.
         prevalence: the share of positives in use at which a precision is promised.

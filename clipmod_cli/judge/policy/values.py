@@ -35,7 +35,7 @@ class Category:
 
     Attributes:
         label: its name for people; the name with spaces if none is given.
-        threshold: of an UNSAFE category: a score of its own of at least this is NSFW, whatever the sum is.
+        threshold: of an UNSAFE category: its own score of at least this is NSFW, whatever the unsafe score.
         review_margin: a score of its own this near to that threshold needs review; None for the policy's.
         otherwise: whether the category is taken where a detector finds nothing.
         prompts: texts for text-image models.
@@ -70,7 +70,7 @@ class Category:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CategoryThreshold:
-    """The threshold of one UNSAFE category, beside that of their sum.
+    """The threshold of one UNSAFE category, beside that of the unsafe score.
 
     Attributes:
         index: of the category in its policy.
@@ -146,7 +146,7 @@ class Policy:
         )
 
     def with_tuning(self, tuned: Tuning) -> Policy:
-        """Return the policy with tuned thresholds; that of the sum holds for all sensitivities."""
+        """Return the policy with tuned thresholds; that of the unsafe score holds for all sensitivities."""
         own = {one.category: one.threshold for one in tuned.promises}
         thresholds = self.thresholds if None not in own else dict.fromkeys(self.thresholds, own[None])
         categories = tuple(replace(c, threshold=own[c.name]) if c.name in own else c for c in self.categories)

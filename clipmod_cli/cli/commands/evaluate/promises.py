@@ -53,7 +53,7 @@ def _promise(one: Promise, per_day: float | None) -> str:
         case "recall":
             return f"at least {percent(one.target)} of all {what} inputs are flagged, {start}"
         case "precision":
-            flags = f"what {one.category or 'the sum'} flags {start}"
+            flags = f"what {one.category or 'the unsafe score'} flags {start}"
             share = f"if {percent(one.prevalence)} of the inputs are"
             return f"at least {percent(one.target)} of {flags} is {what}, {share}"
         case "flagged":

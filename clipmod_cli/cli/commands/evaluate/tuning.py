@@ -135,7 +135,7 @@ class TuneCall:
     def _end(self, policy: Policy, unlabelled: Sequence[str]) -> Iterator[str]:
         if unlabelled:
             names = ", ".join(unlabelled)
-            yield f"No label names {names}: nothing is promised for them, and the sum still counts."
+            yield f"No label names {names}: nothing is promised for them, and the unsafe score still counts."
         yield from (f"Note: {note}." for note in policy_notes(policy) if "has no effect" in note)
         yield "It holds for inputs that come as these did, judged by the same models and weights."
         yield f"Wrote {self.output}; use it with --policy {_as_argument(self.output)}"
