@@ -203,7 +203,7 @@ def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
                 last=evidence.last,
             )
     weights = np.array([member.weight for member in judges])
-    own = _own_scores(judges, shares, evidence) if criteria.agree_by_side else None
+    own = _own_scores(judges, shares, evidence)
     scores = combine(np.array(shares)[:, np.newaxis], weights, criteria, own=own)
     *values, together = scores.shares[:, 0].tolist()
     *tops, top = scores.tops[:, 0].tolist()
@@ -237,10 +237,9 @@ def _own_scores(
     judges: Sequence[WeightedReader], shares: Sequence[Probabilities], evidence: Evidence
 ) -> Probabilities | None:
     """Return the `own_scores` of each member `(m, 1, categories)`; None where these are the shares."""
-    if not any(member.has_undivided for member in judges):
+    own = [own_scores(m.reader, evidence.seen[m.name], each) for m, each in zip(judges, shares, strict=True)]
+    if all(one is each for one, each in zip(own, shares, strict=True)):
         return None
-    seen = [evidence.seen[member.name] for member in judges]
-    own = [own_scores(m.reader, one, each) for m, one, each in zip(judges, seen, shares, strict=True)]
     return np.array(own)[:, np.newaxis]
 
 
