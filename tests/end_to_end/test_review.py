@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from clipmod_cli.evaluate.label_files import read_labels
-from clipmod_cli.review.decisions import DecisionFile, read_decisions
+from clipmod_cli.review.decisions import DecisionFile, MachineJudgement, read_decisions
 from tests.end_to_end.command import SAMPLES, SHAPE_OPTIONS, TINY, Command
 from tests.review.conftest import ended, started
 from tests.review.decisions import decided
@@ -166,3 +166,22 @@ def test_wrong_calls_are_refused(clipmod: Command, tmp_path: Path, decisions: Pa
         run = clipmod("review", *words)
         assert (run.code, run.stdout) == (2, b""), words
         assert told in run.stderr, words
+
+
+def test_stats_count_agreement_and_minutes(clipmod: Command, decisions: Path) -> None:
+    with DecisionFile(decisions) as file:
+        nsfw, safe = MachineJudgement(final_decision="NSFW"), MachineJudgement(final_decision="Safe")
+        file.append([decided("f.jpg", judged=nsfw), decided("g.jpg", "safe", judged=nsfw)])
+        file.append([decided("h.jpg", why="audit", probability=0.5, judged=safe, who="ben", seconds=60.0)])
+    told = clipmod("stats", decisions)
+    assert told.code == 0
+    assert told.stdout.decode().splitlines() == [
+        "8 decisions on 8 files: 3 unsafe, 3 safe, 1 unsure, 1 withheld",
+        "1.3 minutes, 2.5 s a decision in the median",
+        "By ana (7), ben (1)",
+        "In the queue: people agree with 1 of 2 (50.0%); NSFW but safe: 1, Safe but unsafe: 0",
+        "Drawn from all: people agree with 0 of 1 (0.0%); NSFW but safe: 0, Safe but unsafe: 1",
+    ]
+    assert json.loads(clipmod("stats", decisions, "--json").stdout)["withheld"] == 1
+    assert clipmod("stats", decisions, "--sql", "SELECT 1").code == 2
+    assert clipmod("stats", decisions, decisions.with_name("none.jsonl")).code == 2

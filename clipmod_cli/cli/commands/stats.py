@@ -83,9 +83,14 @@ def stats(
         context.obj = db
         return
     if context.args:
+        from clipmod_cli.review.decisions import are_decisions
+
         if db is not None or rebuild:
             raise UsageError("--db and --rebuild have no effect on RECORDS, which are read directly")
-        _show_records(context.args, sql, as_json=as_json)
+        if any(are_decisions(Path(name)) for name in context.args):
+            _show_decisions(context.args, sql, as_json=as_json)
+        else:
+            _show_records(context.args, sql, as_json=as_json)
         return
     store = _open(db, may_be_missing=bool(rebuild))
     if rebuild:
@@ -116,6 +121,21 @@ def _show_records(names: list[str], sql: str | None, *, as_json: bool) -> None:
             from clipmod_cli.cli.terminal.stats_tables import show
 
             show(count_records(reader))
+
+
+def _show_decisions(names: list[str], sql: str | None, *, as_json: bool) -> None:
+    """Print what files of decisions come to."""
+    from clipmod_cli.cli.terminal.decision_lines import show_decisions
+    from clipmod_cli.review.counting import count_decisions
+    from clipmod_cli.review.decisions import read_decisions
+
+    if sql is not None:
+        raise UsageError("--sql queries records; `clipmod review export` writes decisions as a table")
+    counts = count_decisions([read_decisions(Path(name)) for name in names])
+    if as_json:
+        _echo(json.dumps(counts, ensure_ascii=False, indent=2))
+    else:
+        show_decisions(counts)
 
 
 @app.command()
