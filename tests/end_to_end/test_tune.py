@@ -225,6 +225,16 @@ def test_wrong_calls_are_refused(
     assert told in refused(clipmod, scanned, tmp_path, *words)
 
 
+def test_what_is_no_records_and_no_evidence_is_refused(
+    clipmod: Command, scanned: Path, tmp_path: Path
+) -> None:
+    for name in (tmp_path / "none.jsonl", scanned / "pictures"):
+        words = ("--labels", scanned / "pictures", "--recall", "0.9", "-o", tmp_path / "tuned.toml")
+        done = clipmod("tune", name, *words)
+        assert done.code == 2
+        assert f"{name} is neither records (.jsonl) nor a folder of `scan --evidence`" in done.stderr
+
+
 def test_records_without_a_run_card_are_refused(clipmod: Command, scanned: Path, tmp_path: Path) -> None:
     lone = tmp_path / "lone.jsonl"
     lone.write_bytes((scanned / "out.jsonl").read_bytes())

@@ -119,6 +119,30 @@ def test_the_interval_is_where_the_score_test_says_so() -> None:
         assert (total * (share - limit)) ** 2 / variance == pytest.approx(1.959964**2, rel=1e-4)
 
 
+weighted_hits = st.lists(
+    st.tuples(st.booleans(), st.sampled_from([1e-3, 1.0, 3.0, 50.0, 1e6])), min_size=1, max_size=30
+)
+
+
+@given(weighted_hits, st.sampled_from([None, 1.0, 1e4]), st.sampled_from([None, 1.0, 1e4]))
+def test_a_weighted_interval_holds_its_share_whatever_the_weights(
+    drawn: list[tuple[bool, float]], hit: float | None, miss: float | None
+) -> None:
+    hits, each = np.array([one for one, _ in drawn]), np.array([weight for _, weight in drawn])
+    found = rate(hits, LabelWeights(each=each, hit=hit, miss=miss))
+    assert found.low is not None
+    assert found.high is not None
+    assert found.trials is not None
+    assert 0 <= found.low <= found.value <= found.high <= 1  # type: ignore[operator]
+    assert found.low < found.high
+    assert found.trials > 0
+    mirrored = rate(~hits, LabelWeights(each=each, hit=miss, miss=hit))
+    assert mirrored.low == pytest.approx(1 - found.high, abs=1e-6)
+    heavier = rate(hits, LabelWeights(each=each, hit=hit, miss=1e7))
+    assert heavier.low is not None
+    assert heavier.low <= found.low + 1e-9
+
+
 def test_no_miss_among_few_heavy_labels_is_no_proof_of_none() -> None:
     """All 500 flagged positives are labelled; of the others one in a hundred, none of them a positive."""
     found = rate(np.ones(500, bool), LabelWeights(each=np.ones(500), hit=1.0, miss=100.0))

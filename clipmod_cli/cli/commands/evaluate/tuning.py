@@ -42,6 +42,8 @@ def inputs_named(name: str, resolved: Resolved) -> TuningInputs:
         ClipmodError: they do not tell what gave the scores, or the policy does not suit the evidence.
     """
     folder = evidence_in([name])
+    if folder is None and not Path(name).expanduser().is_file():
+        raise UsageError(f"{name} is neither records (.jsonl) nor a folder of `scan --evidence`")
     if folder is None:
         return RecordInputs(name, scored_by(name))
     stored, policy = open_folder(folder), policy_of(resolved)
