@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmod_cli.evidence.folder import EvidenceFolder, open_folder, write_part
+from clipmod_cli.evidence.identity import EvidenceIdentity, StoredMember, write_identity
+from clipmod_cli.evidence.rows import ItemEvidence, to_row
 from clipmod_cli.judge.policy.heads import (
     Head,
     HeadFacts,
@@ -17,6 +22,7 @@ from clipmod_cli.judge.policy.heads import (
     head_file,
     parse_head,
 )
+from clipmod_cli.types import Box, Embedding, Evidence, Failure, Item, Media, View
 
 Numbers = tuple[Sequence[float], float]
 """Weights and bias."""
@@ -52,3 +58,59 @@ def make_head(category: str, models: Mapping[str, Numbers], revision: str = "1")
 def of_model(*weights: float, bias: float = 0.0, spec: str = "clip") -> HeadOfModel:
     """Return the head of one model."""
     return HeadOfModel(spec=spec, revision="1", weights=np.asarray(weights, dtype=np.float32), bias=bias)
+
+
+@dataclass(frozen=True, slots=True)
+class SeenStill:
+    """A still by what a model saw of its views; `broken` if a frame was lost."""
+
+    name: str
+    views: Sequence[Sequence[float]]
+    broken: bool = False
+    sha256: str | None = None
+
+
+def store(folder: Path, stills: Sequence[SeenStill], *, kind: str = "text-image") -> EvidenceFolder:
+    """Write stored evidence of one model, `clip`."""
+    member = StoredMember.model_validate(
+        {
+            "name": "clip",
+            "spec": "clip",
+            "revision": "1",
+            "kind": kind,
+            "weight": 1.0,
+            "dtype": "float32",
+            "labels": None if kind == "text-image" else ["a"],
+            "logit_scale": 10.0 if kind == "text-image" else None,
+        }
+    )
+    identity = EvidenceIdentity(
+        members=[member], dtype="float32", degraded=False, decoding={}, decoding_key="k", max_gap_s=10.0
+    )
+    write_identity(folder, identity)
+    rows, matrix = [], list[NDArray[np.float16]]()
+    for number, one in enumerate(stills):
+        rows.append(to_row(_evidence(number, one), [member], len(matrix)))
+        matrix += [np.asarray(vector, dtype=np.float16) for vector in one.views]
+    write_part(folder, rows, {"clip": np.stack(matrix)} if kind == "text-image" else {})
+    return open_folder(folder)
+
+
+def _evidence(number: int, still: SeenStill) -> ItemEvidence:
+    item = Item(source=still.name, index=number)
+    media = Media(started=0.0, kind="image", sha256=still.sha256 or f"{number:064x}", coverage=1.0)
+    views = [
+        Evidence(
+            item=item,
+            media=media,
+            number=0,
+            time_s=0.0,
+            last=False,
+            view=View(box=Box(at, 0, 8, 8)),
+            seen={"clip": Embedding(vector=f32(vector))},
+            forward_ms={"clip": 0.0},
+        )
+        for at, vector in enumerate(still.views)
+    ]
+    lost = Failure(item=item, stage="decode", code="decode_error", message="lost", media=media)
+    return ItemEvidence(item=item, media=media, views=views, failure=lost if still.broken else None)
