@@ -121,31 +121,31 @@ class ComparingTextReader(VectorReader):
     scale: float
     _columns: Probabilities = field(init=False, repr=False, compare=False)
     _starts: NDArray[np.intp] = field(init=False, repr=False, compare=False)
-    _seen: NDArray[np.intp] = field(init=False, repr=False, compare=False)
-    _safe: NDArray[np.intp] = field(init=False, repr=False, compare=False)
-    _with_negatives: NDArray[np.intp] = field(init=False, repr=False, compare=False)
+    _places: NDArray[np.intp] = field(init=False, repr=False, compare=False)
+    _safe: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Convert the vectors once: one group of columns for all prompts or negatives of a category."""
-        seen = [i for i, one in enumerate(self.texts) if len(one.prompts)]
-        opposed = [i for i in seen if len(self.texts[i].negatives)]
-        groups = [self.texts[i].prompts for i in seen] + [self.texts[i].negatives for i in opposed]
+        """Convert the vectors once: a group of columns for each category, and for the negatives of each."""
+        seen = [index for index, one in enumerate(self.texts) if len(one.prompts)]
+        safe = [index for index in seen if not self.unsafe[index]]
+        unsafe = [index for index in seen if self.unsafe[index]]
+        neutral = self.texts[safe[0]].prompts[:1]  # in place of no negatives: is compared with already
+        groups = [self.texts[index].prompts for index in (*safe, *unsafe)]
+        groups += [self.texts[i].negatives if len(self.texts[i].negatives) else neutral for i in unsafe]
         starts = np.cumsum([0, *(len(group) for group in groups)])[:-1]
         object.__setattr__(self, "_columns", np.concatenate(groups).T.astype(np.float64))
         object.__setattr__(self, "_starts", starts.astype(np.intp))
-        object.__setattr__(self, "_seen", np.array(seen, dtype=np.intp))
-        safe = [n for n, i in enumerate(seen) if not self.unsafe[i]]
-        object.__setattr__(self, "_safe", np.array(safe, dtype=np.intp))
-        object.__setattr__(self, "_with_negatives", np.array([seen.index(i) for i in opposed], dtype=np.intp))
+        object.__setattr__(self, "_places", np.array([*safe, *unsafe], dtype=np.intp))
+        object.__setattr__(self, "_safe", len(safe))
 
     def read_vectors(self, vectors: NDArray[np.floating[Any]]) -> Probabilities:
         """Return the result of each comparison: over 0.5 where the category's best prompt is the nearest."""
         best = np.maximum.reduceat(vectors.astype(np.float64) @ self._columns, self._starts, axis=1)
-        own, negatives = best[:, : len(self._seen)], best[:, len(self._seen) :]
-        against = np.repeat(own[:, self._safe].max(axis=1, keepdims=True), len(self._seen), axis=1)
-        against[:, self._with_negatives] = np.maximum(against[:, self._with_negatives], negatives)
+        safe, seen = self._safe, len(self._places)
+        leads = best[:, :seen] - best[:, :safe].max(axis=1, keepdims=True)
+        leads[:, safe:] = np.minimum(leads[:, safe:], best[:, safe:seen] - best[:, seen:])
         shares = np.zeros((len(vectors), len(self.texts)))
-        shares[:, self._seen] = _sigmoid(self.scale * (own - against))
+        shares[:, self._places] = _sigmoid(self.scale * leads)
         return shares
 
 
