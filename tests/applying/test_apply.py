@@ -240,6 +240,11 @@ def test_wrong_calls(clipmod: Command, judged: Judged, words: tuple[str, ...], t
     assert not judged.kept.exists()
 
 
+def test_without_records(clipmod: Command) -> None:
+    run = clipmod("apply")
+    assert (run.code, "name outputs of `clipmod scan`" in run.stderr) == (2, True)
+
+
 def test_a_file_in_the_place_of_the_manifest_is_left_alone(apply: Apply, judged: Judged) -> None:
     judged.kept.mkdir()
     judged.manifest.write_text('{"name": "my package"}\n')
@@ -300,6 +305,22 @@ def test_decisions_of_people(clipmod: Command, judged: Judged, tmp_path: Path, w
     assert snapshot(judged.tree) == judged.before
     run = clipmod("apply", decisions, "--nsfw", "--move", judged.kept)
     assert (run.code, "--label" in run.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["tree/a.jpg", "./tree/../tree/a.jpg"])
+def test_decisions_on_relative_paths(
+    clipmod: Command, judged: Judged, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are relative to the folder of the scan, wherever `apply` runs."""
+    monkeypatch.chdir("/")
+    record = json.loads(judged.output.read_bytes().splitlines()[0])
+    line = decided(name, "unsafe", sha256=record["sha256"]).model_copy(
+        update={"path": str(judged.paths[0]) if ".." in name else f"{tmp_path}/{name}"}
+    )
+    decisions = tmp_path / "decisions.jsonl"
+    decisions.write_bytes(line.to_line())
+    assert clipmod("apply", decisions, "--label", "unsafe", "--move", judged.kept, "--yes").code == 0
+    assert files_in(judged.kept) == ["tree/a.jpg" if ".." not in name else str(judged.paths[0]).lstrip("/")]
 
 
 def test_what_people_decided_safe_is_left_whatever_was_judged(

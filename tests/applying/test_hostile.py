@@ -160,6 +160,15 @@ def test_a_file_that_is_swapped_after_it_was_hashed(
     assert set(left.values()) - {left["a.jpg"]} <= {""}
 
 
+@pytest.mark.parametrize("source", ["a\0b/c.jpg", "half \ud800/c.jpg", "half \ud800", "..", "sub/"])
+def test_names_that_no_file_has(judged: Judged, source: str) -> None:
+    manifest = Manifest.read(judged.manifest)
+    chosen = ChosenInput(source=source, directory=str(judged.tree), sha256="0" * 64)
+    plan = plan_moves("move", str(judged.kept), manifest, [chosen])
+    assert plan.moves == []
+    assert [one.reason for one in plan.left] in (["no file"], ["unreadable"])
+
+
 def test_a_pipe_in_the_place_of_a_file_does_not_block(judged: Judged) -> None:
     plan, manifest = plan_of(judged, judged.kept)
     judged.paths[0].unlink()

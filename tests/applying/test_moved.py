@@ -121,6 +121,7 @@ def test_a_manifest_that_is_gone_or_damaged_tells_nothing(
     assert MovedFiles.beside(judged.output).find(line["source"], line["sha256"]) == str(judged.kept / "a.jpg")
     assert MovedFiles.beside(judged.output).find(line["source"], "0" * 64) is None
     assert MovedFiles.beside(judged.output).find(line["source"], None) is None
+    assert MovedFiles.beside(judged.output).find("/half a pair \ud800", "0" * 64) is None
     judged.manifest.write_bytes(b"damaged\n")
     assert MovedFiles.beside(judged.output).find(line["source"], line["sha256"]) is None
     assert "counted as gone" in caplog.text

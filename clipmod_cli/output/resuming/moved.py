@@ -83,7 +83,8 @@ class MovedFiles:
 
 
 def _key(name: str, sha256: str) -> bytes:
-    return hashlib.blake2b(os.fsencode(name) + b"\0" + sha256.encode(), digest_size=16).digest()
+    text = f"{name}\0{sha256}".encode(errors="surrogatepass")  # a list may hold half a UTF-16 pair
+    return hashlib.blake2b(text, digest_size=16).digest()
 
 
 def _manifests(output: Path) -> list[Path]:

@@ -245,7 +245,10 @@ def real_path(source: str, directory: str) -> str:
     folder, base = os.path.split(os.path.join(directory, source))  # noqa: PTH118
     if base in {"", ".", ".."}:
         raise _Refusal("no file")
-    return os.path.join(os.path.realpath(folder), base)  # noqa: PTH118
+    try:
+        return os.path.join(os.path.realpath(folder), base)  # noqa: PTH118
+    except ValueError as error:  # no file system has such a name
+        raise _Refusal("no file") from error
 
 
 def is_below(path: str, folder: str) -> bool:

@@ -28,7 +28,6 @@ WHAT: Final = "What to do"
 app = typer.Typer(
     cls=RecordsGroup,
     invoke_without_command=True,
-    no_args_is_help=True,
     subcommand_metavar="RECORDS... | undo MANIFEST",
     help="Move, copy or delete the files of RECORDS: outputs of `scan`, or decisions of `clipmod review`.\n\n"
     "Without --yes it is a dry run. A file that has changed since it was judged is left, none is ever "
@@ -97,7 +96,7 @@ def apply(
     folders: dict[Deed, Path | None] = {"move": move, "copy": copy, "delete": Path() if delete else None}
     deeds = [(deed, folder) for deed, folder in folders.items() if folder is not None]
     if not context.args:
-        raise UsageError("name the outputs of a scan, or decisions of `clipmod review`")
+        raise UsageError("name outputs of `clipmod scan`, or decisions of `clipmod review`, to act on")
     if len(deeds) != 1:
         raise UsageError("give one of --move DIR, --copy DIR and --delete")
     ((deed, folder),) = deeds

@@ -16,7 +16,7 @@ from clipmod_cli.cli.terminal.stdout import plain, say
 from clipmod_cli.output.moves import Deed, Move
 from clipmod_cli.records import write_name
 from clipmod_cli.review.applying.carry_out import KEPT_DAYS, MoveOutcome
-from clipmod_cli.review.applying.plan import LEFT_REASONS, WORDS, LeftReason, MovePlan
+from clipmod_cli.review.applying.plan import LEFT_REASONS, SETTLED, WORDS, LeftReason, MovePlan
 
 SHOWN: Final = 20
 """Files of a kind that are named; --json names all."""
@@ -24,7 +24,7 @@ SHOWN: Final = 20
 TO_DO: Final[dict[Deed, str]] = {"move": "move to", "copy": "copy to", "delete": "delete, and keep in"}
 DONE: Final[dict[Deed, str]] = {"move": "moved to", "copy": "copied to", "delete": "deleted, and kept in"}
 UNNAMED: Final[frozenset[LeftReason]] = frozenset({"minor"})
-"""Files of which only the number is told."""
+"""Files that are never named; of settled ones the text tells only the number."""
 
 
 class MoveReport:
@@ -105,7 +105,7 @@ class MoveReport:
             if not (count := counts[reason]):
                 continue
             _echo(f"Left: {count:,} {WORDS[reason][count > 1]}")
-            if reason not in UNNAMED:
+            if reason not in UNNAMED | SETTLED:
                 _echo_names(
                     [
                         one.source + (f" ({one.detail})" if one.detail else "")

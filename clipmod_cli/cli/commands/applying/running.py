@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -105,10 +106,16 @@ def run_apply(request: ApplyRequest) -> ExitCode:
 
 
 def _carry_out(plan: MovePlan, manifest: Manifest, *, as_json: bool) -> ExitCode:
+    from tqdm import tqdm
+
     report = MoveReport(plan, as_json=as_json)
     manifest.open()
     try:
-        for outcome in carry_out(plan, manifest):
+        shown = sys.stderr.isatty() and not as_json
+        outcomes = carry_out(plan, manifest)
+        for outcome in tqdm(
+            outcomes, total=len(plan.moves), unit=" files", delay=1, leave=False, disable=not shown
+        ):
             report.add(outcome)
         if plan.deed == "delete":
             report.show_purged(purge(manifest, expired(manifest)))
@@ -220,11 +227,11 @@ def _reason_of(fields: Mapping[str, Any]) -> str:
 def _of_decision(
     decision: ReviewDecision, file: ReviewedFile, runs: Mapping[str, RunConditions]
 ) -> ChosenInput:
-    directory = _directory_of(file)
+    source, directory = _name_of(file)
     run = runs.get(decision.judged.run_id or "")
-    is_its_run = run is not None and (run.directory == directory or file.exact_source.startswith("/"))
+    is_its_run = run is not None and (run.directory == directory or source.startswith("/"))
     return ChosenInput(
-        source=file.exact_source,
+        source=source,
         directory=directory,
         folders=run.folders if run is not None and is_its_run else (),
         member=file.exact_member,
@@ -236,11 +243,11 @@ def _of_decision(
     )
 
 
-def _directory_of(file: ReviewedFile) -> str | None:
-    """Return the folder to which a source is relative; None if it is no local file."""
+def _name_of(file: ReviewedFile) -> tuple[str, str | None]:
+    """Return a source and the folder to which it is relative; None if it is no local file."""
     path, source = file.exact_path, file.exact_source
     if path is None:
-        return None
-    if source.startswith("/"):
-        return working_directory() or "/"
-    return path.removesuffix(f"/{source}") if path.endswith(f"/{source}") else None
+        return source, None
+    if not source.startswith("/") and path.endswith(f"/{source}"):
+        return source, path.removesuffix(f"/{source}") or "/"
+    return source if source.startswith("/") else path, working_directory() or "/"
