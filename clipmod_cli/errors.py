@@ -6,6 +6,7 @@ The exceptions, with the exit code of the command line and the status of the HTT
     ├── UsageError                      2   400   wrong call, nothing was judged
     │   ├── SettingsError               2   500   a flag, variable or settings file is wrong
     │   ├── PolicyError                 2   400   a policy cannot be read or is inconsistent
+    │   ├── BankError                   2   500   a bank of hashes is broken, unreadable or empty
     │   ├── SpecError                   2   400   a model spec cannot be parsed
     │   ├── BlindModelError             2   400   a model cannot see an UNSAFE category
     │   ├── EvidenceError               2   409   a folder of evidence is damaged, or holds something else
@@ -264,6 +265,12 @@ class SettingsError(UsageError):
 
 class PolicyError(UsageError):
     """A policy cannot be read, or is inconsistent."""
+
+
+class BankError(UsageError):
+    """A bank of hashes cannot be read, is broken or is empty."""
+
+    http_status = 500
 
 
 class SpecError(UsageError):

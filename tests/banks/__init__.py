@@ -1,0 +1,1 @@
+"""Banks of hashes: reading, deciding, editing, and records that are decided anew."""
