@@ -29,8 +29,9 @@ from clipmod_cli.cli.terminal.stdout import RealStdout
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy.reading import load_policy
+from clipmod_cli.results import Result
 from clipmod_cli.settings.definition import Settings
-from clipmod_cli.types import FrameScore, Item, Media, ModelScore, Result, Verdict
+from clipmod_cli.types import FrameScore, Item, Media, ModelScore, Verdict
 
 POLICY = load_policy("female-presence")
 NAMES = tuple(category.name for category in POLICY.categories)

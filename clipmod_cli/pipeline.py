@@ -17,6 +17,8 @@ from functools import partial
 from itertools import chain, islice
 from typing import Protocol
 
+from clipmod_cli.banks.bank import NO_BANKS, Banks
+from clipmod_cli.decode.job import Compare, in_no_bank
 from clipmod_cli.decode.limits import Coverage, DecodeOptions
 from clipmod_cli.decode.stage import Decoders, decode_with
 from clipmod_cli.decode.workers.pool import WorkerPool
@@ -28,11 +30,12 @@ from clipmod_cli.judge.judging import Recheck, judge_until_hit, judge_with_reche
 from clipmod_cli.judge.policy.reading import load_policy
 from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.judge.prepare import prepare
+from clipmod_cli.results import BankVerdict, Result, Settled
 from clipmod_cli.sources.base import Rules
 from clipmod_cli.sources.registry import expand
 from clipmod_cli.sources.spill import TemporaryFiles
 from clipmod_cli.sources.stores.fetch import fetch_stored
-from clipmod_cli.types import Evidence, Failure, Frame, Item, Result
+from clipmod_cli.types import Evidence, Failure, Frame, Item
 
 
 def default_workers() -> int:
@@ -49,7 +52,7 @@ class EvidenceSink(Protocol):
         ...
 
     def add_recheck(
-        self, item: Item, spans: Sequence[tuple[float, float]], seen: Sequence[Evidence | Failure]
+        self, item: Item, spans: Sequence[tuple[float, float]], seen: Sequence[Evidence | Settled]
     ) -> None:
         """Take what was seen of an item's frames in these spans, after its other frames."""
         ...
@@ -92,7 +95,8 @@ def infer(
     options: Options | None = None,
     *,
     stopped: Callable[[], bool] = lambda: False,
-) -> Iterator[Evidence | Failure]:
+    banks: Banks = NO_BANKS,
+) -> Iterator[Evidence | Settled]:
     """Yield the evidence of the items' frames, unjudged, in the items' order.
 
     Args:
@@ -100,9 +104,10 @@ def infer(
         engine: the models.
         options: how inputs are decoded and run through the models.
         stopped: called between batches; once true, the batch in flight is finished and no more.
+        banks: items in them are not decoded.
     """
     with TemporaryFiles() as temporary:
-        for seen in _infer(items, engine, options or Options(), temporary, stopped):
+        for seen in _infer(items, engine, options or Options(), temporary, stopped, compare=_compare(banks)):
             if seen.last:
                 temporary.remove(seen.item)
             yield seen
@@ -116,19 +121,20 @@ def _infer(
     stopped: Callable[[], bool],
     can_skip_rest: CanSkipRest | None = None,
     hits: set[Item] | None = None,
-) -> Generator[Evidence | Failure, None, None]:
+    compare: Compare = in_no_bank,
+) -> Generator[Evidence | Settled, None, None]:
     """Yield the evidence; can be closed even while the items block. Frames of items in `hits` are dropped."""
     idle, closed = threading.Event(), threading.Event()
     in_flight: deque[None] = deque()  # one for each batch that is submitted and not yet computed
 
-    def submit(batch: Sequence[Frame | Failure]) -> PendingEvidence:
+    def submit(batch: Sequence[Frame | Settled]) -> PendingEvidence:
         in_flight.append(None)
         return engine.submit(batch, can_skip_rest)
 
     with ExitStack() as stack:
         decoders = stack.enter_context(open_decoders(options))
         fetched = temporary.track(fetch_stored(items, options.decode.limits))
-        decoded = decode_with(decoders, fetched, engine.geometries, options.decode)
+        decoded = decode_with(decoders, fetched, engine.geometries, options.decode, compare=compare)
         frames = decoded if hits is None else _drop_frames_of(hits, decoded)
         batches = batched(
             frames,
@@ -147,7 +153,7 @@ def _infer(
             yield from chain(first, results)
 
 
-def _drop_frames_of(hits: set[Item], frames: Iterable[Frame | Failure]) -> Iterator[Frame | Failure]:
+def _drop_frames_of(hits: set[Item], frames: Iterable[Frame | Settled]) -> Iterator[Frame | Settled]:
     for frame in frames:
         if frame.item not in hits:
             yield frame
@@ -156,8 +162,8 @@ def _drop_frames_of(hits: set[Item], frames: Iterable[Frame | Failure]) -> Itera
 
 
 def _prepare(
-    batches: Iterable[Sequence[Frame | Failure]], engine: InferenceEngine
-) -> Iterator[Sequence[Frame | Failure]]:
+    batches: Iterable[Sequence[Frame | Settled]], engine: InferenceEngine
+) -> Iterator[Sequence[Frame | Settled]]:
     """Yield the batches, prepared: a device would wait while a batch is stacked."""
     for batch in batches:
         engine.prepare_batch(batch)
@@ -183,6 +189,7 @@ def run(
     *,
     stopped: Callable[[], bool] = lambda: False,
     keep: EvidenceSink | None = None,
+    banks: Banks = NO_BANKS,
 ) -> Generator[Result, None, None]:
     """Yield one result for each item, in the items' order.
 
@@ -193,6 +200,8 @@ def run(
         options: how inputs are decoded and run through the models.
         stopped: called between batches; once true, the batch in flight is finished and no more.
         keep: keeps the evidence; not with early exit, nor until a hit, by which it is incomplete.
+        banks: items in them are neither decoded nor scored; with `keep` they are, so that the evidence is
+            complete, and the banks decide after that.
     """
     options = options or Options()
     decode = replace(options.decode, max_gap_s=criteria.policy.max_gap_s)
@@ -208,7 +217,8 @@ def run(
         recheck = partial(
             _recheck, engine=ensemble, options=options.decode, decoders=decoders, stopped=stopped
         )
-        evidence = _infer(items, ensemble, options, temporary, stopped, can_skip_rest, hits)
+        compare = _compare(banks if keep is None else NO_BANKS)
+        evidence = _infer(items, ensemble, options, temporary, stopped, can_skip_rest, hits, compare)
         seen = evidence if keep is None else _keep(evidence, keep)
         judged = (
             _judge(seen, criteria, recheck, keep) if hits is None else judge_until_hit(seen, criteria, hits)
@@ -218,25 +228,40 @@ def run(
                 temporary.remove(result.item)
                 if keep is not None:
                     keep.finish(result.item)
-                yield result
+                yield decided_by(banks, result)
 
 
-def _keep(evidence: Iterable[Evidence | Failure], keep: EvidenceSink) -> Iterator[Evidence | Failure]:
+def _compare(banks: Banks) -> Compare:
+    return banks.decide if banks else in_no_bank
+
+
+def decided_by(banks: Banks, result: Result) -> Result:
+    """Return what banks decide for the content of a judged item; the result itself if nothing."""
+    by = None if result.media is None else banks.decide(result.media.sha256)
+    if by is None or result.media is None or isinstance(result, BankVerdict):
+        return result
+    total_ms = None if isinstance(result, Failure) else result.total_ms
+    return BankVerdict(item=result.item, media=result.media, by=by, total_ms=total_ms)
+
+
+def _keep(evidence: Iterable[Evidence | Settled], keep: EvidenceSink) -> Iterator[Evidence | Settled]:
     for seen in evidence:
+        if isinstance(seen, BankVerdict):
+            raise AssertionError("evidence is kept without banks")  # noqa: TRY004 — a bug, not a wrong type
         keep.add(seen)
         yield seen
 
 
 def _judge(
-    evidence: Iterator[Evidence | Failure],
+    evidence: Iterator[Evidence | Settled],
     criteria: Criteria,
-    recheck: Callable[[Recheck], Iterator[Evidence | Failure]],
+    recheck: Callable[[Recheck], Iterator[Evidence | Settled]],
     keep: EvidenceSink | None,
 ) -> Iterator[Result]:
     """Yield the results. The evidence of a video's recheck comes before that of other items."""
-    rechecked: deque[Evidence | Failure] = deque()
+    rechecked: deque[Evidence | Settled] = deque()
 
-    def stream() -> Iterator[Evidence | Failure]:
+    def stream() -> Iterator[Evidence | Settled]:
         for seen in evidence:
             yield seen
             while rechecked:
@@ -258,7 +283,7 @@ def _recheck(
     options: DecodeOptions,
     decoders: Decoders,
     stopped: Callable[[], bool],
-) -> Iterator[Evidence | Failure]:
+) -> Iterator[Evidence | Settled]:
     if stopped():
         yield Failure(item=request.item, stage="decode", code="deadline", message="the run was stopped")
         return
@@ -277,8 +302,11 @@ def scan(
     allow_partial: bool = False,
     rules: Rules | None = None,
     options: Options | None = None,
+    banks: Banks = NO_BANKS,
 ) -> Iterator[Result]:
-    """Yield one `Verdict` or `Failure` for each input found in files and folders, in order.
+    """Yield one result for each input found in files and folders, in order.
+
+    It is a `Verdict`, a `Failure`, or with `banks` a `BankVerdict`.
 
     Args:
         sources: paths of files and folders and names in object stores, as for `clipmod scan`.
@@ -288,6 +316,7 @@ def scan(
         allow_partial: let a model judge a policy that it cannot wholly see.
         rules: which files of folders are inputs.
         options: how inputs are decoded and run through the models.
+        banks: content that is always NSFW or always Safe.
 
     Raises:
         BlindModelError: if a model cannot see an UNSAFE category of the policy.
@@ -297,7 +326,7 @@ def scan(
     criteria = prepare(
         ensemble, chosen, threshold=chosen.threshold_for("medium", threshold), allow_partial=allow_partial
     )
-    return run(expand(sources, rules or Rules()), ensemble, criteria, options)
+    return run(expand(sources, rules or Rules()), ensemble, criteria, options, banks=banks)
 
 
 def run_key(ensemble: Ensemble, criteria: Criteria, options: DecodeOptions) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from clipmod_cli.errors import ErrorCode
+from clipmod_cli.results import BankVerdict, DecidedBy, Result
 from clipmod_cli.types import (
     Decision,
     Failure,
@@ -21,7 +22,6 @@ from clipmod_cli.types import (
     Kind,
     Media,
     ModelScore,
-    Result,
     ReviewReason,
     Segment,
     Verdict,
@@ -106,6 +106,14 @@ class FrameRow(RowModel):
     )
     category_ensemble_probabilities: dict[str, float] = Field(description=PROBABILITIES)
     model_agreement: float = Field(description="Share of the weight that agrees on the category, 0..1")
+
+
+class BankMatchRow(RowModel):
+    """An entry of a bank that has the hash of the input."""
+
+    bank: str = Field(description="Name of the bank")
+    type: str | None = _null("What the entry says that it is")
+    note: str | None = _null("Further text of the entry")
 
 
 class Record(RowModel):
@@ -211,6 +219,10 @@ class Record(RowModel):
         "Calibrated probability that the input is NSFW, 0..1 (`clipmod tune --calibrate`); it decides "
         "nothing. null if the policy has no calibration, or not all models and frames were asked"
     )
+    decided_by: DecidedBy | None = _null(
+        "`models`, or a bank of hashes, `deny` or `allow` (then all scores are null); null with an error"
+    )
+    matches: list[BankMatchRow] | None = _null("The entries of the banks that decided")
 
 
 STEPS: Final = 1e6
@@ -238,6 +250,7 @@ class RunFacts:
 
 _RUN_FIELDS: Final = tuple(f.name for f in fields(RunFacts))
 _MEDIA_FIELDS: Final = tuple(f.name for f in fields(Media) if f.name in Record.model_fields)
+_UNDECODED_FIELDS: Final = ("sha256", "bytes", "mtime_ns", "format")
 
 
 def to_record(result: Result, run: RunFacts, *, frames_detail: bool = False, known: bool = False) -> Record:
@@ -263,9 +276,12 @@ def to_record(result: Result, run: RunFacts, *, frames_detail: bool = False, kno
     }
     try:
         if result.media is not None:
-            values.update({name: _round_any(getattr(result.media, name)) for name in _MEDIA_FIELDS})
+            names = _UNDECODED_FIELDS if isinstance(result, BankVerdict) else _MEDIA_FIELDS
+            values.update({name: _round_any(getattr(result.media, name)) for name in names})
         if isinstance(result, Failure):
             _add_failure(values, result)
+        elif isinstance(result, BankVerdict):
+            _add_bank_verdict(values, result)
         else:
             _add_verdict(values, result, frames_detail=frames_detail)
         return Record.model_validate(values)
@@ -316,33 +332,33 @@ def _add_failure(values: dict[str, Any], failure: Failure) -> None:
     }
 
 
+def _add_bank_verdict(values: dict[str, Any], verdict: BankVerdict) -> None:
+    values |= {"status": "ok", "final_decision": verdict.decision, "decided_by": verdict.by.decided_by}
+    values |= {"needs_review": False, "review_reasons": []}
+    values["total_time_ms"] = None if verdict.total_ms is None else _round_ms(verdict.total_ms)
+    rows = (asdict(match) for match in verdict.by.matches)
+    values["matches"] = [{name: text and write_name(text)[0] for name, text in row.items()} for row in rows]
+
+
 def _add_verdict(values: dict[str, Any], verdict: Verdict, *, frames_detail: bool) -> None:
     deciding = verdict.deciding
-    values["status"] = "ok"
-    values["final_decision"] = verdict.decision
-    values["needs_review"] = verdict.needs_review
-    values["review_reasons"] = list(verdict.review_reasons)
-    values["degraded"] = verdict.degraded
-    values["confidence"] = _round(deciding.confidence)
-    values["unsafe_score"] = float(deciding.unsafe_score)
-    values["ensemble_category"] = deciding.category
+    values |= {"status": "ok", "decided_by": "models", "final_decision": verdict.decision}
+    values |= {"needs_review": verdict.needs_review, "review_reasons": list(verdict.review_reasons)}
+    values |= {"degraded": verdict.degraded, "confidence": _round(deciding.confidence)}
+    values |= {"unsafe_score": float(deciding.unsafe_score), "ensemble_category": deciding.category}
     values["category_ensemble_probabilities"] = _round_all(deciding.probabilities)
-    values["model_agreement"] = float(deciding.agreement)
+    values |= {"model_agreement": float(deciding.agreement), "nsfw_probability": verdict.nsfw_probability}
     predictions = {write_name(name)[0]: _prediction(score) for name, score in deciding.by_model.items()}
-    values["models_used"] = list(predictions)
-    values["per_model_predictions"] = predictions
+    values |= {"models_used": list(predictions), "per_model_predictions": predictions}
     values["models_skipped"] = [write_name(name)[0] for name in deciding.skipped] or None
-    values["unsafe_score_bounds"] = deciding.bounds
-    values["view"] = tuple(deciding.view.box)
-    values["scale"] = _round(deciding.view.scale)
-    values["views_scored"] = verdict.views_scored
+    values |= {"unsafe_score_bounds": deciding.bounds, "views_scored": verdict.views_scored}
+    values |= {"view": tuple(deciding.view.box), "scale": _round(deciding.view.scale)}
     values["total_time_ms"] = _round_ms(verdict.total_ms)
     values["inference_time_ms"] = _round_ms(verdict.inference_ms)
     values["unseen_categories"] = list(verdict.unseen_categories) or None
     values["category_scores"] = dict(verdict.category_scores) or None
     matched = verdict.matched_categories
     values["matched_categories"] = None if matched is None else list(matched)
-    values["nsfw_probability"] = verdict.nsfw_probability
     if verdict.media.kind != "image":
         values["segments"] = [_segment(segment) for segment in verdict.segments]
     if verdict.media.kind != "image" or len(verdict.frames) > 1:

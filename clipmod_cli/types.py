@@ -415,6 +415,3 @@ class Verdict:
     def needs_review(self) -> bool:
         """Whether a person should look at it."""
         return bool(self.review_reasons)
-
-
-Result: TypeAlias = Verdict | Failure

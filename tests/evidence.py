@@ -10,7 +10,8 @@ from clipmod_cli.judge.criteria import Criteria, WeightedReader, unsafe_mask
 from clipmod_cli.judge.judging import judge
 from clipmod_cli.judge.policy.values import Category, Policy, Safety
 from clipmod_cli.judge.readers import LabelReader
-from clipmod_cli.types import Box, Evidence, Failure, Item, LabelScores, Media, Result, Verdict, View
+from clipmod_cli.results import Result, Settled
+from clipmod_cli.types import Box, Evidence, Failure, Item, LabelScores, Media, Verdict, View
 
 SAFETIES: Mapping[str, Safety] = {"neutral": "SAFE", "swimwear": "SAFE", "nude": "UNSAFE", "gore": "UNSAFE"}
 NAMES = tuple(SAFETIES)
@@ -124,7 +125,7 @@ def animation(
     duration_s: float | None = None,
     truncated: bool = False,
     failures_know_media: bool = True,
-) -> list[Evidence | Failure]:
+) -> list[Evidence | Settled]:
     """Return the frames of an animation by their unsafe scores, a second each; None is a lost one."""
     item = item or item_of()
     times = range(len(scores)) if times is None else times
@@ -133,7 +134,7 @@ def animation(
         duration_s=float(len(scores)) if duration_s is None else duration_s,
         truncated=truncated,
     )
-    stream: list[Evidence | Failure] = []
+    stream: list[Evidence | Settled] = []
     for number, (score, time_s) in enumerate(zip(scores, times, strict=True)):
         last = number == len(scores) - 1
         if score is None:
@@ -146,13 +147,13 @@ def animation(
     return stream
 
 
-def one(stream: Sequence[Evidence | Failure], criteria: Criteria) -> Result:
+def one(stream: Sequence[Evidence | Settled], criteria: Criteria) -> Result:
     """Return the only result."""
     (result,) = judge(stream, criteria)
     return result
 
 
-def verdict_of(stream: Sequence[Evidence | Failure], criteria: Criteria | None = None) -> Verdict:
+def verdict_of(stream: Sequence[Evidence | Settled], criteria: Criteria | None = None) -> Verdict:
     result = one(stream, criteria or criteria_of())
     assert isinstance(result, Verdict)
     return result

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.models.seam import ForwardPass
+from clipmod_cli.results import BankVerdict, Settled
 from clipmod_cli.types import Evidence, Failure, Frame, Seen
 from tests.colour_models import AnyColourModel, RedClassifier, frame_of
 
@@ -92,8 +93,12 @@ def fail(*_: object) -> None:
     raise RuntimeError("an illegal instruction")
 
 
-def seen_by(results: Iterable[Evidence | Failure]) -> list[object]:
-    return [dict(one.seen) if isinstance(one, Evidence) else (one.code, one.message) for one in results]
+def seen_by(results: Iterable[Evidence | Settled]) -> list[object]:
+    return [
+        (one.code, one.message) if isinstance(one, Failure) else dict(one.seen)
+        for one in results
+        if not isinstance(one, BankVerdict)
+    ]
 
 
 class AcceleratorError(RuntimeError):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from clipmod_cli.errors import ErrorCode
 from clipmod_cli.records import RunFacts
+from clipmod_cli.results import Result
 from clipmod_cli.types import (
     Box,
     Detection,
@@ -18,7 +19,6 @@ from clipmod_cli.types import (
     Item,
     Media,
     ModelScore,
-    Result,
     ReviewReason,
     Segment,
     Verdict,

@@ -15,6 +15,7 @@ from clipmod_cli.ensemble import batch as batch_module
 from clipmod_cli.ensemble.batch import MAX_FAILED_SUBMITS
 from clipmod_cli.ensemble.ensemble import InferenceEngine, PendingEvidence
 from clipmod_cli.errors import DeviceLostError
+from clipmod_cli.results import Settled
 from clipmod_cli.types import Evidence, Failure, Frame, Item
 from tests.colour_models import AnyColourModel, RedClassifier
 from tests.measuring import infer
@@ -172,7 +173,7 @@ def test_cached_frames_are_not_submitted() -> None:
 
 def in_flight(
     seeing: InferenceEngine, batches: Iterable[Sequence[Frame]], most: int
-) -> Iterator[Evidence | Failure]:
+) -> Iterator[Evidence | Settled]:
     """Yield what is seen where so many batches are submitted before the first of them is waited for."""
     submitted: deque[PendingEvidence] = deque()
     for batch in batches:

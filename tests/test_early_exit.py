@@ -11,6 +11,7 @@ import pytest
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.judging import judge
 from clipmod_cli.judge.prepare import prepare
+from clipmod_cli.results import Settled
 from clipmod_cli.types import Evidence, Failure, Frame, LabelScores, Media, Seen, Verdict
 from tests.colour_models import POLICY, AnyColourModel, RedClassifier, RedDetector, RedEmbedder, frame_of
 from tests.evidence import lost
@@ -33,12 +34,12 @@ class Trio:
         """How many pictures each model saw, by forward pass."""
         return [model.calls for model in self.models]
 
-    def look(self, *frames: Frame | Failure) -> list[Evidence | Failure]:
+    def look(self, *frames: Frame | Settled) -> list[Evidence | Settled]:
         """Return what is seen of these in one batch, with early exit."""
         return list(infer(self.ensemble, [frames], self.criteria.outcome_is_certain))
 
 
-def skipped(results: Sequence[Evidence | Failure]) -> list[tuple[str, ...]]:
+def skipped(results: Sequence[Evidence | Settled]) -> list[tuple[str, ...]]:
     return [one.skipped for one in results if isinstance(one, Evidence)]
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from clipmod_cli.ensemble.ensemble import Ensemble, Member, fingerprint
 from clipmod_cli.judge.judging import judge
 from clipmod_cli.judge.prepare import prepare
+from clipmod_cli.results import Settled
 from clipmod_cli.types import (
     Detection,
     Detections,
@@ -45,7 +46,7 @@ def ensemble_of(*models: AnyColourModel, weights: Sequence[float] | None = None)
     return Ensemble(members=[Member(model, share) for model, share in zip(models, shares, strict=True)])
 
 
-def measured(ensemble: Ensemble, frames: Sequence[Frame | Failure]) -> list[Evidence | Failure]:
+def measured(ensemble: Ensemble, frames: Sequence[Frame | Settled]) -> list[Evidence | Settled]:
     return list(infer(ensemble, [frames]))
 
 
@@ -237,7 +238,7 @@ def test_all_that_moves_a_score_is_in_the_identity() -> None:
     assert len({fingerprint("a", "bc"), fingerprint("ab", "c"), fingerprint("abc")}) == 3
 
 
-def verdict_without(*broken: str, stand_in: str | None = "first") -> Verdict | Failure:
+def verdict_without(*broken: str, stand_in: str | None = "first") -> Verdict | Settled:
     """Return what becomes of a red picture where these members fail at it."""
     models = [
         RedEmbedder(name=name, before=poison_of(0) if name in broken else lambda _: None)

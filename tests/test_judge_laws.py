@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from clipmod_cli.judge.judging import judge
 from clipmod_cli.judge.policy.values import DIGITS
+from clipmod_cli.results import Settled
 from clipmod_cli.types import Evidence, Failure, Verdict
 from tests.evidence import NAMES, SAFETIES, animation, criteria_of, evidence, item_of, lost, policy_of, saw
 
@@ -98,9 +99,9 @@ def test_law_a_lower_threshold_is_never_milder(threshold: list[float], frames: l
     assert low.decision == "NSFW" or high.decision == "Safe"
 
 
-def stream_of(items: Sequence[Sequence[float | None]]) -> list[Evidence | Failure]:
+def stream_of(items: Sequence[Sequence[float | None]]) -> list[Evidence | Settled]:
     """Return items by the scores of their frames; without any, the item failed as a whole."""
-    stream: list[Evidence | Failure] = []
+    stream: list[Evidence | Settled] = []
     for index, frames in enumerate(items):
         item = item_of(index)
         stream += animation(frames, item=item) if frames else [lost(item)]

@@ -17,7 +17,8 @@ from clipmod_cli.errors import DeviceLostError
 from clipmod_cli.flow import MAX_WAIT_S, ahead
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.pipeline import Options, run
-from clipmod_cli.types import Evidence, Failure, Frame, Item, Result, Verdict
+from clipmod_cli.results import Result, Settled
+from clipmod_cli.types import Evidence, Frame, Item, Verdict
 from tests.colour_models import POLICY, AnyColourModel, RedClassifier
 from tests.decode.pictures import BLUE, RED, encode, quarters
 from tests.on_device import AcceleratorError, OnDevice, ensemble_of, fail, redness, seen_by
@@ -123,7 +124,7 @@ def test_threads_that_switch_all_the_time_change_nothing(seed: int, monkeypatch:
     shown = [picture(content, index) for index, content in enumerate(contents)]
     batches = [shown[at : at + 5] for at in range(0, len(shown), 5)]
 
-    def results(model: AnyColourModel) -> list[Evidence | Failure]:
+    def results(model: AnyColourModel) -> list[Evidence | Settled]:
         seeing = ensemble_of(model, RedClassifier(name="b", spec="b")).with_duplicate_cache(room)
 
         def prepare() -> Iterator[list[Frame]]:

@@ -14,7 +14,8 @@ from rich.cells import cell_len
 
 from clipmod_cli.cli.terminal.result_lines import ShownLines, decision_of, line_of
 from clipmod_cli.records import Record, to_record
-from clipmod_cli.types import Detection, Item, ModelScore, Result, Verdict
+from clipmod_cli.results import Result
+from clipmod_cli.types import Detection, Item, ModelScore, Verdict
 from tests.results import RUN, plain_animation, plain_failure, plain_verdict, results
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\r\nSafe  neutral \u202egpj.exe\x9b1A"

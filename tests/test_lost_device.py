@@ -11,8 +11,9 @@ from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import DeviceLostError
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.pipeline import Options, run
+from clipmod_cli.results import Result
 from clipmod_cli.server.device_thread import Caller, DeviceThread, SharedEnsemble
-from clipmod_cli.types import Failure, Frame, Item, Result
+from clipmod_cli.types import Failure, Frame, Item
 from tests.colour_models import POLICY, RedEmbedder, frame_of
 from tests.decode.pictures import RED, encode, quarters
 from tests.measuring import infer

@@ -13,7 +13,8 @@ import pytest
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.pipeline import Options, infer, run
-from clipmod_cli.types import Frame, Item, Result, Verdict
+from clipmod_cli.results import Result
+from clipmod_cli.types import Frame, Item, Verdict
 from tests.colour_models import POLICY, RedEmbedder
 from tests.decode.pictures import BLUE, RED, encode, quarters
 from tests.test_flow import PLENTY_S, feeders, wait_for_end

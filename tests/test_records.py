@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from clipmod_cli.errors import ErrorCode, is_retryable
 from clipmod_cli.records import Record, json_schema, read_name, to_line, to_record, write_name
-from clipmod_cli.types import Item, Result, Verdict
+from clipmod_cli.results import Result
+from clipmod_cli.types import Failure, Item, Verdict
 from tests.results import RUN, names, plain_animation, plain_failure, plain_verdict, results
 
 PROMISED = [
@@ -113,7 +114,7 @@ def test_a_failure_decides_nothing_and_a_verdict_is_no_error(result: Result) -> 
         assert (line["status"], line["error"]) == ("ok", None)
         assert line["final_decision"] == result.decision
         assert line["models_used"] == list(line["per_model_predictions"])
-    else:
+    elif isinstance(result, Failure):
         assert (line["status"], line["final_decision"], line["unsafe_score"]) == ("error", None, None)
         assert line["error"]["code"] == result.code
         assert line["error"]["retryable"] is result.retryable

@@ -16,6 +16,7 @@ from clipmod_cli.ensemble.cache import EvidenceLru
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.judging import judge
 from clipmod_cli.judge.prepare import prepare
+from clipmod_cli.results import Settled
 from clipmod_cli.types import (
     Box,
     Detection,
@@ -57,7 +58,7 @@ def once(*models: AnyColourModel, most: int = PLENTY) -> Ensemble:
     return ensemble_of(*models).with_duplicate_cache(most)
 
 
-def look(seeing: Ensemble, *batches: Sequence[Frame | Failure]) -> list[Evidence | Failure]:
+def look(seeing: Ensemble, *batches: Sequence[Frame | Settled]) -> list[Evidence | Settled]:
     return list(infer(seeing, batches))
 
 

@@ -51,6 +51,8 @@ COMMANDS = (
     ("policies", "test"),
     ("policies", "diff"),
     ("bench",),
+    ("allow",),
+    ("deny",),
     ("rescore",),
     ("eval",),
     ("tune",),

@@ -30,7 +30,8 @@ from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.output.jsonl import open_file
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.records import RunFacts, to_line, to_record
-from clipmod_cli.types import Evidence, Failure, Frame, Geometry, Item, Media, Result, Verdict
+from clipmod_cli.results import Result
+from clipmod_cli.types import Evidence, Frame, Geometry, Item, Media, Verdict
 
 SAMPLE = 16
 """Pictures that the stages on one core are measured with; more change little."""
@@ -71,7 +72,7 @@ def run_once(items: Iterable[Item], models: BenchModels, options: Options, outpu
             for result in results:
                 sink.write(to_line(to_record(result, FACTS)))
                 images += 1
-                if isinstance(result, Failure):
+                if not isinstance(result, Verdict):
                     errors += 1
                 else:
                     busy_ms += _forward_ms(result, timed)

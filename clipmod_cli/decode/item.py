@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from clipmod_cli.decode.contents.decoding import decode_all
 from clipmod_cli.decode.formats import load
-from clipmod_cli.decode.job import DecodeJob, Gate, Shot
+from clipmod_cli.decode.job import Compare, DecodeJob, Gate, KnownContentError, Shot, in_no_bank
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.moving.animation import decode_animation
 from clipmod_cli.decode.moving.timeline import Timeline
@@ -19,6 +19,7 @@ from clipmod_cli.decode.stills.pictures import decode_still
 from clipmod_cli.decode.video.opening import decode_video
 from clipmod_cli.decode.views import least_scale, make_all_views
 from clipmod_cli.errors import ErrorCode, ItemError
+from clipmod_cli.results import BankVerdict, Settled
 from clipmod_cli.types import Failure, Frame, Geometry, Item, Media, ViewInputs
 
 
@@ -29,10 +30,12 @@ def decode_item(
     *,
     gate: Gate = ungated,
     on_video: Callable[[], None] = lambda: None,
-) -> list[Frame | Failure]:
+    compare: Compare = in_no_bank,
+) -> list[Frame | Settled]:
     """Return the item's sampled frames in order, or those decoded before an error and then its Failure.
 
-    Never raises for an item. Only the last element ends the item: a Frame with `last`, or a Failure.
+    Never raises for an item. Only the last element ends the item: a Frame with `last`, or a Failure. An item
+    in a bank is not decoded, and has a BankVerdict alone.
 
     Args:
         item: what to decode.
@@ -40,14 +43,17 @@ def decode_item(
         options: limits, exactness, sampling.
         gate: called with a number of pixels before they are decoded.
         on_video: called if the item is a video, which has longer time limits.
+        compare: called with the item's SHA-256.
     """
     silence_decoders()
     media = Media(started=time.perf_counter())
     shots: list[Shot] = []
     code: ErrorCode
     try:
-        for shot in _decode(item, geometries, options, media, gate, on_video):
+        for shot in _decode(item, geometries, options, media, gate, on_video, compare):
             shots.append(shot)  # noqa: PERF402 — the frames before an error are kept
+    except KnownContentError as known:
+        return [BankVerdict(item=item, media=media, by=known.by)]
     except ItemError as error:
         code, message = error.code, error.message
     except MemoryError:
@@ -79,11 +85,22 @@ def _decode(
     media: Media,
     gate: Gate,
     on_video: Callable[[], None],
+    compare: Compare,
 ) -> Iterator[Shot]:
     """Yield the item's sampled frames; raises ItemError at the first that cannot be decoded."""
     data, known = read_item(item, options.limits, media)
+    if media.sha256 is not None and (by := compare(media.sha256)) is not None:
+        raise KnownContentError(by)
     known = check_format(known, options)
-    job = DecodeJob(data=data, format=known, geometries=geometries, options=options, media=media, gate=gate)
+    job = DecodeJob(
+        data=data,
+        format=known,
+        geometries=geometries,
+        options=options,
+        media=media,
+        gate=gate,
+        compare=compare,
+    )
 
     def decode(one: Item, its: DecodeJob) -> Iterator[Shot]:
         if its.format.kind == "video":

@@ -12,10 +12,24 @@ from numpy.typing import NDArray
 
 from clipmod_cli.decode.formats import Format
 from clipmod_cli.decode.limits import DecodeOptions
+from clipmod_cli.results import BankDecision
 from clipmod_cli.types import Geometry, Media, ViewInputs
 
 Gate: TypeAlias = Callable[[int], AbstractContextManager[None]]
 """Called with a number of pixels before they are decoded; blocks while too many are in flight."""
+
+
+Compare: TypeAlias = Callable[[str], BankDecision | None]
+"""Called with the SHA-256 of an input before it is decoded; returns what banks decide, None if nothing."""
+
+
+class KnownContentError(Exception):
+    """Ends the decoding of an input whose content is in a bank."""
+
+    def __init__(self, by: BankDecision) -> None:
+        """Keep what the banks decide."""
+        super().__init__(by.decided_by)
+        self.by = by
 
 
 Shot: TypeAlias = tuple[int, float, ViewInputs]
@@ -24,6 +38,10 @@ Shot: TypeAlias = tuple[int, float, ViewInputs]
 
 PixelTest: TypeAlias = Callable[[NDArray[np.uint8]], bool]
 """Called with the stored pixels of a picture, uint8 `(h, w, 3)`."""
+
+
+def in_no_bank(_sha256: str) -> None:
+    """Return None: nothing is compared."""
 
 
 def any_picture(_pixels: NDArray[np.uint8]) -> bool:
@@ -37,6 +55,7 @@ class DecodeJob:
 
     Attributes:
         media: filled in on the way.
+        compare: called with the SHA-256 of the whole input; never with that of a part of it.
         is_wanted: called with each reading of the first picture; returns whether it is shown to the models.
         most_scale: the most by which a JPEG's sides are divided.
     """
@@ -47,5 +66,16 @@ class DecodeJob:
     options: DecodeOptions
     media: Media
     gate: Gate
+    compare: Compare = in_no_bank
     most_scale: int = 8
     is_wanted: PixelTest = any_picture
+
+    def note_hash(self, sha256: str) -> None:
+        """Note the SHA-256 of the input.
+
+        Raises:
+            KnownContentError: banks decide.
+        """
+        self.media.sha256 = sha256
+        if (by := self.compare(sha256)) is not None:
+            raise KnownContentError(by)

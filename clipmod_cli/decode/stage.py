@@ -1,4 +1,4 @@
-"""The decode stage: items → frames and failures, decoded ahead by a few threads, in the items' order.
+"""The decode stage: items → frames or what is settled, decoded ahead by a few threads, in the items' order.
 
 `Decoders` are the threads, each with a worker process if isolated; one set can serve many streams, so that
 requests of a service start no processes. `decode_with` limits how far it decodes ahead of its consumer.
@@ -15,9 +15,11 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from clipmod_cli.decode.item import decode_item
+from clipmod_cli.decode.job import Compare, in_no_bank
 from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
 from clipmod_cli.decode.workers.pool import WorkerPool
 from clipmod_cli.flow import StreamEnd, feed
+from clipmod_cli.results import Settled
 from clipmod_cli.types import Failure, Frame, Geometry, Item
 
 SMALL_BYTES = 100_000
@@ -42,7 +44,7 @@ QUEUED_PER_WORKER = 2
 """Items not decoded yet: each worker's current and next one. All of the window may turn out to be films, and
 the size of an item is known only when it is decoded."""
 
-Decoded: TypeAlias = list[Frame | Failure]
+Decoded: TypeAlias = list[Frame | Settled]
 
 
 class PixelBudget:
@@ -90,13 +92,19 @@ class Decoders(AbstractContextManager["Decoders"]):
         self._free = free_pixels(most, workers) if pool is not None else 0
         self._gate = PixelBudget(most - workers * self._free).hold
 
-    def submit(self, item: Item, geometries: Sequence[Geometry], options: DecodeOptions) -> Future[Decoded]:
-        """Return the future of the item's frames and failures.
+    def submit(
+        self,
+        item: Item,
+        geometries: Sequence[Geometry],
+        options: DecodeOptions,
+        compare: Compare = in_no_bank,
+    ) -> Future[Decoded]:
+        """Return the future of the item's frames and failures, or of what banks decide (`compare`).
 
         Raises:
             RuntimeError: after `close`.
         """
-        return self._executor.submit(self._decode, item, geometries, options)
+        return self._executor.submit(self._decode, item, geometries, options, compare)
 
     def close(self) -> None:
         """Start no further item; worker processes end at once, also while they decode."""
@@ -108,10 +116,15 @@ class Decoders(AbstractContextManager["Decoders"]):
         """Close."""
         self.close()
 
-    def _decode(self, item: Item, geometries: Sequence[Geometry], options: DecodeOptions) -> Decoded:
+    def _decode(
+        self, item: Item, geometries: Sequence[Geometry], options: DecodeOptions, compare: Compare
+    ) -> Decoded:
         if self._pool is None:
-            return _drop_data(item, decode_item(item, geometries, options, gate=self._gate))
-        decoded = self._pool.decode_item(item, geometries, options, gate=self._gate, free_pixels=self._free)
+            decoded = decode_item(item, geometries, options, gate=self._gate, compare=compare)
+        else:
+            decoded = self._pool.decode_item(
+                item, geometries, options, gate=self._gate, free_pixels=self._free, compare=compare
+            )
         return _drop_data(item, decoded)
 
 
@@ -143,7 +156,8 @@ def decode_with(
     options: DecodeOptions,
     *,
     ahead: int | None = None,
-) -> Generator[Frame | Failure, None, None]:
+    compare: Compare = in_no_bank,
+) -> Generator[Frame | Settled, None, None]:
     """Yield the frames and failures of `items`, in their order; lazy.
 
     Args:
@@ -155,10 +169,11 @@ def decode_with(
         geometries: of the arrays in each frame; equal ones are made once.
         options: limits, exactness, sampling of animations.
         ahead: the size of the window, in items.
+        compare: called with each item's SHA-256; one that it decides is not decoded. Called by any thread.
     """
     workers = decoders.workers
     reader = _Reader(
-        lambda item: decoders.submit(item, tuple(geometries), options),
+        lambda item: decoders.submit(item, tuple(geometries), options, compare),
         ahead or AHEAD_PER_WORKER * workers,
         QUEUED_PER_WORKER * workers,
     )

@@ -11,10 +11,11 @@ from clipmod_cli.ensemble.batch import BatchRunner, CanSkipRest
 from clipmod_cli.ensemble.cache import EvidenceCache, EvidenceLru
 from clipmod_cli.ensemble.forward import ModelRunner
 from clipmod_cli.models.seam import Model, NamedModel
-from clipmod_cli.types import Evidence, Failure, Frame, Geometry
+from clipmod_cli.results import Settled
+from clipmod_cli.types import Evidence, Frame, Geometry
 
-PendingEvidence: TypeAlias = Callable[[], Iterable[Evidence | Failure]]
-"""Waits for the evidence of every frame of a batch, in order; failures pass through in their place."""
+PendingEvidence: TypeAlias = Callable[[], Iterable[Evidence | Settled]]
+"""Waits for the evidence of every frame of a batch, in order; what is settled passes through in its place."""
 
 
 class InferenceEngine(Protocol):
@@ -30,19 +31,19 @@ class InferenceEngine(Protocol):
         """Frames in one forward pass."""
         ...
 
-    def prepare_batch(self, batch: Sequence[Frame | Failure]) -> None:
+    def prepare_batch(self, batch: Sequence[Frame | Settled]) -> None:
         """Prepare a batch that will be submitted, in another thread. Changes no result, raises nothing."""
         ...
 
     def submit(
-        self, batch: Sequence[Frame | Failure], can_skip_rest: CanSkipRest | None = None
+        self, batch: Sequence[Frame | Settled], can_skip_rest: CanSkipRest | None = None
     ) -> PendingEvidence:
         """Submit a batch, and return a function that waits for its evidence.
 
         Batches are waited for in the order of submission, perhaps in another thread.
 
         Args:
-            batch: frames that share forward passes, and failures that keep their place.
+            batch: frames that share forward passes, and what is settled, which keeps its place.
             can_skip_rest: called between models, for early exit; None runs all models.
         """
         ...
@@ -95,12 +96,12 @@ class Ensemble:
         """Identifies models, weights and precision; part of the `run_key`."""
         return identity_of([(member.model, member.weight) for member in self.members], self.dtype)
 
-    def prepare_batch(self, batch: Sequence[Frame | Failure]) -> None:
+    def prepare_batch(self, batch: Sequence[Frame | Settled]) -> None:
         """Prepare a batch; see `InferenceEngine`."""
         self._batches.prepare([one for one in batch if isinstance(one, Frame)])
 
     def submit(
-        self, batch: Sequence[Frame | Failure], can_skip_rest: CanSkipRest | None = None
+        self, batch: Sequence[Frame | Settled], can_skip_rest: CanSkipRest | None = None
     ) -> PendingEvidence:
         """Submit a batch, and return a function that waits for its evidence; see `InferenceEngine`.
 
@@ -111,7 +112,7 @@ class Ensemble:
         """
         wait = self._batches.submit([one for one in batch if isinstance(one, Frame)], can_skip_rest)
 
-        def collect() -> list[Evidence | Failure]:
+        def collect() -> list[Evidence | Settled]:
             results = iter(wait())
             return [next(results) if isinstance(one, Frame) else one for one in batch]
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 from clipmod_cli.evidence.rows import ItemEvidence
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.judging import Recheck, judge_with_rechecks
-from clipmod_cli.types import Evidence, Failure, Media, Result
+from clipmod_cli.results import Result, without_banks
+from clipmod_cli.types import Evidence, Failure, Media, Verdict
 
 
 def rescore(stored: Iterable[ItemEvidence], criteria: Criteria, *, max_gap_s: float) -> Iterator[Result]:
@@ -30,7 +31,7 @@ def _note_gaps(media: Media, wanted_s: float, stored_s: float) -> None:
         media.note_unseen("unsampled")
 
 
-def judge_one(evidence: ItemEvidence, criteria: Criteria, *, max_gap_s: float) -> Result:
+def judge_one(evidence: ItemEvidence, criteria: Criteria, *, max_gap_s: float) -> Verdict | Failure:
     """Return the result of one input, as `rescore` does."""
     if evidence.media is not None:
         _note_gaps(evidence.media, criteria.policy.max_gap_s, max_gap_s)
@@ -42,7 +43,7 @@ def judge_one(evidence: ItemEvidence, criteria: Criteria, *, max_gap_s: float) -
 
     for judged in judge_with_rechecks(stream(), criteria):
         if not isinstance(judged, Recheck):
-            return judged
+            return without_banks(judged)
         rechecked.extend(_answer(judged, evidence))
     raise AssertionError("evidence of an input ends with its last frame")
 

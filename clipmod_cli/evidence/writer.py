@@ -29,6 +29,7 @@ from clipmod_cli.evidence.folder import (
 )
 from clipmod_cli.evidence.identity import EvidenceIdentity, read_identity, write_identity
 from clipmod_cli.evidence.rows import ItemEvidence, to_row, vectors_of
+from clipmod_cli.results import Settled
 from clipmod_cli.types import Evidence, Failure, Item
 
 PART_VIEWS: Final = 4_096
@@ -123,7 +124,7 @@ class EvidenceWriter:
         self._current.add(seen)
 
     def add_recheck(
-        self, item: Item, spans: Sequence[tuple[float, float]], seen: Sequence[Evidence | Failure]
+        self, item: Item, spans: Sequence[tuple[float, float]], seen: Sequence[Evidence | Settled]
     ) -> None:
         """Add what was seen of an item's frames in these spans, after its other frames."""
         if self._current is None or self._current.item is not item:

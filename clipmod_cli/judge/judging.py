@@ -20,6 +20,7 @@ from clipmod_cli.judge.policy.values import DIGITS
 from clipmod_cli.judge.readers import Probabilities, is_mostly_unmapped, own_scores, unmapped_share
 from clipmod_cli.judge.scoring import EnsembleScores, combine
 from clipmod_cli.judge.spans import find_segments, own_frames, persistent_frames, uncertain_edges
+from clipmod_cli.results import BankVerdict, Result, Settled
 from clipmod_cli.types import (
     Decision,
     Detections,
@@ -29,7 +30,6 @@ from clipmod_cli.types import (
     Item,
     Media,
     ModelScore,
-    Result,
     ReviewReason,
     Verdict,
 )
@@ -109,7 +109,7 @@ def _matched(scores: Sequence[FrameScore]) -> tuple[str, ...]:
     return tuple(name for name in scores[0].category_scores if name in matched)
 
 
-def judge(stream: Iterable[Evidence | Failure], criteria: Criteria) -> Iterator[Result]:
+def judge(stream: Iterable[Evidence | Settled], criteria: Criteria) -> Iterator[Result]:
     """Yield one result for each item, in order, as soon as its last frame was scored."""
     for judged in judge_with_rechecks(stream, criteria, recheck=False):
         if isinstance(judged, Recheck):
@@ -118,7 +118,7 @@ def judge(stream: Iterable[Evidence | Failure], criteria: Criteria) -> Iterator[
 
 
 def judge_until_hit(
-    stream: Iterable[Evidence | Failure], criteria: Criteria, hits: set[Item]
+    stream: Iterable[Evidence | Settled], criteria: Criteria, hits: set[Item]
 ) -> Iterator[Result]:
     """Yield one result for each item, in order, as soon as a hit decides it.
 
@@ -128,6 +128,9 @@ def judge_until_hit(
     gathered = _ItemScores()
     decided: Item | None = None
     for seen in stream:
+        if isinstance(seen, BankVerdict):
+            yield _timed(seen)
+            continue
         if seen.item is decided:
             if seen.last:
                 hits.discard(seen.item)
@@ -156,8 +159,12 @@ def _is_hit(gathered: _ItemScores, criteria: Criteria) -> bool:
     return gathered.views[-1].time_s - segment.start_s >= criteria.policy.persistence_s
 
 
+def _timed(verdict: BankVerdict) -> BankVerdict:
+    return replace(verdict, total_ms=(time.perf_counter() - verdict.media.started) * 1000)
+
+
 def judge_with_rechecks(
-    stream: Iterable[Evidence | Failure], criteria: Criteria, *, recheck: bool = True
+    stream: Iterable[Evidence | Settled], criteria: Criteria, *, recheck: bool = True
 ) -> Iterator[Result | Recheck]:
     """Yield one result for each item, in order; for some videos a `Recheck` before it, once.
 
@@ -166,6 +173,9 @@ def judge_with_rechecks(
     gathered = _ItemScores()
     first: _ItemScores | None = None
     for seen in stream:
+        if isinstance(seen, BankVerdict):
+            yield _timed(seen)
+            continue
         gathered.add(seen, criteria)
         if not seen.last:
             continue

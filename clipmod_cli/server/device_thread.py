@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from clipmod_cli.ensemble.batch import CanSkipRest
 from clipmod_cli.ensemble.ensemble import Ensemble, PendingEvidence
 from clipmod_cli.errors import DeviceLostError, ErrorCode
+from clipmod_cli.results import Settled
 from clipmod_cli.types import Evidence, Failure, Frame, Geometry, Seen
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ Watch = Callable[[int, float], None]
 """Called with the frames and the seconds of each forward pass."""
 
 
-Measured: TypeAlias = "Future[Evidence | Failure]"
+Measured: TypeAlias = "Future[Evidence | Settled]"
 
 
 @dataclass(eq=False)
@@ -247,17 +248,17 @@ class SharedEnsemble:
         """Frames in one forward pass."""
         return self.caller.ensemble.batch_size
 
-    def prepare_batch(self, batch: Sequence[Frame | Failure]) -> None:
+    def prepare_batch(self, batch: Sequence[Frame | Settled]) -> None:
         """Do nothing: the batch of the forward pass is not known yet."""
 
     def submit(
-        self, batch: Sequence[Frame | Failure], can_skip_rest: CanSkipRest | None = None
+        self, batch: Sequence[Frame | Settled], can_skip_rest: CanSkipRest | None = None
     ) -> PendingEvidence:
         """Queue the frames; the returned function waits for their evidence."""
         measured = iter(self._put([one for one in batch if isinstance(one, Frame)], can_skip_rest))
         places = [next(measured) if isinstance(one, Frame) else one for one in batch]
         # one by one: a caller's frames may be in several batches, and some callers stream
-        return lambda: (one if isinstance(one, Failure) else one.result() for one in places)
+        return lambda: (one.result() if isinstance(one, Future) else one for one in places)
 
     def _put(self, frames: list[Frame], can_skip_rest: CanSkipRest | None) -> list[Measured]:
         try:
@@ -266,7 +267,7 @@ class SharedEnsemble:
             return [_done(_failure(frame, "deadline", str(e))) for frame in frames]
 
 
-def _done(result: Evidence | Failure) -> Measured:
+def _done(result: Evidence | Settled) -> Measured:
     future: Measured = Future()
     future.set_result(result)
     return future

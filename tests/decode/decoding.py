@@ -8,6 +8,7 @@ from contextlib import closing
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.stage import Decoders, decode_with
 from clipmod_cli.decode.workers.pool import WorkerPool
+from clipmod_cli.results import Settled
 from clipmod_cli.types import Failure, Frame, Geometry, Item
 
 
@@ -19,7 +20,7 @@ def decode(
     *,
     ahead: int | None = None,
     pool: WorkerPool | None = None,
-) -> Generator[Frame | Failure, None, None]:
+) -> Generator[Frame | Settled, None, None]:
     """Yield what `decode_with` yields, by `Decoders` that are closed with the stream."""
     most = options.limits.pixels_in_flight
     with (

@@ -18,9 +18,10 @@ from typing import Any
 
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeOptions
+from clipmod_cli.results import Settled
 from clipmod_cli.types import Failure, Frame, Geometry, Item
 
-Decoded = list[Frame | Failure]
+Decoded = list[Frame | Settled]
 
 FOR_EVER_S = 600
 """Longer than any limit and any patience: only being ended ends what lasts so long."""

@@ -15,6 +15,7 @@ from PIL import Image
 
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import Coverage, DecodeOptions
+from clipmod_cli.results import Settled
 from clipmod_cli.types import Failure, Frame, Geometry, Item, Media
 
 CENTRE = Coverage(full=False)
@@ -77,7 +78,7 @@ def as_item(data: bytes) -> Item:
     return Item(source="picture", index=0, data=data)
 
 
-def results(data: bytes, geometries: Sequence[Geometry] = (WHOLE,), **options: Any) -> list[Frame | Failure]:
+def results(data: bytes, geometries: Sequence[Geometry] = (WHOLE,), **options: Any) -> list[Frame | Settled]:
     """Return what decoding gives; the law that every result obeys is checked on the way."""
     item = as_item(data)
     found = decode_item(item, geometries, DecodeOptions(**{"coverage": CENTRE, **options}))
@@ -85,7 +86,7 @@ def results(data: bytes, geometries: Sequence[Geometry] = (WHOLE,), **options: A
     return found
 
 
-def check_law(item: Item, found: Sequence[Frame | Failure]) -> None:
+def check_law(item: Item, found: Sequence[Frame | Settled]) -> None:
     """One ending, at the end; all of the same item; Frames before it in order."""
     *before, end = found
     assert all(isinstance(result, Frame) and not result.last for result in before)
@@ -117,7 +118,7 @@ def failure(data: bytes, geometries: Sequence[Geometry] = (WHOLE,), **options: A
     return end
 
 
-def media(result: Frame | Failure) -> Media:
+def media(result: Frame | Settled) -> Media:
     assert result.media is not None
     return result.media
 

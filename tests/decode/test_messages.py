@@ -17,7 +17,8 @@ from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.workers.child import write_result
 from clipmod_cli.decode.workers.shared_memory import SharedBlock, make_shared_block
 from clipmod_cli.decode.workers.wire import MAX_PIXEL_BYTES, read_result
-from clipmod_cli.types import Failure, Frame, Geometry, Item
+from clipmod_cli.results import Settled
+from clipmod_cli.types import Frame, Geometry, Item
 from tests.decode.pictures import CENTRE, RED, encode
 from tests.decode.samples import moving
 
@@ -44,7 +45,7 @@ def read(
     messages: list[bytes],
     geometry: Geometry = GEOMETRY,
     block: SharedBlock | None = None,
-) -> list[Frame | Failure]:
+) -> list[Frame | Settled]:
     told = header if isinstance(header, bytes) else json.dumps(header).encode()
     return read_result(told, receiver(messages), ITEM, [geometry], block)
 

@@ -20,6 +20,7 @@ from clipmod_cli.decode import stage
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
 from clipmod_cli.decode.stage import FREE_PIXELS, PixelBudget, free_pixels
+from clipmod_cli.results import Settled
 from clipmod_cli.types import Box, Failure, Frame, Geometry, Item, Media, View
 from tests.decode.decoding import decode
 from tests.decode.pictures import CENTRE, WHOLE, check_law, encode, quarters
@@ -193,7 +194,7 @@ def test_what_the_source_raises_comes_after_the_results_before_it() -> None:
         yield from items(KINDS[:2])
         raise RuntimeError("the list is broken")
 
-    found: list[Frame | Failure] = []
+    found: list[Frame | Settled] = []
     with pytest.raises(RuntimeError, match="the list is broken"):
         found.extend(decode(source(), [WHOLE], DecodeOptions(coverage=CENTRE), 2))
     assert [result.item.index for result in found] == [0, 1]

@@ -11,13 +11,14 @@ import pytest
 
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
+from clipmod_cli.results import Settled
 from clipmod_cli.types import Failure, Frame, Item
 from tests.decode.pictures import CENTRE, WHOLE, check_law, encode, failure, media, quarters
 
 PICTURE = encode(quarters(), "PNG")
 
 
-def look(path: str | Path, **limits: int) -> Frame | Failure:
+def look(path: str | Path, **limits: int) -> Frame | Settled:
     item = Item(source=os.fspath(path), index=3)
     found = decode_item(item, [WHOLE], DecodeOptions(coverage=CENTRE, limits=DecodeLimits(**limits)))
     check_law(item, found)

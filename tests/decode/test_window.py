@@ -11,7 +11,8 @@ from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
 from clipmod_cli.decode.stage import AHEAD_PER_WORKER
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.pipeline import Options, infer
-from clipmod_cli.types import Evidence, Failure, Frame, Item
+from clipmod_cli.results import Settled
+from clipmod_cli.types import Evidence, Frame, Item
 from tests.colour_models import RedEmbedder
 from tests.decode.pictures import CENTRE, RED, encode, quarters
 
@@ -59,7 +60,7 @@ class Paused:
 
 
 def seen_by(
-    model: RedEmbedder, items: Iterable[Item], options: Options, into: list[Evidence | Failure]
+    model: RedEmbedder, items: Iterable[Item], options: Options, into: list[Evidence | Settled]
 ) -> None:
     into.extend(infer(items, Ensemble([Member(model, 1.0)], batch_size=BATCH), options))
 
@@ -74,7 +75,7 @@ def test_two_batches_are_decoded_while_a_model_looks_at_one(isolate: bool, budge
         workers=WORKERS,
         isolate=isolate,
     )
-    seen: list[Evidence | Failure] = []
+    seen: list[Evidence | Settled] = []
     run = threading.Thread(target=seen_by, args=(model, items, options, seen))
     run.start()
     try:
@@ -92,7 +93,7 @@ def test_two_batches_are_decoded_while_a_model_looks_at_one(isolate: bool, budge
 def test_no_more_than_the_window_is_decoded_ahead() -> None:
     paused, items = Paused(), Watched(100)
     model = RedEmbedder(before=paused)
-    seen: list[Evidence | Failure] = []
+    seen: list[Evidence | Settled] = []
     run = threading.Thread(target=seen_by, args=(model, items, Options(workers=WORKERS), seen))
     run.start()
     try:

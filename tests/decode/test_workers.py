@@ -22,6 +22,7 @@ from clipmod_cli.decode.limits import DecodeLimits, DecodeOptions
 from clipmod_cli.decode.stills.opening import ungated
 from clipmod_cli.decode.workers.child import TimeLimits, WorkerLimits
 from clipmod_cli.decode.workers.pool import WorkerPool
+from clipmod_cli.results import Settled
 from clipmod_cli.types import Failure, Frame, Geometry, Item
 from tests.decode.decoding import decode
 from tests.decode.hurting import LIES, NAP_S, begun, misbehave
@@ -38,7 +39,7 @@ PATIENCE_S = 200
 
 def run(
     folder: Path, *names: str, limits: WorkerLimits | None = None, workers: int = 1
-) -> dict[str, Frame | Failure]:
+) -> dict[str, Frame | Settled]:
     """Decode good pictures of these names (some of which make the decoder misbehave); results by name."""
     for name in names:
         Image.new("RGB", (16, 16), "red").save(folder / f"{name}.png")
@@ -49,7 +50,7 @@ def run(
     return {Path(one.item.source).stem: one for one in results}
 
 
-def code_of(result: Frame | Failure) -> str:
+def code_of(result: Frame | Settled) -> str:
     return result.code if isinstance(result, Failure) else "ok"
 
 

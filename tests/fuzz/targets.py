@@ -67,6 +67,7 @@ def feed_decoder(data: bytes) -> None:
             assert one.code in ERROR_CODES, one.code
             assert one.code != "internal_error", one.message
         else:
+            assert isinstance(one, Frame)
             assert one.inputs[GEOMETRY].shape == (8, 8, 3)
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import Coverage, DecodeLimits, DecodeOptions, parse_frames
+from clipmod_cli.results import Settled
 from clipmod_cli.types import Failure, Frame, Geometry, Item
 from tests.decode.pictures import CENTRE, check_law
 from tests.tiny.shapes import draw_clear
@@ -133,7 +134,7 @@ def watch(
     limits: DecodeLimits | None = None,
     max_gap_s: float = 10.0,
     coverage: Coverage = CENTRE,
-) -> list[Frame | Failure]:
+) -> list[Frame | Settled]:
     """Return what decoding a video gives, by default one view a frame; checks the law of all results."""
     data = source if isinstance(source, bytes) else None
     item = Item(source="film" if data is not None else str(source), index=0, data=data)

@@ -11,6 +11,7 @@ import pytest
 
 from clipmod_cli.decode.limits import DecodeOptions, parse_frames
 from clipmod_cli.decode.workers.pool import WorkerPool
+from clipmod_cli.results import Settled
 from clipmod_cli.types import Failure, Frame, Geometry, Item
 from tests.decode.decoding import decode
 from tests.video.films import KINDS, moving, scene, write_film
@@ -92,8 +93,8 @@ def _mutate(films: dict[str, bytes], count: int, rng: random.Random) -> list[Ite
     return items
 
 
-def _watch(items: list[Item], frames: str) -> dict[Item, list[Frame | Failure]]:
-    found: dict[Item, list[Frame | Failure]] = {item: [] for item in items}
+def _watch(items: list[Item], frames: str) -> dict[Item, list[Frame | Settled]]:
+    found: dict[Item, list[Frame | Settled]] = {item: [] for item in items}
     geometries = [Geometry(fit="shortest", size=(64, 64), crop=(64, 64))]
     options = DecodeOptions(frames=parse_frames(frames))
     for one in decode(items, geometries, options, 2, pool=WorkerPool()):
@@ -101,13 +102,13 @@ def _watch(items: list[Item], frames: str) -> dict[Item, list[Frame | Failure]]:
     return found
 
 
-def _is_unnoticed(item: Item, end: Frame | Failure) -> bool:
+def _is_unnoticed(item: Item, end: Frame | Settled) -> bool:
     """Return whether a film that lost bytes was watched as if it were whole."""
     extension, mutation, _ = item.source.split()
     return isinstance(end, Frame) and mutation in SHORTENING and extension not in BLIND
 
 
-def _is_short(item: Item, end: Frame | Failure) -> bool:
+def _is_short(item: Item, end: Frame | Settled) -> bool:
     """Return whether more than a second of a film is gone without a word: see `video_watch._SHORT_S`."""
     whole = item.source.split()[0] in BLIND or isinstance(end, Failure) or end.media.truncated
     return not whole and isinstance(end, Frame) and end.time_s < SECONDS - 1.25

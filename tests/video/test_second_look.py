@@ -17,7 +17,8 @@ from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.judge.judging import Recheck, judge_with_rechecks
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.pipeline import run
-from clipmod_cli.types import Evidence, Failure, Frame, Item, Result, Verdict
+from clipmod_cli.results import Result, Settled
+from clipmod_cli.types import Evidence, Failure, Frame, Item, Verdict
 from tests.decode.pictures import CENTRE
 from tests.end_to_end.command import SHAPE_OPTIONS, SHAPES, TINY_L, Command, by_name
 from tests.evidence import criteria_of, evidence, item_of, lost, media_of, saw_unsafe
@@ -128,7 +129,7 @@ def test_what_was_downloaded_and_never_judged_is_removed_too(tmp_path: Path) -> 
     assert {path.name for path in left} <= {"3", "4"}
 
 
-def looks(item: Item, scores: dict[float, float], *, kind: str = "video") -> list[Evidence | Failure]:
+def looks(item: Item, scores: dict[float, float], *, kind: str = "video") -> list[Evidence | Settled]:
     media = media_of(kind=kind, duration_s=10.0)
     return [
         evidence(saw_unsafe(score), item=item, media=media, time_s=time_s, last=time_s == max(scores))
@@ -137,18 +138,18 @@ def looks(item: Item, scores: dict[float, float], *, kind: str = "video") -> lis
 
 
 def judged(
-    streams: list[list[Evidence | Failure]], closer: list[Evidence | Failure]
-) -> list[Verdict | Failure | Recheck]:
+    streams: list[list[Evidence | Settled]], closer: list[Evidence | Settled]
+) -> list[Verdict | Settled | Recheck]:
     """Return all that is yielded; each wish is answered with `closer`."""
-    answers: list[Evidence | Failure] = []
+    answers: list[Evidence | Settled] = []
 
-    def stream() -> Iterator[Evidence | Failure]:
+    def stream() -> Iterator[Evidence | Settled]:
         for seen in (one for each in streams for one in each):
             yield seen
             while answers:
                 yield answers.pop(0)
 
-    found: list[Verdict | Failure | Recheck] = []
+    found: list[Verdict | Settled | Recheck] = []
     for one in judge_with_rechecks(stream(), criteria_of()):
         found.append(one)
         if isinstance(one, Recheck):

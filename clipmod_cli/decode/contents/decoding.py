@@ -12,7 +12,7 @@ from typing import TypeAlias
 from clipmod_cli.decode.contents.finding import find_contents, find_film_contents
 from clipmod_cli.decode.contents.parts import Contents, Part
 from clipmod_cli.decode.contents.resemblance import Likeness, is_excused
-from clipmod_cli.decode.job import DecodeJob, Shot
+from clipmod_cli.decode.job import DecodeJob, Shot, in_no_bank
 from clipmod_cli.decode.limits import DecodeLimits
 from clipmod_cli.decode.reading.boxes import Read
 from clipmod_cli.decode.reading.items import open_regular
@@ -133,6 +133,7 @@ def _decode_parts(
             job,
             media=Media(started=media.started),
             is_wanted=comparison.for_part(part),
+            compare=in_no_bank,
             options=replace(job.options, limits=left.at_least_one),
         )
         try:

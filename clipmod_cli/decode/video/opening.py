@@ -31,6 +31,8 @@ _FILE_DESCRIPTORS = Path("/dev/fd")
 def decode_video(item: Item, job: DecodeJob) -> Iterator[Shot]:
     """Yield the sampled frames, then raise ItemError if not all of the video could be sampled.
 
+    Raises KnownContentError if the video is in a bank.
+
     Args:
         item: read from its `spilled` file, its `data` or its `source`.
         job: of its `data` only the first bytes.
@@ -43,7 +45,7 @@ def decode_video(item: Item, job: DecodeJob) -> Iterator[Shot]:
             most = job.options.limits.max_video_bytes / 1e9
             raise ItemError("file_too_large", f"the video is larger than the limit of {most:g} GB")
         if not job.options.spans:  # a second look: the hash is known
-            job.media.sha256 = _hash(descriptor, job)
+            job.note_hash(_hash(descriptor, job))
         with translated(), _open(_path_of(descriptor, path), job) as container:
             known = {stream.id for stream in container.streams}
             problem, shots = VideoWatcher(container, job).run()

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from multiprocessing.connection import Connection
 from operator import attrgetter
 from pathlib import Path
@@ -27,11 +28,15 @@ from typing import Any
 
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.workers.shared_memory import SharedBlock
+from clipmod_cli.results import BankDecision, BankVerdict, Settled
 from clipmod_cli.types import Failure, Frame, Geometry, Item
 
-HOLD, RELEASE, VIDEO = b"hold ", b"release", b"video"
-"""Messages before the result: take pixels of the budget (and wait), give them back, the item is a video.
-A result begins with a brace."""
+HOLD, RELEASE, VIDEO, HASH = b"hold ", b"release", b"video", b"hash "
+"""Messages before the result: take pixels of the budget (and wait), give them back, the item is a video, ask
+whether banks decide for its SHA-256. A result begins with a brace."""
+
+GO, STOP = b"go", b"stop"
+"""Answers to HOLD and HASH: go on, or end without decoding."""
 
 MAX_TEXT = 10_000
 """Characters of an error message."""
@@ -77,11 +82,13 @@ class DecodeRequest:
 
     Attributes:
         free_pixels: that a worker may decode at once without HOLD.
+        asks: whether there are banks to ask with HASH.
     """
 
     geometries: tuple[Geometry, ...]
     options: DecodeOptions
     free_pixels: int = 0
+    asks: bool = False
 
 
 def serve(
@@ -89,7 +96,7 @@ def serve(
     parent_death: Connection,
     block: SharedBlock | None,
     limits: WorkerLimits,
-    work: Callable[..., Sequence[Frame | Failure]],
+    work: Callable[..., Sequence[Frame | Settled]],
     modules: Sequence[str],
 ) -> None:
     """Decode items until the pipe closes; the entry point of a worker process.
@@ -114,7 +121,7 @@ def _serve_items(
     pipe: Connection,
     block: SharedBlock | None,
     limits: WorkerLimits,
-    work: Callable[..., Sequence[Frame | Failure]],
+    work: Callable[..., Sequence[Frame | Settled]],
 ) -> None:
     cpu = _CpuLimit()
     request = DecodeRequest(geometries=(), options=DecodeOptions())
@@ -130,12 +137,22 @@ def _serve_items(
             cpu.allow(limits.video.cpu_s)
 
         gate = _gate(pipe, request.free_pixels)
-        result = work(item, request.geometries, request.options, gate=gate, on_video=on_video)
+        optional = {"compare": partial(_ask, pipe)} if request.asks else {}
+        result = work(item, request.geometries, request.options, gate=gate, on_video=on_video, **optional)
         write_result(result, pipe.send_bytes, block)
 
 
+_OF_PARENT = BankDecision(decided_by="deny", matches=())
+"""Stands for what the banks of the parent decide, which a worker does not know."""
+
+
+def _ask(pipe: Connection, sha256: str) -> BankDecision | None:
+    pipe.send_bytes(HASH + sha256.encode())
+    return _OF_PARENT if pipe.recv_bytes() == STOP else None
+
+
 def write_result(
-    result: Sequence[Frame | Failure], send: Callable[[bytes], None], block: SharedBlock | None = None
+    result: Sequence[Frame | Settled], send: Callable[[bytes], None], block: SharedBlock | None = None
 ) -> None:
     """Send the frames and the failure of one item, as `wire` reads them; pixels in the block if they fit."""
     frames = [one for one in result if isinstance(one, Frame)]
@@ -154,6 +171,7 @@ def write_result(
             [f.code, f.message[:MAX_TEXT].encode(errors="replace").decode(), f.stage] for f in failures
         ],
         "shared": shared,
+        "stopped": any(isinstance(one, BankVerdict) for one in result),
     }
     send(json.dumps(header).encode())
     for array in () if shared else arrays:

@@ -12,6 +12,7 @@ import math
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import tempfile
 import threading
@@ -23,12 +24,15 @@ from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from clipmod_cli.decode.item import decode_item
-from clipmod_cli.decode.job import Gate
+from clipmod_cli.decode.job import Compare, Gate, in_no_bank
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.transforms import modules_for
 from clipmod_cli.decode.workers.child import (
+    GO,
+    HASH,
     HOLD,
     RELEASE,
+    STOP,
     VIDEO,
     DecodeRequest,
     WorkerLimits,
@@ -38,9 +42,12 @@ from clipmod_cli.decode.workers.child import (
 from clipmod_cli.decode.workers.shared_memory import SharedBlock, make_shared_block
 from clipmod_cli.decode.workers.wire import MAX_HEADER_BYTES, read_result
 from clipmod_cli.errors import ErrorCode
+from clipmod_cli.results import BankDecision, Settled
 from clipmod_cli.types import Failure, Frame, Geometry, Item
 
-Work = Callable[..., list[Frame | Failure]]
+Work = Callable[..., list[Frame | Settled]]
+
+_SHA256: Final = re.compile(rb"[0-9a-f]{64}")
 
 WATCH_EVERY_S = 0.25
 """An overdue worker is killed at most this late."""
@@ -88,17 +95,24 @@ class WorkerPool:
         *,
         gate: Gate,
         free_pixels: int = 0,
-    ) -> list[Frame | Failure]:
+        compare: Compare = in_no_bank,
+    ) -> list[Frame | Settled]:
         """Return what `decode.item.decode_item` returns for the item, run in a worker process.
 
         A worker that dies is `decode_crash`, one that is too slow `decode_timeout`; it is replaced for the
-        next item. `gate` is called for each decode of more than `free_pixels`.
+        next item. `gate` is called for each decode of more than `free_pixels`, `compare` with the item's
+        SHA-256, in this process.
         """
         handle: WorkerHandle | None = getattr(self._local, "handle", None)
         if handle is None:
             handle = self._local.handle = self._add_handle()
-        request = DecodeRequest(geometries=tuple(geometries), options=options, free_pixels=free_pixels)
-        return handle.decode(item, request, gate)
+        request = DecodeRequest(
+            geometries=tuple(geometries),
+            options=options,
+            free_pixels=free_pixels,
+            asks=compare is not in_no_bank,
+        )
+        return handle.decode(item, request, gate, compare)
 
     def close(self) -> None:
         """End all workers, also while they decode."""
@@ -148,15 +162,17 @@ class WorkerHandle:
     _overdue: bool = False
     _closed: bool = False
 
-    def decode(self, item: Item, request: DecodeRequest, gate: Gate) -> list[Frame | Failure]:
+    def decode(
+        self, item: Item, request: DecodeRequest, gate: Gate, compare: Compare = in_no_bank
+    ) -> list[Frame | Settled]:
         """Return the worker's result; a Failure if the worker died, was too slow or sent none."""
         started = time.perf_counter()
         with self._lock:
             self._busy = True
         try:
             pipe = self._dispatch(item, request)
-            header = self._receive_header(pipe, gate)
-            result = read_result(header, pipe.recv_bytes, item, request.geometries, self._block)
+            header, known = self._receive_header(pipe, gate, compare)
+            result = read_result(header, pipe.recv_bytes, item, request.geometries, self._block, known)
             self._served += 1
         except (EOFError, OSError, ValueError) as e:
             return [self._failure_of(item, e, time.perf_counter() - started)]
@@ -253,23 +269,32 @@ class WorkerHandle:
                 process.kill()
         return pipe
 
-    def _receive_header(self, pipe: Connection, gate: Gate) -> bytes:
-        """Return the header of the result; holds pixels of the budget between HOLD and RELEASE."""
+    def _receive_header(
+        self, pipe: Connection, gate: Gate, compare: Compare
+    ) -> tuple[bytes, tuple[str, BankDecision] | None]:
+        """Return the header of the result, and the hash that banks decide for.
+
+        Holds pixels of the budget between HOLD and RELEASE.
+        """
+        known: tuple[str, BankDecision] | None = None
         with ExitStack() as held:
             holds = False
             while not (message := pipe.recv_bytes(MAX_HEADER_BYTES)).startswith(b"{"):
                 if message.startswith(HOLD) and not holds and (pixels := int(message[len(HOLD) :])) > 0:
                     self._hold(held, gate, pixels)
-                    pipe.send_bytes(b"go")
+                    pipe.send_bytes(GO)
                     holds = True
                 elif message == RELEASE and holds:
                     held.close()
                     holds = False
+                elif message.startswith(HASH) and known is None:
+                    known = _known(message[len(HASH) :], compare)
+                    pipe.send_bytes(GO if known is None else STOP)
                 elif message == VIDEO:
                     self._set_deadline(self._started + self.limits.video.wall_s)
                 else:
                     raise ValueError("unexpected message from decode worker")
-        return message
+        return message, known
 
     def _hold(self, held: ExitStack, gate: Gate, pixels: int) -> None:
         """Take pixels out of the budget; the wait for them does not count as the item's time."""
@@ -320,6 +345,14 @@ class WorkerHandle:
         if process.is_alive():
             process.kill()
         process.join(GRACE_S)
+
+
+def _known(sha256: bytes, compare: Compare) -> tuple[str, BankDecision] | None:
+    """Return the hash of a worker's message and what banks decide for it; None if they do not."""
+    if not _SHA256.fullmatch(sha256):
+        raise ValueError("unexpected message from decode worker")
+    by = compare(sha256.decode())
+    return None if by is None else (sha256.decode(), by)
 
 
 def _end_of(exit_code: int | None, error: Exception) -> str:

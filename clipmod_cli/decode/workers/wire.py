@@ -17,6 +17,7 @@ from clipmod_cli.decode.limits import MAX_VIEWS
 from clipmod_cli.decode.workers.child import MAX_TEXT
 from clipmod_cli.decode.workers.shared_memory import SharedBlock
 from clipmod_cli.errors import ErrorCode
+from clipmod_cli.results import BankDecision, BankVerdict, Settled
 from clipmod_cli.types import Box, Failure, Frame, Geometry, Item, Kind, Media, Stage, UnseenReason, View
 
 Receive: TypeAlias = Callable[[int], bytes]
@@ -84,6 +85,7 @@ class _ResultHeader(BaseModel):
         list[tuple[ErrorCode, Annotated[str, Field(max_length=MAX_TEXT)], Stage]], Field(max_length=1)
     ]
     shared: bool
+    stopped: bool
 
 
 def read_result(
@@ -92,14 +94,25 @@ def read_result(
     item: Item,
     geometries: Sequence[Geometry],
     block: SharedBlock | None = None,
-) -> list[Frame | Failure]:
+    known: tuple[str, BankDecision] | None = None,
+) -> list[Frame | Settled]:
     """Return the frames and the failure of `item` that a header and the pixels after it describe.
+
+    Args:
+        header: the worker's last message.
+        receive: gives what follows it.
+        item: what was decoded.
+        geometries: of the arrays in each frame.
+        block: the shared memory.
+        known: the SHA-256 for which the worker was told to stop, and what banks decide for it.
 
     Raises:
         ValueError: if they are not a valid result.
     """
     result = _read_header(header)
     media = None if result.media is None else Media(**result.media.model_dump())
+    if known is not None or result.stopped:
+        return [_stopped(result, media, item, known)]
     distinct = tuple(dict.fromkeys(geometries))
     ends = [last for _, _, last, *_ in result.frames] + [True] * len(result.failures)
     numbers = [number for number, *_ in result.frames]
@@ -111,7 +124,7 @@ def read_result(
         _check_shapes(shapes, distinct)
     all_shapes = [shape for *_, shapes in result.frames for shape in shapes]
     pixels = _read_pixels(all_shapes, receive, block if result.shared else None)
-    read: list[Frame | Failure] = []
+    read: list[Frame | Settled] = []
     for number, time_s, last, box, reading, scale, _ in result.frames:
         if media is None:
             _refuse("frames without media")
@@ -123,6 +136,16 @@ def read_result(
     for code, message, stage in result.failures:
         read.append(Failure(item=item, stage=stage, code=code, message=message, media=media))
     return read
+
+
+def _stopped(
+    result: _ResultHeader, media: Media | None, item: Item, known: tuple[str, BankDecision] | None
+) -> BankVerdict:
+    if known is None or not result.stopped or result.frames or result.failures:
+        _refuse("banks decided otherwise")
+    if media is None or media.sha256 != known[0]:
+        _refuse("another hash than it asked for")
+    return BankVerdict(item=item, media=media, by=known[1])
 
 
 def _read_header(header: bytes) -> _ResultHeader:

@@ -15,6 +15,7 @@ from clipmod_cli.decode.limits import Coverage, DecodeLimits, DecodeOptions
 from clipmod_cli.decode.stage import Decoders, decode_with
 from clipmod_cli.decode.stills.pdq import BITS, LEAST_QUALITY, pdq_of
 from clipmod_cli.decode.workers.pool import WorkerPool
+from clipmod_cli.results import BankVerdict
 from clipmod_cli.review.dedupe.items import FoundItem
 from clipmod_cli.review.dedupe.leaders import Floats, Indices
 from clipmod_cli.sources.archives.items import look_inside
@@ -90,7 +91,9 @@ class PictureHasher:
         with Decoders(workers, pool=WorkerPool()) as decoders:
             for one in decode_with(decoders, self._items(stills), [_WHOLE], _OPTIONS):
                 still = self._pending.pop(one.item.index, None)
-                if still is not None and (digest := self._hash(still, one)) is not None:
+                if still is None or isinstance(one, BankVerdict):  # there are no banks
+                    continue
+                if (digest := self._hash(still, one)) is not None:
                     found[one.item.index] = digest
         contents = np.asarray(sorted(found), dtype=np.int64)
         packed = b"".join(found[content] for content in contents.tolist())
