@@ -16,13 +16,19 @@ from clipmod_cli.errors import OutputError
 class OutputLock:
     """A lock file beside the output that names its process; one that a killed process left does not block."""
 
-    def __init__(self, output: Path) -> None:
-        """Set the paths; the lock is not taken yet."""
+    def __init__(self, output: Path, *, patience_s: float = 0.0) -> None:
+        """Set the paths; the lock is not taken yet.
+
+        Args:
+            output: what is locked.
+            patience_s: how long to wait for another process, in seconds.
+        """
         from filelock import FileLock
 
         self.output = output
         self.path = output.with_name(f".{output.name}.lock")
         self._lock = FileLock(self.path)
+        self._patience_s = patience_s
 
     def __enter__(self) -> Self:
         """Take the lock.
@@ -35,7 +41,7 @@ class OutputLock:
         if not self.path.parent.is_dir():  # filelock would create it, for example where a disk is not mounted
             raise OutputError(f"cannot write to {self.output}: there is no folder {self.path.parent}")
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=self._patience_s)
         except Timeout:
             raise OutputError(f"{self.output} is being written by {self._holder()}") from None
         except OSError as e:

@@ -35,7 +35,7 @@ TOTALS: Final = f"""
 """
 CATEGORIES: Final = f"""
     SELECT policy, ensemble_category AS category, {OUTCOMES}
-    FROM items WHERE status = 'ok' GROUP BY ALL ORDER BY policy, inputs DESC, category
+    FROM items WHERE decided_by = 'models' GROUP BY ALL ORDER BY policy, inputs DESC, category
 """
 POLICIES: Final = (
     f"SELECT policy, policy_hash, {OUTCOMES} FROM items GROUP BY ALL ORDER BY inputs DESC, policy"
@@ -57,6 +57,11 @@ COST: Final = "SELECT avg(decode_time_ms) AS decode, avg(inference_time_ms) AS i
 ERRORS: Final = """
     SELECT error.code AS code, count(*) AS inputs, any_value(error.retryable) AS retryable
     FROM items WHERE status = 'error' GROUP BY ALL ORDER BY inputs DESC, code
+"""
+BANKS: Final = """
+    SELECT match.bank AS bank, decided_by AS kind, count(*) AS inputs
+    FROM (SELECT decided_by, unnest(matches) AS match FROM items)
+    GROUP BY ALL ORDER BY inputs DESC, bank, kind
 """
 REASONS: Final = """
     SELECT reason, count(*) AS inputs FROM (SELECT unnest(review_reasons) AS reason FROM items)
@@ -91,8 +96,9 @@ def collect(connection: DuckDBPyConnection, path: Path) -> dict[str, Any]:
     errors, degraded, runs, since, until), `categories` (by policy and category), `policies`,
     `models` (mean and 95th percentile of the forward pass), `latency_ms` (p50, p95, p99 of an
     input, including queueing), `cost_ms` (means of its decoding and its forward passes), `errors` (by
-    code), `review_reasons` (inputs by reason), `runs` (the last ten: how each ended is `finished` with an
-    exit code, `killed`, `running`, or `rebuilt` from its output), `days` (the last thirty) and `serve` (see
+    code), `review_reasons` (inputs by reason), `banks` (inputs that each bank
+    decided), `runs` (the last ten: how each ended is `finished` with an exit code, `killed`, `running`, or
+    `rebuilt` from its output), `days` (the last thirty) and `serve` (see
     `collect_serve`).
     """
     return {
@@ -116,6 +122,7 @@ def collect_items(connection: DuckDBPyConnection) -> dict[str, Any]:
         "cost_ms": _rows(connection, COST)[0],
         "errors": _rows(connection, ERRORS),
         "review_reasons": _rows(connection, REASONS, list(get_args(ReviewReason))),
+        "banks": _rows(connection, BANKS),
     }
 
 

@@ -10,7 +10,7 @@ from clipmod_cli.output.reading.records import RecordReader
 NEEDED: Final = (
     "run_id", "status", "final_decision", "needs_review", "degraded", "policy", "policy_hash",
     "ensemble_category", "per_model_predictions", "total_time_ms",
-    "decode_time_ms", "inference_time_ms", "error", "review_reasons",
+    "decode_time_ms", "inference_time_ms", "error", "review_reasons", "decided_by", "matches",
 )  # fmt: skip
 
 

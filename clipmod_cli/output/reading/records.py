@@ -162,7 +162,7 @@ def _from_cards(cards: RunCards) -> str:
         values = ", ".join(f"{_literal(one[field])}::{kind}" for one in known.values())
         return f"map_extract_value(MAP([{keys}], [{values}]), run_key)"
 
-    models = f"CASE WHEN status = 'ok' THEN {looked_up('models', 'VARCHAR[]')} END"
+    models = f"CASE WHEN decided_by = 'models' THEN {looked_up('models', 'VARCHAR[]')} END"
     return (
         f"REPLACE (coalesce(policy, {looked_up('name', 'VARCHAR')}) AS policy, "
         f"coalesce(policy_hash, {looked_up('hash', 'VARCHAR')}) AS policy_hash, "

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from clipmod_cli.errors import OutputError, UsageError
-from clipmod_cli.output.resuming.resume import DoneInputs, parse_line
+from clipmod_cli.output.resuming.lines import parse_line
+from clipmod_cli.output.resuming.resume import DoneInputs
 from clipmod_cli.output.resuming.rewrite import remove_ranges
 from clipmod_cli.records import read_name
 from clipmod_cli.sources.base import Skipped

@@ -17,43 +17,26 @@ from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import ERROR_CODES, ErrorCode, OutputError, OutputMismatchError
-from clipmod_cli.output.compact import SCHEMAS
+from clipmod_cli.output.resuming.lines import LINE_START, foreign_line, parse_line
 from clipmod_cli.output.resuming.moved import MovedFiles
 from clipmod_cli.output.resuming.names import InputNames, working_directory
 from clipmod_cli.output.resuming.rewrite import remove_ranges
-from clipmod_cli.records import SCHEMA_NAME, read_name, write_name
+from clipmod_cli.records import read_name, write_name
 from clipmod_cli.sources.registry import Sources
 from clipmod_cli.types import Failure, Item
 
-LINE_START = f'{{"schema":"{SCHEMA_NAME}'.encode()
-"""The start of every record's line; a torn line without it belongs to another program's file."""
 HASH = np.dtype("S16")
 """Sixteen bytes. numpy strips zeros at the end, by which hashes of one length stay distinct."""
-_NEEDED: dict[str, Any] = {
-    "run_key": str,
-    "run_id": str,
-    "source": str,
-    "source_b64": str | None,
-    "member": str | None,
-    "member_b64": str | None,
-    "bytes": int | None,
-    "mtime_ns": int | None,
-    "sha256": str | None,
-    "error": dict | None,
-    "status": str,
-    "final_decision": str | None,
-    "needs_review": bool | None,
-    "review_reasons": list | None,
-    "ensemble_category": str | None,
-    "known": bool,
-}
-"""The fields that resuming reads. Checking all fields of each record would take ten times as long."""
+JUDGE: Final = "judge"
+Anew: TypeAlias = bytes | Literal["judge"] | None
+"""What banks make of a record that is there: another line, none since its input has to be judged again
+(`JUDGE`), or None: it stays."""
 
 _Fate: TypeAlias = Literal["done", "gone", "retry"]
 
@@ -87,6 +70,7 @@ class ResumeOptions:
         sources: the files and folders that this run names; None if they come from lists.
         retry: codes of errors to try again, or `errors` for all.
         difference: how it was written otherwise, for the message that refuses it.
+        decide_anew: called with each record that stays and the name of its input; see `Anew`.
         has_evidence: called with each record that stays; without its evidence the input is judged again.
     """
 
@@ -98,6 +82,7 @@ class ResumeOptions:
     sources: Sequence[str] | None = None
     retry: frozenset[str] = frozenset()
     difference: str = ""
+    decide_anew: Callable[[Mapping[str, Any], str], Anew] = lambda _record, _source: None
     has_evidence: Callable[[Mapping[str, Any]], bool] = lambda _: True
 
 
@@ -116,6 +101,9 @@ class DoneInputs:
         gone: start and end in the output of each record whose input is gone, in turn.
         moved_count: how many records stay and do not count, since `clipmod apply` moved their inputs.
         retry_count: how many records were removed because their inputs have to be judged again.
+        anew_count: how many of those that stay were decided anew by banks.
+        stale_count: how many were decided by banks that do not hold them any more, and stay all the same,
+            since their inputs are none of this run.
         retry_archives: hashes of the archives that contain one of these inputs.
     """
 
@@ -129,6 +117,8 @@ class DoneInputs:
     gone: array[int] = field(default_factory=lambda: array("Q"))
     moved_count: int = 0
     retry_count: int = 0
+    anew_count: int = 0
+    stale_count: int = 0
     retry_archives: set[bytes] = field(default_factory=set)
     names: InputNames = field(default_factory=InputNames, repr=False)
 
@@ -261,6 +251,7 @@ class _Reader:
         )
         self.unknown_run = RunConditions(directory=options.conditions.directory)
         self.hashes, self.outcomes, self.removed = bytearray(), bytearray(), array("Q")
+        self.replaced: set[int] = set()  # starts of lines that have another one in their place
         self.kept_bytes = 0
 
     def read(self) -> None:
@@ -275,7 +266,7 @@ class _Reader:
                     torn = start
                     break
                 self._add(self._parse(line, number), start, end)
-        remove_ranges(self.path, self.removed, torn=torn)
+        remove_ranges(self.path, self.removed, torn=torn, in_place_of=self._in_place_of)
         done.hashes, counts = np.unique(np.frombuffer(self.hashes, dtype=HASH), return_counts=True)
         done.unmatched = counts.astype(np.uint32)
         done.outcomes = np.unique(np.frombuffer(self.outcomes, dtype=HASH))
@@ -290,6 +281,9 @@ class _Reader:
         lacks_evidence = fate != "retry" and not self.options.has_evidence(record)
         if lacks_evidence and fate == "done" and self._is_covered(name, run):
             fate = "retry"
+        anew = self._decide_anew(record, name, run) if fate == "done" else None
+        if anew == JUDGE:
+            fate = "retry"
         if fate == "retry":
             self.removed.extend((start, end))
             done.retry_count += 1
@@ -298,14 +292,43 @@ class _Reader:
                 done.retry_archives.add(done.hash_of(source, None, run.directory))
             return
         self.hashes.extend(key)
+        kept = end - start
         if fate == "gone" and self.moved.find(name, record["sha256"]) is not None:
             done.moved_count += 1
         elif fate == "gone":
-            done.gone.extend((self.kept_bytes, self.kept_bytes + end - start))
+            done.gone.extend((self.kept_bytes, self.kept_bytes + kept))
         else:
             done.count += 1
+            if isinstance(anew, bytes):
+                self.removed.extend((start, end))
+                self.replaced.add(start)
+                done.anew_count += 1
+                record, kept = self._parse(anew, done.count), len(anew)
             self.options.on_done(record)
-        self.kept_bytes += end - start
+        self.kept_bytes += kept
+
+    def _decide_anew(self, record: dict[str, Any], name: str, run: RunConditions) -> Anew:
+        """Return what banks make of a record; `name` is the resolved one of its source."""
+        is_same_place = run.directory == self.options.conditions.directory
+        source = read_name(record["source"], record["source_b64"]) if is_same_place else name
+        anew = self.options.decide_anew(record, source)
+        if anew == JUDGE and not self._is_covered(name, run):
+            self.done.stale_count += 1
+            return None
+        return anew
+
+    def _in_place_of(self, start: int, line: bytes) -> bytes:
+        """Return the line that banks put in the place of another one; nothing for a line that is removed.
+
+        Lines are made twice: all new ones together may be more than memory.
+        """
+        if start not in self.replaced:
+            return b""
+        record = self._parse(line, 0)
+        run = self.options.earlier.get(record["run_id"], self.unknown_run)
+        source = read_name(record["source"], record["source_b64"])
+        anew = self._decide_anew(record, self.done.names.resolve(source, run.directory), run)
+        return anew if isinstance(anew, bytes) else line
 
     def _fate(self, record: dict[str, Any], name: str, run: RunConditions) -> _Fate:
         """Return what becomes of a record; `name` is the resolved one of its source."""
@@ -361,39 +384,6 @@ def _describe(record: dict[str, Any]) -> str:
         f"models {', '.join(record['models_used'])}"
     ] * bool(record.get("models_used"))
     return ", ".join(parts) or f"run_key {record['run_key']}"
-
-
-def parse_line(line: bytes) -> dict[str, Any] | None:
-    """Return the fields of a record's line, full or compact; None if it is not a record."""
-    from pydantic_core import from_json
-
-    try:
-        record = from_json(line)
-        return record if _is_record(record) else None
-    except ValueError:  # not JSON, or not base64
-        return None
-
-
-def _is_record(value: Any) -> bool:
-    if not isinstance(value, dict) or value.get("schema") not in SCHEMAS:
-        return False
-    if not all(key in value and isinstance(value[key], kind) for key, kind in _NEEDED.items()):
-        return False
-    if not isinstance(value.get("models_used"), list | None):
-        return False
-    for name in ("source_b64", "member_b64"):
-        if value[name] is not None:
-            b64decode(value[name], validate=True)
-    error = value["error"]
-    return error is None or (isinstance(error.get("retryable"), bool) and isinstance(error.get("code"), str))
-
-
-def foreign_line(path: Path, number: int) -> OutputMismatchError:
-    """Return the error that refuses a file of which a line is not a record."""
-    return OutputMismatchError(
-        f"{path} line {number} is not a clipmod record, so this file is left alone. "
-        "Name another output, or --overwrite"
-    )
 
 
 def _bytes_of(text: str, encoded: str | None) -> bytes:

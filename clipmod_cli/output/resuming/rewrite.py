@@ -1,10 +1,10 @@
-"""Removing lines from an output by an atomic rewrite."""
+"""Removing and replacing lines of an output by an atomic rewrite."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Final
 
@@ -13,13 +13,20 @@ from clipmod_cli.atomic import atomic_file
 CHUNK: Final = 1 << 20
 
 
-def remove_ranges(path: Path, ranges: Sequence[int], *, torn: int | None) -> None:
+def remove_ranges(
+    path: Path,
+    ranges: Sequence[int],
+    *,
+    torn: int | None,
+    in_place_of: Callable[[int, bytes], bytes] = lambda _start, _line: b"",
+) -> None:
     """Remove byte ranges from a file by an atomic rewrite: a kill leaves the old file or the new one.
 
     Args:
         path: the file.
         ranges: start and end of each range in turn, ascending.
         torn: where a torn last line starts, which is removed too.
+        in_place_of: called with the start and the bytes of each range; returns what comes in their place.
 
     Raises:
         OSError: it cannot be written, for example because the disk is full; the file is unchanged.
@@ -32,7 +39,7 @@ def remove_ranges(path: Path, ranges: Sequence[int], *, torn: int | None) -> Non
     with atomic_file(path, mode=mode, sync=True) as file, path.open("rb") as source:
         for start, end in zip(ranges[::2], ranges[1::2], strict=True):
             _copy(source, file, start - source.tell())
-            source.seek(end)
+            file.write(in_place_of(start, source.read(end - start)))
         if torn is None:
             shutil.copyfileobj(source, file)
         else:
