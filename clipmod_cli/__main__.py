@@ -1,6 +1,6 @@
 """The `clipmod` command, also as `python -m clipmod_cli`."""
 
-from clipmod_cli.interrupt import exit_on_interrupt
+from clipmod_cli.cli.terminal.interrupt import exit_on_interrupt
 
 
 def run() -> None:

@@ -10,10 +10,12 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 
+from clipmod_cli.banks.bank import BankSpec
 from clipmod_cli.decode.limits import DecodeOptions, parse_coverage, parse_frames
 from clipmod_cli.ensemble.cache import DUPLICATE_CACHE_BYTES, EvidenceCache
 from clipmod_cli.ensemble.cache_file import EvidenceFile, default_path
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
+from clipmod_cli.errors import SettingsError
 from clipmod_cli.judge.choice import ModelChoice, choose
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy.reading import load_policy, policy_from_classes
@@ -129,6 +131,23 @@ def _precision(models: Sequence[Model]) -> str:
     """Return the precision of the models: a tower that checks itself may have chosen another one."""
     chosen = {model.dtype for model in models if model.kind != "detector"}  # a detector has no choice
     return "+".join(sorted(chosen or {model.dtype for model in models}))
+
+
+def banks_of(resolved: Resolved) -> list[BankSpec]:
+    """Return the banks that the settings name.
+
+    Raises:
+        SettingsError: one is named wrongly. Only a flag may name a file by a relative path: a settings file
+            must not obey whoever put files into the working directory.
+    """
+    specs = [BankSpec.parse(text) for text in resolved.settings.bank]
+    if resolved.origins["bank"] != "flag":
+        for spec in specs:
+            if not spec.path.is_absolute():
+                raise SettingsError(
+                    f"bank: {spec.path} must begin with / or ~, for it would be another file in each folder"
+                )
+    return specs
 
 
 def policy_of(resolved: Resolved) -> Policy:

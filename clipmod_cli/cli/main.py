@@ -15,19 +15,31 @@ from typing import Annotated, Any
 import typer
 
 from clipmod_cli import __version__
-from clipmod_cli.cli.commands import bench, config, doctor, models, policies, scan, schema, serve, stats, urls
+from clipmod_cli.cli.commands import (
+    allow,
+    bench,
+    config,
+    doctor,
+    models,
+    policies,
+    scan,
+    schema,
+    serve,
+    stats,
+    urls,
+)
 from clipmod_cli.cli.commands.applying import apply
 from clipmod_cli.cli.commands.evaluate import evaluate, tune
 from clipmod_cli.cli.commands.results import dedupe, export, report, rescore
 from clipmod_cli.cli.commands.results import list as list_command
 from clipmod_cli.cli.commands.review import review
 from clipmod_cli.cli.commands.teach import head
+from clipmod_cli.cli.terminal.interrupt import raise_on_interrupt
 from clipmod_cli.cli.terminal.progress import silence_libraries
 from clipmod_cli.cli.terminal.stdout import drop_stdout, safe_streams, say
 from clipmod_cli.cli.usage.faults import print_error, print_parser_error
 from clipmod_cli.cli.usage.help import PlainGroup, RecordsGroup, use_plain_help
 from clipmod_cli.errors import ClipmodError, ExitCode, OutputError
-from clipmod_cli.interrupt import raise_on_interrupt
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +116,8 @@ app.add_typer(
 app.add_typer(review.app, name="review", short_help="Decide on what was found, in a page.", cls=RecordsGroup)
 app.command(short_help="Write records as CSV, Parquet or JSON Lines.", epilog=export.EXAMPLES)(export.export)
 app.command(short_help="Find copies and near copies.", epilog=dedupe.EXAMPLES)(dedupe.dedupe)
+app.command(short_help="Make content Safe, by its hash.", epilog=allow.ALLOW_EXAMPLES)(allow.allow)
+app.command(short_help="Make content NSFW, by its hash.", epilog=allow.DENY_EXAMPLES)(allow.deny)
 app.command(short_help="Judge stored evidence by another policy.", epilog=rescore.EXAMPLES)(rescore.rescore)
 app.add_typer(
     stats.app,

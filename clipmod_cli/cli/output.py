@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clipmod_cli.atomic import atomic_file, remove_unfinished
+from clipmod_cli.banks.records import RecordBanks
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import RunProgress
 from clipmod_cli.cli.terminal.result_lines import ShownLines, decision_of, line_of
@@ -86,6 +87,7 @@ class Output:
         conditions: RunConditions,
         sources: Sequence[str] | None,
         difference: str = "",
+        record_banks: RecordBanks | None = None,
     ) -> DoneInputs:
         """Open the file and return the inputs that it has records of; count those in `tally`.
 
@@ -95,6 +97,7 @@ class Output:
             conditions: of this run.
             sources: the files and folders that this run names; None if they come from lists.
             difference: from the run that wrote the file, for the message that refuses it.
+            record_banks: of this run; None leaves the records of other runs as they are.
 
         Raises:
             OutputMismatchError: another run or program wrote it, or resuming is off.
@@ -105,7 +108,7 @@ class Output:
         if self.path is None:
             self._begin_evidence(0)
             return DoneInputs()
-        options = self._resume_options(tally, conditions, sources, difference)
+        options = self._resume_options(tally, conditions, sources, difference, record_banks)
         sink = self.sink_factory(self.path, options)
         done = sink.begin(run_key)
         self._sink = sink
@@ -115,18 +118,25 @@ class Output:
         return done
 
     def _resume_options(
-        self, tally: Tally, conditions: RunConditions, sources: Sequence[str] | None, difference: str
+        self,
+        tally: Tally,
+        conditions: RunConditions,
+        sources: Sequence[str] | None,
+        difference: str,
+        record_banks: RecordBanks | None,
     ) -> ResumeOptions:
-        unfinished = frozenset[str]() if self.card is None else self.card.unfinished
+        untold = set() if self.card is None else set(self.card.unfinished)
+        untold |= set() if record_banks is None else {record_banks.facts.run_id}
         return ResumeOptions(
             overwrite=self.settings.overwrite,
             resume=self.settings.resume,
-            on_done=lambda record: self._count_done(record, tally, unfinished),
+            on_done=lambda record: self._count_done(record, tally, untold),
             conditions=conditions,
             earlier={} if self.card is None else self.card.conditions,
             sources=sources,
             retry=frozenset(self.settings.retry),
             difference=difference,
+            decide_anew=(lambda _record, _source: None) if record_banks is None else record_banks.anew,
             has_evidence=lambda record: self.evidence is None or self.evidence.has_evidence_of(record),
         )
 
@@ -143,8 +153,8 @@ class Output:
         if self.evidence is not None:
             self.evidence.begin(records)
 
-    def _count_done(self, record: dict[str, Any], tally: Tally, unfinished: frozenset[str]) -> None:
-        tally.add_done(record, is_new=record["run_id"] in unfinished and not record["known"])
+    def _count_done(self, record: dict[str, Any], tally: Tally, untold: set[str]) -> None:
+        tally.add_done(record, is_new=record["run_id"] in untold and not record["known"])
         if self._errors and record["error"]:
             self._errors.add(
                 read_name(record["source"], record["source_b64"]), member=record["member"] is not None

@@ -13,7 +13,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipmod_cli.assemble import fetcher, policy_of
+from clipmod_cli.assemble import banks_of, fetcher, policy_of
+from clipmod_cli.banks.bank import Banks
 from clipmod_cli.cli.output import Output, open_output
 from clipmod_cli.cli.run_card import ModelsOfRun, describe_run
 from clipmod_cli.cli.tally import Tally
@@ -33,7 +34,7 @@ from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.output.jsonl import StreamSink
 from clipmod_cli.output.resuming.names import working_directory
 from clipmod_cli.output.resuming.resume import RunConditions
-from clipmod_cli.pipeline import run_key_of
+from clipmod_cli.pipeline import decided_by, run_key_of
 from clipmod_cli.records import RunFacts, to_record
 from clipmod_cli.settings.reading import resolve
 from clipmod_cli.sources.base import Skipped
@@ -64,6 +65,7 @@ def rescore_folder(
     """
     settings = replace(resolved.settings, resume="no")
     stored = open_folder(folder)
+    banks = Banks.read(banks_of(resolved))
     criteria = _criteria(resolved, stored)
     with nullcontext(stdout) if stdout else take_stdout() as stdout, ExitStack() as stack:
         path = settings.output
@@ -74,7 +76,7 @@ def rescore_folder(
         output = stack.enter_context(open_output(settings, stdout))
         if against is not None and resolved.settings.output is None:
             output.mode = "nothing"
-        exit_code = _Rescoring(stored, criteria, output).write()
+        exit_code = _Rescoring(stored, criteria, output, banks).write()
         if against is not None and output.path is not None:
             is_json = settings.json or not stdout.is_terminal
             print_changes(compare(against, output.path, show=show), stdout, as_json=is_json)
@@ -135,8 +137,8 @@ def criteria_of_evidence(
 class _Rescoring:
     """Writes the records of stored evidence to an open output."""
 
-    def __init__(self, stored: EvidenceFolder, criteria: Criteria, output: Output) -> None:
-        self.stored, self.criteria, self.output = stored, criteria, output
+    def __init__(self, stored: EvidenceFolder, criteria: Criteria, output: Output, banks: Banks) -> None:
+        self.stored, self.criteria, self.output, self.banks = stored, criteria, output, banks
         self.tally = Tally()
         identity = stored.identity
         self.models = ModelsOfRun(
@@ -179,11 +181,11 @@ class _Rescoring:
             run_id=uuid.uuid4().hex,
         )
         if card is not None:
-            described = describe_run(settings, self.models, self.criteria, facts)
+            described = describe_run(settings, self.models, self.criteria, facts, self.banks)
             card.begin(described, facts.run_id, command_line(), RunConditions(directory=first.directory))
         max_gap_s = self.stored.identity.max_gap_s
         for result in rescore(itertools.chain([first], run), self.criteria, max_gap_s=max_gap_s):
-            record = to_record(result, facts, frames_detail=settings.frames_detail)
+            record = to_record(decided_by(self.banks, result), facts, frames_detail=settings.frames_detail)
             kinds = self.tally.add(record)
             self.output.show(record, self.output.write(record, result.item.source), kinds)
         self.output.show_rest()

@@ -13,12 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clipmod_cli.assemble import (
+    banks_of,
     decoding_options,
     freeze_gc,
     load_models,
     policy_of,
     with_evidence_cache,
 )
+from clipmod_cli.banks.bank import Banks
+from clipmod_cli.banks.records import RecordBanks
 from clipmod_cli.cli.output import Output, open_output
 from clipmod_cli.cli.run_card import (
     ModelsOfRun,
@@ -50,11 +53,12 @@ from clipmod_cli.output.resuming.names import folders_in, working_directory
 from clipmod_cli.output.resuming.resume import DoneInputs, RunConditions
 from clipmod_cli.pipeline import decoding_key, run, run_key
 from clipmod_cli.records import RunFacts, to_line, to_record
+from clipmod_cli.results import Result
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.settings.reading import Resolved
 from clipmod_cli.sources.ahead import walk_ahead
 from clipmod_cli.sources.base import Skipped
-from clipmod_cli.types import Failure, Item, Result
+from clipmod_cli.types import Failure, Item
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +109,7 @@ def judge_inputs(resolved: Resolved, inputs: Inputs, stdout: RealStdout | None =
     """
     settings = resolved.settings
     check_values(settings)
+    specs = banks_of(resolved)
     policy = policy_of(resolved)
     check_policy(resolved, policy)
     with (
@@ -116,6 +121,7 @@ def judge_inputs(resolved: Resolved, inputs: Inputs, stdout: RealStdout | None =
         try:
             output = stack.enter_context(open_output(settings, stdout))
             with stop.exiting_with(lambda exit_code: _exit_now(stack, exit_code)):
+                banks = Banks.read(specs)
                 choice, hub = choose_models(settings, policy, output.card)
                 check_models(resolved, choice)
                 with DownloadBar(quiet=settings.quiet) as progress:
@@ -124,7 +130,7 @@ def judge_inputs(resolved: Resolved, inputs: Inputs, stdout: RealStdout | None =
             if settings.evidence is not None:
                 output.evidence = open_evidence(settings, inputs.conditions.directory, ensemble, policy)
             freeze_gc()
-            return _Run(settings, inputs, output, ensemble, criteria, stop).judge_all()
+            return _Run(settings, inputs, output, ensemble, criteria, stop, banks).judge_all()
         except Interrupted as e:
             if output is not None and output.has_begun:
                 _say_how_to_resume(settings, inputs, e.exit_code)
@@ -201,6 +207,7 @@ class _Run:
         ensemble: Ensemble,
         criteria: Criteria,
         stop: StopRequest,
+        banks: Banks,
     ) -> None:
         self.settings = settings
         self.inputs = inputs
@@ -208,6 +215,7 @@ class _Run:
         self.ensemble = ensemble
         self.criteria = criteria
         self.stop = stop
+        self.banks = banks
         self.tally = Tally()
         self.done = DoneInputs()
         self.dropped = 0
@@ -260,21 +268,25 @@ class _Run:
         """Open the output, write its run card, and return the inputs that it has records of."""
         conditions, card = self.inputs.conditions, self.output.card
         models = ModelsOfRun.of(self.ensemble, self.settings)
-        facts = describe_run(self.settings, models, self.criteria, self.facts)
+        facts = describe_run(self.settings, models, self.criteria, self.facts, self.banks)
         done = self.output.begin(
             self.facts.run_key,
             self.tally,
             conditions=conditions,
             sources=self.inputs.sources,
             difference="" if card is None else difference(card.facts, facts),
+            record_banks=RecordBanks(self.facts, self.banks),
         )
         if card is not None:
             card.begin(facts, self.facts.run_id, command_line(), conditions)
         if (done.kept_count or done.retry_count) and not self.settings.quiet:
-            counts = f"{done.count} done, {done.retry_count} to retry"
-            gone = f", {done.gone_count} gone" if done.gone_count else ""
-            moved = f", {done.moved_count} moved" if done.moved_count else ""
-            say(f"clipmod: resuming {self.settings.output}: {counts}{gone}{moved}")
+            say(f"clipmod: resuming {self.settings.output}: {_told(done)}")
+        if done.stale_count:
+            log.warning(
+                "%d records were decided by banks that do not hold them any more. They keep that decision, "
+                "since this run does not read their inputs",
+                done.stale_count,
+            )
         return done
 
     def _judge(self, items: Iterable[Item | Failure], store: HistoryRun, done: int) -> None:
@@ -293,6 +305,7 @@ class _Run:
             self.options,
             stopped=self.stop.requested,
             keep=self.output.evidence,
+            banks=self.banks,
         )
         self.stop.in_flight = True
         try:
@@ -341,6 +354,13 @@ class _Run:
             log.error("%s", e)  # noqa: TRY400
             exit_code = ExitCode.first(exit_code, e.exit_code)
         return exit_code
+
+
+def _told(done: DoneInputs) -> str:
+    anew = f" ({done.anew_count} decided anew by banks)" if done.anew_count else ""
+    gone = f", {done.gone_count} gone" if done.gone_count else ""
+    moved = f", {done.moved_count} moved" if done.moved_count else ""
+    return f"{done.count} done{anew}, {done.retry_count} to retry{gone}{moved}"
 
 
 def _outcome_of(result: Result) -> str | None:

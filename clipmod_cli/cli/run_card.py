@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 from clipmod_cli import __version__
+from clipmod_cli.banks.bank import Banks
 from clipmod_cli.decode.formats import FORMATS
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import OutputMismatchError
@@ -70,7 +71,7 @@ def decoding_of(settings: Settings) -> dict[str, str | bool]:
 
 
 def describe_run(
-    settings: Settings, models: ModelsOfRun, criteria: Criteria, run: RunFacts
+    settings: Settings, models: ModelsOfRun, criteria: Criteria, run: RunFacts, banks: Banks
 ) -> dict[str, Any]:
     """Return the facts of a run's card, by which its results can be repeated."""
     members = [
@@ -94,6 +95,7 @@ def describe_run(
             "classes": settings.classes,
             "unsafe": settings.unsafe,
         },
+        "banks": [bank.facts for bank in banks.banks],
         "record": settings.record,
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -54,6 +54,7 @@ class Tally:
         skipped_by: frames that each model skipped (early exit) in this run.
         cached: pictures of this run whose scores were all cached.
         bytes: read in this run.
+        banks: records that banks decided, by `deny` and `allow`.
     """
 
     kinds: Counter[str] = field(default_factory=Counter)
@@ -61,6 +62,7 @@ class Tally:
     reasons: Counter[str] = field(default_factory=Counter)
     categories: Counter[str] = field(default_factory=Counter)
     codes: Counter[str] = field(default_factory=Counter)
+    banks: Counter[str] = field(default_factory=Counter)
     scored_by: Counter[str] = field(default_factory=Counter)
     skipped_by: Counter[str] = field(default_factory=Counter)
     total: int = 0
@@ -83,6 +85,7 @@ class Tally:
             error["code"] if error else None,
             record["review_reasons"] or (),
             is_new=is_new,
+            decided_by=record["decided_by"],
         )
 
     def add(self, record: Record) -> frozenset[Wanted]:
@@ -90,11 +93,16 @@ class Tally:
         kinds = kinds_of(record.final_decision, record.status, needs_review=bool(record.needs_review))
         code = record.error.code if record.error else None
         self._count(
-            kinds, record.ensemble_category, code, record.review_reasons or (), is_new=not record.known
+            kinds,
+            record.ensemble_category,
+            code,
+            record.review_reasons or (),
+            is_new=not record.known,
+            decided_by=record.decided_by,
         )
         self.judged += 1
         self.bytes += record.bytes or 0
-        if record.status == "ok":
+        if record.decided_by == "models":
             frames = record.frames_scored or 1
             self.pictures += frames
             if models := _scored_by(record):
@@ -112,6 +120,7 @@ class Tally:
         reasons: Iterable[str],
         *,
         is_new: bool,
+        decided_by: str | None,
     ) -> None:
         self.total += 1
         if is_new:
@@ -120,11 +129,14 @@ class Tally:
         self.kinds.update(kinds)
         self.outcomes[_outcome_of(kinds)] += 1
         self.reasons.update(reasons)
-        if code is None:
-            self.ok += 1
-            self.categories[category or ""] += 1
-        else:
+        if code is not None:
             self.codes[code] += 1
+            return
+        self.ok += 1
+        if decided_by in {"deny", "allow"}:
+            self.banks[decided_by] += 1
+        else:
+            self.categories[category or ""] += 1
 
     def counts(self) -> dict[str, int]:
         """Return the counts by kind over the whole output."""

@@ -121,10 +121,27 @@ def join(
     labels = read(options, policy) if labels is None else labels
     matches = match(labels, itertools.chain([first], stream), root=options.root)
     matches.check(allow_unmatched=options.allow_unmatched)
+    _leave_out_banks(matches)
     labelled = LabelledSet(
         pairs=matches.pairs, policy=policy, threshold=first.facts[2], weighted=matches.weighted
     )
     return Joined(labelled, matches, labels)
+
+
+def _leave_out_banks(matches: Matches[JudgedInput]) -> None:
+    """Leave out the inputs that banks decided, and count them.
+
+    Raises:
+        UsageError: no others are left.
+    """
+    left = [pair for pair in matches.pairs if not pair.judged.by_bank]
+    matches.by_banks = len(matches.pairs) - len(left)
+    if not left:
+        raise UsageError(
+            f"banks decided all {matches.by_banks} inputs that have a label, so the records tell nothing of "
+            "the models: scan without --bank"
+        )
+    matches.pairs = left
 
 
 def _policy_of(one: JudgedInput, given: Policy | None, known: Iterable[Policy]) -> Policy | None:

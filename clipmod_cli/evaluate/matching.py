@@ -57,6 +57,7 @@ class Matches(Generic[_J]):
         matched: labels of which a record was found, and that agree with the others of their input.
         copies: further records of a content that is counted already.
         unlabelled: records without a label.
+        by_banks: inputs with a label that banks decided, so that they tell nothing of models; left out.
     """
 
     labels: int
@@ -66,6 +67,7 @@ class Matches(Generic[_J]):
     matched: int = 0
     copies: int = 0
     unlabelled: int = 0
+    by_banks: int = 0
 
     @property
     def weighted(self) -> bool:

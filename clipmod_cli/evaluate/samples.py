@@ -40,6 +40,7 @@ class JudgedInput:
         peak_s: where in a film its worst frame is, in seconds; None without a segment.
         facts: name and hash of the policy, and the threshold, that it was judged by.
         own_scores: by UNSAFE category, what its own threshold is compared with; empty in a compact record.
+        by_bank: a bank of hashes decided, and no model looked at it.
         partial: not all models or frames were asked, since the outcome was certain: another threshold may
             have asked them.
     """
@@ -66,6 +67,7 @@ class JudgedInput:
     facts: tuple[str | None, str | None, float | None]
     run_id: str | None
     own_scores: Mapping[str, float] = field(default_factory=dict)
+    by_bank: bool = False
     partial: bool = False
 
     @property
@@ -118,6 +120,7 @@ def judged_of(record: Mapping[str, Any]) -> JudgedInput:
         facts=(record.get("policy"), record.get("policy_hash"), record.get("threshold")),
         run_id=record.get("run_id"),
         own_scores=record.get("category_scores") or {},
+        by_bank=record.get("decided_by") in {"deny", "allow"},
         partial=bool(record.get("models_skipped"))
         or str(record.get("frames_sampling") or "").endswith("until a hit"),
     )

@@ -16,6 +16,7 @@ from clipmod_cli.review.thumbnails import DETAIL, Thumbnail
 from clipmod_cli.review.words import (
     DECISIONS,
     HEADINGS,
+    banks_of,
     hits_of,
     is_listable,
     name_of,
@@ -139,8 +140,10 @@ def _decision(finding: Finding) -> str:
         code = escape(str(finding.error["code"]).replace("_", " "))
         message = escape(visible(str(finding.error["message"])))
         return f"<p class=head><span class=decision>{code}</span></p><p class=more>{message}</p>"
-    category = escape(visible((finding.category or "").replace("_", " ")))
     word = "NSFW: " if finding.outcome == "nsfw" else ""
+    if banks := banks_of(finding):
+        return f"<p class=head><span class=decision>{word}bank {escape(banks)}</span></p>"
+    category = escape(visible((finding.category or "").replace("_", " ")))
     if finding.score is None:
         return f"<p class=head><span class=decision>{word}{category}</span></p>"
     return (

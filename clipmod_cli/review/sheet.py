@@ -49,6 +49,7 @@ class Finding:
         size: (width, height) as displayed; None if it is not known.
         found: what detectors found, best first: label and score.
         moved_to: where `clipmod apply` moved it; None if it did not.
+        matches: the entries of the banks that decided.
     """
 
     outcome: Outcome
@@ -71,6 +72,7 @@ class Finding:
     duration_s: float | None
     is_new: bool = False
     moved_to: str | None = None
+    matches: Sequence[Mapping[str, Any]] = ()
 
     @property
     def peak_s(self) -> float | None:
@@ -168,6 +170,7 @@ def finding_of(row: Mapping[str, Any], cards: RunCards) -> Finding:
         found=[(one["label"], one["score"]) for one in detections],
         segments=row["segments"] or (),
         duration_s=row["duration_s"],
+        matches=row["matches"] or (),
     )
 
 

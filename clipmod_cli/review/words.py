@@ -42,6 +42,18 @@ def reasons_of(finding: Finding) -> str:
     return text[:1].upper() + text[1:]
 
 
+def banks_of(finding: Finding) -> str:
+    """Return which banks decided, with what their entries say; empty if models did."""
+    return ", ".join(
+        f"{visible(match['bank'])}{f' ({said})' if (said := _said(match)) else ''}"
+        for match in finding.matches
+    )
+
+
+def _said(match: Mapping[str, str | None]) -> str:
+    return ": ".join(visible(text) for text in (match["type"], match["note"]) if text)
+
+
 def visible(text: str) -> str:
     """Return text with control characters, marks that turn its direction, and lone surrogates escaped."""
     return "".join(c if c.isprintable() else _escaped(c) for c in text)

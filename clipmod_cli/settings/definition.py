@@ -83,6 +83,10 @@ class Settings:
         "medium", "judging", "which threshold: low, medium, high, ultra", metavar="LEVEL"
     )
     threshold: float | None = _setting(None, "judging", "the NSFW threshold itself, 0..1", metavar="X")
+    bank: tuple[str, ...] = _setting(
+        (), "judging", "known content: NSFW (deny:FILE) or Safe (allow:FILE)",
+        metavar="KIND:FILE",
+    )  # fmt: skip
     allow_partial: bool = _setting(
         False, "judging", "allow models that cannot see all UNSAFE categories (all results need review)",
         rare=True,

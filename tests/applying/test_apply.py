@@ -14,8 +14,8 @@ import pytest
 from clipmod_cli.output.lock import OutputLock
 from clipmod_cli.output.reading.withheld import change_withheld
 from clipmod_cli.records import to_line, to_record
+from clipmod_cli.results import Result
 from clipmod_cli.review.decisions import MachineJudgement
-from clipmod_cli.types import Result
 from tests.applying.conftest import Apply, Judged
 from tests.applying.trees import NAMES, files_in, judge, make_tree, other_device, snapshot
 from tests.end_to_end.command import Command, Outcome

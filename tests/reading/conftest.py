@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.records import to_line, to_record
-from clipmod_cli.types import Result
+from clipmod_cli.results import Result
 from tests.end_to_end.conftest import clipmod
 from tests.results import RUN, plain_animation, plain_failure, plain_verdict
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from clipmod_cli.output.export import ExportOptions, export, table_columns
 from clipmod_cli.output.reading.records import open_records
 from clipmod_cli.records import Record, to_line, to_record
-from clipmod_cli.types import Result
+from clipmod_cli.results import Result
 from tests.end_to_end.command import Command
 from tests.reading.conftest import all_lines
 from tests.results import RUN, results

@@ -19,10 +19,11 @@ from PIL import Image
 
 from clipmod_cli.output.reading.records import open_records
 from clipmod_cli.records import to_line, to_record
+from clipmod_cli.results import Result
 from clipmod_cli.review.sheet import Finding, read_sheet
 from clipmod_cli.review.thumbnails import DETAIL, Thumbnail, thumbnails_of
 from clipmod_cli.review.words import REASONS, clock, hits_of
-from clipmod_cli.types import Result, ReviewReason
+from clipmod_cli.types import ReviewReason
 from tests.end_to_end.command import SHAPE_OPTIONS, TINY, Command
 from tests.results import RUN, plain_failure, plain_verdict
 from tests.video.films import scene, write_film

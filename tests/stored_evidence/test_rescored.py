@@ -24,9 +24,9 @@ from clipmod_cli.models.backend import ModelSpec
 from clipmod_cli.models.hub.weights import WeightFiles, locate
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.records import RunFacts, to_record
+from clipmod_cli.results import Result
 from clipmod_cli.sources.base import Rules
 from clipmod_cli.sources.registry import expand
-from clipmod_cli.types import Result
 from tests.end_to_end.command import SHAPES, TINY, TINY_ENSEMBLE
 from tests.tiny.shapes import draw_clear
 from tests.video.films import scene, write_film

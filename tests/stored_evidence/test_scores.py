@@ -32,6 +32,7 @@ from clipmod_cli.judge.readers import (
     TextReader,
     VectorReader,
 )
+from clipmod_cli.results import Result
 from clipmod_cli.types import (
     Box,
     Detection,
@@ -42,7 +43,6 @@ from clipmod_cli.types import (
     Item,
     LabelScores,
     Media,
-    Result,
     Seen,
     Verdict,
     View,

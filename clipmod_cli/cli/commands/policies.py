@@ -92,7 +92,11 @@ def diff(
 
 @app.command("test", epilog=TEST_EXAMPLES)
 @with_settings(
-    "judging", "machine", "cache", "talk", without=frozenset({"policy", "classes", "unsafe", "progress"})
+    "judging",
+    "machine",
+    "cache",
+    "talk",
+    without=frozenset({"policy", "classes", "unsafe", "bank", "progress"}),
 )
 def run_tests(
     policy: Annotated[str, typer.Argument(metavar="POLICY", help="a policy file (.toml) with [[tests]]")],

@@ -62,6 +62,7 @@ def resolve_settings(
     resolved = resolve(flags, defaults)
     settings = resolved.settings
     listed = [settings.files_from] if settings.files_from else []
+    listed += [text.partition(":")[2] for text in settings.bank]
     check_output_paths(settings, [*inputs, *listed])
     _set_up_logs(quiet=settings.quiet, verbose=settings.verbose, log_file=settings.log_file)
     for warning in resolved.warnings:

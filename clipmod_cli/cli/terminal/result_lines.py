@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from clipmod_cli.cli.terminal.stdout import plain
-from clipmod_cli.records import ModelPrediction, Record
+from clipmod_cli.records import BankMatchRow, ModelPrediction, Record
 
 COLOURS: Final = {"NSFW": "1;31", "review": "33", "error": "35", "Safe": "32", "-": "36"}
 WIDTHS: Final = (7, 16)
@@ -73,6 +73,8 @@ def line_of(record: Record, *, colour: bool, width: int | None = None) -> str:
     padding = 0 if record.review_reasons or (width is not None and width < NARROW) else WIDTHS[1]
     if record.error is not None:
         head, detail = f"{record.error.code:<{padding}}", plain(record.error.message)
+    elif record.matches:
+        head, detail = f"{f'{record.decided_by} bank':<{padding}}", "; ".join(map(_of_bank, record.matches))
     else:
         reasons = f"{', '.join(record.review_reasons)}: " if record.review_reasons else ""
         score = record.unsafe_score if record.final_decision is not None else record.confidence
@@ -119,6 +121,11 @@ def _name(record: Record) -> str:
 def _position(record: Record) -> str:
     hits = record.segments or []
     return f"  at {hits[0].peak_time_s:.1f} s" if hits else ""
+
+
+def _of_bank(match: BankMatchRow) -> str:
+    said = ", ".join(plain(text) for text in (match.type, match.note) if text)
+    return f"{plain(match.bank)}: {said}" if said else plain(match.bank)
 
 
 def _by_model(record: Record) -> str:

@@ -30,6 +30,7 @@ TIMES: Final = {"mean ms": "mean_ms", "p95 ms": "p95_ms"}
 MODELS: Final = {"model": "model", "inputs": "inputs", **TIMES}
 ERRORS: Final = {"code": "code", "inputs": "inputs", "retryable": "retryable"}
 REASONS: Final = {"reason": "reason", "inputs": "inputs"}
+BANKS: Final = {"bank": "bank", "kind": "kind", "inputs": "inputs"}
 ENDPOINTS: Final = {
     "endpoint": "endpoint", "requests": "requests", "images": "images", "errors": "errors", **TIMES
 }  # fmt: skip
@@ -45,6 +46,7 @@ def show(stats: dict[str, Any]) -> None:
     _show_totals(console, stats)
     _show_rows(console, "Reasons for review", stats["review_reasons"], REASONS, bars=True)
     _show_rows(console, "Categories", _grouped(stats["categories"]), CATEGORIES, bars=True)
+    _show_rows(console, "Decided by banks", stats["banks"], BANKS)
     _show_rows(console, "Policies", stats["policies"], POLICIES)
     _show_rows(console, "Models (forward pass, for one picture)", stats["models"], MODELS)
     _show_times(console, stats["latency_ms"], stats["cost_ms"])

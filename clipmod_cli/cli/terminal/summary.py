@@ -78,6 +78,8 @@ def _rows(tally: Tally, skipped: Counter[str], done: int, dropped: int) -> dict[
         rows["reasons"] = ", ".join(found)
     if tally.categories:
         rows["by category"] = plain(_counts(tally.categories)).replace("[", r"\[")
+    if tally.banks:
+        rows["by banks"] = _counts(tally.banks)
     if tally.skipped_by:
         rows["scored by"] = plain(_shares(tally)).replace("[", r"\[")
     if tally.cached:

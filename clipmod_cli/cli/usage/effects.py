@@ -126,7 +126,8 @@ def check_policy(resolved: Resolved, policy: Policy) -> None:
         "none of the --classes is --unsafe" if settings.classes is not None
         else f"no category of the policy {policy.name} is UNSAFE"
     )  # fmt: skip
-    for name in (name for name in ("fail_on", "only") if resolved.origins[name] == "flag"):
+    asked = () if settings.bank else ("fail_on", "only")  # banks decide, whatever the policy
+    for name in (name for name in asked if resolved.origins[name] == "flag"):
         for kind in {"nsfw", "safe"} & set(getattr(settings, name)):
             raise UsageError(f"{flag_of(name)} {kind}: no result can be of this kind, since {cause}")
     for flag in _given(resolved, OF_THRESHOLDS):

@@ -40,6 +40,7 @@ class LabelCounts:
     Attributes:
         evaluated: different inputs with a label and a record.
         weighted: labels stand for different numbers of inputs.
+        by_banks: inputs with a label that banks decided; they are left out.
     """
 
     given: int
@@ -50,6 +51,7 @@ class LabelCounts:
     copies: int
     unlabelled_records: int
     weighted: bool
+    by_banks: int = 0
 
     @classmethod
     def of(cls, matches: Matches[JudgedInput]) -> LabelCounts:
@@ -63,6 +65,7 @@ class LabelCounts:
             copies=matches.copies,
             unlabelled_records=matches.unlabelled,
             weighted=matches.weighted,
+            by_banks=matches.by_banks,
         )
 
 

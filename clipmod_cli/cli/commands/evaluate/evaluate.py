@@ -48,7 +48,7 @@ def _option(text: str, metavar: str | None, *names: str) -> Any:
     return typer.Option(*names, help=text, metavar=metavar, show_default=False, rich_help_panel="Evaluation")
 
 
-@with_settings("judging", "machine", "cache", "talk", without=frozenset({"json"}))
+@with_settings("judging", "machine", "cache", "talk", without=frozenset({"json", "bank"}))
 def evaluate(
     inputs: Annotated[
         list[str],

@@ -26,9 +26,10 @@ from clipmod_cli.judge.policy.expectations import PolicyTest, outcome_of, unmet
 from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.output.jsonl import StreamSink
 from clipmod_cli.pipeline import run
+from clipmod_cli.results import without_banks
 from clipmod_cli.settings.reading import Resolved
 from clipmod_cli.toml_lines import locate
-from clipmod_cli.types import Failure, Item, Result
+from clipmod_cli.types import Failure, Item, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,7 @@ class JudgedTest:
 
     test: PolicyTest
     where: str
-    result: Result
+    result: Verdict | Failure
 
     @property
     def faults(self) -> list[str]:
@@ -103,7 +104,7 @@ def _judge(resolved: Resolved, policy: Policy) -> Iterator[JudgedTest]:
         results = run(items, cached, criteria, options)
         for number, (test, result) in enumerate(zip(policy.tests, results, strict=True)):
             where = f"{settings.policy}:{lines['tests', number]}"
-            yield JudgedTest(test=test, where=where, result=result)
+            yield JudgedTest(test=test, where=where, result=without_banks(result))
 
 
 def _json_of(tested: JudgedTest) -> str:

@@ -35,7 +35,8 @@ def scan(
 ) -> tuple[ExitCode, ScanCost]:
     """Judge the sources and write their records; return the exit code and what it took."""
     check_packages(sources)
-    settings = replace(resolved.settings, output=str(records), no_db=True)
+    # a bank would answer in place of the models that are to be measured
+    settings = replace(resolved.settings, output=str(records), no_db=True, bank=())
     inputs = Inputs(
         items=lambda skipped: expand(sources, Rules(), skipped),
         walk_ahead="-" not in sources,
@@ -55,7 +56,7 @@ def scan(
 
 def rescore(resolved: Resolved, evidence: Path, records: Path, stdout: RealStdout) -> ExitCode:
     """Judge stored evidence and write its records; return the exit code."""
-    settings = replace(resolved.settings, output=str(records))
+    settings = replace(resolved.settings, output=str(records), bank=())
     quiet = replace(stdout, is_terminal=False)  # as in `scan`
     return rescore_folder(replace(resolved, settings=settings), evidence, None, 0, stdout=quiet)
 

@@ -85,6 +85,7 @@ def _head(one: Evaluation) -> Iterator[Text]:
         "conflicting": labels.conflicting,
         "copies counted once": labels.copies,
         "records without a label": labels.unlabelled_records,
+        "decided by banks, left out": labels.by_banks,
     }
     told = "; ".join(f"{count} {what}" for what, count in left_out.items() if count)
     yield Text(f"{labels.matched} of {labels.given} labels matched{f' ({told})' if told else ''}")

@@ -94,7 +94,7 @@ def _read(name: str) -> Iterator[dict[str, Any]]:
         UsageError: it cannot be read, or a line of it is not a record.
     """
     from clipmod_cli.output.reading.files import check_file
-    from clipmod_cli.output.resuming.resume import parse_line
+    from clipmod_cli.output.resuming.lines import parse_line
 
     with tempfile.TemporaryDirectory(prefix="clipmod-") as folder:
         checked = check_file(name, Path(folder))

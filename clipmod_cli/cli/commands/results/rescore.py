@@ -19,7 +19,7 @@ Examples:
 """
 
 _RELEVANT = frozenset(
-    {"policy", "sensitivity", "threshold", "allow_partial", "offline", "output", "overwrite", "only"}
+    {"policy", "sensitivity", "threshold", "allow_partial", "bank", "offline", "output", "overwrite", "only"}
     | {"fail_on", "frames_detail", "json", "quiet", "verbose", "log_file", "config"}
 )
 
