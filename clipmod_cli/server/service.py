@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from clipmod_cli.assemble import decoding_options, load_models
+from clipmod_cli.assemble import banks_of, decoding_options, load_models
+from clipmod_cli.banks.watch import UNWATCHED, BankWatch
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import MissingError
@@ -28,20 +29,12 @@ from clipmod_cli.models.hub.client import SILENT, DownloadProgress, Hub
 from clipmod_cli.output.history.run import HistoryRun, open_rows
 from clipmod_cli.pipeline import Options, infer, run, run_key, start_decoders
 from clipmod_cli.records import Record, RunFacts, to_line, to_record
+from clipmod_cli.results import BankVerdict, Result, Settled
 from clipmod_cli.server.configuration import RequestLimits, request_limits_of
 from clipmod_cli.server.device_thread import Caller, DeviceThread, SharedEnsemble
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.settings.reading import Resolved
-from clipmod_cli.types import (
-    UNSEEN_REASONS,
-    Evidence,
-    Failure,
-    Item,
-    Result,
-    ReviewReason,
-    UnseenReason,
-    Verdict,
-)
+from clipmod_cli.types import UNSEEN_REASONS, Evidence, Failure, Item, ReviewReason, UnseenReason, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -195,6 +188,7 @@ class Service:
         options: how inputs are decoded.
         deadline_s: for one request, unless the endpoint says otherwise.
         unseen: the answer to an item that would be Safe and of which something was not looked at.
+        banks: content that is always NSFW or Safe; read again when its files change.
         watchers: called with every judged item.
     """
 
@@ -207,6 +201,7 @@ class Service:
     load: ServiceLoad
     deadline_s: float
     unseen: Literal["error", "flag", "safe"]
+    banks: BankWatch = UNWATCHED
     watchers: list[Callable[[JudgedItem], None]] = field(default_factory=list)
     started: float = field(default_factory=time.time)
     draining: bool = False
@@ -227,7 +222,12 @@ class Service:
         shared = SharedEnsemble(self.device, caller)
         try:
             for result in run(
-                items, shared, self.panel.criteria, self.options, stopped=lambda: caller.cancelled
+                items,
+                shared,
+                self.panel.criteria,
+                self.options,
+                stopped=lambda: caller.cancelled,
+                banks=self.banks.current(),
             ):
                 judged = self._write(result)
                 for watcher in self.watchers:
@@ -243,12 +243,12 @@ class Service:
 
     def infer(
         self, items: Iterable[Item | Failure], caller: Caller, options: Options | None = None
-    ) -> Iterator[Evidence | Failure]:
-        """Yield the evidence of the items' frames, in order, without judging it."""
+    ) -> Iterator[Evidence | Settled]:
+        """Yield the evidence of the items' frames, in order, without judging it; of denied items none."""
         try:
             yield from infer(
                 items, SharedEnsemble(self.device, caller), options or self.options,
-                stopped=lambda: caller.cancelled,
+                stopped=lambda: caller.cancelled, banks=self.banks.current().denying,
             )  # fmt: skip
         finally:
             caller.cancel()
@@ -265,15 +265,44 @@ class Service:
         stood_in = isinstance(result, Verdict) and result.deciding.stand_in
         panel = self.fallback if stood_in and self.fallback is not None else self.panel
         record = to_record(result, panel.facts)
-        if panel.stand_in and record.status == "ok":
+        if panel.stand_in and record.decided_by == "models":
             reasons: list[ReviewReason] = [*(record.review_reasons or ()), "fallback_model"]
             record = record.model_copy(update={"needs_review": True, "review_reasons": reasons})
         # rows are keyed by run and index; a request's items count from 0, and all requests are one run
         self.rows.add(to_line(record.model_copy(update={"index": next(self._numbers)})))
+        if isinstance(result, BankVerdict):
+            record = with_scores(record, panel.policy)
         refused = unseen_reasons(record) if self.unseen != "safe" else ()
         if refused and self.unseen == "flag":
             refused, record = (), record.model_copy(update={"final_decision": "NSFW"})
         return JudgedItem(result=result, record=record, panel=panel, refused=refused)
+
+
+def with_scores(record: Record, policy: Policy) -> Record:
+    """Return the record of a bank's verdict with what answers print of every picture: scores of 0 and 1.
+
+    The category is that of an entry's type, if the policy has one of this name and side; else the policy's
+    most severe one (NSFW) or its mildest (Safe).
+    """
+    safety = "UNSAFE" if record.final_decision == "NSFW" else "SAFE"
+    names = [category.name for category in policy.categories if category.safety == safety]
+    types = {match.type for match in record.matches or ()}
+    typed = [name for name in names if name in types]
+    category = (typed or names[::-1] if safety == "UNSAFE" else typed or names)[:1]
+    shares = {one.name: float(one.name in category) for one in policy.categories}
+    return record.model_copy(
+        update={
+            "degraded": False,
+            "confidence": 1.0,
+            "unsafe_score": float(safety == "UNSAFE"),
+            "ensemble_category": category[0] if category else "",
+            "category_ensemble_probabilities": shares,
+            "model_agreement": 1.0,
+            "models_used": [],
+            "per_model_predictions": {},
+            "views_scored": 0,
+        }
+    )
 
 
 def unseen_reasons(record: Record) -> tuple[UnseenReason, ...]:
@@ -303,6 +332,7 @@ def open_service(
         BlindModelError: if a model does not cover an UNSAFE category and that is not allowed.
     """
     settings = resolved.settings
+    banks = BankWatch.open(banks_of(resolved))
     limits = request_limits_of(settings)
     options = decoding_options(settings, heic=settings.heic)
     sizes = replace(
@@ -334,6 +364,7 @@ def open_service(
         load=ServiceLoad(settings.max_requests),
         deadline_s=settings.deadline,
         unseen=settings.unseen,
+        banks=banks,
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from clipmod_cli.ensemble.batch import CanSkipRest
 from clipmod_cli.ensemble.ensemble import Ensemble, Member, PendingEvidence
+from clipmod_cli.results import Settled
 from clipmod_cli.server.device_thread import Caller, DeviceThread, FairQueue, SharedEnsemble
 from clipmod_cli.types import Embedding, Evidence, Failure, Frame
 from tests.colour_models import AnyColourModel, RedEmbedder, frame_of
@@ -29,11 +30,11 @@ def measuring(**changes: object) -> Iterator[DeviceThread]:
         one.close()
 
 
-def look(shared: SharedEnsemble, count: int) -> list[Evidence | Failure]:
+def look(shared: SharedEnsemble, count: int) -> list[Evidence | Settled]:
     return list(infer(shared, [[frame_of(0.5, index) for index in range(count)]]))
 
 
-def codes(results: Sequence[Evidence | Failure]) -> list[str]:
+def codes(results: Sequence[Evidence | Settled]) -> list[str]:
     return [one.code if isinstance(one, Failure) else "ok" for one in results]
 
 
@@ -55,7 +56,7 @@ def ensemble_of(model: AnyColourModel, batch_size: int = 8) -> Ensemble:
 def test_evidence_comes_back_in_order_with_failures_in_their_place() -> None:
     ensemble = ensemble_of(RedEmbedder())
     lost = Failure(item=frame_of(0).item, stage="decode", code="decode_error", message="broken")
-    frames: list[Frame | Failure] = [frame_of(0.0, 0), lost, frame_of(1.0, 1)]
+    frames: list[Frame | Settled] = [frame_of(0.0, 0), lost, frame_of(1.0, 1)]
     with measuring() as thread:
         seen = list(infer(SharedEnsemble(thread, Caller(ensemble)), [frames]))
     first, second, third = seen
@@ -126,7 +127,7 @@ def test_a_picture_that_breaks_a_batch_is_its_own_callers_matter() -> None:
 def test_a_bug_reaches_each_caller_and_the_thread_goes_on() -> None:
     class Broken(Ensemble):
         def submit(
-            self, batch: Sequence[Frame | Failure], can_skip_rest: CanSkipRest | None = None
+            self, batch: Sequence[Frame | Settled], can_skip_rest: CanSkipRest | None = None
         ) -> PendingEvidence:
             raise RuntimeError(f"a bug at {len(batch)} frames, {can_skip_rest}")
 

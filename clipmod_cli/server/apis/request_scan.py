@@ -18,6 +18,7 @@ from fastapi import HTTPException
 from clipmod_cli.decode.limits import Coverage, FrameSampling
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import ErrorCode
+from clipmod_cli.results import BankVerdict, Settled
 from clipmod_cli.server.forms.uploads import NAME_CHARS
 from clipmod_cli.server.problems import not_looked_at, problem, status_of
 from clipmod_cli.server.service import Service
@@ -73,7 +74,7 @@ class RequestScan:
         if self.sampling is not None:
             decode = replace(decode, frames=self.sampling)
         options = replace(options, decode=decode)
-        seen = cast("Generator[Evidence | Failure]", self.service.infer(items, caller, options))
+        seen = cast("Generator[Evidence | Settled]", self.service.infer(items, caller, options))
         with closing(seen):
             for one in seen:
                 yield self._complete(one)
@@ -81,7 +82,10 @@ class RequestScan:
         if count:
             raise problem(504, "The request took too long. A video is quicker with fast_mode=true")
 
-    def _complete(self, one: Evidence | Failure) -> Evidence:
+    def _complete(self, one: Evidence | Settled) -> Evidence:
+        if isinstance(one, BankVerdict):  # only deny banks are asked, and no answer here has a word for NSFW
+            banks = ", ".join(match.bank for match in one.by.matches)
+            raise problem(400, f"{_name_of(one.item)} cannot be judged: its content is denied ({banks})")
         if isinstance(one, Failure):
             raise refusal(one)
         # which frames are scored may be the request's own wish

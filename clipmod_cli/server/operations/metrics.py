@@ -120,7 +120,8 @@ class Metrics:
         category = one.record.ensemble_category or NONE
         decision = "refused" if one.refused else one.record.final_decision or NONE
         self._decisions.labels(decision, category, one.panel.key).inc()
-        self._items.observe(one.result.total_ms / 1000)
+        if one.result.total_ms is not None:
+            self._items.observe(one.result.total_ms / 1000)
 
     def watch_hosting(self, hosting: HostedPictures | None) -> None:
         """Report the hosted pictures; 0 without hosting."""

@@ -103,6 +103,7 @@ def check_decoding(
     ensemble = service.panel.ensemble
     items = (item_of(upload, spool) for upload in uploads if not caller.cancelled)
     with open_decoders(service.options) as decoders:
-        frames = decode_with(decoders, items, ensemble.geometries, service.options.decode)
+        compare = service.banks.current().decide
+        frames = decode_with(decoders, items, ensemble.geometries, service.options.decode, compare=compare)
         batches = batched(frames, ensemble.batch_size, stopped=lambda: caller.cancelled)
         return [one for batch in batches for one in batch if isinstance(one, Failure) and one.last]

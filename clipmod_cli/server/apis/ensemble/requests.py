@@ -97,9 +97,11 @@ class RequestKeeper:
         self.storage.stood_in = judged.panel.stand_in
 
     def host(self, judged: JudgedItem) -> HostedLocation:
-        """Count a judged picture, keep it for `/image`, and return its location."""
+        """Count a judged picture, keep it for `/image` unless it is denied, and return its location."""
         self._count(judged)
         hosting, record, data = self.storage.hosting, judged.record, judged.result.item.data
+        if record.decided_by == "deny":
+            return NOT_HOSTED
         if hosting is None or data is None or record.format is None or record.sha256 is None:
             return NOT_HOSTED
         hosted = hosting.keep(data, name=record.source, format_name=record.format, sha256=record.sha256)

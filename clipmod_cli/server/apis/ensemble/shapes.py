@@ -10,7 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from clipmod_cli.judge.policy.values import Safety
-from clipmod_cli.records import PROBABILITIES, ModelPrediction
+from clipmod_cli.records import PROBABILITIES, BankMatchRow, ModelPrediction
+from clipmod_cli.results import DecidedBy
 from clipmod_cli.server.apis.printed import example
 from clipmod_cli.types import Decision, Kind, ReviewReason
 
@@ -89,18 +90,18 @@ class Extras(BaseModel):
     unsafe_score: float = Field(description="NSFW at or over `threshold`, 0..1")
     threshold: float
     policy: str
-    kind: Kind
-    truncated: bool = Field(description="The file ends early; the rest was judged")
+    kind: Kind | None = Field(description="null where a bank decided; so are the sizes and views")
+    truncated: bool | None = Field(description="The file ends early; the rest was judged")
     sha256: str
-    width: int
-    height: int
-    format: str
+    width: int | None
+    height: int | None
+    format: str | None
     review_reasons: list[ReviewReason] = Field(
         description="Why, worst first; empty exactly where `needs_review` is false"
     )
     coverage: float | None = Field(description="Least share of the picture that any model was shown, 0..1")
-    scale: float = Field(description="Displayed pixels for one pixel of a model's input in `view`")
-    view: tuple[int, int, int, int] = Field(description="x, y, w, h of the part that decided, pixels")
+    scale: float | None = Field(description="Displayed pixels for one pixel of a model's input in `view`")
+    view: tuple[int, int, int, int] | None = Field(description="x, y, w, h of the part that decided, pixels")
     views_scored: int = Field(description="Parts that were scored, of all frames together")
     frames_scored: int | None = Field(default=None, description="Of an animation")
     frames_total: int | None = Field(default=None, description="Of an animation, scored or not")
@@ -112,6 +113,13 @@ class Extras(BaseModel):
     )
     unsafe_score_bounds: tuple[float, float] | None = Field(
         default=None, description="Lowest and highest unsafe score possible with the skipped models"
+    )
+    decided_by: DecidedBy = Field(
+        default="models",
+        description="`models`, or a bank of hashes, `deny` or `allow`: then no model was asked",
+    )
+    matches: list[BankMatchRow] | None = Field(
+        default=None, description="The entries of the banks that decided"
     )
 
 

@@ -95,19 +95,22 @@ export class Details {
     const agreement = full?.ensemble_prediction?.model_agreement;
     const link = answer.image_id && make("a", { href: `/image/${encodeURIComponent(answer.image_id)}`, target: "_blank",
       rel: "noopener" }, answer.image_expires_hours ? `for ${answer.image_expires_hours} h` : "open");
-    const what = `${count(answer.width)} × ${count(answer.height)} ${answer.format}`;
+    const sides = answer.width === null ? "" : `${count(answer.width)} × ${count(answer.height)} `;
+    const what = `${sides}${answer.format ?? ""}`;
+    const models = `${Object.keys(answer.results).join(", ")}: ${answer.models_used.join(", ")}`;
+    const { view } = answer;
     return terms([
       ["Category", `${this.categories.labels[answer.ensemble_category] ?? answer.ensemble_category}, ${percent(answer.confidence)}`],
       ["Unsafe score", `${percent(answer.unsafe_score)} (NSFW from ${percent(answer.threshold)})`],
       ["Models agree", agreement === undefined ? null : percent(agreement)],
-      ["Judged by", `${Object.keys(answer.results).join(", ")}: ${answer.models_used.join(", ")}`],
+      ["Judged by", answer.matches ? banksOf(answer) : models],
       ["Policy", answer.policy],
       ["Time", duration(answer.total_time_ms)],
       ["Picture", file ? `${what}, ${size(file.size)}` : what],
       ["Frames looked at", answer.frames_scored],
       ["Shown to the models", answer.coverage === null ? null : percent(answer.coverage)],
       ["Views scored", answer.views_scored],
-      ["Decided by the view", `${answer.view[2]} × ${answer.view[3]} at ${answer.view[0]}, ${answer.view[1]}`],
+      ["Decided by the view", view && `${view[2]} × ${view[3]} at ${view[0]}, ${view[1]}`],
       ["Address", answer.url],
       ["Kept by the service", link],
       ["Prediction file", answer.prediction_file],
@@ -117,7 +120,7 @@ export class Details {
 
   models() {
     const said = predictionsOf(this.result.answer);
-    if (!said.length) return this.result.file ? [this.asking()] : [];
+    if (!said.length) return this.result.file && !this.result.answer?.matches ? [this.asking()] : [];
     return said.map(([name, one]) => this.model(name, one));
   }
 
@@ -170,6 +173,12 @@ export class Details {
 /** Returns what each model said, by name; nothing where the answer is a short one. */
 function predictionsOf(answer) {
   return Object.values(answer?.results ?? {}).flatMap((one) => Object.entries(one.per_model_predictions ?? {}));
+}
+
+/** Returns which banks of hashes decided, with what their entries say. */
+function banksOf({ decided_by: kind, matches }) {
+  const said = matches.map(({ bank, type, note }) => [bank, type, note].filter(Boolean).join(": "));
+  return `${kind} bank ${said.join("; ")}`;
 }
 
 /** Puts an element's text on the clipboard; where that is forbidden, selects it and returns false. */

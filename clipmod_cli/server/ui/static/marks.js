@@ -11,6 +11,7 @@ export function badges(result) {
   const some = [make("span", { className: `badge ${KINDS[word] ?? "none"}` }, word)];
   if (result.answer?.needs_review) some.push(make("span", { className: "badge review" }, "Needs review"));
   if (result.answer?.degraded) some.push(make("span", { className: "badge review" }, "Stand-in judged"));
+  if (result.answer?.matches) some.push(make("span", { className: "badge none" }, "Known content"));
   return make("p", { className: "badges" }, ...some);
 }
 
