@@ -19,7 +19,7 @@ from clipmod_cli.output.history.file import ITEM_COLUMNS, RECORD_COLUMNS, open_f
 from clipmod_cli.output.history.run import HistoryRun
 from clipmod_cli.output.history.store import HistoryStore, default_db_path
 from clipmod_cli.records import Record, to_line, to_record
-from clipmod_cli.types import Result
+from clipmod_cli.results import Result
 from tests.results import RUN, plain_animation, plain_failure, plain_verdict, results
 from tests.sinks.rows import ending, info, lines, numbers
 
