@@ -84,7 +84,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started and sockets and not self.quiet:
-            at = f"{_url_of(sockets[0])} (page: /ui, description: /docs)"
+            at = f"{url_of(sockets[0])} (page: /ui, description: /docs)"
             say(f"clipmod: listening at {at}. {_describe(self.service)}")
             sys.stderr.flush()
 
@@ -130,6 +130,7 @@ def _handle_signals(server: _Server) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _url_of(at: socket.socket) -> str:
+def url_of(at: socket.socket) -> str:
+    """Return the address of a bound socket as a URL."""
     host, port = at.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -144,6 +145,33 @@ def test_there_is_one_review_at_a_time(clipmod: Command, tmp_path: Path) -> None
         assert "is being written by another clipmod" in other.stderr
 
 
+def test_another_device_needs_a_key(clipmod: Command, tmp_path: Path) -> None:
+    """No setting of `serve` that turns keys off counts here."""
+    out, keys = tmp_path / "out.jsonl", tmp_path / "keys.txt"
+    keys.write_text("a-key-that-is-long-enough\n")
+    clipmod("scan", SAMPLES / "cat.png", *SHAPE_OPTIONS, "-o", out)
+    words = ["review", "out.jsonl", "--decisions", "d.jsonl", "--only", "safe", "--host", "0.0.0.0"]  # noqa: S104
+    process = clipmod.start(
+        [*words, "--api-keys-file", "keys.txt"],
+        env={"CLIPMOD_NO_AUTH": "1", "USE_API_KEYS": "false"},
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert process.stderr is not None
+        said = next(line for line in process.stderr if b"log in" in line).decode()
+        port = said.partition("0.0.0.0:")[2].partition("/ui")[0]
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            assert client.get("/api/state").status_code == 401
+            assert client.get("/?token=").status_code == 401
+            client.post("/ui/login", data={"key": "a-key-that-is-long-enough"})
+            assert client.get("/api/state").json()["left"] == 1
+        assert ended(process, signal.SIGTERM) == 143
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_wrong_calls_are_refused(clipmod: Command, tmp_path: Path, decisions: Path) -> None:
     out = tmp_path / "out.jsonl"
     clipmod("scan", SAMPLES / "cat.png", *SHAPE_OPTIONS, "-o", out)
@@ -159,6 +187,8 @@ def test_wrong_calls_are_refused(clipmod: Command, tmp_path: Path, decisions: Pa
         (str(out), str(out), "--decisions", str(decisions)): "named twice",
         (str(decisions), "--decisions", str(tmp_path / "new.jsonl")): "is not a clipmod record",
         (str(tmp_path / "none.jsonl"), "--decisions", str(tmp_path / "new.jsonl")): "none.jsonl",
+        (str(out), "--decisions", "d.jsonl", "--host", "0.0.0.0"): "a key is needed",  # noqa: S104
+        (str(out), "--decisions", "d.jsonl", "--public-url", "https://x.example"): "no effect without --host",
         ("export", str(decisions), "-o", str(tmp_path / "x.html")): "-o must end in",
         ("export", str(out), "-o", str(tmp_path / "x.csv")): "is not a decision",
         ("export", str(decisions), "-o", str(decisions)): "are the same file",

@@ -10,13 +10,16 @@ import pytest
 from starlette.testclient import TestClient
 
 from clipmod_cli.review.queue.pictures import ReviewPictures
-from clipmod_cli.server.review.access import OneTimeLink
+from clipmod_cli.server.gate.stack import gate_of
+from clipmod_cli.server.review.access import OneTimeLink, access_by_key, access_by_link
 from clipmod_cli.server.review.app import create_review_app
 from clipmod_cli.server.review.room import ReviewCategory, ReviewRoom
+from clipmod_cli.settings.definition import Settings
 from tests.end_to_end.command import SAMPLES
 from tests.review.judged import file_line, reviewing
 
 HERE = "http://127.0.0.1:8123"
+KEY = "a-key-that-is-long-enough"
 CATEGORIES = (ReviewCategory("gore", "unsafe"), ReviewCategory("art", "safe"))
 
 
@@ -33,7 +36,9 @@ def stranger(tmp_path: Path, link: OneTimeLink) -> Iterator[TestClient]:
         lines.append(file_line(Path(shutil.copy(SAMPLES / name, tmp_path / name)), 0.55 + number / 10))
     with reviewing(tmp_path, lines) as session, ReviewPictures(session.table) as pictures:
         room = ReviewRoom(session, pictures, CATEGORIES, lambda: None)
-        with TestClient(create_review_app(room, link), base_url=HERE, follow_redirects=False) as client:
+        with TestClient(
+            create_review_app(room, access_by_link(link)), base_url=HERE, follow_redirects=False
+        ) as client:
             yield client
 
 
@@ -131,17 +136,44 @@ def test_a_decision_must_be_one(person: TestClient) -> None:
     assert person.post("/api/decide", json=whole | {"category": "gore"}).json()["done"] == 1
 
 
+@pytest.fixture
+def phone(tmp_path: Path) -> Iterator[TestClient]:
+    """A client on another machine, before a review of one picture."""
+    path = Path(shutil.copy(SAMPLES / "cat.png", tmp_path))
+    settings = Settings(host="192.0.2.1", api_keys=(KEY,), public_url="https://review.example")
+    with reviewing(tmp_path, [file_line(path)]) as session, ReviewPictures(session.table) as pictures:
+        room = ReviewRoom(session, pictures, CATEGORIES, lambda: None)
+        app = create_review_app(room, access_by_key(gate_of(settings)))
+        with TestClient(app, base_url="https://review.example", follow_redirects=False) as client:
+            yield client
+
+
+def test_another_device_logs_in_with_a_key(phone: TestClient) -> None:
+    assert [phone.get(path).status_code for path in PATHS] == [401] * len(PATHS)
+    assert [phone.post(f"/api/{path}", json={}).status_code for path in POSTS] == [401] * len(POSTS)
+    assert phone.get("/").status_code == 401
+    asked = phone.get("/ui")
+    assert (asked.status_code, "API key" in asked.text) == (401, True)
+    assert phone.post("/ui/login", data={"key": "wrong"}).status_code == 401
+    assert phone.post("/ui/login", data={"key": KEY}).status_code == 303
+    assert "review.js" in phone.get("/ui").text
+    assert phone.get("/api/state").json()["item"]["name"].endswith("cat.png")
+    assert phone.get("/api/blurred/0/0").status_code == 200
+    assert phone.post("/api/undo", headers={"Origin": "https://evil.example"}).status_code == 403
+    assert phone.post("/api/undo", headers={"Origin": "https://review.example"}).status_code == 200
+
+
 def test_of_what_is_drawn_the_machine_says_nothing(tmp_path: Path, link: OneTimeLink) -> None:
     """A person who is told what the machine thinks agrees with it."""
     path = Path(shutil.copy(SAMPLES / "cat.png", tmp_path))
     with (
         reviewing(tmp_path, [file_line(path)], audit=1.0) as session,
         ReviewPictures(session.table) as pictures,
-        TestClient(
-            create_review_app(ReviewRoom(session, pictures, (), lambda: None), link), base_url=HERE
-        ) as client,
     ):
-        client.get("/", params={"token": link.token})
-        item = client.get("/api/state").json()["item"]
+        room = ReviewRoom(session, pictures, (), lambda: None)
+        client = TestClient(create_review_app(room, access_by_link(link)), base_url=HERE)
+        with client:
+            client.get("/", params={"token": link.token})
+            item = client.get("/api/state").json()["item"]
     assert item["drawn"]
     assert not {"score", "outcome", "category", "reasons"} & item.keys()

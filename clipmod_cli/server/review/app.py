@@ -13,13 +13,11 @@ from starlette.middleware import Middleware
 from clipmod_cli.server.gate.middleware import (
     BodyPaceMiddleware,
     HeadersMiddleware,
-    HostMiddleware,
     InternalErrorMiddleware,
-    OriginMiddleware,
 )
 from clipmod_cli.server.problems import handle_problems
 from clipmod_cli.server.request_info import ObserverMiddleware
-from clipmod_cli.server.review.access import OneTimeLink, ReviewGate
+from clipmod_cli.server.review.access import ReviewAccess
 from clipmod_cli.server.review.endpoints import router
 from clipmod_cli.server.review.page import router as page
 from clipmod_cli.server.review.room import ReviewRoom
@@ -28,8 +26,8 @@ THREADS = 8
 """Requests that wait for a picture or the disk at once."""
 
 
-def create_review_app(room: ReviewRoom, link: OneTimeLink) -> FastAPI:
-    """Return the application, which the link opens; it closes nothing of what it is given."""
+def create_review_app(room: ReviewRoom, access: ReviewAccess) -> FastAPI:
+    """Return the application; it closes nothing of what it is given."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -45,13 +43,13 @@ def create_review_app(room: ReviewRoom, link: OneTimeLink) -> FastAPI:
             Middleware(ObserverMiddleware),
             Middleware(HeadersMiddleware),
             Middleware(InternalErrorMiddleware),
-            Middleware(HostMiddleware, names=frozenset({"localhost"})),
-            Middleware(OriginMiddleware, origins=frozenset()),
-            Middleware(ReviewGate, link=link),
+            *access.layers,
             Middleware(BodyPaceMiddleware),
         ],
     )
     handle_problems(app)
+    for one in access.routers:
+        app.include_router(one)
     app.include_router(page)
     app.include_router(router)
     return app

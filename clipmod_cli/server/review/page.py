@@ -17,6 +17,7 @@ router = APIRouter()
 
 
 @router.get("/")
+@router.get("/ui")  # where the login leads to
 async def page() -> FileResponse:
     """Return the page."""
     return FileResponse(STATIC / "review.html", media_type="text/html", headers={"Cache-Control": "no-store"})

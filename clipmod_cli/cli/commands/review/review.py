@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from clipmod_cli.review.queue.contents import ContentTable, ReviewKind
     from clipmod_cli.review.queue.walk import ReviewPlan
     from clipmod_cli.server.review.room import ReviewCategory
+    from clipmod_cli.settings.definition import Settings
+
+DEVICES: Final = "From another device"
 
 EXAMPLES: Final = """
 \b
@@ -80,6 +83,32 @@ def review(
     port: Annotated[
         int, typer.Option(metavar="N", min=0, max=65535, help="Port of the page; 0 takes a free one.")
     ] = 0,
+    host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address of the page. Any but loopback, for a phone, needs API keys.",
+            rich_help_panel=DEVICES,
+        ),
+    ] = "127.0.0.1",
+    api_keys_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="API keys, one a line; or in CLIPMOD_API_KEYS.",
+            show_default=False,
+            rich_help_panel=DEVICES,
+        ),
+    ] = None,
+    public_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where a proxy with TLS makes the page available.",
+            show_default=False,
+            rich_help_panel=DEVICES,
+        ),
+    ] = None,
 ) -> None:
     """Decide on what was judged, in a page on this machine that shows pictures blurred and grey.
 
@@ -94,7 +123,8 @@ def review(
         raise UsageError("--decisions names the file that decisions are written to, as --decisions d.jsonl")
     _check(decisions, originals, context.args)
     plan = _plan(order, audit, only, reviewer)
-    raise typer.Exit(_review(context.args, decisions, plan, originals, port))
+    settings = _settings(host, port, api_keys_file, public_url)
+    raise typer.Exit(_review(context.args, decisions, plan, originals, settings))
 
 
 @app.command("export", short_help="Write decisions as labels for other programs.")
@@ -128,6 +158,22 @@ def export(
         f" ({left_out['unsure']:,} unsure and {left_out['minor']:,} withheld have none)" if left_out else ""
     )
     typer.echo(f"{len(rows):,} labels written to {output}{more}", err=True)
+
+
+def _settings(host: str, port: int, api_keys_file: Path | None, public_url: str | None) -> Settings:
+    """Return the settings of the page. Of the environment and the settings file only keys count."""
+    from clipmod_cli.server.gate.authentication import is_loopback
+    from clipmod_cli.settings.definition import Settings
+    from clipmod_cli.settings.reading import resolve
+
+    if is_loopback(host):
+        if api_keys_file or public_url:
+            raise UsageError("--api-keys-file and --public-url have no effect without --host")
+        return Settings(host=host, port=port)
+    flags = {"host": host, "port": port, "no_auth": False, "public_url": public_url}
+    if api_keys_file is not None:
+        flags["api_keys_file"] = str(api_keys_file)
+    return resolve({name: value for name, value in flags.items() if value is not None}).settings
 
 
 def _check(decisions: Path, originals: Path | None, records: list[str]) -> None:
@@ -183,18 +229,19 @@ def _user() -> str:
         return "unknown"
 
 
-def _review(records: list[str], decisions: Path, plan: ReviewPlan, originals: Path | None, port: int) -> int:
-    from clipmod_cli.cli.commands.review.serving import ReviewServer, bind_loopback
+def _review(
+    records: list[str], decisions: Path, plan: ReviewPlan, originals: Path | None, settings: Settings
+) -> int:
+    from clipmod_cli.cli.commands.review.serving import ReviewServer, open_door
     from clipmod_cli.review.decisions import DecisionFile
     from clipmod_cli.review.queue.contents import open_contents
     from clipmod_cli.review.queue.pictures import ReviewPictures
     from clipmod_cli.review.queue.session import ReviewSession
-    from clipmod_cli.server.review.access import OneTimeLink
     from clipmod_cli.server.review.app import create_review_app
     from clipmod_cli.server.review.room import ReviewRoom
 
     with ExitStack() as open_:
-        at = open_.enter_context(bind_loopback(port))
+        door = open_.enter_context(open_door(settings))
         file = open_.enter_context(DecisionFile(decisions))
         table = open_.enter_context(open_contents(records))
         say_notes(f"{one.name}: {one.note}" for one in table.files if one.note)
@@ -206,9 +253,9 @@ def _review(records: list[str], decisions: Path, plan: ReviewPlan, originals: Pa
             f"{f', {counts.done:,} are decided already' if counts.done else ''}.",
             err=True,
         )
-        server, link = ReviewServer(at), OneTimeLink()
+        server = ReviewServer()
         room = ReviewRoom(session, pictures, _categories(records, table), server.finish)
-        code = server.run(create_review_app(room, link), link)
+        code = server.run(create_review_app(room, door.access), door)
         done = session.counts.done - counts.done
         typer.echo(
             f"{done:,} decisions written to {decisions}, {session.counts.left:,} left in the queue.", err=True

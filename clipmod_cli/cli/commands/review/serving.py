@@ -1,56 +1,74 @@
-"""Runs the page of a review on this machine until the person ends it."""
+"""Runs the page of a review until the person ends it."""
 
 from __future__ import annotations
 
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import typer
 import uvicorn
 
+from clipmod_cli.cli.serving import bind, url_of
 from clipmod_cli.errors import ExitCode, UsageError
 from clipmod_cli.server.connections import Connection
+from clipmod_cli.server.gate.authentication import is_loopback
+from clipmod_cli.server.gate.stack import gate_of
+from clipmod_cli.server.review.access import OneTimeLink, ReviewAccess, access_by_key, access_by_link
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from clipmod_cli.server.review.access import OneTimeLink
+    from clipmod_cli.settings.definition import Settings
 
-HOST = "127.0.0.1"
 GRACE_S = 2
 """That a decision in progress may take at the end."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReviewDoor:
+    """Where the page is, who may see it, and what the terminal says of that."""
+
+    at: socket.socket
+    access: ReviewAccess
+    said: str
+
+
 @contextmanager
-def bind_loopback(port: int) -> Iterator[socket.socket]:
-    """Give a bound socket that only this machine reaches.
+def open_door(settings: Settings) -> Iterator[ReviewDoor]:
+    """Bind the address, and make the way in: by a link on this machine, else by an API key.
 
     Raises:
-        UsageError: the port is in use.
+        UsageError: the port is in use, or another address than loopback is given without keys.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as made:
-        if sys.platform != "win32":
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            made.bind((HOST, port))
-        except OSError as error:
-            raise UsageError(
-                f"cannot listen at {HOST}:{port}: {error.strerror}. Try another --port"
-            ) from error
-        yield made
+    if is_loopback(settings.host):
+        link = OneTimeLink()
+        with bind(settings) as at:
+            url = f"{url_of(at)}/?token={link.token}"
+            yield ReviewDoor(
+                at, access_by_link(link), f"Open this link in your browser; it works once:\n  {url}"
+            )
+        return
+    if not settings.api_keys and not settings.api_keys_file:
+        raise UsageError(
+            f"--host {settings.host} can be reached from other machines, so a key is needed. Set "
+            "CLIPMOD_API_KEYS, or --api-keys-file FILE with one from `openssl rand -hex 24`"
+        )
+    gate = gate_of(settings)
+    with bind(settings) as at:
+        url = f"{settings.public_url or url_of(at)}/ui"
+        yield ReviewDoor(at, access_by_key(gate), f"Open {url} and log in with one of the API keys.")
 
 
 class ReviewServer:
     """Serves one application; ended by the page, by Ctrl-C or by a signal."""
 
-    def __init__(self, at: socket.socket) -> None:
-        """Keep the socket; nothing is served yet."""
-        self._at = at
+    def __init__(self) -> None:
+        """Serve nothing yet."""
         self._server: _Server | None = None
 
     def finish(self) -> None:
@@ -58,9 +76,8 @@ class ReviewServer:
         if self._server is not None:
             self._server.should_exit = True
 
-    def run(self, app: FastAPI, link: OneTimeLink) -> ExitCode:
+    def run(self, app: FastAPI, door: ReviewDoor) -> ExitCode:
         """Serve until the end, and return the exit code."""
-        url = f"http://{HOST}:{self._at.getsockname()[1]}/?token={link.token}"
         config = uvicorn.Config(
             app,
             http=Connection,
@@ -72,13 +89,13 @@ class ReviewServer:
             proxy_headers=False,
             timeout_graceful_shutdown=GRACE_S,
         )
-        self._server = _Server(config, url)
+        self._server = _Server(config, door.said)
         before = {
             number: signal.signal(number, self._server.handle_exit)
             for number in (signal.SIGINT, signal.SIGTERM)
         }
         try:
-            self._server.run(sockets=[self._at])
+            self._server.run(sockets=[door.at])
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -88,18 +105,17 @@ class ReviewServer:
 class _Server(uvicorn.Server):
     """Says where the page is, and keeps the exit code."""
 
-    def __init__(self, config: uvicorn.Config, url: str) -> None:
+    def __init__(self, config: uvicorn.Config, said: str) -> None:
         super().__init__(config)
-        self.url = url
+        self.said = said
         self.exit_code = ExitCode.OK
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            typer.echo(self.said, err=True)
             typer.echo(
-                f"Open this link in your browser; it works once:\n  {self.url}\n"
-                "End with Finish on the page, or with Ctrl-C: each decision is written at once.",
-                err=True,
+                "End with Finish on the page, or with Ctrl-C: each decision is written at once.", err=True
             )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
