@@ -16,6 +16,7 @@ from clipmod_cli.evidence.folder import EvidenceFolder, EvidencePart, StoredInpu
 
 _STILLS: Final = """
     SELECT file_row_number AS row, media.sha256 AS sha256, first_row,
+    coalesce(media.width * media.height, 0) AS pixels,
     [v.box[3]::BIGINT * v.box[4] FOR v IN views] AS area,
     [v.number = 0 AND v.reading = views[1].reading AND NOT v.stand_in FOR v IN views] AS own
     FROM read_parquet($path, file_row_number = true)
@@ -31,12 +32,13 @@ _PLACES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class PictureVectors:
-    """The pictures of one part: hashes of their bytes, and float32 `(n, d)`.
+    """The pictures of one part: hashes of their bytes, their sizes in pixels, and float32 `(n, d)`.
 
     The dot product of two vectors is the mean of their cosines by model, so each has length 1.
     """
 
     hashes: list[str]
+    pixels: list[int]
     vectors: NDArray[np.float32]
 
 
@@ -64,8 +66,10 @@ def picture_vectors(stored: EvidenceFolder) -> Iterator[PictureVectors]:
             whole = [_mean(vectors[name], rows) for name in names]
             together = np.concatenate(whole, axis=1) / np.float32(np.sqrt(len(names)))
             seen = np.all([np.isfinite(one).all(axis=1) for one in whole], axis=0)
-            hashes = [row["sha256"] for row, kept in zip(rows, seen, strict=True) if kept]
-            yield PictureVectors(hashes, together[seen])
+            kept = [row for row, is_seen in zip(rows, seen, strict=True) if is_seen]
+            yield PictureVectors(
+                [row["sha256"] for row in kept], [row["pixels"] for row in kept], together[seen]
+            )
 
 
 def _stills(part: EvidencePart, con: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:

@@ -298,6 +298,27 @@ def test_what_pdq_cannot_read_is_named(clipmod: Command, folder: Path, out: Path
     assert "3 compared by their bytes alone" in run.stderr
 
 
+@pytest.mark.parametrize("by", ["pdq", "embedding:0.99"])
+def test_compact_records_do_not_tell_sizes_and_kinds(
+    clipmod: Command, folder: Path, out: Path, by: str
+) -> None:
+    """The largest is by pixels all the same, and films are compared by their bytes."""
+    picture = photograph("coffee.png")
+    picture.save(folder / "large.jpg", quality=60)
+    smaller = picture.resize((picture.width // 2, picture.height // 2))
+    smaller.save(folder / "small.bmp")
+    assert (folder / "small.bmp").stat().st_size > (folder / "large.jpg").stat().st_size
+    for name in ("film.gif", "film.webp"):
+        smaller.save(folder / name, save_all=True, append_images=[picture.resize(smaller.size).rotate(90)])
+    scan(clipmod, folder, out=out, options=(*SCAN, "--record", "compact", "--evidence", out.with_name("EV")))
+    table = out.with_name("clusters.csv")
+    words = ["--evidence", str(out.with_name("EV"))] if by.startswith("embedding") else []
+    run = clipmod("dedupe", out, "--by", by, *words, "-o", table)
+    assert clusters_of(rows_of(table)) == [("large.jpg", {"small.bmp"})]
+    assert "2 compared by their bytes alone" in run.stderr
+    assert "cannot compare" not in run.stderr
+
+
 def test_films_and_errors_are_compared_by_their_bytes_alone(
     clipmod: Command, folder: Path, out: Path
 ) -> None:

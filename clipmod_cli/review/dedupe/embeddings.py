@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
@@ -28,17 +29,17 @@ DIGITS: Final = 6
 
 
 class EmbeddedPictures:
-    """Contents with a vector, in the order of their numbers, as `ComparableContents`.
+    """Contents with a vector, as `ComparableContents`.
 
     Attributes:
-        contents: their numbers, `(n,)`.
+        contents: their numbers, those of the largest first, `(n,)`.
     """
 
     def __init__(self, contents: Indices, vectors: NDArray[np.float16], places: Indices) -> None:
         """Compute the sketches.
 
         Args:
-            contents: rising numbers.
+            contents: their numbers, those of the largest first.
             vectors: unit vectors `(m, d)`, may be mapped from a file.
             places: the row of each content in it.
         """
@@ -65,7 +66,7 @@ class EmbeddedPictures:
             OutputError: the file cannot be written.
         """
         path = scratch / "vectors.f16"
-        contents: list[int] = []
+        contents, pixels = array("q"), array("q")
         size = 0
         try:
             with path.open("wb") as file:
@@ -74,13 +75,16 @@ class EmbeddedPictures:
                     found = [numbers.get(one, -1) for one in part.hashes]
                     known = np.asarray(found, dtype=np.int64) >= 0
                     file.write(part.vectors[known].astype(np.float16).tobytes())
-                    contents += [number for number in found if number >= 0]
+                    contents.extend(number for number in found if number >= 0)
+                    pixels.extend(n for n, number in zip(part.pixels, found, strict=True) if number >= 0)
         except OSError as e:
             raise OutputError(f"cannot write the vectors to {scratch}: {e.strerror}") from e
         kept, places = np.unique(np.asarray(contents, dtype=np.int64), return_index=True)
         if not len(kept):
             return cls(kept, np.empty((0, 1), dtype=np.float16), places)
-        return cls(kept, np.memmap(path, dtype=np.float16, mode="r", shape=(len(contents), size)), places)
+        order = np.lexsort((kept, -np.asarray(pixels, dtype=np.int64)[places]))
+        vectors = np.memmap(path, dtype=np.float16, mode="r", shape=(len(contents), size))
+        return cls(kept[order], vectors, places[order])
 
     def __len__(self) -> int:
         """Return how many there are."""

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from clipmod_cli.decode.limits import Coverage, DecodeLimits, DecodeOptions
+from clipmod_cli.decode.limits import Coverage, DecodeLimits, DecodeOptions, FrameSampling
 from clipmod_cli.decode.stage import Decoders, decode_with
 from clipmod_cli.decode.stills.pdq import BITS, LEAST_QUALITY, pdq_of
 from clipmod_cli.decode.workers.pool import WorkerPool
@@ -26,6 +26,7 @@ _WHOLE: Final = Geometry(fit="whole", size=(1, 1))
 """Decoded at full size: of a reduced picture the hash differs."""
 _OPTIONS: Final = DecodeOptions(
     heic=True,
+    frames=FrameSampling(mode="max", value=2),  # of a film, which a compact record does not tell from a still
     coverage=Coverage(full=False),
     limits=DecodeLimits(max_views=1),  # the file's own picture, in its first reading
 )
@@ -46,7 +47,7 @@ class HashedPictures:
     """Contents with a hash, as `ComparableContents`.
 
     Attributes:
-        contents: their numbers, rising, `(n,)`.
+        contents: their numbers, those of the largest first, `(n,)`.
         hashes: uint8 `(n, 32)`.
     """
 
@@ -86,31 +87,35 @@ class PictureHasher:
 
     def hash(self, stills: Iterable[tuple[int, FoundItem]]) -> HashedPictures:
         """Return the pictures that can be compared; the others are counted."""
-        found: dict[int, bytes] = {}
+        found: dict[int, tuple[int, bytes]] = {}
         workers = os.cpu_count() or 1
         with Decoders(workers, pool=WorkerPool()) as decoders:
             for one in decode_with(decoders, self._items(stills), [_WHOLE], _OPTIONS):
                 still = self._pending.pop(one.item.index, None)
                 if still is None or isinstance(one, BankVerdict):  # there are no banks
                     continue
-                if (digest := self._hash(still, one)) is not None:
-                    found[one.item.index] = digest
-        contents = np.asarray(sorted(found), dtype=np.int64)
-        packed = b"".join(found[content] for content in contents.tolist())
+                if (made := self._hash(still, one)) is not None:
+                    found[one.item.index] = made
+        contents = np.asarray(sorted(found, key=lambda one: (-found[one][0], one)), dtype=np.int64)
+        packed = b"".join(found[content][1] for content in contents.tolist())
         return HashedPictures(contents, np.frombuffer(packed, dtype=np.uint8).reshape(-1, BITS // 8))
 
-    def _hash(self, still: FoundItem, decoded: Frame | Failure) -> bytes | None:
+    def _hash(self, still: FoundItem, decoded: Frame | Failure) -> tuple[int, bytes] | None:
+        """Return the number of pixels and the hash; None for what cannot be compared."""
         if isinstance(decoded, Failure):
             self._fail(still, decoded.message)
             return None
         if decoded.media.sha256 != still.sha256:
             self._fail(still, "it has changed since it was scanned")
             return None
-        made = pdq_of(decoded.inputs[_WHOLE])
+        if decoded.media.kind != "image":
+            return None
+        pixels = decoded.inputs[_WHOLE]
+        made = pdq_of(pixels)
         if made.quality < LEAST_QUALITY:
             self.poor += 1
             return None
-        return made.bits
+        return pixels.shape[0] * pixels.shape[1], made.bits
 
     def _fail(self, still: FoundItem, reason: str) -> None:
         name = still.path if still.member is None else f"{still.member} in {still.path}"

@@ -33,7 +33,8 @@ _CONTENTS: Final = """
     SELECT row_number() OVER (ORDER BY pixels DESC NULLS LAST, bytes DESC NULLS LAST, line) - 1 AS content, *
     FROM (SELECT sha256, max(width * height) AS pixels, max(bytes) AS bytes, min(line) AS line,
           arg_min(line, (member IS NOT NULL, contains(source, '://'), line)) AS item,
-          bool_and(kind = 'image' AND status = 'ok') AS is_still FROM items GROUP BY sha256)
+          bool_and(coalesce(kind, 'image') = 'image' AND status = 'ok') AS is_still
+          FROM items GROUP BY sha256)
 """
 _NAMES: Final = "line, source, source_b64, member, member_b64, sha256, bytes, mtime_ns, run_id"
 _STILLS: Final = (
@@ -73,7 +74,8 @@ class DedupeItems:
 
     The table `items` has `line` and fields of the record; `contents` has each hash once, `content` rising
     from the largest (by pixels, then bytes) on, with the `line` of its first item, the one that stands for it
-    (`item`: a file rather than a member, that rather than a URL), and whether it was a readable still.
+    (`item`: a file rather than a member, that rather than a URL), and whether it may be a readable still:
+    compact records tell neither sizes nor kinds.
 
     Attributes:
         left_out: counts of inputs that are not grouped.
@@ -114,7 +116,7 @@ class DedupeItems:
             yield self._found(row), row
 
     def stills(self) -> Iterator[tuple[int, FoundItem]]:
-        """Yield the number of each content that is a readable still, and the item that stands for it.
+        """Yield the number of each content that may be a readable still, and the item that stands for it.
 
         Raises:
             OutputError: no temporary file can be written.

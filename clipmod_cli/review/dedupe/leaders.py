@@ -26,7 +26,7 @@ Floats: TypeAlias = NDArray[np.float64]
 
 
 class ComparableContents(Protocol):
-    """Contents that can be compared, the one that represents others rather first."""
+    """Contents that can be compared, the larger before the smaller ones, which they represent."""
 
     def __len__(self) -> int: ...
 
