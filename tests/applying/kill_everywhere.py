@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any, cast
 
 from clipmod_cli.cli.commands.applying import running, undoing
+from clipmod_cli.cli.commands.applying.inputs import ApplyRequest
 from clipmod_cli.errors import ExitCode
 from clipmod_cli.output import lock
 from clipmod_cli.output.moves import Deed
@@ -75,7 +76,7 @@ def kill_everywhere(folder: Path, target: Path, deed: Deed, moments: int, *, is_
     tree, output = folder / "tree", folder / "out.jsonl"
     judge(output, make_tree(tree), tree)
     before = snapshot(tree)
-    request = running.ApplyRequest(
+    request = ApplyRequest(
         names=[str(output)],
         kinds=frozenset({"nsfw"}),
         label=None,

@@ -13,7 +13,7 @@ import pytest
 
 from clipmod_cli.output.lock import OutputLock
 from clipmod_cli.output.reading.withheld import change_withheld
-from clipmod_cli.records import to_line, to_record
+from clipmod_cli.records import to_line, to_record, write_name
 from clipmod_cli.results import Result
 from clipmod_cli.review.decisions import MachineJudgement
 from tests.applying.conftest import Apply, Judged
@@ -281,7 +281,9 @@ def decide(judged: Judged, number: int, label: Any, path: Path) -> None:
     record = json.loads(judged.output.read_bytes().splitlines()[number])
     facts = {key: record[key] for key in ("sha256", "bytes", "mtime_ns")}
     said = MachineJudgement(run_id=record["run_id"])
-    line = decided(str(judged.paths[number]), label, judged=said, **facts).to_line()
+    name = record["source"] if record["source_b64"] is None else str(judged.paths[number])
+    names = dict(zip(("path", "path_b64"), write_name(str(judged.paths[number])), strict=True))
+    line = decided(name, label, judged=said, **facts).model_copy(update=names).to_line()
     with path.open("ab") as file:
         file.write(line)
 
@@ -305,6 +307,40 @@ def test_decisions_of_people(clipmod: Command, judged: Judged, tmp_path: Path, w
     assert snapshot(judged.tree) == judged.before
     run = clipmod("apply", decisions, "--nsfw", "--move", judged.kept)
     assert (run.code, "--label" in run.stderr) == (2, True)
+
+
+def test_what_one_file_withholds_no_other_one_gives(clipmod: Command, judged: Judged, tmp_path: Path) -> None:
+    """A minor is one whatever is said elsewhere: in a list beside the output, or in further decisions."""
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    for number in range(3):
+        decide(judged, number, "unsafe", first)
+    decide(judged, 0, "minor", second)
+    change_withheld(judged.output, add=[json.loads(judged.output.read_bytes().splitlines()[1])])
+    words = ("--label", "unsafe", "--move", judged.kept)
+    run = clipmod("apply", first, second, judged.output, *words)
+    assert "1 file, " in run.stdout.decode()
+    assert "may show a minor" in run.stdout.decode() or "may show minors" in run.stdout.decode()
+    assert "a.jpg" not in run.stdout.decode()
+    assert "sub/b.jpg" not in run.stdout.decode()
+    run = clipmod("apply", judged.output, second, first, "--nsfw", "--move", judged.kept)
+    assert "3 files, " in run.stdout.decode()
+
+
+def test_decisions_of_a_scan_of_here(
+    clipmod: Command, judged: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their paths are written out; the run card tells the folder all the same."""
+    monkeypatch.chdir(judged.tree)
+    output, decisions = tmp_path / "here.jsonl", tmp_path / "decisions.jsonl"
+    judge(output, [_raw("./sub/b.jpg")], ".", run="here")
+    record = json.loads(output.read_bytes())
+    line = decided("./sub/b.jpg", sha256=record["sha256"], judged=MachineJudgement(run_id="here"))
+    decisions.write_bytes(line.model_copy(update={"path": str(judged.tree / "sub" / "b.jpg")}).to_line())
+    monkeypatch.chdir("/")
+    run = clipmod("apply", decisions, output, "--label", "unsafe", "--move", judged.kept, "--yes")
+    assert run.code == 0, run.stderr
+    assert files_in(judged.kept) == ["sub/b.jpg"]
+    assert Path(f"{output}.moved.jsonl").exists()
 
 
 @pytest.mark.parametrize("name", ["tree/a.jpg", "./tree/../tree/a.jpg"])

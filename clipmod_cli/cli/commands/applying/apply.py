@@ -90,7 +90,8 @@ def apply(
     """Move, copy or delete the files of records."""
     if context.invoked_subcommand is not None:
         return
-    from clipmod_cli.cli.commands.applying.running import ApplyRequest, run_apply
+    from clipmod_cli.cli.commands.applying.inputs import ApplyRequest
+    from clipmod_cli.cli.commands.applying.running import run_apply
 
     kinds = {"nsfw": nsfw, "review": review, "safe": safe, "error": error}
     folders: dict[Deed, Path | None] = {"move": move, "copy": copy, "delete": Path() if delete else None}
