@@ -136,6 +136,8 @@ def _leave_out_banks(matches: Matches[JudgedInput]) -> None:
     """
     left = [pair for pair in matches.pairs if not pair.judged.by_bank]
     matches.by_banks = len(matches.pairs) - len(left)
+    if left and matches.by_banks:
+        log.warning("banks decided %d inputs that have a label; they are left out", matches.by_banks)
     if not left:
         raise UsageError(
             f"banks decided all {matches.by_banks} inputs that have a label, so the records tell nothing of "

@@ -22,7 +22,7 @@ from clipmod_cli.decode.workers.wire import read_result
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.pipeline import Options, run
 from clipmod_cli.results import BankDecision, BankMatch, BankVerdict, Result, Settled
-from clipmod_cli.types import Failure, Frame, Item, Verdict
+from clipmod_cli.types import Failure, Frame, Item, Media, Verdict
 from tests.banks.making import banks_of, sha
 from tests.colour_models import POLICY, RedClassifier
 from tests.decode.containers import blue, film
@@ -143,6 +143,27 @@ def test_a_worker_does_not_say_what_banks_decide() -> None:
     ):
         with pytest.raises(ValueError, match="invalid result"):
             read(message, known)
+
+
+def claim_another(item: Item, *_: Any, compare: Any, **__: Any) -> list[Frame | Settled]:
+    """Answer for any input with the hash of an allowed one, as a worker could that its input took over."""
+    by = compare(HASH)
+    assert by is not None
+    media = Media(started=0.0, sha256=HASH, bytes=9, format="PNG")
+    return [BankVerdict(item=item, media=media, by=by)]
+
+
+def test_a_worker_that_claims_the_hash_of_allowed_content_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "other.png"
+    path.write_bytes(BLUE_PNG)
+    banks = banks_of(tmp_path, allow=[HASH])
+    items = [item(BLUE_PNG), Item(source=str(path), index=1), item(RED_PNG, 2)]
+    with Decoders(1, pool=WorkerPool(work=claim_another)) as made:
+        first, second, third = decode_with(made, items, [WHOLE], OPTIONS, compare=banks.decide)
+    assert isinstance(first, Failure)
+    assert isinstance(second, Failure)
+    assert "another hash" in second.message
+    assert isinstance(third, BankVerdict), "this one has it"
 
 
 def judge(datas: list[bytes], banks: Banks = NO_BANKS) -> list[Result]:

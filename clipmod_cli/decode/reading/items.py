@@ -63,6 +63,20 @@ def read_item(item: Item, limits: DecodeLimits, media: Media) -> tuple[bytes, Fo
     return data, known
 
 
+def hash_item(item: Item) -> str | None:
+    """Return the SHA-256 of an item's bytes, in hexadecimal; None if they cannot be read."""
+    if item.data is not None:
+        return hashlib.sha256(item.data).hexdigest()
+    digest = hashlib.sha256()
+    try:
+        with open_regular(item.spilled or item.source) as (descriptor, _):
+            while chunk := os.read(descriptor, _CHUNK_BYTES):
+                digest.update(chunk)
+    except ItemError:
+        return None
+    return digest.hexdigest()
+
+
 def _identify_bytes(data: bytes) -> Format | None:
     return _identify(data, lambda at, count: data[at : at + count], len(data))
 

@@ -26,6 +26,7 @@ from typing import Any, Final
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.job import Compare, Gate, in_no_bank
 from clipmod_cli.decode.limits import DecodeOptions
+from clipmod_cli.decode.reading.items import hash_item
 from clipmod_cli.decode.transforms import modules_for
 from clipmod_cli.decode.workers.child import (
     GO,
@@ -172,6 +173,7 @@ class WorkerHandle:
         try:
             pipe = self._dispatch(item, request)
             header, known = self._receive_header(pipe, gate, compare)
+            _check_hash(item, known)
             result = read_result(header, pipe.recv_bytes, item, request.geometries, self._block, known)
             self._served += 1
         except (EOFError, OSError, ValueError) as e:
@@ -353,6 +355,12 @@ def _known(sha256: bytes, compare: Compare) -> tuple[str, BankDecision] | None:
         raise ValueError("unexpected message from decode worker")
     by = compare(sha256.decode())
     return None if by is None else (sha256.decode(), by)
+
+
+def _check_hash(item: Item, known: tuple[str, BankDecision] | None) -> None:
+    """Raise ValueError if banks decided for another hash than the item has: a worker is not believed."""
+    if known is not None and hash_item(item) != known[0]:
+        raise ValueError("the file has another hash than the decode worker said")
 
 
 def _end_of(exit_code: int | None, error: Exception) -> str:
