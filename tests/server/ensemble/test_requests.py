@@ -199,7 +199,7 @@ def test_checking_files_ends_at_the_deadline(service: Service, monkeypatch: pyte
     """Also while a file is being decoded, which may take a minute."""
     decoded = threading.Event()
 
-    def decode_slowly(*_: object) -> Iterator[Frame]:
+    def decode_slowly(*_: object, **__: object) -> Iterator[Frame]:
         decoded.wait(WAIT_S)
         yield from ()
 
