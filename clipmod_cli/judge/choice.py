@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -119,7 +120,7 @@ def _nothing_sees(policy: Policy, hub: Hub | None) -> str:
 
 
 def _models_to_get(policy: Policy) -> Iterator[str]:
-    """Yield the commands that bring models which can see the policy."""
+    """Yield the commands that bring models which can see the policy, or the option that names them."""
     for spec in map(parse_spec, LIGHT):
         if not _can_see(spec, policy):
             continue
@@ -132,3 +133,6 @@ def _models_to_get(policy: Policy) -> Iterator[str]:
         *packages, download = _ensemble_commands()
         yield from packages
         yield f"{download}  # {size}; or fallback: the first of its models"
+    learnt = dict.fromkeys(model.spec for c in policy.categories if c.head for model in c.head.models)
+    if learnt:
+        yield f"--models {shlex.quote(','.join(learnt))}  # its heads are for these"

@@ -195,6 +195,10 @@ def test_a_model_without_a_head_does_not_see_the_category(clipmod: Command, plac
     refused = clipmod(*words, "--models", "nudenet")
     assert refused.code == 2
     assert "cannot see star" in refused.stderr
+    nothing = clipmod(*words)
+    assert nothing.code == 4
+    models = ",".join(one.rpartition("=")[0] for one in TINY_ENSEMBLE.split(","))
+    assert f"--models {models}  # its heads are for these" in nothing.stderr
 
 
 def test_a_tuned_policy_keeps_its_heads(clipmod: Command, place: Path) -> None:

@@ -21,7 +21,8 @@ def test_the_commands_run_in_order(tmp_path: Path) -> None:
     for name, seed in (("labelled", 0), ("fresh", 10_000)):
         draw(tmp_path / name, 30, 20, seed=seed)
         (tmp_path / name / "star").rename(tmp_path / name / "cat")
-    (tmp_path / "cats.toml").write_text(*blocks("toml"), encoding="utf-8")
+    (policy,) = blocks("toml")
+    (tmp_path / "cats.toml").write_text(policy, encoding="utf-8")
     programs = tmp_path / "programs"
     programs.mkdir()
     command = programs / "clipmod"
@@ -37,7 +38,8 @@ def test_the_commands_run_in_order(tmp_path: Path) -> None:
                 "HOME": str(tmp_path),
                 "PYTHONPATH": str(ROOT),
                 "CLIPMOD_MODELS": TINY_ENSEMBLE,
-                "CLIPMOD_NO_DB": "1",
+                "CLIPMOD_NO_DB": "true",
+                "CLIPMOD_ISOLATE": "false",
                 "OMP_NUM_THREADS": "1",
             },
             capture_output=True,
