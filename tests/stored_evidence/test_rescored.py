@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from PIL import Image
@@ -18,7 +18,7 @@ from clipmod_cli.evidence.identity import EvidenceIdentity
 from clipmod_cli.evidence.rescore import rescore
 from clipmod_cli.evidence.stored_models import stored_models
 from clipmod_cli.evidence.writer import EvidenceWriter
-from clipmod_cli.judge.policy.values import Policy
+from clipmod_cli.judge.policy.values import Policy, Scoring
 from clipmod_cli.judge.prepare import criteria_of, prepare
 from clipmod_cli.models.backend import ModelSpec
 from clipmod_cli.models.hub.weights import WeightFiles, locate
@@ -99,9 +99,18 @@ def _facts_of(result: Result) -> Any:
     return record
 
 
+def independent(policy: Policy) -> Policy:
+    """Return the policy with independent scoring, in which a red square is no red circle."""
+    *safe, circle = policy.categories
+    opposed = replace(circle, negatives=("red ellipse", "crimson square"), threshold=0.4)
+    return replace(policy, scoring="independent", categories=(*safe, opposed))
+
+
+@pytest.mark.parametrize("scoring", get_args(Scoring))
 def test_rescored_records_are_those_of_the_run(
-    media: Path, ensemble: Ensemble, policy: Policy, tmp_path: Path
+    media: Path, ensemble: Ensemble, policy: Policy, tmp_path: Path, scoring: Scoring
 ) -> None:
+    policy = independent(policy) if scoring == "independent" else policy
     scanned = _scan([TINY / "pictures", media, media / "missing.jpg"], ensemble, policy, tmp_path)
     rescored = _rescore(tmp_path, policy)
     assert [_facts_of(result) for result in rescored] == [_facts_of(result) for result in scanned]
