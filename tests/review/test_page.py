@@ -133,6 +133,25 @@ def test_a_key_that_stays_down_decides_once(reviewed: Reviewed, photos: list[Pat
         visit.counts("1 done · 3 left")
 
 
+def test_nothing_is_decided_unseen(reviewed: Reviewed, photos: list[Path]) -> None:
+    """While a film is decoded, it can only be passed over."""
+    with reviewed(photos) as visit:
+        page = visit.page
+        page.route("**/api/picture/1", lambda _route: None)  # it is never answered
+        page.keyboard.press("u")
+        expect(page.locator("#name")).to_contain_text("astronaut.jpg")
+        expect(page.locator("#note")).to_contain_text("Decoding")
+        page.keyboard.press("u")
+        page.keyboard.press("1")
+        expect(page.get_by_role("button", name="Unsafe", exact=False).first).to_be_disabled()
+        visit.counts("1 done · 3 left")
+        visit.press("?")
+        assert visit.name == "coffee.webp"
+        visit.press("u")
+        visit.counts("3 done · 1 left")
+        assert labels(visit)["astronaut.jpg"] == ("unsure", None)
+
+
 def test_many_at_once_must_be_typed(reviewed: Reviewed, tmp_path: Path) -> None:
     files = []
     for number in range(24):

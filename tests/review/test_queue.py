@@ -10,9 +10,10 @@ import pytest
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.compact import compact_line
 from clipmod_cli.output.reading.withheld import read_withheld, withheld_path
-from clipmod_cli.records import Record
+from clipmod_cli.records import Record, to_line, to_record
 from clipmod_cli.review.decisions import read_decisions
 from clipmod_cli.review.queue.session import MUST_TYPE, NotShownError, ReviewSession
+from tests.results import RUN, plain_failure
 from tests.review.judged import decide, line_of, reviewing, shown, table_of
 
 
@@ -34,6 +35,14 @@ def test_the_most_uncertain_come_first(tmp_path: Path) -> None:
     ]
     with reviewing(tmp_path, lines) as session:
         assert names_until_the_end(session) == ["near", "below", "split", "middle", "sure"]
+
+
+def test_what_a_bank_decided_is_certain_and_what_failed_is_not(tmp_path: Path) -> None:
+    by_bank = line_of("bank", 0.9).replace(b'"unsafe_score":0.9,', b'"unsafe_score":null,')
+    failed = to_line(to_record(plain_failure(7), RUN))
+    lines = [by_bank, line_of("sure", 0.97), failed]
+    with reviewing(tmp_path, lines, only=("nsfw", "error")) as session:
+        assert names_until_the_end(session) == ["photos/7.jpg", "sure", "bank"]
 
 
 def test_the_worst_come_first(tmp_path: Path) -> None:

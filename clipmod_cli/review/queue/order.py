@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from clipmod_cli.review.decisions import QueueOrder
 from clipmod_cli.review.queue.contents import ContentTable
 from clipmod_cli.review.sampling import draw_of
+from clipmod_cli.review.sheet import OUTCOMES
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -23,8 +24,8 @@ def priorities_of(table: ContentTable, order: QueueOrder, draws: Floats) -> Floa
 
     `uncertain` is from 0, where the models were least sure, to 1: how far the score is on the way from the
     threshold to the end of the scale, or the agreement on that from one half to all, whichever is less.
-    Without a score it is 0. `severity` is the number of the outcome (0 for NSFW) plus how far the score is
-    from 1.
+    Without a score it is 1 where a bank decided, else 0.
+    `severity` is the number of the outcome (0 for NSFW) plus how far the score is from 1.
     """
     scores = np.frombuffer(table.scores, np.float64) if len(table) else np.empty(0)
     match order:
@@ -40,8 +41,15 @@ def priorities_of(table: ContentTable, order: QueueOrder, draws: Floats) -> Floa
             agreements = np.nan_to_num(np.frombuffer(table.agreements, np.float64), nan=1.0)
             room = np.where(scores >= thresholds, 1 - thresholds, thresholds)
             distance = np.abs(scores - thresholds) / np.maximum(room, 1e-9)
-            return np.nan_to_num(np.minimum(distance, np.clip(2 * agreements - 1, 0, 1)), nan=0.0)
+            sure = np.minimum(distance, np.clip(2 * agreements - 1, 0, 1))
+            return np.where(np.isnan(scores), _without_score(table), sure)
     raise AssertionError(f"unknown order {order!r}")
+
+
+def _without_score(table: ContentTable) -> Floats:
+    """Return 1 for what is NSFW or Safe, 0 for what could not be decided."""
+    decided = [outcome in {"nsfw", "safe"} for outcome in OUTCOMES]
+    return np.array(decided, np.float64)[np.frombuffer(bytes(table.outcomes), np.uint8)]
 
 
 def sort(numbers: Numbers, priorities: Floats, draws: Floats) -> Numbers:

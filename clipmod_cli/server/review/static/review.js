@@ -8,9 +8,12 @@ import { Hold } from "./hold.js";
 
 const at = (id) => document.getElementById(id);
 
+const WAIT_MS = 700;
+
 let state = null;
 let colour = false;
 let isBusy = false;
+let isLoading = false;
 let isFinished = false;
 let seenMs = 0;
 let seenSince = 0;
@@ -34,11 +37,13 @@ function countSeen() {
 }
 document.addEventListener("visibilitychange", countSeen);
 
+const tellBusy = () => { document.body.ariaBusy = String(isBusy || isLoading); };
+
 // One request at a time: a key that is pressed twice decides once.
 async function act(work) {
   if (isBusy || isFinished) return;
   isBusy = true;
-  document.body.ariaBusy = "true";
+  tellBusy();
   try {
     await work();
     at("fault").hidden = true;
@@ -47,7 +52,7 @@ async function act(work) {
     if (error.status === 409) await show(await get("/api/state"));
   } finally {
     isBusy = false;
-    document.body.ariaBusy = "false";
+    tellBusy();
   }
 }
 
@@ -65,12 +70,13 @@ async function show(next) {
   const item = state.item;
   at("one").hidden = grid.isOpen || item === null;
   at("end").hidden = grid.isOpen || item !== null;
+  if (item === null || grid.isOpen) setLoading(false);
   if (item === null) {
     frames.set([]);
     tellEnd("The queue is empty", "All of it is decided. Finish ends clipmod review.");
     return;
   }
-  if (!grid.isOpen) await showItem(item);
+  if (!grid.isOpen) showItem(item);
 }
 
 function showCategories() {
@@ -90,7 +96,7 @@ function showCategories() {
   }
 }
 
-async function showItem(item) {
+function showItem(item) {
   seenMs = 0;
   seenSince = 0;
   setColour(false); // each one is grey at first
@@ -100,13 +106,35 @@ async function showItem(item) {
   at("copies").textContent = item.copies > 1 ? `${item.copies} files have these bytes; the decision is for all.` : "";
   tellVerdict(item);
   frames.set([]);
-  const picture = await get(`/api/picture/${item.id}`);
-  if (state.item !== item) return;
-  at("hold").disabled = at("colour").disabled = !picture.frames.length;
-  at("note").textContent = picture.note ? `No picture: ${picture.note}.` : "";
-  frames.set(picture.frames);
-  showFrame();
-  countSeen();
+  load(item);
+}
+
+// A long film takes a while: until then it can be passed over as unsure, and not be decided unseen.
+async function load(item) {
+  setLoading(true);
+  const timer = setTimeout(() => { at("note").textContent = "Decoding it takes a while. ? goes on."; }, WAIT_MS);
+  try {
+    const picture = await get(`/api/picture/${item.id}`);
+    if (state.item !== item || grid.isOpen) return;
+    at("note").textContent = picture.note ? `No picture: ${picture.note}.` : "";
+    frames.set(picture.frames);
+    showFrame();
+    countSeen();
+    setLoading(false);
+  } catch (error) {
+    if (state.item === item) report(error);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function setLoading(on) {
+  isLoading = on;
+  for (const button of at("decide").querySelectorAll("[data-label]")) {
+    button.disabled = on && button.dataset.label !== "unsure";
+  }
+  at("hold").disabled = at("colour").disabled = on || !frames.count;
+  tellBusy();
 }
 
 function tellVerdict(item) {
@@ -165,7 +193,7 @@ const decide = (label, category = null) => act(async () => {
     await openGrid();
     return;
   }
-  if (!state?.item) return;
+  if (!state?.item || (isLoading && label !== "unsure")) return;
   countSeen();
   const body = { id: state.item.id, label, category, seconds: seenMs / 1000 };
   const next = await post("/api/decide", body);
