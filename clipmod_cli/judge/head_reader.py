@@ -46,6 +46,7 @@ class HeadReader(VectorReader):
 
     def read_both(self, vectors: NDArray[np.floating[Any]]) -> tuple[Probabilities, Probabilities]:
         """Return the probabilities of each embedding, and its scores with each UNSAFE head in full."""
+        vectors = np.asarray(vectors, np.float64)  # once for all heads
         shares = self._by_prompts(vectors)
         found = [(index, head.probabilities(vectors)) for index, head in self.heads]
         unsafe = [(index, scores) for index, scores in found if self.unsafe[index]]

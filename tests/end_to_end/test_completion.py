@@ -48,6 +48,9 @@ def offered(clipmod: Command, line: str, cwd: Path | None = None) -> list[str]:
         ("clipmod scan --models on", ["onnx:"]),
         ("clipmod models download ens", ["ensemble"]),
         ("clipmod policies show gen", ["general"]),
+        ("clipmod tune he", ["head"]),
+        ("clipmod tune head --cat", ["--category"]),
+        ("clipmod tune head --policy gen", ["general"]),
         ("clipmod scan -o ", []),
     ],
 )

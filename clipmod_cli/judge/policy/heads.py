@@ -54,7 +54,7 @@ class HeadOfModel:
                 f"a head for {self.spec} has {len(self.weights)} weights, and the model's embeddings have "
                 f"{vectors.shape[1]} numbers: learn it again (clipmod tune head)"
             )
-        logits = vectors.astype(np.float64) @ self.weights.astype(np.float64) + self.bias
+        logits = np.asarray(vectors, np.float64) @ self.weights.astype(np.float64) + self.bias
         # a tanh never overflows
         return np.asarray(0.5 + 0.5 * np.tanh(0.5 * logits))
 
