@@ -150,3 +150,26 @@ def test_a_calibration_needs_labels_for_both_parts(clipmod: Command, planted: Pa
     assert refused.code == 2
     assert "and half as many again for the calibration, which took" in refused.stderr
     assert not output.exists()
+
+
+def test_a_policy_with_a_head_is_tuned_and_told_to_have_other_labels(
+    clipmod: Command, planted: Path, tmp_path: Path
+) -> None:
+    labels, head, policy = tmp_path / "labels.csv", tmp_path / "red.safetensors", tmp_path / "learnt.toml"
+    to = tmp_path / "map.toml"
+    to.write_text('NSFW = "red_circle"\n', encoding="utf-8")
+    learnt = ("tune", "head", "--labels", labels, "--label-map", to, "--evidence", planted)
+    done = clipmod(*learnt, "--category", "red_circle", "--policy", SHAPES, "-o", head)
+    assert done.code == 0, done.stderr
+    text = SHAPES.read_text(encoding="utf-8")
+    start = text.index("prompts", text.index('name = "red_circle"'))
+    with_head = text[:start] + 'head = "red.safetensors"' + text[text.index("\n", start) :]
+    policy.write_text(with_head, encoding="utf-8")
+    said = tune(
+        clipmod, planted, tmp_path / "tuned.toml",
+        "--policy", policy, "--labels", labels, "--recall", "0.9", "--calibrate", "platt",
+    )  # fmt: skip
+    assert "Note: labels that the head of red_circle was learnt on promise nothing: use others." in said
+    found = rescored(clipmod, planted, tmp_path / "tuned.toml", tmp_path / "out.jsonl")
+    threshold = table(tmp_path / "tuned.toml")["promises"][0]["threshold"]
+    assert {one["threshold"] for one in found.values()} == {threshold}

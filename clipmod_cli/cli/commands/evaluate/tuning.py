@@ -95,7 +95,7 @@ class TuneCall:
         policy = self._write(outcomes, labels_digest(labelled.pairs), calibration)
         fit = calibration_lines(calibration, check_on(held, calibration), policy) if calibration else ()
         said = [*promises(policy), *cost(held, self.inputs.scored_by.policy, policy), *fit]
-        _print([*said, *self._end(policy, unlabelled)])
+        _print([*said, *self._end(policy, unlabelled, labelled=True)])
 
     def _labelled(self) -> LabelledSet:
         labelled, matches = self.inputs.labelled(self.labels)
@@ -134,11 +134,14 @@ class TuneCall:
         write_document(self.output, tuned_text(base, tuning, self.output.absolute().parent).encode())
         return base.with_tuning(tuning)
 
-    def _end(self, policy: Policy, unlabelled: Sequence[str]) -> Iterator[str]:
+    def _end(self, policy: Policy, unlabelled: Sequence[str], *, labelled: bool = False) -> Iterator[str]:
         if unlabelled:
             names = ", ".join(unlabelled)
             yield f"No label names {names}: nothing is promised for them, and the unsafe score still counts."
         yield from (f"Note: {note}." for note in policy_notes(policy) if "has no effect" in note)
+        if labelled and (heads := [one.name for one in policy.categories if one.head]):
+            names = ", ".join(heads)
+            yield f"Note: labels that the head of {names} was learnt on promise nothing: use others."
         yield "It holds for inputs that come as these did, judged by the same models and weights."
         yield f"Wrote {self.output}; use it with --policy {_as_argument(self.output)}"
 
