@@ -109,15 +109,21 @@ def _judged(
 
 
 def _vector(evidence: ItemEvidence) -> Vector | None:
-    """Return what text-image models saw of an input, one after the other, unit length; None if nothing."""
+    """Return what text-image models saw of an input, one after the other, unit length.
+
+    None if they saw nothing, or a mean of views without a direction.
+    """
     seen: dict[str, list[Vector]] = defaultdict(list)
     for view in evidence.views:
         for name, one in view.seen.items():
             if isinstance(one, Embedding):
                 seen[name].append(one.vector)
     means = [np.mean(vectors, axis=0) for _, vectors in sorted(seen.items())]
-    joined = np.concatenate([mean / np.linalg.norm(mean) for mean in means]) if means else None
-    return None if joined is None else joined / np.linalg.norm(joined)
+    lengths = [float(np.linalg.norm(mean)) for mean in means]
+    if not means or not all(0 < length < np.inf for length in lengths):
+        return None
+    joined = np.concatenate([mean / length for mean, length in zip(means, lengths, strict=True)])
+    return np.asarray(joined / np.sqrt(len(means)), dtype=np.float32)
 
 
 @dataclass(slots=True)

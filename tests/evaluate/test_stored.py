@@ -56,10 +56,11 @@ def test_sums_are_those_of_the_records(
     stored = write(tmp_path_factory.mktemp("ev"), found)
     by = replace(by, threshold=0.0)  # an input with a failure has its other frames' score
     (scores,) = sums_of_all(stored, by)
-    expected = list(sum_scores(judged(stored, by), by.policy))
-    finite = np.isfinite(expected)
-    assert scores[~finite].tolist() == np.array(expected)[~finite].tolist()
-    assert scores[finite] == pytest.approx(np.array(expected)[finite], abs=1e-6)
+    expected = np.array(list(sum_scores(judged(stored, by), by.policy)))
+    failed = np.isneginf(expected)
+    assert np.isneginf(scores).tolist() == failed.tolist()
+    # no threshold is over 1: from there on all is flagged
+    assert np.minimum(scores, 1.0)[~failed] == pytest.approx(np.minimum(expected, 1.0)[~failed], abs=1e-6)
 
 
 def still() -> ItemEvidence:
@@ -127,6 +128,18 @@ def test_equal_embeddings_are_one_group_whatever_the_hash(tmp_path: Path) -> Non
     labelled, _ = join_evidence(stored, CRITERIA, LabelOptions(names=[str(labels)]))
     assert labelled.largest_group == " (the largest group has 3)"
     assert len({labelled.part_of(pair.judged, 1_000, "any") for pair in labelled.pairs}) == 1
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_an_embedding_without_a_direction_is_near_to_none(tmp_path: Path, value: float) -> None:
+    found = [still() for _ in range(4)]
+    odd = found[2].views[0]
+    found[2].views[0] = replace(
+        odd, seen={**odd.seen, "clip": Embedding(vector=np.full(8, value, np.float32))}
+    )
+    stored, labels = labelled_stills(tmp_path, found)
+    labelled, _ = join_evidence(stored, CRITERIA, LabelOptions(names=[str(labels)]))
+    assert list(labelled.groups) == [found[0].media.sha256]  # type: ignore[union-attr]
 
 
 def test_near_duplicates_of_near_duplicates_are_one_group_and_others_are_not() -> None:
