@@ -204,8 +204,8 @@ def _warn_of_both(banks: Sequence[Bank]) -> None:
         )
         if both:
             log.warning(
-                "%d hashes are in the deny bank %s and in the allow bank %s: they are denied",
-                both, one.name, other.name,
+                "the deny bank %s and the allow bank %s share hashes (%d): these are denied",
+                one.name, other.name, both,
             )  # fmt: skip
 
 

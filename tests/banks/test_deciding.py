@@ -36,7 +36,7 @@ def test_deny_wins_and_a_warning_names_the_banks(tmp_path: Path, caplog: pytest.
     assert found.decided_by == "deny"
     assert [match.bank for match in found.matches] == ["deny"]
     (text,) = [record.getMessage() for record in caplog.records]
-    assert text == "1 hashes are in the deny bank deny and in the allow bank allow: they are denied"
+    assert text == "the deny bank deny and the allow bank allow share hashes (1): these are denied"
     assert B not in text
     allowed = banks.decide(C)
     assert allowed is not None

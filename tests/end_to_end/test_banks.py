@@ -103,7 +103,7 @@ def test_no_hash_is_in_the_log(clipmod: Command, folder: Path, pictures: dict[st
     run = clipmod("scan", folder, *WORDS, "-o", out, *banks, "--log-file", log, "-v")
     assert outcomes(out)["a-red.jpg"] == ("NSFW", "deny")
     text = run.stderr + log.read_text(encoding="utf-8")
-    assert "deny.csv and in the allow bank allow.csv: they are denied" in text
+    assert "the deny bank deny.csv and the allow bank allow.csv share hashes (1): these are denied" in text
     assert not any(sha(path) in text for path in pictures.values())
 
 
