@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from clipmod_cli.banks.bank import NO_BANKS, Banks
 from clipmod_cli.output.compact import COMPACT_SCHEMA, compact_line
 from clipmod_cli.output.resuming.resume import JUDGE, Anew
-from clipmod_cli.records import RunFacts, read_name, to_line, to_record
+from clipmod_cli.records import RunFacts, read_name, to_line, to_record, write_name
 from clipmod_cli.results import BankDecision, BankVerdict
 from clipmod_cli.types import Item, Media
 
@@ -43,7 +43,8 @@ class RecordBanks:
 
 
 def _rows(by: BankDecision) -> list[dict[str, str | None]]:
-    return [{"bank": one.bank, "type": one.type, "note": one.note} for one in by.matches]
+    """Return the matches as a record has them."""
+    return [{name: text and write_name(text)[0] for name, text in asdict(one).items()} for one in by.matches]
 
 
 def _verdict_of(record: Mapping[str, Any], source: str, by: BankDecision) -> BankVerdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,14 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.banks.bank import Banks
+from clipmod_cli.banks.bank import Banks, BankSpec
 from clipmod_cli.banks.records import RecordBanks
 from clipmod_cli.output.compact import compact_line
 from clipmod_cli.output.resuming.resume import DoneInputs, ResumeOptions, RunConditions, read_done
 from clipmod_cli.records import Record, to_line, to_record
 from clipmod_cli.results import BankVerdict, Result
 from clipmod_cli.types import Failure, Item
-from tests.banks.making import banks_of
+from tests.banks.making import banks_of, write_bank
 from tests.results import RUN, plain_verdict
 
 NEXT = replace(RUN, run_id="n" * 32)
@@ -112,6 +113,17 @@ def test_the_same_outcome_by_other_means_is_known(tmp_path: Path) -> None:
     (record,) = records_in(path)
     assert brief(record) == ("NSFW", "deny")
     assert record["run_id"] == RUN.run_id
+
+
+def test_a_bank_whose_name_is_no_unicode_decides_once(tmp_path: Path) -> None:
+    path, name = tmp_path / "out.jsonl", tmp_path / os.fsdecode(b"b\xff.txt")
+    try:
+        write_bank(name, sha_of(0))
+    except OSError:
+        pytest.skip("this file system wants names that are Unicode")
+    banks = Banks.read([BankSpec(kind="deny", path=name)])
+    path.write_bytes(line_of(judged(0)))
+    assert [resume(path, banks)[0].anew_count for _ in range(2)] == [1, 0]
 
 
 def test_what_no_bank_holds_any_more_is_judged_again(tmp_path: Path) -> None:
