@@ -17,19 +17,21 @@ if TYPE_CHECKING:
 ALLOW_EXAMPLES = """
 \b
 Examples:
-  clipmod allow beach.jpg --note "our own poster"   these very bytes are Safe from now on
-  clipmod allow --list                              what is allowed
-  clipmod allow beach.jpg --remove                  models judge it again
+  clipmod allow beach.jpg --note "our own"  these very bytes are Safe from now on
+  clipmod allow --list                      what is allowed
+  clipmod allow beach.jpg --remove          models judge it again
 
-Use the bank: clipmod scan ... --bank allow:FILE, or bank = ["allow:FILE"] in the settings file.
+A bank holds where it is named: clipmod scan ... --bank allow:FILE, or in the
+settings file: bank = ["allow:FILE"]
 """
 DENY_EXAMPLES = """
 \b
 Examples:
-  clipmod deny spam.png --type spam   these very bytes are NSFW from now on
-  clipmod deny --sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+  clipmod deny spam.png --type spam  these very bytes are NSFW from now on
+  clipmod deny --sha256 HEX          by the hash that a record has
 
-Use the bank: clipmod scan ... --bank deny:FILE, or bank = ["deny:FILE"] in the settings file.
+A bank holds where it is named: clipmod scan ... --bank deny:FILE, or in the
+settings file: bank = ["deny:FILE"]
 """
 
 Files: TypeAlias = Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="pictures and videos")]
