@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipmod_cli.assemble import banks_of, fetcher, policy_of
+from clipmod_cli.assemble import banks_of, fetcher, freeze_gc, policy_of
 from clipmod_cli.banks.bank import Banks
 from clipmod_cli.cli.output import Output, open_output
 from clipmod_cli.cli.run_card import ModelsOfRun, describe_run
@@ -157,6 +157,7 @@ class _Rescoring:
         settings = self.output.settings
         conditions = RunConditions(directory=working_directory())
         self.output.begin(self.run_key, self.tally, conditions=conditions, sources=None)
+        freeze_gc()
         try:
             for _, run in itertools.groupby(self.stored, key=lambda evidence: evidence.directory):
                 self._write_run(run)
