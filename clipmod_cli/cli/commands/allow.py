@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 ALLOW_EXAMPLES = """
 \b
 Examples:
-  clipmod allow beach.jpg --note "our own"  these very bytes are Safe from now on
-  clipmod allow --list                      what is allowed
-  clipmod allow beach.jpg --remove          models judge it again
+  clipmod allow a.jpg --note "our own"  these very bytes are Safe from now on
+  clipmod allow --list                  what is allowed
+  clipmod allow a.jpg --remove          models judge it again
 
 A bank holds where it is named: clipmod scan ... --bank allow:FILE, or in the
 settings file: bank = ["allow:FILE"]
