@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from html import escape
-from importlib.resources import files
 from typing import Final
 
 from clipmod_cli import __version__
+from clipmod_cli.review.html import facts_list, head, now, text_of
 from clipmod_cli.review.sheet import OUTCOMES, Finding, Outcome, Sheet
 from clipmod_cli.review.thumbnails import DETAIL, Thumbnail
 from clipmod_cli.review.words import (
@@ -41,7 +38,7 @@ def page_of(sheet: Sheet, items: Iterable[tuple[Finding, Thumbnail]]) -> Iterato
         sheet: counts and facts.
         items: its findings in their order, each with its thumbnail.
     """
-    yield _head(", ".join(map(visible, sheet.names)))
+    yield head(f"clipmod report: {', '.join(sheet.names)}", "clipmod_cli.review", "report.css")
     yield "<form autocomplete=off>"
     yield _summary(sheet)
     yield "<p class=hint>One path a line. Click the list to select it all, then copy.</p>"
@@ -50,24 +47,8 @@ def page_of(sheet: Sheet, items: Iterable[tuple[Finding, Thumbnail]]) -> Iterato
     yield f"</main>{_bar()}{_foot()}</form></body></html>\n"
 
 
-def _head(names: str) -> str:
-    style = files("clipmod_cli.review").joinpath("report.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; form-action 'none'; base-uri 'none'"
-    )
-    return (
-        "<!doctype html><html lang=en><head><meta charset=utf-8>"
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name=viewport content="width=device-width, initial-scale=1">'
-        "<meta name=referrer content=no-referrer><meta name=robots content=noindex>"
-        f"<title>clipmod report: {escape(names)}</title><style>{style}</style></head><body>"
-    )
-
-
 def _summary(sheet: Sheet) -> str:
-    now = datetime.now(UTC)
-    under = f"{', '.join(map(visible, sheet.names))} · {sheet.total:,} inputs · made {now:%Y-%m-%d %H:%M} UTC"
+    under = f"{', '.join(map(visible, sheet.names))} · {sheet.total:,} inputs · made {now()}"
     policies = [f"{name} ({digest}), NSFW from {threshold:g}" for name, digest, threshold in sheet.policies]
     runs = [
         f"{run['name']}: {run['new'] or 0:,} new, {run['gone'] or 0:,} gone"
@@ -75,14 +56,11 @@ def _summary(sheet: Sheet) -> str:
         for run in sheet.last_runs
     ]
     facts = {"Policy": "; ".join(policies), "Models": ", ".join(sheet.models), "Last run": "; ".join(runs)}
-    listed = "".join(
-        f"<dt>{name}</dt><dd>{escape(visible(text))}</dd>" for name, text in facts.items() if text
-    )
-    notes = "".join(f"<p class=note>{escape(visible(note))}</p>" for note in sheet.notes)
+    notes = "".join(f"<p class=note>{text_of(note)}</p>" for note in sheet.notes)
     counts = "".join(_count(sheet, outcome) for outcome in OUTCOMES)
     return (
         f"<header><h1>What clipmod found</h1><p class=under>{escape(under)}</p>{notes}"
-        f"<div class=counts>{counts}</div><dl class=facts>{listed}</dl></header>"
+        f"<div class=counts>{counts}</div>{facts_list(facts)}</header>"
     )
 
 

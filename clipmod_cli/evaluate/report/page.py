@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from importlib.resources import files
 
 from clipmod_cli import __version__
 from clipmod_cli.evaluate.intervals import Estimate
@@ -24,7 +20,6 @@ from clipmod_cli.evaluate.report.tables import (
     rates,
     rest_of,
     slices,
-    text_of,
 )
 from clipmod_cli.evaluate.report.words import (
     interval,
@@ -32,6 +27,7 @@ from clipmod_cli.evaluate.report.words import (
     percent,
 )
 from clipmod_cli.evaluate.samples import ENSEMBLE, NSFW
+from clipmod_cli.review.html import facts_list, head, now, text_of
 from clipmod_cli.review.thumbnails import Thumbnail
 
 Pictures = Mapping[tuple[str, str | None], Thumbnail]
@@ -44,7 +40,7 @@ def page_of(one: Evaluation, pictures: Pictures) -> Iterator[str]:
         one: what was measured.
         pictures: thumbnails of misjudged inputs, by source and member.
     """
-    yield _head(one.name)
+    yield head(f"clipmod eval: {one.name}", "clipmod_cli.evaluate.report", "page.css") + "<main>"
     yield _summary(one)
     yield _tiles(one)
     yield _section("All rates", rates(one.headline), _mix_note(one))
@@ -57,21 +53,6 @@ def page_of(one: Evaluation, pictures: Pictures) -> Iterator[str]:
     yield _foot()
 
 
-def _head(name: str) -> str:
-    style = files("clipmod_cli.evaluate.report").joinpath("page.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; form-action 'none'; base-uri 'none'"
-    )
-    return (
-        "<!doctype html><html lang=en><head><meta charset=utf-8>"
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name=viewport content="width=device-width, initial-scale=1">'
-        "<meta name=referrer content=no-referrer><meta name=robots content=noindex>"
-        f"<title>clipmod eval: {text_of(name)}</title><style>{style}</style></head><body><main>"
-    )
-
-
 def _summary(one: Evaluation) -> str:
     facts = {
         "Inputs": _inputs(one),
@@ -81,13 +62,12 @@ def _summary(one: Evaluation) -> str:
         "Models": ", ".join(name for name in one.quality[one.positive] if name != ENSEMBLE) or "not recorded",
         **_cost(one),
     }
-    listed = "".join(f"<dt>{name}</dt><dd>{text_of(told)}</dd>" for name, told in facts.items())
     few = f"Under {FEW_POSITIVES} {one.positive} inputs are labelled: the intervals are wide."
     return (
         f"<header><h1>How good is it?</h1><p class=under>{text_of(one.name)} · "
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC</p>"
+        f"{now()}</p>"
         + (f"<p class=note>{text_of(few)}</p>" if one.headline.few else "")
-        + f"<dl class=facts>{listed}</dl></header>"
+        + f"{facts_list(facts)}</header>"
     )
 
 

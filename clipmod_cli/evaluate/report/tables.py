@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from html import escape
 from typing import Final
 
 from clipmod_cli.evaluate.intervals import Estimate
@@ -20,7 +19,7 @@ from clipmod_cli.evaluate.report.words import (
     signed_percent,
     verdict_of,
 )
-from clipmod_cli.review.words import visible
+from clipmod_cli.review.html import text_of
 
 LISTED: Final = 60
 """Of each list of inputs; the JSON has all."""
@@ -174,8 +173,3 @@ def rest_of(total: int) -> str:
     if total <= LISTED:
         return ""
     return f"<p class=told>{total - LISTED:,} more are in the JSON (--json).</p>"
-
-
-def text_of(text: str) -> str:
-    """Return a text for HTML, its control characters visible."""
-    return escape(visible(text))
