@@ -107,7 +107,8 @@ def infer(
         banks: items in them are not decoded.
     """
     with TemporaryFiles() as temporary:
-        for seen in _infer(items, engine, options or Options(), temporary, stopped, compare=_compare(banks)):
+        options = _hashing(options or Options(), banks)
+        for seen in _infer(items, engine, options, temporary, stopped, banks=banks):
             if seen.last:
                 temporary.remove(seen.item)
             yield seen
@@ -121,7 +122,7 @@ def _infer(
     stopped: Callable[[], bool],
     can_skip_rest: CanSkipRest | None = None,
     hits: set[Item] | None = None,
-    compare: Compare = in_no_bank,
+    banks: Banks = NO_BANKS,
 ) -> Generator[Evidence | Settled, None, None]:
     """Yield the evidence; can be closed even while the items block. Frames of items in `hits` are dropped."""
     idle, closed = threading.Event(), threading.Event()
@@ -134,7 +135,10 @@ def _infer(
     with ExitStack() as stack:
         decoders = stack.enter_context(open_decoders(options))
         fetched = temporary.track(fetch_stored(items, options.decode.limits))
+        compare: Compare = banks.decide if banks else in_no_bank
         decoded = decode_with(decoders, fetched, engine.geometries, options.decode, compare=compare)
+        if banks.has_pdq:
+            decoded = _deny_near(banks, decoded)
         frames = decoded if hits is None else _drop_frames_of(hits, decoded)
         batches = batched(
             frames,
@@ -207,7 +211,7 @@ def run(
     decode = replace(options.decode, max_gap_s=criteria.policy.max_gap_s)
     if not criteria.policy.unsafe:  # there is no worst view
         decode = replace(decode, coverage=Coverage(full=False))
-    options = replace(options, decode=decode)
+    options = _hashing(replace(options, decode=decode), banks)
     can_skip_rest = criteria.outcome_is_certain if options.early_exit else None
     with open_decoders(options) as decoders, TemporaryFiles() as temporary:
         options = replace(options, decoders=decoders)
@@ -217,8 +221,8 @@ def run(
         recheck = partial(
             _recheck, engine=ensemble, options=options.decode, decoders=decoders, stopped=stopped
         )
-        compare = _compare(banks if keep is None else NO_BANKS)
-        evidence = _infer(items, ensemble, options, temporary, stopped, can_skip_rest, hits, compare)
+        before = banks if keep is None else NO_BANKS
+        evidence = _infer(items, ensemble, options, temporary, stopped, can_skip_rest, hits, before)
         seen = evidence if keep is None else _keep(evidence, keep)
         judged = (
             _judge(seen, criteria, recheck, keep) if hits is None else judge_until_hit(seen, criteria, hits)
@@ -231,13 +235,29 @@ def run(
                 yield decided_by(banks, result)
 
 
-def _compare(banks: Banks) -> Compare:
-    return banks.decide if banks else in_no_bank
+def _hashing(options: Options, banks: Banks) -> Options:
+    """Return the options by which stills get the hashes that the banks compare."""
+    return replace(options, decode=replace(options.decode, pdq=banks.has_pdq))
+
+
+def _deny_near(banks: Banks, decoded: Iterable[Frame | Settled]) -> Generator[Frame | Settled]:
+    """Yield a BankVerdict in place of all frames of an item that is nearly the same as one in a deny bank."""
+    item, by = None, None
+    for one in decoded:
+        if one.item is not item:
+            item, by = one.item, None if one.media is None else banks.decide_near(one.media.pdq)
+            if by is not None and one.media is not None and not isinstance(one, BankVerdict):
+                yield BankVerdict(item=one.item, media=one.media, by=by)
+                continue
+            by = None
+        if by is None:
+            yield one
 
 
 def decided_by(banks: Banks, result: Result) -> Result:
     """Return what banks decide for the content of a judged item; the result itself if nothing."""
-    by = None if result.media is None else banks.decide(result.media.sha256)
+    media = result.media
+    by = None if media is None else banks.decide(media.sha256) or banks.decide_near(media.pdq)
     if by is None or result.media is None or isinstance(result, BankVerdict):
         return result
     total_ms = None if isinstance(result, Failure) else result.total_ms

@@ -223,12 +223,12 @@ class Record(RowModel):
         "`models`, or a bank of hashes, `deny` or `allow` (then all scores are null); null with an error"
     )
     matches: list[BankMatchRow] | None = _null("The entries of the banks that decided")
+    pdq: str | None = _null("PDQ hash of a still, if banks compare it; empty if none is good enough")
 
 
 STEPS: Final = 1e6
-# Probabilities and seconds are rounded to a millionth, so that runs can be compared. What a decision is based
-# on (unsafe scores, agreement) was rounded before it was compared (`judge.policy.values.DIGITS`): 0.4999999
-# shown as 0.5 would contradict the decision.
+# Of probabilities and seconds, so that runs can be compared. What a decision is based on was rounded before
+# it was compared (`judge.policy.values.DIGITS`): 0.4999999 shown as 0.5 would contradict the decision.
 STEPS_MS: Final = 1e3  # Times are rounded to the microsecond; clocks are not more precise.
 
 
@@ -250,7 +250,7 @@ class RunFacts:
 
 _RUN_FIELDS: Final = tuple(f.name for f in fields(RunFacts))
 _MEDIA_FIELDS: Final = tuple(f.name for f in fields(Media) if f.name in Record.model_fields)
-_UNDECODED_FIELDS: Final = ("sha256", "bytes", "mtime_ns", "format")
+_UNDECODED_FIELDS: Final = ("sha256", "bytes", "mtime_ns", "format", "pdq")
 
 
 def to_record(result: Result, run: RunFacts, *, frames_detail: bool = False, known: bool = False) -> Record:

@@ -45,7 +45,9 @@ class BankDecision:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BankVerdict:
-    """An item whose content is in a bank, so that it is neither decoded nor scored; keeps its place.
+    """An item whose content is in a bank, so that it is not scored, and not decoded unless by PDQ.
+
+    It keeps its place.
 
     Attributes:
         media: only what is known from its bytes: size, hash, times and perhaps the format.

@@ -147,6 +147,7 @@ class Media:
         frames_sampling: how frames were chosen, as `--frames`; `auto, key` where time ran short and only key
             frames were taken from then on.
         unseen: why something that a person would see was not looked at, beside `truncated`.
+        pdq: the PDQ hash of a still, hexadecimal; empty if none is good enough to match, None if not made.
         decode_time_ms: from the start of reading to the last view, in milliseconds.
     """
 
@@ -166,6 +167,7 @@ class Media:
     largest_gap_s: float | None = None
     frames_sampling: str | None = None
     unseen: tuple[UnseenReason, ...] = ()
+    pdq: str | None = None
     decode_time_ms: float | None = None
 
     def note_coverage(self, share: float, *, is_short: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The entries of a bank file: lines of SHA-256, a table, or the formats of ThreatExchange.
+"""The entries of a bank file: lines of SHA-256 or PDQ, a table, or the formats of ThreatExchange.
 
 A hash of another kind cannot be compared; it is counted by its kind.
 """
@@ -21,7 +21,9 @@ from clipmod_cli.errors import BankError
 BankKind: TypeAlias = Literal["deny", "allow"]
 
 HASH_BYTES: Final = 32
+"""Of a SHA-256, and of a PDQ hash."""
 SHA256: Final = "SHA256"
+PDQ: Final = "PDQ"
 
 OWN_HASH: Final = "sha256"
 """The column of a table of SHA-256, beside which `type` and `note` say what an entry is."""
@@ -42,8 +44,8 @@ _LINE: Final = re.compile(r"(?:(?P<kind>[A-Za-z][\w-]*):)?(?P<hash>[0-9A-Fa-f]+)
 Label: TypeAlias = tuple[str | None, str | None]
 """(type, note) of an entry."""
 
-Entry: TypeAlias = tuple[bytes, Label]
-"""(SHA-256 as 32 bytes, label); several of them, one after the other, may share a label."""
+Entry: TypeAlias = tuple[str, bytes, Label]
+"""(`SHA256` or `PDQ`, the hash as 32 bytes, label); several, one after the other, may share a label."""
 
 NO_LABEL: Final[Label] = (None, None)
 
@@ -54,11 +56,13 @@ class EntryReader:
 
     Attributes:
         kind: of the bank: of ThreatExchange, what an entry is said to be decides whether it counts.
-        not_compared: entries without a SHA-256 that counts, by kind of hash or by the reason.
+        kinds: of the hashes that are compared; the first is that of a hash without a kind.
+        not_compared: entries without a hash that counts, by kind of hash or by the reason.
     """
 
     path: Path
     kind: BankKind
+    kinds: tuple[str, ...] = (SHA256,)
     not_compared: Counter[str] = field(default_factory=Counter)
     has_header: bool = False
     _digest: Any = field(default_factory=hashlib.sha256, repr=False)
@@ -69,7 +73,7 @@ class EntryReader:
         return str(self._digest.hexdigest())
 
     def read(self) -> Iterator[Entry]:
-        """Yield the entries in their order, each with a SHA-256.
+        """Yield the entries in their order, each with a hash that is compared.
 
         Raises:
             BankError: the file cannot be read, or a line is no entry.
@@ -113,17 +117,18 @@ class EntryReader:
             found = _LINE.fullmatch(text)
             if found is None:
                 raise self._fault(number, "is no SHA-256: 64 hexadecimal digits")
-            if found["kind"] and _kind_of(found["kind"]) != SHA256:
+            kind = _kind_of(found["kind"] or self.kinds[0])
+            if kind not in self.kinds:
                 self.not_compared[found["kind"].upper()] += 1
                 continue
-            yield self._hash_of(found["hash"], number), NO_LABEL
+            yield kind, self._hash_of(found["hash"], number), NO_LABEL
 
     def _plain_blocks(self, file: IO[bytes], number: int) -> Iterator[Entry]:
         """Yield the entries of lines from this one on, many at a time where they are hashes and no more."""
         while lines := file.readlines(_BLOCK_BYTES):
             if packed := _packed(lines):
                 self._digest.update(b"".join(lines))
-                yield packed, NO_LABEL
+                yield self.kinds[0], packed, NO_LABEL
             else:
                 yield from self._plain(self._lines(lines, number))
             number += len(lines)
@@ -176,7 +181,7 @@ class EntryReader:
         if found is None:
             self.not_compared["no sha256"] += 1
             return
-        yield self._hash_of(found, place), (_text(fields, "type"), _text(fields, "note"))
+        yield SHA256, self._hash_of(found, place), (_text(fields, "type"), _text(fields, "note"))
 
     def _exchanged(self, fields: Mapping[str, Any], place: str) -> Iterator[Entry]:
         found = next((text for name in _INDICATORS if (text := _text(fields, name))), None)
@@ -188,12 +193,12 @@ class EntryReader:
             self.not_compared[reason] += 1
             return
         label = (_text(fields, "tags"), _text(fields, "description") or _text(fields, "note"))
-        yield self._hash_of(found, place), label
+        yield _kind_of(kind or SHA256), self._hash_of(found, place), label
 
     def _reason_to_skip(self, fields: Mapping[str, Any], kind: str | None) -> str | None:
         if kind is None:
             return "no type"
-        if _kind_of(kind) != SHA256:
+        if _kind_of(kind) not in self.kinds:
             return kind.upper()
         if str(fields.get("should_delete")).lower() in {"true", "1"}:
             return "should_delete"

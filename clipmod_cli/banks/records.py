@@ -29,7 +29,10 @@ class RecordBanks:
             record: its fields.
             source: the input's name as this run has it.
         """
-        by = self.banks.decide(record["sha256"])
+        pdq = record.get("pdq")
+        by = self.banks.decide(record["sha256"]) or self.banks.decide_near(pdq)
+        if by is None and self.banks.has_pdq and pdq is None and record["status"] == "ok":
+            return JUDGE  # it may be nearly the same as an entry, and was not hashed
         if by is None:
             return JUDGE if record["decided_by"] in {"deny", "allow"} else None
         if record["decided_by"] == by.decided_by and record["matches"] == _rows(by):
@@ -63,5 +66,6 @@ def _verdict_of(record: Mapping[str, Any], source: str, by: BankDecision) -> Ban
         bytes=record["bytes"],
         mtime_ns=record["mtime_ns"],
         format=record.get("format"),
+        pdq=record.get("pdq"),
     )
     return BankVerdict(item=item, media=media, by=by)

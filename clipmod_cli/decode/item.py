@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
 
 from clipmod_cli.decode.contents.decoding import decode_all
@@ -14,6 +14,7 @@ from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.moving.animation import decode_animation
 from clipmod_cli.decode.moving.timeline import Timeline
 from clipmod_cli.decode.reading.items import read_item
+from clipmod_cli.decode.stills.hashing import note_pdq, noting_pdq
 from clipmod_cli.decode.stills.opening import check_format, silence_decoders, ungated
 from clipmod_cli.decode.stills.pictures import decode_still
 from clipmod_cli.decode.video.opening import decode_video
@@ -89,6 +90,7 @@ def _decode(
 ) -> Iterator[Shot]:
     """Yield the item's sampled frames; raises ItemError at the first that cannot be decoded."""
     data, known = read_item(item, options.limits, media)
+    media.pdq = "" if options.pdq else None
     if media.sha256 is not None and (by := compare(media.sha256)) is not None:
         raise KnownContentError(by)
     known = check_format(known, options)
@@ -131,9 +133,12 @@ def _decode_still(job: DecodeJob) -> list[ViewInputs]:
     """Return the views of a still; a part that scaled decoding left too coarse is decoded again."""
     with ExitStack() as held:
         still = decode_still(replace(job, gate=_hold_once(job.gate, held)))
-        made = make_all_views(still, job.geometries, job.options, job.media, is_wanted=job.is_wanted)
+        is_wanted = noting_pdq(job, still) if job.options.pdq else job.is_wanted
+        made = make_all_views(still, job.geometries, job.options, job.media, is_wanted=is_wanted)
         scale = still.scale
         del still
+    if job.options.pdq and scale > 1 and not job.media.pdq:
+        _hash_whole(job)
     if not made:
         return made
     needed = least_scale((view for view, _ in made), job.geometries, job.options.coverage)
@@ -141,6 +146,16 @@ def _decode_still(job: DecodeJob) -> list[ViewInputs]:
         return made
     finer = _decode_still(replace(job, most_scale=needed))
     return finer if len(finer) >= len(made) else made  # a border may end elsewhere in finer pixels
+
+
+def _hash_whole(job: DecodeJob) -> None:
+    """Note the PDQ hash of a picture that was scaled while it was decoded; models are shown that one.
+
+    There is none if it has more pixels than may be decoded.
+    """
+    with ExitStack() as held, suppress(ItemError):
+        whole = decode_still(replace(job, gate=_hold_once(job.gate, held), most_scale=1))
+        note_pdq(job.media, next(iter(whole)))
 
 
 def _hold_once(gate: Gate, held: ExitStack) -> Gate:

@@ -136,6 +136,7 @@ class DecodeOptions:
             that are further apart with others.
         spans: only these parts of a video are sampled, more densely: rising (start, end) in seconds.
         coverage: how much of each picture the models are shown.
+        pdq: make the PDQ hash of a still, from all of its pixels.
     """
 
     exact: bool = False
@@ -145,6 +146,7 @@ class DecodeOptions:
     max_gap_s: float = 10.0
     spans: tuple[tuple[float, float], ...] = ()
     coverage: Coverage = field(default_factory=Coverage)
+    pdq: bool = False
 
 
 def parse_frames(text: str) -> FrameSampling:

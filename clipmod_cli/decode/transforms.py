@@ -151,10 +151,10 @@ def make_input(picture: Picture, geometry: Geometry, *, exact: bool) -> Pixels:
     geometry of the original size.
     """
     if geometry.fit == "whole":
-        return _crop_or_pad(_turn(picture.pixels, picture.orientation), geometry)
+        return _crop_or_pad(turn(picture.pixels, picture.orientation), geometry)
     target = scaled_size(geometry, *picture.size)
     if exact and _work(picture, geometry, target) <= MAX_INTERMEDIATE_PIXELS:
-        upright = _turn(picture.pixels, picture.orientation)
+        upright = turn(picture.pixels, picture.orientation)
         return _crop_or_pad(_resize_exactly(upright, geometry, target), geometry)
     if geometry.fit == "corner":
         resized = _resize_fast(picture, replace(geometry, crop=None), target)
@@ -232,7 +232,7 @@ def _resize_fast(picture: Picture, geometry: Geometry, target: tuple[int, int]) 
         kept = _window_of(_resize_torch(picture, stored_target, geometry.resample), stored_window)
     else:
         kept = _resize_window(picture, stored_target, stored_window, geometry)
-    return _turn(kept, picture.orientation)
+    return turn(kept, picture.orientation)
 
 
 def _extent(picture: Picture) -> tuple[float, float]:
@@ -284,7 +284,8 @@ def _resize_window(
     return np.array(scaled)
 
 
-def _turn(pixels: Pixels, orientation: Orientation) -> Pixels:
+def turn(pixels: Pixels, orientation: Orientation) -> Pixels:
+    """Return stored pixels as they are displayed, contiguous."""
     if orientation == UPRIGHT:
         return np.ascontiguousarray(pixels)
     if orientation.transposed:

@@ -15,7 +15,7 @@ SCHEMAS: Final = frozenset({SCHEMA_NAME, COMPACT_SCHEMA})
 FIELDS: Final = (
     "source", "member", "index", "status", "final_decision", "needs_review", "review_reasons", "unsafe_score",
     "ensemble_category", "sha256", "bytes", "mtime_ns", "error", "run_key", "run_id", "source_b64",
-    "member_b64", "known", "row", "columns", "decided_by", "matches",
+    "member_b64", "known", "row", "columns", "decided_by", "matches", "pdq",
 )  # fmt: skip
 """The fields of `Record` that it has, each with the same meaning."""
 

@@ -117,7 +117,7 @@ def told(**changes: Any) -> bytes:
     media = {
         "started": 0.0, "kind": "image", "sha256": HASH, "bytes": 9, "mtime_ns": None, "width": None,
         "height": None, "format": "PNG", "truncated": False, "duration_s": None, "coverage": None, "views": 0,
-        "frames_total": None, "largest_gap_s": None, "frames_sampling": None, "unseen": [],
+        "frames_total": None, "largest_gap_s": None, "frames_sampling": None, "unseen": [], "pdq": None,
         "decode_time_ms": None,
     }  # fmt: skip
     header = {"media": media, "frames": [], "failures": [], "shared": False, "stopped": True}

@@ -64,7 +64,9 @@ def test_kinds_that_are_not_compared_are_counted_and_named(
     bank = write_bank(tmp_path / "mixed.txt", A, f"pdq:{B}", f"pdq:{C}", "md5:00")
     with caplog.at_level(logging.WARNING):
         Banks.read([BankSpec(kind="deny", path=bank)])
-    assert "mixed.txt: not compared, since only SHA-256 is (MD5 1, PDQ 2)" in caplog.text
+    assert (
+        f"mixed.txt: not compared, since only SHA-256 is, PDQ by deny:{bank}:31 (MD5 1, PDQ 2)" in caplog.text
+    )
 
 
 @pytest.mark.parametrize("text", ["", "file", "deny", "deny:", "refuse:file", "Deny:file"])
@@ -73,10 +75,13 @@ def test_what_names_no_bank_is_refused(text: str) -> None:
         BankSpec.parse(text)
 
 
-def test_a_distance_is_refused_until_there_is_pdq() -> None:
-    with pytest.raises(SettingsError, match=r"PDQ.*Give deny:hashes\.csv"):
-        BankSpec.parse("deny:hashes.csv:31")
-    assert BankSpec.parse("deny:a:b").path == Path("a:b")
+def test_a_distance_is_for_deny_banks_of_pdq() -> None:
+    assert BankSpec.parse("deny:hashes.csv:31") == BankSpec(kind="deny", path=Path("hashes.csv"), distance=31)
+    assert BankSpec.parse("deny:a:b") == BankSpec(kind="deny", path=Path("a:b"))
+    with pytest.raises(SettingsError, match=r"near copies are never allowed.*Give allow:hashes\.csv"):
+        BankSpec.parse("allow:hashes.csv:31")
+    with pytest.raises(SettingsError, match="at most 90 bits"):
+        BankSpec.parse("deny:hashes.csv:91")
 
 
 def test_only_a_flag_may_name_a_file_of_the_working_directory(

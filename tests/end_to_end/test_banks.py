@@ -92,7 +92,8 @@ def test_banks_decide_and_the_record_says_so(
     assert sha(pictures["blue"]) not in run.stderr
     card = json.loads((out.parent / f"{out.name}.run.json").read_bytes())
     assert card["banks"][0] == {
-        "name": "deny.csv", "kind": "deny", "sha256": sha(deny), "hashes": 1, "not_compared": {}
+        "name": "deny.csv", "kind": "deny", "sha256": sha(deny), "hashes": 1, "distance": None,
+            "not_compared": {},
     }  # fmt: skip
 
 

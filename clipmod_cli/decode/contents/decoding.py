@@ -134,7 +134,7 @@ def _decode_parts(
             media=Media(started=media.started),
             is_wanted=comparison.for_part(part),
             compare=in_no_bank,
-            options=replace(job.options, limits=left.at_least_one),
+            options=replace(job.options, limits=left.at_least_one, pdq=False),
         )
         try:
             _check_time(job)

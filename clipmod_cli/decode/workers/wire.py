@@ -60,6 +60,7 @@ class _MediaHeader(BaseModel):
     largest_gap_s: _Real | None
     frames_sampling: Annotated[str, Field(pattern="^[ -~]{0,40}$")] | None
     unseen: tuple[UnseenReason, ...]
+    pdq: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] | None
     decode_time_ms: _Real | None
 
 
