@@ -14,6 +14,7 @@ from clipmod_cli.cli.commands.evaluate.label_arguments import (
     Root,
 )
 from clipmod_cli.cli.options import Flags, with_settings
+from clipmod_cli.cli.usage.shares import read_share
 from clipmod_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -147,18 +148,3 @@ def _wanted(positive: str, prevalence: str | None, seconds_each: float, slice_by
         seconds_each=seconds_each,
         slices=list(dict.fromkeys(slices)),
     )
-
-
-def read_share(text: str, option: str = "--prevalence") -> float:
-    """Return the share over 0 and under 1 in a text such as `0.5%` or `0.005`.
-
-    Raises:
-        UsageError: it is none.
-    """
-    try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1:
-        raise UsageError(f"{option} must be over 0 and under 1, as 0.5% or 0.005, not {text!r}")
-    return value

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from clipmod_cli.cli.commands.evaluate.evaluate import read_share
 from clipmod_cli.cli.commands.evaluate.label_arguments import (
     PANEL,
     AllowUnmatched,
@@ -17,6 +16,7 @@ from clipmod_cli.cli.commands.evaluate.label_arguments import (
 )
 from clipmod_cli.cli.options import Flags, with_settings
 from clipmod_cli.cli.usage.help import RecordsGroup
+from clipmod_cli.cli.usage.shares import read_share
 from clipmod_cli.errors import UsageError
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import typer
 
 from clipmod_cli.cli.commands.results.arguments import Overwrite, say_notes
 from clipmod_cli.cli.usage.help import RecordsGroup
+from clipmod_cli.cli.usage.shares import read_share
 from clipmod_cli.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -134,7 +135,11 @@ def export(
     output: Annotated[
         Path,
         typer.Option(
-            "-o", "--output", metavar="FILE", help="A .csv, .parquet or .jsonl file.", show_default=False
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="A .csv, .parquet or .jsonl file; it appears when it is complete.",
+            show_default=False,
         ),
     ],
     overwrite: Overwrite = False,
@@ -197,17 +202,7 @@ def _plan(order: str, audit: str, only: str, reviewer: str | None) -> ReviewPlan
             f"--order must be one of {', '.join(orders)}, not {order!r}{did_you_mean(order, orders)}"
         )
     who = (reviewer or _user()).strip()
-    return ReviewPlan(order=chosen, only=_kinds(only), audit=_share(audit), who=who)
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise UsageError(f"--audit must be from 0% to 100%, not {text!r}")
-    return value
+    return ReviewPlan(order=chosen, only=_kinds(only), audit=read_share(audit, "--audit", ends=True), who=who)
 
 
 def _kinds(only: str) -> tuple[ReviewKind, ...]:
