@@ -1,8 +1,7 @@
-"""Reads labels: a folder a class, an imagefolder of Hugging Face, or a table."""
+"""Reads labels: decisions of `clipmod review`, a folder a class, an imagefolder, or a table."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import os
@@ -11,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from clipmod_cli.decode.reading.items import hash_item, hash_path
 from clipmod_cli.errors import UsageError
 from clipmod_cli.evaluate.labels import LabelRow
 from clipmod_cli.review.decisions import are_decisions, read_decisions
@@ -72,7 +72,10 @@ def _read(name: str, column: str) -> Iterator[LabelRow]:
     elif is_table(path):
         yield from _read_table(path, column)
     else:
-        raise UsageError(f"{name} is no labels: give a folder, or a .csv, .tsv, .jsonl or .parquet with rows")
+        raise UsageError(
+            f"{name} has no labels: give a folder a class, a .csv, .tsv, .jsonl or .parquet with rows, or "
+            "decisions of `clipmod review`"
+        )
 
 
 def _read_decisions(path: str) -> Iterator[LabelRow]:
@@ -146,7 +149,7 @@ def _row_of(row: dict[str, str], column: str, where: str, files_in: str | None) 
         raise UsageError(f"{where} names no input: it needs sha256 or source")
     if files_in is not None and source is not None:
         source = os.path.join(files_in, source)  # noqa: PTH118
-        sha256 = sha256 or _file_digest(source)
+        sha256 = sha256 or hash_path(source)
     return LabelRow(
         text=row[column], sha256=sha256, source=source, member=row.get("member"), weight=_weight(row, where)
     )
@@ -169,16 +172,6 @@ def _weight(row: dict[str, str], where: str) -> float | None:
 
 
 def _digest(item: Item) -> str | None:
-    if item.data is not None:
-        return hashlib.sha256(item.data).hexdigest()
-    if item.member is None or item.spilled is not None:
-        return _file_digest(item.spilled or item.source)
-    return None
-
-
-def _file_digest(path: str) -> str | None:
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None
+    """Return the hash of an item's bytes; None for a member of an archive that was not extracted."""
+    is_here = item.member is None or item.data is not None or item.spilled is not None
+    return hash_item(item) if is_here else None

@@ -8,7 +8,6 @@ from `clipmod_cli.sources.archives.items`. Nothing is decoded here.
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 import stat
 import sys
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clipmod_cli.decode.formats import format_by_extension
+from clipmod_cli.decode.reading.items import hash_path
 from clipmod_cli.sources.archives.items import look_inside
 from clipmod_cli.sources.base import InputPath, InputState, Rules, Skipped, same_file
 from clipmod_cli.types import Failure, Item
@@ -48,16 +48,8 @@ class LocalFiles:
             return "unchanged"
         if not same_file(record, info.st_size, info.st_mtime_ns):
             return "changed"
-        is_same = not verify or record["member"] is not None or _digest(name) == record["sha256"]
+        is_same = not verify or record["member"] is not None or hash_path(name) == record["sha256"]
         return "unchanged" if is_same else "changed"
-
-
-def _digest(path: str) -> str | None:
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None
 
 
 def _paths(name: str) -> list[str]:

@@ -129,7 +129,7 @@ def test_what_holds_no_labels_is_refused(tmp_path: Path) -> None:
         read_labels([str(tmp_path)])
     with pytest.raises(UsageError, match="no such file or folder"):
         read_labels([str(tmp_path / "gone")])
-    with pytest.raises(UsageError, match=r"loose\.png is no labels"):
+    with pytest.raises(UsageError, match=r"loose\.png has no labels"):
         read_labels([str(tmp_path / "loose.png")])
 
 

@@ -67,9 +67,14 @@ def hash_item(item: Item) -> str | None:
     """Return the SHA-256 of an item's bytes, in hexadecimal; None if they cannot be read."""
     if item.data is not None:
         return hashlib.sha256(item.data).hexdigest()
+    return hash_path(item.spilled or item.source)
+
+
+def hash_path(path: str) -> str | None:
+    """Return the SHA-256 of a regular file's bytes, in hexadecimal; None if they cannot be read."""
     digest = hashlib.sha256()
     try:
-        with open_regular(item.spilled or item.source) as (descriptor, _):
+        with open_regular(path) as (descriptor, _):
             while chunk := os.read(descriptor, _CHUNK_BYTES):
                 digest.update(chunk)
     except ItemError:
