@@ -237,7 +237,7 @@ def test_the_worst_come_first_and_the_rest_is_counted(clipmod: Command, tmp_path
     unsure = replace(plain_verdict(20, unsafe=0.45), review_reasons=("review_margin",))
     results: list[Result] = [plain_verdict(30, unsafe=0.1), plain_failure(31), unsure, *verdicts]
     (tmp_path / "out.jsonl").write_bytes(b"".join(to_line(to_record(one, RUN)) for one in results))
-    page, said = report(clipmod, tmp_path, tmp_path / "out.jsonl", "--no-thumbnails")
+    page, said = report(clipmod, tmp_path, tmp_path / "out.jsonl", "--no-pictures")
     shown = [int(number) for number in re.findall(r"photos/(\d+)\.jpg", page.text)]
     assert shown == [8, 7, 6, 5, 4, 3, 2, 1, 0, 20, 31]
     assert page.pictures() == []
@@ -246,7 +246,7 @@ def test_the_worst_come_first_and_the_rest_is_counted(clipmod: Command, tmp_path
     assert "7 more are counted and not listed" in said
     assert "5 more are not shown" in page.text
     assert "4 listed files are gone" in said
-    page, _ = report(clipmod, tmp_path, tmp_path / "out.jsonl", "--all", "--no-thumbnails")
+    page, _ = report(clipmod, tmp_path, tmp_path / "out.jsonl", "--all", "--no-pictures")
     assert "photos/30.jpg" in page.text
 
 

@@ -265,7 +265,7 @@ def test_pdq_reads_archives_and_turns_pictures_upright(clipmod: Command, folder:
     table = out.with_name("clusters.csv")
     run = clipmod("dedupe", out, "--by", "pdq", "-o", table)
     assert clusters_of(rows_of(table)) == [("coffee.png", {"0.jpg", "1.jpg", "same.png", "turned.jpg"})]
-    assert "1 compared by their bytes alone; 1 have too little structure" in run.stderr
+    assert "1 compared by their bytes alone; 1 has too little structure" in run.stderr
 
 
 def test_pictures_of_one_colour_are_never_near_copies(clipmod: Command, folder: Path, out: Path) -> None:

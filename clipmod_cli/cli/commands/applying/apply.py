@@ -56,12 +56,16 @@ def apply(
     ] = False,
     new: Annotated[
         bool,
-        typer.Option("--new", help="Only what the last run found and was not known.", rich_help_panel=FILES),
+        typer.Option(
+            "--new", help="Only what the last run found and was not known before.", rich_help_panel=FILES
+        ),
     ] = False,
     label: Annotated[
         Literal["unsafe", "safe", "unsure"] | None,
         typer.Option(
-            "--label", help="What people decided so, in the decisions among RECORDS.", rich_help_panel=FILES
+            "--label",
+            help="What people decided to be so, in the decisions among RECORDS.",
+            rich_help_panel=FILES,
         ),
     ] = None,
     move: Annotated[

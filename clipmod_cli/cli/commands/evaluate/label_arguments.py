@@ -13,7 +13,8 @@ Labels: TypeAlias = Annotated[
     typer.Option(
         "--labels",
         metavar="LABELS",
-        help="A folder a class, or a table with sha256 or source, and label; repeatable.",
+        help="A folder a class, a table with sha256 or source, and label, or decisions of `review`; "
+        "repeatable.",
         rich_help_panel=PANEL,
     ),
 ]

@@ -16,7 +16,7 @@ Records: TypeAlias = Annotated[
     ),
 ]
 Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Replace a file of this name.")]
-Null: TypeAlias = Annotated[bool, typer.Option("-0", "--null", help="end each path with NUL, for xargs -0")]
+Null: TypeAlias = Annotated[bool, typer.Option("-0", "--null", help="End each path with NUL, for xargs -0.")]
 
 
 def say_notes(notes: Iterable[str]) -> None:

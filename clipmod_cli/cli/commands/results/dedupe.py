@@ -47,13 +47,13 @@ def dedupe(
             "--by",
             metavar="METHOD",
             help="sha256 (the same bytes), pdq:BITS (scaled or recompressed, 31; reads the files) or "
-            "embedding:COSINE (pictures that the models see alike, 0.97)",
+            "embedding:COSINE (pictures that the models see alike, 0.97).",
             show_default=False,
         ),
     ],
     evidence: Annotated[
         Path | None,
-        typer.Option(metavar="EV", help="the folder of `scan --evidence EV`, for --by embedding"),
+        typer.Option(metavar="EV", help="The folder of `scan --evidence EV`, for --by embedding."),
     ] = None,
     output: Annotated[
         Path | None,
@@ -61,10 +61,10 @@ def dedupe(
             "-o",
             "--output",
             metavar="FILE",
-            help="write the clusters to a .csv, .parquet or .jsonl file (also .gz, .zst)",
+            help="A .csv, .parquet, .jsonl, .jsonl.gz or .jsonl.zst file; it appears when it is complete.",
         ),
     ] = None,
-    singles: Annotated[bool, typer.Option("--all", help="also list inputs without a copy")] = False,
+    singles: Annotated[bool, typer.Option("--all", help="Also list inputs without a copy.")] = False,
     null: Null = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -129,7 +129,8 @@ def _say(items: DedupeItems, grouped: Grouped) -> None:
     if len(grouped.failed) > SHOWN:
         say(f"clipmod: nor {len(grouped.failed) - SHOWN:,} others")
     if grouped.by_bytes_only:
-        poor = f"; {grouped.poor:,} have too little structure for PDQ" if grouped.poor else ""
+        have = "has" if grouped.poor == 1 else "have"
+        poor = f"; {grouped.poor:,} {have} too little structure for PDQ" if grouped.poor else ""
         say(f"clipmod: {grouped.by_bytes_only:,} compared by their bytes alone{poor}")
     found = grouped.clusters.count()
     cluster = "1 cluster" if found.clusters == 1 else f"{found.clusters:,} clusters"

@@ -25,14 +25,14 @@ Examples:
 def list_records(
     *,
     records: Records,
-    nsfw: Annotated[bool, typer.Option("--nsfw", help="what was judged NSFW")] = False,
-    review: Annotated[bool, typer.Option("--review", help="what needs review")] = False,
-    safe: Annotated[bool, typer.Option("--safe", help="what was judged Safe")] = False,
-    error: Annotated[bool, typer.Option("--error", help="what could not be judged")] = False,
+    nsfw: Annotated[bool, typer.Option("--nsfw", help="What was judged NSFW.")] = False,
+    review: Annotated[bool, typer.Option("--review", help="What needs review.")] = False,
+    safe: Annotated[bool, typer.Option("--safe", help="What was judged Safe.")] = False,
+    error: Annotated[bool, typer.Option("--error", help="What could not be judged.")] = False,
     new: Annotated[
-        bool, typer.Option("--new", help="only what the last run found and was not known")
+        bool, typer.Option("--new", help="Only what the last run found and was not known before.")
     ] = False,
-    gone: Annotated[bool, typer.Option("--gone", help="also files that are gone or were moved")] = False,
+    gone: Annotated[bool, typer.Option("--gone", help="Also files that are gone or were moved.")] = False,
     null: Null = False,
 ) -> None:
     """Print the paths or URLs of records, one a line, each once; of a member its archive's.

@@ -19,7 +19,7 @@ EXAMPLES = """
 Examples:
   clipmod report results.jsonl -o sheet.html
   clipmod report results.jsonl -o sheet.html --all --limit 2000
-  clipmod report monday.jsonl tuesday.jsonl -o week.html --no-thumbnails
+  clipmod report monday.jsonl tuesday.jsonl -o week.html --no-pictures
 """
 
 
@@ -39,7 +39,7 @@ def report(
     thumbnails: Annotated[
         bool,
         typer.Option(
-            "--thumbnails/--no-thumbnails",
+            "--pictures/--no-pictures",
             help="Put grey, blurred pictures into the file.  [on]",
             show_default=False,
         ),
@@ -83,7 +83,7 @@ def _write(sheet: Sheet, output: Path, *, thumbnails: bool) -> int:
     from clipmod_cli.review.page import page_of
     from clipmod_cli.review.thumbnails import GONE, Thumbnail, thumbnails_of
 
-    bare = ((finding, Thumbnail(note="left out (--no-thumbnails)")) for finding in sheet.findings)
+    bare = ((finding, Thumbnail(note="left out (--no-pictures)")) for finding in sheet.findings)
     gone = 0
 
     def counted(items: Iterable[tuple[Finding, Thumbnail]]) -> Iterable[tuple[Finding, Thumbnail]]:
