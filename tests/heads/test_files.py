@@ -91,6 +91,7 @@ def test_a_head_is_a_sigmoid_that_never_overflows() -> None:
         (GOOD[:-4], "damaged"),
         (save({"x": np.zeros(3, np.float32)}), "damaged"),
         (save({"x": np.zeros(3, np.float32)}, metadata={"format": "pt"}), "damaged"),
+        (b"\x15" + bytes(7) + b'{"__metadata__":null}', "damaged"),
         (save({"x": np.zeros(3, np.float32)}, metadata={"clipmod": "{"}), "is not a head"),
         (save({"x": np.zeros(3, np.float32)}, metadata={"clipmod": "[" * 100_000}), "is not a head"),
         (with_facts(format="clipmod-head/2"), "format: Input should be 'clipmod-head/1'"),

@@ -203,7 +203,7 @@ def parse_head(data: bytes, where: str) -> tuple[Head, HeadFacts]:
 def _metadata(data: bytes) -> dict[str, str]:
     """Return the metadata of a safetensors file whose header was checked."""
     end = 8 + int.from_bytes(data[:8], "little")
-    found: dict[str, str] = json.loads(data[8:end]).get("__metadata__", {})
+    found: dict[str, str] = json.loads(data[8:end]).get("__metadata__") or {}  # it may be null
     return found
 
 
