@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from clipmod_cli.atomic import atomic_file
 from clipmod_cli.banks.bank import Bank, BankSpec
-from clipmod_cli.banks.entries import OWN_HASH, BankKind
+from clipmod_cli.banks.entries import OWN_HASH, BankKind, is_comment
 from clipmod_cli.decode.formats import HEAD_BYTES, kind_of
 from clipmod_cli.decode.reading.items import open_regular
 from clipmod_cli.errors import BankError, ItemError, OutputError, UsageError
@@ -92,7 +92,7 @@ class BankTable:
     @property
     def columns(self) -> list[str]:
         """The names of the columns in lower case."""
-        first = next((row for row in self.rows if not _is_comment(row)), [])
+        first = next((row for row in self.rows if not is_comment(row, ())), [])
         return [name.strip().lower() for name in first]
 
     @property
@@ -118,7 +118,8 @@ class BankTable:
     def remove(self, hashes: Iterable[str]) -> int:
         """Remove the entries of hashes; return how many there were."""
         gone = set(hashes)
-        left = [row for row in self.rows if _is_comment(row) or self._hash_in(row) not in gone]
+        columns = self.columns
+        left = [row for row in self.rows if is_comment(row, columns) or self._hash_in(row) not in gone]
         count = len(self.rows) - len(left)
         self.rows, self.changed = left, self.changed or bool(count)
         return count
@@ -141,7 +142,8 @@ class BankTable:
             raise OutputError(f"cannot write {self.path}: {e.strerror}") from e
 
     def _entry_rows(self) -> Sequence[list[str]]:
-        return [row for row in self.rows if not _is_comment(row)][1:]
+        columns = self.columns
+        return [row for row in self.rows if not is_comment(row, columns)][1:]
 
     def _hash_in(self, row: list[str]) -> str:
         at = self.columns.index(OWN_HASH)
@@ -166,10 +168,6 @@ def _rows_of(path: Path) -> list[list[str]]:
         raise BankError(f"the bank {path} cannot be read: {e.strerror}") from e
     except (UnicodeDecodeError, csv.Error) as e:
         raise BankError(f"the bank {path} is no table: {e}. Nothing was changed") from e
-
-
-def _is_comment(row: list[str]) -> bool:
-    return not row or row[0].startswith("#")
 
 
 @contextmanager

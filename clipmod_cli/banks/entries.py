@@ -139,7 +139,7 @@ class EntryReader:
         try:
             names = [name.strip().lower() for name in next(rows)]
             for row in rows:
-                if not row or row[0].startswith("#"):
+                if is_comment(row, names):
                     continue
                 place = f"line {number - 1 + rows.line_num}"
                 if len(row) > len(names):
@@ -240,6 +240,24 @@ def _packed(lines: Sequence[bytes]) -> bytes:
     except ValueError:
         return b""
     return packed if len(packed) == HASH_BYTES * len(lines) else b""  # it passes over blanks
+
+
+def is_comment(row: Sequence[str], columns: Sequence[str]) -> bool:
+    """Return whether a row of a table is blank or a comment: begins with `#`, which a note may do as well.
+
+    Args:
+        row: the values.
+        columns: names in lower case; where the hash is in a later column than the first, a row that has one
+            is no comment.
+    """
+    if not row:
+        return True
+    if not row[0].startswith("#"):
+        return False
+    return not any(
+        name in {OWN_HASH, *_INDICATORS} and value.strip()
+        for name, value in list(zip(columns, row, strict=False))[1:]
+    )
 
 
 def _is_meant(line: str) -> bool:
