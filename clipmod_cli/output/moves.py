@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,13 @@ from clipmod_cli.records import read_name, write_name
 
 SCHEMA: Final = "clipmod-apply/1"
 NAME: Final = "manifest.jsonl"
+
+_SHA256: Final = re.compile("[0-9a-f]{64}")
+_MOST: Final = 1 << 63
+"""More nanoseconds than any file system has."""
+
+_DAMAGED: Final = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What a line raises that somebody else has written."""
 
 Deed: TypeAlias = Literal["move", "copy", "delete"]
 MoveState: TypeAlias = Literal["planned", "done", "left", "undoing", "undone", "purged"]
@@ -71,10 +79,11 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class MoveChange:
-    """A later line: what became of a move."""
+    """A later line: what became of a move, and when, ISO 8601."""
 
     number: int
     state: MoveState
+    at: str
 
 
 def read_lines(path: Path) -> Iterator[Move | MoveChange]:
@@ -91,7 +100,7 @@ def read_lines(path: Path) -> Iterator[Move | MoveChange]:
                     return
                 try:
                     yield _parse(json.loads(line))
-                except (ValueError, KeyError, TypeError) as error:
+                except _DAMAGED as error:
                     raise OutputMismatchError(
                         f"{path} line {number} is not one of a manifest of `clipmod apply`. "
                         "Name another folder, or move this file away"
@@ -113,26 +122,34 @@ def _parse(fields: Any) -> Move | MoveChange:
     if "state" in fields:
         if fields["state"] not in get_args(MoveState):
             raise ValueError("an unknown state")
-        return MoveChange(fields["number"], fields["state"])
+        return MoveChange(fields["number"], fields["state"], _time_of(fields))
     if fields["do"] not in get_args(Deed):
         raise ValueError("an unknown deed")
     destination = read_name(fields["destination"], fields["destination_b64"])
     source = read_name(fields["source"], fields["source_b64"])
     if not _is_below(destination) or not source.startswith("/"):
         raise ValueError("a path that leads elsewhere")
+    mode, mtime_ns = int(fields["mode"], 8), int(fields["mtime_ns"])
+    if not _SHA256.fullmatch(fields["sha256"]) or not 0 <= mode <= 0o7777 or abs(mtime_ns) >= _MOST:
+        raise ValueError("a fact that no file has")
     return Move(
         number=fields["number"],
         run=int(fields["run"]),
         deed=fields["do"],
         source=source,
         destination=destination,
-        sha256=str(fields["sha256"]),
+        sha256=fields["sha256"],
         bytes=int(fields["bytes"]),
-        mtime_ns=int(fields["mtime_ns"]),
-        mode=int(fields["mode"], 8),
+        mtime_ns=mtime_ns,
+        mode=mode,
         reason=str(fields["reason"]),
-        at=datetime.fromisoformat(fields["at"]).isoformat(timespec="seconds"),
+        at=_time_of(fields),
     )
+
+
+def _time_of(fields: Any) -> str:
+    """Return the time of a line, in UTC, so that times can be compared as text."""
+    return datetime.fromisoformat(fields["at"]).astimezone(UTC).isoformat(timespec="seconds")
 
 
 def _is_below(destination: str) -> bool:

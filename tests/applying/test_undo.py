@@ -110,6 +110,38 @@ def test_a_manifest_that_leads_out_of_its_folder_is_refused(
     assert "line 1 is not one of a manifest" in run.stderr
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"mode": "-1"},
+        {"mode": "10644"},
+        {"mtime_ns": 10**40},
+        {"mtime_ns": float("inf")},
+        {"sha256": "x/../../../../away"},
+        {"sha256": None},
+        {"source": None},
+        {"at": "long ago"},
+    ],
+    ids=str,
+)
+def test_a_manifest_with_facts_that_no_file_has_is_refused(
+    apply: Apply, undo: Apply, judged: Judged, facts: dict[str, object]
+) -> None:
+    """Its folder may come from somebody else, and what it says is done with the rights of the user."""
+    apply()
+    moved = snapshot(judged.kept)
+    lines = judged.manifest.read_text().splitlines()
+    lines[0] = json.dumps(json.loads(lines[0]) | facts)
+    judged.manifest.write_text("\n".join(lines) + "\n")
+    run = undo()
+    assert run.code == 2
+    assert "line 1 is not one of a manifest" in run.stderr
+    assert files_in(judged.tree) == []
+    assert {name: entry for name, entry in snapshot(judged.kept).items() if name in NAMES} == {
+        name: entry for name, entry in moved.items() if name in NAMES
+    }
+
+
 def test_a_torn_last_line_is_mended(apply: Apply, undo: Apply, judged: Judged) -> None:
     apply()
     with judged.manifest.open("ab") as file:
@@ -154,6 +186,35 @@ def test_deleted_files_are_kept_for_a_month(clipmod: Command, judged: Judged) ->
     run = clipmod("apply", "undo", kept)
     assert run.code == 3
     assert "Not given back: 5 files: it was deleted for good" in run.stdout.decode()
+
+
+def test_the_month_begins_when_a_file_is_deleted_not_when_it_was_planned(
+    clipmod: Command, judged: Judged
+) -> None:
+    """A killed run may be continued much later."""
+    words = ("apply", judged.output, "--nsfw", "--delete", "--yes")
+    kept = judged.output.with_name(".out.jsonl.deleted")
+    clipmod(*words)
+    clipmod("apply", "undo", kept)
+    manifest = kept / "manifest.jsonl"
+    planned = [line for line in manifest.read_bytes().splitlines(keepends=True) if b'"state"' not in line]
+    manifest.write_bytes(b"".join(planned))
+    grow_old(manifest, 31)
+    clipmod(*words)
+    assert files_in(kept) == sorted(NAMES)
+    assert clipmod("apply", "undo", kept).code == 0
+    assert snapshot(judged.tree) == judged.before
+
+
+def test_another_file_in_the_place_of_a_deleted_one_is_not_purged(clipmod: Command, judged: Judged) -> None:
+    words = ("apply", judged.output, "--nsfw", "--delete", "--yes")
+    kept = judged.output.with_name(".out.jsonl.deleted")
+    clipmod(*words)
+    grow_old(kept / "manifest.jsonl", 31)
+    (kept / NAMES[0]).write_bytes(b"put here by somebody")
+    run = clipmod(*words)
+    assert "4 files deleted more than 30 days ago purged" in run.stdout.decode()
+    assert files_in(kept) == [NAMES[0]]
 
 
 def test_records_in_the_scanned_folder(clipmod: Command, judged: Judged) -> None:

@@ -124,7 +124,10 @@ def expired(manifest: Manifest) -> list[Move]:
     """Return the deleted files that were kept long enough."""
     before = (datetime.now(UTC) - timedelta(days=KEPT_DAYS)).isoformat(timespec="seconds")
     return [
-        move for move in manifest.in_state("done", "undoing") if move.deed == "delete" and move.at < before
+        move
+        for move in manifest.in_state("done", "undoing")
+        # not since it was planned: a killed run may have gone on much later
+        if move.deed == "delete" and manifest.since[move.number] < before
     ]
 
 
@@ -138,14 +141,25 @@ def purge(manifest: Manifest, moves: list[Move]) -> list[MoveOutcome]:
     with top_folder(manifest.path.parent) as top:
         for move in moves:
             try:
-                with place_below(top, move.destination, make=False) as place, suppress(FileNotFoundError):
-                    place.unlink()
-            except OSError as error:
+                _purge(move, top)
+            except RefusedMoveError as refusal:
+                outcomes.append(MoveOutcome(move, str(refusal)))
+            except (OSError, ValueError) as error:
                 outcomes.append(MoveOutcome(move, words_of(error)))
             else:
                 manifest.mark(move, "purged")
                 outcomes.append(MoveOutcome(move))
     return outcomes
+
+
+def _purge(move: Move, top: int) -> None:
+    """Delete one file for good, if it is there with the bytes that were deleted."""
+    with suppress(FileNotFoundError), place_below(top, move.destination, make=False) as place:
+        if place.lstat() is None:
+            return
+        if not has_bytes(place, move):
+            raise RefusedMoveError("it has changed since it was deleted, and is left there")
+        place.unlink()
 
 
 def _remove_parts(manifest: Manifest) -> None:

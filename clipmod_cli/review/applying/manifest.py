@@ -15,17 +15,24 @@ from typing import Any, Self
 
 from clipmod_cli.errors import OutputError
 from clipmod_cli.output.jsonl import FileSink, open_file
-from clipmod_cli.output.moves import SCHEMA, Move, MoveState, now, read_lines
+from clipmod_cli.output.moves import SCHEMA, Move, MoveChange, MoveState, now, read_lines
 from clipmod_cli.records import write_name
 
 
 @dataclass
 class Manifest:
-    """A manifest that was read. Its writer holds the lock of its path, and calls `open` first."""
+    """A manifest that was read. Its writer holds the lock of its path, and calls `open` first.
+
+    Attributes:
+        moves: by number.
+        states: of the moves, likewise.
+        since: when these states began, ISO 8601 in UTC.
+    """
 
     path: Path
     moves: dict[int, Move] = field(default_factory=dict)
     states: dict[int, MoveState] = field(default_factory=dict)
+    since: dict[int, str] = field(default_factory=dict)
     _sink: FileSink | None = None
 
     @classmethod
@@ -39,10 +46,9 @@ class Manifest:
         manifest = cls(path)
         for line in read_lines(path):
             if isinstance(line, Move):
-                manifest.moves[line.number] = line
-                manifest.states[line.number] = "planned"
+                manifest._plan(line)
             elif line.number in manifest.states:
-                manifest.states[line.number] = line.state
+                manifest._change(line)
         return manifest
 
     @property
@@ -81,8 +87,7 @@ class Manifest:
         self._opened.write(b"".join(_line(move.to_fields()) for move in moves))
         self._opened.sync()
         for move in moves:
-            self.moves[move.number] = move
-            self.states[move.number] = "planned"
+            self._plan(move)
 
     def mark(self, move: Move, state: MoveState, why: str = "") -> None:
         """Add what became of a move; a crash of the machine may lose that, and nothing else.
@@ -91,10 +96,11 @@ class Manifest:
             OutputError: it cannot be written.
         """
         reason = {"why": write_name(why)[0]} if why else {}
+        change = MoveChange(move.number, state, now())
         self._opened.write(
-            _line({"schema": SCHEMA, "number": move.number, "state": state, **reason, "at": now()})
+            _line({"schema": SCHEMA, "number": move.number, "state": state, **reason, "at": change.at})
         )
-        self.states[move.number] = state
+        self._change(change)
 
     def close(self) -> None:
         """Sync and close it if it is open.
@@ -105,6 +111,14 @@ class Manifest:
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.close()
+
+    def _plan(self, move: Move) -> None:
+        self.moves[move.number] = move
+        self._change(MoveChange(move.number, "planned", move.at))
+
+    def _change(self, change: MoveChange) -> None:
+        self.states[change.number] = change.state
+        self.since[change.number] = change.at
 
     @property
     def _opened(self) -> FileSink:
