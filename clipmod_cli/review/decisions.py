@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias
 
 from pydantic import Field, ValidationError
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.jsonl import FileSink, open_file
@@ -23,6 +23,8 @@ from clipmod_cli.records import RowModel, read_name, write_name
 
 DECISION_SCHEMA: Final = "clipmod-decision/1"
 LINE_START: Final = f'{{"schema":"{DECISION_SCHEMA}"'.encode()
+MOST_BYTES: Final = 1 << 24
+"""Of a first line that is looked at; one has names of all copies."""
 
 DecisionLabel: TypeAlias = Literal["unsafe", "safe", "unsure", "minor", "undo"]
 """`minor`: it may show a minor, and is withheld from every queue, list, sheet and export. `undo` takes the
@@ -170,9 +172,16 @@ def are_decisions(path: Path) -> bool:
     """Return whether a file is one of decisions, by its first line; an empty or missing one is not."""
     try:
         with path.open("rb") as file:
-            return file.read(len(LINE_START)) == LINE_START
+            line = file.readline(MOST_BYTES)
     except OSError:
         return False
+    if line.startswith(LINE_START):
+        return True
+    try:  # another program may have written it anew
+        fields = from_json(line)
+    except ValueError:
+        return False
+    return isinstance(fields, dict) and fields.get("schema") == DECISION_SCHEMA
 
 
 def read_decisions(path: Path) -> DecisionState:

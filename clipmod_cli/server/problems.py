@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from fastapi import FastAPI, HTTPException, Request
+from fastapi.exception_handlers import request_validation_exception_handler
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from clipmod_cli.errors import ERROR_CODES, ClipmodError, ErrorCode
@@ -47,6 +49,16 @@ def handle_problems(app: FastAPI) -> None:
     async def busy(request: Request, _error: Exception) -> JSONResponse:
         request_info_of(request.scope).refused = "busy"
         return _answer(503, BUSY)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        if not isinstance(error, RequestValidationError):
+            raise error
+        try:
+            return await request_validation_exception_handler(request, error)
+        except ValueError:  # the value is NaN or infinite, which an answer in JSON cannot hold
+            faults = [{key: one[key] for key in ("type", "loc", "msg")} for one in error.errors()]
+            return JSONResponse({"detail": faults}, 422)
 
     @app.exception_handler(ClipmodError)
     async def ours(_request: Request, error: Exception) -> JSONResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,6 +131,11 @@ def test_a_decision_must_be_one(person: TestClient) -> None:
         {"more": 1},
     ):
         assert person.post("/api/decide", json=whole | wrong).status_code == 422, wrong
+    for number in ("NaN", "Infinity"):  # which JSON has not, and its readers take
+        body = json.dumps(whole).replace("1.0", number)
+        sent = person.post("/api/decide", content=body, headers={"Content-Type": "application/json"})
+        assert (sent.status_code, sent.json()["detail"][0]["loc"]) == (422, ["body", "seconds"])
+    assert person.post("/api/minor/undo", json={"id": 99, "confirmed": True}).status_code == 400
     assert person.post("/api/decide", json=whole | {"id": 1}).status_code == 409
     assert person.post("/api/minor", json={"id": 0, "confirmed": False}).status_code == 422
     assert person.get("/api/state").json()["done"] == 0

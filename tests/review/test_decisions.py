@@ -33,6 +33,19 @@ def labels_in(path: Path) -> dict[str, str]:
     return {one.source: one.label for one in read_decisions(path).current.values()}
 
 
+def test_decisions_that_another_program_has_written_anew_are_decisions(tmp_path: Path) -> None:
+    """With blanks between its fields, or in another order: what is withheld is withheld all the same."""
+    path = tmp_path / "d.jsonl"
+    write(path, decided("a"), decided("a", "minor"))
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(dict(sorted(line.items()))) + "\n" for line in lines))
+    assert are_decisions(path)
+    assert labels_in(path) == {"a": "minor"}
+    for other in ("[1]\n", '{"schema": "clipmod/1"}\n', "\n", "{"):
+        path.write_text(other)
+        assert not are_decisions(path)
+
+
 def test_the_last_decision_on_a_content_holds(tmp_path: Path) -> None:
     path = tmp_path / "d.jsonl"
     write(path, decided("a"), decided("b"), decided("a", "safe"))

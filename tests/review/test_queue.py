@@ -214,6 +214,24 @@ def test_a_mistake_is_shown_again(tmp_path: Path) -> None:
     assert read_decisions(tmp_path / "d.jsonl").current == {}
 
 
+@pytest.mark.parametrize("content", [("b", "a"), ("a",), ("xx", "yy"), ()])
+def test_an_output_that_is_written_anew_meanwhile_gets_no_decision(
+    tmp_path: Path, content: tuple[str, ...]
+) -> None:
+    """What was shown is no more where it was: the decision would be on another content."""
+    with reviewing(tmp_path, [line_of("a", 0.51), line_of("b", 0.6)]) as session:
+        (tmp_path / "out.jsonl").write_bytes(b"".join(line_of(name, 0.51) for name in content))
+        if content[:1] == ("a",):
+            decide(session)
+        else:
+            assert session.current is not None
+            with pytest.raises(UsageError, match=r"out\.jsonl was written anew"):
+                session.decide(session.current.number, "safe")
+    assert [one.source for one in read_decisions(tmp_path / "d.jsonl").current.values()] == list(
+        content if content == ("a",) else ()
+    )
+
+
 def test_what_is_gone_is_passed_over(tmp_path: Path) -> None:
     lines = [line_of("a", 0.51), line_of("b", 0.6), line_of("c", 0.7)]
     with reviewing(tmp_path, lines, is_missing=lambda number: number != 1) as session:

@@ -27,6 +27,16 @@ NOTHING: Final[Mapping[str, Any]] = dict.fromkeys(Record.model_fields)
 """What a compact record lacks is null."""
 
 
+class OutputChangedError(UsageError):
+    """An output was written anew while it was reviewed: a decision would be on something else."""
+
+    http_status = 409
+
+    def __init__(self, name: str) -> None:
+        """Say so."""
+        super().__init__(f"{name} was written anew meanwhile. End this review and start it again")
+
+
 @dataclass(slots=True)
 class ContentTable:
     """Contents by number, from 0, in the order of the records.
@@ -64,11 +74,11 @@ class ContentTable:
     def records(self, number: int) -> Iterator[dict[str, Any]]:
         """Yield the records of a content: the one that counts, then those of copies."""
         for place in (self._places[number], *self._copies.get(number, ())):
-            yield self._read(place)
+            yield self._read(number, place)
 
     def record(self, number: int) -> dict[str, Any]:
         """Return the record that counts: of several, the first with the worst outcome."""
-        return self._read(self._places[number])
+        return self._read(number, self._places[number])
 
     def finding(self, record: Mapping[str, Any]) -> Finding:
         """Return what a report tells of a record."""
@@ -96,9 +106,7 @@ class ContentTable:
 
     def add(self, record: Mapping[str, Any], place: int) -> None:
         """Take one record in, which begins at a place."""
-        source = read_name(record["source"], record["source_b64"])
-        member = None if record["member"] is None else read_name(record["member"], record["member_b64"])
-        key = content_key(record["sha256"], source, member)
+        key = _key_of(record)
         number = self.numbers.setdefault(key, len(self.keys))
         outcome = OUTCOMES.index(outcome_of(record))
         if number == len(self.keys):
@@ -124,15 +132,26 @@ class ContentTable:
         for file in self._open.values():
             file.close()
 
-    def _read(self, place: int) -> dict[str, Any]:
-        number, offset = divmod(place, _PLACES)
+    def _read(self, number: int, place: int) -> dict[str, Any]:
+        """Return the record of a content at a place.
+
+        Raises:
+            UsageError: something else is there now.
+        """
+        file_number, offset = divmod(place, _PLACES)
         with self._lock:
-            if number not in self._open:
-                self._open[number] = self.files[number].path.open("rb")
-            file = self._open[number]
+            if file_number not in self._open:
+                self._open[file_number] = self.files[file_number].path.open("rb")
+            file = self._open[file_number]
             file.seek(offset)
             line = file.readline()
-        return self.parse(line)
+        try:
+            record = self.parse(line)
+            if _key_of(record) == self.keys[number]:
+                return record
+        except (ValueError, KeyError, TypeError):
+            pass
+        raise OutputChangedError(self.files[file_number].name)
 
     def parse(self, line: bytes) -> dict[str, Any]:
         """Return the fields of a record; what a compact one lacks is taken from the run card, or null."""
@@ -177,6 +196,12 @@ def _read_all(table: ContentTable, file_number: int, checked: RecordFile) -> Non
             except (ValueError, KeyError, TypeError) as error:
                 raise UsageError(f"{checked.name} line {number} is not a clipmod record: {error}") from error
             offset += len(line)
+
+
+def _key_of(record: Mapping[str, Any]) -> str:
+    source = read_name(record["source"], record["source_b64"])
+    member = None if record["member"] is None else read_name(record["member"], record["member_b64"])
+    return content_key(record["sha256"], source, member)
 
 
 def outcome_of(record: Mapping[str, Any]) -> Outcome:

@@ -211,7 +211,11 @@ class ReviewSession:
             OutputError: it cannot be written.
         """
         with self._lock:
-            known = self._decisions.state.current.get(self.table.keys[number])
+            known = (
+                self._decisions.state.current.get(self.table.keys[number])
+                if number < len(self.table)
+                else None
+            )
             if known is None or known.label != "minor":
                 raise UsageError("this is not withheld")
             self._take_back([number])
