@@ -84,7 +84,7 @@ class Settings:
     )
     threshold: float | None = _setting(None, "judging", "the NSFW threshold itself, 0..1", metavar="X")
     bank: tuple[str, ...] = _setting(
-        (), "judging", "known content: NSFW (deny:FILE[:31]) or Safe (allow:FILE)",
+        (), "judging", "known: NSFW (deny:FILE[:BITS]) or Safe (allow:FILE)",
         metavar="KIND:FILE",
     )  # fmt: skip
     allow_partial: bool = _setting(
