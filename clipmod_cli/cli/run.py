@@ -287,6 +287,12 @@ class _Run:
                 "since this run does not read their inputs",
                 done.stale_count,
             )
+        if done.undenied_count:
+            log.warning(
+                "%d records were NSFW by a deny bank, and models judge them again: no --bank of this run "
+                "holds them",
+                done.undenied_count,
+            )
         return done
 
     def _judge(self, items: Iterable[Item | Failure], store: HistoryRun, done: int) -> None:

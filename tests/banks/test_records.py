@@ -132,6 +132,7 @@ def test_what_no_bank_holds_any_more_is_judged_again(tmp_path: Path) -> None:
     path.write_bytes(b"".join(line_of(banked(index, old)) for index in range(3)) + line_of(judged(3)))
     done, told = resume(path, banks_of(tmp_path, allow=[sha_of(2)]))
     assert (done.count, done.retry_count, done.stale_count) == (2, 2, 0)
+    assert done.undenied_count == 1
     assert [brief(one) for one in told] == [("Safe", "allow"), ("Safe", "models")]
     assert [one["index"] for one in records_in(path)] == [2, 3]
     assert [done.match(Item(source=f"http://x/{index}", index=index)) for index in range(4)] == [
@@ -148,7 +149,7 @@ def test_without_banks_all_that_banks_decided_is_judged_again(tmp_path: Path) ->
     banks = banks_of(tmp_path, deny=[sha_of(0)])
     path.write_bytes(line_of(banked(0, banks)) + line_of(judged(1)))
     done, _ = resume(path, Banks())
-    assert (done.count, done.retry_count) == (1, 1)
+    assert (done.count, done.retry_count, done.undenied_count) == (1, 1, 1)
 
 
 def test_what_this_run_does_not_read_keeps_its_decision_and_is_counted(tmp_path: Path) -> None:

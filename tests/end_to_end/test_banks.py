@@ -132,7 +132,10 @@ def test_a_changed_bank_decides_old_records_anew(
     assert run.code == 0, "it is known"
     assert out.read_bytes() == whole
     pictures["blue"].write_bytes(blue)
-    assert clipmod(*words).code == 3
+    clipmod(*words, *banks)
+    run = clipmod(*words)
+    assert run.code == 3
+    assert "1 records were NSFW by a deny bank, and models judge them again" in run.stderr
     assert outcomes(out) == BY_MODELS, "models judge again what no bank holds any more"
     assert len(out.read_bytes().splitlines()) == 3
 

@@ -104,6 +104,7 @@ class DoneInputs:
         anew_count: how many of those that stay were decided anew by banks.
         stale_count: how many were decided by banks that do not hold them any more, and stay all the same,
             since their inputs are none of this run.
+        undenied_count: how many of those to judge again were decided by deny banks that do not hold them now.
         retry_archives: hashes of the archives that contain one of these inputs.
     """
 
@@ -119,6 +120,7 @@ class DoneInputs:
     retry_count: int = 0
     anew_count: int = 0
     stale_count: int = 0
+    undenied_count: int = 0
     retry_archives: set[bytes] = field(default_factory=set)
     names: InputNames = field(default_factory=InputNames, repr=False)
 
@@ -284,6 +286,7 @@ class _Reader:
         anew = self._decide_anew(record, name, run) if fate == "done" else None
         if anew == JUDGE:
             fate = "retry"
+            done.undenied_count += record["decided_by"] == "deny"
         if fate == "retry":
             self.removed.extend((start, end))
             done.retry_count += 1
