@@ -10,6 +10,7 @@ import pytest
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.output.reading.withheld import change_withheld, read_withheld, withheld_path
+from clipmod_cli.output.resuming.gone import gone_path
 from tests.end_to_end.command import Command
 from tests.reading.conftest import ODD_NAMES, line_of
 from tests.results import plain_failure, plain_verdict
@@ -50,6 +51,14 @@ def test_no_command_over_records_names_it(clipmod: Command, marked: Path, compre
         assert b"photos/2.jpg" not in content
     counted = clipmod("stats", marked, "--sql", "SELECT count(*) AS n FROM records")
     assert json.loads(counted.stdout) == {"n": 1}
+
+
+def test_what_prune_dropped_names_it_no_more_than_the_output(clipmod: Command, marked: Path) -> None:
+    dropped = gone_path(marked)
+    dropped.write_bytes(marked.read_bytes())
+    copy = marked.parent / "dropped.jsonl"
+    assert "3 are withheld" in clipmod("export", dropped, "-o", copy).stderr
+    assert [json.loads(line)["source"] for line in copy.read_bytes().splitlines()] == ["seen.jpg"]
 
 
 def test_the_records_stay(clipmod: Command, marked: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 from clipmod_cli.atomic import atomic_file
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.lock import OutputLock
+from clipmod_cli.output.resuming.gone import DROPPED
 from clipmod_cli.records import read_name, write_name
 
 WITHHELD_SCHEMA: Final = "clipmod-withheld/1"
@@ -67,8 +68,8 @@ class WithheldInputs:
 
 
 def withheld_path(output: Path) -> Path:
-    """Return where the list of an output is."""
-    return output.with_name(f"{output.name}.withheld.jsonl")
+    """Return where the list of an output is; the records that `--prune` dropped from one have the same."""
+    return output.with_name(f"{output.name.removesuffix(DROPPED)}.withheld.jsonl")
 
 
 def read_withheld(output: Path) -> WithheldInputs:

@@ -18,13 +18,16 @@ from clipmod_cli.output.resuming.rewrite import remove_ranges
 from clipmod_cli.records import read_name
 from clipmod_cli.sources.base import Skipped
 
+DROPPED: Final = ".gone.jsonl"
+"""What the name of the file of dropped records has behind that of the output."""
+
 MOST_GONE: Final = 0.2
 """The share of records that may go without `--prune=all`."""
 
 
 def gone_path(output: Path) -> Path:
     """Return where the dropped records of an output are."""
-    return output.with_name(f"{output.name}.gone.jsonl")
+    return output.with_name(f"{output.name}{DROPPED}")
 
 
 def prune(path: Path, done: DoneInputs, walked: Skipped, *, written: int, drop_any: bool) -> int:
