@@ -14,7 +14,7 @@ from clipmod_cli.review.queue.pictures import ReviewPictures
 from clipmod_cli.server.gate.stack import gate_of
 from clipmod_cli.server.review.access import OneTimeLink, access_by_key, access_by_link
 from clipmod_cli.server.review.app import create_review_app
-from clipmod_cli.server.review.room import ReviewCategory, ReviewRoom
+from clipmod_cli.server.review.context import ReviewCategory, ReviewContext
 from clipmod_cli.settings.definition import Settings
 from tests.end_to_end.command import SAMPLES
 from tests.review.judged import file_line, reviewing
@@ -36,9 +36,9 @@ def stranger(tmp_path: Path, link: OneTimeLink) -> Iterator[TestClient]:
     for number, name in enumerate(("cat.png", "astronaut.jpg", "coffee.webp")):
         lines.append(file_line(Path(shutil.copy(SAMPLES / name, tmp_path / name)), 0.55 + number / 10))
     with reviewing(tmp_path, lines) as session, ReviewPictures(session.table) as pictures:
-        room = ReviewRoom(session, pictures, CATEGORIES, lambda: None)
+        review = ReviewContext(session, pictures, CATEGORIES, lambda: None)
         with TestClient(
-            create_review_app(room, access_by_link(link)), base_url=HERE, follow_redirects=False
+            create_review_app(review, access_by_link(link)), base_url=HERE, follow_redirects=False
         ) as client:
             yield client
 
@@ -148,8 +148,8 @@ def phone(tmp_path: Path) -> Iterator[TestClient]:
     path = Path(shutil.copy(SAMPLES / "cat.png", tmp_path))
     settings = Settings(host="192.0.2.1", api_keys=(KEY,), public_url="https://review.example")
     with reviewing(tmp_path, [file_line(path)]) as session, ReviewPictures(session.table) as pictures:
-        room = ReviewRoom(session, pictures, CATEGORIES, lambda: None)
-        app = create_review_app(room, access_by_key(gate_of(settings)))
+        review = ReviewContext(session, pictures, CATEGORIES, lambda: None)
+        app = create_review_app(review, access_by_key(gate_of(settings)))
         with TestClient(app, base_url="https://review.example", follow_redirects=False) as client:
             yield client
 
@@ -176,8 +176,8 @@ def test_of_what_is_drawn_the_machine_says_nothing(tmp_path: Path, link: OneTime
         reviewing(tmp_path, [file_line(path)], audit=1.0) as session,
         ReviewPictures(session.table) as pictures,
     ):
-        room = ReviewRoom(session, pictures, (), lambda: None)
-        client = TestClient(create_review_app(room, access_by_link(link)), base_url=HERE)
+        review = ReviewContext(session, pictures, (), lambda: None)
+        client = TestClient(create_review_app(review, access_by_link(link)), base_url=HERE)
         with client:
             client.get("/", params={"token": link.token})
             item = client.get("/api/state").json()["item"]

@@ -18,20 +18,20 @@ from clipmod_cli.server.gate.middleware import (
 from clipmod_cli.server.problems import handle_problems
 from clipmod_cli.server.request_info import ObserverMiddleware
 from clipmod_cli.server.review.access import ReviewAccess
+from clipmod_cli.server.review.context import ReviewContext
 from clipmod_cli.server.review.endpoints import router
 from clipmod_cli.server.review.page import router as page
-from clipmod_cli.server.review.room import ReviewRoom
 
 THREADS = 8
 """Requests that wait for a picture or the disk at once."""
 
 
-def create_review_app(room: ReviewRoom, access: ReviewAccess) -> FastAPI:
+def create_review_app(review: ReviewContext, access: ReviewAccess) -> FastAPI:
     """Return the application; it closes nothing of what it is given."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        yield {"room": room, "threads": CapacityLimiter(THREADS)}
+        yield {"review": review, "threads": CapacityLimiter(THREADS)}
 
     app = FastAPI(
         title="clipmod review",

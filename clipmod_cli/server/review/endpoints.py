@@ -13,7 +13,7 @@ from clipmod_cli.review.queue.session import MUST_TYPE, ReviewSession
 from clipmod_cli.review.queue.walk import ShownContent
 from clipmod_cli.review.sheet import Finding
 from clipmod_cli.review.words import hits_of, name_of, reasons_of, visible
-from clipmod_cli.server.review.room import ReviewCategory, ReviewRoom
+from clipmod_cli.server.review.context import ReviewCategory, ReviewContext
 from clipmod_cli.server.state import from_state, in_thread
 
 AHEAD = 2
@@ -24,7 +24,7 @@ BODY_BYTES = 64_000
 
 router = APIRouter(prefix="/api")
 
-Room = Annotated[ReviewRoom, Depends(from_state("room"))]
+Review = Annotated[ReviewContext, Depends(from_state("review"))]
 Number = Annotated[int, Path(ge=0)]
 PersonLabel = Literal["unsafe", "safe", "unsure"]
 
@@ -69,139 +69,139 @@ class WithheldBody(_Body):
 
 
 @router.get("/state")
-async def state(request: Request, room: Room) -> dict[str, Any]:
+async def state(request: Request, review: Review) -> dict[str, Any]:
     """Return what is shown, how far the review is, and what keys there are."""
-    return await in_thread(request, lambda: _state(room))
+    return await in_thread(request, lambda: _state(review))
 
 
 @router.post("/decide", max_body_size=BODY_BYTES)
-async def decide(request: Request, room: Room, body: DecisionBody) -> dict[str, Any]:
+async def decide(request: Request, review: Review, body: DecisionBody) -> dict[str, Any]:
     """Write a decision and return what is shown next."""
-    _check_category(room, body.category, body.label)
+    _check_category(review, body.category, body.label)
 
     def work() -> dict[str, Any]:
-        room.session.decide(body.id, body.label, category=body.category, seconds=body.seconds)
-        return _state(room)
+        review.session.decide(body.id, body.label, category=body.category, seconds=body.seconds)
+        return _state(review)
 
     return await in_thread(request, work)
 
 
 @router.post("/undo", max_body_size=BODY_BYTES)
-async def undo(request: Request, room: Room) -> dict[str, Any]:
+async def undo(request: Request, review: Review) -> dict[str, Any]:
     """Take the last decision back and return what is shown then."""
 
     def work() -> dict[str, Any]:
-        undone = room.session.undo()
-        return {**_state(room), "undone": undone}
+        undone = review.session.undo()
+        return {**_state(review), "undone": undone}
 
     return await in_thread(request, work)
 
 
 @router.get("/grid")
-async def grid(request: Request, room: Room) -> dict[str, Any]:
+async def grid(request: Request, review: Review) -> dict[str, Any]:
     """Return the next contents of the queue."""
 
     def work() -> dict[str, Any]:
-        numbers = room.session.show_grid(GRID)
-        room.pictures.prepare(numbers)
-        return {"items": [_item(room, ShownContent(number, "queue", 1.0)) for number in numbers]}
+        numbers = review.session.show_grid(GRID)
+        review.pictures.prepare(numbers)
+        return {"items": [_item(review, ShownContent(number, "queue", 1.0)) for number in numbers]}
 
     return await in_thread(request, work)
 
 
 @router.post("/grid", max_body_size=BODY_BYTES)
-async def decide_together(request: Request, room: Room, body: GridBody) -> dict[str, Any]:
+async def decide_together(request: Request, review: Review, body: GridBody) -> dict[str, Any]:
     """Write the same decision on some of them."""
-    _check_category(room, body.category, body.label)
+    _check_category(review, body.category, body.label)
 
     def work() -> dict[str, Any]:
-        room.session.decide_together(
+        review.session.decide_together(
             body.ids, body.label, category=body.category, seconds=body.seconds, typed=body.typed
         )
-        return _state(room)
+        return _state(review)
 
     return await in_thread(request, work)
 
 
 @router.get("/picture/{number}")
-async def picture(request: Request, room: Room, number: Number) -> dict[str, Any]:
+async def picture(request: Request, review: Review, number: Number) -> dict[str, Any]:
     """Return how many frames there are, and their times; waits until they are decoded."""
-    _check_shown(room.session, number)
-    found = await in_thread(request, lambda: room.pictures.get(number))
+    _check_shown(review.session, number)
+    found = await in_thread(request, lambda: review.pictures.get(number))
     return {"frames": [round(one.time_s, 2) for one in found.frames], "note": found.note}
 
 
 @router.get("/blurred/{number}/{frame}")
 async def blurred(
-    request: Request, room: Room, number: Number, frame: Number, *, colour: bool = False
+    request: Request, review: Review, number: Number, frame: Number, *, colour: bool = False
 ) -> Response:
     """Return a blurred frame, grey unless colour is asked for."""
-    _check_shown(room.session, number)
-    answer = await _jpeg(request, lambda: room.pictures.blurred(number, frame, colour=colour))
+    _check_shown(review.session, number)
+    answer = await _jpeg(request, lambda: review.pictures.blurred(number, frame, colour=colour))
     return Response(status_code=204) if answer is None else answer
 
 
 @router.post("/sharp", max_body_size=BODY_BYTES)
-async def sharp(request: Request, room: Room, body: PictureBody) -> Response:
+async def sharp(request: Request, review: Review, body: PictureBody) -> Response:
     """Return a frame without blur; a request for each time that a person holds the key."""
-    _check_shown(room.session, body.id)
-    answer = await _jpeg(request, lambda: room.pictures.sharp(body.id, body.frame, colour=body.colour))
+    _check_shown(review.session, body.id)
+    answer = await _jpeg(request, lambda: review.pictures.sharp(body.id, body.frame, colour=body.colour))
     if answer is None:
         raise HTTPException(404, "there is no such frame")
     return answer
 
 
 @router.post("/minor", max_body_size=BODY_BYTES)
-async def withhold(request: Request, room: Room, body: WithheldBody) -> dict[str, Any]:
+async def withhold(request: Request, review: Review, body: WithheldBody) -> dict[str, Any]:
     """Withhold what may show a minor, and return what is shown next."""
 
     def work() -> dict[str, Any]:
-        room.session.withhold(body.id, seconds=body.seconds)
-        room.pictures.forget(body.id)
-        return _state(room)
+        review.session.withhold(body.id, seconds=body.seconds)
+        review.pictures.forget(body.id)
+        return _state(review)
 
     return await in_thread(request, work)
 
 
 @router.post("/minor/undo", max_body_size=BODY_BYTES)
-async def undo_withheld(request: Request, room: Room, body: WithheldBody) -> dict[str, Any]:
+async def undo_withheld(request: Request, review: Review, body: WithheldBody) -> dict[str, Any]:
     """Take that back, as a mistake."""
 
     def work() -> dict[str, Any]:
-        room.session.undo_withheld(body.id)
-        return _state(room)
+        review.session.undo_withheld(body.id)
+        return _state(review)
 
     return await in_thread(request, work)
 
 
 @router.post("/finish", max_body_size=BODY_BYTES)
-async def finish(room: Room) -> dict[str, Any]:
+async def finish(review: Review) -> dict[str, Any]:
     """End the command."""
-    room.finish()
+    review.finish()
     return {"finished": True}
 
 
-def _state(room: ReviewRoom) -> dict[str, Any]:
-    session: ReviewSession = room.session
+def _state(review: ReviewContext) -> dict[str, Any]:
+    session: ReviewSession = review.session
     shown, counts = session.current, session.counts
-    room.pictures.prepare([*([shown.number] if shown else []), *session.upcoming(AHEAD)])
+    review.pictures.prepare([*([shown.number] if shown else []), *session.upcoming(AHEAD)])
     return {
-        "item": None if shown is None else _item(room, shown),
+        "item": None if shown is None else _item(review, shown),
         "done": counts.done,
         "left": counts.left,
         "missing": counts.missing,
         "minutes": round(counts.seconds / 60, 1),
         "categories": [
             {"name": one.name, "text": visible(one.name.replace("_", " ")), "label": one.label}
-            for one in room.categories
+            for one in review.categories
         ],
         "must_type": MUST_TYPE,
     }
 
 
-def _item(room: ReviewRoom, shown: ShownContent) -> dict[str, Any]:
+def _item(review: ReviewContext, shown: ShownContent) -> dict[str, Any]:
     """Return what the page tells of a content; of one that was drawn not what the machine said."""
-    table = room.session.table
+    table = review.session.table
     finding: Finding = table.finding(table.record(shown.number))
     about: dict[str, Any] = {
         "id": shown.number,
@@ -229,8 +229,8 @@ def _check_shown(session: ReviewSession, number: int) -> None:
         raise HTTPException(409, "this is not what is shown now")
 
 
-def _check_category(room: ReviewRoom, category: str | None, label: PersonLabel) -> None:
-    if category is not None and ReviewCategory(category, label) not in room.categories:  # type: ignore[arg-type]
+def _check_category(review: ReviewContext, category: str | None, label: PersonLabel) -> None:
+    if category is not None and ReviewCategory(category, label) not in review.categories:  # type: ignore[arg-type]
         raise HTTPException(422, f"the policy has no category of this name that is {label}")
 
 

@@ -17,7 +17,7 @@ from clipmod_cli.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     from clipmod_cli.review.queue.contents import ContentTable, ReviewKind
     from clipmod_cli.review.queue.walk import ReviewPlan
-    from clipmod_cli.server.review.room import ReviewCategory
+    from clipmod_cli.server.review.context import ReviewCategory
     from clipmod_cli.settings.definition import Settings
 
 DEVICES: Final = "From another device"
@@ -227,16 +227,16 @@ def _user() -> str:
 def _review(
     records: list[str], decisions: Path, plan: ReviewPlan, originals: Path | None, settings: Settings
 ) -> int:
-    from clipmod_cli.cli.commands.review.serving import ReviewServer, open_door
+    from clipmod_cli.cli.commands.review.serving import ReviewServer, open_address
     from clipmod_cli.review.decisions import DecisionFile
     from clipmod_cli.review.queue.contents import open_contents
     from clipmod_cli.review.queue.pictures import ReviewPictures
     from clipmod_cli.review.queue.session import ReviewSession
     from clipmod_cli.server.review.app import create_review_app
-    from clipmod_cli.server.review.room import ReviewRoom
+    from clipmod_cli.server.review.context import ReviewContext
 
     with ExitStack() as open_:
-        door = open_.enter_context(open_door(settings))
+        address = open_.enter_context(open_address(settings))
         file = open_.enter_context(DecisionFile(decisions))
         table = open_.enter_context(open_contents(records))
         say_notes(f"{one.name}: {one.note}" for one in table.files if one.note)
@@ -249,8 +249,8 @@ def _review(
             err=True,
         )
         server = ReviewServer()
-        room = ReviewRoom(session, pictures, _categories(records, table), server.finish)
-        code = server.run(create_review_app(room, door.access), door)
+        context = ReviewContext(session, pictures, _categories(records, table), server.finish)
+        code = server.run(create_review_app(context, address.access), address)
         done = session.counts.done - counts.done
         typer.echo(
             f"{done:,} decisions written to {decisions}, {session.counts.left:,} left in the queue.", err=True
@@ -262,7 +262,7 @@ def _categories(records: list[str], table: ContentTable) -> tuple[ReviewCategory
     """Return the categories of the policies that judged, UNSAFE ones first."""
     from clipmod_cli.evaluate.joining import policies_of_cards
     from clipmod_cli.judge.policy.reading import BUILTIN, load_policy
-    from clipmod_cli.server.review.room import ReviewCategory
+    from clipmod_cli.server.review.context import ReviewCategory
 
     policies = list(policies_of_cards(name for name in records if name != "-"))
     name = table.record(0)["policy"] if len(table) and not policies else None

@@ -30,27 +30,27 @@ GRACE_S = 2
 
 
 @dataclass(frozen=True, slots=True)
-class ReviewDoor:
+class ReviewAddress:
     """Where the page is, who may see it, and what the terminal says of that."""
 
-    at: socket.socket
+    bound: socket.socket
     access: ReviewAccess
-    said: str
+    message: str
 
 
 @contextmanager
-def open_door(settings: Settings) -> Iterator[ReviewDoor]:
-    """Bind the address, and make the way in: by a link on this machine, else by an API key.
+def open_address(settings: Settings) -> Iterator[ReviewAddress]:
+    """Bind the address; the page is opened by a link on this machine, else by an API key.
 
     Raises:
         UsageError: the port is in use, or another address than loopback is given without keys.
     """
     if is_loopback(settings.host):
         link = OneTimeLink()
-        with bind(settings) as at:
-            url = f"{url_of(at)}/?token={link.token}"
-            yield ReviewDoor(
-                at, access_by_link(link), f"Open this link in your browser; it works once:\n  {url}"
+        with bind(settings) as bound:
+            url = f"{url_of(bound)}/?token={link.token}"
+            yield ReviewAddress(
+                bound, access_by_link(link), f"Open this link in your browser; it works once:\n  {url}"
             )
         return
     if not settings.api_keys and not settings.api_keys_file:
@@ -59,9 +59,9 @@ def open_door(settings: Settings) -> Iterator[ReviewDoor]:
             "CLIPMOD_API_KEYS, or --api-keys-file FILE with one from `openssl rand -hex 24`"
         )
     gate = gate_of(settings)
-    with bind(settings) as at:
-        url = f"{settings.public_url or url_of(at)}/ui"
-        yield ReviewDoor(at, access_by_key(gate), f"Open {url} and log in with one of the API keys.")
+    with bind(settings) as bound:
+        url = f"{settings.public_url or url_of(bound)}/ui"
+        yield ReviewAddress(bound, access_by_key(gate), f"Open {url} and log in with one of the API keys.")
 
 
 class ReviewServer:
@@ -76,7 +76,7 @@ class ReviewServer:
         if self._server is not None:
             self._server.should_exit = True
 
-    def run(self, app: FastAPI, door: ReviewDoor) -> ExitCode:
+    def run(self, app: FastAPI, address: ReviewAddress) -> ExitCode:
         """Serve until the end, and return the exit code."""
         config = uvicorn.Config(
             app,
@@ -89,13 +89,13 @@ class ReviewServer:
             proxy_headers=False,
             timeout_graceful_shutdown=GRACE_S,
         )
-        self._server = _Server(config, door.said)
+        self._server = _Server(config, address.message)
         before = {
             number: signal.signal(number, self._server.handle_exit)
             for number in (signal.SIGINT, signal.SIGTERM)
         }
         try:
-            self._server.run(sockets=[door.at])
+            self._server.run(sockets=[address.bound])
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -105,15 +105,15 @@ class ReviewServer:
 class _Server(uvicorn.Server):
     """Says where the page is, and keeps the exit code."""
 
-    def __init__(self, config: uvicorn.Config, said: str) -> None:
+    def __init__(self, config: uvicorn.Config, message: str) -> None:
         super().__init__(config)
-        self.said = said
+        self.message = message
         self.exit_code = ExitCode.OK
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            typer.echo(self.said, err=True)
+            typer.echo(self.message, err=True)
             typer.echo(
                 "End with Finish on the page, or with Ctrl-C: each decision is written at once.", err=True
             )

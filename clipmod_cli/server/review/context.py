@@ -19,7 +19,7 @@ class ReviewCategory:
 
 
 @dataclass(frozen=True, slots=True)
-class ReviewRoom:
+class ReviewContext:
     """One review.
 
     Attributes:
