@@ -46,6 +46,14 @@ log = logging.getLogger(__name__)
 ISSUES = "https://github.com/clipmod/clipmod/issues"
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
+ORDER = (
+    "scan", "urls", "serve",
+    "list", "report", "review", "apply", "dedupe", "export", "stats",
+    "allow", "deny", "policies", "eval", "tune", "rescore",
+    "models", "doctor", "bench", "config", "schema",
+)  # fmt: skip
+"""Of the commands in help: judge, act on the results, correct and measure, look after the machine."""
+
 WITH_OWN_SIGNALS = frozenset({"scan", "urls", "bench"})
 """Commands that import for a second, and then handle signals themselves; others end by an exception."""
 
@@ -61,6 +69,10 @@ Examples:
 
 class _Commands(PlainGroup):
     """Handles a closed stdout and a full disk, for which Typer would exit with 1, and hints at commands."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands, in the order of help."""
+        return sorted(super().list_commands(ctx), key=ORDER.index)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the subcommand; where an input is named instead, tell the command that judges it."""
@@ -159,7 +171,7 @@ def main(
         typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    """Judge pictures and animations with an ensemble of models, and write one JSON line for each."""
+    """Judge pictures and videos with an ensemble of models, and write one JSON line for each."""
     if ctx.invoked_subcommand not in WITH_OWN_SIGNALS:
         raise_on_interrupt()
 

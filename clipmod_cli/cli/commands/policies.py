@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from clipmod_cli.judge.policy.values import Policy
 
 app = typer.Typer(
-    name="policies", help="Show the built-in policies, or check a policy file.", no_args_is_help=True
+    name="policies",
+    help="Show the built-in policies; check, test and compare policy files.",
+    no_args_is_help=True,
 )
 
 TEST_EXAMPLES = """
