@@ -23,7 +23,7 @@ _MOST: Final = 1 << 63
 _DAMAGED: Final = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 """What a line raises that somebody else has written."""
 
-Deed: TypeAlias = Literal["move", "copy", "delete"]
+MoveAction: TypeAlias = Literal["move", "copy", "delete"]
 MoveState: TypeAlias = Literal["planned", "done", "left", "undoing", "undone", "purged"]
 """left: not moved, for a reason; undoing: as done, and being given back; purged: deleted for good."""
 
@@ -45,7 +45,7 @@ class Move:
 
     number: int
     run: int
-    deed: Deed
+    action: MoveAction
     source: str
     destination: str
     sha256: str
@@ -63,7 +63,7 @@ class Move:
             "schema": SCHEMA,
             "number": self.number,
             "run": self.run,
-            "do": self.deed,
+            "do": self.action,
             "source": source,
             "source_b64": source_b64,
             "destination": destination,
@@ -123,8 +123,8 @@ def _parse(fields: Any) -> Move | MoveChange:
         if fields["state"] not in get_args(MoveState):
             raise ValueError("an unknown state")
         return MoveChange(fields["number"], fields["state"], _time_of(fields))
-    if fields["do"] not in get_args(Deed):
-        raise ValueError("an unknown deed")
+    if fields["do"] not in get_args(MoveAction):
+        raise ValueError("an unknown action")
     destination = read_name(fields["destination"], fields["destination_b64"])
     source = read_name(fields["source"], fields["source_b64"])
     if not _is_below(destination) or not source.startswith("/"):
@@ -135,7 +135,7 @@ def _parse(fields: Any) -> Move | MoveChange:
     return Move(
         number=fields["number"],
         run=int(fields["run"]),
-        deed=fields["do"],
+        action=fields["do"],
         source=source,
         destination=destination,
         sha256=fields["sha256"],

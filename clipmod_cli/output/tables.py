@@ -28,7 +28,7 @@ def check_table_name(path: Path) -> None:
         raise UsageError(f"-o must end in one of {', '.join(FORMS)}, not {path.name!r}")
 
 
-def write_table(path: Path, model: type[BaseModel], rows: Iterable[BaseModel]) -> None:
+def write_rows(path: Path, model: type[BaseModel], rows: Iterable[BaseModel]) -> None:
     """Write rows to a file, which replaces one of this name when it is complete.
 
     In a CSV, a text that begins like a formula gets a ' in front, since spreadsheets run it.

@@ -20,7 +20,7 @@ from clipmod_cli.cli.commands.applying import running, undoing
 from clipmod_cli.cli.commands.applying.inputs import ApplyRequest
 from clipmod_cli.errors import ExitCode
 from clipmod_cli.output import lock
-from clipmod_cli.output.moves import Deed
+from clipmod_cli.output.moves import MoveAction
 from clipmod_cli.output.resuming import moved
 from clipmod_cli.review.applying import carry_out, folders, manifest, plan, transfer, undo
 from tests.applying.trees import files_in, judge, make_tree, snapshot
@@ -71,7 +71,7 @@ def run(command: Callable[[], ExitCode], moment: int = NEVER) -> tuple[int, int]
         os._exit(code)
 
 
-def kill_everywhere(folder: Path, target: Path, deed: Deed, moments: int, *, is_undo: bool) -> int:
+def kill_everywhere(folder: Path, target: Path, action: MoveAction, moments: int, *, is_undo: bool) -> int:
     """Kill at so many moments, evenly spread; return how many there were."""
     tree, output = folder / "tree", folder / "out.jsonl"
     judge(output, make_tree(tree), tree)
@@ -81,12 +81,12 @@ def kill_everywhere(folder: Path, target: Path, deed: Deed, moments: int, *, is_
         kinds=frozenset({"nsfw"}),
         label=None,
         new=False,
-        deed=deed,
-        folder=None if deed == "delete" else target,
+        action=action,
+        folder=None if action == "delete" else target,
         yes=True,
         as_json=False,
     )
-    kept = folder / ".out.jsonl.deleted" if deed == "delete" else target
+    kept = folder / ".out.jsonl.deleted" if action == "delete" else target
 
     def forth() -> ExitCode:
         return running.run_apply(request)
@@ -109,7 +109,7 @@ def kill_everywhere(folder: Path, target: Path, deed: Deed, moments: int, *, is_
         if moment % 2:  # one that goes on
             status = run(forth)[0]
             assert status == 0, f"apply after a kill at {moment}: {status}"
-            assert deed == "copy" or files_in(tree) == [], f"not all moved after a kill at {moment}"
+            assert action == "copy" or files_in(tree) == [], f"not all moved after a kill at {moment}"
             assert not list(kept.rglob("*.part")), f"unfinished copies after a kill at {moment}"
         if (kept / "manifest.jsonl").exists():
             status = run(back)[0]
@@ -124,7 +124,7 @@ if __name__ == "__main__":
     count = kill_everywhere(
         Path(sys.argv[1]),
         Path(sys.argv[2]),
-        cast("Deed", sys.argv[3]),
+        cast("MoveAction", sys.argv[3]),
         int(sys.argv[4]),
         is_undo="undo" in sys.argv[5:],
     )

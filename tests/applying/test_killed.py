@@ -34,10 +34,10 @@ MOMENTS = 8
 def test_killed_at_moments_all_over_its_code(tmp_path: Path, words: tuple[str, ...], elsewhere: bool) -> None:
     with ExitStack() as stack:
         target = stack.enter_context(other_device(tmp_path)) if elsewhere else tmp_path
-        deed, *undo = words
+        action, *undo = words
         argv = [sys.executable, "-m", "tests.applying.kill_everywhere", tmp_path, target / "kept"]
         run = subprocess.run(
-            [*map(str, argv), deed, str(MOMENTS), *undo],
+            [*map(str, argv), action, str(MOMENTS), *undo],
             cwd=ROOT,
             capture_output=True,
             text=True,

@@ -41,7 +41,7 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def night(clipmod: Command, pictures: Path, out: Path) -> Night:
-    """The nightly scan; the deed that follows is the test's."""
+    """The nightly scan; what follows is the test's."""
 
     def scan(*words: str) -> Outcome:
         return clipmod("scan", pictures, "-o", out, *SHAPES, "--fail-on", "nsfw", *words)

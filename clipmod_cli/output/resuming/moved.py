@@ -76,7 +76,7 @@ class MovedFiles:
             if not isinstance(line, Move):
                 if line.state in {"left", "undone"}:
                     found.pop(line.number, None)
-            elif line.deed != "copy":
+            elif line.action != "copy":
                 destination = os.path.join(manifest.parent, line.destination)  # noqa: PTH118 - any byte
                 found[line.number] = _key(line.source, line.sha256), destination
         self._destinations.update(found.values())

@@ -81,7 +81,7 @@ def _attempt(move: Move, top: int) -> str:
     try:
         with place_of(move.source) as origin, place_below(top, move.destination, make=True) as target:
             if not _is_finished(move, origin, target):
-                transfer(origin, target, move, keep=move.deed == "copy")
+                transfer(origin, target, move, keep=move.action == "copy")
     except RefusedMoveError as refusal:
         return str(refusal)
     except (OSError, ValueError) as error:
@@ -98,7 +98,7 @@ def _is_finished(move: Move, origin: Place, target: Place) -> bool:
     there, here = target.lstat(), origin.lstat()
     if there is None or not has_bytes(target, move):
         return False
-    if here is not None and move.deed != "copy":
+    if here is not None and move.action != "copy":
         if not is_original(origin, move) and not os.path.samestat(there, here):
             return False
         origin.unlink()
@@ -127,7 +127,7 @@ def expired(manifest: Manifest) -> list[Move]:
         move
         for move in manifest.in_state("done", "undoing")
         # not since it was planned: a killed run may have gone on much later
-        if move.deed == "delete" and manifest.since[move.number] < before
+        if move.action == "delete" and manifest.since[move.number] < before
     ]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, get_args
 
-from clipmod_cli.output.moves import Deed, Move, now
+from clipmod_cli.output.moves import Move, MoveAction, now
 from clipmod_cli.review.applying.folders import place_of
 from clipmod_cli.review.applying.manifest import Manifest
 from clipmod_cli.review.applying.transfer import digest_of, opened
@@ -92,7 +92,7 @@ class MovePlan:
         left: all other inputs that were chosen.
     """
 
-    deed: Deed
+    action: MoveAction
     folder: str
     moves: list[Move] = field(default_factory=list)
     left: list[LeftInput] = field(default_factory=list)
@@ -108,16 +108,18 @@ class MovePlan:
         return all(one.reason in SETTLED for one in self.left)
 
 
-def plan_moves(deed: Deed, folder: str, manifest: Manifest, chosen: Iterable[ChosenInput]) -> MovePlan:
+def plan_moves(
+    action: MoveAction, folder: str, manifest: Manifest, chosen: Iterable[ChosenInput]
+) -> MovePlan:
     """Return what is to be done with each chosen input, each file once.
 
     Args:
-        deed: what to do.
+        action: what to do.
         folder: where files go; absolute, links resolved. It need not exist.
         manifest: of that folder.
         chosen: the inputs.
     """
-    return _Planner(deed, folder, manifest).plan(chosen)
+    return _Planner(action, folder, manifest).plan(chosen)
 
 
 class _Refusal(Exception):  # noqa: N818 - a way out of nested calls
@@ -134,14 +136,14 @@ class _Refusal(Exception):  # noqa: N818 - a way out of nested calls
 class _Planner:
     """Plans one run."""
 
-    def __init__(self, deed: Deed, folder: str, manifest: Manifest) -> None:
-        self.deed: Deed = deed
-        self.result = MovePlan(deed, folder)
+    def __init__(self, action: MoveAction, folder: str, manifest: Manifest) -> None:
+        self.action: MoveAction = action
+        self.result = MovePlan(action, folder)
         self.manifest = manifest
         self.run = manifest.last_run + 1
         self.number = max(manifest.moves, default=0)
         self.pending = {
-            (one.source, one.sha256): one for one in manifest.in_state("planned") if one.deed == deed
+            (one.source, one.sha256): one for one in manifest.in_state("planned") if one.action == action
         }
         self.done = {(one.source, one.sha256): one for one in manifest.in_state("done", "undoing")}
         self.taken = {one.destination for one in self.pending.values()}
@@ -180,7 +182,7 @@ class _Planner:
         if known in self.pending:  # of a killed run, and in whatever state it left the files
             return self.pending[known]
         before = self.done.get(known)
-        if self.deed == "copy" and before is not None and self._is_there(before):
+        if self.action == "copy" and before is not None and self._is_there(before):
             raise _Refusal("moved")
         try:
             return self._move(one, real, relative)
@@ -193,7 +195,7 @@ class _Planner:
         return Move(
             number=self.number,
             run=self.run,
-            deed=self.deed,
+            action=self.action,
             source=real,
             destination=self._free(relative),
             sha256=one.sha256 or "",

@@ -73,7 +73,7 @@ def _attempt(move: Move, top: int, *, is_planned: bool) -> str:
             try:
                 origin = stack.enter_context(place_of(move.source))
             except FileNotFoundError:
-                if move.deed != "copy":
+                if move.action != "copy":
                     return f"the folder {os.path.dirname(move.source)} is gone: make it, and undo again"  # noqa: PTH120
                 origin = None
             try:
@@ -103,7 +103,7 @@ def _give_back(move: Move, origin: Place | None, target: Place | None, *, is_pla
         return
     if not has_bytes(target, move):
         raise RefusedMoveError("it has changed since it was moved, and is left there")
-    if move.deed == "copy" or _is_twice(move, origin, target):
+    if move.action == "copy" or _is_twice(move, origin, target):
         target.unlink()
     elif origin is None:
         raise AssertionError("only a copy has no folder to go back to")
@@ -120,7 +120,7 @@ def _check_in_place(move: Move, origin: Place | None, *, is_planned: bool) -> No
     Raises:
         RefusedMoveError: it is not.
     """
-    if move.deed == "copy":
+    if move.action == "copy":
         return
     status = None if origin is None else origin.lstat()
     if status is None:

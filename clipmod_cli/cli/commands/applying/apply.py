@@ -11,7 +11,7 @@ from clipmod_cli.cli.usage.help import RecordsGroup
 from clipmod_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from clipmod_cli.output.moves import Deed
+    from clipmod_cli.output.moves import MoveAction
 
 EXAMPLES: Final = """
 \b
@@ -98,19 +98,23 @@ def apply(
     from clipmod_cli.cli.commands.applying.running import run_apply
 
     kinds = {"nsfw": nsfw, "review": review, "safe": safe, "error": error}
-    folders: dict[Deed, Path | None] = {"move": move, "copy": copy, "delete": Path() if delete else None}
-    deeds = [(deed, folder) for deed, folder in folders.items() if folder is not None]
+    folders: dict[MoveAction, Path | None] = {
+        "move": move,
+        "copy": copy,
+        "delete": Path() if delete else None,
+    }
+    actions = [(action, folder) for action, folder in folders.items() if folder is not None]
     if not context.args:
         raise UsageError("name outputs of `clipmod scan`, or decisions of `clipmod review`, to act on")
-    if len(deeds) != 1:
+    if len(actions) != 1:
         raise UsageError("give one of --move DIR, --copy DIR and --delete")
-    ((deed, folder),) = deeds
+    ((action, folder),) = actions
     request = ApplyRequest(
         names=context.args,
         kinds=frozenset(kind for kind, wanted in kinds.items() if wanted),
         label=label,
         new=new,
-        deed=deed,
+        action=action,
         folder=None if delete else folder,
         yes=yes,
         as_json=as_json,

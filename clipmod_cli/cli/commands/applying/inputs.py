@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from clipmod_cli.cli.commands.results.choosing import ChosenRecord, card_of, choose_records
 from clipmod_cli.errors import UsageError
-from clipmod_cli.output.moves import Deed
+from clipmod_cli.output.moves import MoveAction
 from clipmod_cli.output.reading.withheld import read_withheld
 from clipmod_cli.output.resuming.names import working_directory
 from clipmod_cli.output.resuming.resume import RunConditions
@@ -45,7 +45,7 @@ class ApplyRequest:
     kinds: frozenset[str]
     label: DecisionLabel | None
     new: bool
-    deed: Deed
+    action: MoveAction
     folder: Path | None
     yes: bool
     as_json: bool

@@ -13,7 +13,7 @@ from typing import Any, Final
 import typer
 
 from clipmod_cli.cli.terminal.stdout import plain, say
-from clipmod_cli.output.moves import Deed, Move
+from clipmod_cli.output.moves import Move, MoveAction
 from clipmod_cli.records import write_name
 from clipmod_cli.review.applying.carry_out import KEPT_DAYS, MoveOutcome
 from clipmod_cli.review.applying.plan import LEFT_REASONS, SETTLED, WORDS, LeftReason, MovePlan
@@ -21,8 +21,12 @@ from clipmod_cli.review.applying.plan import LEFT_REASONS, SETTLED, WORDS, LeftR
 SHOWN: Final = 20
 """Files of a kind that are named; --json names all."""
 
-TO_DO: Final[dict[Deed, str]] = {"move": "move to", "copy": "copy to", "delete": "delete, and keep in"}
-DONE: Final[dict[Deed, str]] = {"move": "moved to", "copy": "copied to", "delete": "deleted, and kept in"}
+TO_DO: Final[dict[MoveAction, str]] = {"move": "move to", "copy": "copy to", "delete": "delete, and keep in"}
+DONE: Final[dict[MoveAction, str]] = {
+    "move": "moved to",
+    "copy": "copied to",
+    "delete": "deleted, and kept in",
+}
 UNNAMED: Final[frozenset[LeftReason]] = frozenset({"minor"})
 """Files that are never named; of settled ones the text tells only the number."""
 
@@ -51,12 +55,12 @@ class MoveReport:
             self._print_left()
             return
         where, files = plain(plan.folder), f"{_files(len(plan.moves))}, {_size(plan.bytes)}"
-        _echo(f"Would {TO_DO[plan.deed]} {where}: {files}")
+        _echo(f"Would {TO_DO[plan.action]} {where}: {files}")
         for move in plan.moves[:SHOWN]:
             _echo(f"  {plain(move.source)} -> {plain(move.destination)}  ({plain(move.reason)})")
         _echo_more(len(plan.moves))
         self._show_left()
-        if plan.deed == "delete" and expired:
+        if plan.action == "delete" and expired:
             _echo(f"Would purge {_files(len(expired))} deleted more than {KEPT_DAYS} days ago")
         say("clipmod: nothing was changed; to do it, add --yes")
 
@@ -88,7 +92,7 @@ class MoveReport:
         if self.as_json:
             self._print_left()
             return
-        _echo(f"{_files(self.done)} {DONE[plan.deed]} {plain(plan.folder)}, {_size(self.bytes)}")
+        _echo(f"{_files(self.done)} {DONE[plan.action]} {plain(plan.folder)}, {_size(self.bytes)}")
         for why, names in self.failed.items():
             _echo(f"Left: {_files(len(names))}: {plain(why)}")
             _echo_names(names)
@@ -121,7 +125,7 @@ class MoveReport:
             _echo_json(
                 {
                     "state": "left",
-                    "do": self.plan.deed,
+                    "do": self.plan.action,
                     "source": source,
                     "source_b64": encoded,
                     "why": why,

@@ -34,7 +34,7 @@ def run_apply(request: ApplyRequest) -> ExitCode:
     chosen = chosen_inputs(request, inputs)
     if not request.yes:
         manifest = Manifest.read(path)
-        plan = plan_moves(request.deed, str(folder), manifest, chosen)
+        plan = plan_moves(request.action, str(folder), manifest, chosen)
         MoveReport(plan, as_json=request.as_json).show_plan(expired(manifest))
         return ExitCode.OK
     _make_folder(folder)
@@ -44,8 +44,8 @@ def run_apply(request: ApplyRequest) -> ExitCode:
         for output in outputs:
             stack.enter_context(OutputLock(moved_path(output)))
         manifest = Manifest.read(path)
-        plan = plan_moves(request.deed, str(folder), manifest, chosen)
-        if request.deed != "copy" and plan.moves:
+        plan = plan_moves(request.action, str(folder), manifest, chosen)
+        if request.action != "copy" and plan.moves:
             for output in outputs:
                 name_manifest(output, path)
         return _carry_out(plan, manifest, as_json=request.as_json)
@@ -63,7 +63,7 @@ def _carry_out(plan: MovePlan, manifest: Manifest, *, as_json: bool) -> ExitCode
             outcomes, total=len(plan.moves), unit=" files", delay=1, leave=False, disable=not shown
         ):
             report.add(outcome)
-        if plan.deed == "delete":
+        if plan.action == "delete":
             report.show_purged(purge(manifest, expired(manifest)))
     finally:
         try:
@@ -86,14 +86,14 @@ def _folder_of(request: ApplyRequest, inputs: ApplyInputs) -> Path:
         return Path(os.path.realpath(Path(first).parent), f".{Path(first).name}.deleted")
     folder = Path(os.path.realpath(request.folder.expanduser()))
     if os.path.lexists(folder) and not folder.is_dir():
-        raise UsageError(f"--{request.deed} {request.folder} is not a folder")
+        raise UsageError(f"--{request.action} {request.folder} is not a folder")
     if not folder.parent.is_dir():
-        raise UsageError(f"--{request.deed} {request.folder}: there is no folder {folder.parent}")
+        raise UsageError(f"--{request.action} {request.folder}: there is no folder {folder.parent}")
     for run in inputs.runs.values():
         for name, real in run.folders:
             if is_below(str(folder), real) or is_below(real, str(folder)):
                 raise UsageError(
-                    f"--{request.deed} {request.folder} and the scanned folder {name} lie in each other: "
+                    f"--{request.action} {request.folder} and the scanned folder {name} lie in each other: "
                     "a scan would find the files again. Name a folder beside it"
                 )
     return folder

@@ -149,7 +149,7 @@ def export(
     What nobody was sure of and what is withheld has no row.
     """
     from clipmod_cli.cli.output_paths import check_result_path
-    from clipmod_cli.output.tables import check_table_name, write_table
+    from clipmod_cli.output.tables import check_table_name, write_rows
     from clipmod_cli.review.decisions import read_decisions
     from clipmod_cli.review.labels import ExportedLabel, count_left_out, labels_of
 
@@ -157,7 +157,7 @@ def export(
     check_result_path(output, [str(decisions)], overwrite=overwrite)
     state = read_decisions(decisions)
     rows = list(labels_of(state))
-    write_table(output, ExportedLabel, rows)
+    write_rows(output, ExportedLabel, rows)
     left_out = count_left_out(state)
     more = (
         f" ({left_out['unsure']:,} unsure and {left_out['minor']:,} withheld have none)" if left_out else ""
