@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from clipmod_cli.output.reading.cards import RunCards
+from clipmod_cli.output.resuming.card import RunCard
 from tests.end_to_end.command import SHAPE_OPTIONS, TINY, Command
 from tests.reading.test_report import Tags
 
@@ -88,3 +92,31 @@ def test_a_card_cannot_change_what_is_asked(clipmod: Command, nightly: Path) -> 
     path.write_text(json.dumps(card), encoding="utf-8")
     found = json.loads(clipmod("stats", nightly, "--json").stdout)
     assert {row["policy"] for row in found["policies"]} == {card["policy"]["name"]}
+
+
+class ReadOnce(list[dict[str, Any]]):
+    """The runs of a card, which may be gone through once."""
+
+    gone_through = 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        self.gone_through += 1
+        return super().__iter__()
+
+
+def test_paths_of_many_records_do_not_go_through_all_runs_for_each() -> None:
+    runs = ReadOnce(
+        {
+            "run_id": f"run-{n}",
+            "directory": f"/night/{n}",
+            "directory_b64": None,
+            "abilities": [],
+            "folders": [],
+        }
+        for n in range(400)
+    )
+    cards = RunCards({"out.jsonl": RunCard(Path("out.jsonl.run.json"), runs=runs)})
+    assert [cards.path_of("a.jpg", f"run-{n}") for n in range(400)] == [
+        f"/night/{n}/a.jpg" for n in range(400)
+    ]
+    assert runs.gone_through == 1

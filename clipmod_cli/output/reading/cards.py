@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from clipmod_cli.output.resuming.names import InputNames, working_directory
 from clipmod_cli.records import write_name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RunCards:
-    """The run cards of some outputs, by the output's name, and what was moved of their inputs.
+    """The run cards of some outputs as they were read, by the output, and what was moved of the inputs.
 
     Of stdin and of a copy there is no card.
     """
@@ -64,7 +65,7 @@ class RunCards:
         directory = self._directories.get(run_id or "", working_directory())
         return self.moved.find(InputNames().resolve(source, directory), sha256)
 
-    @property
+    @cached_property  # asked for each record, and a nightly scan has hundreds of runs
     def _directories(self) -> dict[str, str | None]:
         return {
             run_id: conditions.directory
