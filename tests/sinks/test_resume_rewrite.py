@@ -63,6 +63,10 @@ def test_a_foreign_file_is_refused_by_line_and_left_alone(
         ("source_b64", "%"),
         ("member", 3),
         ("models_used", 3),
+        ("sha256", "abcd"),
+        ("sha256", "z" * 64),
+        ("pdq", 3),
+        ("pdq", "abcd"),
     ],
 )
 def test_a_record_with_a_field_of_another_shape_is_foreign(key: str, value: object, output: Path) -> None:

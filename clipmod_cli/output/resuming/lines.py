@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from clipmod_cli.errors import OutputMismatchError
 from clipmod_cli.output.compact import SCHEMAS
@@ -12,6 +13,7 @@ from clipmod_cli.records import SCHEMA_NAME
 
 LINE_START = f'{{"schema":"{SCHEMA_NAME}'.encode()
 """The start of every record's line; a torn line without it belongs to another program's file."""
+_HASH: Final = re.compile("[0-9a-f]{64}")
 _NEEDED: dict[str, Any] = {
     "run_key": str,
     "run_id": str,
@@ -53,11 +55,17 @@ def _is_record(value: Any) -> bool:
         return False
     if not isinstance(value.get("models_used"), list | None):
         return False
+    if any(value.get(name) and not _is_hash(value[name]) for name in ("sha256", "pdq")):
+        return False
     for name in ("source_b64", "member_b64"):
         if value[name] is not None:
             b64decode(value[name], validate=True)
     error = value["error"]
     return error is None or (isinstance(error.get("retryable"), bool) and isinstance(error.get("code"), str))
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and _HASH.fullmatch(value) is not None
 
 
 def foreign_line(path: Path, number: int) -> OutputMismatchError:
