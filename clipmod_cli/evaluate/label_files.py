@@ -88,8 +88,8 @@ def _read_decisions(path: str) -> Iterator[LabelRow]:
     probabilities = inclusion_probabilities(state) if drawn else {}
     if left_out := count_left_out(state):
         log.warning(
-            "%s: %d decisions left out: %d unsure, %d withheld",
-            path, left_out.total(), left_out["unsure"], left_out["minor"],
+            "%s: decisions left out: %d unsure, %d withheld",
+            path, left_out["unsure"], left_out["minor"],
         )  # fmt: skip
     for key, one in state.current.items():
         if one.label in {"unsafe", "safe"}:

@@ -108,7 +108,7 @@ def test_a_scan_is_reviewed_and_measured(clipmod: Command, tmp_path: Path) -> No
         tmp_path / "r.html",
     )
     assert run.code == 0, run.stderr
-    assert "1 decisions left out: 0 unsure, 1 withheld" in run.stderr
+    assert "decisions left out: 0 unsure, 1 withheld" in run.stderr
     assert withheld.encode() not in clipmod("list", out).stdout
     assert withheld not in (tmp_path / "r.html").read_text()
     assert json.loads((tmp_path / "m.json").read_bytes())

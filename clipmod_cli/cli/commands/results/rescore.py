@@ -33,7 +33,7 @@ def rescore(
         typer.Option(metavar="RECORDS", help="compare with these records", rich_help_panel="Output"),
     ] = None,
     show: Annotated[
-        int, typer.Option(metavar="N", help="changed inputs to list [50]", rich_help_panel="Output", min=0)
+        int, typer.Option(metavar="N", help="changed inputs to list", rich_help_panel="Output", min=0)
     ] = 50,
     flags: Flags,
 ) -> None:
