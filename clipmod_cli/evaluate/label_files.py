@@ -50,7 +50,7 @@ def read_labels(names: Iterable[str], *, column: str = "label") -> list[LabelRow
     if not rows:
         raise UsageError(
             f"no labels in {', '.join(named)}: a folder must hold folders that are named as labels, "
-            "with the inputs in them"
+            "with the inputs in them, and a file of decisions one that is unsafe or safe"
         )
     unweighted = [row for row in rows if row.weight is None]
     if unweighted and len(unweighted) < len(rows):
@@ -67,6 +67,8 @@ def _read(name: str, column: str) -> Iterator[LabelRow]:
         yield from _read_folder(path, column)
     elif not os.path.exists(path):  # noqa: PTH110
         raise UsageError(f"no labels at {name}: no such file or folder")
+    elif not os.path.getsize(path):  # noqa: PTH202
+        raise UsageError(f"{name} is empty: no labels and no decisions in it yet")
     elif are_decisions(Path(path)):
         yield from _read_decisions(path)
     elif is_table(path):

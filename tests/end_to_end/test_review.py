@@ -198,6 +198,29 @@ def test_wrong_calls_are_refused(clipmod: Command, tmp_path: Path, decisions: Pa
         assert told in run.stderr, words
 
 
+def test_a_review_that_ended_before_its_first_decision(clipmod: Command, tmp_path: Path) -> None:
+    out, decisions = tmp_path / "out.jsonl", tmp_path / "d.jsonl"
+    assert clipmod("scan", SAMPLES / "cat.png", *SHAPE_OPTIONS, "-o", out).code == 0
+    with DecisionFile(decisions):
+        pass
+    assert clipmod("stats", decisions).stdout.decode() == f"No records and no decisions in {decisions} yet.\n"
+    labels = ("--labels", decisions)
+    for words, told in {
+        ("eval", out, *labels, "-o", tmp_path / "r.html"): "is empty: no labels and no decisions in it yet",
+        ("tune", out, *labels, "--recall", "0.9", "-o", tmp_path / "t.toml"): "no decisions in it yet",
+        ("apply", decisions, "--label", "unsafe", "--move", tmp_path / "q"): "no decisions in it yet",
+    }.items():
+        run = clipmod(*words)
+        assert run.code == 2
+        assert told in run.stderr
+    with DecisionFile(decisions) as file:
+        file.append([decided("a.jpg"), decided("a.jpg", "undo"), decided("b.jpg", "unsure")])
+    run = clipmod("eval", out, *labels, "-o", tmp_path / "r.html")
+    assert run.code == 2
+    assert f"no labels in {decisions}" in run.stderr
+    assert "a file of decisions one that is unsafe or safe" in run.stderr
+
+
 def test_stats_count_agreement_and_minutes(clipmod: Command, decisions: Path) -> None:
     with DecisionFile(decisions) as file:
         nsfw, safe = MachineJudgement(final_decision="NSFW"), MachineJudgement(final_decision="Safe")

@@ -66,4 +66,4 @@ def test_an_output_and_a_database_are_not_mixed(at_home: Path) -> None:
 
 def test_an_output_without_records_is_said_to_be_empty(at_home: Path) -> None:
     (at_home / "none.jsonl").touch()
-    assert "No records in" in call("stats", str(at_home / "none.jsonl")).stdout
+    assert "No records and no decisions in" in call("stats", str(at_home / "none.jsonl")).stdout

@@ -83,7 +83,7 @@ def _show_history(console: Console, stats: dict[str, Any]) -> None:
 
 def _empty(stats: dict[str, Any]) -> str:
     if "db" not in stats:
-        return f"No records in {', '.join(stats['records'])}."
+        return f"No records and no decisions in {', '.join(stats['records'])} yet."
     return f"The statistics database {stats['db']} is empty. `clipmod scan FOLDER` fills it."
 
 

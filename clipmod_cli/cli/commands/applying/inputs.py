@@ -89,7 +89,12 @@ def read_inputs(request: ApplyRequest) -> ApplyInputs:
     if request.label is not None and (request.kinds or request.new):
         raise UsageError("--label is of decisions, and --nsfw, --review, --safe, --error, --new of records")
     if request.label is not None and not inputs.decisions:
-        raise UsageError("--label needs a file of decisions (`clipmod review --decisions`) among RECORDS")
+        empty = [name for name in inputs.outputs if name != "-" and not Path(name).stat().st_size]
+        raise UsageError(
+            f"{', '.join(empty)}: no decisions in it yet"
+            if empty
+            else "--label needs a file of decisions (`clipmod review --decisions`) among RECORDS"
+        )
     if request.label is None and not request.kinds:
         raise UsageError("say which files: --nsfw, --review, --safe, --error, or --label with decisions")
     if request.label is None and not inputs.outputs:
