@@ -102,6 +102,7 @@ def _read_decisions(path: str) -> Iterator[LabelRow]:
                 source=one.exact_source,
                 member=one.exact_member,
                 weight=None if probability is None else 1 / probability,
+                is_sorted=not drawn,
             )
 
 

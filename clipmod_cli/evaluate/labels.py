@@ -35,6 +35,7 @@ class LabelRow:
         source: the input's path or URL.
         member: its name inside an archive.
         weight: how many inputs it stands for; None if all labels count the same.
+        is_sorted: it is of decisions on a queue that was sorted by the scores, none of which was drawn.
     """
 
     text: str
@@ -42,6 +43,7 @@ class LabelRow:
     source: str | None = None
     member: str | None = None
     weight: float | None = None
+    is_sorted: bool = False
 
     @property
     def name(self) -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
+import httpx2
 import pytest
 from PIL import Image
 
+from clipmod_cli.evaluate.label_files import read_labels
 from tests.end_to_end.command import SHAPES, TINY_ENSEMBLE, TINY_H, TINY_L, Command, Record, read_records
+from tests.review.conftest import ended, started
 from tests.tiny.shapes import CLASSES, picture_of
 
 POSITIVES, NEGATIVES = 64, 90
@@ -176,6 +181,70 @@ def refused(clipmod: Command, scanned: Path, tmp_path: Path, *words: str | Path)
     assert not (tmp_path / "tuned.toml").exists()
     assert done.stdout == b""
     return done.stderr
+
+
+def reviewed(clipmod: Command, scanned: Path, folder: Path, most: int, *words: str) -> Path:
+    """Return decisions that a person made on the records by `clipmod review`, at most so many."""
+    for name in ("out.jsonl", "out.jsonl.run.json"):
+        shutil.copy(scanned / name, folder)
+    with (
+        started(clipmod, folder, "--order", "severity", *words) as (process, link),
+        httpx2.Client(base_url=link.partition("?")[0], follow_redirects=True) as client,
+    ):
+        client.get(link)
+        for _ in range(most):
+            item = client.get("/api/state").json()["item"]
+            label = "unsafe" if int(Path(item["name"]).stem) < POSITIVES else "safe"
+            assert client.post(
+                "/api/decide", json={"id": item["id"], "label": label, "seconds": 1.0}
+            ).is_success
+        client.post("/api/finish", json={})
+        assert ended(process) == 0
+    return folder / "d.jsonl"
+
+
+def test_decisions_that_were_all_drawn_are_all_used(clipmod: Command, scanned: Path, tmp_path: Path) -> None:
+    decisions = reviewed(clipmod, scanned, tmp_path, 130, "--audit", "100%")
+    assert len({row.weight for row in read_labels([str(decisions)])}) == 1
+    done = clipmod(
+        "tune", tmp_path / "out.jsonl", "--labels", decisions, "--recall", "0.9",
+        "-o", tmp_path / "tuned.toml",
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    assert "130 of 130 labels matched" in done.stderr
+    assert "labelled inputs are used" not in done.stderr
+    (promise,) = tomllib.loads((tmp_path / "tuned.toml").read_text(encoding="utf-8"))["tuned"]["promises"]
+    assert promise["inputs"] == 130
+
+
+def test_decisions_of_a_queue_and_a_draw_are_thinned(clipmod: Command, scanned: Path, tmp_path: Path) -> None:
+    decisions = reviewed(clipmod, scanned, tmp_path, 70, "--audit", "40%", "--only", "nsfw,review,safe")
+    weights = {round(row.weight or 0.0, 6) for row in read_labels([str(decisions)])}
+    assert len(weights) == 2
+    words = ("tune", tmp_path / "out.jsonl", "--labels", decisions, "-o", tmp_path / "tuned.toml")
+    done = clipmod(*words, "--recall", "0.6")
+    assert done.code == 0, done.stderr
+    (used,) = re.findall(r"(\d+) of 70 labelled inputs are used", done.stderr)
+    assert f"kept with chance {1 / max(weights):.4g} / p" in done.stderr
+    (promise,) = tomllib.loads((tmp_path / "tuned.toml").read_text(encoding="utf-8"))["tuned"]["promises"]
+    assert promise["inputs"] == int(used) < 70
+    refused = clipmod(*words, "--recall", "0.99", "--overwrite")
+    assert refused.code == 2
+    assert f"{used} labelled inputs" in refused.stderr
+    assert "among the labels used: decide on more that are drawn" in refused.stderr
+
+
+def test_decisions_of_a_sorted_queue_alone_are_refused(
+    clipmod: Command, scanned: Path, tmp_path: Path
+) -> None:
+    decisions = reviewed(clipmod, scanned, tmp_path, 40, "--audit", "0%")
+    done = clipmod(
+        "tune", tmp_path / "out.jsonl", "--labels", decisions, "--recall", "0.5",
+        "-o", tmp_path / "tuned.toml",
+    )  # fmt: skip
+    assert done.code == 2
+    assert "no decision was drawn at random, and 114 records have none" in done.stderr
+    assert not (tmp_path / "tuned.toml").exists()
 
 
 def test_too_few_positives_are_refused_with_what_is_missing_and_possible(

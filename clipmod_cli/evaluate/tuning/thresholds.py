@@ -96,8 +96,9 @@ def tune_categories(labelled: LabelledSet, target: Target) -> tuple[list[Outcome
         outcomes.append(_tune(among, [truth for _, truth in known], scores, target, name))
     if not outcomes:
         raise UsageError(
-            f"no label names an UNSAFE category ({', '.join(unsafe)}): to tune them, labels must be "
-            "categories, not only NSFW and Safe (--label-map)"
+            f"none of the {len(labelled.pairs):,} labels used names an UNSAFE category "
+            f"({', '.join(unsafe)}): to tune them, labels must be categories, not only NSFW and Safe "
+            "(--label-map)"
         )
     return outcomes, unlabelled
 
@@ -113,13 +114,9 @@ def tune_budget(scores: Scores, target: Target) -> Outcome:
 
 
 def check_labelled(labelled: LabelledSet) -> None:
-    """Raise UsageError where bounds on these labels would not hold."""
+    """Raise UsageError where bounds on these labels, which `thin` left, would not hold."""
     if labelled.weighted and len({pair.weight for pair in labelled.pairs}) > 1:
-        raise UsageError(
-            "the labels have different weights or probabilities: the bounds of a threshold need inputs that "
-            "were all drawn with the same chance. Tune on such labels, a random sample of all inputs; "
-            "`clipmod eval` measures with weights"
-        )
+        raise AssertionError("labels of different weights are thinned before they are tuned on")
     for pair in labelled.pairs:
         check_judged(pair.judged, labelled.policy)
 

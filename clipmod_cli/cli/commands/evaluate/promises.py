@@ -77,10 +77,35 @@ def cost(labelled: LabelledSet, before: Policy, policy: Policy) -> Iterator[str]
     yield f"Of the {len(labelled.pairs):,} labelled inputs it was found on, it flags {told}."
 
 
+def thinned(used: LabelledSet, every: LabelledSet) -> str:
+    """Return how many labels are used of how many, and why."""
+    largest = max(pair.weight for pair in every.pairs)
+    return (
+        f"{len(used.pairs):,} of {len(every.pairs):,} labelled inputs are used: they were drawn with "
+        "different probabilities, and a promise needs the same one for all. Each is kept with chance "
+        f"{1 / largest:.4g} / p, which is the smallest probability over its own, by the hash of its content. "
+        "To have all used, draw all alike: `clipmod review --audit 100%` with a new file of decisions, or a "
+        "random sample"
+    )
+
+
 def refusal(
-    one: TuningRefused, target: Target, per_day: float | None, calibration: PlattCalibration | None = None
+    one: TuningRefused,
+    target: Target,
+    per_day: float | None,
+    calibration: PlattCalibration | None = None,
+    *,
+    is_thinned: bool = False,
 ) -> str:
-    """Return why nothing is promised, how many inputs are missing, and what can be promised."""
+    """Return why nothing is promised, how many inputs are missing, and what can be promised.
+
+    Args:
+        one: the refusal.
+        target: what was to be promised.
+        per_day: how many inputs come, with a budget.
+        calibration: the one that took a part of the labels.
+        is_thinned: whether the labels are a part of those that there were; see `thin`.
+    """
     sure, what, short = percent(1 - target.delta), one.category or "NSFW", one.shortfall
     labels = f"{one.inputs} labelled inputs, {one.positives} of them {what},"
     match target.rate:
@@ -97,6 +122,8 @@ def refusal(
             said += f" {percent(target.value)} of all inputs are flagged"
             kind, instead = "", f"--budget {math.ceil(short.possible * (per_day or 1.0))}/day"
     more = f". At least {short.missing} more {kind}".rstrip() + " are needed" if short.missing else ""
+    if more and is_thinned:
+        more += " among the labels used: decide on more that are drawn (`clipmod review --audit 100%`)"
     if calibration is not None:
         more += f", and half as many again for the calibration, which took {calibration.positives} NSFW ones"
     return f"{said}{more}. Can be promised: {instead if 0 < short.possible < 1 else 'nothing'}"

@@ -10,7 +10,14 @@ from pathlib import Path
 import typer
 
 from clipmod_cli.assemble import policy_of
-from clipmod_cli.cli.commands.evaluate.promises import calibration_lines, cost, percent, promises, refusal
+from clipmod_cli.cli.commands.evaluate.promises import (
+    calibration_lines,
+    cost,
+    percent,
+    promises,
+    refusal,
+    thinned,
+)
 from clipmod_cli.cli.output_paths import write_document
 from clipmod_cli.cli.rescoring import criteria_of_evidence
 from clipmod_cli.errors import UsageError
@@ -18,6 +25,7 @@ from clipmod_cli.evaluate.joining import LabelOptions, evidence_in
 from clipmod_cli.evaluate.samples import LabelledSet
 from clipmod_cli.evaluate.tuning.inputs import EvidenceInputs, RecordInputs, TuningInputs
 from clipmod_cli.evaluate.tuning.platt import calibrate, check_on
+from clipmod_cli.evaluate.tuning.thinning import check_drawn, thin
 from clipmod_cli.evaluate.tuning.thresholds import (
     Outcome,
     Target,
@@ -85,28 +93,33 @@ class TuneCall:
         if self.target.rate == "flagged":
             self._budget()
             return
-        labelled = self._labelled()
+        labelled, is_thinned = self._labelled()
         calibration, held = calibrate(labelled, self.prevalence) if self.calibrated else (None, labelled)
         outcomes, unlabelled = (
             tune_categories(held, self.target)
             if self.per_category
             else ([tune_sum(held, self.target)], list[str]())
         )
-        policy = self._write(outcomes, labels_digest(labelled.pairs), calibration)
+        policy = self._write(outcomes, labels_digest(labelled.pairs), calibration, is_thinned=is_thinned)
         fit = calibration_lines(calibration, check_on(held, calibration), policy) if calibration else ()
         said = [*promises(policy), *cost(held, self.inputs.scored_by.policy, policy), *fit]
         _print([*said, *self._end(policy, unlabelled, labelled=True)])
 
-    def _labelled(self) -> LabelledSet:
-        labelled, matches = self.inputs.labelled(self.labels)
+    def _labelled(self) -> tuple[LabelledSet, bool]:
+        """Return the labelled inputs that all had the same chance, and whether there were others."""
+        every, matches = self.inputs.labelled(self.labels)
         for one, disagreeing in matches.conflicting:
             texts = ", ".join(sorted({label.row.text for label in disagreeing}))
             _say(f"the labels of {one.name} disagree ({texts}); it is left out")
         _say(f"{matches.matched} of {matches.labels} labels matched")
+        check_drawn(every, matches.unlabelled)
+        labelled = thin(every)
+        if is_thinned := len(labelled.pairs) < len(every.pairs):
+            _say(thinned(labelled, every))
         if largest := labelled.largest_group:
             _say(f"near-duplicates are kept together where labels are split{largest}")
         check_labelled(labelled)
-        return labelled
+        return labelled, is_thinned
 
     def _budget(self) -> None:
         scores = self.inputs.sums()
@@ -116,11 +129,18 @@ class TuneCall:
         _print([*promises(policy, self.per_day), shown, *self._end(policy, [])])
 
     def _write(
-        self, outcomes: Sequence[Outcome], labels: str | None, calibration: PlattCalibration | None
+        self,
+        outcomes: Sequence[Outcome],
+        labels: str | None,
+        calibration: PlattCalibration | None,
+        *,
+        is_thinned: bool = False,
     ) -> Policy:
         refused = [one for one in outcomes if isinstance(one, TuningRefused)]
         if refused:
-            told = [refusal(one, self.target, self.per_day, calibration) for one in refused]
+            told = [
+                refusal(one, self.target, self.per_day, calibration, is_thinned=is_thinned) for one in refused
+            ]
             raise UsageError("\n".join(told))
         base = self.inputs.scored_by.base
         tuning = Tuning(
