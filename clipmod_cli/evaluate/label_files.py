@@ -88,7 +88,8 @@ def _read_decisions(path: str) -> Iterator[LabelRow]:
     state = read_decisions(Path(path))
     drawn = any(one.why == "audit" or one.order == "random" for one in state.current.values())
     probabilities = inclusion_probabilities(state) if drawn else {}
-    if left_out := count_left_out(state):
+    left_out = count_left_out(state)
+    if left_out:
         log.warning(
             "%s: decisions left out: %d unsure, %d withheld",
             path, left_out["unsure"], left_out["minor"],
@@ -102,7 +103,7 @@ def _read_decisions(path: str) -> Iterator[LabelRow]:
                 source=one.exact_source,
                 member=one.exact_member,
                 weight=None if probability is None else 1 / probability,
-                is_sorted=not drawn,
+                undrawn_unsure=None if drawn else left_out["unsure"],
             )
 
 

@@ -35,7 +35,8 @@ class LabelRow:
         source: the input's path or URL.
         member: its name inside an archive.
         weight: how many inputs it stands for; None if all labels count the same.
-        is_sorted: it is of decisions on a queue that was sorted by the scores, none of which was drawn.
+        undrawn_unsure: of decisions on a sorted queue, none of which was drawn: how many of them are unsure,
+            and so no labels. None for any other label.
     """
 
     text: str
@@ -43,7 +44,7 @@ class LabelRow:
     source: str | None = None
     member: str | None = None
     weight: float | None = None
-    is_sorted: bool = False
+    undrawn_unsure: int | None = None
 
     @property
     def name(self) -> str:

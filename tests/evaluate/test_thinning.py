@@ -111,11 +111,12 @@ def test_a_promise_on_a_biased_queue_is_kept_once_it_is_thinned() -> None:
 
 def test_decisions_on_a_sorted_queue_alone_promise_nothing() -> None:
     every = labelled([True] * 60, [0.9] * 60)
-    rows = [replace(pair.label.row, is_sorted=True) for pair in every.pairs]
+    rows = [replace(pair.label.row, undrawn_unsure=3) for pair in every.pairs]
     queued = every.with_pairs(
         [replace(p, label=replace(p.label, row=row)) for p, row in zip(every.pairs, rows, strict=True)]
     )
-    with pytest.raises(UsageError, match=r"no decision was drawn at random, and 1,200 records have none"):
+    with pytest.raises(UsageError, match=r"no decision was drawn at random, and 1,197 records have none"):
         check_drawn(queued, 1_200)
+    check_drawn(queued, 3)
     check_drawn(queued, 0)
     check_drawn(every, 1_200)

@@ -35,11 +35,13 @@ def check_drawn(labelled: LabelledSet, unlabelled: int) -> None:
 
     Args:
         labelled: the labels.
-        unlabelled: how many records have none.
+        unlabelled: how many records have none, unsure ones included.
     """
-    if unlabelled and any(pair.label.row.is_sorted for pair in labelled.pairs):
+    unsure = [pair.label.row.undrawn_unsure for pair in labelled.pairs]
+    undecided = unlabelled - max((count for count in unsure if count is not None), default=unlabelled)
+    if undecided > 0:
         raise UsageError(
-            f"no decision was drawn at random, and {unlabelled:,} records have none: the queue was sorted by "
+            f"no decision was drawn at random, and {undecided:,} records have none: the queue was sorted by "
             "the scores, so its decisions do not tell what was missed. Decide on inputs that are drawn "
             "(`clipmod review --audit 100%`), or on all"
         )
