@@ -47,8 +47,8 @@ def group_by_pdq(
 ) -> Grouped:
     """Return clusters of pictures whose PDQ hashes differ in at most `most` of 256 bits.
 
-    The pictures are read and decoded. What has no hash (errors, films, animations, pictures with too little
-    structure or that cannot be read) is grouped by its bytes.
+    Pictures whose record has no PDQ hash are read and decoded. What gets none (errors, films, animations,
+    pictures with too little structure or that cannot be read) is grouped by its bytes.
 
     Raises:
         OutputError: no temporary file can be written.

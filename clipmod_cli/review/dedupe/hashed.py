@@ -1,4 +1,7 @@
-"""Pictures compared by PDQ. Their hashes are made from the files as they are now, decoded at full size."""
+"""Pictures compared by PDQ. Their hashes are those of the records, where a bank of PDQ hashes had them made.
+
+Others are made from the files as they are now, decoded at full size.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +93,8 @@ class PictureHasher:
         found: dict[int, tuple[int, bytes]] = {}
         workers = os.cpu_count() or 1
         with Decoders(workers, pool=WorkerPool()) as decoders:
-            for one in decode_with(decoders, self._items(stills), [_WHOLE], _OPTIONS):
+            unhashed = self._without_hash(stills, found)
+            for one in decode_with(decoders, self._items(unhashed), [_WHOLE], _OPTIONS):
                 still = self._pending.pop(one.item.index, None)
                 if still is None or isinstance(one, BankVerdict):  # there are no banks
                     continue
@@ -99,6 +103,18 @@ class PictureHasher:
         contents = np.asarray(sorted(found, key=lambda one: (-found[one][0], one)), dtype=np.int64)
         packed = b"".join(found[content][1] for content in contents.tolist())
         return HashedPictures(contents, np.frombuffer(packed, dtype=np.uint8).reshape(-1, BITS // 8))
+
+    def _without_hash(
+        self, stills: Iterable[tuple[int, FoundItem]], found: dict[int, tuple[int, bytes]]
+    ) -> Iterator[tuple[int, FoundItem]]:
+        """Yield those of which the record has no hash; those with one are put into `found`."""
+        for content, still in stills:
+            if still.pdq is None:
+                yield content, still
+            elif still.pdq:
+                found[content] = still.pixels, bytes.fromhex(still.pdq)
+            else:
+                self.poor += 1
 
     def _hash(self, still: FoundItem, decoded: Frame | Failure) -> tuple[int, bytes] | None:
         """Return the number of pixels and the hash; None for what cannot be compared."""

@@ -26,7 +26,7 @@ ROWS_AT_ONCE: Final = 10_000
 
 _ITEMS: Final = """
     CREATE TABLE items AS SELECT row_number() OVER () - 1 AS line, source, source_b64, member, member_b64,
-    kind, status, sha256, width, height, bytes, mtime_ns, run_id FROM records
+    kind, status, sha256, pdq, width, height, bytes, mtime_ns, run_id FROM records
 """
 _CONTENTS: Final = """
     CREATE TABLE contents AS
@@ -36,7 +36,9 @@ _CONTENTS: Final = """
           bool_and(coalesce(kind, 'image') = 'image' AND status = 'ok') AS is_still
           FROM items GROUP BY sha256)
 """
-_NAMES: Final = "line, source, source_b64, member, member_b64, sha256, bytes, mtime_ns, run_id"
+_NAMES: Final = (
+    "line, source, source_b64, member, member_b64, sha256, pdq, width, height, bytes, mtime_ns, run_id"
+)
 _STILLS: Final = (
     f"SELECT content, items.* FROM contents JOIN (SELECT {_NAMES} FROM items) AS items "  # noqa: S608
     "ON contents.item = items.line WHERE is_still"
@@ -50,12 +52,16 @@ class FoundItem:
     Attributes:
         line: its number among all records.
         path: as seen from here, or a URL; a name that is not UTF-8 holds surrogate escapes.
+        pdq: as in the record: the hash, empty where none is good enough, None where none was made.
+        pixels: as the record tells them, 0 where it does not.
     """
 
     line: int
     path: str
     member: str | None
     sha256: str | None
+    pdq: str | None
+    pixels: int
 
     @property
     def is_file(self) -> bool:
@@ -140,6 +146,8 @@ class DedupeItems:
             path=self.reader.cards.path_of(source, row["run_id"]),
             member=None if row["member"] is None else read_name(row["member"], row["member_b64"]),
             sha256=row["sha256"],
+            pdq=row["pdq"],
+            pixels=(row["width"] or 0) * (row["height"] or 0),
         )
 
     def _faults(self) -> Iterator[tuple[int, LeftOut]]:
