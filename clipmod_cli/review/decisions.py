@@ -116,6 +116,12 @@ class ReviewDecision(ReviewedFile):
     probability: float = Field(description="With which the draw had reached it, 0..1; 1 in a sorted queue")
     seed: str = Field(description="Of the draw")
     together: int = Field(default=1, description="How many were decided at once")
+    stack: str | None = Field(
+        default=None, description="SHA-256 of what represents the near copies that it is one of"
+    )
+    near_copy_of: str | None = Field(
+        default=None, description="SHA-256 of the near copy that was shown large when both were decided"
+    )
     seconds: float = Field(description="How long it was shown")
     judged: MachineJudgement = Field(default_factory=MachineJudgement)
 

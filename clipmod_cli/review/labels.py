@@ -28,6 +28,7 @@ class ExportedLabel(RowModel):
     copies: int = Field(description="Files with the same bytes")
     final_decision: str | None = Field(description="What the machine had said: NSFW or Safe")
     unsafe_score: float | None = Field(description="Likewise, 0..1")
+    near_copy_of: str | None = Field(description="SHA-256 of the near copy that it was decided with")
     source_b64: str | None = Field(description="Base64 of the source's bytes, if they are not UTF-8")
     member_b64: str | None = Field(description="Base64 of the member's bytes, if they are not UTF-8")
 
@@ -60,6 +61,7 @@ def _label(one: ReviewDecision, probability: float) -> ExportedLabel:
         copies=len(one.files),
         final_decision=one.judged.final_decision,
         unsafe_score=one.judged.unsafe_score,
+        near_copy_of=one.near_copy_of,
         source_b64=one.source_b64,
         member_b64=one.member_b64,
     )

@@ -48,6 +48,7 @@ class _Reach:
     def __init__(self) -> None:
         self._audit = self._random = 0.0
         self._passed: dict[QueueOrder, float] = defaultdict(lambda: float("-inf"))
+        self._stacks = set[str | None]()  # of near copies, that the sorted queue reached
 
     def take(self, one: ReviewDecision) -> float:
         """Take a decision in, the last ones first, and return its probability."""
@@ -56,10 +57,14 @@ class _Reach:
         elif one.order in SORTED:
             if one.priority is not None:
                 self._passed[one.order] = max(self._passed[one.order], one.priority)
+                self._stacks.add(one.stack)
             return 1.0
         else:
             self._random = max(self._random, one.probability)
         in_queue = one.priority is not None
-        if in_queue and one.order in SORTED and one.priority < self._passed[one.order]:  # type: ignore[operator]
-            return 1.0  # the queue came by later on
+        if in_queue and one.order in SORTED:
+            if one.stack is not None and one.stack in self._stacks:
+                return 1.0  # it would have been decided with its near copies
+            if one.priority < self._passed[one.order]:  # type: ignore[operator]
+                return 1.0  # the queue came by later on
         return max(self._audit, self._random) if in_queue and one.order == "random" else self._audit

@@ -13,6 +13,7 @@ from clipmod_cli.records import to_line, to_record
 from clipmod_cli.review.decisions import DecisionFile
 from clipmod_cli.review.queue.contents import ContentTable, open_contents
 from clipmod_cli.review.queue.session import ReviewSession
+from clipmod_cli.review.queue.stacks import NearStacks
 from clipmod_cli.review.queue.walk import ReviewPlan
 from clipmod_cli.types import Item
 from tests.results import RUN, plain_verdict
@@ -23,10 +24,14 @@ def line_of(name: str, unsafe: float = 0.9, *, content: str | None = None, **cha
     agreement = changes.pop("agreement", 1.0)
     item = Item(source=name, index=0, member=changes.pop("member", None))
     made = plain_verdict(0, unsafe=unsafe)
-    digest = hashlib.sha256((content or name).encode()).hexdigest()
-    media = replace(made.media, **({"sha256": digest} | changes.pop("media", {})))
+    media = replace(made.media, **({"sha256": hash_of(content or name)} | changes.pop("media", {})))
     deciding = replace(made.deciding, agreement=agreement)
     return to_line(to_record(replace(made, item=item, media=media, deciding=deciding, **changes), RUN))
+
+
+def hash_of(content: str) -> str:
+    """Return the SHA-256 of a content as `line_of` writes it."""
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def file_line(path: Path, unsafe: float = 0.9, **media: Any) -> bytes:
@@ -51,13 +56,21 @@ def table_of(path: Path, *lines: bytes) -> Iterator[ContentTable]:
 
 @contextmanager
 def reviewing(folder: Path, lines: Sequence[bytes] = (), **changes: Any) -> Iterator[ReviewSession]:
-    """Give a review of these records, or of those that are there, which goes on where the last one ended."""
+    """Give a review of these records, or of those that are there, which goes on where the last one ended.
+
+    Args:
+        folder: of the records and decisions.
+        lines: the records.
+        changes: of the plan and of the session; `near` are the hashes of near copies, a list each.
+    """
+    near = changes.pop("near", ())
     options = {name: changes.pop(name) for name in ("is_missing",) if name in changes}
     with ExitStack() as opened:
         table = opened.enter_context(table_of(folder / "out.jsonl", *lines))
         file = opened.enter_context(DecisionFile(folder / "d.jsonl"))
         plan = ReviewPlan(who="ana", **({"audit": 0.0} | changes))
-        yield ReviewSession(table, file, plan, **options)
+        stacks = NearStacks.of(near, table.numbers)
+        yield ReviewSession(table, file, plan, stacks=stacks, **options)
 
 
 def shown(session: ReviewSession) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -140,6 +141,44 @@ def test_a_decision_must_be_one(person: TestClient) -> None:
     assert person.post("/api/minor", json={"id": 0, "confirmed": False}).status_code == 422
     assert person.get("/api/state").json()["done"] == 0
     assert person.post("/api/decide", json=whole | {"category": "gore"}).json()["done"] == 1
+
+
+@pytest.fixture
+def beside(tmp_path: Path, link: OneTimeLink) -> Iterator[TestClient]:
+    """A person before three pictures, of which the last two are said to be near copies of the first."""
+    names = ("cat.png", "astronaut.jpg", "coffee.webp")
+    paths = [Path(shutil.copy(SAMPLES / name, tmp_path / name)) for name in names]
+    lines = [file_line(path, unsafe) for path, unsafe in zip(paths, (0.55, 0.6, 0.1), strict=True)]
+    near = [[hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]]
+    with (
+        reviewing(tmp_path, lines, near=near, only=("nsfw", "safe")) as session,
+        ReviewPictures(session.table) as pictures,
+    ):
+        review = ReviewContext(session, pictures, CATEGORIES, lambda: None)
+        with TestClient(create_review_app(review, access_by_link(link)), base_url=HERE) as client:
+            client.get("/", params={"token": link.token})
+            yield client
+
+
+def test_near_copies_are_told_and_decided_as_the_page_showed_them(beside: TestClient) -> None:
+    told = beside.get("/api/state").json()
+    assert told["item"]["near_copies"] == 2
+    assert [(one["id"], one["outcome"]) for one in told["near"]] == [(1, "nsfw"), (2, "safe")]
+    assert [beside.get(f"/api/blurred/{number}/0").status_code for number in (0, 1, 2)] == [200] * 3
+    whole = {"id": 0, "label": "safe", "category": None, "seconds": 1.0, "near": [1, 2]}
+    assert beside.post("/api/decide", json=whole | {"near": [-1]}).status_code == 422
+    assert beside.post("/api/decide", json=whole | {"near": [1, 9]}).status_code == 409
+    refused = beside.post("/api/decide", json=whole | {"looked": [1]})
+    assert (refused.status_code, "look at it" in refused.json()["detail"]) == (400, True)
+    assert beside.get("/api/state").json()["done"] == 0
+    after = beside.post("/api/decide", json=whole | {"looked": [2]}).json()
+    assert (after["done"], after["item"], after["near"]) == (3, None, [])
+    assert beside.post("/api/undo").json()["done"] == 0
+    marked = beside.post("/api/minor", json={"id": 0, "confirmed": True}).json()
+    assert (marked["withheld"], marked["item"]) == ([0, 1, 2], None)
+    assert [beside.get(f"/api/blurred/{number}/0").status_code for number in (0, 1, 2)] == [409] * 3
+    back = beside.post("/api/minor/undo", json={"id": 0, "confirmed": True}).json()
+    assert (back["item"]["id"], [one["id"] for one in back["near"]]) == (0, [1, 2])
 
 
 @pytest.fixture

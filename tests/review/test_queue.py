@@ -12,7 +12,8 @@ from clipmod_cli.output.compact import compact_line
 from clipmod_cli.output.reading.withheld import read_withheld, withheld_path
 from clipmod_cli.records import Record, to_line, to_record
 from clipmod_cli.review.decisions import read_decisions
-from clipmod_cli.review.queue.session import MUST_TYPE, NotShownError, ReviewSession
+from clipmod_cli.review.queue.refusals import NotShownError
+from clipmod_cli.review.queue.session import MUST_TYPE, ReviewSession
 from tests.results import RUN, plain_failure
 from tests.review.judged import decide, line_of, reviewing, shown, table_of
 

@@ -40,6 +40,15 @@ def test_a_drawn_one_that_the_queue_reached_later_was_certain() -> None:
     assert probabilities(drawn, decided("q", priority=0.1))["a"] == 0.01
 
 
+def test_a_drawn_one_whose_near_copies_the_queue_reached_later_was_certain() -> None:
+    """It has their place in the queue; what has the same place by chance was not reached with them."""
+    drawn = [audit(name, 0.01, priority=0.3).model_copy(update={"stack": name}) for name in ("s", "t")]
+    unqueued = audit("u", 0.01).model_copy(update={"stack": "s"})
+    reached = decided("q", priority=0.3, stack="s")
+    assert probabilities(*drawn, unqueued, reached) == {"s": 1.0, "t": 0.01, "u": 0.01, "q": 1.0}
+    assert probabilities(audit("v", 0.01, priority=0.3), decided("q", priority=0.3))["v"] == 0.01
+
+
 def test_a_draw_that_begins_anew_among_more_inputs() -> None:
     """The new ones count as reached when they are, and not by how far the draw was before them."""
     found = probabilities(audit("old", 0.1), audit("new", 0.002), audit("newer", 0.005))

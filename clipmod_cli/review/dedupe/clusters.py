@@ -36,6 +36,12 @@ _COUNTS: Final = """
     count(*) FILTER (size > 1) AS inputs,
     coalesce(sum(bytes) FILTER (NOT representative), 0)::BIGINT AS bytes FROM clusters
 """
+_HASHES: Final = """
+    SELECT list(sha256 ORDER BY first DESC, line) AS hashes FROM (
+        SELECT cluster, sha256, bool_or(representative) AS first, min(line) AS line
+        FROM clusters GROUP BY cluster, sha256
+    ) GROUP BY cluster HAVING count(*) > 1 ORDER BY cluster
+"""
 _COPIES: Final = "SELECT line FROM clusters WHERE NOT representative AND is_of_file"
 
 
@@ -106,6 +112,11 @@ class Clusters:
         """Return the rows to export: clusters by their first inputs, in each the representative first."""
         (row,) = self.items.reader.rows("SELECT count(*) AS n FROM clusters")
         return TableRows(reader=self.items.reader, view="clusters", columns=self._columns(), count=row["n"])
+
+    def contents(self) -> Iterator[list[str]]:
+        """Yield the hashes of each cluster of several contents, the representative's first."""
+        for row in self.items.reader.rows(_HASHES):
+            yield row["hashes"]
 
     def copies(self) -> Iterator[FoundItem]:
         """Yield the files that are not the representative, where that is a file of this machine too."""

@@ -1,4 +1,4 @@
-"""What makes two inputs copies of each other: the values of `--by`."""
+"""What makes two inputs copies of each other: the values of `--by`, and of `review --near`."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class DedupeMethod:
     limit: float = 0.0
 
 
-def parse_method(text: str) -> DedupeMethod:
-    """Return the method that a value of `--by` names; raises UsageError."""
+def parse_method(text: str, option: str = "--by") -> DedupeMethod:
+    """Return the method that the value of an option names; raises UsageError."""
     match text.strip().partition(":"):
         case "sha256", "", "":
             return DedupeMethod("sha256")
@@ -39,12 +39,14 @@ def parse_method(text: str) -> DedupeMethod:
                 return DedupeMethod("pdq", PDQ_DISTANCE)
             if number.isascii() and number.isdigit() and int(number) <= MOST_PDQ_DISTANCE:
                 return DedupeMethod("pdq", int(number))
-            raise UsageError(f"--by pdq:{number} needs a whole number of bits from 0 to {MOST_PDQ_DISTANCE}")
+            raise UsageError(
+                f"{option} pdq:{number} needs a whole number of bits from 0 to {MOST_PDQ_DISTANCE}"
+            )
         case "embedding", _, number:
             if not number:
                 return DedupeMethod("embedding", EMBEDDING_SIMILARITY)
             with suppress(ValueError):
                 if math.isfinite(cosine := float(number)) and 0 < cosine <= 1:
                     return DedupeMethod("embedding", cosine)
-            raise UsageError(f"--by embedding:{number} needs a cosine above 0 and up to 1, as 0.97")
-    raise UsageError(f"--by must be {METHOD_HELP}, not {text!r}")
+            raise UsageError(f"{option} embedding:{number} needs a cosine above 0 and up to 1, as 0.97")
+    raise UsageError(f"{option} must be {METHOD_HELP}, not {text!r}")

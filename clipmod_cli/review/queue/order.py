@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from clipmod_cli.review.decisions import QueueOrder
 from clipmod_cli.review.queue.contents import ContentTable
+from clipmod_cli.review.queue.stacks import NearStacks
 from clipmod_cli.review.sampling import draw_of
 from clipmod_cli.review.sheet import OUTCOMES
 
@@ -52,6 +53,19 @@ def _without_score(table: ContentTable) -> Floats:
     return np.array(decided, np.float64)[np.frombuffer(bytes(table.outcomes), np.uint8)]
 
 
-def sort(numbers: Numbers, priorities: Floats, draws: Floats) -> Numbers:
-    """Return contents by their priority; equal ones by the draw."""
-    return numbers[np.lexsort((draws[numbers], priorities[numbers]))]
+def sort(numbers: Numbers, *keys: Floats) -> Numbers:
+    """Return contents by the first of these, those that are equal in it by the next."""
+    return numbers[np.lexsort([key[numbers] for key in reversed(keys)])]
+
+
+def least_of_stacks(values: Floats, queued: Numbers, stacks: NearStacks) -> Floats:
+    """Return values in which each queued content has the least one of its queued near copies."""
+    found = values.copy()
+    in_queue = np.zeros(len(values), bool)
+    in_queue[queued] = True
+    for members in stacks:
+        numbers = np.asarray(members)
+        numbers = numbers[in_queue[numbers]]
+        if len(numbers):
+            found[numbers] = values[numbers].min()
+    return found

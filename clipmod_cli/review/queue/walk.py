@@ -9,7 +9,8 @@ import numpy as np
 
 from clipmod_cli.review.decisions import QueueOrder, QueueReason
 from clipmod_cli.review.queue.contents import ContentTable, ReviewKind, kind_bits
-from clipmod_cli.review.queue.order import Numbers, draws_of, priorities_of, sort
+from clipmod_cli.review.queue.order import Numbers, draws_of, least_of_stacks, priorities_of, sort
+from clipmod_cli.review.queue.stacks import NearStacks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,22 +42,33 @@ class QueueWalk:
     """Goes through contents once; what comes back goes first."""
 
     def __init__(
-        self, table: ContentTable, plan: ReviewPlan, seed: str, is_missing: Callable[[int], bool]
+        self,
+        table: ContentTable,
+        plan: ReviewPlan,
+        seed: str,
+        is_missing: Callable[[int], bool],
+        stacks: NearStacks,
     ) -> None:
         """Sort the queue and the draw.
+
+        Near copies in the queue have the place of their first one, so that whatever the queue has reached of
+        them was reached with it.
 
         Args:
             table: all that was judged.
             plan: which of it, and how.
             seed: of the draw.
             is_missing: whether no file of a content is there as it was judged; asked before it is shown.
+            stacks: the near copies.
         """
         draws = draws_of(table, seed)
-        priorities = priorities_of(table, plan.order, draws)
+        own = priorities_of(table, plan.order, draws)
         queued = np.flatnonzero(np.frombuffer(bytes(table.kinds), np.uint8) & kind_bits(plan.only))
+        priorities = least_of_stacks(own, queued, stacks)
+        ties = least_of_stacks(draws, queued, stacks)
         self._plan = plan
         self._is_missing = is_missing
-        self._queue = _Line(sort(queued, priorities, draws))
+        self._queue = _Line(sort(queued, priorities, ties, own, draws))
         self._draw = _Line(np.argsort(draws, kind="stable"))
         self._priorities: dict[int, float] = dict(
             zip(queued.tolist(), priorities[queued].tolist(), strict=True)
@@ -64,6 +76,7 @@ class QueueWalk:
         self._closed = np.zeros(len(table), bool)  # decided, or missing
         self._back: list[ShownContent] = []
         self._taken = {"queue": 0, "audit": 0}
+        self._near = 0  # of these, decided with a near copy
         self.left = len(queued)
         self.missing = 0
 
@@ -76,20 +89,23 @@ class QueueWalk:
         """Return a content's place in the order of the queue; None if it is not in it."""
         return self._priorities.get(number)
 
-    def take(self, number: int, why: QueueReason) -> None:
-        """Count a content as decided."""
+    def take(self, number: int, why: QueueReason, *, is_near: bool) -> None:
+        """Count a content as decided; `is_near`: with a near copy, so that no audit is due for it."""
         self._close(number)
         self._taken[why] += 1
+        self._near += is_near
 
     def put_back(self, shown: Sequence[ShownContent]) -> None:
         """Let contents that were decided, or shown, come again, the first one next."""
         self._back += reversed(shown)
 
-    def untake(self, number: int, why: QueueReason) -> None:
-        """Count a content as decided no more."""
+    def untake(self, number: int, why: QueueReason, *, is_near: bool) -> None:
+        """Count a content as decided no more; what is not put back comes where it would have come."""
         self._closed[number] = False
         self.left += number in self._priorities
         self._taken[why] -= 1
+        self._near -= is_near
+        self._queue.begin = self._draw.begin = 0
 
     def next(self) -> ShownContent | None:
         """Return what is to be shown; None at the end."""
@@ -124,7 +140,15 @@ class QueueWalk:
         return ShownContent(self._queue.at(at), "queue", probability)
 
     def _is_audit_due(self) -> bool:
-        return self._taken["audit"] + 1 <= self._plan.audit * (self.done + 1) + 1e-9
+        return self._taken["audit"] + 1 <= self._plan.audit * (self.done - self._near + 1) + 1e-9
+
+    def is_queued(self, number: int) -> bool:
+        """Return whether a content is in the queue and can be shown."""
+        return number in self._priorities and self._is_open(number)
+
+    def is_decided(self, number: int) -> bool:
+        """Return whether a content is decided, or missing."""
+        return bool(self._closed[number])
 
     def _is_open(self, number: int) -> bool:
         """Return whether a content can be shown; notes those that are missing."""
@@ -137,8 +161,8 @@ class QueueWalk:
         return True
 
     def _close(self, number: int) -> None:
+        self.left -= not self._closed[number] and number in self._priorities
         self._closed[number] = True
-        self.left -= number in self._priorities
 
 
 class _Line:

@@ -33,10 +33,19 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+Numbers = Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=1000)]
+
+
 class DecisionBody(_Body):
-    """A decision on what is shown."""
+    """A decision on what is shown.
+
+    It is on those `near` copies too of which a small picture was on the page; `looked` at are those that were
+    shown large.
+    """
 
     id: int = Field(ge=0)
+    near: Numbers = Field(default_factory=list)
+    looked: Numbers = Field(default_factory=list)
     label: PersonLabel
     category: str | None = None
     seconds: float = Field(ge=0, allow_inf_nan=False)
@@ -45,7 +54,7 @@ class DecisionBody(_Body):
 class GridBody(_Body):
     """The same decision on several contents of the grid; `typed` is their number, as a person wrote it."""
 
-    ids: list[Annotated[int, Field(ge=0)]] = Field(max_length=1000)
+    ids: Numbers
     label: PersonLabel
     category: str | None = None
     seconds: float = Field(ge=0, allow_inf_nan=False)
@@ -80,7 +89,14 @@ async def decide(request: Request, review: Review, body: DecisionBody) -> dict[s
     _check_category(review, body.category, body.label)
 
     def work() -> dict[str, Any]:
-        review.session.decide(body.id, body.label, category=body.category, seconds=body.seconds)
+        review.session.decide(
+            body.id,
+            body.label,
+            category=body.category,
+            seconds=body.seconds,
+            near=body.near,
+            looked=body.looked,
+        )
         return _state(review)
 
     return await in_thread(request, work)
@@ -153,12 +169,13 @@ async def sharp(request: Request, review: Review, body: PictureBody) -> Response
 
 @router.post("/minor", max_body_size=BODY_BYTES)
 async def withhold(request: Request, review: Review, body: WithheldBody) -> dict[str, Any]:
-    """Withhold what may show a minor, and return what is shown next."""
+    """Withhold what may show a minor, with its near copies, and return what is shown next."""
 
     def work() -> dict[str, Any]:
-        review.session.withhold(body.id, seconds=body.seconds)
-        review.pictures.forget(body.id)
-        return _state(review)
+        withheld = review.session.withhold(body.id, seconds=body.seconds)
+        for number in withheld:
+            review.pictures.forget(number)
+        return {**_state(review), "withheld": withheld}
 
     return await in_thread(request, work)
 
@@ -184,9 +201,11 @@ async def finish(review: Review) -> dict[str, Any]:
 def _state(review: ReviewContext) -> dict[str, Any]:
     session: ReviewSession = review.session
     shown, counts = session.current, session.counts
-    review.pictures.prepare([*([shown.number] if shown else []), *session.upcoming(AHEAD)])
+    near = session.near_copies
+    review.pictures.prepare([*([shown.number] if shown else []), *near, *session.upcoming(AHEAD)])
     return {
         "item": None if shown is None else _item(review, shown),
+        "near": [_item(review, ShownContent(number, "queue", 1.0)) for number in near],
         "done": counts.done,
         "left": counts.left,
         "missing": counts.missing,
@@ -208,6 +227,7 @@ def _item(review: ReviewContext, shown: ShownContent) -> dict[str, Any]:
         "name": name_of(finding),
         "kind": finding.kind,
         "copies": table.copies(shown.number),
+        "near_copies": review.session.count_near(shown.number),
         "drawn": shown.why == "audit",
     }
     if shown.why == "audit":

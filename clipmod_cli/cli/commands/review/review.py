@@ -15,7 +15,9 @@ from clipmod_cli.cli.usage.shares import read_share
 from clipmod_cli.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
+    from clipmod_cli.review.dedupe.method import DedupeMethod
     from clipmod_cli.review.queue.contents import ContentTable, ReviewKind
+    from clipmod_cli.review.queue.stacks import FoundStacks
     from clipmod_cli.review.queue.walk import ReviewPlan
     from clipmod_cli.server.review.context import ReviewCategory
     from clipmod_cli.settings.definition import Settings
@@ -27,6 +29,7 @@ EXAMPLES: Final = """
 Examples:
   clipmod review results.jsonl --decisions decisions.jsonl
   clipmod review results.jsonl --decisions d.jsonl --order severity
+  clipmod review results.jsonl --decisions d.jsonl --near pdq
   clipmod review export d.jsonl -o labels.csv
   clipmod eval results.jsonl --labels d.jsonl
 """
@@ -69,6 +72,23 @@ def review(
     only: Annotated[
         str, typer.Option(metavar="KINDS", help="What is in the queue, of nsfw, review, safe and error.")
     ] = "nsfw,review",
+    near: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METHOD",
+            help="Decide near copies together: pdq[:BITS] (31, reads the files) or "
+            "embedding[:COSINE] (0.97).",
+            show_default=False,
+        ),
+    ] = None,
+    evidence: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="EV",
+            help="The folder of `scan --evidence EV`, for --near embedding.",
+            show_default=False,
+        ),
+    ] = None,
     originals: Annotated[
         Path | None,
         typer.Option(
@@ -124,8 +144,10 @@ def review(
         raise UsageError("--decisions names the file that decisions are written to, as --decisions d.jsonl")
     _check(decisions, originals, context.args)
     plan = _plan(order, audit, only, reviewer)
+    method = _near_method(near, evidence, plan, context.args)
     settings = _settings(host, port, api_keys_file, public_url)
-    raise typer.Exit(_review(context.args, decisions, plan, originals, settings))
+    stacks = None if method is None else _find_stacks(context.args, method, evidence)
+    raise typer.Exit(_review(context.args, decisions, plan, stacks, originals, settings))
 
 
 @app.command("export", short_help="Write decisions as labels for other programs.")
@@ -205,6 +227,45 @@ def _plan(order: str, audit: str, only: str, reviewer: str | None) -> ReviewPlan
     return ReviewPlan(order=chosen, only=_kinds(only), audit=read_share(audit, "--audit", ends=True), who=who)
 
 
+def _near_method(
+    near: str | None, evidence: Path | None, plan: ReviewPlan, records: list[str]
+) -> DedupeMethod | None:
+    from clipmod_cli.review.dedupe.method import parse_method
+
+    if near is None:
+        if evidence is not None:
+            raise UsageError("--evidence has no effect without --near embedding")
+        return None
+    method = parse_method(near, "--near")
+    if method.kind == "sha256":
+        raise UsageError("--near must be pdq or embedding: files with the same bytes are one decision anyway")
+    if (method.kind == "embedding") != (evidence is not None):
+        raise UsageError(
+            "--near embedding needs --evidence EV, a folder that `clipmod scan --evidence EV` wrote"
+            if evidence is None
+            else "--evidence has no effect with --near pdq"
+        )
+    if plan.order == "random":
+        raise UsageError(
+            "--near needs --order uncertain or severity: of a random order the probabilities hold for "
+            "contents that are decided alone"
+        )
+    if "-" in records:
+        raise UsageError("--near reads the records twice, and stdin can be read once: write them to a file")
+    return method
+
+
+def _find_stacks(records: list[str], method: DedupeMethod, evidence: Path | None) -> FoundStacks:
+    from clipmod_cli.review.queue.stacks import find_stacks
+
+    typer.echo("Comparing pictures for near copies ...", err=True)
+    found = find_stacks(records, method, evidence)
+    near = sum(len(stack) - 1 for stack in found.hashes)
+    alone = f" {found.not_compared:,} contents could not be compared." if found.not_compared else ""
+    typer.echo(f"{near:,} near copies of {len(found.hashes):,} contents.{alone}", err=True)
+    return found
+
+
 def _kinds(only: str) -> tuple[ReviewKind, ...]:
     from clipmod_cli.review.queue.contents import KINDS
 
@@ -225,13 +286,19 @@ def _user() -> str:
 
 
 def _review(
-    records: list[str], decisions: Path, plan: ReviewPlan, originals: Path | None, settings: Settings
+    records: list[str],
+    decisions: Path,
+    plan: ReviewPlan,
+    stacks: FoundStacks | None,
+    originals: Path | None,
+    settings: Settings,
 ) -> int:
     from clipmod_cli.cli.commands.review.serving import ReviewServer, open_address
     from clipmod_cli.review.decisions import DecisionFile
     from clipmod_cli.review.queue.contents import open_contents
     from clipmod_cli.review.queue.pictures import ReviewPictures
     from clipmod_cli.review.queue.session import ReviewSession
+    from clipmod_cli.review.queue.stacks import NearStacks
     from clipmod_cli.server.review.app import create_review_app
     from clipmod_cli.server.review.context import ReviewContext
 
@@ -241,7 +308,8 @@ def _review(
         table = open_.enter_context(open_contents(records))
         say_notes(f"{one.name}: {one.note}" for one in table.files if one.note)
         pictures = open_.enter_context(ReviewPictures(table, originals=originals))
-        session = ReviewSession(table, file, plan, is_missing=pictures.is_missing)
+        near = NearStacks.of(stacks.hashes, table.numbers) if stacks else NearStacks()
+        session = ReviewSession(table, file, plan, stacks=near, is_missing=pictures.is_missing)
         counts = session.counts
         typer.echo(
             f"{len(table):,} contents were judged, {counts.left:,} are in the queue"

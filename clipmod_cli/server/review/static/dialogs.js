@@ -36,7 +36,14 @@ function ask(dialog, keys = {}) {
 
 export const isOpen = () => document.querySelector("dialog[open]") !== null;
 
-export const confirmMinor = async () => (await ask(at("confirm-minor"), { m: "yes" })) === "yes";
+// `near` is how many near copies there are of it.
+export async function confirmMinor(near) {
+  at("minor-near").hidden = !near;
+  at("minor-near").textContent = near === 1
+    ? "So will its near copy, if that is not decided yet."
+    : `So will its ${near} near copies, if they are not decided yet.`;
+  return (await ask(at("confirm-minor"), { m: "yes" })) === "yes";
+}
 
 // After it is withheld: true if it was a mistake.
 export const tellMinor = async () => (await ask(at("told-minor"))) === "mistake";

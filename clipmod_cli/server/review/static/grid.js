@@ -33,6 +33,10 @@ export class Grid {
     return tile ? Number(tile.dataset.id) : null;
   }
 
+  itemOf(id) {
+    return this.#items.find((item) => item.id === id);
+  }
+
   async open(mustType) {
     this.#mustType = mustType;
     this.#items = (await get("/api/grid")).items;

@@ -5,6 +5,7 @@ import { confirmMinor, isOpen, tellMinor } from "./dialogs.js";
 import { Frames } from "./frames.js";
 import { Grid } from "./grid.js";
 import { Hold } from "./hold.js";
+import { NearCopies } from "./near.js";
 
 const at = (id) => document.getElementById(id);
 
@@ -21,6 +22,7 @@ let seenSince = 0;
 const hold = new Hold(at("sharp"), report);
 const frames = new Frames(showFrame);
 const grid = new Grid(report);
+const near = new NearCopies((item) => load(item));
 
 function report(error) {
   at("fault").textContent = error.message;
@@ -73,6 +75,7 @@ async function show(next) {
   if (item === null || grid.isOpen) setLoading(false);
   if (item === null) {
     frames.set([]);
+    near.clear();
     tellEnd("The queue is empty", "All of it is decided. Finish ends clipmod review.");
     return;
   }
@@ -100,29 +103,41 @@ function showItem(item) {
   seenMs = 0;
   seenSince = 0;
   setColour(false); // each one is grey at first
+  near.set(item, state.near);
+  load(item);
+}
+
+function tellItem(item) {
+  hold.end();
   at("blurred").removeAttribute("src");
   at("note").textContent = "";
   at("name").textContent = item.name;
   at("copies").textContent = item.copies > 1 ? `${item.copies} files have these bytes; the decision is for all.` : "";
   tellVerdict(item);
   frames.set([]);
-  load(item);
 }
 
 // A long film takes a while: until then it can be passed over as unsure, and not be decided unseen.
+// Nor before its near copies are on the page too.
 async function load(item) {
+  const { item: first } = state;
+  const isShown = () => state.item === first && near.viewed === item && !grid.isOpen;
+  tellItem(item);
   setLoading(true);
   const timer = setTimeout(() => { at("note").textContent = "Decoding it takes a while. ? goes on."; }, WAIT_MS);
   try {
     const picture = await get(`/api/picture/${item.id}`);
-    if (state.item !== item || grid.isOpen) return;
+    if (!isShown()) return;
     at("note").textContent = picture.note ? `No picture: ${picture.note}.` : "";
     frames.set(picture.frames);
     showFrame();
+    if (frames.count) await at("blurred").decode().catch(() => {}); // replaced meanwhile
+    await near.ready;
     countSeen();
-    setLoading(false);
+    near.note(item);
+    if (isShown()) setLoading(false);
   } catch (error) {
-    if (state.item === item) report(error);
+    if (isShown()) report(error);
   } finally {
     clearTimeout(timer);
   }
@@ -162,7 +177,7 @@ function tellVerdict(item) {
 
 function showFrame() {
   hold.end();
-  if (frames.count) at("blurred").src = `/api/blurred/${state.item.id}/${frames.number}?colour=${colour}`;
+  if (near.viewed && frames.count) at("blurred").src = `/api/blurred/${near.viewed.id}/${frames.number}?colour=${colour}`;
 }
 
 function tellEnd(title, text) {
@@ -194,8 +209,13 @@ const decide = (label, category = null) => act(async () => {
     return;
   }
   if (!state?.item || (isLoading && label !== "unsure")) return;
+  if (label === "safe" && near.showUnlooked()) {
+    say("The machine judged this near copy otherwise");
+    return;
+  }
   countSeen();
-  const body = { id: state.item.id, label, category, seconds: seenMs / 1000 };
+  const all = isLoading ? [] : near.seen;
+  const body = { id: state.item.id, label, category, seconds: seenMs / 1000, near: all, looked: near.looked };
   const next = await post("/api/decide", body);
   say(`${text}. ${next.left} left`);
   await show(next);
@@ -228,11 +248,14 @@ async function closeGrid() {
 }
 
 const withhold = () => act(async () => {
-  const id = grid.isOpen ? grid.focused : state?.item?.id ?? null;
-  if (id === null || !await confirmMinor()) return;
+  const item = (grid.isOpen ? grid.itemOf(grid.focused) : state?.item) ?? null;
+  if (item === null || !await confirmMinor(item.near_copies)) return;
+  const { id } = item;
   at("blurred").removeAttribute("src");
+  near.clear();
   grid.remove(id);
   let next = await post("/api/minor", { id, confirmed: true, seconds: seenMs / 1000 });
+  next.withheld.forEach((one) => grid.remove(one));
   say("Withheld");
   if (await tellMinor()) next = await post("/api/minor/undo", { id, confirmed: true });
   if (grid.isOpen) {
@@ -249,6 +272,7 @@ const finish = () => act(async () => {
   hold.end();
   grid.close();
   at("blurred").removeAttribute("src");
+  near.clear();
   at("one").hidden = at("many").hidden = at("finish").hidden = at("end-undo").hidden = true;
   at("end").hidden = false;
   tellEnd("Finished", "All decisions are written. This page can be closed.");
@@ -266,7 +290,7 @@ document.addEventListener("click", (event) => {
   if (event.detail && !event.target.closest(".tile, dialog")) document.activeElement?.blur?.();
 });
 
-const held = () => (state?.item && frames.count ? [state.item.id, frames.number, colour] : null);
+const held = () => (near.viewed && frames.count ? [near.viewed.id, frames.number, colour] : null);
 hold.on(at("hold"), held);
 hold.on(at("picture"), held);
 
@@ -314,6 +338,7 @@ function otherKey(key, event) {
     if (key.startsWith("arrow")) return () => grid.move(event.key);
     return null;
   }
+  if (key === "n") return () => near.next();
   if (key === " ") return () => frames.toggle();
   if (key === "arrowleft") return () => frames.step(-1);
   if (key === "arrowright") return () => frames.step(1);
