@@ -344,10 +344,16 @@ class _Run:
 
     def _finish(self, exit_code: ExitCode) -> ExitCode:
         """Flush the output and its run card; return the exit code that takes precedence."""
+        if exit_code == ExitCode.OK and not self.stop.exit_code and self.settings.limit is None:
+            self.done.end(self.skipped)
+        try:
+            self.output.finish()
+        except OutputError as e:
+            log.error("%s", e)  # noqa: TRY400 — no traceback: a full disk is no bug
+            exit_code = ExitCode.first(exit_code, e.exit_code)
         judged = self.tally.exit_code(self.settings.fail_on, self.skipped.has_media)
         exit_code = ExitCode.first(self.stop.exit_code, exit_code, judged)
         try:
-            self.output.finish()
             if exit_code in COMPLETE:
                 self.dropped = self.output.prune(self.done, self.skipped, self.tally)
         except (OutputError, UsageError) as e:

@@ -6,6 +6,7 @@ An existing file is read in `clipmod_cli.output.resuming.resume`.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import stat
@@ -14,8 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipmod_cli.errors import OutputError
+from clipmod_cli.output.resuming.removed import put_back
 from clipmod_cli.output.resuming.resume import DoneInputs, ResumeOptions, clear_or_refuse, read_done
 from clipmod_cli.records import Record
+
+log = logging.getLogger(__name__)
 
 SYNC_RECORDS = 1000
 SYNC_SECONDS = 2.0
@@ -139,6 +143,8 @@ class JsonlSink:
     def __init__(self, path: Path, options: ResumeOptions) -> None:
         self._path = path
         self._options = options
+        self._done: DoneInputs | None = None  # of a regular file
+        self._start = 0
 
     def begin(self, run_key: str) -> DoneInputs:
         """Open the file, after removing the records of inputs to judge again; see `read_done`."""
@@ -146,8 +152,9 @@ class JsonlSink:
             self._lines = open_device(self._path)
             return DoneInputs()
         clear_or_refuse(self._path, self._options)
-        done = read_done(self._path, run_key, self._options)
-        self._lines = open_file(self._path)
+        done = self._done = read_done(self._path, run_key, self._options)
+        lines = self._lines = open_file(self._path)
+        self._start = lines.size
         return done
 
     def write(self, record: Record, line: bytes) -> None:  # noqa: ARG002
@@ -155,5 +162,13 @@ class JsonlSink:
         self._lines.write(line)
 
     def close(self) -> None:
-        """Sync and close."""
+        """Sync and close, and put back the removed records whose inputs were not judged again."""
         self._lines.close()
+        if self._done is None:
+            return
+        try:
+            count = put_back(self._path, self._done, start=self._start, on_back=self._options.on_done)
+        except OSError as e:
+            raise OutputError(f"cannot write to {self._path}: {e.strerror}") from e
+        if count:
+            log.warning("%d records to judge again stay as they were: this run did not come to them", count)

@@ -225,6 +225,25 @@ def test_a_failed_input_of_another_folder_keeps_its_record(clipmod: Command, fol
     )
 
 
+def test_a_run_that_does_not_come_to_an_input_leaves_its_record(
+    clipmod: Command, folder: Path, out: Path
+) -> None:
+    paths = make_pictures(folder, 3)
+    words = ("-o", out, *NUDENET, "--no-isolate")
+    assert clipmod("scan", folder, *words).code == 0
+    for path in paths:
+        shutil.copyfile(SAMPLES / "cat.png", path)
+    run = clipmod("scan", folder, *words, "--limit", "1")
+    assert run.code == 0
+    assert sorted(sources(records_in(out))) == sorted(paths)
+    assert "2 records to judge again stay as they were" in run.stderr
+    run = clipmod("scan", folder, *words, "--exclude", Path(paths[2]).name)
+    assert sorted(sources(records_in(out))) == sorted(paths)
+    assert len({record["run_id"] for record in records_in(out)}) == 3
+    assert clipmod("scan", folder, *words).code == 0
+    assert len({record["sha256"] for record in records_in(out)}) == 1
+
+
 def test_an_extra_that_came_cures_what_it_can_read(
     clipmod: Command, folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,8 +2,9 @@
 
 A record's key is (source, member, number of its occurrence); a local file is the same whatever path named
 it. The record of a file or an object counts only while size and modification time are unchanged. Records of
-changed inputs and of errors that may pass are removed from the output; those of inputs that are gone stay,
-and count no more. Each record takes sixteen bytes and a counter of memory.
+changed inputs and of errors that may pass are removed from the output, and come back at the end of the run
+if it did not judge their inputs; those of inputs that are gone stay, and count no more. Each record takes
+sixteen bytes and a counter of memory.
 """
 
 from __future__ import annotations
@@ -19,20 +20,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
 from clipmod_cli.errors import ERROR_CODES, ErrorCode, OutputError, OutputMismatchError
+from clipmod_cli.output.resuming.keys import KeyCounts
 from clipmod_cli.output.resuming.lines import LINE_START, foreign_line, parse_line
 from clipmod_cli.output.resuming.moved import MovedFiles
-from clipmod_cli.output.resuming.names import InputNames, working_directory
+from clipmod_cli.output.resuming.names import InputNames, Scope, working_directory
+from clipmod_cli.output.resuming.removed import keep_removed, put_back, removed_path
 from clipmod_cli.output.resuming.rewrite import remove_ranges
 from clipmod_cli.records import read_name, write_name
+from clipmod_cli.sources.base import Skipped
 from clipmod_cli.sources.registry import Sources
 from clipmod_cli.types import Failure, Item
 
-HASH = np.dtype("S16")
-"""Sixteen bytes. numpy strips zeros at the end, by which hashes of one length stay distinct."""
 JUDGE: Final = "judge"
 Anew: TypeAlias = bytes | Literal["judge"] | None
 """What banks make of a record that is there: another line, none since its input has to be judged again
@@ -94,9 +93,8 @@ class DoneInputs:
         salt: a secret of this run, so that names with equal hashes cannot be chosen on purpose.
         directory: the working directory of this run; None if its inputs are URLs.
         earlier: the conditions of the runs that wrote the output, by run_id.
-        hashes: `(n,)` of 16 bytes, sorted: each key's hash once.
-        unmatched: `(n,)` how many records of each key no input has matched yet.
-        outcomes: `(n,)` of 16 bytes, sorted: key, content and outcome of each removed record.
+        unmatched: hashes of the keys of records that no input has matched yet.
+        outcomes: hashes of key, content and outcome of each removed record.
         count: how many records stay in the output and count.
         gone: start and end in the output of each record whose input is gone, in turn.
         moved_count: how many records stay and do not count, since `clipmod apply` moved their inputs.
@@ -111,9 +109,8 @@ class DoneInputs:
     salt: bytes = field(default_factory=lambda: secrets.token_bytes(16), repr=False)
     directory: str | None = field(default_factory=working_directory)
     earlier: Mapping[str, RunConditions] = field(default_factory=dict, repr=False)
-    hashes: NDArray[np.bytes_] = field(default_factory=lambda: np.zeros(0, dtype=HASH))
-    unmatched: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, dtype=np.uint32))
-    outcomes: NDArray[np.bytes_] = field(default_factory=lambda: np.zeros(0, dtype=HASH))
+    unmatched: KeyCounts = field(default_factory=KeyCounts, repr=False)
+    outcomes: KeyCounts = field(default_factory=KeyCounts, repr=False)
     count: int = 0
     gone: array[int] = field(default_factory=lambda: array("Q"))
     moved_count: int = 0
@@ -123,6 +120,7 @@ class DoneInputs:
     undenied_count: int = 0
     retry_archives: set[bytes] = field(default_factory=set)
     names: InputNames = field(default_factory=InputNames, repr=False)
+    _listed: Scope | None = field(default=None, repr=False)
 
     @property
     def kept_count(self) -> int:
@@ -142,12 +140,7 @@ class DoneInputs:
     def match(self, given: Item | Failure) -> bool:
         """Return whether a record of this input is left, and use that record up."""
         item = given.item if isinstance(given, Failure) else given
-        key = self.hash_of(item.source, item.member, self.directory)
-        at = _find(self.hashes, key)
-        if at is None or not self.unmatched[at]:
-            return False
-        self.unmatched[at] -= 1
-        return True
+        return self.unmatched.take(self.hash_of(item.source, item.member, self.directory))
 
     def knew(self, item: Item, content: str | None, outcome: str | None) -> bool:
         """Return whether a removed record had these very bytes of the input and the same outcome.
@@ -157,15 +150,12 @@ class DoneInputs:
             content: the SHA-256 of its bytes.
             outcome: the decision, or the code of the error.
         """
-        if not len(self.outcomes):
-            return False
         key = self.hash_of(item.source, item.member, self.directory)
-        return _find(self.outcomes, self.hash_outcome(key, content, outcome)) is not None
+        return self.hash_outcome(key, content, outcome) in self.outcomes
 
     def is_unmatched(self, record: Mapping[str, Any]) -> bool:
         """Return whether no input of this run was that of a record of the output."""
-        at = _find(self.hashes, self.hash_record(record))
-        return at is None or bool(self.unmatched[at])
+        return self.unmatched.has_left(self.hash_record(record))
 
     def directory_of(self, run_id: str) -> str | None:
         """Return the working directory of a run; of an unknown run that of this one."""
@@ -177,6 +167,26 @@ class DoneInputs:
         source = read_name(record["source"], record["source_b64"])
         member = None if record["member"] is None else read_name(record["member"], record["member_b64"])
         return self.hash_of(source, member, self.directory_of(record["run_id"]))
+
+    def hash_source(self, record: Mapping[str, Any]) -> bytes:
+        """Return the hash of the key of a record's file, without the member."""
+        source = read_name(record["source"], record["source_b64"])
+        return self.hash_of(source, None, self.directory_of(record["run_id"]))
+
+    def end(self, walked: Skipped) -> None:
+        """Note that this run has come to all its inputs, and which folders it listed."""
+        self._listed = self.names.scope(walked.listed, self.directory)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether this run has come to all its inputs."""
+        return self._listed is not None
+
+    def was_listed(self, record: Mapping[str, Any]) -> bool:
+        """Return whether a record's input is a folder that this run listed."""
+        source = read_name(record["source"], record["source_b64"])
+        name = self.names.resolve(source, self.directory_of(record["run_id"]))
+        return self._listed is not None and self._listed.names(name)
 
     def hash_of(self, source: str, member: str | None, directory: str | None) -> bytes:
         """Return the hash of an input's key; `directory` is the one in which it was named."""
@@ -190,13 +200,6 @@ class DoneInputs:
         return hashlib.blake2b(key + text, key=self.salt, digest_size=16).digest()
 
 
-def _find(hashes: NDArray[np.bytes_], key: bytes) -> int | None:
-    """Return the place of a hash among sorted ones, None if it is not there."""
-    wanted = np.array(key, dtype=HASH)
-    at = int(np.searchsorted(hashes, wanted))
-    return at if at < len(hashes) and hashes[at] == wanted else None
-
-
 def clear_or_refuse(path: Path, options: ResumeOptions) -> None:
     """Empty an existing output with `overwrite`, or refuse one that must not be continued.
 
@@ -207,6 +210,7 @@ def clear_or_refuse(path: Path, options: ResumeOptions) -> None:
     try:
         if options.overwrite and path.exists():
             os.truncate(path, 0)
+            removed_path(path).unlink(missing_ok=True)
         elif options.resume == "no" and path.exists() and path.stat().st_size:
             raise OutputMismatchError(
                 f"{path} exists; --overwrite discards its content, --resume continues it"
@@ -217,6 +221,8 @@ def clear_or_refuse(path: Path, options: ResumeOptions) -> None:
 
 def read_done(path: Path, run_key: str, options: ResumeOptions) -> DoneInputs:
     """Return the inputs that need not be judged again, after removing the records of all others to retry.
+
+    The removed ones are kept beside the output, for `put_back` at the end.
 
     Args:
         path: the output; it may be missing or empty. The caller holds its lock.
@@ -229,6 +235,7 @@ def read_done(path: Path, run_key: str, options: ResumeOptions) -> DoneInputs:
     """
     done = DoneInputs(directory=options.conditions.directory, earlier=options.earlier)
     try:
+        put_back(path, done)  # of a run that was killed
         with contextlib.suppress(FileNotFoundError):
             _Reader(path, run_key, options, done).read()
     except OSError as e:
@@ -252,7 +259,9 @@ class _Reader:
             else done.names.scope(options.sources, options.conditions.directory)
         )
         self.unknown_run = RunConditions(directory=options.conditions.directory)
-        self.hashes, self.outcomes, self.removed = bytearray(), bytearray(), array("Q")
+        self.hashes, self.outcomes = bytearray(), bytearray()
+        self.changed, self.removed = array("Q"), array("Q")  # start and end of lines
+        self.runs: set[str] = set()
         self.replaced: set[int] = set()  # starts of lines that have another one in their place
         self.kept_bytes = 0
 
@@ -268,13 +277,14 @@ class _Reader:
                     torn = start
                     break
                 self._add(self._parse(line, number), start, end)
-        remove_ranges(self.path, self.removed, torn=torn, in_place_of=self._in_place_of)
-        done.hashes, counts = np.unique(np.frombuffer(self.hashes, dtype=HASH), return_counts=True)
-        done.unmatched = counts.astype(np.uint32)
-        done.outcomes = np.unique(np.frombuffer(self.outcomes, dtype=HASH))
+        if self.removed:
+            keep_removed(self.path, self.removed, self.runs)
+        remove_ranges(self.path, self.changed, torn=torn, in_place_of=self._in_place_of)
+        done.unmatched, done.outcomes = KeyCounts.of(self.hashes), KeyCounts.of(self.outcomes)
 
     def _add(self, record: dict[str, Any], start: int, end: int) -> None:
         done = self.done
+        self.runs.add(record["run_id"])
         run = self.options.earlier.get(record["run_id"], self.unknown_run)
         source = read_name(record["source"], record["source_b64"])
         key = done.hash_record(record)
@@ -288,6 +298,7 @@ class _Reader:
             fate = "retry"
             done.undenied_count += record["decided_by"] == "deny"
         if fate == "retry":
+            self.changed.extend((start, end))
             self.removed.extend((start, end))
             done.retry_count += 1
             self.outcomes.extend(done.hash_outcome(key, record["sha256"], _outcome_of(record)))
@@ -303,7 +314,7 @@ class _Reader:
         else:
             done.count += 1
             if isinstance(anew, bytes):
-                self.removed.extend((start, end))
+                self.changed.extend((start, end))
                 self.replaced.add(start)
                 done.anew_count += 1
                 record, kept = self._parse(anew, done.count), len(anew)
@@ -338,7 +349,8 @@ class _Reader:
         error = record["error"]
         is_missing = bool(error) and error["code"] == "not_found"
         is_covered = self._is_covered(name, run)
-        if is_covered and error and self._may_pass(error, run):
+        may_pass = is_covered and error and self._may_pass(error, run)
+        if may_pass and (is_missing or run.directory is None):
             return "retry"
         if run.directory is None or not (is_covered or is_missing):
             return "done"
@@ -346,8 +358,8 @@ class _Reader:
         state = source.state_of(record, name, verify=self.options.resume == "verify")
         if state == "gone":  # a missing file that is named again is still an error
             is_named = is_covered and (self.scope is None or self.scope.names(name))
-            return "done" if is_missing and is_named else "gone"
-        return "retry" if state == "changed" and is_covered else "done"
+            return "gone" if not is_named else "done" if is_missing else "retry" if may_pass else "gone"
+        return "retry" if may_pass or (state == "changed" and is_covered) else "done"
 
     def _is_covered(self, name: str, run: RunConditions) -> bool:
         """Return whether a record's input is one that this run may find."""
