@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, get_args
 
@@ -17,7 +19,7 @@ from clipmod_cli.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     from clipmod_cli.review.dedupe.method import DedupeMethod
     from clipmod_cli.review.queue.contents import ContentTable, ReviewKind
-    from clipmod_cli.review.queue.stacks import FoundStacks
+    from clipmod_cli.review.queue.stacks import NearStacks
     from clipmod_cli.review.queue.walk import ReviewPlan
     from clipmod_cli.server.review.context import ReviewCategory
     from clipmod_cli.settings.definition import Settings
@@ -146,8 +148,8 @@ def review(
     plan = _plan(order, audit, only, reviewer)
     method = _near_method(near, evidence, plan, context.args)
     settings = _settings(host, port, api_keys_file, public_url)
-    stacks = None if method is None else _find_stacks(context.args, method, evidence)
-    raise typer.Exit(_review(context.args, decisions, plan, stacks, originals, settings))
+    stacks_of = partial(_stacks_of, context.args, method, evidence)
+    raise typer.Exit(_review(context.args, decisions, plan, stacks_of, originals, settings))
 
 
 @app.command("export", short_help="Write decisions as labels for other programs.")
@@ -255,15 +257,20 @@ def _near_method(
     return method
 
 
-def _find_stacks(records: list[str], method: DedupeMethod, evidence: Path | None) -> FoundStacks:
-    from clipmod_cli.review.queue.stacks import find_stacks
+def _stacks_of(
+    records: list[str], method: DedupeMethod | None, evidence: Path | None, table: ContentTable
+) -> NearStacks:
+    """Return the near copies; takes long where files are read, so what may fail otherwise comes before."""
+    from clipmod_cli.review.queue.stacks import NearStacks, find_stacks
 
+    if method is None:
+        return NearStacks()
     typer.echo("Comparing pictures for near copies ...", err=True)
     found = find_stacks(records, method, evidence)
     near = sum(len(stack) - 1 for stack in found.hashes)
     alone = f" {found.not_compared:,} contents could not be compared." if found.not_compared else ""
     typer.echo(f"{near:,} near copies of {len(found.hashes):,} contents.{alone}", err=True)
-    return found
+    return NearStacks.of(found.hashes, table.numbers)
 
 
 def _kinds(only: str) -> tuple[ReviewKind, ...]:
@@ -289,7 +296,7 @@ def _review(
     records: list[str],
     decisions: Path,
     plan: ReviewPlan,
-    stacks: FoundStacks | None,
+    stacks_of: Callable[[ContentTable], NearStacks],
     originals: Path | None,
     settings: Settings,
 ) -> int:
@@ -298,7 +305,6 @@ def _review(
     from clipmod_cli.review.queue.contents import open_contents
     from clipmod_cli.review.queue.pictures import ReviewPictures
     from clipmod_cli.review.queue.session import ReviewSession
-    from clipmod_cli.review.queue.stacks import NearStacks
     from clipmod_cli.server.review.app import create_review_app
     from clipmod_cli.server.review.context import ReviewContext
 
@@ -308,8 +314,7 @@ def _review(
         table = open_.enter_context(open_contents(records))
         say_notes(f"{one.name}: {one.note}" for one in table.files if one.note)
         pictures = open_.enter_context(ReviewPictures(table, originals=originals))
-        near = NearStacks.of(stacks.hashes, table.numbers) if stacks else NearStacks()
-        session = ReviewSession(table, file, plan, stacks=near, is_missing=pictures.is_missing)
+        session = ReviewSession(table, file, plan, stacks=stacks_of(table), is_missing=pictures.is_missing)
         counts = session.counts
         typer.echo(
             f"{len(table):,} contents were judged, {counts.left:,} are in the queue"
