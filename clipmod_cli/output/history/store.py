@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -34,6 +35,20 @@ LOCK_TIMEOUT_S: Final = 30.0  # For commands: how long a merge or another query 
 SERVE_LOCK_TIMEOUT_S: Final = 5.0
 
 log = logging.getLogger(__name__)
+
+
+def _execute(connection: DuckDBPyConnection, sql: str) -> DuckDBPyConnection:
+    """Return `connection.execute(sql)`, which Ctrl-C ends at once.
+
+    In the main thread DuckDB may notice the signal only minutes later.
+    """
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        running = pool.submit(connection.execute, sql)
+        try:
+            return running.result()
+        except BaseException:  # whatever a signal raises here
+            connection.interrupt()
+            raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +160,7 @@ class HistoryStore:
 
         with self._reading(LOCK_TIMEOUT_S) as connection:
             try:
-                answer = connection.execute(sql)
+                answer = _execute(connection, sql)
                 columns = tuple(str(column[0]) for column in answer.description or ())
                 return QueryResult(columns=columns, rows=answer.fetchall() if columns else [])
             except duckdb.Error as error:
