@@ -9,7 +9,7 @@ from typing import Any
 
 from clipmod_cli.banks.bank import NO_BANKS, Banks
 from clipmod_cli.output.compact import COMPACT_SCHEMA, compact_line
-from clipmod_cli.output.resuming.resume import JUDGE, Anew
+from clipmod_cli.output.resuming.resume import JUDGE, Redecision
 from clipmod_cli.records import RunFacts, read_name, to_line, to_record, write_name
 from clipmod_cli.results import BankDecision, BankVerdict
 from clipmod_cli.types import Item, Media
@@ -22,7 +22,7 @@ class RecordBanks:
     facts: RunFacts
     banks: Banks = NO_BANKS
 
-    def anew(self, record: Mapping[str, Any], source: str) -> Anew:
+    def redecide(self, record: Mapping[str, Any], source: str) -> Redecision:
         """Return what becomes of a record, full or compact.
 
         Args:

@@ -136,7 +136,7 @@ class Output:
             sources=sources,
             retry=frozenset(self.settings.retry),
             difference=difference,
-            decide_anew=(lambda _record, _source: None) if record_banks is None else record_banks.anew,
+            redecide=(lambda _record, _source: None) if record_banks is None else record_banks.redecide,
             has_evidence=lambda record: self.evidence is None or self.evidence.has_evidence_of(record),
         )
 

@@ -369,7 +369,7 @@ class _Run:
 
 
 def _told(done: DoneInputs) -> str:
-    anew = f" ({done.anew_count} decided anew by banks)" if done.anew_count else ""
+    anew = f" ({done.redecided_count} decided anew by banks)" if done.redecided_count else ""
     gone = f", {done.gone_count} gone" if done.gone_count else ""
     moved = f", {done.moved_count} moved" if done.moved_count else ""
     return f"{done.count} done{anew}, {done.retry_count} to retry{gone}{moved}"

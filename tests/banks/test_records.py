@@ -54,7 +54,7 @@ def resume(
 ) -> tuple[DoneInputs, list[dict[str, Any]]]:
     """Read an output as a run with these banks does; return what is done and the records that count."""
     told: list[dict[str, Any]] = []
-    options = ResumeOptions(conditions=URLS, decide_anew=RecordBanks(NEXT, banks).anew, on_done=told.append)
+    options = ResumeOptions(conditions=URLS, redecide=RecordBanks(NEXT, banks).redecide, on_done=told.append)
     return read_done(path, RUN.run_key, options), told
 
 
@@ -77,7 +77,7 @@ def test_a_hash_that_came_into_a_bank_is_decided_anew(compact: bool, tmp_path: P
     path.write_bytes(b"".join(before))
     banks = banks_of(tmp_path, deny=[sha_of(1)])
     done, told = resume(path, banks)
-    assert (done.count, done.anew_count, done.retry_count) == (3, 1, 0)
+    assert (done.count, done.redecided_count, done.retry_count) == (3, 1, 0)
     lines = path.read_bytes().splitlines(keepends=True)
     assert (lines[0], lines[2]) == (before[0], before[2]), "others stay as they are, in their places"
     record = json.loads(lines[1])
@@ -91,7 +91,7 @@ def test_a_hash_that_came_into_a_bank_is_decided_anew(compact: bool, tmp_path: P
     assert not done.match(Item(source="http://x/3", index=3))
     assert done.match(Item(source="http://x/1", index=0)), "its input need not be read"
     again, _ = resume(path, banks)
-    assert (again.anew_count, again.count) == (0, 3)
+    assert (again.redecided_count, again.count) == (0, 3)
     assert path.read_bytes().splitlines(keepends=True) == lines
 
 
@@ -101,7 +101,7 @@ def test_an_error_becomes_safe_by_an_allow_bank(tmp_path: Path) -> None:
     failed = Failure(item=verdict.item, stage="decode", code="decode_error", message="x", media=verdict.media)
     path.write_bytes(line_of(failed))
     done, _ = resume(path, banks_of(tmp_path, allow=[sha_of(0)]))
-    assert (done.anew_count, done.retry_count) == (1, 0)
+    assert (done.redecided_count, done.retry_count) == (1, 0)
     assert brief(*records_in(path)) == ("Safe", "allow")
     assert records_in(path)[0]["error"] is None
 
@@ -123,7 +123,7 @@ def test_a_bank_whose_name_is_no_unicode_decides_once(tmp_path: Path) -> None:
         pytest.skip("this file system wants names that are Unicode")
     banks = Banks.read([BankSpec(kind="deny", path=name)])
     path.write_bytes(line_of(judged(0)))
-    assert [resume(path, banks)[0].anew_count for _ in range(2)] == [1, 0]
+    assert [resume(path, banks)[0].redecided_count for _ in range(2)] == [1, 0]
 
 
 def test_what_no_bank_holds_any_more_is_judged_again(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_what_this_run_does_not_read_keeps_its_decision_and_is_counted(tmp_path:
     path.write_bytes(line_of(banked(0, banks)))
     here = RunConditions(directory=str(tmp_path))
     options = ResumeOptions(
-        conditions=here, earlier={RUN.run_id: URLS}, decide_anew=RecordBanks(NEXT, Banks()).anew
+        conditions=here, earlier={RUN.run_id: URLS}, redecide=RecordBanks(NEXT, Banks()).redecide
     )
     done = read_done(path, RUN.run_key, options)
     assert (done.count, done.retry_count, done.stale_count) == (1, 0, 1)
@@ -181,10 +181,10 @@ def test_a_record_of_another_folder_keeps_its_input(tmp_path: Path) -> None:
     options = ResumeOptions(
         conditions=RunConditions(directory=str(now)),
         earlier=earlier,
-        decide_anew=RecordBanks(NEXT, banks_of(tmp_path, deny=[sha_of(0)])).anew,
+        redecide=RecordBanks(NEXT, banks_of(tmp_path, deny=[sha_of(0)])).redecide,
     )
     done = read_done(path, RUN.run_key, options)
-    assert done.anew_count == 1
+    assert done.redecided_count == 1
     (record,) = records_in(path)
     assert (record["source"], record["run_id"]) == (str(data), NEXT.run_id)
     assert done.match(Item(source="../before/a.jpg", index=0))

@@ -199,8 +199,8 @@ def test_a_killed_holder_holds_nobody_off(output: Path, holder: subprocess.Popen
 
 def test_a_lock_that_was_let_go_can_be_taken(output: Path, holder: subprocess.Popen[bytes]) -> None:
     holder.communicate()
-    with OutputLock(output):
-        pass
+    with OutputLock(output) as lock:
+        assert json.loads(lock.path.read_text())["pid"] == os.getpid()
 
 
 def test_within_a_process_too_there_is_one_at_a_time(output: Path) -> None:

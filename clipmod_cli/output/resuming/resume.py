@@ -33,11 +33,11 @@ from clipmod_cli.sources.registry import Sources
 from clipmod_cli.types import Failure, Item
 
 JUDGE: Final = "judge"
-Anew: TypeAlias = bytes | Literal["judge"] | None
+Redecision: TypeAlias = bytes | Literal["judge"] | None
 """What banks make of a record that is there: another line, none since its input has to be judged again
 (`JUDGE`), or None: it stays."""
 
-_Fate: TypeAlias = Literal["done", "gone", "retry"]
+_Action: TypeAlias = Literal["done", "gone", "retry"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class ResumeOptions:
         sources: the files and folders that this run names; None if they come from lists.
         retry: codes of errors to try again, or `errors` for all.
         difference: how it was written otherwise, for the message that refuses it.
-        decide_anew: called with each record that stays and the name of its input; see `Anew`.
+        redecide: called with each record that stays and the name of its input; see `Redecision`.
         has_evidence: called with each record that stays; without its evidence the input is judged again.
     """
 
@@ -81,7 +81,7 @@ class ResumeOptions:
     sources: Sequence[str] | None = None
     retry: frozenset[str] = frozenset()
     difference: str = ""
-    decide_anew: Callable[[Mapping[str, Any], str], Anew] = lambda _record, _source: None
+    redecide: Callable[[Mapping[str, Any], str], Redecision] = lambda _record, _source: None
     has_evidence: Callable[[Mapping[str, Any]], bool] = lambda _: True
 
 
@@ -99,7 +99,7 @@ class DoneInputs:
         gone: start and end in the output of each record whose input is gone, in turn.
         moved_count: how many records stay and do not count, since `clipmod apply` moved their inputs.
         retry_count: how many records were removed because their inputs have to be judged again.
-        anew_count: how many of those that stay were decided anew by banks.
+        redecided_count: how many of those that stay were decided again by banks.
         stale_count: how many were decided by banks that do not hold them any more, and stay all the same,
             since their inputs are none of this run.
         undenied_count: how many of those to judge again were decided by deny banks that do not hold them now.
@@ -115,7 +115,7 @@ class DoneInputs:
     gone: array[int] = field(default_factory=lambda: array("Q"))
     moved_count: int = 0
     retry_count: int = 0
-    anew_count: int = 0
+    redecided_count: int = 0
     stale_count: int = 0
     undenied_count: int = 0
     retry_archives: set[bytes] = field(default_factory=set)
@@ -289,15 +289,15 @@ class _Reader:
         source = read_name(record["source"], record["source_b64"])
         key = done.hash_record(record)
         name = done.names.resolve(source, run.directory)
-        fate = self._fate(record, name, run)
-        lacks_evidence = fate != "retry" and not self.options.has_evidence(record)
-        if lacks_evidence and fate == "done" and self._is_covered(name, run):
-            fate = "retry"
-        anew = self._decide_anew(record, name, run) if fate == "done" else None
-        if anew == JUDGE:
-            fate = "retry"
+        action = self._action(record, name, run)
+        lacks_evidence = action != "retry" and not self.options.has_evidence(record)
+        if lacks_evidence and action == "done" and self._is_covered(name, run):
+            action = "retry"
+        redecided = self._redecide(record, name, run) if action == "done" else None
+        if redecided == JUDGE:
+            action = "retry"
             done.undenied_count += record["decided_by"] == "deny"
-        if fate == "retry":
+        if action == "retry":
             self.changed.extend((start, end))
             self.removed.extend((start, end))
             done.retry_count += 1
@@ -307,29 +307,29 @@ class _Reader:
             return
         self.hashes.extend(key)
         kept = end - start
-        if fate == "gone" and self.moved.find(name, record["sha256"]) is not None:
+        if action == "gone" and self.moved.find(name, record["sha256"]) is not None:
             done.moved_count += 1
-        elif fate == "gone":
+        elif action == "gone":
             done.gone.extend((self.kept_bytes, self.kept_bytes + kept))
         else:
             done.count += 1
-            if isinstance(anew, bytes):
+            if isinstance(redecided, bytes):
                 self.changed.extend((start, end))
                 self.replaced.add(start)
-                done.anew_count += 1
-                record, kept = self._parse(anew, done.count), len(anew)
+                done.redecided_count += 1
+                record, kept = self._parse(redecided, done.count), len(redecided)
             self.options.on_done(record)
         self.kept_bytes += kept
 
-    def _decide_anew(self, record: dict[str, Any], name: str, run: RunConditions) -> Anew:
+    def _redecide(self, record: dict[str, Any], name: str, run: RunConditions) -> Redecision:
         """Return what banks make of a record; `name` is the resolved one of its source."""
         is_same_place = run.directory == self.options.conditions.directory
         source = read_name(record["source"], record["source_b64"]) if is_same_place else name
-        anew = self.options.decide_anew(record, source)
-        if anew == JUDGE and not self._is_covered(name, run):
+        redecided = self.options.redecide(record, source)
+        if redecided == JUDGE and not self._is_covered(name, run):
             self.done.stale_count += 1
             return None
-        return anew
+        return redecided
 
     def _in_place_of(self, start: int, line: bytes) -> bytes:
         """Return the line that banks put in the place of another one; nothing for a line that is removed.
@@ -341,10 +341,10 @@ class _Reader:
         record = self._parse(line, 0)
         run = self.options.earlier.get(record["run_id"], self.unknown_run)
         source = read_name(record["source"], record["source_b64"])
-        anew = self._decide_anew(record, self.done.names.resolve(source, run.directory), run)
-        return anew if isinstance(anew, bytes) else line
+        redecided = self._redecide(record, self.done.names.resolve(source, run.directory), run)
+        return redecided if isinstance(redecided, bytes) else line
 
-    def _fate(self, record: dict[str, Any], name: str, run: RunConditions) -> _Fate:
+    def _action(self, record: dict[str, Any], name: str, run: RunConditions) -> _Action:
         """Return what becomes of a record; `name` is the resolved one of its source."""
         error = record["error"]
         is_missing = bool(error) and error["code"] == "not_found"
