@@ -20,8 +20,9 @@ from clipmod_cli.output.history.store import HistoryStore
 from clipmod_cli.server.apis.ensemble import shapes
 from clipmod_cli.server.apis.ensemble.answers import METHOD, whole
 from clipmod_cli.server.forms.streamed import formats_of
+from clipmod_cli.server.panels import EMBEDDED, FALLBACK, TRIPLE, Panel
 from clipmod_cli.server.problems import problem
-from clipmod_cli.server.service import EMBEDDED, FALLBACK, TRIPLE, Panel, Service
+from clipmod_cli.server.service import Service
 from clipmod_cli.server.state import Configured, Served, Stored
 from clipmod_cli.server.storage import ServiceStorage
 from clipmod_cli.settings.definition import Settings
