@@ -52,6 +52,29 @@ SAFETIES = {
 }
 
 
+OPENAI = {
+    "female-presence": {"female_present": (), "adult_object": ("sexual",)},
+    "female-presence-3": {"female_present": (), "adult_object": ("sexual",)},
+    "nsfw": {"nudity": ("sexual",), "explicit": ("sexual",)},
+    "graphic": {"sexual": ("sexual",), "gore": ("violence", "violence/graphic")},
+    "general": {
+        "drugs": (),
+        "weapons": (),
+        "nudity": ("sexual",),
+        "hateful_symbols": ("hate",),
+        "sexual_activity": ("sexual",),
+        "gore_violence": ("violence", "violence/graphic"),
+    },
+    "attributes": {},
+}
+
+
+@pytest.mark.parametrize("name", BUILTIN)
+def test_a_built_in_policy_says_which_of_openais_categories_are_meant(name: str) -> None:
+    told = {c.name: c.openai for c in load_policy(name).categories if c.safety == "UNSAFE"}
+    assert told == OPENAI[name]
+
+
 @pytest.mark.parametrize("name", BUILTIN)
 def test_a_built_in_policy_has_its_categories_in_order(name: str) -> None:
     policy = load_policy(name)

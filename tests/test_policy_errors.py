@@ -53,6 +53,13 @@ FAULTS: list[tuple[str, list[str]]] = [
         HEAD + TAIL.replace("otherwise = true", "threshold = 0.3 #!\nreview_margin = 0.1 #!"),
         ['"threshold" is for an UNSAFE category', '"review_margin" is for an UNSAFE category'],
     ),
+    # OpenAI's categories
+    (
+        HEAD + TAIL + "openai = ['sexul'] #!",
+        ['OpenAI has no category "sexul" (did you mean "sexual"?); it has'],
+    ),
+    (HEAD + TAIL + "openai = 'sexual' #!", ['"openai" in [[categories]] must be a list of texts']),
+    (HEAD + TAIL.replace("otherwise = true", "openai = ['hate'] #!"), ['"openai" is for an UNSAFE category']),
     # tests
     (
         HEAD + TAIL + "[[tests]] #!\npicture = 'x'",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from clipmod_cli.errors import PolicyError
 from clipmod_cli.judge.policy.reading import parse_policy, policy_from_classes
-from clipmod_cli.judge.policy.values import Category, Policy, Safety, Scoring
+from clipmod_cli.judge.policy.values import OPENAI_CATEGORIES, Category, Policy, Safety, Scoring
 
 
 def to_toml(policy: Policy) -> str:
@@ -43,6 +43,7 @@ def to_toml(policy: Policy) -> str:
             f"otherwise = {word(c.otherwise)}",
             f"prompts = {word(list(c.prompts))}" if c.prompts else "",
             f"negatives = {word(list(c.negatives))}" if c.negatives else "",
+            f"openai = {word(list(c.openai))}" if c.openai else "",
             "[categories.labels]" if c.labels else "",
             *(f"{word(spec)} = {word(list(labels))}" for spec, labels in c.labels.items()),
         ]
@@ -81,6 +82,9 @@ def policies(draw: st.DrawFn) -> Policy:
                 if scoring == "independent" and safeties[index] == "UNSAFE"
                 else (),
                 labels=labels,
+                openai=tuple(draw(st.lists(st.sampled_from(OPENAI_CATEGORIES), max_size=2)))
+                if safeties[index] == "UNSAFE"
+                else (),
             )
         )
     falling = sorted(draw(st.lists(shares, min_size=4, max_size=4)), reverse=True)
@@ -128,6 +132,7 @@ def test_the_hash_ignores_what_no_outcome_depends_on(policy: Policy) -> None:
         description="other words",
         prompts=tuple(reversed(first.prompts)),
         labels=dict(reversed(list(first.labels.items()))),
+        openai=() if first.openai else ("sexual",),
     )
     changed = replace(policy, name="other", description="x", categories=(renamed, *others))
     commented = "# a comment\n" + to_toml(policy).replace("\n[video]", "  # why\n\n[video]")

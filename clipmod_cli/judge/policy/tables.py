@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError
 from clipmod_cli.errors import SpecError, did_you_mean
 from clipmod_cli.judge.policy.expectations import EXPECTED_OUTCOMES, ExpectedOutcome
 from clipmod_cli.judge.policy.tuning import PromisedRate
-from clipmod_cli.judge.policy.values import Safety, Scoring
+from clipmod_cli.judge.policy.values import OPENAI_CATEGORIES, Safety, Scoring
 from clipmod_cli.models.backend import Backend
 from clipmod_cli.models.registry import BACKENDS
 
@@ -83,6 +83,14 @@ def _check_spec(spec: str) -> str:
     return spec
 
 
+def _check_openai(name: str) -> str:
+    if name not in OPENAI_CATEGORIES:
+        known = ", ".join(OPENAI_CATEGORIES)
+        hint = did_you_mean(name, OPENAI_CATEGORIES)
+        raise ValueError(f"OpenAI has no category {quoted(name)}{hint}; it has {known}")
+    return name
+
+
 def _check_outcomes(value: Any) -> tuple[Any, ...]:
     """Return one outcome, or a list of them, as a tuple."""
     outcomes = tuple(value) if isinstance(value, list) else (value,)
@@ -103,6 +111,9 @@ Template = Annotated[Text, AfterValidator(_check_template)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), _must_be("a number from 0 to 1")]
 Count = Annotated[int, Field(ge=0), _must_be("a whole number")]
 Spec = Annotated[str, AfterValidator(_check_spec)]
+OpenaiCategories = Annotated[
+    tuple[Annotated[str, AfterValidator(_check_openai)], ...], _listed, _must_be("a list of texts")
+]
 LabelTable = Annotated[dict[Spec, Texts], _filled, _must_be("a table of lists by model")]
 
 
@@ -126,6 +137,7 @@ class CategoryTable(_Table):
     negatives: Texts = ()
     labels: LabelTable = {}
     head: Text = ""
+    openai: OpenaiCategories = ()
 
 
 class ThresholdTable(_Table):

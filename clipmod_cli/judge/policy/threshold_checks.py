@@ -26,10 +26,10 @@ def unordered_thresholds(given: Any) -> Iterator[tuple[TomlPath, str]]:
 
 
 def useless_thresholds(categories: Categories) -> Iterator[tuple[TomlPath, str]]:
-    """Yield the path and the fault of each `threshold` and `review_margin` that could have no effect."""
+    """Yield the path and the fault of each `threshold`, `review_margin` and `openai` without an effect."""
     for path, category in categories:
         if category.get("safety") == "SAFE":
-            for key in ("threshold", "review_margin"):
+            for key in ("threshold", "review_margin", "openai"):
                 if key in category:
                     yield (*path, key), f'"{key}" is for an UNSAFE category: a SAFE one never makes NSFW'
         elif "review_margin" in category and "threshold" not in category:

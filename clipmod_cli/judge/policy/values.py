@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.judge.policy.expectations import PolicyTest
@@ -17,6 +17,13 @@ from clipmod_cli.models.registry import BACKENDS
 Safety: TypeAlias = Literal["SAFE", "UNSAFE"]
 Sensitivity: TypeAlias = Literal["low", "medium", "high", "ultra"]
 Scoring: TypeAlias = Literal["softmax", "independent"]
+OpenaiCategory: TypeAlias = Literal[
+    "harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent",
+    "self-harm", "self-harm/intent", "self-harm/instructions", "sexual", "sexual/minors", "violence",
+    "violence/graphic",
+]  # fmt: skip
+OPENAI_CATEGORIES: Final[tuple[OpenaiCategory, ...]] = get_args(OpenaiCategory)
+"""The categories of OpenAI's moderation call."""
 
 DIGITS: Final = 6
 """Of scores, which are rounded before they are compared: so a record says itself why it was decided so."""
@@ -42,6 +49,7 @@ class Category:
         negatives: look-alikes of an UNSAFE category, as texts: under independent scoring it must beat them.
         labels: by model spec, which of that model's own labels count as this category.
         head: in place of prompts, what was learnt of it from labels.
+        openai: of an UNSAFE category: which of OpenAI's categories it is in answers of `/v1/moderations`.
     """
 
     name: str
@@ -55,6 +63,7 @@ class Category:
     negatives: tuple[str, ...] = ()
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     head: Head | None = None
+    openai: tuple[OpenaiCategory, ...] = ()
 
     def __post_init__(self) -> None:
         """Set the default label."""
@@ -166,8 +175,8 @@ class Policy:
     def hash(self) -> str:
         """Eight hex digits of a SHA-256 over everything that can change a verdict or its probability.
 
-        Names, labels and descriptions for people, comments, `not_judged`, `tests`, and the order of prompts,
-        templates and mapped labels are left out; the order of categories is not.
+        Names, labels and descriptions for people, comments, `not_judged`, `openai`, `tests`, and the order of
+        prompts, templates and mapped labels are left out; the order of categories is not.
         """
         categories = [
             {
