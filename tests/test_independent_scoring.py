@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from clipmod_cli.errors import BlindModelError
 from clipmod_cli.judge.criteria import Criteria
-from clipmod_cli.judge.judging import score_frame
+from clipmod_cli.judge.frame_scores import score_frame
 from clipmod_cli.judge.policy.values import Category, Policy, Safety
 from clipmod_cli.judge.prepare import criteria_of, reader_of
 from clipmod_cli.models.seam import ModelWithLabels, ModelWithPrompts

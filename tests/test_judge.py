@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from clipmod_cli.judge.criteria import Criteria
-from clipmod_cli.judge.judging import judge, score_frame
+from clipmod_cli.judge.frame_scores import score_frame
+from clipmod_cli.judge.judging import judge
 from clipmod_cli.types import Evidence, Failure, FrameScore, LabelScores, Verdict
 from tests.evidence import (
     NAMES,

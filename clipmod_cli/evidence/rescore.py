@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Final
 
 from clipmod_cli.evidence.rows import ItemEvidence
 from clipmod_cli.judge.criteria import Criteria
+from clipmod_cli.judge.frame_scores import score_frame, score_frames
 from clipmod_cli.judge.judging import Recheck, judge_with_rechecks
 from clipmod_cli.results import Result, without_banks
-from clipmod_cli.types import Evidence, Failure, Media, Verdict
+from clipmod_cli.types import Evidence, Failure, FrameScore, Media, Verdict
+
+VIEWS_AT_ONCE: Final = 256
+"""Views that are scored together: beyond that nothing is won."""
 
 
 def rescore(stored: Iterable[ItemEvidence], criteria: Criteria, *, max_gap_s: float) -> Iterator[Result]:
@@ -21,8 +27,24 @@ def rescore(stored: Iterable[ItemEvidence], criteria: Criteria, *, max_gap_s: fl
         criteria: the policy made ready for the models that looked.
         max_gap_s: the longest gap between key frames of a video when the evidence was stored, in seconds.
     """
+    for some in _gathered(stored):
+        views = [view for evidence in some for view in evidence.views]
+        scores = dict(zip(map(id, views), score_frames(views, criteria), strict=True))
+        for evidence in some:
+            yield judge_one(evidence, criteria, max_gap_s=max_gap_s, scores=scores)
+
+
+def _gathered(stored: Iterable[ItemEvidence]) -> Iterator[list[ItemEvidence]]:
+    """Yield inputs with at least `VIEWS_AT_ONCE` views together; the last ones with what they have."""
+    some: list[ItemEvidence] = []
+    count = 0
     for evidence in stored:
-        yield judge_one(evidence, criteria, max_gap_s=max_gap_s)
+        some.append(evidence)
+        count += len(evidence.views)
+        if count >= VIEWS_AT_ONCE:
+            yield some
+            some, count = [], 0
+    yield some
 
 
 def _note_gaps(media: Media, wanted_s: float, stored_s: float) -> None:
@@ -31,8 +53,21 @@ def _note_gaps(media: Media, wanted_s: float, stored_s: float) -> None:
         media.note_unseen("unsampled")
 
 
-def judge_one(evidence: ItemEvidence, criteria: Criteria, *, max_gap_s: float) -> Verdict | Failure:
-    """Return the result of one input, as `rescore` does."""
+def judge_one(
+    evidence: ItemEvidence,
+    criteria: Criteria,
+    *,
+    max_gap_s: float,
+    scores: Mapping[int, FrameScore | Failure] = MappingProxyType({}),
+) -> Verdict | Failure:
+    """Return the result of one input, as `rescore` does.
+
+    Args:
+        evidence: of the input.
+        criteria: the policy made ready for the models that looked.
+        max_gap_s: the longest gap between key frames of a video when the evidence was stored, in seconds.
+        scores: by the `id` of a view, where they are known already.
+    """
     if evidence.media is not None:
         _note_gaps(evidence.media, criteria.policy.max_gap_s, max_gap_s)
     rechecked: deque[Evidence | Failure] = deque()
@@ -41,7 +76,10 @@ def judge_one(evidence: ItemEvidence, criteria: Criteria, *, max_gap_s: float) -
         yield from evidence.stream()
         yield from rechecked
 
-    for judged in judge_with_rechecks(stream(), criteria):
+    def score_of(view: Evidence) -> FrameScore | Failure:
+        return scores.get(id(view)) or score_frame(view, criteria)
+
+    for judged in judge_with_rechecks(stream(), criteria, score_of=score_of):
         if not isinstance(judged, Recheck):
             return without_banks(judged)
         rechecked.extend(_answer(judged, evidence))

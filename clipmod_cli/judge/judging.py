@@ -8,28 +8,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-
-import numpy as np
+from functools import partial
+from typing import TypeAlias
 
 from clipmod_cli.judge.calibration import nsfw_probability
-from clipmod_cli.judge.certainty import PartialScores, score_bounds
-from clipmod_cli.judge.criteria import Criteria, WeightedReader
-from clipmod_cli.judge.policy.values import DIGITS
-from clipmod_cli.judge.readers import Probabilities, is_mostly_unmapped, own_scores, unmapped_share
-from clipmod_cli.judge.scoring import EnsembleScores, combine
+from clipmod_cli.judge.criteria import Criteria
+from clipmod_cli.judge.frame_scores import score_frame
+from clipmod_cli.judge.readers import is_mostly_unmapped
 from clipmod_cli.judge.spans import find_segments, own_frames, persistent_frames, uncertain_edges
 from clipmod_cli.results import BankVerdict, Result, Settled
 from clipmod_cli.types import (
     Decision,
-    Detections,
     Evidence,
     Failure,
     FrameScore,
     Item,
     Media,
-    ModelScore,
     ReviewReason,
     Verdict,
 )
@@ -43,6 +39,9 @@ class Recheck:
     spans: tuple[tuple[float, float], ...]
 
 
+ScoreOf: TypeAlias = Callable[[Evidence], FrameScore | Failure]
+
+
 @dataclass(slots=True)
 class _ItemScores:
     """The scored frames of one item so far."""
@@ -51,9 +50,9 @@ class _ItemScores:
     failure: Failure | None = None
     media: Media | None = None
 
-    def add(self, seen: Evidence | Failure, criteria: Criteria) -> None:
+    def add(self, seen: Evidence | Failure, score_of: ScoreOf) -> None:
         self.media = seen.media or self.media
-        score = seen if isinstance(seen, Failure) else score_frame(seen, criteria)
+        score = seen if isinstance(seen, Failure) else score_of(seen)
         if isinstance(score, Failure):
             self.failure = self.failure or score
         else:
@@ -135,7 +134,7 @@ def judge_until_hit(
             if seen.last:
                 hits.discard(seen.item)
             continue
-        gathered.add(seen, criteria)
+        gathered.add(seen, partial(score_frame, criteria=criteria))
         is_early = not seen.last and _is_hit(gathered, criteria)
         if is_early:
             decided = seen.item
@@ -164,19 +163,30 @@ def _timed(verdict: BankVerdict) -> BankVerdict:
 
 
 def judge_with_rechecks(
-    stream: Iterable[Evidence | Settled], criteria: Criteria, *, recheck: bool = True
+    stream: Iterable[Evidence | Settled],
+    criteria: Criteria,
+    *,
+    recheck: bool = True,
+    score_of: ScoreOf | None = None,
 ) -> Iterator[Result | Recheck]:
     """Yield one result for each item, in order; for some videos a `Recheck` before it, once.
 
     The caller puts the evidence of a `Recheck` next into `stream`, its last element with `last`.
+
+    Args:
+        stream: of evidence and failures.
+        criteria: how it is judged.
+        recheck: whether a `Recheck` may be asked for.
+        score_of: returns a frame's scores where these are known already; None scores each as it comes.
     """
+    score_of = score_of or partial(score_frame, criteria=criteria)
     gathered = _ItemScores()
     first: _ItemScores | None = None
     for seen in stream:
         if isinstance(seen, BankVerdict):
             yield _timed(seen)
             continue
-        gathered.add(seen, criteria)
+        gathered.add(seen, score_of)
         if not seen.last:
             continue
         spans = _uncertain_spans(gathered, criteria) if recheck and first is None else ()
@@ -195,92 +205,6 @@ def _uncertain_spans(gathered: _ItemScores, criteria: Criteria) -> tuple[tuple[f
     if gathered.media is None or gathered.media.kind != "video" or not criteria.policy.unsafe:
         return ()
     return uncertain_edges(own_frames(gathered.frames, gathered.media.duration_s))
-
-
-def score_frame(evidence: Evidence, criteria: Criteria) -> FrameScore | Failure:
-    """Return the ensemble's scores for one frame, or a Failure if a score is not finite."""
-    judges = _members_run(evidence, criteria)
-    shares: list[Probabilities] = []
-    for member in judges:
-        shares.append(member.reader.read(evidence.seen[member.name]))
-        if not np.isfinite(shares[-1]).all():
-            return Failure(
-                item=evidence.item,
-                stage="judge",
-                code="non_finite_score",
-                message=f"{member.name} gave no finite score for this picture",
-                media=evidence.media,
-                last=evidence.last,
-            )
-    weights = np.array([member.weight for member in judges])
-    own = _own_scores(judges, shares, evidence)
-    scores = combine(np.array(shares)[:, np.newaxis], weights, criteria, own=own)
-    *values, together = scores.shares[:, 0].tolist()
-    *tops, top = scores.tops[:, 0].tolist()
-    unsafe, own_values = float(scores.unsafe[0]), scores.own[0].tolist()
-    by_model = {
-        member.name: _model_score(member, theirs, first, evidence, criteria)
-        for member, theirs, first in zip(judges, values, tops, strict=True)
-    }
-    reached = zip(criteria.category_thresholds, scores.matched[0], strict=True)
-    matched = tuple(one.name for one, is_reached in reached if is_reached)
-    return FrameScore(
-        number=evidence.number,
-        time_s=evidence.time_s,
-        view=evidence.view,
-        category=criteria.names[top],
-        confidence=together[top],
-        unsafe_score=unsafe,
-        probabilities=dict(zip(criteria.names, together, strict=True)),
-        agreement=float(scores.agreement[0]),
-        by_model=by_model,
-        hit=bool(matched) or unsafe >= criteria.threshold,
-        category_scores={criteria.names[i]: own_values[i] for i in criteria.unsafe_places},
-        matched=matched,
-        stand_in=evidence.stand_in,
-        skipped=evidence.skipped,
-        bounds=_bounds(scores, weights, criteria) if evidence.skipped else None,
-    )
-
-
-def _own_scores(
-    judges: Sequence[WeightedReader], shares: Sequence[Probabilities], evidence: Evidence
-) -> Probabilities | None:
-    """Return the `own_scores` of each member `(m, 1, categories)`; None where these are the shares."""
-    own = [own_scores(m.reader, evidence.seen[m.name], each) for m, each in zip(judges, shares, strict=True)]
-    if all(one is each for one, each in zip(own, shares, strict=True)):
-        return None
-    return np.array(own)[:, np.newaxis]
-
-
-def _members_run(evidence: Evidence, criteria: Criteria) -> Sequence[WeightedReader]:
-    """Return the members that judge this frame: all but those skipped, or the stand-in alone."""
-    if evidence.stand_in:
-        return [member for member in criteria.judges if member.name in evidence.seen]
-    return [member for member in criteria.judges if member.name not in evidence.skipped]
-
-
-def _bounds(scores: EnsembleScores, weights: Probabilities, criteria: Criteria) -> tuple[float, float]:
-    """Return the lowest and highest unsafe score that the whole ensemble could have given."""
-    remaining = max(sum(member.weight for member in criteria.judges) - float(weights.sum()), 0.0)
-    partial = PartialScores(shares=list(scores.shares[:-1]), weights=weights.tolist(), remaining=remaining)
-    low, high = score_bounds(partial, criteria.unsafe, independent=criteria.policy.is_independent)
-    steps, unsafe = 10**DIGITS, float(scores.unsafe[0])  # rounded outwards, as the score between is rounded
-    return min(math.floor(low[0] * steps) / steps, unsafe), max(math.ceil(high[0] * steps) / steps, unsafe)
-
-
-def _model_score(
-    member: WeightedReader, values: Sequence[float], top: int, evidence: Evidence, criteria: Criteria
-) -> ModelScore:
-    seen = evidence.seen[member.name]
-    return ModelScore(
-        category=criteria.names[top],
-        confidence=values[top],
-        probabilities=dict(zip(criteria.names, values, strict=True)),
-        forward_ms=evidence.forward_ms[member.name],
-        detections=seen.found if isinstance(seen, Detections) else None,
-        unmapped_share=unmapped_share(member.reader, seen),
-    )
 
 
 def _conclude(item: Item, scores: _ItemScores, criteria: Criteria, *, is_early: bool = False) -> Result:

@@ -307,6 +307,11 @@ def own_scores(reader: Reader, seen: Seen, shares: Probabilities) -> Probabiliti
     return shares
 
 
+def has_own_scores(reader: Reader) -> bool:
+    """Whether `own_scores` of this reader differ from its shares."""
+    return isinstance(reader, LabelReader | VectorReader) and reader.has_own_scores
+
+
 def unmapped_share(reader: Reader, seen: Seen) -> float | None:
     """Return the share of a classifier's scores that no category has, 0..1; None for other models."""
     return reader.unmapped_share(seen) if isinstance(reader, LabelReader) else None

@@ -61,7 +61,7 @@ def combine(
         unsafe = _rounded(_unsafe(everyone[-1], criteria))
         tops = _tops(everyone, criteria)
         opinions = tops if not criteria.agree_by_side else _lead_of_unsafe(everyone, criteria) >= 0.0
-        agreement = _rounded((weights @ (opinions[:-1] == opinions[-1])) / weight)
+        agreement = _rounded(_weighted(weights, opinions[:-1] == opinions[-1]) / weight)
     thresholds = criteria.category_thresholds
     matched = own[:, [one.index for one in thresholds]] >= [one.threshold for one in thresholds]
     return EnsembleScores(
@@ -77,9 +77,15 @@ def ties(scores: EnsembleScores, criteria: Criteria) -> NDArray[np.bool_]:
     return np.asarray(_is_level(scores.shares).any(axis=0))
 
 
-def _weighted(weights: Probabilities, values: Probabilities) -> Probabilities:
-    """Return the weighted sum of `(m, ...)` over the members."""
-    return np.asarray((weights @ values.reshape(len(weights), -1)).reshape(values.shape[1:]))
+def _weighted(weights: Probabilities, values: NDArray[Any]) -> Probabilities:
+    """Return the weighted sum of `(m, ...)` over the members.
+
+    Not a product of matrices: of that, the last bits depend on how many views there are.
+    """
+    total = weights[0] * values[0]
+    for weight, value in zip(weights[1:], values[1:], strict=True):
+        total = total + weight * value
+    return np.asarray(total)
 
 
 def _rounded(values: Probabilities) -> Probabilities:

@@ -7,7 +7,8 @@ names.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
@@ -53,7 +54,7 @@ def completion_of(name: str) -> Complete | None:
     """Return what completes the values of a setting; None for file names and free texts."""
     if name in {"policy", "models"}:
         return complete_policy if name == "policy" else complete_models
-    values = OFFERED.get(name) or _literals(get_type_hints(Settings)[name])
+    values = OFFERED.get(name) or _literals(_setting_types()[name])
     if not values:
         return None
 
@@ -61,6 +62,11 @@ def completion_of(name: str) -> Complete | None:
         return _starting(incomplete, values)
 
     return complete
+
+
+@cache  # every command asks for each of its options, when it starts
+def _setting_types() -> Mapping[str, Any]:
+    return get_type_hints(Settings)
 
 
 def _literals(hint: Any) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import ClipmodError
-from clipmod_cli.judge.judging import score_frame
+from clipmod_cli.judge.frame_scores import score_frame
 from clipmod_cli.models.seam import LabelModel
 from clipmod_cli.server.apis.classes.words import ALL_MODELS, DOCUMENTED_CLASSES, ClassVectors, read_classes
 from clipmod_cli.server.apis.classifier.labels import Scores, highest_of, scores_of
