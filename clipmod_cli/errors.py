@@ -182,8 +182,8 @@ ERROR_CODES: Final[dict[ErrorCode, ErrorInfo]] = {
     ),
     "blocked_address": ErrorInfo(
         "The address is not public, the port is not allowed, or a redirect leaves https for http.",
-        "If you trust the host: --allow-private or --allow-ports (not in `serve`).",
-        cured_by=("private", "port:"),
+        "If you trust the host: --allow-host HOST:PORT, or in `urls` --allow-private or --allow-ports.",
+        cured_by=("private", "port:", "host:"),
     ),
     "dns_error": ErrorInfo(
         "The host name could not be resolved.", "Check the name and the DNS; run again.", retryable=True

@@ -21,6 +21,7 @@ Command: TypeAlias = Callable[..., None]
 PANELS: Final[dict[Group, str]] = {
     "sources": "Input",
     "urls": "Downloads",
+    "downloads": "Downloads",
     "judging": "Models and policy",
     "serve": "Service",
     "access": "Keys and access",

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.settings.definition import Settings
+from clipmod_cli.sources.web.addresses import HostAndPort, allowed_hosts
 
 MB = 1_000_000
 
@@ -25,7 +26,12 @@ FORM_BYTES = 65_536
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestLimits:
-    """The limits in force."""
+    """The limits in force.
+
+    Attributes:
+        download_s: of one download, also if the server is silent for so long.
+        download_hosts: the operator's own, which may have private addresses.
+    """
 
     image_bytes: int
     video_bytes: int
@@ -34,10 +40,16 @@ class RequestLimits:
     url_count: int
     stream_files: int
     stream_bytes: int
+    download_s: float
+    download_hosts: frozenset[HostAndPort]
 
 
 def request_limits_of(settings: Settings) -> RequestLimits:
-    """Return the limits of the settings."""
+    """Return the limits of the settings.
+
+    Raises:
+        SettingsError: a host that downloads may come from is invalid.
+    """
     return RequestLimits(
         image_bytes=settings.max_image_mb * MB,
         video_bytes=settings.max_video_mb * MB,
@@ -46,6 +58,8 @@ def request_limits_of(settings: Settings) -> RequestLimits:
         url_count=settings.max_url_count,
         stream_files=settings.max_stream_files,
         stream_bytes=settings.max_stream_mb * MB,
+        download_s=settings.timeout,
+        download_hosts=allowed_hosts(settings.allow_host),
     )
 
 

@@ -16,8 +16,8 @@ from clipmod_cli.errors import ErrorCode
 ENV_PREFIX = "CLIPMOD_"
 Origin: TypeAlias = Literal["flag", "environment", "file", "default"]
 Group: TypeAlias = Literal[
-    "sources", "urls", "judging", "serve", "access", "limits", "hosting", "output", "machine", "cache",
-    "store", "talk", "secret",
+    "sources", "urls", "downloads", "judging", "serve", "access", "limits", "hosting", "output", "machine",
+    "cache", "store", "talk", "secret",
 ]  # fmt: skip
 """Which settings a command takes together; in the order of help."""
 
@@ -202,12 +202,16 @@ class Settings:
     )
     concurrency: int = _setting(64, "urls", "concurrent downloads", metavar="N")
     per_host: int = _setting(4, "urls", "concurrent downloads per host", metavar="N")
-    timeout: float = _setting(30.0, "urls", "time limit of one download, in seconds", metavar="S")
+    timeout: float = _setting(30.0, "downloads", "time limit of one download, in seconds", metavar="S")
     retries: int = _setting(2, "urls", "retries after 429, 5xx or no connection", metavar="N")
     allow_private: bool = _setting(False, "urls", "allow private and loopback addresses, any port")
     allow_ports: str | None = _setting(
         None, "urls", "allow these ports besides 80 and 443: 8080,8443", metavar="LIST"
     )
+    allow_host: tuple[str, ...] = _setting(
+        (), "downloads", "allow downloads from this host of yours, whose address is private; repeatable",
+        metavar="HOST[:PORT]",
+    )  # fmt: skip
     header: tuple[str, ...] = _setting(
         (), "urls", "send 'Name: value' to the URLs' own hosts, not to redirects elsewhere; repeatable",
         metavar="HEADER", between="\n",

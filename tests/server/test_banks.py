@@ -12,8 +12,8 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from clipmod_cli.server.apis.downloading import fetch_rules
 from clipmod_cli.server.apis.ensemble.shapes import Multi, Single
-from clipmod_cli.server.apis.ensemble.urls import fetch_rules
 from clipmod_cli.sources.web.addresses import AddressRules, FetchRules
 from tests.banks.making import sha, write_bank
 from tests.server.conftest import SettingsOf, served

@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from clipmod_cli.models.seam import ForwardPass
-from clipmod_cli.server.apis.ensemble import urls
+from clipmod_cli.server.apis.downloading import fetch_rules
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings.reading import Resolved
 from clipmod_cli.sources.web.addresses import AddressRules, FetchRules
@@ -50,7 +50,7 @@ def client(service: Service, resolved: Resolved) -> Iterator[TestClient]:
     """A client of it, whose downloads may come from loopback."""
     with client_of(service, resolved) as one:
         app: Any = one.app
-        app.dependency_overrides[urls.fetch_rules] = lambda: FetchRules(access=AddressRules(private=True))
+        app.dependency_overrides[fetch_rules] = lambda: FetchRules(access=AddressRules(private=True))
         yield one
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from clipmod_cli.server.apis.ensemble import urls
+from clipmod_cli.server.apis import downloading
 from clipmod_cli.server.apis.printed import answer_of, load
 from clipmod_cli.settings.reading import Resolved
 from clipmod_cli.sources.web.addresses import AddressRules
@@ -90,7 +90,7 @@ def place(resolved: Resolved, folder: Path) -> Iterator[Place]:
             backend = guarded(AddressRules(private=False), names, Detour(web.port))
             return Fetcher(*args, backend=backend, ssl_context=trusting, **kwargs)
 
-        patch.setattr(urls, "Downloads", partial(Downloads, make_fetcher=fetcher))
+        patch.setattr(downloading, "Downloads", partial(Downloads, make_fetcher=fetcher))
         with opened(resolved) as service, listening(service, resolved.settings) as port:
             yield Place(folder, port)
 

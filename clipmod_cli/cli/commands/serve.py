@@ -32,6 +32,7 @@ requests in progress are answered within --grace. docs/http.md: keys, limits and
     "access",
     "limits",
     "hosting",
+    "downloads",
     "machine",
     "store",
     "talk",

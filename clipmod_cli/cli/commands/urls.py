@@ -39,7 +39,16 @@ _RESERVED = frozenset(
 
 
 @with_settings(
-    "judging", "output", "urls", "sources", "machine", "cache", "store", "talk", without=_FOR_FOLDERS
+    "judging",
+    "output",
+    "urls",
+    "downloads",
+    "sources",
+    "machine",
+    "cache",
+    "store",
+    "talk",
+    without=_FOR_FOLDERS,
 )
 def urls(
     lists: Annotated[
@@ -110,11 +119,19 @@ def _items(named: list[str], settings: Settings, skipped: Skipped) -> Iterator[I
 
 
 def _rules(settings: Settings) -> FetchRules:
-    from clipmod_cli.sources.web.addresses import VIDEO_S, WEB_PORTS, AddressRules, FetchRules
+    from clipmod_cli.sources.web.addresses import (
+        VIDEO_S,
+        WEB_PORTS,
+        AddressRules,
+        FetchRules,
+        allowed_hosts,
+    )
 
     return FetchRules(
         access=AddressRules(
-            private=settings.allow_private, ports=WEB_PORTS | set(_ports(settings.allow_ports))
+            private=settings.allow_private,
+            ports=WEB_PORTS | set(_ports(settings.allow_ports)),
+            hosts=allowed_hosts(settings.allow_host),
         ),
         headers=tuple(_headers(settings.header)),
         total_s=settings.timeout,
@@ -128,6 +145,7 @@ def _abilities(rules: FetchRules) -> Iterator[str]:
     if rules.access.private:
         yield "private"
     yield from (f"port:{port}" for port in rules.access.ports)
+    yield from (f"host:{host}:{port}" for host, port in rules.access.hosts)
     yield from (f"header:{name.lower()}" for name, _ in rules.headers)
 
 

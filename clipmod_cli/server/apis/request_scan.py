@@ -39,8 +39,9 @@ _MESSAGES: dict[ErrorCode, str] = {
     "decode_crash": "decoding it ended in a crash",
     "out_of_memory": "there was not enough memory for it",
     "deadline": "the request's time was up",
+    "blocked_address": "its address or port is not allowed",
 }
-"""In place of messages that may name things of this machine."""
+"""In place of messages that may name things of this machine, or flags of the command line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,7 @@ class RequestScan:
 def refusal(failure: Failure) -> HTTPException:
     """Return the answer to a request with this failed file."""
     message = _MESSAGES.get(failure.code, failure.message)
-    if failure.code in _MESSAGES and failure.code != "deadline":
+    if failure.code in _MESSAGES and failure.code not in {"deadline", "blocked_address"}:
         log.warning("%s: %s (%s)", failure.item.source, failure.message, failure.code)
     return problem(status_of(failure.code), f"{_name_of(failure.item)} cannot be judged: {message}")
 

@@ -7,15 +7,20 @@ moment a connection is made.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 
 import httpx2
 
+from clipmod_cli.errors import SettingsError
 from clipmod_cli.sources.web.errors import FetchError
 
 Address: TypeAlias = IPv4Address | IPv6Address
+
+HostAndPort: TypeAlias = tuple[str, int]
+"""A name in lower case without a final dot, or an address as `ipaddress` writes it; and a port."""
 
 WEB_PORTS = frozenset({80, 443})
 VIDEO_S = 300.0
@@ -24,8 +29,10 @@ VIDEO_S = 300.0
 MAX_HOST_CHARS = 253
 """The longest name that DNS can carry."""
 
-_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|[0-9a-f:.]*:[0-9a-f:.]*")
+_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*")
 """A name in ASCII (others are in punycode by now) or an IPv6 address; a scope (`%eth0`) fits neither."""
+
+_ALLOWED_HOST = re.compile(r"(?:\[[^/?#@\s]+\]|[^/?#@:\s\\]+)(?::([0-9]+))?")
 
 _SPECIAL_V4 = tuple(
     IPv4Network(text)
@@ -72,10 +79,23 @@ class AddressRules:
     Attributes:
         private: allow private and loopback addresses too, and any port.
         ports: allowed on public addresses.
+        hosts: to which a connection may go although their addresses are private, at these ports alone.
+        literal: one more address that is allowed, whichever it is.
     """
 
     private: bool = False
     ports: frozenset[int] = WEB_PORTS
+    hosts: frozenset[HostAndPort] = frozenset()
+    literal: str | None = None
+
+    def of_connection(self, host: str, port: int) -> AddressRules:
+        """Return the rules for the addresses of this host: other ones if it is in `hosts`.
+
+        The addresses of a name may be private then, but not link-local, as those of cloud metadata services
+        are: such an address has to be in `hosts` itself.
+        """
+        name = _canonical(host)
+        return replace(self, private=True, literal=name) if (name, port) in self.hosts else self
 
     def allows_port(self, port: int) -> bool:
         """Return whether this port may be connected to."""
@@ -88,7 +108,7 @@ class AddressRules:
         except ValueError:
             return False
         address = _unwrap(address)
-        return is_public(address) or (self.private and _is_private(address))
+        return is_public(address) or (self.private and _is_private(address)) or str(address) == self.literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +168,36 @@ def _is_private(address: Address) -> bool:
     else:
         private = any(address in network for network in _PRIVATE_V4)
     return private and address not in _METADATA
+
+
+def _canonical(host: str) -> str:
+    """Return a host as `HostAndPort` has it."""
+    try:
+        return str(_unwrap(ip_address(host)))
+    except ValueError:
+        return host.lower().removesuffix(".")
+
+
+def allowed_hosts(texts: Iterable[str]) -> frozenset[HostAndPort]:
+    """Return what `--allow-host HOST[:PORT]` names; without a port, both of the web's own.
+
+    Raises:
+        SettingsError: one is not a host with a port.
+    """
+    return frozenset(one for text in texts for one in _read_allowed_host(text.strip()))
+
+
+def _read_allowed_host(text: str) -> Iterator[HostAndPort]:
+    parts = _ALLOWED_HOST.fullmatch(text)
+    try:
+        url = check_url(f"http://{parts[0] if parts else ''}")
+    except FetchError as e:
+        raise SettingsError(
+            "--allow-host must be a host or an address, perhaps with a port, as images.example.org:8080 or "
+            f"[fd00::1]:8080, not {text!r}"
+        ) from e
+    host, port = _canonical(url.raw_host.decode("ascii")), parts[1] if parts else None
+    return ((host, number) for number in ([int(port)] if port else sorted(WEB_PORTS)))
 
 
 def check_url(text: str) -> httpx2.URL:

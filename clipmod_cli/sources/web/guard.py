@@ -146,11 +146,12 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
             FetchError: `blocked_address`, `dns_error`, `invalid_url`, `connect_error`.
         """
         self._check_failures(host, port)
-        if not self._rules.allows_port(port):
+        rules = self._rules.of_connection(host, port)
+        if not rules.allows_port(port):
             raise FetchError("blocked_address", f"port {port} is not allowed (--allow-ports opens others)")
         try:
             async with asyncio.timeout(timeout) as limit:
-                addresses = await self._allowed_addresses(host)
+                addresses = await self._allowed_addresses(host, rules)
                 stream = await self._connect_one(addresses, port, limit)
         except TimeoutError as e:
             self._count_failure(host, port)
@@ -165,7 +166,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         """Refuse: no URL names a local socket."""
         raise FetchError("blocked_address", "local sockets are not allowed")
 
-    async def _allowed_addresses(self, host: str) -> Sequence[str]:
+    async def _allowed_addresses(self, host: str, rules: AddressRules) -> Sequence[str]:
         """Return the host's addresses if every one of them is allowed."""
         try:
             addresses = await self._resolver.find(host)
@@ -175,10 +176,10 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
             raise FetchError("dns_error", "the host name cannot be resolved", again=is_temporary(e)) from e
         if not addresses:
             raise FetchError("dns_error", "the host name has no address")
-        if not all(self._rules.allows(address) for address in addresses):
+        if not all(rules.allows(address) for address in addresses):
             raise FetchError(
                 "blocked_address",
-                "the host's address is not public (--allow-private opens private ones)",
+                "the host's address is not public (--allow-host opens one host, --allow-private all)",
             )
         return addresses
 

@@ -16,11 +16,11 @@ from starlette.testclient import TestClient
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.models.open_clip.model import OpenClipModel
-from clipmod_cli.server.apis.classes import router
 from clipmod_cli.server.apis.classes import words as class_words
 from clipmod_cli.server.apis.classes.words import DOCUMENTED_CLASSES, ClassVectors, read_classes
+from clipmod_cli.server.apis.downloading import fetch_rules
 from clipmod_cli.settings.reading import Resolved
-from clipmod_cli.sources.web.addresses import AddressRules
+from clipmod_cli.sources.web.addresses import AddressRules, FetchRules
 from tests.end_to_end.command import TINY_ENSEMBLE
 from tests.models.backends import tiny_clip
 from tests.server.classifier.making import only_tiny, png
@@ -137,9 +137,11 @@ def test_a_picture_that_cannot_be_decoded_is_400(client: TestClient) -> None:
     assert send(client, b"no picture").status_code == 400
 
 
-def test_a_url_is_fetched(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(router, "ACCESS", AddressRules(private=True))
-    with serving() as server:
+def test_a_url_is_fetched(client: TestClient) -> None:
+    app: Any = client.app
+    with serving() as server, pytest.MonkeyPatch.context() as patch:
+        rules = FetchRules(access=AddressRules(private=True))
+        patch.setitem(app.dependency_overrides, fetch_rules, lambda: rules)
         url = server.on("/a.png", reply(200, shape("red circle")))
         told = result(client, location=url, classes=CLASSES)
         missing = send(client, location=server.url("/none.png"))

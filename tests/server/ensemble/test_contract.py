@@ -11,9 +11,9 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from clipmod_cli.server.apis.downloading import fetch_rules
 from clipmod_cli.server.apis.ensemble import shapes
 from clipmod_cli.server.apis.ensemble.shapes import Config, Health, Root, Stats
-from clipmod_cli.server.apis.ensemble.urls import fetch_rules
 from clipmod_cli.server.apis.printed import answer_of, load
 from clipmod_cli.sources.web.addresses import AddressRules, FetchRules
 from tests.contract.curl import read_curl

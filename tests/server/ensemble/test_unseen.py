@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from PIL import Image
 from starlette.testclient import TestClient
 
-from clipmod_cli.server.apis.ensemble.urls import fetch_rules
+from clipmod_cli.server.apis.downloading import fetch_rules
 from clipmod_cli.server.service import Service
 from clipmod_cli.sources.web.addresses import AddressRules, FetchRules
 from tests.server.conftest import SettingsOf, opened

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Request, UploadFile
@@ -18,23 +17,17 @@ from clipmod_cli.models.seam import LabelModel
 from clipmod_cli.server.apis.classes.words import ALL_MODELS, DOCUMENTED_CLASSES, ClassVectors, read_classes
 from clipmod_cli.server.apis.classifier.labels import Scores, highest_of, scores_of
 from clipmod_cli.server.apis.classifier.models import AllowedModel, Classifiers, Classifying
-from clipmod_cli.server.apis.request_scan import RequestScan, refusal, seconds_to
+from clipmod_cli.server.apis.downloading import DownloadRules, downloading
+from clipmod_cli.server.apis.request_scan import RequestScan, refusal
+from clipmod_cli.server.forms.streamed import takes_heic
 from clipmod_cli.server.forms.uploads import check_pictures, picture_items, upload_route
 from clipmod_cli.server.problems import problem
-from clipmod_cli.server.service import Service
-from clipmod_cli.server.state import Admitted, Info, Served, from_state, in_thread
+from clipmod_cli.server.state import Admitted, Configured, Info, Served, from_state, in_thread
 from clipmod_cli.settings.definition import Settings
-from clipmod_cli.sources.web.addresses import AddressRules, FetchRules
-from clipmod_cli.sources.web.downloads import Downloads
+from clipmod_cli.sources.web.addresses import FetchRules
 from clipmod_cli.types import Evidence, Failure, Item, UnseenReason
 
 URL_CHARS = 8192
-LEAST_S = 0.1
-"""The shortest timeout of a download."""
-
-ACCESS = AddressRules(private=False)
-"""Addresses of downloads: public ones, on the web's own ports."""
-
 
 Scan = Callable[[Ensemble], list[Evidence]]
 Vectors = Annotated[ClassVectors, Depends(from_state("class_vectors"))]
@@ -98,6 +91,8 @@ async def classify(
     words: Vectors,
     info: Info,
     _: Admitted,
+    rules: DownloadRules,
+    settings: Configured,
     image: Image = None,
     location: Location = None,
     classifier: ClassifierName = ALL_MODELS,
@@ -116,7 +111,10 @@ async def classify(
 
     def scan(ensemble: Ensemble) -> list[Evidence]:
         one = RequestScan(service=service, ensemble=ensemble, until=until)
-        items = picture_items([file]) if file is not None else iter([_fetch(url or "", service, until)])
+        if file is not None:
+            items = picture_items([file])
+        else:
+            items = iter([_fetch(url or "", rules, until, heic=takes_heic(settings))])
         with closing(one.frames(items, 1)) as seen:
             frames = list(seen)
         unseen[:] = frames[-1].media.unseen_reasons
@@ -185,17 +183,10 @@ def _by_labels(
     return {label: shares[label] for label in wanted}
 
 
-def _fetch(url: str, service: Service, until: float) -> Item:
-    """Download the picture at the URL; private addresses are refused."""
-    rules = FetchRules(
-        access=ACCESS,
-        max_bytes=service.limits.image_bytes,
-        total_s=max(min(FetchRules().total_s, seconds_to(until)), LEAST_S),
-    )
-    (found,) = Downloads([Item(source=url, index=0)], rules)
+def _fetch(url: str, rules: FetchRules, until: float, *, heic: bool) -> Item:
+    """Download the picture at the URL."""
+    with downloading([Item(source=url, index=0)], rules, heic=heic, until=until) as pictures:
+        (found,) = pictures
     if isinstance(found, Failure):
         raise refusal(found)
-    if found.spilled is not None:
-        Path(found.spilled).unlink(missing_ok=True)
-        raise problem(400, "What is at location is a video, where a picture is expected")
     return found

@@ -214,6 +214,7 @@ def _limits(settings: Settings) -> shapes.LimitsInfo:
         multi_size_mb=settings.max_multi_mb,
         urls=settings.max_url_count,
         url_timeout_s=settings.timeout,
+        allowed_hosts=len(settings.allow_host),
         streaming_files=settings.max_stream_files,
         streaming_size_mb=settings.max_stream_mb,
         deadline_s=settings.deadline,

@@ -349,6 +349,7 @@ class LimitsInfo(BaseModel):
     multi_size_mb: int
     urls: int
     url_timeout_s: float
+    allowed_hosts: int = Field(description="Hosts of the operator's own that URLs may name")
     streaming_files: int
     streaming_size_mb: int
     deadline_s: float

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 
+from clipmod_cli.server.apis.downloading import DownloadRules, download_complaint, downloading
 from clipmod_cli.server.apis.ensemble.answers import RequestTotals, json_name, message_of, prediction_fields
 from clipmod_cli.server.apis.ensemble.requests import PROBLEMS, Keeps, RequestKeeper, late, while_connected
 from clipmod_cli.server.apis.ensemble.shapes import UrlMulti, UrlPrediction, UrlRequest
 from clipmod_cli.server.configuration import MB
 from clipmod_cli.server.device_thread import Caller
-from clipmod_cli.server.forms.streamed import fault_of, takes_heic
+from clipmod_cli.server.forms.streamed import takes_heic
 from clipmod_cli.server.forms.uploads import upload_route
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.service import JudgedItem
-from clipmod_cli.server.state import Configured, Served
-from clipmod_cli.sources.web.addresses import AddressRules, FetchRules, check_url
-from clipmod_cli.sources.web.downloads import Downloads
+from clipmod_cli.sources.web.addresses import FetchRules, check_url
 from clipmod_cli.sources.web.errors import FetchError
 from clipmod_cli.types import Failure, Item
 
@@ -35,22 +31,8 @@ BODY_BYTES: Final = MB
 router = APIRouter(route_class=upload_route(lambda _bounds: BODY_BYTES))
 
 
-async def fetch_rules(settings: Configured, service: Served) -> FetchRules:
-    """Return the rules of downloads: private addresses are refused whatever the settings say."""
-    return FetchRules(
-        access=AddressRules(private=False),
-        total_s=settings.timeout,
-        max_bytes=service.limits.image_bytes,
-        video_bytes=service.limits.image_bytes,  # videos are refused, so nothing is downloaded for them
-        video_s=settings.timeout,
-    )
-
-
-Rules = Annotated[FetchRules, Depends(fetch_rules)]
-
-
 @router.post("/predict/urls", summary="Judge pictures by their URLs", responses=PROBLEMS)
-async def predict_urls(request: Request, body: UrlRequest, keeper: Keeps, rules: Rules) -> UrlMulti:
+async def predict_urls(request: Request, body: UrlRequest, keeper: Keeps, rules: DownloadRules) -> UrlMulti:
     """Download a few pictures and judge them.
 
     A malformed URL refuses the request; what cannot be downloaded or judged is in `summary.errors`.
@@ -91,8 +73,7 @@ def _judge(keeper: RequestKeeper, caller: Caller, urls: list[str], rules: FetchR
     errors: dict[int, str] = {}
     totals = RequestTotals()
     items = [Item(source=url, index=index) for index, url in enumerate(urls)]
-    with closing(Downloads(items, rules)) as downloads:
-        pictures = _pictures(downloads, heic=takes_heic(keeper.settings), most=rules.max_bytes)
+    with downloading(items, rules, heic=takes_heic(keeper.settings)) as pictures:
         for judged in keeper.service.judge(pictures, caller):
             index = judged.result.item.index
             if isinstance(judged.result, Failure):
@@ -115,41 +96,9 @@ def _answer(keeper: RequestKeeper, judged: JudgedItem) -> UrlPrediction:
     return UrlPrediction(**{**fields, "url": url, "image": _name_of(url)})
 
 
-def _pictures(downloads: Downloads, *, heic: bool, most: int) -> Iterator[Item | Failure]:
-    """Yield downloaded pictures; a video or another file as a failure."""
-    for one in downloads:
-        if isinstance(one, Failure):
-            yield one
-        elif one.data is None:
-            if one.spilled is not None:
-                Path(one.spilled).unlink(missing_ok=True)
-            yield _refused(one, "a video where an image is expected")
-        elif fault := fault_of(one.data, len(one.data), most, heic=heic):
-            yield _refused(one, fault[1])
-        else:
-            yield one
-
-
-def _refused(item: Item, message: str) -> Failure:
-    bare = Item(source=item.source, index=item.index, final_url=item.final_url)
-    return Failure(item=bare, stage="source", code="not_an_image", message=message)
-
-
 def _complaint(failure: Failure) -> str:
     """Return why a URL could not be judged, in the document's words."""
-    if failure.stage != "source":
-        return message_of(failure)
-    match failure.code:
-        case "timeout":
-            return "Timeout downloading image from URL"
-        case "http_error":
-            return f"Failed to download image from URL: HTTP {failure.http_status}"
-        case "blocked_address":  # the message names flags of the command line
-            return "Failed to download image from URL: its address or port is not allowed"
-        case "download_too_large":
-            return "Failed to download image from URL: the file is too large"
-        case _:
-            return f"Failed to download image from URL: {failure.message}"
+    return download_complaint(failure) if failure.stage == "source" else message_of(failure)
 
 
 def _name_of(url: str) -> str:
