@@ -40,6 +40,7 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
     """
     dialects_state = {name: value for one in DIALECTS for name, value in one.make_state(settings).items()}
     judging_paths = tuple(path for one in DIALECTS for path in one.judging_paths)
+    shaping = [one.layer for one in DIALECTS if one.layer is not None]
     gate, metrics = gate_of(settings), Metrics(service)
     observers: list[RequestObserver] = [
         metrics,
@@ -70,7 +71,7 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_tags=[{"name": d.name, "description": d.description} for d in DIALECTS] + openapi.TAGS,
-        middleware=[*gate.layers(observers, service.load, judging_paths)],
+        middleware=[*gate.layers(observers, service.load, judging_paths, shaping)],
     )
     handle_problems(app)
     openapi.describe(app, keys=gate.keys.required)

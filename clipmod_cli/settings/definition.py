@@ -246,6 +246,9 @@ class Settings:
         "answer to a picture without a hit of which something was not looked at: an error, NSFW, or Safe",
         metavar="ANSWER",
     )  # fmt: skip
+    v1_ignore_text: bool = _setting(
+        False, "serve", "take no notice of text beside the pictures of /v1/moderations"
+    )
     max_image_mb: int = _setting(50, "limits", "largest picture", metavar="MB")
     max_video_mb: int = _setting(500, "limits", "largest video", metavar="MB")
     max_multi_files: int = _setting(

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from fastapi import APIRouter
+from starlette.types import ASGIApp
 
 from clipmod_cli.server.apis import ensemble
 from clipmod_cli.server.apis.classes import router as classes
 from clipmod_cli.server.apis.classifier import router as classifier
+from clipmod_cli.server.apis.moderations import router as moderations
+from clipmod_cli.server.apis.moderations.errors import OpenaiErrorMiddleware
 from clipmod_cli.settings.definition import Settings
 
 
@@ -30,6 +33,7 @@ class Dialect:
             `/stats`, and a POST is refused with 503 while the service is full.
         make_state: returns objects that live as long as the application, as attributes of
             `request.state`; raises SettingsError for settings that it cannot use.
+        layer: a layer around all others that answer, for errors in a shape of its own.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Dialect:
     router: APIRouter
     judging_paths: tuple[str, ...]
     make_state: Callable[[Settings], Mapping[str, object]] = lambda _settings: {}
+    layer: Callable[[ASGIApp], ASGIApp] | None = None
 
 
 DIALECTS: Final = (
@@ -59,5 +64,13 @@ DIALECTS: Final = (
         router=classes.router,
         judging_paths=("/classify",),
         make_state=classes.make_state,
+    ),
+    Dialect(
+        name="moderations",
+        description="OpenAI's moderation call, for pictures.",
+        router=moderations.router,
+        judging_paths=("/v1/moderations",),
+        make_state=moderations.make_state,
+        layer=OpenaiErrorMiddleware,
     ),
 )

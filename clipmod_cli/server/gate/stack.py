@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fastapi import APIRouter
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from clipmod_cli.server.gate.authentication import (
     ApiKeys,
@@ -59,11 +60,16 @@ class Gate:
         return login_router(self.keys, self.sessions, secure=public.lower().startswith("https:"))
 
     def layers(
-        self, observers: Sequence[RequestObserver], load: ServiceLoad, judging_paths: tuple[str, ...]
+        self,
+        observers: Sequence[RequestObserver],
+        load: ServiceLoad,
+        judging_paths: tuple[str, ...],
+        shaping: Sequence[Callable[[ASGIApp], ASGIApp]] = (),
     ) -> Iterator[Middleware]:
-        """Yield the layers, the outermost first."""
+        """Yield the layers, the outermost first; `shaping` are those that change the shape of errors."""
         settings, origins = self.settings, self.origins
         yield Middleware(ObserverMiddleware, observers=observers)
+        yield from map(Middleware, shaping)
         yield Middleware(HeadersMiddleware, embeddable=bool(origins))
         yield Middleware(InternalErrorMiddleware)
         yield Middleware(HostMiddleware, names=None if self.keys.required else names_of(settings))

@@ -87,18 +87,19 @@ class RequestKeeper:
 
     def refuse(self, judged: JudgedItem) -> str:
         """Count a judged picture that is answered as an error, and return why."""
-        self._count(judged)
+        self.count(judged)
         self.info.error = not_looked_at(judged.refused)
         return self.info.error
 
-    def _count(self, judged: JudgedItem) -> None:
+    def count(self, judged: JudgedItem) -> None:
+        """Count a judged picture."""
         self.info.images += 1
         self.info.judged_by = judged.panel.key
         self.storage.stood_in = judged.panel.stand_in
 
     def host(self, judged: JudgedItem) -> HostedLocation:
         """Count a judged picture, keep it for `/image` unless it is denied, and return its location."""
-        self._count(judged)
+        self.count(judged)
         hosting, record, data = self.storage.hosting, judged.record, judged.result.item.data
         if record.decided_by == "deny":
             return NOT_HOSTED
