@@ -247,7 +247,7 @@ class Settings:
         metavar="ANSWER",
     )  # fmt: skip
     v1_ignore_text: bool = _setting(
-        False, "serve", "take no notice of text beside the pictures of /v1/moderations"
+        False, "serve", "take no notice of text beside the pictures of /v1/moderations", rare=True
     )
     max_image_mb: int = _setting(50, "limits", "largest picture", metavar="MB")
     max_video_mb: int = _setting(500, "limits", "largest video", metavar="MB")
