@@ -18,7 +18,8 @@ from clipmod_cli.errors import SettingsError
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.sources.web.addresses import HostAndPort, allowed_hosts
 
-MB = 1_000_000
+MB = 1 << 20
+"""Bytes: what all of these interfaces call MB is a MiB, as for their clients."""
 
 FORM_BYTES = 65_536
 """Of a form beside its files: boundaries, headers, short fields."""

@@ -249,24 +249,26 @@ class Settings:
     v1_ignore_text: bool = _setting(
         False, "serve", "take no notice of text beside the pictures of /v1/moderations", rare=True
     )
-    max_image_mb: int = _setting(50, "limits", "largest picture", metavar="MB")
-    max_video_mb: int = _setting(500, "limits", "largest video", metavar="MB")
+    max_image_mb: int = _setting(50, "limits", "largest picture; 1 MiB is 1,048,576 bytes", metavar="MiB")
+    max_video_mb: int = _setting(500, "limits", "largest video", metavar="MiB")
     max_multi_files: int = _setting(
         10, "limits", "files in a request to /predict/multi", metavar="N", rare=True
     )
     max_multi_mb: int = _setting(
-        500, "limits", "size of a request to /predict/multi", metavar="MB", rare=True
+        500, "limits", "size of a request to /predict/multi", metavar="MiB", rare=True
     )
     max_url_count: int = _setting(10, "limits", "URLs in a request to /predict/urls", metavar="N", rare=True)
     max_stream_files: int = _setting(
         2500, "limits", "files in a request to /predict/streaming", metavar="N", rare=True
     )
     max_stream_mb: int = _setting(
-        1000, "limits", "size of a request to /predict/streaming", metavar="MB", rare=True
+        1000, "limits", "size of a request to /predict/streaming", metavar="MiB", rare=True
     )
     no_hosting: bool = _setting(False, "hosting", "do not keep pictures for /image/...")
     image_expiry_hours: float = _setting(24.0, "hosting", "how long pictures are kept", metavar="H")
-    hosting_mb: int = _setting(2000, "hosting", "size of kept pictures; the oldest are deleted", metavar="MB")
+    hosting_mb: int = _setting(
+        2000, "hosting", "size of kept pictures; the oldest are deleted", metavar="MiB"
+    )
     no_predictions: bool = _setting(False, "hosting", "do not write prediction files")
     data_dir: str | None = _setting(
         None, "hosting", "folder of both [in the user data folder]", metavar="DIR"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from clipmod_cli.server.configuration import MB
 from clipmod_cli.server.gate.middleware import BodyPaceMiddleware
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings.reading import Resolved
@@ -17,7 +18,6 @@ from tests.server.conftest import opened
 from tests.server.ensemble.pictures import RED_CIRCLE, TEXT
 from tests.server.listening import CONTENT_TYPE, END, START, WAIT_S, form_of, listening, part
 
-MB = 1_000_000
 PIECE = 100_000
 SOON_S = 0.3
 """How long a client of these tests may be silent."""

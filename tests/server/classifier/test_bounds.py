@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from clipmod_cli.server.configuration import MB
 from clipmod_cli.settings.reading import Resolved
 from tests.server.classifier.making import only_tiny, png
 from tests.server.conftest import client_of, opened
 
-MB = 1_000_000
 BOUNDARY = "xxxx"
 
 

@@ -15,6 +15,9 @@ from clipmod_cli.server.apis.downloading import fetch_rules
 from clipmod_cli.server.apis.ensemble import shapes
 from clipmod_cli.server.apis.ensemble.shapes import Config, Health, Root, Stats
 from clipmod_cli.server.apis.printed import answer_of, load
+from clipmod_cli.server.configuration import MB, request_limits_of
+from clipmod_cli.server.forms.streamed import fault_of
+from clipmod_cli.settings.definition import Settings
 from clipmod_cli.sources.web.addresses import AddressRules, FetchRules
 from tests.contract.curl import read_curl
 from tests.contract.documents import differences
@@ -180,11 +183,28 @@ def test_a_large_and_a_bad_file_refuse_several(settings_of: Any) -> None:
     from tests.server.conftest import served
 
     with served(settings_of(max_image_mb=1)) as client:
-        files = [("files", ("corrupted_image.txt", TEXT)), ("files", ("huge_image.jpg", bytes(1_000_001)))]
+        files = [("files", ("corrupted_image.txt", TEXT)), ("files", ("huge_image.jpg", bytes(MB + 1)))]
         answer = client.post("/predict/multi", files=[*files, ("files", ("fine.jpg", RED_CIRCLE))])
         assert (answer.status_code, answer.json()) == (400, printed("/predict/multi", "Error Response:"))
-        large = client.post("/predict/single", files={"file": ("a.jpg", RED_CIRCLE + bytes(1_000_000))})
+        large = client.post(
+            "/predict/single", files={"file": ("a.jpg", RED_CIRCLE + bytes(MB - len(RED_CIRCLE) + 1))}
+        )
         assert (large.status_code, large.json()) == (413, {"detail": "File too large. Maximum size: 1MB"})
+        for path, field in (("/predict/single", "file"), ("/predict/multi", "files")):
+            fits = client.post(path, files={field: ("a.png", BLUE_SQUARE.ljust(2**20, b"\0"))})
+            assert fits.status_code == 200, fits.text
+
+
+def test_the_documented_mb_are_mib() -> None:
+    limits = request_limits_of(Settings())
+    assert limits.image_bytes == 50 * 1024 * 1024
+    assert limits.multi_bytes == 500 * 1024 * 1024
+    assert limits.stream_bytes == 1000 * 1024 * 1024
+    whole, larger = (
+        fault_of(BLUE_SQUARE, limits.image_bytes + more, limits.image_bytes, heic=False) for more in (0, 1)
+    )
+    assert whole is None
+    assert larger == ("file_too_large", "the file is larger than the limit of 50 MB")
 
 
 @pytest.mark.parametrize("shape", [shapes.Single, shapes.Multi, shapes.UrlMulti, Root, Health, Config, Stats])

@@ -128,8 +128,8 @@ async function begin() {
     byId("limits").textContent = `Up to ${config.max_image_size_mb} MB each: ${formats.join(", ")}.`;
     runner = new Runner({
       files: limits.streaming_files, urls: limits.urls,
-      bytes: Math.min(limits.streaming_size_mb, config.max_total_request_size_mb) * 1e6,
-      imageBytes: config.max_image_size_mb * 1e6,
+      bytes: Math.min(limits.streaming_size_mb, config.max_total_request_size_mb) * 2 ** 20,
+      imageBytes: config.max_image_size_mb * 2 ** 20,
     }, told);
     notice("");
   } catch (error) {

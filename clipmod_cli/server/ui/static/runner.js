@@ -118,7 +118,7 @@ export class Runner {
 
   ask(open, signal) {
     const large = open.length === 1 && (open[0].file?.size ?? 0) > this.limits.imageBytes;
-    if (large) return this.fail(open[0], `The file is larger than the limit of ${this.limits.imageBytes / 1e6} MB`);
+    if (large) return this.fail(open[0], `The file is larger than the limit of ${this.limits.imageBytes / 2 ** 20} MB`);
     if (open[0].url) return this.askUrls(open, signal);
     return open.length === 1 ? this.askOne(open[0], signal) : this.askMany(open, signal);
   }
