@@ -148,7 +148,7 @@ class Media:
             frames were taken from then on.
         unseen: why something that a person would see was not looked at, beside `truncated`.
         pdq: the PDQ hash of a still, hexadecimal; empty if none is good enough to match, None if not made.
-        decode_time_ms: from the start of reading to the last view, in milliseconds.
+        decode_time_ms: of reading and decoding to the last view, without waiting for memory, in milliseconds.
     """
 
     started: float

@@ -10,7 +10,7 @@ import re
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -41,6 +41,7 @@ class RequestInfo:
         images: pictures and videos that were judged.
         judged_by: key of the panel, or the model's name.
         error: an error code or a sentence.
+        arrived: `time.perf_counter()` when its first byte was there.
         concurrent: judging requests in progress when it started, itself included.
     """
 
@@ -58,7 +59,13 @@ class RequestInfo:
     images: int = 0
     judged_by: str | None = None
     error: str | None = None
+    arrived: float = field(default_factory=time.perf_counter, compare=False)
     concurrent: int = 1
+
+    @property
+    def wall_ms(self) -> float:
+        """Milliseconds since it arrived, its upload included."""
+        return round((time.perf_counter() - self.arrived) * 1000, 3)
 
     @property
     def is_probe(self) -> bool:
@@ -106,13 +113,13 @@ class ObserverMiddleware:
             await self.app(scope, receive, send)
         if scope["type"] != "http":
             return
-        info, start = request_info_of(scope), time.perf_counter()
+        info = request_info_of(scope)
         for one in self.observers:
             one.started(info)
         try:
             await self.app(scope, _counted_in(receive, info), _counted_out(send, info))
         finally:
-            info.seconds = time.perf_counter() - start
+            info.seconds = time.perf_counter() - info.arrived
             info.route = _template_of(scope)
             for one in self.observers:
                 one.finished(info)

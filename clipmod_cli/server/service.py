@@ -50,12 +50,14 @@ class JudgedItem:
     """One item's result, its record, and the panel that judged.
 
     Attributes:
+        latency_ms: from when its bytes were there to its verdict, waiting for decoders and models included.
         refused: by which reasons it is answered as an error although it was judged; empty for an answer.
     """
 
     result: Result
     record: Record
     panel: Panel
+    latency_ms: float
     refused: tuple[UnseenReason, ...] = ()
 
 
@@ -134,17 +136,17 @@ class Service:
 
     def judge(self, items: Iterable[Item | Failure], caller: Caller) -> Iterator[JudgedItem]:
         """Yield one result for each item, in order, and write its row. `caller` is from `caller_of`."""
-        shared = SharedEnsemble(self.device, caller)
+        shared, clock = SharedEnsemble(self.device, caller), _ItemClock()
         try:
             for result in run(
-                items,
+                clock.started(items),
                 shared,
                 self.panel.criteria,
                 self.options,
                 stopped=lambda: caller.cancelled,
                 banks=self.banks.current(),
             ):
-                judged = self._write(result)
+                judged = self._write(result, clock.latency_ms(result.item))
                 for watcher in self.watchers:
                     watcher(judged)
                 yield judged
@@ -176,7 +178,7 @@ class Service:
             self.options.decoders.close()
         self.rows.finish({}, 0)
 
-    def _write(self, result: Result) -> JudgedItem:
+    def _write(self, result: Result, latency_ms: float) -> JudgedItem:
         stood_in = isinstance(result, Verdict) and result.deciding.stand_in
         panel = self.fallback if stood_in and self.fallback is not None else self.panel
         record = to_record(result, panel.facts)
@@ -190,7 +192,23 @@ class Service:
         refused = unseen_reasons(record) if self.unseen != "safe" else ()
         if refused and self.unseen == "flag":
             refused, record = (), record.model_copy(update={"final_decision": "NSFW"})
-        return JudgedItem(result=result, record=record, panel=panel, refused=refused)
+        return JudgedItem(result=result, record=record, panel=panel, latency_ms=latency_ms, refused=refused)
+
+
+@dataclass(slots=True)
+class _ItemClock:
+    """When the items of one request went into the pipeline, by their index."""
+
+    _since: dict[int, float] = field(default_factory=dict)
+
+    def started(self, items: Iterable[Item | Failure]) -> Iterator[Item | Failure]:
+        for one in items:
+            item = one.item if isinstance(one, Failure) else one
+            self._since[item.index] = time.perf_counter()
+            yield one
+
+    def latency_ms(self, item: Item) -> float:
+        return round((time.perf_counter() - self._since.pop(item.index)) * 1000, 3)
 
 
 def with_scores(record: Record, policy: Policy) -> Record:

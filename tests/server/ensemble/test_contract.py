@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from clipmod_cli.server.apis.downloading import fetch_rules
 from clipmod_cli.server.apis.ensemble import shapes
-from clipmod_cli.server.apis.ensemble.shapes import Config, Health, Root, Stats
+from clipmod_cli.server.apis.ensemble.service_shapes import Config, Health, Root, Stats
 from clipmod_cli.server.apis.printed import answer_of, load
 from clipmod_cli.server.configuration import MB, request_limits_of
 from clipmod_cli.server.forms.streamed import fault_of

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 from collections.abc import Iterator
 
 import pytest
 from starlette.testclient import TestClient
 
-from clipmod_cli.errors import SettingsError
+from clipmod_cli.errors import ERROR_CODES, SettingsError
 from clipmod_cli.server.apis.downloading import fetch_rules
 from clipmod_cli.server.configuration import request_limits_of
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.settings.reading import Resolved
-from tests.server.ensemble.pictures import RED_CIRCLE
+from tests.server.ensemble.pictures import CUT, RED_CIRCLE, TEXT
 from tests.urls.server import Server, redirect, reply, serving
 
 
@@ -81,3 +82,37 @@ def test_silence_is_waited_for_as_long_as_the_configuration_says(
 def test_a_host_that_is_none_ends_the_start() -> None:
     with pytest.raises(SettingsError, match="--allow-host"):
         request_limits_of(Settings(allow_host=("10.0.0.0/8",)))
+
+
+def test_each_failed_url_has_a_code_of_the_closed_list(
+    client: TestClient, own: Server, other: Server
+) -> None:
+    own.on("/page.html", reply(body=b"<html>no picture</html>"))
+    own.on("/cut.jpg", reply(body=RED_CIRCLE[:60]))
+    own.on("/short.jpg", reply(body=RED_CIRCLE[: len(RED_CIRCLE) // 2]))
+    expected = {
+        own.url("/none.png"): "http_error",
+        other.url("/a.png"): "blocked_address",
+        own.url("/page.html"): "not_an_image",
+        own.url("/cut.jpg"): "decode_error",
+        own.url("/short.jpg"): "not_looked_at",
+    }
+    told = client.post("/predict/urls", json={"urls": [*expected, own.url("/a.png")]}).json()
+    details = told["summary"]["error_details"]
+    assert {one["url"]: one["code"] for one in details} == expected
+    assert {one["code"] for one in details} <= {*ERROR_CODES, "not_looked_at"}
+    assert [f"Error for {one['url']}: {one['message']}" for one in details] == told["summary"]["errors"]
+    assert "127.0.0.1" not in json.dumps(details)
+
+
+def test_without_a_failure_there_are_no_codes(client: TestClient, own: Server) -> None:
+    told = client.post("/predict/urls", json={"urls": [own.url("/a.png")]}).json()
+    assert (told["summary"]["errors"], told["summary"]["error_details"]) == (None, None)
+
+
+def test_an_error_line_of_a_stream_has_a_code(client: TestClient) -> None:
+    half = RED_CIRCLE[: len(RED_CIRCLE) // 2]
+    files = [("files", (name, data)) for name, data in (("a.txt", TEXT), ("b.jpg", CUT), ("c.jpg", half))]
+    lines = client.post("/predict/streaming", files=files).text.split("\n\n")[:-1]
+    *errors, _summary = (json.loads(line.removeprefix("data: ")) for line in lines)
+    assert [one["code"] for one in errors] == ["unsupported_format", "decode_error", "not_looked_at"]

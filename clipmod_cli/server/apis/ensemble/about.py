@@ -17,8 +17,9 @@ from clipmod_cli.models.backend import ModelSpec
 from clipmod_cli.models.backends import FALLBACK as FALLBACK_SPEC
 from clipmod_cli.models.specs import parse_models
 from clipmod_cli.output.history.store import HistoryStore
-from clipmod_cli.server.apis.ensemble import shapes
+from clipmod_cli.server.apis.ensemble import service_shapes as shapes
 from clipmod_cli.server.apis.ensemble.answers import METHOD, whole
+from clipmod_cli.server.apis.ensemble.shapes import ProblemAnswer
 from clipmod_cli.server.forms.streamed import formats_of
 from clipmod_cli.server.panels import EMBEDDED, FALLBACK, TRIPLE, Panel
 from clipmod_cli.server.problems import problem
@@ -130,7 +131,7 @@ async def config(service: Served, settings: Configured, storage: Stored) -> shap
 @router.get(
     "/stats",
     summary="What was judged so far",
-    responses={404: {"model": shapes.ProblemAnswer, "description": "No statistics are kept (--no-db)"}},
+    responses={404: {"model": ProblemAnswer, "description": "No statistics are kept (--no-db)"}},
 )
 async def stats(service: Served, storage: Stored) -> shapes.Stats:
     """Sum up all requests in the store, those of earlier runs included."""

@@ -18,6 +18,7 @@ from clipmod_cli.server.apis.ensemble.shapes import (
     Summary,
 )
 from clipmod_cli.server.problems import status_of
+from clipmod_cli.server.request_info import RequestInfo
 from clipmod_cli.server.service import JudgedItem
 from clipmod_cli.types import Decision, Failure
 
@@ -71,12 +72,17 @@ def json_name(name: str) -> str:
     return write_name(name)[0]
 
 
+def cost_ms(record: Record) -> float:
+    """Return what a picture cost: decoding it, and its share of the forward passes."""
+    return round((record.decode_time_ms or 0.0) + (record.inference_time_ms or 0.0), 3)
+
+
 def full_result(record: Record) -> FullResult:
     """Return the panel's result with all details."""
     fields = _fields_of(record)
     return FullResult(
         image_name=record.source,
-        processing_time_ms=fields["total_time_ms"],
+        processing_time_ms=cost_ms(record),
         per_model_predictions=fields["per_model_predictions"],
         ensemble_prediction=FullEnsemblePrediction(
             predicted_category=fields["ensemble_category"],
@@ -93,9 +99,10 @@ def full_result(record: Record) -> FullResult:
     )  # fmt: skip
 
 
-def picture_fields(record: Record, location: HostedLocation) -> dict[str, Any]:
+def picture_fields(judged: JudgedItem, location: HostedLocation) -> dict[str, Any]:
     """Return the fields that the answers to one and to several pictures share."""
-    fields = _fields_of(record)
+    record = judged.record
+    fields = {**_fields_of(record), "total_time_ms": cost_ms(record), "latency_ms": judged.latency_ms}
     return {
         "image": record.source,
         "image_hosted": location.image_id is not None,
@@ -117,7 +124,7 @@ def prediction_fields(judged: JudgedItem, location: HostedLocation) -> dict[str,
             confidence=fields["confidence"],
         ),
     )
-    return {**picture_fields(judged.record, location), "results": {judged.panel.key: result}}
+    return {**picture_fields(judged, location), "results": {judged.panel.key: result}}
 
 
 def whole(hours: float) -> int | float:
@@ -129,6 +136,7 @@ def whole(hours: float) -> int | float:
 class RequestTotals:
     """The sums over all pictures of a request, and its errors."""
 
+    info: RequestInfo
     images: int = 0
     nsfw: int = 0
     safe: int = 0
@@ -140,7 +148,7 @@ class RequestTotals:
         self.images += 1
         self.nsfw += record.final_decision == "NSFW"
         self.safe += record.final_decision == "Safe"
-        self.total_ms += record.total_time_ms or 0.0
+        self.total_ms += cost_ms(record)
 
     @property
     def common_fields(self) -> dict[str, Any]:
@@ -148,6 +156,7 @@ class RequestTotals:
         return {
             "total_time_ms": round(self.total_ms, 3),
             "average_time_per_image_ms": round(self.total_ms / self.images, 3) if self.images else 0.0,
+            "wall_time_ms": self.info.wall_ms,
             "errors": self.errors or None,
         }
 

@@ -99,10 +99,11 @@ def _judge_single(
 def _answer(keeper: RequestKeeper, judged: JudgedItem) -> Single:
     location, record = keeper.host(judged), judged.record
     return Single(
-        **picture_fields(record, location),
+        **picture_fields(judged, location),
         results={judged.panel.key: full_result(record)},
         prediction_file=None,
         image_expires_hours=None if location.image_id is None else whole(keeper.settings.image_expiry_hours),
+        wall_time_ms=keeper.info.wall_ms,
         image_size_mb=round((record.bytes or 0) / MB, 6),
     )
 
@@ -122,7 +123,7 @@ def _judge_multi(keeper: RequestKeeper, caller: Caller, uploads: list[Upload], s
     predictions: list[Prediction] = []
     failed: list[Failure] = []
     refused: list[str] = []
-    totals = RequestTotals()
+    totals = RequestTotals(keeper.info)
     for _, judged in judge_uploads(keeper.service, caller, uploads, spool):
         name = json_name(judged.result.item.source)
         if isinstance(judged.result, Failure):

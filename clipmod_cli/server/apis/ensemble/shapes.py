@@ -1,14 +1,15 @@
-"""The ensemble API's answers, about pictures and then about the service, as its document prints them.
+"""The ensemble API's answers about pictures, as its document prints them.
 
 Fields that the document lacks stand last. `answers` fills these from records.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from clipmod_cli.errors import ErrorCode
 from clipmod_cli.judge.policy.values import Safety
 from clipmod_cli.records import PROBABILITIES, BankMatchRow, ModelPrediction
 from clipmod_cli.results import DecidedBy
@@ -19,6 +20,15 @@ from clipmod_cli.types import Decision, Kind, ReviewReason
 def like(printed: Any) -> ConfigDict:
     """Return the configuration of a shape with this example."""
     return ConfigDict(json_schema_extra={"example": printed}, allow_inf_nan=False)
+
+
+COST: Final = "Its own cost: decoding it, and its share of the forward passes. Waiting is in `latency_ms`"
+WALL: Final = "Of the whole request, from its first byte to this answer, milliseconds"
+
+NOT_LOOKED_AT: Final = "not_looked_at"
+"""The code of a picture that would be Safe and of which not all was looked at (`--unseen error`)."""
+
+FailureCode: TypeAlias = ErrorCode | Literal["not_looked_at"]
 
 
 class ProblemAnswer(BaseModel):
@@ -75,7 +85,7 @@ class PictureFields(BaseModel):
     final_decision: Decision | None
     confidence: float
     ensemble_category: str
-    total_time_ms: float
+    total_time_ms: float = Field(description=COST)
     models_used: list[str]
     image_hosted: bool
     image_url: str | None
@@ -92,6 +102,9 @@ class Extras(BaseModel):
     policy: str
     kind: Kind | None = Field(description="null where a bank decided; so are the sizes and views")
     truncated: bool | None = Field(description="The file ends early; the rest was judged")
+    latency_ms: float = Field(
+        description="From when its bytes were there to its verdict, waiting included, milliseconds"
+    )
     sha256: str
     width: int | None
     height: int | None
@@ -132,6 +145,7 @@ class Single(Extras, PictureFields):
     prediction_file: str | None = Field(description="null where none are written")
     image_expires_hours: int | float | None
     image_size_mb: float
+    wall_time_ms: float = Field(description=WALL)
 
 
 class Prediction(Extras, PictureFields):
@@ -152,8 +166,9 @@ class Summary(BaseModel):
     total_images: int = Field(description="That were judged")
     nsfw_images: int
     safe_images: int
-    total_time_ms: float = Field(description="The sum of their own times")
+    total_time_ms: float = Field(description="The sum of those of the pictures")
     average_time_per_image_ms: float
+    wall_time_ms: float = Field(description=WALL)
     errors: list[str] | None = Field(description="A sentence for each failure; null without any")
 
 
@@ -166,13 +181,27 @@ class Multi(BaseModel):
     summary: Summary
 
 
+class UrlError(BaseModel):
+    """A URL that could not be judged."""
+
+    url: str
+    code: FailureCode = Field(description="One of a closed list (docs/errors.md), or not_looked_at")
+    message: str = Field(description="As in `errors`, without the URL")
+
+
+class UrlSummary(Summary):
+    """All URLs of a request together."""
+
+    error_details: list[UrlError] | None = Field(description="As `errors`, with a code; null without any")
+
+
 class UrlMulti(BaseModel):
     """The answer of `/predict/urls`."""
 
     model_config = like(example("/predict/urls"))
 
     predictions: list[UrlPrediction]
-    summary: Summary
+    summary: UrlSummary
 
 
 class UrlRequest(BaseModel):
@@ -203,6 +232,9 @@ class StreamedError(BaseModel):
     type: Literal["error"] = "error"
     image: str | None = Field(description="null where the request itself is at fault")
     error: str
+    code: FailureCode | None = Field(
+        description="As in `error_details` of /predict/urls; null where the request itself is at fault"
+    )
     progress: StreamProgress
 
 
@@ -213,191 +245,7 @@ class StreamedSummary(BaseModel):
     total_processed: int = Field(description="Without the failures")
     nsfw_count: int
     safe_count: int
-    total_time_ms: float
+    total_time_ms: float = Field(description="The sum of those of the pictures")
     average_time_per_image_ms: float
+    wall_time_ms: float = Field(description=WALL)
     errors: list[str] | None
-
-
-class Root(BaseModel):
-    """The answer of `/`."""
-
-    model_config = like(example("/"))
-
-    message: str
-    version: str
-    status: str
-    models_available: list[str]
-    endpoints: dict[str, str]
-
-
-class EnsembleDetails(BaseModel):
-    """The weighted set of models."""
-
-    loaded: bool
-    type: str
-    models: list[str]
-    weights: dict[str, str]
-    classification_categories: list[str]
-    ensemble_method: str
-
-
-class ModelInfo(BaseModel):
-    """A single model."""
-
-    device: str
-    model_name: str
-    pretrained: str
-
-
-class SingleDetails(BaseModel):
-    """A single model that judges alone."""
-
-    loaded: bool
-    type: str
-    model_info: ModelInfo
-
-
-class Models(BaseModel):
-    """The loaded models, and which of them judge."""
-
-    status: dict[str, bool] = Field(description="Whether it is loaded, by the key in `results`")
-    details: dict[str, EnsembleDetails | SingleDetails]
-    total_enabled: int
-    judging: str = Field(description="The key of the panel that judges now")
-
-
-class Database(BaseModel):
-    """The history store."""
-
-    connected: bool
-    ping_success: bool
-    response_time_ms: float
-
-
-class Configuration(BaseModel):
-    """The settings that answers depend on, in `/health` and `/config`."""
-
-    sensitivity_level: str
-    nsfw_threshold: float = Field(description="Before the sensitivity is applied")
-    effective_threshold: float = Field(description="The one in force")
-    enable_image_hosting: bool
-    image_expiry_hours: int | float
-    max_image_size_mb: int
-    policy: str
-
-
-class System(BaseModel):
-    """The program."""
-
-    api_version: str
-    python_version: str
-    clipmod_version: str
-
-
-class Health(BaseModel):
-    """The answer of `/health`."""
-
-    model_config = like(example("/health"))
-
-    status: str = Field(description="healthy, or degraded: a model or the store is missing or failing")
-    timestamp: str
-    models: Models
-    database: Database
-    configuration: Configuration
-    system: System
-
-
-class WeightedModel(BaseModel):
-    """A model and its weight."""
-
-    name: str
-    weight: float
-    description: str
-
-
-class CategoryInfo(BaseModel):
-    """A category of the policy."""
-
-    label: str
-    safety: Safety
-    description: str
-
-
-class EnsembleConfig(BaseModel):
-    """The weighted set of models, or the panel that judges in its place."""
-
-    enabled: bool
-    models: list[WeightedModel]
-    classification_categories: dict[str, CategoryInfo]
-    ensemble_method: str
-    confidence_threshold: float
-    agreement_threshold: float
-
-
-class FallbackConfig(BaseModel):
-    """The model that judges if the set cannot."""
-
-    openclip_model_name: str
-    openclip_pretrained: str
-    enabled: bool
-
-
-class LimitsInfo(BaseModel):
-    """Limits of requests."""
-
-    multi_files: int
-    multi_size_mb: int
-    urls: int
-    url_timeout_s: float
-    allowed_hosts: int = Field(description="Hosts of the operator's own that URLs may name")
-    streaming_files: int
-    streaming_size_mb: int
-    deadline_s: float
-    requests_at_once: int
-    formats: list[str]
-
-
-class Config(Configuration):
-    """The answer of `/config`."""
-
-    model_config = like(example("/config"))
-
-    triple_model_ensemble: EnsembleConfig
-    fallback_model: FallbackConfig
-    max_total_request_size_mb: int
-    database_connected: bool
-    limits: LimitsInfo
-
-
-class DatabaseStats(BaseModel):
-    """Counts and size of the history store."""
-
-    total_predictions_stored: int
-    total_images_hosted: int
-    database_size_mb: float
-
-
-class PerformanceMetrics(BaseModel):
-    """Duration of requests with pictures, in milliseconds."""
-
-    p95_processing_time_ms: float
-    p99_processing_time_ms: float
-    max_concurrent_requests: int
-
-
-class Stats(BaseModel):
-    """The answer of `/stats`: all runs of `clipmod serve` over this store."""
-
-    model_config = like(example("/stats"))
-
-    total_requests: int
-    total_images_processed: int
-    nsfw_detections: int
-    safe_detections: int
-    average_confidence: float
-    average_processing_time_ms: float
-    models_usage: dict[str, int] = Field(description="Requests, by the panel that judged")
-    error_rate: float = Field(description="Share of requests with a status of 400 or more")
-    uptime_hours: float = Field(description="Of this process")
-    database_stats: DatabaseStats
-    performance_metrics: PerformanceMetrics

@@ -31,6 +31,8 @@ from clipmod_cli.server.apis.ensemble.requests import (
     missing,
 )
 from clipmod_cli.server.apis.ensemble.shapes import (
+    NOT_LOOKED_AT,
+    FailureCode,
     StreamedError,
     StreamedPrediction,
     StreamedSummary,
@@ -240,7 +242,7 @@ class StreamLines:
         self.arrived = 0
         self.all_arrived = False
         self._keeper = keeper
-        self._totals = RequestTotals()
+        self._totals = RequestTotals(keeper.info)
         self._current = 0
 
     def line_of(self, judged: JudgedItem) -> bytes:
@@ -248,9 +250,9 @@ class StreamLines:
         self._current += 1
         if isinstance(judged.result, Failure):
             self._keeper.info.error = judged.result.code
-            return self._failed(judged, message_of(judged.result))
+            return self._failed(judged, judged.result.code, message_of(judged.result))
         if judged.refused:
-            return self._failed(judged, self._keeper.refuse(judged))
+            return self._failed(judged, NOT_LOOKED_AT, self._keeper.refuse(judged))
         self._totals.add(judged.record)
         fields = prediction_fields(judged, self._keeper.host(judged))
         return _line(StreamedPrediction(**fields, progress=self._progress()))
@@ -259,7 +261,7 @@ class StreamLines:
         """Return the line of a request that could not be read to its end."""
         self._keeper.info.error = detail
         self._totals.errors.append(detail)
-        return _line(StreamedError(image=None, error=detail, progress=self._progress()))
+        return _line(StreamedError(image=None, error=detail, code=None, progress=self._progress()))
 
     def summary(self) -> bytes:
         """Return the last line."""
@@ -273,10 +275,10 @@ class StreamLines:
             )
         )
 
-    def _failed(self, judged: JudgedItem, message: str) -> bytes:
+    def _failed(self, judged: JudgedItem, code: FailureCode, message: str) -> bytes:
         name = judged.record.source
         self._totals.errors.append(f"Error processing {name}: {message}")
-        return _line(StreamedError(image=name, error=message, progress=self._progress()))
+        return _line(StreamedError(image=name, error=message, code=code, progress=self._progress()))
 
     def _progress(self) -> StreamProgress:
         final, total = self.all_arrived, self.arrived

@@ -11,7 +11,15 @@ from fastapi import APIRouter, Request
 from clipmod_cli.server.apis.downloading import DownloadRules, download_complaint, downloading
 from clipmod_cli.server.apis.ensemble.answers import RequestTotals, json_name, message_of, prediction_fields
 from clipmod_cli.server.apis.ensemble.requests import PROBLEMS, Keeps, RequestKeeper, late, while_connected
-from clipmod_cli.server.apis.ensemble.shapes import UrlMulti, UrlPrediction, UrlRequest
+from clipmod_cli.server.apis.ensemble.shapes import (
+    NOT_LOOKED_AT,
+    FailureCode,
+    UrlError,
+    UrlMulti,
+    UrlPrediction,
+    UrlRequest,
+    UrlSummary,
+)
 from clipmod_cli.server.configuration import MB
 from clipmod_cli.server.device_thread import Caller
 from clipmod_cli.server.forms.streamed import takes_heic
@@ -70,24 +78,30 @@ def _judge(keeper: RequestKeeper, caller: Caller, urls: list[str], rules: FetchR
         HTTPException: the time was up.
     """
     predictions: dict[int, UrlPrediction] = {}
-    errors: dict[int, str] = {}
-    totals = RequestTotals()
+    errors: dict[int, UrlError] = {}
+    totals = RequestTotals(keeper.info)
     items = [Item(source=url, index=index) for index, url in enumerate(urls)]
     with downloading(items, rules, heic=takes_heic(keeper.settings)) as pictures:
         for judged in keeper.service.judge(pictures, caller):
             index = judged.result.item.index
             if isinstance(judged.result, Failure):
                 keeper.info.error = judged.result.code
-                errors[index] = f"Error for {json_name(urls[index])}: {_complaint(judged.result)}"
+                errors[index] = _failed(urls[index], judged.result.code, _complaint(judged.result))
             elif judged.refused:
-                errors[index] = f"Error for {json_name(urls[index])}: {keeper.refuse(judged)}"
+                errors[index] = _failed(urls[index], NOT_LOOKED_AT, keeper.refuse(judged))
             else:
                 totals.add(judged.record)
                 predictions[index] = _answer(keeper, judged)
     if len(predictions) + len(errors) < len(urls):
         raise late()
-    totals.errors = [errors[index] for index in sorted(errors)]
-    return UrlMulti(predictions=[predictions[index] for index in sorted(predictions)], summary=totals.summary)
+    details = [errors[index] for index in sorted(errors)]
+    totals.errors = [f"Error for {one.url}: {one.message}" for one in details]
+    summary = UrlSummary(**totals.summary.model_dump(), error_details=details or None)
+    return UrlMulti(predictions=[predictions[index] for index in sorted(predictions)], summary=summary)
+
+
+def _failed(url: str, code: FailureCode, message: str) -> UrlError:
+    return UrlError(url=json_name(url), code=code, message=json_name(message))
 
 
 def _answer(keeper: RequestKeeper, judged: JudgedItem) -> UrlPrediction:
