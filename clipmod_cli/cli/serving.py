@@ -14,7 +14,7 @@ import uvicorn
 
 from clipmod_cli.cli.terminal.stdout import say
 from clipmod_cli.errors import ExitCode, UsageError
-from clipmod_cli.server.connections import Connection
+from clipmod_cli.server.protocol.connection import Connection
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -70,6 +70,7 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         openapi_tags=[{"name": d.name, "description": d.description} for d in DIALECTS] + openapi.TAGS,
         middleware=[*gate.layers(observers, service.load, judging_paths, shaping)],
     )

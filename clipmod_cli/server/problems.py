@@ -5,15 +5,17 @@ Every error is `{"detail": ...}`, as the documents print it, without internal ad
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from fastapi import FastAPI, HTTPException, Request
-from fastapi.exception_handlers import request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException as AnyHTTPException
 
 from clipmod_cli.errors import ERROR_CODES, ClipmodError, ErrorCode
+from clipmod_cli.server.protocol.methods import allowed_methods
 from clipmod_cli.server.request_info import request_info_of
 from clipmod_cli.server.service import BusyError
 from clipmod_cli.types import UnseenReason
@@ -22,6 +24,14 @@ RETRY_S: Final = 1
 """Seconds in `Retry-After` of a full service: the next batch is done by then."""
 
 BUSY: Final = "The service is busy. Try again soon"
+
+MOST_FAULTS: Final = 10
+"""Shown of the faults of one request; a list of a million numbers has a million."""
+
+TEXT_CHARS: Final = 200
+"""Of a message or a name in a fault."""
+
+MOST_LEVELS: Final = 8
 
 BUG: Final = "Error processing request: internal error"
 """The answer to unexpected exceptions (`clipmod_cli.server.gate.middleware`)."""
@@ -43,27 +53,37 @@ def not_looked_at(reasons: Iterable[UnseenReason]) -> str:
 
 
 def handle_problems(app: FastAPI) -> None:
-    """Answer clipmod's exceptions with their status and message."""
+    """Answer exceptions with their status and message."""
+    app.add_exception_handler(BusyError, _busy)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(AnyHTTPException, _refused)
+    app.add_exception_handler(ClipmodError, _ours)
 
-    @app.exception_handler(BusyError)
-    async def busy(request: Request, _error: Exception) -> JSONResponse:
-        request_info_of(request.scope).refused = "busy"
-        return _answer(503, BUSY)
 
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: Exception) -> JSONResponse:
-        if not isinstance(error, RequestValidationError):
-            raise error
-        try:
-            return await request_validation_exception_handler(request, error)
-        except ValueError:  # the value is NaN or infinite, which an answer in JSON cannot hold
-            faults = [{key: one[key] for key in ("type", "loc", "msg")} for one in error.errors()]
-            return JSONResponse({"detail": faults}, 422)
+async def _busy(request: Request, _error: Exception) -> Response:
+    request_info_of(request.scope).refused = "busy"
+    return _answer(503, BUSY)
 
-    @app.exception_handler(ClipmodError)
-    async def ours(_request: Request, error: Exception) -> JSONResponse:
-        status = error.http_status if isinstance(error, ClipmodError) else 500
-        return _answer(status, str(error))
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    if (mistaken := _wrong_media(request)) is not None:
+        return _answer(415, mistaken)
+    faults = error.errors() if isinstance(error, RequestValidationError) else []
+    return JSONResponse({"detail": _faults(faults)}, 422)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    if not isinstance(error, AnyHTTPException):
+        raise error
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(allowed_methods(request.scope))
+    return _answer(error.status_code, error.detail, headers)
+
+
+async def _ours(_request: Request, error: Exception) -> Response:
+    status = error.http_status if isinstance(error, ClipmodError) else 500
+    return _answer(status, str(error))
 
 
 def problem(status: int, detail: str) -> HTTPException:
@@ -71,5 +91,51 @@ def problem(status: int, detail: str) -> HTTPException:
     return HTTPException(status, detail, headers=retry_headers(status))
 
 
-def _answer(status: int, detail: str) -> JSONResponse:
-    return JSONResponse({"detail": detail}, status, headers=retry_headers(status))
+def _answer(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return _SafeJSON({"detail": detail}, status, headers=retry_headers(status) | dict(headers or {}))
+
+
+class _SafeJSON(JSONResponse):
+    """JSON of any text: what no UTF-8 can hold, half of a surrogate pair, is written as JSON's own escape."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(
+            errors="backslashreplace"
+        )
+
+
+def _faults(faults: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the faults without what was sent, which may be large or secret, and at most `MOST_FAULTS`."""
+    shown: list[dict[str, Any]] = [
+        {
+            "type": one["type"],
+            "loc": [_short(at) for at in one["loc"][:MOST_LEVELS]],
+            "msg": _short(one["msg"]),
+        }
+        for one in faults[:MOST_FAULTS]
+    ]
+    if (more := len(faults) - len(shown)) > 0:
+        shown.append({"type": "more_errors", "loc": [], "msg": f"{more} more like these"})
+    return shown
+
+
+def _short(text: int | str) -> int | str:
+    return text if isinstance(text, int) else text[:TEXT_CHARS].encode(errors="replace").decode()
+
+
+def _wrong_media(request: Request) -> str | None:
+    """Return that the body is of another kind than the endpoint takes; None where it is of the right one."""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    wanted: str | None = getattr(getattr(field, "field_info", None), "media_type", None)
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if wanted is None or not given or given == wanted:
+        return None
+    if wanted == _JSON:
+        fits = given.startswith("application/") and given.endswith("+json")
+    else:
+        fits = given in _FORMS
+    return None if fits else f"Send the body as {wanted}; this one is {given[:TEXT_CHARS]}"
+
+
+_JSON: Final = "application/json"
+_FORMS: Final = frozenset({"multipart/form-data", "application/x-www-form-urlencoded"})

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from clipmod_cli.server.app import create_app
+from clipmod_cli.server.protocol.connection import Connection
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings.definition import Settings
 
@@ -26,8 +28,18 @@ END = b"--\r\n"
 @contextmanager
 def listening(service: Service, settings: Settings) -> Iterator[int]:
     """Give the port of a server that answers for the time of the block."""
+    with listening_app(create_app(service, settings)) as port:
+        yield port
+
+
+@contextmanager
+def listening_app(app: ASGIApp) -> Iterator[int]:
+    """Give the port of any application."""
     config = uvicorn.Config(
-        create_app(service, settings),
+        app,
+        http=Connection,
+        ws="none",
+        server_header=False,
         port=0,
         log_config=None,
         access_log=False,

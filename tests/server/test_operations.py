@@ -140,11 +140,9 @@ def test_the_docs_page_needs_nothing_from_elsewhere_and_no_inline_script(client:
         assert found.headers["x-content-type-options"] == "nosniff"
 
 
-@pytest.mark.parametrize(
-    "name", ["../app.py", "..%2fapp.py", "%2e%2e/openapi.py", "swagger.html", "x.js", ""]
-)
+@pytest.mark.parametrize("name", ["../app.py", "..%2fapp.py", "%2e%2e/openapi.py", "swagger.html", "x.js"])
 def test_no_other_file_is_given(client: TestClient, name: str) -> None:
-    assert client.get(f"/docs/{name}", follow_redirects=False).status_code in {307, 404}
+    assert client.get(f"/docs/{name}", follow_redirects=False).status_code == 404
 
 
 def test_what_is_shipped_for_the_pages_has_its_licence_beside_it() -> None:

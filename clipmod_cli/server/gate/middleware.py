@@ -23,6 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.server.problems import BUG, BUSY, retry_headers
+from clipmod_cli.server.protocol.fault import SCOPE_KEY as FAULT_KEY
+from clipmod_cli.server.protocol.fault import ProtocolFault
 from clipmod_cli.server.request_info import request_info_of
 from clipmod_cli.server.service import ServiceLoad
 from clipmod_cli.settings.definition import Settings
@@ -188,6 +190,31 @@ def refuse(
     """Return `{"detail": ...}`, and note the reason (one of `REASONS`) for log and metrics."""
     request_info_of(scope).refused = reason
     return JSONResponse({"detail": detail}, status, headers=headers)
+
+
+@dataclass
+class ProtocolFaultMiddleware(Guard):
+    """Answers a request that is not valid HTTP in place of the connection, which has no headers or log."""
+
+    def refusal(self, scope: Scope) -> Response | None:
+        """Return the answer to what the connection refused."""
+        fault: ProtocolFault | None = scope.get(FAULT_KEY)
+        if fault is None:
+            return None
+        return refuse(scope, "protocol", fault.status, fault.detail, {"Connection": "close"})
+
+
+@dataclass
+class EncodingMiddleware(Guard):
+    """Refuses compressed bodies: what they unpack to has no limit, and pictures are compressed already."""
+
+    def refusal(self, scope: Scope) -> Response | None:
+        """Return 415 for a body with a Content-Encoding."""
+        encoding = Headers(scope=scope).get("content-encoding", "identity").strip().lower()
+        if encoding in {"identity", ""}:
+            return None
+        detail = "Compressed bodies are not taken. Send the body as it is, without Content-Encoding"
+        return refuse(scope, "encoding", 415, detail, {"Accept-Encoding": "identity"})
 
 
 @dataclass

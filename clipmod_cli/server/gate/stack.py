@@ -21,14 +21,17 @@ from clipmod_cli.server.gate.authentication import (
 from clipmod_cli.server.gate.middleware import (
     BodyPaceMiddleware,
     CapacityMiddleware,
+    EncodingMiddleware,
     HeadersMiddleware,
     HostMiddleware,
     InternalErrorMiddleware,
     OriginMiddleware,
+    ProtocolFaultMiddleware,
     names_of,
     read_origin,
 )
 from clipmod_cli.server.gate.rate import RateLimitMiddleware
+from clipmod_cli.server.protocol.methods import MethodsMiddleware
 from clipmod_cli.server.request_info import ObserverMiddleware, RequestObserver
 from clipmod_cli.server.service import ServiceLoad
 from clipmod_cli.settings.definition import Settings
@@ -72,6 +75,7 @@ class Gate:
         yield from map(Middleware, shaping)
         yield Middleware(HeadersMiddleware, embeddable=bool(origins))
         yield Middleware(InternalErrorMiddleware)
+        yield Middleware(ProtocolFaultMiddleware)
         yield Middleware(HostMiddleware, names=None if self.keys.required else names_of(settings))
         if origins:  # before the keys: preflight requests carry none, and pages must be able to read refusals
             yield Middleware(
@@ -86,8 +90,10 @@ class Gate:
         if settings.rate_limit is not None:
             yield Middleware(RateLimitMiddleware, a_minute=settings.rate_limit)
         yield Middleware(KeyMiddleware, keys=self.keys)
+        yield Middleware(EncodingMiddleware)
         yield Middleware(CapacityMiddleware, load=load, judging_paths=judging_paths)
         yield Middleware(BodyPaceMiddleware)
+        yield Middleware(MethodsMiddleware)
 
 
 def gate_of(settings: Settings) -> Gate:

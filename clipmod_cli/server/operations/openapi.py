@@ -51,6 +51,7 @@ CHANGING: Final = {
 WITH_BODY: Final = {
     "408": "Its body came too slowly",
     "413": "It, or something in it, is too large",
+    "415": "It is compressed, or not of the kind that the endpoint takes",
 }
 """Answers beside an endpoint's own: to any request, without a key, to other methods than GET, and to
 requests with a body."""

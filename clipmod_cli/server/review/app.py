@@ -14,8 +14,10 @@ from clipmod_cli.server.gate.middleware import (
     BodyPaceMiddleware,
     HeadersMiddleware,
     InternalErrorMiddleware,
+    ProtocolFaultMiddleware,
 )
 from clipmod_cli.server.problems import handle_problems
+from clipmod_cli.server.protocol.methods import MethodsMiddleware
 from clipmod_cli.server.request_info import ObserverMiddleware
 from clipmod_cli.server.review.access import ReviewAccess
 from clipmod_cli.server.review.context import ReviewContext
@@ -39,12 +41,15 @@ def create_review_app(review: ReviewContext, access: ReviewAccess) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,
         middleware=[
             Middleware(ObserverMiddleware),
             Middleware(HeadersMiddleware),
             Middleware(InternalErrorMiddleware),
+            Middleware(ProtocolFaultMiddleware),
             *access.layers,
             Middleware(BodyPaceMiddleware),
+            Middleware(MethodsMiddleware),
         ],
     )
     handle_problems(app)

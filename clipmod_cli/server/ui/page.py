@@ -41,7 +41,6 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/ui")
-@router.get("/ui/")
 async def page(request: Request) -> HTMLResponse:
     """Return the page, with a way to log out if a key was given."""
     key_id = request_info_of(request.scope).key_id

@@ -50,7 +50,7 @@ async def image(image_id: str, request: Request, storage: Stored) -> Response:
     hosted, file = found
     tag = f'"{hosted.sha256}"'
     headers = {**HEADERS, "ETag": tag, "Cache-Control": "private, no-cache"}
-    if tag in request.headers.get("if-none-match", ""):
+    if _has_it(request, tag):
         file.close()
         return Response(status_code=304, headers=headers)
     return StreamingResponse(
@@ -58,6 +58,12 @@ async def image(image_id: str, request: Request, storage: Stored) -> Response:
         media_type=MEDIA_TYPES[hosted.format],
         headers={**headers, "Content-Length": str(hosted.bytes)},
     )
+
+
+def _has_it(request: Request, tag: str) -> bool:
+    """Return whether `If-None-Match` names this tag; a weak one counts too, as a GET compares them."""
+    given = ",".join(request.headers.getlist("if-none-match"))
+    return given.strip() == "*" or tag in {one.strip().removeprefix("W/") for one in given.split(",")}
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:

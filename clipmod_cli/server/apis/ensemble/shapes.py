@@ -5,9 +5,9 @@ Fields that the document lacks stand last. `answers` fills these from records.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from clipmod_cli.errors import ErrorCode
 from clipmod_cli.judge.policy.values import Safety
@@ -209,7 +209,7 @@ class UrlRequest(BaseModel):
 
     model_config = like({"urls": ["https://example.com/image1.jpg", "https://example.com/image2.png"]})
 
-    urls: list[str] = Field(description="http or https")
+    urls: Annotated[list[str], FailFast()] = Field(description="http or https")
 
 
 class StreamProgress(BaseModel):
