@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,6 +70,24 @@ def test_an_allowed_picture_is_safe_even_if_it_cannot_be_decoded(
             assert found["unsafe_score"] == 0.0
         other = client.post("/predict/single", files=files("file", RED_CIRCLE + b"\0")).json()
         assert (other["final_decision"], other["decided_by"], other["matches"]) == ("NSFW", "models", None)
+
+
+def test_a_denied_picture_is_flagged_in_openais_shape_and_an_allowed_one_is_not(
+    settings_of: SettingsOf, tmp_path: Path
+) -> None:
+    def moderated(client: TestClient, picture: bytes) -> Any:
+        url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+        sent = {"input": [{"type": "image_url", "image_url": {"url": url}}]}
+        return client.post("/v1/moderations", json=sent).json()["results"][0]
+
+    with service(settings_of, tmp_path) as client:
+        denied, allowed = moderated(client, BLUE_SQUARE), moderated(client, RED_CIRCLE)
+    assert (denied["flagged"], denied["categories"]["red_circle"]) == (True, True)
+    assert denied["category_scores"]["red_circle"] == 1.0
+    (image,) = denied["images"]
+    assert (image["decided_by"], image["matches"][0]["bank"]) == ("deny", "deny.csv")
+    assert (allowed["flagged"], any(allowed["categories"].values())) == (False, False)
+    assert allowed["images"][0]["decided_by"] == "allow"
 
 
 def test_several_pictures_are_decided_one_by_one(settings_of: SettingsOf, tmp_path: Path) -> None:

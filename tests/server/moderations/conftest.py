@@ -22,7 +22,7 @@ KEY = "the-key-of-this-service"
 OPENAI = 'openai = ["violence", "violence/graphic"]\n'
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def images() -> Iterator[Server]:
     """A web server with pictures and other files."""
     with serving() as server:
@@ -32,7 +32,7 @@ def images() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def settings_with(tmp_path_factory: pytest.TempPathFactory, images: Server) -> Iterator[Any]:
     """Settings under a policy: red circles are violence, and red squares none of OpenAI's categories."""
     home = tmp_path_factory.mktemp("home")
@@ -62,34 +62,39 @@ def settings_with(tmp_path_factory: pytest.TempPathFactory, images: Server) -> I
         yield make
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def service(settings_with: Any) -> Iterator[Service]:
     """A service of the tiny ensemble."""
     with opened(settings_with(models=tuple(TINY_ENSEMBLE.split(",")))) as one:
         yield one
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def url(settings_with: Any, service: Service) -> Iterator[str]:
     """The base URL of a service without keys."""
     with listening(service, settings_with(models=tuple(TINY_ENSEMBLE.split(","))).settings) as port:
         yield f"http://127.0.0.1:{port}/v1"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def client(url: str) -> Iterator[OpenAI]:
     """OpenAI's client of it, which asks once."""
     with OpenAI(base_url=url, api_key="none", max_retries=0) as one:
         yield one
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def lenient(settings_with: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The base URL of a service with a key that ignores text and calls Safe what was not looked at."""
     keys = tmp_path_factory.mktemp("keys") / "keys.txt"
     keys.write_text(KEY, encoding="utf-8")
     resolved: Resolved = settings_with(
-        models=(TINY_L,), api_keys_file=str(keys), v1_ignore_text=True, unseen="safe", max_multi_files=2
+        models=(TINY_L,),
+        api_keys_file=str(keys),
+        v1_ignore_text=True,
+        unseen="safe",
+        max_multi_files=2,
+        max_image_mb=1,
     )
     with opened(resolved) as one, listening(one, resolved.settings) as port:
         yield f"http://127.0.0.1:{port}/v1"

@@ -1,0 +1,205 @@
+"""Requests to `/v1` that OpenAI's client does not send: broken, hostile or too large ones; other paths."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import io
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+from PIL import Image
+from pydantic_core import from_json
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.testclient import TestClient
+
+from clipmod_cli.server.apis.moderations import reading
+from clipmod_cli.server.apis.moderations.errors import OpenaiErrorMiddleware
+from clipmod_cli.server.gate.rate import RateLimitMiddleware
+from clipmod_cli.server.service import Service
+from tests.server.ensemble.pictures import BLUE_SQUARE, RED_CIRCLE
+from tests.server.moderations.conftest import KEY
+
+PICTURE = base64.b64encode(RED_CIRCLE).decode()
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[httpx2.Client]:
+    """A client that sends what it is told."""
+    with httpx2.Client(headers={"Authorization": f"Bearer {KEY}"}, timeout=60) as one:
+        yield one
+
+
+def image(encoded: str = PICTURE) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{encoded}"}}
+
+
+def told(answer: httpx2.Response) -> tuple[int, str | None]:
+    """Return status and code of an error, which has all of its fields."""
+    error = answer.json()["error"]
+    assert set(error) >= {"message", "type", "param", "code"}
+    assert error["message"]
+    return answer.status_code, error["code"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "invalid_json"),
+        (b"{", "invalid_json"),
+        (b"[]", "invalid_json"),
+        (b'{"input": NaN}', "invalid_json"),
+        (b'{"input": "\\ud800"}', "invalid_json"),
+        (b"\xff", "invalid_json"),
+        (b"[" * 50_000, "invalid_json"),
+        (b'{"input": [' + b"[]," * 100_000 + b"[]]}", "invalid_json"),
+        (b"{}", "missing_required_parameter"),
+        (b'{"input": []}', "invalid_value"),
+        (b'{"input": {}}', "invalid_value"),
+        (b'{"input": [7]}', "invalid_value"),
+        (json.dumps({"input": [image()], "policy": "nsfw"}).encode(), "unknown_parameter"),
+        (json.dumps({"input": [image()], "model": 7}).encode(), "invalid_type"),
+        (json.dumps({"input": [{**image(), "type": "text", "text": "x"}]}).encode(), "invalid_value"),
+        (
+            json.dumps({"input": [{"type": "image_url", "image_url": "https://a.org"}]}).encode(),
+            "invalid_value",
+        ),
+        (json.dumps({"input": [image(), {"type": "input_audio"}]}).encode(), "invalid_value"),
+    ],
+)
+def test_a_request_that_is_none(web: httpx2.Client, url: str, body: bytes, code: str) -> None:
+    sent = {"Content-Type": "application/json"}
+    assert told(web.post(f"{url}/moderations", content=body, headers=sent)) == (400, code)
+
+
+def test_a_form_is_no_request(web: httpx2.Client, url: str) -> None:
+    assert told(web.post(f"{url}/moderations", data={"input": "x"})) == (400, "invalid_content_type")
+
+
+def test_slashes_may_be_escaped_and_the_model_left_out(web: httpx2.Client, url: str) -> None:
+    body = json.dumps({"input": [image()]}).replace("/", "\\/")
+    answer = web.post(f"{url}/moderations", content=body, headers={"Content-Type": "application/json"})
+    assert answer.json()["results"][0]["flagged"] is True
+
+
+def test_other_paths_answer_in_the_same_shape_and_the_other_interfaces_in_theirs(
+    web: httpx2.Client, url: str
+) -> None:
+    assert told(web.post(f"{url}/chat/completions", json={})) == (404, None)
+    assert told(web.get(f"{url}/moderations")) == (405, None)
+    outside = web.post(url.removesuffix("/v1") + "/v1x", json={})
+    assert (outside.status_code, set(outside.json())) == (404, {"detail"})
+
+
+def test_too_many_requests_are_told_in_the_same_shape() -> None:
+    layers = [Middleware(OpenaiErrorMiddleware), Middleware(RateLimitMiddleware, a_minute=1)]
+    with TestClient(Starlette(middleware=layers)) as client:
+        client.get("/v1/models")
+        answer = client.get("/v1/models")
+        assert (answer.status_code, int(answer.headers["retry-after"]) > 0) == (429, True)
+        assert answer.json()["error"] == {
+            "type": "rate_limit_error",
+            "param": None,
+            "code": "rate_limit_exceeded",
+            "message": "Too many requests: 1 a minute are allowed",
+        }
+        assert len(answer.content) == int(answer.headers["content-length"])
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(url: str) -> None:
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=60)
+    connection.putrequest("POST", f"{parts.path}/moderations")
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Content-Length", str(200_000_000))
+    connection.putheader("Expect", "100-continue")
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert answer.status == 413
+    assert json.loads(answer.read())["error"]["message"] == "Request too large. Maximum total size: 100MB"
+    connection.close()
+
+
+def test_a_picture_that_is_too_large_is_413(web: httpx2.Client, lenient: str) -> None:
+    encoded = base64.b64encode(RED_CIRCLE + bytes(1 << 20)).decode()
+    answer = web.post(f"{lenient}/moderations", json={"input": [image(), image(encoded)]})
+    assert told(answer) == (413, "image_file_too_large")
+    assert answer.json()["error"]["param"] == "input[1].image_url.url"
+
+
+def test_large_bodies_are_parsed_one_at_a_time(
+    web: httpx2.Client, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, together = threading.Semaphore(1), threading.Event()
+
+    def watched(data: bytes, **options: Any) -> Any:
+        if not inside.acquire(timeout=0):
+            together.set()
+            return from_json(data, **options)
+        together.wait(0.2)  # for another that must not come
+        inside.release()
+        return from_json(data, **options)
+
+    monkeypatch.setattr(f"{reading.__name__}.from_json", watched)
+    noise = Image.effect_noise((1100, 1100), 90).convert("RGB")
+    encoded = base64.b64encode(_png(noise)).decode()
+    assert len(encoded) > reading.SMALL_BYTES
+    body = {"input": [image(encoded)]}
+    with ThreadPoolExecutor(3) as threads:
+        answers = list(threads.map(lambda _: web.post(f"{url}/moderations", json=body), range(3)))
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert not together.is_set()
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_the_deadline_is_504(
+    web: httpx2.Client, url: str, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "deadline_s", 0.0)
+    answer = web.post(f"{url}/moderations", json={"input": [image()]})
+    assert told(answer) == (504, None)
+    assert answer.json()["error"]["type"] == "server_error"
+
+
+def test_a_policy_that_flags_nothing_moderates_nothing(
+    web: httpx2.Client, url: str, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    criteria = service.panel.criteria
+    safe = tuple(replace(one, safety="SAFE", openai=()) for one in criteria.policy.categories)
+    harmless = replace(criteria, policy=replace(criteria.policy, categories=safe))
+    monkeypatch.setattr(service, "panel", replace(service.panel, criteria=harmless))
+    assert told(web.post(f"{url}/moderations", json={"input": [image()]})) == (400, "policy_flags_nothing")
+
+
+def test_what_is_judged_is_counted_and_not_hosted(web: httpx2.Client, lenient: str) -> None:
+    def counts() -> tuple[float, float, float]:
+        lines = web.get(lenient.removesuffix("/v1") + "/metrics").text.splitlines()
+        asked = [
+            one for one in lines if one.startswith("clipmod_requests_total") and "/v1/moderations" in one
+        ]
+        decided = [one for one in lines if one.startswith("clipmod_decisions_total")]
+        hosted = next(one for one in lines if one.startswith("clipmod_hosted_bytes"))
+        return sum(map(_value, asked)), sum(map(_value, decided)), _value(hosted)
+
+    before = counts()
+    encoded = base64.b64encode(BLUE_SQUARE).decode()
+    answer = web.post(f"{lenient}/moderations", json={"input": [image(encoded), image(encoded)]})
+    assert answer.status_code == 200
+    assert counts() == (before[0] + 1, before[1] + 2, 0.0)
+
+
+def _value(line: str) -> float:
+    return float(line.rpartition(" ")[2])
