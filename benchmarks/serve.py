@@ -80,7 +80,7 @@ def _service(models: str, policy: str, most: int, folder: Path) -> Iterator[tupl
     command = [
         sys.executable, "-m", "clipmod_cli", "serve", "--models", models, "--policy", policy, "--port", "0",
         "--no-db", "--no-hosting", "--no-predictions", "--no-access-log", "--offline", "--deadline", "600",
-        "--max-requests", str(most), "--data-dir", str(folder / "kept"),
+        "--max-requests", str(most), "--data-dir", str(folder / "kept"), "--drain-s", "0",
     ]  # fmt: skip
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:

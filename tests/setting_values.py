@@ -21,6 +21,7 @@ CHOSEN: dict[str, Any] = {
     "concurrency": 8,
     "per_host": 2,
     "timeout": 12.5,
+    "drain_s": 2.5,
     "retries": 1,
 }
 """Where not every value of the type is one of the setting."""

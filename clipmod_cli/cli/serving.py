@@ -1,14 +1,21 @@
-"""Runs the HTTP application in uvicorn until SIGINT or SIGTERM; requests in progress are finished."""
+"""Runs the HTTP application in uvicorn until SIGINT or SIGTERM.
+
+A first signal: new requests are answered 503 for the time of draining, then the port is closed; requests in
+progress are finished. A second one closes the port at once; a second Ctrl-C ends the process.
+"""
 
 from __future__ import annotations
 
+import math
+import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
@@ -61,7 +68,7 @@ def listen(app: FastAPI, service: Service, settings: Settings, at: socket.socket
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(settings.grace)),
     )
-    server = _Server(config, service, quiet=settings.quiet)
+    server = _Server(config, service, settings)
     with _handle_signals(server):
         try:
             server.run(sockets=[at])
@@ -69,29 +76,74 @@ def listen(app: FastAPI, service: Service, settings: Settings, at: socket.socket
             if checked.error is None:
                 raise
             raise checked.error from None
+    if service.device.alive:  # a forward pass that does not end would keep the process from ending
+        sys.stderr.flush()
+        os._exit(server.exit_code)
     return server.exit_code
 
 
-class _Server(uvicorn.Server):
-    """Marks the service as draining when a signal comes, and keeps the exit code."""
+ANSWER_S: Final = 1.0
+"""Of the grace time, for the answers to requests whose time is up."""
 
-    def __init__(self, config: uvicorn.Config, service: Service, *, quiet: bool) -> None:
+
+class _Server(uvicorn.Server):
+    """Drains the service when a signal comes, and keeps the exit code."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, settings: Settings) -> None:
         super().__init__(config)
         self.service = service
-        self.quiet = quiet
+        self.settings = settings
         self.exit_code = ExitCode.OK
+        self._closes_at = math.inf
+        self._ends_at = math.inf
+        self._has_told = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.started and sockets and not self.quiet:
+        if self.started and sockets and not self.settings.quiet:
             at = f"{url_of(sockets[0])} (page: /ui, description: /docs)"
             say(f"clipmod: listening at {at}. {_describe(self.service)}")
+            if fault := self.service.readiness.fault:
+                say(f"clipmod: not ready, requests are answered 503 until it is: {fault}")
             sys.stderr.flush()
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.service.draining = True
-        self.exit_code = ExitCode.SIGINT if sig == signal.SIGINT else ExitCode.SIGTERM
-        super().handle_exit(sig, frame)
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 — uvicorn's signature
+        """Handle a signal. Raises nothing and takes no lock."""
+        now = time.monotonic()
+        if self.exit_code == ExitCode.OK:
+            self.exit_code = ExitCode.of_signal(sig)
+            self._ends_at = now + self.settings.grace
+            # a load balancer has no terminal, and a person there does not want to wait
+            drain_s = 0.0 if sig == signal.SIGINT and os.isatty(0) else self.settings.drain_s
+            self._closes_at = min(now + drain_s, self._ends_at)
+            self.service.drain(self.settings.grace - min(ANSWER_S, self.settings.grace / 2))
+        elif sig == signal.SIGINT:
+            os._exit(self.exit_code)
+        else:
+            self._closes_at = now
+
+    async def on_tick(self, counter: int) -> bool:
+        """Close the port when draining is over; uvicorn calls this every 0.1 s."""
+        if self.exit_code != ExitCode.OK and not self._has_told:
+            self._has_told = True  # not in the handler: it may interrupt another print
+            self._tell()
+        self.should_exit = time.monotonic() >= self._closes_at
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.config.timeout_graceful_shutdown = max(1, math.ceil(self._ends_at - time.monotonic()))
+        await super().shutdown(sockets)
+
+    def _tell(self) -> None:
+        if self.settings.quiet:
+            return
+        left_s = self._closes_at - time.monotonic()
+        drains = f"new requests are answered 503 for {left_s:.0f} s, and " if left_s > 0 else ""
+        say(
+            f"clipmod: stopping: {drains}requests in progress have {self.settings.grace:g} s; "
+            "Ctrl-C ends it at once"
+        )
+        sys.stderr.flush()
 
 
 def _describe(service: Service) -> str:
@@ -119,7 +171,7 @@ class _StartupCheck:
 
 @contextmanager
 def _handle_signals(server: _Server) -> Iterator[None]:
-    """Handle signals before uvicorn installs its handlers, and after: it raises them again."""
+    """Handle signals before uvicorn installs its handlers, and after."""
     before: dict[int, Any] = {
         number: signal.signal(number, server.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)
     }

@@ -11,9 +11,11 @@ from typing import Any
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 
 from clipmod_cli import __version__
 from clipmod_cli.server.apis.dialects import DIALECTS
+from clipmod_cli.server.gate.availability import ConnectionCloseMiddleware, ReadinessMiddleware
 from clipmod_cli.server.gate.stack import gate_of
 from clipmod_cli.server.operations import endpoints, openapi
 from clipmod_cli.server.operations.metrics import Metrics, metrics_router
@@ -72,7 +74,11 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         openapi_tags=[{"name": d.name, "description": d.description} for d in DIALECTS] + openapi.TAGS,
-        middleware=[*gate.layers(observers, service.load, judging_paths, shaping)],
+        middleware=[
+            Middleware(ConnectionCloseMiddleware, service=service),
+            *gate.layers(observers, service.load, judging_paths, shaping),
+            Middleware(ReadinessMiddleware, service=service, judging_paths=judging_paths),
+        ],
     )
     handle_problems(app)
     openapi.describe(app, keys=gate.keys.required)

@@ -31,7 +31,25 @@ Watch = Callable[[int, float], None]
 """Called with the frames and the seconds of each forward pass."""
 
 
+TIME_IS_UP = "the request's time was up"
+
 Measured: TypeAlias = "Future[Evidence | Settled]"
+
+
+POLL_S = 0.25
+"""How soon the thread of a request that waits for a forward pass finds that its time is up."""
+
+
+@dataclass
+class Ending:
+    """When all callers' time is up: a `time.monotonic()`, set once the service is ending."""
+
+    at: float = float("inf")
+
+    @property
+    def is_past(self) -> bool:
+        """Whether that time has come."""
+        return time.monotonic() >= self.at
 
 
 @dataclass(eq=False)
@@ -41,10 +59,12 @@ class Caller:
     Attributes:
         ensemble: its models.
         deadline: `time.monotonic()` after which its frames are failed without inference.
+        ending: the end of the service, where that comes first.
     """
 
     ensemble: Ensemble
     deadline: float = float("inf")
+    ending: Ending = field(default_factory=Ending)
     _cancelled: threading.Event = field(default_factory=threading.Event)
 
     def cancel(self) -> None:
@@ -53,8 +73,8 @@ class Caller:
 
     @property
     def cancelled(self) -> bool:
-        """Whether it was cancelled, or its deadline has passed."""
-        return self._cancelled.is_set() or time.monotonic() >= self.deadline
+        """Whether it was cancelled, or its time is up."""
+        return self._cancelled.is_set() or time.monotonic() >= self.deadline or self.ending.is_past
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +156,24 @@ class FairQueue:
         return one
 
 
+CLOSE_S = 5.0
+"""How long closing waits for the forward pass in flight: all its requests were answered by then."""
+
+
 @dataclass
 class DeviceThread:
-    """The thread that owns a device, and its queue. `close` it."""
+    """The thread that owns a device, and its queue. `close` it.
+
+    Attributes:
+        watch: called after a forward pass that succeeded.
+        after_pass: called with the seconds of every forward pass, also of one that raised.
+    """
 
     watch: Watch = lambda _frames, _seconds: None
+    after_pass: Callable[[float], None] = lambda _seconds: None
     queue: FairQueue = field(default_factory=FairQueue)
     _thread: threading.Thread | None = None
+    _pass_started: float | None = None
 
     def start(self) -> None:
         """Start the thread."""
@@ -154,11 +185,19 @@ class DeviceThread:
         """Whether the thread runs."""
         return self._thread is not None and self._thread.is_alive()
 
+    @property
+    def pass_seconds(self) -> float:
+        """How long the current forward pass has taken so far; 0 between two."""
+        started = self._pass_started
+        return 0.0 if started is None else time.monotonic() - started
+
     def close(self) -> None:
-        """Fail the queued frames, finish the batch in flight, and end the thread."""
+        """Fail the queued frames, finish the batch in flight if it ends soon, and end the thread."""
         _answer_all(self.queue.close(), "deadline", "the service is ending")
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(CLOSE_S)
+            if self._thread.is_alive():
+                log.error("a forward pass has not ended in %.0f s and is abandoned", self.pass_seconds)
 
     def _work(self) -> None:
         try:
@@ -184,10 +223,14 @@ class DeviceThread:
     def _measure(self, batch: Sequence[QueuedFrame]) -> None:
         if not batch:
             return
-        start = time.perf_counter()
+        self._pass_started = start = time.monotonic()
         frames = [one.frame for one in batch]
-        seen = list(batch[0].caller.ensemble.submit(frames, _can_skip_rest_of(batch))())
-        self.watch(len(batch), time.perf_counter() - start)
+        try:
+            seen = list(batch[0].caller.ensemble.submit(frames, _can_skip_rest_of(batch))())
+        finally:
+            self._pass_started, seconds = None, time.monotonic() - start
+            self.after_pass(seconds)
+        self.watch(len(batch), seconds)
         for one, evidence in zip(batch, seen, strict=True):
             one.measured.set_result(evidence)
 
@@ -214,7 +257,7 @@ def _can_skip_rest_of(batch: Sequence[QueuedFrame]) -> CanSkipRest | None:
 def _is_cancelled(one: QueuedFrame) -> bool:
     """Fail a frame whose caller is cancelled or past its deadline, and return whether it is."""
     if one.caller.cancelled:
-        one.measured.set_result(_failure(one.frame, "deadline", "the request's time was up"))
+        one.measured.set_result(_failure(one.frame, "deadline", TIME_IS_UP))
         return True
     return False
 
@@ -256,9 +299,18 @@ class SharedEnsemble:
     ) -> PendingEvidence:
         """Queue the frames; the returned function waits for their evidence."""
         measured = iter(self._put([one for one in batch if isinstance(one, Frame)], can_skip_rest))
-        places = [next(measured) if isinstance(one, Frame) else one for one in batch]
+        places = [(one, next(measured)) if isinstance(one, Frame) else one for one in batch]
         # one by one: a caller's frames may be in several batches, and some callers stream
-        return lambda: (one.result() if isinstance(one, Future) else one for one in places)
+        return lambda: (self._wait(*one) if isinstance(one, tuple) else one for one in places)
+
+    def _wait(self, frame: Frame, measured: Measured) -> Evidence | Settled:
+        """Return a frame's evidence; a failure once the caller's time is up, whatever the device does."""
+        while True:
+            try:
+                return measured.result(timeout=POLL_S)
+            except TimeoutError:
+                if self.caller.cancelled:
+                    return _failure(frame, "deadline", TIME_IS_UP)
 
     def _put(self, frames: list[Frame], can_skip_rest: CanSkipRest | None) -> list[Measured]:
         try:

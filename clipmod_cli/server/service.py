@@ -28,8 +28,10 @@ from clipmod_cli.pipeline import Options, infer, run, start_decoders
 from clipmod_cli.records import Record, to_line, to_record
 from clipmod_cli.results import BankVerdict, Result, Settled
 from clipmod_cli.server.configuration import RequestLimits, request_limits_of
-from clipmod_cli.server.device_thread import Caller, DeviceThread, SharedEnsemble
+from clipmod_cli.server.device_thread import Caller, DeviceThread, Ending, SharedEnsemble
 from clipmod_cli.server.panels import Panel, fallback_of, make_panel, with_stand_in
+from clipmod_cli.server.readiness.follow import Readiness, pass_limit_of
+from clipmod_cli.server.readiness.reference import LineCheck
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.settings.reading import Resolved
 from clipmod_cli.types import UNSEEN_REASONS, Evidence, Failure, Item, ReviewReason, UnseenReason, Verdict
@@ -106,7 +108,10 @@ class Service:
         deadline_s: for one request, unless the endpoint says otherwise.
         unseen: the answer to an item that would be Safe and of which something was not looked at.
         banks: content that is always NSFW or Safe; read again when its files change.
+        readiness: whether the line works.
+        ending: when the time of all requests is up.
         watchers: called with every judged item.
+        draining: no new request is judged, since the service is ending.
     """
 
     panel: Panel
@@ -118,6 +123,8 @@ class Service:
     load: ServiceLoad
     deadline_s: float
     unseen: Literal["error", "flag", "safe"]
+    readiness: Readiness
+    ending: Ending
     banks: BankWatch = UNWATCHED
     watchers: list[Callable[[JudgedItem], None]] = field(default_factory=list)
     started: float = field(default_factory=time.time)
@@ -132,7 +139,15 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether a new request would be served."""
-        return self.device.alive and not self.load.full and not self.draining
+        return self.unready_reason is None
+
+    @property
+    def unready_reason(self) -> str | None:
+        """Why a new request would not be served, for everybody to read; None if it would."""
+        if self.draining:
+            return "the service is ending"
+        full = f"all {self.load.most} places for requests are taken" if self.load.full else None
+        return self.readiness.fault or full
 
     def judge(self, items: Iterable[Item | Failure], caller: Caller) -> Iterator[JudgedItem]:
         """Yield one result for each item, in order, and write its row. `caller` is from `caller_of`."""
@@ -146,6 +161,8 @@ class Service:
                 stopped=lambda: caller.cancelled,
                 banks=self.banks.current(),
             ):
+                if not isinstance(result, BankVerdict):
+                    self.readiness.note(result.code if isinstance(result, Failure) else None)
                 judged = self._write(result, clock.latency_ms(result.item))
                 for watcher in self.watchers:
                     watcher(judged)
@@ -156,23 +173,33 @@ class Service:
     def caller_of(self, ensemble: Ensemble | None = None, *, deadline_s: float | None = None) -> Caller:
         """Return a caller of the device thread; `judge` and `infer` end it."""
         wait = self.deadline_s if deadline_s is None else deadline_s
-        return Caller(ensemble or self.panel.ensemble, time.monotonic() + wait)
+        return Caller(ensemble or self.panel.ensemble, time.monotonic() + wait, self.ending)
 
     def infer(
         self, items: Iterable[Item | Failure], caller: Caller, options: Options | None = None
     ) -> Iterator[Evidence | Settled]:
         """Yield the evidence of the items' frames, in order, without judging it; of denied items none."""
         try:
-            yield from infer(
+            for seen in infer(
                 items, SharedEnsemble(self.device, caller), options or self.options,
                 stopped=lambda: caller.cancelled, banks=self.banks.current().denying,
-            )  # fmt: skip
+            ):  # fmt: skip
+                if isinstance(seen, Failure):  # evidence says nothing of the panel's models
+                    self.readiness.note(seen.code)
+                yield seen
         finally:
             caller.cancel()
+
+    def drain(self, within_s: float) -> None:
+        """Judge no new request; those in progress have so many seconds. A signal's handler may call it."""
+        self.ending.at = time.monotonic() + within_s
+        self.draining = True
 
     def close(self) -> None:
         """End the device thread and the decoders, and finish the rows of this run."""
         self.draining = True
+        self.ending.at = 0.0
+        self.readiness.close()
         self.device.close()
         if self.options.decoders is not None:
             self.options.decoders.close()
@@ -258,7 +285,7 @@ def open_service(
     command: str,
     progress: DownloadProgress | None = None,
 ) -> Service:
-    """Return a service whose models are loaded and whose device thread runs.
+    """Return a service whose models are loaded and, unless they fail, have judged the reference picture.
 
     Raises:
         MissingError: if weights or a package are missing and cannot be downloaded.
@@ -285,11 +312,15 @@ def open_service(
         )
     ensemble = with_stand_in(ensemble)
     panel = make_panel(ensemble, criteria, options.decode, stand_in=stand_in)
-    device = DeviceThread()
+    fallback = fallback_of(panel, options.decode)
+    device, ending = DeviceThread(), Ending()
     device.start()
+    check = LineCheck([panel] if fallback is None else [panel, fallback], options, device, ending)
+    readiness = Readiness(device, check, pass_limit_of(settings.deadline))
+    readiness.start(options.workers)
     return Service(
         panel=panel,
-        fallback=fallback_of(panel, options.decode),
+        fallback=fallback,
         options=options,
         limits=limits,
         rows=open_rows(settings, panel.facts, [m.model.spec for m in ensemble.members], command),
@@ -297,6 +328,8 @@ def open_service(
         load=ServiceLoad(settings.max_requests),
         deadline_s=settings.deadline,
         unseen=settings.unseen,
+        readiness=readiness,
+        ending=ending,
         banks=banks,
     )
 

@@ -164,7 +164,7 @@ _RANGES: Final[tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...]]
     ("is below 1", lambda value: value >= 1, ("concurrency", "per_host")),
     ("is not within 0..1", lambda value: 0 <= value <= 1, ("threshold",)),
     ("is not a port (0..65535)", lambda value: 0 <= value < 65536, ("port",)),
-    ("is not a number of seconds", lambda value: 0 <= value < float("inf"), ("grace",)),
+    ("is not a number of seconds", lambda value: 0 <= value < float("inf"), ("grace", "drain_s")),
     (
         "is not a number above 0",
         lambda value: 0 < value < float("inf"),

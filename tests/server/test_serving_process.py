@@ -27,7 +27,10 @@ IN_FLIGHT = 32
 PATIENCE_S = 120
 """For what takes seconds on an idle machine."""
 
-ALONE = ("--policy", str(SHAPES), "--models", TINY_L, "--no-isolate", "--no-db", "--workers", "2")
+ALONE = (
+    "--policy", str(SHAPES), "--models", TINY_L, "--no-isolate", "--no-db", "--workers", "2",
+    "--drain-s", "0",
+)  # fmt: skip
 
 
 @dataclass

@@ -22,7 +22,8 @@ Examples:
   clipmod serve --public-url https://moderation.example.org
 
 Probes at /healthz and /readyz need no key; Prometheus metrics are at /metrics. After SIGTERM or Ctrl-C,
-requests in progress are answered within --grace. docs/http.md: keys, limits and proxies.
+requests in progress are answered within --grace, and new ones 503 for --drain-s, after which the port is
+closed. docs/http.md: keys, limits, proxies and supervisors.
 """
 
 

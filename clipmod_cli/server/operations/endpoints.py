@@ -29,22 +29,31 @@ CSP: Final = (
 router = APIRouter()
 
 
-@router.get("/healthz", summary="Whether the process lives", tags=["probes"])
-async def healthz() -> dict[str, str]:
-    """Answer while the process can."""
-    return {"status": "alive"}
+@router.get(
+    "/healthz",
+    summary="Whether the process lives",
+    responses={503: {"description": "It can judge nothing more until it is restarted"}},
+    tags=["probes"],
+)
+async def healthz(service: Served) -> JSONResponse:
+    """Answer 200 unless only a restart helps: a probe that restarts must not ask for more than that."""
+    alive = service.device.alive or service.draining
+    return JSONResponse({"status": "alive" if alive else "dead"}, 200 if alive else 503)
 
 
 @router.get(
     "/readyz",
     summary="Whether a request that came now would be served",
-    responses={503: {"description": "A model is missing, the queue is full, or the service is ending"}},
+    responses={
+        503: {"description": "The line does not work (`reason`), the queue is full, or the service is ending"}
+    },
     tags=["probes"],
 )
 async def readyz(service: Served) -> JSONResponse:
-    """Report models, queue and shutdown."""
+    """Report the line as the reference picture found it, queue and shutdown."""
     facts = {
         "models_loaded": service.device.alive,
+        "reason": service.unready_reason,
         "queue_full": service.load.full,
         "draining": service.draining,
     }

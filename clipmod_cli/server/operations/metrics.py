@@ -61,6 +61,15 @@ class Metrics:
             "clipmod_requests_admitted": ("Requests that hold a place", lambda: service.load.now),
             "clipmod_requests_limit": ("Places for requests", lambda: service.load.most),
             "clipmod_ready": ("1 if /readyz answers 200", lambda: float(service.ready)),
+            "clipmod_line_ok": (
+                "1 if the reference picture was judged and no forward pass is overdue",
+                lambda: float(service.readiness.fault is None),
+            ),
+            "clipmod_draining": ("1 if the service is ending", lambda: float(service.draining)),
+            "clipmod_forward_running_seconds": (
+                "How long the current forward pass has taken so far",
+                lambda: service.device.pass_seconds,
+            ),
         }
         for name, (text, function) in gauges.items():
             self._gauge(name, text).set_function(function)

@@ -31,7 +31,7 @@ def served_page(home: Path, *words: str, **variables: str) -> Iterator[str]:
     folders = {f"XDG_{kind}_HOME": str(home / kind) for kind in ("DATA", "CONFIG", "CACHE")}
     warm(home / "CACHE")
     process = subprocess.Popen(
-        [sys.executable, "-m", "clipmod_cli", *WORDS, *words, "--no-access-log"],
+        [sys.executable, "-m", "clipmod_cli", *WORDS, *words, "--no-access-log", "--drain-s", "0"],
         env={**kept, **folders, "HOME": str(home), "HF_ENDPOINT": "http://127.0.0.1:9", **variables},
         stderr=subprocess.PIPE,
         text=True,

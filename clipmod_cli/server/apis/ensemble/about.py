@@ -65,7 +65,7 @@ async def root(service: Served) -> shapes.Root:
     return shapes.Root(
         message=MESSAGE,
         version=API_VERSION,
-        status="operational" if service.device.alive and not service.draining else "unavailable",
+        status="operational" if service.readiness.fault is None and not service.draining else "unavailable",
         models_available=[panel.key for panel in service.panels],
         endpoints=ENDPOINTS,
     )
@@ -73,10 +73,11 @@ async def root(service: Served) -> shapes.Root:
 
 @router.get("/health", summary="Whether models and store work")
 async def health(service: Served, settings: Configured, storage: Stored) -> shapes.Health:
-    """Check models and store. The status is `degraded` while a fallback judges."""
+    """Check models and store. The status is `degraded` while a fallback judges or nothing can be judged."""
     ping = await storage.ping.check()
     stands_in = storage.stood_in or service.panel.stand_in or service.panel.criteria.degraded
-    well = (ping.connected or settings.no_db) and service.device.alive and not stands_in
+    judges = service.readiness.fault is None and not service.readiness.degraded
+    well = (ping.connected or settings.no_db) and judges and not stands_in
     return shapes.Health(
         status="healthy" if well else "degraded",
         timestamp=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),

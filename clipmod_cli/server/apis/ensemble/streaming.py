@@ -50,6 +50,11 @@ router = APIRouter()
 log = logging.getLogger(__name__)
 
 FIELD: Final = "files"
+ENDING: Final = "The service is ending. Send what has no line yet again soon"
+
+ENDING_POLL_S: Final = 0.25
+"""How soon a stream finds that the service's time is up."""
+
 MEDIA_TYPE: Final = "text/plain; charset=utf-8"
 
 HEADERS: Final = [
@@ -108,12 +113,14 @@ class StreamedAnswer(Response):
             stream = _Stream(self._keeper, self._limits, spool)
             reading = asyncio.create_task(stream.read(scope, receive, self._form))
             judging = asyncio.create_task(to_thread.run_sync(stream.judge, limiter=self._threads))
+            watching = asyncio.create_task(stream.end_with_service())
             try:
                 await stream.send(scope, receive, send)
             finally:
                 stream.cancel()
                 reading.cancel()
-                await asyncio.gather(reading, judging, return_exceptions=True)
+                watching.cancel()
+                await asyncio.gather(reading, watching, judging, return_exceptions=True)
 
 
 class _Stream:
@@ -156,6 +163,13 @@ class _Stream:
         self._gone = True
         self.cancel()
 
+    async def end_with_service(self) -> None:
+        """Take no more files once the service's time is up."""
+        ending = self._keeper.service.ending
+        while not ending.is_past:  # noqa: ASYNC110 — set by a signal's handler, which can wake nothing
+            await asyncio.sleep(ENDING_POLL_S)
+        self._uploads.put(None)
+
     def _refuse(self, why: HTTPException | RequestValidationError) -> None:
         self._refusal = why
         if not self._outbox.used:
@@ -184,6 +198,8 @@ class _Stream:
 
     def _end(self) -> None:
         """Queue the last lines, unless the client is gone or the request is refused by its status."""
+        if self._keeper.service.ending.is_past and self._refusal is None and not self._lines.is_complete:
+            self._refuse(problem(503, ENDING))
         if self._gone or (self._refusal is not None and not self._outbox.used):
             return
         if isinstance(self._refusal, HTTPException):
@@ -244,6 +260,11 @@ class StreamLines:
         self._keeper = keeper
         self._totals = RequestTotals(keeper.info)
         self._current = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every file of the request has its line."""
+        return self.all_arrived and self._current == self.arrived
 
     def line_of(self, judged: JudgedItem) -> bytes:
         """Return the line of a judged or failed picture."""
