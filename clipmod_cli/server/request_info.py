@@ -24,7 +24,18 @@ VALID_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """Request ids that are accepted from clients; nothing that could forge or flood a log line."""
 
 PROBES: Final = frozenset({"/healthz", "/readyz"})
-REASONS: Final = ("protocol", "key", "host", "origin", "encoding", "rate", "slow", "busy", "unready", "draining")
+REASONS: Final = (
+    "protocol",
+    "key",
+    "host",
+    "origin",
+    "encoding",
+    "rate",
+    "slow",
+    "busy",
+    "unready",
+    "draining",
+)
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Values of the metrics' method label; any other method is counted as OTHER."""
 

@@ -241,9 +241,7 @@ class Settings:
     max_requests: int = _setting(64, "limits", "concurrent requests; more are answered 503", metavar="N")
     deadline: float = _setting(120.0, "limits", "seconds until a request is answered 504", metavar="S")
     grace: float = _setting(30.0, "limits", "seconds that requests may take when stopping", metavar="S")
-    drain_s: float = _setting(
-        5.0, "limits", "of these, how long the port answers 503 before it closes", metavar="S"
-    )
+    drain_s: float = _setting(5.0, "limits", "of these, with the port open, answering 503", metavar="S")
     unseen: Literal["error", "flag", "safe"] = _setting(
         "error", "serve",
         "answer to a picture without a hit of which something was not looked at: an error, NSFW, or Safe",

@@ -21,9 +21,8 @@ Examples:
   clipmod serve --host 0.0.0.0 --api-keys-file keys.txt  on the network
   clipmod serve --public-url https://moderation.example.org
 
-Probes at /healthz and /readyz need no key; Prometheus metrics are at /metrics. After SIGTERM or Ctrl-C,
-requests in progress are answered within --grace, and new ones 503 for --drain-s, after which the port is
-closed. docs/http.md: keys, limits, proxies and supervisors.
+Probes (/healthz, /readyz) need no key; Prometheus metrics: /metrics. After SIGTERM or Ctrl-C requests in
+progress are answered within --grace, new ones 503 for --drain-s. docs/http.md: keys, limits, proxies.
 """
 
 
