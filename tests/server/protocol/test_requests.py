@@ -317,3 +317,12 @@ def test_no_answer_tells_which_server_it_is(port: int) -> None:
         answer = one.read()
     assert "date" in answer.headers
     assert "server" not in answer.headers
+
+
+def test_a_client_that_closes_its_side_is_gone(port: int) -> None:
+    with wire(port) as one:
+        one.send(POST + b"Content-Length: 9\r\n\r\nabc")
+        one.socket.shutdown(socket.SHUT_WR)
+        assert one.ended()
+    with wire(port) as one:
+        assert seen_name(one) == b"in: anybody"
