@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,10 +22,12 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
+from clipmod_cli.judge.policy.reading import builtin_text
 from clipmod_cli.server.apis.moderations import reading
 from clipmod_cli.server.apis.moderations.errors import OpenaiErrorMiddleware
 from clipmod_cli.server.gate.rate import RateLimitMiddleware
 from clipmod_cli.server.service import Service
+from tests.server.conftest import client_of, opened
 from tests.server.ensemble.pictures import BLUE_SQUARE, RED_CIRCLE
 from tests.server.moderations.conftest import KEY
 
@@ -182,6 +185,29 @@ def test_a_policy_that_flags_nothing_moderates_nothing(
     harmless = replace(criteria, policy=replace(criteria.policy, categories=safe))
     monkeypatch.setattr(service, "panel", replace(service.panel, criteria=harmless))
     assert told(web.post(f"{url}/moderations", json={"input": [image()]})) == (400, "policy_flags_nothing")
+
+
+GORE = """
+[[categories]]
+name = "gore"
+safety = "UNSAFE"
+openai = ["violence"]
+prompts = ["a bloody wound"]
+"""
+
+
+def test_a_category_that_no_model_sees_applies_to_nothing(settings_with: Any, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text(builtin_text("nsfw") + GORE, encoding="utf-8")
+    resolved = settings_with(
+        models=("open_nsfw",), policy=str(policy), allow_partial=True, offline=True, unseen="flag"
+    )
+    with opened(resolved) as one, client_of(one, resolved) as client:
+        (result,) = client.post("/v1/moderations", json={"input": [image()]}).json()["results"]
+    looked = result["category_applied_input_types"]
+    assert (looked["sexual"], looked["violence"]) == (["image"], [])
+    assert (result["category_scores"]["violence"], result["categories"]["violence"]) == (0.0, False)
+    assert result["flagged"], "not all was looked at"
 
 
 def test_what_is_judged_is_counted_and_not_hosted(web: httpx2.Client, lenient: str) -> None:
