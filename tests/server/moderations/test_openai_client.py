@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import re
 from functools import partial
 from typing import Any
 
@@ -13,14 +14,18 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types import Moderation, ModerationImageURLInputParam, ModerationTextInputParam
 
+from clipmod_cli.judge.policy.reading import load_policy
 from clipmod_cli.judge.policy.values import OPENAI_CATEGORIES
+from clipmod_cli.server.apis.moderations.answers import names_of
 from clipmod_cli.server.service import Service
+from tests.end_to_end.command import ROOT
 from tests.server.ensemble.pictures import ANIMATION, BLUE_SQUARE, CUT, RED_CIRCLE, RED_SQUARE, TEXT, VIDEO
 from tests.server.ensemble.test_unseen import SAFE as CUT_SAFE
 from tests.server.moderations.conftest import KEY
 from tests.server.test_faulty_models import raise_on_purpose, see_no_numbers
 from tests.urls.server import Server
 
+DOCUMENT = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
 MODEL = "omni-moderation-latest"
 
 
@@ -256,6 +261,29 @@ def test_failing_models_are_an_error_and_no_answer(
     assert (caught.value.status_code, caught.value.type) == (500, "server_error")
     assert "secret" not in str(caught.value.body)
     assert not moderate(client, data(BLUE_SQUARE)).flagged
+
+
+def test_the_documents_example_runs(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    (code,) = re.findall(r"```python\n(import base64\n.*?)```", DOCUMENT, re.DOTALL)
+    exec(code.replace("http://127.0.0.1:8000/v1", url), {})  # noqa: S102 - what is exec'd is ours
+    assert capsys.readouterr().out.startswith("clipmod/triple_ensemble ")
+
+
+def test_the_document_tells_how_built_in_categories_are_mapped() -> None:
+    rows = [line.strip("|").split("|") for line in DOCUMENT.splitlines() if line.startswith("| ")]
+    start = next(number for number, row in enumerate(rows) if row[0].strip() == "OpenAI's category")
+    policies = [cell.strip(" `") for cell in rows[start][1:]]
+    told: dict[str, dict[str, list[str]]] = {name: {} for name in policies}
+    for first, *cells in rows[start + 1 : start + 5]:
+        for policy, cell in zip(policies, cells, strict=True):
+            own = re.findall(r"`([^`]+)`", cell)
+            for name in re.findall(r"`([^`]+)`", first) if "`" in first else own:
+                told[policy] |= {name: own if "`" in first else [name]} if own else {}
+    for policy in policies:
+        assert told[policy] == {name: own for name, own in names_of(load_policy(policy)).items() if own}
 
 
 def test_a_full_service_is_asked_again_by_the_client(

@@ -87,6 +87,11 @@ def test_a_form_is_no_request(web: httpx2.Client, url: str) -> None:
     assert told(web.post(f"{url}/moderations", data={"input": "x"})) == (400, "invalid_content_type")
 
 
+def test_a_query_is_never_quietly_ignored(web: httpx2.Client, url: str) -> None:
+    answer = web.post(f"{url}/moderations?policy=general", json={"input": [image()]})
+    assert told(answer) == (400, "unknown_parameter")
+
+
 def test_slashes_may_be_escaped_and_the_model_left_out(web: httpx2.Client, url: str) -> None:
     body = json.dumps({"input": [image()]}).replace("/", "\\/")
     answer = web.post(f"{url}/moderations", content=body, headers={"Content-Type": "application/json"})

@@ -15,7 +15,7 @@ from clipmod_cli.server.apis.ensemble.judging import judge_uploads
 from clipmod_cli.server.apis.ensemble.requests import Keeps, RequestKeeper, late, while_connected
 from clipmod_cli.server.apis.moderations.answers import result_of
 from clipmod_cli.server.apis.moderations.errors import picture_refusal, refusal
-from clipmod_cli.server.apis.moderations.reading import BODY_BYTES, AskedInput, InputReader
+from clipmod_cli.server.apis.moderations.reading import BODY_BYTES, SHOWN_CHARS, AskedInput, InputReader
 from clipmod_cli.server.apis.moderations.shapes import (
     REQUEST,
     ModelEntry,
@@ -61,6 +61,8 @@ async def create_moderation(
             f"The policy {service.panel.policy.name} of this service flags nothing, so it cannot moderate"
         )
         raise refusal(400, message, "policy_flags_nothing")
+    for name in request.query_params:
+        raise refusal(400, f"Unknown query parameter: {name[:SHOWN_CHARS]!r}", "unknown_parameter")
     largest = max(BODY_BYTES, -(-service.limits.image_bytes // 3) * 4)
     limits = keeper.form_limits("input", service.limits.multi_files, largest)
     with SpooledPieces() as spool:
