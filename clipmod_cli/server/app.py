@@ -54,7 +54,8 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         try:
             async with open_storage(settings) as storage:
-                metrics.watch_hosting(storage.hosting)
+                metrics.watch_files("hosted", storage.hosting)
+                metrics.watch_files("predictions", storage.predictions)
                 yield {
                     "service": service,
                     "settings": settings,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -16,11 +17,14 @@ from anyio import to_thread
 from clipmod_cli.errors import ClipmodError
 from clipmod_cli.output.history.run import history_store
 from clipmod_cli.output.history.store import HistoryStore
-from clipmod_cli.server.hosting import HostedPictures, Predictions, hosting_of, predictions_of
+from clipmod_cli.server.hosting.pictures import HostedPictures, hosting_of
+from clipmod_cli.server.hosting.predictions import Predictions, predictions_of
 from clipmod_cli.settings.definition import Settings
 
+log = logging.getLogger(__name__)
+
 SWEEP_S: Final = 60.0
-"""Interval of removing expired files. Reading checks the expiry itself."""
+"""Interval of removing expired files and counting those of other processes. Reading checks the expiry."""
 
 PING_S: Final = 2.0
 """Timeout of a ping, and how long its answer is reused: a merge may take as long."""
@@ -82,6 +86,23 @@ class ServiceStorage:
     store: HistoryStore | None
     ping: HistoryPing
     stood_in: bool = False
+
+    def delete_picture(self, image_id: str) -> bool:
+        """Remove a hosted picture, its prediction file and its row; return whether there was one. Blocks.
+
+        Raises:
+            OSError: the picture cannot be removed.
+        """
+        if self.hosting is None or not self.hosting.delete(image_id):
+            return False
+        if self.predictions is not None:
+            self.predictions.remove_of(image_id)
+        if self.store is not None:
+            try:
+                self.store.forget_hosted(image_id)
+            except (ClipmodError, OSError) as e:
+                log.warning("the row of a deleted picture stays in the statistics: %s", e)
+        return True
 
     def sweep(self) -> None:
         """Remove expired files; blocks."""

@@ -270,7 +270,19 @@ class Settings:
     hosting_mb: int = _setting(
         2000, "hosting", "size of kept pictures; the oldest are deleted", metavar="MiB"
     )
+    hosting_files: int = _setting(
+        100_000, "hosting", "number of kept pictures; the oldest are deleted", metavar="N", rare=True
+    )
+    keep_metadata: bool = _setting(
+        False, "hosting", "keep pictures as they were sent, with EXIF, GPS and comments"
+    )
     no_predictions: bool = _setting(False, "hosting", "do not write prediction files")
+    predictions_mb: int = _setting(
+        500, "hosting", "size of prediction files; the oldest are deleted", metavar="MiB", rare=True
+    )
+    predictions_files: int = _setting(
+        100_000, "hosting", "number of prediction files; the oldest are deleted", metavar="N", rare=True
+    )
     data_dir: str | None = _setting(
         None, "hosting", "folder of both [in the user data folder]", metavar="DIR"
     )

@@ -49,6 +49,10 @@ EXCLUSIONS: Final = (
     Exclusion("api_keys_file", "no_auth", "no key is asked for"),
     Exclusion("image_expiry_hours", "no_hosting", "no pictures are kept"),
     Exclusion("hosting_mb", "no_hosting", "no pictures are kept"),
+    Exclusion("hosting_files", "no_hosting", "no pictures are kept"),
+    Exclusion("keep_metadata", "no_hosting", "no pictures are kept"),
+    Exclusion("predictions_mb", "no_predictions", "no prediction files are written"),
+    Exclusion("predictions_files", "no_predictions", "no prediction files are written"),
 )
 
 

@@ -20,7 +20,7 @@ _SUB_IFDS, _JPEG_OFFSET, _JPEG_BYTES = 330, 513, 514
 _METADATA_IFDS = (34665, 34853, 40965)
 """EXIF, GPS, interoperability (TIFF 6.0, section 8; EXIF 2.32, 4.6.3)."""
 
-_TYPE_BYTES = {
+TYPE_BYTES = {
     1: 1,
     2: 1,
     3: 2,
@@ -59,7 +59,7 @@ _TAGS_READ = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class _Tiff:
+class TiffReader:
     """A TIFF between two offsets of `data`; offsets within it count from `start`."""
 
     data: bytes
@@ -68,12 +68,13 @@ class _Tiff:
     budget: list[int]
 
     @classmethod
-    def at(cls, data: bytes, start: int, end: int) -> _Tiff:
+    def at(cls, data: bytes, start: int, end: int) -> TiffReader:
         """Return the TIFF between two offsets; it has no more numbers than bytes."""
         return cls(data, start, end, [min(end - start, _MAX_NUMBERS)])
 
     @property
     def order(self) -> Literal["little", "big"]:
+        """The order of the bytes of a number."""
         return "little" if self.data.startswith(b"II", self.start) else "big"
 
     @property
@@ -118,7 +119,7 @@ class _Directory:
 
 def tiff_layout(data: bytes) -> Layout:
     """Return the layout of a TIFF: its pages are its own frames, all other pictures in it are parts."""
-    tiff = _Tiff.at(data, 0, len(data))
+    tiff = TiffReader.at(data, 0, len(data))
     pages = list(_chain(tiff, tiff.number(*tiff.first)))
     known = {at for at, _ in pages}
     others: list[tuple[int, _Directory]] = []
@@ -145,7 +146,7 @@ def tiff_layout(data: bytes) -> Layout:
 
 def exif_thumbnails(data: bytes, start: int, end: int) -> Iterator[Part]:
     """Yield the pictures in EXIF metadata that are not JPEGs, which are found by their signature."""
-    tiff = _Tiff.at(data, start, end)
+    tiff = TiffReader.at(data, start, end)
     for at, directory in list(_chain(tiff, tiff.number(*tiff.first)))[:4]:
         if _STRIP_OFFSETS in directory.tags and _JPEG_OFFSET not in directory.tags:
             yield _part(tiff, at)
@@ -153,7 +154,7 @@ def exif_thumbnails(data: bytes, start: int, end: int) -> Iterator[Part]:
 
 def has_picture(data: bytes, start: int, end: int) -> bool:
     """Return whether there is a TIFF with a picture at `start`."""
-    tiff = _Tiff(data, start, end, [_MAX_CANDIDATE_NUMBERS])
+    tiff = TiffReader(data, start, end, [_MAX_CANDIDATE_NUMBERS])
     return any(found.has_pixels for _, found in _chain(tiff, tiff.number(*tiff.first)))
 
 
@@ -168,7 +169,7 @@ def gaps(spans: list[Span], start: int, end: int) -> Iterator[Span]:
     yield start, end
 
 
-def _part(tiff: _Tiff, ifd: int) -> Part:
+def _part(tiff: TiffReader, ifd: int) -> Part:
     """Return a directory's picture as the first page of a TIFF."""
     at, width = tiff.first
     return Part(
@@ -180,7 +181,7 @@ def _part(tiff: _Tiff, ifd: int) -> Part:
     )
 
 
-def _chain(tiff: _Tiff, at: int) -> Iterator[tuple[int, _Directory]]:
+def _chain(tiff: TiffReader, at: int) -> Iterator[tuple[int, _Directory]]:
     seen: set[int] = set()
     while at and at not in seen and len(seen) < _MAX_IFDS:
         seen.add(at)
@@ -191,7 +192,7 @@ def _chain(tiff: _Tiff, at: int) -> Iterator[tuple[int, _Directory]]:
         at = directory.following
 
 
-def _read(tiff: _Tiff, at: int) -> _Directory | None:
+def _read(tiff: TiffReader, at: int) -> _Directory | None:
     count_bytes, entry_bytes, place_bytes = (8, 20, 8) if tiff.big else (2, 12, 4)
     entries = tiff.number(at, count_bytes)
     link = at + count_bytes + entries * entry_bytes
@@ -202,7 +203,7 @@ def _read(tiff: _Tiff, at: int) -> _Directory | None:
     spans = [(tiff.start + at, tiff.start + link + place_bytes)]
     for entry in range(at + count_bytes, link, entry_bytes):
         kind, count = tiff.number(entry + 2, 2), tiff.number(entry + 4, place_bytes)
-        width = _TYPE_BYTES.get(kind, 0)
+        width = TYPE_BYTES.get(kind, 0)
         place = entry + 4 + place_bytes
         if width * count > place_bytes:
             place = tiff.number(place, place_bytes)

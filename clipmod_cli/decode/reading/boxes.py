@@ -51,8 +51,8 @@ CODED_ITEMS = {
 DERIVED_ITEMS = frozenset({b"grid", b"iovl", b"iden"})
 """Types of items that are put together from others."""
 
-_DATA_ITEMS = frozenset({b"Exif", b"mime", b"uri ", b"tmap", b"rgan"})
-"""Types of items that are no pictures: metadata, how to apply a gain map, regions."""
+_DATA_ITEMS = frozenset({b"Exif", b"mime", b"uri ", b"tmap", b"rgan", b"free"})
+"""Types of items that are no pictures: metadata, how to apply a gain map, regions, what was blanked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,13 @@ def erase_all(
     return EraseResult(records=rows.records, image_ids=rows.image_ids | files)
 
 
+def erase_hosted(connection: DuckDBPyConnection, image_id: str, active: Mapping[str, int]) -> None:
+    """Erase the row of a hosted picture, also one that an active run has not sealed yet; touches no file."""
+    with transaction(connection):
+        connection.execute("DELETE FROM hosted WHERE image_id = ?", [image_id])
+        _erase_at_merge(connection, active, "image_id", image_id)
+
+
 def erase_before(
     connection: DuckDBPyConnection, time: datetime, active: Mapping[str, int] | None = None
 ) -> EraseResult:

@@ -217,6 +217,7 @@ def _merge_hosted(connection: DuckDBPyConnection, path: Path) -> None:
         time="staged.hosted_at",
         name="coalesce(staged.name_b64, staged.name)",
         content="staged.sha256",
+        image="staged.image_id",
         returning="staged.image_id, staged.data_folder",
     )
     connection.execute("INSERT INTO hosted BY NAME SELECT * FROM staged ON CONFLICT DO NOTHING")
@@ -246,6 +247,7 @@ def _drop_erased(
     time: str,
     name: str = NULL,
     content: str = NULL,
+    image: str = NULL,
     returning: str = "staged.run_id",
 ) -> list[Any]:
     """Drop staged rows that were erased before they were merged; return them.
@@ -256,12 +258,14 @@ def _drop_erased(
         time: SQL for the time of a row.
         name: SQL for the name of its input.
         content: SQL for the hash of its input.
+        image: SQL for the id of a hosted picture.
         returning: which columns to return.
     """
     statement = f"""
         DELETE FROM staged USING erasures WHERE {ERASED} AND CASE erasures."by"
             WHEN 'source' THEN erasures.digest = sha256({name})
             WHEN 'sha256' THEN erasures.digest = sha256({content})
+            WHEN 'image_id' THEN erasures.digest = sha256({image})
             ELSE {time} < erasures.before END
         RETURNING {returning}
     """  # noqa: S608

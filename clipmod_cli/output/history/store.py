@@ -150,6 +150,20 @@ class HistoryStore:
             file.rewrite(self.path, self.spool)
         return erased
 
+    def forget_hosted(self, image_id: str) -> None:
+        """Erase the row of a hosted picture whose files are removed; other rows about it stay.
+
+        Unlike `forget`, it does not rewrite the database, which would take too long for one picture.
+
+        Raises:
+            OutputError: a part of the spool cannot be merged.
+        """
+        if not self.path.exists() and not self.spool.exists():
+            return
+        with self._explaining(SERVE_LOCK_TIMEOUT_S), self._writing(SERVE_LOCK_TIMEOUT_S) as connection:
+            merge.raise_problems(self._merge_into(connection))
+            erase.erase_hosted(connection, image_id, active_runs(self.spool))
+
     def query(self, sql: str) -> QueryResult:
         """Return the result of a query, which can neither change the database nor reach any other file.
 

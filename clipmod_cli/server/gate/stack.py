@@ -81,7 +81,7 @@ class Gate:
             yield Middleware(
                 CORSMiddleware,
                 allow_origins=sorted(origins),
-                allow_methods=["GET", "POST"],
+                allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=SENT,
                 expose_headers=READ,
             )

@@ -22,7 +22,7 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from clipmod_cli import __version__
-from clipmod_cli.server.hosting import HostedPictures
+from clipmod_cli.server.hosting.folder import QuotaFolder
 from clipmod_cli.server.request_info import REASONS, RequestInfo
 from clipmod_cli.server.service import JudgedItem, Service
 from clipmod_cli.types import Failure
@@ -76,8 +76,12 @@ class Metrics:
         labels = ["version", "judged_by", "policy"]
         info = self._gauge("clipmod_info", "The program, its models and policy", labels)
         info.labels(__version__, service.panel.key, service.panel.policy.name).set(1)
-        self._hosted = self._gauge("clipmod_hosted_pictures", "Pictures kept for /image")
-        self._hosted_bytes = self._gauge("clipmod_hosted_bytes", "Bytes of pictures kept for /image")
+        self._kept = {
+            "hosted": self._kept_gauges("clipmod_hosted_pictures", "clipmod_hosted_bytes", "hosted pictures"),
+            "predictions": self._kept_gauges(
+                "clipmod_prediction_files", "clipmod_prediction_bytes", "prediction files"
+            ),
+        }
         service.watchers.append(self.judged)
         service.device.watch = self.measured
 
@@ -132,11 +136,15 @@ class Metrics:
         if one.result.total_ms is not None:
             self._items.observe(one.result.total_ms / 1000)
 
-    def watch_hosting(self, hosting: HostedPictures | None) -> None:
-        """Report the hosted pictures; 0 without hosting."""
-        if hosting is not None:
-            self._hosted.set_function(hosting.__len__)
-            self._hosted_bytes.set_function(lambda: hosting.size)
+    def _kept_gauges(self, number: str, size: str, what: str) -> tuple[Gauge, Gauge]:
+        return self._gauge(number, f"Number of {what}"), self._gauge(size, f"Bytes of {what}")
+
+    def watch_files(self, kind: str, folder: QuotaFolder | None) -> None:
+        """Report the kept files of a kind, `hosted` or `predictions`; 0 without a folder."""
+        if folder is not None:
+            number, size = self._kept[kind]
+            number.set_function(lambda: len(folder.ledger))
+            size.set_function(lambda: folder.ledger.size)
 
 
 def metrics_router(metrics: Metrics) -> APIRouter:

@@ -97,7 +97,7 @@ def test_a_single_picture(client: TestClient) -> None:
     assert list(result["per_model_predictions"]) == told["models_used"] == ["tiny-l", "tiny-h", "tiny-g"]
     shares = result["ensemble_prediction"]["category_ensemble_probabilities"]
     assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
-    assert re.fullmatch(r"predictions/example_image_[0-9a-f]{16}_prediction\.json", told["prediction_file"])
+    assert re.fullmatch(r"predictions/example_image_[0-9a-f]{32}_prediction\.json", told["prediction_file"])
 
 
 def test_several_pictures(client: TestClient) -> None:

@@ -19,6 +19,7 @@ from clipmod_cli.models.specs import parse_models
 from clipmod_cli.output.history.store import HistoryStore
 from clipmod_cli.server.apis.ensemble import service_shapes as shapes
 from clipmod_cli.server.apis.ensemble.answers import METHOD, whole
+from clipmod_cli.server.apis.ensemble.hosted import kept_files_info
 from clipmod_cli.server.apis.ensemble.shapes import ProblemAnswer
 from clipmod_cli.server.forms.streamed import formats_of
 from clipmod_cli.server.panels import EMBEDDED, FALLBACK, TRIPLE, Panel
@@ -126,6 +127,7 @@ async def config(service: Served, settings: Configured, storage: Stored) -> shap
         max_total_request_size_mb=settings.max_stream_mb,
         database_connected=(await storage.ping.check()).connected,
         limits=_limits(settings),
+        kept=kept_files_info(settings, predictions=storage.predictions is not None),
     )
 
 

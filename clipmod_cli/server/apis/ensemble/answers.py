@@ -17,6 +17,7 @@ from clipmod_cli.server.apis.ensemble.shapes import (
     ShortResult,
     Summary,
 )
+from clipmod_cli.server.hosting.pictures import NotHosted
 from clipmod_cli.server.problems import status_of
 from clipmod_cli.server.request_info import RequestInfo
 from clipmod_cli.server.service import JudgedItem
@@ -47,13 +48,11 @@ _FROM_RECORD: Final = (
 
 @dataclass(frozen=True, slots=True)
 class HostedLocation:
-    """The id and URL of a hosted picture; None where it is not hosted."""
+    """The id and URL of a hosted picture, or why it is not hosted."""
 
     image_id: str | None = None
     url: str | None = None
-
-
-NOT_HOSTED: Final = HostedLocation()
+    not_hosted: NotHosted | None = None
 
 
 def message_of(failure: Failure) -> str:
@@ -108,6 +107,7 @@ def picture_fields(judged: JudgedItem, location: HostedLocation) -> dict[str, An
         "image_hosted": location.image_id is not None,
         "image_url": location.url,
         "image_id": location.image_id,
+        "image_not_hosted": location.not_hosted,
         **{name: fields[name] for name in _FROM_RECORD},
     }
 

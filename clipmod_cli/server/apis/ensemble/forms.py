@@ -9,6 +9,7 @@ from typing import TypeVar
 from fastapi import APIRouter, Request
 
 from clipmod_cli.server.apis.ensemble.answers import (
+    HostedLocation,
     RequestTotals,
     full_result,
     json_name,
@@ -85,19 +86,21 @@ async def _judge_form(request: Request, keeper: RequestKeeper, limits: FormLimit
 def _judge_single(
     keeper: RequestKeeper, caller: Caller, uploads: list[Upload], spool: SpooledPieces
 ) -> Single:
-    judged = next((one for _, one in judge_uploads(keeper.service, caller, uploads, spool)), None)
-    if judged is None:
+    found = next(judge_uploads(keeper.service, caller, uploads, spool), None)
+    if found is None:
         raise late()
+    upload, judged = found
     if isinstance(judged.result, Failure):
         keeper.info.error = judged.result.code
         raise refusal_of(judged.result, keeper.settings)
     if judged.refused:
         raise problem(400, f"Error processing image: {keeper.refuse(judged)}")
-    return _write_prediction(keeper, _answer(keeper, judged))
+    location = keeper.host(judged, partial(spool.get, upload.pieces))
+    return _write_prediction(keeper, _answer(keeper, judged, location))
 
 
-def _answer(keeper: RequestKeeper, judged: JudgedItem) -> Single:
-    location, record = keeper.host(judged), judged.record
+def _answer(keeper: RequestKeeper, judged: JudgedItem, location: HostedLocation) -> Single:
+    record = judged.record
     return Single(
         **picture_fields(judged, location),
         results={judged.panel.key: full_result(record)},
@@ -113,8 +116,9 @@ def _write_prediction(keeper: RequestKeeper, answer: Single) -> Single:
     predictions = keeper.storage.predictions
     if predictions is None:
         return answer
-    named = answer.model_copy(update={"prediction_file": predictions.name_for(answer.image)})
-    written = predictions.write(str(named.prediction_file), named.model_dump_json(indent=2).encode())
+    name = predictions.name_for(answer.image, answer.image_id)
+    named = answer.model_copy(update={"prediction_file": name})
+    written = predictions.write_answer(name, named.model_dump_json(indent=2).encode(), keeper.pins)
     return named if written else answer
 
 
@@ -124,7 +128,7 @@ def _judge_multi(keeper: RequestKeeper, caller: Caller, uploads: list[Upload], s
     failed: list[Failure] = []
     refused: list[str] = []
     totals = RequestTotals(keeper.info)
-    for _, judged in judge_uploads(keeper.service, caller, uploads, spool):
+    for upload, judged in judge_uploads(keeper.service, caller, uploads, spool):
         name = json_name(judged.result.item.source)
         if isinstance(judged.result, Failure):
             keeper.info.error = judged.result.code
@@ -134,7 +138,8 @@ def _judge_multi(keeper: RequestKeeper, caller: Caller, uploads: list[Upload], s
             refused.append(f"{name}: {keeper.refuse(judged)}")
         else:
             totals.add(judged.record)
-            predictions.append(Prediction(**prediction_fields(judged, keeper.host(judged))))
+            location = keeper.host(judged, partial(spool.get, upload.pieces))
+            predictions.append(Prediction(**prediction_fields(judged, location)))
     if refused:
         raise problem(400, f"File validation errors: {', '.join(refused)}")
     if len(predictions) + len(failed) < len(uploads):

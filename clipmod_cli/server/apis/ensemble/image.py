@@ -1,7 +1,8 @@
-"""`/image/{image_id}`: hosted pictures."""
+"""`/image/{image_id}`: hosted pictures, to be seen and to be deleted."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import IO, Final
 
@@ -10,11 +11,12 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from clipmod_cli.server.apis.ensemble.shapes import ProblemAnswer
-from clipmod_cli.server.hosting import MEDIA_TYPES
+from clipmod_cli.server.hosting.pictures import MEDIA_TYPES
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.state import Stored
 
 router = APIRouter()
+log = logging.getLogger(__name__)
 
 CHUNK_BYTES: Final = 262_144
 
@@ -32,7 +34,7 @@ HEADERS: Final = {
     response_class=Response,
     responses={
         200: {
-            "description": "The picture as it was sent",
+            "description": "The picture, without its metadata unless the service keeps that",
             "content": {
                 kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()
             },
@@ -48,7 +50,7 @@ async def image(image_id: str, request: Request, storage: Stored) -> Response:
     if found is None:
         raise problem(404, "Image not found")
     hosted, file = found
-    tag = f'"{hosted.sha256}"'
+    tag = f'"{hosted.image_id}"'  # the bytes under an id never change
     headers = {**HEADERS, "ETag": tag, "Cache-Control": "private, no-cache"}
     if _has_it(request, tag):
         file.close()
@@ -64,6 +66,31 @@ def _has_it(request: Request, tag: str) -> bool:
     """Return whether `If-None-Match` names this tag; a weak one counts too, as a GET compares them."""
     given = ",".join(request.headers.getlist("if-none-match"))
     return given.strip() == "*" or tag in {one.strip().removeprefix("W/") for one in given.split(",")}
+
+
+@router.delete(
+    "/image/{image_id}",
+    summary="Delete a picture that was judged",
+    status_code=204,
+    response_class=Response,
+    responses={
+        404: {"model": ProblemAnswer, "description": "There is none, or no longer"},
+        500: {"model": ProblemAnswer, "description": "Its file cannot be removed"},
+    },
+)
+async def delete_image(image_id: str, storage: Stored) -> Response:
+    """Delete the picture, the prediction file about it, and its row in the statistics.
+
+    The records of what was judged stay: `clipmod stats forget` erases those.
+    """
+    try:
+        found = await to_thread.run_sync(storage.delete_picture, image_id)
+    except OSError as e:
+        log.warning("a hosted picture cannot be removed: %s", e.strerror or e)
+        raise problem(500, "The image cannot be removed") from e
+    if not found:
+        raise problem(404, "Image not found")
+    return Response(status_code=204)
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:

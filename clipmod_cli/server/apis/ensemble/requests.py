@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 
-from clipmod_cli.server.apis.ensemble.answers import NOT_HOSTED, HostedLocation, message_of
+from clipmod_cli.decode.formats import sniff
+from clipmod_cli.output.history.rows import HostedRow
+from clipmod_cli.records import Record
+from clipmod_cli.server.apis.ensemble.answers import HostedLocation, message_of
 from clipmod_cli.server.apis.ensemble.shapes import ProblemAnswer
 from clipmod_cli.server.device_thread import Caller
 from clipmod_cli.server.forms.spooled import SpooledPieces
@@ -24,6 +29,8 @@ from clipmod_cli.server.forms.streamed import (
     read_uploads,
     takes_heic,
 )
+from clipmod_cli.server.hosting.pictures import NotHosted
+from clipmod_cli.server.hosting.quota import AnswerPins
 from clipmod_cli.server.problems import not_looked_at, problem, status_of
 from clipmod_cli.server.request_info import RequestInfo
 from clipmod_cli.server.service import JudgedItem, Service
@@ -31,6 +38,8 @@ from clipmod_cli.server.state import Configured, Info, Served, Stored, in_thread
 from clipmod_cli.server.storage import ServiceStorage
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.types import Failure
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -66,6 +75,7 @@ class RequestKeeper:
 
     Attributes:
         base: the service's own URL, for links.
+        pins: the kept files that the answer names.
     """
 
     service: Service
@@ -73,6 +83,7 @@ class RequestKeeper:
     storage: ServiceStorage
     base: str
     info: RequestInfo
+    pins: AnswerPins
 
     def form_limits(self, name: str, files: int, total_bytes: int) -> FormLimits:
         """Return the limits of a form with so many files in the field `name`."""
@@ -97,26 +108,46 @@ class RequestKeeper:
         self.info.judged_by = judged.panel.key
         self.storage.stood_in = judged.panel.stand_in
 
-    def host(self, judged: JudgedItem) -> HostedLocation:
-        """Count a judged picture, keep it for `/image` unless it is denied, and return its location."""
+    def host(self, judged: JudgedItem, read: Callable[[], bytes]) -> HostedLocation:
+        """Count a judged picture, keep it for `/image`, and return its location.
+
+        Args:
+            judged: not refused.
+            read: returns the picture's bytes; may raise OSError.
+        """
         self.count(judged)
-        hosting, record, data = self.storage.hosting, judged.record, judged.result.item.data
+        kept = self._keep(judged.record, read)
+        if isinstance(kept, str):
+            return HostedLocation(not_hosted=kept)
+        self.service.rows.add_hosted(kept)
+        return HostedLocation(kept.image_id, f"{self.base}/image/{kept.image_id}")
+
+    def _keep(self, record: Record, read: Callable[[], bytes]) -> HostedRow | NotHosted:
+        hosting = self.storage.hosting
+        if hosting is None:
+            return "off"
         if record.decided_by == "deny":
-            return NOT_HOSTED
-        if hosting is None or data is None or record.format is None or record.sha256 is None:
-            return NOT_HOSTED
-        hosted = hosting.keep(data, name=record.source, format_name=record.format, sha256=record.sha256)
-        if hosted is None:
-            return NOT_HOSTED
-        self.service.rows.add_hosted(hosted)
-        return HostedLocation(hosted.image_id, f"{self.base}/image/{hosted.image_id}")
+            return "denied"
+        try:
+            data = read()
+        except OSError as e:
+            log.warning("a picture is not hosted: %s", e.strerror or e)
+            return "storage"
+        known = sniff(data)
+        name = record.format or (known.name if known else "")  # where a bank decided, nothing was decoded
+        sha256 = record.sha256 or hashlib.sha256(data).hexdigest()
+        return hosting.keep(data, name=record.source, format_name=name, sha256=sha256, pins=self.pins)
 
 
 async def _keeper(
     request: Request, service: Served, settings: Configured, storage: Stored, info: Info
-) -> RequestKeeper:
+) -> AsyncIterator[RequestKeeper]:
     base = settings.public_url or str(request.base_url)
-    return RequestKeeper(service, settings, storage, base.rstrip("/"), info)
+    pins = AnswerPins()
+    try:
+        yield RequestKeeper(service, settings, storage, base.rstrip("/"), info, pins)
+    finally:  # after the answer's last byte
+        pins.release()
 
 
 Keeps = Annotated[RequestKeeper, Depends(_keeper)]

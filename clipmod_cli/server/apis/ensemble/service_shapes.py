@@ -8,6 +8,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from clipmod_cli.judge.policy.values import Safety
+from clipmod_cli.server.apis.ensemble.hosted import KeptFilesInfo
 from clipmod_cli.server.apis.ensemble.shapes import like
 from clipmod_cli.server.apis.printed import example
 
@@ -161,6 +162,7 @@ class Config(Configuration):
     max_total_request_size_mb: int
     database_connected: bool
     limits: LimitsInfo
+    kept: KeptFilesInfo
 
 
 class DatabaseStats(BaseModel):

@@ -13,6 +13,7 @@ from clipmod_cli.errors import ErrorCode
 from clipmod_cli.judge.policy.values import Safety
 from clipmod_cli.records import PROBABILITIES, BankMatchRow, ModelPrediction
 from clipmod_cli.results import DecidedBy
+from clipmod_cli.server.apis.ensemble.hosted import HostingFields
 from clipmod_cli.server.apis.printed import example
 from clipmod_cli.types import Decision, Kind, ReviewReason
 
@@ -136,7 +137,7 @@ class Extras(BaseModel):
     )
 
 
-class Single(Extras, PictureFields):
+class Single(HostingFields, Extras, PictureFields):
     """The answer of `/predict/single`."""
 
     model_config = like(example("/predict/single"))
@@ -148,7 +149,7 @@ class Single(Extras, PictureFields):
     wall_time_ms: float = Field(description=WALL)
 
 
-class Prediction(Extras, PictureFields):
+class Prediction(HostingFields, Extras, PictureFields):
     """One picture of several."""
 
     results: dict[str, ShortResult] = Field(description="By the panel that judged")

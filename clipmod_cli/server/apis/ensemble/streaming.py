@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import logging
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 from anyio import CapacityLimiter, to_thread
@@ -180,8 +181,11 @@ class _Stream:
     def judge(self) -> None:
         """Judge files as they arrive, and queue a line for each."""
         try:
-            for _, judged in judge_uploads(self._keeper.service, self._caller, self._files(), self._spool):
-                self._outbox.put(self._lines.line_of(judged))
+            for upload, judged in judge_uploads(
+                self._keeper.service, self._caller, self._files(), self._spool
+            ):
+                read = partial(self._spool.get, upload.pieces)
+                self._outbox.put(self._lines.line_of(judged, read))
             self._end()
         except OSError as e:
             log.warning("a stream ended early: %s", e.strerror or e)
@@ -266,8 +270,8 @@ class StreamLines:
         """Whether every file of the request has its line."""
         return self.all_arrived and self._current == self.arrived
 
-    def line_of(self, judged: JudgedItem) -> bytes:
-        """Return the line of a judged or failed picture."""
+    def line_of(self, judged: JudgedItem, read: Callable[[], bytes]) -> bytes:
+        """Return the line of a judged or failed picture; `read` returns its bytes."""
         self._current += 1
         if isinstance(judged.result, Failure):
             self._keeper.info.error = judged.result.code
@@ -275,7 +279,7 @@ class StreamLines:
         if judged.refused:
             return self._failed(judged, NOT_LOOKED_AT, self._keeper.refuse(judged))
         self._totals.add(judged.record)
-        fields = prediction_fields(judged, self._keeper.host(judged))
+        fields = prediction_fields(judged, self._keeper.host(judged, read))
         return _line(StreamedPrediction(**fields, progress=self._progress()))
 
     def refusal(self, detail: str) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -22,6 +24,7 @@ from clipmod_cli.server.apis.ensemble.shapes import (
 )
 from clipmod_cli.server.configuration import MB
 from clipmod_cli.server.device_thread import Caller
+from clipmod_cli.server.forms.spooled import Piece, SpooledPieces
 from clipmod_cli.server.forms.streamed import takes_heic
 from clipmod_cli.server.forms.uploads import upload_route
 from clipmod_cli.server.problems import problem
@@ -81,7 +84,12 @@ def _judge(keeper: RequestKeeper, caller: Caller, urls: list[str], rules: FetchR
     errors: dict[int, UrlError] = {}
     totals = RequestTotals(keeper.info)
     items = [Item(source=url, index=index) for index, url in enumerate(urls)]
-    with downloading(items, rules, heic=takes_heic(keeper.settings)) as pictures:
+    with (
+        SpooledPieces() as spool,
+        downloading(items, rules, heic=takes_heic(keeper.settings)) as found,
+    ):
+        kept: dict[int, list[Piece]] = {}
+        pictures = found if keeper.storage.hosting is None else _spooled(found, spool, kept)
         for judged in keeper.service.judge(pictures, caller):
             index = judged.result.item.index
             if isinstance(judged.result, Failure):
@@ -91,7 +99,7 @@ def _judge(keeper: RequestKeeper, caller: Caller, urls: list[str], rules: FetchR
                 errors[index] = _failed(urls[index], NOT_LOOKED_AT, keeper.refuse(judged))
             else:
                 totals.add(judged.record)
-                predictions[index] = _answer(keeper, judged)
+                predictions[index] = _answer(keeper, judged, partial(_read, spool, kept.get(index)))
     if len(predictions) + len(errors) < len(urls):
         raise late()
     details = [errors[index] for index in sorted(errors)]
@@ -104,10 +112,31 @@ def _failed(url: str, code: FailureCode, message: str) -> UrlError:
     return UrlError(url=json_name(url), code=code, message=json_name(message))
 
 
-def _answer(keeper: RequestKeeper, judged: JudgedItem) -> UrlPrediction:
+def _answer(keeper: RequestKeeper, judged: JudgedItem, read: Callable[[], bytes]) -> UrlPrediction:
     url = judged.record.source
-    fields = prediction_fields(judged, keeper.host(judged))
+    fields = prediction_fields(judged, keeper.host(judged, read))
     return UrlPrediction(**{**fields, "url": url, "image": _name_of(url)})
+
+
+def _read(spool: SpooledPieces, pieces: list[Piece] | None) -> bytes:
+    """Return the bytes of a picture; raises OSError if the spool had no room for it."""
+    if pieces is None:
+        raise OSError("the temporary folder takes no more")
+    return spool.get(pieces)
+
+
+def _spooled(
+    pictures: Iterable[Item | Failure], spool: SpooledPieces, kept: dict[int, list[Piece]]
+) -> Iterator[Item | Failure]:
+    """Yield the pictures, and put the bytes of each into the spool and its pieces into `kept` by its index.
+
+    The pipeline drops the bytes of a large picture once it is decoded.
+    """
+    for one in pictures:
+        if isinstance(one, Item) and one.data is not None:
+            with contextlib.suppress(OSError):  # no room on the disk: it is judged, and not hosted
+                kept[one.index] = [spool.put(one.data)]
+        yield one
 
 
 def _complaint(failure: Failure) -> str:
