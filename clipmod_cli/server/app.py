@@ -29,7 +29,7 @@ from clipmod_cli.settings.definition import Settings
 
 DESCRIPTION = """
 Judges pictures and videos with an ensemble of OpenCLIP models, a detector, or any Hugging Face image
-classifier. Three known interfaces share one pipeline, one policy and one queue.
+classifier. Three known interfaces and OpenAI's moderation call share one pipeline, one policy and one queue.
 """
 
 

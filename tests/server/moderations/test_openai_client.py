@@ -286,7 +286,7 @@ def test_the_document_tells_how_built_in_categories_are_mapped() -> None:
         assert told[policy] == {name: own for name, own in names_of(load_policy(policy)).items() if own}
 
 
-def test_a_full_service_is_asked_again_by_the_client(
+def test_a_full_service_is_the_clients_own_error(
     url: str, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service.load, "most", 0)
