@@ -5,13 +5,13 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, replace
 
-from clipmod_cli.decode.limits import DecodeOptions
+from clipmod_cli.decode.limits import Coverage, DecodeOptions
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.judge.choice import LIGHT
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.judge.prepare import prepare
-from clipmod_cli.pipeline import run_key
+from clipmod_cli.pipeline import Options, run_key
 from clipmod_cli.records import RunFacts
 
 TRIPLE = "triple_ensemble"
@@ -40,6 +40,47 @@ class Panel:
     def policy(self) -> Policy:
         """The policy."""
         return self.criteria.policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestPanels:
+    """What judges a request, by one policy.
+
+    Attributes:
+        panel: judges it.
+        fallback: judges where a member of `panel` fails; None without one.
+        options: how its inputs are decoded.
+    """
+
+    panel: Panel
+    fallback: Panel | None
+    options: Options
+
+    def with_threshold(self, threshold: float) -> RequestPanels:
+        """Return the same panels with another NSFW threshold, 0..1."""
+        return self._rebuilt(threshold, self.options)
+
+    def with_coverage(self, coverage: Coverage) -> RequestPanels:
+        """Return the same panels with inputs that are shown to the models in this way."""
+        decode = replace(self.options.decode, coverage=coverage)
+        return self._rebuilt(self.panel.criteria.threshold, replace(self.options, decode=decode))
+
+    def _rebuilt(self, threshold: float, options: Options) -> RequestPanels:
+        def rebuilt(one: Panel) -> Panel:
+            criteria = replace(one.criteria, threshold=threshold)
+            run_id = one.facts.run_id
+            return make_panel(one.ensemble, criteria, options.decode, run_id=run_id, stand_in=one.stand_in)
+
+        fallback = None if self.fallback is None else rebuilt(self.fallback)
+        return RequestPanels(panel=rebuilt(self.panel), fallback=fallback, options=options)
+
+
+def panels_of(
+    ensemble: Ensemble, criteria: Criteria, options: Options, *, run_id: str = "", stand_in: bool = False
+) -> RequestPanels:
+    """Return the panel of a loaded ensemble and criteria for it, and its fallback."""
+    panel = make_panel(ensemble, criteria, options.decode, run_id=run_id, stand_in=stand_in)
+    return RequestPanels(panel=panel, fallback=fallback_of(panel, options.decode), options=options)
 
 
 def make_panel(

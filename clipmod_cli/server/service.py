@@ -9,7 +9,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -17,10 +17,12 @@ from typing import Literal
 from clipmod_cli.assemble import banks_of, decoding_options, load_models
 from clipmod_cli.banks.watch import UNWATCHED, BankWatch
 from clipmod_cli.ensemble.ensemble import Ensemble
-from clipmod_cli.errors import MissingError
+from clipmod_cli.errors import MissingError, SettingsError
 from clipmod_cli.judge.choice import ModelChoice, choose
 from clipmod_cli.judge.criteria import Criteria
+from clipmod_cli.judge.policy.reading import load_policy
 from clipmod_cli.judge.policy.values import Policy
+from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.models.backends import FALLBACK as FALLBACK_SPEC
 from clipmod_cli.models.hub.client import SILENT, DownloadProgress, Hub
 from clipmod_cli.output.history.run import HistoryRun, open_rows
@@ -29,7 +31,7 @@ from clipmod_cli.records import Record, to_line, to_record
 from clipmod_cli.results import BankVerdict, Result, Settled
 from clipmod_cli.server.configuration import RequestLimits, request_limits_of
 from clipmod_cli.server.device_thread import Caller, DeviceThread, Ending, SharedEnsemble
-from clipmod_cli.server.panels import Panel, fallback_of, make_panel, with_stand_in
+from clipmod_cli.server.panels import Panel, RequestPanels, panels_of, with_stand_in
 from clipmod_cli.server.readiness.follow import Readiness, pass_limit_of
 from clipmod_cli.server.readiness.reference import LineCheck
 from clipmod_cli.settings.definition import Settings
@@ -105,6 +107,7 @@ class Service:
         panel: the models that judge, with their criteria.
         fallback: the panel that judges if a member of `panel` fails; None without one.
         options: how inputs are decoded.
+        by_policy: what judges a request that asks for another policy, by its name.
         deadline_s: for one request, unless the endpoint says otherwise.
         unseen: the answer to an item that would be Safe and of which something was not looked at.
         banks: content that is always NSFW or Safe; read again when its files change.
@@ -125,6 +128,7 @@ class Service:
     unseen: Literal["error", "flag", "safe"]
     readiness: Readiness
     ending: Ending
+    by_policy: Mapping[str, RequestPanels] = field(default_factory=dict)
     banks: BankWatch = UNWATCHED
     watchers: list[Callable[[JudgedItem], None]] = field(default_factory=list)
     started: float = field(default_factory=time.time)
@@ -135,6 +139,11 @@ class Service:
     def panels(self) -> list[Panel]:
         """The panels that can judge, the one that does first."""
         return [self.panel] if self.fallback is None else [self.panel, self.fallback]
+
+    @property
+    def default(self) -> RequestPanels:
+        """What judges a request that asks for nothing else."""
+        return RequestPanels(panel=self.panel, fallback=self.fallback, options=self.options)
 
     @property
     def ready(self) -> bool:
@@ -149,21 +158,30 @@ class Service:
         full = f"all {self.load.most} places for requests are taken" if self.load.full else None
         return self.readiness.fault or full
 
-    def judge(self, items: Iterable[Item | Failure], caller: Caller) -> Iterator[JudgedItem]:
-        """Yield one result for each item, in order, and write its row. `caller` is from `caller_of`."""
+    def judge(
+        self, items: Iterable[Item | Failure], caller: Caller, panels: RequestPanels | None = None
+    ) -> Iterator[JudgedItem]:
+        """Yield one result for each item, in order, and write its row.
+
+        Args:
+            items: the inputs.
+            caller: from `caller_of`.
+            panels: what judges them; None for `default`.
+        """
+        panels = panels or self.default
         shared, clock = SharedEnsemble(self.device, caller), _ItemClock()
         try:
             for result in run(
                 clock.started(items),
                 shared,
-                self.panel.criteria,
-                self.options,
+                panels.panel.criteria,
+                panels.options,
                 stopped=lambda: caller.cancelled,
                 banks=self.banks.current(),
             ):
                 if not isinstance(result, BankVerdict):
                     self.readiness.note(result.code if isinstance(result, Failure) else None)
-                judged = self._write(result, clock.latency_ms(result.item))
+                judged = self._write(result, panels, clock.latency_ms(result.item))
                 for watcher in self.watchers:
                     watcher(judged)
                 yield judged
@@ -205,9 +223,9 @@ class Service:
             self.options.decoders.close()
         self.rows.finish({}, 0)
 
-    def _write(self, result: Result, latency_ms: float) -> JudgedItem:
+    def _write(self, result: Result, panels: RequestPanels, latency_ms: float) -> JudgedItem:
         stood_in = isinstance(result, Verdict) and result.deciding.stand_in
-        panel = self.fallback if stood_in and self.fallback is not None else self.panel
+        panel = panels.fallback if stood_in and panels.fallback is not None else panels.panel
         record = to_record(result, panel.facts)
         if panel.stand_in and record.decided_by == "models":
             reasons: list[ReviewReason] = [*(record.review_reasons or ()), "fallback_model"]
@@ -290,8 +308,10 @@ def open_service(
     Raises:
         MissingError: if weights or a package are missing and cannot be downloaded.
         BlindModelError: if a model does not cover an UNSAFE category and that is not allowed.
+        PolicyError: a policy that requests may ask for cannot be read.
     """
     settings = resolved.settings
+    others = allowed_policies(settings, policy)
     banks = BankWatch.open(banks_of(resolved))
     limits = request_limits_of(settings)
     options = decoding_options(settings, heic=settings.heic)
@@ -304,26 +324,24 @@ def open_service(
     options = replace(options, decode=replace(options.decode, limits=sizes))
     options = replace(options, decoders=start_decoders(options))
     ensemble, criteria, stand_in = _load(settings, choice, policy, hub, progress or SILENT)
-    if criteria.unseen and settings.unseen == "error":
-        log.warning(
-            "every picture without a hit is answered as an error, since no model sees %s; "
-            "--unseen flag or --unseen safe answers otherwise",
-            ", ".join(criteria.unseen),
-        )
     ensemble = with_stand_in(ensemble)
-    panel = make_panel(ensemble, criteria, options.decode, stand_in=stand_in)
-    fallback = fallback_of(panel, options.decode)
+    default = panels_of(ensemble, criteria, options, stand_in=stand_in)
+    by_policy = {one.name: _prepare_other(one, settings, default) for one in others}
+    for one in (default, *by_policy.values()):
+        _warn_of_unseen(one.panel, settings)
     device, ending = DeviceThread(), Ending()
     device.start()
-    check = LineCheck([panel] if fallback is None else [panel, fallback], options, device, ending)
+    panels = [one for one in (default.panel, default.fallback) if one is not None]
+    check = LineCheck(panels, options, device, ending)
     readiness = Readiness(device, check, pass_limit_of(settings.deadline))
     readiness.start(options.workers)
     return Service(
-        panel=panel,
-        fallback=fallback,
+        panel=default.panel,
+        fallback=default.fallback,
         options=options,
+        by_policy=by_policy,
         limits=limits,
-        rows=open_rows(settings, panel.facts, [m.model.spec for m in ensemble.members], command),
+        rows=open_rows(settings, default.panel.facts, [m.model.spec for m in ensemble.members], command),
         device=device,
         load=ServiceLoad(settings.max_requests),
         deadline_s=settings.deadline,
@@ -332,6 +350,43 @@ def open_service(
         ending=ending,
         banks=banks,
     )
+
+
+def allowed_policies(settings: Settings, default: Policy) -> list[Policy]:
+    """Return the policies that requests may ask for, without the default.
+
+    Raises:
+        PolicyError: one cannot be read.
+        SettingsError: two have one name.
+    """
+    found: dict[str, Policy] = {}
+    for name in settings.allow_policy:
+        policy = load_policy(name)
+        known = found.setdefault(policy.name, policy)
+        if known.hash != policy.hash or (policy.name == default.name and policy.hash != default.hash):
+            raise SettingsError(
+                f"--allow-policy {name}: another policy has the name {policy.name!r} too; change one"
+            )
+    return [policy for policy in found.values() if policy.name != default.name]
+
+
+def _prepare_other(policy: Policy, settings: Settings, default: RequestPanels) -> RequestPanels:
+    """Return what judges by another policy than the default; `--threshold` is for the default alone."""
+    panel = default.panel
+    threshold = policy.threshold_for(settings.sensitivity)
+    criteria = prepare(panel.ensemble, policy, threshold=threshold, allow_partial=settings.allow_partial)
+    run_id, stand_in = panel.facts.run_id, panel.stand_in
+    return panels_of(panel.ensemble, criteria, default.options, run_id=run_id, stand_in=stand_in)
+
+
+def _warn_of_unseen(panel: Panel, settings: Settings) -> None:
+    if panel.criteria.unseen and settings.unseen == "error":
+        log.warning(
+            "by the policy %s every picture without a hit is answered as an error, since no model sees %s; "
+            "--unseen flag or --unseen safe answers otherwise",
+            panel.policy.name,
+            ", ".join(panel.criteria.unseen),
+        )
 
 
 def _load(

@@ -209,9 +209,8 @@ class Settings:
         None, "urls", "allow these ports besides 80 and 443: 8080,8443", metavar="LIST"
     )
     allow_host: tuple[str, ...] = _setting(
-        (), "downloads", "allow downloads from this host of yours, whose address is private; repeatable",
-        metavar="HOST[:PORT]",
-    )  # fmt: skip
+        (), "downloads", "private host that may be asked, as HOST:PORT; repeatable", metavar="HOST"
+    )
     header: tuple[str, ...] = _setting(
         (), "urls", "send 'Name: value' to the URLs' own hosts, not to redirects elsewhere; repeatable",
         metavar="HEADER", between="\n",
@@ -247,6 +246,15 @@ class Settings:
         "answer to a picture without a hit of which something was not looked at: an error, NSFW, or Safe",
         metavar="ANSWER",
     )  # fmt: skip
+    allow_policy: tuple[str, ...] = _setting(
+        (), "serve", "policy that a request may ask for (?policy=); repeatable", metavar="NAME|FILE"
+    )
+    allow_threshold: bool = _setting(
+        False, "serve", "let requests choose the NSFW threshold (?threshold=)", rare=True
+    )
+    allow_coverage: bool = _setting(
+        False, "serve", "let requests choose the coverage (?coverage=full, centre)", rare=True
+    )
     v1_ignore_text: bool = _setting(
         False, "serve", "take no notice of text beside the pictures of /v1/moderations", rare=True
     )

@@ -52,8 +52,8 @@ OFFERED: Final[dict[str, tuple[str, ...]]] = {
 
 def completion_of(name: str) -> Complete | None:
     """Return what completes the values of a setting; None for file names and free texts."""
-    if name in {"policy", "models"}:
-        return complete_policy if name == "policy" else complete_models
+    if name in {"policy", "allow_policy", "models"}:
+        return complete_models if name == "models" else complete_policy
     values = OFFERED.get(name) or _literals(_setting_types()[name])
     if not values:
         return None

@@ -206,7 +206,9 @@ def test_checking_files_ends_at_the_deadline(service: Service, monkeypatch: pyte
     monkeypatch.setattr(judging, "decode_with", decode_slowly)
     began = time.monotonic()
     with SpooledPieces() as spool:
-        failures = judging.check_decoding(service, service.caller_of(deadline_s=0.05), [], spool)
+        failures = judging.check_decoding(
+            service, service.caller_of(deadline_s=0.05), [], spool, service.default
+        )
     took = time.monotonic() - began
     decoded.set()
     assert not failures
@@ -270,3 +272,20 @@ def test_statistics_are_kept_across_restarts(settings_of: Any) -> None:
     assert told["average_processing_time_ms"] > 0
     assert told["database_stats"]["total_images_hosted"] == 4
     assert told["performance_metrics"]["max_concurrent_requests"] == 1
+
+
+@pytest.mark.parametrize("query", ["threshold=0.1", "coverage=centre", "policy=nsfw"])
+@pytest.mark.parametrize("path", ["/predict/single", "/predict/multi", "/predict/streaming", "/predict/urls"])
+def test_criteria_that_no_setting_allows_are_refused_and_never_ignored(
+    client: TestClient, path: str, query: str
+) -> None:
+    files = {"file" if path == "/predict/single" else "files": ("a.jpg", RED_CIRCLE)}
+    body: Any = {"json": {"urls": ["http://example.org/a"]}} if path == "/predict/urls" else {"files": files}
+    answer = client.post(f"{path}?{query}", **body)
+    assert answer.status_code == 400
+    assert ("Allowed: shapes" if "policy" in query else "parameters: policy") in answer.json()["detail"]
+
+
+def test_the_policy_in_force_may_be_named(client: TestClient) -> None:
+    answer = client.post("/predict/single?policy=shapes", files={"file": ("a.jpg", RED_CIRCLE)})
+    assert answer.json()["policy"] == "shapes"

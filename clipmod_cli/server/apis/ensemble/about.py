@@ -17,6 +17,7 @@ from clipmod_cli.models.backend import ModelSpec
 from clipmod_cli.models.backends import FALLBACK as FALLBACK_SPEC
 from clipmod_cli.models.specs import parse_models
 from clipmod_cli.output.history.store import HistoryStore
+from clipmod_cli.server.apis.choosing import allowed_names, policy_names
 from clipmod_cli.server.apis.ensemble import service_shapes as shapes
 from clipmod_cli.server.apis.ensemble.answers import METHOD, whole
 from clipmod_cli.server.apis.ensemble.hosted import kept_files_info
@@ -126,6 +127,8 @@ async def config(service: Served, settings: Configured, storage: Stored) -> shap
         **_configuration(service, settings, storage).model_dump(),
         max_total_request_size_mb=settings.max_stream_mb,
         database_connected=(await storage.ping.check()).connected,
+        allowed_policies=policy_names(service),
+        allowed_parameters=allowed_names(settings),
         limits=_limits(settings),
         kept=kept_files_info(settings, predictions=storage.predictions is not None),
     )

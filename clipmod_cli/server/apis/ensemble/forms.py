@@ -86,7 +86,7 @@ async def _judge_form(request: Request, keeper: RequestKeeper, limits: FormLimit
 def _judge_single(
     keeper: RequestKeeper, caller: Caller, uploads: list[Upload], spool: SpooledPieces
 ) -> Single:
-    found = next(judge_uploads(keeper.service, caller, uploads, spool), None)
+    found = next(judge_uploads(keeper.service, caller, uploads, spool, keeper.panels), None)
     if found is None:
         raise late()
     upload, judged = found
@@ -128,7 +128,7 @@ def _judge_multi(keeper: RequestKeeper, caller: Caller, uploads: list[Upload], s
     failed: list[Failure] = []
     refused: list[str] = []
     totals = RequestTotals(keeper.info)
-    for upload, judged in judge_uploads(keeper.service, caller, uploads, spool):
+    for upload, judged in judge_uploads(keeper.service, caller, uploads, spool, keeper.panels):
         name = json_name(judged.result.item.source)
         if isinstance(judged.result, Failure):
             keeper.info.error = judged.result.code
@@ -155,7 +155,7 @@ def _check_all(
     """Refuse the request where a file is no picture, is too large or cannot be decoded."""
     if faults := [(one.name, status_of(one.fault[0])) for one in uploads if one.fault is not None]:
         raise _invalid(faults)
-    if failures := check_decoding(keeper.service, caller, uploads, spool):
+    if failures := check_decoding(keeper.service, caller, uploads, spool, keeper.panels):
         internal = next((one for one in failures if status_of(one.code) >= 500), None)
         if internal is not None:
             raise refusal_of(internal, keeper.settings)

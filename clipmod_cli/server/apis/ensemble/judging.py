@@ -16,6 +16,7 @@ from clipmod_cli.pipeline import open_decoders
 from clipmod_cli.server.device_thread import Caller
 from clipmod_cli.server.forms.spooled import SpooledPieces
 from clipmod_cli.server.forms.streamed import Upload
+from clipmod_cli.server.panels import RequestPanels
 from clipmod_cli.server.service import JudgedItem, Service
 from clipmod_cli.types import Failure, Item
 
@@ -54,7 +55,7 @@ class BytesInFlight:
 
 
 def judge_uploads(
-    service: Service, caller: Caller, uploads: Iterable[Upload], spool: SpooledPieces
+    service: Service, caller: Caller, uploads: Iterable[Upload], spool: SpooledPieces, panels: RequestPanels
 ) -> Iterator[tuple[Upload, JudgedItem]]:
     """Yield each upload with its result, in order; fewer if the caller is cancelled or past its deadline."""
     flight = BytesInFlight()
@@ -68,7 +69,7 @@ def judge_uploads(
             yield item_of(upload, spool)
 
     try:
-        for judged in service.judge(items(), caller):
+        for judged in service.judge(items(), caller, panels):
             upload = in_flight.popleft()
             yield upload, judged
             flight.give(upload.size if upload.fault is None else 0)
@@ -92,7 +93,7 @@ def item_of(upload: Upload, spool: SpooledPieces) -> Item | Failure:
 
 
 def check_decoding(
-    service: Service, caller: Caller, uploads: Sequence[Upload], spool: SpooledPieces
+    service: Service, caller: Caller, uploads: Sequence[Upload], spool: SpooledPieces, panels: RequestPanels
 ) -> list[Failure]:
     """Return the uploads that cannot be decoded, in order, without running a model.
 
@@ -100,10 +101,10 @@ def check_decoding(
     forward pass, and keeping all frames until then would take too much memory. Returns at the caller's
     deadline, also while a file is being decoded.
     """
-    ensemble = service.panel.ensemble
+    ensemble, options = panels.panel.ensemble, panels.options
     items = (item_of(upload, spool) for upload in uploads if not caller.cancelled)
-    with open_decoders(service.options) as decoders:
+    with open_decoders(options) as decoders:
         compare = service.banks.current().decide
-        frames = decode_with(decoders, items, ensemble.geometries, service.options.decode, compare=compare)
+        frames = decode_with(decoders, items, ensemble.geometries, options.decode, compare=compare)
         batches = batched(frames, ensemble.batch_size, stopped=lambda: caller.cancelled)
         return [one for batch in batches for one in batch if isinstance(one, Failure) and one.last]

@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from clipmod_cli.decode.formats import sniff
 from clipmod_cli.output.history.rows import HostedRow
 from clipmod_cli.records import Record
+from clipmod_cli.server.apis.choosing import Chosen
 from clipmod_cli.server.apis.ensemble.answers import HostedLocation, message_of
 from clipmod_cli.server.apis.ensemble.shapes import ProblemAnswer
 from clipmod_cli.server.device_thread import Caller
@@ -31,6 +32,7 @@ from clipmod_cli.server.forms.streamed import (
 )
 from clipmod_cli.server.hosting.pictures import NotHosted
 from clipmod_cli.server.hosting.quota import AnswerPins
+from clipmod_cli.server.panels import RequestPanels
 from clipmod_cli.server.problems import not_looked_at, problem, status_of
 from clipmod_cli.server.request_info import RequestInfo
 from clipmod_cli.server.service import JudgedItem, Service
@@ -76,6 +78,7 @@ class RequestKeeper:
     Attributes:
         base: the service's own URL, for links.
         pins: the kept files that the answer names.
+        panels: what judges it, by the policy that it asks for.
     """
 
     service: Service
@@ -84,6 +87,7 @@ class RequestKeeper:
     base: str
     info: RequestInfo
     pins: AnswerPins
+    panels: RequestPanels
 
     def form_limits(self, name: str, files: int, total_bytes: int) -> FormLimits:
         """Return the limits of a form with so many files in the field `name`."""
@@ -140,12 +144,12 @@ class RequestKeeper:
 
 
 async def _keeper(
-    request: Request, service: Served, settings: Configured, storage: Stored, info: Info
+    request: Request, service: Served, settings: Configured, storage: Stored, info: Info, panels: Chosen
 ) -> AsyncIterator[RequestKeeper]:
     base = settings.public_url or str(request.base_url)
     pins = AnswerPins()
     try:
-        yield RequestKeeper(service, settings, storage, base.rstrip("/"), info, pins)
+        yield RequestKeeper(service, settings, storage, base.rstrip("/"), info, pins, panels)
     finally:  # after the answer's last byte
         pins.release()
 

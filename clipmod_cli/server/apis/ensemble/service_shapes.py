@@ -161,6 +161,10 @@ class Config(Configuration):
     fallback_model: FallbackConfig
     max_total_request_size_mb: int
     database_connected: bool
+    allowed_policies: list[str] = Field(
+        description="Policies that a request may ask for (?policy=); the first judges without it"
+    )
+    allowed_parameters: list[str] = Field(description="What a request may ask for in its query")
     limits: LimitsInfo
     kept: KeptFilesInfo
 

@@ -101,6 +101,7 @@ class Extras(BaseModel):
     unsafe_score: float = Field(description="NSFW at or over `threshold`, 0..1")
     threshold: float
     policy: str
+    policy_hash: str = Field(description="Identifies the content of the policy")
     kind: Kind | None = Field(description="null where a bank decided; so are the sizes and views")
     truncated: bool | None = Field(description="The file ends early; the rest was judged")
     latency_ms: float = Field(

@@ -181,8 +181,9 @@ class _Stream:
     def judge(self) -> None:
         """Judge files as they arrive, and queue a line for each."""
         try:
+            keeper = self._keeper
             for upload, judged in judge_uploads(
-                self._keeper.service, self._caller, self._files(), self._spool
+                keeper.service, self._caller, self._files(), self._spool, keeper.panels
             ):
                 read = partial(self._spool.get, upload.pieces)
                 self._outbox.put(self._lines.line_of(judged, read))

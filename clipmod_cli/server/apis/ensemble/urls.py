@@ -90,7 +90,7 @@ def _judge(keeper: RequestKeeper, caller: Caller, urls: list[str], rules: FetchR
     ):
         kept: dict[int, list[Piece]] = {}
         pictures = found if keeper.storage.hosting is None else _spooled(found, spool, kept)
-        for judged in keeper.service.judge(pictures, caller):
+        for judged in keeper.service.judge(pictures, caller, keeper.panels):
             index = judged.result.item.index
             if isinstance(judged.result, Failure):
                 keeper.info.error = judged.result.code

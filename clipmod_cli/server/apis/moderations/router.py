@@ -15,7 +15,7 @@ from clipmod_cli.server.apis.ensemble.judging import judge_uploads
 from clipmod_cli.server.apis.ensemble.requests import Keeps, RequestKeeper, late, while_connected
 from clipmod_cli.server.apis.moderations.answers import result_of
 from clipmod_cli.server.apis.moderations.errors import picture_refusal, refusal
-from clipmod_cli.server.apis.moderations.reading import BODY_BYTES, SHOWN_CHARS, AskedInput, InputReader
+from clipmod_cli.server.apis.moderations.reading import BODY_BYTES, AskedInput, InputReader
 from clipmod_cli.server.apis.moderations.shapes import (
     REQUEST,
     ModelEntry,
@@ -55,14 +55,10 @@ async def create_moderation(
     Text is not judged: it is 400, also beside a picture unless the service runs with `--v1-ignore-text`. A
     picture that could not be judged is an error of the whole request.
     """
-    service = keeper.service
-    if not service.panel.policy.unsafe:
-        message = (
-            f"The policy {service.panel.policy.name} of this service flags nothing, so it cannot moderate"
-        )
+    service, policy = keeper.service, keeper.panels.panel.policy
+    if not policy.unsafe:
+        message = f"The policy {policy.name} of this service flags nothing, so it cannot moderate"
         raise refusal(400, message, "policy_flags_nothing")
-    for name in request.query_params:
-        raise refusal(400, f"Unknown query parameter: {name[:SHOWN_CHARS]!r}", "unknown_parameter")
     largest = max(BODY_BYTES, -(-service.limits.image_bytes // 3) * 4)
     limits = keeper.form_limits("input", service.limits.multi_files, largest)
     with SpooledPieces() as spool:
@@ -97,7 +93,7 @@ def _judge(
     _download(keeper, caller, asked, reader, rules)
     found: list[JudgedItem] = []
     uploads = [one.upload for one in asked.pictures]
-    for upload, judged in judge_uploads(keeper.service, caller, uploads, reader.spool):
+    for upload, judged in judge_uploads(keeper.service, caller, uploads, reader.spool, keeper.panels):
         param = asked.pictures[upload.index].param
         if isinstance(judged.result, Failure):
             keeper.info.error = judged.result.code
