@@ -209,7 +209,7 @@ class Settings:
         None, "urls", "allow these ports besides 80 and 443: 8080,8443", metavar="LIST"
     )
     allow_host: tuple[str, ...] = _setting(
-        (), "downloads", "private host that may be asked, as HOST:PORT; repeatable", metavar="HOST"
+        (), "downloads", "private HOST:PORT that may be asked; repeatable", metavar="HOST"
     )
     header: tuple[str, ...] = _setting(
         (), "urls", "send 'Name: value' to the URLs' own hosts, not to redirects elsewhere; repeatable",
@@ -247,7 +247,7 @@ class Settings:
         metavar="ANSWER",
     )  # fmt: skip
     allow_policy: tuple[str, ...] = _setting(
-        (), "serve", "policy that a request may ask for (?policy=); repeatable", metavar="NAME|FILE"
+        (), "serve", "policy that ?policy= may name; repeatable", metavar="POLICY"
     )
     allow_threshold: bool = _setting(
         False, "serve", "let requests choose the NSFW threshold (?threshold=)", rare=True
