@@ -61,12 +61,16 @@ class Running:
 
 @contextmanager
 def running(
-    clipmod: Command, *words: str, base: Sequence[str] = ALONE, **environment: str
+    clipmod: Command,
+    *words: str,
+    base: Sequence[str] = ALONE,
+    stdin: int | None = None,
+    **environment: str,
 ) -> Iterator[Running]:
     """Give a service at a free port, which does not outlive the context."""
     argv = ["serve", *base, "--port", "0", *words]
     warm(clipmod.home / "XDG_CACHE_HOME")
-    process = clipmod.start(argv, environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    process = clipmod.start(argv, environment, stdin=stdin, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     lines: Queue[str] = Queue()
     reader = threading.Thread(target=_read, args=(process, lines))
     reader.start()
@@ -113,7 +117,7 @@ def test_requests_in_flight_get_their_answers_and_then_it_ends(clipmod: Command)
     half, rest = body[: len(body) // 2], body[len(body) // 2 :]
     with running(clipmod) as service, ThreadPoolExecutor(IN_FLIGHT) as pool:
         begun = [_send_half(service.port, half, len(body), kind) for _ in range(IN_FLIGHT)]
-        _wait_until_taken(service, IN_FLIGHT)
+        wait_until_taken(service, IN_FLIGHT)
         service.process.terminate()
         answers = list(pool.map(lambda one: _send_rest(one, rest), begun))
         assert service.process.wait(PATIENCE_S) == 143
@@ -126,7 +130,7 @@ def test_a_request_that_never_ends_does_not_keep_it_beyond_its_grace(clipmod: Co
         running(clipmod, "--grace", "1") as service,
         _send_half(service.port, b"--x\r\n", 1000, "multipart/form-data; boundary=x"),
     ):
-        _wait_until_taken(service, 1)
+        wait_until_taken(service, 1)
         service.process.terminate()
         assert service.process.wait(PATIENCE_S) == 143
 
@@ -201,7 +205,7 @@ def _send_rest(one: socket.socket, rest: bytes) -> tuple[int, bytes]:
         return answer.status, answer.read()
 
 
-def _wait_until_taken(service: Running, count: int) -> None:
+def wait_until_taken(service: Running, count: int) -> None:
     """Wait until the service has so many requests under way, besides the one that asks."""
     while True:
         text = service.ask("GET", "/metrics")[1].decode()
