@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from anyio import to_thread
 
 from clipmod_cli.errors import ClipmodError
-from clipmod_cli.output.history.run import history_store
+from clipmod_cli.output.history.run import HistoryRun, history_store
 from clipmod_cli.output.history.store import HistoryStore
 from clipmod_cli.server.hosting.pictures import HostedPictures, hosting_of
 from clipmod_cli.server.hosting.predictions import Predictions, predictions_of
@@ -79,6 +79,7 @@ class ServiceStorage:
 
     Attributes:
         stood_in: the last picture was judged by the fallback in place of the configured models.
+        deleted: the ids of hosted pictures whose rows are still in the store.
     """
 
     hosting: HostedPictures | None
@@ -86,8 +87,10 @@ class ServiceStorage:
     store: HistoryStore | None
     ping: HistoryPing
     stood_in: bool = False
+    deleted: set[str] = field(default_factory=set)
+    _forgetting: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def delete_picture(self, image_id: str) -> bool:
+    def delete_picture(self, image_id: str, rows: HistoryRun) -> bool:
         """Remove a hosted picture, its prediction file and its row; return whether there was one. Blocks.
 
         Raises:
@@ -98,11 +101,21 @@ class ServiceStorage:
         if self.predictions is not None:
             self.predictions.remove_of(image_id)
         if self.store is not None:
-            try:
-                self.store.forget_hosted(image_id)
-            except (ClipmodError, OSError) as e:
-                log.warning("the row of a deleted picture stays in the statistics: %s", e)
+            self.deleted.add(image_id)
+            rows.flush()
+            self.forget_rows(self.store)
         return True
+
+    def forget_rows(self, store: HistoryStore) -> None:
+        """Erase the rows of all deleted pictures; what the store refuses is tried again at each sweep."""
+        with self._forgetting:
+            ids = self.deleted.copy()
+            try:
+                if ids:
+                    store.forget_hosted(ids)
+                self.deleted -= ids
+            except (ClipmodError, OSError) as e:
+                log.warning("rows of %d deleted pictures are still in the statistics: %s", len(ids), e)
 
     def sweep(self) -> None:
         """Remove expired files; blocks."""
@@ -110,6 +123,8 @@ class ServiceStorage:
             self.hosting.sweep()
         if self.predictions is not None:
             self.predictions.sweep()
+        if self.store is not None:
+            self.forget_rows(self.store)
 
 
 @asynccontextmanager
@@ -123,6 +138,8 @@ async def open_storage(settings: Settings) -> AsyncIterator[ServiceStorage]:
         sweeper.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await sweeper
+        if storage.store is not None and storage.deleted:
+            await to_thread.run_sync(storage.forget_rows, storage.store)
 
 
 def _open(settings: Settings) -> ServiceStorage:

@@ -50,7 +50,8 @@ def test_a_denied_picture_is_nsfw_in_the_documented_shape(settings_of: SettingsO
     assert found["matches"] == [{"bank": "deny.csv", "type": "spam", "note": "seen before"}]
     assert (found["ensemble_category"], found["unsafe_score"]) == ("red_circle", 1.0)
     assert (found["models_used"], found["width"], found["view"]) == ([], None, None)
-    assert (found["image_hosted"], found["image_url"]) == (False, None), "what is denied is not kept"
+    told = (found["image_hosted"], found["image_url"], found["image_not_hosted"])
+    assert told == (False, None, "denied"), "what is denied is not kept"
     (result,) = found["results"].values()
     together = result["ensemble_prediction"]
     assert (together["safety_decision"], together["predicted_category"]) == ("UNSAFE", "red_circle")
@@ -68,6 +69,7 @@ def test_an_allowed_picture_is_safe_even_if_it_cannot_be_decoded(
             (result,) = found["results"].values()
             assert result["ensemble_prediction"]["safety_decision"] == "SAFE"
             assert found["unsafe_score"] == 0.0
+            assert found["image_not_hosted"] == ("metadata" if data is BROKEN else None)
         other = client.post("/predict/single", files=files("file", RED_CIRCLE + b"\0")).json()
         assert (other["final_decision"], other["decided_by"], other["matches"]) == ("NSFW", "models", None)
 

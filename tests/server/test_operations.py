@@ -112,6 +112,8 @@ def test_what_is_hosted_shows(client: TestClient) -> None:
     seen = changes(before, numbers(client))
     assert seen["clipmod_hosted_pictures{}"] == 1
     assert seen["clipmod_hosted_bytes{}"] == PICTURE.stat().st_size
+    assert seen["clipmod_prediction_files{}"] == 1
+    assert seen["clipmod_prediction_bytes{}"] > 0
 
 
 def test_open_metrics_are_given_to_those_who_ask_for_them(client: TestClient) -> None:

@@ -109,6 +109,23 @@ def test_a_living_server_forgets_what_it_still_holds_back(
     assert store.query("SELECT * FROM erasures").rows == []
 
 
+@pytest.mark.parametrize("sealed", [False, True])
+def test_one_hosted_picture_is_forgotten_by_its_id(store: HistoryStore, sealed: bool) -> None:
+    run = serving(store)
+    run.add(
+        to_line(to_record(plain_verdict(0, source="a.jpg"), RUN).model_copy(update={"run_id": "serve-run"}))
+    )
+    for row in ROWS:
+        run.add_hosted(row)
+    if sealed:
+        run.flush()
+    store.forget_hosted({ROWS[0].image_id})
+    run.finish({}, 0)
+    assert kept(store) == {row.image_id for row in ROWS[1:]}
+    assert store.query("SELECT * FROM erasures").rows == []
+    assert store.query("SELECT count(*) FROM items").rows == [(1,)], "the record of the verdict stays"
+
+
 def test_the_same_picture_sent_once_more_is_another_matter(store: HistoryStore) -> None:
     def send(image_id: str, index: int) -> None:
         record = to_record(plain_verdict(index, source="b.jpg"), RUN)

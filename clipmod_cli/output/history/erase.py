@@ -85,11 +85,14 @@ def erase_all(
     return EraseResult(records=rows.records, image_ids=rows.image_ids | files)
 
 
-def erase_hosted(connection: DuckDBPyConnection, image_id: str, active: Mapping[str, int]) -> None:
-    """Erase the row of a hosted picture, also one that an active run has not sealed yet; touches no file."""
+def erase_hosted(
+    connection: DuckDBPyConnection, image_ids: Collection[str], active: Mapping[str, int]
+) -> None:
+    """Erase rows of hosted pictures, also those that an active run has not sealed yet; touches no file."""
     with transaction(connection):
-        connection.execute("DELETE FROM hosted WHERE image_id = ?", [image_id])
-        _erase_at_merge(connection, active, "image_id", image_id)
+        for image_id in image_ids:
+            if not count(connection, "DELETE FROM hosted WHERE image_id = ?", [image_id]):
+                _erase_at_merge(connection, active, "image_id", image_id)
 
 
 def erase_before(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -150,10 +150,10 @@ class HistoryStore:
             file.rewrite(self.path, self.spool)
         return erased
 
-    def forget_hosted(self, image_id: str) -> None:
-        """Erase the row of a hosted picture whose files are removed; other rows about it stay.
+    def forget_hosted(self, image_ids: Collection[str]) -> None:
+        """Erase the rows of hosted pictures whose files are removed; other rows about them stay.
 
-        Unlike `forget`, it does not rewrite the database, which would take too long for one picture.
+        Unlike `forget`, it does not rewrite the database, which would take too long for a few rows.
 
         Raises:
             OutputError: a part of the spool cannot be merged.
@@ -162,7 +162,7 @@ class HistoryStore:
             return
         with self._explaining(SERVE_LOCK_TIMEOUT_S), self._writing(SERVE_LOCK_TIMEOUT_S) as connection:
             merge.raise_problems(self._merge_into(connection))
-            erase.erase_hosted(connection, image_id, active_runs(self.spool))
+            erase.erase_hosted(connection, image_ids, active_runs(self.spool))
 
     def query(self, sql: str) -> QueryResult:
         """Return the result of a query, which can neither change the database nor reach any other file.

@@ -63,6 +63,8 @@ class HostedPictures(QuotaFolder):
         self, data: bytes, *, name: str, format_name: str, sha256: str, pins: AnswerPins
     ) -> HostedRow | NotHosted:
         """Store a picture, or return why it is not stored."""
+        if format_name not in MEDIA_TYPES:
+            return "metadata"
         try:
             shown = data if self.keep_metadata else strip_metadata(data, format_name)
         except UnstrippableError as e:

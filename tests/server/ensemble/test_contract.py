@@ -21,7 +21,7 @@ from clipmod_cli.settings.definition import Settings
 from clipmod_cli.sources.web.addresses import AddressRules, FetchRules
 from tests.contract.curl import read_curl
 from tests.contract.documents import differences
-from tests.server.ensemble.pictures import BLUE_SQUARE, EVERYTHING, RED_CIRCLE, RED_SQUARE, TEXT, TRIANGLE
+from tests.server.ensemble.pictures import BLUE_SQUARE, RED_CIRCLE, RED_SQUARE, TEXT, grown
 from tests.urls.server import Server, reply, serving
 
 DOCUMENT = load("ensemble")
@@ -51,12 +51,21 @@ def events_of(text: str) -> list[dict[str, Any]]:
     return [json.loads(line.removeprefix("data: ")) for line in lines]
 
 
+NAMES = ("red-circle.jpg", "blue-square.png", "green-triangle.webp")
+
+
+@pytest.fixture(params=[10_000, 1_000_000], ids=["10 kB", "1 MB"])
+def pictures(request: pytest.FixtureRequest) -> list[bytes]:
+    """A red circle, a blue square and a green triangle, of one size and then of another."""
+    return [grown(name, request.param) for name in NAMES]
+
+
 @pytest.fixture
-def images() -> Iterator[Server]:
+def images(pictures: list[bytes]) -> Iterator[Server]:
     """A web server with the pictures of the document's URLs, on loopback."""
     with serving() as server:
-        server.on("/image1.jpg", reply(body=RED_CIRCLE))
-        server.on("/image2.png", reply(body=BLUE_SQUARE))
+        server.on("/image1.jpg", reply(body=pictures[0]))
+        server.on("/image2.png", reply(body=pictures[1]))
         server.on("/sample.avif", reply(body=RED_SQUARE))
         server.on("/page.html", reply(body=b"<html>no picture</html>"))
         yield server
@@ -83,8 +92,8 @@ def test_root_has_the_documents_constants(client: TestClient) -> None:
     assert client.get("/").json() == printed("/")
 
 
-def test_a_single_picture(client: TestClient) -> None:
-    answer = post(client, "/predict/single", RED_CIRCLE)
+def test_a_single_picture(client: TestClient, pictures: list[bytes]) -> None:
+    answer = post(client, "/predict/single", pictures[0])
     assert answer.status_code == 200
     told = answer.json()
     assert differences(told, printed("/predict/single")) == []
@@ -100,8 +109,8 @@ def test_a_single_picture(client: TestClient) -> None:
     assert re.fullmatch(r"predictions/example_image_[0-9a-f]{32}_prediction\.json", told["prediction_file"])
 
 
-def test_several_pictures(client: TestClient) -> None:
-    answer = post(client, "/predict/multi", *EVERYTHING)
+def test_several_pictures(client: TestClient, pictures: list[bytes]) -> None:
+    answer = post(client, "/predict/multi", *pictures)
     assert answer.status_code == 200
     told = answer.json()
     assert differences(told, printed("/predict/multi")) == []
@@ -116,8 +125,8 @@ def test_several_pictures(client: TestClient) -> None:
     assert summary["errors"] is None
 
 
-def test_a_stream(client: TestClient) -> None:
-    answer = post(client, "/predict/streaming", RED_CIRCLE, BLUE_SQUARE, TRIANGLE)
+def test_a_stream(client: TestClient, pictures: list[bytes]) -> None:
+    answer = post(client, "/predict/streaming", *pictures)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     *lines, summary = events_of(answer.text)

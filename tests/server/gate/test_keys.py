@@ -148,3 +148,4 @@ def test_nothing_else_is(path: str) -> None:
     client = gated(api_keys=(KEY,))
     assert client.get(path).status_code == 401
     assert client.post(path).status_code == 401
+    assert client.delete(path).status_code == 401
