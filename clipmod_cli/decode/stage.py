@@ -6,13 +6,16 @@ requests of a service start no processes. `decode_with` limits how far it decode
 
 from __future__ import annotations
 
+import copy
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Self, TypeAlias
 
 from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.job import Compare, in_no_bank
@@ -73,7 +76,7 @@ class PixelBudget:
 
 
 class Decoders(AbstractContextManager["Decoders"]):
-    """Decodes items in the order in which they are submitted. Thread-safe."""
+    """Decodes items in the order in which they are submitted, of several clients in turn. Thread-safe."""
 
     def __init__(
         self, workers: int, *, pool: WorkerPool | None = None, pixels_in_flight: int | None = None
@@ -88,6 +91,8 @@ class Decoders(AbstractContextManager["Decoders"]):
         self.workers = workers
         self._pool = pool
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="clipmod-decode")
+        self._turns = _Turns()
+        self._client: Hashable = None
         most = pixels_in_flight or DecodeLimits().pixels_in_flight
         self._free = free_pixels(most, workers) if pool is not None else 0
         self._gate = PixelBudget(most - workers * self._free).hold
@@ -104,11 +109,21 @@ class Decoders(AbstractContextManager["Decoders"]):
         Raises:
             RuntimeError: after `close`.
         """
-        return self._executor.submit(self._decode, item, geometries, options, compare)
+        job = _Job(partial(self._decode, item, geometries, options, compare))
+        self._turns.put(self._client, job)
+        self._executor.submit(self._turns.run_next)
+        return job.result
+
+    def shared_by(self, client: Hashable) -> Self:
+        """Return the same decoders for one client, whose items take turns with those of others."""
+        shared = copy.copy(self)
+        shared._client = client  # noqa: SLF001
+        return shared
 
     def close(self) -> None:
         """Start no further item; worker processes end at once, also while they decode."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+        self._turns.cancel()
         if self._pool is not None:
             self._pool.close()
 
@@ -126,6 +141,51 @@ class Decoders(AbstractContextManager["Decoders"]):
                 item, geometries, options, gate=self._gate, free_pixels=self._free, compare=compare
             )
         return _drop_data(item, decoded)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """An item that waits for a decoder."""
+
+    work: Callable[[], Decoded]
+    result: Future[Decoded] = field(default_factory=Future)
+
+
+class _Turns:
+    """The waiting jobs: the first of each client in turn, so that a client with many holds up nobody."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[Hashable, deque[_Job]] = {}
+        self._lock = threading.Lock()
+
+    def put(self, client: Hashable, job: _Job) -> None:
+        with self._lock:
+            self._jobs.setdefault(client, deque()).append(job)
+
+    def run_next(self) -> None:
+        """Run the next job, unless it was cancelled."""
+        with self._lock:
+            if not self._jobs:  # after `cancel`
+                return
+            client = next(iter(self._jobs))
+            jobs = self._jobs.pop(client)
+            job = jobs.popleft()
+            if jobs:
+                self._jobs[client] = jobs
+        if not job.result.set_running_or_notify_cancel():
+            return
+        try:
+            job.result.set_result(job.work())
+        except BaseException as e:  # noqa: BLE001 — raised where the result is taken
+            job.result.set_exception(e)
+
+    def cancel(self) -> None:
+        """Cancel all waiting jobs."""
+        with self._lock:
+            waiting = [job for jobs in self._jobs.values() for job in jobs]
+            self._jobs.clear()
+        for job in waiting:
+            job.result.cancel()
 
 
 def free_pixels(most: int, workers: int) -> int:

@@ -60,11 +60,13 @@ class Caller:
         ensemble: its models.
         deadline: `time.monotonic()` after which its frames are failed without inference.
         ending: the end of the service, where that comes first.
+        sent_by: whose request it is; None for a client of its own.
     """
 
     ensemble: Ensemble
     deadline: float = float("inf")
     ending: Ending = field(default_factory=Ending)
+    sent_by: str | None = None
     _cancelled: threading.Event = field(default_factory=threading.Event)
 
     def cancel(self) -> None:
@@ -92,16 +94,19 @@ class QueuedFrame:
 
 
 class FairQueue:
-    """The waiting frames of all callers. Safe to use from any thread."""
+    """The waiting frames of all requests. Safe to use from any thread.
+
+    Clients come in turn, whatever the number of their requests, then each client's requests.
+    """
 
     def __init__(self) -> None:
-        self._queues: dict[Caller, deque[QueuedFrame]] = {}
+        self._clients: dict[str | Caller, dict[Caller, deque[QueuedFrame]]] = {}
         self._changed = threading.Condition()
         self._closed = False
 
     def __len__(self) -> int:
         with self._changed:
-            return sum(map(len, self._queues.values()))
+            return sum(len(queue) for queues in self._clients.values() for queue in queues.values())
 
     def put(
         self, caller: Caller, frames: list[Frame], can_skip_rest: CanSkipRest | None = None
@@ -116,20 +121,21 @@ class FairQueue:
             if self._closed:
                 raise RuntimeError("the service is ending")
             if waiting:  # a batch may hold nothing but failures
-                self._queues.setdefault(caller, deque()).extend(waiting)
+                queues = self._clients.setdefault(caller.sent_by or caller, {})
+                queues.setdefault(caller, deque()).extend(waiting)
                 self._changed.notify()
         return [one.measured for one in waiting]
 
     def take(self) -> list[QueuedFrame] | None:
         """Wait for frames, and return a batch; None once closed and empty.
 
-        One frame of each caller in turn, among callers of the same ensemble, up to its batch size.
+        One frame of each client in turn, among requests of the same ensemble, up to its batch size.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._queues or self._closed)
-            if not self._queues:
+            self._changed.wait_for(lambda: self._clients or self._closed)
+            if not self._clients:
                 return None
-            ensemble = next(iter(self._queues)).ensemble
+            ensemble = next(iter(next(iter(self._clients.values())))).ensemble
             batch: list[QueuedFrame] = []
             while len(batch) < ensemble.batch_size and (caller := self._next(ensemble)) is not None:
                 batch.append(self._pop(caller))
@@ -139,20 +145,25 @@ class FairQueue:
         """Accept no more frames, and remove and return the waiting ones."""
         with self._changed:
             self._closed = True
-            left = [one for queue in self._queues.values() for one in queue]
-            self._queues.clear()
+            left = [one for queues in self._clients.values() for queue in queues.values() for one in queue]
+            self._clients.clear()
             self._changed.notify_all()
         return left
 
     def _next(self, ensemble: Ensemble) -> Caller | None:
-        return next((caller for caller in self._queues if caller.ensemble is ensemble), None)
+        callers = (caller for queues in self._clients.values() for caller in queues)
+        return next((caller for caller in callers if caller.ensemble is ensemble), None)
 
     def _pop(self, caller: Caller) -> QueuedFrame:
-        """Return the caller's first frame, and move the caller to the end."""
-        queue = self._queues.pop(caller)
+        """Return the request's first frame, and move the request and its client to the end."""
+        client = caller.sent_by or caller
+        queues = self._clients.pop(client)
+        queue = queues.pop(caller)
         one = queue.popleft()
         if queue:
-            self._queues[caller] = queue
+            queues[caller] = queue
+        if queues:
+            self._clients[client] = queues
         return one
 
 

@@ -15,15 +15,17 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from clipmod_cli.errors import ERROR_CODES, ClipmodError, ErrorCode
+from clipmod_cli.server.fairness.places import BusyError, OverShareError
 from clipmod_cli.server.protocol.methods import allowed_methods
 from clipmod_cli.server.request_info import request_info_of
-from clipmod_cli.server.service import BusyError
 from clipmod_cli.types import UnseenReason
 
 RETRY_S: Final = 1
 """Seconds in `Retry-After` of a full service: the next batch is done by then."""
 
 BUSY: Final = "The service is busy. Try again soon"
+
+OVER_SHARE: Final = "Too many requests at once from one caller. Try again soon"
 
 MOST_FAULTS: Final = 10
 """Shown of the faults of one request; a list of a million numbers has a million."""
@@ -60,9 +62,10 @@ def handle_problems(app: FastAPI) -> None:
     app.add_exception_handler(ClipmodError, _ours)
 
 
-async def _busy(request: Request, _error: Exception) -> Response:
-    request_info_of(request.scope).refused = "busy"
-    return _answer(503, BUSY)
+async def _busy(request: Request, error: Exception) -> Response:
+    status, reason, detail = refusal_of_place(error)
+    request_info_of(request.scope).refused = reason
+    return _answer(status, detail)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -84,6 +87,11 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _ours(_request: Request, error: Exception) -> Response:
     status = error.http_status if isinstance(error, ClipmodError) else 500
     return _answer(status, str(error))
+
+
+def refusal_of_place(error: Exception) -> tuple[int, str, str]:
+    """Return status, reason (one of `REASONS`) and message of a request without a place."""
+    return (429, "share", OVER_SHARE) if isinstance(error, OverShareError) else (503, "busy", BUSY)
 
 
 def problem(status: int, detail: str) -> HTTPException:

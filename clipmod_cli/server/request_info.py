@@ -16,12 +16,19 @@ from typing import Final, Protocol
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from clipmod_cli.server.fairness.callers import REQUEST, network_of
+
 SCOPE_KEY: Final = "clipmod.request_info"
 CLIENT_CLOSED: Final = 499
 """Counted where the client disconnected before an answer began (nginx's code); never sent."""
 
 VALID_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """Request ids that are accepted from clients; nothing that could forge or flood a log line."""
+
+TRACEPARENT: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})(?P<trace>[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?P<more>-.*)?"
+)
+"""W3C Trace Context. Versions after 00 may have more at the end."""
 
 PROBES: Final = frozenset({"/healthz", "/readyz"})
 REASONS: Final = (
@@ -33,6 +40,7 @@ REASONS: Final = (
     "rate",
     "slow",
     "busy",
+    "share",
     "unready",
     "draining",
 )
@@ -46,6 +54,7 @@ class RequestInfo:
 
     Attributes:
         key_id: short id of its API key; empty without a valid one.
+        trace_id: of the `traceparent` header; empty without a valid one.
         refused: why the gate refused it (one of `REASONS`); else empty.
         route: path template of the endpoint; empty where none matched.
         status: of the answer; 499 where none began.
@@ -61,6 +70,7 @@ class RequestInfo:
     path: str
     client: str
     key_id: str = ""
+    trace_id: str = ""
     refused: str = ""
     route: str = ""
     status: int = CLIENT_CLOSED
@@ -83,6 +93,11 @@ class RequestInfo:
         """Whether it is a health probe."""
         return self.path in PROBES
 
+    @property
+    def caller(self) -> str:
+        """Who it is counted for: its key, else its address, an IPv6 one by its network."""
+        return self.key_id or network_of(self.client)
+
 
 class RequestObserver(Protocol):
     """Called for every request, in the event loop: must not block."""
@@ -99,16 +114,23 @@ class RequestObserver(Protocol):
 def request_info_of(scope: Scope) -> RequestInfo:
     """Return the facts about a request; a new object where the outermost layer is missing."""
     if SCOPE_KEY not in scope:
-        given = Headers(scope=scope).get("x-request-id", "")
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
         client = scope.get("client")
         scope[SCOPE_KEY] = RequestInfo(
             id=given if VALID_ID.fullmatch(given) else uuid.uuid4().hex,
             method=scope["method"] if scope["method"] in METHODS else "OTHER",
             path=scope["path"],
             client=client[0] if client else "",
+            trace_id=_trace_id_of(headers.getlist("traceparent")),
         )
     found: RequestInfo = scope[SCOPE_KEY]
     return found
+
+
+def _trace_id_of(given: list[str]) -> str:
+    match = TRACEPARENT.fullmatch(given[0].strip()) if len(given) == 1 else None
+    return "" if match is None or (match["more"] and match[0].startswith("00")) else match["trace"]
 
 
 @dataclass
@@ -125,6 +147,7 @@ class ObserverMiddleware:
         if scope["type"] != "http":
             return
         info = request_info_of(scope)
+        REQUEST.set(info)  # a request has a task of its own
         for one in self.observers:
             one.started(info)
         try:

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -31,6 +29,8 @@ from clipmod_cli.records import Record, to_line, to_record
 from clipmod_cli.results import BankVerdict, Result, Settled
 from clipmod_cli.server.configuration import RequestLimits, request_limits_of
 from clipmod_cli.server.device_thread import Caller, DeviceThread, Ending, SharedEnsemble
+from clipmod_cli.server.fairness.callers import current_caller
+from clipmod_cli.server.fairness.places import ServiceLoad
 from clipmod_cli.server.panels import Panel, RequestPanels, panels_of, with_stand_in
 from clipmod_cli.server.readiness.follow import Readiness, pass_limit_of
 from clipmod_cli.server.readiness.reference import LineCheck
@@ -43,10 +43,6 @@ log = logging.getLogger(__name__)
 
 MAX_REQUEST_VIEWS = 256
 """Views of one input that are scored at most: a request is to be answered soon."""
-
-
-class BusyError(Exception):
-    """The service is full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,40 +59,6 @@ class JudgedItem:
     panel: Panel
     latency_ms: float
     refused: tuple[UnseenReason, ...] = ()
-
-
-@dataclass
-class ServiceLoad:
-    """The number of requests in progress. Safe to use from any thread."""
-
-    most: int
-    now: int = 0
-    peak: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    @contextmanager
-    def one(self) -> Iterator[int]:
-        """Count a request for the time of the block, and give the number in progress.
-
-        Raises:
-            BusyError: all places are taken.
-        """
-        with self._lock:
-            if self.now >= self.most:
-                raise BusyError
-            self.now += 1
-            self.peak = max(self.peak, self.now)
-            count = self.now
-        try:
-            yield count
-        finally:
-            with self._lock:
-                self.now -= 1
-
-    @property
-    def full(self) -> bool:
-        """Whether one more would be refused."""
-        return self.now >= self.most
 
 
 @dataclass(kw_only=True)
@@ -175,7 +137,7 @@ class Service:
                 clock.started(items),
                 shared,
                 panels.panel.criteria,
-                panels.options,
+                self.options_for(caller, panels.options),
                 stopped=lambda: caller.cancelled,
                 banks=self.banks.current(),
             ):
@@ -191,7 +153,14 @@ class Service:
     def caller_of(self, ensemble: Ensemble | None = None, *, deadline_s: float | None = None) -> Caller:
         """Return a caller of the device thread; `judge` and `infer` end it."""
         wait = self.deadline_s if deadline_s is None else deadline_s
-        return Caller(ensemble or self.panel.ensemble, time.monotonic() + wait, self.ending)
+        deadline = time.monotonic() + wait
+        return Caller(ensemble or self.panel.ensemble, deadline, self.ending, current_caller() or None)
+
+    def options_for(self, caller: Caller, options: Options | None = None) -> Options:
+        """Return the options by which this caller's items are decoded, in turn with those of others."""
+        options = options or self.options
+        decoders = options.decoders
+        return options if decoders is None else replace(options, decoders=decoders.shared_by(caller.sent_by))
 
     def infer(
         self, items: Iterable[Item | Failure], caller: Caller, options: Options | None = None
@@ -199,7 +168,7 @@ class Service:
         """Yield the evidence of the items' frames, in order, without judging it; of denied items none."""
         try:
             for seen in infer(
-                items, SharedEnsemble(self.device, caller), options or self.options,
+                items, SharedEnsemble(self.device, caller), self.options_for(caller, options),
                 stopped=lambda: caller.cancelled, banks=self.banks.current().denying,
             ):  # fmt: skip
                 if isinstance(seen, Failure):  # evidence says nothing of the panel's models
@@ -343,7 +312,7 @@ def open_service(
         limits=limits,
         rows=open_rows(settings, default.panel.facts, [m.model.spec for m in ensemble.members], command),
         device=device,
-        load=ServiceLoad(settings.max_requests),
+        load=ServiceLoad(settings.max_requests, settings.max_requests_per_caller),
         deadline_s=settings.deadline,
         unseen=settings.unseen,
         readiness=readiness,

@@ -31,9 +31,9 @@ async def _info(request: Request) -> RequestInfo:
 
 
 async def _admitted(request: Request) -> AsyncIterator[int]:
-    """Count the request; raises BusyError where the service is full."""
+    """Hold a place while the endpoint runs; raises BusyError if there is none for too long."""
     service: Service = request.state.service
-    with service.load.one() as count:
+    async with service.load.turn() as count:
         yield count
 
 
@@ -43,8 +43,9 @@ Stored = Annotated[ServiceStorage, Depends(from_state("storage"))]
 Info = Annotated[RequestInfo, Depends(_info)]
 """Where an endpoint notes how many pictures it judged, with which models, and what failed."""
 
-Admitted = Annotated[int, Depends(_admitted)]
-"""How many requests are in progress, this one included."""
+# scope: the place is free again before the answer is sent, however slowly that is read
+Admitted = Annotated[int, Depends(_admitted, scope="function")]
+"""How many requests are being judged, this one included. The place is taken once the body is complete."""
 
 
 async def in_thread(request: Request, work: Callable[[], T]) -> T:

@@ -234,10 +234,21 @@ class Settings:
     cors_origin: tuple[str, ...] = _setting(
         (), "access", "whose pages may use the API: https://example.org; repeatable", metavar="ORIGIN"
     )
+    forwarded_allow_ips: tuple[str, ...] = _setting(
+        (), "access",
+        "address or network of a proxy whose X-Forwarded-For and X-Forwarded-Proto are believed; repeatable",
+        metavar="IP",
+    )  # fmt: skip
     rate_limit: int | None = _setting(
         None, "access", "requests a minute for each key or address", metavar="N"
     )
     max_requests: int = _setting(64, "limits", "concurrent requests; more are answered 503", metavar="N")
+    max_requests_per_caller: int | None = _setting(
+        None, "limits",
+        "concurrent requests of one key or address; more are answered 429 [three quarters of --max-requests; "
+        "all at a loopback address]",
+        metavar="N",
+    )  # fmt: skip
     deadline: float = _setting(120.0, "limits", "seconds until a request is answered 504", metavar="S")
     grace: float = _setting(30.0, "limits", "seconds that requests may take when stopping", metavar="S")
     drain_s: float = _setting(5.0, "limits", "of these, with the port open, answering 503", metavar="S")
@@ -265,6 +276,9 @@ class Settings:
     )
     max_multi_mb: int = _setting(
         500, "limits", "size of a request to /predict/multi", metavar="MiB", rare=True
+    )
+    max_bodies_mb: int = _setting(
+        4000, "limits", "size of all requests under way together", metavar="MB", rare=True
     )
     max_url_count: int = _setting(10, "limits", "URLs in a request to /predict/urls", metavar="N", rare=True)
     max_stream_files: int = _setting(

@@ -172,6 +172,7 @@ _RANGES: Final[tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...]]
             "timeout", "max_requests", "deadline", "max_image_mb", "max_video_mb", "max_multi_files",
             "max_multi_mb", "max_url_count", "max_stream_files", "max_stream_mb", "image_expiry_hours",
             "hosting_mb", "hosting_files", "predictions_mb", "predictions_files", "rate_limit",
+            "max_requests_per_caller", "max_bodies_mb",
         ),
     ),
 )  # fmt: skip

@@ -43,6 +43,18 @@ def test_callers_are_served_in_turn_over_batches() -> None:
     assert [take(turns), take(turns), take(turns)] == [[a, b], [c, a], [b, c]]
 
 
+def test_a_client_with_many_requests_has_no_more_turns_than_one_with_one() -> None:
+    ensemble, turns = ensemble_of(4), FairQueue()
+    many = [Caller(ensemble, sent_by="many") for _ in range(60)]
+    one = Caller(ensemble, sent_by="one")
+    for caller in many:
+        put(turns, caller, 2)
+    put(turns, one, 4)
+    batches = [take(turns), take(turns)]
+    assert [batch.count(one) for batch in batches] == [2, 2]
+    assert [caller for batch in batches for caller in batch if caller is not one] == many[:4]
+
+
 def test_frames_for_different_models_are_never_in_one_batch() -> None:
     turns = FairQueue()
     first, second = Caller(ensemble_of(8)), Caller(ensemble_of(8))

@@ -22,11 +22,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clipmod_cli.errors import UsageError
-from clipmod_cli.server.problems import BUG, BUSY, retry_headers
+from clipmod_cli.server.problems import BUG
 from clipmod_cli.server.protocol.fault import SCOPE_KEY as FAULT_KEY
 from clipmod_cli.server.protocol.fault import ProtocolFault
 from clipmod_cli.server.request_info import request_info_of
-from clipmod_cli.server.service import ServiceLoad
 from clipmod_cli.settings.definition import Settings
 
 CSP: Final = (
@@ -215,28 +214,6 @@ class EncodingMiddleware(Guard):
             return None
         detail = "Compressed bodies are not taken. Send the body as it is, without Content-Encoding"
         return refuse(scope, "encoding", 415, detail, {"Accept-Encoding": "identity"})
-
-
-@dataclass
-class CapacityMiddleware(Guard):
-    """Answers 503 with `Retry-After` to judging endpoints while no place is free, before a body is read.
-
-    At ten times the load that can be served nine of ten requests end here, so this must cost little. The
-    places themselves are taken at the endpoints.
-
-    Attributes:
-        judging_paths: prefixes of the paths of judging endpoints.
-    """
-
-    load: ServiceLoad
-    judging_paths: tuple[str, ...]
-
-    def refusal(self, scope: Scope) -> Response | None:
-        """Return 503 for a POST to a judging endpoint while the service is full."""
-        judging = scope["method"] == "POST" and scope["path"].startswith(self.judging_paths)
-        if not (judging and self.load.full):
-            return None
-        return refuse(scope, "busy", 503, BUSY, retry_headers(503))
 
 
 HOST: Final = re.compile(rb"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")

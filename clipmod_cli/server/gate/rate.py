@@ -7,7 +7,6 @@ event loop only, so there are no locks.
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import time
 from collections.abc import Callable
@@ -26,9 +25,6 @@ ROUNDING_S: Final = 1e-6
 
 MOST_CALLERS: Final = 10_000
 """Callers kept in memory (1 MB); beyond that the oldest are dropped."""
-
-NETWORK_BITS: Final = 64
-"""Of an IPv6 address: one customer has a whole network."""
 
 FILES: Final = ("/ui/", "/docs/")
 """Scripts and styles of the pages are not counted."""
@@ -52,7 +48,7 @@ class RateLimitMiddleware(Guard):
     def wait_s(self, info: RequestInfo) -> float:
         """Count a request; return 0 if it is allowed, else the seconds until it would be."""
         now, each_s = self.clock(), MINUTE_S / self.a_minute
-        caller = info.key_id or network_of(info.client)
+        caller = info.caller
         due = max(self._due.get(caller, now), now)
         if (early_s := due + each_s - now - MINUTE_S) > ROUNDING_S:
             return early_s
@@ -65,17 +61,6 @@ class RateLimitMiddleware(Guard):
             self._due = {caller: due for caller, due in self._due.items() if due > now}
         while len(self._due) > MOST_CALLERS:
             del self._due[next(iter(self._due))]
-
-
-def network_of(address: str) -> str:
-    """Return an IPv4 address as it is, of an IPv6 address its network."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if found.version == 4:
-        return address
-    return str(ipaddress.ip_network((int(found), NETWORK_BITS), strict=False))
 
 
 def _is_free(scope: Scope) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -9,7 +10,12 @@ from fastapi import APIRouter
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from clipmod_cli.errors import UsageError
+from clipmod_cli.server.configuration import MB
+from clipmod_cli.server.fairness.bodies import BODIES_PER_PLACE, OpenBodies
+from clipmod_cli.server.fairness.places import ServiceLoad
 from clipmod_cli.server.gate.authentication import (
     ApiKeys,
     IdentityMiddleware,
@@ -18,9 +24,9 @@ from clipmod_cli.server.gate.authentication import (
     keys_of,
     login_router,
 )
+from clipmod_cli.server.gate.capacity import BodiesMiddleware, CapacityMiddleware
 from clipmod_cli.server.gate.middleware import (
     BodyPaceMiddleware,
-    CapacityMiddleware,
     EncodingMiddleware,
     HeadersMiddleware,
     HostMiddleware,
@@ -33,7 +39,6 @@ from clipmod_cli.server.gate.middleware import (
 from clipmod_cli.server.gate.rate import RateLimitMiddleware
 from clipmod_cli.server.protocol.methods import MethodsMiddleware
 from clipmod_cli.server.request_info import ObserverMiddleware, RequestObserver
-from clipmod_cli.server.service import ServiceLoad
 from clipmod_cli.settings.definition import Settings
 
 SENT = ("X-API-Key", "Authorization", "Content-Type", "X-Request-ID")
@@ -71,6 +76,8 @@ class Gate:
     ) -> Iterator[Middleware]:
         """Yield the layers, the outermost first; `shaping` are those that change the shape of errors."""
         settings, origins = self.settings, self.origins
+        if settings.forwarded_allow_ips:
+            yield Middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.forwarded_allow_ips))
         yield Middleware(ObserverMiddleware, observers=observers)
         yield from map(Middleware, shaping)
         yield Middleware(HeadersMiddleware, embeddable=bool(origins))
@@ -92,16 +99,37 @@ class Gate:
         yield Middleware(KeyMiddleware, keys=self.keys)
         yield Middleware(EncodingMiddleware)
         yield Middleware(CapacityMiddleware, load=load, judging_paths=judging_paths)
+        yield Middleware(BodiesMiddleware, bodies=_bodies_of(settings), judging_paths=judging_paths)
         yield Middleware(BodyPaceMiddleware)
         yield Middleware(MethodsMiddleware)
+
+
+def _check_network(text: str) -> None:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as e:  # also of *: whatever address a client makes up would be believed
+        raise UsageError(
+            f"--forwarded-allow-ips {text!r} is no address or network; write it as 10.0.0.7 or 10.0.0.0/8"
+        ) from e
+
+
+def _bodies_of(settings: Settings) -> OpenBodies:
+    own = settings.max_requests_per_caller
+    return OpenBodies(
+        most=BODIES_PER_PLACE * settings.max_requests,
+        most_bytes=settings.max_bodies_mb * MB,
+        most_per_caller=None if own is None else BODIES_PER_PLACE * own,
+    )
 
 
 def gate_of(settings: Settings) -> Gate:
     """Return the gate of these settings.
 
     Raises:
-        UsageError: if required keys are missing or an origin is invalid.
+        UsageError: if required keys are missing, or an origin or a proxy's address is invalid.
     """
+    for proxy in settings.forwarded_allow_ips:
+        _check_network(proxy)
     origins = frozenset("*" if o == "*" else read_origin(o, "--cors-origin") for o in settings.cors_origin)
     own = frozenset([read_origin(settings.public_url, "--public-url")] if settings.public_url else [])
     return Gate(settings, keys_of(settings), origins, own)

@@ -8,9 +8,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
 from starlette.testclient import TestClient
 
+from clipmod_cli.server.fairness.places import ServiceLoad
 from clipmod_cli.server.gate.stack import gate_of
 from clipmod_cli.server.request_info import RequestInfo, request_info_of
-from clipmod_cli.server.service import ServiceLoad
 from clipmod_cli.settings.definition import Settings
 
 JUDGING_PATHS = ("/predict/", "/classify")

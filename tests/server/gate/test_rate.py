@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
-from clipmod_cli.server.gate.rate import MOST_CALLERS, RateLimitMiddleware, network_of
+from clipmod_cli.server.fairness.callers import network_of
+from clipmod_cli.server.gate.rate import MOST_CALLERS, RateLimitMiddleware
 from clipmod_cli.server.request_info import RequestInfo
 from tests.server.gate.doors import KEY, OTHER, gated
 

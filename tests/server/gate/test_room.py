@@ -9,8 +9,8 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
-from clipmod_cli.server.gate.middleware import CapacityMiddleware
-from clipmod_cli.server.service import BusyError, ServiceLoad
+from clipmod_cli.server.fairness.places import BusyError, ServiceLoad
+from clipmod_cli.server.gate.capacity import CapacityMiddleware
 from tests.server.gate.doors import BASE, KEY, Seen, build
 
 

@@ -78,7 +78,7 @@ async def predict_multi(request: Request, keeper: Keeps) -> Multi:
 async def _judge_form(request: Request, keeper: RequestKeeper, limits: FormLimits, judge: Judge[T]) -> T:
     with SpooledPieces() as spool:
         uploads = await read_all(request, spool, limits)
-        with keeper.service.load.one():
+        async with keeper.service.load.turn():
             caller = keeper.service.caller_of()
             return await while_connected(request, caller, partial(judge, keeper, caller, uploads, spool))
 

@@ -103,7 +103,7 @@ def check_decoding(
     """
     ensemble, options = panels.panel.ensemble, panels.options
     items = (item_of(upload, spool) for upload in uploads if not caller.cancelled)
-    with open_decoders(options) as decoders:
+    with open_decoders(service.options_for(caller, options)) as decoders:
         compare = service.banks.current().decide
         frames = decode_with(decoders, items, ensemble.geometries, options.decode, compare=compare)
         batches = batched(frames, ensemble.batch_size, stopped=lambda: caller.cancelled)

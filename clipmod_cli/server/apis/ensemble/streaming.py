@@ -1,7 +1,7 @@
 """`/predict/streaming`: thousands of pictures in one request, each answered as soon as it is judged.
 
-A task reads the body, a thread judges and a task sends, without waiting for each other. Waiting files and
-lines are spooled to disk.
+A task reads the body, a task has it judged and a task sends, without waiting for each other. Waiting files
+and lines are spooled to disk. A place and a thread are held while there is something to judge only.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import queue
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
@@ -39,18 +39,23 @@ from clipmod_cli.server.apis.ensemble.shapes import (
     StreamedSummary,
     StreamProgress,
 )
+from clipmod_cli.server.device_thread import Caller
+from clipmod_cli.server.fairness.places import BusyError
 from clipmod_cli.server.forms.multipart import FormReader
 from clipmod_cli.server.forms.spooled import Piece, SpooledPieces
 from clipmod_cli.server.forms.streamed import FormLimits, Upload, open_form, read_uploads
 from clipmod_cli.server.problems import BUG, problem, retry_headers
 from clipmod_cli.server.service import JudgedItem
-from clipmod_cli.server.state import Admitted
 from clipmod_cli.types import Failure
 
 router = APIRouter()
 log = logging.getLogger(__name__)
 
 FIELD: Final = "files"
+
+PLACE_S: Final = 1.0
+"""How long a stream waits for a place before it looks whether it has ended."""
+
 ENDING: Final = "The service is ending. Send what has no line yet again soon"
 
 ENDING_POLL_S: Final = 0.25
@@ -87,7 +92,7 @@ EXAMPLE: Final = (
     },
     openapi_extra=form_of(FIELD, several=True),
 )
-async def predict_streaming(request: Request, keeper: Keeps, _count: Admitted) -> Response:
+async def predict_streaming(request: Request, keeper: Keeps) -> Response:
     """Judge the pictures in the form fields `files`, in their order, while the request still arrives.
 
     A file that cannot be judged is one line of `"type": "error"`, and the rest go on. There is no
@@ -113,7 +118,7 @@ class StreamedAnswer(Response):
         with SpooledPieces() as spool:
             stream = _Stream(self._keeper, self._limits, spool)
             reading = asyncio.create_task(stream.read(scope, receive, self._form))
-            judging = asyncio.create_task(to_thread.run_sync(stream.judge, limiter=self._threads))
+            judging = asyncio.create_task(stream.judge(self._threads))
             watching = asyncio.create_task(stream.end_with_service())
             try:
                 await stream.send(scope, receive, send)
@@ -125,24 +130,27 @@ class StreamedAnswer(Response):
 
 
 class _Stream:
-    """One request, shared by the reading task, the judging thread and the sending task."""
+    """One request, shared by the reading task, the judging task with its threads, and the sending task."""
 
     def __init__(self, keeper: RequestKeeper, limits: FormLimits, spool: SpooledPieces) -> None:
         self._keeper = keeper
         self._limits = limits
         self._spool = spool
-        self._uploads: queue.SimpleQueue[Upload | None] = queue.SimpleQueue()
+        self._uploads: deque[Upload] = deque()
+        self._more = asyncio.Event()
         self._outbox = LineQueue(spool)
-        self._caller = keeper.service.caller_of(deadline_s=float("inf"))
+        self._caller: Caller | None = None
         self._lines = StreamLines(keeper)
         self._refusal: HTTPException | RequestValidationError | None = None
         self._arrived = asyncio.Event()
-        self._gone = False
+        self._gone = self._stopped = False
 
     def cancel(self) -> None:
         """End the work: nothing more can be sent."""
-        self._caller.cancel()
-        self._uploads.put(None)
+        self._stopped = True
+        if self._caller is not None:
+            self._caller.cancel()
+        self._more.set()
 
     # The task that reads.
 
@@ -151,13 +159,14 @@ class _Stream:
         try:
             async for upload in read_uploads(scope, receive, self._spool, self._limits, form):
                 self._lines.arrived = upload.index + 1
-                self._uploads.put(upload)
+                self._uploads.append(upload)
+                self._more.set()
             if not self._lines.arrived:
                 self._refuse(missing(FIELD))
         except HTTPException as e:
             self._refuse(e)
         self._lines.all_arrived = True
-        self._uploads.put(None)
+        self._more.set()
         self._arrived.set()
         while (await receive())["type"] != "http.disconnect":
             continue
@@ -169,25 +178,23 @@ class _Stream:
         ending = self._keeper.service.ending
         while not ending.is_past:  # noqa: ASYNC110 — set by a signal's handler, which can wake nothing
             await asyncio.sleep(ENDING_POLL_S)
-        self._uploads.put(None)
+        self._more.set()
 
     def _refuse(self, why: HTTPException | RequestValidationError) -> None:
         self._refusal = why
         if not self._outbox.used:
-            self._caller.cancel()  # the whole request is refused
+            self.cancel()  # the whole request is refused
 
-    # The thread that judges.
+    # The task that has files judged.
 
-    def judge(self) -> None:
+    async def judge(self, threads: CapacityLimiter) -> None:
         """Judge files as they arrive, and queue a line for each."""
         try:
-            keeper = self._keeper
-            for upload, judged in judge_uploads(
-                keeper.service, self._caller, self._files(), self._spool, keeper.panels
-            ):
-                read = partial(self._spool.get, upload.pieces)
-                self._outbox.put(self._lines.line_of(judged, read))
-            self._end()
+            while await self._has_files():
+                with contextlib.suppress(BusyError):  # then it is looked whether there is still a client
+                    async with self._keeper.service.load.turn(PLACE_S):
+                        await to_thread.run_sync(self._judge_arrived, limiter=threads)
+            await to_thread.run_sync(self._end)
         except OSError as e:
             log.warning("a stream ended early: %s", e.strerror or e)
             self._refusal = problem(507, "Not enough room for this request")
@@ -197,9 +204,28 @@ class _Stream:
         finally:
             self._outbox.end()
 
-    def _files(self) -> Iterator[Upload]:
-        while (upload := self._uploads.get()) is not None:
-            yield upload
+    async def _has_files(self) -> bool:
+        """Wait for a file; false if none will be judged any more."""
+        ending = self._keeper.service.ending
+        while not (self._uploads or self._lines.all_arrived or self._stopped or ending.is_past):
+            self._more.clear()
+            await self._more.wait()
+        return bool(self._uploads) and not self._stopped and not ending.is_past
+
+    def _judge_arrived(self) -> None:
+        """Judge until no file is left that has arrived; blocks."""
+        keeper, files = self._keeper, self._arrived_files()
+        self._caller = caller = keeper.service.caller_of(deadline_s=float("inf"))
+        if self._stopped:  # and `cancel` may have seen the caller before this one
+            return
+        for upload, judged in judge_uploads(keeper.service, caller, files, self._spool, keeper.panels):
+            read = partial(self._spool.get, upload.pieces)
+            self._outbox.put(self._lines.line_of(judged, read))
+
+    def _arrived_files(self) -> Iterator[Upload]:
+        with contextlib.suppress(IndexError):
+            while True:
+                yield self._uploads.popleft()
 
     def _end(self) -> None:
         """Queue the last lines, unless the client is gone or the request is refused by its status."""

@@ -50,7 +50,7 @@ async def predict_urls(request: Request, body: UrlRequest, keeper: Keeps, rules:
     """
     service = keeper.service
     _check(body.urls, service.limits.url_count)
-    with service.load.one():
+    async with service.load.turn():
         caller = service.caller_of()
         return await while_connected(request, caller, partial(_judge, keeper, caller, body.urls, rules))
 

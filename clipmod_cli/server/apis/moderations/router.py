@@ -64,7 +64,7 @@ async def create_moderation(
     with SpooledPieces() as spool:
         reader = InputReader(limits=limits, spool=spool, ignore_text=keeper.settings.v1_ignore_text)
         asked = await reader.read(request, parsing)
-        with service.load.one():
+        async with service.load.turn():
             caller = service.caller_of()
             work = partial(_judge, keeper, caller, asked, reader, rules)
             judged = await while_connected(request, caller, work)

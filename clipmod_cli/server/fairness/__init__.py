@@ -1,0 +1,1 @@
+"""What callers share: places, request bodies, decoders and the device, each caller no more than its part."""
