@@ -66,12 +66,19 @@ _SOCKET_NAME: Final = "/pymp-xxxxxxxx/listener-xxxxxxxx"
 """What multiprocessing puts behind the folder of temporary files."""
 
 
+_SERVER_STARTED_BY: Final[set[int]] = set()
+"""Process ids: of this process, or of one that it was forked from."""
+
+
 def start_method() -> str:
     """Return how workers are started.
 
     Never by plain fork: a worker would inherit the output, the locks and the store of its parent. A fork
-    server needs a socket in the folder of temporary files, whose path may be too long for one (`TMPDIR`).
+    server needs a socket in the folder of temporary files, whose path may be too long for one (`TMPDIR`), and
+    serves only the process that started it, not one that was forked from that (a web server's worker).
     """
+    if _SERVER_STARTED_BY - {os.getpid()}:
+        return "spawn"
     is_short = len(os.fsencode(tempfile.gettempdir() + _SOCKET_NAME)) <= MAX_SOCKET_PATH
     has_server = "forkserver" in multiprocessing.get_all_start_methods()
     return "forkserver" if has_server and is_short else "spawn"
@@ -247,6 +254,7 @@ class WorkerHandle:
         method = start_method()
         context: Any = multiprocessing.get_context(method)
         if method == "forkserver":
+            _SERVER_STARTED_BY.add(os.getpid())
             # Imported once, in the server that workers are forked from. A server that an earlier run
             # started keeps its own list; then each worker imports them.
             context.set_forkserver_preload(["clipmod_cli.decode.workers.child", *self._modules])
