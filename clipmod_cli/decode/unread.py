@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Literal, TypeAlias
 
-from clipmod_cli.decode.formats import format_by_extension
+from clipmod_cli.decode.formats import HEAD_BYTES, Format, format_by_extension, sniff
+from clipmod_cli.decode.reading.boxes import Read, iso_format
+from clipmod_cli.decode.reading.zips import is_zip
 from clipmod_cli.errors import ItemError
 
 UNREAD_HEAD_BYTES = 36_864
@@ -52,6 +54,29 @@ class UnreadFormat:
         return ItemError(
             "unsupported_format", f"a {self.kind} of a format that is not supported: {self.name}"
         )
+
+
+def identify(read: Read, size: int, name: str) -> tuple[Format | None, UnreadFormat | None]:
+    """Return a file's format, else the one of this table; neither for another type of file.
+
+    Args:
+        read: gives so many bytes (or all that are left) from an offset.
+        size: of the file, in bytes.
+        name: with its extension.
+    """
+    head = read(0, HEAD_BYTES)
+    if (known := sniff(head)) is not None:
+        return known, None
+    if head[4:8] == b"ftyp":
+        known = iso_format(None, read, size)
+        if known is not None:  # it calls itself sound
+            return known, None
+    head = read(0, UNREAD_HEAD_BYTES)
+    tail = read(max(0, size - UNREAD_TAIL_BYTES), UNREAD_TAIL_BYTES)
+    unread = sniff_unread(head, tail)
+    if (unread is None or unread.counted_as) and is_zip(read, size):  # a self-extracting one
+        return format_by_extension("x.zip"), None
+    return None, unread_format(head, name, tail)
 
 
 def sniff_unread(head: bytes, tail: bytes = b"") -> UnreadFormat | None:

@@ -18,20 +18,10 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePath
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from clipmod_cli.decode.formats import HEAD_BYTES, Format, format_by_extension, sniff
-from clipmod_cli.decode.reading.boxes import iso_format
-from clipmod_cli.decode.reading.zips import is_zip
-from clipmod_cli.decode.unread import (
-    UNREAD_HEAD_BYTES,
-    UNREAD_SKIPPED,
-    UNREAD_TAIL_BYTES,
-    UnreadFormat,
-    is_media_name,
-    sniff_unread,
-    unread_format,
-)
+from clipmod_cli.decode.formats import Format, format_by_extension
+from clipmod_cli.decode.unread import UNREAD_SKIPPED, UnreadFormat, identify, is_media_name
 from clipmod_cli.errors import ItemError
 from clipmod_cli.sources.archives.limits import ArchiveBudget, ArchiveLimits, BudgetExceeded
 from clipmod_cli.sources.archives.walk import (
@@ -191,7 +181,7 @@ def open_input(path: str, *, name: str | None = None) -> OpenedInput:
         if not stat.S_ISREG(status.st_mode):
             return OpenedInput()
         name = PurePath(path).name if name is None else name
-        known, unread = _identify(file, status.st_size, name)
+        known, unread = identify(lambda at, count: os.pread(file.fileno(), count, at), status.st_size, name)
         if known is None or known.kind != "archive":
             return OpenedInput(
                 format=known,
@@ -207,28 +197,6 @@ def open_input(path: str, *, name: str | None = None) -> OpenedInput:
     finally:
         if archive is None:
             file.close()
-
-
-def _identify(file: BinaryIO, size: int, name: str) -> tuple[Format | None, UnreadFormat | None]:
-    """Return a file's format, else the one of those that are not read."""
-
-    def read(at: int, count: int) -> bytes:
-        return os.pread(file.fileno(), count, at)
-
-    head = file.read(HEAD_BYTES)
-    if (known := sniff(head)) is not None:
-        return known, None
-    if head[4:8] == b"ftyp":
-        known = iso_format(None, read, size)
-        if known is not None:  # it calls itself sound
-            return known, None
-    head += file.read(UNREAD_HEAD_BYTES - len(head))
-    file.seek(max(0, size - UNREAD_TAIL_BYTES))
-    tail = file.read(UNREAD_TAIL_BYTES)
-    unread = sniff_unread(head, tail)
-    if (unread is None or unread.counted_as) and is_zip(read, size):  # a self-extracting one
-        return format_by_extension("x.zip"), None
-    return None, unread_format(head, name, tail)
 
 
 def _next(found: Iterator[ArchiveMember]) -> ArchiveMember | None:
