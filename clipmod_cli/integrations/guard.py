@@ -25,11 +25,11 @@ from clipmod_cli.integrations.local import LocalJudge, size_of
 from clipmod_cli.integrations.per_process import PerProcess
 from clipmod_cli.integrations.remote import RemoteJudge
 from clipmod_cli.integrations.uploads import (
-    Finding,
     NamedUpload,
     Outcome,
     SeekableFile,
     UploadCheck,
+    UploadFinding,
     UploadJudge,
 )
 from clipmod_cli.settings.definition import Settings
@@ -149,7 +149,7 @@ class UploadGuard:
         checking: Checking = Future()
         places = self._places.get()
         if not places.acquire(blocking=False):
-            busy = Finding("unavailable", f"{MOST_AT_ONCE} requests are being judged already")
+            busy = UploadFinding("unavailable", f"{MOST_AT_ONCE} requests are being judged already")
             checking.set_result([self._tell(files[0], busy)] if files else [])
             return checking
 
@@ -164,7 +164,7 @@ class UploadGuard:
         return checking
 
     def _late(self, upload: NamedUpload) -> UploadCheck:
-        return self._tell(upload, Finding("unavailable", f"not judged within {self._deadline_s:g} s"))
+        return self._tell(upload, UploadFinding("unavailable", f"not judged within {self._deadline_s:g} s"))
 
     def _check(self, files: Sequence[NamedUpload], until: float) -> list[UploadCheck]:
         """Return what was found, up to the first that is not clean; never raises."""
@@ -179,13 +179,15 @@ class UploadGuard:
                     if not checks[-1].is_clean:
                         break
         except ClipmodError as e:
-            checks.append(self._tell(files[len(checks)], Finding("unavailable", str(e))))
+            checks.append(self._tell(files[len(checks)], UploadFinding("unavailable", str(e))))
         except Exception as e:
             log.exception("uploads could not be checked")
-            checks.append(self._tell(files[len(checks)], Finding("unavailable", f"{type(e).__name__}: {e}")))
+            checks.append(
+                self._tell(files[len(checks)], UploadFinding("unavailable", f"{type(e).__name__}: {e}"))
+            )
         return checks
 
-    def _tell(self, upload: NamedUpload, found: Finding) -> UploadCheck:
+    def _tell(self, upload: NamedUpload, found: UploadFinding) -> UploadCheck:
         """Return the finding as the upload's check, and write it into the log."""
         check = UploadCheck(name=upload.name, outcome=found.outcome, reason=found.reason, record=found.record)
         level = _LEVELS.get(check.outcome, logging.WARNING)
@@ -199,7 +201,7 @@ class UploadGuard:
         return check
 
 
-_OTHER: Final = Finding("clean", "no picture, film or archive")
+_OTHER: Final = UploadFinding("clean", "no picture, film or archive")
 
 
 def _judge_of(

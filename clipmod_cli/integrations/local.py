@@ -16,9 +16,10 @@ from typing import Any, Final, Literal, cast
 from clipmod_cli.assemble import policy_of
 from clipmod_cli.errors import ERROR_CODES, ErrorCode, SettingsError
 from clipmod_cli.integrations.per_process import PerProcess
-from clipmod_cli.integrations.uploads import Finding, NamedUpload, Outcome, SeekableFile, finding_of
+from clipmod_cli.integrations.uploads import NamedUpload, Outcome, SeekableFile, UploadFinding, finding_of
 from clipmod_cli.judge.choice import choose
 from clipmod_cli.models.hub.client import Hub
+from clipmod_cli.server.configuration import MB
 from clipmod_cli.server.service import JudgedItem, Service, open_service
 from clipmod_cli.settings.reading import resolve
 from clipmod_cli.types import Failure, Item
@@ -60,7 +61,7 @@ class LocalJudge:
         """
         self._service.get()
 
-    def judge(self, uploads: Sequence[NamedUpload], until: float) -> Generator[Finding]:
+    def judge(self, uploads: Sequence[NamedUpload], until: float) -> Generator[UploadFinding]:
         """Yield what was found, in order; fewer at the deadline `until`, a `time.monotonic()`."""
         service = self._service.get()
         items = (_item_of(one, index, service) for index, one in enumerate(uploads))
@@ -96,7 +97,7 @@ def _item_of(upload: NamedUpload, index: int, service: Service) -> Item | Failur
     size = size_of(upload.file)
     most = max(service.limits.image_bytes, service.limits.video_bytes)
     if size > most:  # before a byte is read
-        message = f"it is larger than the limit of {most / 1e6:g} MB"
+        message = f"it is larger than the limit of {most / MB:g} MB"
         return Failure(item=item, stage="source", code="file_too_large", message=message)
     upload.file.seek(0)
     if size <= MEMORY_BYTES:
@@ -122,8 +123,8 @@ def size_of(file: SeekableFile) -> int:
     return file.tell()
 
 
-def _failed(failure: Failure) -> Finding:
-    return Finding(outcome_of(failure.code), f"{failure.code}: {failure.message}")
+def _failed(failure: Failure) -> UploadFinding:
+    return UploadFinding(outcome_of(failure.code), f"{failure.code}: {failure.message}")
 
 
 def outcome_of(code: ErrorCode) -> Outcome:

@@ -11,7 +11,7 @@ import httpx2
 
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.integrations.per_process import PerProcess
-from clipmod_cli.integrations.uploads import Finding, NamedUpload, finding_of
+from clipmod_cli.integrations.uploads import NamedUpload, UploadFinding, finding_of
 
 MAX_DETAIL_CHARS: Final = 300
 """Of the service's error in the log."""
@@ -53,7 +53,7 @@ class RemoteJudge:
         except httpx2.HTTPError as e:
             raise SettingsError(f"the service at {self._url} is not ready: {e}") from e
 
-    def judge(self, uploads: Sequence[NamedUpload], until: float) -> Generator[Finding]:
+    def judge(self, uploads: Sequence[NamedUpload], until: float) -> Generator[UploadFinding]:
         """Yield what was found, in order; fewer at the deadline `until`, a `time.monotonic()`."""
         for upload in uploads:
             left = until - monotonic()
@@ -70,33 +70,37 @@ class RemoteJudge:
         # trust_env: uploads go to the service, and to no proxy that a variable happens to name
         return httpx2.Client(base_url=self._url, headers=self._headers, trust_env=False)
 
-    def _ask(self, upload: NamedUpload, seconds: float) -> Finding:
+    def _ask(self, upload: NamedUpload, seconds: float) -> UploadFinding:
         upload.file.seek(0)
         files = {"file": (upload.name or "upload", cast("Any", upload.file), "application/octet-stream")}
         try:
             answer = self._client.get().post("/predict/single", files=files, timeout=seconds)
         except httpx2.TimeoutException:
-            return Finding("unavailable", f"the service at {self._url} did not answer in {seconds:.0f} s")
+            return UploadFinding(
+                "unavailable", f"the service at {self._url} did not answer in {seconds:.0f} s"
+            )
         except httpx2.HTTPError as e:
-            return Finding("unavailable", f"the service at {self._url} cannot be asked: {e}")
+            return UploadFinding("unavailable", f"the service at {self._url} cannot be asked: {e}")
         return self._finding_of(answer)
 
-    def _finding_of(self, answer: httpx2.Response) -> Finding:
+    def _finding_of(self, answer: httpx2.Response) -> UploadFinding:
         if answer.status_code != 200:
             told = f"the service answered {answer.status_code}: {answer.text[:MAX_DETAIL_CHARS]}"
             match answer.status_code:
                 case 400:
-                    return Finding("unreadable", told)
+                    return UploadFinding("unreadable", told)
                 case 413:
-                    return Finding("too_large", told)
-            return Finding("unavailable", told)
+                    return UploadFinding("too_large", told)
+            return UploadFinding("unavailable", told)
         try:
             record = json.loads(answer.content)
         except ValueError:
             record = None
         if not isinstance(record, dict):
-            return Finding("unavailable", "the service's answer is not what /predict/single answers")
+            return UploadFinding("unavailable", "the service's answer is not what /predict/single answers")
         if self._policy is not None and record.get("policy") != self._policy:
             judged_by = record.get("policy")
-            return Finding("unavailable", f"the service judges by the policy {judged_by}, not {self._policy}")
+            return UploadFinding(
+                "unavailable", f"the service judges by the policy {judged_by}, not {self._policy}"
+            )
         return finding_of(record, self._review)

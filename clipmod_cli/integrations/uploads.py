@@ -34,7 +34,7 @@ class NamedUpload(NamedTuple):
     name: str
 
 
-class Finding(NamedTuple):
+class UploadFinding(NamedTuple):
     """What a judge found of an upload.
 
     Attributes:
@@ -78,7 +78,7 @@ class UploadJudge(Protocol):
         """Do ahead what the first upload would wait for; raises ClipmodError if it cannot be done."""
         ...
 
-    def judge(self, uploads: Sequence[NamedUpload], until: float) -> Generator[Finding]:
+    def judge(self, uploads: Sequence[NamedUpload], until: float) -> Generator[UploadFinding]:
         """Yield what was found, in order; fewer at the deadline `until`, a `time.monotonic()`."""
         ...
 
@@ -107,7 +107,7 @@ RETRY_AFTER_S: Final = 10
 """Told with 503."""
 
 
-def finding_of(record: Mapping[str, Any], review: Literal["pass", "refuse"]) -> Finding:
+def finding_of(record: Mapping[str, Any], review: Literal["pass", "refuse"]) -> UploadFinding:
     """Return what a judged upload's record says: `clean` only where all was looked at, and it is Safe.
 
     Args:
@@ -117,12 +117,12 @@ def finding_of(record: Mapping[str, Any], review: Literal["pass", "refuse"]) -> 
     decision, reasons = record.get("final_decision"), record.get("review_reasons")
     category = str(record.get("ensemble_category") or "")
     if decision == "NSFW":
-        return Finding("flagged", f"NSFW, {category}".rstrip(", "), record)
+        return UploadFinding("flagged", f"NSFW, {category}".rstrip(", "), record)
     if decision != "Safe" or not isinstance(reasons, (list, tuple)):
-        return Finding("unavailable", "no decision", record)
+        return UploadFinding("unavailable", "no decision", record)
     if unseen := [one for one in reasons if one in UNSEEN_REASONS]:
-        return Finding("unreadable", f"not all of it was looked at: {', '.join(unseen)}", record)
+        return UploadFinding("unreadable", f"not all of it was looked at: {', '.join(unseen)}", record)
     needs_review = bool(reasons) or record.get("needs_review") is not False
     if needs_review and review == "refuse":
-        return Finding("flagged", f"needs review: {', '.join(map(str, reasons))}", record)
-    return Finding("clean", "Safe" + (", needs review" if needs_review else ""), record)
+        return UploadFinding("flagged", f"needs review: {', '.join(map(str, reasons))}", record)
+    return UploadFinding("clean", "Safe" + (", needs review" if needs_review else ""), record)

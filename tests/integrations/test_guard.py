@@ -57,7 +57,7 @@ def truncated() -> bytes:
         (ZIP, "unreadable", "unsupported_format"),
         (b"", "unreadable", "empty_file"),
         (BLUE_SQUARE + bytes(10_000_000), "too_large", "file_too_large"),
-        (VIDEO + bytes(12_000_000), "too_large", "file_too_large"),
+        (VIDEO + bytes(13_000_000), "too_large", "file_too_large"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -30,7 +30,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real service that answers Safe also for what was not wholly seen, with keys."""
     with pytest.MonkeyPatch.context() as patch:
         home = tmp_path_factory.mktemp("home")
-        resolved = only_tiny(home, patch, models=(TINY_L,), unseen="safe", api_keys=(KEY,), access_log=False)
+        resolved = only_tiny(
+            home, patch, models=(TINY_L,), unseen="safe", max_image_mb=1, api_keys=(KEY,), access_log=False
+        )
         with opened(resolved) as service, listening(service, resolved.settings) as port:
             yield f"http://127.0.0.1:{port}"
 
@@ -59,7 +61,7 @@ def test_a_service_judges(url: str) -> None:
         assert outcome(guard, RED_CIRCLE) == "flagged"
         assert outcome(guard, TEXT) == "unreadable"
         assert outcome(guard, truncated()) == "unreadable"
-        assert outcome(guard, BLUE_SQUARE + bytes(51_000_000)) == "too_large"
+        assert outcome(guard, BLUE_SQUARE + bytes(2_000_000)) == "too_large"
 
 
 def test_a_service_that_does_not_answer_passes_nothing(url: str) -> None:
