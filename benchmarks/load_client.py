@@ -7,6 +7,7 @@ Two ways to load: `closed` has so many clients that each wait for their answer b
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,11 +23,13 @@ class Heard:
     Attributes:
         broken: requests without an answer.
         without_retry_after: refusals that do not say when to come again.
+        until_answered: seconds from a client's first try to its last answer.
     """
 
     seconds: dict[int, list[float]] = field(default_factory=dict)
     broken: int = 0
     without_retry_after: int = 0
+    until_answered: list[float] = field(default_factory=list)
 
     def add(self, status: int, spent: float, head: bytes) -> None:
         """Count an answer."""
@@ -103,19 +106,19 @@ class _Lines:
         self._host, self._port = str(place.hostname), int(place.port or 80)
         self._idle: deque[_Connection] = deque()
 
-    async def ask(self, request: bytes, heard: Heard) -> int:
-        """Send a request, count its answer, and return its status; 0 where there was none."""
+    async def ask(self, request: bytes, heard: Heard) -> float | None:
+        """Send a request and count its answer; return after how many seconds to try again, if at all."""
         begun = time.perf_counter()
         try:
             line = await self._line()
             status, head = await line.ask(request)
         except OSError:
             heard.broken += 1
-            return 0
+            return None
         heard.add(status, time.perf_counter() - begun, head)
         if line.is_open:
             self._idle.append(line)
-        return status
+        return _retry_after(head) if status in {429, 503} else None
 
     async def _line(self) -> _Connection:
         while self._idle:
@@ -132,20 +135,34 @@ class _Lines:
             line.close()
 
 
+def _retry_after(head: bytes) -> float:
+    found = re.search(rb"\r\nretry-after: *(\d+)", head, re.IGNORECASE)
+    return float(found[1]) if found else 1.0
+
+
 async def closed(
     url: str,
     requests: Sequence[bytes],
     *,
     clients: int,
     count: int,
+    retry: bool = False,
     tell: Callable[[int], None] = lambda _done: None,
 ) -> tuple[Heard, float]:
-    """Return how `count` requests by so many clients ended, and the seconds that all took."""
+    """Return how `count` requests by so many clients ended, and the seconds that all took.
+
+    With `retry` a refused request is sent again when its answer said.
+    """
     heard, lines, numbers = Heard(), _Lines(url), iter(range(count))
 
     async def client(taken: Iterator[int]) -> None:
         for number in taken:
-            await lines.ask(requests[number % len(requests)], heard)
+            asked = time.perf_counter()
+            wait = await lines.ask(requests[number % len(requests)], heard)
+            while wait is not None and retry:
+                await asyncio.sleep(wait)
+                wait = await lines.ask(requests[number % len(requests)], heard)
+            heard.until_answered.append(time.perf_counter() - asked)
             tell(number)
 
     begun = time.perf_counter()
@@ -159,7 +176,7 @@ async def open_loop(
     url: str, requests: Sequence[bytes], *, per_s: float, seconds: float
 ) -> tuple[Heard, float]:
     """Return how requests at a steady rate ended, and the seconds until the last answer."""
-    heard, lines, asked = Heard(), _Lines(url), set[asyncio.Task[int]]()
+    heard, lines, asked = Heard(), _Lines(url), set[asyncio.Task[float | None]]()
     begun = time.perf_counter()
     for number in range(round(per_s * seconds)):
         due = begun + number / per_s

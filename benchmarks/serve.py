@@ -1,119 +1,220 @@
-"""`clipmod serve` under load beside `clipmod scan` on the same pictures and model.
+"""`clipmod serve` under load beside `clipmod scan` on the same pictures, models and machine.
 
-    python -m benchmarks.serve --models SPEC [--clients 64] [--requests 512] [--pictures N] [--policy FILE]
-        [--overload-s 20] [--without-scan]
+    python -m benchmarks.serve [--models open_nsfw,nudenet] [--policy nsfw] [--clients 64,256]
+        [--pictures 1024] [--rounds 5] [--bare] [--overload-s 20]
 
-Sends single pictures from many clients at once, with keep-alive; with `--overload-s` then at ten times the
-rate that was reached, whether or not there were answers; then scans the same pictures. There are as many as
-requests unless `--pictures` says otherwise, since `scan` shows equal pictures to its models once. Prints one
-JSON object: pictures a second of both, their ratio, latencies by status (connecting counted), pictures in a
-forward pass, and the service's memory after a tenth of the requests and at the end.
+In each round, in turn: `scan` judges all pictures; then as many clients as said send them to
+`/predict/single`, one picture a request, with keep-alive. A refused client waits as `Retry-After` says and
+asks again. The service and the command run as they do by default, with their store, hosted pictures,
+prediction files and access log; `--bare` turns those off. With `--overload-s` requests then come at ten times
+the rate that was reached, whether or not there are answers.
+
+Prints one JSON object, medians of the rounds: pictures a second (the start of `scan` taken off by a run over
+one picture), the ratios, CPU milliseconds a picture of the service with its decoders, of the clients and of
+`scan`, the seconds until a picture was answered (waits and connecting counted), refusals, pictures in a
+forward pass, and the service's memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
+import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import httpx2
-import numpy as np
 import psutil
-from PIL import Image
 
+from benchmarks.light import write_pictures
 from benchmarks.load_client import Heard, closed, form_request, open_loop
 
 START_S = 300.0
+BARE_SERVE = ("--no-db", "--no-hosting", "--no-predictions", "--no-access-log")
+
+
+@dataclass
+class Measured:
+    """What the rounds of one way came to: numbers by name, one a round."""
+
+    numbers: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, **numbers: float) -> None:
+        """Add a round."""
+        for name, number in numbers.items():
+            self.numbers.setdefault(name, []).append(number)
+
+    def medians(self) -> dict[str, float]:
+        """Return the median of each number."""
+        return {name: round(statistics.median(values), 4) for name, values in self.numbers.items()}
+
+
+@dataclass
+class Bench:
+    """One comparison: the pictures, and how both are started."""
+
+    folder: Path
+    models: str
+    policy: str
+    bare: bool
+    max_requests: int
+
+    @property
+    def pictures(self) -> list[Path]:
+        """All pictures."""
+        return sorted((self.folder / "pictures").iterdir())
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """An environment in which stores and caches are in the folder."""
+        homes = {f"XDG_{name}_HOME": str(self.folder / name.lower()) for name in ("DATA", "CACHE")}
+        return {**os.environ, **homes}
+
+    def scan(self, paths: Sequence[Path]) -> tuple[float, float]:
+        """Return the seconds and the CPU seconds of the command over these pictures."""
+        command = [
+            sys.executable, "-m", "clipmod_cli", "scan", "-", "--models", self.models,
+            "--policy", self.policy, "--no-cache", "--offline", "-q", "--json",
+            *(["--no-db"] if self.bare else []),
+        ]  # fmt: skip
+        before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        subprocess.run(
+            command,
+            input="\n".join(map(str, paths)),
+            text=True,
+            stdout=subprocess.DEVNULL,
+            env=self.environment,
+            check=True,
+        )
+        spent, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+        return spent, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    @contextmanager
+    def service(self) -> Iterator[tuple[str, psutil.Process]]:
+        """Give the URL of a service that runs for the block, and its process."""
+        command = [
+            sys.executable, "-m", "clipmod_cli", "serve", "--models", self.models, "--policy", self.policy,
+            "--port", "0", "--offline", "--deadline", "600", "--max-requests", str(self.max_requests),
+            *(BARE_SERVE if self.bare else []),
+        ]  # fmt: skip
+        told = self.folder / "serve.log"
+        with told.open("wb") as log, subprocess.Popen(command, stderr=log, env=self.environment) as process:
+            try:
+                yield _url_in(told, process), psutil.Process(process.pid)
+            finally:
+                process.terminate()
+                process.wait(60)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", required=True)
+    parser.add_argument("--models", default="open_nsfw,nudenet")
     parser.add_argument("--policy", default="nsfw")
-    parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--requests", type=int, default=512)
-    parser.add_argument("--pictures", type=int)
+    parser.add_argument("--clients", default="64,256")
+    parser.add_argument("--pictures", type=int, default=1024)
+    parser.add_argument("--side", type=int, default=320)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--max-requests", type=int, default=64)
+    parser.add_argument("--bare", action="store_true")
     parser.add_argument("--overload-s", type=float, default=0)
-    parser.add_argument("--without-scan", action="store_true")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        pictures = _draw(Path(folder), wanted.pictures or wanted.requests)
-        with _service(wanted.models, wanted.policy, wanted.max_requests, Path(folder)) as (url, process):
-            requests = [
-                form_request(url, "/predict/single", f"{number}.jpg", data)
-                for number, data in enumerate(pictures)
-            ]
-            found = asyncio.run(_load(url, requests, wanted, process))
-            batches = httpx2.get(f"{url}/metrics").text
-        found["pictures_in_a_forward_pass"] = _mean_batch(batches)
-        if not wanted.without_scan:
-            scanned = _scan(wanted.models, wanted.policy, Path(folder), wanted.requests)
-            found["scan_per_s"] = scanned
-            found["serve_to_scan"] = round(cast("float", found["per_s"]) / scanned, 3)
-    print(json.dumps(found))
+        (Path(folder) / "pictures").mkdir()
+        write_pictures(Path(folder, "pictures"), wanted.pictures, wanted.side)
+        bench = Bench(Path(folder), wanted.models, wanted.policy, wanted.bare, wanted.max_requests)
+        print(json.dumps(_compare(bench, wanted)))
 
 
-def _draw(folder: Path, count: int) -> list[bytes]:
-    rng = np.random.default_rng(0)
-    drawn = []
-    for index in range(count):
-        small = rng.integers(0, 255, (47, 63, 3), dtype=np.uint8)
-        path = folder / f"{index}.jpg"
-        Image.fromarray(small).resize((500, 375), Image.Resampling.BICUBIC).save(path, quality=85)
-        drawn.append(path.read_bytes())
-    return drawn
+def _compare(bench: Bench, wanted: argparse.Namespace) -> dict[str, object]:
+    counts = [int(one) for one in wanted.clients.split(",")]
+    ways: list[int | None] = [None, *counts]
+    measured = {way: Measured() for way in ways}
+    with bench.service() as (url, process):
+        requests = [
+            form_request(url, "/predict/single", path.name, path.read_bytes()) for path in bench.pictures
+        ]
+        asyncio.run(closed(url, requests[:8], clients=4, count=8))
+        for number in range(wanted.rounds):
+            for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
+                if way is None:
+                    measured[way].add(**_scanned(bench))
+                else:
+                    measured[way].add(**_served(url, requests, way, process))
+        found = {"scan": measured[None].medians()}
+        found |= {f"{count}_clients": measured[count].medians() for count in counts}
+        found["ratios"] = _ratios(measured, counts)
+        told: dict[str, object] = {**found, "pictures_in_a_forward_pass": _mean_batch(url)}
+        if wanted.overload_s:
+            rate = found[f"{counts[0]}_clients"]["per_s"]
+            heard, _ = asyncio.run(open_loop(url, requests, per_s=10 * rate, seconds=wanted.overload_s))
+            told["at_ten_times_this_rate"] = _told(heard)
+    return told
 
 
-@contextmanager
-def _service(models: str, policy: str, most: int, folder: Path) -> Iterator[tuple[str, psutil.Process]]:
-    command = [
-        sys.executable, "-m", "clipmod_cli", "serve", "--models", models, "--policy", policy, "--port", "0",
-        "--no-db", "--no-hosting", "--no-predictions", "--no-access-log", "--offline", "--deadline", "600",
-        "--max-requests", str(most), "--data-dir", str(folder / "kept"), "--drain-s", "0",
-    ]  # fmt: skip
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            until = time.monotonic() + START_S
-            for line in process.stderr or ():
-                if found := re.search(r"http://\S+", line):
-                    yield found[0].rstrip(")"), psutil.Process(process.pid)
-                    break
-                if time.monotonic() > until:
-                    raise TimeoutError(line)
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-async def _load(
-    url: str, requests: list[bytes], wanted: argparse.Namespace, process: psutil.Process
-) -> dict[str, object]:
-    memory: list[int] = []
-
-    def remember(number: int) -> None:
-        if number in {wanted.requests // 10, wanted.requests - 1}:
-            memory.append(process.memory_info().rss)
-
-    await closed(url, requests[:2], clients=1, count=2)  # the first start decoders
-    heard, spent = await closed(url, requests, clients=wanted.clients, count=wanted.requests, tell=remember)
-    rate = len(heard.seconds.get(200, ())) / spent
-    found: dict[str, object] = {"per_s": round(rate, 2), **_told(heard)}
-    found["service_mb"] = [round(one / 1e6) for one in memory]
-    if wanted.overload_s:
-        heard, _ = await open_loop(url, requests, per_s=10 * rate, seconds=wanted.overload_s)
-        found["at_ten_times_this_rate"] = _told(heard)
+def _ratios(measured: dict[int | None, Measured], counts: Sequence[int]) -> dict[str, float]:
+    """Return the medians of the ratios within each round."""
+    ways: list[int | None] = [None, *counts]
+    found = {}
+    for before, way in itertools.pairwise(ways):
+        pairs = zip(measured[way].numbers["per_s"], measured[before].numbers["per_s"], strict=True)
+        name = f"{way}_to_{before or 'scan'}"
+        found[name] = round(statistics.median(one / other for one, other in pairs), 3)
     return found
+
+
+def _scanned(bench: Bench) -> dict[str, float]:
+    paths = bench.pictures
+    first, all_of = bench.scan(paths[:1]), bench.scan(paths)
+    count = len(paths) - 1
+    return {"per_s": count / (all_of[0] - first[0]), "cpu_ms": (all_of[1] - first[1]) / count * 1000}
+
+
+def _served(url: str, requests: list[bytes], clients: int, process: psutil.Process) -> dict[str, float]:
+    own, theirs = _own_cpu(), _cpu_of(process)
+    heard, spent = asyncio.run(closed(url, requests, clients=clients, count=len(requests), retry=True))
+    count = len(heard.seconds.get(200, ()))
+    if count != len(requests):
+        raise SystemExit(f"{len(requests) - count} pictures were not answered: {_told(heard)}")
+    cuts = statistics.quantiles(heard.until_answered, n=100)
+    return {
+        "per_s": count / spent,
+        "service_cpu_ms": (_cpu_of(process) - theirs) / count * 1000,
+        "clients_cpu_ms": (_own_cpu() - own) / count * 1000,
+        **{f"p{at}_s": cuts[at - 1] for at in (50, 95, 99)},
+        "refused": sum(len(one) for status, one in heard.seconds.items() if status in {429, 503}),
+        "service_mb": process.memory_info().rss / 1e6,
+    }
+
+
+def _own_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def _cpu_of(process: psutil.Process) -> float:
+    """Return the CPU seconds of a process and of those that it started and that still run."""
+    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return sum(one.user + one.system for one in times)
+
+
+def _url_in(told: Path, process: subprocess.Popen[bytes]) -> str:
+    until = time.monotonic() + START_S
+    while not (found := re.search(r"listening at (http://[^\s]+)", told.read_text(errors="replace"))):
+        if process.poll() is not None or time.monotonic() > until:
+            raise SystemExit(told.read_text(errors="replace"))
+        time.sleep(0.05)
+    return found[1]
 
 
 def _told(heard: Heard) -> dict[str, object]:
@@ -132,29 +233,10 @@ def _shares(values: list[float]) -> dict[str, float]:
     return {f"p{at}": round(cuts[at - 1], 4) for at in (50, 95, 99)}
 
 
-def _mean_batch(metrics: str) -> float:
+def _mean_batch(url: str) -> float:
+    metrics = httpx2.get(f"{url}/metrics").text
     numbers = {name: float(value) for name, value in re.findall(r"^(\S+) ([\d.e+]+)$", metrics, re.MULTILINE)}
     return round(numbers["clipmod_batch_frames_sum"] / numbers["clipmod_batch_frames_count"], 2)
-
-
-def _scan(models: str, policy: str, folder: Path, count: int) -> float:
-    """Return pictures a second of the command, its start taken off by a run over one of them."""
-    names = [str(path) for path in sorted(folder.glob("*.jpg"))]
-    spent = []
-    for listed in (names[:1], [names[number % len(names)] for number in range(count)]):
-        begun = time.perf_counter()
-        subprocess.run(
-            [
-                sys.executable, "-m", "clipmod_cli", "scan", "-", "--models", models, "--policy", policy,
-                "--no-db", "--offline", "-q", "--json",
-            ],
-            input="\n".join(listed),
-            text=True,
-            stdout=subprocess.DEVNULL,
-            check=True,
-        )  # fmt: skip
-        spent.append(time.perf_counter() - begun)
-    return round((count - 1) / (spent[1] - spent[0]), 2)
 
 
 if __name__ == "__main__":
