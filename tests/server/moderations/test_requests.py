@@ -84,13 +84,16 @@ def test_a_request_that_is_none(web: httpx2.Client, url: str, body: bytes, code:
 
 
 def test_a_form_is_no_request(web: httpx2.Client, url: str) -> None:
-    assert told(web.post(f"{url}/moderations", data={"input": "x"})) == (400, "invalid_content_type")
+    assert told(web.post(f"{url}/moderations", data={"input": "x"})) == (415, "invalid_content_type")
 
 
 def test_a_query_is_never_quietly_ignored(web: httpx2.Client, url: str) -> None:
     for query in ("policy=general", "threshold=0.5", "unknown=1"):
         answer = web.post(f"{url}/moderations?{query}", json={"input": [image()]})
         assert told(answer) == (400, None)
+    answer = web.post(f"{url}/moderations?threshold=7", json={"input": [image()]})
+    assert told(answer) == (422, None)
+    assert answer.json()["error"]["message"].startswith("query.threshold: ")
 
 
 def test_slashes_may_be_escaped_and_the_model_left_out(web: httpx2.Client, url: str) -> None:

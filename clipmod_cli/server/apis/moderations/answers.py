@@ -90,6 +90,7 @@ def result_of(judged: Sequence[JudgedItem], *, reviews_flag: bool, has_text: boo
         unsafe_score=max(one.record.unsafe_score or 0.0 for one in judged),
         threshold=threshold,
         policy=policy.name,
+        policy_hash=policy.hash,
         ignored_input_types=["text"] if has_text else [],
         images=[_image(one, flagged=found.flagged) for one, found in zip(judged, each, strict=True)],
     )

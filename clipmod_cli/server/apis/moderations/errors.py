@@ -73,7 +73,10 @@ def error_of(status: int, detail: Any) -> dict[str, Any]:
 
 
 def _sentence(detail: Any) -> str:
-    return detail if isinstance(detail, str) else json.dumps(detail, ensure_ascii=False)
+    """Return a sentence, also for FastAPI's list of invalid parameters."""
+    if isinstance(detail, list):
+        return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in detail)
+    return str(detail)
 
 
 @dataclass
@@ -127,4 +130,4 @@ def _reshaped(status: int, body: bytes) -> bytes:
     told = json.loads(body) if body else None  # no body: an answer to HEAD
     if not isinstance(told, dict) or "detail" not in told:
         return body
-    return json.dumps(error_of(status, told["detail"]), ensure_ascii=False).encode()
+    return json.dumps(error_of(status, told["detail"])).encode()

@@ -104,7 +104,7 @@ class InputReader:
     async def _receive(self, request: Request) -> list[Piece]:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
-            raise refusal(400, "Content-Type must be application/json", "invalid_content_type")
+            raise refusal(415, "Content-Type must be application/json", "invalid_content_type")
         body = RequestBody(request.scope, request.receive, self.limits)
         pieces: list[Piece] = []
         try:

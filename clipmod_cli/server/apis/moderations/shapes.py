@@ -76,6 +76,7 @@ class ImageModeration(BaseModel):
     unsafe_score: float
     threshold: float
     policy: str
+    policy_hash: str = Field(description="Identifies the content of the policy")
     ignored_input_types: list[Literal["text"]] = Field(description="What stood beside the pictures unread")
     images: list[ModeratedImage] = Field(description="One for each picture, in order")
 
@@ -97,6 +98,7 @@ _EXAMPLE: Final = {
             "unsafe_score": 0.98,
             "threshold": 0.5,
             "policy": "nsfw",
+            "policy_hash": "f498a04d",
             "ignored_input_types": [],
             "images": [
                 {
@@ -221,6 +223,8 @@ _DESCRIPTIONS: Final = {
     404: "The model is not known",
     408: "Its body came too slowly",
     413: "It, or a picture in it, is too large",
+    415: "Its body is not JSON",
+    422: "A query parameter is not of its kind",
     429: "Too many requests",
     500: "The service, or a model, is at fault",
     503: "The service is busy, or out of memory",
