@@ -19,7 +19,7 @@ from clipmod_cli.server.gate.availability import ConnectionCloseMiddleware, Read
 from clipmod_cli.server.gate.stack import gate_of
 from clipmod_cli.server.operations import endpoints, openapi
 from clipmod_cli.server.operations.metrics import Metrics, metrics_router
-from clipmod_cli.server.operations.request_log import RequestRows, access_log_of
+from clipmod_cli.server.operations.request_log import RequestRows, access_log_of, noting_requests
 from clipmod_cli.server.problems import handle_problems
 from clipmod_cli.server.request_info import RequestObserver
 from clipmod_cli.server.service import Service
@@ -53,16 +53,17 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         try:
-            async with open_storage(settings) as storage:
-                metrics.watch_files("hosted", storage.hosting)
-                metrics.watch_files("predictions", storage.predictions)
-                yield {
-                    "service": service,
-                    "settings": settings,
-                    "threads": CapacityLimiter(settings.max_requests),
-                    "storage": storage,
-                    **dialects_state,
-                }
+            with noting_requests():
+                async with open_storage(settings) as storage:
+                    metrics.watch_files("hosted", storage.hosting)
+                    metrics.watch_files("predictions", storage.predictions)
+                    yield {
+                        "service": service,
+                        "settings": settings,
+                        "threads": CapacityLimiter(settings.max_requests),
+                        "storage": storage,
+                        **dialects_state,
+                    }
         finally:
             service.close()
 

@@ -8,9 +8,13 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from clipmod_cli.server.operations.request_log import AccessLog, access_log_of, line_of, log
+import pytest
+
+from clipmod_cli.server.fairness.callers import REQUEST
+from clipmod_cli.server.operations.request_log import AccessLog, access_log_of, line_of, log, noting_requests
 from clipmod_cli.server.request_info import RequestInfo
 from clipmod_cli.settings.definition import Settings
+from tests.server.gate.doors import Seen, gated
 
 
 def asked(**changes: Any) -> RequestInfo:
@@ -50,6 +54,63 @@ def test_a_path_with_variables_is_logged_by_its_template_and_an_unknown_one_is_c
     )
     assert known["path"] == "/image/{image_id}"
     assert len(unknown["path"]) == 200
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+SPAN = "00f067aa0ba902b7"
+
+
+@pytest.mark.parametrize(
+    ("given", "trace_id"),
+    [
+        (f"00-{TRACE}-{SPAN}-01", TRACE),
+        (f" 00-{TRACE}-{SPAN}-00 ", TRACE),
+        (f"01-{TRACE}-{SPAN}-01-what-a-later-version-adds", TRACE),
+        (f"00-{TRACE}-{SPAN}-01-more", ""),
+        (f"ff-{TRACE}-{SPAN}-01", ""),
+        (f"00-{'0' * 32}-{SPAN}-01", ""),
+        (f"00-{TRACE}-{'0' * 16}-01", ""),
+        (f"00-{TRACE.upper()}-{SPAN}-01", ""),
+        (f"00-{TRACE}-{SPAN}", ""),
+        (f"00-{TRACE}-{SPAN}-0g", ""),
+        ("x" * 10_000, ""),
+        ("", ""),
+    ],
+)
+def test_a_valid_trace_is_logged_and_nothing_else_is(given: str, trace_id: str) -> None:
+    seen = Seen()
+    answer = gated(seen).get("/", headers={"traceparent": given})
+    assert seen.last.trace_id == trace_id
+    assert TRACE not in str(answer.headers)  # nothing is sent back
+    told = json.loads(line_of(seen.last, datetime.now(UTC)))
+    assert told.get("trace_id", "") == trace_id
+
+
+def test_two_traces_are_none() -> None:
+    seen = Seen()
+    one = f"00-{TRACE}-{SPAN}-01"
+    gated(seen).get("/", headers=[("traceparent", one), ("traceparent", one)])
+    assert seen.last.trace_id == ""
+
+
+def test_messages_about_a_request_name_it_and_its_trace() -> None:
+    ours, stream = logging.getLogger("clipmod_cli"), io.StringIO()
+    handler = logging.StreamHandler(stream)
+    ours.addHandler(handler)
+    try:
+        with noting_requests():
+            ours.warning("of nobody")
+            before = REQUEST.set(asked(id="an-id", trace_id=TRACE))
+            logging.getLogger("clipmod_cli.server.x").error("it failed: %s", "reason")
+            REQUEST.reset(before)
+        ours.error("later")
+    finally:
+        ours.removeHandler(handler)
+    assert stream.getvalue().splitlines() == [
+        "of nobody",
+        f"it failed: reason (request an-id, trace {TRACE})",
+        "later",
+    ]
 
 
 def test_probes_are_told_only_when_more_is_asked_for_and_faults_always() -> None:

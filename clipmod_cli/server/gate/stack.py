@@ -42,7 +42,15 @@ from clipmod_cli.server.request_info import ObserverMiddleware, RequestObserver
 from clipmod_cli.settings.definition import Settings
 
 SENT = ("X-API-Key", "Authorization", "Content-Type", "X-Request-ID")
-READ = ("X-Request-ID", "Retry-After")
+READ = (
+    "X-Request-ID",
+    "Retry-After",
+    "RateLimit-Limit",
+    "RateLimit-Remaining",
+    "RateLimit-Reset",
+    "RateLimit-Policy",
+    "RateLimit",
+)
 """Headers that a page of an allowed origin may send, and read."""
 
 

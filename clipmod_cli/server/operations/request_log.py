@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Final, TextIO
 
 from clipmod_cli.output.history.rows import RequestRow
+from clipmod_cli.server.fairness.callers import REQUEST
 from clipmod_cli.server.request_info import RequestInfo
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings.definition import Settings
@@ -63,6 +66,7 @@ def line_of(info: RequestInfo, now: datetime) -> str:
     facts = {
         "time": now.isoformat(timespec="milliseconds"),
         "id": info.id,
+        "trace_id": info.trace_id or None,
         "client": info.client,
         "key": info.key_id or None,
         "method": info.method,
@@ -74,6 +78,39 @@ def line_of(info: RequestInfo, now: datetime) -> str:
         "bytes_out": info.bytes_out,
     }
     return json.dumps({name: value for name, value in facts.items() if value is not None})
+
+
+class _RequestNotes(logging.Filter):
+    """Adds to a message which request it was about, and by which trace."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the note, once."""
+        info = REQUEST.get()
+        if info is None or getattr(record, "has_request_note", False):
+            return True
+        record.has_request_note = True
+        message = record.getMessage()
+        notes = [] if info.id in message else [f"request {info.id}"]
+        notes += [f"trace {info.trace_id}"] if info.trace_id else []
+        if notes:
+            record.msg, record.args = f"{message} ({', '.join(notes)})", ()
+        return True
+
+
+@contextmanager
+def noting_requests() -> Iterator[None]:
+    """Let messages of clipmod's log name their requests for the block."""
+    notes, handlers = (
+        _RequestNotes(),
+        [*logging.getLogger("clipmod_cli").handlers, *logging.getLogger().handlers],
+    )
+    for handler in handlers:
+        handler.addFilter(notes)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(notes)
 
 
 @dataclass

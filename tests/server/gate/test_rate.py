@@ -37,6 +37,39 @@ def test_one_more_than_allowed_is_429_and_says_when() -> None:
     assert client.get("/ui/app.js").status_code == 200  # nor the page's files
 
 
+def test_every_counted_answer_tells_what_is_left() -> None:
+    client = gated(rate_limit=3, api_keys=(KEY,), cors_origin=("https://app.example.org",))
+    page = {"X-API-Key": KEY, "Origin": "https://app.example.org"}
+    answers = [client.get("/", headers=page) for _ in range(4)]
+    assert [one.status_code for one in answers] == [200, 200, 200, 429]
+    assert [one.headers["ratelimit-remaining"] for one in answers] == ["2", "1", "0", "0"]
+    for answer in answers:
+        headers = answer.headers
+        assert headers["ratelimit-limit"] == "3"
+        assert 1 <= int(headers["ratelimit-reset"]) <= 20
+        assert headers["ratelimit-policy"] == '"minute";q=3;w=60'
+        left, reset = headers["ratelimit-remaining"], headers["ratelimit-reset"]
+        assert headers["ratelimit"] == f'"minute";r={left};t={reset}'
+        readable = headers["access-control-expose-headers"].lower().split(", ")
+        assert {name for name in headers if "ratelimit" in name or name == "retry-after"} <= set(readable)
+    assert answers[-1].headers["retry-after"] == answers[-1].headers["ratelimit-reset"]
+    assert "ratelimit-limit" not in client.get("/healthz").headers  # which is not counted
+    assert client.get("/").headers["ratelimit-remaining"] == "2"  # 401, of another caller
+    assert "ratelimit-limit" not in gated().get("/").headers
+
+
+@given(st.integers(1, 600), st.lists(st.floats(0, 3), min_size=1, max_size=100))
+def test_what_is_said_to_be_left_is_left(a_minute: int, gaps: Sequence[float]) -> None:
+    layer, now = limiter(a_minute)
+    for gap in gaps:
+        now[0] += gap
+        quota = layer.count(asked())
+    at_once = [layer.count(asked()).refused for _ in range(quota.remaining + 1)]
+    assert at_once == [False] * quota.remaining + [True]
+    now[0] += quota.reset_s
+    assert not layer.count(asked()).refused
+
+
 def test_each_key_has_its_own_rate_and_guessing_is_counted_too() -> None:
     client = gated(rate_limit=2, api_keys=(KEY, OTHER))
     first, second = {"X-API-Key": KEY}, {"X-API-Key": OTHER}
@@ -49,14 +82,15 @@ def test_each_key_has_its_own_rate_and_guessing_is_counted_too() -> None:
 
 def test_who_waits_as_told_is_let_through() -> None:
     layer, now = limiter(3)
-    assert [layer.wait_s(asked()) for _ in range(3)] == [0.0] * 3
-    wait = layer.wait_s(asked())
-    assert wait == pytest.approx(20)
-    now[0] += wait / 2
-    assert layer.wait_s(asked()) > 0
-    now[0] += wait / 2
-    assert layer.wait_s(asked()) == 0
-    assert layer.wait_s(asked()) > 0
+    assert not any(layer.count(asked()).refused for _ in range(3))
+    refused = layer.count(asked())
+    assert refused.refused
+    assert refused.reset_s == pytest.approx(20)
+    now[0] += refused.reset_s / 2
+    assert layer.count(asked()).refused
+    now[0] += refused.reset_s / 2
+    assert not layer.count(asked()).refused
+    assert layer.count(asked()).refused
 
 
 @given(st.integers(1, 50), st.lists(st.floats(0, 5), max_size=200))
@@ -65,7 +99,7 @@ def test_never_more_than_a_burst_and_the_refill(a_minute: int, gaps: Sequence[fl
     passed = 0
     for gap in gaps:
         now[0] += gap
-        passed += not layer.wait_s(asked())
+        passed += not layer.count(asked()).refused
     assert passed <= a_minute + sum(gaps) * a_minute / 60 + 1e-3
     assert passed >= min(a_minute, len(gaps))
 
@@ -73,7 +107,7 @@ def test_never_more_than_a_burst_and_the_refill(a_minute: int, gaps: Sequence[fl
 def test_callers_are_forgotten_when_they_are_too_many() -> None:
     layer, _ = limiter(1)
     for number in range(MOST_CALLERS + 10):
-        assert not layer.wait_s(asked(key_id=str(number)))
+        assert not layer.count(asked(key_id=str(number))).refused
     assert len(layer._due) == MOST_CALLERS
 
 
