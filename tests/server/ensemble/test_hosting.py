@@ -191,3 +191,10 @@ def test_two_services_on_one_folder_behind_a_round_robin(client: TestClient, res
             (True, None),
             (False, "quota"),
         ]
+        # what one answer names is not evicted for it, and is for the next one
+        large = [("files", ("a.jpg", grown("red-circle.jpg", 700_000)))]
+        for _ in range(2):
+            text = other.post("/predict/streaming", files=large * 2).text
+            lines = [json.loads(line.removeprefix("data: ")) for line in text.split("\n\n")[:2]]
+            assert [one["image_not_hosted"] for one in lines] == [None, "quota"]
+            assert other.get(lines[0]["image_url"]).status_code == 200

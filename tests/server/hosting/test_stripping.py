@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, ImageSequence, TiffImagePlugin
 from PIL.PngImagePlugin import PngInfo
 
+from clipmod_cli.decode.contents.chunks import MAX_CHUNKS
 from clipmod_cli.server.hosting.metadata.errors import UnstrippableError
 from clipmod_cli.server.hosting.metadata.strip import STRIPPERS, strip_metadata
 from tests.decode.containers import exif_with_thumbnail, jpeg, mpo, riff
@@ -290,6 +291,48 @@ def test_any_bytes_are_stripped_or_refused(name: str, data: bytes) -> None:
     start = FILES.get(name, FILES["AVIF"])[:12]
     strip_or_refuse(data, name)
     strip_or_refuse(start + data, name)
+
+
+def _wide_tiff(kind: int, count: int) -> bytes:
+    """Return a TIFF whose strips are said to be so many values of a type."""
+    data = bytearray(encode(PICTURE, "TIFF"))
+    first = int.from_bytes(data[4:8], "little")
+    tags = [int.from_bytes(data[at : at + 2], "little") for at in range(first + 2, len(data) - 12, 12)]
+    at = first + 2 + 12 * tags.index(273)
+    data[at + 2 : at + 8] = struct.pack("<HI", kind, count)
+    return bytes(data)
+
+
+def _long_webp() -> bytes:
+    chunks = b"note\0\0\0\0" * MANY
+    data = encode(PICTURE, "WEBP", exif=exif(6))
+    return data[:4] + (len(data) - 8 + len(chunks)).to_bytes(4, "little") + data[8:] + chunks
+
+
+MANY = MAX_CHUNKS + 1
+EMPTY = png_chunk(b"tEXt", b"")
+HUGE: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "chunks of a PNG": (
+        "PNG",
+        lambda: FILES["PNG"][:33] + png_chunk(b"tEXt", b"") * MANY + FILES["PNG"][33:],
+    ),
+    "chunks of a WebP": ("WEBP", _long_webp),
+    "blocks of a GIF": ("GIF", lambda: FILES["GIF"][:-1] + b"\x21\xfe\0" * MANY + b";"),
+    "values of no type": ("TIFF", lambda: _wide_tiff(99, 2**32 - 1)),
+    "strips": ("TIFF", lambda: _wide_tiff(1, MANY) + bytes(MANY + 255)),
+    "pages of a TIFF": (
+        "TIFF",
+        lambda: b"II*\0" + b"\x08\0\0\0" + b"\0\x10" + bytes(12 * 4096) + b"\x08\0\0\0",
+    ),
+    "boxes of an AVIF": ("AVIF", lambda: FILES["AVIF"] + box(b"free") * 100 + box(b"mdat", bytes(8))),
+}
+
+
+@pytest.mark.parametrize("what", sorted(HUGE))
+def test_hostile_numbers_are_refused(what: str) -> None:
+    name, make = HUGE[what]
+    with pytest.raises(UnstrippableError):
+        strip_metadata(make(), name)
 
 
 def test_a_format_that_is_not_known_is_refused() -> None:

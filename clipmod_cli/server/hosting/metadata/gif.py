@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from clipmod_cli.decode.reading.boxes import Span
 from clipmod_cli.decode.stills.mending import colour_table_bytes, skip_sub_blocks
-from clipmod_cli.server.hosting.metadata.errors import UnstrippableError
+from clipmod_cli.server.hosting.metadata.errors import UnstrippableError, limited
 
 _EXTENSION, _PICTURE, _TRAILER = 0x21, 0x2C, 0x3B
 _CONTROL, _APPLICATION = 0xF9, 0xFF
@@ -24,26 +25,31 @@ def strip_gif(data: bytes) -> bytes:
     Raises:
         UnstrippableError: it does not end.
     """
-    at = _SCREEN_BYTES + colour_table_bytes(data[10])
-    parts = [data[:at]]
+    view = memoryview(data)
+    parts: list[bytes | memoryview] = [view[: _SCREEN_BYTES + colour_table_bytes(data[10])]]
     pictures = 0
-    while True:
-        kind = data[at]
-        if kind == _TRAILER:
-            break
-        if kind == _EXTENSION:
-            end = skip_sub_blocks(data, at + 2)
-            parts.append(_extension(data[at:end]))
-        elif kind == _PICTURE:
-            end = skip_sub_blocks(data, at + _PICTURE_BYTES + 1 + colour_table_bytes(data[at + 9]))
-            parts.append(data[at:end])
+    for start, end in limited(_blocks(data, len(parts[0]))):
+        if data[start] == _PICTURE:
+            parts.append(view[start:end])
             pictures += 1
         else:
-            raise UnstrippableError("it holds unknown blocks")
-        at = end
+            parts.append(_extension(data[start:end]))
     if not pictures:
         raise UnstrippableError("it holds no picture")
     return b"".join([*parts, bytes((_TRAILER,))])
+
+
+def _blocks(data: bytes, at: int) -> Iterator[Span]:
+    """Yield where the pictures and extensions lie."""
+    while (kind := data[at]) != _TRAILER:
+        if kind == _EXTENSION:
+            end = skip_sub_blocks(data, at + 2)
+        elif kind == _PICTURE:
+            end = skip_sub_blocks(data, at + _PICTURE_BYTES + 1 + colour_table_bytes(data[at + 9]))
+        else:
+            raise UnstrippableError("it holds unknown blocks")
+        yield at, end
+        at = end
 
 
 def _extension(block: bytes) -> bytes:

@@ -9,7 +9,7 @@ from typing import Final
 
 from clipmod_cli.decode.contents.tiff import gaps
 from clipmod_cli.decode.reading.boxes import HeifItems, IsoBox, boxes, find, read_items, top_boxes
-from clipmod_cli.server.hosting.metadata.errors import UnstrippableError
+from clipmod_cli.server.hosting.metadata.errors import UnstrippableError, limited
 
 _SHOWN: Final = frozenset({b"ftyp", b"meta", b"mdat"})
 _META_SHOWN: Final = frozenset(
@@ -23,6 +23,10 @@ _PROPERTIES_SHOWN: Final = frozenset(
     }
 )  # fmt: skip
 """Sizes, colours, turns and codes of items; not what somebody wrote about them."""
+
+_MOST_BOXES: Final = 64
+_MOST_STEPS: Final = 8
+"""Boxes of a file, and references from an item to the last one that it is shown by, which real files have."""
 
 _FREE: Final = b"free"
 _HANDLER_NAME: Final = 24
@@ -54,7 +58,7 @@ class _Blanker:
             top.pop()
         items = self._items(top)
         shown = shown_items(items)
-        spans = [span for one in shown for span in items.items[one].spans]
+        spans = sorted(limited(span for one in shown for span in items.items[one].spans))
         if self._is_cut(top[-1]) or any(end > len(self._data) for _, end in spans):
             raise UnstrippableError("the file is damaged")
         for box in top:
@@ -68,7 +72,7 @@ class _Blanker:
         return bytes(self._out[: top[-1].end])
 
     def _items(self, top: list[IsoBox]) -> HeifItems:
-        metas = [box for box in top if box.kind == b"meta"]
+        metas = [box for box in limited(top, _MOST_BOXES) if box.kind == b"meta"]
         if len(metas) != 1 or any(box.kind in {b"moov", b"moof"} for box in top):
             raise UnstrippableError("it is a sequence, or holds no picture")
         items = read_items(self._read, metas[0])
@@ -127,7 +131,7 @@ class _Blanker:
 def shown_items(items: HeifItems) -> set[int]:
     """Return the numbers of the items that the primary one is shown by: its tiles, alpha and gain map."""
     shown = {items.primary}
-    while True:
+    for _ in range(_MOST_STEPS):
         more: set[int] = set()
         for one in items.references:
             source = items.items.get(one.source)
@@ -139,3 +143,4 @@ def shown_items(items: HeifItems) -> set[int]:
         if more <= shown:
             return shown & items.items.keys()
         shown |= more
+    raise UnstrippableError("its items refer to too many others")

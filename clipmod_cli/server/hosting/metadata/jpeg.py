@@ -25,14 +25,15 @@ def strip_jpeg(data: bytes) -> bytes:
     segments = read_jpeg(data, 0, len(data))
     if segments.end is None or not segments.complete:
         raise UnstrippableError("the file is damaged")
-    parts = [_SOI]
+    view = memoryview(data)
+    parts: list[bytes | memoryview] = [_SOI]
     scanning = oriented = False
     ends = [start - 2 for _, start, _ in segments.found[1:]] + [segments.end - len(_EOI)]
     for (marker, start, close), end in zip(segments.found, ends, strict=True):
         if marker not in SKIPPED:
             parts.append(_segment(marker, data[start + 2 : close]))
             scanning = scanning or marker == SOS
-            parts.append(data[close:end] if marker == SOS else b"")
+            parts.append(view[close:end] if marker == SOS else b"")
         elif not scanning and marker == _APP1 and data.startswith(PREFIX, start + 2):
             turned = None if oriented else only_orientation(data[start + 2 : close])
             oriented = True  # viewers read the first

@@ -6,7 +6,7 @@ import zlib
 from typing import Final
 
 from clipmod_cli.decode.stills.mending import png_chunks
-from clipmod_cli.server.hosting.metadata.errors import UnstrippableError
+from clipmod_cli.server.hosting.metadata.errors import UnstrippableError, limited
 from clipmod_cli.server.hosting.metadata.exif import only_orientation
 
 _SIGNATURE_BYTES: Final = 8
@@ -31,16 +31,17 @@ def strip_png(data: bytes) -> bytes:
     Raises:
         UnstrippableError: it does not end, or has chunks that decoders must know or put in one run.
     """
-    parts = [data[:_SIGNATURE_BYTES]]
+    view = memoryview(data)
+    parts: list[bytes | memoryview] = [view[:_SIGNATURE_BYTES]]
     seen: set[bytes] = set()
     before = b""
-    for kind, start, end in png_chunks(data):
+    for kind, start, end in limited(png_chunks(data)):
         if end + _CRC_BYTES > len(data):
             break
         if kind == b"IDAT" and kind in seen and before != kind:
             raise UnstrippableError("its pixels are in several places")
         if kind in _SHOWN:
-            parts.append(data[start - 8 : end + _CRC_BYTES])
+            parts.append(view[start - 8 : end + _CRC_BYTES])
         elif kind not in seen:  # decoders read the first
             parts.append(_written_anew(kind, data[start:end]))
         if kind == b"IEND":

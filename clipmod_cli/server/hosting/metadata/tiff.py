@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from clipmod_cli.decode.contents.chunks import MAX_CHUNKS
 from clipmod_cli.decode.contents.tiff import TYPE_BYTES, TiffReader
 from clipmod_cli.server.hosting.metadata.errors import UnstrippableError
 
@@ -23,8 +24,8 @@ _SHOWN: Final = frozenset(
 )  # fmt: skip
 """Sizes, layout of pixels and colours, orientation, resolution, the profile (TIFF 6.0)."""
 
-_MOST_COPIES: Final = 4
-"""Times the file's size that is copied at most: strips of a hostile file may overlap."""
+_MOST_READ: Final = 4
+"""Times the file's size that is read at most: parts of a hostile file may overlap."""
 
 
 def strip_tiff(data: bytes) -> bytes:
@@ -44,7 +45,7 @@ class _Scrubber:
         self._tiff = TiffReader.at(data, 0, len(data))
         self._out = bytearray(len(data))
         self._end = 0
-        self._left = _MOST_COPIES * len(data)
+        self._left = _MOST_READ * len(data)
 
     def run(self) -> bytes:
         at, width = self._tiff.first
@@ -65,11 +66,16 @@ class _Scrubber:
 
     def _put(self, start: int, data: bytes, length: int) -> None:
         end = start + length
-        self._left -= length
-        if end > len(self._data) or self._left < 0:
+        self._spend(length)
+        if end > len(self._data):
             raise UnstrippableError("the file is damaged")
         self._out[start:end] = data
         self._end = max(self._end, end)
+
+    def _spend(self, count: int) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise UnstrippableError("parts of it overlap")
 
     def _directory(self, at: int) -> int:
         """Copy a directory with its strips; return where the next one is."""
@@ -79,6 +85,7 @@ class _Scrubber:
         link = at + count_bytes + entries * entry_bytes
         if link + place_bytes > len(self._data):
             raise UnstrippableError("the file is damaged")
+        self._spend(entries * entry_bytes)
         kept: list[bytes] = []
         values: dict[int, list[int]] = {}
         for entry in range(at + count_bytes, link, entry_bytes):
@@ -98,11 +105,15 @@ class _Scrubber:
         tiff = self._tiff
         width, count = TYPE_BYTES.get(tiff.number(entry + 2, 2), 0), tiff.number(entry + 4, place_bytes)
         place = entry + 4 + place_bytes
+        if not width:
+            raise UnstrippableError("it has values of an unknown type")
         if width * count > place_bytes:
             place = tiff.number(place, place_bytes)
             self._copy(place, width * count)
         if tiff.number(entry, 2) not in {_COMPRESSION, *_STRIPS, *_STRIPS.values()}:
             return []
+        if count > MAX_CHUNKS:
+            raise UnstrippableError("it has too many strips")
         return [tiff.number(place + width * one, width) for one in range(count)]
 
     def _strips(self, values: dict[int, list[int]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from clipmod_cli.decode.stills.mending import riff_chunks
-from clipmod_cli.server.hosting.metadata.errors import UnstrippableError
+from clipmod_cli.server.hosting.metadata.errors import UnstrippableError, limited
 from clipmod_cli.server.hosting.metadata.exif import only_orientation
 
 _HEADER_BYTES: Final = 12
@@ -30,7 +30,9 @@ def strip_webp(data: bytes) -> bytes:
     end = 8 + int.from_bytes(data[4:8], "little")
     if end > len(data):
         raise UnstrippableError("the file is damaged")
-    found = [(kind, data[start:stop]) for kind, start, stop in riff_chunks(data[:end]) if _fits(stop, end)]
+    found = [
+        (kind, data[start:stop]) for kind, start, stop in limited(riff_chunks(data[:end])) if _fits(stop, end)
+    ]
     kinds = [kind for kind, _ in found]
     stills, frames = sum(kind in _STILLS for kind in kinds), kinds.count(b"ANMF")
     if stills + bool(frames) != 1 or (kinds[0] != _EXTENDED and kinds[0] not in _STILLS):
@@ -60,7 +62,7 @@ def _frame(body: bytes) -> bytes:
     inner = bytes(_HEADER_BYTES) + body[_FRAME_BYTES:]
     return b"".join(
         _chunk(kind, inner[start:stop])
-        for kind, start, stop in riff_chunks(inner)
+        for kind, start, stop in limited(riff_chunks(inner))
         if _fits(stop, len(inner)) and kind in _PIXELS
     )
 
