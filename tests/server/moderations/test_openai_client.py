@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 import re
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from openai.types import Moderation, ModerationImageURLInputParam, ModerationTex
 from clipmod_cli.judge.policy.reading import load_policy
 from clipmod_cli.judge.policy.values import OPENAI_CATEGORIES
 from clipmod_cli.server.apis.moderations.answers import names_of
+from clipmod_cli.server.apis.moderations.shapes import Moderations
 from clipmod_cli.server.service import Service
 from tests.end_to_end.command import ROOT
 from tests.server.ensemble.pictures import ANIMATION, BLUE_SQUARE, CUT, RED_CIRCLE, RED_SQUARE, TEXT, VIDEO
@@ -201,6 +203,25 @@ def test_a_model_of_another_service_is_not_found(client: OpenAI) -> None:
     (listed,) = client.models.list().data
     assert listed.id == "clipmod/triple_ensemble"
     assert not moderate(client, data(BLUE_SQUARE), model=listed.id).flagged
+
+
+def test_a_policy_is_named_in_the_query(client: OpenAI) -> None:
+    create = partial(client.moderations.create, model=MODEL, input=[data(RED_CIRCLE)])
+    assert create(extra_query={"policy": "shapes"}).results[0].flagged
+    with pytest.raises(openai.BadRequestError, match="The policy 'nsfw' is not allowed here"):
+        create(extra_query={"policy": "nsfw"})
+
+
+def test_the_described_example_has_the_shape_of_an_answer(client: OpenAI) -> None:
+    answer = client.moderations.with_raw_response.create(model=MODEL, input=[data(RED_CIRCLE)])
+    told, example = json.loads(answer.text), Moderations.model_config["json_schema_extra"]
+    assert isinstance(example, dict)
+    described: Any = Moderations.model_validate(example["example"]).model_dump()
+    assert set(told) == set(described)
+    (result,), (example_result,) = told["results"], described["results"]
+    assert set(result) == set(example_result)
+    assert set(result["images"][0]) == set(example_result["images"][0])
+    assert set(example_result["categories"]) == set(OPENAI_CATEGORIES)
 
 
 def test_without_a_key_it_is_the_clients_own_error(lenient: str) -> None:

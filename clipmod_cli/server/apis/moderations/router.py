@@ -76,7 +76,7 @@ async def create_moderation(
     )
 
 
-@router.get("/v1/models", summary="The model that moderates", responses=problems(401, 429, 500))
+@router.get("/v1/models", summary="The model that moderates", responses=problems(400, 401, 429, 500))
 async def list_models(service: Served) -> ModelList:
     """List the panel of models that judges, as OpenAI's API lists models."""
     return ModelList(data=[ModelEntry(id=f"clipmod/{service.panel.key}", created=int(service.started))])
