@@ -64,13 +64,12 @@ def running(
     clipmod: Command,
     *words: str,
     base: Sequence[str] = ALONE,
-    stdin: int | None = None,
     **environment: str,
 ) -> Iterator[Running]:
     """Give a service at a free port, which does not outlive the context."""
     argv = ["serve", *base, "--port", "0", *words]
     warm(clipmod.home / "XDG_CACHE_HOME")
-    process = clipmod.start(argv, environment, stdin=stdin, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    process = clipmod.start(argv, environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     lines: Queue[str] = Queue()
     reader = threading.Thread(target=_read, args=(process, lines))
     reader.start()

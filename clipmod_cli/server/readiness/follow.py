@@ -66,7 +66,6 @@ class Readiness:
     device: DeviceThread
     check: ReferenceJudge
     pass_limit_s: float
-    every_s: float = CHECK_EVERY_S
     faults_in_a_row: int = FAULTS_IN_A_ROW
     _status: LineStatus | None = None
     _faults: int = 0
@@ -140,7 +139,7 @@ class Readiness:
     def _follow(self, workers: int) -> None:
         """Judge the reference picture at once, and then whenever there is doubt."""
         self._take(self.check(workers))  # the first passes may be slow
-        while not self._closed.wait(self.every_s):
+        while not self._closed.wait(CHECK_EVERY_S):
             with self._changed:
                 again_s = DEGRADED_EVERY_S if self.degraded else None
                 self._changed.wait_for(self._must_check, timeout=again_s)
@@ -162,6 +161,6 @@ class Readiness:
         if self._closed.is_set():
             return
         if status.fault is not None and (before is None or before.fault is None):
-            log.error("not ready: %s", status.fault)
+            log.error("not ready: %s. %s", status.fault, status.detail)
         elif status.fault is None and before is not None and before.fault is not None:
             log.warning("ready again: the reference picture was judged")  # as visible as its end

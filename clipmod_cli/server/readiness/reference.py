@@ -45,10 +45,12 @@ class LineStatus:
     Attributes:
         fault: why it has no verdict, without a detail of this machine; None if it has one.
         degraded: a model that should have judged it failed.
+        detail: the fault for the log.
     """
 
     fault: str | None = None
     degraded: bool = False
+    detail: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -87,22 +89,21 @@ class LineCheck:
             results = list(run(items, shared, panel.criteria, options, stopped=lambda: caller.cancelled))
         except Exception:  # whatever it is, the line does not work
             log.exception("%s cannot be judged by %s", NAME, panel.key)
-            return _failed("internal_error")
+            return _failed("internal_error", "")
         finally:
             caller.cancel()
         log.debug("%s was judged by %s in %.3f s", NAME, panel.key, time.perf_counter() - start)
         return _status_of(panel, results, copies)
 
 
-def _failed(code: str) -> LineStatus:
-    return LineStatus(f"{NAME} cannot be judged ({code})")
+def _failed(code: str, message: str) -> LineStatus:
+    return LineStatus(f"{NAME} cannot be judged ({code})", detail=message)
 
 
 def _status_of(panel: Panel, results: Sequence[Result], copies: int) -> LineStatus:
     for failed in (one for one in results if isinstance(one, Failure)):
-        log.warning("%s cannot be judged by %s: %s (%s)", NAME, panel.key, failed.message, failed.code)
-        return _failed(failed.code)
+        return _failed(failed.code, f"{panel.key}: {failed.message}")
     if len(results) < copies:
-        return _failed("deadline")  # the service is ending
+        return _failed("deadline", "the service is ending")
     stood_in = any(isinstance(one, Verdict) and one.deciding.stand_in for one in results)
     return LineStatus(degraded=stood_in and not panel.stand_in)

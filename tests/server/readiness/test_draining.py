@@ -8,7 +8,9 @@ import os
 import pty
 import signal
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import dropwhile
 
 from tests.end_to_end.command import SHAPES, TINY_L, Command
@@ -154,10 +156,25 @@ def test_a_second_signal_closes_the_port_and_ctrl_c_then_ends_it_at_once(clipmod
         begun.close()
 
 
+@contextmanager
+def at_terminal(terminal: int) -> Iterator[None]:
+    """Let processes that are started in the block have this as their stdin."""
+    kept = os.dup(0)
+    os.dup2(terminal, 0)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+
+
 def test_ctrl_c_at_a_terminal_does_not_wait_for_load_balancers(clipmod: Command) -> None:
     ours, terminal = pty.openpty()
     try:
-        with running(clipmod, "--drain-s", "1000", "--grace", "2000", base=BASE, stdin=terminal) as service:
+        with (
+            at_terminal(terminal),
+            running(clipmod, "--drain-s", "1000", "--grace", "2000", base=BASE) as service,
+        ):
             begun = begin(service.port)
             wait_until_taken(service, 1)
             service.process.send_signal(signal.SIGINT)
