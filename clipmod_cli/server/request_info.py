@@ -62,7 +62,6 @@ class RequestInfo:
         judged_by: key of the panel, or the model's name.
         error: an error code or a sentence.
         arrived: `time.perf_counter()` when its first byte was there.
-        concurrent: judging requests in progress when it started, itself included.
     """
 
     id: str
@@ -81,7 +80,6 @@ class RequestInfo:
     judged_by: str | None = None
     error: str | None = None
     arrived: float = field(default_factory=time.perf_counter, compare=False)
-    concurrent: int = 1
 
     @property
     def wall_ms(self) -> float:

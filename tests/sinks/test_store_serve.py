@@ -124,7 +124,8 @@ def test_the_numbers_of_serve_leave_out_scans(store: HistoryStore) -> None:
         "time_ms": 1.0,
         "error": "too large",
     }
-    run.add_request(request(9, **refused))
+    run.add_request(request(8, **refused))
+    run.add_request(request(9, **{**refused, "status": 500}))
     run.add_hosted(hosted("one"))
     run.add_hosted(hosted("two", expires_at=NOW - timedelta(seconds=1)))
     run.finish({}, 0)
@@ -133,23 +134,26 @@ def test_the_numbers_of_serve_leave_out_scans(store: HistoryStore) -> None:
     assert found.pop("database_size_mb") == pytest.approx(store.path.stat().st_size / 1e6)
     endpoints = found.pop("endpoints")
     assert found == {
-        "total_requests": 4,
+        "total_requests": 5,
         "total_images_processed": 3,
         "nsfw_detections": 2,
         "safe_detections": 1,
         "average_confidence": pytest.approx((0.9 + 0.8 + 0.8) / 3),
-        "average_processing_time_ms": 200.0,
-        "p95_processing_time_ms": pytest.approx(290.0),
-        "p99_processing_time_ms": pytest.approx(298.0),
+        "average_processing_time_ms": pytest.approx(84.2),
+        "p95_processing_time_ms": pytest.approx(84.2),
+        "p99_processing_time_ms": pytest.approx(84.2),
+        "average_latency_ms": 200.0,
+        "p95_latency_ms": pytest.approx(290.0),
+        "p99_latency_ms": pytest.approx(298.0),
         "models_usage": {"triple_ensemble": 3},
-        "error_rate": 0.25,
-        "total_predictions_stored": 4,
+        "error_rate": 0.2,
+        "total_predictions_stored": 3,
         "total_images_hosted": 1,
         "max_concurrent_requests": 3,
     }
     assert endpoints == [
         {
-            "endpoint": "/predict/single", "requests": 4, "images": 3, "errors": 1, "mean_ms": 200.0,
+            "endpoint": "/predict/single", "requests": 5, "images": 3, "errors": 1, "mean_ms": 200.0,
             "p95_ms": pytest.approx(290.0), "p99_ms": pytest.approx(298.0),
         }
     ]  # fmt: skip
@@ -159,7 +163,9 @@ def test_of_nothing_nothing_is_known(store: HistoryStore) -> None:
     found = store.serve_stats()
     unknown = {key for key, value in found.items() if value is None}
     assert unknown == {
-        "average_confidence", "average_processing_time_ms", "p95_processing_time_ms", "p99_processing_time_ms"
+        "average_confidence", "average_processing_time_ms",
+        "p95_processing_time_ms", "p99_processing_time_ms",
+        "average_latency_ms", "p95_latency_ms", "p99_latency_ms",
     }  # fmt: skip
     assert not any(value for key, value in found.items() if key not in unknown)
     assert not store.path.parent.exists()

@@ -212,8 +212,8 @@ def _cell(value: Any) -> str:
 
 def _serve_summary(served: dict[str, Any]) -> str:
     """Return one sentence about all requests to `clipmod serve`."""
-    p95, hosted = served["p95_processing_time_ms"], served["total_images_hosted"]
-    requests, images = served["total_requests"], served["total_images_processed"]
+    p95, hosted = served["p95_latency_ms"], served["total_images_hosted"]
+    requests, images = served["total_requests"], sum(one["images"] for one in served["endpoints"])
     parts = [
         f"{_count(requests, 'request')} with {_count(images, 'image')}",
         f"{served['error_rate']:.1%} errors",

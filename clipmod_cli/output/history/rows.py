@@ -50,7 +50,7 @@ class RequestRow:
         images: how many pictures and videos it contained.
         time_ms: from the first byte to the last, in milliseconds.
         judged_by: the key in its results, as `triple_ensemble`; None if nothing was judged.
-        concurrent: requests in progress when it arrived, including itself.
+        concurrent: the most requests that were judged at once since the row before.
         error: a code or message; None if there was no error.
     """
 

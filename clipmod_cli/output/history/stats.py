@@ -139,27 +139,33 @@ def _plain(value: Any) -> Any:
 MB: Final = 1_000_000
 
 # Requests without pictures, such as refused ones, do not count.
-TIMES: Final = """
+LATENCIES: Final = """
     avg(time_ms) FILTER (images > 0) AS {mean},
     quantile_cont(time_ms, 0.95) FILTER (images > 0) AS {p95},
     quantile_cont(time_ms, 0.99) FILTER (images > 0) AS {p99}
 """
 REQUESTS: Final = f"""
     SELECT count(*) AS total_requests,
-        coalesce(sum(images), 0)::BIGINT AS total_images_processed,
-        coalesce(avg((status >= 400)::INTEGER), 0) AS error_rate,
-        {TIMES.format(
-            mean="average_processing_time_ms", p95="p95_processing_time_ms", p99="p99_processing_time_ms"
-        )},
+        coalesce(avg((status >= 500)::INTEGER), 0) AS error_rate,
+        {LATENCIES.format(mean="average_latency_ms", p95="p95_latency_ms", p99="p99_latency_ms")},
         coalesce(max(concurrent), 0) AS max_concurrent_requests
     FROM requests
-"""  # fmt: skip
+"""
+# A bank's decision has no cost.
 DECISIONS: Final = """
-    SELECT count(*) AS total_predictions_stored,
+    WITH judged AS (
+        SELECT final_decision, confidence, coalesce(decode_time_ms, 0) + inference_time_ms AS cost_ms
+        FROM items WHERE run_id IN (SELECT run_id FROM requests) AND final_decision IS NOT NULL
+    )
+    SELECT count(*) AS total_images_processed,
         count(*) FILTER (final_decision = 'NSFW') AS nsfw_detections,
         count(*) FILTER (final_decision = 'Safe') AS safe_detections,
-        avg(confidence) AS average_confidence
-    FROM items WHERE run_id IN (SELECT run_id FROM requests)
+        count(*) AS total_predictions_stored,
+        avg(confidence) AS average_confidence,
+        avg(cost_ms) AS average_processing_time_ms,
+        quantile_cont(cost_ms, 0.95) AS p95_processing_time_ms,
+        quantile_cont(cost_ms, 0.99) AS p99_processing_time_ms
+    FROM judged
 """
 JUDGES: Final = """
     SELECT judged_by, count(*) FROM requests WHERE judged_by IS NOT NULL GROUP BY ALL ORDER BY 2 DESC, 1
@@ -167,8 +173,8 @@ JUDGES: Final = """
 HOSTED: Final = "SELECT count(*) AS total_images_hosted FROM hosted WHERE expires_at > ?"
 ENDPOINTS: Final = f"""
     SELECT endpoint, count(*) AS requests, coalesce(sum(images), 0)::BIGINT AS images,
-        count(*) FILTER (status >= 400) AS errors,
-        {TIMES.format(mean="mean_ms", p95="p95_ms", p99="p99_ms")}
+        count(*) FILTER (status >= 500) AS errors,
+        {LATENCIES.format(mean="mean_ms", p95="p95_ms", p99="p99_ms")}
     FROM requests GROUP BY ALL ORDER BY requests DESC, endpoint
 """
 
@@ -176,10 +182,13 @@ ENDPOINTS: Final = f"""
 def collect_serve(connection: DuckDBPyConnection, path: Path) -> dict[str, Any]:
     """Return the statistics of `serve`.
 
-    The keys: `total_requests`, `total_images_processed`, `error_rate` (share of requests with a status
-    of 400 or more), `average_`, `p95_` and `p99_processing_time_ms` (of requests with
-    pictures or videos), `max_concurrent_requests`, `total_predictions_stored`, `nsfw_detections`,
-    `safe_detections`, `average_confidence`, `models_usage` (requests by `judged_by`),
+    The keys: `total_requests`, `error_rate` (share of requests with a status of 500 or more: a caller's
+    mistake is no error), `average_`, `p95_` and `p99_latency_ms` (of requests with pictures or videos, from
+    their first byte to the last of the answer), `max_concurrent_requests` (that were judged at once),
+    `total_images_processed` (that have a decision), the same as `total_predictions_stored` and as
+    `nsfw_detections` and `safe_detections` together, `average_confidence`, `average_`, `p95_` and
+    `p99_processing_time_ms` (of a picture: decoding and forward passes), `models_usage` (requests by
+    `judged_by`),
     `total_images_hosted` (not expired), `database_size_mb` (a million bytes each) and `endpoints`
     (each with requests, images, errors, and times in milliseconds). A number without
     data is null.

@@ -66,6 +66,7 @@ class ServiceLoad:
     most_per_caller: int | None = None
     now: int = 0
     peak: int = 0
+    _peak_since: int = field(default=0, repr=False)
     _held: Counter[str] = field(default_factory=Counter, repr=False)
     _waiting: list[_Waiter] = field(default_factory=list, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -108,6 +109,12 @@ class ServiceLoad:
         """Whether one more would be refused."""
         return self.now >= self.most
 
+    def take_peak(self) -> int:
+        """Return the most that were taken at once since the last call."""
+        with self._lock:
+            peak, self._peak_since = self._peak_since, self.now
+        return peak
+
     def check(self, caller: str) -> None:
         """Raise what a request of this caller would be refused with now.
 
@@ -144,6 +151,7 @@ class ServiceLoad:
         self._held[caller] += 1
         self.now += 1
         self.peak = max(self.peak, self.now)
+        self._peak_since = max(self._peak_since, self.now)
         return self.now
 
     def _release(self, caller: str) -> None:

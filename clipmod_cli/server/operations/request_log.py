@@ -123,24 +123,17 @@ class RequestRows:
 
     service: Service
     judging_paths: tuple[str, ...]
-    _in_progress: int = 0
 
     def started(self, info: RequestInfo) -> None:
-        """Count a request in progress."""
-        if info.path.startswith(self.judging_paths):
-            self._in_progress += 1
-            info.concurrent = self._in_progress
+        """Do nothing: a request that only sends is not judged yet."""
 
     def finished(self, info: RequestInfo) -> None:
         """Write the row of a request that reached an endpoint; unknown paths are not stored."""
-        if not info.path.startswith(self.judging_paths):
-            return
-        self._in_progress -= 1
-        if info.route:
-            self.service.rows.add_request(_row(info))
+        if info.path.startswith(self.judging_paths) and info.route:
+            self.service.rows.add_request(_row(info, self.service.load.take_peak()))
 
 
-def _row(info: RequestInfo) -> RequestRow:
+def _row(info: RequestInfo, concurrent: int) -> RequestRow:
     return RequestRow(
         request_id=info.id,
         requested_at=datetime.now(UTC) - timedelta(seconds=info.seconds),
@@ -149,7 +142,7 @@ def _row(info: RequestInfo) -> RequestRow:
         images=info.images,
         time_ms=round(info.seconds * 1000, 3),
         judged_by=info.judged_by,
-        concurrent=info.concurrent,
+        concurrent=concurrent,
         error=info.error or info.refused or _reason(info.status),
     )
 

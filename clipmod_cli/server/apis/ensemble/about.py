@@ -256,6 +256,7 @@ def _stats_answer(numbers: dict[str, Any], service: Service) -> shapes.Stats:
         ),
         performance_metrics=shapes.PerformanceMetrics(
             **rounded("p95_processing_time_ms p99_processing_time_ms"),
+            **rounded("average_latency_ms p95_latency_ms p99_latency_ms"),
             max_concurrent_requests=max(numbers["max_concurrent_requests"], service.load.peak),
         ),
     )

@@ -172,17 +172,20 @@ class Config(Configuration):
 class DatabaseStats(BaseModel):
     """Counts and size of the history store."""
 
-    total_predictions_stored: int
+    total_predictions_stored: int = Field(description="The same as `total_images_processed`")
     total_images_hosted: int
     database_size_mb: float
 
 
 class PerformanceMetrics(BaseModel):
-    """Duration of requests with pictures, in milliseconds."""
+    """Times in milliseconds: what pictures cost, and how long requests with pictures took."""
 
     p95_processing_time_ms: float
     p99_processing_time_ms: float
-    max_concurrent_requests: int
+    max_concurrent_requests: int = Field(description="That were judged at once")
+    average_latency_ms: float = Field(description="Of requests, from first byte to last")
+    p95_latency_ms: float
+    p99_latency_ms: float
 
 
 class Stats(BaseModel):
@@ -191,13 +194,17 @@ class Stats(BaseModel):
     model_config = like(example("/stats"))
 
     total_requests: int
-    total_images_processed: int
+    total_images_processed: int = Field(
+        description="That have a decision: `nsfw_detections` and `safe_detections` together"
+    )
     nsfw_detections: int
     safe_detections: int
     average_confidence: float
-    average_processing_time_ms: float
+    average_processing_time_ms: float = Field(
+        description="Of a picture: decoding it, and its share of the forward passes"
+    )
     models_usage: dict[str, int] = Field(description="Requests, by the panel that judged")
-    error_rate: float = Field(description="Share of requests with a status of 400 or more")
+    error_rate: float = Field(description="Share of requests with a status of 500 or more")
     uptime_hours: float = Field(description="Of this process")
     database_stats: DatabaseStats
     performance_metrics: PerformanceMetrics
