@@ -40,7 +40,7 @@ progress are answered within --grace, new ones 503 for --drain-s. docs/http.md: 
     defaults=SERVE_DEFAULTS,
 )
 def serve(*, flags: Flags) -> None:
-    """Judge over HTTP: three interfaces, a page at /ui, and their description at /docs."""
+    """Judge over HTTP: four interfaces, a page at /ui, and their description at /docs."""
     from clipmod_cli.cli.terminal.logs import resolve_settings
 
     raise typer.Exit(_serve(resolve_settings(flags, defaults=SERVE_DEFAULTS)))
