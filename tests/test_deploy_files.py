@@ -176,3 +176,17 @@ def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
     unit.write_text(UNIT.read_text(encoding="utf-8").replace("/usr/local/bin/clipmod", "/bin/true"))
     run = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=60)
     assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_the_guide_names_what_exists() -> None:
+    guide = (ROOT / "docs" / "production.md").read_text(encoding="utf-8")
+    metrics = (ROOT / "clipmod_cli" / "server" / "operations" / "metrics.py").read_text(encoding="utf-8")
+    written = set(re.findall(r'"(clipmod_\w+)"', metrics))
+    named = {re.sub(r"_(total|bucket|count|sum)$", "", one) for one in re.findall(r"clipmod_\w+", guide)}
+    assert len(named) >= 6
+    assert named <= written
+    flags = {flag_of(one.name) for one in fields(Settings)}
+    known = flags | {"--dry-run", "--from-file", "--now", "--system", "--home-dir"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]+", guide)) <= known
+    variables = {f"CLIPMOD_{one.name.upper()}" for one in fields(Settings)}
+    assert set(re.findall(r"CLIPMOD_\w+", guide)) <= variables
