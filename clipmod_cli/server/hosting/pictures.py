@@ -42,6 +42,9 @@ ID_BYTES: Final = 16
 IMAGE_ID: Final = re.compile(rf"[0-9a-f]{{{2 * ID_BYTES}}}")
 """The only form of an id that becomes a path."""
 
+_WRITTEN: Final = re.compile(rf"\.?{IMAGE_ID.pattern}(\.json)?(\.\w+\.part)?")
+"""The names of files in the folder, finished or not."""
+
 MEDIA_TYPES: Final = {known.name: known.mime for known in picture_formats()}
 """By the format of the content; no other types are sent."""
 
@@ -123,9 +126,9 @@ class HostedPictures(QuotaFolder):
         return (name for name in names if IMAGE_ID.fullmatch(name) and f"{name}{_SIDECAR}" in names)
 
     def incomplete(self, names: set[str]) -> Iterator[str]:
-        """Yield all other files: the folder is for nothing else."""
+        """Yield what killed writers left; any other file is somebody else's."""
         whole = {path.name for key in self.complete(names) for path in self.paths(key)}
-        yield from names - whole
+        return (name for name in names - whole if _WRITTEN.fullmatch(name))
 
     def read(self, key: str) -> KeptFile | None:
         """Return a picture's size and times by its sidecar."""

@@ -127,14 +127,15 @@ def test_halves_that_a_crash_left_are_removed_once_they_are_old(tmp_path: Path) 
     (hosting.folder / no_picture.image_id).unlink()
     (hosting.folder / f"{no_sidecar.image_id}.json").unlink()
     (hosting.folder / f"{torn.image_id}.json").write_text("{", encoding="utf-8")
-    (hosting.folder / ".x.12345678.part").write_bytes(b"half")
+    (hosting.folder / f".{'0' * 32}.12345678.part").write_bytes(b"half")
+    (hosting.folder / "notes.txt").write_text("not ours", encoding="utf-8")
     again = hosting_in(tmp_path)
     assert [one for one in (whole, no_picture, no_sidecar, torn) if read(again, one)] == [whole]
-    assert len(list(hosting.folder.iterdir())) == 2 + 1 + 1 + 2 + 1, "another process may be writing them"
+    assert len(list(hosting.folder.iterdir())) == 2 + 1 + 1 + 2 + 1 + 1, "another process may be writing them"
     for path in hosting.folder.iterdir():
         os.utime(path, (0, time.time() - STALE_S - 1))
     again.sweep()
-    assert {path.stem for path in hosting.folder.iterdir()} == {whole.image_id}
+    assert {path.stem for path in hosting.folder.iterdir()} == {whole.image_id, "notes"}
 
 
 def test_a_file_that_somebody_else_removed_is_gone(tmp_path: Path) -> None:
