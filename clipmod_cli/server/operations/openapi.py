@@ -89,7 +89,7 @@ def _complete(document: dict[str, Any], *, keys: bool) -> dict[str, Any]:
 
 
 def _mend_form(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """Correct the description of a form: it has no null, and no empty lists."""
+    """Correct the description of a form: it has no null and no empty lists, and its files are binary."""
     for kind, described in operation.get("requestBody", {}).get("content", {}).items():
         if kind not in FORMS:
             continue
@@ -99,6 +99,9 @@ def _mend_form(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
             field.update(*kinds if len(kinds) == 1 else [{"anyOf": kinds}] if kinds else [])
             if field.get("type") == "array":
                 field.setdefault("minItems", 1)
+            for one in (field, field.get("items", {})):
+                if one.pop("contentMediaType", None) is not None:
+                    one["format"] = "binary"  # as older generators of clients know it
 
 
 def _add_refusals(responses: dict[str, Any], refusals: dict[str, str]) -> None:

@@ -175,7 +175,9 @@ _IMAGE_PART: Final = {
         "image_url": {
             "type": "object",
             "required": ["url"],
-            "properties": {"url": {"type": "string", "description": "https, http, or data: with base64"}},
+            "properties": {
+                "url": {"type": "string", "format": "uri", "description": "https, http, or data: with base64"}
+            },
             "additionalProperties": False,
         },
     },
