@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,18 @@ from clipmod_cli.settings.reading import Resolved
 from tests.server.classifier.making import only_tiny
 from tests.server.conftest import opened
 from tests.server.ensemble.pictures import RED_CIRCLE, TEXT
-from tests.server.listening import CONTENT_TYPE, END, START, WAIT_S, form_of, listening, part
+from tests.server.listening import (
+    CONTENT_TYPE,
+    END,
+    START,
+    WAIT_S,
+    Upload,
+    form_of,
+    listening,
+    part,
+    read_event,
+    read_events,
+)
 
 PIECE = 100_000
 SOON_S = 0.3
@@ -88,6 +100,32 @@ def test_a_body_over_the_limit_is_413(port: int, path: str, field: str, declared
     answer, text = send(port, path, form_of(field, [("a.jpg", bytes(20 * MB))]), declared=declared)
     assert answer.status == 413
     assert "limit of" in text.decode() or "Maximum" in text.decode()
+
+
+@pytest.mark.parametrize(("path", "field"), FORMS)
+def test_a_body_declared_too_large_is_refused_before_it_is_sent(port: int, path: str, field: str) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as client:
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {CONTENT_TYPE}\r\n"
+        client.sendall(f"{head}Expect: 100-continue\r\nContent-Length: {20 * MB}\r\n\r\n".encode())
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        assert (answer.status, answer.headers["connection"]) == (413, "close")
+        answer.read()
+        assert client.recv(1) == b""
+
+
+def test_a_broken_chunk_ends_a_stream_with_an_error(port: int) -> None:
+    upload = Upload(port, "/predict/streaming")
+    upload.send(part("files", "a.png", RED_CIRCLE) + b"\r\n")
+    answer = upload.answer()
+    first = read_event(answer)
+    assert first is not None
+    assert first["image"] == "a.png"
+    upload.connection.send(b"zz\r\n")
+    error, summary = read_events(answer)
+    assert (error["type"], "not valid HTTP" in error["error"]) == ("error", True)
+    assert (summary["type"], summary["total_processed"]) == ("summary", 1)
+    upload.close()
 
 
 @pytest.mark.parametrize("declared", [True, False])

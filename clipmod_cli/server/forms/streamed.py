@@ -196,6 +196,17 @@ class FormLimits:
         return self.total_bytes + FORM_BYTES + self.files * PART_BYTES
 
 
+def check_declared(scope: Scope, limits: FormLimits) -> None:
+    """Refuse a body whose declared length is over the limit, before any of it is asked for.
+
+    Raises:
+        HTTPException: 413.
+    """
+    declared = Headers(scope=scope).get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared) > limits.body_bytes:
+        raise too_large(limits)
+
+
 @dataclass
 class RequestBody:
     """The request's body, as it arrives."""
@@ -211,9 +222,7 @@ class RequestBody:
         Raises:
             HTTPException: it is too large, too slow, or incomplete.
         """
-        declared = Headers(scope=self.scope).get("content-length", "")
-        if declared.isascii() and declared.isdigit() and int(declared) > self.limits.body_bytes:
-            raise too_large(self.limits)
+        check_declared(self.scope, self.limits)
         received = 0
         while not self.ended:
             chunk = await self._next(self.limits.patience_s)

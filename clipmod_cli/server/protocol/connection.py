@@ -72,6 +72,12 @@ class Connection(H11Protocol):
         self._stop_waiting()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        """End with the server: a client that was answered is not waited for."""
+        super().shutdown()
+        if not self._in_request:
+            self.transport.close()
+
     def send_400_response(self, msg: str) -> None:
         """Have the request answered that is not valid."""
         del msg

@@ -16,7 +16,7 @@ from clipmod_cli.server.protocol import connection
 from clipmod_cli.server.protocol.connection import Connection
 from clipmod_cli.server.protocol.strict import HEAD_BYTES
 
-PATIENCE_S = 30.0
+PATIENCE_S = 15.0
 
 Client = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[Any]]
 
@@ -33,8 +33,8 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse("here")(scope, receive, send)  # without reading the body
 
 
-def talk(client: Client) -> Any:
-    """Return what tells of a client's talk with a server."""
+def talk(client: Client, *, stay: bool = False) -> Any:
+    """Return what tells of a client's talk with a server, which with `stay` ends before the client."""
 
     async def go() -> Any:
         config = uvicorn.Config(
@@ -45,6 +45,7 @@ def talk(client: Client) -> Any:
             log_config=None,
             port=0,
             timeout_keep_alive=60,
+            timeout_graceful_shutdown=2 * round(PATIENCE_S),
         )
         server = uvicorn.Server(config)
         config.load()
@@ -55,11 +56,14 @@ def talk(client: Client) -> Any:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             async with asyncio.timeout(PATIENCE_S):
                 told = await client(reader, writer)
-            writer.close()
+            if not stay:
+                writer.close()
             return told
         finally:
-            server.force_exit = True
-            await server.shutdown()
+            server.force_exit = not stay
+            async with asyncio.timeout(PATIENCE_S):
+                await server.shutdown()
+            writer.close()
 
     return asyncio.run(go())
 
@@ -129,3 +133,11 @@ def test_a_body_that_nobody_reads_is_taken_for_a_while(monkeypatch: pytest.Monke
 
     assert talk(sending_all_first).endswith(b"here")
     assert talk(sending_for_ever) == "cut"
+
+
+def test_a_client_that_still_sends_does_not_hold_up_the_end() -> None:
+    async def sending_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"POST / HTTP/1.0\r\nHost: x\r\nContent-Length: 999\r\n\r\nabc")
+        return await reader.read()
+
+    assert talk(sending_on, stay=True).endswith(b"here")

@@ -43,7 +43,7 @@ from clipmod_cli.server.device_thread import Caller
 from clipmod_cli.server.fairness.places import BusyError
 from clipmod_cli.server.forms.multipart import FormReader
 from clipmod_cli.server.forms.spooled import Piece, SpooledPieces
-from clipmod_cli.server.forms.streamed import FormLimits, Upload, open_form, read_uploads
+from clipmod_cli.server.forms.streamed import FormLimits, Upload, check_declared, open_form, read_uploads
 from clipmod_cli.server.problems import BUG, problem, retry_headers
 from clipmod_cli.server.service import JudgedItem
 from clipmod_cli.types import Failure
@@ -101,6 +101,7 @@ async def predict_streaming(request: Request, keeper: Keeps) -> Response:
     service = keeper.service.limits
     limits = keeper.form_limits(FIELD, service.stream_files, service.stream_bytes)
     form = open_form(request.scope)
+    check_declared(request.scope, limits)
     return StreamedAnswer(keeper, limits, form, request.state.threads)
 
 
