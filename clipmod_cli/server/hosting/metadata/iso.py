@@ -59,7 +59,9 @@ class _Blanker:
         items = self._items(top)
         shown = shown_items(items)
         spans = sorted(limited(span for one in shown for span in items.items[one].spans))
-        if self._is_cut(top[-1]) or any(end > len(self._data) for _, end in spans):
+        media = [(box.body, box.end) for box in top if box.kind == b"mdat"]
+        placed = all(any(start >= at and end <= close for at, close in media) for start, end in spans)
+        if self._is_cut(top[-1]) or not placed:
             raise UnstrippableError("the file is damaged")
         for box in top:
             if box.kind == b"mdat":
