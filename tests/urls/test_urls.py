@@ -199,6 +199,13 @@ def test_refusals_that_pass_are_tried_again(server: Server, status: int) -> None
     assert len(server.asked) == 3
 
 
+def test_the_time_of_a_url_covers_its_retries(server: Server) -> None:
+    url = server.on("/a", reply(503))
+    (result,) = download([url], DownloadPacing(backoff_s=60.0, url_s=0.5))
+    assert code_of(result) == "timeout"
+    assert len(server.asked) == 1
+
+
 @pytest.mark.parametrize(("retries", "asked"), [(0, 1), (1, 2), (4, 5)])
 def test_retries_end(server: Server, retries: int, asked: int) -> None:
     url = server.on("/a", reply(503))

@@ -14,7 +14,7 @@ from fastapi import Depends
 from clipmod_cli.server.forms.streamed import fault_of
 from clipmod_cli.server.state import Served
 from clipmod_cli.sources.web.addresses import AddressRules, FetchRules
-from clipmod_cli.sources.web.downloads import Downloads
+from clipmod_cli.sources.web.downloads import DownloadPacing, Downloads
 from clipmod_cli.types import Failure, Item
 
 LEAST_S: Final = 0.1
@@ -54,7 +54,9 @@ def downloading(
     if until is not None:
         left_s = max(until - time.monotonic(), LEAST_S)
         rules = replace(rules, total_s=min(rules.total_s, left_s), read_s=min(rules.read_s, left_s))
-    with closing(Downloads(items, rules)) as downloads:
+    # one request has few URLs: none of them waits for another one of its host
+    pacing = DownloadPacing(per_host=DownloadPacing().concurrency, url_s=rules.total_s)
+    with closing(Downloads(items, rules, pacing)) as downloads:
         yield (
             one if isinstance(one, Failure) else _picture(one, rules.max_bytes, heic=heic)
             for one in downloads

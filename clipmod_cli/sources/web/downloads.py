@@ -54,12 +54,14 @@ class DownloadPacing:
         per_host: from one host.
         retries: after 429, 5xx or a failed connection.
         backoff_s: mean wait before the first retry; it doubles with each.
+        url_s: of one URL with all its tries and waits; None for no such limit.
     """
 
     concurrency: int = 64
     per_host: int = 4
     retries: int = 2
     backoff_s: float = 1.0
+    url_s: float | None = None
 
 
 _Done: TypeAlias = tuple[Item | Failure, DownloadedBody | None]
@@ -190,7 +192,8 @@ class Downloads:
 
     async def _download(self, item: Item) -> None:
         try:
-            body = await self._fetch(item.source)
+            async with asyncio.timeout(self._pacing.url_s):
+                body = await self._fetch(item.source)
         except (Exception, asyncio.CancelledError) as e:  # one result for each URL, whatever happens
             if self._cancelled.is_set():
                 raise
