@@ -51,7 +51,7 @@ class Quota:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers for clients: the three that are widely read, and the two of the IETF's current draft."""
+        """The headers for clients: three that are widely read, and the two of the IETF's current draft."""
         reset = max(1, math.ceil(self.reset_s - ROUNDING_S))
         return {
             "RateLimit-Limit": str(self.limit),
