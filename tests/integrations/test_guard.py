@@ -28,6 +28,7 @@ from clipmod_cli.types import UNSEEN_REASONS, Frame, ReviewReason
 from tests.integrations.conftest import TINY_SETTINGS, bare
 from tests.server.ensemble.pictures import ANIMATION, BLUE_SQUARE, CUT, RED_CIRCLE, TEXT, TRIANGLE, VIDEO
 from tests.tiny.shapes import draw
+from tests.video.films import scene, write_film
 from tests.warm import warm
 
 PDF = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<<>>\nendobj\n"
@@ -86,6 +87,24 @@ def test_a_spooled_file_comes_back_whole(
             assert check.record["bytes"] == len(data)
             assert file.read() == data
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("memory", [100, 8_000_000], ids=["by a temporary file", "by its bytes"])
+@pytest.mark.parametrize(("red", "outcome"), [(range(12, 20), "flagged"), ((), "clean")])
+def test_a_film_is_judged(
+    guard: UploadGuard,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    memory: int,
+    red: Sequence[int],
+    outcome: str,
+) -> None:
+    monkeypatch.setattr(local, "MEMORY_BYTES", memory)
+    with write_film(tmp_path / "a.mp4", scene(30, red)).open("rb") as file:
+        check = guard.check(file, "s3://bucket/a.mp4")
+        assert (check.outcome, file.tell()) == (outcome, 0)
+    assert check.record is not None
+    assert (check.record["source"], check.record["kind"]) == ("s3://bucket/a.mp4", "video")
 
 
 def test_uploads_are_judged_up_to_the_first_that_is_not_clean(guard: UploadGuard) -> None:
