@@ -6,6 +6,7 @@ progress are finished. A second one closes the port at once; a second Ctrl-C end
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import signal
@@ -48,9 +49,13 @@ def bind(settings: Settings) -> socket.socket:
         made.bind((settings.host, settings.port))
     except OSError as e:
         made.close()
-        place, reason = f"{settings.host}:{settings.port}", e.strerror or e
-        raise UsageError(f"cannot listen at {place}: {reason}. Try another --host or --port") from e
+        raise _cannot_listen(settings, e) from e
     return made
+
+
+def _cannot_listen(settings: Settings, error: OSError) -> UsageError:
+    place, reason = f"{settings.host}:{settings.port}", error.strerror or error
+    return UsageError(f"cannot listen at {place}: {reason}. Try another --host or --port")
 
 
 def listen(app: FastAPI, service: Service, settings: Settings, at: socket.socket) -> ExitCode:
@@ -76,6 +81,10 @@ def listen(app: FastAPI, service: Service, settings: Settings, at: socket.socket
             if checked.error is None:
                 raise
             raise checked.error from None
+        except OSError as e:
+            if e.errno != errno.EADDRINUSE:
+                raise
+            raise _cannot_listen(settings, e) from e  # another one bound the port too, and listened first
     if service.device.alive:  # a forward pass that does not end would keep the process from ending
         sys.stderr.flush()
         os._exit(server.exit_code)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from clipmod_cli.cli.serving import bind, listen
+from clipmod_cli.errors import UsageError
 from clipmod_cli.output.history.store import HistoryStore
+from clipmod_cli.server.app import create_app
 from clipmod_cli.server.service import Service
 from clipmod_cli.types import Item
 from tests.end_to_end.command import TINY
@@ -42,3 +47,14 @@ def test_a_service_that_ended_is_not_ready(service: Service) -> None:
     assert service.ready
     service.close()
     assert not service.ready
+
+
+def test_a_port_at_which_another_one_listened_first_is_told(
+    service: Service, settings_of: SettingsOf
+) -> None:
+    with bind(settings_of(port=0).settings) as first:
+        settings = settings_of(port=first.getsockname()[1]).settings
+        with bind(settings) as second:  # neither listens so far
+            first.listen()
+            with pytest.raises(UsageError, match=f"cannot listen at 127.0.0.1:{settings.port}"):
+                listen(create_app(service, settings), service, settings, second)
