@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from clipmod_cli.assemble import banks_of, decoding_options, load_models
-from clipmod_cli.banks.watch import UNWATCHED, BankWatch
+from clipmod_cli.banks.watch import UNWATCHED, BankWatch, watch_banks
 from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import MissingError, SettingsError
 from clipmod_cli.judge.choice import ModelChoice, choose
@@ -281,7 +281,7 @@ def open_service(
     """
     settings = resolved.settings
     others = allowed_policies(settings, policy)
-    banks = BankWatch.open(banks_of(resolved))
+    banks = watch_banks(banks_of(resolved))
     limits = request_limits_of(settings)
     options = decoding_options(settings, heic=settings.heic)
     sizes = replace(

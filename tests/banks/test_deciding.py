@@ -9,7 +9,7 @@ import pytest
 
 from clipmod_cli.assemble import banks_of as named_banks
 from clipmod_cli.banks.bank import Banks, BankSpec
-from clipmod_cli.banks.watch import BankWatch
+from clipmod_cli.banks.watch import watch_banks
 from clipmod_cli.errors import BankError, SettingsError
 from clipmod_cli.settings.reading import resolve
 from tests.banks.making import banks_of, sha, write_bank
@@ -105,7 +105,7 @@ def test_a_watch_follows_its_files(
 ) -> None:
     monkeypatch.setattr("clipmod_cli.banks.watch.CHECK_EVERY_S", 0.0)
     path = write_bank(tmp_path / "deny", A)
-    watch = BankWatch.open([BankSpec(kind="deny", path=path)])
+    watch = watch_banks([BankSpec(kind="deny", path=path)])
     first = watch.current()
     assert watch.current() is first
     write_bank(path, A, B)
@@ -114,13 +114,13 @@ def test_a_watch_follows_its_files(
     assert watch.current().decide(B) is not None, "what was read before stays in force"
     path.unlink()
     assert watch.current().decide(B) is not None
-    assert caplog.text.count("stay in force") == 2
+    assert caplog.text.count("stays in force") == 2
     assert watch.current().decide(B) is not None
-    assert caplog.text.count("stay in force") == 2, "once for each change"
+    assert caplog.text.count("stays in force") == 2, "once for each change"
     write_bank(path, C)
     assert watch.current().decide(B) is None
 
 
 def test_a_watch_begins_with_whole_banks(tmp_path: Path) -> None:
     with pytest.raises(BankError):
-        BankWatch.open([BankSpec(kind="deny", path=tmp_path / "none")])
+        watch_banks([BankSpec(kind="deny", path=tmp_path / "none")])

@@ -6,9 +6,6 @@ A session is opened with a key at `/ui/login`, kept in a cookie and closed at `/
 from __future__ import annotations
 
 import hashlib
-import hmac
-import ipaddress
-import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -23,11 +20,9 @@ from starlette.requests import HTTPConnection
 from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from clipmod_cli.errors import UsageError
-from clipmod_cli.server.configuration import DocumentedEnvironment, documented_environment
+from clipmod_cli.server.gate.keys import ApiKeys
 from clipmod_cli.server.gate.middleware import Guard, refuse
 from clipmod_cli.server.request_info import PROBES, request_info_of
-from clipmod_cli.settings.definition import Settings
 
 STATIC: Final = Path(__file__).parent / "static"
 LOGIN_PATH: Final = "/ui/login"
@@ -113,7 +108,8 @@ class IdentityMiddleware:
         if given is not None:  # a wrong key is refused even with a valid cookie
             return self.keys.find(given)
         cookie = HTTPConnection(scope).cookies.get(COOKIE)
-        return self.sessions.find(cookie) if cookie else ""
+        key_id = self.sessions.find(cookie) if cookie else ""
+        return key_id if self.keys.has(key_id) else ""  # a session ends with its key
 
 
 @dataclass
@@ -184,87 +180,3 @@ def login_router(keys: ApiKeys, sessions: Sessions, *, secure: bool) -> APIRoute
 
 def _to_page() -> RedirectResponse:
     return RedirectResponse("/ui", 303)
-
-
-log = logging.getLogger(__name__)
-
-SHORT: Final = 16
-"""Characters; shorter keys can be guessed."""
-
-ID_DIGITS: Final = 8
-"""Hexadecimal digits of a key's digest in logs: enough to tell keys apart."""
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKeys:
-    """The valid keys, as digests; without any no key is required."""
-
-    digests: tuple[bytes, ...] = ()
-
-    @property
-    def required(self) -> bool:
-        """Whether requests need a key."""
-        return bool(self.digests)
-
-    def find(self, given: bytes) -> str:
-        """Return the short id of a valid key, else an empty text. Takes constant time."""
-        digest = hashlib.sha256(given).digest()
-        same = [hmac.compare_digest(digest, one) for one in self.digests]
-        return digest.hex()[:ID_DIGITS] if any(same) else ""
-
-
-def keys_of(settings: Settings, environment: DocumentedEnvironment | None = None) -> ApiKeys:
-    """Return the keys of the settings and the environment (default: this process's).
-
-    Raises:
-        UsageError: if keys are required (another address than loopback without `--no-auth`, or
-            USE_API_KEYS) and there are none, or if the key file is unusable.
-    """
-    if settings.no_auth:
-        return ApiKeys()
-    named = environment or documented_environment()
-    if named.use_api_keys is False and is_loopback(settings.host):
-        return ApiKeys()
-    if found := [*settings.api_keys, *named.api_keys, *_read_file(settings.api_keys_file)]:
-        if short := sum(len(key) < SHORT for key in found):
-            message = "%d of the API keys have fewer than %d characters and can be guessed; make one: %s"
-            log.warning(message, short, SHORT, "`openssl rand -hex 24`")
-        return ApiKeys(tuple({hashlib.sha256(key.encode()).digest(): None for key in found}))
-    if named.use_api_keys:
-        raise UsageError(
-            "USE_API_KEYS requires API keys and there are none. Set CLIPMOD_API_KEYS, or unset USE_API_KEYS"
-        )
-    if not is_loopback(settings.host):
-        raise UsageError(
-            f"--host {settings.host} can be reached from other machines. Set API keys (CLIPMOD_API_KEYS or "
-            "--api-keys-file), or disable authentication with --no-auth"
-        )
-    return ApiKeys()
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether an address can be reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _read_file(name: str | None) -> list[str]:
-    if name is None:
-        return []
-    path = Path(name).expanduser()
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as e:
-        reason = e.strerror if isinstance(e, OSError) else "it is not text in UTF-8"
-        raise UsageError(f"cannot read the API keys in {path}: {reason}") from e
-    lines = (line.strip() for line in text.splitlines())
-    keys = [line for line in lines if line and not line.startswith("#")]
-    if not keys:
-        raise UsageError(
-            f"{path} holds no API key. Write one a line, for example from `openssl rand -hex 24`"
-        )
-    return keys

@@ -1,6 +1,6 @@
 """Layers: security headers, answers to exceptions, timeouts of slow bodies, refusals by headers.
 
-The latter are `Guard`s. Rate limits are in `rate`, keys in `authentication`.
+The latter are `Guard`s. Rate limits are in `rate`, keys in `keys` and `authentication`.
 """
 
 from __future__ import annotations

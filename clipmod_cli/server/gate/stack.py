@@ -17,14 +17,13 @@ from clipmod_cli.server.configuration import MB
 from clipmod_cli.server.fairness.bodies import BODIES_PER_PLACE, OpenBodies
 from clipmod_cli.server.fairness.places import ServiceLoad
 from clipmod_cli.server.gate.authentication import (
-    ApiKeys,
     IdentityMiddleware,
     KeyMiddleware,
     Sessions,
-    keys_of,
     login_router,
 )
 from clipmod_cli.server.gate.capacity import BodiesMiddleware, CapacityMiddleware
+from clipmod_cli.server.gate.keys import ApiKeys, keys_of
 from clipmod_cli.server.gate.middleware import (
     BodyPaceMiddleware,
     EncodingMiddleware,

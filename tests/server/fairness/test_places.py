@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from clipmod_cli.server.fairness.callers import REQUEST, may_be_many, network_of
 from clipmod_cli.server.fairness.places import BusyError, OverShareError, ServiceLoad, share_of
-from clipmod_cli.server.gate.authentication import keys_of
+from clipmod_cli.server.gate.keys import keys_of
 from clipmod_cli.server.request_info import RequestInfo
 from clipmod_cli.settings.definition import Settings
 from tests.server.gate.doors import BASE, KEY, OTHER, Seen, build

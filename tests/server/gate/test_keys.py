@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.server.configuration import DocumentedEnvironment
-from clipmod_cli.server.gate.authentication import ApiKeys, keys_of
+from clipmod_cli.server.gate.keys import ApiKeys, keys_of
 from clipmod_cli.settings.definition import Settings
 from tests.server.gate.doors import KEY, OTHER, gated
 
@@ -88,7 +88,7 @@ def test_short_keys_are_warned_of_without_being_shown(caplog: pytest.LogCaptureF
 
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=5), st.text())
 def test_a_key_is_found_exactly_if_it_is_one(ours: list[str], given_one: str) -> None:
-    found = ApiKeys(keys(api_keys=tuple(ours)).digests)
+    found = keys(api_keys=tuple(ours))
     assert all(found.find(key.encode(errors="surrogatepass")) for key in ours)
     assert bool(found.find(given_one.encode(errors="surrogatepass"))) == (given_one in ours)
 

@@ -191,7 +191,7 @@ def export(
 
 def _settings(host: str, port: int, api_keys_file: Path | None, public_url: str | None) -> Settings:
     """Return the settings of the page. Of the environment and the settings file only keys count."""
-    from clipmod_cli.server.gate.authentication import is_loopback
+    from clipmod_cli.server.gate.keys import is_loopback
     from clipmod_cli.settings.definition import Settings
     from clipmod_cli.settings.reading import resolve
 

@@ -15,7 +15,7 @@ import uvicorn
 
 from clipmod_cli.cli.serving import bind, url_of
 from clipmod_cli.errors import ExitCode, UsageError
-from clipmod_cli.server.gate.authentication import is_loopback
+from clipmod_cli.server.gate.keys import is_loopback
 from clipmod_cli.server.gate.stack import gate_of
 from clipmod_cli.server.protocol.connection import Connection
 from clipmod_cli.server.review.access import OneTimeLink, ReviewAccess, access_by_key, access_by_link
