@@ -25,7 +25,14 @@ from django.utils.translation import gettext_lazy
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.integrations.guard import UploadGuard
 from clipmod_cli.integrations.per_process import PerProcess
-from clipmod_cli.integrations.uploads import MESSAGES, RETRY_AFTER_S, STATUS, NamedUpload, UploadCheck
+from clipmod_cli.integrations.uploads import (
+    RETRY_AFTER_S,
+    STATUS,
+    NamedUpload,
+    Outcome,
+    UploadCheck,
+    checked_messages,
+)
 
 __all__ = ["CleanUpload", "UploadGuardMiddleware", "clean_upload", "guard"]
 
@@ -43,6 +50,7 @@ def _open() -> UploadGuard:
     if isinstance(given.get("on_check"), str):
         given["on_check"] = import_string(given["on_check"])
     try:
+        _messages()
         return UploadGuard(**given)
     except SettingsError as e:
         raise ImproperlyConfigured(f"CLIPMOD: {e}") from e
@@ -69,9 +77,15 @@ def _forget(*, setting: str, **_: Any) -> None:
 setting_changed.connect(_forget)
 
 
+def _messages() -> Mapping[Outcome, Any]:
+    """Return what senders are told by outcome, with the words of the project."""
+    ours: Mapping[Outcome, Any] = _ours().get("MESSAGES", {})
+    return checked_messages(ours)
+
+
 def _message(check: UploadCheck) -> Any:
     """Return what the sender is told, translated where the project translates it."""
-    told = {**MESSAGES, **_ours().get("MESSAGES", {})}[check.outcome]
+    told = _messages()[check.outcome]
     return gettext_lazy(told) if isinstance(told, str) else told
 
 
@@ -121,6 +135,8 @@ class UploadGuardMiddleware:
         self.get_response = get_response
         self.process_view: Any = self._refusal_of
         guard()  # a wrong setting is told at the start
+        if isinstance(_ours().get("PATHS", ()), str):
+            raise ImproperlyConfigured("CLIPMOD: PATHS must be a list of texts")
         if iscoroutinefunction(get_response):
             markcoroutinefunction(self)
             self.process_view = sync_to_async(self._refusal_of, thread_sensitive=False)
@@ -145,6 +161,10 @@ class UploadGuardMiddleware:
 def _files_of(request: HttpRequest) -> list[Any]:
     """Return all files of the form. Django itself reads forms of POST alone."""
     method, request.method = request.method, "POST"
+    if method != "POST" and not request._read_started:  # noqa: SLF001
+        # An earlier middleware that looked found an empty form, which Django keeps.
+        for name in ("_post", "_files"):
+            request.__dict__.pop(name, None)
     try:
         return [file for _, files in request.FILES.lists() for file in files]
     finally:

@@ -16,7 +16,14 @@ from fastapi import File, HTTPException, UploadFile
 
 from clipmod_cli.integrations.guard import UploadGuard
 from clipmod_cli.integrations.per_process import PerProcess
-from clipmod_cli.integrations.uploads import MESSAGES, RETRY_AFTER_S, STATUS, NamedUpload, Outcome
+from clipmod_cli.integrations.uploads import (
+    MESSAGES,
+    RETRY_AFTER_S,
+    STATUS,
+    NamedUpload,
+    Outcome,
+    checked_messages,
+)
 
 __all__ = ["check_uploads", "clean_upload", "clean_uploads"]
 
@@ -35,8 +42,12 @@ def clean_upload(
     Args:
         field: its name in the form; it is required.
         guard: what judges; default one by the environment and the settings file, shared by all endpoints.
-        messages: what the sender is told, in place of `uploads.MESSAGES`.
+        messages: what the sender is told, in place of those in `uploads.MESSAGES`.
+
+    Raises:
+        SettingsError: a message is for no outcome.
     """
+    messages = checked_messages(messages)
 
     async def clean(upload: Annotated[UploadFile, File(alias=field)]) -> UploadFile:
         await check_uploads([upload], guard=guard, messages=messages)
@@ -57,7 +68,11 @@ def clean_uploads(
         field: as for `clean_upload`, likewise the others.
         guard: what judges.
         messages: what the sender is told.
+
+    Raises:
+        SettingsError: a message is for no outcome.
     """
+    messages = checked_messages(messages)
 
     async def clean(uploads: Annotated[list[UploadFile], File(alias=field)]) -> list[UploadFile]:
         await check_uploads(uploads, guard=guard, messages=messages)
@@ -82,9 +97,10 @@ async def check_uploads(
     Raises:
         HTTPException: 422, 413 or 503.
     """
+    messages = checked_messages(messages)
     named = [NamedUpload(one.file, one.filename or "") for one in uploads]
     for check in await (guard or _usual.get()).check_all_async(named):
         if not check.is_clean:
             status = STATUS[check.outcome]
             headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None
-            raise HTTPException(status, {**MESSAGES, **messages}[check.outcome], headers)
+            raise HTTPException(status, messages[check.outcome], headers)

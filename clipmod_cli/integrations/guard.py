@@ -32,7 +32,7 @@ from clipmod_cli.integrations.uploads import (
     UploadFinding,
     UploadJudge,
 )
-from clipmod_cli.settings.definition import Settings
+from clipmod_cli.settings.definition import Settings, option_of
 
 log = logging.getLogger("clipmod.uploads")
 """A name of its own, for the application's settings of logging."""
@@ -82,8 +82,9 @@ class UploadGuard:
             deadline_s: for all uploads of one request, in seconds; what is not judged by then is refused.
             on_check: called with what was found of each upload, clean ones included, in some thread; what it
                 raises is logged.
-            settings: further settings of the command line, as `device="cpu"`; those that are not given come
-                from the environment and the settings file.
+            settings: further settings of judging and of the machine, as `device="cpu"`, and `heic`,
+                `max_image_mb`, `max_video_mb`; those that are not given come from the environment and the
+                settings file.
 
         Raises:
             SettingsError: values that cannot be right.
@@ -201,6 +202,9 @@ class UploadGuard:
         return check
 
 
+_LIMITS: Final = frozenset({"config", "heic", "max_image_mb", "max_video_mb"})
+"""Settings of a guard besides those of judging and of the machine."""
+
 _OTHER: Final = UploadFinding("clean", "no picture, film or archive")
 
 
@@ -212,7 +216,11 @@ def _judge_of(
     Raises:
         SettingsError: names that are no settings, or have no effect.
     """
-    known = {one.name for one in fields(Settings)}
+    known = {
+        one.name
+        for one in fields(Settings)
+        if one.name in _LIMITS or option_of(one.name).group in {"judging", "machine"}
+    }
     if unknown := sorted(given.keys() - known):
         raise SettingsError(f"{unknown[0]} is no setting of a guard{did_you_mean(unknown[0], known)}")
     if url is None:

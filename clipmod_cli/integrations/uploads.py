@@ -6,6 +6,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
+from clipmod_cli.errors import SettingsError
 from clipmod_cli.types import UNSEEN_REASONS
 
 Outcome: TypeAlias = Literal["clean", "flagged", "unreadable", "too_large", "unavailable"]
@@ -94,6 +95,18 @@ MESSAGES: Final[Mapping[Outcome, str]] = {
     "unavailable": "Files cannot be checked at the moment. Please try again later.",
 }
 """What the sender is told: neither scores nor categories, by which somebody could try until it passes."""
+
+
+def checked_messages(given: Mapping[Outcome, Any]) -> Mapping[Outcome, Any]:
+    """Return `MESSAGES` with those that are given in their place.
+
+    Raises:
+        SettingsError: one is for no outcome.
+    """
+    if unknown := sorted(given.keys() - MESSAGES.keys()):
+        raise SettingsError(f"messages: {unknown[0]!r} is none of {', '.join(MESSAGES)}")
+    return {**MESSAGES, **given}
+
 
 STATUS: Final[Mapping[Outcome, int]] = {
     "flagged": 422,

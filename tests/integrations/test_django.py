@@ -154,6 +154,25 @@ def test_the_middleware_judges_forms_of_other_methods(seen: list[bytes], method:
         assert seen == [BLUE_SQUARE]
 
 
+def looking(get_response: Any) -> Any:
+    """Return a middleware that looks at the form, as some that log do."""
+
+    def look(request: Any) -> Any:
+        assert request.POST is not None
+        return get_response(request)
+
+    return look
+
+
+def test_the_middleware_judges_a_form_that_another_one_looked_at(seen: list[bytes]) -> None:
+    body = encode_multipart(BOUNDARY, {"file": named(RED_CIRCLE)})
+    with override_settings(MIDDLEWARE=[f"{__name__}.looking", *MIDDLEWARE]):
+        for method in ("put", "patch"):
+            answer = getattr(Client(), method)("/plain", body, content_type=MULTIPART_CONTENT)
+            assert answer.status_code == 422
+    assert seen == []
+
+
 def test_the_middleware_guards_the_paths_that_are_named(seen: list[bytes]) -> None:
     with guarded(PATHS=["/other/"]) as client:
         assert client.post("/other/plain", {"file": named(RED_CIRCLE)}).status_code == 422
@@ -217,5 +236,8 @@ def test_the_guard_is_made_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> N
         assert [one.name for one in told] == ["a"]
     with override_settings(CLIPMOD={"POLCY": "nsfw"}), pytest.raises(ImproperlyConfigured, match="polcy"):
         guarding.guard()
+    for wrong in ({"MESSAGES": {"bad": "no"}}, {"PATHS": "/photos/"}):
+        with override_settings(CLIPMOD=wrong), pytest.raises(ImproperlyConfigured):
+            guarding.UploadGuardMiddleware(lambda _: None)
     with override_settings(CLIPMOD={"ON_CHECK": "tests.container.project"}):
         assert guarding.guard() is not first

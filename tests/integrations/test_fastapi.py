@@ -6,6 +6,7 @@ import asyncio
 import io
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import httpx2
@@ -13,10 +14,14 @@ import pytest
 from fastapi import Depends, FastAPI, UploadFile
 from fastapi.testclient import TestClient
 
+from clipmod_cli.errors import SettingsError
+from clipmod_cli.integrations import fastapi as guarding
 from clipmod_cli.integrations.fastapi import check_uploads, clean_upload, clean_uploads
 from clipmod_cli.integrations.guard import UploadGuard
+from clipmod_cli.integrations.per_process import PerProcess
 from clipmod_cli.models.seam import Model
 from clipmod_cli.types import Frame
+from tests.integrations.conftest import bare
 from tests.server.ensemble.pictures import BLUE_SQUARE, RED_CIRCLE, TEXT, TRIANGLE
 
 LARGE_SAFE = BLUE_SQUARE + bytes(2_000_000)
@@ -105,6 +110,31 @@ def test_messages_can_be_ones_own(client: TestClient) -> None:
     answer = client.post("/told", files={"file": ("a", RED_CIRCLE)})
     assert answer.json() == {"detail": "Bitte ein anderes Bild."}
     assert "Bitte" not in client.post("/told", files={"file": ("a", TEXT)}).text
+
+
+def test_a_message_for_no_outcome_is_told_at_once() -> None:
+    wrong: Any = {"nsfw": "No."}
+    with pytest.raises(SettingsError, match="flagged"):
+        clean_upload(messages=wrong)
+
+
+def test_without_a_guard_the_environment_says_what_judges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare(tmp_path, monkeypatch)
+    for name, value in (("MODELS", "open_nsfw"), ("ISOLATE", "false"), ("THRESHOLD", "0")):
+        monkeypatch.setenv(f"CLIPMOD_{name}", value)
+    monkeypatch.setattr(guarding, "_usual", PerProcess(UploadGuard))
+    app = FastAPI()
+
+    @app.post("/")
+    async def keep(file: Annotated[UploadFile, Depends(clean_upload())]) -> None:
+        raise AssertionError(file)
+
+    try:
+        assert TestClient(app).post("/", files={"file": ("a", BLUE_SQUARE)}).status_code == 422
+    finally:
+        guarding._usual.get().close()
 
 
 def test_an_optional_file_is_checked_by_the_endpoint(client: TestClient, seen: list[bytes]) -> None:
