@@ -127,7 +127,7 @@ class HostedPictures(QuotaFolder):
 
     def incomplete(self, names: set[str]) -> Iterator[str]:
         """Yield what killed writers left; any other file is somebody else's."""
-        whole = {path.name for key in self.complete(names) for path in self.paths(key)}
+        whole = {name for key in self.complete(names) for name in (key, f"{key}{_SIDECAR}")}
         return (name for name in names - whole if _WRITTEN.fullmatch(name))
 
     def read(self, key: str) -> KeptFile | None:
