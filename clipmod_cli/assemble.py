@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Final
 
 from clipmod_cli.banks.bank import BankSpec
 from clipmod_cli.decode.limits import DecodeOptions, parse_coverage, parse_frames
@@ -16,11 +17,11 @@ from clipmod_cli.ensemble.cache import DUPLICATE_CACHE_BYTES, EvidenceCache
 from clipmod_cli.ensemble.cache_file import EvidenceFile, default_path
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import SettingsError
-from clipmod_cli.judge.choice import ModelChoice, choose
-from clipmod_cli.judge.criteria import Criteria
+from clipmod_cli.judge.choice import ModelChoice, choose, light_models
+from clipmod_cli.judge.criteria import Criteria, WeightedReader
 from clipmod_cli.judge.policy.reading import load_policy, policy_from_classes
 from clipmod_cli.judge.policy.values import Policy
-from clipmod_cli.judge.prepare import prepare
+from clipmod_cli.judge.prepare import check_sight, prepare, reader_of
 from clipmod_cli.models.backend import LoadContext, ModelSpec, TorchContext, require_packages
 from clipmod_cli.models.device.names import check_device_name
 from clipmod_cli.models.hub.client import SILENT, DownloadProgress, Hub
@@ -33,6 +34,8 @@ from clipmod_cli.settings.definition import DEFAULT_POLICY, SERVE_DEFAULTS, Sett
 from clipmod_cli.settings.reading import Resolved, count_of
 
 log = logging.getLogger(__name__)
+
+AUTO_SCREEN: Final = "auto"
 
 
 def load_ensemble(
@@ -181,6 +184,40 @@ def load_models(
     ensemble = load(choice, settings=settings, hub=hub, progress=progress)
     threshold = policy.threshold_for(settings.sensitivity, settings.threshold)
     return ensemble, prepare(ensemble, policy, threshold=threshold, allow_partial=settings.allow_partial)
+
+
+def with_screens(
+    ensemble: Ensemble,
+    criteria: Criteria,
+    settings: Settings,
+    hub: Hub,
+    progress: DownloadProgress = SILENT,
+) -> tuple[Ensemble, Criteria]:
+    """Return both with the screens of calibrated early exit, as `--screen` names them.
+
+    `auto` takes the light models that need no download, see something of the policy and are no members.
+
+    Raises:
+        SpecError: the setting cannot be parsed.
+        MissingError: weights or a package are missing and cannot be had.
+        BlindModelError: a model that was named sees nothing of the policy.
+    """
+    if settings.screen == "none":
+        return ensemble, criteria
+    policy = criteria.policy
+    specs = [settings.screen] if settings.screen != AUTO_SCREEN else light_models(policy, hub)
+    taken = {member.model.spec for member in ensemble.members}
+    named = [spec for spec in specs if spec not in taken]
+    if not named:
+        return ensemble, criteria
+    loaded = load(choose(named, policy, hub), settings=settings, hub=hub, progress=progress)
+    models = [member.model for member in loaded.members]
+    for model in models:
+        check_sight(model, policy, allow_partial=True)
+    readers = [
+        WeightedReader(name=model.name, weight=1.0, reader=reader_of(model, policy)) for model in models
+    ]
+    return replace(ensemble, screens=models), replace(criteria, screens=readers)
 
 
 @contextmanager

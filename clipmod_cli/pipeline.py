@@ -26,6 +26,7 @@ from clipmod_cli.ensemble.batch import CanSkipRest
 from clipmod_cli.ensemble.ensemble import Ensemble, InferenceEngine, PendingEvidence, fingerprint
 from clipmod_cli.flow import ahead, batched
 from clipmod_cli.judge.criteria import Criteria
+from clipmod_cli.judge.exits.rule import CalibratedExit
 from clipmod_cli.judge.judging import Recheck, judge_until_hit, judge_with_rechecks
 from clipmod_cli.judge.policy.reading import load_policy
 from clipmod_cli.judge.policy.values import Policy
@@ -76,6 +77,7 @@ class Options:
             time of the run.
         infer_ahead: submit the next batch, in a thread of its own, while the caller uses results.
         early_exit: of a still, skip the models that can no longer change the outcome.
+        exits: of a still, skip models at a stated risk; takes the place of `early_exit`.
         duplicate_cache_bytes: the size of the run's cache of evidence, by which the models of an `Ensemble`
             see equal pictures once; 0 has none.
     """
@@ -86,6 +88,7 @@ class Options:
     decoders: Decoders | None = None
     infer_ahead: bool = False
     early_exit: bool = False
+    exits: CalibratedExit | None = None
     duplicate_cache_bytes: int = 0
 
 
@@ -212,7 +215,9 @@ def run(
     if not criteria.policy.unsafe:  # there is no worst view
         decode = replace(decode, coverage=Coverage(full=False))
     options = _hashing(replace(options, decode=decode), banks)
+    exits = options.exits
     can_skip_rest = criteria.outcome_is_certain if options.early_exit else None
+    can_skip_rest = can_skip_rest if exits is None else exits.can_skip_rest
     with open_decoders(options) as decoders, TemporaryFiles() as temporary:
         options = replace(options, decoders=decoders)
         if options.duplicate_cache_bytes and isinstance(ensemble, Ensemble):
@@ -223,7 +228,8 @@ def run(
         )
         before = banks if keep is None else NO_BANKS
         evidence = _infer(items, ensemble, options, temporary, stopped, can_skip_rest, hits, before)
-        seen = evidence if keep is None else _keep(evidence, keep)
+        watched = evidence if exits is None else exits.watch(evidence)
+        seen = watched if keep is None else _keep(watched, keep)
         judged = (
             _judge(seen, criteria, recheck, keep) if hits is None else judge_until_hit(seen, criteria, hits)
         )

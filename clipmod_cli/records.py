@@ -11,9 +11,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from clipmod_cli.errors import ErrorCode
+from clipmod_cli.record_parts import (
+    PROBABILITIES,
+    BankMatchRow,
+    FrameRow,
+    ModelPrediction,
+    RecordError,
+    RowModel,
+    SegmentRow,
+    null,
+)
 from clipmod_cli.results import BankVerdict, DecidedBy, Result
 from clipmod_cli.types import (
     Decision,
@@ -30,92 +39,6 @@ from clipmod_cli.types import (
 SCHEMA_NAME: Final = "clipmod/1"
 
 
-def _null(description: str) -> Any:
-    return Field(default=None, description=description)
-
-
-class RowModel(BaseModel):
-    """The base of records and of the values in them."""
-
-    # strict: a wrong type is a bug and must raise.
-    model_config = ConfigDict(
-        strict=True,
-        frozen=True,
-        allow_inf_nan=False,
-        serialize_by_alias=True,
-        protected_namespaces=(),
-        json_schema_serialization_defaults_required=True,
-        json_schema_extra={"additionalProperties": True},
-    )
-
-
-class RecordError(RowModel):
-    """Why an input could not be judged."""
-
-    code: ErrorCode = Field(description="One of a closed list")
-    message: str = Field(description="What happened, for people")
-    retryable: bool = Field(description="The same input may succeed later")
-    http_status: int | None = _null("HTTP status of the answer, with http_error")
-
-
-PROBABILITIES: Final = "By category, 0..1, summing to 1; by independent scoring the best SAFE one has 0.5"
-
-
-class DetectionRow(RowModel):
-    """One detection."""
-
-    label: str = Field(description="The detector's own label")
-    score: float = Field(description="0..1")
-    box: tuple[int, int, int, int] = Field(description="x, y, width, height in pixels of the original")
-
-
-class ModelPrediction(RowModel):
-    """What one model predicted for the frame that decided the verdict."""
-
-    predicted_category: str = Field(description="Its most probable category")
-    confidence: float = Field(description="Probability of that category, 0..1")
-    category_probabilities: dict[str, float] = Field(description=PROBABILITIES)
-    inference_time_ms: float = Field(
-        description="Forward time of its batch divided by the pictures in it, milliseconds"
-    )
-    detections: list[DetectionRow] | None = _null("Detections, highest score first")
-    unmapped_share: float | None = _null(
-        "Of a classifier: share of its scores for labels that no category has, 0..1"
-    )
-
-
-class SegmentRow(RowModel):
-    """A run of consecutive scored frames at or over a threshold."""
-
-    start_s: float = Field(description="Seconds from the start")
-    end_s: float = Field(description="Seconds from the start")
-    ensemble_category: str = Field(description="The category of its worst frame")
-    peak_unsafe_score: float = Field(description="Highest unsafe score of its frames, 0..1")
-    peak_time_s: float = Field(description="Time of that frame, seconds from the start")
-
-
-class FrameRow(RowModel):
-    """The ensemble's scores for one frame."""
-
-    frame: int = Field(description="Number of the frame, from 0")
-    time_s: float = Field(description="When it is shown, seconds from the start")
-    ensemble_category: str = Field(description="Its most probable category")
-    confidence: float = Field(description="Probability of that category, 0..1")
-    unsafe_score: float = Field(
-        description="Probability summed over the UNSAFE categories, 0..1 (independent scoring: the highest)"
-    )
-    category_ensemble_probabilities: dict[str, float] = Field(description=PROBABILITIES)
-    model_agreement: float = Field(description="Share of the weight that agrees on the category, 0..1")
-
-
-class BankMatchRow(RowModel):
-    """An entry of a bank that has the hash of the input."""
-
-    bank: str = Field(description="Name of the bank")
-    type: str | None = _null("What the entry says that it is")
-    note: str | None = _null("Further text of the entry")
-
-
 class Record(RowModel):
     """The outcome of one input. Every field is always present, null if it does not apply."""
 
@@ -126,104 +49,110 @@ class Record(RowModel):
         description="Path or URL as it was given; for a member of an archive, the archive's. Bytes that are "
         "not UTF-8 are replaced by U+FFFD; `source_b64` is exact"
     )
-    member: str | None = _null("Name inside the archive")
-    kind: Kind | None = _null("null if it failed before this was known")
+    member: str | None = null("Name inside the archive")
+    kind: Kind | None = null("null if it failed before this was known")
     status: Literal["ok", "error"] = Field(description="Whether it could be judged")
-    final_decision: Decision | None = _null("null with an error, and if no category is UNSAFE")
-    needs_review: bool | None = _null("A person should check it")
-    degraded: bool | None = _null("Judged by less than the whole ensemble")
-    confidence: float | None = _null("Ensemble probability of `ensemble_category`, 0..1")
-    unsafe_score: float | None = _null(
+    final_decision: Decision | None = null("null with an error, and if no category is UNSAFE")
+    needs_review: bool | None = null("A person should check it")
+    degraded: bool | None = null("Judged by less than the whole ensemble")
+    confidence: float | None = null("Ensemble probability of `ensemble_category`, 0..1")
+    unsafe_score: float | None = null(
         "Ensemble probability of the UNSAFE categories together (independent scoring: of the highest), 0..1; "
         "NSFW at or over `threshold` (or if `matched_categories` has any)"
     )
-    ensemble_category: str | None = _null("The most probable category")
-    category_ensemble_probabilities: dict[str, float] | None = _null(PROBABILITIES)
-    model_agreement: float | None = _null("Share of the weight that agrees on the category, 0..1")
-    models_used: list[str] | None = _null("Names of the models that judged it")
-    per_model_predictions: dict[str, ModelPrediction] | None = _null(
+    ensemble_category: str | None = null("The most probable category")
+    category_ensemble_probabilities: dict[str, float] | None = null(PROBABILITIES)
+    model_agreement: float | None = null("Share of the weight that agrees on the category, 0..1")
+    models_used: list[str] | None = null("Names of the models that judged it")
+    per_model_predictions: dict[str, ModelPrediction] | None = null(
         "By model, for the frame that decided the verdict"
     )
     policy: str = Field(description="Name of the policy")
     policy_hash: str = Field(description="Identifies the content of the policy")
     threshold: float = Field(description="Unsafe score from which an input is NSFW, 0..1")
     run_key: str = Field(description="Identifies models, weights, policy and settings")
-    sha256: str | None = _null("SHA-256 of the bytes, lower-case hexadecimal")
-    bytes: int | None = _null("Size in bytes")
-    mtime_ns: int | None = _null("Modification time of a local file, nanoseconds since 1970")
-    width: int | None = _null("As displayed, pixels")
-    height: int | None = _null("As displayed, pixels")
-    format: str | None = _null("Format of the content, as JPEG")
-    truncated: bool | None = _null("The bytes end early; the part that exists was decoded")
-    total_time_ms: float | None = _null(
+    sha256: str | None = null("SHA-256 of the bytes, lower-case hexadecimal")
+    bytes: int | None = null("Size in bytes")
+    mtime_ns: int | None = null("Modification time of a local file, nanoseconds since 1970")
+    width: int | None = null("As displayed, pixels")
+    height: int | None = null("As displayed, pixels")
+    format: str | None = null("Format of the content, as JPEG")
+    truncated: bool | None = null("The bytes end early; the part that exists was decoded")
+    total_time_ms: float | None = null(
         "Latency including queueing, milliseconds. Not its cost, which is `decode_time_ms` and "
         "`inference_time_ms` together"
     )
-    error: RecordError | None = _null("null if it was judged")
+    error: RecordError | None = null("null if it was judged")
     index: int = Field(description="Position in the input, from 0")
     run_id: str = Field(description="Identifies the run")
-    review_reasons: list[ReviewReason] | None = _null(
+    review_reasons: list[ReviewReason] | None = null(
         "Why, worst first; empty exactly where `needs_review` is false. Not looked at: truncated, coverage, "
         "unsampled, other_content, colour, unmapped_labels, unseen_category. Looked at, unsure: "
-        "low_agreement, review_margin, short_hit, fallback_model"
+        "low_agreement, review_margin, short_hit, fallback_model, early_exit"
     )
-    coverage: float | None = _null("Least share of the displayed pixels that any model was shown, 0..1")
-    scale: float | None = _null("Displayed pixels for one pixel of a model's input in the deciding view")
-    view: tuple[int, int, int, int] | None = _null("x, y, w, h of the deciding view, displayed pixels")
-    views_scored: int | None = _null("Views that were scored, of all frames together")
-    source_b64: str | None = _null("Base64 of the source's bytes, if they are not UTF-8")
-    member_b64: str | None = _null("Base64 of the member's bytes, if they are not UTF-8")
-    final_url: str | None = _null("URL after redirects")
-    duration_s: float | None = _null("Duration of a video or animation, seconds")
-    frames_scored: int | None = _null("Scored frames of the file, if it has several")
-    frames_total: int | None = _null("All frames that are in the file, scored or not")
-    largest_gap_s: float | None = _null(
+    coverage: float | None = null("Least share of the displayed pixels that any model was shown, 0..1")
+    scale: float | None = null("Displayed pixels for one pixel of a model's input in the deciding view")
+    view: tuple[int, int, int, int] | None = null("x, y, w, h of the deciding view, displayed pixels")
+    views_scored: int | None = null("Views that were scored, of all frames together")
+    source_b64: str | None = null("Base64 of the source's bytes, if they are not UTF-8")
+    member_b64: str | None = null("Base64 of the member's bytes, if they are not UTF-8")
+    final_url: str | None = null("URL after redirects")
+    duration_s: float | None = null("Duration of a video or animation, seconds")
+    frames_scored: int | None = null("Scored frames of the file, if it has several")
+    frames_total: int | None = null("All frames that are in the file, scored or not")
+    largest_gap_s: float | None = null(
         "Longest time between two frames of a video or animation that were looked at, with others between "
         "them, seconds"
     )
-    frames_sampling: str | None = _null(
+    frames_sampling: str | None = null(
         "How frames were chosen, as --frames; `auto, key` where time ran short and only key frames were "
         "taken from then on; `until a hit` where the rest was not scored (--stop-on-hit)"
     )
-    segments: list[SegmentRow] | None = _null("Segments of a video or animation, in order")
-    frames: list[FrameRow] | None = _null(
+    segments: list[SegmentRow] | None = null("Segments of a video or animation, in order")
+    frames: list[FrameRow] | None = null(
         "Scores by frame of a video or animation, in order; with --frames-detail"
     )
-    models_skipped: list[str] | None = _null(
+    models_skipped: list[str] | None = null(
         "Models that were skipped because they could not change the outcome"
     )
-    unsafe_score_bounds: tuple[float, float] | None = _null(
+    unsafe_score_bounds: tuple[float, float] | None = null(
         "Lowest and highest unsafe score possible with the skipped models"
     )
-    unseen_categories: list[str] | None = _null("UNSAFE categories that no model can see")
+    unseen_categories: list[str] | None = null("UNSAFE categories that no model can see")
     known: bool = Field(
         default=False,
         description="An earlier run wrote the same outcome for the same bytes of this input to the same "
         "output; false for what is new",
     )
-    row: int | None = _null("Of `clipmod urls`: position in its list as the file has it, from 0")
-    columns: dict[str, str | None] | None = _null("Columns of its row, as text (--keep-columns)")
-    decode_time_ms: float | None = _null("Time to read and decode it, milliseconds")
-    inference_time_ms: float | None = _null(
+    row: int | None = null("Of `clipmod urls`: position in its list as the file has it, from 0")
+    columns: dict[str, str | None] | None = null("Columns of its row, as text (--keep-columns)")
+    decode_time_ms: float | None = null("Time to read and decode it, milliseconds")
+    inference_time_ms: float | None = null(
         "Forward time of all its views by all models, milliseconds; 0 if all came from the cache"
     )
-    category_scores: dict[str, float] | None = _null(
+    category_scores: dict[str, float] | None = null(
         "By UNSAFE category, 0..1, what its own threshold is compared with: the highest probability of all "
         "views and frames that count, a label that stands for several categories in full for each"
     )
-    matched_categories: list[str] | None = _null(
+    matched_categories: list[str] | None = null(
         "Categories at or over their own thresholds, from mild to severe; null if the policy has no such "
         "thresholds"
     )
-    nsfw_probability: float | None = _null(
+    nsfw_probability: float | None = null(
         "Calibrated probability that the input is NSFW, 0..1 (`clipmod tune --calibrate`); it decides "
         "nothing. null if the policy has no calibration, or not all models and frames were asked"
     )
-    decided_by: DecidedBy | None = _null(
+    decided_by: DecidedBy | None = null(
         "`models`, or a bank of hashes, `deny` or `allow` (then all scores are null); null with an error"
     )
-    matches: list[BankMatchRow] | None = _null("The entries of the banks that decided")
-    pdq: str | None = _null("PDQ hash of a still, if banks compare it; empty if none is good enough")
+    matches: list[BankMatchRow] | None = null("The entries of the banks that decided")
+    decided_at: str | None = null(
+        "With early exit: the model after which no other one was asked about this picture or a view of it"
+    )
+    exit_audit: int | None = null(
+        "With --early-exit calibrated, of a picture that was let go: the audits without an error before it"
+    )
+    pdq: str | None = null("PDQ hash of a still, if banks compare it; empty if none is good enough")
 
 
 STEPS: Final = 1e6
@@ -352,6 +281,7 @@ def _add_verdict(values: dict[str, Any], verdict: Verdict, *, frames_detail: boo
     values |= {"models_used": list(predictions), "per_model_predictions": predictions}
     values["models_skipped"] = [write_name(name)[0] for name in deciding.skipped] or None
     values |= {"unsafe_score_bounds": deciding.bounds, "views_scored": verdict.views_scored}
+    values["decided_at"] = verdict.decided_at and write_name(verdict.decided_at)[0]
     values |= {"view": tuple(deciding.view.box), "scale": _round(deciding.view.scale)}
     values["total_time_ms"] = _round_ms(verdict.total_ms)
     values["inference_time_ms"] = _round_ms(verdict.inference_ms)

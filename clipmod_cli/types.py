@@ -21,7 +21,7 @@ UnseenReason: TypeAlias = Literal[
     "truncated", "coverage", "unsampled", "other_content", "colour", "unmapped_labels", "unseen_category"
 ]
 ReviewReason: TypeAlias = Literal[
-    UnseenReason, "low_agreement", "review_margin", "short_hit", "fallback_model"
+    UnseenReason, "low_agreement", "review_margin", "short_hit", "fallback_model", "early_exit"
 ]
 
 UNSEEN_REASONS: Final[tuple[UnseenReason, ...]] = get_args(UnseenReason)
@@ -276,27 +276,6 @@ class Evidence:
     stand_in: bool = False
     skipped: tuple[str, ...] = ()
 
-    @classmethod
-    def of(
-        cls,
-        frame: Frame,
-        seen: Mapping[str, Seen],
-        forward_ms: Mapping[str, float],
-        skipped: tuple[str, ...] = (),
-    ) -> Evidence:
-        """Return what was seen in this frame."""
-        return cls(
-            item=frame.item,
-            media=frame.media,
-            number=frame.number,
-            time_s=frame.time_s,
-            last=frame.last,
-            view=frame.view,
-            seen=seen,
-            forward_ms=forward_ms,
-            skipped=skipped,
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Failure:
@@ -366,6 +345,11 @@ class FrameScore:
     skipped: tuple[str, ...] = ()
     bounds: tuple[float, float] | None = None
 
+    @property
+    def decided_at(self) -> str | None:
+        """The model after which no other one was asked; None where all were."""
+        return list(self.by_model)[-1] if self.skipped else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
@@ -391,6 +375,7 @@ class Verdict:
         segments: empty for a still.
         unseen_categories: UNSAFE categories that some member could not see.
         matched_categories: of all frames that count, as `category_scores`; None if none has a threshold.
+        decided_at: with early exit, the model after which no other one was asked; None where all were.
         nsfw_probability: calibrated, 0..1; None without a calibration, or if not all models were asked.
         degraded: less than the ensemble judged.
         inference_ms: forward time of all its views by all models, in milliseconds.
@@ -412,6 +397,7 @@ class Verdict:
     category_scores: Mapping[str, float] = field(default_factory=dict)
     matched_categories: Sequence[str] | None = None
     nsfw_probability: float | None = None
+    decided_at: str | None = None
 
     @property
     def needs_review(self) -> bool:

@@ -19,9 +19,11 @@ from clipmod_cli.assemble import (
     load_models,
     policy_of,
     with_evidence_cache,
+    with_screens,
 )
 from clipmod_cli.banks.bank import Banks
 from clipmod_cli.banks.records import RecordBanks
+from clipmod_cli.cli.exits import RunExits, exits_key
 from clipmod_cli.cli.output import Output, open_output
 from clipmod_cli.cli.run_card import (
     ModelsOfRun,
@@ -126,6 +128,7 @@ def judge_inputs(resolved: Resolved, inputs: Inputs, stdout: RealStdout | None =
                 check_models(resolved, choice)
                 with DownloadBar(quiet=settings.quiet) as progress:
                     ensemble, criteria = load_models(settings, choice, policy, hub, progress)
+                    ensemble, criteria = with_screens(ensemble, criteria, settings, hub, progress)
             ensemble = stack.enter_context(with_evidence_cache(ensemble, settings))
             if settings.evidence is not None:
                 output.evidence = open_evidence(settings, inputs.conditions.directory, ensemble, policy)
@@ -228,10 +231,14 @@ class _Run:
             run_key=run_key(ensemble, criteria, self.options.decode),
             run_id=uuid.uuid4().hex,
         )
+        self.exits: RunExits | None = None
+        if settings.early_exit == "calibrated":
+            self.facts = replace(self.facts, run_key=exits_key(self.facts.run_key, settings, ensemble))
 
     def judge_all(self) -> ExitCode:
         """Judge all inputs and return the exit code."""
         self.done = done = self._begin()
+        self._open_exits()
         items = self._not_done(done)
         start = time.monotonic()
         exit_code = ExitCode.OK
@@ -260,6 +267,7 @@ class _Run:
                 done=done.count,
                 dropped=self.dropped,
                 received=received() if received else None,
+                early_exit=None if self.exits is None else self.exits.describe(self.tally.judged),
             )
         _say_how_to_resume(self.settings, self.inputs, exit_code)
         return exit_code
@@ -294,6 +302,20 @@ class _Run:
                 done.undenied_count,
             )
         return done
+
+    def _open_exits(self) -> None:
+        """Begin or continue calibrated early exit, if there is one, and a model that may let pictures go."""
+        path = self.output.path
+        if self.settings.early_exit != "calibrated" or path is None or not self.criteria.policy.unsafe:
+            return
+        run_exits = RunExits.open(
+            self.criteria, self.settings.risk, path, self.facts.run_key, anew=self.settings.overwrite
+        )
+        exits = run_exits.exits
+        if exits.stages.names:
+            self.exits = run_exits
+            self.options = replace(self.options, exits=exits)
+            self.ensemble = replace(self.ensemble, unused_screens=lambda: exits.unused)
 
     def _judge(self, items: Iterable[Item | Failure], store: HistoryRun, done: int) -> None:
         progress = choose_progress(
@@ -337,6 +359,8 @@ class _Run:
         content = None if result.media is None else result.media.sha256
         known = self.done.knew(result.item, content, _outcome_of(result))
         record = to_record(result, self.facts, frames_detail=self.settings.frames_detail, known=known)
+        if self.exits is not None:
+            record = self.exits.before(record)
         kinds = self.tally.add(record)
         line = self.output.write(record, result.item.source)
         store.add(line if self.settings.record == "full" else to_line(record))
@@ -348,6 +372,7 @@ class _Run:
             self.done.end(self.skipped)
         try:
             self.output.finish()
+            self._finish_exits()
         except OutputError as e:
             log.error("%s", e)  # noqa: TRY400 — no traceback: a full disk is no bug
             exit_code = ExitCode.first(exit_code, e.exit_code)
@@ -366,6 +391,11 @@ class _Run:
             log.error("%s", e)  # noqa: TRY400
             exit_code = ExitCode.first(exit_code, e.exit_code)
         return exit_code
+
+    def _finish_exits(self) -> None:
+        if self.exits is not None and self.output.path is not None:
+            self.exits.save()
+            self.tally.add_review("early_exit", *self.exits.review(self.output.path))
 
 
 def _told(done: DoneInputs) -> str:

@@ -31,7 +31,7 @@ LIBRARIES: Final = (
 )  # fmt: skip
 """The packages that can change a score."""
 
-DECODING: Final = ("decode", "coverage", "frames", "stop_on_hit", "early_exit")
+DECODING: Final = ("decode", "coverage", "frames", "stop_on_hit", "early_exit", "risk", "screen")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

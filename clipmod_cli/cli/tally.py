@@ -138,6 +138,13 @@ class Tally:
         else:
             self.categories[category or ""] += 1
 
+    def add_review(self, reason: str, count: int, new: int) -> None:
+        """Count Safe records that have a further reason for review; `new` of them needed none before."""
+        self.kinds["review"] += new
+        self.outcomes["safe"] -= new
+        self.outcomes["review"] += new
+        self.reasons[reason] += count
+
     def counts(self) -> dict[str, int]:
         """Return the counts by kind over the whole output."""
         return {

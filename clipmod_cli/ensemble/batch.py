@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, TypeAlias, TypeVar
@@ -70,11 +70,22 @@ class PartialEvidence:
     def finish(self, names: Sequence[str]) -> Evidence | Failure:
         """Return the frame's evidence; a failure if some of it is not finite."""
         for name, one in self.seen.items():
-            if not is_finite(one):
+            if name in names and not is_finite(one):
                 message = f"{name} gave a result that is not a finite number"
                 return _failure(self.frame, "non_finite_score", message)
         skipped = tuple(name for name in names if name not in self.seen)
-        return Evidence.of(self.frame, self.seen, self.forward_ms, skipped)
+        frame = self.frame
+        return Evidence(
+            item=frame.item,
+            media=frame.media,
+            number=frame.number,
+            time_s=frame.time_s,
+            last=frame.last,
+            view=frame.view,
+            seen=self.seen,
+            forward_ms=self.forward_ms,
+            skipped=skipped,
+        )
 
 
 @dataclass(slots=True)
@@ -85,6 +96,8 @@ class BatchRunner:
 
     Attributes:
         models: in the order of the ensemble's members.
+        screens: with early exit, models that are run before these; one that fails lets no frame go.
+        unused: returns the names of screens that are not run now.
         stand_in: the name of the model that judges alone where another one fails; None fails the frame.
         runner: runs one model.
     """
@@ -92,6 +105,8 @@ class BatchRunner:
     models: Sequence[Model]
     stand_in: str | None
     runner: ModelRunner
+    screens: Sequence[Model] = ()
+    unused: Callable[[], Collection[str]] = tuple
     _failed_submits: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -180,7 +195,7 @@ class BatchRunner:
         self, frames: Sequence[Frame], can_skip_rest: CanSkipRest | None
     ) -> list[Evidence | Failure]:
         evidence = [PartialEvidence(frame) for frame in frames]
-        needed = evidence
+        needed = evidence if can_skip_rest is None else self._screen(evidence, can_skip_rest)
         for number, model in enumerate(self.models):
             if number and can_skip_rest is not None:
                 needed = _undecided(needed, can_skip_rest)
@@ -188,6 +203,24 @@ class BatchRunner:
                 break
             _add(needed, model.name, self.runner.run(model, [one.frame for one in needed]))
         return self._finish(evidence)
+
+    def _screen(
+        self, evidence: Sequence[PartialEvidence], can_skip_rest: CanSkipRest
+    ) -> Sequence[PartialEvidence]:
+        """Run the screens; return the frames that the members have to see."""
+        unused = self.unused()
+        for model in self.screens:
+            if model.name in unused or not evidence:
+                continue
+            try:
+                _add(evidence, model.name, self.runner.run(model, [one.frame for one in evidence]))
+            except Exception as e:
+                if is_device_lost(e):
+                    raise
+                log.warning("%s failed as a screen: %s. The ensemble judges these pictures", model.name, e)
+            else:
+                evidence = _undecided(evidence, can_skip_rest)
+        return evidence
 
     def _run_stand_in(self, frame: Frame) -> Evidence | None:
         """Return the stand-in's evidence; None if there is no stand-in or it fails too."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, Self, TypeAlias
 
@@ -67,6 +67,8 @@ class Ensemble:
         degraded: it is less than the three-model ensemble that `auto` wants.
         stand_in: the member that judges alone where another one fails at a frame; None fails the frame.
         cache: evidence of this run and of earlier ones; None has none.
+        screens: with early exit, models that are asked before the members and have no weight.
+        unused_screens: returns the names of those that are not asked now.
     """
 
     members: Sequence[Member]
@@ -75,11 +77,16 @@ class Ensemble:
     degraded: bool = False
     stand_in: str | None = None
     cache: EvidenceCache | None = field(default=None, repr=False, compare=False)
+    screens: Sequence[Model] = ()
+    unused_screens: Callable[[], Collection[str]] = tuple
     _batches: BatchRunner = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         models = [member.model for member in self.members]
-        object.__setattr__(self, "_batches", BatchRunner(models, self.stand_in, ModelRunner(self.cache)))
+        batches = BatchRunner(
+            models, self.stand_in, ModelRunner(self.cache), screens=self.screens, unused=self.unused_screens
+        )
+        object.__setattr__(self, "_batches", batches)
 
     def with_duplicate_cache(self, max_bytes: int) -> Self:
         """Return the same ensemble with evidence in memory too, by which models see equal frames once."""
@@ -88,8 +95,9 @@ class Ensemble:
 
     @property
     def geometries(self) -> tuple[Geometry, ...]:
-        """The geometries that the members take, each once."""
-        return tuple(dict.fromkeys(member.model.geometry for member in self.members))
+        """The geometries that the members and the screens take, each once."""
+        models = [*(member.model for member in self.members), *self.screens]
+        return tuple(dict.fromkeys(model.geometry for model in models))
 
     @property
     def identity(self) -> str:

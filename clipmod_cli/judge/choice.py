@@ -91,11 +91,25 @@ def _ensemble_commands() -> list[str]:
     return [*first, "clipmod models download ensemble"]
 
 
+def light_models(policy: Policy, hub: Hub | None = None) -> list[str]:
+    """Return the light models on this machine that see something of the policy."""
+    specs = map(parse_spec, LIGHT)
+    return [
+        one.spec for one in specs if has_packages(one) and _sees_some(one, policy) and locate(one, hub=hub)
+    ]
+
+
 def _can_see(spec: ModelSpec, policy: Policy) -> bool:
     """Return whether the model sees every UNSAFE category and enough of all; its silence has a category."""
+    seen = seen_categories(policy, spec=spec.spec, text_image=spec.backend.kind == "text-image")
+    return {*policy.unsafe} <= {*seen} and _sees_some(spec, policy)
+
+
+def _sees_some(spec: ModelSpec, policy: Policy) -> bool:
+    """Return whether the model sees enough of the policy to tell anything; its silence has a category."""
     kind = spec.backend.kind
     seen = seen_categories(policy, spec=spec.spec, text_image=kind == "text-image")
-    if not {*policy.unsafe} <= {*seen} or not sees_enough(policy, seen, detector=kind == "detector"):
+    if not sees_enough(policy, seen, detector=kind == "detector"):
         return False
     return kind != "detector" or any(c.otherwise for c in policy.categories)
 

@@ -56,6 +56,7 @@ class Criteria:
         threshold: an unsafe score of at least this is NSFW, 0..1.
         unseen: UNSAFE categories that some model cannot see (only with `--allow-partial`).
         degraded: a model of the ensemble is missing.
+        screens: models that are no members and can only let a picture go, in their order.
         names: of the categories, in the policy's order.
         unsafe: by category, whether it is UNSAFE.
         unsafe_places: the indices of the UNSAFE categories.
@@ -71,6 +72,7 @@ class Criteria:
     judges: Sequence[WeightedReader]
     unseen: Sequence[str] = ()
     degraded: bool = False
+    screens: Sequence[WeightedReader] = ()
     names: tuple[str, ...] = field(init=False, repr=False)
     unsafe: NDArray[np.bool_] = field(init=False, repr=False, compare=False)
     unsafe_places: tuple[int, ...] = field(init=False, repr=False)

@@ -29,16 +29,17 @@ def score_frames(frames: Sequence[Evidence], criteria: Criteria) -> list[FrameSc
     """Return the result of `score_frame` for each, equal to the last bit; many at once cost less."""
     scored: list[FrameScore | Failure] = []
     for names, alike in groupby(frames, lambda frame: _members_run(frame, criteria)):
-        judges = [member for member in criteria.judges if member.name in names]
+        judges = [one for one in (*criteria.judges, *criteria.screens) if one.name in names]
         scored += _score_alike(list(alike), judges, criteria)
     return scored
 
 
 def _members_run(evidence: Evidence, criteria: Criteria) -> tuple[str, ...]:
-    """Return the members that judge this frame: all but those skipped, or the stand-in alone."""
+    """Return the models that judge this frame: the members that were asked, or the screen that let it go."""
     if evidence.stand_in:
         return tuple(member.name for member in criteria.judges if member.name in evidence.seen)
-    return tuple(member.name for member in criteria.judges if member.name not in evidence.skipped)
+    asked = tuple(member.name for member in criteria.judges if member.name not in evidence.skipped)
+    return asked or tuple(one.name for one in criteria.screens if one.name in evidence.seen)[-1:]
 
 
 class _Row(NamedTuple):
@@ -154,6 +155,8 @@ def _bounds(
     """
     if not frame.skipped:
         return None
+    if len(frame.skipped) == len(criteria.judges):
+        return 0.0, 1.0
     remaining = max(sum(member.weight for member in criteria.judges) - float(weights.sum()), 0.0)
     partial = PartialScores(shares=list(shares[:, np.newaxis]), weights=weights.tolist(), remaining=remaining)
     low, high = score_bounds(partial, criteria.unsafe, independent=criteria.policy.is_independent)

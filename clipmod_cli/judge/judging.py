@@ -266,6 +266,17 @@ def _verdict(
         category_scores=_highest(counted),
         matched_categories=_matched(counted) if criteria.category_thresholds else None,
         nsfw_probability=nsfw_probability(deciding, frames, criteria.policy),
+        decided_at=_decided_at(deciding, scores.views, criteria),
+    )
+
+
+def _decided_at(deciding: FrameScore, views: Sequence[FrameScore], criteria: Criteria) -> str | None:
+    """Return the first model after which a view was let go; of a hit, the one that it was a hit after."""
+    if deciding.hit:
+        return deciding.decided_at
+    order = [one.name for one in (*criteria.screens, *criteria.judges)]
+    return min(
+        (view.decided_at for view in views if view.decided_at is not None), key=order.index, default=None
     )
 
 

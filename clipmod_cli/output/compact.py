@@ -6,7 +6,8 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, create_model
 
-from clipmod_cli.records import SCHEMA_NAME, Record, RowModel, json_schema
+from clipmod_cli.record_parts import RowModel
+from clipmod_cli.records import SCHEMA_NAME, Record, json_schema
 
 COMPACT_SCHEMA: Final = f"{SCHEMA_NAME}-compact"
 SCHEMAS: Final = frozenset({SCHEMA_NAME, COMPACT_SCHEMA})
@@ -15,7 +16,7 @@ SCHEMAS: Final = frozenset({SCHEMA_NAME, COMPACT_SCHEMA})
 FIELDS: Final = (
     "source", "member", "index", "status", "final_decision", "needs_review", "review_reasons", "unsafe_score",
     "ensemble_category", "sha256", "bytes", "mtime_ns", "error", "run_key", "run_id", "source_b64",
-    "member_b64", "known", "row", "columns", "decided_by", "matches", "pdq",
+    "member_b64", "known", "row", "columns", "decided_by", "matches", "pdq", "decided_at", "exit_audit",
 )  # fmt: skip
 """The fields of `Record` that it has, each with the same meaning."""
 

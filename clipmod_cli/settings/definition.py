@@ -100,9 +100,17 @@ class Settings:
         "model cuts out",
         metavar="HOW", rare=True,
     )  # fmt: skip
-    early_exit: Literal["off", "exact"] = _setting(
-        "off", "judging", "skip models that cannot change a result"
+    early_exit: Literal["off", "exact", "calibrated"] = _setting(
+        "off", "judging", "skip models that cannot change a result, or do not at a stated --risk"
     )
+    risk: float = _setting(
+        0.001, "judging", "share of pictures that --early-exit calibrated may wrongly call Safe",
+        metavar="X", rare=True,
+    )  # fmt: skip
+    screen: str = _setting(
+        "none", "judging", "models that let safe pictures go before the others: none, auto, or a model",
+        metavar="SPEC", rare=True,
+    )  # fmt: skip
     frames: str = _setting("auto", "judging", "of videos: auto, key, fps=N, dense, max=N", metavar="WHICH")
 
     device: str = _setting("auto", "machine", "auto, cpu, cuda[:N], mps", metavar="NAME")

@@ -44,6 +44,7 @@ EXCLUSIONS: Final = (
     Exclusion("prune", "overwrite", "what the output contains is discarded", ("yes", "all")),
     Exclusion("retry", "overwrite", "what the output contains is discarded"),
     Exclusion("evidence", "early_exit", "the evidence would be incomplete"),
+    Exclusion("early_exit", "stop_on_hit", "pictures have to be judged to their end", ("calibrated",)),
     Exclusion("evidence", "stop_on_hit", "the evidence would be incomplete"),
     Exclusion("allow_ports", "allow_private", "any port is allowed"),
     Exclusion("api_keys_file", "no_auth", "no key is asked for"),
@@ -70,16 +71,23 @@ class Need:
     without: str
 
 
-def _has_file(settings: Settings) -> bool:
+def has_file(settings: Settings) -> bool:
+    """Whether the records go into a file that stays."""
     return settings.output is not None and settings.output not in STDOUT_NAMES
+
+
+def _is_calibrated(settings: Settings) -> bool:
+    return settings.early_exit == "calibrated"
 
 
 NEEDS: Final = (
     Need("unsafe", lambda s: s.classes is not None, "--classes"),
-    Need("overwrite", lambda s: _has_file(s) or s.evidence is not None, "-o FILE"),
-    Need("prune", _has_file, "-o FILE"),
-    Need("retry", _has_file, "-o FILE"),
-    Need("resume", _has_file, "-o FILE"),
+    Need("overwrite", lambda s: has_file(s) or s.evidence is not None, "-o FILE"),
+    Need("prune", has_file, "-o FILE"),
+    Need("retry", has_file, "-o FILE"),
+    Need("resume", has_file, "-o FILE"),
+    Need("risk", _is_calibrated, "--early-exit calibrated"),
+    Need("screen", lambda s: _is_calibrated(s) or s.screen == "none", "--early-exit calibrated"),
     Need("retention", lambda s: not (s.no_db and s.no_cache), "statistics or a cache"),
 )
 

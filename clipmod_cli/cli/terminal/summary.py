@@ -26,6 +26,7 @@ def print_summary(
     done: int,
     dropped: int = 0,
     received: int | None = None,
+    early_exit: str | None = None,
 ) -> None:
     """Print counts by outcome, reason for review, category, error code and reason of skipping, and the rate.
 
@@ -36,6 +37,7 @@ def print_summary(
         done: inputs judged by an earlier run.
         dropped: records of files that are gone, dropped by `--prune`.
         received: downloaded bytes; None if there are no downloads.
+        early_exit: what calibrated early exit did; None without it.
     """
     if not tally.total:
         reasons = f" (skipped: {_counts(skipped.reasons)})" if skipped.reasons else ""
@@ -51,7 +53,10 @@ def print_summary(
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in _rows(tally, skipped.reasons, done, dropped).items():
+    rows = _rows(tally, skipped.reasons, done, dropped)
+    if early_exit is not None:
+        rows["early exit"] = plain(early_exit).replace("[", r"\[")
+    for name, value in rows.items():
         table.add_row(name, value)
     console.print(table)
     rate = tally.judged / seconds if seconds > 0 else 0.0

@@ -15,11 +15,12 @@ from pathlib import Path
 from clipmod_cli.assemble import decoding_options
 from clipmod_cli.cli.terminal.stdout import plain
 from clipmod_cli.decode.formats import HEAD_BYTES, kind_of, sniff
-from clipmod_cli.errors import UsageError
+from clipmod_cli.errors import SettingsError, UsageError
 from clipmod_cli.judge.choice import ModelChoice
 from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.models.device.names import check_device_name
 from clipmod_cli.settings.definition import Settings, flag_of
+from clipmod_cli.settings.effects import has_file
 from clipmod_cli.settings.reading import Resolved
 from clipmod_cli.sources.lists import is_table
 from clipmod_cli.sources.registry import SOURCES, scheme_of
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 OF_FOLDERS = ("include", "exclude", "max_depth", "hidden", "follow", "unread")
 OF_THRESHOLDS = ("threshold", "sensitivity", "stop_on_hit")
+LEAST_RISK, MOST_RISK = 0.00001, 0.1
 LISTS = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 OF_TORCH = ("dtype", "compile")
 
@@ -40,6 +42,12 @@ def check_values(settings: Settings) -> None:
     """
     check_device_name(settings.device)
     decoding_options(settings)
+    if not LEAST_RISK <= settings.risk <= MOST_RISK:
+        raise SettingsError(f"--risk is {settings.risk:g}; it must be from {LEAST_RISK:g} to {MOST_RISK:g}")
+    if settings.early_exit == "calibrated" and not has_file(settings):
+        raise SettingsError(
+            "--early-exit calibrated needs -o FILE: what it learns and corrects is kept there"
+        )
 
 
 def check_scan(resolved: Resolved, names: Sequence[str]) -> None:
@@ -136,7 +144,8 @@ def check_policy(resolved: Resolved, policy: Policy) -> None:
 
 def check_models(resolved: Resolved, choice: ModelChoice) -> None:
     """Warn about options that have no effect on these models."""
-    if len(choice.members) == 1 and resolved.settings.early_exit != "off":
+    settings = resolved.settings
+    if len(choice.members) == 1 and settings.early_exit != "off" and settings.screen == "none":
         for flag in _given(resolved, ["early_exit"]):
             log.warning("%s has no effect: %s judges alone", flag, choice.names[0])
     if not any(member.spec.backend.uses_torch for member in choice.members):

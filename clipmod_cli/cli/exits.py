@@ -1,0 +1,135 @@
+"""Calibrated early exit of one run: its screens, its state beside the output, and what it says of itself."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from clipmod_cli.atomic import atomic_file
+from clipmod_cli.ensemble.ensemble import Ensemble, fingerprint, identity_of
+from clipmod_cli.errors import OutputError
+from clipmod_cli.judge.criteria import Criteria
+from clipmod_cli.judge.exits.rule import CalibratedExit
+from clipmod_cli.judge.exits.stages import Stages
+from clipmod_cli.judge.exits.state import ExitState, read_state
+from clipmod_cli.output.resuming.exits import review_exits
+from clipmod_cli.records import Record
+from clipmod_cli.settings.definition import Settings
+
+log = logging.getLogger(__name__)
+
+EVERY_S: Final = 2.0
+"""Between two writes of the state while nothing is audited."""
+
+
+def exits_path(output: Path) -> Path:
+    """Return where the state of an output's early exit is."""
+    return output.with_name(f"{output.name}.early-exit.json")
+
+
+def exits_key(run_key: str, settings: Settings, ensemble: Ensemble) -> str:
+    """Return the `run_key` of records that calibrated early exit has part in."""
+    screens = identity_of([(model, 0.0) for model in ensemble.screens], ensemble.dtype)
+    return fingerprint(run_key, "early exit", repr(settings.risk), screens)
+
+
+@dataclass
+class RunExits:
+    """The early exit of a run, and its state in a file."""
+
+    exits: CalibratedExit
+    path: Path
+    run_key: str
+    let_go: Counter[str] = field(default_factory=Counter)
+    _audited: int = -1
+    _saved_at: float = 0.0
+    _has_warned: bool = False
+
+    @classmethod
+    def open(cls, criteria: Criteria, risk: float, output: Path, run_key: str, *, anew: bool) -> RunExits:
+        """Return the early exit of a run; unless `anew` it goes on where one with the same output stopped.
+
+        Raises:
+            OutputError: its state cannot be read.
+        """
+        opened = cls(CalibratedExit(Stages(criteria=criteria), risk), exits_path(output), run_key)
+        try:
+            state = None if anew else read_state(opened.path.read_bytes())
+        except FileNotFoundError:
+            state = None
+        except OSError as e:
+            raise OutputError(f"cannot read {opened.path}: {e.strerror}") from e
+        if state is not None and state.run_key == run_key:
+            state.restore(opened.exits)
+        opened._has_warned = opened.exits.audit.broken
+        return opened
+
+    def before(self, record: Record) -> Record:
+        """Return a record as it is to be written; first saves what was learnt until then.
+
+        Raises:
+            OutputError: the state cannot be written.
+        """
+        audit = self.exits.audit
+        if audit.count != self._audited or time.monotonic() - self._saved_at > EVERY_S:
+            self.save()
+        if audit.broken and not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "early exit was given up: of %d audited pictures %d should not have been let go, more than "
+                "--risk %g allows. All models are asked from here on; what was let go since the last "
+                "audit that left no doubt needs review (early_exit)",
+                audit.count, audit.errors, self.exits.risk,
+            )  # fmt: skip
+        if record.decided_at is None or record.final_decision != "Safe":
+            return record
+        self.let_go[record.decided_at] += 1
+        return record.model_copy(update={"exit_audit": audit.epoch})
+
+    def save(self) -> None:
+        """Write the state.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        state = ExitState.of(self.exits, self.run_key)
+        try:
+            with atomic_file(self.path) as file:
+                file.write(state.model_dump_json().encode())
+        except OSError as e:
+            raise OutputError(f"cannot write {self.path}: {e.strerror}") from e
+        self._audited, self._saved_at = self.exits.audit.count, time.monotonic()
+
+    def review(self, output: Path) -> tuple[int, int]:
+        """If the promise was broken, have what was let go since then reviewed; return as `review_exits`.
+
+        Args:
+            output: closed and still locked.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        audit = self.exits.audit
+        return review_exits(output, audit.epoch) if audit.broken else (0, 0)
+
+    def describe(self, judged: int) -> str:
+        """Return what it did, for the summary; `judged` is the number of inputs of this run."""
+        exits, audit = self.exits, self.exits.audit
+        gone = ", ".join(f"{count:,} after {name}" for name, count in self.let_go.most_common())
+        said = f"{self.let_go.total():,} of {judged:,} let go" + (f" ({gone})" if gone else "")
+        if exits.calibrating:
+            return (
+                f"{said}: {exits.sample.count:,} of the {exits.sample.needed:,} that calibrate it were judged"
+            )
+        if exits.rule is None:
+            return f"{said}: no model lets any go at --risk {exits.risk:g}"
+        low, high = audit.interval()
+        checked = (
+            f"of {audit.count:,} audited {audit.errors:,} wrongly ({low:.2%} to {high:.2%}; "
+            f"at most {exits.risk:.2%} promised)"
+        )
+        return f"{said}; {checked}" + ("; given up" if audit.broken else "")

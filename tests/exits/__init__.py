@@ -1,0 +1,1 @@
+"""Calibrated early exit."""
