@@ -101,7 +101,7 @@ class Settings:
         metavar="HOW", rare=True,
     )  # fmt: skip
     early_exit: Literal["off", "exact", "calibrated"] = _setting(
-        "off", "judging", "skip models that cannot change a result, or do not at a stated --risk"
+        "off", "judging", "skip models: exact, or calibrated (at a risk)"
     )
     risk: float = _setting(
         0.001, "judging", "share of pictures that --early-exit calibrated may wrongly call Safe",

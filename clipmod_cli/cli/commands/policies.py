@@ -98,7 +98,7 @@ def diff(
     "machine",
     "cache",
     "talk",
-    without=frozenset({"policy", "classes", "unsafe", "bank", "progress"}),
+    without=frozenset({"policy", "classes", "unsafe", "bank", "progress", "risk", "screen"}),
 )
 def run_tests(
     policy: Annotated[str, typer.Argument(metavar="POLICY", help="a policy file (.toml) with [[tests]]")],

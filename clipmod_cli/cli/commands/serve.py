@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from clipmod_cli.cli.options import ENVIRONMENT_NOTE, Flags, with_settings
+from clipmod_cli.errors import UsageError
 from clipmod_cli.settings.definition import SERVE_DEFAULTS
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ progress are answered within --grace, new ones 503 for --drain-s. docs/http.md: 
     "machine",
     "store",
     "talk",
-    without=frozenset({"progress"}),
+    without=frozenset({"progress", "risk", "screen"}),
     defaults=SERVE_DEFAULTS,
 )
 def serve(*, flags: Flags) -> None:
@@ -69,6 +70,11 @@ def _open(resolved: Resolved) -> Service:
     from clipmod_cli.server.service import open_service
 
     settings = resolved.settings
+    if settings.early_exit == "calibrated":
+        raise UsageError(
+            "--early-exit calibrated is for scan and urls: callers of a service choose what comes next. "
+            "Here: --early-exit exact"
+        )
     check_values(settings)
     policy = policy_of(resolved)
     check_policy(resolved, policy)

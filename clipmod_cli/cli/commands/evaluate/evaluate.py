@@ -49,7 +49,7 @@ def _option(text: str, metavar: str | None, *names: str) -> Any:
     return typer.Option(*names, help=text, metavar=metavar, show_default=False, rich_help_panel="Evaluation")
 
 
-@with_settings("judging", "machine", "cache", "talk", without=frozenset({"json", "bank"}))
+@with_settings("judging", "machine", "cache", "talk", without=frozenset({"json", "bank", "risk", "screen"}))
 def evaluate(
     inputs: Annotated[
         list[str],
