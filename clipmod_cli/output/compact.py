@@ -6,8 +6,8 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, create_model
 
-from clipmod_cli.record_parts import RowModel
 from clipmod_cli.records import SCHEMA_NAME, Record, json_schema
+from clipmod_cli.records.parts import RowModel
 
 COMPACT_SCHEMA: Final = f"{SCHEMA_NAME}-compact"
 SCHEMAS: Final = frozenset({SCHEMA_NAME, COMPACT_SCHEMA})

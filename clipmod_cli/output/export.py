@@ -16,8 +16,8 @@ from clipmod_cli.atomic import atomic_file
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.columns import columns_of
 from clipmod_cli.output.reading.records import RecordReader
-from clipmod_cli.record_parts import RecordError
 from clipmod_cli.records import Record
+from clipmod_cli.records.parts import RecordError
 
 FORMULA: Final = r"^[=+\-@\t\r\n\x{ff1d}\x{ff0b}\x{ff0d}\x{ff20}]"
 """Spreadsheets run a cell that begins so as a formula, in some languages also one with the wide form of these

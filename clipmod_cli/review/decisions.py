@@ -19,8 +19,8 @@ from pydantic_core import from_json, to_json
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.jsonl import FileSink, open_file
 from clipmod_cli.output.lock import OutputLock
-from clipmod_cli.record_parts import RowModel
 from clipmod_cli.records import read_name, write_name
+from clipmod_cli.records.parts import RowModel
 
 DECISION_SCHEMA: Final = "clipmod-decision/1"
 LINE_START: Final = f'{{"schema":"{DECISION_SCHEMA}"'.encode()

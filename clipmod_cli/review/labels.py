@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
-from clipmod_cli.record_parts import RowModel
+from clipmod_cli.records.parts import RowModel
 from clipmod_cli.review.decisions import DecisionState, ReviewDecision
 from clipmod_cli.review.sampling import inclusion_probabilities
 

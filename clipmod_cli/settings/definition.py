@@ -255,7 +255,7 @@ class Settings:
         None, "limits",
         "concurrent requests of one key or address; more are answered 429 [three quarters of --max-requests; "
         "all at a loopback address]",
-        metavar="N",
+        metavar="N", rare=True,
     )  # fmt: skip
     deadline: float = _setting(120.0, "limits", "seconds until a request is answered 504", metavar="S")
     grace: float = _setting(30.0, "limits", "seconds that requests may take when stopping", metavar="S")
@@ -296,7 +296,9 @@ class Settings:
         1000, "limits", "size of a request to /predict/streaming", metavar="MiB", rare=True
     )
     no_hosting: bool = _setting(False, "hosting", "do not keep pictures for /image/...")
-    image_expiry_hours: float = _setting(24.0, "hosting", "how long pictures are kept", metavar="H")
+    image_expiry_hours: float = _setting(
+        24.0, "hosting", "how long pictures are kept", metavar="H", rare=True
+    )
     hosting_mb: int = _setting(
         2000, "hosting", "size of kept pictures; the oldest are deleted", metavar="MiB"
     )
@@ -304,9 +306,9 @@ class Settings:
         100_000, "hosting", "number of kept pictures; the oldest are deleted", metavar="N", rare=True
     )
     keep_metadata: bool = _setting(
-        False, "hosting", "keep pictures as they were sent, with EXIF, GPS and comments"
+        False, "hosting", "keep pictures as they were sent, with EXIF, GPS and comments", rare=True
     )
-    no_predictions: bool = _setting(False, "hosting", "do not write prediction files")
+    no_predictions: bool = _setting(False, "hosting", "do not write prediction files", rare=True)
     predictions_mb: int = _setting(
         500, "hosting", "size of prediction files; the oldest are deleted", metavar="MiB", rare=True
     )

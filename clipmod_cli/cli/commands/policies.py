@@ -87,7 +87,7 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Show which decisions change between two policies, on stored evidence."""
-    from clipmod_cli.cli.rescoring import compare_policies_on
+    from clipmod_cli.cli.commands.results.rescoring import compare_policies_on
 
     compare_policies_on(evidence, before, after, show=show, as_json=as_json)
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from clipmod_cli.cli.terminal.stdout import plain
-from clipmod_cli.record_parts import BankMatchRow, ModelPrediction
 from clipmod_cli.records import Record
+from clipmod_cli.records.parts import BankMatchRow, ModelPrediction
 
 COLOURS: Final = {"NSFW": "1;31", "review": "33", "error": "35", "Safe": "32", "-": "36"}
 WIDTHS: Final = (7, 16)

@@ -17,8 +17,8 @@ from clipmod_cli.errors import UsageError
 from clipmod_cli.output.columns import column_types, columns_of
 from clipmod_cli.output.history.rows import HostedRow, RequestRow, RunInfo
 from clipmod_cli.output.history.spool import PRIVATE_FILE
-from clipmod_cli.record_parts import SegmentRow
 from clipmod_cli.records import Record
+from clipmod_cli.records.parts import SegmentRow
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

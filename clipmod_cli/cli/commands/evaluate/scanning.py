@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from clipmod_cli.cli.rescoring import rescore_folder
+from clipmod_cli.cli.commands.results.rescoring import rescore_folder
 from clipmod_cli.cli.run import Inputs, judge_inputs
 from clipmod_cli.cli.terminal.stdout import RealStdout
 from clipmod_cli.errors import ExitCode

@@ -18,8 +18,8 @@ from clipmod_cli.cli.commands.evaluate.promises import (
     refusal,
     thinned,
 )
+from clipmod_cli.cli.commands.results.rescoring import criteria_of_evidence
 from clipmod_cli.cli.output_paths import write_document
-from clipmod_cli.cli.rescoring import criteria_of_evidence
 from clipmod_cli.errors import UsageError
 from clipmod_cli.evaluate.joining import LabelOptions, evidence_in
 from clipmod_cli.evaluate.samples import LabelledSet

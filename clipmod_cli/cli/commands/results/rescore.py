@@ -38,7 +38,7 @@ def rescore(
     flags: Flags,
 ) -> None:
     """Judge stored evidence by another policy or threshold, without reading a picture."""
-    from clipmod_cli.cli.rescoring import rescore_folder
+    from clipmod_cli.cli.commands.results.rescoring import rescore_folder
     from clipmod_cli.cli.terminal.logs import resolve_settings
 
     if against is not None and not against.is_file():

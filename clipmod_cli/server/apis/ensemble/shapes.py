@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from clipmod_cli.errors import ErrorCode
 from clipmod_cli.judge.policy.values import Safety
-from clipmod_cli.record_parts import PROBABILITIES, BankMatchRow, ModelPrediction
+from clipmod_cli.records.parts import PROBABILITIES, BankMatchRow, ModelPrediction
 from clipmod_cli.results import DecidedBy
 from clipmod_cli.server.apis.ensemble.hosted import HostingFields
 from clipmod_cli.server.apis.printed import example

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from clipmod_cli.judge.policy.values import OPENAI_CATEGORIES
-from clipmod_cli.records import BankMatchRow
+from clipmod_cli.records.parts import BankMatchRow
 from clipmod_cli.results import DecidedBy
 from clipmod_cli.server.operations.openapi import WAIT
 from clipmod_cli.types import Decision, ReviewReason

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
-from clipmod_cli.record_parts import (
+from clipmod_cli.records.parts import (
     PROBABILITIES,
     BankMatchRow,
     FrameRow,
