@@ -70,7 +70,7 @@ def test_urls_are_judged(clipmod: Command, server: Server, tmp_path: Path) -> No
 
 def test_the_service_answers(clipmod: Command) -> None:
     body, kind = form(SAMPLES / "cat.png")
-    with running(clipmod, base=(*LIGHT, "--no-db", "--no-auth"), stdin=None, **hiding()) as service:
+    with running(clipmod, base=(*LIGHT, "--no-db", "--no-auth"), **hiding()) as service:
         status, answer = service.ask("POST", "/predict/single", body, Content_Type=kind)
     assert status == 200, answer
     assert json.loads(answer)["models_used"] == ["open_nsfw"]
