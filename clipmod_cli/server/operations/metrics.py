@@ -133,8 +133,7 @@ class Metrics:
         category = one.record.ensemble_category or NONE
         decision = "refused" if one.refused else one.record.final_decision or NONE
         self._decisions.labels(decision, category, one.panel.key).inc()
-        if one.result.total_ms is not None:
-            self._items.observe(one.result.total_ms / 1000)
+        self._items.observe(one.latency_ms / 1000)
 
     def _kept_gauges(self, number: str, size: str, what: str) -> tuple[Gauge, Gauge]:
         return self._gauge(number, f"Number of {what}"), self._gauge(size, f"Bytes of {what}")
