@@ -158,8 +158,11 @@ def test_the_units_settings_are_accepted(tmp_path: Path, monkeypatch: pytest.Mon
     name = re.search(r"server_name (\S+);", NGINX)
     assert name
     assert settings.public_url == f"https://{name[1]}"
-    credential = value_of("LoadCredential").partition(":")[0]
-    assert f"Environment=CLIPMOD_API_KEYS_FILE=%d/{credential}\n" in UNIT.read_text(encoding="utf-8")
+    guide = (ROOT / "docs" / "production.md").read_text(encoding="utf-8")
+    (keys,) = re.findall(
+        r"^Environment=CLIPMOD_API_KEYS_FILE=(\S+)$", UNIT.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert f"sudo install -m 640 -g {value_of('User')} /dev/stdin {keys}\n" in guide
 
 
 def test_nginx_takes_what_the_service_takes() -> None:
@@ -186,7 +189,7 @@ def test_the_guide_names_what_exists() -> None:
     assert len(named) >= 6
     assert named <= written
     flags = {flag_of(one.name) for one in fields(Settings)}
-    known = flags | {"--dry-run", "--from-file", "--now", "--system", "--home-dir"}
+    known = flags | {"--from-file", "--now", "--system", "--home-dir"}
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]+", guide)) <= known
     variables = {f"CLIPMOD_{one.name.upper()}" for one in fields(Settings)}
     assert set(re.findall(r"CLIPMOD_\w+", guide)) <= variables
