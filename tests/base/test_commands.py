@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from openai import OpenAI
+from openai.types import ModerationImageURLInputParam
 
 from clipmod_cli.errors import ExitCode
 from clipmod_cli.install import EXTRAS, install_command
@@ -76,9 +77,10 @@ def test_the_service_answers(clipmod: Command) -> None:
         status, answer = service.ask("POST", "/predict/single", body, Content_Type=kind)
         with OpenAI(base_url=f"http://127.0.0.1:{service.port}/v1", api_key="none", max_retries=0) as client:
             encoded = base64.b64encode((SAMPLES / "cat.png").read_bytes()).decode()
-            moderated = client.moderations.create(
-                input=[{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{encoded}"}}]
-            )
+            picture: ModerationImageURLInputParam = {
+                "type": "image_url", "image_url": {"url": f"data:image/png;base64,{encoded}"}
+            }  # fmt: skip
+            moderated = client.moderations.create(input=[picture])
     assert status == 200, answer
     assert json.loads(answer)["models_used"] == ["open_nsfw"]
     assert (moderated.model, moderated.results[0].flagged) == ("clipmod/open_nsfw", False)
