@@ -127,6 +127,7 @@ async def config(service: Served, settings: Configured, storage: Stored) -> shap
         **_configuration(service, settings, storage).model_dump(),
         max_total_request_size_mb=settings.max_stream_mb,
         database_connected=(await storage.ping.check()).connected,
+        coverage=settings.coverage,
         allowed_policies=policy_names(service),
         allowed_parameters=allowed_names(settings),
         limits=_limits(settings),

@@ -161,6 +161,7 @@ class Config(Configuration):
     fallback_model: FallbackConfig
     max_total_request_size_mb: int
     database_connected: bool
+    coverage: str = Field(description="How much of a picture is shown to the models: full, centre or tiles=N")
     allowed_policies: list[str] = Field(
         description="Policies that a request may ask for (?policy=); the first judges without it"
     )
