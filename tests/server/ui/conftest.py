@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.server.ensemble.test_choosing import SQUARES
 from tests.server.ui.serving import KEY, Visit, served_page, visit
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -37,8 +38,11 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory, chromium: str) -> Iterator[str]:
-    """Where a service without keys answers."""
-    with served_page(tmp_path_factory.mktemp("home")) as found:
+    """Where a service without keys answers, by whose second policy blue squares are NSFW."""
+    home = tmp_path_factory.mktemp("home")
+    squares = home / "squares.toml"
+    squares.write_text(SQUARES, encoding="utf-8")
+    with served_page(home, "--allow-policy", str(squares)) as found:
         yield found
 
 

@@ -83,7 +83,7 @@ class Visit:
     def choose(self, *files: str | Path) -> None:
         """Choose files in the file dialog."""
         with self.page.expect_file_chooser() as chooser:
-            self.page.get_by_role("button", name="Drop pictures").click()
+            self.page.locator("#choose").click()
         chooser.value.set_files([str(file) for file in files])
 
     def choose_made(self, made: dict[str, bytes]) -> None:
@@ -92,9 +92,9 @@ class Visit:
         self.page.locator("#files").set_input_files(files)
 
     def finished(self, number: int) -> None:
-        """Wait until so many have been analysed in this go."""
+        """Wait until all is done, and so many have a result."""
         word = "picture" if number == 1 else "pictures"
-        expect(self.page.locator("#run-text")).to_contain_text(f"{number} {word} analysed")
+        expect(self.page.locator("#run-text")).to_have_text(re.compile(f"^{number} {word}: "))
 
     @property
     def cards(self) -> Locator:

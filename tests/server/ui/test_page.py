@@ -27,9 +27,9 @@ def test_statistics_health_and_configuration_are_shown(desk: Visit) -> None:
     expect(page.locator(".stacked .part.nsfw")).not_to_have_attribute("width", "0")
     page.get_by_role("link", name="Health").click()
     expect(page.locator("#health .notice")).to_contain_text("healthy")
-    expect(page.get_by_role("region", name="Models")).to_contain_text("triple_ensemble")
+    expect(page.get_by_role("table", name="Models")).to_contain_text("triple_ensemble")
     page.get_by_role("link", name="Configuration").click()
-    expect(page.get_by_role("region", name="Categories")).to_contain_text("any red disc")
+    expect(page.get_by_role("table", name="Categories")).to_contain_text("any red disc")
     page.go_back()
     expect(page.get_by_role("heading", name="Health")).to_be_visible()
     page.get_by_role("link", name="Analyse").click()
@@ -46,15 +46,18 @@ def test_colours_and_blur_are_remembered(desk: Visit) -> None:
     assert dark != light
     desk.choose(RED)
     desk.finished(1)
-    page.get_by_label("Blur until revealed").uncheck()
-    expect(page.locator(".blurred")).to_have_count(0)
+    desk.choose(PICTURES / "blue-square.png")
+    desk.finished(2)
+    expect(page.locator(".blurred")).to_have_count(1)
+    page.get_by_label("Blur Safe ones too").check()
+    expect(page.locator(".blurred")).to_have_count(2)
     desk.open()
     assert page.evaluate(ground) == dark
-    desk.choose(RED)
+    desk.choose(PICTURES / "blue-square.png")
     desk.finished(1)
-    expect(page.locator(".blurred")).to_have_count(0)
-    page.get_by_label("Blur until revealed").check()
     expect(page.locator(".blurred")).to_have_count(1)
+    page.get_by_label("Blur Safe ones too").uncheck()
+    expect(page.locator(".blurred")).to_have_count(0)
 
 
 def test_it_fits_a_phone_and_follows_its_dark_colours(phone: Visit) -> None:
@@ -101,7 +104,7 @@ def test_everything_has_a_name_for_those_who_do_not_see_it(desk: Visit) -> None:
     page = desk.open()
     desk.choose(RED, PICTURES / "blue-square.png")
     desk.finished(2)
-    expect(page.get_by_role("status")).to_contain_text("2 pictures analysed")
+    expect(page.get_by_role("status")).to_contain_text("2 pictures: 1 NSFW, 0 to review, 1 Safe, 0 errors")
     controls = page.locator("button:visible, a:visible, select:visible, textarea:visible, input:visible")
     for control in controls.all():
         expect(control).to_have_accessible_name(SOMETHING)

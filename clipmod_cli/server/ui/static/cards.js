@@ -1,15 +1,17 @@
 // The grid: one page of results as cards, kept in step without moving what has the focus.
 
 import { byId, make } from "./dom.js";
+import { fault } from "./explain.js";
 import { badges, reasons, scoreBar } from "./marks.js";
-import { addressOf, picture, release } from "./pictures.js";
+import { addressOf, covered, release } from "./pictures.js";
+import { stateOf } from "./states.js";
 
 const PAGE = 120; // cards at once: what a phone draws without stutter
 const EVERY_MS = 150; // between drawings while results stream in
 
 export class Grid {
-  constructor(results, { open, labels, blurred }) {
-    Object.assign(this, { results, open, labels, blurred, page: 0, cards: new Map(), timer: 0 });
+  constructor(results, { open, labels, blurSafe }) {
+    Object.assign(this, { results, open, labels, blurSafe, page: 0, cards: new Map(), timer: 0 });
     byId("back").addEventListener("click", () => this.turn(-1));
     byId("on").addEventListener("click", () => this.turn(1));
   }
@@ -72,33 +74,16 @@ export class Grid {
     const more = make("button", { type: "button", className: "quiet more" }, "Details",
       make("span", { className: "unseen" }, ` of ${result.name}`));
     more.addEventListener("click", () => this.open(result));
-    const name = make("p", { className: "name", title: result.name }, result.name);
+    const name = make("h3", { className: "name", title: result.name }, result.name);
     const body = make("div", { className: "card-body" }, badges(result), name, ...this.told(result), more);
-    return { address, element: make("li", { className: "card" }, this.thumb(result, address), body) };
+    const top = covered(result, address, { className: "thumb", blurSafe: this.blurSafe });
+    return { address, element: make("li", { className: `card ${stateOf(result)}` }, top, body) };
   }
 
   told({ answer, error }) {
-    if (error) return [make("p", { className: "error-text" }, error)];
+    if (error) return [make("p", { className: "error-text" }, fault(error)[0])];
     const category = this.labels()[answer.ensemble_category] ?? answer.ensemble_category;
     return [...reasons(answer), make("p", { className: "dim" }, category), scoreBar(answer)];
-  }
-
-  thumb(result, address) {
-    const kind = result.answer?.format;
-    const reveal = make("button", { type: "button", className: "reveal" });
-    const thumb = make("div", { className: "thumb" });
-    const mark = () => {
-      const there = thumb.querySelector("img");
-      const hidden = there && this.blurred() && !result.revealed;
-      thumb.classList.toggle("blurred", Boolean(hidden));
-      reveal.hidden = !there || !this.blurred();
-      reveal.replaceChildren(hidden ? "Reveal" : "Blur", make("span", { className: "unseen" }, ` ${result.name}`));
-    };
-    reveal.addEventListener("click", () => ((result.revealed = !result.revealed), mark()));
-    thumb.addEventListener("mark", mark);
-    thumb.append(picture(address, kind, mark), reveal);
-    mark();
-    return thumb;
   }
 
   /** Has all cards blurred or not, after the setting or one of them has changed. */

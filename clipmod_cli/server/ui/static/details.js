@@ -1,14 +1,22 @@
 // The pop-up of one result: what each model says, when, of what, and the service's own words.
 
-import { judgeFile } from "./api.js";
+import { judgeFile, UNREACHABLE } from "./api.js";
 import { byId, draw, make, table, terms } from "./dom.js";
-import { badges, reasons, scoreBar, shareRows } from "./marks.js";
-import { addressOf, picture, release } from "./pictures.js";
+import { advice, badges, scoreBar, shareRows } from "./marks.js";
+import { addressOf, covered, release } from "./pictures.js";
 import { count, duration, percent, size } from "./words.js";
 
+const NOT_KEPT = {
+  off: "no: this service keeps no pictures",
+  denied: "no: a list of known content denies it",
+  metadata: "no: its metadata cannot be removed",
+  quota: "no: there is no room for it",
+  storage: "no: the disk is full or fails",
+};
+
 export class Details {
-  constructor({ results, categories, blurred, changed, lost }) {
-    Object.assign(this, { results, categories, blurred, changed, lost, result: null, address: null });
+  constructor({ results, categories, blurSafe, changed, lost }) {
+    Object.assign(this, { results, categories, blurSafe, changed, lost, result: null, address: null });
     this.dialog = byId("details");
     byId("close").addEventListener("click", () => this.dialog.close());
     byId("earlier").addEventListener("click", () => this.step(-1));
@@ -51,27 +59,24 @@ export class Details {
 
   fill() {
     const { result } = this;
-    const parts = [this.picture(), badges(result)];
-    if (result.error) parts.push(make("p", { className: "error-text" }, result.error));
-    else parts.push(...reasons(result.answer), scoreBar(result.answer), ...this.models(), this.facts());
+    const parts = [this.picture(), badges(result), ...advice(result)];
+    if (result.error) parts.push(this.errorFacts());
+    else parts.push(scoreBar(result.answer), ...this.models(), this.facts());
     byId("details-body").replaceChildren(...parts, this.raw());
   }
 
+  errorFacts() {
+    const { error, file, url } = this.result;
+    return terms([
+      ["The service said", error.message], ["Code", error.code && make("code", {}, error.code)],
+      ["File", file && size(file.size)], ["Address", url],
+    ]);
+  }
+
   picture() {
-    const { result } = this;
-    const button = make("button", { type: "button", className: "reveal" });
-    const box = make("div", { className: "large" });
-    const mark = () => {
-      const there = box.querySelector("img");
-      const hidden = there && this.blurred() && !result.revealed;
-      box.classList.toggle("blurred", Boolean(hidden));
-      button.hidden = !there || !this.blurred();
-      button.textContent = hidden ? "Reveal" : "Blur";
-    };
-    button.addEventListener("click", () => ((result.revealed = !result.revealed), mark(), this.changed()));
-    box.append(picture(this.address, result.answer?.format, mark), button);
+    const { result, blurSafe, changed } = this;
+    const box = covered(result, this.address, { className: "large", blurSafe, changed });
     this.outline(box);
-    mark();
     return box;
   }
 
@@ -112,7 +117,7 @@ export class Details {
       ["Views scored", answer.views_scored],
       ["Decided by the view", view && `${view[2]} × ${view[3]} at ${view[0]}, ${view[1]}`],
       ["Address", answer.url],
-      ["Kept by the service", link],
+      ["Kept by the service", link || NOT_KEPT[answer.image_not_hosted]],
       ["Prediction file", answer.prediction_file],
       ["SHA-256", make("code", {}, answer.sha256)],
     ]);
@@ -136,19 +141,26 @@ export class Details {
   /** Returns a button for what the answers to many leave out. */
   asking() {
     const button = make("button", { type: "button", className: "quiet" }, "Show what each model says");
-    button.addEventListener("click", async () => {
+    const said = make("p", { className: "error-text", role: "alert" });
+    const box = make("div", {}, button, said);
+    const work = async () => {
       const { result } = this;
       button.disabled = true;
       button.textContent = "Asking …";
+      said.textContent = "";
       try {
-        result.answer = await judgeFile(result.file, result.name);
+        this.results.replace(result, await judgeFile(result));
+        this.changed();
         if (this.result === result) this.showModels();
       } catch (error) {
-        if (error.status === 401) this.dialog.close(), this.lost();
-        else button.replaceWith(make("p", { className: "error-text", role: "alert" }, error.message));
+        button.disabled = false;
+        button.textContent = "Show what each model says";
+        if (error.status === 401) this.lost(work);
+        else said.textContent = error.status ? error.message : UNREACHABLE;
       }
-    });
-    return button;
+    };
+    button.addEventListener("click", work);
+    return box;
   }
 
   showModels() {
@@ -160,7 +172,7 @@ export class Details {
 
   raw() {
     const { answer, name, error } = this.result;
-    const text = JSON.stringify(answer ?? { image: name, error }, null, 2);
+    const text = JSON.stringify(answer ?? { image: name, ...error }, null, 2);
     const pre = make("pre", { tabIndex: 0 }, text);
     const copy = make("button", { type: "button", className: "quiet" }, "Copy");
     copy.addEventListener("click", async () => {

@@ -30,11 +30,13 @@ export function terms(pairs) {
   return make("dl", { className: "terms" }, ...rows);
 }
 
-/** Returns a table in a box that scrolls by itself where the screen is narrow. */
+/** Returns a table; on a narrow screen each row is a block, with the heads before the cells. */
 export function table(caption, heads, rows) {
-  const head = make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text)));
+  // roles: a table that is drawn as blocks is none to a screen reader otherwise
+  const cell = (content, i) => make("td", { role: "cell", "data-head": heads[i + 1] }, make("span", {}, content));
+  const head = make("tr", { role: "row" }, ...heads.map((text) => make("th", { scope: "col", role: "columnheader" }, text)));
   const body = rows.map(([first, ...rest]) =>
-    make("tr", {}, make("th", { scope: "row" }, first), ...rest.map((cell) => make("td", {}, cell))));
-  const whole = make("table", {}, make("caption", {}, caption), make("thead", {}, head), make("tbody", {}, ...body));
-  return make("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: caption }, whole);
+    make("tr", { role: "row" }, make("th", { scope: "row", role: "rowheader" }, first), ...rest.map(cell)));
+  return make("table", { role: "table" }, make("caption", {}, caption),
+    make("thead", { role: "rowgroup" }, head), make("tbody", { role: "rowgroup" }, ...body));
 }

@@ -1,23 +1,35 @@
 // What is drawn of a result in cards and details alike: decision, marks, bars.
 
 import { make } from "./dom.js";
-import { decision, percent, reason } from "./words.js";
+import { fault, reason } from "./explain.js";
+import { icon, STATES, stateOf } from "./states.js";
+import { percent } from "./words.js";
 
-const KINDS = { NSFW: "nsfw", Safe: "safe", Error: "error" };
-
-/** Returns the decision in colour and words, and that a person should look where one should. */
+/** Returns the outcome in colour, icon and words, and what else has to be known at a glance. */
 export function badges(result) {
-  const word = decision(result);
-  const some = [make("span", { className: `badge ${KINDS[word] ?? "none"}` }, word)];
-  if (result.answer?.needs_review) some.push(make("span", { className: "badge review" }, "Needs review"));
-  if (result.answer?.degraded) some.push(make("span", { className: "badge review" }, "Stand-in judged"));
-  if (result.answer?.matches) some.push(make("span", { className: "badge none" }, "Known content"));
+  const state = stateOf(result);
+  const { answer } = result;
+  const some = [badge(state, STATES[state].label)];
+  if (state === "nsfw" && answer.needs_review) some.push(badge("review", STATES.review.label));
+  if (answer?.degraded) some.push(make("span", { className: "badge none" }, "Judged by the fallback"));
+  if (answer?.matches) some.push(make("span", { className: "badge none" }, "Known content"));
   return make("p", { className: "badges" }, ...some);
 }
 
-/** Returns a paragraph of why a person should look at it; nothing where nobody need. */
-export function reasons({ review_reasons: codes = [] }) {
-  return codes.length ? [make("p", { className: "reasons" }, codes.map(reason).join("; "))] : [];
+const badge = (state, words) => make("span", { className: `badge ${state}` }, icon(state), words);
+
+/** Returns in short why a person should look at it; nothing where nobody need. */
+export function reasons({ review_reasons: codes = [], final_decision: decision, needs_review: looked }) {
+  const words = codes.map((code) => reason(code)[0]).join("; ");
+  const said = looked && decision === "Safe" ? `${words}; else Safe` : words;
+  return said ? [make("p", { className: "reasons" }, said)] : [];
+}
+
+/** Returns why a person should look at it with what to do, or what went wrong with it. */
+export function advice({ answer, error }) {
+  const rows = answer ? (answer.review_reasons ?? []).map(reason) : [fault(error)];
+  const each = rows.map(([what, todo]) => make("li", {}, make("strong", {}, `${what}. `.replace("..", ".")), todo));
+  return rows.length ? [make("ul", { className: `advice ${answer ? "review" : "error"}` }, ...each)] : [];
 }
 
 /** Returns a bar of the unsafe score, with a mark where NSFW begins. */

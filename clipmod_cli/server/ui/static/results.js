@@ -1,14 +1,9 @@
 // What was judged so far: counted, filtered, sorted. Knows nothing of the page.
 
-import { decision } from "./words.js";
+import { mayPass } from "./explain.js";
+import { STATES, stateOf } from "./states.js";
 
-export const FILTERS = {
-  all: { label: "All", has: () => true },
-  nsfw: { label: "NSFW", has: (result) => decision(result) === "NSFW" },
-  review: { label: "Needs review", has: (result) => Boolean(result.answer?.needs_review) },
-  safe: { label: "Safe", has: (result) => decision(result) === "Safe" },
-  errors: { label: "Errors", has: (result) => Boolean(result.error) },
-};
+export const FILTERS = ["all", ...Object.keys(STATES)];
 
 const ORDERS = {
   order: null,
@@ -27,26 +22,56 @@ export class Results {
 
   clear() {
     this.all = [];
-    this.counts = Object.fromEntries(Object.keys(FILTERS).map((name) => [name, 0]));
+    this.counts = Object.fromEntries(FILTERS.map((name) => [name, 0]));
+    this.next = 0;
   }
 
-  /** Keeps a result: its task, and an answer or an error in words. */
-  add(task, { answer = null, error = "" }) {
-    const result = { id: this.all.length, name: task.name, file: task.file ?? null, answer, error, revealed: false };
+  /** Keeps a result: its task, and an answer or an error as {message, code, status}. */
+  add(task, { answer = null, error = null }) {
+    const { name, file = null, url = null, policy = "" } = task;
+    const result = { id: this.next++, name, file, url, policy, answer, error, revealed: false };
     this.all.push(result);
-    for (const [name, { has }] of Object.entries(FILTERS)) this.counts[name] += has(result);
+    this.count(result, 1);
     return result;
+  }
+
+  /** Takes out the errors that may pass when they are sent again, and returns their tasks. */
+  takeBack() {
+    const back = this.all.filter(isOpen);
+    this.all = this.all.filter((result) => !isOpen(result));
+    for (const result of back) this.count(result, -1);
+    return back.map(({ name, file, url, policy }) => (file ? { name, file, policy } : { name, url, policy }));
+  }
+
+  get open() {
+    return this.all.filter(isOpen).length;
+  }
+
+  /** Replaces a short answer with one that tells more. */
+  replace(result, answer) {
+    this.count(result, -1);
+    result.answer = answer;
+    this.count(result, 1);
+  }
+
+  count(result, by) {
+    this.counts.all += by;
+    this.counts[stateOf(result)] += by;
   }
 
   /** Returns those that the filter lets through, in the order that was asked for. */
   shown() {
-    const some = this.all.filter(FILTERS[this.filter].has);
+    const some = this.all.filter((result) => this.filter === "all" || stateOf(result) === this.filter);
     return ORDERS[this.order] ? some.sort(ORDERS[this.order]) : some;
   }
 
   /** Returns everything as JSON Lines: the service's own answers, and `error` where there is none. */
   lines() {
-    return this.all.map(({ name, answer, error }) =>
-      `${JSON.stringify(answer ? { source: name, ...answer } : { source: name, error })}\n`);
+    return this.all.map(({ name, answer, error }) => {
+      const said = answer ?? { error: error.message, ...(error.code ? { code: error.code } : {}) };
+      return `${JSON.stringify({ source: name, ...said })}\n`;
+    });
   }
 }
+
+const isOpen = ({ error, file, url }) => Boolean(error && (file || url) && mayPass(error));

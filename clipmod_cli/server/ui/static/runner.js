@@ -5,11 +5,11 @@ import { ApiError, ask, judgeFile, judgeMany, judgeUrls } from "./api.js";
 const GROUP_FILES = 100; // browsers read an answer when the body is sent: small groups answer early
 const FIRST_FILES = 12; // and the very first at once
 const GROUP_BYTES = 32e6;
-const TRIES = 6; // against a service that is busy
-const LONGEST_WAIT_S = 20;
+const TICK_MS = 500; // between looks at the clock while it waits
+const LONGEST_WAIT_S = 15; // between tries where the service names no time
 
 export class Runner {
-  /** `told` has: result(task, answer), failed(task, sentence), changed(), ended(reason). */
+  /** `told` has: result(task, answer), failed(task, error), changed(), waiting(sentence), ended(reason). */
   constructor(limits, told) {
     this.limits = limits;
     this.told = told;
@@ -22,7 +22,7 @@ export class Runner {
 
   clear() {
     this.stopper?.abort();
-    Object.assign(this, { stopper: null, waiting: [], next: 0, total: 0, done: 0, first: true });
+    Object.assign(this, { stopper: null, pause: null, waiting: [], next: 0, total: 0, done: 0, first: true });
   }
 
   add(tasks) {
@@ -38,6 +38,16 @@ export class Runner {
 
   stop() {
     this.stopper?.abort();
+  }
+
+  /** How long it waits yet for a busy service, in whole seconds; 0 where it does not. */
+  get waitS() {
+    return this.pause ? Math.max(1, Math.ceil((this.pause.until - performance.now()) / 1000)) : 0;
+  }
+
+  /** Ends the wait for a busy service. */
+  hurry() {
+    this.pause?.end();
   }
 
   async start() {
@@ -74,7 +84,7 @@ export class Runner {
     for (; this.next < this.waiting.length && group.length < most; this.next++) {
       const task = this.waiting[this.next];
       sum += task.file?.size ?? 0;
-      if (Boolean(task.url) !== Boolean(head.url) || (group.length && sum > bytes)) break;
+      if (Boolean(task.url) !== Boolean(head.url) || task.policy !== head.policy || (group.length && sum > bytes)) break;
       group.push(task);
     }
     this.first = false;
@@ -91,65 +101,92 @@ export class Runner {
   async send(group, signal) {
     for (let tries = 1; ; tries++) {
       const open = group.filter((task) => !task.over);
-      if (!open.length) return;
+      if (!open.length) return undefined;
       try {
         await this.ask(open, signal);
-        if (open.every((task) => task.over)) return;
+        if (open.every((task) => task.over)) return undefined;
         throw new TypeError("the answer ended early");
       } catch (error) {
         if (signal.aborted || error.status === 401) throw error;
-        if (isBusy(error) && tries < TRIES) await pause(Math.min(error.retryS || tries, LONGEST_WAIT_S), signal);
-        else return this.recover(open.filter((task) => !task.over), error, signal);
+        if (!isBusy(error)) return this.recover(open.filter((task) => !task.over), error, signal);
+        await this.wait(error, tries, signal);
       }
+    }
+  }
+
+  /** Waits until a busy service may take more. */
+  async wait(error, tries, signal) {
+    const seconds = error.retryS || Math.min(tries, LONGEST_WAIT_S);
+    const sentence = error.status === 429 ? "The service takes no more requests from here for now."
+      : `The service is ${/is ending/.test(error.message) ? "ending" : "busy"}.`;
+    const ended = new Promise((done, failed) => {
+      this.pause = { until: performance.now() + seconds * 1000, sentence, end: done };
+      setTimeout(done, seconds * 1000);
+      signal.addEventListener("abort", () => failed(signal.reason), { once: true });
+    });
+    this.told.waiting(sentence);
+    const ticking = setInterval(() => this.told.changed(), TICK_MS);
+    try {
+      await ended;
+    } finally {
+      clearInterval(ticking);
+      this.pause = null;
+      this.told.changed();
     }
   }
 
   /** Finds the culprit of a group by sending each alone; a lone one has failed. */
   async recover(open, error, signal) {
     if (!(error instanceof ApiError)) await ask("/healthz", { signal });
-    if (open.length > 1 && isBusy(error)) throw error; // later, when a person says so
     if (open.length > 1) {
       for (const task of open) await this.send([task], signal);
     } else {
-      const sentence = error instanceof ApiError ? error.message : "It could not be read or sent. Is it still there?";
-      for (const task of open) this.fail(task, sentence);
+      const here = { message: "It could not be read or sent. Is it still there?", status: 500 };
+      for (const task of open) this.fail(task, error instanceof ApiError ? error : here);
     }
   }
 
   ask(open, signal) {
     const large = open.length === 1 && (open[0].file?.size ?? 0) > this.limits.imageBytes;
-    if (large) return this.fail(open[0], `The file is larger than the limit of ${this.limits.imageBytes / 2 ** 20} MB`);
+    const most = `The file is larger than the limit of ${this.limits.imageBytes / 2 ** 20} MB`;
+    if (large) return this.fail(open[0], { message: most, code: "file_too_large" });
     if (open[0].url) return this.askUrls(open, signal);
     return open.length === 1 ? this.askOne(open[0], signal) : this.askMany(open, signal);
   }
 
   async askOne(task, signal) {
-    this.pass(task, await judgeFile(task.file, task.name, signal));
+    try {
+      this.pass(task, await judgeFile(task, signal));
+    } catch (error) {
+      if (error.status !== 400 && error.status !== 413) throw error;
+      await this.stream([task], signal); // says more of what is wrong with it
+    }
   }
 
   async askMany(open, signal) {
     const small = open.filter((task) => task.file.size <= this.limits.imageBytes);
     for (const task of open) if (!small.includes(task)) await this.ask([task], signal);
-    if (small.length < 2) return small.length ? this.askOne(small[0], signal) : undefined;
+    if (small.length === 1) await this.askOne(small[0], signal);
+    else if (small.length) await this.stream(small, signal);
+  }
+
+  async stream(open, signal) {
     let at = 0; // answers come in the files' order
-    for await (const said of judgeMany(small, signal)) {
-      if (said.type === "summary") return undefined;
+    for await (const said of judgeMany(open, signal)) {
+      if (said.type === "summary") return;
       if (said.type === "error" && said.image === null) throw new ApiError(400, said.error);
-      if (said.type === "error") this.fail(small[at++], said.error);
-      else this.pass(small[at++], said);
+      if (said.type === "error") this.fail(open[at++], { message: said.error, code: said.code ?? "" });
+      else this.pass(open[at++], said);
     }
-    return undefined;
   }
 
   async askUrls(open, signal) {
-    const { predictions, summary } = await judgeUrls(open.map((task) => task.url), signal);
-    const complaints = summary.errors ?? [];
+    const { predictions, summary } = await judgeUrls(open.map((task) => task.url), open[0].policy, signal);
+    const unknown = { message: "The service said nothing of it" };
     for (const task of open) {
-      const start = `Error for ${task.url}: `;
       const answer = predictions.find((one) => one.url === task.url);
-      const complaint = complaints.find((one) => one.startsWith(start));
       if (answer) this.pass(task, answer);
-      else this.fail(task, complaint?.slice(start.length) ?? "The service said nothing of it");
+      else this.fail(task, summary.error_details?.find((one) => one.url === task.url) ?? unknown);
     }
   }
 
@@ -158,8 +195,8 @@ export class Runner {
     this.finish(task, () => this.told.result(task, rest));
   }
 
-  fail(task, sentence) {
-    this.finish(task, () => this.told.failed(task, sentence));
+  fail(task, { message, code = "", status = 0 }) {
+    this.finish(task, () => this.told.failed(task, { message, code, status }));
   }
 
   finish(task, tell) {
@@ -170,10 +207,5 @@ export class Runner {
   }
 }
 
-const isBusy = (error) => error.status === 429 || error.status === 503;
-
-const pause = (seconds, signal) =>
-  new Promise((done, failed) => {
-    const timer = setTimeout(done, seconds * 1000);
-    signal.addEventListener("abort", () => (clearTimeout(timer), failed(signal.reason)), { once: true });
-  });
+// a picture that the service has no memory for is answered 503 too, and would be for ever
+const isBusy = ({ status, message }) => status === 429 || (status === 503 && !message.startsWith("Error processing image"));

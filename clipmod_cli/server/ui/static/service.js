@@ -43,6 +43,8 @@ export async function configuration() {
       ["Sensitivity", config.sensitivity_level],
       ["NSFW from", `${percent(config.effective_threshold)} (${percent(config.nsfw_threshold)} at medium sensitivity)`],
       ["Review where fewer agree than", percent(set.agreement_threshold)],
+      ["Shown of a picture", config.coverage],
+      ["Others to choose", config.allowed_policies.filter((name) => name !== config.policy).join(", ")],
     ])),
     panel("Limits", terms([
       ["A picture", `${config.max_image_size_mb} MB`],

@@ -1,22 +1,22 @@
 // The page around its sections: which one is shown, the colours, notices, and what is said aloud.
 
+import { UNREACHABLE } from "./api.js";
 import { byId, make } from "./dom.js";
 import { recall, remember } from "./prefs.js";
 
 const AGAIN_MS = 10_000; // statistics.js counts on it
 const THEMES = { auto: "Colours: device", light: "Colours: light", dark: "Colours: dark" };
 
-/** Shows a sentence until the next one or none; `action` is [words, what to do] or [words, address]. */
+/** Shows a sentence until the next one or none; `action` is [words, what to do]. */
 export function notice(text, action = null) {
   const box = byId("notice");
-  const parts = [text];
-  if (action) parts.push(" ", actionOf(...action));
+  const parts = [make("span", {}, text)];
+  if (action) parts.push(buttonOf(...action));
   box.replaceChildren(...(text ? parts : []));
   box.hidden = !text;
 }
 
-function actionOf(words, what) {
-  if (typeof what === "string") return make("a", { href: what, target: "_blank", rel: "noopener" }, words);
+function buttonOf(words, what) {
   const button = make("button", { type: "button", className: "quiet" }, words);
   button.addEventListener("click", what);
   return button;
@@ -35,8 +35,8 @@ export function sections(fillers, { lost }) {
     try {
       body.replaceChildren(...(await fillers[name]()));
     } catch (error) {
-      if (error.status === 401) return lost();
-      const text = error.status ? error.message : "The service cannot be reached.";
+      if (error.status === 401) return lost(() => fill(name));
+      const text = error.status ? error.message : UNREACHABLE;
       body.replaceChildren(make("p", { className: "notice fault" }, text));
     }
   };
@@ -66,7 +66,7 @@ export function themes() {
     if (!names.includes(now)) now = "auto";
     if (now === "auto") delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = now;
-    button.textContent = THEMES[now];
+    byId("theme-words").textContent = THEMES[now];
   };
   button.addEventListener("click", () => {
     now = names[(names.indexOf(now) + 1) % names.length];

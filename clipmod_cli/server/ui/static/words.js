@@ -1,4 +1,4 @@
-// Numbers and decisions as people read them.
+// Numbers as people read them.
 
 /** Returns a share as per cent; what is not quite nothing never reads as nothing. */
 export function percent(share) {
@@ -22,28 +22,3 @@ export function size(bytes) {
 export const count = (number) => Number(number).toLocaleString("en").replaceAll(",", "\u202f");
 
 export const many = (number, one, several) => `${count(number)} ${number === 1 ? one : several}`;
-
-/** Returns the decision in a word: never "Safe" where there is none. */
-export function decision(result) {
-  if (result.error) return "Error";
-  return result.answer.final_decision ?? "No decision";
-}
-
-const REASONS = {
-  truncated: "the file ends early",
-  coverage: "not all of the picture was shown to the models",
-  unsampled: "frames or pages were left out",
-  other_content: "the file holds more than was looked at",
-  colour: "its colours could not be read",
-  unmapped_labels: "a model saw what the policy does not know",
-  unseen_category: "a model cannot see all that is unsafe",
-  low_agreement: "the models disagree",
-  review_margin: "the score is near the threshold",
-  short_hit: "a hit is short",
-  fallback_model: "a model failed, another one judged",
-};
-
-/** Returns a reason for review in words. */
-export function reason(code) {
-  return REASONS[code] ?? code;
-}
