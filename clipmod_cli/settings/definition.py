@@ -286,7 +286,7 @@ class Settings:
         500, "limits", "size of a request to /predict/multi", metavar="MiB", rare=True
     )
     max_bodies_mb: int = _setting(
-        4000, "limits", "size of all requests under way together", metavar="MB", rare=True
+        4000, "limits", "size of all requests under way together", metavar="MiB", rare=True
     )
     max_url_count: int = _setting(10, "limits", "URLs in a request to /predict/urls", metavar="N", rare=True)
     max_stream_files: int = _setting(
