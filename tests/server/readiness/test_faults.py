@@ -148,14 +148,21 @@ def test_while_a_forward_pass_hangs_requests_end_and_new_ones_do_not_wait(
         assert back.wait(WAIT_S)
         return real(frames)
 
+    def classify() -> Any:
+        return client.post("/classify/", files={"image": BLUE_SQUARE})
+
+    assert classify().status_code == 200  # which keeps the vectors of its classes
     monkeypatch.setattr(service, "deadline_s", 2.0)
-    monkeypatch.setattr(service.readiness, "pass_limit_s", 0.5)
     with ThreadPoolExecutor(3) as pool:
         with broken(service, hang):
             taken = [pool.submit(judge, client)]
             assert entered.wait(WAIT_S)
             # this endpoint's thread waits for its evidence, and must not wait beyond its deadline
-            taken.append(pool.submit(client.post, "/classify/", files={"image": BLUE_SQUARE}))
+            taken.append(pool.submit(classify))
+            wait_until(
+                lambda: numbers(client, "clipmod_requests_admitted") == ["clipmod_requests_admitted 2.0"]
+            )
+            monkeypatch.setattr(service.readiness, "pass_limit_s", 0.5)
             wait_until(lambda: not is_ready(client))
             assert client.get("/readyz").json()["reason"] == "a forward pass takes more than 0.5 s"
             assert float(numbers(client, "clipmod_forward_running_seconds")[0].split()[1]) > 0.5
