@@ -23,7 +23,7 @@ def test_statistics_health_and_configuration_are_shown(desk: Visit) -> None:
     page.get_by_role("link", name="Statistics").click()
     expect(page.get_by_role("heading", name="Statistics")).to_be_focused()
     expect(page.locator(".legend")).to_contain_text("NSFW: ")
-    expect(page.get_by_text("99 of 100 within")).to_be_visible()
+    expect(page.get_by_text("99 of 100 within")).to_have_count(2)
     expect(page.locator(".stacked .part.nsfw")).not_to_have_attribute("width", "0")
     page.get_by_role("link", name="Health").click()
     expect(page.locator("#health .notice")).to_contain_text("healthy")
@@ -84,6 +84,8 @@ def test_it_works_with_the_keyboard_alone(desk: Visit) -> None:
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Policy")).to_be_focused()
     page.keyboard.press("Tab")
     expect(page.locator("#choose")).to_be_focused()
     with page.expect_file_chooser() as chooser:

@@ -115,7 +115,7 @@ function take(tasks, words = "") {
 
 /** The service can be reached again: it may judge by something else now. */
 function back() {
-  if (runner?.left && !runner.running) notice("The service is back.", ["Continue", again]);
+  if (runner?.left && !runner.running) notice("The service is back.");
   begin();
 }
 

@@ -15,13 +15,9 @@ export async function statistics() {
   const stats = await ask("/stats");
   note(stats.total_images_processed);
   const speed = stats.performance_metrics;
-  const times = {
-    Mean: stats.average_processing_time_ms, "95 of 100 within": speed.p95_processing_time_ms,
-    "99 of 100 within": speed.p99_processing_time_ms,
-  };
   return [
     tiles([
-      [count(stats.total_images_processed), "pictures"],
+      [count(stats.total_images_processed), "pictures judged"],
       [count(stats.total_requests), "requests"],
       [percent(stats.error_rate), "of requests failed"],
       [percent(stats.average_confidence), "mean confidence"],
@@ -29,7 +25,9 @@ export async function statistics() {
       [uptime(stats.uptime_hours), "up"],
     ]),
     panel("Decisions", stacked(decisions(stats))),
-    panel("Time of a request", shareRows(times, { tell: duration, most: Math.max(...Object.values(times)) })),
+    panel("What a picture costs", times(stats.average_processing_time_ms, speed.p95_processing_time_ms,
+      speed.p99_processing_time_ms)),
+    panel("How long a request takes", times(speed.average_latency_ms, speed.p95_latency_ms, speed.p99_latency_ms)),
     panel("Pictures since this page was opened", ...recent()),
     panel("Requests by who judged", shareRows(stats.models_usage,
       { tell: count, most: Math.max(...Object.values(stats.models_usage)) })),
@@ -47,9 +45,11 @@ function tiles(pairs) {
   return make("ul", { className: "tiles" }, ...each);
 }
 
-function decisions(stats) {
-  const { nsfw_detections: nsfw, safe_detections: safe, total_images_processed: all } = stats;
-  return [["NSFW", "nsfw", nsfw], ["Safe", "safe", safe], ["Errors and undecided", "error", Math.max(0, all - nsfw - safe)]];
+const decisions = ({ nsfw_detections: nsfw, safe_detections: safe }) => [["NSFW", "nsfw", nsfw], ["Safe", "safe", safe]];
+
+function times(mean, p95, p99) {
+  const rows = { Mean: mean, "95 of 100 within": p95, "99 of 100 within": p99 };
+  return shareRows(rows, { tell: duration, most: Math.max(mean, p95, p99) });
 }
 
 function note(total) {
