@@ -5,14 +5,17 @@ Heavy modules are imported by the command that needs them, so `clipmod --help` s
 
 from __future__ import annotations
 
+import copy
 import errno
 import logging
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
+from typer.models import CommandInfo
 
 from clipmod_cli import __version__
 from clipmod_cli.cli.commands import (
@@ -187,7 +190,7 @@ def run() -> None:
 def _run() -> None:
     try:
         # not standalone: the parser would print its errors in a style of its own
-        sys.exit(app(prog_name="clipmod", standalone_mode=False) or ExitCode.OK)
+        sys.exit(_named(sys.argv[1:])(prog_name="clipmod", standalone_mode=False) or ExitCode.OK)
     except typer.TyperException as e:
         print_parser_error(e)
         sys.exit(ExitCode.USAGE)
@@ -204,6 +207,19 @@ def _run() -> None:
             "with the traceback that -v or --log-file shows"
         )
         sys.exit(ExitCode.BUG)
+
+
+def _named(arguments: Sequence[str]) -> typer.Typer:
+    """Return the application with the command that is named alone: to build all takes a tenth of a second."""
+    first = next(iter(arguments), "")
+    chosen = copy.copy(app)
+    chosen.registered_commands = [one for one in app.registered_commands if _name_of(one) == first]
+    chosen.registered_groups = [one for one in app.registered_groups if one.name == first]
+    return chosen if chosen.registered_commands or chosen.registered_groups else app
+
+
+def _name_of(command: CommandInfo) -> str:
+    return command.name or str(getattr(command.callback, "__name__", ""))
 
 
 def normalise(arguments: list[str]) -> list[str]:
