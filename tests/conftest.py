@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -22,8 +23,9 @@ import it anew, since the server keeps what the first one wanted."""
 
 
 def pytest_configure() -> None:
-    """Undo what a session inherits: ignored signals, and a thread for each core.
+    """Undo what a session inherits: ignored signals, no bytecode files, and a thread for each core.
 
+    Where no bytecode may be written, as in many containers, each command of a test would compile all modules.
     `nohup` and background jobs of a shell ignore SIGHUP or SIGINT. Processes inherit that, clipmod leaves an
     ignored signal ignored, and tests that send one would wait for nothing.
     """
@@ -31,6 +33,8 @@ def pytest_configure() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
