@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import resource
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import duckdb
 import pytest
 
 from clipmod_cli.errors import OutputError, UsageError
-from clipmod_cli.output.history.file import SCHEMA_VERSION, open_for_writing
+from clipmod_cli.output.history.file import SCHEMA_VERSION, TABLES, open_for_writing
 from clipmod_cli.output.history.run import HistoryRun
 from clipmod_cli.output.history.spool import lock_file
 from clipmod_cli.output.history.store import HistoryStore
@@ -166,6 +167,12 @@ def test_a_database_of_another_version_is_refused(store: HistoryStore) -> None:
         store.stats()
     with pytest.raises(UsageError, match="another version"):
         store.rebuild([])
+
+
+def test_the_version_is_raised_when_the_tables_change() -> None:
+    """If this fails, raise SCHEMA_VERSION, and write here both what it is now and the digest."""
+    digest = hashlib.sha256("\n".join(TABLES).encode()).hexdigest()
+    assert (SCHEMA_VERSION, digest[:16]) == (11, "4a2de3613d2012fd")
 
 
 def test_where_no_store_can_be_a_question_says_so(tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ NO_CHECKPOINT: Final = "1TB"
 # restricted once, so the only checkpoint must be the one at closing.
 INTERRUPTED: Final = "Query interrupted"  # DuckDB raises RuntimeError with this in place of KeyboardInterrupt
 
-SCHEMA_VERSION: Final = 10  # A database of any other version has to be rebuilt from outputs.
+SCHEMA_VERSION: Final = 11
+"""Raised whenever `TABLES` change; a database of any other version has to be rebuilt from outputs."""
 
 RECORD_COLUMNS: Final = column_types(Record)
 ITEM_COLUMNS: Final = {name: kind for name, kind in RECORD_COLUMNS.items() if name != "segments"}
