@@ -234,8 +234,8 @@ class Settings:
         None, "access", "API keys, one a line (or in CLIPMOD_API_KEYS)", metavar="FILE"
     )
     no_auth: bool = _setting(False, "access", "ask for no API key, even on other than loopback addresses")
-    allowed_host: tuple[str, ...] = _setting(
-        (), "access", "host name that requests may use, besides loopback and that of --public-url; "
+    server_name: tuple[str, ...] = _setting(
+        (), "access", "name by which the service may be called, besides localhost and that of --public-url; "
         "* allows any; repeatable",
         metavar="NAME",
     )  # fmt: skip

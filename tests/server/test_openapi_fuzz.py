@@ -57,7 +57,7 @@ def description(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BaseSchema
             home,
             patch,
             classifier=(f"Falconsai/nsfw_image_detection={classifier}",),
-            allowed_host=("testserver",),
+            server_name=("testserver",),
             access_log=False,
             api_keys=(KEY,),
         )

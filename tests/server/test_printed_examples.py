@@ -68,7 +68,7 @@ def resolved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resolved]:
         "models": tuple(TINY_ENSEMBLE.split(",")),
         "policy": str(SHAPES),
         "classifier": (f"{CLASSIFIER_MODEL}={model}",),
-        "allowed_host": (THEIR_HOST,),
+        "server_name": (THEIR_HOST,),
         "access_log": False,
     }
     with pytest.MonkeyPatch.context() as patch:

@@ -234,9 +234,7 @@ class HostMiddleware(Guard):
         """Return 400 for an unknown name."""
         if self._is_known(scope):
             return None
-        detail = (
-            "The name in the Host header is not allowed. The operator can add it with --allowed-host NAME"
-        )
+        detail = "The name in the Host header is not allowed. The operator can add it with --server-name NAME"
         return refuse(scope, "host", 400, detail)
 
     def _is_known(self, scope: Scope) -> bool:
@@ -252,10 +250,10 @@ class HostMiddleware(Guard):
 
 def names_of(settings: Settings) -> frozenset[str] | None:
     """Return the names that a service without keys accepts; None for any."""
-    if "*" in settings.allowed_host:
+    if "*" in settings.server_name:
         return None
     public = urlsplit(settings.public_url or "").hostname or ""
-    names = {"localhost", settings.host, public, *settings.allowed_host} - {""}
+    names = {"localhost", settings.host, public, *settings.server_name} - {""}
     return frozenset(name.lower().rstrip(".") for name in names)
 
 

@@ -24,7 +24,7 @@ PUBLIC = "https://Moderation.example.org/clipmod"
     ],
 )  # fmt: skip
 def test_names_that_no_page_elsewhere_can_have_are_answered_to(host: str) -> None:
-    client = gated(public_url=PUBLIC, allowed_host=("ours",))
+    client = gated(public_url=PUBLIC, server_name=("ours",))
     assert client.get("/", headers={"Host": host}).status_code == 200
 
 
@@ -36,13 +36,13 @@ def test_names_that_no_page_elsewhere_can_have_are_answered_to(host: str) -> Non
     ],
 )  # fmt: skip
 def test_any_other_is_400_and_says_how_to_allow_it(host: str) -> None:
-    answer = gated(public_url=PUBLIC, allowed_host=("ours",)).get("/", headers={"Host": host})
+    answer = gated(public_url=PUBLIC, server_name=("ours",)).get("/", headers={"Host": host})
     assert answer.status_code == 400
-    assert "--allowed-host" in answer.json()["detail"]
+    assert "--server-name" in answer.json()["detail"]
 
 
 def test_a_star_allows_any_name() -> None:
-    client = gated(allowed_host=("*",))
+    client = gated(server_name=("*",))
     assert client.get("/", headers={"Host": "evil.example"}).status_code == 200
 
 
