@@ -126,6 +126,17 @@ def request_info_of(scope: Scope) -> RequestInfo:
     return found
 
 
+def is_judging(scope: Scope, paths: tuple[str, ...]) -> bool:
+    """Return whether a request is to be judged: a POST to a path that begins like one of these."""
+    return scope["type"] == "http" and scope["method"] == "POST" and str(scope["path"]).startswith(paths)
+
+
+def declared_bytes(scope: Scope) -> int:
+    """Return the size that a request declares for its body; 0 where it declares none."""
+    given = Headers(scope=scope).get("content-length", "")
+    return int(given) if given.isascii() and given.isdigit() else 0
+
+
 def _trace_id_of(given: list[str]) -> str:
     match = TRACEPARENT.fullmatch(given[0].strip()) if len(given) == 1 else None
     return "" if match is None or (match["more"] and match[0].startswith("00")) else match["trace"]

@@ -22,6 +22,7 @@ from clipmod_cli.server.configuration import FORM_BYTES, MB
 from clipmod_cli.server.forms.multipart import Event, FormError, FormReader, PartBegin, PartData, PartEnd
 from clipmod_cli.server.forms.spooled import Piece, SpooledPieces
 from clipmod_cli.server.problems import problem
+from clipmod_cli.server.request_info import declared_bytes
 from clipmod_cli.settings.definition import Settings
 
 
@@ -88,14 +89,9 @@ async def read_uploads(
                 if (done := await reading.handle(event)) is not None:
                     yield done
         form.finish()
-    except HTTPException:
-        await body.drain()
-        raise
     except FormError as e:
-        await body.drain()
         raise problem(400, str(e)) from e
     except OSError as e:
-        await body.drain()
         raise problem(507, "Not enough room for this request: the temporary folder takes no more") from e
 
 
@@ -172,12 +168,6 @@ def fault_of(head: bytes, size: int, most: int, *, heic: bool) -> tuple[ErrorCod
 PART_BYTES: Final = 4096
 """Of a file in a form beside its content: boundary and headers, including a long name."""
 
-DRAIN_BYTES: Final = 64 * MB
-DRAIN_S: Final = 10.0
-DRAIN_IDLE_S: Final = 1.0
-"""How much and how long a refused body is still read: clients that are sending would otherwise see a broken
-connection instead of the reason."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormLimits:
@@ -202,8 +192,7 @@ def check_declared(scope: Scope, limits: FormLimits) -> None:
     Raises:
         HTTPException: 413.
     """
-    declared = Headers(scope=scope).get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared) > limits.body_bytes:
+    if declared_bytes(scope) > limits.body_bytes:
         raise too_large(limits)
 
 
@@ -225,28 +214,16 @@ class RequestBody:
         check_declared(self.scope, self.limits)
         received = 0
         while not self.ended:
-            chunk = await self._next(self.limits.patience_s)
+            chunk = await self._next()
             received += len(chunk)
             if received > self.limits.body_bytes:
                 raise too_large(self.limits)
             if chunk:
                 yield chunk
 
-    async def drain(self) -> None:
-        """Read and discard the rest for a while, unless the client waits for `100 Continue`."""
-        if Headers(scope=self.scope).get("expect"):
-            return
-        drained = 0
+    async def _next(self) -> bytes:
         try:
-            async with asyncio.timeout(DRAIN_S):
-                while not self.ended and drained < DRAIN_BYTES:
-                    drained += len(await self._next(DRAIN_IDLE_S))
-        except (TimeoutError, HTTPException):
-            return
-
-    async def _next(self, patience_s: float) -> bytes:
-        try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(self.limits.patience_s):
                 message = await self.receive()
         except TimeoutError as e:
             raise problem(504, "The request's body took too long to arrive") from e

@@ -20,8 +20,10 @@ from fastapi.routing import APIRoute
 from starlette.types import Message, Receive
 
 from clipmod_cli.decode.formats import HEAD_BYTES, sniff
-from clipmod_cli.server.configuration import FORM_BYTES, MB, RequestLimits, request_limits_of
+from clipmod_cli.server.configuration import FORM_BYTES, MB, RequestLimits
 from clipmod_cli.server.problems import problem
+from clipmod_cli.server.request_info import declared_bytes
+from clipmod_cli.server.service import Service
 from clipmod_cli.types import Item
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -42,19 +44,15 @@ def upload_route(most: Callable[[RequestLimits], int]) -> type[APIRoute]:
             handle = super().get_route_handler()
 
             async def bounded(request: Request) -> Response:
-                limit = most(request_limits_of(request.state.settings))
-                _check_declared(request, limit)
+                service: Service = request.state.service
+                limit = most(service.limits)
+                if declared_bytes(request.scope) > limit + FORM_BYTES:
+                    raise _too_long(limit)
                 return await handle(Request(request.scope, _counted(request.receive, limit)))
 
             return bounded
 
     return UploadRoute
-
-
-def _check_declared(request: Request, limit: int) -> None:
-    declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared) > limit + FORM_BYTES:
-        raise _too_long(limit)
 
 
 def _counted(receive: Receive, limit: int) -> Receive:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -12,7 +11,7 @@ from clipmod_cli.server.fairness.bodies import OpenBodies
 from clipmod_cli.server.fairness.places import BusyError, ServiceLoad
 from clipmod_cli.server.gate.middleware import Guard, refuse
 from clipmod_cli.server.problems import problem, refusal_of_place, retry_headers
-from clipmod_cli.server.request_info import request_info_of
+from clipmod_cli.server.request_info import declared_bytes, is_judging, request_info_of
 
 
 @dataclass
@@ -31,7 +30,7 @@ class CapacityMiddleware(Guard):
 
     def refusal(self, scope: Scope) -> Response | None:
         """Return 503 while the service is full, 429 while its caller has its share."""
-        if not _is_judging(scope, self.judging_paths):
+        if not is_judging(scope, self.judging_paths):
             return None
         try:
             self.load.check(request_info_of(scope).caller)
@@ -54,12 +53,12 @@ class BodiesMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with a counted body, or refuse it."""
-        if not _is_judging(scope, self.judging_paths):
+        if not is_judging(scope, self.judging_paths):
             await self.app(scope, receive, send)
             return
         caller = request_info_of(scope).caller
         try:
-            self.bodies.open(caller, _declared(scope))
+            self.bodies.open(caller, declared_bytes(scope))
         except BusyError as e:
             await _answer_to(scope, e)(scope, receive, send)
             return
@@ -96,15 +95,6 @@ class _CountedBody:
             raise problem(status, detail) from e
         self.size += more
         return message
-
-
-def _is_judging(scope: Scope, paths: tuple[str, ...]) -> bool:
-    return scope["type"] == "http" and scope["method"] == "POST" and str(scope["path"]).startswith(paths)
-
-
-def _declared(scope: Scope) -> int:
-    given = Headers(scope=scope).get("content-length", "")
-    return int(given) if given.isascii() and given.isdigit() else 0
 
 
 def _answer_to(scope: Scope, error: BusyError) -> Response:

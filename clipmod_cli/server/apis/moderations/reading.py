@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Final
 
 from anyio import to_thread
-from fastapi import HTTPException, Request
+from fastapi import Request
 from pydantic_core import from_json
 
 from clipmod_cli.decode.formats import HEAD_BYTES
@@ -114,11 +114,7 @@ class InputReader:
                     pieces.append(await to_thread.run_sync(self.spool.put, chunk) if held is None else held)
         except TimeoutError as e:
             raise problem(504, "The request's body took too long to arrive") from e
-        except HTTPException:
-            await body.drain()
-            raise
         except OSError as e:
-            await body.drain()
             raise problem(507, "The temporary folder takes no more of this request") from e
         return pieces
 
