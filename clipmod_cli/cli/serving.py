@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +24,7 @@ import uvicorn
 from clipmod_cli.cli.terminal.stdout import say
 from clipmod_cli.errors import ExitCode, UsageError
 from clipmod_cli.server.protocol.connection import Connection
+from clipmod_cli.server.protocol.limit import connection_limit
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -63,7 +65,7 @@ def listen(app: FastAPI, service: Service, settings: Settings, at: socket.socket
     checked = _StartupCheck(app)
     config = uvicorn.Config(
         checked,
-        http=Connection,
+        http=partial(Connection, limit=connection_limit()),  # type: ignore[arg-type]  # makes connections
         ws="none",
         lifespan="on",
         log_config=None,

@@ -14,6 +14,7 @@ from fastapi import HTTPException
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from clipmod_cli.server.protocol.fault import SCOPE_KEY, ProtocolFault
+from clipmod_cli.server.protocol.limit import REFUSAL, ConnectionLimit
 from clipmod_cli.server.protocol.strict import StrictConnection
 
 if TYPE_CHECKING:
@@ -40,8 +41,10 @@ class Connection(H11Protocol):
     conn: StrictConnection
     cycle: Any
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, limit: ConnectionLimit | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._limit = limit
+        self._address: str | None = None
         self.conn = StrictConnection()
         self.logger = _log
         self._inner, self.app = self.app, self._serve
@@ -49,12 +52,16 @@ class Connection(H11Protocol):
         self._drained = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the timeout."""
+        """Start the timeout; refuse the connection if too many are open."""
+        if not self._take(transport):
+            return
         super().connection_made(_LingeringTransport(transport, self))  # type: ignore[arg-type]
         self._wait()
 
     def data_received(self, data: bytes) -> None:
         """Pass data on, or discard it after a refusal, up to a limit."""
+        if self._address is None:
+            return
         if not self._in_request:
             self._wait()
         if self._discards:
@@ -69,8 +76,23 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timeout."""
+        if self._address is None:
+            return
+        if self._limit is not None:
+            self._limit.give(self._address)
         self._stop_waiting()
         super().connection_lost(exc)
+
+    def _take(self, transport: asyncio.Transport) -> bool:
+        """Count the connection; end it if there are too many."""
+        peer = transport.get_extra_info("peername")
+        address = str(peer[0]) if isinstance(peer, tuple) else ""
+        if self._limit is not None and not self._limit.take(address):
+            transport.write(REFUSAL)
+            transport.close()
+            return False
+        self._address = address
+        return True
 
     def shutdown(self) -> None:
         """End with the server: a client that was answered is not waited for."""
