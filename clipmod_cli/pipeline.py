@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
-from typing import Protocol
+from typing import Final, Protocol
 
 from clipmod_cli.banks.bank import NO_BANKS, Banks
 from clipmod_cli.decode.job import Compare, in_no_bank
@@ -37,6 +37,10 @@ from clipmod_cli.sources.registry import expand
 from clipmod_cli.sources.spill import TemporaryFiles
 from clipmod_cli.sources.stores.fetch import fetch_stored
 from clipmod_cli.types import Evidence, Failure, Frame, Item
+
+GATHERED: Final = 4
+"""With early exit, how many batches the first models see together, so that those after them, which few frames
+reach, have whole batches too."""
 
 
 def default_workers() -> int:
@@ -145,7 +149,7 @@ def _infer(
         frames = decoded if hits is None else _drop_frames_of(hits, decoded)
         batches = batched(
             frames,
-            engine.batch_size,
+            engine.batch_size * (1 if can_skip_rest is None else GATHERED),
             stopped=lambda: stopped() or closed.is_set(),
             may_close=lambda: idle.is_set() and not in_flight,  # a busy device needs no partial batch
         )

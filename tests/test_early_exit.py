@@ -56,6 +56,13 @@ def test_only_what_is_open_is_shown_to_the_next() -> None:
         ]  # fmt: skip
 
 
+def test_what_is_left_of_several_batches_is_shown_to_the_next_together() -> None:
+    """Passes of one model hold at most a batch, and nearly equally many; few frames are left for the last."""
+    trio = Trio(batch_size=8)
+    trio.look(*(frame_of(0.6 if i % 5 == 0 else 0.0, i) for i in range(26)))
+    assert trio.calls == [[7, 7, 7, 5], [7, 7, 7, 5], [6]]
+
+
 def test_each_frame_keeps_what_was_seen_in_itself() -> None:
     trio = Trio()
     for redness, result in zip(

@@ -117,7 +117,8 @@ def test_law_a_poisoned_picture_costs_itself_alone(
 
 def test_halving_asks_seldom() -> None:
     model = RedClassifier(before=poison_of(37))
-    results = measured(ensemble_of(model), [frame_of(0.5, i) for i in range(64)])
+    wide = replace(ensemble_of(model), batch_size=64)
+    results = measured(wide, [frame_of(0.5, i) for i in range(64)])
     assert sum(isinstance(result, Failure) for result in results) == 1
     assert model.calls == [64, 32, 32, 16, 8, 4, 4, 2, 1, 1, 2, 8, 16]
 

@@ -7,7 +7,7 @@
 4. If submitting or waiting fails, the batch is run again model by model. If that fails, it is halved until
    the frame at fault stands alone; that frame becomes a `Failure`, or the stand-in judges it alone.
    Out of memory halves one model's sub-batch (`ModelRunner`). A lost device ends the run.
-5. With early exit (`can_skip_rest`) a batch is run model by model from the start, since the frames that
+5. With early exit (`can_skip_rest`) several batches are run together, model by model, since the frames that
    the next model needs depend on the results before it.
 """
 

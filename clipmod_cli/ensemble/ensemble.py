@@ -83,9 +83,8 @@ class Ensemble:
 
     def __post_init__(self) -> None:
         models = [member.model for member in self.members]
-        batches = BatchRunner(
-            models, self.stand_in, ModelRunner(self.cache), screens=self.screens, unused=self.unused_screens
-        )
+        runner = ModelRunner(self.cache, self.batch_size)
+        batches = BatchRunner(models, self.stand_in, runner, screens=self.screens, unused=self.unused_screens)
         object.__setattr__(self, "_batches", batches)
 
     def with_duplicate_cache(self, max_bytes: int) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -45,9 +46,11 @@ class ModelRunner:
 
     Attributes:
         cache: evidence of earlier runs; None runs the model on every frame.
+        most: frames in one forward pass; None for as many as there are.
     """
 
     cache: EvidenceCache | None = None
+    most: int | None = None
     _fits: dict[str, int] = field(default_factory=dict)
 
     def submit(self, model: Model, frames: Sequence[Frame]) -> PendingOutputs:
@@ -108,7 +111,9 @@ class ModelRunner:
         return [frames[at : at + size] for at in range(0, len(frames), size)]
 
     def _sub_batch(self, model: Model, count: int) -> int:
-        return min(self._fits.get(model.name, count), count)
+        """Return the frames in one forward pass: sub-batches of nearly equal size."""
+        most = self._fits.get(model.name, self.most or count)
+        return math.ceil(count / math.ceil(count / most)) if count else 0
 
 
 def _outputs(model: Model, frames: Sequence[Frame], done: ForwardPass) -> list[ModelOutput]:
