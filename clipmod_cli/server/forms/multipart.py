@@ -116,6 +116,8 @@ class FormReader:
 
     def _header_end(self) -> None:
         if self._name.lower() == b"content-disposition":
+            if self._disposition:
+                raise FormError("a part of the form has two names")
             self._disposition = self._value
         self._name = self._value = b""
 

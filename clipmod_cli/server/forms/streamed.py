@@ -21,6 +21,7 @@ from clipmod_cli.errors import ErrorCode
 from clipmod_cli.server.configuration import FORM_BYTES, MB
 from clipmod_cli.server.forms.multipart import Event, FormError, FormReader, PartBegin, PartData, PartEnd
 from clipmod_cli.server.forms.spooled import Piece, SpooledPieces
+from clipmod_cli.server.forms.strays import stray_part
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.request_info import declared_bytes
 from clipmod_cli.settings.definition import Settings
@@ -97,12 +98,19 @@ async def read_uploads(
 
 @dataclass
 class _FormFiles:
-    """The current file of a form, and the number of files so far."""
+    """The current file of a form, and the number of files so far.
+
+    Attributes:
+        stray: the field of the current part, if that is a file in another field, or a text in that of files.
+        passed_over: the field of a stray part that is not empty. Without any file the form lacks its field.
+    """
 
     spool: SpooledPieces
     limits: FormLimits
     count: int = 0
     current: Upload | None = None
+    stray: str | None = None
+    passed_over: str | None = None
 
     async def handle(self, event: Event) -> Upload | None:
         """Return the file that this event completes, if it does."""
@@ -116,18 +124,29 @@ class _FormFiles:
         return None
 
     def begin(self, part: PartBegin) -> None:
-        if part.field != self.limits.name or part.filename is None:
+        is_file, is_ours = part.filename is not None, part.field == self.limits.name
+        self.stray = part.field if is_file != is_ours else None
+        if part.filename is None or not is_ours:
             return
+        self.refuse_strays()
         if self.count >= self.limits.files:
             most = "1 file" if self.limits.files == 1 else f"{self.limits.files} files"
             raise problem(400, f"Too many files. Maximum: {most} per request")
         self.current = Upload(part.filename, self.count)
         self.count += 1
 
+    def refuse_strays(self) -> None:
+        """Raise the refusal of a form with a file and a stray part."""
+        if self.passed_over is not None:
+            raise stray_part(self.passed_over, self.limits.name)
+
     async def take(self, data: bytes) -> None:
         """Spool data of the file; beyond the limit only count it."""
         upload = self.current
         if upload is None:
+            self.passed_over = self.stray or self.passed_over
+            if self.count:
+                self.refuse_strays()
             return
         upload.size += len(data)
         upload.head += data[: HEAD_BYTES - len(upload.head)]

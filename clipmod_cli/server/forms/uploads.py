@@ -21,6 +21,7 @@ from starlette.types import Message, Receive
 
 from clipmod_cli.decode.formats import HEAD_BYTES, sniff
 from clipmod_cli.server.configuration import FORM_BYTES, MB, RequestLimits
+from clipmod_cli.server.forms.strict_json import StrictJsonRequest
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.request_info import declared_bytes
 from clipmod_cli.server.service import Service
@@ -48,7 +49,7 @@ def upload_route(most: Callable[[RequestLimits], int]) -> type[APIRoute]:
                 limit = most(service.limits)
                 if declared_bytes(request.scope) > limit + FORM_BYTES:
                     raise _too_long(limit)
-                return await handle(Request(request.scope, _counted(request.receive, limit)))
+                return await handle(StrictJsonRequest(request.scope, _counted(request.receive, limit)))
 
             return bounded
 

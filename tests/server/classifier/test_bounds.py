@@ -78,3 +78,27 @@ def test_a_name_never_becomes_a_path(client: TestClient, tmp_path: Path) -> None
     answer = client.post("/api/image-classification", files={"file": (named, b"not a picture")})
     assert answer.status_code == 400
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/api/image-classification", "file"),
+        ("/api/image-query-classification", "file"),
+        ("/api/multi-image-classification", "files"),
+        ("/api/multi-image-query-classification", "files"),
+        ("/api/video-classification", "file"),
+        ("/classify/", "image"),
+    ],
+)
+def test_a_file_that_would_be_passed_over_refuses_the_request(
+    client: TestClient, path: str, field: str
+) -> None:
+    blue, red = (field, ("blue.png", png("blue"))), ("red.png", png("red"))
+    strays: list[tuple[str, tuple[str | None, bytes]]] = [("picture", red), (field, (None, b"red"))]
+    if field != "files":
+        strays.append((field, red))
+    for stray in strays:
+        answer = client.post(path, files=[stray, blue])
+        assert answer.status_code == 400, answer.text
+        assert repr(stray[0]) in answer.json()["detail"]

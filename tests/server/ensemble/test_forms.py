@@ -8,9 +8,11 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.testclient import TestClient
 
 from clipmod_cli.server.forms.multipart import Event, FormError, FormReader, PartBegin, PartData, PartEnd
 from clipmod_cli.server.forms.spooled import SpooledPieces
+from tests.server.ensemble.pictures import BLUE_SQUARE, RED_CIRCLE
 from tests.server.listening import CONTENT_TYPE, form_of
 
 FILES = st.lists(
@@ -79,3 +81,36 @@ def test_a_pile_gives_back_what_was_put(pieces: list[bytes], memory: int) -> Non
         assert [pile.get([one]) for one in reversed(kept)] == pieces[::-1]
         assert pile.get(kept) == b"".join(pieces)
         assert sum(len(one) for one in kept if isinstance(one, bytes)) <= memory
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [("/predict/single", "file"), ("/predict/multi", "files"), ("/predict/streaming", "files")],
+)
+def test_a_picture_that_would_be_passed_over_refuses_the_request(
+    client: TestClient, path: str, field: str
+) -> None:
+    blue, red = (field, ("blue.png", BLUE_SQUARE)), ("red.jpg", RED_CIRCLE)
+    for other in ("image", f"{field}[]", field.upper()):
+        answer = client.post(path, files=[(other, red), blue])
+        assert (answer.status_code, "detail" in answer.json()) == (400, True)
+        assert repr(other) in answer.json()["detail"]
+    nameless = client.post(path, files=[(field, (None, RED_CIRCLE)), blue])
+    assert (nameless.status_code, nameless.json()["detail"]) == (
+        400,
+        f"The field {field!r} must be a file: give it a filename",
+    )
+
+
+def test_texts_and_empty_inputs_beside_a_picture_are_no_matter(client: TestClient) -> None:
+    sent = [("token", (None, b"x")), ("attachment", ("", b"")), ("file", ("blue.png", BLUE_SQUARE))]
+    assert client.post("/predict/single", files=sent).json()["final_decision"] == "Safe"
+
+
+def test_a_part_with_two_names_is_no_form() -> None:
+    reader = FormReader("multipart/form-data; boundary=b")
+    heads = b"\r\n".join(
+        b"Content-Disposition: form-data; " + one for one in (b'name="file"; filename="a"', b'name="x"')
+    )
+    with pytest.raises(FormError, match="two names"):
+        reader.feed(b"--b\r\n" + heads + b"\r\n\r\nx\r\n--b--\r\n")

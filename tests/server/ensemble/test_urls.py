@@ -116,3 +116,14 @@ def test_an_error_line_of_a_stream_has_a_code(client: TestClient) -> None:
     lines = client.post("/predict/streaming", files=files).text.split("\n\n")[:-1]
     *errors, _summary = (json.loads(line.removeprefix("data: ")) for line in lines)
     assert [one["code"] for one in errors] == ["unsupported_format", "decode_error", "not_looked_at"]
+
+
+def test_a_url_that_would_be_passed_over_refuses_the_request(client: TestClient, own: Server) -> None:
+    url = own.url("/a.png")
+    twice = f'{{"urls": ["{url}"], "urls": ["{url}"]}}'
+    answer = client.post("/predict/urls", content=twice, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["detail"]) == (
+        400,
+        "The body is not valid JSON: the key 'urls' is given more than once",
+    )
+    assert client.post("/predict/urls", json={"urls": [url], "url": url}).status_code == 422

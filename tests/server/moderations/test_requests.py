@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 from PIL import Image
-from pydantic_core import from_json
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
@@ -25,6 +24,7 @@ from starlette.testclient import TestClient
 from clipmod_cli.judge.policy.reading import builtin_text
 from clipmod_cli.server.apis.moderations import reading
 from clipmod_cli.server.apis.moderations.errors import OpenaiErrorMiddleware
+from clipmod_cli.server.forms.strict_json import read_json
 from clipmod_cli.server.gate.rate import RateLimitMiddleware
 from clipmod_cli.server.service import Service
 from tests.server.conftest import client_of, opened
@@ -60,7 +60,13 @@ def told(answer: httpx2.Response) -> tuple[int, str | None]:
         (b"{", "invalid_json"),
         (b"[]", "invalid_json"),
         (b'{"input": NaN}', "invalid_json"),
-        (b'{"input": "\\ud800"}', "invalid_json"),
+        (b'{"input": "\\ud800"}', "text_not_supported"),
+        (b'{"\\ud800": 1}', "unknown_parameter"),
+        (b'{"input": [{"type": "image_url", "image_url": {"url": "\\ud800"}}]}', "invalid_image_url"),
+        (
+            b'{"input": [{"type": "image_url", "image_url": {"url": "data:;base64,\\ud800"}}]}',
+            "invalid_base64_image",
+        ),
         (b"\xff", "invalid_json"),
         (b"[" * 50_000, "invalid_json"),
         (b'{"input": [' + b"[]," * 100_000 + b"[]]}", "invalid_json"),
@@ -81,6 +87,15 @@ def told(answer: httpx2.Response) -> tuple[int, str | None]:
 def test_a_request_that_is_none(web: httpx2.Client, url: str, body: bytes, code: str) -> None:
     sent = {"Content-Type": "application/json"}
     assert told(web.post(f"{url}/moderations", content=body, headers=sent)) == (400, code)
+
+
+def test_a_picture_behind_a_repeated_key_is_not_passed_over(web: httpx2.Client, url: str) -> None:
+    red, blue = json.dumps(image()), json.dumps(image(base64.b64encode(BLUE_SQUARE).decode()))
+    hidden, shown = red.removeprefix("{").removesuffix("}"), blue.removeprefix("{")
+    for body in (f'{{"input": [{red}], "input": [{blue}]}}', f'{{"input": [{{{hidden}, {shown}]}}'):
+        answer = web.post(f"{url}/moderations", content=body, headers={"Content-Type": "application/json"})
+        assert told(answer) == (400, "invalid_json")
+        assert "more than once" in answer.json()["error"]["message"]
 
 
 def test_a_form_is_no_request(web: httpx2.Client, url: str) -> None:
@@ -152,15 +167,15 @@ def test_large_bodies_are_parsed_one_at_a_time(
 ) -> None:
     inside, together = threading.Semaphore(1), threading.Event()
 
-    def watched(data: bytes, **options: Any) -> Any:
+    def watched(text: str) -> Any:
         if not inside.acquire(timeout=0):
             together.set()
-            return from_json(data, **options)
+            return read_json(text)
         together.wait(0.2)  # for another that must not come
         inside.release()
-        return from_json(data, **options)
+        return read_json(text)
 
-    monkeypatch.setattr(f"{reading.__name__}.from_json", watched)
+    monkeypatch.setattr(f"{reading.__name__}.read_json", watched)
     noise = Image.effect_noise((1100, 1100), 90).convert("RGB")
     encoded = base64.b64encode(_png(noise)).decode()
     assert len(encoded) > reading.SMALL_BYTES

@@ -19,6 +19,7 @@ from clipmod_cli.server.apis.classifier.labels import Scores, highest_of, scores
 from clipmod_cli.server.apis.classifier.models import AllowedModel, Classifiers, Classifying
 from clipmod_cli.server.apis.downloading import DownloadRules, downloading
 from clipmod_cli.server.apis.request_scan import RequestScan, refusal
+from clipmod_cli.server.forms.strays import files_only_in
 from clipmod_cli.server.forms.streamed import takes_heic
 from clipmod_cli.server.forms.uploads import check_pictures, picture_items, upload_route
 from clipmod_cli.server.problems import problem
@@ -76,7 +77,10 @@ class ClassifyAnswer(BaseModel):
     result: ClassifyResult
 
 
-router = APIRouter(route_class=upload_route(lambda limits: limits.image_bytes))
+router = APIRouter(
+    route_class=upload_route(lambda limits: limits.image_bytes),
+    dependencies=[Depends(files_only_in("image"))],
+)
 
 
 @router.post("/classify", include_in_schema=False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, Request, UploadFile
+from fastapi import APIRouter, Depends, Request, UploadFile
 
 from clipmod_cli.server.apis.classifier import labels as answers
 from clipmod_cli.server.apis.classifier.labels import Found, FoundInMany, Labels, LabelsOfMany
@@ -21,6 +21,7 @@ from clipmod_cli.server.apis.classifier.query import (
     search_files,
 )
 from clipmod_cli.server.configuration import RequestLimits, documented_environment
+from clipmod_cli.server.forms.strays import files_only_in
 from clipmod_cli.server.forms.uploads import (
     check_pictures,
     check_video,
@@ -32,9 +33,10 @@ from clipmod_cli.server.problems import problem
 from clipmod_cli.server.state import Admitted, Served, in_thread
 from clipmod_cli.settings.definition import Settings
 
-_one = APIRouter(route_class=upload_route(lambda limits: limits.image_bytes))
-_many = APIRouter(route_class=upload_route(lambda limits: limits.multi_bytes))
-_video = APIRouter(route_class=upload_route(lambda limits: limits.video_bytes))
+_file, _files = Depends(files_only_in("file")), Depends(files_only_in("files", several=True))
+_one = APIRouter(route_class=upload_route(lambda limits: limits.image_bytes), dependencies=[_file])
+_many = APIRouter(route_class=upload_route(lambda limits: limits.multi_bytes), dependencies=[_files])
+_video = APIRouter(route_class=upload_route(lambda limits: limits.video_bytes), dependencies=[_file])
 
 
 def make_state(settings: Settings) -> dict[str, object]:

@@ -209,7 +209,10 @@ class UrlMulti(BaseModel):
 class UrlRequest(BaseModel):
     """The body of a request to `/predict/urls`."""
 
-    model_config = like({"urls": ["https://example.com/image1.jpg", "https://example.com/image2.png"]})
+    model_config = {
+        **like({"urls": ["https://example.com/image1.jpg", "https://example.com/image2.png"]}),
+        "extra": "forbid",  # a URL under a wrong name is not passed over
+    }
 
     urls: Annotated[list[str], FailFast()] = Field(description="http or https")
 

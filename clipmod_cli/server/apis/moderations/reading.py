@@ -16,7 +16,6 @@ from typing import Any, Final
 
 from anyio import to_thread
 from fastapi import Request
-from pydantic_core import from_json
 
 from clipmod_cli.decode.formats import HEAD_BYTES
 from clipmod_cli.server.apis.moderations.errors import picture_refusal, refusal
@@ -24,6 +23,7 @@ from clipmod_cli.server.apis.moderations.shapes import MODEL_PATTERN, URL_CHARS
 from clipmod_cli.server.configuration import MB
 from clipmod_cli.server.forms.spooled import Piece, SpooledPieces
 from clipmod_cli.server.forms.streamed import FormLimits, RequestBody, Upload, fault_of
+from clipmod_cli.server.forms.strict_json import read_json
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.state import in_thread
 from clipmod_cli.sources.web.addresses import check_url
@@ -147,7 +147,9 @@ class InputReader:
         if sum(data.count(sign) for sign in (b"[", b"{", b",")) > MOST_VALUES:
             raise refusal(400, "The body has too many values", "invalid_json")
         try:
-            return from_json(data, allow_inf_nan=False, cache_strings="none")
+            text = data.decode()
+            del data
+            return read_json(text)
         except ValueError as e:
             raise refusal(400, f"The body is not valid JSON: {e}", "invalid_json") from e
 
