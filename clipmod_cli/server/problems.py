@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -71,8 +71,14 @@ async def _busy(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     if (mistaken := _wrong_media(request)) is not None:
         return _answer(415, mistaken)
-    faults = error.errors() if isinstance(error, RequestValidationError) else []
-    return JSONResponse({"detail": _faults(faults)}, 422)
+    return answer_of(cast("RequestValidationError", error))
+
+
+def answer_of(error: HTTPException | RequestValidationError) -> Response:
+    """Return the answer to a refused request, for endpoints that send by themselves."""
+    if isinstance(error, HTTPException):
+        return _answer(error.status_code, error.detail, error.headers)
+    return JSONResponse({"detail": _faults(error.errors())}, 422)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

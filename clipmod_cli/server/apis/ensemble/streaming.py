@@ -17,7 +17,7 @@ from typing import Final
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
@@ -44,7 +44,7 @@ from clipmod_cli.server.fairness.places import BusyError
 from clipmod_cli.server.forms.multipart import FormReader
 from clipmod_cli.server.forms.spooled import Piece, SpooledPieces
 from clipmod_cli.server.forms.streamed import FormLimits, Upload, check_declared, open_form, read_uploads
-from clipmod_cli.server.problems import BUG, problem, retry_headers
+from clipmod_cli.server.problems import BUG, answer_of, problem
 from clipmod_cli.server.service import JudgedItem
 from clipmod_cli.types import Failure
 
@@ -270,11 +270,7 @@ class _Stream:
         return True
 
     async def _answer_refusal(self, scope: Scope, receive: Receive, send: Send) -> None:
-        why = self._refusal or problem(503, "The service is ending")
-        if isinstance(why, RequestValidationError):
-            answer = JSONResponse({"detail": why.errors()}, 422)
-        else:
-            answer = JSONResponse({"detail": why.detail}, why.status_code, retry_headers(why.status_code))
+        answer = answer_of(self._refusal or problem(503, "The service is ending"))
         await answer(scope, receive, send)
 
 
