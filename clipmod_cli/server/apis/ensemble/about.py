@@ -225,8 +225,12 @@ def _limits(settings: Settings) -> shapes.LimitsInfo:
         allowed_hosts=len(settings.allow_host),
         streaming_files=settings.max_stream_files,
         streaming_size_mb=settings.max_stream_mb,
+        videos_size_mb=settings.max_video_mb,
         deadline_s=settings.deadline,
         requests_at_once=settings.max_requests,
+        requests_at_once_per_caller=settings.max_requests_per_caller,
+        requests_a_minute=settings.rate_limit,
+        bodies_size_mb=settings.max_bodies_mb,
         formats=list(formats_of(settings)),
     )
 

@@ -147,8 +147,14 @@ class LimitsInfo(BaseModel):
     allowed_hosts: int = Field(description="Hosts of the operator's own that URLs may name")
     streaming_files: int
     streaming_size_mb: int
+    videos_size_mb: int
     deadline_s: float
     requests_at_once: int
+    requests_at_once_per_caller: int | None = Field(
+        description="null: three quarters of all, and all at a loopback address"
+    )
+    requests_a_minute: int | None = Field(description="Of one caller; null without a limit")
+    bodies_size_mb: int = Field(description="Of all requests under way together")
     formats: list[str]
 
 
