@@ -61,6 +61,7 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
                         "service": service,
                         "settings": settings,
                         "threads": CapacityLimiter(settings.max_requests),
+                        "download_threads": CapacityLimiter(settings.max_requests),
                         "storage": storage,
                         **dialects_state,
                     }

@@ -73,6 +73,8 @@ class Service:
         deadline_s: for one request, unless the endpoint says otherwise.
         unseen: the answer to an item that would be Safe and of which something was not looked at.
         banks: content that is always NSFW or Safe; read again when its files change.
+        load: the places of requests that are judged.
+        downloads: those of requests whose URLs are downloaded, before they are judged.
         readiness: whether the line works.
         ending: when the time of all requests is up.
         watchers: called with every judged item.
@@ -86,6 +88,7 @@ class Service:
     rows: HistoryRun
     device: DeviceThread
     load: ServiceLoad
+    downloads: ServiceLoad
     deadline_s: float
     unseen: Literal["error", "flag", "safe"]
     readiness: Readiness
@@ -304,6 +307,7 @@ def open_service(
     check = LineCheck(panels, options, device, ending)
     readiness = Readiness(device, check, pass_limit_of(settings.deadline))
     readiness.start(options.workers)
+    places = settings.max_requests, settings.max_requests_per_caller
     return Service(
         panel=default.panel,
         fallback=default.fallback,
@@ -312,7 +316,8 @@ def open_service(
         limits=limits,
         rows=open_rows(settings, default.panel.facts, [m.model.spec for m in ensemble.members], command),
         device=device,
-        load=ServiceLoad(settings.max_requests, settings.max_requests_per_caller),
+        load=ServiceLoad(*places),
+        downloads=ServiceLoad(*places),
         deadline_s=settings.deadline,
         unseen=settings.unseen,
         readiness=readiness,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
@@ -48,7 +48,11 @@ Admitted = Annotated[int, Depends(_admitted, scope="function")]
 """How many requests are being judged, this one included. The place is taken once the body is complete."""
 
 
-async def in_thread(request: Request, work: Callable[[], T]) -> T:
-    """Return the result of blocking code, run in a thread."""
-    limiter: CapacityLimiter = request.state.threads
+Threads = Literal["threads", "download_threads"]
+"""Those that judge, and those that wait for other servers: neither kind waits for the other."""
+
+
+async def in_thread(request: Request, work: Callable[[], T], threads: Threads = "threads") -> T:
+    """Return the result of blocking code, run in a thread of this kind."""
+    limiter: CapacityLimiter = getattr(request.state, threads)
     return await to_thread.run_sync(work, limiter=limiter)

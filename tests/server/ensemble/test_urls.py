@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -17,7 +21,8 @@ from clipmod_cli.server.service import Service
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.settings.reading import Resolved
 from tests.server.ensemble.pictures import CUT, RED_CIRCLE, TEXT
-from tests.urls.server import Server, redirect, reply, serving
+from tests.server.listening import wait_until
+from tests.urls.server import Server, after, redirect, reply, serving
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +74,32 @@ def test_the_configuration_tells_how_many_hosts_and_not_which(client: TestClient
     answer = client.get("/config")
     assert answer.json()["limits"]["allowed_hosts"] == 1
     assert str(own.port) not in answer.text
+
+
+BY_URL: dict[str, Callable[[str], dict[str, Any]]] = {
+    "/predict/urls": lambda url: {"json": {"urls": [url]}},
+    "/v1/moderations": lambda url: {"json": {"input": [{"type": "image_url", "image_url": {"url": url}}]}},
+    "/classify/": lambda url: {"data": {"location": url, "classes": "red circle, blue square"}},
+}
+"""All endpoints that download, with what asks them for a URL."""
+
+
+@pytest.mark.parametrize("path", BY_URL)
+def test_a_slow_url_holds_no_place(
+    client: TestClient, service: Service, own: Server, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.load, "most", 1)
+    answers = threading.Event()
+    url = own.on(f"/slow{path}", after(answers, reply(body=RED_CIRCLE)))
+    with ThreadPoolExecutor() as pool, ExitStack() as stack:
+        stack.callback(answers.set)
+        waiting = pool.submit(client.post, path, **BY_URL[path](url))
+        wait_until(lambda: f"/slow{path}" in own.paths())
+        assert (service.load.now, service.downloads.now) == (0, 1)
+        assert client.post("/predict/single", files={"file": ("a.png", RED_CIRCLE)}).status_code == 200
+        answers.set()
+        assert waiting.result().status_code == 200
+    assert (service.load.now, service.downloads.now) == (0, 0)
 
 
 def test_silence_is_waited_for_as_long_as_the_configuration_says(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Request, UploadFile
@@ -23,7 +24,7 @@ from clipmod_cli.server.forms.strays import files_only_in
 from clipmod_cli.server.forms.streamed import takes_heic
 from clipmod_cli.server.forms.uploads import check_pictures, picture_items, upload_route
 from clipmod_cli.server.problems import problem
-from clipmod_cli.server.state import Admitted, Configured, Info, Served, from_state, in_thread
+from clipmod_cli.server.state import Configured, Info, Served, from_state, in_thread
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.sources.web.addresses import FetchRules
 from clipmod_cli.types import Evidence, Failure, Item, UnseenReason
@@ -94,7 +95,6 @@ async def classify(
     classifiers: Classifying,
     words: Vectors,
     info: Info,
-    _: Admitted,
     rules: DownloadRules,
     settings: Configured,
     image: Image = None,
@@ -105,20 +105,21 @@ async def classify(
     """Of an animation: each class's highest probability in any scored frame."""
     file = image if image is not None and (image.filename or image.size) else None
     url = (location or "").strip() or None
-    if (file is None) == (url is None):
-        raise problem(400, "Give either image (a file) or location (a URL)")
-    if file is not None:
-        check_pictures([file], service.limits)
     name = classifier.strip() or ALL_MODELS
     until = time.monotonic() + service.deadline_s
     unseen: list[UnseenReason] = []
+    if file is not None and url is None:
+        check_pictures([file], service.limits)
+        items = picture_items([file])
+    elif file is None and url is not None:
+        fetch = partial(_fetch, url, rules, until, heic=takes_heic(settings))
+        async with service.downloads.turn():
+            items = iter([await in_thread(request, fetch, "download_threads")])
+    else:
+        raise problem(400, "Give either image (a file) or location (a URL)")
 
     def scan(ensemble: Ensemble) -> list[Evidence]:
         one = RequestScan(service=service, ensemble=ensemble, until=until)
-        if file is not None:
-            items = picture_items([file])
-        else:
-            items = iter([_fetch(url or "", rules, until, heic=takes_heic(settings))])
         with closing(one.frames(items, 1)) as seen:
             frames = list(seen)
         unseen[:] = frames[-1].media.unseen_reasons
@@ -130,12 +131,15 @@ async def classify(
             return _by_words(text_models, words, classes, until, scan)
         return _by_labels(_find(classifiers, name), classifiers, classes, until, scan)
 
-    shares = await in_thread(request, work)
+    async with service.load.turn():
+        shares = await in_thread(request, work)
     info.images, info.judged_by = 1, name
-    prediction = max(shares, key=lambda name: shares[name])
-    payload = ClassifyPayload(location=url, classifier=name)
+    return _answer(shares, unseen, ClassifyPayload(location=url, classifier=name))
+
+
+def _answer(shares: Scores, unseen: list[UnseenReason], payload: ClassifyPayload) -> ClassifyAnswer:
     result = ClassifyResult(
-        prediction=prediction,
+        prediction=max(shares, key=lambda name: shares[name]),
         label_probabilities=dict(shares),
         original_payload=payload,
         review_reasons=unseen,

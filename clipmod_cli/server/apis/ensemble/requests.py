@@ -36,7 +36,7 @@ from clipmod_cli.server.panels import RequestPanels
 from clipmod_cli.server.problems import not_looked_at, problem, status_of
 from clipmod_cli.server.request_info import RequestInfo
 from clipmod_cli.server.service import JudgedItem, Service
-from clipmod_cli.server.state import Configured, Info, Served, Stored, in_thread
+from clipmod_cli.server.state import Configured, Info, Served, Stored, Threads, in_thread
 from clipmod_cli.server.storage import ServiceStorage
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.types import Failure
@@ -183,7 +183,9 @@ def missing(field: str) -> RequestValidationError:
     )
 
 
-async def while_connected(request: Request, caller: Caller, work: Callable[[], T]) -> T:
+async def while_connected(
+    request: Request, caller: Caller, work: Callable[[], T], threads: Threads = "threads"
+) -> T:
     """Return the result of blocking code; cancel the caller when the client disconnects.
 
     Raises:
@@ -196,7 +198,7 @@ async def while_connected(request: Request, caller: Caller, work: Callable[[], T
         caller.cancel()
 
     watching = asyncio.create_task(watch())
-    working = asyncio.create_task(in_thread(request, work))
+    working = asyncio.create_task(in_thread(request, work, threads))
     working.add_done_callback(_retrieve)
     try:
         left_s = max(0.0, caller.deadline - time.monotonic())

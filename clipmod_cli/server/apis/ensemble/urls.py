@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -22,6 +23,7 @@ from clipmod_cli.server.apis.ensemble.shapes import (
     UrlRequest,
     UrlSummary,
 )
+from clipmod_cli.server.apis.request_scan import seconds_to
 from clipmod_cli.server.configuration import MB
 from clipmod_cli.server.device_thread import Caller
 from clipmod_cli.server.forms.spooled import Piece, SpooledPieces
@@ -50,9 +52,14 @@ async def predict_urls(request: Request, body: UrlRequest, keeper: Keeps, rules:
     """
     service = keeper.service
     _check(body.urls, service.limits.url_count)
-    async with service.load.turn():
-        caller = service.caller_of()
-        return await while_connected(request, caller, partial(_judge, keeper, caller, body.urls, rules))
+    first = service.caller_of()
+    with SpooledPieces() as spool:
+        async with service.downloads.turn():
+            fetch = partial(_download, keeper, first, body.urls, rules, spool)
+            found = await while_connected(request, first, fetch, "download_threads")
+        async with service.load.turn():
+            caller = service.caller_of(deadline_s=seconds_to(first.deadline))
+            return await while_connected(request, caller, partial(_judge, keeper, caller, found, spool))
 
 
 def _check(urls: list[str], most: int) -> None:
@@ -74,7 +81,62 @@ def _is_url(url: str) -> bool:
     return True
 
 
-def _judge(keeper: RequestKeeper, caller: Caller, urls: list[str], rules: FetchRules) -> UrlMulti:
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A downloaded picture, or why there is none.
+
+    Attributes:
+        pieces: its bytes in the spool; None if that had no room, and the item has them.
+    """
+
+    one: Item | Failure
+    pieces: list[Piece] | None = None
+
+
+def _download(
+    keeper: RequestKeeper, caller: Caller, urls: list[str], rules: FetchRules, spool: SpooledPieces
+) -> list[Download]:
+    """Return what is at the URLs, in their order; blocks.
+
+    Raises:
+        HTTPException: the time was up.
+    """
+    found: dict[int, Download] = {}
+    items = [Item(source=url, index=index) for index, url in enumerate(urls)]
+    heic = takes_heic(keeper.settings)
+    with downloading(items, rules, heic=heic, until=caller.deadline) as pictures:
+        for one in pictures:
+            if caller.cancelled:
+                raise late()
+            index = one.item.index if isinstance(one, Failure) else one.index
+            found[index] = _spooled(one, spool)
+    return [found[index] for index in sorted(found)]
+
+
+def _spooled(one: Item | Failure, spool: SpooledPieces) -> Download:
+    if isinstance(one, Item) and one.data is not None:
+        with contextlib.suppress(OSError):  # no room on the disk: it is judged, and not hosted
+            pieces = [spool.put(one.data)]
+            return Download(replace(one, data=None), pieces)
+    return Download(one)
+
+
+def _items_of(found: Sequence[Download], spool: SpooledPieces) -> Iterator[Item | Failure]:
+    """Yield the pictures with their bytes; blocks."""
+    for each in found:
+        if isinstance(each.one, Failure) or each.pieces is None:
+            yield each.one
+            continue
+        try:
+            yield replace(each.one, data=spool.get(each.pieces))
+        except OSError as e:
+            message = f"the temporary file cannot be read: {e.strerror or e}"
+            yield Failure(item=each.one, stage="decode", code="internal_error", message=message)
+
+
+def _judge(
+    keeper: RequestKeeper, caller: Caller, found: Sequence[Download], spool: SpooledPieces
+) -> UrlMulti:
     """Return the answer; blocks.
 
     Raises:
@@ -83,24 +145,18 @@ def _judge(keeper: RequestKeeper, caller: Caller, urls: list[str], rules: FetchR
     predictions: dict[int, UrlPrediction] = {}
     errors: dict[int, UrlError] = {}
     totals = RequestTotals(keeper.info)
-    items = [Item(source=url, index=index) for index, url in enumerate(urls)]
-    with (
-        SpooledPieces() as spool,
-        downloading(items, rules, heic=takes_heic(keeper.settings)) as found,
-    ):
-        kept: dict[int, list[Piece]] = {}
-        pictures = found if keeper.storage.hosting is None else _spooled(found, spool, kept)
-        for judged in keeper.service.judge(pictures, caller, keeper.panels):
-            index = judged.result.item.index
-            if isinstance(judged.result, Failure):
-                keeper.info.error = judged.result.code
-                errors[index] = _failed(urls[index], judged.result.code, _complaint(judged.result))
-            elif judged.refused:
-                errors[index] = _failed(urls[index], NOT_LOOKED_AT, keeper.refuse(judged))
-            else:
-                totals.add(judged.record)
-                predictions[index] = _answer(keeper, judged, partial(_read, spool, kept.get(index)))
-    if len(predictions) + len(errors) < len(urls):
+    for judged in keeper.service.judge(_items_of(found, spool), caller, keeper.panels):
+        item = judged.result.item
+        if isinstance(judged.result, Failure):
+            keeper.info.error = judged.result.code
+            errors[item.index] = _failed(item.source, judged.result.code, _complaint(judged.result))
+        elif judged.refused:
+            errors[item.index] = _failed(item.source, NOT_LOOKED_AT, keeper.refuse(judged))
+        else:
+            totals.add(judged.record)
+            read = partial(_read, spool, found[item.index].pieces)
+            predictions[item.index] = _answer(keeper, judged, read)
+    if len(predictions) + len(errors) < len(found):
         raise late()
     details = [errors[index] for index in sorted(errors)]
     totals.errors = [f"Error for {one.url}: {one.message}" for one in details]
@@ -123,20 +179,6 @@ def _read(spool: SpooledPieces, pieces: list[Piece] | None) -> bytes:
     if pieces is None:
         raise OSError("the temporary folder takes no more")
     return spool.get(pieces)
-
-
-def _spooled(
-    pictures: Iterable[Item | Failure], spool: SpooledPieces, kept: dict[int, list[Piece]]
-) -> Iterator[Item | Failure]:
-    """Yield the pictures, and put the bytes of each into the spool and its pieces into `kept` by its index.
-
-    The pipeline drops the bytes of a large picture once it is decoded.
-    """
-    for one in pictures:
-        if isinstance(one, Item) and one.data is not None:
-            with contextlib.suppress(OSError):  # no room on the disk: it is judged, and not hosted
-                kept[one.index] = [spool.put(one.data)]
-        yield one
 
 
 def _complaint(failure: Failure) -> str:

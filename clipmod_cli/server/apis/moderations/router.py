@@ -23,6 +23,7 @@ from clipmod_cli.server.apis.moderations.shapes import (
     Moderations,
     problems,
 )
+from clipmod_cli.server.apis.request_scan import seconds_to
 from clipmod_cli.server.device_thread import Caller
 from clipmod_cli.server.forms.spooled import SpooledPieces
 from clipmod_cli.server.service import JudgedItem
@@ -64,9 +65,14 @@ async def create_moderation(
     with SpooledPieces() as spool:
         reader = InputReader(limits=limits, spool=spool, ignore_text=keeper.settings.v1_ignore_text)
         asked = await reader.read(request, parsing)
+        first = service.caller_of()
+        if any(one.is_remote for one in asked.pictures):
+            async with service.downloads.turn():
+                fetch = partial(_download, keeper, first, asked, reader, rules)
+                await while_connected(request, first, fetch, "download_threads")
         async with service.load.turn():
-            caller = service.caller_of()
-            work = partial(_judge, keeper, caller, asked, reader, rules)
+            caller = service.caller_of(deadline_s=seconds_to(first.deadline))
+            work = partial(_judge, keeper, caller, asked, reader.spool)
             judged = await while_connected(request, caller, work)
     reviews_flag = service.unseen != "safe"
     return Moderations(
@@ -83,17 +89,16 @@ async def list_models(service: Served) -> ModelList:
 
 
 def _judge(
-    keeper: RequestKeeper, caller: Caller, asked: AskedInput, reader: InputReader, rules: FetchRules
+    keeper: RequestKeeper, caller: Caller, asked: AskedInput, spool: SpooledPieces
 ) -> list[JudgedItem]:
     """Return one result for each picture, in order; blocks.
 
     Raises:
-        HTTPException: one could not be downloaded or judged, or the time was up.
+        HTTPException: one could not be judged, or the time was up.
     """
-    _download(keeper, caller, asked, reader, rules)
     found: list[JudgedItem] = []
     uploads = [one.upload for one in asked.pictures]
-    for upload, judged in judge_uploads(keeper.service, caller, uploads, reader.spool, keeper.panels):
+    for upload, judged in judge_uploads(keeper.service, caller, uploads, spool, keeper.panels):
         param = asked.pictures[upload.index].param
         if isinstance(judged.result, Failure):
             keeper.info.error = judged.result.code
@@ -117,8 +122,6 @@ def _download(
         HTTPException: one could not be downloaded, or is no picture.
     """
     remote = {one.upload.index: one for one in asked.pictures if one.is_remote}
-    if not remote:
-        return
     items = [Item(source=one.upload.name, index=index) for index, one in remote.items()]
     with downloading(items, rules, heic=reader.limits.heic, until=caller.deadline) as pictures:
         for item in pictures:
