@@ -12,6 +12,7 @@ const REASONS = {
   review_margin: ["The score is near the threshold", "Look at it and decide."],
   short_hit: ["Only a short part of it is over the threshold", "Look at that part."],
   fallback_model: ["A model failed and another one judged", "Look at it, or judge it again when the models are back."],
+  early_exit: ["Not all models were asked", "Look at it, or judge it again without early exit."],
 };
 
 const AGAIN = "Try again.";
