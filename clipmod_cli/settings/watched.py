@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Generic, TypeAlias, TypeVar
 
-from clipmod_cli.errors import ClipmodError
+from clipmod_cli.errors import ClipmodError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +60,24 @@ class Watched(Generic[T]):
             return
         self._state = state
         try:
+            self._check_regular()
             self._value = self._read()
         except ClipmodError as e:
             log.error("%s. What was read before stays in force: %s", e, self._what)  # noqa: TRY400 - no bug
         else:
             log.info("%s were read again", self._what)
+
+    def _check_regular(self) -> None:
+        """Refuse pipes and devices: reading one may never end, and a request waits for it.
+
+        Raises:
+            UsageError: a path leads to one.
+        """
+        for path in self._paths:
+            with suppress(OSError):  # the reader tells what is missing
+                mode = os.stat(path).st_mode  # noqa: PTH116
+                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                    raise UsageError(f"{path} is not a regular file")
 
     def _state_now(self) -> _State:
         return tuple(map(_state_of, self._paths))

@@ -63,7 +63,12 @@ def _folder(path: Path) -> None:
     path.mkdir()
 
 
-@pytest.mark.parametrize("break_it", [_empty, _garbled, _folder, Path.unlink])
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("break_it", [_empty, _garbled, _folder, _pipe, Path.unlink])
 def test_a_broken_file_changes_nothing_and_is_told_once(
     file: Path, break_it: Callable[[Path], object], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -80,6 +85,7 @@ def test_a_broken_file_changes_nothing_and_is_told_once(
     assert KEY not in caplog.text
     if file.is_dir():
         file.rmdir()
+    file.unlink(missing_ok=True)
     file.write_text(f"{OTHER}\n")
     assert [opened(client, key) for key in (KEY, OTHER)] == [False, True]
 
