@@ -142,6 +142,41 @@ def test_chunks_of_a_png(parts: list[str], behind: bool, moves: bool) -> None:
     check(data[:at] + chunks + data[at:], "PNG")
 
 
+@pytest.mark.parametrize("kind", ["bKGD", "pHYs", "sBIT", "cICP", "mDCV", "cLLI", "sRGB", "gAMA", "cHRM"])
+def test_a_chunk_of_a_png_that_is_larger_than_it_can_be(kind: str) -> None:
+    data = encode(PICTURE, "PNG")
+    planted = data[:33] + png_chunk(kind.encode(), SECRET * 3) + data[33:]
+    assert shown(planted)[0], "decoders skip it"
+    with pytest.raises(UnstrippableError, match=kind):
+        strip_metadata(planted, "PNG")
+    with pytest.raises(UnstrippableError, match="IEND"):
+        strip_metadata(data[:-12] + png_chunk(b"IEND", SECRET), "PNG")
+
+
+def test_a_segment_of_a_jpeg_that_is_larger_than_it_can_be() -> None:
+    data = jpeg(PICTURE, (0xDC, SECRET))  # the number of lines
+    assert shown(data)[0], "decoders skip it"
+    with pytest.raises(UnstrippableError, match="wrong length"):
+        strip_metadata(data, "JPEG")
+
+
+def test_a_header_of_an_animated_webp_that_is_larger_than_it_can_be() -> None:
+    data = encode(PICTURE, "WEBP", lossless=True, save_all=True, append_images=[PICTURE.rotate(180)], loop=3)
+    at = data.index(b"ANIM")
+    longer = b"ANIM" + struct.pack("<I", 6 + len(SECRET)) + data[at + 8 : at + 14] + SECRET
+    planted = data[:at] + longer + data[at + 14 :]
+    check(planted[:4] + struct.pack("<I", len(planted) - 8) + planted[8:], "WEBP")
+
+
+@pytest.mark.parametrize("tag", [282, 301, 317, 333, 529, 532])
+def test_a_text_where_a_tiff_has_a_number(tag: int) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[tag] = TEXT
+    tags.tagtype[tag] = 2
+    data = encode(PICTURE, "TIFF", tiffinfo=tags)
+    check(data, "TIFF")
+
+
 def test_the_name_of_a_profile_in_a_png() -> None:
     data = encode(PICTURE, "PNG", icc_profile=PROFILE)
     at = data.index(b"iCCP") - 4

@@ -10,6 +10,9 @@ from clipmod_cli.server.hosting.metadata.exif import PREFIX, only_orientation
 
 _SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
 _APP0, _APP1, _APP2, _APP14 = 0xE0, 0xE1, 0xE2, 0xEE
+_DNL, _DNL_BYTES = 0xDC, 4
+"""Gives the number of lines, which few decoders read."""
+
 _PROFILE: Final = b"ICC_PROFILE\0"
 _JFIF_BYTES: Final = 12
 _ADOBE_BYTES: Final = 12
@@ -30,6 +33,10 @@ def strip_jpeg(data: bytes) -> bytes:
     scanning = oriented = False
     ends = [start - 2 for _, start, _ in segments.found[1:]] + [segments.end - len(_EOI)]
     for (marker, start, close), end in zip(segments.found, ends, strict=True):
+        if marker == _DNL and close - start != _DNL_BYTES:
+            raise UnstrippableError(
+                "it has a segment of a wrong length"
+            )  # decoders skip it, whatever it holds
         if marker not in SKIPPED:
             parts.append(_segment(marker, data[start + 2 : close]))
             scanning = scanning or marker == SOS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from typing import Final
 
 from clipmod_cli.decode.stills.mending import png_chunks
@@ -14,22 +15,22 @@ _CRC_BYTES: Final = 4
 _ANCILLARY: Final = 0x20
 """The bit of a chunk's type that lets decoders skip it."""
 
-_SHOWN: Final = frozenset(
-    {
-        b"IHDR", b"PLTE", b"IDAT", b"IEND",
-        b"tRNS", b"bKGD", b"pHYs",
-        b"cHRM", b"gAMA", b"sRGB", b"sBIT", b"cICP", b"mDCV", b"cLLI",
-        b"acTL", b"fcTL", b"fdAT",
-    }
-)  # fmt: skip
-"""What a picture is shown by; profile and orientation are written anew."""
+_SHOWN: Final[Mapping[bytes, int | None]] = {
+    b"IHDR": 13, b"PLTE": 768, b"IDAT": None, b"IEND": 0,
+    b"tRNS": 256, b"bKGD": 6, b"pHYs": 9,
+    b"cHRM": 32, b"gAMA": 4, b"sRGB": 1, b"sBIT": 4, b"cICP": 4, b"mDCV": 24, b"cLLI": 8,
+    b"acTL": 8, b"fcTL": 26, b"fdAT": None,
+}  # fmt: skip
+"""What a picture is shown by, and how many bytes that has at most: in more there may be anything, which
+decoders skip. Profile and orientation are written anew."""
 
 
 def strip_png(data: bytes) -> bytes:
     """Return a PNG of the chunks that are shown, its profile without a name, and its orientation.
 
     Raises:
-        UnstrippableError: it does not end, or has chunks that decoders must know or put in one run.
+        UnstrippableError: it does not end, has chunks that decoders must know or put in one run, or a chunk
+            larger than it can be.
     """
     view = memoryview(data)
     parts: list[bytes | memoryview] = [view[:_SIGNATURE_BYTES]]
@@ -41,6 +42,9 @@ def strip_png(data: bytes) -> bytes:
         if kind == b"IDAT" and kind in seen and before != kind:
             raise UnstrippableError("its pixels are in several places")
         if kind in _SHOWN:
+            most = _SHOWN[kind]
+            if most is not None and end - start > most:
+                raise UnstrippableError(f"its chunk {kind!r} is too large")
             parts.append(view[start - 8 : end + _CRC_BYTES])
         elif kind not in seen:  # decoders read the first
             parts.append(_written_anew(kind, data[start:end]))

@@ -15,14 +15,18 @@ _COMPRESSION: Final = 259
 _JPEGS: Final = frozenset({6, 7})
 """Compressions whose strips are JPEGs, with metadata of their own."""
 
+_PROFILE: Final = 34675
 _SHOWN: Final = frozenset(
     {
         254, 255, 256, 257, 258, _COMPRESSION, 262, 263, 266, 274, 277, 278, 280, 281, 282, 283, 284,
         290, 291, 292, 293, 296, 301, 317, 318, 319, 320, 322, 323, 332, 334, 338, 339, 340, 341,
-        529, 530, 531, 532, 34675, *_STRIPS, *_STRIPS.values(),
+        529, 530, 531, 532, _PROFILE, *_STRIPS, *_STRIPS.values(),
     }
 )  # fmt: skip
 """Sizes, layout of pixels and colours, orientation, resolution, the profile (TIFF 6.0)."""
+
+_TEXTS: Final = frozenset({2, 7})
+"""Types of values that hold anything: ASCII and undefined. Of what is shown only the profile has one."""
 
 _MOST_READ: Final = 4
 """Times the file's size that is read at most: parts of a hostile file may overlap."""
@@ -90,7 +94,7 @@ class _Scrubber:
         values: dict[int, list[int]] = {}
         for entry in range(at + count_bytes, link, entry_bytes):
             tag = tiff.number(entry, 2)
-            if tag in _SHOWN:
+            if tag in _SHOWN and (tag == _PROFILE or tiff.number(entry + 2, 2) not in _TEXTS):
                 kept.append(self._data[entry : entry + entry_bytes])
                 values[tag] = self._value(entry, place_bytes)
         following = tiff.number(link, place_bytes)

@@ -12,6 +12,9 @@ _HEADER_BYTES: Final = 12
 _FRAME_BYTES: Final = 16
 """Of a frame's place and time, before its own chunks."""
 
+_ANIM_BYTES: Final = 6
+"""Ground and number of repeats."""
+
 _EXTENDED: Final = b"VP8X"
 _EXTENDED_BYTES: Final = 10
 _STILLS: Final = frozenset({b"VP8 ", b"VP8L"})
@@ -46,7 +49,7 @@ def strip_webp(data: bytes) -> bytes:
     parts = [_chunk(_EXTENDED, bytes((flags,)) + head[1:_EXTENDED_BYTES])]
     for kind, body in found:
         if kind in _SHOWN:
-            parts.append(_chunk(kind, body))
+            parts.append(_chunk(kind, body[:_ANIM_BYTES] if kind == b"ANIM" else body))
         elif kind == b"ANMF":
             parts.append(_chunk(kind, body[:_FRAME_BYTES] + _frame(body)))
     return _file([*parts, _chunk(b"EXIF", turned)] if turned else parts)
