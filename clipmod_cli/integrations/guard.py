@@ -94,6 +94,8 @@ class UploadGuard:
                 raise SettingsError(f"{name} must be pass or refuse, not {word!r}")
         if not 0 < deadline_s < threading.TIMEOUT_MAX:
             raise SettingsError(f"deadline_s must be a number of seconds above 0, not {deadline_s!r}")
+        if settings.get("early_exit") == "calibrated":
+            raise SettingsError("early_exit must be off or exact: a stated risk is for whole scans")
         given = {"policy": policy, "models": models, "threshold": threshold, **settings}
         self._judge = _judge_of({n: v for n, v in given.items() if v is not None}, url, key, review)
         self._other = other
@@ -205,6 +207,9 @@ class UploadGuard:
 _LIMITS: Final = frozenset({"config", "heic", "max_image_mb", "max_video_mb"})
 """Settings of a guard besides those of judging and of the machine."""
 
+_OF_SCANS: Final = frozenset({"risk", "screen"})
+"""Those of judging that only scans have: early exit at a stated risk."""
+
 _OTHER: Final = UploadFinding("clean", "no picture, film or archive")
 
 
@@ -220,7 +225,7 @@ def _judge_of(
         one.name
         for one in fields(Settings)
         if one.name in _LIMITS or option_of(one.name).group in {"judging", "machine"}
-    }
+    } - _OF_SCANS
     if unknown := sorted(given.keys() - known):
         raise SettingsError(f"{unknown[0]} is no setting of a guard{did_you_mean(unknown[0], known)}")
     if url is None:

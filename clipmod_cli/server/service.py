@@ -15,7 +15,7 @@ from typing import Literal
 from clipmod_cli.assemble import banks_of, decoding_options, load_models
 from clipmod_cli.banks.watch import UNWATCHED, BankWatch, watch_banks
 from clipmod_cli.ensemble.ensemble import Ensemble
-from clipmod_cli.errors import MissingError, SettingsError
+from clipmod_cli.errors import MissingError, SettingsError, UsageError
 from clipmod_cli.judge.choice import ModelChoice, choose
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy.reading import load_policy
@@ -281,8 +281,10 @@ def open_service(
         MissingError: if weights or a package are missing and cannot be downloaded.
         BlindModelError: if a model does not cover an UNSAFE category and that is not allowed.
         PolicyError: a policy that requests may ask for cannot be read.
+        UsageError: early exit at a stated risk is set.
     """
     settings = resolved.settings
+    check_early_exit(settings)
     others = allowed_policies(settings, policy)
     banks = watch_banks(banks_of(resolved))
     limits = request_limits_of(settings)
@@ -324,6 +326,19 @@ def open_service(
         ending=ending,
         banks=banks,
     )
+
+
+def check_early_exit(settings: Settings) -> None:
+    """Refuse early exit at a stated risk.
+
+    Raises:
+        UsageError: it is set.
+    """
+    if settings.early_exit == "calibrated":
+        raise UsageError(
+            "--early-exit calibrated is for scan and urls: callers of a service choose what comes next. "
+            "Here: --early-exit exact"
+        )
 
 
 def allowed_policies(settings: Settings, default: Policy) -> list[Policy]:

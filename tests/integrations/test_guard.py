@@ -286,6 +286,8 @@ def test_missing_models_are_told_and_pass_nothing(tmp_path: Path, monkeypatch: p
         ({"treshold": 0.4}, 'did you mean "threshold"'),
         ({"deadline": 5}, 'did you mean "deadline_s"|deadline is no setting'),
         ({"port": 80}, "port is no setting"),
+        ({"risk": 0.01}, "risk is no setting"),
+        ({"early_exit": "calibrated"}, "early_exit must be off or exact"),
         ({"review": "maybe"}, "review must be pass or refuse"),
         ({"other": True}, "other must be pass or refuse"),
         ({"deadline_s": 0}, "deadline_s must be"),

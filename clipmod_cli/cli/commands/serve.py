@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from clipmod_cli.cli.options import ENVIRONMENT_NOTE, Flags, with_settings
-from clipmod_cli.errors import UsageError
 from clipmod_cli.settings.definition import SERVE_DEFAULTS
 
 if TYPE_CHECKING:
@@ -67,14 +66,10 @@ def _open(resolved: Resolved) -> Service:
     from clipmod_cli.cli.terminal.progress import DownloadBar
     from clipmod_cli.cli.terminal.summary import command_line
     from clipmod_cli.cli.usage.effects import check_models, check_policy, check_values
-    from clipmod_cli.server.service import open_service
+    from clipmod_cli.server.service import check_early_exit, open_service
 
     settings = resolved.settings
-    if settings.early_exit == "calibrated":
-        raise UsageError(
-            "--early-exit calibrated is for scan and urls: callers of a service choose what comes next. "
-            "Here: --early-exit exact"
-        )
+    check_early_exit(settings)
     check_values(settings)
     policy = policy_of(resolved)
     check_policy(resolved, policy)
