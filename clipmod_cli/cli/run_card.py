@@ -31,7 +31,7 @@ LIBRARIES: Final = (
 )  # fmt: skip
 """The packages that can change a score."""
 
-DECODING: Final = ("decode", "coverage", "frames", "stop_on_hit", "early_exit", "risk", "screen")
+DECODING: Final = ("decode", "coverage", "frames", "stop_on_hit", "early_exit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +66,10 @@ class ModelsOfRun:
 
 
 def decoding_of(settings: Settings) -> dict[str, str | bool]:
-    """Return the settings of decoding."""
-    return {name: getattr(settings, name) for name in DECODING}
+    """Return the settings of decoding and of early exit."""
+    exits = {"risk": f"{settings.risk:g}", "screen": settings.screen}
+    calibrated = exits if settings.early_exit == "calibrated" else {}
+    return {name: getattr(settings, name) for name in DECODING} | calibrated
 
 
 def describe_run(
@@ -152,6 +154,7 @@ def _key_facts(facts: Mapping[str, Any]) -> dict[str, str]:
     """Return what makes the `run_key` as text; revisions only where the models are equal otherwise."""
     members = facts["models"]["members"]
     decoding = {f"--{name.replace('_', '-')}": str(facts["decoding"][name]) for name in DECODING[:-1]}
+    risk, screen = (facts["decoding"].get(name, "none") for name in ("risk", "screen"))  # where calibrated
     return {
         "models": ", ".join(f"{m['spec']}={m['weight']:.6g}" for m in members),
         "revisions": ", ".join(f"{m['name']} {m['revision'][:12]}" for m in members),
@@ -160,4 +163,6 @@ def _key_facts(facts: Mapping[str, Any]) -> dict[str, str]:
         "policy hash": facts["policy"]["hash"],
         "threshold": str(facts["policy"]["threshold"]),
         **decoding,
+        "--early-exit calibrated --risk": risk,
+        "--screen": screen,
     }

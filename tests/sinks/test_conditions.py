@@ -57,7 +57,7 @@ def test_of_a_run_that_is_not_known_all_that_may_be_cured_is_tried_again(output:
 
 def test_what_cures_an_error_is_an_ability_that_runs_have() -> None:
     prefixes = {prefix for info in ERROR_CODES.values() for prefix in info.cured_by}
-    assert prefixes == {"decoder:", "private", "port:", "header:"}
+    assert prefixes == {"decoder:", "private", "host:", "port:", "header:"}
 
 
 def test_errors_are_tried_again_by_the_users_word(output: Path) -> None:
