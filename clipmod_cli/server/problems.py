@@ -147,9 +147,9 @@ def _wrong_media(request: Request) -> str | None:
     if wanted == _JSON:
         fits = given.startswith("application/") and given.endswith("+json")
     else:
-        fits = given in _FORMS
+        fits = given in FORMS
     return None if fits else f"Send the body as {wanted}; this one is {given[:TEXT_CHARS]}"
 
 
 _JSON: Final = "application/json"
-_FORMS: Final = frozenset({"multipart/form-data", "application/x-www-form-urlencoded"})
+FORMS: Final = frozenset({"multipart/form-data", "application/x-www-form-urlencoded"})

@@ -288,15 +288,7 @@ def open_service(
     others = allowed_policies(settings, policy)
     banks = watch_banks(banks_of(resolved))
     limits = request_limits_of(settings)
-    options = decoding_options(settings, heic=settings.heic)
-    sizes = replace(
-        options.decode.limits,
-        max_file_bytes=limits.image_bytes,
-        max_video_bytes=limits.video_bytes,
-        max_views=MAX_REQUEST_VIEWS,
-    )
-    options = replace(options, decode=replace(options.decode, limits=sizes))
-    options = replace(options, decoders=start_decoders(options))
+    options = _start_decoding(settings, limits)
     ensemble, criteria, stand_in = _load(settings, choice, policy, hub, progress or SILENT)
     ensemble = with_stand_in(ensemble)
     default = panels_of(ensemble, criteria, options, stand_in=stand_in)
@@ -326,6 +318,19 @@ def open_service(
         ending=ending,
         banks=banks,
     )
+
+
+def _start_decoding(settings: Settings, limits: RequestLimits) -> Options:
+    """Return how inputs are decoded, with the decoders of all requests."""
+    options = decoding_options(settings, heic=settings.heic)
+    sizes = replace(
+        options.decode.limits,
+        max_file_bytes=limits.image_bytes,
+        max_video_bytes=limits.video_bytes,
+        max_views=MAX_REQUEST_VIEWS,
+    )
+    options = replace(options, decode=replace(options.decode, limits=sizes))
+    return replace(options, decoders=start_decoders(options))
 
 
 def check_early_exit(settings: Settings) -> None:

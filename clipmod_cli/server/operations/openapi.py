@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
+from clipmod_cli.server.problems import FORMS
 from clipmod_cli.server.request_info import PROBES
 
 TAGS: Final = [
@@ -56,7 +57,6 @@ WITH_BODY: Final = {
 """Answers beside an endpoint's own: to any request, without a key, to other methods than GET, and to
 requests with a body."""
 
-FORMS: Final = frozenset({"multipart/form-data", "application/x-www-form-urlencoded"})
 AGAIN: Final = frozenset({"429", "503"})
 
 
