@@ -144,10 +144,8 @@ def _wrong_media(request: Request) -> str | None:
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if wanted is None or not given or given == wanted:
         return None
-    if wanted == _JSON:
-        fits = given.startswith("application/") and given.endswith("+json")
-    else:
-        fits = given in FORMS
+    is_json = given.startswith("application/") and given.endswith("+json")
+    fits = is_json if wanted == _JSON else given in FORMS
     return None if fits else f"Send the body as {wanted}; this one is {given[:TEXT_CHARS]}"
 
 
