@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Final
 
 from clipmod_cli.banks.bank import BankSpec
 from clipmod_cli.decode.limits import DecodeOptions, parse_coverage, parse_frames
@@ -17,7 +16,7 @@ from clipmod_cli.ensemble.cache import DUPLICATE_CACHE_BYTES, EvidenceCache
 from clipmod_cli.ensemble.cache_file import EvidenceFile, default_path
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import SettingsError
-from clipmod_cli.judge.choice import ModelChoice, choose, light_models
+from clipmod_cli.judge.choice import ModelChoice, choose, choose_screens
 from clipmod_cli.judge.criteria import Criteria, WeightedReader
 from clipmod_cli.judge.policy.reading import load_policy, policy_from_classes
 from clipmod_cli.judge.policy.values import Policy
@@ -34,8 +33,6 @@ from clipmod_cli.settings.definition import DEFAULT_POLICY, SERVE_DEFAULTS, Sett
 from clipmod_cli.settings.reading import Resolved, count_of
 
 log = logging.getLogger(__name__)
-
-AUTO_SCREEN: Final = "auto"
 
 
 def load_ensemble(
@@ -199,18 +196,15 @@ def with_screens(
 
     Raises:
         SpecError: the setting cannot be parsed.
+        SettingsError: it names too many models.
         MissingError: weights or a package are missing and cannot be had.
         BlindModelError: a model that was named sees nothing of the policy.
     """
-    if settings.screen == "none":
-        return ensemble, criteria
     policy = criteria.policy
-    specs = [settings.screen] if settings.screen != AUTO_SCREEN else light_models(policy, hub)
-    taken = {member.model.spec for member in ensemble.members}
-    named = [spec for spec in specs if spec not in taken]
-    if not named:
+    screens = choose_screens(settings.screen, [m.model.spec for m in ensemble.members], policy, hub)
+    if screens is None:
         return ensemble, criteria
-    loaded = load(choose(named, policy, hub), settings=settings, hub=hub, progress=progress)
+    loaded = load(screens, settings=settings, hub=hub, progress=progress)
     models = [member.model for member in loaded.members]
     for model in models:
         check_sight(model, policy, allow_partial=True)

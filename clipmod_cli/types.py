@@ -375,6 +375,8 @@ class Verdict:
         segments: empty for a still.
         unseen_categories: UNSAFE categories that some member could not see.
         matched_categories: of all frames that count, as `category_scores`; None if none has a threshold.
+        skipped: members that were not asked about each view.
+        bounds: the lowest and highest unsafe score that they could have led to; None where all were asked.
         decided_at: with early exit, the model after which no other one was asked; None where all were.
         nsfw_probability: calibrated, 0..1; None without a calibration, or if not all models were asked.
         degraded: less than the ensemble judged.
@@ -398,6 +400,8 @@ class Verdict:
     matched_categories: Sequence[str] | None = None
     nsfw_probability: float | None = None
     decided_at: str | None = None
+    skipped: Sequence[str] = ()
+    bounds: tuple[float, float] | None = None
 
     @property
     def needs_review(self) -> bool:

@@ -147,7 +147,8 @@ def test_it_counts_scored_skipped_and_cached_pictures() -> None:
     }  # fmt: skip
     tally = Tally()
     for deciding in (verdict.deciding, skipping, skipping, replace(skipping, by_model=known)):
-        tally.add(to_record(replace(verdict, deciding=deciding), RUN))
+        told = replace(verdict, deciding=deciding, skipped=deciding.skipped, bounds=deciding.bounds)
+        tally.add(to_record(told, RUN))
     assert tally.scored_by == {"ViT-L-14": 3, "ViT-H-14": 3}
     assert tally.skipped_by == {"ViT-g-14": 2}
     assert (tally.cached, tally.pictures) == (1, 4)

@@ -23,7 +23,7 @@ from clipmod_cli.settings.definition import Settings
 log = logging.getLogger(__name__)
 
 EVERY_S: Final = 2.0
-"""Between two writes of the state while nothing is audited."""
+"""Between two writes of the state while it is calibrated."""
 
 
 def exits_path(output: Path) -> Path:
@@ -45,13 +45,15 @@ class RunExits:
     path: Path
     run_key: str
     let_go: Counter[str] = field(default_factory=Counter)
-    _audited: int = -1
+    _saved: tuple[bool, int] | None = None
     _saved_at: float = 0.0
     _has_warned: bool = False
 
     @classmethod
     def open(cls, criteria: Criteria, risk: float, output: Path, run_key: str, *, anew: bool) -> RunExits:
         """Return the early exit of a run; unless `anew` it goes on where one with the same output stopped.
+
+        A state that cannot be used is told, and calibration begins again: that lets no picture go wrongly.
 
         Raises:
             OutputError: its state cannot be read.
@@ -63,8 +65,10 @@ class RunExits:
             state = None
         except OSError as e:
             raise OutputError(f"cannot read {opened.path}: {e.strerror}") from e
-        if state is not None and state.run_key == run_key:
+        if state is not None and state.fits(opened.exits, run_key):
             state.restore(opened.exits)
+        elif state is not None or (not anew and opened.path.exists()):
+            log.warning("%s is not the early exit of this output: it is calibrated again", opened.path)
         opened._has_warned = opened.exits.audit.broken
         return opened
 
@@ -75,7 +79,7 @@ class RunExits:
             OutputError: the state cannot be written.
         """
         audit = self.exits.audit
-        if audit.count != self._audited or time.monotonic() - self._saved_at > EVERY_S:
+        if self._learnt != self._saved or time.monotonic() - self._saved_at > EVERY_S:
             self.save()
         if audit.broken and not self._has_warned:
             self._has_warned = True
@@ -90,6 +94,11 @@ class RunExits:
         self.let_go[record.decided_at] += 1
         return record.model_copy(update={"exit_audit": audit.epoch})
 
+    @property
+    def _learnt(self) -> tuple[bool, int]:
+        """What has to be on the disk before a further record: whether there may be a rule, and the audits."""
+        return self.exits.calibrating, self.exits.audit.count
+
     def save(self) -> None:
         """Write the state.
 
@@ -102,7 +111,7 @@ class RunExits:
                 file.write(state.model_dump_json().encode())
         except OSError as e:
             raise OutputError(f"cannot write {self.path}: {e.strerror}") from e
-        self._audited, self._saved_at = self.exits.audit.count, time.monotonic()
+        self._saved, self._saved_at = self._learnt, time.monotonic()
 
     def review(self, output: Path) -> tuple[int, int]:
         """If the promise was broken, have what was let go since then reviewed; return as `review_exits`.
@@ -123,13 +132,15 @@ class RunExits:
         said = f"{self.let_go.total():,} of {judged:,} let go" + (f" ({gone})" if gone else "")
         if exits.calibrating:
             return (
-                f"{said}: {exits.sample.count:,} of the {exits.sample.needed:,} that calibrate it were judged"
+                f"{said}: {exits.sample.count:,} of the {exits.sample.needed:,} that calibrate it are judged"
             )
         if exits.rule is None:
             return f"{said}: no model lets any go at --risk {exits.risk:g}"
         low, high = audit.interval()
-        checked = (
-            f"of {audit.count:,} audited {audit.errors:,} wrongly ({low:.2%} to {high:.2%}; "
-            f"at most {exits.risk:.2%} promised)"
+        rates = (
+            f"between {low:.2%} and {high:.2%}, at most {exits.risk:.3g} promised"
+            if audit.count
+            else "none yet"
         )
-        return f"{said}; {checked}" + ("; given up" if audit.broken else "")
+        checked = f"all models checked {audit.count:,}: {audit.errors:,} would have been wrongly let go"
+        return f"{said}; {checked} ({rates})" + ("; given up" if audit.broken else "")

@@ -32,6 +32,7 @@ from clipmod_cli.cli.run_card import (
     decoding_of,
     describe_run,
     difference,
+    screens_again,
 )
 from clipmod_cli.cli.signals import Interrupted, StopRequest, catch_signals
 from clipmod_cli.cli.tally import Tally
@@ -128,7 +129,9 @@ def judge_inputs(resolved: Resolved, inputs: Inputs, stdout: RealStdout | None =
                 check_models(resolved, choice)
                 with DownloadBar(quiet=settings.quiet) as progress:
                     ensemble, criteria = load_models(settings, choice, policy, hub, progress)
-                    ensemble, criteria = with_screens(ensemble, criteria, settings, hub, progress)
+                    ensemble, criteria = with_screens(
+                        ensemble, criteria, screens_again(settings, output.card), hub, progress
+                    )
             ensemble = stack.enter_context(with_evidence_cache(ensemble, settings))
             if settings.evidence is not None:
                 output.evidence = open_evidence(settings, inputs.conditions.directory, ensemble, policy)
@@ -306,13 +309,19 @@ class _Run:
     def _open_exits(self) -> None:
         """Begin or continue calibrated early exit, if there is one, and a model that may let pictures go."""
         path = self.output.path
-        if self.settings.early_exit != "calibrated" or path is None or not self.criteria.policy.unsafe:
+        if self.settings.early_exit != "calibrated" or path is None:
             return
+        if not self.criteria.policy.unsafe:
+            log.warning("--early-exit calibrated has no effect: no category of the policy is UNSAFE")
+            return
+        has_records = bool(self.done.kept_count or self.done.retry_count)
         run_exits = RunExits.open(
-            self.criteria, self.settings.risk, path, self.facts.run_key, anew=self.settings.overwrite
+            self.criteria, self.settings.risk, path, self.facts.run_key, anew=not has_records
         )
         exits = run_exits.exits
-        if exits.stages.names:
+        if not exits.stages.names:
+            log.warning("--early-exit calibrated has no effect: one model judges, and no screen was found")
+        else:
             self.exits = run_exits
             self.options = replace(self.options, exits=exits)
             self.ensemble = replace(self.ensemble, unused_screens=lambda: exits.unused)

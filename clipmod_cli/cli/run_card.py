@@ -22,6 +22,8 @@ from clipmod_cli.models.backend import has_packages
 from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.models.hub.weights import locate
 from clipmod_cli.models.seam import NamedModel
+from clipmod_cli.models.specs import AUTO
+from clipmod_cli.output.resuming.card import RunCard
 from clipmod_cli.records import RunFacts
 from clipmod_cli.settings.definition import Settings
 
@@ -40,12 +42,14 @@ class ModelsOfRun:
 
     Attributes:
         members: with their weights.
+        screens: of calibrated early exit.
         named: what `--models` said.
         device: where they computed; empty where they did not.
         decoding: the settings of decoding (`DECODING`).
     """
 
     members: Sequence[tuple[NamedModel, float]]
+    screens: Sequence[NamedModel] = ()
     named: Sequence[str]
     degraded: bool
     device: str
@@ -57,6 +61,7 @@ class ModelsOfRun:
         """Return those of a scan."""
         return cls(
             members=[(member.model, member.weight) for member in ensemble.members],
+            screens=ensemble.screens,
             named=settings.models,
             degraded=ensemble.degraded,
             device=", ".join(dict.fromkeys(member.model.device for member in ensemble.members)),
@@ -84,7 +89,12 @@ def describe_run(
     return {
         "clipmod": __version__,
         "run_key": run.run_key,
-        "models": {"members": members, "named": list(models.named), "degraded": models.degraded},
+        "models": {
+            "members": members,
+            "screens": [model.spec for model in models.screens],
+            "named": list(models.named),
+            "degraded": models.degraded,
+        },
         "device": models.device,
         "dtype": models.dtype,
         "decoding": dict(models.decoding),
@@ -140,6 +150,14 @@ def choose_again(models: Mapping[str, Any], policy: Policy, hub: Hub, output: st
     return choice
 
 
+def screens_again(settings: Settings, card: RunCard | None) -> Settings:
+    """Return the settings with the screens that an output was written with, in place of `auto`."""
+    facts = {} if card is None else card.facts
+    if settings.screen != AUTO or not facts or facts["decoding"]["early_exit"] != "calibrated":
+        return settings
+    return replace(settings, screen=",".join(facts["models"]["screens"]) or "none")
+
+
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Return in which facts that make the `run_key` two runs differ, as `threshold 0.5, now 0.7`."""
     if not before:
@@ -154,7 +172,8 @@ def _key_facts(facts: Mapping[str, Any]) -> dict[str, str]:
     """Return what makes the `run_key` as text; revisions only where the models are equal otherwise."""
     members = facts["models"]["members"]
     decoding = {f"--{name.replace('_', '-')}": str(facts["decoding"][name]) for name in DECODING[:-1]}
-    risk, screen = (facts["decoding"].get(name, "none") for name in ("risk", "screen"))  # where calibrated
+    risk = facts["decoding"].get("risk", "none")  # where calibrated
+    screens = ",".join(facts["models"]["screens"])  # `auto` may be others now
     return {
         "models": ", ".join(f"{m['spec']}={m['weight']:.6g}" for m in members),
         "revisions": ", ".join(f"{m['name']} {m['revision'][:12]}" for m in members),
@@ -164,5 +183,5 @@ def _key_facts(facts: Mapping[str, Any]) -> dict[str, str]:
         "threshold": str(facts["policy"]["threshold"]),
         **decoding,
         "--early-exit calibrated --risk": risk,
-        "--screen": screen,
+        "--screen": screens or "none",
     }

@@ -140,6 +140,8 @@ class Tally:
 
     def add_review(self, reason: str, count: int, new: int) -> None:
         """Count Safe records that have a further reason for review; `new` of them needed none before."""
+        if not count:
+            return
         self.kinds["review"] += new
         self.outcomes["safe"] -= new
         self.outcomes["review"] += new

@@ -36,15 +36,16 @@ def calibrated(scores: ArrayLike, calibration: PlattCalibration) -> Floats:
     )  # the logistic function, without overflow
 
 
-def nsfw_probability(deciding: FrameScore, frames: Sequence[FrameScore], policy: Policy) -> float | None:
+def nsfw_probability(deciding: FrameScore, views: Sequence[FrameScore], policy: Policy) -> float | None:
     """Return the calibrated probability of the deciding score; None if not all models gave all scores.
 
     Args:
-        deciding: one of the frames.
-        frames: of the input; a model of another kind, or too few of them, gave scores of another meaning.
+        deciding: one of the views.
+        views: of the input, of all its frames; a model of another kind, or too few of them, gave scores of
+            another meaning.
         policy: None is returned too where it has no calibration.
     """
     calibration = policy.tuned.calibration if policy.tuned else None
-    if calibration is None or any(frame.stand_in or frame.skipped for frame in frames):
+    if calibration is None or any(view.stand_in or view.skipped for view in views):
         return None
     return float(calibrated(deciding.unsafe_score, calibration))

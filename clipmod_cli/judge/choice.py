@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from clipmod_cli.errors import MissingModelError
+from clipmod_cli.errors import MissingModelError, SettingsError
 from clipmod_cli.install import install_command
 from clipmod_cli.judge.policy.reading import CLASSES, load_policy
 from clipmod_cli.judge.policy.values import Policy, seen_categories, sees_enough
@@ -27,6 +28,10 @@ from clipmod_cli.models.specs import (
 )
 from clipmod_cli.settings.definition import DEFAULT_POLICY
 
+log = logging.getLogger(__name__)
+
+MOST_SCREENS: Final = 3
+"""Each further one doubles the number of rules that are tested, and the sample has to be larger."""
 LIGHT: Final = (OPEN_NSFW, NUDENET, OWEN_S)
 """Small models on onnxruntime; `auto` takes those that are here together, with equal weights."""
 
@@ -89,6 +94,48 @@ def _ensemble_commands() -> list[str]:
     fallback = parse_spec(FALLBACK)
     first = [] if has_packages(fallback) else [install_command(fallback.backend.extra)]
     return [*first, "clipmod models download ensemble"]
+
+
+def choose_screens(
+    text: str, members: Sequence[str], policy: Policy, hub: Hub | None = None
+) -> ModelChoice | None:
+    """Return the models that a `--screen` setting names and that are no members; None if there are none.
+
+    Their names differ from those of the members, since evidence is kept by name.
+
+    Args:
+        text: `none`, `auto` (the light models that are on this machine), or models without weights.
+        members: the specs of the ensemble.
+        policy: that they judge by.
+        hub: has the models of this machine.
+
+    Raises:
+        SpecError: it cannot be parsed.
+        SettingsError: it names too many models.
+    """
+    words = light_models(policy, hub) if text == AUTO else [] if text == "none" else text.split(",")
+    specs = [parse_spec(word) for word in words]
+    taken = [parse_spec(spec) for spec in members]
+    identities = {spec.identity for spec in taken}
+    new = [spec for spec in specs if spec.identity not in identities]
+    if text != AUTO:
+        for spec in specs:
+            if spec not in new:
+                log.warning(
+                    "--screen %s has no effect: it is a member, and each of these can let go", spec.spec
+                )
+    if len(new) > MOST_SCREENS:
+        raise SettingsError(f"--screen names {len(new)} models; it takes {MOST_SCREENS} at most")
+    if not new:
+        return None
+    chosen = parse_models([spec.spec for spec in new])
+    if chosen == AUTO:
+        raise AssertionError("auto is no spec")
+    short = {spec.short_name for spec in taken}
+    pairs = zip(chosen, member_names(chosen), strict=True)
+    return ModelChoice(
+        members=chosen, called=tuple(one.spec.spec if name in short else name for one, name in pairs)
+    )
 
 
 def light_models(policy: Policy, hub: Hub | None = None) -> list[str]:

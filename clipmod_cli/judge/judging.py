@@ -265,9 +265,24 @@ def _verdict(
         total_ms=(time.perf_counter() - media.started) * 1000,
         category_scores=_highest(counted),
         matched_categories=_matched(counted) if criteria.category_thresholds else None,
-        nsfw_probability=nsfw_probability(deciding, frames, criteria.policy),
+        nsfw_probability=nsfw_probability(deciding, scores.views, criteria.policy),
+        skipped=_skipped(scores.views),
+        bounds=_bounds(scores.views),
         decided_at=_decided_at(deciding, scores.views, criteria),
     )
+
+
+def _skipped(views: Sequence[FrameScore]) -> tuple[str, ...]:
+    """Return the members that were not asked about each of these, in the order of the ensemble."""
+    return max((view.skipped for view in views), key=len)  # members are left out from the end
+
+
+def _bounds(views: Sequence[FrameScore]) -> tuple[float, float] | None:
+    """Return how low and how high the highest unsafe score could be; None if all members gave all scores."""
+    if not any(view.bounds for view in views):
+        return None
+    lows, highs = zip(*(view.bounds or (view.unsafe_score,) * 2 for view in views), strict=True)
+    return max(lows), max(highs)
 
 
 def _decided_at(deciding: FrameScore, views: Sequence[FrameScore], criteria: Criteria) -> str | None:

@@ -113,7 +113,7 @@ class Record(RowModel):
         "Scores by frame of a video or animation, in order; with --frames-detail"
     )
     models_skipped: list[str] | None = null(
-        "Models that were skipped because they could not change the outcome"
+        "With early exit: models that were not asked about this picture, or not about each view of it"
     )
     unsafe_score_bounds: tuple[float, float] | None = null(
         "Lowest and highest unsafe score possible with the skipped models"
@@ -279,8 +279,8 @@ def _add_verdict(values: dict[str, Any], verdict: Verdict, *, frames_detail: boo
     values |= {"model_agreement": float(deciding.agreement), "nsfw_probability": verdict.nsfw_probability}
     predictions = {write_name(name)[0]: _prediction(score) for name, score in deciding.by_model.items()}
     values |= {"models_used": list(predictions), "per_model_predictions": predictions}
-    values["models_skipped"] = [write_name(name)[0] for name in deciding.skipped] or None
-    values |= {"unsafe_score_bounds": deciding.bounds, "views_scored": verdict.views_scored}
+    values["models_skipped"] = [write_name(name)[0] for name in verdict.skipped] or None
+    values |= {"unsafe_score_bounds": verdict.bounds, "views_scored": verdict.views_scored}
     values["decided_at"] = verdict.decided_at and write_name(verdict.decided_at)[0]
     values |= {"view": tuple(deciding.view.box), "scale": _round(deciding.view.scale)}
     values["total_time_ms"] = _round_ms(verdict.total_ms)

@@ -19,6 +19,7 @@ from clipmod_cli.errors import SettingsError, UsageError
 from clipmod_cli.judge.choice import ModelChoice
 from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.models.device.names import check_device_name
+from clipmod_cli.output.jsonl import is_regular
 from clipmod_cli.settings.definition import Settings, flag_of
 from clipmod_cli.settings.effects import has_file
 from clipmod_cli.settings.reading import Resolved
@@ -44,10 +45,14 @@ def check_values(settings: Settings) -> None:
     decoding_options(settings)
     if not LEAST_RISK <= settings.risk <= MOST_RISK:
         raise SettingsError(f"--risk is {settings.risk:g}; it must be from {LEAST_RISK:g} to {MOST_RISK:g}")
-    if settings.early_exit == "calibrated" and not has_file(settings):
+    if settings.early_exit == "calibrated" and not (has_file(settings) and _is_regular(settings.output)):
         raise SettingsError(
-            "--early-exit calibrated needs -o FILE: what it learns and corrects is kept there"
+            "--early-exit calibrated needs -o FILE, a regular file: what it learns and corrects is kept there"
         )
+
+
+def _is_regular(output: str | None) -> bool:
+    return output is not None and is_regular(Path(output).expanduser())
 
 
 def check_scan(resolved: Resolved, names: Sequence[str]) -> None:

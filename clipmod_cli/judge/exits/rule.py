@@ -155,3 +155,4 @@ class CalibratedExit:
             known = all(self.costs.get(name) for name in names)  # not where a cache has the evidence
             *costs, rest = (self.costs[name] if known else 1.0 for name in names)
             self.rule = self.sample.rule(costs, rest)
+            self.sample.forget()

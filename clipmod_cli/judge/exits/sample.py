@@ -89,6 +89,11 @@ class Sample:
             self.flagged.append(scores[flagged])
         self.count += 1
 
+    def forget(self) -> None:
+        """Keep the count alone: once a rule was found the scores are of no more use."""
+        self.scale.clear()
+        self.flagged.clear()
+
     def rule(self, costs: Sequence[float], rest: float) -> ExitRule | None:
         """Return the rule with the least expected work that keeps the promise; None if none does.
 

@@ -55,6 +55,14 @@ class ExitState(BaseModel):
             audit=exits.audit,
         )
 
+    def fits(self, exits: CalibratedExit, run_key: str) -> bool:
+        """Return whether this is the state of such an early exit, and of records with this `run_key`."""
+        is_same = (self.run_key, self.stages, self.risk) == (run_key, exits.stages.names, exits.risk)
+        widths = {len(row) for rows in (*self.scale, *self.flagged) for row in rows}
+        limits = set(self.highest or ()) <= set(self.stages)
+        audit = self.audit.risk == self.risk and len(self.audit.begun) == len(exits.audit.begun)
+        return is_same and limits and audit and widths <= {len(self.stages)}
+
     def restore(self, exits: CalibratedExit) -> None:
         """Give a run's early exit what an earlier run has learnt."""
         exits.seed, exits.costs, exits.audit = self.seed, self.costs, self.audit

@@ -1,0 +1,122 @@
+"""The state beside an output: what of it is used again, and what is told where it cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.command import Command
+from tests.exits.test_command import NEEDED, RISK, colours, records_of, state_of, toys, words
+from tests.exits.toys import draw
+
+__all__ = ["toys", "words"]
+
+CALIBRATED_AGAIN = "it is calibrated again"
+
+
+def test_a_new_output_learns_nothing_from_the_one_before(
+    clipmod: Command, tmp_path: Path, words: tuple[str | Path, ...]
+) -> None:
+    draw(tmp_path / "pictures", colours(NEEDED + 5))
+    clipmod(*words, *RISK)
+    before = state_of(tmp_path / "out.jsonl")
+    assert before["highest"]
+    (tmp_path / "out.jsonl").unlink()
+    (tmp_path / "out.jsonl.run.json").unlink()
+    for path in sorted((tmp_path / "pictures").iterdir())[10:]:
+        path.unlink()
+    done = clipmod(*words, *RISK)
+    after = state_of(tmp_path / "out.jsonl")
+    assert (after["count"], after["highest"]) == (10, None)
+    assert after["seed"] != before["seed"]
+    assert CALIBRATED_AGAIN not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"run_key": "another"},
+        {"risk": 0.01},
+        {"stages": ["another"]},
+        {"highest": {"another": 0.9}},
+        {"scale": [[[0.1, 0.2]]]},
+        {"flagged": [[[0.1], []]]},
+    ],
+    ids=lambda change: str(next(iter(change))),
+)
+def test_a_state_of_something_else_is_told_and_lets_none_go(
+    clipmod: Command, tmp_path: Path, words: tuple[str | Path, ...], change: dict[str, Any]
+) -> None:
+    _check_calibrates_again(clipmod, tmp_path, words, lambda state: json.dumps(state | change))
+
+
+@pytest.mark.parametrize("text", ["", '{"run_key": "', "[]", "null"])
+def test_a_torn_state_is_told_and_lets_none_go(
+    clipmod: Command, tmp_path: Path, words: tuple[str | Path, ...], text: str
+) -> None:
+    _check_calibrates_again(clipmod, tmp_path, words, lambda _state: text)
+
+
+def _check_calibrates_again(clipmod: Command, tmp_path: Path, words: Any, change: Any) -> None:
+    draw(tmp_path / "pictures", colours(NEEDED + 3))
+    clipmod(*words, *RISK)
+    state = tmp_path / "out.jsonl.early-exit.json"
+    state.write_text(change(json.loads(state.read_bytes())))
+    draw(tmp_path / "pictures", ["green"] * 12, start=NEEDED + 3)
+    done = clipmod(*words, *RISK)
+    assert done.code == 0
+    assert CALIBRATED_AGAIN in done.stderr
+    records = records_of(tmp_path / "out.jsonl")
+    assert len(records) == NEEDED + 15
+    assert not any(record["decided_at"] for record in records[NEEDED + 3 :])
+    assert state_of(tmp_path / "out.jsonl")["count"] == 12
+
+
+def test_scores_are_kept_only_until_there_is_a_rule(
+    clipmod: Command, tmp_path: Path, words: tuple[str | Path, ...]
+) -> None:
+    draw(tmp_path / "pictures", colours(NEEDED))
+    clipmod(*words, *RISK)
+    state = state_of(tmp_path / "out.jsonl")
+    assert state["highest"]
+    assert (state["count"], state["scale"], state["flagged"]) == (NEEDED, [], [])
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe"])
+def test_it_needs_a_regular_file(
+    clipmod: Command, tmp_path: Path, words: tuple[str | Path, ...], kind: str
+) -> None:
+    """There would be a file beside /dev/null, and nothing that could be corrected."""
+    draw(tmp_path / "pictures", colours(2))
+    output = Path("/dev/null") if kind == "device" else tmp_path / "pipe"
+    if kind == "pipe":
+        os.mkfifo(output)
+    done = clipmod(*words[:-1], output, *RISK)
+    assert done.code == 2
+    assert "-o FILE, a regular file" in done.stderr
+    assert not output.with_name(f"{output.name}.early-exit.json").exists()
+
+
+def test_a_state_that_cannot_be_written_ends_the_run_and_loses_no_record(
+    clipmod: Command, tmp_path: Path, words: tuple[str | Path, ...]
+) -> None:
+    draw(tmp_path / "pictures", colours(9))
+    state = tmp_path / "out.jsonl.early-exit.json"
+    state.mkdir()
+    done = clipmod(*words, *RISK)
+    assert done.code == 5
+    assert f"cannot write {state}" in done.stderr
+    state.rmdir()
+    assert clipmod(*words, *RISK).code == 0
+    assert len({one["source"] for one in records_of(tmp_path / "out.jsonl")}) == 9
+
+
+def test_a_run_that_lets_none_go_tells_no_empty_row(
+    clipmod: Command, tmp_path: Path, words: tuple[str | Path, ...]
+) -> None:
+    draw(tmp_path / "pictures", colours(3))
+    assert "reasons" not in clipmod(*words, *RISK).stderr
