@@ -1,0 +1,92 @@
+"""What `--screen` may name, and what it is called."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clipmod_cli.errors import SettingsError, SpecError
+from clipmod_cli.judge.choice import choose_screens
+from clipmod_cli.judge.policy.reading import load_policy
+from tests.end_to_end.command import Command
+from tests.exits.test_command import MODELS, RISK, colours, records_of, toys, words
+from tests.exits.toys import draw
+
+__all__ = ["toys", "words"]
+
+L, OTHER_L = "open_clip:ViT-L-14/laion2b_s32b_b82k", "open_clip:ViT-L-14/openai"
+
+
+def names_of(text: str, *members: str) -> tuple[str, ...]:
+    choice = choose_screens(text, members, load_policy("nsfw"))
+    return () if choice is None else choice.names
+
+
+def test_a_screen_is_never_called_as_a_member_is() -> None:
+    """Evidence and limits are kept by name: those of one model would take the place of another's."""
+    assert names_of(OTHER_L, L) == (OTHER_L,)
+    assert names_of(f"{OTHER_L}, open_nsfw", L) == (OTHER_L, "open_nsfw")
+    assert names_of("none", L) == ()
+
+
+def test_a_member_is_no_screen(caplog: pytest.LogCaptureFixture) -> None:
+    assert names_of(f"open_nsfw,{L}", L, "nudenet") == ("open_nsfw",)
+    assert "is a member" in caplog.text
+    assert names_of(L, L) == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "open_nsfw=0.5",
+        "open_nsfw,",
+        "",
+        "ensemble",
+        "none,open_nsfw",
+        "auto,open_nsfw",
+        "open_nsfw,open_nsfw",
+    ],
+)
+def test_what_names_no_models_is_refused(text: str) -> None:
+    with pytest.raises(SpecError):
+        names_of(text, L)
+
+
+def test_too_many_are_refused() -> None:
+    with pytest.raises(SettingsError, match="3 at most"):
+        names_of(f"open_nsfw,nudenet,owen-s,{OTHER_L}", L)
+
+
+def test_auto_goes_on_with_the_screens_that_an_output_was_written_with(
+    clipmod: Command, tmp_path: Path, words: tuple[str | Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a model that was downloaded between two nights would end the output."""
+    alone: list[Any] = ["sees-red-and-blue" if word == MODELS else word for word in words]
+    draw(tmp_path / "pictures", colours(5))
+    monkeypatch.setattr("clipmod_cli.judge.choice.light_models", lambda _policy, _hub: ["sees-red"])
+    assert clipmod(*alone, *RISK, "--screen", "auto").code == 0
+    card = json.loads((tmp_path / "out.jsonl.run.json").read_bytes())
+    assert '"screens": ["sees-red"]' in json.dumps(card)
+    monkeypatch.setattr("clipmod_cli.judge.choice.light_models", lambda _policy, _hub: [])
+    draw(tmp_path / "pictures", ["green"] * 5, start=5)
+    done = clipmod(*alone, *RISK, "--screen", "auto")
+    assert done.code == 0, done.stderr
+    assert len(records_of(tmp_path / "out.jsonl")) == 10
+    other = clipmod(*alone, *RISK)
+    assert other.code == 2
+    assert "--screen sees-red, now not" not in other.stderr
+    assert "--screen sees-red" in other.stderr
+
+
+def test_it_is_told_where_no_model_can_let_any_go(
+    clipmod: Command, tmp_path: Path, words: tuple[str | Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path / "pictures", colours(3))
+    monkeypatch.setattr("clipmod_cli.judge.choice.light_models", lambda _policy, _hub: [])
+    alone: list[Any] = ["sees-red-and-blue" if word == MODELS else word for word in words]
+    done = clipmod(*alone, *RISK, "--screen", "auto")
+    assert done.code == 0
+    assert "--early-exit calibrated has no effect" in done.stderr
