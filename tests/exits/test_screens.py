@@ -12,8 +12,8 @@ from clipmod_cli.errors import SettingsError, SpecError
 from clipmod_cli.judge.choice import choose_screens
 from clipmod_cli.judge.policy.reading import load_policy
 from tests.end_to_end.command import Command
-from tests.exits.test_command import MODELS, RISK, colours, records_of, toys, words
-from tests.exits.toys import draw
+from tests.exits.test_command import RISK, colours, records_of, toys, words
+from tests.exits.toys import MODELS, draw
 
 __all__ = ["toys", "words"]
 
