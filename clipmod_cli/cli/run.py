@@ -404,7 +404,14 @@ class _Run:
     def _finish_exits(self) -> None:
         if self.exits is not None and self.output.path is not None:
             self.exits.save()
-            self.tally.add_review("early_exit", *self.exits.review(self.output.path))
+            count, new = self.exits.review(self.output.path)
+            self.tally.add_review("early_exit", count, new)
+            if count and not self.settings.no_db:
+                log.warning(
+                    "the statistics have these %d records as they were before that review. To correct them: "
+                    "clipmod stats --rebuild %s",
+                    count, self.output.path,
+                )  # fmt: skip
 
 
 def _told(done: DoneInputs) -> str:

@@ -122,10 +122,23 @@ def join(
     matches = match(labels, itertools.chain([first], stream), root=options.root)
     matches.check(allow_unmatched=options.allow_unmatched)
     _leave_out_banks(matches)
+    _tell_of_partial(matches)
     labelled = LabelledSet(
         pairs=matches.pairs, policy=policy, threshold=first.facts[2], weighted=matches.weighted
     )
     return Joined(labelled, matches, labels)
+
+
+def _tell_of_partial(matches: Matches[JudgedInput]) -> None:
+    """Warn where not all models, or not all frames, gave the scores: decisions are what they are."""
+    count = sum(pair.judged.partial for pair in matches.pairs)
+    if count:
+        log.warning(
+            "%d of %d labelled inputs were not judged by all models, or not to their end (--early-exit, "
+            "--stop-on-hit). Decisions count as they are; AUROC, calibration and the figures by model are of "
+            "scores that mean different things",
+            count, len(matches.pairs),
+        )  # fmt: skip
 
 
 def _leave_out_banks(matches: Matches[JudgedInput]) -> None:

@@ -321,6 +321,12 @@ def test_records_of_an_early_exit_are_refused(clipmod: Command, scanned: Path, t
     done = clipmod("tune", out, "--labels", pictures, "--recall", "0.9", "-o", tmp_path / "tuned.toml")
     assert done.code == 2
     assert "was not judged by all models" in done.stderr
+    measured = clipmod("eval", out, "--labels", pictures)
+    assert measured.code == 0
+    assert "were not judged by all models" in measured.stderr
+    whole = tmp_path / "whole.jsonl"
+    assert clipmod("scan", pictures, "--policy", SHAPES, *words, "-o", whole).code == 0
+    assert "not judged by all models" not in clipmod("eval", whole, "--labels", pictures).stderr
 
 
 def test_records_of_an_end_at_the_first_hit_are_refused(
