@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from clipmod_cli.atomic import atomic_file
+from clipmod_cli.cli.terminal.stdout import plain
 from clipmod_cli.ensemble.ensemble import Ensemble, fingerprint, identity_of
 from clipmod_cli.errors import OutputError
 from clipmod_cli.judge.criteria import Criteria
@@ -35,6 +37,36 @@ def exits_key(run_key: str, settings: Settings, ensemble: Ensemble) -> str:
     """Return the `run_key` of records that calibrated early exit has part in."""
     screens = identity_of([(model, 0.0) for model in ensemble.screens], ensemble.dtype)
     return fingerprint(run_key, "early exit", repr(settings.risk), screens)
+
+
+def open_exits(
+    settings: Settings, criteria: Criteria, output: Path | None, run_key: str, *, anew: bool
+) -> RunExits | None:
+    """Return the early exit of a run; None without `calibrated`, and where no model may let pictures go.
+
+    Raises:
+        OutputError: its state cannot be read.
+    """
+    if settings.early_exit != "calibrated" or output is None:
+        return None
+    missing = None
+    if not criteria.policy.unsafe:
+        missing = "no category of the policy is UNSAFE"
+    elif not Stages(criteria=criteria).names:
+        missing = "one model judges, and there is no screen"
+    if missing is not None:
+        log.warning("--early-exit calibrated has no effect: %s", missing)
+        return None
+    return RunExits.open(criteria, settings.risk, output, run_key, anew=anew)
+
+
+def warn_of_statistics(output: Path) -> None:
+    """Tell that records were changed that are in the statistics already."""
+    log.warning(
+        "the statistics have the records that now need review (early_exit) as they were before; the output "
+        "counts: clipmod stats %s",
+        shlex.quote(plain(str(output))),
+    )
 
 
 @dataclass

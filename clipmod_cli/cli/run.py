@@ -23,7 +23,7 @@ from clipmod_cli.assemble import (
 )
 from clipmod_cli.banks.bank import Banks
 from clipmod_cli.banks.records import RecordBanks
-from clipmod_cli.cli.exits import RunExits, exits_key
+from clipmod_cli.cli.exits import RunExits, exits_key, open_exits, warn_of_statistics
 from clipmod_cli.cli.output import Output, open_output
 from clipmod_cli.cli.run_card import (
     ModelsOfRun,
@@ -308,21 +308,12 @@ class _Run:
 
     def _open_exits(self) -> None:
         """Begin or continue calibrated early exit, if there is one, and a model that may let pictures go."""
-        path = self.output.path
-        if self.settings.early_exit != "calibrated" or path is None:
-            return
-        if not self.criteria.policy.unsafe:
-            log.warning("--early-exit calibrated has no effect: no category of the policy is UNSAFE")
-            return
         has_records = bool(self.done.kept_count or self.done.retry_count)
-        run_exits = RunExits.open(
-            self.criteria, self.settings.risk, path, self.facts.run_key, anew=not has_records
+        self.exits = open_exits(
+            self.settings, self.criteria, self.output.path, self.facts.run_key, anew=not has_records
         )
-        exits = run_exits.exits
-        if not exits.stages.names:
-            log.warning("--early-exit calibrated has no effect: one model judges, and no screen was found")
-        else:
-            self.exits = run_exits
+        if self.exits is not None:
+            exits = self.exits.exits
             self.options = replace(self.options, exits=exits)
             self.ensemble = replace(self.ensemble, unused_screens=lambda: exits.unused)
 
@@ -407,11 +398,7 @@ class _Run:
             count, new = self.exits.review(self.output.path)
             self.tally.add_review("early_exit", count, new)
             if count and not self.settings.no_db:
-                log.warning(
-                    "the statistics have these %d records as they were before that review. To correct them: "
-                    "clipmod stats --rebuild %s",
-                    count, self.output.path,
-                )  # fmt: skip
+                warn_of_statistics(self.output.path)
 
 
 def _told(done: DoneInputs) -> str:

@@ -124,6 +124,7 @@ def test_another_kind_of_pictures_is_noticed_and_what_was_let_go_gets_review(
     reviewed = sum("early_exit" in one["review_reasons"] for one in lines)
     assert f"early_exit {reviewed}" in said
     assert len(lines) == len({one["source"] for one in lines}) == NEEDED + 340
+    assert "clipmod stats" not in said  # there are none
     before = (tmp_path / "out.jsonl").read_bytes()
     draw(tmp_path / "pictures", ["green"] * 5, start=NEEDED + 340)
     clipmod(*words, *RISK, "--record", form)

@@ -120,3 +120,18 @@ def test_a_run_that_lets_none_go_tells_no_empty_row(
 ) -> None:
     draw(tmp_path / "pictures", colours(3))
     assert "reasons" not in clipmod(*words, *RISK).stderr
+
+
+def test_statistics_that_are_older_than_the_review_are_told(
+    clipmod: Command, tmp_path: Path, words: tuple[str | Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clipmod_cli.judge.exits.rule.AUDITED", 0.1)
+    draw(tmp_path / "pictures", [*colours(NEEDED + 40), *["blue"] * 200])
+    with_db = [word for word in words if word != "--no-db"] + ["--db", tmp_path / "stats.duckdb"]
+    done = clipmod(*with_db, *RISK)
+    reviewed = sum(one["needs_review"] for one in records_of(tmp_path / "out.jsonl"))
+    assert reviewed
+    assert "the output counts: clipmod stats" in " ".join(done.stderr.split())
+    told = json.loads(clipmod("stats", tmp_path / "out.jsonl", "--json").stdout)
+    assert told["totals"]["review"] == reviewed
+    assert "the output counts" not in " ".join(clipmod(*with_db, *RISK).stderr.split())
