@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import IO, Final, NamedTuple, Self, TypeAlias
 
+NO_ROOM: Final = "Not enough room for this request: the temporary folder takes no more"
+"""The answer to a request whose body cannot be kept."""
+
 MEMORY_BYTES: Final = 8_000_000
 """In memory for one request: two photographs. 64 concurrent requests hold half a gigabyte."""
 

@@ -20,7 +20,7 @@ from clipmod_cli.decode.formats import HEAD_BYTES, picture_formats, sniff
 from clipmod_cli.errors import ErrorCode
 from clipmod_cli.server.configuration import FORM_BYTES, MB
 from clipmod_cli.server.forms.multipart import Event, FormError, FormReader, PartBegin, PartData, PartEnd
-from clipmod_cli.server.forms.spooled import Piece, SpooledPieces
+from clipmod_cli.server.forms.spooled import NO_ROOM, Piece, SpooledPieces
 from clipmod_cli.server.forms.strays import stray_part
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.request_info import declared_bytes
@@ -93,7 +93,7 @@ async def read_uploads(
     except FormError as e:
         raise problem(400, str(e)) from e
     except OSError as e:
-        raise problem(507, "Not enough room for this request: the temporary folder takes no more") from e
+        raise problem(507, NO_ROOM) from e
 
 
 @dataclass

@@ -17,10 +17,12 @@ from typing import Any
 
 from fastapi import Request, Response, UploadFile
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive
 
 from clipmod_cli.decode.formats import HEAD_BYTES, sniff
 from clipmod_cli.server.configuration import FORM_BYTES, MB, RequestLimits
+from clipmod_cli.server.forms.spooled import NO_ROOM
 from clipmod_cli.server.forms.strict_json import StrictJsonRequest
 from clipmod_cli.server.problems import problem
 from clipmod_cli.server.request_info import declared_bytes
@@ -49,7 +51,12 @@ def upload_route(most: Callable[[RequestLimits], int]) -> type[APIRoute]:
                 limit = most(service.limits)
                 if declared_bytes(request.scope) > limit + FORM_BYTES:
                     raise _too_long(limit)
-                return await handle(StrictJsonRequest(request.scope, _counted(request.receive, limit)))
+                try:
+                    return await handle(StrictJsonRequest(request.scope, _counted(request.receive, limit)))
+                except HTTPException as e:
+                    if isinstance(e.__cause__, OSError):  # to FastAPI a form that cannot be parsed
+                        raise problem(507, NO_ROOM) from e
+                    raise
 
             return bounded
 

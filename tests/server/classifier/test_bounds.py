@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,3 +104,15 @@ def test_a_file_that_would_be_passed_over_refuses_the_request(
         answer = client.post(path, files=[stray, blue])
         assert answer.status_code == 400, answer.text
         assert repr(stray[0]) in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(("path", "field"), [("/api/image-classification", "file"), ("/classify/", "image")])
+def test_a_full_temporary_folder_is_not_the_callers_fault(
+    client: TestClient, path: str, field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_file: object, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "write", full)
+    answer = client.post(path, files={field: ("red.png", png("red"))})
+    assert (answer.status_code, "room" in answer.json()["detail"]) == (507, True)

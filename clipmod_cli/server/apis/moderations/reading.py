@@ -21,7 +21,7 @@ from clipmod_cli.decode.formats import HEAD_BYTES
 from clipmod_cli.server.apis.moderations.errors import picture_refusal, refusal
 from clipmod_cli.server.apis.moderations.shapes import MODEL_PATTERN, URL_CHARS
 from clipmod_cli.server.configuration import MB
-from clipmod_cli.server.forms.spooled import Piece, SpooledPieces
+from clipmod_cli.server.forms.spooled import NO_ROOM, Piece, SpooledPieces
 from clipmod_cli.server.forms.streamed import FormLimits, RequestBody, Upload, fault_of
 from clipmod_cli.server.forms.strict_json import read_json
 from clipmod_cli.server.problems import problem
@@ -115,7 +115,7 @@ class InputReader:
         except TimeoutError as e:
             raise problem(504, "The request's body took too long to arrive") from e
         except OSError as e:
-            raise problem(507, "The temporary folder takes no more of this request") from e
+            raise problem(507, NO_ROOM) from e
         return pieces
 
     def _parse(self, pieces: list[Piece]) -> AskedInput:
@@ -193,7 +193,7 @@ class InputReader:
         try:
             upload.pieces.append(self.spool.put(data))
         except OSError as e:
-            raise problem(507, "The temporary folder takes no more of this request") from e
+            raise problem(507, NO_ROOM) from e
 
 
 def _parts_of(body: Any) -> list[Any]:
