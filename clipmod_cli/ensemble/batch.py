@@ -207,20 +207,22 @@ class BatchRunner:
     def _screen(
         self, evidence: Sequence[PartialEvidence], can_skip_rest: CanSkipRest
     ) -> Sequence[PartialEvidence]:
-        """Run the screens; return the frames that the members have to see."""
+        """Run the screens on stills, as only these can be let go; return what the members have to see."""
         unused = self.unused()
+        stills = [one for one in evidence if one.frame.media.kind == "image"]
         for model in self.screens:
-            if model.name in unused or not evidence:
+            if model.name in unused or not stills:
                 continue
             try:
-                _add(evidence, model.name, self.runner.run(model, [one.frame for one in evidence]))
+                _add(stills, model.name, self.runner.run(model, [one.frame for one in stills]))
             except Exception as e:
                 if is_device_lost(e):
                     raise
                 log.warning("%s failed as a screen: %s. The ensemble judges these pictures", model.name, e)
             else:
-                evidence = _undecided(evidence, can_skip_rest)
-        return evidence
+                stills = _undecided(stills, can_skip_rest)
+        left = {id(one) for one in stills}
+        return [one for one in evidence if id(one) in left or one.frame.media.kind != "image"]
 
     def _run_stand_in(self, frame: Frame) -> Evidence | None:
         """Return the stand-in's evidence; None if there is no stand-in or it fails too."""
@@ -257,7 +259,10 @@ def _undecided(evidence: Sequence[PartialEvidence], can_skip_rest: CanSkipRest) 
     finite = [one for one in evidence if all(map(is_finite, one.seen.values()))]
     if not finite:
         return list(evidence)
-    seen = {name: [one.seen[name] for one in finite] for name in finite[0].seen}
+    names = [
+        name for name in finite[0].seen if all(name in one.seen for one in finite)
+    ]  # not all have screens
+    seen = {name: [one.seen[name] for one in finite] for name in names}
     answers = can_skip_rest([one.frame for one in finite], seen)
     decided = {id(one) for one, answer in zip(finite, answers, strict=True) if answer}
     return [one for one in evidence if id(one) not in decided]

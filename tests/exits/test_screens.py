@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import SettingsError, SpecError
 from clipmod_cli.judge.choice import choose_screens
 from clipmod_cli.judge.policy.reading import load_policy
+from clipmod_cli.types import Evidence, Frame, Seen
+from tests.colour_models import RedClassifier, frame_of
 from tests.end_to_end.command import Command
 from tests.exits.test_command import RISK, colours, records_of, toys, words
 from tests.exits.toys import MODELS, draw
+from tests.measuring import infer
 
 __all__ = ["toys", "words"]
 
@@ -90,3 +98,25 @@ def test_it_is_told_where_no_model_can_let_any_go(
     done = clipmod(*alone, *RISK, "--screen", "auto")
     assert done.code == 0
     assert "--early-exit calibrated has no effect" in done.stderr
+
+
+def test_a_screen_sees_stills_alone_and_one_that_fails_lets_none_go() -> None:
+    def film(number: int) -> Frame:
+        frame = frame_of(0.0, number)
+        return replace(frame, media=replace(frame.media, kind="video"))
+
+    def lets_go(frames: Sequence[Frame], _seen: Mapping[str, Sequence[Seen]]) -> NDArray[np.bool_]:
+        return np.array([frame.media.kind == "image" for frame in frames])
+
+    def fail(_frames: Sequence[Frame]) -> None:
+        raise RuntimeError("no")
+
+    members = [RedClassifier(name="a"), RedClassifier(name="b")]
+    screen, failing = RedClassifier(name="screen"), RedClassifier(name="failing", before=fail)
+    ensemble = Ensemble(
+        members=[Member(model, 0.5) for model in members], screens=[failing, screen], batch_size=8
+    )
+    frames = [film(0), frame_of(0.0, 1), film(2), frame_of(0.1, 3)]
+    seen = list(infer(ensemble, [frames], lets_go))
+    assert [model.calls for model in (failing, screen, *members)] == [[2], [2], [2], [2]]
+    assert [one.skipped for one in seen if isinstance(one, Evidence)] == [(), ("a", "b"), (), ("a", "b")]
