@@ -152,7 +152,7 @@ def test_a_rewrite_that_cannot_begin_is_told(output: Path, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     output.write_bytes(failed_line("x", "timeout"))
-    monkeypatch.setattr("tempfile.NamedTemporaryFile", full)
+    monkeypatch.setattr("clipmod_cli.atomic.secrets.token_hex", full)
     with pytest.raises(OutputError, match="No space left"):
         read(output)
 

@@ -7,6 +7,7 @@ be over the quota by what the others wrote since. What one process removes is go
 from __future__ import annotations
 
 import logging
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -83,9 +84,12 @@ class QuotaFolder(ABC):
         for old in evicted:
             self._remove(old)
         try:
-            for path, data in zip(self.paths(key), files, strict=True):
-                with atomic_file(path, mode=PRIVATE_FILE) as file:
+            *others, last = zip(self.paths(key), files, strict=True)
+            for path, data in others:  # an entry without its last file is none
+                with open(path, "xb", opener=_private) as file:
                     file.write(data)
+            with atomic_file(last[0], mode=PRIVATE_FILE) as file:
+                file.write(last[1])
         except BaseException:
             self.forget(key)
             raise
@@ -123,6 +127,10 @@ class QuotaFolder(ABC):
                     _unlink(path)
             except FileNotFoundError:
                 continue
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, PRIVATE_FILE)
 
 
 def _unlink(path: Path) -> None:
