@@ -30,6 +30,8 @@ BATCHES_BEHIND: Final = 64
 """Batches that wait to be written, so that memory is bounded: a disk that is slower slows the models."""
 BUSY_S: Final = 2.0
 """Timeout for another process's write, which takes a few milliseconds."""
+RETRY_S: Final = 0.02
+"""Between two tries to connect while another process creates or leaves the file."""
 EVICTED_SHARE: Final = 0.1
 """Of all entries, the oldest, each time the file is full."""
 CHECKSUM_BYTES: Final = 8
@@ -132,6 +134,21 @@ class EvidenceFile:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    """Return a connection; waits while another process creates or leaves the file.
+
+    SQLite itself does not wait for a change of the journal's mode.
+    """
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            return _connect_now(path)
+        except sqlite3.OperationalError as e:
+            if not e.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() >= until:
+                raise
+            time.sleep(RETRY_S)
+
+
+def _connect_now(path: Path) -> sqlite3.Connection:
     # One thread at a time uses it, but not always the one that opened it.
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
