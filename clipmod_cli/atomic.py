@@ -26,9 +26,9 @@ def atomic_file(path: Path, *, mode: int | None = None, sync: bool = False) -> I
     """
     # tempfile takes as long again as writing a picture
     part = path.with_name(f".{path.name}.{secrets.token_hex(_RANDOM // 2)}.part")
-    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+    file = open(part, "x+b", opener=_for_its_owner)  # noqa: SIM115 - closed below, and never removed if it was there
     try:
-        with os.fdopen(descriptor, "w+b") as file:
+        with file:
             yield file
             if sync:
                 file.flush()
@@ -50,6 +50,11 @@ def remove_unfinished(path: Path) -> None:
 
 _RANDOM = 8
 """Random characters in a name."""
+
+
+def _for_its_owner(name: str, flags: int) -> int:
+    """Open a new file that nobody else may read."""
+    return os.open(name, flags, 0o600)
 
 
 def _umask() -> int:
