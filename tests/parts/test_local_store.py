@@ -1,0 +1,152 @@
+"""A store of parts in a folder: names are created once, whole, and by one process alone."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from clipmod_cli.errors import OutputError, UsageError
+from clipmod_cli.parts.store import LocalStore, PartStore, open_part_store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> PartStore:
+    return LocalStore(str(tmp_path / "run"))
+
+
+def test_what_was_created_is_read(store: PartStore) -> None:
+    assert store.create("done/part-000001.json", b"one")
+    assert store.read("done/part-000001.json") == b"one"
+    assert store.read("done/part-000002.json") is None
+
+
+def test_a_name_is_created_once(store: PartStore) -> None:
+    assert store.create("run.json", b"first")
+    assert not store.create("run.json", b"second")
+    assert store.read("run.json") == b"first"
+
+
+def test_nothing_is_listed_but_files_sorted_by_bytes(store: PartStore) -> None:
+    for name in ("done/b", "done/a", "done/é", "done/B", "plan/x"):
+        store.create(name, b"")
+    assert list(store.list("done")) == ["done/B", "done/a", "done/b", "done/é"]
+    assert list(store.list("")) == ["done/B", "done/a", "done/b", "done/é", "plan/x"]
+    assert list(store.list("absent")) == []
+
+
+def test_a_file_is_moved_and_replaces(store: PartStore, tmp_path: Path) -> None:
+    for content in (b"old", b"new"):
+        local = tmp_path / "local"
+        local.write_bytes(content)
+        store.put("parts/p", local)
+        assert not local.exists()
+        with store.get("parts/p") as path:
+            assert path.read_bytes() == content
+
+
+def test_a_file_of_another_file_system_is_copied(
+    store: PartStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.parent == tmp_path:
+            raise OSError(errno.EXDEV, "other file system")
+        return replace(self, target)
+
+    (tmp_path / "local").write_bytes(b"content")
+    monkeypatch.setattr(Path, "replace", refuse)
+    store.put("parts/p", tmp_path / "local")
+    assert store.read("parts/p") == b"content"
+    assert not (tmp_path / "local").exists()
+
+
+def test_what_is_absent_is_an_error_for_get_alone(store: PartStore) -> None:
+    store.delete("absent")
+    assert store.age_s("absent") is None
+    with pytest.raises(OutputError, match="no such file"), store.get("absent"):
+        pass
+
+
+def test_age_is_by_the_clock_of_the_file_system(store: PartStore, tmp_path: Path) -> None:
+    store.create("lease", b"")
+    path = tmp_path / "run" / "lease"
+    os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 1000))
+    age = store.age_s("lease")
+    assert age is not None
+    assert age >= 1000
+    assert list(store.list("")) == ["lease"]
+
+
+def test_content_is_replaced_if_it_is_what_was_read(store: PartStore) -> None:
+    store.create("lease", b"a")
+    assert not store.replace("lease", b"b", b"c")
+    assert store.replace("lease", b"a", b"c")
+    assert store.read("lease") == b"c"
+    assert not store.replace("absent", b"a", b"c")
+    assert list(store.list("")) == ["lease"]
+
+
+def test_of_many_threads_that_replace_one_does(store: PartStore) -> None:
+    store.create("lease", b"old")
+    with ThreadPoolExecutor(8) as threads:
+        won = list(threads.map(lambda n: store.replace("lease", b"old", str(n).encode()), range(16)))
+    assert won.count(True) == 1
+    assert store.read("lease") == str(won.index(True)).encode()
+
+
+def create_all(folder: str, content: bytes, names: int) -> list[int]:
+    store = LocalStore(folder)
+    return [n for n in range(names) if store.create(f"done/{n}", content)]
+
+
+def test_of_many_processes_that_create_one_does(tmp_path: Path) -> None:
+    contents = [bytes([65 + n]) * 10_000 for n in range(4)]
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        won = pool.starmap(create_all, [(str(tmp_path), content, 50) for content in contents])
+    assert sorted(n for names in won for n in names) == list(range(50))
+    for content, names in zip(contents, won, strict=True):
+        for n in names:
+            assert (tmp_path / "done" / str(n)).read_bytes() == content
+    assert len(list((tmp_path / "done").iterdir())) == 50  # no temporary file is left
+
+
+def test_a_link_whose_answer_was_lost_counts(store: PartStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def link_twice(source: Path, target: Path) -> None:
+        link(source, target)
+        raise FileExistsError(errno.EEXIST, "exists")
+
+    monkeypatch.setattr(os, "link", link_twice)
+    assert store.create("done/1", b"mine")
+
+
+def test_a_file_system_without_links_is_refused(store: PartStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(OutputError, match="no hard links"):
+        store.create("done/1", b"")
+    assert list(store.list("")) == []
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    store = LocalStore(str(tmp_path / "file"))
+    with pytest.raises(OutputError, match="cannot write"):
+        store.create("run.json", b"")
+    with pytest.raises(OutputError, match="cannot write"):
+        store.replace("run.json", b"", b"")
+
+
+def test_the_scheme_names_the_store(tmp_path: Path) -> None:
+    assert open_part_store(str(tmp_path)).name == str(tmp_path)
+    with pytest.raises(UsageError, match="ftp://"):
+        open_part_store("ftp://host/run")
