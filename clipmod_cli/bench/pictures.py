@@ -19,10 +19,13 @@ from clipmod_cli.sources.registry import expand
 from clipmod_cli.types import Item
 
 DRAWN = 24
-"""Distinct drawn pictures; further files differ in a JPEG comment, so that no two are equal."""
+"""Pictures that are drawn; further files have other contrasts, so that no two look equal to models."""
 
 MOST_FILES = 1_000
 """Files written, about 200 MB; longer runs use them several times."""
+
+VARIED = 6
+"""Frequencies whose contrast is varied: 729 variants of each picture."""
 
 OCTAVES = ((256, 60.0), (64, 36.0), (16, 20.0), (4, 9.0), (1, 3.0))
 """Size of a feature in pixels, and its contrast in levels: files come out at 1.3 bits a pixel, as those of
@@ -37,11 +40,11 @@ def draw_pictures(size: tuple[int, int]) -> list[bytes]:
 
 
 def write_pictures(folder: Path, drawn: Sequence[bytes], count: int) -> list[Path]:
-    """Write `count` files (at most MOST_FILES), no two equal, and return their paths."""
+    """Write `count` files (at most MOST_FILES), no two of equal pixels, and return their paths."""
     paths: list[Path] = []
     for number in range(min(count, MOST_FILES)):
         path = folder / f"{number:05}.jpg"
-        path.write_bytes(_with_comment(drawn[number % len(drawn)], f"{number}"))
+        path.write_bytes(_varied(drawn[number % len(drawn)], number // len(drawn)))
         paths.append(path)
     return paths
 
@@ -68,10 +71,18 @@ def _texture(rng: np.random.Generator, width: int, height: int, cell: int) -> ND
     return np.stack([np.asarray(plane, np.float32) for plane in planes], axis=-1)
 
 
-def _with_comment(jpeg: bytes, text: str) -> bytes:
-    """Return the JPEG with a comment behind its first marker (ITU-T T.81, B.2.4.5)."""
-    comment = text.encode()
-    return jpeg[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + jpeg[2:]
+def _varied(jpeg: bytes, number: int) -> bytes:
+    """Return the JPEG with other contrasts, without decoding it; 0 changes nothing.
+
+    The digits of `number` to the base 3 are added to the low frequencies of its first quantisation table
+    (ITU-T T.81, B.2.4.1), by which a decoder multiplies.
+    """
+    first = jpeg.index(b"\xff\xdb") + 5  # the marker, two bytes of length, the table's number
+    table = bytearray(jpeg[first : first + VARIED])
+    for place in range(VARIED):
+        number, digit = divmod(number, 3)
+        table[place] += digit
+    return jpeg[:first] + bytes(table) + jpeg[first + VARIED :]
 
 
 def find_pictures(folder: Path, count: int | None) -> list[Path]:
