@@ -1,0 +1,1 @@
+"""What runs workers on several machines; each engine imports its own library alone."""

@@ -1,0 +1,196 @@
+"""Which worker judges which part: decisions only; no clock, no I/O, and no engine that runs workers.
+
+An engine reports what happened (`ready`, `done`, `lost`, `refused`) and carries out `next_actions`. It may
+report late and take back nothing: a part that two workers judge is committed once (`PartStore.create`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+IN_FLIGHT: Final = 2
+"""Parts that a worker holds: the one it judges, and the next, so that it does not wait for the engine."""
+
+WHOLE_LOSSES: Final = 2
+"""After so many lost workers a part is judged input by input."""
+
+MAX_LOSSES: Final = 100
+"""After so many lost workers a part is given up. Each input may take two; a part with more than some dozens
+of such inputs has another fault, and each loss costs the loading of the models."""
+
+MAX_FAILED_STARTS: Final = 3
+"""So many times the minimum of workers may be lost before they are ready, with none ready in between; and so
+many may refuse, with no part done in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorker:
+    """Start a worker with this number, and report when it is ready or lost."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class JudgePart:
+    """Give a part to a worker; it judges its parts in the order in which they were given."""
+
+    worker: int
+    part: int
+    one_by_one: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EndWorker:
+    """End a worker that holds no part and is not needed any more."""
+
+    worker: int
+
+
+Action: TypeAlias = StartWorker | JudgePart | EndWorker
+
+
+@dataclass(slots=True)
+class _Worker:
+    """A worker, and the parts given to it, in order; it judges the first."""
+
+    is_ready: bool = False
+    parts: list[int] = field(default_factory=list)
+
+
+class PartSchedule:
+    """Hands out parts to workers until each part is done or given up.
+
+    Not thread-safe: one thread reports and acts.
+
+    Attributes:
+        minimum: workers to start at once, and to keep to the end; at least 1.
+        maximum: workers at most. Both may be changed at any time, as the cluster grows or shrinks.
+        given_up: parts that lost `MAX_LOSSES` workers.
+    """
+
+    def __init__(self, parts: Iterable[int], *, minimum: int, maximum: int) -> None:
+        """Begin with parts that are not done, each named once; they are handed out in this order."""
+        self.minimum = minimum
+        self.maximum = maximum
+        self.given_up: list[int] = []
+        self._waiting = deque(parts)
+        self._losses: dict[int, int] = {}
+        self._workers: dict[int, _Worker] = {}
+        self._started = 0
+        self._failed_starts = 0
+        self._refusals = 0
+        self._is_stopped = False
+
+    @property
+    def ready_count(self) -> int:
+        """Workers that are ready."""
+        return sum(worker.is_ready for worker in self._workers.values())
+
+    @property
+    def in_flight(self) -> int:
+        """Parts that workers hold."""
+        return sum(len(worker.parts) for worker in self._workers.values())
+
+    @property
+    def left(self) -> int:
+        """Parts that are neither done nor given up."""
+        return len(self._waiting) + self.in_flight
+
+    @property
+    def cannot_start(self) -> bool:
+        """Whether workers failed to start, or refused, again and again, so that no more are started."""
+        return max(self._failed_starts, self._refusals) >= MAX_FAILED_STARTS * max(self.minimum, 1)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to do: no part, or none that a worker will take."""
+        if not self.left:
+            return True
+        if self._is_stopped:
+            return not self.in_flight
+        return self.cannot_start and not self._workers
+
+    def next_actions(self) -> list[Action]:
+        """Return what to do now; they count as done from here on."""
+        if self._is_stopped:
+            return []
+        return [*self._give(), *self._end(), *self._start()]
+
+    def ready(self, worker: int) -> None:
+        """A worker can judge."""
+        if worker in self._workers:
+            self._workers[worker].is_ready = True
+            self._failed_starts = 0
+
+    def done(self, worker: int, part: int) -> None:
+        """A part is committed, by this worker or by another of the run."""
+        if worker in self._workers and part in self._workers[worker].parts:
+            self._workers[worker].parts.remove(part)
+            self._losses.pop(part, None)
+            self._refusals = 0
+
+    def lost(self, worker: int) -> None:
+        """A worker died. The part that it judged has lost one more; what it had not begun has not."""
+        gone = self._workers.pop(worker, None)
+        if gone is None:
+            return
+        if not gone.is_ready:
+            self._failed_starts += 1
+        begun, rest = gone.parts[:1], gone.parts[1:]
+        self._waiting.extendleft(reversed(rest))
+        for part in begun:
+            self._losses[part] = self._losses.get(part, 0) + 1
+            if self._losses[part] >= MAX_LOSSES:
+                self.given_up.append(part)
+            else:  # behind the others: it may take the next worker down too
+                self._waiting.append(part)
+
+    def refused(self, worker: int) -> None:
+        """A worker cannot judge here, through no fault of its parts: other models, a full disk."""
+        gone = self._workers.pop(worker, None)
+        if gone is not None:
+            self._refusals += 1
+            self._waiting.extendleft(reversed(gone.parts))
+
+    def stop(self) -> None:
+        """Give out no more parts and start no more workers."""
+        self._is_stopped = True
+
+    def _give(self) -> Iterator[Action]:
+        """Give each ready worker a part, then a second while there are enough for those that hold none."""
+        ready = {number: worker for number, worker in self._workers.items() if worker.is_ready}
+        for number, worker in ready.items():
+            if self._waiting and not worker.parts:
+                yield self._give_one(number, worker)
+        starting = len(self._workers) - len(ready)
+        for number, worker in ready.items():
+            if len(self._waiting) > starting and len(worker.parts) < IN_FLIGHT:
+                yield self._give_one(number, worker)
+
+    def _give_one(self, number: int, worker: _Worker) -> JudgePart:
+        part = self._waiting.popleft()
+        worker.parts.append(part)
+        return JudgePart(number, part, one_by_one=self._losses.get(part, 0) >= WHOLE_LOSSES)
+
+    def _end(self) -> Iterator[Action]:
+        """End workers without a part, down to the minimum."""
+        for number, worker in list(self._workers.items()):
+            is_idle = worker.is_ready and not worker.parts
+            if is_idle and len(self._workers) > min(self.minimum, self.maximum):
+                del self._workers[number]
+                yield EndWorker(number)
+
+    def _start(self) -> Iterator[Action]:
+        """Start as many as the minimum, then as many more as are ready, while parts wait for them."""
+        starting = len(self._workers) - self.ready_count
+        room = self.maximum - len(self._workers)
+        wanted = max(self.minimum - len(self._workers), self.ready_count - starting)
+        if self.cannot_start:
+            return
+        for _ in range(min(wanted, room, len(self._waiting) - starting)):
+            self._workers[self._started] = _Worker()
+            yield StartWorker(self._started)
+            self._started += 1
