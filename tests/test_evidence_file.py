@@ -130,11 +130,11 @@ def test_an_entry_under_anothers_key_is_as_good_as_none(
     assert list(read(path, 2)) == [key(1)]
 
 
-def test_a_file_that_is_no_cache_is_begun_anew(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_is_no_cache_is_replaced(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path.parent.mkdir()
     path.write_bytes(b"not a database at all, but long enough to be looked at" * 100)
     write(path, RED)
-    assert "begun anew" in caplog.text
+    assert "replaced by an empty cache" in caplog.text
     assert list(read(path, 1)) == [key(0)]
 
 

@@ -40,9 +40,9 @@ def exits_key(run_key: str, settings: Settings, ensemble: Ensemble) -> str:
 
 
 def open_exits(
-    settings: Settings, criteria: Criteria, output: Path | None, run_key: str, *, anew: bool
+    settings: Settings, criteria: Criteria, output: Path | None, run_key: str, *, is_new: bool
 ) -> RunExits | None:
-    """Return the early exit of a run; None without `calibrated`, and where no model may let pictures go.
+    """Return the early exit of a run; None without `calibrated`, and where no picture may exit early.
 
     Raises:
         OutputError: its state cannot be read.
@@ -57,7 +57,7 @@ def open_exits(
     if missing is not None:
         log.warning("--early-exit calibrated has no effect: %s", missing)
         return None
-    return RunExits.open(criteria, settings.risk, output, run_key, anew=anew)
+    return RunExits.open(criteria, settings.risk, output, run_key, is_new=is_new)
 
 
 def warn_of_statistics(output: Path) -> None:
@@ -76,31 +76,33 @@ class RunExits:
     exits: CalibratedExit
     path: Path
     run_key: str
-    let_go: Counter[str] = field(default_factory=Counter)
+    exited: Counter[str] = field(default_factory=Counter)
     _saved: tuple[bool, int] | None = None
     _saved_at: float = 0.0
     _has_warned: bool = False
 
     @classmethod
-    def open(cls, criteria: Criteria, risk: float, output: Path, run_key: str, *, anew: bool) -> RunExits:
-        """Return the early exit of a run; unless `anew` it goes on where one with the same output stopped.
+    def open(cls, criteria: Criteria, risk: float, output: Path, run_key: str, *, is_new: bool) -> RunExits:
+        """Return the early exit of a run; unless `is_new` it resumes the state of the output.
 
-        A state that cannot be used is told, and calibration begins again: that lets no picture go wrongly.
+        A state that cannot be used is reported, and calibration starts again: no exits until then.
 
         Raises:
             OutputError: its state cannot be read.
         """
         opened = cls(CalibratedExit(Stages(criteria=criteria), risk), exits_path(output), run_key)
         try:
-            state = None if anew else read_state(opened.path.read_bytes())
+            state = None if is_new else read_state(opened.path.read_bytes())
         except FileNotFoundError:
             state = None
         except OSError as e:
             raise OutputError(f"cannot read {opened.path}: {e.strerror}") from e
         if state is not None and state.fits(opened.exits, run_key):
             state.restore(opened.exits)
-        elif state is not None or (not anew and opened.path.exists()):
-            log.warning("%s is not the early exit of this output: it is calibrated again", opened.path)
+        elif state is not None or (not is_new and opened.path.exists()):
+            log.warning(
+                "%s is not the early-exit state of this output: calibration starts again", opened.path
+            )
         opened._has_warned = opened.exits.audit.broken
         return opened
 
@@ -116,14 +118,14 @@ class RunExits:
         if audit.broken and not self._has_warned:
             self._has_warned = True
             log.warning(
-                "early exit was given up: of %d audited pictures %d should not have been let go, more than "
-                "--risk %g allows. All models are asked from here on; what was let go since the last "
-                "audit that left no doubt needs review (early_exit)",
-                audit.count, audit.errors, self.exits.risk,
+                "early exit was switched off: %d of %d audited pictures should not have exited early, more "
+                "than --risk %g allows. All models are run from here on; what exited early since the last "
+                "clean audit needs review (early_exit)",
+                audit.errors, audit.count, self.exits.risk,
             )  # fmt: skip
         if record.decided_at is None or record.final_decision != "Safe":
             return record
-        self.let_go[record.decided_at] += 1
+        self.exited[record.decided_at] += 1
         return record.model_copy(update={"exit_audit": audit.epoch})
 
     @property
@@ -146,7 +148,7 @@ class RunExits:
         self._saved, self._saved_at = self._learnt, time.monotonic()
 
     def review(self, output: Path) -> tuple[int, int]:
-        """If the promise was broken, have what was let go since then reviewed; return as `review_exits`.
+        """If the risk was exceeded, mark what exited since then for review; return as `review_exits`.
 
         Args:
             output: closed and still locked.
@@ -160,19 +162,19 @@ class RunExits:
     def describe(self, judged: int) -> str:
         """Return what it did, for the summary; `judged` is the number of inputs of this run."""
         exits, audit = self.exits, self.exits.audit
-        gone = ", ".join(f"{count:,} after {name}" for name, count in self.let_go.most_common())
-        said = f"{self.let_go.total():,} of {judged:,} let go" + (f" ({gone})" if gone else "")
+        gone = ", ".join(f"{count:,} after {name}" for name, count in self.exited.most_common())
+        said = f"{self.exited.total():,} of {judged:,} exited early" + (f" ({gone})" if gone else "")
         if exits.calibrating:
             return (
                 f"{said}: {exits.sample.count:,} of the {exits.sample.needed:,} that calibrate it are judged"
             )
         if exits.rule is None:
-            return f"{said}: no model lets any go at --risk {exits.risk:g}"
+            return f"{said}: no rule is within --risk {exits.risk:g}"
         low, high = audit.interval()
         rates = (
-            f"between {low:.2%} and {high:.2%}, at most {exits.risk:.3g} promised"
+            f"between {low:.2%} and {high:.2%}, at most {exits.risk:.3g} allowed"
             if audit.count
             else "none yet"
         )
-        checked = f"all models checked {audit.count:,}: {audit.errors:,} would have been wrongly let go"
-        return f"{said}; {checked} ({rates})" + ("; given up" if audit.broken else "")
+        checked = f"all models checked {audit.count:,}: {audit.errors:,} should not have exited early"
+        return f"{said}; {checked} ({rates})" + ("; switched off" if audit.broken else "")

@@ -13,6 +13,7 @@ import typer
 
 from clipmod_cli.cli.usage.completion import completion_of
 from clipmod_cli.cli.usage.help import HELP_PANEL, print_help_all
+from clipmod_cli.errors import UsageError
 from clipmod_cli.settings.definition import ENV_PREFIX, Group, Option, Settings, flag_of
 
 Flags: TypeAlias = dict[str, Any]
@@ -35,29 +36,34 @@ PANELS: Final[dict[Group, str]] = {
 }
 """The headings of help, in their order; `secret` settings are no options."""
 
+WITHOUT_RISK: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({"early_exit": ("off", "exact")})
+"""The `choices` of commands whose results are not records that could be corrected later."""
+
 
 def with_settings(
     *groups: Group,
     without: frozenset[str] = frozenset(),
     only: frozenset[str] | None = None,
     defaults: Mapping[str, Any] = MappingProxyType({}),
+    choices: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> Callable[[Command], Command]:
     """Return a decorator that adds one option for each setting of these groups to a command.
 
     Settings in `without` are left out, and with `only` all that are not in it. Help lists them in the order
-    of `PANELS`, with `defaults` in place of the settings' own. The command's last parameter, `flags`,
-    receives the values that the user gave.
+    of `PANELS`, with `defaults` in place of the settings' own. The command takes only the values in `choices`
+    of these settings. Its last parameter, `flags`, receives the values that the user gave.
     """
 
     def decorate(command: Command) -> Command:
         own = [p for p in inspect.signature(command).parameters.values() if p.name != "flags"]
         hints = get_type_hints(command, include_extras=True)
-        added = [p for p in _parameters(groups, without, defaults) if only is None or p.name in only]
+        added = [p for p in _parameters(groups, without, defaults, choices) if only is None or p.name in only]
 
         @functools.wraps(command)
         def call(**given: Any) -> None:
             flags = {p.name: given.pop(p.name) for p in added}
             given.pop(_HELP_ALL.name)
+            _check_choices(flags, choices)
             command(**given, flags={name: v for name, v in flags.items() if v not in (None, [])})
 
         kept = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own]
@@ -69,8 +75,17 @@ def with_settings(
     return decorate
 
 
+def _check_choices(flags: Flags, choices: Mapping[str, tuple[str, ...]]) -> None:
+    for name, values in choices.items():
+        if flags[name] not in (None, *values):
+            raise UsageError(f"{flag_of(name)} must be {' or '.join(values)} here, not {flags[name]!r}")
+
+
 def _parameters(
-    groups: tuple[Group, ...], without: frozenset[str], defaults: Mapping[str, Any]
+    groups: tuple[Group, ...],
+    without: frozenset[str],
+    defaults: Mapping[str, Any],
+    choices: Mapping[str, tuple[str, ...]],
 ) -> list[inspect.Parameter]:
     hints = get_type_hints(Settings)
     chosen = [
@@ -78,16 +93,24 @@ def _parameters(
         if f.metadata["option"].group == group and f.name not in without
     ]  # fmt: skip
     return [
-        _parameter(f.name, hints[f.name], defaults.get(f.name, f.default), f.metadata["option"])
+        _parameter(
+            f.name,
+            hints[f.name],
+            defaults.get(f.name, f.default),
+            f.metadata["option"],
+            choices.get(f.name, ()),
+        )
         for f in chosen
     ]
 
 
-def _parameter(name: str, hint: Any, default: Any, option: Option) -> inspect.Parameter:
+def _parameter(
+    name: str, hint: Any, default: Any, option: Option, choices: tuple[str, ...]
+) -> inspect.Parameter:
     flags = list(option.flags) or [flag_of(name)]
     # as text: `resolve` checks all values, wherever they come from
     kind: Any = str | None
-    metavar = option.metavar or "|".join(get_args(hint))
+    metavar = option.metavar or "|".join(choices or get_args(hint))
     if hint is bool:
         kind = bool | None
         flags[-1] = flags[-1] if name.startswith("no_") else f"{flags[-1]}/--no-{name.replace('_', '-')}"
@@ -95,7 +118,7 @@ def _parameter(name: str, hint: Any, default: Any, option: Option) -> inspect.Pa
         kind = list[str] | None
     info = typer.Option(
         *flags, help=_help(default, option), metavar=metavar, show_default=False, show_envvar=False,
-        rich_help_panel=PANELS.get(option.group), autocompletion=completion_of(name),
+        rich_help_panel=PANELS.get(option.group), autocompletion=completion_of(name, choices),
     )  # fmt: skip
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, info]

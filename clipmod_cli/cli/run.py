@@ -307,10 +307,10 @@ class _Run:
         return done
 
     def _open_exits(self) -> None:
-        """Begin or continue calibrated early exit, if there is one, and a model that may let pictures go."""
+        """Start or resume calibrated early exit, if a picture may exit after some model."""
         has_records = bool(self.done.kept_count or self.done.retry_count)
         self.exits = open_exits(
-            self.settings, self.criteria, self.output.path, self.facts.run_key, anew=not has_records
+            self.settings, self.criteria, self.output.path, self.facts.run_key, is_new=not has_records
         )
         if self.exits is not None:
             exits = self.exits.exits

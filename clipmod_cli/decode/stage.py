@@ -152,7 +152,7 @@ class _Job:
 
 
 class _Turns:
-    """The waiting jobs: the first of each client in turn, so that a client with many holds up nobody."""
+    """The waiting jobs: the first of each client in turn, so that no client delays the others."""
 
     def __init__(self) -> None:
         self._jobs: dict[Hashable, deque[_Job]] = {}

@@ -96,7 +96,7 @@ class BatchRunner:
 
     Attributes:
         models: in the order of the ensemble's members.
-        screens: with early exit, models that are run before these; one that fails lets no frame go.
+        screens: with early exit, models that are run before these; no frame exits after one that fails.
         unused: returns the names of screens that are not run now.
         stand_in: the name of the model that judges alone where another one fails; None fails the frame.
         runner: runs one model.
@@ -207,7 +207,7 @@ class BatchRunner:
     def _screen(
         self, evidence: Sequence[PartialEvidence], can_skip_rest: CanSkipRest
     ) -> Sequence[PartialEvidence]:
-        """Run the screens on stills, as only these can be let go; return what the members have to see."""
+        """Run the screens on stills, as only these can exit early; return what the members have to see."""
         unused = self.unused()
         stills = [one for one in evidence if one.frame.media.kind == "image"]
         for model in self.screens:

@@ -169,7 +169,7 @@ def _connect_or_replace(path: Path) -> sqlite3.Connection:
     except sqlite3.OperationalError:  # it cannot be reached or is busy; its content may be fine
         raise
     except sqlite3.DatabaseError as e:
-        log.warning("%s cannot be read (%s) and is begun anew: it is only a cache", path, e)
+        log.warning("%s cannot be read (%s) and is replaced by an empty cache", path, e)
         for end in ("", "-wal", "-shm"):
             path.with_name(path.name + end).unlink(missing_ok=True)
         return _connect(path)

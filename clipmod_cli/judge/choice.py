@@ -122,7 +122,8 @@ def choose_screens(
         for spec in specs:
             if spec not in new:
                 log.warning(
-                    "--screen %s has no effect: it is a member, and each of these can let go", spec.spec
+                    "--screen %s has no effect: it is a member, and pictures may exit after any member",
+                    spec.spec,
                 )
     if len(new) > MOST_SCREENS:
         raise SettingsError(f"--screen names {len(new)} models; it takes {MOST_SCREENS} at most")

@@ -56,7 +56,7 @@ class Criteria:
         threshold: an unsafe score of at least this is NSFW, 0..1.
         unseen: UNSAFE categories that some model cannot see (only with `--allow-partial`).
         degraded: a model of the ensemble is missing.
-        screens: models that are no members and can only let a picture go, in their order.
+        screens: models that are not members, after which a picture may only exit early, in their order.
         names: of the categories, in the policy's order.
         unsafe: by category, whether it is UNSAFE.
         unsafe_places: the indices of the UNSAFE categories.

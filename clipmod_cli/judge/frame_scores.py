@@ -35,7 +35,7 @@ def score_frames(frames: Sequence[Evidence], criteria: Criteria) -> list[FrameSc
 
 
 def _members_run(evidence: Evidence, criteria: Criteria) -> tuple[str, ...]:
-    """Return the models that judge this frame: the members that were asked, or the screen that let it go."""
+    """Return the models that judge this frame: the members that were run, or the screen it exited after."""
     if evidence.stand_in:
         return tuple(member.name for member in criteria.judges if member.name in evidence.seen)
     asked = tuple(member.name for member in criteria.judges if member.name not in evidence.skipped)

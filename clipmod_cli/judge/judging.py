@@ -286,7 +286,7 @@ def _bounds(views: Sequence[FrameScore]) -> tuple[float, float] | None:
 
 
 def _decided_at(deciding: FrameScore, views: Sequence[FrameScore], criteria: Criteria) -> str | None:
-    """Return the first model after which a view was let go; of a hit, the one that it was a hit after."""
+    """Return the first model after which a view exited early; of a hit, the one that it was a hit after."""
     if deciding.hit:
         return deciding.decided_at
     order = [one.name for one in (*criteria.screens, *criteria.judges)]

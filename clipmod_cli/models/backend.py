@@ -163,7 +163,7 @@ class Backend(Protocol):
         """Return the model, loaded; `name` is its name in records.
 
         Raises:
-            MissingError: if files or a package are missing and cannot be had.
+            MissingError: if files or a package are missing and cannot be downloaded.
         """
         ...
 

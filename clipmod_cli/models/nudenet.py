@@ -142,11 +142,11 @@ def load(*, name: str, spec: str, device: str, alone: bool = False) -> NudeNetMo
         name: its name in records.
         spec: what names it.
         device: where it runs; on the CPU if onnxruntime has no such device.
-        alone: no other model judges, so a device that was named must be had.
+        alone: no other model judges, so a device that was named must be available.
 
     Raises:
         MissingPackageError: if it is not installed.
-        SettingsError: if it is alone and the device cannot be had.
+        SettingsError: if it is alone and the device is not available.
     """
     path = model_path()
     opened = open_session(path, device=device, name="the detector", alone=alone)

@@ -33,7 +33,7 @@ REASONS: Final[Mapping[str, str]] = {
     "review_margin": "the score is near the threshold",
     "short_hit": "the hit is short",
     "fallback_model": "one model judged alone",
-    "early_exit": "not all models were asked, and early exit was given up soon after",
+    "early_exit": "not all models were asked, and early exit was switched off soon after",
 }
 
 

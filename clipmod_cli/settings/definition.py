@@ -101,14 +101,14 @@ class Settings:
         metavar="HOW", rare=True,
     )  # fmt: skip
     early_exit: Literal["off", "exact", "calibrated"] = _setting(
-        "off", "judging", "skip models: exact, or calibrated (at a risk)"
+        "off", "judging", "skip models whose scores are not needed"
     )
     risk: float = _setting(
         0.001, "judging", "share of pictures that --early-exit calibrated may wrongly call Safe",
         metavar="X", rare=True,
     )  # fmt: skip
     screen: str = _setting(
-        "none", "judging", "models that let safe pictures go before the others: none, auto, or a model",
+        "none", "judging", "models after which safe pictures may exit early: none, auto, or a model",
         metavar="SPEC", rare=True,
     )  # fmt: skip
     frames: str = _setting("auto", "judging", "of videos: auto, key, fps=N, dense, max=N", metavar="WHICH")

@@ -90,7 +90,7 @@ def test_a_broken_cache_changes_no_outcome(clipmod: Command, pictures: Path) -> 
     (path,) = clipmod.home.rglob("evidence*.sqlite")
     path.write_bytes(b"\0" * 10_000)
     second = clipmod("scan", pictures, *SHAPE_OPTIONS)
-    assert "begun anew" in second.stderr
+    assert "replaced by an empty cache" in second.stderr
     for now, before in zip(second.records, first.records, strict=True):
         assert (now["status"], now["final_decision"]) == (before["status"], before["final_decision"])
         # equal to the bit only where the models are shown the same batches

@@ -65,6 +65,8 @@ WRONG = [
     (["scan", "x", "--limit", "few"], "--limit must be a whole number, not 'few'", None),
     (["scan", "x", "--policy", "nonsense"], "nonsense", None),
     (["scan"], "no source was named", None),
+    (["serve", "--early-exit", "calibrated"], "--early-exit must be off or exact here", None),
+    (["policies", "test", "x.toml", "--early-exit", "calibrated"], "must be off or exact here", None),
     (["scan", "x\x1b[2J", "--\x1b[2Jx"], r"no such option: --\x1b[2Jx", "clipmod scan"),
 ]
 

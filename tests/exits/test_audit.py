@@ -1,4 +1,4 @@
-"""The audit of early exit: no false alarm but a few, a change is seen, and its interval holds at any time."""
+"""The audit of early exit: few false alarms, a change is noticed, and the interval holds at any time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def audited(rng: np.random.Generator, risk: float, *rates: tuple[int, float]) ->
 
 
 @pytest.mark.parametrize("risk", [0.01, 0.001])
-def test_a_promise_that_is_just_kept_is_seldom_taken_for_broken(risk: float) -> None:
+def test_a_rate_at_the_risk_is_seldom_called_broken(risk: float) -> None:
     runs = [audited(np.random.default_rng(seed), risk, (600, risk)) for seed in range(RUNS)]
     assert sum(audit.broken for audit in runs) <= MOST
 

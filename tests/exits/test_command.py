@@ -1,4 +1,4 @@
-"""`--early-exit calibrated` through the command: its promise, its corrections, and kills."""
+"""`--early-exit calibrated` through the command: its risk, its corrections, and kills."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def state_of(path: Path) -> dict[str, Any]:
     return found
 
 
-def test_safe_pictures_are_let_go_once_it_is_calibrated(
+def test_safe_pictures_exit_early_once_it_is_calibrated(
     clipmod: Command, tmp_path: Path, words: tuple[str | Path, ...]
 ) -> None:
     draw(tmp_path / "pictures", colours(NEEDED + 140))
@@ -70,8 +70,8 @@ def test_safe_pictures_are_let_go_once_it_is_calibrated(
     assert all(one["exit_audit"] is None for one in records if not one["decided_at"])
     said = " ".join(done.stderr.split())
     assert re.search(
-        rf"early exit {len(gone)} of {NEEDED + 140} let go \({len(gone)} after sees-red\); "
-        r"all models checked \d+: 0 would have been wrongly let go \(",
+        rf"early exit {len(gone)} of {NEEDED + 140} exited early \({len(gone)} after sees-red\); "
+        r"all models checked \d+: 0 should not have exited early \(",
         said,
     )
 
@@ -81,7 +81,8 @@ def test_a_small_run_asks_all_models_and_says_so(
 ) -> None:
     draw(tmp_path / "pictures", colours(30))
     done = clipmod(*words, *RISK)
-    assert f"0 of 30 let go: 30 of the {NEEDED} that calibrate it are judged" in " ".join(done.stderr.split())
+    said = " ".join(done.stderr.split())
+    assert f"0 of 30 exited early: 30 of the {NEEDED} that calibrate it are judged" in said
     assert not any(one["models_skipped"] for one in records_of(tmp_path / "out.jsonl"))
 
 
@@ -101,7 +102,7 @@ def test_it_goes_on_where_it_stopped(clipmod: Command, tmp_path: Path, words: tu
 
 
 @pytest.mark.parametrize("form", ["full", "compact"])
-def test_another_kind_of_pictures_is_noticed_and_what_was_let_go_gets_review(
+def test_another_kind_of_pictures_is_noticed_and_what_exited_early_gets_review(
     clipmod: Command,
     tmp_path: Path,
     words: tuple[str | Path, ...],
@@ -118,9 +119,9 @@ def test_another_kind_of_pictures_is_noticed_and_what_was_let_go_gets_review(
     assert 0 < len(wrong) < 180
     assert all(one["needs_review"] and "early_exit" in one["review_reasons"] for one in wrong)
     assert all(one["final_decision"] == "NSFW" for one in blue[-20:])
-    assert "early exit was given up" in done.stderr
+    assert "early exit was switched off" in done.stderr
     said = " ".join(done.stderr.split())
-    assert "given up" in said
+    assert "; switched off" in said
     reviewed = sum("early_exit" in one["review_reasons"] for one in lines)
     assert f"early_exit {reviewed}" in said
     assert len(lines) == len({one["source"] for one in lines}) == NEEDED + 340
@@ -133,7 +134,7 @@ def test_another_kind_of_pictures_is_noticed_and_what_was_let_go_gets_review(
     assert not any(json.loads(line)["decided_at"] for line in after[len(before) :].splitlines())
 
 
-def test_a_kill_after_it_was_given_up_leaves_the_review_to_the_next_run(
+def test_a_kill_after_it_was_switched_off_leaves_the_review_to_the_next_run(
     clipmod: Command, tmp_path: Path, words: tuple[str | Path, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clipmod_cli.judge.exits.rule.AUDITED", 0.1)
@@ -151,7 +152,7 @@ def test_a_kill_after_it_was_given_up_leaves_the_review_to_the_next_run(
     assert all("early_exit" in one["review_reasons"] for one in wrong)
 
 
-def test_a_screen_lets_pictures_go_before_the_ensemble(
+def test_pictures_exit_after_a_screen_before_the_ensemble(
     clipmod: Command, tmp_path: Path, words: tuple[str | Path, ...]
 ) -> None:
     draw(tmp_path / "pictures", colours(NEEDED + 140))

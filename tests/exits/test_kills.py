@@ -51,7 +51,7 @@ def test_law_kills_lose_no_record_and_write_none_twice(
             state = state_of(output)  # was written before each of them
             epochs = max(record["exit_audit"] or 0 for record in found)
             assert state["audit"]["epoch"] >= epochs
-            assert state["highest"], "a rule is on the disk before the first record that it let go"
+            assert state["highest"], "a rule is on the disk before the first record that exited by it"
     assert begin(words).wait(PATIENCE_S) == 0
     records = records_of(output)
     names = [record["source"] for record in records]

@@ -1,4 +1,4 @@
-"""The rule that a sample gives keeps its promise, and takes the cheapest way that does."""
+"""The rule that a sample gives is within its risk, and is the cheapest that is."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Pictures:
         return sample
 
     def errors(self, rule: ExitRule) -> float:
-        """Return the share of pictures that all models flag and the rule lets go."""
-        return float((self.flagged & rule.lets_go(self.scores, STAGES)).mean())
+        """Return the share of pictures that all models flag and that exit early."""
+        return float((self.flagged & rule.exits(self.scores, STAGES)).mean())
 
 
 @pytest.mark.parametrize("noise", [(0.25, 0.12, 0.06), (0.5, 0.4, 0.3)], ids=["good", "bad"])
-def test_the_promise_is_broken_in_five_percent_of_runs_at_most(noise: tuple[float, ...]) -> None:
+def test_the_risk_is_exceeded_in_five_percent_of_runs_at_most(noise: tuple[float, ...]) -> None:
     risk = 0.01
     needed = Sample(stages=STAGES, screens=1, risk=risk).needed
     broken = 0
@@ -63,7 +63,7 @@ def test_the_promise_is_broken_in_five_percent_of_runs_at_most(noise: tuple[floa
 
 
 def test_the_bound_is_tight_enough_to_be_broken_sometimes() -> None:
-    """A rule that lets nobody go would keep every promise: here the most that is allowed is let go."""
+    """A rule without exits would be within every risk: here as many exit as are allowed."""
     rng = np.random.default_rng(1)
     shares = []
     noise = (0.4, 0.25, 0.2)
@@ -102,7 +102,7 @@ def test_too_few_pictures_give_no_rule(risk: float, least: int) -> None:
     assert sample.rule((1.0,), 1.0) == ExitRule(highest={"l": 0.1}, cost=0.5)
 
 
-def test_one_flagged_picture_ends_what_is_let_go() -> None:
+def test_no_view_exits_above_a_flagged_picture() -> None:
     rng = np.random.default_rng(3)
     sample = Sample(stages=("l",), screens=0, risk=0.01)
     values = rng.permutation(np.linspace(0.0, 0.9, sample.needed))
@@ -118,7 +118,7 @@ def test_one_flagged_picture_ends_what_is_let_go() -> None:
 @pytest.mark.parametrize(
     ("flagged", "highest"), [((True, True), 0.5), ((True, False), 0.5), ((False, True), None)]
 )
-def test_of_several_views_each_flagged_one_has_to_be_let_go_for_an_error(
+def test_of_several_views_each_flagged_one_has_to_exit_for_an_error(
     flagged: tuple[bool, bool], highest: float | None
 ) -> None:
     sample = Sample(stages=("l",), screens=0, risk=0.01)

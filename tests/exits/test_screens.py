@@ -89,7 +89,7 @@ def test_auto_goes_on_with_the_screens_that_an_output_was_written_with(
     assert "--screen sees-red" in other.stderr
 
 
-def test_it_is_told_where_no_model_can_let_any_go(
+def test_it_is_told_where_no_picture_can_exit(
     clipmod: Command, tmp_path: Path, words: tuple[str | Path, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw(tmp_path / "pictures", colours(3))
@@ -100,12 +100,12 @@ def test_it_is_told_where_no_model_can_let_any_go(
     assert "--early-exit calibrated has no effect" in done.stderr
 
 
-def test_a_screen_sees_stills_alone_and_one_that_fails_lets_none_go() -> None:
+def test_a_screen_sees_stills_alone_and_after_one_that_fails_none_exits() -> None:
     def film(number: int) -> Frame:
         frame = frame_of(0.0, number)
         return replace(frame, media=replace(frame.media, kind="video"))
 
-    def lets_go(frames: Sequence[Frame], _seen: Mapping[str, Sequence[Seen]]) -> NDArray[np.bool_]:
+    def exits(frames: Sequence[Frame], _seen: Mapping[str, Sequence[Seen]]) -> NDArray[np.bool_]:
         return np.array([frame.media.kind == "image" for frame in frames])
 
     def fail(_frames: Sequence[Frame]) -> None:
@@ -117,6 +117,6 @@ def test_a_screen_sees_stills_alone_and_one_that_fails_lets_none_go() -> None:
         members=[Member(model, 0.5) for model in members], screens=[failing, screen], batch_size=8
     )
     frames = [film(0), frame_of(0.0, 1), film(2), frame_of(0.1, 3)]
-    seen = list(infer(ensemble, [frames], lets_go))
+    seen = list(infer(ensemble, [frames], exits))
     assert [model.calls for model in (failing, screen, *members)] == [[2], [2], [2], [2]]
     assert [one.skipped for one in seen if isinstance(one, Evidence)] == [(), ("a", "b"), (), ("a", "b")]

@@ -15,7 +15,7 @@ from tests.exits.toys import draw
 
 __all__ = ["toys", "words"]
 
-CALIBRATED_AGAIN = "it is calibrated again"
+CALIBRATED_AGAIN = "calibration starts again"
 
 
 def test_a_new_output_learns_nothing_from_the_one_before(
@@ -48,14 +48,14 @@ def test_a_new_output_learns_nothing_from_the_one_before(
     ],
     ids=lambda change: str(next(iter(change))),
 )
-def test_a_state_of_something_else_is_told_and_lets_none_go(
+def test_a_state_of_something_else_is_told_and_none_exits(
     clipmod: Command, tmp_path: Path, words: tuple[str | Path, ...], change: dict[str, Any]
 ) -> None:
     _check_calibrates_again(clipmod, tmp_path, words, lambda state: json.dumps(state | change))
 
 
 @pytest.mark.parametrize("text", ["", '{"run_key": "', "[]", "null"])
-def test_a_torn_state_is_told_and_lets_none_go(
+def test_a_torn_state_is_told_and_none_exits(
     clipmod: Command, tmp_path: Path, words: tuple[str | Path, ...], text: str
 ) -> None:
     _check_calibrates_again(clipmod, tmp_path, words, lambda _state: text)
@@ -115,7 +115,7 @@ def test_a_state_that_cannot_be_written_ends_the_run_and_loses_no_record(
     assert len({one["source"] for one in records_of(tmp_path / "out.jsonl")}) == 9
 
 
-def test_a_run_that_lets_none_go_tells_no_empty_row(
+def test_a_run_without_exits_tells_no_empty_row(
     clipmod: Command, tmp_path: Path, words: tuple[str | Path, ...]
 ) -> None:
     draw(tmp_path / "pictures", colours(3))

@@ -1,4 +1,4 @@
-"""Pictures of which one view was let go and another one was not: their records say so."""
+"""Pictures of which one view exited early and another one did not: their records say so."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def judged(*unsafe: Sequence[float]) -> Verdict:
 
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("score", [0.2, 0.9])
-def test_a_view_that_was_let_go_counts_though_another_one_decides(score: float, turned: bool) -> None:
+def test_a_view_that_exited_counts_though_another_one_decides(score: float, turned: bool) -> None:
     scores = [[0.01], [score, score]]
     found = judged(*reversed(scores) if turned else scores)
     first, last = (one.name for one in criteria().judges)

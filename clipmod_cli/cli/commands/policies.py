@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clipmod_cli.cli.options import Flags, with_settings
+from clipmod_cli.cli.options import WITHOUT_RISK, Flags, with_settings
 from clipmod_cli.cli.usage.completion import complete_policy
 from clipmod_cli.errors import ExitCode
 
@@ -99,6 +99,7 @@ def diff(
     "cache",
     "talk",
     without=frozenset({"policy", "classes", "unsafe", "bank", "progress", "risk", "screen"}),
+    choices=WITHOUT_RISK,
 )
 def run_tests(
     policy: Annotated[str, typer.Argument(metavar="POLICY", help="a policy file (.toml) with [[tests]]")],

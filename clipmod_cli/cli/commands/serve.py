@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from clipmod_cli.cli.options import ENVIRONMENT_NOTE, Flags, with_settings
+from clipmod_cli.cli.options import ENVIRONMENT_NOTE, WITHOUT_RISK, Flags, with_settings
 from clipmod_cli.settings.definition import SERVE_DEFAULTS
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ progress are answered within --grace, new ones 503 for --drain-s. docs/http.md: 
     "talk",
     without=frozenset({"progress", "risk", "screen"}),
     defaults=SERVE_DEFAULTS,
+    choices=WITHOUT_RISK,
 )
 def serve(*, flags: Flags) -> None:
     """Judge over HTTP: four interfaces, a page at /ui, and their description at /docs."""

@@ -50,11 +50,16 @@ OFFERED: Final[dict[str, tuple[str, ...]]] = {
 """By setting whose type does not list its values; others follow from the type."""
 
 
-def completion_of(name: str) -> Complete | None:
-    """Return what completes the values of a setting; None for file names and free texts."""
+def completion_of(name: str, choices: tuple[str, ...] = ()) -> Complete | None:
+    """Return what completes the values of a setting; None for file names and free texts.
+
+    Args:
+        name: of the setting.
+        choices: the values that a command takes, if these are not all.
+    """
     if name in {"policy", "allow_policy", "models"}:
         return complete_models if name == "models" else complete_policy
-    values = OFFERED.get(name) or _literals(_setting_types()[name])
+    values = choices or OFFERED.get(name) or _literals(_setting_types()[name])
     if not values:
         return None
 

@@ -1,1 +1,1 @@
-"""Calibrated early exit: pictures that the first models call safe are let go, at a stated risk."""
+"""Calibrated early exit: pictures exit as Safe after the first models, at a stated risk."""

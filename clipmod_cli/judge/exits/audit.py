@@ -1,10 +1,11 @@
-"""Whether early exit keeps its promise, looked at again and again.
+"""A sequential test of whether the error rate of early exit is over the stated risk.
 
-Of a random share of the pictures that could be let go, all models are asked. Each of these is an
-error or none. The evidence that errors are more frequent than promised is a test martingale: a mixture of
+All models are run on a random share of the pictures that could exit early. Each of these is an
+error or none. The evidence that errors are more frequent than the risk is a test martingale: a mixture of
 likelihood ratios of higher rates that begin at each picture, so that a change late in a run is seen as well.
-If the promise is kept, it ever reaches 1 / `DELTA` with a probability of at most `DELTA`, however often one
-looks (Ville's inequality; Ramdas et al., Game-theoretic statistics and safe anytime-valid inference, 2023).
+If the rate is within the risk, it ever reaches 1 / `DELTA` with a probability of at most `DELTA`, however
+often it is looked at (Ville's inequality; Ramdas et al., Game-theoretic statistics and safe anytime-valid
+inference, 2023).
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from functools import cache
 from typing import Final
 
 DELTA: Final = 0.05
-"""The probability with which a promise may be broken, or a kept one be taken for broken."""
+"""The probability that a rule exceeds its risk, and that a rule within its risk is called broken."""
 STEPS: Final = 60
 """Of a bisection: more digits than a float has."""
 HIGHER: Final = (2.0, 4.0, 10.0, 30.0, 100.0, 300.0)
-"""The rates looked for, as multiples of the promised one."""
+"""The rates tested against, as multiples of the risk."""
 HIGHEST: Final = 0.5
 
 
@@ -32,9 +33,9 @@ class Audit:
         risk: the share of pictures that may be errors, 0..1.
         count: of audited pictures.
         errors: of these.
-        epoch: how often a picture without an error left nothing that points to a broken promise. It stands
-            still while something does.
-        broken: the promise was broken; it stays so.
+        epoch: the number of audits without an error after which the evidence did not point to a rate over the
+            risk.
+        broken: the rate is over the risk; it stays so.
         begun: for each higher rate, the evidence of all pictures from which it may have begun.
     """
 
@@ -46,7 +47,7 @@ class Audit:
     begun: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Begin without evidence."""
+        """Start without evidence."""
         self.begun = self.begun or [0.0] * len(_rates(self.risk))
 
     def add(self, *, error: bool) -> None:
@@ -86,7 +87,7 @@ class Audit:
 
 @cache
 def _rates(risk: float) -> tuple[float, ...]:
-    """Return the higher rates that are looked for."""
+    """Return the higher rates that are tested against."""
     return tuple(sorted({min(risk * times, max(HIGHEST, risk)) for times in HIGHER}))
 
 

@@ -1,7 +1,7 @@
-"""Early exit of a run: calibrates itself on the run's own pictures, lets go, audits, and gives up if it must.
+"""Early exit of a run: calibrated on its own pictures, audited, and switched off if the risk is exceeded.
 
-    calibrating ──► letting go ──► given up
-                └─► nothing can be let go
+    calibrating ──► early exits ──► switched off
+                └─► no early exits
 
 Whether a picture belongs to the sample or is audited is settled before any model has seen it.
 """
@@ -26,7 +26,7 @@ from clipmod_cli.results import BankVerdict, Settled
 from clipmod_cli.types import Evidence, Failure, Frame, Item, Seen
 
 AUDITED: Final = 0.01
-"""The share of pictures of which all models are asked through the whole run."""
+"""The share of pictures that all models are run on through the whole run."""
 
 Role: TypeAlias = Literal["sample", "audit", "other"]
 
@@ -42,13 +42,13 @@ class _Asked:
 
 @dataclass(slots=True)
 class CalibratedExit:
-    """Decides which views are let go; safe to use from the threads of one run.
+    """Decides which views exit early; safe to use from the threads of one run.
 
     Attributes:
-        stages: after which models a picture may be let go.
+        stages: after which models a picture may exit.
         risk: the share of pictures that may be errors, 0..1.
         seed: by which the audited pictures are drawn.
-        rule: in force; None while all models are asked.
+        rule: in force; None while all models are run.
         costs: of each model, milliseconds summed over the views of the sample.
     """
 
@@ -63,7 +63,7 @@ class CalibratedExit:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __post_init__(self) -> None:
-        """Begin to calibrate."""
+        """Start to calibrate."""
         names, screens = self.stages.names, len(self.stages.screens)
         self.sample = Sample(stages=names, screens=screens, risk=self.risk)
         self.audit = Audit(self.risk)
@@ -75,7 +75,7 @@ class CalibratedExit:
 
     @property
     def unused(self) -> frozenset[str]:
-        """The screens that are not asked now."""
+        """The screens that are not run now."""
         if self.calibrating:
             return frozenset()
         return frozenset(self.stages.screens) - frozenset(self._limits)
@@ -85,11 +85,11 @@ class CalibratedExit:
         return {} if self.rule is None or self.audit.broken else self.rule.highest
 
     def can_skip_rest(self, frames: Sequence[Frame], seen: Mapping[str, Sequence[Seen]]) -> NDArray[np.bool_]:
-        """Return, for each view, whether it is let go after the models that have seen it.
+        """Return, for each view, whether it exits after the models that have seen it.
 
         Args:
             frames: the views of one batch.
-            seen: by name of each model that was asked, in their order, its evidence of each view; finite.
+            seen: by name of each model that was run, in their order, its evidence of each view; finite.
         """
         stage = list(seen)[-1]
         with self._lock:
@@ -111,7 +111,7 @@ class CalibratedExit:
         return int.from_bytes(digest) < AUDITED * 2**64
 
     def watch(self, evidence: Iterable[Evidence | Settled]) -> Iterator[Evidence | Settled]:
-        """Yield the evidence, and learn from that of pictures of which all models were asked."""
+        """Yield the evidence, and learn from that of pictures that all models were run on."""
         for seen in evidence:
             if not isinstance(seen, BankVerdict):
                 self._note(seen)
@@ -130,7 +130,7 @@ class CalibratedExit:
                 self._learn_from(asked)
 
     def _learn_from(self, asked: _Asked) -> None:
-        """Count a picture of the sample or an audited one of which all models were asked."""
+        """Count a picture of the sample or an audited one that all models were run on."""
         if asked.role == "other" or asked.failed or any(view.skipped for view in asked.views):
             return
         criteria = self.stages.criteria
@@ -142,8 +142,8 @@ class CalibratedExit:
         if asked.role == "sample" and self.calibrating:
             self._add_to_sample(asked.views, scores, flagged)
         elif asked.role == "audit" and self.rule is not None and not self.audit.broken:
-            gone = self.rule.lets_go(scores, self.stages.names)
-            self.audit.add(error=bool(flagged.any() and gone[flagged].all()))
+            exits = self.rule.exits(scores, self.stages.names)
+            self.audit.add(error=bool(flagged.any() and exits[flagged].all()))
 
     def _add_to_sample(self, views: Sequence[Evidence], scores: Floats, flagged: NDArray[np.bool_]) -> None:
         self.sample.add(scores, flagged)

@@ -1,10 +1,10 @@
-"""From pictures that all models were asked about to the rule by which further ones are let go.
+"""Calibration: from pictures that all models were run on to the rule by which further ones exit early.
 
 Learn-then-Test (Angelopoulos et al. 2021; for early exit arXiv 2405.20915). The rules are a family with one
-parameter, the share of views that a stage alone would let go. One part of the sample only gives this family
+parameter, the share of views that exit after a stage alone. One part of the sample only gives this family
 its scale, the other tests its members from strict to lax, each against the hypothesis that more than the
-promised share of pictures would be errors, and stops at the first that stands. An error is a picture that all
-models together call NSFW and the rule lets go. No label is needed.
+stated share of pictures would be errors, and stops at the first that stands. An error is a picture that all
+models together call NSFW and that exits early. No label is needed.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ SCALE_EVERY: Final = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExitRule:
-    """By which score after which stage a view is let go.
+    """By which score after which stage a view exits.
 
     Attributes:
-        highest: by stage, the highest score with which a view is let go; stages that are not in it are not
-            asked (screens) or let none go.
-        cost: the expected share of the work of asking all models, 0..1.
+        highest: by stage, the highest score with which a view exits; stages that are not in it are not
+            run (screens), or no view exits after them.
+        cost: the expected share of the work of running all models, 0..1.
     """
 
     highest: Mapping[str, float]
     cost: float
 
-    def lets_go(self, scores: Floats, stages: Sequence[str]) -> Booleans:
-        """Return, for scores `(views, stages)`, which views are let go at some stage, `(views,)`."""
+    def exits(self, scores: Floats, stages: Sequence[str]) -> Booleans:
+        """Return, for scores `(views, stages)`, which views exit at some stage, `(views,)`."""
         limits = np.array([self.highest.get(stage, -np.inf) for stage in stages])
         return np.asarray((scores <= limits).any(axis=1))
 
 
 @dataclass(slots=True, kw_only=True)
 class Sample:
-    """Pictures of which all models were asked.
+    """Pictures that all models were run on.
 
     Attributes:
         stages: the names of the stages, and `screens` how many of the first of these may be left out.
@@ -90,12 +90,12 @@ class Sample:
         self.count += 1
 
     def forget(self) -> None:
-        """Keep the count alone: once a rule was found the scores are of no more use."""
+        """Keep the count alone: once a rule was found the scores are not used again."""
         self.scale.clear()
         self.flagged.clear()
 
     def rule(self, costs: Sequence[float], rest: float) -> ExitRule | None:
-        """Return the rule with the least expected work that keeps the promise; None if none does.
+        """Return the rule with the least expected work that is within the risk; None if none is.
 
         Args:
             costs: of each stage, for one view, in any unit.
@@ -121,20 +121,20 @@ class Sample:
             return None
         scale = np.concatenate(self.scale)[:, list(used)]
         ordered = np.sort(scale, axis=0)
-        # with so many views of the scale let go, each of these pictures would be an error
-        errors_from = sorted(_let_go_from(one[:, list(used)], ordered) for one in self.flagged)
+        # if so many views of the scale exit, each of these pictures would be an error
+        errors_from = sorted(_exits_from(one[:, list(used)], ordered) for one in self.flagged)
         most = int(min([len(ordered), *(one - 1 for one in errors_from[allowed : allowed + 1])]))
         if not most:
             return None
         highest = np.where(np.isfinite(ordered), ordered, -np.inf)[:most].max(axis=0)
-        gone = scale <= highest
+        exits = scale <= highest
         cost, reached = 0.0, np.ones(len(scale), bool)
         for column, number in enumerate(used):
             cost += costs[number] * float(reached.mean())
-            reached &= ~gone[:, column]
+            reached &= ~exits[:, column]
         all_models = sum(costs[self.screens :]) + rest
         cost = (cost + rest * float(reached.mean())) / all_models
-        if not gone.any() or cost >= 1.0:
+        if not exits.any() or cost >= 1.0:
             return None
         pairs = zip(used, highest.tolist(), strict=True)
         limits = {self.stages[number]: value for number, value in pairs if math.isfinite(value)}
@@ -155,8 +155,8 @@ def most_errors(tested: int, risk: float, delta: float) -> int | None:
         errors += 1
 
 
-def _let_go_from(scores: Floats, ordered: Floats) -> float:
-    """Return how many views of the scale are let go, by one stage, when all these flagged views would be."""
+def _exits_from(scores: Floats, ordered: Floats) -> float:
+    """Return how many views of the scale exit after one stage when all these flagged views would."""
     below = [np.searchsorted(column, mine) for column, mine in zip(ordered.T, scores.T, strict=True)]
     counts = np.stack(below, axis=1) + 1.0
     counts[~np.isfinite(scores)] = np.inf

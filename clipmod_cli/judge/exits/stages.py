@@ -1,4 +1,4 @@
-"""How near a picture is to what keeps it from being let go, after each model that was asked."""
+"""How near a picture is to the threshold after each model that was run, as a number that stages share."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stages:
-    """The models after which a picture may be let go: screens, then all members but the last.
+    """The models after which a picture may exit: screens, then all members but the last.
 
     Attributes:
         criteria: of the ensemble, with the screens.
         screens: by name, how a screen alone would judge by the same policy.
-        names: of all stages, in the order in which they are asked.
+        names: of all stages, in the order in which they are run.
     """
 
     criteria: Criteria
@@ -38,7 +38,7 @@ class Stages:
         object.__setattr__(self, "names", (*self.screens, *members[:-1]))
 
     def scores(self, stage: str, seen: Mapping[str, Sequence[Seen]]) -> Floats:
-        """Return `(n,)`, how near each view is to the threshold: 0 is farthest, infinite lets none go.
+        """Return `(n,)`, how near each view is to the threshold: 0 is farthest; at infinity no view exits.
 
         Infinite is a score at the threshold or in its review margin, one of members that disagree, and one
         of which no category has most of the labels.
@@ -52,9 +52,9 @@ class Stages:
         return nearness(criteria, criteria.judges[: names.index(stage) + 1], seen)
 
     def of_views(self, views: Sequence[Evidence]) -> Floats:
-        """Return the scores of each view after each stage that it was asked at, `(views, stages)`.
+        """Return the scores of each view after each stage that was run on it, `(views, stages)`.
 
-        A stage that was not asked has an infinite score.
+        A stage that was not run has an infinite score.
         """
         values = np.full((len(views), len(self.names)), np.inf)
         for at, view in enumerate(views):

@@ -1,4 +1,4 @@
-"""What calibrated early exit has learnt, as JSON: a run that goes on with an output goes on with this."""
+"""The state of calibrated early exit as JSON: a run that resumes an output resumes with it."""
 
 from __future__ import annotations
 

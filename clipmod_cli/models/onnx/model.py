@@ -87,11 +87,11 @@ def load(
         name: its name in records.
         spec: what names it.
         device: where it runs; on the CPU if onnxruntime has no such device.
-        alone: no other model judges, so a device that was named must be had.
+        alone: no other model judges, so a device that was named must be available.
 
     Raises:
         MissingModelError: the file is not the described one.
-        SettingsError: it is alone and the device cannot be had.
+        SettingsError: it is alone and the device is not available.
         SpecError: the description does not fit the graph.
     """
     weights = description.read_weights(path)

@@ -52,10 +52,10 @@ def open_session(graph: Graph, *, device: str, name: str, alone: bool = False) -
         graph: what it computes.
         device: where it should run.
         name: what messages call the model, as `the detector`.
-        alone: no other model judges, so a device that was named must be had.
+        alone: no other model judges, so a device that was named must be available.
 
     Raises:
-        SettingsError: if it is alone and the device cannot be had.
+        SettingsError: if it is alone and the device is not available.
         MissingPackageError: likewise, and torch, which could use the device, is not installed.
     """
     # Since 1.31 it reports to its maker over the network, and keeps a number for this machine in the home.

@@ -1,4 +1,4 @@
-"""Review of pictures that early exit let go and should perhaps not have, by a rewrite of their records."""
+"""Review of pictures that exited early and perhaps should not have, by a rewrite of their records."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ REASON: Final = "early_exit"
 
 
 def review_exits(path: Path, epoch: int) -> tuple[int, int]:
-    """Have all pictures reviewed that were let go from this audit on.
+    """Mark all pictures for review that exited early from this audit on.
 
-    Returns how many get this reason, and how many of these needed no review before. Again it changes nothing.
+    Returns how many get this reason, and how many of these needed no review before. Idempotent.
 
     Args:
         path: the output, closed and still locked.

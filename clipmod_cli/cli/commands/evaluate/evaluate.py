@@ -13,7 +13,7 @@ from clipmod_cli.cli.commands.evaluate.label_arguments import (
     Labels,
     Root,
 )
-from clipmod_cli.cli.options import Flags, with_settings
+from clipmod_cli.cli.options import WITHOUT_RISK, Flags, with_settings
 from clipmod_cli.cli.usage.shares import read_share
 from clipmod_cli.errors import UsageError
 
@@ -49,7 +49,14 @@ def _option(text: str, metavar: str | None, *names: str) -> Any:
     return typer.Option(*names, help=text, metavar=metavar, show_default=False, rich_help_panel="Evaluation")
 
 
-@with_settings("judging", "machine", "cache", "talk", without=frozenset({"json", "bank", "risk", "screen"}))
+@with_settings(
+    "judging",
+    "machine",
+    "cache",
+    "talk",
+    without=frozenset({"json", "bank", "risk", "screen"}),
+    choices=WITHOUT_RISK,
+)
 def evaluate(
     inputs: Annotated[
         list[str],
