@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clipmod_cli.banks.bank import NO_BANKS
 from clipmod_cli.cli import run as one_run
 from clipmod_cli.cli.output import open_output
 from clipmod_cli.cli.signals import StopRequest
@@ -41,6 +42,7 @@ from clipmod_cli.judge.policy.reading import load_policy
 from clipmod_cli.judge.prepare import prepare
 from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.models.seam import ForwardPass
+from clipmod_cli.runs.loaded import LoadedRun
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.sources.base import Rules
 from clipmod_cli.sources.registry import expand
@@ -192,7 +194,8 @@ def _run(pictures: Path, batch: int, ms: float, *, asynchronous: bool) -> tuple[
             ensemble = Ensemble(members, batch_size=batch, cache=EvidenceCache(kept))
             criteria = prepare(ensemble, load_policy("nsfw"), threshold=0.5)
             inputs = one_run.Inputs(items=lambda _: expand([str(pictures)], Rules()), walk_ahead=False)
-            one_run._Run(settings, inputs, output, ensemble, criteria, StopRequest()).judge_all()  # noqa: SLF001
+            loaded = LoadedRun.of(settings, ensemble, criteria, NO_BANKS)
+            one_run.Run(inputs, output, loaded, StopRequest()).judge_all()
         written = Path(settings.output or "").read_bytes().count(b'"final_decision":"')
     count = sum(1 for _ in pictures.iterdir())
     if written != count:

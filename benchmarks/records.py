@@ -22,6 +22,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+from clipmod_cli.banks.bank import NO_BANKS
 from clipmod_cli.cli import run as one_run
 from clipmod_cli.cli.output import open_output
 from clipmod_cli.cli.signals import StopRequest
@@ -30,6 +31,7 @@ from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy.reading import load_policy
 from clipmod_cli.results import Result
+from clipmod_cli.runs import loaded
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.types import FrameScore, Item, Media, ModelScore, Verdict
 
@@ -104,14 +106,14 @@ def _run(settings: Settings, drawn: list[Verdict], count: int, rate: float) -> C
     """Return what a whole run costs, from its beginning to its exit code."""
     ended: list[float] = []
     with (
-        patch.object(one_run, "run", lambda *_, **__: _verdicts(drawn, count, rate, ended)),
+        patch.object(loaded, "run", lambda *_, **__: _verdicts(drawn, count, rate, ended)),
         open_output(settings, RealStdout(descriptor=2, is_terminal=False)) as output,
     ):
         criteria = Criteria(policy=POLICY, threshold=0.5, judges=())
         inputs = one_run.Inputs(items=lambda _: iter(()), walk_ahead=False)
         begun, used = time.perf_counter(), time.process_time()
-        run = one_run._Run(settings, inputs, output, Ensemble([]), criteria, StopRequest())  # noqa: SLF001
-        run.judge_all()
+        models = loaded.LoadedRun.of(settings, Ensemble([]), criteria, NO_BANKS)
+        one_run.Run(inputs, output, models, StopRequest()).judge_all()
         over, spent = time.perf_counter(), time.process_time()
     if settings.output != os.devnull and Path(settings.output or "").read_bytes().count(b"\n") != count:
         raise AssertionError("records are missing from the output")

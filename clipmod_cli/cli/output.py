@@ -20,13 +20,12 @@ from clipmod_cli.cli.terminal.stdout import RealStdout, plain
 from clipmod_cli.errors import OutputError
 from clipmod_cli.evidence.writer import EvidenceWriter
 from clipmod_cli.output.base import RecordSink, SinkFactory, sink_for
-from clipmod_cli.output.compact import compact_line
 from clipmod_cli.output.jsonl import JsonlSink, StreamSink, is_regular
 from clipmod_cli.output.lock import OutputLock
 from clipmod_cli.output.resuming.card import RunCard
 from clipmod_cli.output.resuming.gone import prune
 from clipmod_cli.output.resuming.resume import DoneInputs, ResumeOptions, RunConditions
-from clipmod_cli.records import Record, read_name, to_line
+from clipmod_cli.records import Record, read_name
 from clipmod_cli.settings.definition import Settings, Wanted
 from clipmod_cli.settings.effects import STDOUT_NAMES
 from clipmod_cli.sources.base import Skipped
@@ -160,14 +159,12 @@ class Output:
                 read_name(record["source"], record["source_b64"]), member=record["member"] is not None
             )
 
-    def write(self, record: Record, source: str) -> bytes:
-        """Write one record to the file, and a failed input to the list of errors; return the line."""
-        line = to_line(record) if self.settings.record == "full" else compact_line(record)
+    def write(self, record: Record, line: bytes, source: str) -> None:
+        """Write one record, given also as its line, to the file, and a failed input to the list of errors."""
         if self._sink is not None:
             self._sink.write(record, line)
         if record.error is not None and self._errors is not None:
             self._errors.add(source, member=record.member is not None)
-        return line
 
     def show(self, record: Record, line: bytes, kinds: frozenset[Wanted]) -> None:
         """Write a record to stdout, unless the settings exclude it.

@@ -6,7 +6,6 @@ import itertools
 import logging
 import os
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
@@ -23,20 +22,11 @@ from clipmod_cli.assemble import (
 )
 from clipmod_cli.banks.bank import Banks
 from clipmod_cli.banks.records import RecordBanks
+from clipmod_cli.cli.choosing import choose_models
 from clipmod_cli.cli.exits import RunExits, exits_key, open_exits, warn_of_statistics
 from clipmod_cli.cli.output import Output, open_output
-from clipmod_cli.cli.run_card import (
-    ModelsOfRun,
-    choose_again,
-    decoders,
-    decoding_of,
-    describe_run,
-    difference,
-    screens_again,
-)
 from clipmod_cli.cli.signals import Interrupted, StopRequest, catch_signals
 from clipmod_cli.cli.tally import Tally
-from clipmod_cli.cli.terminal.notices import is_news
 from clipmod_cli.cli.terminal.progress import DownloadBar, choose_progress
 from clipmod_cli.cli.terminal.stdout import RealStdout, say, take_stdout
 from clipmod_cli.cli.terminal.summary import command_line, print_summary, say_how_to_resume
@@ -45,18 +35,16 @@ from clipmod_cli.ensemble.ensemble import Ensemble
 from clipmod_cli.errors import ClipmodError, ExitCode, OutputError, UsageError
 from clipmod_cli.evidence.identity import EvidenceIdentity
 from clipmod_cli.evidence.writer import EvidenceWriter
-from clipmod_cli.judge.choice import ModelChoice, choose, describe_choice
-from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.policy.values import Policy
-from clipmod_cli.models.hub.client import Hub
-from clipmod_cli.models.specs import AUTO, parse_models
 from clipmod_cli.output.history.run import HistoryRun, open_rows
-from clipmod_cli.output.resuming.card import COMPLETE, RunCard
+from clipmod_cli.output.resuming.card import COMPLETE
 from clipmod_cli.output.resuming.names import folders_in, working_directory
 from clipmod_cli.output.resuming.resume import DoneInputs, RunConditions
-from clipmod_cli.pipeline import decoding_key, run, run_key
-from clipmod_cli.records import RunFacts, to_line, to_record
+from clipmod_cli.pipeline import decoding_key
+from clipmod_cli.records import to_line
 from clipmod_cli.results import Result
+from clipmod_cli.runs.facts import decoders, decoding_of, difference, screens_again
+from clipmod_cli.runs.loaded import LoadedRun
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.settings.reading import Resolved
 from clipmod_cli.sources.ahead import walk_ahead
@@ -136,7 +124,7 @@ def judge_inputs(resolved: Resolved, inputs: Inputs, stdout: RealStdout | None =
             if settings.evidence is not None:
                 output.evidence = open_evidence(settings, inputs.conditions.directory, ensemble, policy)
             freeze_gc()
-            return _Run(settings, inputs, output, ensemble, criteria, stop, banks).judge_all()
+            return Run(inputs, output, LoadedRun.of(settings, ensemble, criteria, banks), stop).judge_all()
         except Interrupted as e:
             if output is not None and output.has_begun:
                 _say_how_to_resume(settings, inputs, e.exit_code)
@@ -162,27 +150,6 @@ def _say_how_to_resume(settings: Settings, inputs: Inputs, exit_code: ExitCode) 
         say_how_to_resume(settings, exit_code)
 
 
-def choose_models(settings: Settings, policy: Policy, card: RunCard | None = None) -> tuple[ModelChoice, Hub]:
-    """Return the models of the settings, and the hub that has them; say what `auto` took, once.
-
-    On an existing output `auto` takes the models that wrote it.
-
-    Raises:
-        OutputMismatchError: one of them is not on this machine.
-    """
-    hub = Hub.from_environment(offline=settings.offline)
-    facts = {} if card is None else card.facts
-    if facts and parse_models(settings.models) == AUTO and facts["policy"]["hash"] == policy.hash:
-        return choose_again(facts["models"], policy, hub, settings.output or ""), hub
-    choice = choose(settings.models, policy, hub)
-    if choice.auto:
-        text = describe_choice(choice, policy)
-        log.debug("%s", text)  # into the log file, and with --verbose
-        if not (settings.quiet or settings.verbose) and is_news("auto", policy.name, ", ".join(choice.names)):
-            say(f"clipmod: {text} (said once)")
-    return choice, hub
-
-
 def open_evidence(
     settings: Settings, directory: str | None, ensemble: Ensemble, policy: Policy
 ) -> EvidenceWriter:
@@ -202,41 +169,23 @@ def open_evidence(
     return EvidenceWriter.open(folder, identity, directory=directory, overwrite=settings.overwrite)
 
 
-class _Run:
+class Run:
     """A run whose models are loaded and whose output is open."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        inputs: Inputs,
-        output: Output,
-        ensemble: Ensemble,
-        criteria: Criteria,
-        stop: StopRequest,
-        banks: Banks,
-    ) -> None:
-        self.settings = settings
+    def __init__(self, inputs: Inputs, output: Output, loaded: LoadedRun, stop: StopRequest) -> None:
+        self.settings = loaded.settings
         self.inputs = inputs
         self.output = output
-        self.ensemble = ensemble
-        self.criteria = criteria
         self.stop = stop
-        self.banks = banks
         self.tally = Tally()
         self.done = DoneInputs()
         self.dropped = 0
         self.skipped = Skipped()
-        self.options = replace(decoding_options(settings), infer_ahead=True)
-        self.facts = RunFacts(
-            policy=criteria.policy.name,
-            policy_hash=criteria.policy.hash,
-            threshold=criteria.threshold,
-            run_key=run_key(ensemble, criteria, self.options.decode),
-            run_id=uuid.uuid4().hex,
-        )
         self.exits: RunExits | None = None
-        if settings.early_exit == "calibrated":
-            self.facts = replace(self.facts, run_key=exits_key(self.facts.run_key, settings, ensemble))
+        if self.settings.early_exit == "calibrated":
+            key = exits_key(loaded.facts.run_key, self.settings, loaded.ensemble)
+            loaded = replace(loaded, facts=replace(loaded.facts, run_key=key))
+        self.loaded = loaded
 
     def judge_all(self) -> ExitCode:
         """Judge all inputs and return the exit code."""
@@ -245,9 +194,8 @@ class _Run:
         items = self._not_done(done)
         start = time.monotonic()
         exit_code = ExitCode.OK
-        store = open_rows(
-            self.settings, self.facts, [m.model.spec for m in self.ensemble.members], command_line()
-        )
+        models = [member.model.spec for member in self.loaded.ensemble.members]
+        store = open_rows(self.settings, self.loaded.facts, models, command_line())
         try:
             self._judge(items, store, done.count)
         except BrokenPipeError:
@@ -278,18 +226,17 @@ class _Run:
     def _begin(self) -> DoneInputs:
         """Open the output, write its run card, and return the inputs that it has records of."""
         conditions, card = self.inputs.conditions, self.output.card
-        models = ModelsOfRun.of(self.ensemble, self.settings)
-        facts = describe_run(self.settings, models, self.criteria, self.facts, self.banks)
+        loaded, facts = self.loaded, self.loaded.describe()
         done = self.output.begin(
-            self.facts.run_key,
+            loaded.facts.run_key,
             self.tally,
             conditions=conditions,
             sources=self.inputs.sources,
             difference="" if card is None else difference(card.facts, facts),
-            record_banks=RecordBanks(self.facts, self.banks),
+            record_banks=RecordBanks(loaded.facts, loaded.banks),
         )
         if card is not None:
-            card.begin(facts, self.facts.run_id, command_line(), conditions)
+            card.begin(facts, loaded.facts.run_id, command_line(), conditions)
         if (done.kept_count or done.retry_count) and not self.settings.quiet:
             say(f"clipmod: resuming {self.settings.output}: {_told(done)}")
         if done.stale_count:
@@ -309,13 +256,17 @@ class _Run:
     def _open_exits(self) -> None:
         """Start or resume calibrated early exit, if a picture may exit after some model."""
         has_records = bool(self.done.kept_count or self.done.retry_count)
+        loaded = self.loaded
         self.exits = open_exits(
-            self.settings, self.criteria, self.output.path, self.facts.run_key, is_new=not has_records
+            self.settings, loaded.criteria, self.output.path, loaded.facts.run_key, is_new=not has_records
         )
         if self.exits is not None:
             exits = self.exits.exits
-            self.options = replace(self.options, exits=exits)
-            self.ensemble = replace(self.ensemble, unused_screens=lambda: exits.unused)
+            self.loaded = replace(
+                loaded,
+                options=replace(loaded.options, exits=exits),
+                ensemble=replace(loaded.ensemble, unused_screens=lambda: exits.unused),
+            )
 
     def _judge(self, items: Iterable[Item | Failure], store: HistoryRun, done: int) -> None:
         progress = choose_progress(
@@ -326,15 +277,7 @@ class _Run:
             received=self.inputs.received,
         )
         self.output.progress = progress
-        results = run(
-            items,
-            self.ensemble,
-            self.criteria,
-            self.options,
-            stopped=self.stop.requested,
-            keep=self.output.evidence,
-            banks=self.banks,
-        )
+        results = self.loaded.results(items, stopped=self.stop.requested, keep=self.output.evidence)
         self.stop.in_flight = True
         try:
             for result in results:
@@ -358,11 +301,12 @@ class _Run:
     def _write(self, result: Result, store: HistoryRun) -> None:
         content = None if result.media is None else result.media.sha256
         known = self.done.knew(result.item, content, _outcome_of(result))
-        record = to_record(result, self.facts, frames_detail=self.settings.frames_detail, known=known)
+        record = self.loaded.record(result, known=known)
         if self.exits is not None:
             record = self.exits.before(record)
         kinds = self.tally.add(record)
-        line = self.output.write(record, result.item.source)
+        line = self.loaded.line(record)
+        self.output.write(record, line, result.item.source)
         store.add(line if self.settings.record == "full" else to_line(record))
         self.output.show(record, line, kinds)
 

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, create_model
 
-from clipmod_cli.records import SCHEMA_NAME, Record, json_schema
+from clipmod_cli.records import SCHEMA_NAME, Record, json_schema, to_line
 from clipmod_cli.records.parts import RowModel
 
 COMPACT_SCHEMA: Final = f"{SCHEMA_NAME}-compact"
@@ -27,6 +27,11 @@ def compact_line(record: Record) -> bytes:
     """Return the compact form of a record as one line of UTF-8 JSON, newline included."""
     fields = record.__pydantic_serializer__.to_json(record, include=set(FIELDS))
     return _START + fields[1:] + b"\n"
+
+
+def record_line(record: Record, form: Literal["full", "compact"]) -> bytes:
+    """Return a record as one line, in the form of `--record`."""
+    return to_line(record) if form == "full" else compact_line(record)
 
 
 def compact_json_schema() -> dict[str, Any]:

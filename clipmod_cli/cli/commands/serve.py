@@ -63,7 +63,7 @@ def _serve(resolved: Resolved) -> int:
 
 def _open(resolved: Resolved) -> Service:
     from clipmod_cli.assemble import policy_of
-    from clipmod_cli.cli.run import choose_models
+    from clipmod_cli.cli.choosing import choose_models
     from clipmod_cli.cli.terminal.progress import DownloadBar
     from clipmod_cli.cli.terminal.summary import command_line
     from clipmod_cli.cli.usage.effects import check_models, check_policy, check_values

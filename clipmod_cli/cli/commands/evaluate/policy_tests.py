@@ -16,7 +16,7 @@ from clipmod_cli.assemble import (
     policy_of,
     with_evidence_cache,
 )
-from clipmod_cli.cli.run import choose_models
+from clipmod_cli.cli.choosing import choose_models
 from clipmod_cli.cli.terminal.progress import DownloadBar
 from clipmod_cli.cli.terminal.result_lines import COLOURS, WIDTHS
 from clipmod_cli.cli.terminal.stdout import plain, take_stdout

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from clipmod_cli.assemble import banks_of, fetcher, freeze_gc, policy_of
 from clipmod_cli.banks.bank import Banks
 from clipmod_cli.cli.output import Output, open_output
-from clipmod_cli.cli.run_card import ModelsOfRun, describe_run
 from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import DownloadBar
 from clipmod_cli.cli.terminal.stdout import RealStdout, plain, take_stdout
@@ -31,11 +30,13 @@ from clipmod_cli.evidence.stored_models import stored_models
 from clipmod_cli.judge.policy.reading import load_policy
 from clipmod_cli.judge.prepare import criteria_of
 from clipmod_cli.models.hub.client import Hub
+from clipmod_cli.output.compact import record_line
 from clipmod_cli.output.jsonl import StreamSink
 from clipmod_cli.output.resuming.names import working_directory
 from clipmod_cli.output.resuming.resume import RunConditions
 from clipmod_cli.pipeline import decided_by, run_key_of
 from clipmod_cli.records import RunFacts, to_record
+from clipmod_cli.runs.facts import ModelsOfRun, describe_run
 from clipmod_cli.settings.reading import resolve
 from clipmod_cli.sources.base import Skipped
 
@@ -188,7 +189,9 @@ class _Rescoring:
         for result in rescore(itertools.chain([first], run), self.criteria, max_gap_s=max_gap_s):
             record = to_record(decided_by(self.banks, result), facts, frames_detail=settings.frames_detail)
             kinds = self.tally.add(record)
-            self.output.show(record, self.output.write(record, result.item.source), kinds)
+            line = record_line(record, settings.record)
+            self.output.write(record, line, result.item.source)
+            self.output.show(record, line, kinds)
         self.output.show_rest()
         if card is not None:
             card.end(ExitCode.OK, self.tally.run_counts())
