@@ -205,11 +205,18 @@ def open_part_store(name: str) -> PartStore:
 
     Raises:
         UsageError: there is no store of this scheme.
+        MissingPackageError: its package is not installed.
     """
     scheme, separator, _ = name.partition("://")
-    if separator:
-        raise UsageError(f"-o {name}: parts are written to folders, not to {scheme}://")
-    return LocalStore(name)
+    if not separator:
+        return LocalStore(name)
+    if scheme != "s3":
+        raise UsageError(f"-o {name}: parts are written to folders and to s3://, not to {scheme}://")
+    from clipmod_cli.parts.objects import S3PartStore
+    from clipmod_cli.sources.registry import check_packages
+
+    check_packages([name])
+    return S3PartStore.open(name)
 
 
 def _link(temporary: Path, path: Path) -> bool:

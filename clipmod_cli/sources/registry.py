@@ -65,9 +65,7 @@ def check_packages(names: Iterable[str]) -> None:
     for scheme in map(scheme_of, names):
         package = SOURCES[scheme].package
         if package is not None and importlib.util.find_spec(package) is None:
-            raise MissingPackageError(
-                f"reading {scheme}:// needs the package {package}: {install_command('stores')}"
-            )
+            raise MissingPackageError(f"{scheme}:// needs the package {package}: {install_command('stores')}")
 
 
 def expand(names: Iterable[str], rules: Rules, skipped: Skipped | None = None) -> Iterator[Item | Failure]:

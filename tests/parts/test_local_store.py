@@ -1,11 +1,10 @@
-"""A store of parts in a folder: names are created once, whole, and by one process alone."""
+"""A store of parts in a folder: what file systems do. See `test_stores` for what all stores do."""
 
 from __future__ import annotations
 
 import errno
 import multiprocessing
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,36 +16,6 @@ from clipmod_cli.parts.store import LocalStore, PartStore, open_part_store
 @pytest.fixture
 def store(tmp_path: Path) -> PartStore:
     return LocalStore(str(tmp_path / "run"))
-
-
-def test_what_was_created_is_read(store: PartStore) -> None:
-    assert store.create("done/part-000001.json", b"one")
-    assert store.read("done/part-000001.json") == b"one"
-    assert store.read("done/part-000002.json") is None
-
-
-def test_a_name_is_created_once(store: PartStore) -> None:
-    assert store.create("run.json", b"first")
-    assert not store.create("run.json", b"second")
-    assert store.read("run.json") == b"first"
-
-
-def test_nothing_is_listed_but_files_sorted_by_bytes(store: PartStore) -> None:
-    for name in ("done/b", "done/a", "done/é", "done/B", "plan/x"):
-        store.create(name, b"")
-    assert list(store.list("done")) == ["done/B", "done/a", "done/b", "done/é"]
-    assert list(store.list("")) == ["done/B", "done/a", "done/b", "done/é", "plan/x"]
-    assert list(store.list("absent")) == []
-
-
-def test_a_file_is_moved_and_replaces(store: PartStore, tmp_path: Path) -> None:
-    for content in (b"old", b"new"):
-        local = tmp_path / "local"
-        local.write_bytes(content)
-        store.put("parts/p", local)
-        assert not local.exists()
-        with store.get("parts/p") as path:
-            assert path.read_bytes() == content
 
 
 def test_a_file_of_another_file_system_is_copied(
@@ -66,13 +35,6 @@ def test_a_file_of_another_file_system_is_copied(
     assert not (tmp_path / "local").exists()
 
 
-def test_what_is_absent_is_an_error_for_get_alone(store: PartStore) -> None:
-    store.delete("absent")
-    assert store.age_s("absent") is None
-    with pytest.raises(OutputError, match="no such file"), store.get("absent"):
-        pass
-
-
 def test_age_is_by_the_clock_of_the_file_system(store: PartStore, tmp_path: Path) -> None:
     store.create("lease", b"")
     path = tmp_path / "run" / "lease"
@@ -81,23 +43,6 @@ def test_age_is_by_the_clock_of_the_file_system(store: PartStore, tmp_path: Path
     assert age is not None
     assert age >= 1000
     assert list(store.list("")) == ["lease"]
-
-
-def test_content_is_replaced_if_it_is_what_was_read(store: PartStore) -> None:
-    store.create("lease", b"a")
-    assert not store.replace("lease", b"b", b"c")
-    assert store.replace("lease", b"a", b"c")
-    assert store.read("lease") == b"c"
-    assert not store.replace("absent", b"a", b"c")
-    assert list(store.list("")) == ["lease"]
-
-
-def test_of_many_threads_that_replace_one_does(store: PartStore) -> None:
-    store.create("lease", b"old")
-    with ThreadPoolExecutor(8) as threads:
-        won = list(threads.map(lambda n: store.replace("lease", b"old", str(n).encode()), range(16)))
-    assert won.count(True) == 1
-    assert store.read("lease") == str(won.index(True)).encode()
 
 
 def create_all(folder: str, content: bytes, names: int) -> list[int]:

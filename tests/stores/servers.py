@@ -5,6 +5,7 @@ Every request to S3 is counted, and some can be made to fail.
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,9 @@ from socket import SHUT_RDWR
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from moto.core import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3.models import s3_backends
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from tests.end_to_end.command import SAMPLES
@@ -46,6 +49,10 @@ class FakeS3:
         broken: the paths whose objects come cut short.
         unlisted: nobody may list the bucket.
         down_after: answer so many requests for objects and then none at all; None never ends.
+        unconditional: write whatever the conditions are, as servers do that do not know them.
+        lost: the methods of which the next request is carried out, and its answer is not sent.
+        loss: the chance that this happens to any write.
+        conflicts: how many conditional writes are answered that another one is in progress.
     """
 
     app: Any
@@ -54,7 +61,12 @@ class FakeS3:
     broken: set[str] = field(default_factory=set)
     down_after: int | None = None
     unlisted: bool = False
+    unconditional: bool = False
+    lost: list[str] = field(default_factory=list)
+    loss: float = 0.0
+    conflicts: int = 0
     port: int = 0
+    one_write: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -70,6 +82,12 @@ class FakeS3:
     def put(self, key: str, content: bytes) -> None:
         """Store an object that anybody may read, in place of one that is there."""
         self._send("PUT", f"/{BUCKET}/{quote(key)}", content)
+
+    def put_many(self, keys: Iterable[str], content: bytes = b"") -> None:
+        """Store one content under many keys, past HTTP."""
+        backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+        for key in keys:
+            backend.put_object(BUCKET, key, content)
 
     def put_samples(self, folder: str = "") -> list[str]:
         """Store the samples below a folder; return their keys in order."""
@@ -113,9 +131,28 @@ class FakeS3:
         if one.method == "GET" and (key in self.refused or (listed and self.unlisted)):
             start("403 Forbidden", [("Content-Type", "application/xml")])
             return [b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"]
+        if one.method in ("PUT", "POST"):
+            return self._write(one, environ, start)
         answer: Iterable[bytes] = self.app(environ, start)
         if one.method == "GET" and key in self.broken:
             return [b"".join(answer)[:10]]
+        return answer
+
+    def _write(self, one: Asked, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        conditions = {"HTTP_IF_NONE_MATCH", "HTTP_IF_MATCH"} & set(environ)
+        if conditions and self.unconditional:
+            environ = {name: value for name, value in environ.items() if name not in conditions}
+        if conditions and self.conflicts:
+            self.conflicts -= 1
+            start("409 Conflict", [("Content-Type", "application/xml"), ("Connection", "close")])
+            return [b"<Error><Code>ConditionalRequestConflict</Code><Message>no</Message></Error>"]
+        with self.one_write:  # moto looks for the object, and stores it later
+            answer: Iterable[bytes] = self.app(environ, start)
+        if one.method in self.lost or random.random() < self.loss:
+            if one.method in self.lost:
+                self.lost.remove(one.method)
+            environ["werkzeug.socket"].shutdown(SHUT_RDWR)
+            raise ConnectionResetError
         return answer
 
 

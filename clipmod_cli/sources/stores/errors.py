@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -100,6 +101,27 @@ def translate(error: Exception) -> ItemError:
             return ItemError(code, message)
     what = f"reading a store raised {type(error).__name__}"
     return ItemError("internal_error", f"a bug in clipmod ({what}); please report it")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """How a store refused a request.
+
+    Attributes:
+        status: of HTTP.
+        reason: the store's own error code, as `AccessDenied`; empty if it gave none.
+    """
+
+    status: int
+    reason: str
+
+
+def refusal(error: BaseException) -> Refusal | None:
+    """Return how the store refused a request; None if it gave no answer."""
+    for one in causes(error):
+        if (status := _status(one)) is not None:
+            return Refusal(status, _reason(one))
+    return None
 
 
 def _from_status(status: int, reason: str) -> ItemError:

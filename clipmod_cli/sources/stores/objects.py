@@ -7,6 +7,7 @@ Requests pass bucket and key themselves: s3fs's and gcsfs's own paths would take
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -28,10 +29,10 @@ FIELDS = "nextPageToken,items(name,size,updated,generation)"
 class S3Store:
     """A bucket of S3 or of a compatible server, through s3fs; set up as the AWS tools are."""
 
-    def __init__(self, bucket: str) -> None:
-        """Load the credentials; send no request yet."""
+    def __init__(self, bucket: str, *, tries: int = TRIES) -> None:
+        """Load the credentials; send no request yet. A request is sent at most `tries` times."""
         self._bucket = bucket
-        self._fs = _s3_client()
+        self._fs = _s3_client(tries)
 
     def pages(self, prefix: str) -> Iterator[Sequence[ObjectEntry]]:
         """Yield all objects below a prefix, by the bytes of their keys."""
@@ -50,29 +51,35 @@ class S3Store:
 
     def find(self, key: str) -> ObjectEntry:
         """Return the object of this key."""
-        head = self._fs.call_s3("head_object", Bucket=self._bucket, Key=key)
+        head = self.call("head_object", Key=key)
         return _s3_entry(key, head["ContentLength"], head)
 
     def read(self, entry: ObjectEntry, start: int, length: int) -> bytes:
         """Return a part of the object, if it is still the same version."""
-        from fsspec.asyn import sync
-
         condition = {"IfMatch": entry.version} if entry.version else {}
-        answer = self._fs.call_s3(
-            "get_object",
-            Bucket=self._bucket,
-            Key=entry.key,
-            Range=f"bytes={start}-{start + length - 1}",
-            **condition,
-        )
-        data: bytes = sync(self._fs.loop, _read_s3_body, answer["Body"], length + 1)
+        data, _ = self._get(entry.key, length + 1, Range=f"bytes={start}-{start + length - 1}", **condition)
         if len(data) != length:
             raise changed()
         return data
 
+    def read_all(self, key: str) -> tuple[bytes, str]:
+        """Return the whole object of this key, and its ETag."""
+        return self._get(key, sys.maxsize)
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Send a request about this bucket, and return botocore's answer."""
+        answer: dict[str, Any] = self._fs.call_s3(method, Bucket=self._bucket, **parameters)
+        return answer
+
+    def _get(self, key: str, max_bytes: int, **parameters: str) -> tuple[bytes, str]:
+        from fsspec.asyn import sync
+
+        answer = self.call("get_object", Key=key, **parameters)
+        data: bytes = sync(self._fs.loop, _read_s3_body, answer["Body"], max_bytes)
+        return data, answer["ETag"]
+
     def _list(self, **parameters: str) -> dict[str, Any]:
-        page: dict[str, Any] = self._fs.call_s3("list_objects_v2", Bucket=self._bucket, **parameters)
-        return page
+        return self.call("list_objects_v2", **parameters)
 
 
 async def _read_s3_body(body: Any, max_bytes: int) -> bytes:
@@ -86,7 +93,7 @@ async def _read_s3_body(body: Any, max_bytes: int) -> bytes:
         body.close()
 
 
-def _s3_client() -> Any:
+def _s3_client(tries: int) -> Any:
     import s3fs
     from botocore.session import Session
 
@@ -98,7 +105,7 @@ def _s3_client() -> Any:
             "connect_timeout": CONNECT_S,
             "read_timeout": READ_S,
             "max_pool_connections": CONNECTIONS,
-            "retries": {"total_max_attempts": TRIES, "mode": "standard"},
+            "retries": {"total_max_attempts": tries, "mode": "standard"},
         },
     )
     fs.retries = 1

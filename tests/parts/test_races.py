@@ -1,0 +1,26 @@
+"""Processes that commit the same parts at once, some of which die: the small form of `tests.parts.race`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.parts.race import race
+from tests.stores.servers import BUCKET, serving_s3
+
+ROUNDS = 15
+
+
+def test_in_a_folder_every_part_is_committed_once(tmp_path: Path) -> None:
+    counts = race(str(tmp_path / "run"), rounds=ROUNDS, workers=4, deaths=0.1)
+    assert (counts["done"], counts["wrong"], counts["missing"]) == (ROUNDS, 0, 0)
+
+
+def test_in_s3_every_part_is_committed_once_though_answers_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving_s3() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        server.loss = 0.1
+        counts = race(f"s3://{BUCKET}/run/", rounds=ROUNDS, workers=4, deaths=0.1)
+    assert (counts["done"], counts["wrong"], counts["missing"]) == (ROUNDS, 0, 0)
