@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from clipmod_cli.errors import MissingPackageError, OutputError, UsageError
 from clipmod_cli.parts import objects
 from clipmod_cli.parts.objects import S3PartStore
 from clipmod_cli.parts.store import PartStore, open_part_store
-from clipmod_cli.sources import registry
 from tests.stores.servers import BUCKET, FakeS3, serving_s3
 
 
@@ -44,7 +44,7 @@ def test_other_schemes_and_missing_packages_are_refused(monkeypatch: pytest.Monk
         open_part_store("gs://bucket/run/")
     with pytest.raises(UsageError, match="names no bucket"):
         open_part_store("s3:///run/")
-    monkeypatch.setattr(registry.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(MissingPackageError, match="s3:// needs the package s3fs"):
         open_part_store("s3://bucket/run/")
 
