@@ -15,6 +15,7 @@ from typing import IO, Any, Final, Literal
 from clipmod_cli.atomic import atomic_file
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.columns import columns_of
+from clipmod_cli.output.parquet import PARQUET_FORM, convert_lines
 from clipmod_cli.output.reading.records import RecordReader
 from clipmod_cli.records import Record
 from clipmod_cli.records.parts import RecordError
@@ -209,7 +210,11 @@ def escaped_formula(text: str) -> str:
 
 
 def _write_parquet(rows: TableRows, file: IO[bytes], _raw_csv: bool) -> ExportResult:  # noqa: FBT001
-    _copy(rows, _typed(rows), file, "FORMAT parquet, COMPRESSION zstd")
+    if rows.columns:
+        _copy(rows, _typed(rows), file, PARQUET_FORM)
+    else:
+        files = [one.path for one in rows.reader.files]
+        convert_lines(files, Path(file.name), replaced=rows.reader.cards.filled_in)
     return ExportResult(records=rows.count)
 
 

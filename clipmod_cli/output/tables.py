@@ -13,10 +13,11 @@ from clipmod_cli.atomic import atomic_file
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.columns import columns_of
 from clipmod_cli.output.export import escaped_formula
+from clipmod_cli.output.parquet import PARQUET_FORM, quoted
 
 FORMS: Final = {
     ".csv": "FORMAT csv, HEADER true",
-    ".parquet": "FORMAT parquet, COMPRESSION zstd",
+    ".parquet": PARQUET_FORM,
     ".jsonl": "FORMAT json",
 }
 """By ending: how DuckDB writes it."""
@@ -63,10 +64,6 @@ def _copy(lines: Path, model: type[BaseModel], file: IO[bytes], ending: str) -> 
     listed = ", ".join(f'{cell} AS "{one.name}"' for cell, one in zip(cells, columns, strict=True))
     with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as connection:
         connection.execute(
-            f"COPY (SELECT {listed} FROM read_json({_quoted(lines)}, format = 'newline_delimited', "  # noqa: S608
-            f"columns = {{{types}}})) TO {_quoted(Path(file.name))} ({FORMS[ending]}, USE_TMP_FILE false)"
+            f"COPY (SELECT {listed} FROM read_json({quoted(str(lines))}, format = 'newline_delimited', "  # noqa: S608
+            f"columns = {{{types}}})) TO {quoted(file.name)} ({FORMS[ending]}, USE_TMP_FILE false)"
         )
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from clipmod_cli.output.parquet import quoted
 from clipmod_cli.output.resuming.card import RunCard, card_path
 from clipmod_cli.output.resuming.moved import MovedFiles
 from clipmod_cli.output.resuming.names import InputNames, working_directory
@@ -36,6 +37,26 @@ class RunCards:
             for card in self.by_name.values()
             if isinstance(card.facts.get("run_key"), str)
         }
+
+    @property
+    def filled_in(self) -> str:
+        """Return SQL, `REPLACE (...)` on the columns of a record, for what compact records do not repeat."""
+        known = self.policies
+        if not known:
+            return ""
+        keys = ", ".join(map(quoted, known))
+
+        def looked_up(field: str, kind: str) -> str:
+            values = ", ".join(f"{_literal(one[field])}::{kind}" for one in known.values())
+            return f"map_extract_value(MAP([{keys}], [{values}]), run_key)"
+
+        models = f"CASE WHEN decided_by = 'models' THEN {looked_up('models', 'VARCHAR[]')} END"
+        return (
+            f"REPLACE (coalesce(policy, {looked_up('name', 'VARCHAR')}) AS policy, "
+            f"coalesce(policy_hash, {looked_up('hash', 'VARCHAR')}) AS policy_hash, "
+            f"coalesce(threshold, {looked_up('threshold', 'DOUBLE')}) AS threshold, "
+            f"coalesce(models_used, {models}) AS models_used) "
+        )
 
     @property
     def newest(self) -> frozenset[str]:
@@ -81,6 +102,18 @@ def _table(value: Any) -> Mapping[str, Any]:
 
 def _names(members: Any) -> list[str]:
     return [str(_table(one).get("name")) for one in members] if isinstance(members, list) else []
+
+
+def _literal(value: Any) -> str:
+    """Return a value of a run card, which is a file that anybody may have written, as SQL."""
+    match value:
+        case str():
+            return quoted(value)
+        case float() | int():
+            return repr(float(value))
+        case list():
+            return f"[{', '.join(quoted(str(one)) for one in value)}]"
+    return "NULL"
 
 
 def read_cards(names: Sequence[str]) -> RunCards:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.columns import columns_of
 from clipmod_cli.output.history.store import QueryResult
+from clipmod_cli.output.parquet import quoted
 from clipmod_cli.output.reading.cards import RunCards, read_cards
 from clipmod_cli.output.reading.files import RecordFile, check_file, check_once, find_invalid_line
 from clipmod_cli.records import Record
@@ -71,7 +72,7 @@ class RecordReader:
 
     def lock(self) -> None:
         """Allow no other file than those of the records, and no change of that."""
-        listed = ", ".join(_quoted(str(file.path.resolve())) for file in self.files)
+        listed = ", ".join(quoted(str(file.path.resolve())) for file in self.files)
         for statement in (
             f"SET allowed_paths = [{listed}]",
             "SET enable_external_access = false",
@@ -139,52 +140,16 @@ def open_records(names: Sequence[str]) -> Iterator[RecordReader]:
 
 def _view_of(files: Sequence[RecordFile], cards: RunCards) -> str:
     columns = {column.name: column.type for column in columns_of(Record)}
-    paths = ", ".join(_quoted(glob.escape(str(file.path.resolve()))) for file in files if file.count)
+    paths = ", ".join(quoted(glob.escape(str(file.path.resolve()))) for file in files if file.count)
     if not paths:
         listed = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in columns.items())
         return f"SELECT {listed} WHERE false"
     listed = ", ".join(f"'{name}': '{kind}'" for name, kind in columns.items())
     longest = max(LEAST_OBJECT_BYTES, *(file.longest for file in files)) + 1
     return (
-        f"SELECT * {_from_cards(cards)}FROM read_json([{paths}], format = 'newline_delimited', "
+        f"SELECT * {cards.filled_in}FROM read_json([{paths}], format = 'newline_delimited', "
         f"compression = 'none', maximum_object_size = {longest}, columns = {{{listed}}})"
     )
-
-
-def _from_cards(cards: RunCards) -> str:
-    """Return SQL that takes what compact records do not repeat from the run cards."""
-    known = cards.policies
-    if not known:
-        return ""
-    keys = ", ".join(map(_quoted, known))
-
-    def looked_up(field: str, kind: str) -> str:
-        values = ", ".join(f"{_literal(one[field])}::{kind}" for one in known.values())
-        return f"map_extract_value(MAP([{keys}], [{values}]), run_key)"
-
-    models = f"CASE WHEN decided_by = 'models' THEN {looked_up('models', 'VARCHAR[]')} END"
-    return (
-        f"REPLACE (coalesce(policy, {looked_up('name', 'VARCHAR')}) AS policy, "
-        f"coalesce(policy_hash, {looked_up('hash', 'VARCHAR')}) AS policy_hash, "
-        f"coalesce(threshold, {looked_up('threshold', 'DOUBLE')}) AS threshold, "
-        f"coalesce(models_used, {models}) AS models_used) "
-    )
-
-
-def _literal(value: Any) -> str:
-    """Return a value of a run card, which is a file that anybody may have written, as SQL."""
-    match value:
-        case str():
-            return _quoted(value)
-        case float() | int():
-            return repr(float(value))
-        case list():
-            return f"[{', '.join(_quoted(str(one)) for one in value)}]"
-    return "NULL"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _first_line(error: Exception) -> str:
