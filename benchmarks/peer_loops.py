@@ -57,7 +57,7 @@ class Tower:
     model: RandomModel
 
 
-def _tower(spec: ModelSpec, placement: Placement) -> Tower:
+def tower_of(spec: ModelSpec, placement: Placement) -> Tower:
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
     found = architecture_of(spec)
@@ -94,21 +94,27 @@ def _towers(models: Sequence[str], folder: Path) -> Iterator[tuple[Side, Side]]:
     members = parse_models(models)
     if members == "auto":
         raise SystemExit("name the models")
-    towers = [_tower(member.spec, placement) for member in members]
+    towers = [tower_of(member.spec, placement) for member in members]
     weights = [member.weight for member in members]
 
     def theirs(paths: Sequence[Path]) -> None:
         for path in paths:
-            with Image.open(path) as picture:  # which is decoded once, when the first one wants it
-                for tower in towers:
-                    _readme(tower, picture, placement.device)
+            readme(towers, path, placement.device)
 
     with _clipmod([tower.model for tower in towers], weights, placement, folder) as ours:
         yield theirs, ours
 
 
-def _readme(tower: Tower, picture: Image.Image, device: torch.device) -> list[float]:
-    """Classify a picture as open_clip's README does; on a CPU its line on autocast does nothing."""
+def readme(towers: Sequence[Tower], path: Path, device: torch.device) -> list[list[float]]:
+    """Classify a picture as open_clip's README does, by each tower; it is decoded once.
+
+    On a CPU the README's line on autocast does nothing.
+    """
+    with Image.open(path) as picture:
+        return [_classify(tower, picture, device) for tower in towers]
+
+
+def _classify(tower: Tower, picture: Image.Image, device: torch.device) -> list[float]:
     image = tower.preprocess(picture).unsqueeze(0).to(device)
     texts = torch.eye(CLASSES, tower.model.width, device=device)
     with torch.no_grad(), torch.autocast("cuda") if device.type == "cuda" else nullcontext():
@@ -172,7 +178,7 @@ def retrieval(folder: Path) -> Iterator[tuple[Side, Side]]:
     """
     placement = place("auto", "auto")
     (member,) = (m for m in parse_models([FALLBACK]) if not isinstance(m, str))
-    tower = _tower(member.spec, placement)
+    tower = tower_of(member.spec, placement)
 
     def theirs(paths: Sequence[Path]) -> None:
         with tempfile.TemporaryDirectory(dir=folder) as place_:
