@@ -97,23 +97,31 @@ def _ensemble_commands() -> list[str]:
 
 
 def choose_screens(
-    text: str, members: Sequence[str], policy: Policy, hub: Hub | None = None
+    text: str,
+    members: Sequence[str],
+    policy: Policy,
+    hub: Hub | None = None,
+    *,
+    int8: Sequence[str] = (),
 ) -> ModelChoice | None:
     """Return the models that a `--screen` setting names and that are no members; None if there are none.
 
     Their names differ from those of the members, since evidence is kept by name.
 
     Args:
-        text: `none`, `auto` (the light models that are on this machine), or models without weights.
+        text: `none`, `auto` (the light models on this machine, then `int8`), or models without weights.
         members: the specs of the ensemble.
         policy: that they judge by.
         hub: has the models of this machine.
+        int8: members in 8 bits, where that is faster.
 
     Raises:
         SpecError: it cannot be parsed.
         SettingsError: it names too many models.
     """
-    words = light_models(policy, hub) if text == AUTO else [] if text == "none" else text.split(",")
+    words = [] if text == "none" else text.split(",")
+    if text == AUTO:
+        words = [*light_models(policy, hub)[: MOST_SCREENS - len(int8)], *int8]
     specs = [parse_spec(word) for word in words]
     taken = [parse_spec(spec) for spec in members]
     identities = {spec.identity for spec in taken}

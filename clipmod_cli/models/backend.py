@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from clipmod_cli.errors import SpecError
 from clipmod_cli.install import is_installed, require_extra
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 ModelKind: TypeAlias = Literal["text-image", "classifier", "detector"]
 
 SEE_CARD = "see the model card"
+
+OPEN_CLIP: Final = "open_clip"
+OPEN_CLIP_INT8: Final = "open_clip_int8"
+OF_OPEN_CLIP: Final = frozenset({OPEN_CLIP, OPEN_CLIP_INT8})
+"""The prefixes of models with open_clip's architectures and weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from clipmod_cli.models.backend import Backend, KnownModel, ModelSpec
-from clipmod_cli.models.backends import NudeNetBackend, OpenClipBackend, TransformersBackend
+from clipmod_cli.models.backends import (
+    NudeNetBackend,
+    OpenClipBackend,
+    OpenClipInt8Backend,
+    TransformersBackend,
+)
 from clipmod_cli.models.onnx.backend import BUILT_IN, OnnxBackend
 
 _ALL: tuple[Backend, ...] = (
     OpenClipBackend(),
+    OpenClipInt8Backend(),
     TransformersBackend(),
     NudeNetBackend(),
     *BUILT_IN,

@@ -10,15 +10,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.errors import SettingsError, SpecError
 from clipmod_cli.judge.choice import choose_screens
 from clipmod_cli.judge.policy.reading import load_policy
+from clipmod_cli.models.backend import LoadContext, TorchContext
+from clipmod_cli.models.device.crops import CropBatches
+from clipmod_cli.models.device.device import Placement
+from clipmod_cli.models.specs import parse_spec
 from clipmod_cli.types import Evidence, Frame, Seen
 from tests.colour_models import RedClassifier, frame_of
-from tests.end_to_end.command import Command
+from tests.end_to_end.command import SHAPES, TINY_L, Command
 from tests.exits.test_command import RISK, colours, records_of, toys, words
 from tests.exits.toys import MODELS, draw
 from tests.measuring import infer
@@ -63,6 +68,15 @@ def test_what_names_no_models_is_refused(text: str) -> None:
         names_of(text, L)
 
 
+def test_auto_leaves_room_for_8_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    light = ["open_nsfw", "nudenet", "owen-s"]
+    monkeypatch.setattr("clipmod_cli.judge.choice.light_models", lambda _policy, _hub: light)
+    int8 = L.replace("open_clip", "open_clip_int8", 1)
+    choice = choose_screens("auto", [L], load_policy("nsfw"), int8=[int8])
+    assert choice is not None
+    assert [one.spec.spec for one in choice.members] == ["open_nsfw", "nudenet", int8]
+
+
 def test_too_many_are_refused() -> None:
     with pytest.raises(SettingsError, match="3 at most"):
         names_of(f"open_nsfw,nudenet,owen-s,{OTHER_L}", L)
@@ -87,6 +101,42 @@ def test_auto_goes_on_with_the_screens_that_an_output_was_written_with(
     assert other.code == 2
     assert "--screen sees-red, now not" not in other.stderr
     assert "--screen sees-red" in other.stderr
+
+
+def test_auto_takes_the_first_member_in_8_bits_where_bfloat16_is_slow(
+    clipmod: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clipmod_cli.judge.choice.light_models", lambda _policy, _hub: [])
+    draw(tmp_path / "pictures", ["red", "green"])
+    options: list[Any] = [
+        "scan",
+        tmp_path / "pictures",
+        "--policy",
+        SHAPES,
+        "--models",
+        TINY_L,
+        "--no-db",
+        "--no-cache",
+    ]
+    options += [*RISK, "--screen", "auto", "-o"]
+    int8 = TINY_L.replace("open_clip", "open_clip_int8", 1)
+    for dtype, screens in (("float32", [int8]), ("bfloat16", [])):
+        out = tmp_path / f"{dtype}.jsonl"
+        assert clipmod(*options, out, "--dtype", dtype).code == 0
+        card = json.loads(out.with_name(f"{out.name}.run.json").read_bytes())
+        assert json.dumps({"screens": screens})[1:-1] in json.dumps(card)
+    (first, *_) = records_of(tmp_path / "float32.jsonl")
+    assert first["models_used"] == ["tiny-l"], "a screen has no part in the scores"
+
+
+def test_8_bits_are_for_a_cpu() -> None:
+    spec = parse_spec("open_clip_int8:ViT-L-14/laion2b-s32b-b82k")
+    assert spec.spec == "open_clip_int8:ViT-L-14/laion2b_s32b_b82k"
+    assert spec.identity != parse_spec(L).identity
+    on_torch = TorchContext(placement=Placement(torch.device("meta"), torch.float16), crops=CropBatches())
+    context = LoadContext(device="meta", fetch=lambda _: pytest.fail("nothing is loaded"), torch=on_torch)
+    with pytest.raises(SettingsError, match="on a CPU only"):
+        spec.backend.load(spec, "int8", context)
 
 
 def test_it_is_told_where_no_picture_can_exit(

@@ -119,8 +119,10 @@ def test_a_vit_l_14_gives_what_open_clip_gives(dtype: torch.dtype, most: float) 
     assert apart(tower(visual, dtype)(pictures), by_open_clip(visual, pictures)) <= most
 
 
-@pytest.mark.parametrize(("dtype", "most"), [(torch.bfloat16, 2e-5), (torch.float16, 5e-6)])
-def test_sixteen_bits_stay_near(dtype: torch.dtype, most: float) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "most"), [(torch.bfloat16, 2e-5), (torch.float16, 5e-6), (torch.int8, 3e-4)]
+)
+def test_fewer_bits_stay_near(dtype: torch.dtype, most: float) -> None:
     torch.manual_seed(0)
     visual = VisionTransformer(**{**SMALL, "width": 256, "layers": 12, "output_dim": 128}).eval()
     pictures = crops(8)

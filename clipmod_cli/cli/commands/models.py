@@ -15,8 +15,8 @@ import typer
 from clipmod_cli.cli.usage.completion import complete_models
 from clipmod_cli.errors import MissingModelError, SpecError
 from clipmod_cli.install import install_command, package_command
-from clipmod_cli.models.backend import has_packages
-from clipmod_cli.models.backends import NUDENET, OPEN_CLIP
+from clipmod_cli.models.backend import OF_OPEN_CLIP, has_packages
+from clipmod_cli.models.backends import NUDENET
 from clipmod_cli.models.onnx.backend import OPEN_NSFW
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def download_models(
     with DownloadBar(quiet=quiet) as progress:
         for spec in _parse(specs):
             files = download(spec, hub=hub, progress=progress)
-            if spec.backend.prefix == OPEN_CLIP:
+            if spec.backend.prefix in OF_OPEN_CLIP:
                 _save_tower(spec, files, progress)
             typer.echo(f"{spec.spec}: {files.folder}")
 
@@ -127,7 +127,11 @@ def _save_tower(spec: ModelSpec, files: WeightFiles, progress: DownloadProgress)
 def _tower_problems(spec: ModelSpec, hub: Hub) -> list[str]:
     from clipmod_cli.models.hub.weights import locate
 
-    if spec.backend.prefix != OPEN_CLIP or not has_packages(spec) or (files := locate(spec, hub=hub)) is None:
+    if (
+        spec.backend.prefix not in OF_OPEN_CLIP
+        or not has_packages(spec)
+        or (files := locate(spec, hub=hub)) is None
+    ):
         return []
     from clipmod_cli.models.open_clip.source import source_of
     from clipmod_cli.models.open_clip.towers import tower_problems

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from clipmod_cli.errors import SpecError
-from clipmod_cli.models.backend import ModelSpec
+from clipmod_cli.models.backend import OF_OPEN_CLIP, ModelSpec
 from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.models.device.device import Placement
 from clipmod_cli.models.freed_memory import release_freed_memory
@@ -59,7 +59,7 @@ def architecture_of(spec: ModelSpec) -> Architecture:
     import open_clip
     from open_clip.transform import PreprocessCfg
 
-    if spec.backend.prefix != "open_clip":
+    if spec.backend.prefix not in OF_OPEN_CLIP:
         raise SpecError(
             f"random weights are for open_clip architectures and not for {spec.spec}: name its weights on "
             "this machine, without --random-weights"
@@ -209,7 +209,7 @@ def flops_of(spec: ModelSpec, folder: Path | None = None) -> int | None:
         folder: of a classifier's configuration.
     """
     try:
-        if spec.backend.prefix == "open_clip":
+        if spec.backend.prefix in OF_OPEN_CLIP:
             return _of_tower(spec)
         if spec.backend.prefix == "hf" and (place := spec.path or folder) is not None:
             return _of_classifier(place)

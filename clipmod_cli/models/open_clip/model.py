@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmod_cli.models.backend import OPEN_CLIP, OPEN_CLIP_INT8
 from clipmod_cli.models.device.crops import CropBatches
 from clipmod_cli.models.device.device import Placement
 from clipmod_cli.models.open_clip import towers
 from clipmod_cli.models.open_clip.checkpoint import geometry_of, load_embedder
 from clipmod_cli.models.open_clip.source import OpenClipSource
 from clipmod_cli.models.open_clip.text_cache import TextCache, TextEmbedder
-from clipmod_cli.models.tower.model import TowerModel
+from clipmod_cli.models.tower.layers import can_multiply_int8
+from clipmod_cli.models.tower.model import ModuleTower, TowerModel
 
 
 @dataclass(kw_only=True)
@@ -28,6 +30,13 @@ class OpenClipModel(TowerModel):
     revision: str
     logit_scale: float
     texts: TextEmbedder = field(repr=False)
+
+    @property
+    def spec_in_int8(self) -> str | None:
+        """The spec of this model in 8 bits; None if its architecture or this machine has no such products."""
+        if isinstance(self._tower, ModuleTower) or not can_multiply_int8():
+            return None
+        return self.spec.replace(OPEN_CLIP, OPEN_CLIP_INT8, 1)
 
     def embed(self, prompts: Sequence[str], *, keep: bool = False) -> NDArray[np.float32]:
         """Return unit-length float32 `(len(prompts), d)`; computes only prompts that are not cached.

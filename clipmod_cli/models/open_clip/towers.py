@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from clipmod_cli.errors import SettingsError
 from clipmod_cli.models.device.device import Placement
 from clipmod_cli.models.freed_memory import release_freed_memory
 from clipmod_cli.models.hub.client import DownloadProgress
@@ -60,7 +61,7 @@ def load_tower(source: OpenClipSource, placement: Placement, *, compile: bool = 
 
     Raises:
         MissingModelError: the weights cannot be read or do not fit the architecture.
-        SettingsError: compiling does not work on this machine.
+        SettingsError: compiling does not work on this machine, or int8 not for this architecture.
     """
     exact = placement.candidates[0] == torch.float32
     found = _read_file(source, exact=exact)
@@ -223,6 +224,10 @@ def _module_tower(
     *,
     compile: bool,  # noqa: A002
 ) -> LoadedTower:
+    if placement.dtype == torch.int8:
+        raise SettingsError(
+            f"{source.model_name} is no standard vision transformer: it has no form in 8 bits"
+        )
     if compile:
         log.warning(
             "--compile: %s is not a standard vision transformer and is not compiled", source.model_name

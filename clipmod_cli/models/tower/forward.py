@@ -44,7 +44,7 @@ class VisionTower(ImageTower):
     def __init__(self, stem_and_head: StemAndHead, blocks: Sequence[TransformerBlock], step: Step) -> None:
         self.shape = stem_and_head.shape
         self.device = stem_and_head.numerics.device
-        self.dtype = stem_and_head.numerics.dtype
+        self.dtype = torch.int8 if stem_and_head.numerics.int8 else stem_and_head.numerics.dtype
         self._stem_and_head, self._blocks, self._step = stem_and_head, list(blocks), step
 
     def submit(self, crops: torch.Tensor, /) -> Callable[[], DeviceResult]:
@@ -129,6 +129,8 @@ def _step(block: TransformerBlock, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def _numerics(device: torch.device, dtype: torch.dtype, *, packable: bool) -> Numerics:
+    if dtype == torch.int8:
+        return Numerics(device=device, dtype=torch.float32, int8=True)
     return Numerics(
         device=device,
         dtype=dtype,

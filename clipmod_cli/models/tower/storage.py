@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipmod_cli.models.backend import ModelSpec
+from clipmod_cli.models.backend import OF_OPEN_CLIP, ModelSpec
 from clipmod_cli.models.hub.files import size_of
 from clipmod_cli.models.hub.weights import WeightFiles
 
@@ -73,7 +73,7 @@ def location_for_folder(revision: str) -> TowerLocation:
 
 def tower_size(spec: ModelSpec, files: WeightFiles | None) -> int | None:
     """Return the bytes of a downloaded model's tower file; None if it has none."""
-    if files is None or spec.backend.prefix != "open_clip" or spec.path is not None:
+    if files is None or spec.backend.prefix not in OF_OPEN_CLIP or spec.path is not None:
         return None
     return size_of(location_in_cache(spec, files).path) or None
 
