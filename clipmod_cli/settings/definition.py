@@ -196,6 +196,10 @@ class Settings:
     )
     hidden: bool = _setting(False, "sources", "include hidden files and folders")
     follow: bool = _setting(False, "sources", "follow symbolic links in folders")
+    newer_than: str | None = _setting(
+        None, "sources", "only files of folders changed since: 24h, 7d, a time, a file",
+        metavar="TIME",
+    )  # fmt: skip
     unread: Literal["record", "skip"] = _setting(
         "record", "sources",
         "write an error record for each picture, film and archive of a format that is not read, or count it",

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 InputState: TypeAlias = Literal["unchanged", "changed", "gone"]
 """What became of an input since its record was written; gone: the file or object does not exist."""
 
+OLDER = "older"
+"""Why a file is skipped that was modified before `--newer-than`. A run may skip all files for it."""
+
 MOST_FOLDERS, MOST_NAMES = 1_000, 100_000
 """Bounds of the search for media in skipped folders, which takes place only if nothing was judged."""
 
@@ -36,6 +39,7 @@ class Rules:
         hidden: include names that begin with a dot.
         follow: follow symbolic links found in folders; a named link is always followed.
         record_unread: files of formats that are not read are inputs too, which fail.
+        since_ns: files and archives that were modified before this are skipped; ns since 1970.
         null: lists are separated by NUL bytes instead of newlines.
     """
 
@@ -46,6 +50,17 @@ class Rules:
     follow: bool = False
     null: bool = False
     record_unread: bool = True
+    since_ns: int | None = None
+
+    def is_older(self, mtime_ns: int | None) -> bool:
+        """Return whether a file was certainly modified before `since_ns`.
+
+        One of unknown time was not. A time in whole seconds or milliseconds was rounded down, as S3 does.
+        """
+        if self.since_ns is None or mtime_ns is None:
+            return False
+        precision_ns = next((ns for ns in (10**9, 10**6) if mtime_ns % ns == 0), 1)
+        return mtime_ns + precision_ns <= self.since_ns
 
     def skip_reason(self, rel: str, *, folder: bool = False) -> str | None:
         """Return why a path, relative to the folder named, is skipped; None if it is not."""

@@ -18,7 +18,7 @@ from typing import Any
 from clipmod_cli.decode.formats import format_by_extension
 from clipmod_cli.decode.reading.items import hash_path
 from clipmod_cli.sources.archives.items import look_inside
-from clipmod_cli.sources.base import InputPath, InputState, Rules, Skipped, same_file
+from clipmod_cli.sources.base import OLDER, InputPath, InputState, Rules, Skipped, same_file
 from clipmod_cli.types import Failure, Item
 
 
@@ -124,6 +124,8 @@ class _Walk:
             yield InputPath(path, rel)  # removed, or a dangling link to be followed: it gets an error record
         elif folder:
             yield from self._enter(path, rel + "/")
+        elif self.rules.is_older(info.st_mtime_ns):
+            self.skipped.reasons[OLDER] += 1
         elif stat.S_ISREG(info.st_mode) or format_by_extension(path) is not None:
             yield InputPath(
                 path, rel

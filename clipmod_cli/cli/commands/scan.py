@@ -14,7 +14,7 @@ from clipmod_cli.errors import UsageError
 if TYPE_CHECKING:
     from clipmod_cli.settings.definition import Settings
     from clipmod_cli.settings.reading import Resolved
-    from clipmod_cli.sources.base import Skipped
+    from clipmod_cli.sources.base import Rules, Skipped
     from clipmod_cli.types import Failure, Item
 
 EXAMPLES = f"""
@@ -57,7 +57,7 @@ def _run(resolved: Resolved, named: list[str]) -> int:
     from clipmod_cli.cli.run import Inputs, judge_inputs
 
     settings = resolved.settings
-    items = partial(_items, named, settings)
+    items = partial(_items, named, settings, _rules(settings))
     if settings.dry_run:
         from clipmod_cli.cli.dry_run import count_inputs
 
@@ -71,13 +71,19 @@ def _run(resolved: Resolved, named: list[str]) -> int:
     return judge_inputs(resolved, inputs)
 
 
-def _items(named: list[str], settings: Settings, skipped: Skipped) -> Iterator[Item | Failure]:
-    from clipmod_cli.sources.base import Rules
+def _items(named: list[str], settings: Settings, rules: Rules, skipped: Skipped) -> Iterator[Item | Failure]:
     from clipmod_cli.sources.lists import read_list
     from clipmod_cli.sources.registry import expand
 
     listed = read_list(settings.files_from, null=settings.null) if settings.files_from else iter(())
-    rules = Rules(
+    return expand((source for part in (named, listed) for source in part), rules, skipped)
+
+
+def _rules(settings: Settings) -> Rules:
+    from clipmod_cli.sources.base import Rules
+    from clipmod_cli.sources.newer import parse_newer_than
+
+    return Rules(
         include=settings.include,
         exclude=settings.exclude,
         max_depth=settings.max_depth,
@@ -85,5 +91,5 @@ def _items(named: list[str], settings: Settings, skipped: Skipped) -> Iterator[I
         follow=settings.follow,
         null=settings.null,
         record_unread=settings.unread == "record",
+        since_ns=parse_newer_than(settings.newer_than) if settings.newer_than is not None else None,
     )
-    return expand((source for part in (named, listed) for source in part), rules, skipped)

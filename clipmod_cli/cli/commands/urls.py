@@ -30,7 +30,7 @@ Examples:
   clipmod urls list.txt --errors-to failed.txt       the failed ones
 """
 
-_FOR_FOLDERS = frozenset({"include", "exclude", "max_depth", "hidden", "follow"})
+_FOR_FOLDERS = frozenset({"include", "exclude", "max_depth", "hidden", "follow", "newer_than"})
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x1f\x7f]*)")
 _RESERVED = frozenset(
     {"host", "accept-encoding", "content-length", "transfer-encoding", "connection", "range", "upgrade", "te"}

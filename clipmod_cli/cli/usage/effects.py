@@ -28,7 +28,7 @@ from clipmod_cli.sources.registry import SOURCES, scheme_of
 
 log = logging.getLogger(__name__)
 
-OF_FOLDERS = ("include", "exclude", "max_depth", "hidden", "follow", "unread")
+OF_FOLDERS = ("include", "exclude", "max_depth", "hidden", "follow", "newer_than", "unread")
 OF_THRESHOLDS = ("threshold", "sensitivity", "stop_on_hit")
 LEAST_RISK, MOST_RISK = 0.00001, 0.1
 LISTS = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
@@ -59,7 +59,8 @@ def check_scan(resolved: Resolved, names: Sequence[str]) -> None:
     """Check the sources of `scan`, and its options against them.
 
     Raises:
-        UsageError: a source is a URL that `scan` does not read, or `--null` has no list.
+        UsageError: a source is a URL that `scan` does not read, `--null` has no list, or `--newer-than` no
+            times.
     """
     settings = resolved.settings
     for name in names:
@@ -68,6 +69,11 @@ def check_scan(resolved: Resolved, names: Sequence[str]) -> None:
     if not has_list and settings.errors_to is None:
         for flag in _given(resolved, ["null"]):
             raise UsageError(f"{flag} has no effect without a list: -, --files-from or --errors-to")
+    if settings.newer_than is not None:
+        for name in (name for name in names if scheme_of(name) == "hf"):
+            raise UsageError(
+                f"--newer-than cannot be used with {plain(name)}: the hub lists no modification times"
+            )
     for flag in _given(resolved, OF_FOLDERS):
         if not has_list and all(map(_is_single_file, names)):
             log.warning("%s has no effect: no folder, archive or list is named", flag)

@@ -21,7 +21,7 @@ from clipmod_cli.decode.unread import UNREAD_HEAD_BYTES, UnreadFormat, unread_fo
 from clipmod_cli.errors import ErrorCode, ItemError
 from clipmod_cli.sources.ahead import prefetch
 from clipmod_cli.sources.archives.items import look_inside
-from clipmod_cli.sources.base import InputPath, InputState, Rules, Skipped, same_file
+from clipmod_cli.sources.base import OLDER, InputPath, InputState, Rules, Skipped, same_file
 from clipmod_cli.sources.spill import SpillFolder
 from clipmod_cli.sources.stores.base import ObjectEntry, ObjectName, ObjectStore, StoredItem
 from clipmod_cli.sources.stores.errors import store_errors
@@ -272,6 +272,8 @@ def _list_folder(
                 continue  # some tools mark a folder so
             if reason := rules.skip_reason(rel):
                 skipped.add(reason, rel)
+            elif rules.is_older(entry.mtime_ns):
+                skipped.reasons[OLDER] += 1
             else:
                 yield _InputObject(source=name.with_key(entry.key), rel=rel, store=store, entry=entry)
     if not exists:
