@@ -37,8 +37,8 @@ from pathlib import Path
 import httpx2
 import psutil
 
-from benchmarks.light import write_pictures
 from benchmarks.load_client import Heard, closed, form_request, open_loop
+from clipmod_cli.bench.pictures import draw_pictures, write_pictures
 
 START_S = 300.0
 BARE_SERVE = ("--no-db", "--no-hosting", "--no-predictions", "--no-access-log")
@@ -131,7 +131,8 @@ def main() -> None:
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "pictures").mkdir()
-        write_pictures(Path(folder, "pictures"), wanted.pictures, wanted.side)
+        drawn = draw_pictures((wanted.side, wanted.side * 3 // 4))
+        write_pictures(Path(folder, "pictures"), drawn, wanted.pictures)
         bench = Bench(Path(folder), wanted.models, wanted.policy, wanted.bare, wanted.max_requests)
         print(json.dumps(_compare(bench, wanted)))
 
