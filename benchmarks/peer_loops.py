@@ -24,13 +24,14 @@ from clipmod_cli.decode.coverage import plan_views
 from clipmod_cli.decode.limits import Coverage, DecodeOptions
 from clipmod_cli.ensemble.cache import DUPLICATE_CACHE_BYTES
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
-from clipmod_cli.models.backend import LoadContext
+from clipmod_cli.models.backend import LoadContext, ModelSpec
+from clipmod_cli.models.backends import FALLBACK
 from clipmod_cli.models.device.device import Placement, place
 from clipmod_cli.models.onnx import session
 from clipmod_cli.models.open_clip import architecture
 from clipmod_cli.models.open_clip.architecture import RandomModel, RandomState, architecture_of
 from clipmod_cli.models.seam import Model
-from clipmod_cli.models.specs import ENSEMBLE, FALLBACK, ModelSpec, parse_models
+from clipmod_cli.models.specs import ENSEMBLE, parse_models
 from clipmod_cli.models.tower.shape import shape_of, state_of
 from clipmod_cli.pipeline import Options, start_decoders
 

@@ -1,7 +1,7 @@
 """`clipmod serve` under load beside `clipmod scan` on the same pictures, models and machine.
 
     python -m benchmarks.serve [--models open_nsfw,nudenet] [--policy nsfw] [--clients 64,256]
-        [--pictures 1024] [--rounds 5] [--bare] [--overload-s 20]
+        [--pictures 1000] [--rounds 5] [--bare] [--overload-s 20]
 
 In each round, in turn: `scan` judges all pictures; then as many clients as said send them to
 `/predict/single`, one picture a request, with keep-alive. A refused client waits as `Retry-After` says and
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--models", default="open_nsfw,nudenet")
     parser.add_argument("--policy", default="nsfw")
     parser.add_argument("--clients", default="64,256")
-    parser.add_argument("--pictures", type=int, default=1024)
+    parser.add_argument("--pictures", type=int, default=1000)
     parser.add_argument("--side", type=int, default=320)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--max-requests", type=int, default=64)
