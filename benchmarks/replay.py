@@ -11,6 +11,7 @@ towers, records.
     off         clipmod, all models see all views
     exit        clipmod, `--share` of the pictures exit after the first model
     screen      clipmod, open_nsfw first: `--screen-share` exit after it, the others as in `exit`
+    int8        the same with the first model in 8 bits, only in float32 on a CPU
 
 Sides are run in turn; a ratio is the median of the ratios of the rounds. `arithmetic` is the share of the
 time that the models need for these views alone, in batches that are ready, measured in the same process.
@@ -32,30 +33,32 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from benchmarks.peer_loops import Tower, readme, tower_of
-from clipmod_cli.assemble import with_screens
-from clipmod_cli.bench.models import BenchModels, with_bench_policy
+from clipmod_cli.assemble import fetcher
+from clipmod_cli.bench.models import BenchModels, PromptlessModel, with_bench_policy
 from clipmod_cli.bench.pictures import draw_pictures, items_of, write_pictures
 from clipmod_cli.decode.limits import DecodeOptions
 from clipmod_cli.decode.stage import Decoders, decode_with
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
+from clipmod_cli.judge.criteria import WeightedReader
 from clipmod_cli.judge.exits.rule import CalibratedExit
+from clipmod_cli.judge.prepare import reader_of
+from clipmod_cli.models.backend import OPEN_CLIP, OPEN_CLIP_INT8, LoadContext, ModelSpec
 from clipmod_cli.models.device import machine
 from clipmod_cli.models.device.device import Placement, place
 from clipmod_cli.models.device.processor import cpu_flags
 from clipmod_cli.models.hub.client import Hub
+from clipmod_cli.models.open_clip import architecture
 from clipmod_cli.models.seam import Model
-from clipmod_cli.models.specs import ENSEMBLE, parse_models
+from clipmod_cli.models.specs import ENSEMBLE, parse_models, parse_spec
 from clipmod_cli.output.jsonl import open_file
 from clipmod_cli.pipeline import Options, default_workers, run, start_decoders
 from clipmod_cli.records import RunFacts, to_line, to_record
 from clipmod_cli.results import Settled
-from clipmod_cli.settings.definition import Settings
 from clipmod_cli.types import Evidence, Failure, Frame, Item, Seen
-
-SCREEN = "open_nsfw"
 
 GOLDEN = 0.618_033_988_749_895
 """Multiples of it modulo 1 are spread evenly, so a share holds in any run of pictures."""
@@ -188,16 +191,17 @@ def main() -> None:
             parser.error("--models needs specs of open_clip models")
         towers = [tower_of(member.spec, placement) for member in members]
         decoders = stack.enter_context(start_decoders(Options(isolate=True)))
-        lines = {
-            way: Line(_models(towers, placement, screened=SCREEN in shares), shares, decoders, folder)
-            for way, shares in _shares(wanted, towers[0].model.name).items()
-        }
+        screens: dict[str, Model | None] = {"exit": None, **_screens(members[0].spec, placement)}
+        lines = {"off": Line(_models(towers, placement, None), {}, decoders, folder)}
+        for way, screen in screens.items():
+            shares = _shares(wanted, towers[0].model.name, screen)
+            lines[way] = Line(_models(towers, placement, screen), shares, decoders, folder)
         sides: dict[str, Side] = {"loop": Loop(towers, wanted.pictures, placement), **lines}
         for side in sides.values():
             side(paths[:WARM])
-        screened = lines["screen"]
-        frames = _frames(screened.models, decoders, paths, placement.batch_size)
-        bare_ms = {model.name: _bare_ms(model, frames) for model in screened.all_models}
+        frames = _frames(lines["screen"].models, decoders, paths, placement.batch_size)
+        models = {model.name: model for line in lines.values() for model in line.all_models}
+        bare_ms = {name: _bare_ms(model, frames) for name, model in models.items()}
         pictures = paths[WARM:]
         rounds = [_round(sides, pictures, turned=number % 2 == 1) for number in range(wanted.repeats)]
     figures = _figures(lines, rounds, bare_ms, len(pictures))
@@ -207,23 +211,37 @@ def main() -> None:
         print(_table(placement, bare_ms, figures))
 
 
-def _models(towers: Sequence[Tower], placement: Placement, *, screened: bool) -> BenchModels:
-    """Return the models, with the light screen if it is wanted; their weights decide nothing."""
+def _models(towers: Sequence[Tower], placement: Placement, screen: Model | None) -> BenchModels:
+    """Return the models, with a screen before them if there is one; their weights decide nothing."""
     members = [Member(tower.model, 1.0 / len(towers)) for tower in towers]
     ensemble = Ensemble(members=members, dtype=placement.dtype_name, batch_size=placement.batch_size)
     models = with_bench_policy(ensemble, placement)
-    if not screened:
+    if screen is None:
         return models
-    settings = Settings(screen=SCREEN, early_exit="calibrated")
-    found, criteria = with_screens(
-        models.ensemble, models.criteria, settings, Hub.from_environment(offline=True)
+    reader = WeightedReader(name=screen.name, weight=1.0, reader=reader_of(screen, models.criteria.policy))
+    return replace(
+        models,
+        ensemble=replace(models.ensemble, screens=[screen]),
+        criteria=replace(models.criteria, screens=[reader]),
     )
-    return replace(models, ensemble=found, criteria=criteria)
 
 
-def _shares(wanted: argparse.Namespace, first: str) -> dict[str, dict[str, float]]:
-    after_first = {first: wanted.share}
-    return {"off": {}, "exit": after_first, "screen": {SCREEN: wanted.screen_share, **after_first}}
+def _screens(first: ModelSpec, placement: Placement) -> dict[str, Model]:
+    """Return the light screen, and the first model in 8 bits where bfloat16 is no faster."""
+    light = parse_spec("open_nsfw")
+    context = LoadContext(device="cpu", fetch=fetcher(Hub.from_environment(offline=True)))
+    screens = {"screen": light.backend.load(light, light.short_name, context)}
+    if placement.dtype == torch.float32 and placement.device.type == "cpu":
+        spec = parse_spec(first.spec.replace(OPEN_CLIP, OPEN_CLIP_INT8, 1))
+        in_int8 = placement.with_dtype(torch.int8)
+        screens["int8"] = PromptlessModel(architecture.load(spec, name=spec.spec, placement=in_int8))
+    return screens
+
+
+def _shares(wanted: argparse.Namespace, first: str, screen: Model | None) -> dict[str, float]:
+    """Return the shares that exit after a screen, and then after the first model."""
+    before = {} if screen is None else {screen.name: wanted.screen_share}
+    return {**before, first: wanted.share}
 
 
 def _frames(models: BenchModels, decoders: Decoders, paths: Sequence[Path], count: int) -> list[Frame]:

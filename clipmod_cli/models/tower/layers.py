@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
@@ -272,7 +273,10 @@ class Int8Linear:
         rows = len(weight)
         scales = (weight.abs().amax(dim=1) / 127).double().clamp_min(torch.finfo(torch.float32).tiny)
         zeros = torch.zeros(rows, dtype=torch.long)
-        rounded = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
+        with warnings.catch_warnings():
+            # what a torch without it does: see can_multiply_int8
+            warnings.filterwarnings("ignore", "torch.quantize_per_tensor.* are deprecated")
+            rounded = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
         reduced = not torch.cpu.get_capabilities().get("avx512_vnni", False)
         return cls(torch.ops.quantized.linear_prepack(rounded, bias), reduced)
 
