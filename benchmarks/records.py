@@ -33,11 +33,12 @@ from clipmod_cli.judge.policy.reading import load_policy
 from clipmod_cli.results import Result
 from clipmod_cli.runs import loaded
 from clipmod_cli.settings.definition import Settings
-from clipmod_cli.types import FrameScore, Item, Media, ModelScore, Verdict
+from clipmod_cli.types import Box, FrameScore, Item, Media, ModelScore, Verdict, View
 
 POLICY = load_policy("female-presence")
 NAMES = tuple(category.name for category in POLICY.categories)
 MODELS = {"ViT-L-14": 0.40, "ViT-H-14": 0.35, "ViT-g-14": 0.25}
+THRESHOLD = 0.5
 DIFFERENT = 500
 """Verdicts with scores of their own; beyond that they differ by name, hash and place."""
 
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rate", type=float, default=0.0, help="verdicts a second; 0 does not wait")
     wanted = parser.parse_args()
-    drawn = [_verdict(index) for index in range(DIFFERENT)]
+    drawn = [drawn_verdict(index) for index in range(DIFFERENT)]
     with tempfile.TemporaryDirectory() as folder:
         settings = {
             "null, no store": _settings(os.devnull, None),
@@ -109,7 +110,7 @@ def _run(settings: Settings, drawn: list[Verdict], count: int, rate: float) -> C
         patch.object(loaded, "run", lambda *_, **__: _verdicts(drawn, count, rate, ended)),
         open_output(settings, RealStdout(descriptor=2, is_terminal=False)) as output,
     ):
-        criteria = Criteria(policy=POLICY, threshold=0.5, judges=())
+        criteria = Criteria(policy=POLICY, threshold=THRESHOLD, judges=())
         inputs = one_run.Inputs(items=lambda _: iter(()), walk_ahead=False)
         begun, used = time.perf_counter(), time.process_time()
         models = loaded.LoadedRun.of(settings, Ensemble([]), criteria, NO_BANKS)
@@ -132,7 +133,7 @@ def _verdicts(drawn: list[Verdict], count: int, rate: float, ended: list[float])
     ended.append(time.perf_counter())
 
 
-def _verdict(index: int) -> Verdict:
+def drawn_verdict(index: int) -> Verdict:
     rng = np.random.default_rng(index)
     shares = {name: rng.dirichlet(np.ones(len(NAMES))) for name in MODELS}
     total = sum(weight * shares[name] for name, weight in MODELS.items())
@@ -142,6 +143,8 @@ def _verdict(index: int) -> Verdict:
     frame = FrameScore(
         number=0,
         time_s=0.0,
+        view=View(box=Box(0, 0, 1280, 853)),
+        hit=unsafe >= THRESHOLD,
         category=top.category,
         confidence=top.confidence,
         unsafe_score=unsafe,
@@ -154,9 +157,10 @@ def _verdict(index: int) -> Verdict:
         width=1280, height=853, format="JPEG",
     )  # fmt: skip
     return Verdict(
-        item=Item(source="", index=0), media=media, decision="NSFW" if unsafe >= 0.5 else "Safe",
-        needs_review=frame.agreement < POLICY.agreement_threshold, degraded=False, deciding=frame,
-        frames=(frame,), segments=(), unseen_categories=(), total_ms=61.0 + index / 7,
+        item=Item(source="", index=0), media=media, decision="NSFW" if frame.hit else "Safe",
+        review_reasons=("low_agreement",) if frame.agreement < POLICY.agreement_threshold else (),
+        degraded=False, deciding=frame, frames=(frame,), views_scored=1, segments=(), unseen_categories=(),
+        inference_ms=1.9, total_ms=61.0 + index / 7,
     )  # fmt: skip
 
 
