@@ -97,6 +97,7 @@ ErrorCode = Literal[
     "non_finite_score",
     "out_of_memory",
     "deadline",
+    "worker_lost",
     "internal_error",
 ]
 """Why an input could not be judged."""
@@ -227,6 +228,12 @@ ERROR_CODES: Final[dict[ErrorCode, ErrorInfo]] = {
         "Send it again when the service is less busy.",
         retryable=True,
         http_status=504,
+    ),
+    "worker_lost": ErrorInfo(
+        "The processes of a run in parts that judged this input alone ended without a word, twice.",
+        "Look at their logs, often for memory; judge it again with `--retry worker_lost`.",
+        retryable=True,
+        http_status=500,
     ),
     "internal_error": ErrorInfo(
         "A bug in clipmod.", "Run again; report it with the log.", retryable=True, http_status=500

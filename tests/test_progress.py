@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import PlainLines, ProgressBar, amount, choose_progress
 from clipmod_cli.cli.terminal.summary import print_summary
+from clipmod_cli.runs.tally import Tally
 from clipmod_cli.sources.base import Skipped
 
 

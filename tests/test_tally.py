@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipmod_cli.cli.tally import Tally, kinds_of
 from clipmod_cli.records import Record, to_line, to_record
+from clipmod_cli.runs.tally import Tally, kinds_of
 from clipmod_cli.settings.definition import Wanted
 from clipmod_cli.types import Decision
 from tests.results import RUN, plain_animation, plain_failure, plain_verdict

@@ -33,6 +33,7 @@ from clipmod_cli.cli.commands import (
 )
 from clipmod_cli.cli.commands.applying import apply
 from clipmod_cli.cli.commands.evaluate import evaluate, tune
+from clipmod_cli.cli.commands.parts import merge, parts
 from clipmod_cli.cli.commands.results import dedupe, export, report, rescore
 from clipmod_cli.cli.commands.results import list as list_command
 from clipmod_cli.cli.commands.review import review
@@ -50,7 +51,7 @@ ISSUES = "https://github.com/clipmod/clipmod/issues"
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 ORDER = (
-    "scan", "urls", "serve",
+    "scan", "urls", "parts", "merge", "serve",
     "list", "report", "review", "apply", "dedupe", "export", "stats",
     "allow", "deny", "policies", "eval", "tune", "rescore",
     "models", "doctor", "bench", "config", "schema",
@@ -117,6 +118,8 @@ app = typer.Typer(
 )
 app.command(short_help="Judge pictures, videos, archives and folders.", epilog=scan.EXAMPLES)(scan.scan)
 app.command(short_help="Download and judge the URLs of lists.", epilog=urls.EXAMPLES)(urls.urls)
+app.command(short_help="Show which parts of a run are done.", epilog=parts.EXAMPLES)(parts.parts)
+app.command(short_help="Write the records of all parts to one file.", epilog=merge.EXAMPLES)(merge.merge)
 app.command(short_help="Judge over HTTP.", epilog=serve.EXAMPLES)(serve.serve)
 app.command("list", short_help="Print the paths of what was found.", epilog=list_command.EXAMPLES)(
     list_command.list_records

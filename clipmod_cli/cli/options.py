@@ -29,6 +29,7 @@ PANELS: Final[dict[Group, str]] = {
     "limits": "Limits",
     "hosting": "Kept pictures",
     "output": "Output",
+    "parts": "Parts",
     "machine": "Speed",
     "cache": "Speed",
     "store": "Output",

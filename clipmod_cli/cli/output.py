@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 from clipmod_cli.atomic import atomic_file, remove_unfinished
 from clipmod_cli.banks.records import RecordBanks
-from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import RunProgress
 from clipmod_cli.cli.terminal.result_lines import ShownLines, decision_of, line_of
 from clipmod_cli.cli.terminal.stdout import RealStdout, plain
@@ -26,6 +25,7 @@ from clipmod_cli.output.resuming.card import RunCard
 from clipmod_cli.output.resuming.gone import prune
 from clipmod_cli.output.resuming.resume import DoneInputs, ResumeOptions, RunConditions
 from clipmod_cli.records import Record, read_name
+from clipmod_cli.runs.tally import Tally
 from clipmod_cli.settings.definition import Settings, Wanted
 from clipmod_cli.settings.effects import STDOUT_NAMES
 from clipmod_cli.sources.base import Skipped

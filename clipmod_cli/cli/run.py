@@ -26,7 +26,6 @@ from clipmod_cli.cli.choosing import choose_models
 from clipmod_cli.cli.exits import RunExits, exits_key, open_exits, warn_of_statistics
 from clipmod_cli.cli.output import Output, open_output
 from clipmod_cli.cli.signals import Interrupted, StopRequest, catch_signals
-from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import DownloadBar, choose_progress
 from clipmod_cli.cli.terminal.stdout import RealStdout, say, take_stdout
 from clipmod_cli.cli.terminal.summary import command_line, print_summary, say_how_to_resume
@@ -45,6 +44,7 @@ from clipmod_cli.records import to_line
 from clipmod_cli.results import Result
 from clipmod_cli.runs.facts import decoders, decoding_of, difference, screens_again
 from clipmod_cli.runs.loaded import LoadedRun
+from clipmod_cli.runs.tally import Tally
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.settings.reading import Resolved
 from clipmod_cli.sources.ahead import walk_ahead

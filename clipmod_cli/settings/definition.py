@@ -16,8 +16,8 @@ from clipmod_cli.errors import ErrorCode
 ENV_PREFIX = "CLIPMOD_"
 Origin: TypeAlias = Literal["flag", "environment", "file", "default"]
 Group: TypeAlias = Literal[
-    "sources", "urls", "downloads", "judging", "serve", "access", "limits", "hosting", "output", "machine",
-    "cache", "store", "talk", "secret",
+    "sources", "urls", "downloads", "judging", "serve", "access", "limits", "hosting", "output", "parts",
+    "machine", "cache", "store", "talk", "secret",
 ]  # fmt: skip
 """Which settings a command takes together; in the order of help."""
 
@@ -152,8 +152,9 @@ class Settings:
     config: str | None = _setting(None, "talk", "settings file [in the user config folder]", metavar="FILE")
 
     output: str | None = _setting(
-        None, "output", "write records to this file (.jsonl); - is stdout", "-o", "--output", metavar="FILE"
-    )
+        None, "output", "write records to this file, or in parts to FOLDER/; - is stdout",
+        "-o", "--output", metavar="FILE",
+    )  # fmt: skip
     overwrite: bool = _setting(False, "output", "discard what the output contains")
     resume: Literal["yes", "no", "verify"] = _setting(
         "yes", "output",
@@ -182,6 +183,17 @@ class Settings:
     )
     frames_detail: bool = _setting(False, "output", "write the scores of every frame", rare=True)
     json: bool = _setting(False, "output", "JSON Lines on stdout even on a terminal")
+
+    shard: str | None = _setting(
+        None, "parts", "judge the parts of one of N processes; /N: an array job tells I", metavar="I/N",
+        rare=True,
+    )  # fmt: skip
+    plan_only: bool = _setting(False, "parts", "list the inputs, plan their parts and exit", rare=True)
+    extend: bool = _setting(False, "parts", "plan what is new or changed since the plan", rare=True)
+    part_size: int = _setting(2000, "parts", "inputs in a part", metavar="N", rare=True)
+    format: Literal["parquet", "jsonl"] = _setting(
+        "parquet", "parts", "of the files of parts: parquet, jsonl", metavar="NAME", rare=True
+    )
 
     files_from: str | None = _setting(
         None, "sources", "read a list from this file; - is stdin", metavar="FILE"

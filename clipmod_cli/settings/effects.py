@@ -7,6 +7,7 @@ this one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -76,6 +77,14 @@ def has_file(settings: Settings) -> bool:
     return settings.output is not None and settings.output not in STDOUT_NAMES
 
 
+def names_parts(settings: Settings) -> bool:
+    """Whether the records go into parts: `-o` ends in a slash, is a folder or in an object store."""
+    name = settings.output
+    if name is None or name in STDOUT_NAMES:
+        return False
+    return name.endswith(("/", os.sep)) or "://" in name or os.path.isdir(os.path.expanduser(name))  # noqa: PTH111, PTH112
+
+
 def _is_calibrated(settings: Settings) -> bool:
     return settings.early_exit == "calibrated"
 
@@ -86,6 +95,10 @@ NEEDS: Final = (
     Need("prune", has_file, "-o FILE"),
     Need("retry", has_file, "-o FILE"),
     Need("resume", has_file, "-o FILE"),
+    *(
+        Need(name, names_parts, "-o FOLDER/")
+        for name in ("shard", "plan_only", "extend", "part_size", "format")
+    ),
     Need("risk", _is_calibrated, "--early-exit calibrated"),
     Need("screen", lambda s: _is_calibrated(s) or s.screen == "none", "--early-exit calibrated"),
     Need("retention", lambda s: not (s.no_db and s.no_cache), "statistics or a cache"),

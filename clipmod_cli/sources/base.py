@@ -92,6 +92,32 @@ class Rules:
         return _compile(self.exclude)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceInput:
+    """An input as its source lists it; an archive is one.
+
+    Attributes:
+        source: its whole name.
+        folder: the folder that was named and in which it was found; None if it was named itself.
+        size: in bytes; None where it was not looked at.
+        mtime_ns: when it was last changed, nanoseconds since 1970.
+        version: of an object in a store, identifies its very bytes.
+    """
+
+    source: str
+    folder: str | None = None
+    size: int | None = None
+    mtime_ns: int | None = None
+    version: str | None = None
+
+    @property
+    def rel(self) -> str | None:
+        """The name relative to the folder, with `/`; None if it was named itself."""
+        if self.folder is None:
+            return None
+        return self.source[len(self.folder) :].replace(os.sep, "/").lstrip("/")
+
+
 class Source(Protocol):
     """Where the inputs of one scheme come from; opened once a run, used by one thread."""
 
@@ -105,6 +131,18 @@ class Source(Protocol):
             name: as the user gave it, scheme included.
             rules: which of the files in a folder are inputs; a file that was named always is.
             skipped: counts the files that are no inputs, and takes the folders that were listed.
+        """
+
+    def list(self, name: str, rules: Rules, skipped: Skipped) -> Iterator[SourceInput]:
+        """Yield the inputs that a name stands for, as `expand`, but an archive as one; reads heads at most.
+
+        What cannot be listed is one input, which fails when it is opened.
+        """
+
+    def open(self, listed: SourceInput, rules: Rules, skipped: Skipped) -> Iterator[Item | Failure]:
+        """Yield the Item of a listed input or the members of its archive, as `expand`; at least one.
+
+        Only an archive found in a folder that holds no input yields none. What is no input any more fails.
         """
 
     def state_of(self, record: Mapping[str, Any], name: str, *, verify: bool) -> InputState:

@@ -17,8 +17,8 @@ from typing import Any
 
 from clipmod_cli.decode.formats import format_by_extension
 from clipmod_cli.decode.reading.items import hash_path
-from clipmod_cli.sources.archives.items import look_inside
-from clipmod_cli.sources.base import OLDER, InputPath, InputState, Rules, Skipped, same_file
+from clipmod_cli.sources.archives.items import list_input, look_inside
+from clipmod_cli.sources.base import OLDER, InputPath, InputState, Rules, Skipped, SourceInput, same_file
 from clipmod_cli.types import Failure, Item
 
 
@@ -37,6 +37,24 @@ class LocalFiles:
                 skipped.listed[path] = count
             else:
                 yield from look_inside(InputPath(path), rules, skipped)
+
+    def list(self, name: str, rules: Rules, skipped: Skipped) -> Iterator[SourceInput]:
+        """Yield the inputs of a path, archives as one; in the order of `expand`."""
+        for path in _paths(name):
+            folder = path if _is_folder(path) else None
+            places = [InputPath(path)] if folder is None else _Walk(path, rules, skipped).files()
+            for place in places:
+                if (listed := list_input(place, folder, rules, skipped)) is not None:
+                    yield listed
+
+    def open(self, listed: SourceInput, rules: Rules, skipped: Skipped) -> Iterator[Item | Failure]:
+        """Yield the Item of a path, or the members of its archive."""
+        empty, count = skipped.reasons["empty archive"], 0
+        for item in look_inside(InputPath(listed.source, listed.rel), rules, skipped):
+            count += 1
+            yield item
+        if not count and skipped.reasons["empty archive"] == empty:
+            yield Item(source=listed.source, index=0)  # it has changed since, and decoding it fails
 
     def state_of(self, record: Mapping[str, Any], name: str, *, verify: bool) -> InputState:
         """Compare the file's size and time with those of its record, and the SHA-256 if `verify`."""

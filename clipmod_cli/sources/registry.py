@@ -9,7 +9,7 @@ from functools import partial
 
 from clipmod_cli.errors import MissingPackageError
 from clipmod_cli.install import install_command
-from clipmod_cli.sources.base import Rules, Skipped, Source
+from clipmod_cli.sources.base import Rules, Skipped, Source, SourceInput
 from clipmod_cli.sources.lists import read_list
 from clipmod_cli.sources.local import LocalFiles
 from clipmod_cli.sources.stores.hub import HfStore, split_repository
@@ -66,6 +66,18 @@ def check_packages(names: Iterable[str]) -> None:
         package = SOURCES[scheme].package
         if package is not None and importlib.util.find_spec(package) is None:
             raise MissingPackageError(f"{scheme}:// needs the package {package}: {install_command('stores')}")
+
+
+def list_inputs(names: Iterable[str], rules: Rules, skipped: Skipped) -> Iterator[SourceInput]:
+    """Yield the inputs that names stand for, in the order of `expand`, archives as one.
+
+    Raises:
+        MissingPackageError: if the package for an object store is not installed.
+    """
+    sources = Sources()
+    for given in names:
+        for name in read_list("-", null=rules.null) if given == "-" else (given,):
+            yield from sources.find(name).list(name, rules, skipped)
 
 
 def expand(names: Iterable[str], rules: Rules, skipped: Skipped | None = None) -> Iterator[Item | Failure]:

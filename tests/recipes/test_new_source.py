@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from clipmod_cli.errors import ItemError
-from clipmod_cli.sources.base import InputState, Rules, Skipped
+from clipmod_cli.sources.base import InputState, Rules, Skipped, SourceInput
 from clipmod_cli.sources.registry import SOURCES, SourceKind
 from clipmod_cli.sources.stores.base import ObjectEntry
 from clipmod_cli.sources.stores.source import ObjectStoreSource
@@ -31,6 +31,15 @@ class MemorySource:
                 yield item
             else:
                 yield Failure(item=item, stage="source", code="not_found", message="there is no such key")
+
+    def list(self, name: str, rules: Rules, skipped: Skipped) -> Iterator[SourceInput]:
+        return (
+            SourceInput(source=item.item.source if isinstance(item, Failure) else item.source)
+            for item in self.expand(name, rules, skipped)
+        )
+
+    def open(self, listed: SourceInput, rules: Rules, skipped: Skipped) -> Iterator[Item | Failure]:
+        return self.expand(listed.source, rules, skipped)
 
     def state_of(self, record: Mapping[str, Any], name: str, *, verify: bool) -> InputState:  # noqa: ARG002
         return "unchanged" if record["status"] == "ok" else "changed"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from clipmod_cli.cli.tally import Tally
 from clipmod_cli.errors import OutputError, OutputMismatchError
 from clipmod_cli.output.resuming.removed import removed_path
 from clipmod_cli.output.resuming.resume import ResumeOptions, read_done
 from clipmod_cli.records import to_line, to_record
+from clipmod_cli.runs.tally import Tally
 from tests.results import RUN, plain_verdict
 from tests.sinks.outputs import KEY, URLS, failed_line, line_of, missing, read
 from tests.sinks.test_jsonl import disk_of

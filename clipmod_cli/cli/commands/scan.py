@@ -29,7 +29,7 @@ Examples:
 """
 
 
-@with_settings("sources", "judging", "output", "machine", "cache", "store", "talk")
+@with_settings("sources", "judging", "output", "parts", "machine", "cache", "store", "talk")
 def scan(
     sources: Annotated[
         list[str] | None,
@@ -55,13 +55,19 @@ def scan(
 
 def _run(resolved: Resolved, named: list[str]) -> int:
     from clipmod_cli.cli.run import Inputs, judge_inputs
+    from clipmod_cli.runs.files import rules_of
+    from clipmod_cli.settings.effects import names_parts
 
     settings = resolved.settings
-    items = partial(_items, named, settings, _rules(settings))
+    items = partial(_items, named, settings, rules_of(settings))
     if settings.dry_run:
         from clipmod_cli.cli.dry_run import count_inputs
 
         return count_inputs(items, settings)
+    if names_parts(settings):
+        from clipmod_cli.cli.commands.parts.running import run_parts
+
+        return run_parts(resolved, named, "scan")
     has_list = settings.files_from is not None or "-" in named
     inputs = Inputs(
         items=items,
@@ -77,19 +83,3 @@ def _items(named: list[str], settings: Settings, rules: Rules, skipped: Skipped)
 
     listed = read_list(settings.files_from, null=settings.null) if settings.files_from else iter(())
     return expand((source for part in (named, listed) for source in part), rules, skipped)
-
-
-def _rules(settings: Settings) -> Rules:
-    from clipmod_cli.sources.base import Rules
-    from clipmod_cli.sources.newer import parse_newer_than
-
-    return Rules(
-        include=settings.include,
-        exclude=settings.exclude,
-        max_depth=settings.max_depth,
-        hidden=settings.hidden,
-        follow=settings.follow,
-        null=settings.null,
-        record_unread=settings.unread == "record",
-        since_ns=parse_newer_than(settings.newer_than) if settings.newer_than is not None else None,
-    )

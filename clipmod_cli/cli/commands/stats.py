@@ -19,6 +19,7 @@ from clipmod_cli.errors import UsageError
 if TYPE_CHECKING:
     from clipmod_cli.output.history.erase import EraseResult
     from clipmod_cli.output.history.store import HistoryStore, QueryResult
+    from clipmod_cli.output.reading.records import RecordReader
 
 SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -69,6 +70,10 @@ def stats(
             "Tables: runs, items, segments, requests, hosted; with RECORDS: records.",
         ),
     ] = None,
+    parts: Annotated[
+        str | None,
+        typer.Option("--from", metavar="OUT/", help="Show the statistics of a run in parts, in place."),
+    ] = None,
     rebuild: Annotated[
         list[Path] | None,
         typer.Option(
@@ -79,19 +84,24 @@ def stats(
     ] = None,
 ) -> None:
     """Show the statistics of all runs, or of the outputs RECORDS."""
+    if parts is not None:
+        if any([context.invoked_subcommand, context.args, db, rebuild]):
+            raise UsageError("--from reads the parts of one run; give it alone, or with --json or --sql")
+        _show_parts(parts, sql, as_json=as_json)
+        return
     if context.invoked_subcommand is not None:
         context.obj = db
         return
     if context.args:
-        from clipmod_cli.review.decisions import are_decisions
-
         if db is not None or rebuild:
             raise UsageError("--db and --rebuild have no effect on RECORDS, which are read directly")
-        if any(are_decisions(Path(name)) for name in context.args):
-            _show_decisions(context.args, sql, as_json=as_json)
-        else:
-            _show_records(context.args, sql, as_json=as_json)
+        _show_outputs(context.args, sql, as_json=as_json)
         return
+    _show_history(db, rebuild or [], sql, as_json=as_json)
+
+
+def _show_history(db: Path | None, rebuild: list[Path], sql: str | None, *, as_json: bool) -> None:
+    """Print the statistics of all runs, or what a query over them gives; first add outputs to them."""
     store = _open(db, may_be_missing=bool(rebuild))
     if rebuild:
         _rebuild(store, rebuild)
@@ -105,22 +115,51 @@ def stats(
         show(store.stats())
 
 
+def _show_outputs(names: list[str], sql: str | None, *, as_json: bool) -> None:
+    """Print the statistics of outputs or of files of decisions."""
+    from clipmod_cli.review.decisions import are_decisions
+
+    if any(are_decisions(Path(name)) for name in names):
+        _show_decisions(names, sql, as_json=as_json)
+    else:
+        _show_records(names, sql, as_json=as_json)
+
+
 def _show_records(names: list[str], sql: str | None, *, as_json: bool) -> None:
     """Print the statistics of some outputs, or what a query over them gives."""
-    from clipmod_cli.output.reading.counts import count_records
     from clipmod_cli.output.reading.records import open_records
 
     with open_records(names) as reader:
-        say_notes(reader.notes)
-        if sql is not None:
-            reader.lock()
-            _show_answer(reader.query(sql), as_json=as_json)
-        elif as_json:
-            _echo(json.dumps(count_records(reader), ensure_ascii=False, indent=2))
-        else:
-            from clipmod_cli.cli.terminal.stats_tables import show
+        _show_reader(reader, sql, as_json=as_json)
 
-            show(count_records(reader))
+
+def _show_parts(folder: str, sql: str | None, *, as_json: bool) -> None:
+    """Print the statistics of a run in parts, or what a query over its records gives."""
+    from clipmod_cli.parts.merge import open_parts
+    from clipmod_cli.parts.overview import read_overview
+    from clipmod_cli.parts.store import open_part_store
+
+    store = open_part_store(folder)
+    overview = read_overview(store)
+    if overview.missing:
+        say_notes([f"{folder}: {len(overview.missing):,} of {overview.run.parts:,} parts are missing"])
+    with open_parts(store, overview) as reader:
+        _show_reader(reader, sql, as_json=as_json)
+
+
+def _show_reader(reader: RecordReader, sql: str | None, *, as_json: bool) -> None:
+    from clipmod_cli.output.reading.counts import count_records
+
+    say_notes(reader.notes)
+    if sql is not None:
+        reader.lock()
+        _show_answer(reader.query(sql), as_json=as_json)
+    elif as_json:
+        _echo(json.dumps(count_records(reader), ensure_ascii=False, indent=2))
+    else:
+        from clipmod_cli.cli.terminal.stats_tables import show
+
+        show(count_records(reader))
 
 
 def _show_decisions(names: list[str], sql: str | None, *, as_json: bool) -> None:

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import get_args
 
-from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import amount, duration
 from clipmod_cli.cli.terminal.stdout import plain, say
 from clipmod_cli.errors import ExitCode
+from clipmod_cli.runs.tally import Tally
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.settings.effects import STDOUT_NAMES
 from clipmod_cli.sources.base import Skipped

@@ -105,6 +105,19 @@ class RecordReader:
         return f"a record cannot be read: {_first_line(error)}"
 
 
+def open_database(folder: Path) -> DuckDBPyConnection:
+    """Return a database in memory, which writes what exceeds `MEMORY` to a folder."""
+    import duckdb
+
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": MEMORY,
+        "temp_directory": str(folder / "spilled"),
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+    }
+    return duckdb.connect(config=config)
+
+
 @contextmanager
 def open_records(names: Sequence[str]) -> Iterator[RecordReader]:
     """Give the records of some outputs, one after the other, in the order of their lines.
@@ -118,19 +131,11 @@ def open_records(names: Sequence[str]) -> Iterator[RecordReader]:
         UsageError: a file cannot be read, is named twice, or has a line that is not a record.
         OutputError: a temporary file cannot be written.
     """
-    import duckdb
-
     check_once(names)
     folder = Path(tempfile.mkdtemp(prefix="clipmod-"))
     try:
         files = tuple(check_file(name, folder) for name in names)
-        config: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": MEMORY,
-            "temp_directory": str(folder / "spilled"),
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-        }
-        with duckdb.connect(config=config) as connection:
+        with open_database(folder) as connection:
             cards = read_cards(names)
             connection.execute(f"CREATE VIEW records AS {_view_of(files, cards)}")
             yield RecordReader(connection, files, cards)

@@ -30,7 +30,7 @@ from clipmod_cli.sources.archives.walk import (
     Container,
     lost,
 )
-from clipmod_cli.sources.base import InputPath, failure
+from clipmod_cli.sources.base import InputPath, SourceInput, failure
 from clipmod_cli.types import Failure, Item, Media
 
 if TYPE_CHECKING:
@@ -72,6 +72,26 @@ def look_inside(place: InputPath, rules: Rules, skipped: Skipped) -> Iterator[It
         yield Item(source=place.path, index=0)  # an unreadable file may be an input
     else:
         skipped.reasons["other type"] += 1
+
+
+def list_input(place: InputPath, folder: str | None, rules: Rules, skipped: Skipped) -> SourceInput | None:
+    """Return a path as an input, of an archive the whole; None where `look_inside` yields nothing."""
+    opened = open_input(place.path)
+    named = place.rel is None
+    if opened.archive:
+        opened.archive.file.close()
+    elif opened.unread:
+        if not named and (skip := rules.skips_unread(opened.unread)):
+            skipped.add_unread(skip)
+            return None
+    elif not (named or not opened.was_read or opened.format or format_by_extension(place.path)):
+        skipped.reasons["other type"] += 1
+        return None
+    try:
+        status = os.stat(place.path)  # noqa: PTH116 — the name may hold any byte
+    except (OSError, ValueError):
+        return SourceInput(source=place.path, folder=folder)
+    return SourceInput(source=place.path, folder=folder, size=status.st_size, mtime_ns=status.st_mtime_ns)
 
 
 def read_members(

@@ -21,7 +21,7 @@ from clipmod_cli.decode.unread import UNREAD_HEAD_BYTES, UnreadFormat, unread_fo
 from clipmod_cli.errors import ErrorCode, ItemError
 from clipmod_cli.sources.ahead import prefetch
 from clipmod_cli.sources.archives.items import look_inside
-from clipmod_cli.sources.base import OLDER, InputPath, InputState, Rules, Skipped, same_file
+from clipmod_cli.sources.base import OLDER, InputPath, InputState, Rules, Skipped, SourceInput, same_file
 from clipmod_cli.sources.spill import SpillFolder
 from clipmod_cli.sources.stores.base import ObjectEntry, ObjectName, ObjectStore, StoredItem
 from clipmod_cli.sources.stores.errors import store_errors
@@ -89,6 +89,41 @@ class ObjectStoreSource:
         except ItemError as error:
             skipped.unlisted.add(name)
             yield object_failure(Item(source=name, index=0), None, error)
+
+    def list(self, name: str, rules: Rules, skipped: Skipped) -> Iterator[SourceInput]:
+        """Yield the inputs of an object or a folder, archives as one; an error of the listing is the last."""
+        try:
+            parsed = self._parse(name)
+            for found in _walk_store(parsed, self._bucket(parsed), rules, skipped):
+                yield SourceInput(
+                    source=found.source,
+                    folder=None if found.rel is None else found.source.removesuffix(found.rel),
+                    size=found.entry.size,
+                    mtime_ns=found.entry.mtime_ns,
+                    version=found.entry.version,
+                )
+        except ItemError:
+            skipped.unlisted.add(name)
+            yield SourceInput(source=name)
+
+    def open(self, listed: SourceInput, rules: Rules, skipped: Skipped) -> Iterator[Item | Failure]:
+        """Yield the Item of an object in the version that was listed, or the members of its archive."""
+        item = Item(source=listed.source, index=0)
+        try:
+            parsed = self._parse(listed.source)
+            store = self._bucket(parsed)
+            entry = _entry_of(listed, parsed.key, store)
+        except ItemError as error:
+            yield object_failure(item, None, error)
+            return
+        given = _sniff(_InputObject(source=listed.source, rel=listed.rel, store=store, entry=entry))
+        empty, count = skipped.reasons["empty archive"], 0
+        for found in _items_of(given, rules, skipped):
+            count += 1
+            yield found
+        if not count and skipped.reasons["empty archive"] == empty:
+            changed = ItemError("read_error", "the object has changed since it was listed")
+            yield object_failure(item, entry, changed)
 
     def state_of(self, record: Mapping[str, Any], name: str, *, verify: bool) -> InputState:
         """Return what became of a record's object.
@@ -187,6 +222,15 @@ class CircuitBreakerStore:
         with self._lock:
             self._failures = self._failures + 1 if failed else 0
             self._open_until = time.monotonic() + self._cooldown_s
+
+
+def _entry_of(listed: SourceInput, key: str, store: ObjectStore) -> ObjectEntry:
+    """Return the object as it was listed, as it is now if it was not; raises ItemError."""
+    if listed.size is not None:
+        return ObjectEntry(key=key, size=listed.size, mtime_ns=listed.mtime_ns, version=listed.version)
+    if not key or key.endswith("/"):
+        raise ItemError("not_found", "the folder could not be listed")
+    return store.find(key)
 
 
 def _matches(entry: ObjectEntry, record: Mapping[str, Any]) -> bool:

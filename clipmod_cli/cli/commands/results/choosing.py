@@ -44,9 +44,9 @@ def choose_records(name: str, kinds: frozenset[str], *, new: bool = False) -> It
     Raises:
         UsageError: it cannot be read, a line is not a record, or `new` is asked for and there is no run card.
     """
-    from clipmod_cli.cli.tally import kinds_of
     from clipmod_cli.output.resuming.names import working_directory
     from clipmod_cli.records import read_name
+    from clipmod_cli.runs.tally import kinds_of
 
     card = card_of(name)
     if new and not card.runs:

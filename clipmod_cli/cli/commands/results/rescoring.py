@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from clipmod_cli.assemble import banks_of, fetcher, freeze_gc, policy_of
 from clipmod_cli.banks.bank import Banks
 from clipmod_cli.cli.output import Output, open_output
-from clipmod_cli.cli.tally import Tally
 from clipmod_cli.cli.terminal.progress import DownloadBar
 from clipmod_cli.cli.terminal.stdout import RealStdout, plain, take_stdout
 from clipmod_cli.cli.terminal.summary import command_line, print_summary
@@ -37,6 +36,7 @@ from clipmod_cli.output.resuming.resume import RunConditions
 from clipmod_cli.pipeline import decided_by, run_key_of
 from clipmod_cli.records import RunFacts, to_record
 from clipmod_cli.runs.facts import ModelsOfRun, describe_run
+from clipmod_cli.runs.tally import Tally
 from clipmod_cli.settings.reading import resolve
 from clipmod_cli.sources.base import Skipped
 

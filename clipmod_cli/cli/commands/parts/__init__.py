@@ -1,0 +1,1 @@
+"""Runs in parts: judging them, and the commands `parts` and `merge`."""

@@ -1,0 +1,67 @@
+"""`clipmod merge`: the records of all parts in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLES = """
+\b
+Examples:
+  clipmod merge OUT/ -o all.jsonl     in the order of the input
+  clipmod merge OUT/ -o all.parquet   a tenth of the size
+"""
+
+
+def merge(
+    folder: Annotated[str, typer.Argument(metavar="OUT/", help="the -o of a run in parts")],
+    *,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="write to this file: .jsonl or .parquet")
+    ],
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="also while parts are missing")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file")] = False,
+) -> None:
+    """Write the records of all parts into one file, in the order of the input."""
+    from clipmod_cli.atomic import atomic_file
+    from clipmod_cli.cli.output_paths import check_result_path
+    from clipmod_cli.errors import OutputError, UsageError
+    from clipmod_cli.output.parquet import write_parquet
+    from clipmod_cli.parts.merge import merged_lines
+    from clipmod_cli.parts.overview import ranges, read_overview
+    from clipmod_cli.parts.store import open_part_store
+
+    if output.suffix.lower() not in {".jsonl", ".parquet"}:
+        raise UsageError(f"-o must end in .jsonl or .parquet, not {output.name!r}")
+    check_result_path(output, [], overwrite=overwrite)
+    store = open_part_store(folder)
+    overview = read_overview(store)
+    if overview.missing and not allow_missing:
+        raise UsageError(
+            f"{len(overview.missing):,} of {overview.run.parts:,} parts are missing: "
+            f"{ranges(overview.missing)}. Judge them by the command that planned {folder}, or --allow-missing"
+        )
+    count = 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal count
+        for line in merged_lines(store, overview):
+            count += 1
+            yield line
+
+    try:
+        if output.suffix.lower() == ".parquet":
+            write_parquet(counted(), output)
+        else:
+            with atomic_file(output, sync=True) as file:
+                file.writelines(counted())
+    except OSError as error:
+        raise OutputError(f"cannot write to {output}: {error.strerror}") from error
+    typer.echo(f"{count:,} records written to {output}", err=True)
+    if overview.missing:
+        typer.echo(f"{len(overview.missing):,} parts are missing: {ranges(overview.missing)}", err=True)

@@ -1,0 +1,132 @@
+"""The commit of a part, `done/part-NNNNNN.json`: created by one process alone, it names the records' file."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from clipmod_cli.errors import OutputMismatchError
+from clipmod_cli.parts.store import PartStore
+
+DONE_SCHEMA: Final = "clipmod-part/1"
+_DONE: Final = re.compile(r"done/part-(\d{6,})\.json")
+_FILE: Final = re.compile(r"parts/part-(\d{6,})\.[0-9a-f]+\.[a-z]+")
+
+
+class DonePart(BaseModel):
+    """A part that was judged and committed.
+
+    Attributes:
+        file: the records, under an attempt's own name.
+        first_index: the least index of its inputs.
+        inputs: planned inputs, of which an archive is one.
+        records: lines of the file.
+        sha256: of the file.
+        counts: records by kind: nsfw, safe, review, error.
+        codes: records by error code.
+        device: on which the models computed.
+        seconds: how long it was judged.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    schema_: str = Field(default=DONE_SCHEMA, alias="schema")
+    part: int
+    file: str
+    first_index: int
+    inputs: int
+    records: int
+    sha256: str
+    counts: dict[str, int]
+    codes: dict[str, int]
+    run_key: str
+    run_id: str
+    host: str
+    device: str
+    ended_at: str
+    seconds: float
+
+    def to_bytes(self) -> bytes:
+        """Return the content of its file."""
+        return self.model_dump_json(by_alias=True).encode() + b"\n"
+
+
+def done_name(part: int) -> str:
+    """Return the name of the file that commits a part."""
+    return f"done/part-{part:06}.json"
+
+
+def part_name(part: int, attempt: str, form: str) -> str:
+    """Return the name of an attempt's records."""
+    return f"parts/part-{part:06}.{attempt}.{form}"
+
+
+def read_done(store: PartStore, part: int) -> DonePart | None:
+    """Return the commit of a part, None if there is none.
+
+    Raises:
+        OutputMismatchError: the file is not one.
+    """
+    content = store.read(done_name(part))
+    if content is None:
+        return None
+    try:
+        return DonePart.model_validate_json(content)
+    except ValidationError as error:
+        raise OutputMismatchError(f"{store.name}/{done_name(part)} does not commit a part") from error
+
+
+def list_done(store: PartStore) -> list[int]:
+    """Return the numbers of the parts that are committed, in order."""
+    found = map(_DONE.fullmatch, store.list("done"))
+    return sorted(int(name[1]) for name in found if name is not None)
+
+
+def commit(store: PartStore, done: DonePart, path: Path) -> bool:
+    """Commit a part; return False, and leave nothing, if another process has.
+
+    Args:
+        store: of the run.
+        done: what is to be committed.
+        path: the local file of its records, which is moved into the store.
+    """
+    store.put(done.file, path)
+    if store.create(done_name(done.part), done.to_bytes()):
+        return True
+    store.delete(done.file)
+    return False
+
+
+def remove_orphans(store: PartStore) -> int:
+    """Delete the files of attempts that can never be committed, since another one was; return how many."""
+    files = [(int(match[1]), match[0]) for match in map(_FILE.fullmatch, store.list("parts")) if match]
+    count = 0
+    for part, group in itertools.groupby(files, key=itemgetter(0)):
+        names = [name for _, name in group]
+        done = read_done(store, part) if len(names) > 1 else None
+        for name in names if done is not None else []:
+            if done is not None and name != done.file:
+                store.delete(name)
+                count += 1
+    return count
+
+
+def counts_of(parts: list[DonePart]) -> dict[str, Any]:
+    """Return the sums over some parts: inputs, records, counts and codes."""
+    counts: dict[str, int] = {}
+    codes: dict[str, int] = {}
+    for part in parts:
+        for sums, values in ((counts, part.counts), (codes, part.codes)):
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0) + value
+    return {
+        "inputs": sum(part.inputs for part in parts),
+        "records": sum(part.records for part in parts),
+        "counts": counts,
+        "codes": codes,
+    }

@@ -1,0 +1,146 @@
+"""Files that a process keeps fresh while it works, so that others see when it was lost.
+
+A process is lost if it ran on this machine and is gone, or if its file was not written for `LOST_AFTER_S`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from clipmod_cli.errors import ClipmodError, DeviceLostError, OutputError
+from clipmod_cli.parts.store import PartStore
+
+BEAT_S: Final = 20.0
+LOST_AFTER_S: Final = 90.0
+"""Four beats: a store may be slow, and a machine may be busy."""
+
+
+def this_process() -> dict[str, Any]:
+    """Return what identifies this process among those of all machines."""
+    try:
+        namespace = Path("/proc/self/ns/pid").readlink().name  # containers may share a host's name
+    except OSError:
+        namespace = ""
+    return {"host": socket.gethostname(), "namespace": namespace, "pid": os.getpid()}
+
+
+def _is_gone(holder: dict[str, Any]) -> bool:
+    """Return whether a process had a fault, or ran on this machine and does not any more."""
+    here = this_process()
+    if holder.get("pid") is None:
+        return True
+    if sys.platform == "win32" or any(holder.get(name) != here[name] for name in ("host", "namespace")):
+        return False
+    try:
+        os.kill(int(holder["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return False
+
+
+class HeldFile:
+    """A file of this process in a store, with the fields of `this_process` and others."""
+
+    def __init__(self, store: PartStore, name: str, content: bytes) -> None:
+        """Begin to keep a file fresh that this process has just written."""
+        self._store, self._name, self._content = store, name, content
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self.is_lost = False
+        self._thread = threading.Thread(target=self._beat, name="clipmod-held-file", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def create(cls, store: PartStore, name: str, **fields: Any) -> Self | None:
+        """Create the file; return None if there is one of this name."""
+        content = _content(fields, 0)
+        return cls(store, name, content) if store.create(name, content) else None
+
+    @classmethod
+    def take(cls, store: PartStore, name: str, **fields: Any) -> Self | None:
+        """Create the file, or take the place of a lost process; None if another process holds it."""
+        if (held := cls.create(store, name, **fields)) is not None:
+            return held
+        before = store.read(name)
+        if before is None or not is_lost(store, name, before):
+            return None
+        content = _content(fields, 0)
+        return cls(store, name, content) if store.replace(name, before, content) else None
+
+    def set(self, **fields: Any) -> None:
+        """Write other fields.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        with self._lock:
+            self._replace(_content(fields, 0))
+
+    def check(self) -> None:
+        """Raise OutputError if another process has taken the file."""
+        with self._lock:
+            self._replace(_again(self._content))
+        if self.is_lost:
+            raise OutputError(f"another process has taken over {self._store.name}/{self._name}")
+
+    def __enter__(self) -> Self:
+        """Do nothing more."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Delete the file if it is still this process's; a fault leaves it, as that of a lost process."""
+        self._closed.set()
+        self._thread.join()
+        is_fault = isinstance(error, Exception) and (
+            isinstance(error, DeviceLostError) or not isinstance(error, ClipmodError)
+        )
+        with contextlib.suppress(OutputError):
+            if is_fault:
+                self._replace(json.dumps({**json.loads(self._content), "pid": None}).encode())
+            elif not self.is_lost:
+                self._store.delete(self._name)
+
+    def _beat(self) -> None:
+        while not self._closed.wait(BEAT_S) and not self.is_lost:
+            with self._lock, contextlib.suppress(OutputError):  # the next beat may reach the store
+                self._replace(_again(self._content))
+
+    def _replace(self, content: bytes) -> None:
+        if self.is_lost:
+            return
+        if self._store.replace(self._name, self._content, content):
+            self._content = content
+        else:
+            self.is_lost = True
+
+
+def is_lost(store: PartStore, name: str, content: bytes) -> bool:
+    """Return whether the process that wrote this content of a file does not run any more."""
+    try:
+        holder = json.loads(content)
+    except ValueError:
+        return True
+    age_s = store.age_s(name)
+    return not isinstance(holder, dict) or _is_gone(holder) or (age_s is not None and age_s > LOST_AFTER_S)
+
+
+def _content(fields: dict[str, Any], beat: int) -> bytes:
+    return json.dumps({**this_process(), **fields, "beat": beat}).encode()
+
+
+def _again(content: bytes) -> bytes:
+    """Return the same fields with the next beat, for no two contents of a file are equal."""
+    fields = json.loads(content)
+    return json.dumps({**fields, "beat": fields["beat"] + 1}).encode()

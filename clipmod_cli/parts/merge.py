@@ -1,0 +1,155 @@
+"""The records of a run in parts as one stream, in the order of the input, as a plain scan writes them.
+
+A record of a later generation takes the place of those that its planned input had before.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+import tempfile
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from clipmod_cli.errors import OutputError, OutputMismatchError
+from clipmod_cli.parts.commit import DonePart
+from clipmod_cli.parts.overview import PartsOverview
+from clipmod_cli.parts.part_file import index_of, read_part, with_index
+from clipmod_cli.parts.run_file import RunFile
+from clipmod_cli.parts.store import PartStore
+
+if TYPE_CHECKING:
+    from clipmod_cli.output.reading.records import RecordReader
+
+BUCKET_INDICES: Final = 50_000
+"""URLs are sorted by index in memory so many at a time: 85 MB of records."""
+
+Indexed = tuple[int, bytes]
+
+
+def merged_lines(store: PartStore, overview: PartsOverview) -> Iterator[bytes]:
+    """Yield the lines of all committed records in the order of the input.
+
+    In a run over files, members of an archive share the index of their archive; here each record gets its
+    own, as in a plain scan. Those of missing parts leave a gap.
+
+    Raises:
+        OutputMismatchError: a file is not what was committed.
+        OutputError: a file cannot be read, or a temporary one written.
+    """
+    run, done = overview.run, overview.done
+    streams = [
+        _keyed(_generation(store, run, number, done), number) for number in range(len(run.generations))
+    ]
+    written = 0
+    further = 0  # records of archives beyond the first of each
+    for index, group in itertools.groupby(heapq.merge(*streams, key=itemgetter(0, 1)), key=itemgetter(0)):
+        newest: int | None = None
+        first = index + further if overview.missing else written
+        for position, (_, generation, line) in enumerate(group):
+            newest = generation if newest is None else newest
+            if generation != newest:
+                break
+            yield line if run.command == "urls" else with_index(line, first + position)
+            written += 1
+            further += position > 0
+
+
+def _keyed(lines: Iterable[Indexed], generation: int) -> Iterator[tuple[int, int, bytes]]:
+    """Yield index, a number that is less for a later generation, and line."""
+    for index, line in lines:
+        yield index, -generation, line
+
+
+@contextmanager
+def open_parts(store: PartStore, overview: PartsOverview) -> Iterator[RecordReader]:
+    """Give the records of all committed parts for queries, the newest of each index."""
+    from clipmod_cli.output.reading.part_files import FilePart, open_part_files
+
+    run = overview.run
+    with ExitStack() as stack:
+        parts = [
+            FilePart(
+                path=stack.enter_context(store.get(part.file)),
+                count=part.records,
+                generation=run.generation_of(part.part),
+            )
+            for part in overview.done
+        ]
+        reader = open_part_files(store.name, parts, is_parquet=run.format == "parquet", facts=run.facts)
+        yield stack.enter_context(reader)
+
+
+def failed_indices(store: PartStore, overview: PartsOverview, codes: Collection[str]) -> set[int]:
+    """Return the indices of planned inputs whose newest records have an error, all or one of these codes.
+
+    Args:
+        store: of the run.
+        overview: its parts.
+        codes: of errors; `errors` is all of them.
+    """
+    run = overview.run
+    wanted = None if "errors" in codes else set(codes)
+    failed: set[int] = set()
+    for number in range(len(run.generations)):
+        # of the first generation only parts with such errors count, later ones take the place of others
+        done = [part for part in overview.done if number or _has(part, wanted)]
+        for index, group in itertools.groupby(_generation(store, run, number, done), key=itemgetter(0)):
+            if any(_fails(line, wanted) for _, line in group):
+                failed.add(index)
+            else:
+                failed.discard(index)
+    return failed
+
+
+def _has(part: DonePart, codes: set[str] | None) -> bool:
+    return bool(part.codes if codes is None else codes & part.codes.keys())
+
+
+def _fails(line: bytes, codes: set[str] | None) -> bool:
+    error = json.loads(line)["error"] if b'"error":{' in line else None
+    return error is not None and (codes is None or error["code"] in codes)
+
+
+def _generation(store: PartStore, run: RunFile, number: int, done: Iterable[DonePart]) -> Iterator[Indexed]:
+    """Yield the lines of one generation by index."""
+    generation = run.generations[number]
+    parts = [part for part in done if 0 <= part.part - generation.first_part < generation.parts]
+    if run.command == "urls":
+        yield from _sorted(itertools.chain.from_iterable(_part(store, run, part) for part in parts))
+    else:
+        for part in parts:
+            yield from _part(store, run, part)
+
+
+def _part(store: PartStore, run: RunFile, part: DonePart) -> Iterator[Indexed]:
+    count = 0
+    with store.get(part.file) as path:
+        for line in read_part(path, run.format):
+            count += 1
+            yield index_of(line), line
+    if count != part.records:
+        raise OutputMismatchError(
+            f"{store.name}/{part.file} has {count} records, and {part.records} were committed"
+        )
+
+
+def _sorted(lines: Iterable[Indexed]) -> Iterator[Indexed]:
+    """Yield lines by index, from files of a range of indices each; lines of one index stay in their order."""
+    with tempfile.TemporaryDirectory(prefix="clipmod-merge-") as folder:
+        buckets: set[int] = set()
+        try:
+            for index, line in lines:
+                bucket = index // BUCKET_INDICES
+                buckets.add(bucket)
+                with Path(folder, str(bucket)).open("ab") as file:
+                    file.write(line)
+        except OSError as error:
+            raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
+        for bucket in sorted(buckets):
+            with Path(folder, str(bucket)).open("rb") as file:
+                yield from sorted(((index_of(line), line) for line in file), key=itemgetter(0))

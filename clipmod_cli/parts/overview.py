@@ -1,0 +1,100 @@
+"""Which parts of a run are done and missing, and what they came to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from clipmod_cli.errors import OutputMismatchError
+from clipmod_cli.parts.commit import DonePart, counts_of, list_done, read_done
+from clipmod_cli.parts.run_file import RunFile, require_run_file
+from clipmod_cli.parts.store import PartStore
+
+READERS: Final = 16
+"""Threads that read commits: a store takes some 50 ms for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartsOverview:
+    """The state of a run in parts.
+
+    Attributes:
+        done: the commits, by number.
+        missing: numbers of parts that no process has committed.
+    """
+
+    run: RunFile
+    done: tuple[DonePart, ...]
+    missing: tuple[int, ...]
+
+    @property
+    def failed(self) -> int:
+        """Records with an error, of all generations."""
+        return sum(part.counts.get("error", 0) for part in self.done)
+
+    @property
+    def rate(self) -> float | None:
+        """Records a second over the time in which the parts were judged; None if that is not known."""
+        if not self.done:
+            return None
+        ends = [(datetime.fromisoformat(part.ended_at).timestamp(), part.seconds) for part in self.done]
+        seconds = max(end for end, _ in ends) - min(end - taken for end, taken in ends)
+        return sum(part.records for part in self.done) / seconds if seconds > 0 else None
+
+    def missing_shards(self) -> tuple[int, ...]:
+        """Return the indices of the array tasks, or the I of `--shard I/N`, that have missing parts."""
+        shards = self.run.shards
+        if shards.count is None:
+            return ()
+        base = 1 if shards.base is None else shards.base
+        return tuple(sorted({base + self.run.shard_of(part, shards.count) for part in self.missing}))
+
+    def describe(self) -> dict[str, Any]:
+        """Return the overview as a JSON object."""
+        return {
+            "run_key": self.run.run_key,
+            "parts": self.run.parts,
+            "done": len(self.done),
+            "missing": list(self.missing),
+            "shards": self.run.shards.count,
+            "missing_shards": ranges(self.missing_shards()),
+            **counts_of(list(self.done)),
+            "records_per_second": None if self.rate is None else round(self.rate, 2),
+        }
+
+
+def read_overview(store: PartStore) -> PartsOverview:
+    """Return the state of the run of a store.
+
+    Raises:
+        UsageError: nothing was planned.
+        OutputMismatchError: a file is not what its name says.
+        OutputError: the store cannot be read.
+    """
+    run = require_run_file(store)
+    numbers = [number for number in list_done(store) if number < run.parts]
+    done = tuple(_read_all(store, numbers))
+    missing = tuple(sorted(set(range(run.parts)).difference(numbers)))
+    return PartsOverview(run, done, missing)
+
+
+def _read_all(store: PartStore, numbers: Iterable[int]) -> Iterator[DonePart]:
+    with ThreadPoolExecutor(READERS) as threads:
+        for done in threads.map(lambda number: read_done(store, number), numbers):
+            if done is None:
+                raise OutputMismatchError(f"a commit in {store.name}/done was deleted meanwhile")
+            yield done
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Return ascending numbers as text, as `3,7-9`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

@@ -1,0 +1,205 @@
+"""`run.json` of a run in parts: what it judges, by which models, and its plan.
+
+It is created once, by the process that planned. Afterwards it changes by compare-and-swap alone: the first
+process that has loaded the models adds their facts, and a generation is committed by naming its files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from clipmod_cli.errors import OutputError, OutputMismatchError, UsageError
+from clipmod_cli.output.resuming.card import CARD_SCHEMA
+from clipmod_cli.parts.store import PartStore
+
+RUN_FILE: Final = "run.json"
+MOST_SWAPS: Final = 1000
+"""Tries to change `run.json` while other processes do."""
+
+GenerationKind: TypeAlias = Literal["first", "extend", "retry"]
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class PlanFile(_Row):
+    """A file of the plan.
+
+    Attributes:
+        first_part: its parts are consecutive from this one on.
+        inputs: the number of its rows.
+    """
+
+    name: str
+    sha256: str
+    first_part: int
+    parts: int
+    inputs: int
+
+
+class Generation(_Row):
+    """What was planned at once. A record of a later generation takes the place of earlier ones of its index.
+
+    Attributes:
+        kind: the first plan, what `--extend` found, or what `--retry` judges again.
+    """
+
+    kind: GenerationKind
+    files: tuple[PlanFile, ...]
+
+    @property
+    def first_part(self) -> int:
+        """The number of its first part."""
+        return self.files[0].first_part if self.files else 0
+
+    @property
+    def parts(self) -> int:
+        """How many parts it has, with consecutive numbers."""
+        return sum(file.parts for file in self.files)
+
+
+class Shards(_Row):
+    """How the parts are divided among processes.
+
+    Attributes:
+        count: N of `--shard I/N`; None before a process has told it.
+        base: the index of the first task of an array; None before a task has told it.
+    """
+
+    count: int | None = None
+    base: int | None = None
+
+
+class RunFile(_Row):
+    """The content of `run.json`.
+
+    Attributes:
+        facts: as in a run card, with the `run_key`; empty until a process has loaded the models.
+        command: scan or urls.
+        inputs: the sources and the settings by which they were listed.
+        directory: the working directory, to which relative paths belong.
+        format: of the parts.
+        part_size: inputs in a part.
+        next_index: the index of the next new input.
+        generations: the plan, the first one first.
+    """
+
+    facts: dict[str, Any] = {}
+    command: Literal["scan", "urls"]
+    inputs: dict[str, Any]
+    directory: str
+    format: Literal["parquet", "jsonl"]
+    part_size: int
+    shards: Shards = Shards()
+    next_index: int
+    generations: tuple[Generation, ...]
+
+    @property
+    def run_key(self) -> str | None:
+        """The `run_key` of all records; None until a process has loaded the models."""
+        return self.facts.get("run_key")
+
+    @property
+    def parts(self) -> int:
+        """How many parts there are; their numbers begin with 0."""
+        return sum(generation.parts for generation in self.generations)
+
+    def generation_of(self, part: int) -> int:
+        """Return the number of the generation of a part.
+
+        Raises:
+            UsageError: there is no such part.
+        """
+        for number, generation in enumerate(self.generations):
+            if 0 <= part - generation.first_part < generation.parts:
+                return number
+        raise UsageError(f"there is no part {part}; the plan has {self.parts}")
+
+    def shard_of(self, part: int, count: int) -> int:
+        """Return which of `count` shards, from 0, a part is for: runs of parts within its generation."""
+        generation = self.generations[self.generation_of(part)]
+        return (part - generation.first_part) * count // generation.parts
+
+    def to_bytes(self) -> bytes:
+        """Return the content of the file."""
+        own = self.model_dump(mode="json", exclude={"facts"})
+        digest = hashlib.sha256()
+        for generation in self.generations:
+            for file in generation.files:
+                digest.update(file.sha256.encode())
+        document = {"schema": CARD_SCHEMA, "run_key": None, **self.facts, "plan_sha256": digest.hexdigest()}
+        return json.dumps({**document, "parts": own}, indent=1).encode() + b"\n"
+
+
+def parse_run_file(content: bytes, where: str) -> RunFile:
+    """Return the run file of its content.
+
+    Raises:
+        OutputMismatchError: it is not one.
+    """
+    try:
+        document = json.loads(content)
+        own = document.pop("parts")
+        if document.pop("schema") != CARD_SCHEMA:
+            raise OutputMismatchError(f"{where}/{RUN_FILE} is of another version of clipmod")
+        del document["plan_sha256"]
+        facts = {} if document["run_key"] is None else document
+        # JSON has no tuples, which a strict model asks for in Python values
+        return RunFile.model_validate_json(json.dumps({**own, "facts": facts}))
+    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+        raise OutputMismatchError(
+            f"{where}/{RUN_FILE} is not that of a run in parts. Name another output"
+        ) from error
+
+
+def read_run_file(store: PartStore) -> RunFile | None:
+    """Return the run file of a store, None if nothing was planned.
+
+    Raises:
+        OutputMismatchError: the file is not one.
+        OutputError: it cannot be read.
+    """
+    content = store.read(RUN_FILE)
+    return None if content is None else parse_run_file(content, store.name)
+
+
+def require_run_file(store: PartStore) -> RunFile:
+    """Return the run file of a store.
+
+    Raises:
+        UsageError: nothing was planned.
+    """
+    run = read_run_file(store)
+    if run is None:
+        raise UsageError(f"{store.name} holds no run in parts: it has no {RUN_FILE}")
+    return run
+
+
+def change_run_file(store: PartStore, change: Callable[[RunFile], RunFile]) -> RunFile:
+    """Change the run file by compare-and-swap; return it as it is then.
+
+    Args:
+        store: holds the file.
+        change: returns the changed file, or the same; called again if another process was faster.
+    """
+    for _ in range(MOST_SWAPS):
+        content = store.read(RUN_FILE)
+        if content is None:
+            break
+        run = parse_run_file(content, store.name)
+        changed = change(run)
+        if changed == run or store.replace(RUN_FILE, content, changed.to_bytes()):
+            return changed
+    raise OutputError(f"cannot change {store.name}/{RUN_FILE}: other processes change it, or it is gone")
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return which values differ, as `include ['*.png'], now []`."""
+    names = [name for name in before if before[name] != now.get(name)]
+    return [f"{name} {before[name]!r}, now {now.get(name)!r}" for name in names]
