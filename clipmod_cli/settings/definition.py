@@ -152,7 +152,7 @@ class Settings:
     config: str | None = _setting(None, "talk", "settings file [in the user config folder]", metavar="FILE")
 
     output: str | None = _setting(
-        None, "output", "write records to this file, or in parts to FOLDER/; - is stdout",
+        None, "output", "write to this file, or parts to FOLDER/; - is stdout",
         "-o", "--output", metavar="FILE",
     )  # fmt: skip
     overwrite: bool = _setting(False, "output", "discard what the output contains")
