@@ -119,14 +119,14 @@ class RunExits:
             self._has_warned = True
             log.warning(
                 "early exit was switched off: %d of %d audited pictures should not have exited early, more "
-                "than --risk %g allows. All models are run from here on; what exited early since the last "
-                "clean audit needs review (early_exit)",
+                "than --risk %g allows. All models are run from here on; what may have exited "
+                "early since then needs review (early_exit)",
                 audit.errors, audit.count, self.exits.risk,
             )  # fmt: skip
         if record.decided_at is None or record.final_decision != "Safe":
             return record
         self.exited[record.decided_at] += 1
-        return record.model_copy(update={"exit_audit": audit.epoch})
+        return record.model_copy(update={"exit_audit": audit.count})
 
     @property
     def _learnt(self) -> tuple[bool, int]:
@@ -142,7 +142,7 @@ class RunExits:
         state = ExitState.of(self.exits, self.run_key)
         try:
             with atomic_file(self.path) as file:
-                file.write(state.model_dump_json().encode())
+                file.write(state.to_json())
         except OSError as e:
             raise OutputError(f"cannot write {self.path}: {e.strerror}") from e
         self._saved, self._saved_at = self._learnt, time.monotonic()
@@ -157,7 +157,7 @@ class RunExits:
             OutputError: it cannot be written.
         """
         audit = self.exits.audit
-        return review_exits(output, audit.epoch) if audit.broken else (0, 0)
+        return review_exits(output, audit.doubtful_from()) if audit.broken else (0, 0)
 
     def describe(self, judged: int) -> str:
         """Return what it did, for the summary; `judged` is the number of inputs of this run."""

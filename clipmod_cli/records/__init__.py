@@ -150,7 +150,7 @@ class Record(RowModel):
         "With early exit: the model after which no other one was asked about this picture or a view of it"
     )
     exit_audit: int | None = null(
-        "With --early-exit calibrated, of a picture that exited early: the audits without an error before it"
+        "With --early-exit calibrated, of a picture that exited early: the audits before it"
     )
     pdq: str | None = null("PDQ hash of a still, if banks compare it; empty if none is good enough")
 

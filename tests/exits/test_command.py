@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ NEEDED = Sample(stages=("sees-red",), screens=0, risk=0.05).needed
 def toys(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, backend in BACKENDS.items():
         monkeypatch.setitem(registry.BACKENDS, name, backend)
+    seeds = SimpleNamespace(token_hex=lambda _size: "1")  # with another one a date may be too late, seldom
+    monkeypatch.setattr("clipmod_cli.judge.exits.rule.secrets", seeds)
 
 
 @pytest.fixture
@@ -140,7 +143,7 @@ def test_a_kill_after_it_was_switched_off_leaves_the_review_to_the_next_run(
     monkeypatch.setattr("clipmod_cli.judge.exits.rule.AUDITED", 0.1)
     draw(tmp_path / "pictures", [*colours(NEEDED + 40), *["blue"] * 200])
     with monkeypatch.context() as patched:
-        patched.setattr("clipmod_cli.cli.exits.review_exits", lambda _path, _epoch: (0, 0))
+        patched.setattr("clipmod_cli.cli.exits.review_exits", lambda _path, _audit: (0, 0))
         clipmod(*words, *RISK)
     assert state_of(tmp_path / "out.jsonl")["audit"]["broken"]
     assert not any("early_exit" in one["review_reasons"] for one in records_of(tmp_path / "out.jsonl"))

@@ -32,7 +32,6 @@ def test_a_new_output_learns_nothing_from_the_one_before(
     done = clipmod(*words, *RISK)
     after = state_of(tmp_path / "out.jsonl")
     assert (after["count"], after["highest"]) == (10, None)
-    assert after["seed"] != before["seed"]
     assert CALIBRATED_AGAIN not in done.stderr
 
 
@@ -41,14 +40,12 @@ def test_a_new_output_learns_nothing_from_the_one_before(
     [
         {"run_key": "another"},
         {"risk": 0.01},
-        {"stages": ["another"]},
-        {"highest": {"another": 0.9}},
-        {"scale": [[[0.1, 0.2]]]},
-        {"flagged": [[[0.1], []]]},
+        {"highest": {"sees-red": 0.99}},
+        {"count": 1},
     ],
     ids=lambda change: str(next(iter(change))),
 )
-def test_a_state_of_something_else_is_told_and_none_exits(
+def test_a_state_that_was_edited_is_told_and_none_exits(
     clipmod: Command, tmp_path: Path, words: tuple[str | Path, ...], change: dict[str, Any]
 ) -> None:
     _check_calibrates_again(clipmod, tmp_path, words, lambda state: json.dumps(state | change))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +22,7 @@ class ExitState(BaseModel):
 
     Attributes:
         run_key: of the records that it belongs to.
+        sha256: of all else, as JSON, in hexadecimal.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -36,6 +38,7 @@ class ExitState(BaseModel):
     highest: dict[str, float] | None
     cost: float
     audit: Audit
+    sha256: str = ""
 
     @classmethod
     def of(cls, exits: CalibratedExit, run_key: str) -> ExitState:
@@ -57,11 +60,7 @@ class ExitState(BaseModel):
 
     def fits(self, exits: CalibratedExit, run_key: str) -> bool:
         """Return whether this is the state of such an early exit, and of records with this `run_key`."""
-        is_same = (self.run_key, self.stages, self.risk) == (run_key, exits.stages.names, exits.risk)
-        widths = {len(row) for rows in (*self.scale, *self.flagged) for row in rows}
-        limits = set(self.highest or ()) <= set(self.stages)
-        audit = self.audit.risk == self.risk and len(self.audit.begun) == len(exits.audit.begun)
-        return is_same and limits and audit and widths <= {len(self.stages)}
+        return (self.run_key, self.stages, self.risk) == (run_key, exits.stages.names, exits.risk)
 
     def restore(self, exits: CalibratedExit) -> None:
         """Give a run's early exit what an earlier run has learnt."""
@@ -71,13 +70,22 @@ class ExitState(BaseModel):
         exits.sample.flagged = [_from_rows(one) for one in self.flagged]
         exits.rule = None if self.highest is None else ExitRule(highest=self.highest, cost=self.cost)
 
+    def to_json(self) -> bytes:
+        """Return the content of its file."""
+        return self.model_copy(update={"sha256": self._digest}).model_dump_json().encode()
+
+    @property
+    def _digest(self) -> str:
+        return hashlib.sha256(self.model_dump_json(exclude={"sha256"}).encode()).hexdigest()
+
 
 def read_state(text: bytes) -> ExitState | None:
-    """Return the state in a file; None if it is none."""
+    """Return the state in a file; None if it is not one, or was changed by another program."""
     try:
-        return ExitState.model_validate_json(text)
+        state = ExitState.model_validate_json(text)
     except ValidationError:
         return None
+    return state if state.sha256 == state._digest else None  # noqa: SLF001 — of this module
 
 
 def _to_rows(scores: Floats) -> Rows:

@@ -17,20 +17,20 @@ from clipmod_cli.output.resuming.rewrite import remove_ranges
 REASON: Final = "early_exit"
 
 
-def review_exits(path: Path, epoch: int) -> tuple[int, int]:
+def review_exits(path: Path, audit: int) -> tuple[int, int]:
     """Mark all pictures for review that exited early from this audit on.
 
     Returns how many get this reason, and how many of these needed no review before. Idempotent.
 
     Args:
         path: the output, closed and still locked.
-        epoch: the least `exit_audit` of these records.
+        audit: the least `exit_audit` of these records.
 
     Raises:
         OutputError: it cannot be written; nothing is lost.
     """
     try:
-        ranges = array("Q", _ranges_of(path, epoch))
+        ranges = array("Q", _ranges_of(path, audit))
         new = _Reviewer()
         remove_ranges(path, ranges, torn=None, in_place_of=new.review)
     except OSError as e:
@@ -38,22 +38,22 @@ def review_exits(path: Path, epoch: int) -> tuple[int, int]:
     return len(ranges) // 2, new.count
 
 
-def _ranges_of(path: Path, epoch: int) -> Iterator[int]:
+def _ranges_of(path: Path, audit: int) -> Iterator[int]:
     """Yield start and end of each record that is not reviewed for this reason yet."""
     start = 0
     with path.open("rb") as file:
         for line in file:
             end = start + len(line)
-            if b'"exit_audit":' in line and _is_doubtful(line, epoch):
+            if b'"exit_audit":' in line and _is_doubtful(line, audit):
                 yield from (start, end)
             start = end
 
 
-def _is_doubtful(line: bytes, epoch: int) -> bool:
+def _is_doubtful(line: bytes, audit: int) -> bool:
     record = parse_line(line)
     if record is None or record.get("exit_audit") is None:
         return False
-    return record["exit_audit"] >= epoch and REASON not in (record["review_reasons"] or ())
+    return record["exit_audit"] >= audit and REASON not in (record["review_reasons"] or ())
 
 
 @dataclass
