@@ -6,6 +6,7 @@ import logging
 import shlex
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,8 @@ from clipmod_cli.judge.criteria import Criteria
 from clipmod_cli.judge.exits.rule import CalibratedExit
 from clipmod_cli.judge.exits.stages import Stages
 from clipmod_cli.judge.exits.state import ExitState, read_state
-from clipmod_cli.output.resuming.exits import review_exits
+from clipmod_cli.output.resuming.exits import ExitReview
+from clipmod_cli.output.resuming.resume import RunConditions
 from clipmod_cli.records import Record
 from clipmod_cli.settings.definition import Settings
 
@@ -58,6 +60,13 @@ def open_exits(
         log.warning("--early-exit calibrated has no effect: %s", missing)
         return None
     return RunExits.open(criteria, settings.risk, output, run_key, is_new=is_new)
+
+
+def runs_like(own: RunConditions, runs: Mapping[str, RunConditions]) -> frozenset[str]:
+    """Return the run_ids of runs with the same sources and working directory as this one."""
+    return frozenset(
+        run_id for run_id, one in runs.items() if (one.directory, one.folders) == (own.directory, own.folders)
+    )
 
 
 def warn_of_statistics(output: Path) -> None:
@@ -119,8 +128,8 @@ class RunExits:
             self._has_warned = True
             log.warning(
                 "early exit was switched off: %d of %d audited pictures should not have exited early, more "
-                "than --risk %g allows. All models are run from here on; what may have exited "
-                "early since then needs review (early_exit)",
+                "than --risk %g allows. All models are run from here on. Pictures that exited "
+                "since the error rate may have changed need review (early_exit)",
                 audit.errors, audit.count, self.exits.risk,
             )  # fmt: skip
         if record.decided_at is None or record.final_decision != "Safe":
@@ -147,17 +156,19 @@ class RunExits:
             raise OutputError(f"cannot write {self.path}: {e.strerror}") from e
         self._saved, self._saved_at = self._learnt, time.monotonic()
 
-    def review(self, output: Path) -> tuple[int, int]:
-        """If the risk was exceeded, mark what exited since then for review; return as `review_exits`.
+    def review(self, output: Path, review: ExitReview) -> None:
+        """Mark what may have exited since the risk was exceeded for review, if it was.
 
         Args:
             output: closed and still locked.
+            review: counts the records.
 
         Raises:
             OutputError: it cannot be written.
         """
         audit = self.exits.audit
-        return review_exits(output, audit.doubtful_from()) if audit.broken else (0, 0)
+        if audit.broken:
+            review.mark(output, audit.doubtful_from())
 
     def describe(self, judged: int) -> str:
         """Return what it did, for the summary; `judged` is the number of inputs of this run."""

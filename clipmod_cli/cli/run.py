@@ -23,7 +23,7 @@ from clipmod_cli.assemble import (
 from clipmod_cli.banks.bank import Banks
 from clipmod_cli.banks.records import RecordBanks
 from clipmod_cli.cli.choosing import choose_models
-from clipmod_cli.cli.exits import RunExits, exits_key, open_exits, warn_of_statistics
+from clipmod_cli.cli.exits import RunExits, exits_key, open_exits, runs_like, warn_of_statistics
 from clipmod_cli.cli.output import Output, open_output
 from clipmod_cli.cli.signals import Interrupted, StopRequest, catch_signals
 from clipmod_cli.cli.terminal.progress import DownloadBar, choose_progress
@@ -37,6 +37,7 @@ from clipmod_cli.evidence.writer import EvidenceWriter
 from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.output.history.run import HistoryRun, open_rows
 from clipmod_cli.output.resuming.card import COMPLETE
+from clipmod_cli.output.resuming.exits import ExitReview
 from clipmod_cli.output.resuming.names import folders_in, working_directory
 from clipmod_cli.output.resuming.resume import DoneInputs, RunConditions
 from clipmod_cli.pipeline import decoding_key
@@ -339,9 +340,12 @@ class Run:
     def _finish_exits(self) -> None:
         if self.exits is not None and self.output.path is not None:
             self.exits.save()
-            count, new = self.exits.review(self.output.path)
-            self.tally.add_review("early_exit", count, new)
-            if count and not self.settings.no_db:
+            earlier = {} if self.output.card is None else self.output.card.conditions
+            same = runs_like(self.inputs.conditions, earlier)
+            review = ExitReview(run_id=self.facts.run_id, same_runs=same, gone=self.done.gone)
+            self.exits.review(self.output.path, review)
+            self.tally.add_review("early_exit", review.count, review.unreviewed, review.renewed)
+            if review.count and not self.settings.no_db:
                 warn_of_statistics(self.output.path)
 
 

@@ -138,14 +138,22 @@ class Tally:
         else:
             self.categories[category or ""] += 1
 
-    def add_review(self, reason: str, count: int, new: int) -> None:
-        """Count Safe records that have a further reason for review; `new` of them needed none before."""
+    def add_review(self, reason: str, count: int, unreviewed: int, renewed: int) -> None:
+        """Count Safe records that have a further reason for review.
+
+        Args:
+            reason: for which they need it.
+            count: of these records.
+            unreviewed: of these, the ones that needed none before.
+            renewed: of these, the ones of earlier runs that are new now.
+        """
         if not count:
             return
-        self.kinds["review"] += new
-        self.outcomes["safe"] -= new
-        self.outcomes["review"] += new
+        self.kinds["review"] += unreviewed
+        self.outcomes["safe"] -= unreviewed
+        self.outcomes["review"] += unreviewed
         self.reasons[reason] += count
+        self.new += renewed
 
     def counts(self) -> dict[str, int]:
         """Return the counts by kind over the whole output."""

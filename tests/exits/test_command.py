@@ -143,7 +143,7 @@ def test_a_kill_after_it_was_switched_off_leaves_the_review_to_the_next_run(
     monkeypatch.setattr("clipmod_cli.judge.exits.rule.AUDITED", 0.1)
     draw(tmp_path / "pictures", [*colours(NEEDED + 40), *["blue"] * 200])
     with monkeypatch.context() as patched:
-        patched.setattr("clipmod_cli.cli.exits.review_exits", lambda _path, _audit: (0, 0))
+        patched.setattr("clipmod_cli.output.resuming.exits.ExitReview.mark", lambda *_arguments: None)
         clipmod(*words, *RISK)
     assert state_of(tmp_path / "out.jsonl")["audit"]["broken"]
     assert not any("early_exit" in one["review_reasons"] for one in records_of(tmp_path / "out.jsonl"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.command import Command
+from tests.end_to_end.command import Command, read_records
 from tests.exits.test_command import NEEDED, RISK, colours, records_of, state_of, toys, words
 from tests.exits.toys import draw
 
@@ -132,3 +132,44 @@ def test_statistics_that_are_older_than_the_review_are_told(
     told = json.loads(clipmod("stats", tmp_path / "out.jsonl", "--json").stdout)
     assert told["totals"]["review"] == reviewed
     assert "the output counts" not in " ".join(clipmod(*with_db, *RISK).stderr.split())
+
+
+def test_records_of_earlier_nights_are_told_as_new_and_files_that_are_gone_do_not_count(
+    clipmod: Command, tmp_path: Path, words: tuple[str | Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The review makes lines longer, and `--prune` drops the lines of files that are gone after it."""
+    monkeypatch.setattr("clipmod_cli.judge.exits.rule.AUDITED", 0.1)
+    output = tmp_path / "out.jsonl"
+    draw(tmp_path / "pictures", colours(NEEDED + 60))
+    clipmod(*words, *RISK)
+    draw(tmp_path / "pictures", ["green"] * 30, start=NEEDED + 60)
+    clipmod(*words, *RISK)
+    first = {one["source"]: one for one in records_of(output)}
+    early = [one for one in first.values() if one["decided_at"]]
+    lost = [*early[::9], *[one for one in first.values() if not one["decided_at"]][::9]]
+    for one in lost:
+        Path(one["source"]).unlink()
+    draw(tmp_path / "pictures", ["blue"] * 200, start=NEEDED + 90)
+    done = clipmod(*words, *RISK, "--prune")
+    assert done.code == 0, done.stderr
+    assert "switched off" in done.stderr
+    records = {one["source"]: one for one in records_of(output)}
+    dropped = read_records((tmp_path / "out.jsonl.gone.jsonl").read_bytes())
+    assert {one["source"] for one in dropped} == {one["source"] for one in lost}
+    assert len(records) == NEEDED + 290 - len(lost)
+    wrong = [
+        one
+        for one in records.values()
+        if int(Path(one["source"]).stem) >= NEEDED + 90 and one["final_decision"] == "Safe"
+    ]
+    assert wrong
+    reviewed = {one["source"] for one in records.values() if one["needs_review"]}
+    assert {one["source"] for one in wrong} <= reviewed
+    told = clipmod("list", output, "--review", "--new")
+    listed = told.stdout.decode().split()
+    assert told.code == 0, told.stderr
+    assert set(listed) == reviewed
+    assert f"needs review {len(reviewed)} " in " ".join(done.stderr.split())
+    renewed = reviewed & set(first)
+    assert renewed
+    assert f"new {200 + len(renewed)} " in " ".join(done.stderr.split())
