@@ -342,7 +342,7 @@ class Run:
             self.exits.save()
             earlier = {} if self.output.card is None else self.output.card.conditions
             same = runs_like(self.inputs.conditions, earlier)
-            review = ExitReview(run_id=self.facts.run_id, same_runs=same, gone=self.done.gone)
+            review = ExitReview(run_id=self.loaded.facts.run_id, same_runs=same, gone=self.done.gone)
             self.exits.review(self.output.path, review)
             self.tally.add_review("early_exit", review.count, review.unreviewed, review.renewed)
             if review.count and not self.settings.no_db:
