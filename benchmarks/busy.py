@@ -90,7 +90,7 @@ class StandIn:
             done.set()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sleeper:
     """A text-image model on the stand-in.
 
@@ -132,8 +132,9 @@ class Sleeper:
 
     def embed(self, prompts: Sequence[str]) -> NDArray[np.float32]:
         """Return one vector of unit length for each."""
-        drawn = self._rng.standard_normal((len(prompts), self.width), dtype=np.float32)
-        return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+        drawn: NDArray[np.float32] = self._rng.standard_normal((len(prompts), self.width), dtype=np.float32)
+        drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+        return drawn
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ class Trace:
     def report(self) -> dict[str, Any]:
         """Stop counting, and return the calls per file, per pair of functions, and the sniffs."""
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
         every = sum(self._counters, Counter())
         files: Counter[str] = Counter()
         calls: Counter[str] = Counter()

@@ -93,7 +93,7 @@ def _transform_by_open_clip(data: bytes) -> Any:
 def _ours(data: bytes, *, exact: bool) -> Any:
     (frame,) = decode_item(Item(source="", index=0, data=data), [GEOMETRY], DecodeOptions(exact=exact))
     if not isinstance(frame, Frame):
-        raise AssertionError(frame.message)  # noqa: TRY004 — not of a wrong type: a failed benchmark
+        raise AssertionError(frame)  # noqa: TRY004 — not of a wrong type: a failed benchmark
     return frame.inputs[GEOMETRY]
 
 

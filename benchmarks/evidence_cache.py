@@ -26,14 +26,14 @@ from clipmod_cli.ensemble.cache import DUPLICATE_CACHE_BYTES, EvidenceCache, Evi
 from clipmod_cli.ensemble.cache_file import EvidenceFile
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
 from clipmod_cli.models.seam import ImmediateModel
-from clipmod_cli.types import Embedding, Evidence, Frame, Geometry, Item, Media
+from clipmod_cli.types import Box, Embedding, Evidence, Frame, Geometry, Item, Media, View
 
 GEOMETRY = Geometry(fit="shortest", size=(224, 224), crop=(224, 224))
 WIDTHS = (768, 1024, 1024)
 MOST = 10_000_000_000
 
 
-@dataclass(frozen=True)
+@dataclass
 class Instant(ImmediateModel):
     """A model that takes no time."""
 
@@ -103,7 +103,8 @@ def _frames(count: int) -> list[Frame]:
         Frame(
             item=Item(source=str(index), index=index),
             media=Media(started=0.0),
-            geometries={GEOMETRY: noise[index : index + 224]},
+            view=View(box=Box(0, 0, 224, 224)),
+            inputs={GEOMETRY: noise[index : index + 224]},
         )
         for index in range(count)
     ]

@@ -95,7 +95,7 @@ def _look(path: Path, frames: str) -> tuple[float, float, int]:
     used = time.process_time() - begun
     last = found[-1]
     if not isinstance(last, Frame):
-        raise SystemExit(f"the film cannot be watched: {last.message}")
+        raise SystemExit(f"the film cannot be watched: {last}")
     seconds = last.media.duration_s or 0.0
     return seconds / used, seconds, len(found)
 
