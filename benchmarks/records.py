@@ -136,7 +136,7 @@ def _verdicts(drawn: list[Verdict], count: int, rate: float, ended: list[float])
 def drawn_verdict(index: int) -> Verdict:
     rng = np.random.default_rng(index)
     shares = {name: rng.dirichlet(np.ones(len(NAMES))) for name in MODELS}
-    total = sum(weight * shares[name] for name, weight in MODELS.items())
+    total = np.sum([weight * shares[name] for name, weight in MODELS.items()], axis=0)
     by_model = {name: _score(one, rng) for name, one in shares.items()}
     top = _score(total, rng)
     unsafe = float(sum(p for p, c in zip(total, POLICY.categories, strict=True) if c.safety == "UNSAFE"))
