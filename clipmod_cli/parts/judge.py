@@ -26,6 +26,7 @@ from clipmod_cli.errors import OutputMismatchError
 from clipmod_cli.judge.choice import ModelChoice, choose
 from clipmod_cli.models.hub.client import SILENT, DownloadProgress, Hub
 from clipmod_cli.models.specs import AUTO, parse_models
+from clipmod_cli.output.resuming.names import working_directory
 from clipmod_cli.parts.commit import DonePart, commit, part_name, read_done
 from clipmod_cli.parts.held import HeldFile, is_lost
 from clipmod_cli.parts.part_file import PartLines
@@ -34,7 +35,7 @@ from clipmod_cli.parts.planning.listing import open_files, url_items
 from clipmod_cli.parts.run_file import RunFile, change_run_file, require_run_file
 from clipmod_cli.parts.store import PartStore
 from clipmod_cli.pipeline import start_decoders
-from clipmod_cli.records import Record
+from clipmod_cli.records import Record, write_name
 from clipmod_cli.results import Result
 from clipmod_cli.runs.facts import choose_again, difference
 from clipmod_cli.runs.files import rules_of
@@ -104,11 +105,12 @@ class PartJudge:
 
         Raises:
             UsageError: nothing was planned.
-            OutputMismatchError: the run has another `run_key`, or other banks.
+            OutputMismatchError: the run has another `run_key`, other banks, or relative paths to elsewhere.
             ClipmodError: the models cannot be loaded, or do not suit the policy.
         """
         settings = resolved.settings
         run = require_run_file(store)
+        _check_directory(run, store.name)
         policy = policy_of(resolved)
         banks = Banks.read(banks_of(resolved))
         hub = Hub.from_environment(offline=settings.offline)
@@ -264,6 +266,19 @@ def lost_attempts(store: PartStore, part: int) -> dict[str, dict[str, Any]]:
         if content is not None and is_lost(store, name, content):
             found[name] = json.loads(content)
     return found
+
+
+def _check_directory(run: RunFile, name: str) -> None:
+    """Raise OutputMismatchError if paths of the plan may be relative to another working directory."""
+    here = write_name(working_directory() or "")[0]
+    names = run.inputs["sources"] if run.command == "scan" else []
+    is_list = run.inputs.get("files_from") is not None or "-" in names
+    is_relative = is_list or not all("://" in one or Path(one).is_absolute() for one in names)
+    if is_relative and here != run.directory:
+        raise OutputMismatchError(
+            f"{name} was planned in {run.directory} with paths that are relative to it, and this process is "
+            f"in {here}. Run it there, or plan absolute paths into another output"
+        )
 
 
 def _take_part(store: PartStore, loaded: LoadedRun) -> RunFile:

@@ -162,7 +162,7 @@ class LocalStore:
         """Replace the content if it is `old`, under a file lock."""
         from filelock import FileLock
 
-        with self._writing(name) as path, FileLock(path.with_name(f".{path.name}.lock")):
+        with self._writing(name) as path, FileLock(path.with_name(".lock")):
             if self.read(name) != old:
                 return False
             with atomic_file(path, sync=True) as file:

@@ -31,7 +31,7 @@ def count_records(reader: RecordReader) -> dict[str, Any]:
         f"CREATE TABLE items AS SELECT {columns}, NULL::TIMESTAMP AS judged_at FROM records"  # noqa: S608
     )
     reader.execute("CREATE VIEW runs AS SELECT DISTINCT run_id FROM items WHERE run_id IS NOT NULL")
-    names = [file.name for file in reader.files]
+    names = list(dict.fromkeys(file.name for file in reader.files))  # all parts have the name of their run
     return {
         "schema": STATS_SCHEMA,
         "records": names,

@@ -1,0 +1,158 @@
+"""The plan: what is written is read again, and each part belongs to one shard."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from clipmod_cli.errors import OutputError, OutputMismatchError, SettingsError, UsageError
+from clipmod_cli.parts import plan as plan_module
+from clipmod_cli.parts.held import HeldFile, is_lost, this_process
+from clipmod_cli.parts.overview import ranges
+from clipmod_cli.parts.plan import Plan, PlannedInput, write_plan
+from clipmod_cli.parts.planning.shards import Shard, parts_of, read_shard
+from clipmod_cli.parts.run_file import Generation, RunFile, Shards, parse_run_file
+from clipmod_cli.parts.store import LocalStore
+from clipmod_cli.sources.base import SourceInput
+
+names = st.binary(min_size=1, max_size=20).map(os.fsdecode)
+inputs = st.builds(
+    SourceInput,
+    source=names,
+    folder=st.none() | names,
+    size=st.none() | st.integers(0, 2**60),
+    mtime_ns=st.none() | st.integers(-(2**62), 2**62),
+    version=st.none() | st.text(max_size=5),
+)
+
+
+def run_of(*generations: Generation, shards: Shards | None = None) -> RunFile:
+    return RunFile(
+        command="scan",
+        inputs={},
+        directory="/",
+        format="jsonl",
+        part_size=3,
+        shards=shards or Shards(),
+        next_index=0,
+        generations=generations,
+    )
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    listed=st.lists(inputs, max_size=20),
+    size=st.integers(1, 7),
+    columns=st.none() | st.dictionaries(st.text(max_size=3), st.none() | st.text(max_size=3)),
+)
+def test_what_is_planned_is_read_again(
+    listed: list[SourceInput],
+    size: int,
+    columns: dict[str, str | None] | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plan_module, "FILE_INPUTS", 8)
+    planned = [
+        PlannedInput(index=n, listed=one, row=n, columns=columns, group="g") for n, one in enumerate(listed)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        store = LocalStore(folder)
+        run = run_of(Generation(kind="first", files=write_plan(planned, store, part_size=size)))
+        with closing(Plan(store, run)) as plan:
+            read = [plan.inputs(part) for part in range(run.parts)]
+    assert [one for part in read for one in part] == planned
+    assert all(len(part) == size for part in read[:-1])
+    assert parse_run_file(run.to_bytes(), "x") == run
+
+
+def test_a_plan_that_was_changed_is_refused(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path))
+    planned = [PlannedInput(index=0, listed=SourceInput(source="a"))]
+    run = run_of(Generation(kind="first", files=write_plan(planned, store, part_size=1)))
+    write_plan([PlannedInput(index=0, listed=SourceInput(source="b"))], store, part_size=1)
+    with closing(Plan(store, run)) as plan, pytest.raises(OutputMismatchError, match="not the plan"):
+        plan.inputs(0)
+    with closing(Plan(store, run)) as plan, pytest.raises(UsageError, match="no part 1"):
+        plan.inputs(1)
+
+
+def generation_of(first_part: int, parts: int) -> Generation:
+    file = {"name": "n", "sha256": "s", "first_part": first_part, "parts": parts, "inputs": parts}
+    return Generation.model_validate_json(json.dumps({"kind": "extend", "files": [file]}))
+
+
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=3), count=st.integers(1, 50))
+def test_each_part_belongs_to_one_shard(sizes: list[int], count: int) -> None:
+    generations, first = [], 0
+    for size in sizes:
+        generations.append(generation_of(first, size))
+        first += size
+    run = run_of(*generations)
+    shares = [parts_of(run, Shard(index=n, count=count, base=1, is_named=True)) for n in range(1, count + 1)]
+    assert sorted(part for share in shares for part in share) == list(range(run.parts))
+    before = run_of(*generations[:-1])
+    for n, share in enumerate(shares, 1):  # a further generation moves no part to another shard
+        earlier = parts_of(before, Shard(index=n, count=count, base=1, is_named=True))
+        assert [part for part in share if part < before.parts] == earlier
+
+
+def test_an_array_tells_index_count_and_base() -> None:
+    array = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "3", "SLURM_ARRAY_TASK_MAX": "9"}
+    assert read_shard(None, array | {"SLURM_ARRAY_TASK_COUNT": "7"}) == Shard(index=7, count=7, base=3)
+    assert read_shard(None, array | {"SLURM_ARRAY_TASK_COUNT": "4"}) == Shard(index=7, count=None, base=None)
+    assert read_shard("/5", {"JOB_COMPLETION_INDEX": "0"}) == Shard(index=0, count=5, base=0)
+    assert read_shard("2/5", {"JOB_COMPLETION_INDEX": "0"}) == Shard(index=2, count=5, base=1, is_named=True)
+    assert read_shard(None, {}) is None
+    with pytest.raises(SettingsError, match="JOB_COMPLETION_INDEX"):
+        read_shard(None, {"JOB_COMPLETION_INDEX": "x"})
+
+
+def test_an_array_goes_by_the_run_file_when_a_part_of_it_is_submitted_again() -> None:
+    run = run_of(generation_of(0, 4), shards=Shards(count=4, base=3))
+    assert parts_of(run, Shard(index=5, count=2, base=5)) == [2]
+    with pytest.raises(SettingsError, match="no task 7"):
+        parts_of(run, Shard(index=7, count=None, base=None))
+    with pytest.raises(SettingsError, match="--shard /N"):
+        parts_of(run_of(generation_of(0, 4)), Shard(index=0, count=None, base=0))
+
+
+@given(st.sets(st.integers(0, 60)))
+def test_ranges_name_each_number_once(numbers: set[int]) -> None:
+    told = ranges(sorted(numbers))
+    read: list[int] = []
+    for part in told.split(",") if told else []:
+        first, _, last = part.partition("-")
+        read += range(int(first), int(last or first) + 1)
+    assert read == sorted(numbers)
+
+
+def test_a_file_of_a_process_that_is_gone_is_taken_and_no_other(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path))
+    with HeldFile.create(store, "lease", what="plan") or pytest.fail("it was not taken") as held:
+        assert HeldFile.take(store, "lease") is None
+        held.set(what="more")
+        assert json.loads(store.read("lease") or b"")["what"] == "more"
+    assert store.read("lease") is None
+    gone = {**this_process(), "pid": 2**22 + 1, "beat": 0}  # more than the kernel gives
+    store.create("lease", json.dumps(gone).encode())
+    with HeldFile.take(store, "lease") or pytest.fail("it was not taken") as held:
+        assert not held.is_lost
+        held.check()
+    store.create("far", json.dumps({**gone, "host": "another machine"}).encode())
+    assert HeldFile.take(store, "far") is None
+    path = tmp_path / "far"
+    os.utime(path, (0, path.stat().st_mtime - 1000))
+    assert is_lost(store, "far", path.read_bytes())
+    taken = HeldFile.take(store, "far")
+    assert taken is not None
+    with taken:
+        store.delete("far")
+        with pytest.raises(OutputError, match="taken over"):
+            taken.check()
