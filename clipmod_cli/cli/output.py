@@ -76,6 +76,7 @@ class Output:
     has_begun: bool = False
     _lines: ShownLines = field(default_factory=ShownLines)
     _sink: RecordSink | None = None
+    _closed_sink: RecordSink | None = None
     _errors: ErrorsFile | None = None
 
     def begin(
@@ -202,7 +203,7 @@ class Output:
 
         One that cannot be written keeps none of the others from it.
         """
-        sink, self._sink = self._sink, None
+        sink, self._sink, self._closed_sink = self._sink, None, self._sink
         with ExitStack() as stack:
             if self.evidence is not None:
                 stack.callback(self.evidence.close)
@@ -217,10 +218,25 @@ class Output:
         Raises:
             UsageError: over 20 % of the records would go.
         """
-        if self.path is None or self.settings.prune == "no" or not done.gone_count:
+        if self.lines_path is None or self.settings.prune == "no" or not done.gone_count:
             return 0
         drop_any = self.settings.prune == "all"
-        return prune(self.path, done, walked, written=tally.judged, drop_any=drop_any)
+        return prune(self.lines_path, done, walked, written=tally.judged, drop_any=drop_any)
+
+    @property
+    def lines_path(self) -> Path | None:
+        """The file of JSON Lines, after `finish`; None if there is none."""
+        return None if self._closed_sink is None else self._closed_sink.lines_path
+
+    def is_at(self, name: str) -> bool:
+        """Return whether the output has this path: a compressed one looks like an archive of inputs."""
+        path = self.path
+        return path is not None and os.path.basename(name) == path.name and _is_same(path, name)  # noqa: PTH119
+
+    def complete(self) -> None:
+        """Make the output of a run that has come to its end, after `finish`: a table appears."""
+        if self._closed_sink is not None:
+            self._closed_sink.complete()
 
     def discard(self) -> None:
         """Close the file and the evidence if they are open, and remove temporary files."""
@@ -232,6 +248,13 @@ class Output:
                 self._sink.close()
         if self._errors is not None:
             self._errors.discard()
+
+
+def _is_same(path: Path, name: str) -> bool:
+    try:
+        return path.samefile(name)
+    except (OSError, ValueError):  # gone, or an embedded NUL
+        return False
 
 
 @contextmanager

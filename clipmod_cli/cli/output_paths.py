@@ -12,6 +12,7 @@ from clipmod_cli.atomic import atomic_file
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.reading.withheld import withheld_path
 from clipmod_cli.output.resuming.card import card_path
+from clipmod_cli.output.resuming.files import part_path, records_path
 from clipmod_cli.output.resuming.gone import gone_path
 from clipmod_cli.output.resuming.moved import moved_path
 from clipmod_cli.settings.definition import Settings
@@ -85,6 +86,8 @@ def _outputs(settings: Settings) -> list[tuple[str, Path]]:
             ("the list of what is gone", gone_path(path)),
             ("the list of what was moved", moved_path(path)),
             ("the list of what is withheld", withheld_path(path)),
+            ("the lines of an unfinished table", part_path(path)),
+            ("the records of a table", records_path(path)),
         ]
     if settings.log_file:
         # logging does not expand a ~

@@ -294,7 +294,8 @@ class Run:
         return (item for item in self.inputs.fetch(left, self.skipped) if not done.match(item))
 
     def _walk(self) -> Iterator[Item | Failure]:
-        items = itertools.islice(self.inputs.items(self.skipped), self.settings.limit)
+        found = (one for one in self.inputs.items(self.skipped) if not self.output.is_at(_name_of(one)))
+        items = itertools.islice(found, self.settings.limit)
         if not self.inputs.walk_ahead:
             return items
         return walk_ahead(items, self.output.set_total)
@@ -315,38 +316,46 @@ class Run:
         """Flush the output and its run card; return the exit code that takes precedence."""
         if exit_code == ExitCode.OK and not self.stop.exit_code and self.settings.limit is None:
             self.done.end(self.skipped)
-        try:
-            self.output.finish()
-            self._finish_exits()
-        except OutputError as e:
-            log.error("%s", e)  # noqa: TRY400 — no traceback: a full disk is no bug
-            exit_code = ExitCode.first(exit_code, e.exit_code)
+        exit_code = ExitCode.first(exit_code, _attempt(self._close))
         judged = self.tally.exit_code(self.settings.fail_on, self.skipped.has_media)
         exit_code = ExitCode.first(self.stop.exit_code, exit_code, judged)
-        try:
-            if exit_code in COMPLETE:
-                self.dropped = self.output.prune(self.done, self.skipped, self.tally)
-        except (OutputError, UsageError) as e:
-            log.error("%s", e)  # noqa: TRY400 — no traceback: a full disk is no bug
-            exit_code = ExitCode.first(exit_code, e.exit_code)
-        try:
-            if self.output.card is not None:
-                self.output.card.end(exit_code, self.tally.run_counts())
-        except OutputError as e:
-            log.error("%s", e)  # noqa: TRY400
-            exit_code = ExitCode.first(exit_code, e.exit_code)
+        if exit_code in COMPLETE:
+            exit_code = ExitCode.first(exit_code, _attempt(self._prune))
+        if exit_code in COMPLETE:
+            exit_code = ExitCode.first(exit_code, _attempt(self.output.complete))
+        card, ended_with = self.output.card, exit_code
+        if card is not None:
+            written = _attempt(lambda: card.end(ended_with, self.tally.run_counts()))
+            exit_code = ExitCode.first(exit_code, written)
         return exit_code
 
+    def _close(self) -> None:
+        self.output.finish()
+        self._finish_exits()
+
+    def _prune(self) -> None:
+        self.dropped = self.output.prune(self.done, self.skipped, self.tally)
+
     def _finish_exits(self) -> None:
-        if self.exits is not None and self.output.path is not None:
+        if self.exits is not None and self.output.path is not None and self.output.lines_path is not None:
             self.exits.save()
             earlier = {} if self.output.card is None else self.output.card.conditions
             same = runs_like(self.inputs.conditions, earlier)
             review = ExitReview(run_id=self.loaded.facts.run_id, same_runs=same, gone=self.done.gone)
-            self.exits.review(self.output.path, review)
+            self.exits.review(self.output.lines_path, review)
             self.tally.add_review("early_exit", review.count, review.unreviewed, review.renewed)
             if review.count and not self.settings.no_db:
                 warn_of_statistics(self.output.path)
+
+
+def _attempt(step: Callable[[], None]) -> ExitCode:
+    """Take a step of ending a run; tell why it failed, and return the exit code."""
+    try:
+        step()
+    except (OutputError, UsageError) as e:
+        log.error("%s", e)  # noqa: TRY400 — no traceback: a full disk is no bug
+        return e.exit_code
+    return ExitCode.OK
 
 
 def _told(done: DoneInputs) -> str:
@@ -354,6 +363,10 @@ def _told(done: DoneInputs) -> str:
     gone = f", {done.gone_count} gone" if done.gone_count else ""
     moved = f", {done.moved_count} moved" if done.moved_count else ""
     return f"{done.count} done{anew}, {done.retry_count} to retry{gone}{moved}"
+
+
+def _name_of(given: Item | Failure) -> str:
+    return (given.item if isinstance(given, Failure) else given).source
 
 
 def _outcome_of(result: Result) -> str | None:

@@ -25,7 +25,7 @@ from clipmod_cli.output.reading.files import check_file
 log = logging.getLogger(__name__)
 
 STDIN: Final = "-"
-RECORD_SUFFIXES: Final = (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst")
+RECORD_SUFFIXES: Final = (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst", ".parquet", ".part")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ def are_records(names: Sequence[str]) -> bool:
     """
     found = {name == STDIN or name.lower().endswith(RECORD_SUFFIXES) for name in names}
     if len(found) > 1:
-        raise UsageError("give records (.jsonl) or what to scan, not both")
+        raise UsageError("give records (.jsonl, .parquet) or what to scan, not both")
     return found == {True}
 
 

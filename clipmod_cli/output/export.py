@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import gzip
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, Literal
+from typing import IO, Final
 
 from clipmod_cli.atomic import atomic_file
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.columns import columns_of
 from clipmod_cli.output.parquet import PARQUET_FORM, convert_lines
 from clipmod_cli.output.reading.records import RecordReader
+from clipmod_cli.output.resuming.files import Compression, compressing
 from clipmod_cli.records import Record
 from clipmod_cli.records.parts import RecordError
 
@@ -25,8 +23,6 @@ FORMULA: Final = r"^[=+\-@\t\r\n\x{ff1d}\x{ff0b}\x{ff0d}\x{ff20}]"
 characters. File names come from strangers."""
 
 LIST_SEPARATOR: Final = ";"
-
-Compression = Literal["none", "gzip", "zstd"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +237,7 @@ def _copy(rows: TableRows, listed: str, file: IO[bytes], form: str) -> None:
 def _copy_lines(reader: RecordReader, file: IO[bytes], compression: Compression) -> None:
     """Write the records' own lines: other commands of clipmod read the file."""
     _check_all(reader)
-    with _compressing(file, compression) as target:
+    with compressing(file, compression) as target:
         for one in reader.files:
             with one.path.open("rb") as lines:
                 shutil.copyfileobj(lines, target, 1 << 20)
@@ -251,20 +247,6 @@ def _check_all(reader: RecordReader) -> None:
     """Read every field of every record once; raises UsageError as a table would."""
     listed = ", ".join(f'count("{column.name}")' for column in columns_of(Record))
     reader.rows(f"SELECT {listed} FROM records")  # noqa: S608
-
-
-def _compressing(file: IO[bytes], compression: Compression) -> Any:
-    match compression:
-        case "none":
-            return nullcontext(file)
-        case "gzip":
-            return gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file)
-        case "zstd":
-            if sys.version_info >= (3, 14):
-                from compression import zstd
-            else:
-                from backports import zstd
-            return zstd.ZstdFile(file, "w")
 
 
 Writer = Callable[[TableRows, IO[bytes], bool], ExportResult]

@@ -1,4 +1,4 @@
-"""JSON Lines to a file or stream. A line is written whole or not at all.
+"""JSON Lines to a file, plain or compressed, or to a stream. A line is written whole or not at all.
 
 An existing file is read in `clipmod_cli.output.resuming.resume`.
 """
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipmod_cli.errors import OutputError
+from clipmod_cli.output.resuming.files import Compression, check_compression, member_of
 from clipmod_cli.output.resuming.removed import put_back
 from clipmod_cli.output.resuming.resume import DoneInputs, ResumeOptions, clear_or_refuse, read_done
 from clipmod_cli.records import Record
@@ -65,15 +66,7 @@ class FileSink:
 
     def write(self, line: bytes) -> None:
         """Append one line; a partly written one is truncated."""
-        try:
-            written = os.write(self.descriptor, line)
-        except OSError as e:
-            self._truncate()
-            raise OutputError(f"cannot write to {self.path}: {e.strerror}") from e
-        if written < len(line):
-            self._truncate()
-            raise OutputError(f"cannot write to {self.path}: the disk is full")
-        self.size += written
+        self._append(line)
         self._unsynced += 1
         if self._unsynced >= SYNC_RECORDS or time.monotonic() - self._synced_at >= SYNC_SECONDS:
             self.sync()
@@ -84,6 +77,17 @@ class FileSink:
             self.sync()
         finally:
             os.close(self.descriptor)
+
+    def _append(self, content: bytes) -> None:
+        try:
+            written = os.write(self.descriptor, content)
+        except OSError as e:
+            self._truncate()
+            raise OutputError(f"cannot write to {self.path}: {e.strerror}") from e
+        if written < len(content):
+            self._truncate()
+            raise OutputError(f"cannot write to {self.path}: the disk is full")
+        self.size += written
 
     def _truncate(self) -> None:
         with contextlib.suppress(OSError):  # the next run removes a torn line
@@ -99,6 +103,27 @@ class FileSink:
         self._synced_at = time.monotonic()
 
 
+@dataclass
+class CompressedSink(FileSink):
+    """A file that is appended to by one member for the lines of each sync. Until then they are in memory.
+
+    `compression` is gzip or zstd.
+    """
+
+    compression: Compression = "gzip"
+    _waiting: list[bytes] = field(default_factory=list)
+
+    def sync(self) -> None:
+        """Compress what was written since the last time, and write it to the disk."""
+        lines, self._waiting = b"".join(self._waiting), []
+        if lines:
+            super()._append(member_of(lines, self.compression))
+        super().sync()
+
+    def _append(self, content: bytes) -> None:
+        self._waiting.append(content)
+
+
 def is_regular(path: Path) -> bool:
     """Return whether the path is, or would become, a regular file (not a device or a named pipe)."""
     try:
@@ -109,14 +134,17 @@ def is_regular(path: Path) -> bool:
         raise OutputError(f"cannot write to {path}: {e.strerror}") from e
 
 
-def open_file(path: Path) -> FileSink:
+def open_file(path: Path, compression: Compression = "none") -> FileSink:
     """Return a sink that appends to a regular file, which is created if it does not exist.
 
     Raises:
         OutputError: it cannot be opened.
     """
     descriptor = _open(path, os.O_APPEND | os.O_CREAT)
-    return FileSink(descriptor, path, os.fstat(descriptor).st_size)
+    size = os.fstat(descriptor).st_size
+    if compression == "none":
+        return FileSink(descriptor, path, size)
+    return CompressedSink(descriptor, path, size, compression=compression)
 
 
 def open_device(path: Path) -> StreamSink:
@@ -140,20 +168,26 @@ class JsonlSink:
 
     _lines: FileSink | StreamSink
 
-    def __init__(self, path: Path, options: ResumeOptions) -> None:
-        self._path = path
+    def __init__(self, path: Path, options: ResumeOptions, *, compression: Compression = "none") -> None:
+        self.lines_path = path
         self._options = options
+        self._compression = compression
         self._done: DoneInputs | None = None  # of a regular file
         self._start = 0
 
     def begin(self, run_key: str) -> DoneInputs:
         """Open the file, after removing the records of inputs to judge again; see `read_done`."""
-        if not is_regular(self._path):
-            self._lines = open_device(self._path)
+        path = self.lines_path
+        if not is_regular(path):
+            self._lines = open_device(path)
             return DoneInputs()
-        clear_or_refuse(self._path, self._options)
-        done = self._done = read_done(self._path, run_key, self._options)
-        lines = self._lines = open_file(self._path)
+        clear_or_refuse(path, self._options)
+        try:
+            check_compression(path, self._compression)
+        except OSError as e:
+            raise OutputError(f"cannot read or change {path}: {e.strerror}") from e
+        done = self._done = read_done(path, run_key, self._options)
+        lines = self._lines = open_file(path, self._compression)
         self._start = lines.size
         return done
 
@@ -167,8 +201,11 @@ class JsonlSink:
         if self._done is None:
             return
         try:
-            count = put_back(self._path, self._done, start=self._start, on_back=self._options.on_done)
+            count = put_back(self.lines_path, self._done, start=self._start, on_back=self._options.on_done)
         except OSError as e:
-            raise OutputError(f"cannot write to {self._path}: {e.strerror}") from e
+            raise OutputError(f"cannot write to {self.lines_path}: {e.strerror}") from e
         if count:
             log.warning("%d records to judge again stay as they were: this run did not come to them", count)
+
+    def complete(self) -> None:
+        """Change nothing: the lines are the output."""

@@ -19,7 +19,8 @@ class TsvSink:
     _file: TextIO
 
     def __init__(self, path: Path, options: ResumeOptions) -> None:
-        self._path, self._options = path, options
+        self.lines_path = self._path = path
+        self._options = options
 
     def begin(self, run_key: str) -> DoneInputs:  # noqa: ARG002
         clear_or_refuse(self._path, self._options)
@@ -32,13 +33,17 @@ class TsvSink:
     def close(self) -> None:
         self._file.close()
 
+    def complete(self) -> None: ...
+
 
 def test_scan_writes_by_a_new_sink(clipmod: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture, output = SAMPLES / "cat.png", tmp_path / "OUT.TSV"
     words = ("scan", picture, "-o", output, *SHAPE_OPTIONS)
     refused = clipmod(*words)
     assert (refused.code, output.exists()) == (2, False)
-    assert "--output must end in .jsonl, not" in refused.stderr
+    endings = ".jsonl, .jsonl.gz, .jsonl.zst, .parquet"
+    assert f"--output must end in {endings} or .csv, not" in refused.stderr
+    assert "clipmod export" in refused.stderr
 
     monkeypatch.setitem(SINKS, ".tsv", TsvSink)
     run = clipmod(*words)
@@ -48,4 +53,4 @@ def test_scan_writes_by_a_new_sink(clipmod: Command, tmp_path: Path, monkeypatch
     assert clipmod(*words, "--no-resume").code == 2
     refused = clipmod("scan", picture, "-o", tmp_path / "out.txt", *SHAPE_OPTIONS)
     assert refused.code == 2
-    assert "--output must end in .jsonl or .tsv, not" in refused.stderr
+    assert f"--output must end in {endings}, .csv or .tsv, not" in refused.stderr

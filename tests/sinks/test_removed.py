@@ -117,7 +117,7 @@ def test_a_full_disk_at_the_end_loses_none(runs: Runs, monkeypatch: pytest.Monke
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("clipmod_cli.output.resuming.removed.os.fsync", full)
+        patch.setattr("clipmod_cli.output.resuming.files.os.fsync", full)
         with pytest.raises(OutputError, match="No space left"):
             sink.close()
     runs.judge()

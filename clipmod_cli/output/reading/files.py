@@ -1,4 +1,4 @@
-"""The lines of an output, checked once: plain or compressed files, stdin, lines torn by a kill.
+"""The lines of an output, checked once: plain or compressed files, Parquet, stdin, lines torn by a kill.
 
 What is not a record is refused with its line number; nothing is left out without a note. Whether a record's
 fields have the right types is DuckDB's to check (`clipmod_cli.output.reading.records`).
@@ -6,13 +6,11 @@ fields have the right types is DuckDB's to check (`clipmod_cli.output.reading.re
 
 from __future__ import annotations
 
-import gzip
+import itertools
 import json
 import os
 import stat
-import sys
 import tempfile
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +18,23 @@ from typing import IO, Any, Final, cast
 
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.compact import SCHEMAS
+from clipmod_cli.output.parquet import PARQUET_MAGIC, read_lines
 from clipmod_cli.output.reading.withheld import WithheldInputs, read_withheld
+from clipmod_cli.output.resuming.files import (
+    DAMAGE,
+    MAGIC,
+    Compression,
+    decompressing,
+    part_path,
+    records_path,
+)
 from clipmod_cli.records import SCHEMA_NAME
 
 LINE_START: Final = f'{{"schema":"{SCHEMA_NAME}'.encode()
 """How clipmod writes a record. A line that another program has written anew is parsed to be recognised."""
 
 PIECE_BYTES: Final = 1 << 20
-GZIP_MAGIC: Final = b"\x1f\x8b"
-ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+PARQUET_LINES: Final = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +62,7 @@ def check_file(name: str, folder: Path) -> RecordFile:
     Records of inputs that are withheld (`withheld`) are left out.
 
     Args:
-        name: a path of JSON Lines, also compressed by gzip or zstd (by content), or `-` for stdin.
+        name: a path of JSON Lines, also compressed by gzip or zstd, or of Parquet (by content); `-` is stdin.
         folder: a temporary folder for a copy, which is made of stdin, of a compressed file, and of a file
             of which a line is left out.
 
@@ -143,7 +149,7 @@ class _Lines:
     def __init__(self, name: str, file: IO[bytes], withheld: WithheldInputs) -> None:
         self._name = name
         self._withheld = withheld
-        self._stream, self.is_plain = _decompressing(cast("Any", file))
+        self._stream, self.is_plain = _uncompressed(name, cast("Any", file))
         self.longest = 0
         self.is_clean = True
         self.note = ""
@@ -157,6 +163,11 @@ class _Lines:
                 continue
             self.longest = max(self.longest, len(line) + 1)
             yield line
+        if self._name != "-" and part_path(Path(self._name)).exists():
+            unfinished = (
+                f"a run has not finished it yet, whose records are in {part_path(Path(self._name)).name}"
+            )
+            self.note = "; ".join(filter(None, [self.note, unfinished]))
         if left_out:
             are = "1 is withheld" if left_out == 1 else f"{left_out:,} are withheld"
             self.note = "; ".join(filter(None, [self.note, f"{are} (see docs/review.md)"]))
@@ -198,31 +209,36 @@ class _Lines:
                 yield piece
         except EOFError:
             self.note = "the compressed file ends early, as after a kill; what can be read is taken"
-        except (zlib.error, gzip.BadGzipFile, _zstd().ZstdError) as error:
+        except DAMAGE as error:
             raise UsageError(f"{self._name} is damaged and cannot be decompressed: {error}") from error
 
     def _foreign(self, number: int, line: bytes) -> UsageError:
         pretty = number == 1 and line.strip() in {b"{", b"["}
         hint = "; records are one JSON object a line (`jq -c` writes them so)" if pretty else ""
+        if (kept := records_path(Path(self._name))).exists():
+            hint = f"; the records of this table are in {kept.name}"
         return UsageError(f"{self._name} line {number} is not a clipmod record{hint}")
 
 
-def _decompressing(file: Any) -> tuple[Any, bool]:
-    """Return a stream of the uncompressed content, and whether the file is that already."""
+def _uncompressed(name: str, file: Any) -> tuple[Any, bool]:
+    """Return a stream of the lines in a file, and whether the file is that already."""
     head = file.peek(4)[:4]
-    if head.startswith(GZIP_MAGIC):
-        return gzip.GzipFile(fileobj=file), False
-    if head == ZSTD_MAGIC:
-        return _zstd().ZstdFile(file), False
-    return file, True
+    if head == PARQUET_MAGIC:
+        if name == "-":
+            raise UsageError("Parquet cannot be read from stdin. Name the file")
+        return _ParquetLines(Path(name)), False
+    kind: Compression = next((one for magic, one in MAGIC.items() if head.startswith(magic)), "none")
+    return decompressing(file, kind), kind == "none"
 
 
-def _zstd() -> Any:
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-    else:
-        from backports import zstd
-    return zstd
+class _ParquetLines:
+    """The lines of a Parquet file as a stream."""
+
+    def __init__(self, path: Path) -> None:
+        self._lines = read_lines(path)
+
+    def read1(self, _size: int) -> bytes:
+        return b"".join(itertools.islice(self._lines, PARQUET_LINES))
 
 
 def _is_record(line: bytes) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 from clipmod_cli.atomic import atomic_file
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.lock import OutputLock
+from clipmod_cli.output.resuming.files import beside
 from clipmod_cli.output.resuming.gone import DROPPED
 from clipmod_cli.records import read_name, write_name
 
@@ -69,7 +70,7 @@ class WithheldInputs:
 
 def withheld_path(output: Path) -> Path:
     """Return where the list of an output is; the records that `--prune` dropped from one have the same."""
-    return output.with_name(f"{output.name.removesuffix(DROPPED)}.withheld.jsonl")
+    return beside(output.with_name(output.name.removesuffix(DROPPED)), ".withheld.jsonl")
 
 
 def read_withheld(output: Path) -> WithheldInputs:

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 from clipmod_cli.atomic import atomic_file
 from clipmod_cli.errors import ExitCode, OutputError, OutputMismatchError
+from clipmod_cli.output.resuming.files import beside, part_path
 from clipmod_cli.output.resuming.resume import RunConditions
 from clipmod_cli.records import read_name, write_name
 
@@ -26,7 +27,7 @@ COMPLETE: Final = frozenset(
 
 def card_path(output: Path) -> Path:
     """Return where the run card of an output is."""
-    return output.with_name(f"{output.name}.run.json")
+    return beside(output, ".run.json")
 
 
 @dataclass
@@ -64,7 +65,7 @@ class RunCard:
                 f"{path} is in the place of the run card of {output.name} and is not one. "
                 "Move it away, or name another output"
             )
-        if not output.exists() or not output.stat().st_size:
+        if not any(one.exists() and one.stat().st_size for one in (output, part_path(output))):
             return cls(path)
         del fields["schema"]
         runs = fields.pop("runs")

@@ -11,6 +11,7 @@ from typing import Final
 from pydantic_core import from_json, to_json
 
 from clipmod_cli.errors import OutputError
+from clipmod_cli.output.resuming.files import open_lines
 from clipmod_cli.output.resuming.lines import parse_line
 from clipmod_cli.output.resuming.rewrite import remove_ranges
 
@@ -94,7 +95,7 @@ def _shift(offsets: array[int], growth: Iterable[tuple[int, int]]) -> None:
 def _ranges_of(path: Path, audit: int) -> Iterator[int]:
     """Yield start and end of each record that is not reviewed for this reason yet."""
     start = 0
-    with path.open("rb") as file:
+    with open_lines(path) as file:
         for line in file:
             end = start + len(line)
             if b'"exit_audit":' in line and _is_doubtful(line, audit):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from clipmod_cli.errors import OutputError, UsageError
+from clipmod_cli.output.resuming.files import beside, open_lines
 from clipmod_cli.output.resuming.lines import parse_line
 from clipmod_cli.output.resuming.resume import DoneInputs
 from clipmod_cli.output.resuming.rewrite import remove_ranges
@@ -27,7 +28,7 @@ MOST_GONE: Final = 0.2
 
 def gone_path(output: Path) -> Path:
     """Return where the dropped records of an output are."""
-    return output.with_name(f"{output.name}{DROPPED}")
+    return beside(output, DROPPED)
 
 
 def prune(path: Path, done: DoneInputs, walked: Skipped, *, written: int, drop_any: bool) -> int:
@@ -64,7 +65,7 @@ def prune(path: Path, done: DoneInputs, walked: Skipped, *, written: int, drop_a
 def _ranges_below(path: Path, done: DoneInputs, folders: set[str]) -> Iterator[int]:
     """Yield start and end of each record whose input is gone from one of the folders."""
     scope = done.names.scope(folders, done.directory)
-    with path.open("rb") as file:
+    with open_lines(path) as file:
         for start, end in zip(done.gone[::2], done.gone[1::2], strict=True):
             file.seek(start)
             record = parse_line(file.read(end - start))
@@ -78,7 +79,7 @@ def _ranges_below(path: Path, done: DoneInputs, folders: set[str]) -> Iterator[i
 
 def _keep(path: Path, ranges: array[int]) -> None:
     """Append the lines that go to the file of dropped records."""
-    with path.open("rb") as source, gone_path(path).open("ab") as kept:
+    with open_lines(path) as source, gone_path(path).open("ab") as kept:
         for start, end in zip(ranges[::2], ranges[1::2], strict=True):
             source.seek(start)
             kept.write(source.read(end - start))

@@ -12,6 +12,7 @@ from typing import Final, Self
 
 from clipmod_cli.errors import ClipmodError, OutputError
 from clipmod_cli.output.moves import Move, read_lines
+from clipmod_cli.output.resuming.files import beside
 from clipmod_cli.records import read_name, write_name
 
 SCHEMA: Final = "clipmod-moved/1"
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 def moved_path(output: Path) -> Path:
     """Return where the manifests of what was moved are named."""
-    return output.with_name(f"{output.name}.moved.jsonl")
+    return beside(output, ".moved.jsonl")
 
 
 def name_manifest(output: Path, manifest: Path) -> None:

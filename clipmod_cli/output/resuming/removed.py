@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
 from clipmod_cli.atomic import atomic_file, remove_unfinished
 from clipmod_cli.errors import OutputMismatchError
+from clipmod_cli.output.resuming.files import append_lines, open_lines
 from clipmod_cli.output.resuming.keys import KeyCounts
 from clipmod_cli.output.resuming.lines import LINE_START, foreign_line, parse_line
+from clipmod_cli.output.resuming.rewrite import remove_ranges
 
 _RUNS: Final = "clipmod_runs"
 
@@ -39,7 +40,7 @@ def keep_removed(output: Path, ranges: Sequence[int], runs: Iterable[str]) -> No
         OSError: they cannot be written.
     """
     mode = output.stat().st_mode & 0o7777
-    with atomic_file(removed_path(output), mode=mode, sync=True) as kept, output.open("rb") as source:
+    with atomic_file(removed_path(output), mode=mode, sync=True) as kept, open_lines(output) as source:
         kept.write(json.dumps({_RUNS: sorted(runs)}).encode() + b"\n")
         for start, end in zip(ranges[::2], ranges[1::2], strict=True):
             source.seek(start)
@@ -79,7 +80,8 @@ def put_back(
     Args:
         output: the path; the caller holds its lock and has no other descriptor of it.
         inputs: what is known of them.
-        start: where the new records start; if left out they are those of other runs than before.
+        start: where the new records start, in bytes of the file; if left out they are those of other runs
+            than before.
         on_back: called with the fields of each record that is appended.
 
     Raises:
@@ -94,18 +96,20 @@ def put_back(
     with path.open("rb") as removed:
         runs = frozenset(json.loads(removed.readline())[_RUNS])
         left = _Left(removed, inputs)
-        with output.open("r+b") as file:
-            for line in _whole_lines(file, output, start or 0):
-                record = _parse(line, output)
-                # A run may have been killed before it removed them, or while they came back.
-                if start is not None or record["run_id"] not in runs or left.is_one(line):
-                    left.take(record)
+        for line in _whole_lines(output, start or 0):
+            record = _parse(line, output)
+            # A run may have been killed before it removed them, or while they came back.
+            if start is not None or record["run_id"] not in runs or left.is_one(line):
+                left.take(record)
+
+        def returning() -> Iterator[bytes]:
+            nonlocal count
             for line, record in left.records():
-                file.write(line)
                 count += 1
                 on_back(record)
-            file.flush()
-            os.fsync(file.fileno())
+                yield line
+
+        append_lines(output, returning())
     path.unlink()
     return count
 
@@ -163,18 +167,19 @@ def _digest(line: bytes) -> bytes:
     return hashlib.blake2b(line, digest_size=16).digest()
 
 
-def _whole_lines(file: IO[bytes], output: Path, start: int) -> Iterator[bytes]:
+def _whole_lines(output: Path, start: int) -> Iterator[bytes]:
     """Yield the lines from `start` on, and remove a torn last one: after the last, appending is safe."""
-    end = file.seek(start)
-    for number, line in enumerate(file, 1):
-        if not line.endswith(b"\n"):
-            if not line.startswith(LINE_START[: len(line)]):
-                raise foreign_line(output, number)
-            file.truncate(end)
-            break
-        end += len(line)
-        yield line
-    file.seek(end)
+    torn, end = None, start
+    with open_lines(output, start) as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                if not line.startswith(LINE_START[: len(line)]):
+                    raise foreign_line(output, number)
+                torn = end
+                break
+            end += len(line)
+            yield line
+    remove_ranges(output, (), torn=torn)
 
 
 def _parse(line: bytes, path: Path) -> dict[str, Any]:

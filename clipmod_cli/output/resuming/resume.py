@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from clipmod_cli.errors import ERROR_CODES, ErrorCode, OutputError, OutputMismatchError
+from clipmod_cli.output.resuming.files import open_lines
 from clipmod_cli.output.resuming.keys import KeyCounts
 from clipmod_cli.output.resuming.lines import LINE_START, foreign_line, parse_line
 from clipmod_cli.output.resuming.moved import MovedFiles
@@ -267,7 +268,7 @@ class _Reader:
 
     def read(self) -> None:
         done, torn = self.done, None
-        with self.path.open("rb") as file:
+        with open_lines(self.path) as file:
             end = 0
             for number, line in enumerate(file, 1):
                 start, end = end, end + len(line)

@@ -11,7 +11,7 @@ Records: TypeAlias = Annotated[
     list[str],
     typer.Argument(
         metavar="RECORDS",
-        help="Outputs of `clipmod scan` or `urls`: JSON Lines, also .gz or .zst; - reads stdin.",
+        help="Outputs of `clipmod scan` or `urls`: JSON Lines, also .gz or .zst, or Parquet; - reads stdin.",
         show_default=False,
     ),
 ]

@@ -166,6 +166,7 @@ class _Rescoring:
             return ExitCode.CLOSED_PIPE
         finally:
             self.output.finish()
+        self.output.complete()
         self.tally.cached = 0  # nothing was looked up
         if not settings.quiet:
             print_summary(self.tally, Skipped(), time.monotonic() - start, done=0)
