@@ -6,6 +6,8 @@ import csv
 import gzip
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -321,6 +323,20 @@ def test_a_full_disk_at_the_end_keeps_the_lines(tmp_path: Path, ending: str, sma
     assert part_path(output).read_bytes() == to_line(one) + to_line(two)
     assert write(output).count == 2
     assert sources_in(output) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "step"), [(".parquet", 0), (".parquet", 1), *((".csv", n) for n in range(3))]
+)
+def test_a_kill_at_any_step_of_the_end_loses_nothing(tmp_path: Path, ending: str, step: int) -> None:
+    output = tmp_path / f"out{ending}"
+    words = [sys.executable, "-m", "tests.sinks.dying", str(output)]
+    assert subprocess.run([*words, str(step)], timeout=100).returncode == 9
+    assert part_path(output).exists()
+    done = write(output)
+    assert (done.count, sources_in(output)) == (3, ["a", "b", "c"])
+    kept = [output.name] + ["out.csv.records.parquet"] * (ending == ".csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
 
 
 def test_a_csv_is_for_people_and_its_records_are_whole(tmp_path: Path) -> None:
