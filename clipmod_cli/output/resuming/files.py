@@ -53,6 +53,11 @@ def records_path(output: Path) -> Path:
     return output.with_name(f"{output.name}{RECORDS}")
 
 
+def whole_records(output: Path) -> Path:
+    """Return the file with the records of a finished output: of a CSV file the one beside it."""
+    return records_path(output) if output.suffix.lower() == ".csv" else output
+
+
 def beside(output: Path, ending: str) -> Path:
     """Return the path of a file that belongs to an output.
 

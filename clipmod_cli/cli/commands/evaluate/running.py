@@ -17,6 +17,7 @@ from clipmod_cli.evaluate.labels import Label
 from clipmod_cli.evaluate.measures.evaluation import Evaluation, LabelCounts, ScanCost, Wanted, evaluate
 from clipmod_cli.output.jsonl import StreamSink
 from clipmod_cli.output.reading.cards import RunCards
+from clipmod_cli.output.resuming.files import whole_records
 from clipmod_cli.settings.reading import Resolved
 
 STDOUT: Final = "-"
@@ -97,7 +98,7 @@ def run(call: EvalCall) -> ExitCode:
                     call.resolved, list(call.inputs), records, stdout, kept=call.records is not None
                 )
             if exit_code in GOES_ON:
-                _finish(call, _evaluate(call, [str(records)], labels, cost), stdout)
+                _finish(call, _evaluate(call, [str(whole_records(records))], labels, cost), stdout)
             else:
                 _say(call, "the scan did not finish, so nothing was evaluated")
             return exit_code

@@ -15,6 +15,8 @@ from clipmod_cli.cli.run import Inputs, judge_inputs
 from clipmod_cli.cli.terminal.stdout import RealStdout
 from clipmod_cli.errors import ExitCode
 from clipmod_cli.evaluate.measures.evaluation import ScanCost
+from clipmod_cli.output.reading.files import check_file
+from clipmod_cli.output.resuming.files import whole_records
 from clipmod_cli.settings.reading import Resolved
 from clipmod_cli.sources.base import Rules
 from clipmod_cli.sources.registry import check_packages, expand
@@ -42,14 +44,14 @@ def scan(
         walk_ahead="-" not in sources,
         resumable=kept,
     )
-    start, before = time.monotonic(), _lines_in(records)
+    start, before = time.monotonic(), _records_in(records)
     # the summary is for stdout, no line of an input
     exit_code = judge_inputs(
         replace(resolved, settings=settings), inputs, stdout=replace(stdout, is_terminal=False)
     )
     return exit_code, ScanCost(
         wall_s=time.monotonic() - start,
-        inputs=_lines_in(records) - before,
+        inputs=_records_in(records) - before,
         peak_memory_mb=_peak_memory_mb(),
     )
 
@@ -61,11 +63,11 @@ def rescore(resolved: Resolved, evidence: Path, records: Path, stdout: RealStdou
     return rescore_folder(replace(resolved, settings=settings), evidence, None, 0, stdout=quiet)
 
 
-def _lines_in(records: Path) -> int:
+def _records_in(records: Path) -> int:
     if not records.exists():
         return 0
-    with records.open("rb") as file:
-        return sum(1 for _ in file)
+    with TemporaryDirectory(prefix="clipmod-eval-") as folder:
+        return check_file(str(whole_records(records)), Path(folder)).count
 
 
 def _peak_memory_mb() -> float | None:
