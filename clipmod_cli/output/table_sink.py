@@ -46,7 +46,7 @@ class ParquetSink:
 
     def _open_lines(self) -> None:
         tables = [one for one in (self.path, self.records) if one.exists() and one.stat().st_size]
-        for one in (self.lines_path, self.records):
+        for one in {self.lines_path, self.records, self.path}:
             remove_unfinished(one)
         if self._options.overwrite:
             self.lines_path.open("wb").close()  # first: where there are lines, no table is turned back

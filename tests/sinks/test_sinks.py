@@ -8,6 +8,7 @@ import os
 import resource
 import subprocess
 import sys
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from clipmod_cli.output.base import SINKS, RecordSink, sink_for
 from clipmod_cli.output.jsonl import CompressedSink, FileSink, open_file
 from clipmod_cli.output.parquet import read_lines
 from clipmod_cli.output.reading.files import check_file
-from clipmod_cli.output.resuming.exits import review_exits
+from clipmod_cli.output.resuming.exits import ExitReview
 from clipmod_cli.output.resuming.files import (
     append_lines,
     beside,
@@ -154,7 +155,9 @@ def test_early_exits_are_reviewed_before_the_output_is_complete(output: Path) ->
     for record in (judged("a"), judged("b", exit_audit=1, needs_review=False, review_reasons=[])):
         sink.write(record, to_line(record))
     sink.close()
-    assert review_exits(sink.lines_path, 1) == (1, 1)
+    review = ExitReview(run_id=RUN.run_id, same_runs=(), gone=array("Q"))
+    review.mark(sink.lines_path, 1)
+    assert (review.count, review.unreviewed) == (1, 1)
     sink.complete()
     told: list[Any] = []
     write(output, on_done=lambda record: told.append(record["review_reasons"]))
