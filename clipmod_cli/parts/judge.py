@@ -204,7 +204,8 @@ class PartJudge:
 
             downloads = stack.enter_context(closing(UrlDownloads(settings)))
             return downloads.fetch(url_items(inputs), self.skipped)
-        return open_files(inputs, self._sources, rules_of(settings), self.skipped)
+        rules = rules_of(replace(settings, newer_than=None))  # what was planned is judged whatever its age
+        return open_files(inputs, self._sources, rules, self.skipped)
 
 
 class _Judging:

@@ -21,7 +21,17 @@ from clipmod_cli.types import Failure, Item
 _USER_INFO: Final = re.compile(r"^([^:/?#]+://)[^/?#]*@")
 
 LISTING_SETTINGS: Final = {
-    "scan": ("files_from", "include", "exclude", "max_depth", "hidden", "follow", "unread", "limit"),
+    "scan": (
+        "files_from",
+        "include",
+        "exclude",
+        "max_depth",
+        "hidden",
+        "follow",
+        "newer_than",
+        "unread",
+        "limit",
+    ),
     "urls": ("url_column", "keep_columns", "limit"),
 }
 """The settings by which inputs are listed; all processes of a run have the same."""
