@@ -1,6 +1,6 @@
 """What `--early-exit exact` saves, and that it changes no outcome.
 
-    python -m benchmarks.early_exit [--pictures 2000] [--models SPEC --policy FILE] [--threshold X]
+    python -m benchmarks.early_exit [--pictures 2000] [--models SPEC --policy FILE] [--threshold X] [--wide X]
 
 Draws pictures of shapes (a third of them two pictures in one, which models are less certain of), scans them
 with and without early exit, and compares each decision and each `needs_review`. Prints one JSON object; exits
@@ -40,11 +40,12 @@ def main() -> int:
     parser.add_argument("--models", default=TINY_ENSEMBLE)
     parser.add_argument("--policy", default=str(SHAPES))
     parser.add_argument("--threshold", type=float)
+    parser.add_argument("--wide", type=float, default=1.0, help="stretch pictures to so many times the width")
     wanted = parser.parse_args()
     words = ["--models", wanted.models, "--policy", wanted.policy]
     words += [] if wanted.threshold is None else ["--threshold", str(wanted.threshold)]
     with tempfile.TemporaryDirectory() as folder:
-        draw_pictures(Path(folder), wanted.pictures)
+        draw_pictures(Path(folder), wanted.pictures, wanted.wide)
         full, full_s = _scan(folder, [*words, "--early-exit", "off"])
         early, early_s = _scan(folder, [*words, "--early-exit", "exact"])
     differing = differences(full, early)
@@ -55,11 +56,12 @@ def main() -> int:
     return 1 if differing else 0
 
 
-def draw_pictures(folder: Path, count: int) -> None:
+def draw_pictures(folder: Path, count: int, wide: float = 1.0) -> None:
     """Write pictures into a folder; every third is two of them, one half through the other."""
     plain = (picture for picture, _ in labelled(count + 1, SEED))
     for number, (picture, other) in enumerate(pairwise(plain)):
         mixed = Image.blend(picture, other.resize(picture.size), 0.35) if number % 3 == 0 else picture
+        mixed = mixed.resize((round(mixed.width * wide), mixed.height))
         mixed.save(folder / f"{number:05}.png")
 
 

@@ -89,8 +89,8 @@ def test_without_the_question_everybody_is_asked() -> None:
 
 @pytest.mark.parametrize("kind", ["animation", "video"])
 def test_frames_of_what_moves_are_seen_by_all(kind: str) -> None:
-    still = frame_of(1.0)
-    moving = replace(still, media=Media(started=0.0, kind=kind))  # type: ignore[arg-type]
+    still = frame_of(1.0, 1)
+    moving = replace(frame_of(1.0), media=Media(started=0.0, kind=kind))  # type: ignore[arg-type]
     trio = Trio()
     assert skipped(trio.look(moving, still)) == [(), ("giant",)]
     assert trio.calls == [[2], [2], [1]]

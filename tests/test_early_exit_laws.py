@@ -25,6 +25,8 @@ EVERYONE = 64
 MIXED = 12
 """So many times each of them is uncertain in a way of its own."""
 
+UNSAFE, SAFE = (0.0, 0.0, 1.0, 0.0), (1.0, 0.0, 0.0, 0.0)
+
 steps = st.integers(0, 20).map(lambda step: step / 20)
 numbers = steps | st.floats(0, 1, allow_subnormal=False)
 """Steps meet thresholds, bands and each other exactly."""
@@ -128,6 +130,65 @@ def test_law_nobody_who_was_not_asked_could_have_changed_the_outcome(
             assert full.bounds is None
 
 
+@settings(max_examples=400)
+@given(
+    case=everything(),
+    other=st.integers(0, MIXED),
+    truncated=st.sampled_from((False, False, False, True)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_law_no_view_of_a_still_could_have_changed_the_outcome(
+    case: tuple[Criteria, list[LabelScores]], other: int, truncated: bool, seed: int
+) -> None:
+    """Of two views the second is like the first, or another one; the members not run may say anything."""
+    criteria, first = case
+    count, names = len(first), criteria.names
+    views = [first, [*mixed(seed, names, count), first][other]]
+    media = media_of(views=2, truncated=truncated)
+    still = replace(frame_of(0.5), media=media, inputs={})
+    frames = [replace(still, last=last) for last in (False, True)]
+    certain = [saw(*(float(name == one) for one in names), names=names) for name in names]
+
+    def outcome(said: Sequence[Sequence[LabelScores]]) -> tuple[str | None, bool]:
+        skipped = tuple(judge.name for judge in criteria.judges[len(said[0]) :])
+        seen = [evidence(*one, item=item_of(), media=media, skipped=skipped) for one in said]
+        verdict = verdict_of([replace(seen[0], last=False), seen[1]], criteria)
+        return verdict.decision, verdict.needs_review
+
+    for asked in range(1, count):
+        said = [view[:asked] for view in views]
+        seen = {f"m{number}": [one[number] for one in said] for number in range(asked)}
+        answers = criteria.outcome_is_certain(frames, seen)
+        assert answers[0] == answers[1]
+        if not answers[0]:
+            continue
+        event("decided early")
+        sure = [[one] * (count - asked) for one in certain]
+        rests = [view[asked:] for view in views], *product(sure, repeat=2)
+        unsure = zip(*(mixed(seed + more, names, count - asked) for more in (1, 2)), strict=True)
+        early = outcome(said)
+        for pair in (*rests, *unsure):
+            assert outcome([[*one, *rest] for one, rest in zip(said, pair, strict=True)]) == early
+
+
+@pytest.mark.parametrize(
+    ("views", "decided"),
+    [
+        ([(SAFE, SAFE), (SAFE, SAFE)], True),
+        ([(UNSAFE, UNSAFE), (SAFE, SAFE)], True),  # NSFW, and whichever decides needs no review
+        ([(UNSAFE, SAFE), (SAFE, SAFE)], False),  # the last member decides about the first view
+        ([(SAFE, SAFE)], False),  # of two: the other one is not in this batch
+    ],
+)
+def test_a_still_is_decided_with_all_its_views(
+    views: list[tuple[tuple[float, ...], ...]], decided: bool
+) -> None:
+    criteria = criteria_of(weights=USUAL)
+    frames = [replace(frame_of(0.5), media=media_of(views=2), inputs={})] * len(views)
+    seen = {f"m{i}": [saw(*one[i]) for one in views] for i in range(2)}
+    assert list(criteria.outcome_is_certain(frames, seen)) == [decided] * len(views)
+
+
 @given(
     weird=st.lists(st.sampled_from((0.0, 0.4, 0.5, 0.51, 0.9)), min_size=3, max_size=3),
     unsafe=st.lists(st.sampled_from((0.0, 0.5, 1.0)), min_size=3, max_size=3),
@@ -148,9 +209,6 @@ def test_law_a_label_without_a_category_is_never_missed(
             event("decided early")
             assert outcome_of(criteria, seen[:asked])[:2] == full[:2]
             assert max(weird[:asked]) > 0.5, "one that was not asked could have had most without a category"
-
-
-UNSAFE, SAFE = (0.0, 0.0, 1.0, 0.0), (1.0, 0.0, 0.0, 0.0)
 
 
 def leaning(unsafe: float) -> tuple[float, ...]:
@@ -238,6 +296,6 @@ def test_one_that_is_no_number_is_never_decided() -> None:
     nothing = saw(0.0, 0.0, 0.0, 0.0)  # no label of any category: the shares are 0 / 0
     criteria = criteria_of(weights=USUAL)
     assert not decided_by(criteria, [saw(*UNSAFE), nothing])
-    frames = [frame_of(0.5)] * 2
+    frames = [frame_of(0.5, 0), frame_of(0.5, 1)]
     seen = {"m0": [saw(*UNSAFE), nothing], "m1": [saw(*UNSAFE), saw(*UNSAFE)]}
     assert np.array_equal(criteria.outcome_is_certain(frames, seen), [True, False])

@@ -86,7 +86,7 @@ def category_bounds(partial: PartialScores, index: int) -> tuple[Floats, Floats]
     return np.clip(known / partial.total, 0.0, 1.0), np.clip(high, 0.0, 1.0)
 
 
-def is_certain(
+def certain_outcomes(
     partial: PartialScores,
     policy: Policy,
     *,
@@ -94,8 +94,10 @@ def is_certain(
     threshold: float,
     review: Booleans,
     by_side: bool,
-) -> Booleans:
-    """Return, for each frame, whether no model that was not run can change the outcome.
+) -> tuple[Booleans, Booleans]:
+    """Return which frames have a certain decision and certainly need review, and which certainly need none.
+
+    In all others a model that was not run can change the outcome.
 
     Args:
         partial: the scores so far; a row that is not finite is never certain.
@@ -123,7 +125,8 @@ def is_certain(
         disagree, agree = _in_agreement(partial, opinions, policy.agreement_threshold)
     needs_review = review | inside | disagree
     needs_none = ~review & outside & agree
-    return np.asarray(finite & decided & (needs_review | needs_none) & (sum(partial.weights) > MARGIN))
+    certain = finite & decided & (sum(partial.weights) > MARGIN)
+    return np.asarray(certain & needs_review), np.asarray(certain & needs_none)
 
 
 def _is_decided(limits: Sequence[tuple[Floats, Floats, float, Band]]) -> Booleans:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import SettingsError
-from clipmod_cli.judge.certainty import PartialScores, is_certain
+from clipmod_cli.judge.certainty import PartialScores, certain_outcomes
 from clipmod_cli.judge.policy.values import CategoryThreshold, Policy
 from clipmod_cli.judge.readers import (
     ComparedTexts,
@@ -22,7 +22,7 @@ from clipmod_cli.judge.readers import (
     unmapped_share,
 )
 from clipmod_cli.models.specs import LEAST_WEIGHT
-from clipmod_cli.types import UNSEEN_REASONS, Frame, Media, Seen, UnseenReason
+from clipmod_cli.types import UNSEEN_REASONS, Frame, Item, Media, Seen, UnseenReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +110,9 @@ class Criteria:
     ) -> NDArray[np.bool_]:
         """Return, for each frame, whether no model that was not run can change decision or review.
 
-        It never is where an item has several views or frames: which of them decides depends on the scores of
-        all.
+        Which of several views of a still decides depends on the scores of all. So none of these is certain
+        unless all are in the batch, and whichever decides, the outcome is the same: each has a certain
+        decision, and each certainly needs no review, or the still needs it whatever its scores are.
 
         Args:
             frames: the frames of one batch.
@@ -125,13 +126,11 @@ class Criteria:
             weights=[member.weight for member in done],
             remaining=sum(member.weight for member in self.judges if member.name not in seen),
         )
-        stills = np.array([frame.media.kind == "image" for frame in frames])
-        alone = np.array([frame.media.views == 1 for frame in frames])
         unmapped = np.zeros(len(frames), dtype=np.bool_)
         for member in done:
             unmapped |= [member.is_mostly_unmapped(one) for one in seen[member.name]]
         review = unmapped | [bool(self.unseen_reasons(frame.media)) for frame in frames]
-        certain = is_certain(
+        reviewed, clear = certain_outcomes(
             partial,
             self.policy,
             unsafe=self.unsafe,
@@ -140,8 +139,9 @@ class Criteria:
             by_side=self.agree_by_side,
         )
         if any(member.has_unmapped for member in self.judges if member.name not in seen):
-            certain &= unmapped  # else they could add this reason
-        return np.asarray(stills & alone & certain)
+            reviewed &= review  # else they could add this reason
+            clear &= False
+        return _of_stills(frames, reviewed, clear, review)
 
     def _own_scores(
         self, member: WeightedReader, seen: Sequence[Seen], shares: Probabilities
@@ -235,3 +235,29 @@ def _mean_of(texts: Sequence[str], embeddings: Mapping[str, NDArray[np.float32]]
     """Return the mean of the texts' vectors, made unit length again, float32 `(d,)`."""
     mean = np.mean([embeddings[text] for text in texts], axis=0)
     return np.asarray(mean / np.linalg.norm(mean), dtype=np.float32)
+
+
+def _of_stills(
+    frames: Sequence[Frame],
+    reviewed: NDArray[np.bool_],
+    clear: NDArray[np.bool_],
+    forced: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """Return, for each frame, whether it belongs to a still whose outcome is certain.
+
+    Args:
+        frames: of one batch.
+        reviewed: `(n,)`, frames with a certain decision that certainly need review.
+        clear: `(n,)`, those that certainly need none.
+        forced: `(n,)`, frames for which their item needs review whatever its scores are.
+    """
+    of_item: dict[Item, list[int]] = {}
+    for at, frame in enumerate(frames):
+        of_item.setdefault(frame.item, []).append(at)
+    certain = np.zeros(len(frames), dtype=np.bool_)
+    for views in of_item.values():
+        media = frames[views[0]].media
+        if media.kind == "image" and media.views == len(views):
+            is_same = len(views) == 1 or forced[views].any() or clear[views].all()
+            certain[views] = is_same and (reviewed | clear)[views].all()
+    return certain
