@@ -29,6 +29,7 @@ EXTRAS: Final[dict[str, tuple[str, ...]]] = {
     "heic": ("pillow_heif",),
     "stores": ("s3fs", "gcsfs"),
     "eval": ("sklearn", "scipy"),
+    "ray": ("ray",),
 }
 """The modules that each extra of pyproject.toml brings."""
 

@@ -23,6 +23,7 @@ CHOSEN: dict[str, Any] = {
     "timeout": 12.5,
     "drain_s": 2.5,
     "retries": 1,
+    "actors": "2:4",
 }
 """Where not every value of the type is one of the setting."""
 

@@ -136,7 +136,7 @@ def test_the_extras_are_those_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     (every,) = extras.pop("all")
-    assert Requirement(every).extras == set(extras)
+    assert Requirement(every).extras == set(extras) - {"ray"}  # 240 MB, and not for every machine
     for extra, requirements in extras.items():
         names = {Requirement(text).name for text in requirements}
         assert names == {PACKAGES.get(module, module) for module in EXTRAS[extra]}

@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -134,6 +135,23 @@ def is_lost(store: PartStore, name: str, content: bytes) -> bool:
         return True
     age_s = store.age_s(name)
     return not isinstance(holder, dict) or _is_gone(holder) or (age_s is not None and age_s > LOST_AFTER_S)
+
+
+def mark_lost(store: PartStore, folder: str, process: Mapping[str, Any]) -> None:
+    """Mark the files of a folder whose process is known to have ended, before they grow old.
+
+    Args:
+        store: holds the files.
+        folder: of files that are held.
+        process: of `this_process`.
+    """
+    for name in store.list(folder):
+        content = store.read(name)
+        if content is None or is_lost(store, name, content):
+            continue
+        holder = json.loads(content)
+        if all(holder.get(key) == process[key] for key in ("host", "namespace", "pid")):
+            store.replace(name, content, json.dumps({**holder, "pid": None}).encode())
 
 
 def _content(fields: dict[str, Any], beat: int) -> bytes:

@@ -121,6 +121,13 @@ class RunFile(_Row):
                 return number
         raise UsageError(f"there is no part {part}; the plan has {self.parts}")
 
+    def inputs_of(self, part: int) -> int:
+        """Return how many inputs a part has; raises as `generation_of`."""
+        for file in self.generations[self.generation_of(part)].files:
+            if part < file.first_part + file.parts:
+                return min(self.part_size, file.inputs - (part - file.first_part) * self.part_size)
+        raise AssertionError(part)
+
     def shard_of(self, part: int, count: int) -> int:
         """Return which of `count` shards, from 0, a part is for: runs of parts within its generation."""
         generation = self.generations[self.generation_of(part)]

@@ -195,6 +195,25 @@ class Settings:
         "parquet", "parts", "of the files of parts: parquet, jsonl", metavar="NAME", rare=True
     )
 
+    engine: Literal["none", "ray"] = _setting(
+        "none", "parts", "judge the parts of -o FOLDER/ on a cluster: none, ray", metavar="NAME", rare=True
+    )
+    address: str | None = _setting(
+        None, "parts", "auto or HOST:PORT of the cluster [one on this machine, for this run]",
+        metavar="ADDRESS", rare=True,
+    )  # fmt: skip
+    actors: str | None = _setting(
+        None, "parts", "how many judge [as many as the cluster has room for]", metavar="N|MIN:MAX",
+        rare=True,
+    )  # fmt: skip
+    cpus_per_actor: float | None = _setting(
+        None, "parts", "CPUs of each [those of the largest node, shared by its GPUs]", metavar="C",
+        rare=True,
+    )  # fmt: skip
+    gpus_per_actor: float | None = _setting(
+        None, "parts", "GPUs of each [1 where the cluster has GPUs]", metavar="G", rare=True
+    )
+
     files_from: str | None = _setting(
         None, "sources", "read a list from this file; - is stdin", metavar="FILE"
     )

@@ -89,7 +89,15 @@ def _is_calibrated(settings: Settings) -> bool:
     return settings.early_exit == "calibrated"
 
 
+def _is_on_ray(settings: Settings) -> bool:
+    return settings.engine == "ray"
+
+
 NEEDS: Final = (
+    *(
+        Need(name, _is_on_ray, "--engine ray")
+        for name in ("address", "actors", "cpus_per_actor", "gpus_per_actor")
+    ),
     Need("unsafe", lambda s: s.classes is not None, "--classes"),
     Need("overwrite", lambda s: has_file(s) or s.evidence is not None, "-o FILE"),
     Need("prune", has_file, "-o FILE"),
@@ -99,6 +107,7 @@ NEEDS: Final = (
         Need(name, names_parts, "-o FOLDER/")
         for name in ("shard", "plan_only", "extend", "part_size", "format")
     ),
+    Need("engine", lambda s: names_parts(s) or s.engine == "none", "-o FOLDER/"),
     Need("risk", _is_calibrated, "--early-exit calibrated"),
     Need("screen", lambda s: _is_calibrated(s) or s.screen == "none", "--early-exit calibrated"),
     Need("retention", lambda s: not (s.no_db and s.no_cache), "statistics or a cache"),

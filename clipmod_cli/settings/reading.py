@@ -162,6 +162,7 @@ _WANTED: Final = {
 _RANGES: Final[tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...]] = (
     ("is below 0", lambda value: value >= 0, ("max_depth", "limit", "retention", "retries", "cache_mb")),
     ("is below 1", lambda value: value >= 1, ("concurrency", "per_host")),
+    ("is not a number from 0", lambda value: 0 <= value < float("inf"), ("cpus_per_actor", "gpus_per_actor")),
     ("is not within 0..1", lambda value: 0 <= value <= 1, ("threshold",)),
     ("is not a port (0..65535)", lambda value: 0 <= value < 65536, ("port",)),
     ("is not a number of seconds", lambda value: 0 <= value < float("inf"), ("grace", "drain_s")),
@@ -193,6 +194,10 @@ def _number_faults(settings: Settings, place: Callable[[str], str]) -> Iterator[
             count_of(getattr(settings, name), place(name))
         except SettingsError as e:
             yield str(e)
+    try:
+        actors_of(settings.actors, place("actors"))
+    except SettingsError as e:
+        yield str(e)
     for message, is_met, names in _RANGES:
         for name in names:
             value = getattr(settings, name)
@@ -211,3 +216,20 @@ def count_of(text: str, flag: str) -> int | None:
     if text.isascii() and text.isdigit() and int(text) > 0:
         return int(text)
     raise SettingsError(f"{flag} {text!r} is neither auto nor a whole number from 1")
+
+
+def actors_of(text: str | None, flag: str) -> tuple[int, int | None]:
+    """Return the least and the largest number of actors; None for as many as there is room for.
+
+    Raises:
+        SettingsError: the text is neither N nor MIN:MAX.
+    """
+    if text is None:
+        return 1, None
+    least, colon, most = text.partition(":")
+    numbers = [
+        int(one) if one.isascii() and one.isdigit() else 0 for one in (least, most if colon else least)
+    ]
+    if 0 < numbers[0] <= numbers[1]:
+        return numbers[0], numbers[1]
+    raise SettingsError(f"{flag} {text!r} is neither a number from 1 nor MIN:MAX")

@@ -28,8 +28,11 @@ Received: TypeAlias = Callable[[], int]
 class RunProgress:
     """Progress of a run. This base class shows nothing; none writes to stdout."""
 
-    def advance(self, flagged: int, errors: int) -> None:
-        """Count one more input; the numbers are those so far."""
+    parts = ""
+    """How many parts are done, as text: `12 of 50 parts`; empty where there are none."""
+
+    def advance(self, flagged: int, errors: int, count: int = 1) -> None:
+        """Count more inputs; the other numbers are those so far."""
 
     def set_total(self, total: int) -> None:
         """Set the number of inputs, once it is known. Called by another thread."""
@@ -56,13 +59,15 @@ class ProgressBar(RunProgress):
             unit=" inputs", file=sys.stderr, dynamic_ncols=True, smoothing=0.1, **NOT_OF_A_LIBRARY
         )
 
-    def advance(self, flagged: int, errors: int) -> None:
+    def advance(self, flagged: int, errors: int, count: int = 1) -> None:
         """Move the bar."""
         shown = f"nsfw={flagged}, errors={errors}"
+        if self.parts:
+            shown += f", {self.parts}"
         if self._received is not None:
             shown += f", {amount(self._received(), time.monotonic() - self._start)}"
         self._bar.set_postfix_str(shown, refresh=False)
-        self._bar.update()
+        self._bar.update(count)
 
     def set_total(self, total: int) -> None:
         """Set the bar's length."""
@@ -95,9 +100,9 @@ class PlainLines(RunProgress):
         self._count = 0
         self._total: int | None = None
 
-    def advance(self, flagged: int, errors: int) -> None:
+    def advance(self, flagged: int, errors: int, count: int = 1) -> None:
         """Print a line if the interval is over."""
-        self._count += 1
+        self._count += count
         now = time.monotonic()
         if now - self._last_line >= self._every_s:
             self._last_line = now
@@ -120,6 +125,8 @@ class PlainLines(RunProgress):
             "per_second": round(rate, 2),
             "left_s": None if left_s is None else round(left_s),
         }
+        if self.parts:
+            facts["parts"] = self.parts
         downloaded = ""
         if self._received is not None:
             size = self._received()
@@ -129,7 +136,9 @@ class PlainLines(RunProgress):
             return json.dumps({"progress": facts})
         of = f" of {self._total}" if self._total is not None else ""
         left = f", {duration(left_s)} left" if left_s is not None else ""
-        return f"clipmod: {done}{of} inputs, {flagged} nsfw, {errors} errors, {rate:.1f}/s{downloaded}{left}"
+        parts = f", {self.parts}" if self.parts else ""
+        counts = f"{flagged} nsfw, {errors} errors"
+        return f"clipmod: {done}{of} inputs{parts}, {counts}, {rate:.1f}/s{downloaded}{left}"
 
 
 def choose_progress(

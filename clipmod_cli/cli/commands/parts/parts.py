@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from clipmod_cli.parts.overview import PartsOverview
 
 EXAMPLES = """
 \b
@@ -39,17 +43,25 @@ def parts(
         if tasks:
             typer.echo(tasks)
         return
+    for line in overview_lines(overview):
+        typer.echo(line)
+
+
+def overview_lines(overview: PartsOverview) -> Iterator[str]:
+    """Yield what is done, what it came to, and what is missing."""
+    from clipmod_cli.parts.overview import ranges
+
     facts = overview.describe()
     rate = "" if overview.rate is None else f", {overview.rate:.1f}/s"
     counts = facts["counts"]
-    typer.echo(f"done     {len(overview.done):,} of {overview.run.parts:,} parts")
-    typer.echo(f"records  {facts['records']:,} of {facts['inputs']:,} inputs{rate}")
-    typer.echo(f"NSFW     {counts.get('nsfw', 0):,}")
-    typer.echo(f"Safe     {counts.get('safe', 0):,}")
-    typer.echo(f"review   {counts.get('review', 0):,}")
+    yield f"done     {len(overview.done):,} of {overview.run.parts:,} parts"
+    yield f"records  {facts['records']:,} of {facts['inputs']:,} inputs{rate}"
+    yield f"NSFW     {counts.get('nsfw', 0):,}"
+    yield f"Safe     {counts.get('safe', 0):,}"
+    yield f"review   {counts.get('review', 0):,}"
     codes = ", ".join(f"{code} {count}" for code, count in sorted(facts["codes"].items()))
-    typer.echo(f"failed   {overview.failed:,}" + (f"  ({codes})" if codes else ""))
+    yield f"failed   {overview.failed:,}" + (f"  ({codes})" if codes else "")
     if overview.missing:
-        typer.echo(f"missing  {len(overview.missing):,}: {ranges(overview.missing)}")
+        yield f"missing  {len(overview.missing):,}: {ranges(overview.missing)}"
         if tasks := ranges(overview.missing_shards()):
-            typer.echo(f"tasks    {tasks}")
+            yield f"tasks    {tasks}"

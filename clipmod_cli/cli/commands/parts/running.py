@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import os
-import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
 from clipmod_cli.assemble import freeze_gc, policy_of
-from clipmod_cli.cli.signals import Interrupted, StopRequest, catch_signals
-from clipmod_cli.cli.terminal.progress import DownloadBar, RunProgress, choose_progress
+from clipmod_cli.cli.commands.parts.base import PartsRun
+from clipmod_cli.cli.signals import Interrupted, catch_signals
+from clipmod_cli.cli.terminal.progress import DownloadBar
 from clipmod_cli.cli.terminal.stdout import say, take_stdout
 from clipmod_cli.cli.terminal.summary import print_summary, say_how_to_resume
 from clipmod_cli.cli.usage.effects import check_models, check_policy, check_values
 from clipmod_cli.errors import ExitCode, UsageError
-from clipmod_cli.parts.commit import DonePart, list_done, read_done, remove_orphans
 from clipmod_cli.parts.judge import PartJudge
-from clipmod_cli.parts.merge import failed_indices
-from clipmod_cli.parts.overview import read_overview
+from clipmod_cli.parts.overview import PartsOverview
 from clipmod_cli.parts.planning.listing import Command
 from clipmod_cli.parts.planning.making import Planner
-from clipmod_cli.parts.planning.shards import Shard, join_shards, parts_of, read_shard
-from clipmod_cli.parts.run_file import RunFile, require_run_file
+from clipmod_cli.parts.planning.shards import join_shards, parts_of, read_shard
+from clipmod_cli.parts.run_file import RunFile
 from clipmod_cli.parts.store import PartStore, open_part_store
 from clipmod_cli.records import Record
 from clipmod_cli.runs.tally import Tally
@@ -52,6 +49,10 @@ def run_parts(resolved: Resolved, named: Sequence[str], command: Command) -> Exi
     shard = read_shard(settings.shard, os.environ)
     store = open_part_store(settings.output or "")
     planner = Planner(store, command, named, settings)
+    if settings.engine == "ray":
+        from clipmod_cli.cli.commands.parts.on_ray import check_ray
+
+        check_ray(resolved)
     with take_stdout(), catch_signals() as stop:
         try:
             before = _plan(planner, resolved)
@@ -59,12 +60,16 @@ def run_parts(resolved: Resolved, named: Sequence[str], command: Command) -> Exi
             if settings.plan_only:
                 _say_plan(run, resolved)
                 return ExitCode.OK
+            if settings.engine == "ray":
+                from clipmod_cli.cli.commands.parts.on_ray import judge_on_ray
+
+                return judge_on_ray(resolved, store, planner, stop)
             parts_of(run, shard)  # an index that is none of the tasks ends before models are loaded
             with stop.exiting_with(_exit_now):
                 judge = _open_judge(resolved, store)
             freeze_gc()
             with closing(judge):
-                return _Share(resolved, store, planner, judge, shard, stop).judge_all()
+                return _Share(resolved, store, planner, shard, stop, judge=judge).judge_all()
         except Interrupted as e:
             say_how_to_resume(settings, e.exit_code)
             return e.exit_code
@@ -114,104 +119,30 @@ def _open_judge(resolved: Resolved, store: PartStore) -> PartJudge:
         )
 
 
-@dataclass
-class _Share:
-    """The parts of one process."""
+@dataclass(kw_only=True)
+class _Share(PartsRun):
+    """Parts that this process judges itself."""
 
-    resolved: Resolved
-    store: PartStore
-    planner: Planner
     judge: PartJudge
-    shard: Shard | None
-    stop: StopRequest
     tally: Tally = field(default_factory=Tally)
-    done: dict[int, DonePart] = field(default_factory=dict)
-    progress: RunProgress = field(default_factory=RunProgress)
 
-    def judge_all(self) -> ExitCode:
-        """Judge the parts that are missing, retry what is to be retried, and return the exit code."""
-        settings, start = self.resolved.settings, time.monotonic()
-        run = self.judge.run
-        generations = len(run.generations)
-        is_retrying = self._is_retrying(run)
+    def judge_parts(self, run: RunFile, parts: Sequence[int]) -> None:  # noqa: ARG002
+        """Judge one after the other."""
         self.judge.on_record = self._count
-        self._judge(run)
-        if settings.retry and not is_retrying and not self.stop.requested():
-            self._retry(generations)
-        known = len(self.done)
-        if not settings.quiet:
-            skipped = Skipped(reasons=self.planner.skipped.reasons + self.judge.skipped.reasons)
-            print_summary(self.tally, skipped, time.monotonic() - start, done=0)
-            self._say_parts(known)
-        exit_code = ExitCode.first(self.stop.exit_code, self._exit_code())
-        say_how_to_resume(settings, exit_code)
-        return exit_code
+        for part in parts:
+            if self.stop.requested():
+                break
+            result = self.judge.judge(part, stopped=self.stop.requested)
+            if result.done is not None:
+                self.judged.add(part)
 
-    def _is_retrying(self, run: RunFile) -> bool:
-        """Return whether parts of a retry are missing: another process has planned it, this one joins."""
-        last = run.generations[-1]
-        done = set(list_done(self.store))
-        return last.kind == "retry" and not done.issuperset(
-            range(last.first_part, last.first_part + last.parts)
-        )
-
-    def _judge(self, run: RunFile) -> None:
-        settings = self.resolved.settings
-        committed = set(list_done(self.store))
-        parts = parts_of(run, self.shard)
-        self.progress = choose_progress(settings.progress, quiet=settings.quiet, done=0)
-        self.stop.in_flight = True
-        try:
-            for part in parts:
-                if self.stop.requested():
-                    break
-                if part in committed:
-                    continue
-                result = self.judge.judge(part, stopped=self.stop.requested)
-                if result.done is not None:
-                    self.done[part] = result.done
-        finally:
-            self.stop.in_flight = False
-            self.progress.close()
-
-    def _retry(self, generations: int) -> None:
-        overview = read_overview(self.store)
-        if overview.missing:
-            say(
-                f"clipmod: nothing is retried while {len(overview.missing):,} parts are missing. Give the "
-                "same command when all are done"
-            )
-            return
-
-        def find(_: RunFile) -> set[int]:
-            return failed_indices(self.store, read_overview(self.store), self.resolved.settings.retry)
-
-        self._judge(self.planner.retry(find, generations=generations))
+    def print_outcome(self, overview: PartsOverview, seconds: float) -> None:
+        """Print the records of this process."""
+        skipped = Skipped(reasons=self.planner.skipped.reasons + self.judge.skipped.reasons)
+        print_summary(self.tally, skipped, seconds, done=0)
+        done, parts = len(overview.done), overview.run.parts
+        say(f"clipmod: {len(self.judged):,} parts judged; {done:,} of {parts:,} are done")
 
     def _count(self, record: Record) -> None:
         self.tally.add(record)
         self.progress.advance(self.tally.kinds["nsfw"], self.tally.kinds["error"])
-
-    def _exit_code(self) -> ExitCode:
-        """Return the exit code over all parts of this share that are done."""
-        run = require_run_file(self.store)
-        done = [self.done.get(part) or read_done(self.store, part) for part in parts_of(run, self.shard)]
-        tally = _tally_of(part for part in done if part is not None)
-        return tally.exit_code(self.resolved.settings.fail_on, self.planner.skipped.has_media)
-
-    def _say_parts(self, judged: int) -> None:
-        overview = read_overview(self.store)
-        say(f"clipmod: {judged:,} parts judged; {len(overview.done):,} of {overview.run.parts:,} are done")
-        if not overview.missing:
-            remove_orphans(self.store)
-
-
-def _tally_of(parts: Iterable[DonePart]) -> Tally:
-    tally = Tally()
-    for part in parts:
-        tally.kinds.update(part.counts)
-        tally.codes.update(part.codes)
-        tally.total += part.records
-        tally.ok += part.records - part.counts.get("error", 0)
-    tally.kinds = +Counter(tally.kinds)
-    return tally
