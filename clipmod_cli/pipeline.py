@@ -215,9 +215,7 @@ def run(
             complete, and the banks decide after that.
     """
     options = options or Options()
-    decode = replace(options.decode, max_gap_s=criteria.policy.max_gap_s)
-    if not criteria.policy.unsafe:  # there is no worst view
-        decode = replace(decode, coverage=Coverage(full=False))
+    decode = decoding_for(criteria.policy, options.decode)
     options = _hashing(replace(options, decode=decode), banks)
     exits = options.exits
     can_skip_rest = criteria.outcome_is_certain if options.early_exit else None
@@ -243,6 +241,12 @@ def run(
                 if keep is not None:
                     keep.finish(result.item)
                 yield decided_by(banks, result)
+
+
+def decoding_for(policy: Policy, options: DecodeOptions) -> DecodeOptions:
+    """Return the options by which inputs are decoded that this policy judges."""
+    decode = replace(options, max_gap_s=policy.max_gap_s)
+    return decode if policy.unsafe else replace(decode, coverage=Coverage(full=False))  # no view is the worst
 
 
 def _hashing(options: Options, banks: Banks) -> Options:

@@ -8,9 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from clipmod_cli import __version__
+from clipmod_cli.assemble import decoding_options
+from clipmod_cli.bench.figures import save
 from clipmod_cli.bench.models import BenchModels, load_models
 from clipmod_cli.bench.pictures import BenchPictures, items_of
 from clipmod_cli.bench.report import EndToEnd, Forward, Machine, Report, Setup, Stage
@@ -30,13 +33,12 @@ from clipmod_cli.ensemble.cache import DUPLICATE_CACHE_BYTES
 from clipmod_cli.models.device.processor import cpu_flags, name_cpu
 from clipmod_cli.pipeline import Options, default_workers, start_decoders
 from clipmod_cli.settings.definition import Settings
-from clipmod_cli.settings.reading import count_of
 from clipmod_cli.types import Evidence, Frame
 
 FORWARD_S = 25.0
 """The forward stage takes about this long on a slow machine: its batches are made smaller."""
 
-LINE_S = 40.0
+LINE_S = 24.0
 """All end-to-end runs together take about this long, unless the number of pictures is given."""
 
 COUNTS = (4, 20_000)
@@ -64,7 +66,7 @@ class BenchOptions:
 
 
 def measure(options: BenchOptions, folder: Path, say: Callable[[str], None]) -> Report:
-    """Return what was measured.
+    """Return what was measured, which is also kept for `--dry-run` (`figures`).
 
     Args:
         options: what is measured.
@@ -78,11 +80,8 @@ def measure(options: BenchOptions, folder: Path, say: Callable[[str], None]) -> 
     start = time.perf_counter()
     settings, repeats = options.settings, options.repeats
     models = load_models(settings, random_weights=options.random_weights)
-    line = Options(
-        decode=DecodeOptions(exact=settings.decode == "exact"),
-        workers=count_of(settings.workers, "--workers") or default_workers(),
-        isolate=settings.isolate,
-    )
+    load_seconds = time.perf_counter() - start
+    line = replace(decoding_options(settings), early_exit=False)
     pictures = BenchPictures.of(options.folder, options.count, options.size, folder)
     say(f"measuring {', '.join(member.model.name for member in models.ensemble.members)}")
     with start_decoders(line) as decoders:
@@ -96,15 +95,19 @@ def measure(options: BenchOptions, folder: Path, say: Callable[[str], None]) -> 
         runs = _run_line(models, pictures.for_count(count), count, shared, output, repeats)
     evidence = [e for e in models.ensemble.submit(frames[:1])() if isinstance(e, Evidence)] * RESULTS
     stages |= measure_records(runs[0].results, evidence, models.criteria, folder, repeats)
-    return Report(
+    report = Report(
         version=__version__,
         machine=_describe_machine(models, peak),
         setup=_describe_setup(options, models, line, batch),
         stages=stages,
         forward=forward,
+        load_seconds=load_seconds,
         end_to_end=_end_to_end(runs, total_flops(forward), peak),
         seconds=time.perf_counter() - start,
     )
+    if save(report, models.ensemble.geometries, settings, datetime.now(UTC)) is not None:
+        say("kept the figures, by which --dry-run of scan estimates its time")
+    return report
 
 
 def _measure_decoding(
@@ -208,7 +211,8 @@ def _describe_setup(options: BenchOptions, models: BenchModels, line: Options, b
         forward_batch=batch,
         workers=line.workers,
         isolate=line.isolate,
-        decode="exact" if line.decode.exact else "fast",
+        decode=options.settings.decode,
+        coverage=options.settings.coverage,
         compiled=options.settings.compile,
         pictures=str(options.folder) if options.folder else f"{width}x{height}",
         repeats=options.repeats,
@@ -227,5 +231,6 @@ def _end_to_end(runs: Sequence[LineTime], flops: float | None, peak: float | Non
         high_images_per_s=max(rates),
         busy_share=statistics.median(run.busy_s / run.seconds for run in runs),
         share_of_peak=None if flops is None or peak is None else flops * rate / peak,
+        views_per_image=runs[0].views / max(1, runs[0].images - runs[0].errors),
         errors=max(run.errors for run in runs),
     )

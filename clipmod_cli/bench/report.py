@@ -27,7 +27,8 @@ class Stage(_Part):
 class Forward(_Part):
     """The forward pass of one model."""
 
-    ms: float = Field(description="Milliseconds an image in a batch, median of the repeats")
+    spec: str = Field(description="The model, as `--models` names it")
+    ms: float = Field(description="Milliseconds a view in a batch, median of the repeats")
     ms_alone: float = Field(description="Milliseconds for an image that is alone in its batch")
     gflop: float | None = Field(description="Operations for an image in 10^9; null where they are unknown")
     share_of_peak: float | None = Field(description="Operations a second over the measured peak, 0..1")
@@ -46,6 +47,7 @@ class EndToEnd(_Part):
         "computes on CUDA devices, else by the time of the forward passes"
     )
     share_of_peak: float | None = Field(description="Operations a second over the measured peak, 0..1")
+    views_per_image: float = Field(description="Views that the models were shown of a picture, on average")
     errors: int = Field(description="Pictures of a run that could not be judged")
 
 
@@ -77,6 +79,7 @@ class Setup(_Part):
     workers: int
     isolate: bool
     decode: str
+    coverage: str
     compiled: bool
     pictures: str = Field(description="Their folder, or the size of drawn ones")
     repeats: int
@@ -93,5 +96,6 @@ class Report(_Part):
         description="read, decode, view (on one core), decoding (all workers), forward, judge, write"
     )
     forward: dict[str, Forward] = Field(description="By model")
+    load_seconds: float = Field(description="How long it took to load the models")
     end_to_end: EndToEnd
     seconds: float = Field(description="How long the benchmark took")

@@ -49,6 +49,7 @@ class LineTime:
     Attributes:
         busy_s: seconds of all forward passes, on CUDA devices by their own clock; those of models on the CPU
             count only if no model uses CUDA, since they run at the same time.
+        views: that the models were shown.
         results: the first ones.
     """
 
@@ -56,6 +57,7 @@ class LineTime:
     seconds: float
     busy_s: float
     errors: int
+    views: int
     results: Sequence[Result]
 
 
@@ -63,7 +65,7 @@ def run_once(items: Iterable[Item], models: BenchModels, options: Options, outpu
     """Judge the items into a file, and delete it."""
     all_models = [member.model for member in models.ensemble.members]
     timed = {model.name for model in all_models if model.is_asynchronous} or {m.name for m in all_models}
-    images, errors, busy_ms = 0, 0, 0.0
+    images, errors, views, busy_ms = 0, 0, 0, 0.0
     first: list[Result] = []
     start = time.perf_counter()
     sink = open_file(output)
@@ -76,13 +78,14 @@ def run_once(items: Iterable[Item], models: BenchModels, options: Options, outpu
                     errors += 1
                 else:
                     busy_ms += _forward_ms(result, timed)
+                    views += result.views_scored
                 if len(first) < RESULTS:
                     first.append(result)
     finally:
         sink.close()
         output.unlink()
     seconds = time.perf_counter() - start
-    return LineTime(images, seconds, min(busy_ms / 1000, seconds), errors, first)
+    return LineTime(images, seconds, min(busy_ms / 1000, seconds), errors, views, first)
 
 
 def _forward_ms(verdict: Verdict, timed: Container[str]) -> float:
@@ -243,7 +246,8 @@ def measure_forward(
         name = member.model.name
         if by_name[name]:
             flops = _flops_of(spec, models.hub)
-            figures[name] = _figures(statistics.median(by_name[name]), alone.by_model[name], flops, peak)
+            ms = statistics.median(by_name[name])
+            figures[name] = _figures(spec.spec, ms, alone.by_model[name], flops, peak)
     return stage_of([one.ms for one in times]), figures
 
 
@@ -256,10 +260,10 @@ def _flops_of(spec: ModelSpec, hub: Hub) -> int | None:
     return flops_of(spec, folder_of(spec, hub))
 
 
-def _figures(ms: float, ms_alone: float, flops: int | None, peak: float | None) -> Forward:
+def _figures(spec: str, ms: float, ms_alone: float, flops: int | None, peak: float | None) -> Forward:
     share = None if flops is None or peak is None or not ms else flops / (ms / 1000) / peak
     gflop = None if flops is None else flops / 1e9
-    return Forward(ms=ms, ms_alone=ms_alone, gflop=gflop, share_of_peak=share)
+    return Forward(spec=spec, ms=ms, ms_alone=ms_alone, gflop=gflop, share_of_peak=share)
 
 
 def total_flops(models: dict[str, Forward]) -> float | None:

@@ -237,7 +237,9 @@ class Settings:
         rare=True,
     )  # fmt: skip
     limit: int | None = _setting(None, "sources", "stop after this many inputs", metavar="N")
-    dry_run: bool = _setting(False, "sources", "count the inputs and exit", "-n", "--dry-run")
+    dry_run: bool = _setting(
+        False, "sources", "count the inputs, estimate the time, and exit", "-n", "--dry-run"
+    )
 
     url_column: str = _setting("url", "urls", "the column of a table that holds the URLs", metavar="NAME")
     keep_columns: tuple[str, ...] = _setting(

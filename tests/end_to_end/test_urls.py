@@ -213,7 +213,10 @@ def test_a_dry_run_asks_nobody(clipmod: Command, server: Server, tmp_path: Path)
     listed.write_text(f"id,url\n1,{server.url('/cat.png')}\n2,nonsense\n3,\n", encoding="utf-8")
     run = clipmod("urls", listed, "--dry-run")
     assert run.code == 0
-    assert json.loads(run.stdout) == {"inputs": 2, "invalid_urls": 1, "skipped": {"no URL": 1}}
+    facts = json.loads(run.stdout)
+    assert (facts["inputs"], facts["invalid_urls"], facts["skipped"]) == (2, 1, {"no URL": 1})
+    assert (facts["to_judge"], facts["estimate"]) == (1, None)
+    assert "clipmod bench" in facts["no_estimate"]
     assert server.asked == []
 
 

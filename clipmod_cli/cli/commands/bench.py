@@ -50,7 +50,7 @@ The JSON document (schema clipmod-bench/1) has:
 NO_EFFECT = frozenset({"progress", "offline"}) | {
     f.name
     for f in fields(Settings)
-    if f.metadata["option"].group == "judging" and f.name not in {"models", "decode"}
+    if f.metadata["option"].group == "judging" and f.name not in {"models", "decode", "coverage"}
 }
 """Settings without an effect on a benchmark."""
 

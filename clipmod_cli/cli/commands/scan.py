@@ -60,11 +60,7 @@ def _run(resolved: Resolved, named: list[str]) -> int:
 
     settings = resolved.settings
     items = partial(_items, named, settings, rules_of(settings))
-    if settings.dry_run:
-        from clipmod_cli.cli.dry_run import count_inputs
-
-        return count_inputs(items, settings)
-    if names_parts(settings):
+    if names_parts(settings) and not settings.dry_run:
         from clipmod_cli.cli.commands.parts.running import run_parts
 
         return run_parts(resolved, named, "scan")
@@ -74,6 +70,10 @@ def _run(resolved: Resolved, named: list[str]) -> int:
         sources=None if has_list else named,
         walk_ahead="-" not in (*named, settings.files_from),
     )
+    if settings.dry_run:
+        from clipmod_cli.cli.dry_run.counting import count_inputs
+
+        return count_inputs(resolved, inputs)
     return judge_inputs(resolved, inputs)
 
 

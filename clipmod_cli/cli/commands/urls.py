@@ -60,11 +60,6 @@ def urls(
         raise UsageError("no list was named. Give a file of URLs, or - for a list on stdin")
     check_lists(named, settings.url_column, settings.keep_columns)
     check_urls(resolved, named)
-    if settings.dry_run:
-        from clipmod_cli.cli.dry_run import count_urls
-        from clipmod_cli.runs.urls import list_urls
-
-        raise typer.Exit(count_urls(partial(list_urls, named, settings), settings))
     raise typer.Exit(_run(resolved, named))
 
 
@@ -74,7 +69,7 @@ def _run(resolved: Resolved, named: list[str]) -> int:
     from clipmod_cli.settings.effects import names_parts
 
     settings = resolved.settings
-    if names_parts(settings):
+    if names_parts(settings) and not settings.dry_run:
         from clipmod_cli.cli.commands.parts.running import run_parts
 
         return run_parts(resolved, named, "urls")
@@ -87,4 +82,8 @@ def _run(resolved: Resolved, named: list[str]) -> int:
             are_urls=True,
             abilities=downloads.abilities,
         )
+        if settings.dry_run:
+            from clipmod_cli.cli.dry_run.counting import count_urls
+
+            return count_urls(resolved, inputs)
         return judge_inputs(resolved, inputs)

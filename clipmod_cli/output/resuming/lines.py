@@ -74,3 +74,17 @@ def foreign_line(path: Path, number: int) -> OutputMismatchError:
         f"{path} line {number} is not a clipmod record, so this file is left alone. "
         "Name another output, or --overwrite"
     )
+
+
+def outcome_of(record: dict[str, Any]) -> str | None:
+    """Return the decision of a record, or the code of its error."""
+    code: str | None = record["error"] and record["error"]["code"]
+    return code or record["final_decision"]
+
+
+def describe_record(record: dict[str, Any]) -> str:
+    """Return how a record was made, as `policy nsfw, threshold 0.5, models nudenet`."""
+    parts = [f"{name} {record[name]}" for name in ("policy", "threshold") if record.get(name) is not None] + [
+        f"models {', '.join(record['models_used'])}"
+    ] * bool(record.get("models_used"))
+    return ", ".join(parts) or f"run_key {record['run_key']}"

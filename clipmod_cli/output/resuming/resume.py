@@ -23,7 +23,13 @@ from typing import Any, Final, Literal, TypeAlias
 from clipmod_cli.errors import ERROR_CODES, ErrorCode, OutputError, OutputMismatchError
 from clipmod_cli.output.resuming.files import open_lines
 from clipmod_cli.output.resuming.keys import KeyCounts
-from clipmod_cli.output.resuming.lines import LINE_START, foreign_line, parse_line
+from clipmod_cli.output.resuming.lines import (
+    LINE_START,
+    describe_record,
+    foreign_line,
+    outcome_of,
+    parse_line,
+)
 from clipmod_cli.output.resuming.moved import MovedFiles
 from clipmod_cli.output.resuming.names import InputNames, Scope, working_directory
 from clipmod_cli.output.resuming.removed import keep_removed, put_back, removed_path
@@ -244,10 +250,26 @@ def read_done(path: Path, run_key: str, options: ResumeOptions) -> DoneInputs:
     return done
 
 
+def find_done(path: Path, options: ResumeOptions) -> DoneInputs:
+    """Return the inputs that a run which may continue this output would not judge; change nothing.
+
+    Raises:
+        OutputMismatchError: another program wrote it.
+        OutputError: it cannot be read.
+    """
+    done = DoneInputs(directory=options.conditions.directory, earlier=options.earlier)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            _Reader(path, None, options, done).scan()
+    except OSError as e:
+        raise OutputError(f"cannot read {path}: {e.strerror}") from e
+    return done
+
+
 class _Reader:
     """Reads an output once, and removes from it what is to be judged again."""
 
-    def __init__(self, path: Path, run_key: str, options: ResumeOptions, done: DoneInputs) -> None:
+    def __init__(self, path: Path, run_key: str | None, options: ResumeOptions, done: DoneInputs) -> None:
         self.path = path
         self.run_key = run_key
         self.options = options
@@ -267,6 +289,13 @@ class _Reader:
         self.kept_bytes = 0
 
     def read(self) -> None:
+        torn = self.scan()
+        if self.removed:
+            keep_removed(self.path, self.removed, self.runs)
+        remove_ranges(self.path, self.changed, torn=torn, in_place_of=self._in_place_of)
+
+    def scan(self) -> int | None:
+        """Fill in what is done; return the start of a torn last line."""
         done, torn = self.done, None
         with open_lines(self.path) as file:
             end = 0
@@ -278,10 +307,8 @@ class _Reader:
                     torn = start
                     break
                 self._add(self._parse(line, number), start, end)
-        if self.removed:
-            keep_removed(self.path, self.removed, self.runs)
-        remove_ranges(self.path, self.changed, torn=torn, in_place_of=self._in_place_of)
         done.unmatched, done.outcomes = KeyCounts.of(self.hashes), KeyCounts.of(self.outcomes)
+        return torn
 
     def _add(self, record: dict[str, Any], start: int, end: int) -> None:
         done = self.done
@@ -302,7 +329,7 @@ class _Reader:
             self.changed.extend((start, end))
             self.removed.extend((start, end))
             done.retry_count += 1
-            self.outcomes.extend(done.hash_outcome(key, record["sha256"], _outcome_of(record)))
+            self.outcomes.extend(done.hash_outcome(key, record["sha256"], outcome_of(record)))
             if record["member"] is not None:
                 done.retry_archives.add(done.hash_of(source, None, run.directory))
             return
@@ -381,25 +408,13 @@ class _Reader:
         record = parse_line(line)
         if record is None:
             raise foreign_line(self.path, number)
-        if record["run_key"] != self.run_key:
+        if self.run_key not in {None, record["run_key"]}:
             raise OutputMismatchError(
                 f"{self.path} was written with other models, policy or settings "
-                f"({self.options.difference or _describe(record)}). "
+                f"({self.options.difference or describe_record(record)}). "
                 "Name another output, or --overwrite, or use the same settings to go on"
             )
         return record
-
-
-def _outcome_of(record: dict[str, Any]) -> str | None:
-    code: str | None = record["error"] and record["error"]["code"]
-    return code or record["final_decision"]
-
-
-def _describe(record: dict[str, Any]) -> str:
-    parts = [f"{name} {record[name]}" for name in ("policy", "threshold") if record.get(name) is not None] + [
-        f"models {', '.join(record['models_used'])}"
-    ] * bool(record.get("models_used"))
-    return ", ".join(parts) or f"run_key {record['run_key']}"
 
 
 def _bytes_of(text: str, encoded: str | None) -> bytes:
