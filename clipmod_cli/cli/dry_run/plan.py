@@ -10,9 +10,9 @@ from clipmod_cli.assemble import decoding_options, policy_of
 from clipmod_cli.bench.estimate import CONFIDENCE, Costs, RunEstimate, at_least, estimate
 from clipmod_cli.bench.figures import KEY, Figures, NoFigures, find
 from clipmod_cli.bench.sampling import InputSample, measure
+from clipmod_cli.cli.choosing import choose_models
 from clipmod_cli.cli.output import output_path
-from clipmod_cli.cli.run import Inputs, choose_models
-from clipmod_cli.cli.run_card import decoding_of, difference, screens_again
+from clipmod_cli.cli.run import Inputs
 from clipmod_cli.cli.usage.effects import check_policy, check_values
 from clipmod_cli.ensemble.cache_file import default_path
 from clipmod_cli.errors import MissingError, OutputMismatchError
@@ -23,6 +23,7 @@ from clipmod_cli.output.jsonl import is_regular
 from clipmod_cli.output.resuming.card import RunCard
 from clipmod_cli.output.resuming.resume import DoneInputs, ResumeOptions, find_done
 from clipmod_cli.pipeline import Options, decoding_for, start_decoders
+from clipmod_cli.runs.facts import decoding_of, difference, screens_again
 from clipmod_cli.settings.definition import Settings, flag_of
 from clipmod_cli.settings.effects import names_parts
 from clipmod_cli.settings.reading import Resolved
