@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmarks import table
 from clipmod_cli.bench import pictures
 from clipmod_cli.bench.stages import stage_of
 from clipmod_cli.cli.commands.bench import read_size
 from clipmod_cli.errors import UsageError
+from tests.test_estimate import report_of
 
 TIMES = st.lists(st.floats(0.01, 1e4), min_size=1, max_size=5)
 
@@ -42,3 +44,16 @@ def test_a_size_is_two_numbers(text: str) -> None:
     with pytest.raises(UsageError):
         read_size(text)
     assert read_size("1280x853") == (1280, 853)
+
+
+def test_the_limit_is_the_measured_rate_over_the_work_of_a_picture() -> None:
+    report = report_of()
+    assert table.limit_of(report) is None  # their operations are not known
+    forward = {name: one.model_copy(update={"gflop": 100.0}) for name, one in report.forward.items()}
+    machine = report.machine.model_copy(update={"peak_tflops": 2.0})
+    end = report.end_to_end.model_copy(update={"views_per_image": 2.0, "images_per_s": 4.0})
+    report = report.model_copy(update={"forward": forward, "machine": machine, "end_to_end": end})
+    assert table.limit_of(report) == pytest.approx(2000 / (2 * 100 * 2))
+    head, _, row = table.table_of([report]).splitlines()
+    assert len(head.split("|")) == len(row.split("|"))
+    assert "| full | 2 | 4 | 5 | 80 % |" in row
