@@ -16,7 +16,7 @@ import typer
 
 from clipmod_cli.bench.sampling import InputSample
 from clipmod_cli.cli.dry_run.lines import lines_of, no_estimate_line
-from clipmod_cli.cli.dry_run.plan import Plan
+from clipmod_cli.cli.dry_run.plan import RunPlan
 from clipmod_cli.cli.run import Inputs
 from clipmod_cli.cli.terminal.stdout import say
 from clipmod_cli.decode.formats import HEAD_BYTES, sniff
@@ -43,7 +43,7 @@ class Counted(NamedTuple):
 def count_inputs(resolved: Resolved, inputs: Inputs) -> int:
     """Print the number of inputs, their formats and bytes, what is skipped, and the time; return 0."""
     settings, start_s = resolved.settings, time.process_time()
-    plan = Plan.of(resolved, inputs, start_s=start_s)
+    plan = RunPlan.of(resolved, inputs, start_s=start_s)
     skipped, sample = Skipped(), InputSample()
     formats: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
@@ -77,7 +77,7 @@ def count_inputs(resolved: Resolved, inputs: Inputs) -> int:
 def count_urls(resolved: Resolved, inputs: Inputs) -> int:
     """Print the number of URLs without downloading any, and what is known of the time; return 0."""
     settings = resolved.settings
-    plan = Plan.of(resolved, inputs, start_s=time.process_time())
+    plan = RunPlan.of(resolved, inputs, start_s=time.process_time())
     skipped, total, invalid, done = Skipped(), 0, 0, 0
     for item in itertools.islice(inputs.items(skipped), settings.limit):
         total += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from clipmod_cli.bench.estimate import RunEstimate
-from clipmod_cli.cli.dry_run.plan import Plan
+from clipmod_cli.cli.dry_run.plan import RunPlan
 from clipmod_cli.cli.terminal.progress import duration
 from clipmod_cli.cli.terminal.stdout import plain
 
@@ -15,7 +15,7 @@ def no_estimate_line(reason: str) -> str:
     return f"no estimate of the time: {plain(reason)}"
 
 
-def lines_of(plan: Plan, *, inputs: int, done: int) -> Iterator[str]:
+def lines_of(plan: RunPlan, *, inputs: int, done: int) -> Iterator[str]:
     """Yield the lines below the counts.
 
     Args:

@@ -41,7 +41,7 @@ URLS: Final = (
 
 
 @dataclass(kw_only=True)
-class Plan:
+class RunPlan:
     """A run, before it begins.
 
     Attributes:

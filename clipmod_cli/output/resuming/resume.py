@@ -253,9 +253,7 @@ def read_done(path: Path, run_key: str, options: ResumeOptions) -> DoneInputs:
 def find_done(path: Path, options: ResumeOptions) -> DoneInputs:
     """Return the inputs that a run which may continue this output would not judge; change nothing.
 
-    Raises:
-        OutputMismatchError: another program wrote it.
-        OutputError: it cannot be read.
+    Raises OutputMismatchError if another program wrote it, OutputError if it cannot be read.
     """
     done = DoneInputs(directory=options.conditions.directory, earlier=options.earlier)
     try:
