@@ -7,7 +7,11 @@ them: a Parquet file itself, for a CSV file, which has not all of a record, the 
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from clipmod_cli.atomic import atomic_file, remove_unfinished
 from clipmod_cli.errors import ClipmodError, OutputError, OutputMismatchError, UsageError
@@ -16,9 +20,35 @@ from clipmod_cli.output.jsonl import JsonlSink
 from clipmod_cli.output.parquet import convert_lines, read_lines
 from clipmod_cli.output.reading.cards import read_cards
 from clipmod_cli.output.reading.records import open_records
-from clipmod_cli.output.resuming.files import part_path, records_path
+from clipmod_cli.output.resuming.files import part_path, records_path, whole_records
 from clipmod_cli.output.resuming.resume import DoneInputs, ResumeOptions
 from clipmod_cli.records import Record
+
+TABLES: Final = frozenset({".parquet", ".csv"})
+"""The endings of tables."""
+
+
+@contextmanager
+def lines_of(output: Path) -> Iterator[Path]:
+    """Give a file with the lines of an output for reading: of a finished table a temporary one.
+
+    Raises:
+        OutputMismatchError: the table is of another program.
+        OutputError: it cannot be read.
+    """
+    records = whole_records(output)
+    if output.suffix.lower() not in TABLES:
+        yield output
+    elif part_path(output).exists() or not records.exists():
+        yield part_path(output)
+    else:
+        with tempfile.NamedTemporaryFile(prefix="clipmod-", suffix=".jsonl") as file:
+            try:
+                file.writelines(read_lines(records))
+                file.flush()
+            except UsageError as e:
+                raise OutputMismatchError(f"{e}. Name another output, or --overwrite") from e
+            yield Path(file.name)
 
 
 class ParquetSink:

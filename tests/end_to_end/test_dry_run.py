@@ -49,7 +49,7 @@ def test_it_estimates_what_is_left_to_do(clipmod: Command, pictures: Path, tmp_p
     assert one["models_seconds"] > 0
     assert one["decoding_seconds"] > 0
 
-    output = tmp_path / "out.jsonl"
+    output = tmp_path / "out.parquet"  # from which the lines are made again
     clipmod("scan", pictures, "-o", output, "--limit", "9", *SHAPE_OPTIONS)
     kept = output.read_bytes()
     left = facts_of(clipmod, "scan", pictures, "-o", output)

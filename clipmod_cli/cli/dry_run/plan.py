@@ -22,6 +22,7 @@ from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.output.jsonl import is_regular
 from clipmod_cli.output.resuming.card import RunCard
 from clipmod_cli.output.resuming.resume import DoneInputs, ResumeOptions, find_done
+from clipmod_cli.output.table_sink import lines_of
 from clipmod_cli.pipeline import Options, decoding_for, start_decoders
 from clipmod_cli.runs.facts import decoding_of, difference, screens_again
 from clipmod_cli.settings.definition import Settings, flag_of
@@ -206,7 +207,8 @@ def _read_output(settings: Settings, inputs: Inputs) -> tuple[RunCard | None, Do
         sources=inputs.sources,
         retry=frozenset(settings.retry),
     )
-    return card, find_done(path, options)
+    with lines_of(path) as lines:
+        return card, find_done(lines, options)
 
 
 def _check_output(settings: Settings, card: RunCard | None, choice: ModelChoice, policy: Policy) -> None:
