@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.command import SAMPLES, TINY, Command, Record, read_records
+from tests.end_to_end.command import SAMPLES, TINY, Command, read_records
 from tests.parts.ray_nodes import RayNodes, ray_nodes
+from tests.parts.test_runs_in_parts import without_run_fields
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
-OF_THE_RUN = ("run_id", "processed_at", "timing", "run_key")
 SECRET = "s3cr3t-of-the-driver"
 JUDGED = ("--models", "open_nsfw", "--no-cache", "--no-db")
 PARTS = 24
@@ -90,10 +90,6 @@ def wait_until(is_true: Callable[[], object], process: subprocess.Popen[bytes]) 
         time.sleep(0.05)
 
 
-def own_fields(record: Record) -> Record:
-    return {name: value for name, value in record.items() if name not in OF_THE_RUN}
-
-
 def test_whatever_dies_each_input_has_one_record(
     command: Command, nodes: RayNodes, pictures: Path, tmp_path: Path
 ) -> None:
@@ -123,9 +119,9 @@ def test_whatever_dies_each_input_has_one_record(
     assert [(Path(one["source"]).name[:10], one["error"]["code"]) for one in lost] == [
         ("021-poison", "worker_lost")
     ]
-    assert [own_fields(one) for one in records if one not in lost] == [
-        own_fields(one) for one in expected if "poison" not in one["source"]
-    ]
+    assert without_run_fields(one for one in records if one not in lost) == without_run_fields(
+        one for one in expected if "poison" not in one["source"]
+    )
 
 
 def wait_until_gone(nodes: RayNodes) -> None:
