@@ -7,7 +7,6 @@ Each stage is a lazy generator that keeps the order of its input.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from itertools import chain, islice
 from typing import Final, Protocol
 
 from clipmod_cli.banks.bank import NO_BANKS, Banks
+from clipmod_cli.cores import usable_cores
 from clipmod_cli.decode.job import Compare, in_no_bank
 from clipmod_cli.decode.limits import Coverage, DecodeOptions
 from clipmod_cli.decode.stage import Decoders, decode_with
@@ -45,8 +45,7 @@ reach, have whole batches too."""
 
 def default_workers() -> int:
     """Return the number of decoding workers: the cores that this process may use."""
-    # decoders release the GIL, and a forward pass on a GPU needs no core
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cores()  # decoders release the GIL, and a forward pass on a GPU needs no core
 
 
 class EvidenceSink(Protocol):

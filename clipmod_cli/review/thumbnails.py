@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final
 
+from clipmod_cli.cores import usable_cores
 from clipmod_cli.decode.limits import Coverage, DecodeLimits, DecodeOptions, FrameSampling
 from clipmod_cli.decode.stage import Decoded, Decoders
 from clipmod_cli.decode.workers.pool import WorkerPool
@@ -52,7 +53,7 @@ class Thumbnail:
 
 def thumbnails_of(findings: Iterable[Finding]) -> Iterator[tuple[Finding, Thumbnail]]:
     """Yield each finding with its thumbnail, in order; at most a few are decoded ahead."""
-    workers = min(os.cpu_count() or 1, AHEAD)
+    workers = min(usable_cores(), AHEAD)
     pending: deque[tuple[Finding, Future[Decoded] | str]] = deque()
     with Decoders(workers, pool=WorkerPool()) as decoders:
         for finding in findings:

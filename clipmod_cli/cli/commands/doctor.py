@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from clipmod_cli import __version__
+from clipmod_cli.cores import usable_cores
 from clipmod_cli.errors import ClipmodError, ExitCode
 from clipmod_cli.install import EXTRAS, install_command, is_installed, package_command
 
@@ -133,7 +134,7 @@ def _with_version(module: str) -> str:
 
 
 def _device() -> Iterator[Check]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = usable_cores()
     if not is_installed("clip"):
         yield Check("device", "cpu", "ok", f"{cores} cores")
         yield Check("device", "cuda", "note", "not looked for without torch", install_command("clip"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from clipmod_cli.cores import usable_cores
 from clipmod_cli.errors import SettingsError
 from clipmod_cli.models.device.names import check_device_name, number_of
 
@@ -102,6 +103,8 @@ def place(device: str, dtype: str) -> Placement:
         SettingsError: the device does not exist or does not support the precision.
     """
     chosen = _device(device)
+    if usable_cores() < torch.get_num_threads():  # torch knows the affinity, not the quota of a container
+        torch.set_num_threads(usable_cores())
     more: tuple[torch.device, ...] = ()
     if str(chosen) == "cuda" and (count := torch.cuda.device_count()) > 1:
         chosen, *others = (torch.device("cuda", i) for i in range(count))

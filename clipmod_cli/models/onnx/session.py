@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from clipmod_cli.cores import usable_cores
 from clipmod_cli.errors import MissingPackageError, SettingsError
 from clipmod_cli.install import install_command, is_installed
 from clipmod_cli.models.device.names import number_of
@@ -15,7 +16,7 @@ from clipmod_cli.models.freed_memory import release_freed_memory
 
 log = logging.getLogger(__name__)
 
-THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+THREADS = usable_cores()
 """Pictures computed in parallel on a CPU, one core each. onnxruntime's own threads share one picture
 instead: they gain 1.6x from two cores, wait by spinning, and so take time from the decoders."""
 

@@ -5,7 +5,6 @@ Others are made from the files as they are now, decoded at full size.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -14,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmod_cli.cores import usable_cores
 from clipmod_cli.decode.limits import Coverage, DecodeLimits, DecodeOptions, FrameSampling
 from clipmod_cli.decode.stage import Decoders, decode_with
 from clipmod_cli.decode.stills.pdq import BITS, LEAST_QUALITY, pdq_of
@@ -91,7 +91,7 @@ class PictureHasher:
     def hash(self, stills: Iterable[tuple[int, FoundItem]]) -> HashedPictures:
         """Return the pictures that can be compared; the others are counted."""
         found: dict[int, tuple[int, bytes]] = {}
-        workers = os.cpu_count() or 1
+        workers = usable_cores()
         with Decoders(workers, pool=WorkerPool()) as decoders:
             unhashed = self._without_hash(stills, found)
             for one in decode_with(decoders, self._items(unhashed), [_WHOLE], _OPTIONS):
