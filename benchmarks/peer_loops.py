@@ -34,6 +34,7 @@ from clipmod_cli.models.seam import Model
 from clipmod_cli.models.specs import ENSEMBLE, parse_models
 from clipmod_cli.models.tower.shape import shape_of, state_of
 from clipmod_cli.pipeline import Options, start_decoders
+from clipmod_cli.types import Failure
 
 VIT_B = "open_clip:ViT-B-32/laion2b_s34b_b79k"
 CLASSES = 4
@@ -327,7 +328,8 @@ def _clipmod(
             )
             done = run_once(items_of(paths, len(paths)), loaded, options, folder / "records.jsonl")
             if done.errors:
-                raise SystemExit(f"{done.errors} pictures could not be judged")
+                why = {one.message for one in done.results if isinstance(one, Failure)}
+                raise SystemExit(f"{done.errors} pictures could not be judged: {'; '.join(sorted(why))}")
 
         def arithmetic(paths: Sequence[Path]) -> None:
             with Image.open(paths[0]) as first:

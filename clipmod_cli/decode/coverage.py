@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from clipmod_cli.decode.geometry import scaled_size
 from clipmod_cli.decode.limits import Coverage, DecodeLimits
@@ -27,6 +28,10 @@ whole in another; beyond it by a whole side."""
 
 MAX_SQUARES = 16
 """Squares of one picture: enough for 8.5:1 by half steps, and for 16:1 by whole ones."""
+
+
+PLANS = 256
+"""Kept, since pictures of a run mostly have few sizes, and the plan of one is made twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +63,13 @@ def plan_views(
         coverage: how much is to be shown.
         limits: how many views there may be; where more are needed, squares lie further apart.
     """
+    return _plan(size, tuple(geometries), coverage, limits)
+
+
+@lru_cache(maxsize=PLANS)
+def _plan(
+    size: tuple[int, int], geometries: tuple[Geometry, ...], coverage: Coverage, limits: DecodeLimits
+) -> ViewPlan:
     height, width = size
     whole = Box(0, 0, width, height)
     used = [geometry_for(geometry, coverage) for geometry in geometries]

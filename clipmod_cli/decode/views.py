@@ -117,9 +117,16 @@ def find_inner(picture: Picture) -> Box | None:
     return picture.displayed_box(left, top, width - left - right, height - top - bottom)
 
 
+def _median(line: NDArray[np.uint8]) -> NDArray[np.int16]:
+    """Return the median colour of a line, rounded down, in less than half the time of `np.median`."""
+    middle = [(len(line) - 1) // 2, len(line) // 2]
+    colour: NDArray[np.int16] = np.partition(line, middle, axis=0)[middle].sum(axis=0, dtype=np.int16) // 2
+    return colour
+
+
 def _border(lines: NDArray[np.uint8]) -> int:
     """Return how many lines `(n, length, 3)` from the first on have the colour of the first."""
-    colour = np.median(lines[0], axis=0).astype(np.int16)
+    colour = _median(lines[0])
     for number, line in enumerate(lines):
         differs = np.abs(line.astype(np.int16) - colour).max(axis=1) > _BORDER_LEVELS
         if np.count_nonzero(differs) > _BORDER_NOISE * len(line):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -143,16 +144,23 @@ def _prepare(pixels: NDArray[np.uint8], description: Description) -> NDArray[np.
     if description.jpeg:
         pixels = _through_jpeg(pixels)
     if description.channels == "BGR":
-        pixels = pixels[:, :, ::-1]
-    mean, scale = (np.array(each, np.float32) for each in (description.mean, description.scale))
-    prepared = (pixels.astype(np.float32) - mean) * scale
+        pixels = np.ascontiguousarray(pixels[:, :, ::-1])
+    # for whole rows at once: numpy is slow at a last axis of 3
+    mean, scale = (
+        np.tile(np.array(each, np.float32), pixels.shape[1]) for each in (description.mean, description.scale)
+    )
+    rows = np.subtract(pixels.reshape(len(pixels), -1), mean, dtype=np.float32)
+    rows *= scale
+    prepared = rows.reshape(pixels.shape)
     return np.ascontiguousarray(prepared if description.layout == "NHWC" else prepared.transpose(2, 0, 1))
 
 
 def _through_jpeg(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     with io.BytesIO() as buffer:
         Image.fromarray(pixels).save(buffer, "JPEG")
-        return np.array(Image.open(buffer, formats=("JPEG",)))
+        # libjpeg-turbo as in Pillow, in half the time; its encoder rounds colours in another way
+        decoded: NDArray[np.uint8] = simplejpeg.decode_jpeg(buffer.getbuffer(), "RGB")
+        return decoded
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
