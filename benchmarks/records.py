@@ -3,7 +3,7 @@
     python -m benchmarks.records [--records 20000] [--rounds 5] [--rate 2000]
 
 Everything from a verdict onwards is what `clipmod scan` does: making the record and its line, counting, the
-file with its syncs, the spool, and the merge into the store at the end. Before that stands nothing: the
+file with its syncs, the file of the statistics, and sealing it at the end. Before that stands nothing: the
 verdicts are those of three members under `female-presence`. Prints one JSON object.
 """
 
@@ -50,7 +50,7 @@ class Cost:
     Attributes:
         wall_us: by the clock; with `--rate` mostly waiting.
         cpu_us: processor time of all threads.
-        end_us: of the wall time, what passed after the last record: the last sync and the last merge.
+        end_us: of the wall time, what passed after the last record: the last sync, and sealing.
     """
 
     wall_us: float

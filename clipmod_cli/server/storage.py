@@ -27,7 +27,7 @@ SWEEP_S: Final = 60.0
 """Interval of removing expired files and counting those of other processes. Reading checks the expiry."""
 
 PING_S: Final = 2.0
-"""Timeout of a ping, and how long its answer is reused: a merge may take as long."""
+"""Timeout of a ping, and how long its answer is reused."""
 
 
 class HistoryStatus(NamedTuple):
@@ -39,36 +39,43 @@ class HistoryStatus(NamedTuple):
 
 @dataclass
 class HistoryPing:
-    """Pings the history store; concurrent callers share one ping."""
+    """Pings the statistics: reads from the files, and tries whether a row can be added.
+
+    Concurrent callers share one ping.
+    """
 
     store: HistoryStore | None
     _last: tuple[float, HistoryStatus] | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
     _pinging: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    async def check(self) -> HistoryStatus:
-        """Return whether the store answers, and how fast; cached for `PING_S`."""
+    async def check(self, rows: HistoryRun) -> HistoryStatus:
+        """Return whether the statistics can be read and written, and how fast; cached for `PING_S`."""
         async with self._lock:
             if self._last is None or time.monotonic() - self._last[0] > PING_S:
-                self._last = (time.monotonic(), await self._ping())
+                self._last = (time.monotonic(), await self._ping(rows))
             return self._last[1]
 
-    async def _ping(self) -> HistoryStatus:
+    async def _ping(self, rows: HistoryRun) -> HistoryStatus:
         start = time.perf_counter()
         try:
             async with asyncio.timeout(PING_S):
-                answered = await to_thread.run_sync(self._query, abandon_on_cancel=True)
+                answered = await to_thread.run_sync(self._try, rows, abandon_on_cancel=True)
         except TimeoutError:
             answered = False
         return HistoryStatus(answered, round((time.perf_counter() - start) * 1000, 3))
 
-    def _query(self) -> bool:
+    def _try(self, rows: HistoryRun) -> bool:
         if self.store is None or not self._pinging.acquire(blocking=False):
             return False  # the last ping still waits
         try:
-            return bool(self.store.query("SELECT 1").rows)
-        except (ClipmodError, OSError):
+            rows.check()
+            self.store.ping()
+        except (ClipmodError, OSError) as e:
+            log.debug("the statistics cannot be used: %s", e)
             return False
+        else:
+            return True
         finally:
             self._pinging.release()
 
@@ -79,7 +86,6 @@ class ServiceStorage:
 
     Attributes:
         stood_in: the last picture was judged by the fallback in place of the configured models.
-        deleted: the ids of hosted pictures whose rows are still in the store.
     """
 
     hosting: HostedPictures | None
@@ -87,11 +93,9 @@ class ServiceStorage:
     store: HistoryStore | None
     ping: HistoryPing
     stood_in: bool = False
-    deleted: set[str] = field(default_factory=set)
-    _forgetting: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def delete_picture(self, image_id: str, rows: HistoryRun) -> bool:
-        """Remove a hosted picture, its prediction file and its row; return whether there was one. Blocks.
+    def delete_picture(self, image_id: str) -> bool:
+        """Remove a hosted picture and its prediction file; return whether there was one. Blocks.
 
         Raises:
             OSError: the picture cannot be removed.
@@ -100,22 +104,7 @@ class ServiceStorage:
             return False
         if self.predictions is not None:
             self.predictions.remove_of(image_id)
-        if self.store is not None:
-            self.deleted.add(image_id)
-            rows.flush()
-            self.forget_rows(self.store)
         return True
-
-    def forget_rows(self, store: HistoryStore) -> None:
-        """Erase the rows of all deleted pictures; what the store refuses is tried again at each sweep."""
-        with self._forgetting:
-            ids = self.deleted.copy()
-            try:
-                if ids:
-                    store.forget_hosted(ids)
-                self.deleted -= ids
-            except (ClipmodError, OSError) as e:
-                log.warning("rows of %d deleted pictures are still in the statistics: %s", len(ids), e)
 
     def sweep(self) -> None:
         """Remove expired files; blocks."""
@@ -123,8 +112,6 @@ class ServiceStorage:
             self.hosting.sweep()
         if self.predictions is not None:
             self.predictions.sweep()
-        if self.store is not None:
-            self.forget_rows(self.store)
 
 
 @asynccontextmanager
@@ -138,13 +125,17 @@ async def open_storage(settings: Settings) -> AsyncIterator[ServiceStorage]:
         sweeper.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await sweeper
-        if storage.store is not None and storage.deleted:
-            await to_thread.run_sync(storage.forget_rows, storage.store)
 
 
 def _open(settings: Settings) -> ServiceStorage:
     store = None if settings.no_db else history_store(settings)
-    return ServiceStorage(hosting_of(settings), predictions_of(settings), store, HistoryPing(store))
+    hosting = hosting_of(settings)
+    if store is not None and hosting is not None:
+        try:
+            store.register()
+        except ClipmodError as e:
+            log.warning("hosted pictures are missing from the statistics: %s", e)
+    return ServiceStorage(hosting, predictions_of(settings), store, HistoryPing(store))
 
 
 async def _sweep(storage: ServiceStorage) -> None:

@@ -9,5 +9,5 @@ from clipmod_cli.output.history.store import HistoryStore
 
 @pytest.fixture
 def store(tmp_path: Path) -> HistoryStore:
-    """Return a store that is not there yet, and merges only when it is told to."""
-    return HistoryStore(tmp_path / "it's a [store]" / "clipmod.duckdb", merge_every_s=3600)
+    """Return a store that is not there yet."""
+    return HistoryStore(tmp_path / "it's a [store]" / "clipmod.duckdb")

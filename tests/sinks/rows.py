@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import logging
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from clipmod_cli.output.history.rows import RunInfo
+from clipmod_cli.output.history.folder import load_inventory, part_path, parts_by_run
+from clipmod_cli.output.history.rows import RunInfo, record_line
 from clipmod_cli.output.history.run import HistoryRun
 from clipmod_cli.output.history.store import HistoryStore
+from clipmod_cli.output.history.writer import RunWriter
 from clipmod_cli.records import to_line, to_record
 from tests.results import RUN, plain_verdict
 
@@ -50,9 +56,36 @@ def warnings_in(log: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in log.records if record.levelno >= logging.WARNING]
 
 
-def leave_behind(store: HistoryStore, content: bytes, part: str = "000000.open") -> None:
-    """Leave what a killed run leaves: its facts and a part, and a lock that nobody holds."""
-    run = HistoryRun(store, info())
-    assert run._writer is not None
-    run._writer._lock.release()
-    (store.spool / f"{RUN.run_id}.{part}").write_bytes(content)
+def stored(count: int, run_id: str = RUN.run_id, *, at: float | None = None) -> list[bytes]:
+    """Return the lines of records in a part, written at one time in seconds."""
+    written_us = round((time.time() if at is None else at) * 1e6)
+    return [record_line(line, written_us) for line in lines(count, run_id)]
+
+
+def leave_behind(store: HistoryStore, content: bytes, **known: Any) -> None:
+    """Leave what a killed run leaves: a part, and a lock that no process holds."""
+    writer = RunWriter(store.folder, info(**known))
+    writer._lock.release()
+    with part_path(store.folder, known.get("run_id", RUN.run_id), 0).open("ab") as file:
+        file.write(content)
+
+
+@contextmanager
+def files_no_longer_than(size: int) -> Iterator[None]:
+    """Let no file grow beyond so many bytes, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def seal_all(store: HistoryStore) -> None:
+    """Seal what ended runs left, and assert that nothing is left to be sealed."""
+    assert store.tend(timeout_s=30)
+    done = load_inventory(store.folder).done
+    open_ = [
+        path.name for parts in parts_by_run(store.folder).values() for path in parts if path.name not in done
+    ]
+    assert open_ == []

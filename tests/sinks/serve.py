@@ -8,9 +8,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from clipmod_cli.output.history.rows import HostedRow, RequestRow
 from clipmod_cli.output.history.run import HistoryRun
 from clipmod_cli.output.history.store import HistoryStore
+from clipmod_cli.output.history.views import NO_PICTURE
 from tests.sinks.rows import info
 
 NOW = datetime.now(UTC)
@@ -53,8 +56,7 @@ def serving(store: HistoryStore) -> HistoryRun:
 
 def keep_files(data: Path, row: HostedRow, *, told: bool = True) -> list[Path]:
     """Write what the server keeps of a hosted picture; with `told` false, nothing that names its input."""
-    moment = row.hosted_at.timestamp()
-    known = {"image_id": row.image_id, "name": row.name, "sha256": row.sha256, "hosted_at": moment}
+    known = json.loads(TypeAdapter(HostedRow).dump_json(row))
     answer = {"image": row.name, "image_id": row.image_id}
     files = {
         data / "hosted" / row.image_id: b"pixels",
@@ -69,4 +71,4 @@ def keep_files(data: Path, row: HostedRow, *, told: bool = True) -> list[Path]:
 
 def left(data: Path) -> set[str]:
     """Return the names of all files that are left below a data folder."""
-    return {path.name for path in data.rglob("*") if path.is_file()}
+    return {path.name for path in data.rglob("*") if path.is_file()} - {NO_PICTURE}

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clipmod_cli.output.history.file import ITEM_COLUMNS, RECORD_COLUMNS, open_for_writing
 from clipmod_cli.output.history.run import HistoryRun
 from clipmod_cli.output.history.store import HistoryStore, default_db_path
+from clipmod_cli.output.history.views import ITEM_COLUMNS, RECORD_COLUMNS, ROW_COLUMNS
 from clipmod_cli.records import Record, to_line, to_record
 from clipmod_cli.results import Result
 from tests.results import RUN, plain_animation, plain_failure, plain_verdict, results
@@ -37,12 +37,13 @@ def test_a_run_and_its_records_are_kept(store: HistoryStore) -> None:
     ).rows
     assert kept == [("clipmod scan photos", ["nudenet"], RUN.policy, 0.5, {"inputs": 3, "errors": 1}, True)]
     assert ending(store) == ("finished", 3)
-    assert [path.name for path in store.spool.iterdir()] == [".merge.lock"]
+    assert {path.suffix for path in store.folder.iterdir()} == {"", ".json", ".jsonl", ".parquet"}
 
 
 def test_every_field_of_a_record_has_its_column() -> None:
     names = [field.alias or name for name, field in Record.model_fields.items()]
     assert sorted(RECORD_COLUMNS) == sorted(names)
+    assert len(ROW_COLUMNS) == len(names) + 3, "no field of a record is called as a column of all rows"
     assert list(ITEM_COLUMNS) == [name for name in names if name != "segments"]
 
 
@@ -52,7 +53,7 @@ def test_a_record_comes_back_from_the_store_as_it_was(
     found: list[Result], detail: bool, tmp_path: Path
 ) -> None:
     run_id = f"run-{time.monotonic_ns()}"
-    store = HistoryStore(tmp_path / "one.duckdb", merge_every_s=3600)
+    store = HistoryStore(tmp_path / "one.duckdb")
     facts = replace(RUN, run_id=run_id)
     records = [
         to_record(result, facts, frames_detail=detail).model_copy(update={"index": index})
@@ -99,11 +100,7 @@ def test_the_default_is_in_the_user_data_folder(monkeypatch: pytest.MonkeyPatch,
 def test_nobody_else_can_read_it(store: HistoryStore) -> None:
     run = HistoryRun(store, info())
     run.add(lines(1)[0])
-    for path in store.spool.iterdir():
-        assert path.stat().st_mode & 0o077 == 0, path
     run.finish({}, 0)
-    assert store.spool.stat().st_mode & 0o077 == 0
-    assert store.path.stat().st_mode & 0o077 == 0
-    with open_for_writing(store.path, store.spool) as connection:
-        connection.execute("DELETE FROM items")
-        assert Path(f"{store.path}.wal").stat().st_mode & 0o077 == 0
+    assert store.folder.stat().st_mode & 0o077 == 0
+    for path in [store.path, *store.folder.iterdir()]:
+        assert path.stat().st_mode & 0o077 == 0, path

@@ -8,10 +8,11 @@ from random import Random
 import pytest
 
 from clipmod_cli.errors import UsageError
-from clipmod_cli.output.history.merge import RebuildResult
+from clipmod_cli.output.history.rebuild import RebuildResult
+from clipmod_cli.output.history.run import HistoryRun
 from clipmod_cli.output.history.store import HistoryStore
 from tests.results import RUN
-from tests.sinks.rows import ending, fill, lines, numbers
+from tests.sinks.rows import ending, fill, info, lines, numbers
 
 
 def test_rebuilding_twice_is_the_same_as_once(store: HistoryStore, tmp_path: Path) -> None:
@@ -43,6 +44,18 @@ def test_rebuilding_adds_to_a_known_run_only_what_is_missing(store: HistoryStore
         "SELECT count(*), min(judged_at) >= min(started_at) FROM items JOIN runs USING (run_id)"
     ).rows
     assert moments == [(5, True)]
+
+
+def test_what_a_run_is_writing_is_not_added_a_second_time(store: HistoryStore, tmp_path: Path) -> None:
+    run = HistoryRun(store, info())
+    for line in lines(2):
+        run.add(line)
+    output = tmp_path / "results.jsonl"
+    output.write_bytes(b"".join(lines(3)))  # the third is on its way
+    assert store.rebuild([output]) == RebuildResult(added=0, known=3)
+    run.add(lines(3)[2])
+    run.finish({}, 0)
+    assert numbers(store) == [0, 1, 2]
 
 
 def test_of_a_record_that_a_file_says_twice_the_first_counts(store: HistoryStore, tmp_path: Path) -> None:

@@ -13,15 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clipmod_cli.errors import OutputError
+from clipmod_cli.output.history.rows import request_line
 from clipmod_cli.output.history.run import HistoryRun, open_rows
-from clipmod_cli.output.history.spool import lock_file
 from clipmod_cli.output.history.store import HistoryStore
 from clipmod_cli.records import to_line, to_record
 from clipmod_cli.settings.reading import resolve
 from tests.results import RUN, plain_failure, plain_verdict
-from tests.sinks.rows import fill, info, lines, numbers, warnings_in
-from tests.sinks.serve import HOSTED, NOW, REQUEST, hosted, request, serving
+from tests.sinks.rows import fill, info, leave_behind, warnings_in
+from tests.sinks.serve import NOW, REQUEST, hosted, keep_files, request, serving
 
 NAMES = st.text(max_size=30) | st.binary(min_size=1, max_size=10).map(os.fsdecode)
 
@@ -30,23 +29,15 @@ def plain(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
-def test_requests_and_pictures_are_kept_as_they_were(store: HistoryStore) -> None:
+def test_requests_are_kept_as_they_were(store: HistoryStore) -> None:
     run = serving(store)
     elsewhere = NOW.astimezone(timezone(timedelta(hours=5)))
     run.add_request(request(7, requested_at=elsewhere, status=400, judged_by=None, error="it's \u00e9"))
-    run.add_hosted(hosted("abc", sha256="AB" * 32))
     run.finish({}, 0)
     came = plain(NOW)
     assert store.query("SELECT * FROM requests").rows == [
         ("serve-run", 0, "request-7", came, "/predict/single", 400, 1, 100.0, None, 1, "it's \u00e9")
     ]
-    assert store.query("SELECT * EXCLUDE (hosted_at, expires_at) FROM hosted").rows == [
-        ("serve-run", "abc", "ab" * 32, "photos/0.jpg", "JPEG", 1000, None, None)
-    ]
-    assert store.query("SELECT hosted_at, expires_at FROM hosted").rows == [
-        (plain(HOSTED.hosted_at), plain(HOSTED.expires_at))
-    ]
-    assert [path.name for path in store.spool.iterdir()] == [".merge.lock"]
 
 
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -57,8 +48,8 @@ def test_requests_and_pictures_are_kept_as_they_were(store: HistoryStore) -> Non
 def test_whatever_a_request_says_it_is_one_row(
     store: HistoryStore, name: str, request_id: str, time_ms: float, status: int, moment: datetime
 ) -> None:
-    before = store.serve_stats()["total_requests"], len(store.query("SELECT * FROM hosted").rows)
-    run = HistoryRun(store, info(f"run-{before[0]}"))
+    before = store.serve_stats()["total_requests"]
+    run = HistoryRun(store, info(f"run-{before}"))
     changes: dict[str, Any] = {
         "endpoint": name,
         "error": name,
@@ -67,13 +58,10 @@ def test_whatever_a_request_says_it_is_one_row(
         "time_ms": time_ms,
     }
     run.add_request(request(0, status=status, **changes))
-    run.add_hosted(hosted(f"image-{before[1]}", name=name, format=name))
     run.finish({}, 0)
-    after = store.serve_stats()["total_requests"], len(store.query("SELECT * FROM hosted").rows)
-    assert after == (before[0] + 1, before[1] + 1)
-    kept = store.query(f"SELECT time_ms FROM requests WHERE run_id = 'run-{before[0]}'").rows  # noqa: S608
+    assert store.serve_stats()["total_requests"] == before + 1
+    kept = store.query(f"SELECT time_ms FROM requests WHERE run_id = 'run-{before}'").rows  # noqa: S608
     assert kept == [(time_ms if math.isfinite(time_ms) else None,)]
-    assert len(store.forget(source=name).image_ids) == 1
 
 
 def test_a_client_that_repeats_an_id_is_counted_each_time(store: HistoryStore) -> None:
@@ -84,15 +72,17 @@ def test_a_client_that_repeats_an_id_is_counted_each_time(store: HistoryStore) -
     assert store.serve_stats()["total_requests"] == 3
 
 
-def test_many_threads_lose_and_mix_nothing(store: HistoryStore) -> None:
+def test_many_threads_lose_and_mix_nothing(store: HistoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clipmod_cli.output.history.run.SEAL_ROWS", 60)
     run = serving(store)
 
     def work(first: int) -> None:
         for number in range(first, first + 50):
             run.add_request(request(number))
-            run.add_hosted(hosted(f"image-{number}"))
             if number % 10 == 0:
-                run.flush()
+                run.check()
+            if number % 100 == 0:
+                run.tick()
 
     threads = [threading.Thread(target=work, args=(first,)) for first in range(0, 400, 50)]
     for thread in threads:
@@ -102,7 +92,6 @@ def test_many_threads_lose_and_mix_nothing(store: HistoryStore) -> None:
     run.finish({}, 0)
     ids = store.query("SELECT request_id FROM requests ORDER BY number").rows
     assert sorted(ids) == sorted((f"request-{number}",) for number in range(400))
-    assert store.query("SELECT count(*) FROM hosted").rows == [(400,)]
 
 
 def test_the_numbers_of_serve_leave_out_scans(store: HistoryStore) -> None:
@@ -126,12 +115,14 @@ def test_the_numbers_of_serve_leave_out_scans(store: HistoryStore) -> None:
     }
     run.add_request(request(8, **refused))
     run.add_request(request(9, **{**refused, "status": 500}))
-    run.add_hosted(hosted("one"))
-    run.add_hosted(hosted("two", expires_at=NOW - timedelta(seconds=1)))
+    keep_files(store.path.parent, hosted("one"))
+    keep_files(store.path.parent, hosted("two", expires_at=NOW - timedelta(seconds=1)))
+    HistoryStore(store.path, data_folder=store.path.parent).register()
     run.finish({}, 0)
+    assert store.serve_stats() == store.stats()["serve"]
+    assert store.serve_stats(hosted=7)["total_images_hosted"] == 7
     found = store.serve_stats()
-    assert found == store.stats()["serve"]
-    assert found.pop("database_size_mb") == pytest.approx(store.path.stat().st_size / 1e6)
+    assert found.pop("database_size_mb") == pytest.approx(store.size / 1e6)
     endpoints = found.pop("endpoints")
     assert found == {
         "total_requests": 5,
@@ -171,13 +162,11 @@ def test_of_nothing_nothing_is_known(store: HistoryStore) -> None:
     assert not store.path.parent.exists()
 
 
-def test_a_living_run_is_counted_as_soon_as_it_says_so(store: HistoryStore) -> None:
+def test_a_running_service_is_counted_at_once(store: HistoryStore) -> None:
     run = serving(store)
     for number in range(1, 4):
         run.add_request(request(number))
-        run.flush()
         assert store.serve_stats()["total_requests"] == number
-    run.flush()
     run.finish({}, 0)
     assert store.serve_stats()["total_requests"] == 3
 
@@ -190,71 +179,25 @@ def test_the_numbers_go_on_over_a_restart(store: HistoryStore) -> None:
     assert store.serve_stats()["total_requests"] == 2
 
 
-def test_a_busy_store_says_so_soon_and_keeps_what_waits(store: HistoryStore) -> None:
-    run = serving(store)
-    run.add_request(REQUEST)
-    run.flush()
-    with lock_file(store.spool / ".merge.lock"), pytest.raises(OutputError, match="busy"):
-        store.serve_stats(timeout_s=0.05)
-    assert store.serve_stats()["total_requests"] == 1
-    run.finish({}, 0)
-
-
 def test_a_torn_line_and_garbage_take_nothing_with_them(store: HistoryStore) -> None:
-    run = serving(store)
-    run.add_request(REQUEST)
-    run.add_hosted(HOSTED)
-    assert run._writer is not None
-    run._writer._lock.release()  # as if it had been killed
-    for ending in (".requests-open", ".hosted-open"):
-        part = store.spool / f"serve-run.000000{ending}"
-        content = part.read_bytes()
-        part.write_bytes(b"\0\xff{}\n{}\n" + content + content[:-20])
-    assert store.merge()
+    line = request_line(REQUEST, RUN.run_id, 0, 1)
+    leave_behind(store, b"\0\xff{}\n{}\n" + line + line[:-20])
     assert store.serve_stats()["total_requests"] == 1
-    assert store.query("SELECT image_id FROM hosted").rows == [("picture-0",)]
-    assert [path.name for path in store.spool.iterdir()] == [".merge.lock"]
-
-
-def test_a_part_that_is_met_again_after_its_commit_adds_nothing(store: HistoryStore) -> None:
-    run = serving(store)
-    run.add_request(REQUEST)
-    run.add_hosted(HOSTED)
-    run.flush()
-    content = {path: path.read_bytes() for path in store.spool.glob("serve-run.0*")}
-    assert len(content) == 2
-    assert store.merge()
-    for path, line in content.items():
-        path.write_bytes(line)  # as if it had been killed between the commit and the deletion
-    assert store.merge()
+    assert store.tend()
     assert store.serve_stats()["total_requests"] == 1
-    assert store.query("SELECT count(*) FROM hosted").rows == [(1,)]
-    run.finish({}, 0)
 
 
 def test_what_cannot_be_kept_never_fails_a_request(
     store: HistoryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.path.parent.mkdir()
-    store.spool.touch()
+    store.folder.touch()
     run = serving(store)
     run.add_request(REQUEST)
-    run.add_hosted(HOSTED)
-    run.flush()
+    with pytest.raises(OSError, match="cannot write"):
+        run.check()
     run.finish({}, 0)
     assert len(warnings_in(caplog)) == 1
-
-
-def test_rows_that_do_not_fit_do_not_harm_the_records(
-    store: HistoryStore, caplog: pytest.LogCaptureFixture
-) -> None:
-    run = serving(store)
-    (store.spool / "serve-run.000000.requests-open").mkdir()
-    run.add_request(REQUEST)
-    run.add(lines(1)[0])
-    run.finish({}, 0)
-    assert len(warnings_in(caplog)) == 1
-    assert numbers(store) == [0]
 
 
 def test_without_a_store_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +205,5 @@ def test_without_a_store_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setenv(f"XDG_{folder}_HOME", str(tmp_path))
     sink = open_rows(resolve({"no_db": True}).settings, RUN, [], "clipmod serve")
     sink.add_request(REQUEST)
-    sink.add_hosted(HOSTED)
-    sink.flush()
     sink.finish({}, 0)
     assert list(tmp_path.iterdir()) == []

@@ -62,6 +62,6 @@ def serve_once(store: HistoryStore, data: Path) -> None:
     )
     run.add_request(request(0, endpoint="/predict/multi", images=3, time_ms=1234.5, concurrent=7))
     run.add_request(request(1, status=500, images=0, judged_by=None))
-    run.add_hosted(hosted("picture-one-1", name="photos/9.jpg"))
     keep_files(data, hosted("picture-one-1", name="photos/9.jpg"))
+    store.register()
     run.finish({}, 0)

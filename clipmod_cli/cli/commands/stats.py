@@ -17,7 +17,7 @@ from clipmod_cli.cli.usage.help import RecordsGroup
 from clipmod_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from clipmod_cli.output.history.erase import EraseResult
+    from clipmod_cli.output.history.hosted_files import EraseResult
     from clipmod_cli.output.history.store import HistoryStore, QueryResult
     from clipmod_cli.output.reading.records import RecordReader
 
@@ -248,8 +248,7 @@ def _open(db: Path | None, *, may_be_missing: bool = False) -> HistoryStore:
 
     settings = resolve({"db": str(db)} if db else {}).settings
     store = history_store(settings)
-    is_there = store.path.exists() or store.spool.exists()
-    if db is not None and not (is_there or may_be_missing):
+    if db is not None and not (store.exists or may_be_missing):
         raise UsageError(
             f"there is no statistics database {store.path}. Scans with the same --db fill it, and "
             "with --rebuild RECORDS it is made from an output"

@@ -1,6 +1,6 @@
-"""Rows that are no records, and their lines in the spool: a run, an answered request, a hosted picture.
+"""The lines of a run's file: a record as it was written elsewhere, an answered request, the run itself.
 
-Columns are derived from them in `clipmod_cli.output.history.file`.
+Each line has `written_us`, microseconds since 1970. `clipmod_cli.output.history.views` derives the columns.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from clipmod_cli import __version__
@@ -22,14 +21,14 @@ class RunInfo:
     """A run's row in the database.
 
     Attributes:
-        command: the command line, without secrets.
+        command: the command line, without secrets; None if it was erased.
         models: their specs, in order.
         ended: how it ended; None while it runs, and if it was killed.
         counts: inputs by outcome.
     """
 
     facts: RunFacts
-    command: str
+    command: str | None
     models: tuple[str, ...]
     started_at: datetime
     finished_at: datetime | None = None
@@ -67,7 +66,7 @@ class RequestRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostedRow:
-    """One picture that is kept for `/image/{image_id}`.
+    """One picture that is kept for `/image/{image_id}`: the content of the file beside it.
 
     Attributes:
         image_id: random; also the name of its file.
@@ -86,27 +85,26 @@ class HostedRow:
     expires_at: datetime
 
 
+def record_line(record: bytes, written_us: int) -> bytes:
+    """Return the line of a record, given as a line of JSON."""
+    return b'{"written_us":%d,%b' % (written_us, record[1:])
+
+
 def run_line(info: RunInfo) -> bytes:
-    """Return a run's line."""
+    """Return a run's line. Its time is when the run began, so that an erasure since then covers it."""
     fields = asdict(info)
-    return _line({**fields.pop("facts"), **fields, "version": __version__})
+    row = {**fields.pop("facts"), **fields, "version": __version__}
+    return _line("run", row, round(info.started_at.timestamp() * 1e6))
 
 
-def request_line(row: RequestRow, run_id: str, number: int) -> bytes:
+def request_line(row: RequestRow, run_id: str, number: int, written_us: int) -> bytes:
     """Return a request's line; `number` counts the requests of the run."""
-    return _line({"run_id": run_id, "number": number, **asdict(row)})
+    return _line("request", {"run_id": run_id, "number": number, **asdict(row)}, written_us)
 
 
-def hosted_line(row: HostedRow, run_id: str, data_folder: Path | None) -> bytes:
-    """Return a hosted picture's line; its file is in `data_folder`, if that is known."""
-    fields = {**asdict(row), "sha256": row.sha256.lower(), "name_b64": write_name(row.name)[1]}
-    # A path that JSON cannot represent must not become another path: files would be erased there.
-    exact = data_folder is not None and write_name(str(data_folder))[1] is None
-    return _line({"run_id": run_id, **fields, "data_folder": str(data_folder) if exact else None})
-
-
-def _line(fields: dict[str, Any]) -> bytes:
-    return json.dumps({name: _json_value(value) for name, value in fields.items()}).encode() + b"\n"
+def _line(kind: str, fields: dict[str, Any], written_us: int) -> bytes:
+    row = {name: _json_value(value) for name, value in fields.items()}
+    return json.dumps({"written_us": written_us, kind: row}).encode() + b"\n"
 
 
 def _json_value(value: Any) -> Any:

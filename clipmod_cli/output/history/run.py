@@ -1,7 +1,7 @@
-"""One run's rows for the statistics: appended to the spool, and merged into the database by a thread.
+"""One run's rows for the statistics: appended to a file of its own, which a thread seals from time to time.
 
-Errors of the database, its disk or another process are logged once and never raised: the scan continues.
-The rows of a run that ended without `finish` are merged by the next process that opens the database.
+Errors of the disk or of another process are logged once and never raised: the scan continues. The rows of a
+run that ended without `finish` are sealed by the next process that uses the statistics.
 """
 
 from __future__ import annotations
@@ -10,20 +10,30 @@ import atexit
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Final
 
 from clipmod_cli.errors import ClipmodError
-from clipmod_cli.output.history.rows import HostedRow, RequestRow, RunInfo, hosted_line, request_line
-from clipmod_cli.output.history.spool import RowKind, SpoolWriter
+from clipmod_cli.output.history.rows import RequestRow, RunInfo, record_line, request_line
 from clipmod_cli.output.history.store import HistoryStore, default_db_path
+from clipmod_cli.output.history.writer import RunWriter
 from clipmod_cli.records import RunFacts
 from clipmod_cli.settings.definition import Settings
 
-MERGE_AFTER_ROWS: Final = 10_000  # So that the last merge of a fast run takes half a second.
-EXIT_LOCK_TIMEOUT_S: Final = 2.0  # A finished scan must exit; the next process merges what is left.
+SEAL_ROWS: Final = 100_000
+SEAL_S: Final = 86_400.0
+"""A part is sealed when it has so many rows, or is so old."""
+
+TICK_S: Final = 15.0
+"""How often that is asked, and whether rows of the part were erased: then it is sealed too."""
+
+TEND_S: Final = 3600.0
+"""How often the files are tended while nothing is to be sealed: old rows, runs that were killed."""
+
+EXIT_LOCK_TIMEOUT_S: Final = 2.0  # A finished scan must exit; the next process seals what is left.
 
 log = logging.getLogger(__name__)
 
@@ -31,19 +41,23 @@ log = logging.getLogger(__name__)
 class HistoryRun:
     """Takes the rows of one run, from any thread."""
 
-    def __init__(self, store: HistoryStore, info: RunInfo, *, discard: bool = False) -> None:
-        """Open the run's spool, and start the thread that merges it; with `discard` there is neither."""
+    def __init__(
+        self, store: HistoryStore, info: RunInfo, *, discard: bool = False, tick_s: float = TICK_S
+    ) -> None:
+        """Open the run's file, and start the thread that seals it; with `discard` there is neither."""
         self._store = store
-        self._run_id = info.facts.run_id
+        self._info = info
         self._discard = discard
+        self._tick_s = tick_s
         self._requests = count()
         self._warned = False
         self._lost = 0
-        self._writer = None if discard else self._open(info)
-        self._unmerged = 0
+        self._begun = self._tended = store.clock()
+        self._writer = None if discard else self._open()
         self._stopping = False
+        self._ticking = threading.Lock()
         self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._keep_merging, name="clipmod-history", daemon=True)
+        self._thread = threading.Thread(target=self._keep_sealing, name="clipmod-history", daemon=True)
         if self._writer is not None:
             # A thread that is killed inside DuckDB at the end of the process changes the exit code.
             atexit.register(self._stop)
@@ -51,48 +65,77 @@ class HistoryRun:
 
     def add(self, record: bytes) -> None:
         """Add one record's line."""
-        self._append(record, RowKind.RECORDS)
+        self._append(record_line(record, self._now_us()))
 
     def add_request(self, row: RequestRow) -> None:
         """Add one answered request."""
-        self._append(request_line(row, self._run_id, next(self._requests)), RowKind.REQUESTS)
+        number = next(self._requests)
+        self._append(request_line(row, self._info.facts.run_id, number, self._now_us()))
 
-    def add_hosted(self, row: HostedRow) -> None:
-        """Add one hosted picture."""
-        self._append(hosted_line(row, self._run_id, self._store.data_folder), RowKind.HOSTED)
+    def check(self) -> None:
+        """Try whether a row can be added.
 
-    def flush(self) -> None:
-        """Make all rows added so far visible to the next query."""
-        if self._writer is not None:
-            try:
-                self._writer.seal()
-            except OSError as error:
-                self._warn(error)
+        Raises:
+            OSError: it cannot.
+        """
+        if self._writer is None:
+            raise OSError(f"cannot write to {self._store.folder}")
+        self._writer.check()
+
+    def tick(self) -> None:
+        """Seal the open part if it is time for that, and tend the files."""
+        if self._writer is None:
+            return
+        with self._ticking:
+            self._tick(self._writer)
 
     def finish(self, counts: Mapping[str, int], exit_code: int) -> None:
-        """Record how the run ended, and merge a last time if the database is not locked."""
+        """Record how the run ended, and seal its rows if no other process holds the lock."""
         if self._writer is not None:
             self._stop()
             atexit.unregister(self._stop)
+            ended = replace(
+                self._info,
+                finished_at=datetime.fromtimestamp(self._store.clock(), UTC),
+                ended="finished",
+                exit_code=exit_code,
+                counts=dict(counts),
+            )
             try:
-                self._writer.close(counts, exit_code)
-                self._store.merge(timeout_s=EXIT_LOCK_TIMEOUT_S)
+                self._writer.close(ended)
+                self._store.tend(timeout_s=EXIT_LOCK_TIMEOUT_S, merge=False)
             except (ClipmodError, OSError) as error:
                 self._warn(error)
         if self._lost and not self._discard:
             log.info("%d rows are missing from the statistics in %s", self._lost, self._store.path)
 
-    def _append(self, line: bytes, kind: RowKind) -> None:
+    def _tick(self, writer: RunWriter) -> None:
+        now = self._store.clock()
+        try:
+            erased, named = self._store.must_seal(writer.part, self._info.facts.run_id)
+            if named:
+                writer.hide_command()
+            if erased or writer.rows >= SEAL_ROWS or now - self._begun >= SEAL_S:
+                writer.roll()
+                self._begun, self._tended = now, 0.0
+            if now - self._tended >= TEND_S and self._store.tend():
+                self._tended = now
+        except (ClipmodError, OSError) as error:
+            self._warn(error)
+
+    def _now_us(self) -> int:
+        return int(self._store.clock() * 1e6)
+
+    def _append(self, line: bytes) -> None:
         if self._writer is None:
             self._lost += 1
             return
         try:
-            self._writer.append(line, kind)
+            self._writer.append(line)
         except OSError as error:
             self._lost += 1
             self._warn(error)
-        self._unmerged += 1  # not exact if two threads add at once, which is harmless
-        if self._unmerged >= MERGE_AFTER_ROWS:
+        if self._writer.rows >= SEAL_ROWS:
             self._wake.set()
 
     def _stop(self) -> None:
@@ -100,30 +143,24 @@ class HistoryRun:
         self._wake.set()
         self._thread.join()
 
-    def _open(self, info: RunInfo) -> SpoolWriter | None:
+    def _open(self) -> RunWriter | None:
         try:
-            return SpoolWriter(self._store.spool, info)
+            return RunWriter(self._store.folder, self._info)
         except OSError as error:
             self._warn(error)
             return None
 
-    def _keep_merging(self) -> None:
+    def _keep_sealing(self) -> None:
         import duckdb  # noqa: F401
 
         # Importing DuckDB registers an exit handler that interrupts all its connections. Exit handlers run
-        # last in, first out, so this one, registered after it, lets a running merge finish first.
+        # last in, first out, so this one, registered after it, lets DuckDB finish first.
         atexit.register(self._stop)
-        while True:
-            self._wake.wait(self._store.merge_every_s)
+        self._tended = 0.0  # the catalogue is to have the new part
+        while not self._stopping:
+            self.tick()
+            self._wake.wait(self._tick_s)
             self._wake.clear()
-            if self._stopping:
-                return
-            self._unmerged = 0
-            self.flush()
-            try:
-                self._store.merge()
-            except (ClipmodError, OSError) as error:
-                self._warn(error)
 
     def _warn(self, error: Exception) -> None:
         if not self._warned:

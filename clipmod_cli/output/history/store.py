@@ -1,54 +1,43 @@
-"""The statistics of all runs: one DuckDB file, with a spool beside it.
+"""The statistics of all runs: files beside a DuckDB file of this name, which is a catalogue of them.
 
-A scan never waits for the database: records are appended to the spool (`clipmod_cli.output.history.spool`),
-and a thread merges them every 30 seconds (`clipmod_cli.output.history.merge`). While another process holds
-the lock, they stay in the spool until the next merge. Nothing here formats an answer.
+A run appends its rows to a file of its own (`clipmod_cli.output.history.run`), and one process at a time
+seals, merges and erases files (`clipmod_cli.output.history.keeper`). A query reads what counts at its
+beginning, needs no lock and keeps nothing open. Nothing here formats an answer.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import platformdirs
 from filelock import Timeout
 
 from clipmod_cli.errors import ClipmodError, OutputError, UsageError
-from clipmod_cli.output.history import erase, file, merge
-from clipmod_cli.output.history.erase import EraseFilter, EraseResult
-from clipmod_cli.output.history.merge import RebuildResult
-from clipmod_cli.output.history.spool import active_runs, lock_file, make_private, run_ids
+from clipmod_cli.output.history.catalogue import connect, read, select, write_catalogue
+from clipmod_cli.output.history.folder import load_inventory, lock_file, make_private
+from clipmod_cli.output.history.hosted_files import EraseFilter, EraseResult, remove_chosen
+from clipmod_cli.output.history.keeper import Keeper
+from clipmod_cli.output.history.rebuild import RebuildResult, rebuild_from
 from clipmod_cli.output.history.stats import collect, collect_serve
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-MERGE_EVERY_S: Final = 30.0  # Or after `run.MERGE_AFTER_ROWS` rows.
-LOCK_TIMEOUT_S: Final = 30.0  # For commands: how long a merge or another query may hold the lock.
-SERVE_LOCK_TIMEOUT_S: Final = 5.0
+LOCK_TIMEOUT_S: Final = 30.0  # For commands that change something: how long another may hold the lock.
+INTERRUPTED: Final = "Query interrupted"  # DuckDB raises RuntimeError with this in place of KeyboardInterrupt
+DAY_S: Final = 86_400.0
 
 log = logging.getLogger(__name__)
 
-
-def _execute(connection: DuckDBPyConnection, sql: str) -> DuckDBPyConnection:
-    """Return `connection.execute(sql)`, which Ctrl-C ends at once.
-
-    In the main thread DuckDB may notice the signal only minutes later.
-    """
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        running = pool.submit(connection.execute, sql)
-        try:
-            return running.result()
-        except BaseException:  # whatever a signal raises here
-            connection.interrupt()
-            raise
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +54,10 @@ def default_db_path() -> Path:
 
 
 class HistoryStore:
-    """The statistics database and its spool. Nothing stays open between calls.
+    """The statistics. Nothing stays open between calls.
 
-    All methods but `merge` raise UsageError if the database cannot be used, and OutputError if it is locked
-    for longer than their timeout.
+    All methods raise UsageError if the DuckDB file of its name is something else, and OutputError if the
+    files cannot be used.
     """
 
     def __init__(
@@ -76,41 +65,53 @@ class HistoryStore:
         path: Path,
         *,
         retention_days: float | None = None,
-        merge_every_s: float = MERGE_EVERY_S,
         data_folder: Path | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """Set the paths; no file is touched yet.
 
         Args:
             path: the DuckDB file; it and its folder are created with the first rows.
-            retention_days: older rows are deleted at each merge; None keeps all.
-            merge_every_s: how often a run merges its rows, in seconds.
-            data_folder: where `serve` keeps the files of hosted pictures, which are erased with their rows.
+            retention_days: rows of earlier days (UTC) are deleted; None keeps all.
+            data_folder: where `serve` keeps hosted pictures, which are the table `hosted`.
+            clock: seconds since 1970.
         """
         self.path = path.resolve()  # a link stays a link when the file is rewritten
-        self.spool = Path(f"{self.path}.spool")
+        self.folder = Path(f"{self.path}.runs")
         self.retention_days = retention_days
-        self.merge_every_s = merge_every_s
         self.data_folder = data_folder
+        self.clock = clock
 
-    def merge(self, *, timeout_s: float = 0.0) -> bool:
-        """Merge the spool into the database; return False if the lock was not free in time.
+    @property
+    def exists(self) -> bool:
+        """Whether there are any files."""
+        return self.path.exists() or self.folder.exists()
 
-        Raises:
-            ClipmodError: the database, or a part of the spool, cannot be used; nothing is lost.
-            OSError: likewise.
+    def tend(self, *, timeout_s: float = 0.0, merge: bool = True) -> bool:
+        """Seal what ended runs left, merge small files, delete old rows, and write the catalogue.
+
+        Returns False if the lock was not free in time.
         """
-        if not self.spool.exists() or not (
-            run_ids(self.spool) or (self.retention_days and self.path.exists())
-        ):
+        if not self.folder.exists():
             return True
         try:
-            with self._writing(timeout_s) as connection:
-                problems = self._merge_into(connection)
-        except Timeout:
+            with self._explaining(), self._keeping(timeout_s) as keeper:
+                keeper.seal()
+                if merge:
+                    keeper.merge_small()
+                if self.retention_days is not None:
+                    self._erase_old(keeper)
+                keeper.clean()
+        except _BusyError:
             return False
-        merge.raise_problems(problems)
         return True
+
+    def register(self) -> None:
+        """Make the pictures that are hosted in the data folder the table `hosted`."""
+        if self.data_folder is not None:
+            make_private(self.folder)
+            with self._explaining(), self._keeping(LOCK_TIMEOUT_S) as keeper:
+                keeper.register(self.data_folder)
 
     def rebuild(self, paths: Sequence[Path]) -> RebuildResult:
         """Add the records of JSON Lines outputs that are not in the database; return how many.
@@ -121,130 +122,142 @@ class HistoryStore:
         for path in paths:
             if not path.is_file() or not os.access(path, os.R_OK):
                 raise UsageError(f"{path} is not a readable file; --rebuild takes the outputs of scans")
-        with self._explaining(LOCK_TIMEOUT_S), self._writing(LOCK_TIMEOUT_S) as connection:
-            for problem in self._merge_into(connection):
-                log.warning("cannot merge the spool beside the statistics database: %s", problem)
-            results = [merge.rebuild_from(connection, path) for path in paths]
-            return RebuildResult(*map(sum, zip(*results, strict=True)))
+        with self._explaining():
+            make_private(self.folder)
+            with self._keeping(LOCK_TIMEOUT_S) as keeper:
+                keeper.seal()
+                results = [rebuild_from(keeper, path) for path in paths]
+        return RebuildResult(*map(sum, zip(*results, strict=True)))
 
     def forget(
         self, *, source: str | None = None, sha256: str | None = None, before: datetime | None = None
     ) -> EraseResult:
         """Erase all rows of a source, of a content, or before a time, and the hosted files with them.
 
-        Give exactly one of the three. Rows that an active run has not sealed yet are erased as they are
-        merged. The database is rewritten, so that no bytes of erased rows remain. Outputs are not touched.
-
-        Raises:
-            OutputError: a part of the spool or a file cannot be erased.
+        Give exactly one of the three. Rows leave the answers at once, and the disk at once, but those that a
+        running process has not sealed: these within `clipmod_cli.output.history.run.TICK_S` of it. Outputs
+        are not touched.
         """
         chosen = EraseFilter(source=source, sha256=sha256 and sha256.lower(), before=before)
         folders = set() if self.data_folder is None else {self.data_folder}
-        if not self.path.exists() and not self.spool.exists():
-            return EraseResult(image_ids=erase.remove_chosen(folders, chosen))
-        with self._explaining(LOCK_TIMEOUT_S), self._writing(LOCK_TIMEOUT_S) as connection:
-            merge.raise_problems(self._merge_into(connection))
-            folders |= erase.data_folders(connection)
-            erased = erase.erase_all(connection, chosen, active_runs(self.spool), folders)
-            connection.close()
-            file.rewrite(self.path, self.spool)
-        return erased
+        if not self.folder.exists():
+            return EraseResult(image_ids=remove_chosen(folders, chosen))
+        with self._explaining(), self._keeping(LOCK_TIMEOUT_S) as keeper:
+            folders |= {Path(name) for name in keeper.inventory.data_folders}
+            image_ids = remove_chosen(folders, chosen)
+            keeper.seal()
+            if before is not None:
+                records = keeper.erase("before", before.timestamp())
+            elif source is not None:
+                records = keeper.erase("source", source)
+            else:
+                records = keeper.erase("sha256", chosen.sha256 or "")
+        return EraseResult(records=records, image_ids=image_ids)
 
-    def forget_hosted(self, image_ids: Collection[str]) -> None:
-        """Erase the rows of hosted pictures whose files are removed; other rows about them stay.
-
-        Unlike `forget`, it does not rewrite the database, which would take too long for a few rows.
-
-        Raises:
-            OutputError: a part of the spool cannot be merged.
-        """
-        if not self.path.exists() and not self.spool.exists():
-            return
-        with self._explaining(SERVE_LOCK_TIMEOUT_S), self._writing(SERVE_LOCK_TIMEOUT_S) as connection:
-            merge.raise_problems(self._merge_into(connection))
-            erase.erase_hosted(connection, image_ids, active_runs(self.spool))
+    def must_seal(self, part: str, run_id: str) -> tuple[bool, bool]:
+        """Return whether rows of a part were erased, and whether the run's command line was."""
+        with self._explaining():
+            erasures = load_inventory(self.folder).erasures
+        return (
+            any(part in one.parts for one in erasures),
+            any(run_id in one.commands for one in erasures),
+        )
 
     def query(self, sql: str) -> QueryResult:
-        """Return the result of a query, which can neither change the database nor reach any other file.
+        """Return the result of a query, which can neither change anything nor reach any other file.
 
         Raises:
-            UsageError: the query is wrong.
+            UsageError: the query is wrong, or is not one that only reads.
         """
-        import duckdb
-
-        with self._reading(LOCK_TIMEOUT_S) as connection:
-            try:
-                answer = _execute(connection, sql)
-                columns = tuple(str(column[0]) for column in answer.description or ())
-                return QueryResult(columns=columns, rows=answer.fetchall() if columns else [])
-            except duckdb.Error as error:
-                raise UsageError(f"the query failed: {error}") from error
+        self._tend_to_read()
+        columns, rows = self._read(lambda connection: select(connection, sql))
+        return QueryResult(columns=columns, rows=rows)
 
     def stats(self) -> dict[str, Any]:
         """Return the statistics that `clipmod_cli.output.history.stats.collect` describes."""
-        with self._reading(LOCK_TIMEOUT_S) as connection:
-            return collect(connection, self.path)
+        self._tend_to_read()
+        return self._read(lambda connection: collect(connection, self.path, self.size), load=True)
 
-    def serve_stats(self, *, timeout_s: float = SERVE_LOCK_TIMEOUT_S) -> dict[str, Any]:
-        """Return the statistics of `serve` that `clipmod_cli.output.history.stats.collect_serve` describes.
+    def serve_stats(self, hosted: int | None = None) -> dict[str, Any]:
+        """Return what `clipmod_cli.output.history.stats.collect_serve` describes."""
+        return self._read(lambda connection: collect_serve(connection, self.size, hosted), load=True)
 
-        Rows of an active run count after its `flush`, or after the next merge.
-        """
-        with self._reading(timeout_s) as connection:
-            return collect_serve(connection, self.path)
+    def ping(self) -> None:
+        """Read something of each sealed file."""
 
-    @contextmanager
-    def _reading(self, timeout_s: float) -> Iterator[DuckDBPyConnection]:
-        """Enter with a connection that can only read, after a merge where that is possible."""
+        def count(connection: DuckDBPyConnection) -> None:
+            connection.execute("SELECT count(*) FROM stored_rows").fetchall()
+
+        self._read(count, parts=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        files = [self.path, *(self.folder.iterdir() if self.folder.exists() else ())]
+        return sum(path.stat().st_size for path in files if path.is_file())
+
+    def _tend_to_read(self) -> None:
+        """Seal what ended runs left, where that is possible: so that their end is known."""
         try:
-            self.merge(timeout_s=timeout_s)
+            self.tend()
         except (ClipmodError, OSError) as error:
-            log.warning("rows in the spool beside %s are not counted: %s", self.path, error)
-        with (
-            file.translate_errors(self.path),
-            self._explaining(timeout_s),
-            self._lock_to_read(timeout_s),
-            file.open_for_reading(self.path) as connection,
-        ):
-            yield connection
+            log.debug("the files beside %s stay as they are: %s", self.path, error)
+
+    def _read(self, work: Callable[[DuckDBPyConnection], T], *, load: bool = False, parts: bool = True) -> T:
+        with self._explaining():
+            return read(self.path, self.folder, work, load=load, parts=parts)
 
     @contextmanager
-    def _writing(self, timeout_s: float) -> Iterator[DuckDBPyConnection]:
-        make_private(self.spool)
-        with (
-            file.translate_errors(self.path),
-            lock_file(self.spool / ".merge.lock").acquire(timeout=timeout_s),
-            file.open_for_writing(self.path, self.spool) as connection,
-        ):
-            yield connection
-
-    def _lock_to_read(self, timeout_s: float) -> AbstractContextManager[object]:
-        # Without a spool, or with one that is not writable, no process on this machine can be merging.
+    def _keeping(self, timeout_s: float) -> Iterator[Keeper]:
+        """Hold the folder's lock; write the catalogue."""
+        lock = lock_file(self.folder / ".lock")
         try:
-            if self.spool.exists():
-                return lock_file(self.spool / ".merge.lock").acquire(timeout=timeout_s)
-        except Timeout:
-            raise
-        except OSError as error:
-            log.debug("reading the statistics database %s without a lock: %s", self.path, error)
-        return nullcontext()
-
-    @contextmanager
-    def _explaining(self, timeout_s: float) -> Iterator[None]:
-        try:
-            yield
+            lock.acquire(timeout=timeout_s)
         except Timeout as error:
-            raise OutputError(
+            raise _BusyError(
                 f"the statistics database {self.path} has been busy for {timeout_s:.0f} s; try again"
             ) from error
-        except OSError as error:
-            raise OutputError(f"cannot open the statistics database {self.path}: {error}") from error
+        try:
+            with connect(threads="1") as connection:
+                keeper = Keeper(self.folder, connection, self.clock)
+                self._show_new_parts(keeper)
+                yield keeper
+                write_catalogue(self.path, keeper.snapshot())
+        finally:
+            lock.release()
 
-    def _merge_into(self, connection: DuckDBPyConnection) -> list[str]:
-        problems = merge.merge_spool(connection, self.spool)
-        if self.retention_days is not None:
-            try:
-                erase.erase_before(connection, datetime.now(UTC) - timedelta(days=self.retention_days))
-            except OutputError as error:
-                problems.append(f"rows older than --retention are kept: {error}")
-        return problems
+    def _show_new_parts(self, keeper: Keeper) -> None:
+        """Write the catalogue before other parts are sealed, which may take seconds."""
+        import duckdb
+
+        try:
+            keeper.inventory = write_catalogue(self.path, keeper.snapshot())
+        except (duckdb.Error, OSError) as error:  # a full disk does not keep rows from being erased
+            log.debug("cannot write %s yet: %s", self.path, error)
+
+    def _erase_old(self, keeper: Keeper) -> None:
+        day = (self.clock() - (self.retention_days or 0) * DAY_S) // DAY_S * DAY_S
+        keeper.erase_days(day)
+        folders = {Path(name) for name in keeper.inventory.data_folders}
+        remove_chosen(folders, EraseFilter(before=datetime.fromtimestamp(day, UTC)))
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Translate errors of DuckDB and of the disk."""
+        import duckdb
+
+        try:
+            yield
+        except duckdb.Error as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise OutputError(f"cannot use the files in {self.folder}: {reason}") from error
+        except OSError as error:
+            raise OutputError(f"cannot use the files in {self.folder}: {error}") from error
+        except RuntimeError as error:
+            if str(error) == INTERRUPTED:
+                raise KeyboardInterrupt from error
+            raise
+
+
+class _BusyError(OutputError):
+    """Another process holds the lock."""

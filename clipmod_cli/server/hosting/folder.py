@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from clipmod_cli.atomic import atomic_file
-from clipmod_cli.output.history.spool import PRIVATE_FILE, make_private
+from clipmod_cli.output.history.folder import PRIVATE_FILE, make_private
 from clipmod_cli.server.hosting.quota import AnswerPins, KeptFile, QuotaLedger
 
 log = logging.getLogger(__name__)

@@ -117,6 +117,11 @@ class HostedPictures(QuotaFolder):
         self.ledger.drop(image_id)
         return True
 
+    def count(self) -> int:
+        """Return how many pictures of all processes there are that are not known to have expired."""
+        names = {path.name for path in self.folder.iterdir()}
+        return len(set(self.complete(names)).difference(self.ledger.expired(time.time())))
+
     def paths(self, key: str) -> tuple[Path, ...]:
         """Return the picture and its sidecar."""
         return self.folder / key, self.folder / f"{key}{_SIDECAR}"

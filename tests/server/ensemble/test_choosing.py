@@ -161,7 +161,6 @@ def test_rows_tell_by_which_criteria_and_runs_differ(
         ask(client, web, "/predict/single", query)
     assert len({one.record.run_key for one in judged}) == len(queries)
     assert {one.record.run_id for one in judged} == {service.panel.facts.run_id}
-    service.rows.flush()
     store = client.app_state["storage"].store
     found = store.query(
         "SELECT policy, policy_hash, threshold, run_key FROM items ORDER BY judged_at, index"

@@ -22,6 +22,7 @@ from clipmod_cli.types import Frame
 from tests.server.conftest import client_of, opened, served
 from tests.server.ensemble.pictures import ANIMATION, BLUE_SQUARE, CUT, EVERYTHING, RED_CIRCLE, TEXT, VIDEO
 from tests.server.listening import WAIT_S, wait_until
+from tests.sinks.rows import files_no_longer_than
 
 HOSTILE = (
     "../../../etc/passwd",
@@ -256,6 +257,22 @@ def test_a_store_that_does_not_answer_is_told(settings_of: Any, tmp_path: Path) 
         stats = client.get("/stats")
     assert stats.status_code == 503
     assert str(tmp_path) not in stats.text
+
+
+def test_a_full_disk_is_told_and_heals_by_itself(settings_of: Any) -> None:
+    resolved = settings_of()
+    with served(resolved) as client:
+        single(client)
+        assert client.get("/stats").json()["total_requests"] == 1
+        (part,) = Path(f"{resolved.settings.db}.runs").glob("*.jsonl")
+        with files_no_longer_than(part.stat().st_size + 100):
+            client.app_state["storage"].ping._last = None
+            health = client.get("/health").json()
+            assert (health["status"], health["database"]["ping_success"]) == ("degraded", False)
+            assert client.get("/stats").status_code == 503
+        client.app_state["storage"].ping._last = None
+        assert client.get("/health").json()["status"] == "healthy"
+        assert client.get("/stats").json()["total_requests"] == 1
 
 
 def test_statistics_are_kept_across_restarts(settings_of: Any) -> None:

@@ -11,15 +11,11 @@ from typing import Any
 import pytest
 
 from clipmod_cli.output.history.rows import HostedRow
-from clipmod_cli.output.history.spool import lock_file
-from clipmod_cli.output.history.store import HistoryStore
 from clipmod_cli.server.hosting.folder import STALE_S
 from clipmod_cli.server.hosting.pictures import HostedPictures
 from clipmod_cli.server.hosting.predictions import Predictions, stem_of
 from clipmod_cli.server.hosting.quota import AnswerPins, QuotaLedger
-from clipmod_cli.server.storage import HistoryPing, ServiceStorage
 from tests.server.ensemble.pictures import RED_CIRCLE, grown
-from tests.sinks.serve import serving
 
 HOUR_S = 3600.0
 
@@ -170,25 +166,13 @@ def test_two_processes_share_a_folder(tmp_path: Path) -> None:
     assert [read(one, each) is not None for each in both] == [False] * 3 + [True] * 3
 
 
-def test_the_row_of_a_deleted_picture_goes_once_the_store_is_free(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("clipmod_cli.output.history.store.SERVE_LOCK_TIMEOUT_S", 0.01)
-    store = HistoryStore(tmp_path / "store.duckdb")
-    storage = ServiceStorage(hosting_in(tmp_path), predictions_in(tmp_path), store, HistoryPing(store))
-    run = serving(store)
-    assert storage.hosting is not None
-    one, other = keep(storage.hosting), keep(storage.hosting)
-    for row in (one, other):
-        run.add_hosted(row)
-    with lock_file(store.spool / ".merge.lock"):
-        assert storage.delete_picture(one.image_id, run)
-    assert "rows of 1 deleted pictures" in caplog.text
-    assert read(storage.hosting, one) is None
-    storage.sweep()
-    run.finish({}, 0)
-    assert store.query("SELECT image_id FROM hosted").rows == [(other.image_id,)]
-    assert not storage.deleted
+def test_a_picture_that_one_service_deletes_is_counted_by_no_other(tmp_path: Path) -> None:
+    one, two = hosting_in(tmp_path), hosting_in(tmp_path)
+    first, _ = keep(one), keep(one)
+    assert (one.count(), two.count()) == (2, 2)
+    assert two.delete(first.image_id)
+    assert (one.count(), two.count()) == (1, 1)
+    assert not one.delete(first.image_id)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ async def root(service: Served) -> shapes.Root:
 @router.get("/health", summary="Whether models and store work")
 async def health(service: Served, settings: Configured, storage: Stored) -> shapes.Health:
     """Check models and store. The status is `degraded` while a fallback judges or nothing can be judged."""
-    ping = await storage.ping.check()
+    ping = await storage.ping.check(service.rows)
     stands_in = storage.stood_in or service.panel.stand_in or service.panel.criteria.degraded
     judges = service.readiness.fault is None and not service.readiness.degraded
     well = (ping.connected or settings.no_db) and judges and not stands_in
@@ -126,7 +126,7 @@ async def config(service: Served, settings: Configured, storage: Stored) -> shap
         ),
         **_configuration(service, settings, storage).model_dump(),
         max_total_request_size_mb=settings.max_stream_mb,
-        database_connected=(await storage.ping.check()).connected,
+        database_connected=(await storage.ping.check(service.rows)).connected,
         coverage=settings.coverage,
         allowed_policies=policy_names(service),
         allowed_parameters=allowed_names(settings),
@@ -145,8 +145,8 @@ async def stats(service: Served, storage: Stored) -> shapes.Stats:
     if storage.store is None:
         raise problem(404, "No statistics are kept by this service (--no-db)")
     try:
-        numbers = await to_thread.run_sync(_read_stats, service, storage.store)
-    except ClipmodError as e:
+        numbers = await to_thread.run_sync(_read_stats, service, storage, storage.store)
+    except (ClipmodError, OSError) as e:
         log.warning("the statistics cannot be read: %s", e)
         raise problem(503, "The statistics cannot be read now. Try again soon") from e
     return _stats_answer(numbers, service)
@@ -235,9 +235,9 @@ def _limits(settings: Settings) -> shapes.LimitsInfo:
     )
 
 
-def _read_stats(service: Service, store: HistoryStore) -> dict[str, Any]:
-    service.rows.flush()
-    return store.serve_stats()
+def _read_stats(service: Service, storage: ServiceStorage, store: HistoryStore) -> dict[str, Any]:
+    service.rows.check()  # while no row can be added, the numbers would lack the last ones
+    return store.serve_stats(0 if storage.hosting is None else storage.hosting.count())
 
 
 def _stats_answer(numbers: dict[str, Any], service: Service) -> shapes.Stats:

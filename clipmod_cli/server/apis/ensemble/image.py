@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from clipmod_cli.server.apis.ensemble.shapes import ProblemAnswer
 from clipmod_cli.server.hosting.pictures import MEDIA_TYPES
 from clipmod_cli.server.problems import problem
-from clipmod_cli.server.state import Served, Stored
+from clipmod_cli.server.state import Stored
 
 router = APIRouter()
 log = logging.getLogger(__name__)
@@ -78,13 +78,13 @@ def _has_it(request: Request, tag: str) -> bool:
         500: {"model": ProblemAnswer, "description": "Its file cannot be removed"},
     },
 )
-async def delete_image(image_id: str, service: Served, storage: Stored) -> Response:
-    """Delete the picture, the prediction file about it, and its row in the statistics.
+async def delete_image(image_id: str, storage: Stored) -> Response:
+    """Delete the picture and the prediction file about it.
 
     The records of what was judged stay: `clipmod stats forget` erases those.
     """
     try:
-        found = await to_thread.run_sync(storage.delete_picture, image_id, service.rows)
+        found = await to_thread.run_sync(storage.delete_picture, image_id)
     except OSError as e:
         log.warning("a hosted picture cannot be removed: %s", e.strerror or e)
         raise problem(500, "The image cannot be removed") from e

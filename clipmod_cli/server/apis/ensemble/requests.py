@@ -123,7 +123,6 @@ class RequestKeeper:
         kept = self._keep(judged.record, read)
         if isinstance(kept, str):
             return HostedLocation(not_hosted=kept)
-        self.service.rows.add_hosted(kept)
         return HostedLocation(kept.image_id, f"{self.base}/image/{kept.image_id}")
 
     def _keep(self, record: Record, read: Callable[[], bytes]) -> HostedRow | NotHosted:
