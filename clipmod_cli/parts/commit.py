@@ -11,10 +11,12 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clipmod_cli.errors import OutputMismatchError
+from clipmod_cli.parts.held import is_lost
 from clipmod_cli.parts.store import PartStore
 
 DONE_SCHEMA: Final = "clipmod-part/1"
 _DONE: Final = re.compile(r"done/part-(\d{6,})\.json")
+_NOTE: Final = re.compile(r"attempts/part-(\d{6,})\.[0-9a-f]+\.json")
 _FILE: Final = re.compile(r"parts/part-(\d{6,})\.[0-9a-f]+\.[a-z]+")
 
 
@@ -103,7 +105,7 @@ def commit(store: PartStore, done: DonePart, path: Path) -> bool:
 
 
 def remove_orphans(store: PartStore) -> int:
-    """Delete the files of attempts that can never be committed, since another one was; return how many."""
+    """Delete what attempts left that can never be committed, since another one was; return how many files."""
     files = [(int(match[1]), match[0]) for match in map(_FILE.fullmatch, store.list("parts")) if match]
     count = 0
     for part, group in itertools.groupby(files, key=itemgetter(0)):
@@ -113,6 +115,14 @@ def remove_orphans(store: PartStore) -> int:
             if done is not None and name != done.file:
                 store.delete(name)
                 count += 1
+    for name in store.list("attempts"):
+        note = _NOTE.fullmatch(name)
+        if note is None or store.read(done_name(int(note[1]))) is None:
+            continue
+        content = store.read(name)
+        if content is not None and is_lost(store, name, content):
+            store.delete(name)
+            count += 1
     return count
 
 

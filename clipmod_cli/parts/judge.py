@@ -251,7 +251,9 @@ class _Judging:
                 continue
             held.set(one_by_one=True, index=one.index)
             self.is_complete = False
-            yield from self.whole([one])
+            results = list(self.whole([one]))
+            held.set(one_by_one=True, index=None)  # what follows is not this input's fault
+            yield from results
             if not self.is_complete:
                 return
         self.is_complete = True
