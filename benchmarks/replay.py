@@ -1,7 +1,8 @@
 """Early exit on the real architectures with a share that is replayed, beside the plain loop of open_clip.
 
     python -m benchmarks.replay [--models SPEC] [--dtype auto|float32|bfloat16] [--share 0.85]
-                                [--screen-share 0.8] [--pictures 8] [--size 1280x960] [--repeats 3] [--json]
+                                [--screen-share 0.8] [--ways off,exit,screen,int8] [--pictures 8]
+                                [--size 1280x960] [--repeats 3] [--json]
 
 Random weights decide nothing, so which pictures exit is not measured here but given: `--share` of them as
 Safe after the first model. All else is real: JPEG files, decoding, every view of `--coverage full`, batches,
@@ -178,6 +179,7 @@ def main() -> None:
     parser.add_argument("--screen-share", type=float, default=0.8)
     parser.add_argument("--pictures", type=int, default=8, help="of the loop; clipmod has four times as many")
     parser.add_argument("--size", default="1280x960")
+    parser.add_argument("--ways", default="off,exit,screen,int8")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     wanted = parser.parse_args()
@@ -197,6 +199,9 @@ def main() -> None:
             shares = _shares(wanted, towers[0].model.name, screen)
             lines[way] = Line(_models(towers, placement, screen), shares, decoders, folder)
         sides: dict[str, Side] = {"loop": Loop(towers, wanted.pictures, placement), **lines}
+        sides = {
+            name: side for name, side in sides.items() if name == "loop" or name in wanted.ways.split(",")
+        }
         for side in sides.values():
             side(paths[:WARM])
         frames = _frames(lines["screen"].models, decoders, paths, placement.batch_size)
