@@ -58,7 +58,7 @@ def load_ensemble(
 
     Raises:
         SpecError: if `models` cannot be parsed.
-        MissingError: if weights or a package are missing and cannot be had.
+        MissingError: if weights or a package are missing and cannot be downloaded.
     """
     texts = [models] if isinstance(models, str) else models
     size = str(batch_size or "auto")
@@ -83,8 +83,8 @@ def load(
     """Return the chosen models, loaded; downloads what is missing unless the hub is offline.
 
     Raises:
-        MissingError: if weights or a package are missing and cannot be had.
-        SettingsError: if the device or precision cannot be had.
+        MissingError: if weights or a package are missing and cannot be downloaded.
+        SettingsError: if the device or precision is not available.
     """
     batch_size = count_of(settings.batch_size, "--batch-size")
     for member in choice.members:  # before anything is downloaded
@@ -174,8 +174,8 @@ def load_models(
     """Return the chosen models, loaded as the settings say, and the policy made ready for them.
 
     Raises:
-        MissingError: if weights or a package are missing and cannot be had.
-        SettingsError: if the device or precision cannot be had.
+        MissingError: if weights or a package are missing and cannot be downloaded.
+        SettingsError: if the device or precision is not available.
         BlindModelError: if a member cannot see an UNSAFE category and that is not allowed.
     """
     ensemble = load(choice, settings=settings, hub=hub, progress=progress)
@@ -198,7 +198,7 @@ def with_screens(
     Raises:
         SpecError: the setting cannot be parsed.
         SettingsError: it names too many models.
-        MissingError: weights or a package are missing and cannot be had.
+        MissingError: weights or a package are missing and cannot be downloaded.
         BlindModelError: a model that was named sees nothing of the policy.
     """
     policy = criteria.policy

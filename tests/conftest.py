@@ -19,7 +19,7 @@ MANY = 300
 
 ENGINES = ("clipmod_cli.decode.item", "torch", "torchvision.transforms.v2", "cv2", "av")
 """What workers import in the end. A server that has it hands it on; else each worker of each test would
-import it anew, since the server keeps what the first one wanted."""
+import it again, since the server keeps what the first one wanted."""
 
 
 def pytest_configure() -> None:

@@ -1,4 +1,4 @@
-"""Makes the pictures in `sample_images/` anew from the photographs that come with scikit-image.
+"""Makes the pictures in `sample_images/` again from the photographs that come with scikit-image.
 
 Run it with `python -m tests.make_samples [FOLDER]`. The same libraries give the same bytes; another release
 of Pillow may compress differently, so the tests compare pixels. Who took each picture and under which

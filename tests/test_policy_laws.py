@@ -205,7 +205,7 @@ def test_the_hash_is_eight_hex_digits_and_stands_still() -> None:
             Category(name="b", safety="UNSAFE", prompts=("b",), labels={"nudenet": ("FACE_MALE",)}),
         ),
     )
-    # Records of old runs carry it: if this fails, resuming them judges everything anew.
+    # Records of old runs carry it: if this fails, resuming them judges everything again.
     assert policy.hash == "848765f6"
 
 

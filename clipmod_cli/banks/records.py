@@ -1,4 +1,4 @@
-"""Records of earlier runs and the banks of this one: which are decided anew, and which judged again."""
+"""Records of earlier runs and the banks of this one: which are decided again, and which judged again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from clipmod_cli.types import Item, Media
 
 @dataclass(frozen=True, slots=True)
 class RecordBanks:
-    """Decides records anew by the banks of a run. Reads no input."""
+    """Decides records again by the banks of a run. Reads no input."""
 
     facts: RunFacts
     banks: Banks = NO_BANKS

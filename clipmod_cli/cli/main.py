@@ -156,7 +156,7 @@ app.add_typer(
     short_help="Find a threshold that keeps a promise, or learn a category.",
     cls=RecordsGroup,
 )
-app.command(short_help="Show what is here, and what brings what is missing.")(doctor.doctor)
+app.command(short_help="Show what is installed, and the commands for what is missing.")(doctor.doctor)
 app.command()(schema.schema)
 app.add_typer(config.app, name="config")
 use_plain_help(app)

@@ -359,10 +359,10 @@ def _attempt(step: Callable[[], None]) -> ExitCode:
 
 
 def _told(done: DoneInputs) -> str:
-    anew = f" ({done.redecided_count} decided anew by banks)" if done.redecided_count else ""
+    again = f" ({done.redecided_count} decided again by banks)" if done.redecided_count else ""
     gone = f", {done.gone_count} gone" if done.gone_count else ""
     moved = f", {done.moved_count} moved" if done.moved_count else ""
-    return f"{done.count} done{anew}, {done.retry_count} to retry{gone}{moved}"
+    return f"{done.count} done{again}, {done.retry_count} to retry{gone}{moved}"
 
 
 def _name_of(given: Item | Failure) -> str:

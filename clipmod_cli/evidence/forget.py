@@ -1,4 +1,4 @@
-"""Erases inputs from stored evidence. Parts are written anew without them."""
+"""Erases inputs from stored evidence. Parts are written again without them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def forget(
 
 
 def _replace(stored: EvidenceFolder, part: EvidencePart, rows: list[dict[str, Any]], gone: set[int]) -> None:
-    """Write a part anew without some rows. It is deleted last: killed before, the next call erases it."""
+    """Write a part again without some rows. It is deleted last: killed before, the next call erases it."""
     kept: list[dict[str, Any]] = []
     chosen: list[int] = []
     first = 0

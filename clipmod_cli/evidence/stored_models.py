@@ -51,7 +51,7 @@ def stored_models(
     Args:
         identity: of the evidence.
         fetch: gives the files of a text-image model. It is called for prompts that are not cached: they need
-            the text tower, and embedding them raises MissingModelError where it cannot be had.
+            the text tower, and embedding them raises MissingModelError where it is not available.
 
     Raises:
         SpecError: a model of this spec is not known any more.

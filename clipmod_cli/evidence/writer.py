@@ -158,7 +158,7 @@ class EvidenceWriter:
         if not self._rows:
             return
         rows, vectors = self._rows, {name: _matrix(found) for name, found in self._vectors.items()}
-        # what cannot be written is not tried again: the next run judges inputs without evidence anew
+        # what cannot be written is not tried again: the next run judges inputs without evidence again
         self._rows, self._vectors, self._views = [], {}, 0
         write_part(self.folder, rows, vectors)
 

@@ -84,7 +84,7 @@ class UploadJudge(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of models, threads and connections."""
+        """Release models, threads and connections."""
         ...
 
 

@@ -184,7 +184,7 @@ def are_decisions(path: Path) -> bool:
         return False
     if line.startswith(LINE_START):
         return True
-    try:  # another program may have written it anew
+    try:  # another program may have written it again
         fields = from_json(line)
     except ValueError:
         return False

@@ -33,7 +33,7 @@ def inclusion_probabilities(state: DecisionState) -> dict[str, float]:
     """Return by content the probability with which it came to be decided, over 0 and at most 1.
 
     What counts for a decision is how far the draw got from then on: among inputs that were judged later it
-    begins anew, and these do not count as reached before they were.
+    begins again, and these do not count as reached before they were.
     """
     found = {}
     reach = _Reach()

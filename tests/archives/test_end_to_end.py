@@ -72,9 +72,9 @@ def test_an_archive_is_resumed_by_its_members(clipmod: Command, tmp_path: Path) 
     assert f"resuming {output}: 4 done, 0 to retry" in run.stderr
     os.utime(path, ns=(1, 1))
     assert "4 to retry" in clipmod(*words).stderr
-    anew = [json.loads(line) for line in output.read_bytes().splitlines()]
-    assert {record["mtime_ns"] for record in anew} == {1}
-    assert list(map(judgement, anew)) == list(map(judgement, records))
+    again = [json.loads(line) for line in output.read_bytes().splitlines()]
+    assert {record["mtime_ns"] for record in again} == {1}
+    assert list(map(judgement, again)) == list(map(judgement, records))
 
 
 def test_a_cut_archive_is_told_once_and_known_again(clipmod: Command, tmp_path: Path) -> None:

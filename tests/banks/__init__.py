@@ -1,1 +1,1 @@
-"""Banks of hashes: reading, deciding, editing, and records that are decided anew."""
+"""Banks of hashes: reading, deciding, editing, and records that are decided again."""

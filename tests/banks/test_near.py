@@ -201,7 +201,7 @@ def test_old_records_are_decided_anew(clipmod: Command, photographs: Path, out: 
     assert "0 to retry" in clipmod(*words).stderr
     write_bank(bank, digits(photograph("rocket.jpg")))
     run = clipmod(*words)
-    assert "2 decided anew by banks" in run.stderr
+    assert "2 decided again by banks" in run.stderr
     assert "2 to retry" in run.stderr  # those that no bank denies any more
     assert denied_in(out) == {"rocket.png", "rocket-copy.jpg"}
     assert len(out.read_bytes().splitlines()) == 9

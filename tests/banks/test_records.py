@@ -1,4 +1,4 @@
-"""Records that are there already are decided anew by the banks of the next run, without reading an input."""
+"""Records that are there already are decided again by the banks of the next run, without reading an input."""
 
 from __future__ import annotations
 

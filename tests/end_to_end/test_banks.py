@@ -122,7 +122,7 @@ def test_a_changed_bank_decides_old_records_anew(
     banks = ("--bank", f"deny:{deny}", "--bank", f"allow:{allow}")
     run = clipmod(*words, *banks, "--fail-on", "new-nsfw")
     assert run.code == 1, run.stderr
-    assert "3 done (2 decided anew by banks), 0 to retry" in run.stderr
+    assert "3 done (2 decided again by banks), 0 to retry" in run.stderr
     assert outcomes(out) == {**BY_MODELS, "b-blue.png": ("NSFW", "deny"), "c-broken.png": ("Safe", "allow")}
     assert clipmod("list", out, "--new").stdout.decode().split() == [
         str(pictures[n]) for n in ("blue", "broken")

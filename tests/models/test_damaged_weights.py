@@ -45,7 +45,7 @@ def damage(source: OpenClipSource, part: str) -> Callable[[], object]:
 
 
 def ask(source: OpenClipSource) -> NDArray[np.float32]:
-    """Return what the model, loaded anew, makes of some prompts."""
+    """Return what the model, loaded again, makes of some prompts."""
     return load(source, "bfloat16").embed(PROMPTS)
 
 

@@ -1,4 +1,4 @@
-"""What the tests of 16-bit towers share: tiny models with weights of their own, loaded anew each time."""
+"""What the tests of 16-bit towers share: tiny models with weights of their own, loaded again each time."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def kept(source: OpenClipSource) -> TowerFile:
 
 
 def see(source: OpenClipSource, dtype: str) -> NDArray[np.float32]:
-    """Return what the model, loaded anew, makes of some pictures."""
+    """Return what the model, loaded again, makes of some pictures."""
     model = load(source, dtype)
     return model._tower(pictures_for(model)).numpy()
 
 
 def load(source: OpenClipSource, dtype: str) -> open_clip.OpenClipModel:
-    """Return the model, loaded anew on the CPU."""
+    """Return the model, loaded again on the CPU."""
     text = TextCache(Path(os.environ["XDG_CACHE_HOME"]) / "text", source.revision)
     return open_clip.load(source, name="a", spec="a", placement=PLACEMENTS[dtype], cache=text)
 

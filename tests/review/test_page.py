@@ -78,7 +78,7 @@ def test_no_sharp_byte_comes_before_the_key_is_held(reviewed: Reviewed, photos: 
         page.keyboard.down("b")
         expect(page.locator("#sharp")).to_be_visible()
         page.keyboard.up("b")
-        assert len(visit.of("/api/sharp")) == 2  # asked for anew
+        assert len(visit.of("/api/sharp")) == 2  # asked for again
 
 
 def test_by_keyboard_alone(reviewed: Reviewed, photos: list[Path]) -> None:

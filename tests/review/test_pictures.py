@@ -1,4 +1,4 @@
-"""What leaves the process of a picture: without detail, or encoded anew."""
+"""What leaves the process of a picture: without detail, or encoded again."""
 
 from __future__ import annotations
 

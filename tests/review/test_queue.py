@@ -226,7 +226,7 @@ def test_an_output_that_is_written_anew_meanwhile_gets_no_decision(
             decide(session)
         else:
             assert session.current is not None
-            with pytest.raises(UsageError, match=r"out\.jsonl was written anew"):
+            with pytest.raises(UsageError, match=r"out\.jsonl was written again"):
                 session.decide(session.current.number, "safe")
     assert [one.source for one in read_decisions(tmp_path / "d.jsonl").current.values()] == list(
         content if content == ("a",) else ()

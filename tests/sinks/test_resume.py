@@ -46,7 +46,7 @@ def test_what_stands_is_taken_once_for_each_record(output: Path) -> None:
     assert missing(done, "a", "c", "a", "a", "b", "b") == ["c", "a", "b"]
 
 
-# A name that exists here, such as ".", would rightly be judged anew: the file is not as the record says.
+# A name that exists here, such as ".", would rightly be judged again: the file is not as the record says.
 gone = names.filter(lambda name: not os.path.lexists(name))
 keys = st.tuples(gone | st.sampled_from(["a", "b"]), st.none() | names | st.sampled_from(["a", "b"]))
 

@@ -181,14 +181,14 @@ def learn(clip: Any, lesson: Lesson, peak_rate: float, seed: int) -> None:
             total = 0.0
 
 
-def open_model(name: str, *, anew: bool) -> tuple[Any, Any, Any]:
-    """Returns the folder's model, with its weights or `anew` without, its transform and its tokenizer."""
+def open_model(name: str, *, again: bool) -> tuple[Any, Any, Any]:
+    """Returns the folder's model, with its weights or `again` without, its transform and its tokenizer."""
     folder = MODELS / name
     folder.mkdir(parents=True, exist_ok=True)
     config = json.dumps(CONFIGS[name], indent=2) + "\n"
     (folder / "open_clip_config.json").write_text(config, encoding="utf-8")
     where = f"local-dir:{folder}"
-    clip, _, transform = open_clip.create_model_and_transforms(where, load_weights=not anew)
+    clip, _, transform = open_clip.create_model_and_transforms(where, load_weights=not again)
     return clip, transform, open_clip.get_tokenizer(where)
 
 
@@ -205,7 +205,7 @@ def train(name: str, number: int) -> None:
     started, seed = time.monotonic(), SEEDS[name] + number
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(mode=True)
-    clip, transform, tokenizer = open_model(name, anew=number == 1)
+    clip, transform, tokenizer = open_model(name, again=number == 1)
     print(f"{name}, round {number}: drawing", flush=True)
     lesson = write_lesson(transform, tokenizer, PICTURES, seed)
     used, texts = shrink_vocabulary(clip, lesson.texts)

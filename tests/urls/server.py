@@ -17,7 +17,7 @@ import trustme
 
 AUTHORITY = trustme.CA()
 CERTIFICATE = AUTHORITY.issue_cert("localhost", "public.test", "other.test", "127.0.0.1", "0:0:0:0:0:0:0:1")
-"""For localhost and a few names of tests; made anew for each run."""
+"""For localhost and a few names of tests; made again for each run."""
 
 TLS_HANDSHAKE = b"\x16"
 """The first byte of who wants a secure connection; servers tell them in plain text that there is none."""

@@ -57,7 +57,7 @@ class TaughtHeads:
 def teach(examples: HeadExamples, weights: Mapping[str, float]) -> TaughtHeads:
     """Return a head for each model, learnt from all examples, and their cross-validated scores.
 
-    In each fold all is chosen anew, the penalty too.
+    In each fold all is chosen again, the penalty too.
 
     Args:
         examples: the labelled inputs.

@@ -26,7 +26,7 @@ def count_records(reader: RecordReader) -> dict[str, Any]:
         OutputError: more is needed than memory, and no temporary file can be written.
     """
     columns = ", ".join(f'"{name}"' for name in NEEDED)
-    # Read once: each query over the view would parse all lines anew.
+    # Read once: each query over the view would parse all lines again.
     reader.execute(
         f"CREATE TABLE items AS SELECT {columns}, NULL::TIMESTAMP AS judged_at FROM records"  # noqa: S608
     )

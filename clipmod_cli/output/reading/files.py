@@ -31,7 +31,7 @@ from clipmod_cli.output.resuming.files import (
 from clipmod_cli.records import SCHEMA_NAME
 
 LINE_START: Final = f'{{"schema":"{SCHEMA_NAME}'.encode()
-"""How clipmod writes a record. A line that another program has written anew is parsed to be recognised."""
+"""How clipmod writes a record. A line that another program has rewritten is parsed to be recognised."""
 
 PIECE_BYTES: Final = 1 << 20
 PARQUET_LINES: Final = 500

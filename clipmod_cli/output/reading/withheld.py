@@ -1,7 +1,7 @@
 """What must not be shown again: inputs that a person marked as perhaps showing a minor (`clipmod review`).
 
 They are listed in a file beside the output, so that every reader of its records leaves them out, whatever was
-given to it. The records themselves stay: a resumed run does not judge these inputs anew.
+given to it. The records themselves stay: a resumed run does not judge these inputs again.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def read_withheld(output: Path) -> WithheldInputs:
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"{path} line {number} is damaged. Remove that file and run `clipmod review` on {output} with "
-            "the same --decisions, which writes it anew"
+            "the same --decisions, which writes it again"
         ) from error
     return WithheldInputs(found)
 

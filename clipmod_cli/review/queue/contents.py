@@ -28,13 +28,13 @@ NOTHING: Final[Mapping[str, Any]] = dict.fromkeys(Record.model_fields)
 
 
 class OutputChangedError(UsageError):
-    """An output was written anew while it was reviewed: a decision would be on something else."""
+    """An output was written again while it was reviewed: a decision would be on something else."""
 
     http_status = 409
 
     def __init__(self, name: str) -> None:
         """Say so."""
-        super().__init__(f"{name} was written anew meanwhile. End this review and start it again")
+        super().__init__(f"{name} was written again meanwhile. End this review and start it again")
 
 
 @dataclass(slots=True)

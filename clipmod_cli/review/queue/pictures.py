@@ -1,6 +1,6 @@
 """Pictures of the queue, decoded in worker processes with their limits, and made harmless here.
 
-A picture leaves this process in one of two forms, both encoded anew: reduced to `DETAIL` pixels along its
+A picture leaves this process in one of two forms, both encoded again: reduced to `DETAIL` pixels along its
 longer side, which cannot be made sharp again; or sharp, where a person asks for that by holding a key.
 """
 

@@ -166,7 +166,7 @@ class BodyReader:
     ) -> DownloadedBody:
         """Return the body of an answer, its size acquired until `release`.
 
-        The clock is stopped while waiting for a budget, and set anew for a video or an archive.
+        The clock is stopped while waiting for a budget, and set again for a video or an archive.
 
         Raises:
             ItemError: `empty_file`, `not_an_image`, `download_too_large`; `internal_error` for a full disk.

@@ -123,7 +123,7 @@ def criteria_of_evidence(
     """Return the criteria by which a policy judges stored evidence; may download text towers.
 
     Raises:
-        ClipmodError: the policy does not suit the models, or their text towers cannot be had.
+        ClipmodError: the policy does not suit the models, or their text towers are not available.
     """
     hub = Hub.from_environment(offline=settings.offline)
     with DownloadBar(quiet=settings.quiet) as progress:

@@ -96,7 +96,7 @@ async def predict_streaming(request: Request, keeper: Keeps) -> Response:
     """Judge the pictures in the form fields `files`, in their order, while the request still arrives.
 
     A file that cannot be judged is one line of `"type": "error"`, and the rest go on. There is no
-    deadline over all of them; a client that neither sends nor reads for too long is let go.
+    deadline over all of them; a client that neither sends nor reads for too long is disconnected.
     """
     service = keeper.service.limits
     limits = keeper.form_limits(FIELD, service.stream_files, service.stream_bytes)

@@ -22,7 +22,7 @@ _SHOWN: Final[Mapping[bytes, int | None]] = {
     b"acTL": 8, b"fcTL": 26, b"fdAT": None,
 }  # fmt: skip
 """What a picture is shown by, and how many bytes that has at most: in more there may be anything, which
-decoders skip. Profile and orientation are written anew."""
+decoders skip. Profile and orientation are written again."""
 
 
 def strip_png(data: bytes) -> bytes:

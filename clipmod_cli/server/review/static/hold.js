@@ -10,7 +10,7 @@ export class Hold {
   constructor(canvas, report) {
     this.#canvas = canvas;
     this.#report = report;
-    // wherever the key or the finger is let go
+    // wherever the key or the finger is released
     for (const name of ["blur", "pagehide"]) addEventListener(name, () => this.end());
     document.addEventListener("visibilitychange", () => this.end());
   }

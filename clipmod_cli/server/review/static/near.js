@@ -9,7 +9,7 @@ export class NearCopies {
   #looked = new Set();
   #view;
   viewed = null; // the item that is shown large
-  ready = Promise.resolve(); // once each small picture came, or cannot be had
+  ready = Promise.resolve(); // once each small picture came, or failed
 
   constructor(view) {
     this.#view = view;

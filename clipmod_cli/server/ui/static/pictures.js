@@ -5,7 +5,7 @@ import { stateOf } from "./states.js";
 
 const SAFE_ID = /^[0-9A-Za-z_-]+$/;
 
-/** Returns where the picture of a result can be had, or null; `release` ends it. */
+/** Returns where the picture of a result is, or null; `release` ends it. */
 export function addressOf(result) {
   if (result.file) return URL.createObjectURL(result.file);
   const id = result.answer?.image_id;
