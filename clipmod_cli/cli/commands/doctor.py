@@ -32,6 +32,7 @@ PURPOSES = {
     "heic": "HEIC pictures",
     "stores": "s3:// and gs://",
     "eval": "measuring on labelled inputs",
+    "ray": "runs in parts on a Ray cluster",
 }
 """What each extra is for."""
 
