@@ -45,12 +45,6 @@ def test_a_wrong_call_is_answered_with_the_right_one(clipmod: Command, words: li
     assert "auto took" not in run.stderr
 
 
-def test_a_folder_as_an_output_is_refused_before_models_are_loaded(clipmod: Command, out: Path) -> None:
-    run = clipmod("scan", CAT, "-o", out.parent, *ALONE)
-    assert run.code == 5
-    assert f"cannot write to {out.parent}: it is a folder" in run.stderr
-
-
 def test_a_list_as_an_input_is_judged_with_a_hint(clipmod: Command, out: Path) -> None:
     """What is named is always an input, so it has its record."""
     listed = out.parent / "urls.txt"

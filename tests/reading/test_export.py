@@ -159,7 +159,7 @@ def test_a_full_disk_leaves_nothing(clipmod: Command, records: Path, tmp_path: P
 
 
 def test_scan_names_export_for_what_it_does_not_write(clipmod: Command, tmp_path: Path) -> None:
-    run = clipmod("scan", tmp_path, "-o", tmp_path / "x.csv")
+    run = clipmod("scan", tmp_path, "-o", tmp_path / "x.xlsx")
     assert run.code == 2
     assert "`clipmod export`" in run.stderr
 
