@@ -89,7 +89,7 @@ def test_a_limit_on_the_size_of_files(clipmod: Command, folder: Path, out: Path)
     assert sources(records_in(out)) == paths
 
 
-@pytest.mark.parametrize("name", ["/dev/full", "{}/no-such-folder/records.jsonl", "{}"])
+@pytest.mark.parametrize("name", ["/dev/full", "{}/no-such-folder/records.jsonl"])
 def test_what_is_no_place_for_an_output(clipmod: Command, folder: Path, tmp_path: Path, name: str) -> None:
     make_pictures(folder, 1)
     place = name.format(tmp_path)

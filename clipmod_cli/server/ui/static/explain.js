@@ -47,12 +47,13 @@ const FAULTS = {
   non_finite_score: ["The models gave no usable score", "Look at it yourself, and tell the operator."],
   out_of_memory: ["The service has too little memory", LATER],
   deadline: ["The time was up before a model saw it", "Try again when the service is less busy."],
+  worker_lost: ["The process that judged it ended", "Try again."],
   internal_error: ["The service made a mistake", "Try again, and tell the operator."],
 };
 
 const PASSING = new Set([
   "read_error", "decode_timeout", "dns_error", "connect_error", "timeout", "http_error", "out_of_memory", "deadline",
-  "internal_error",
+  "internal_error", "worker_lost",
 ]);
 
 /** Returns a reason for review as [what, what to do]. */
