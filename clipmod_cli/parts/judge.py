@@ -134,14 +134,11 @@ class PartJudge:
         """End the decoders and close the plan."""
         self._stack.close()
 
-    def judge(
-        self, part: int, *, one_by_one: bool = False, stopped: Callable[[], bool] = lambda: False
-    ) -> PartResult:
+    def judge(self, part: int, *, stopped: Callable[[], bool] = lambda: False) -> PartResult:
         """Judge a part and commit it, unless another process has.
 
         Args:
             part: its number.
-            one_by_one: judge input by input, so that one that takes the process down is known.
             stopped: called between batches; once true, the part is left for later.
 
         Raises:
@@ -153,49 +150,63 @@ class PartJudge:
         if part >= self.run.parts:
             self._plan.run = self.run = require_run_file(self._store)
         lost = lost_attempts(self._store, part)
-        one_by_one = one_by_one or len(lost) >= WHOLE_LOSSES
+        is_one_by_one = len(lost) >= WHOLE_LOSSES
         attempt = uuid.uuid4().hex[:16]
         held = HeldFile.create(
-            self._store, f"attempts/part-{part:06}.{attempt}.json", one_by_one=one_by_one, index=None
+            self._store, f"attempts/part-{part:06}.{attempt}.json", one_by_one=is_one_by_one, index=None
         )
         if held is None:
             raise AssertionError(attempt)
         with held, PartLines() as lines:
             inputs = self._plan.inputs(part)
             judging = _Judging(self._loaded, self._items, stopped)
-            results = judging.one_by_one(inputs, held, lost) if one_by_one else judging.whole(inputs)
-            begun, tally = time.monotonic(), Tally()
-            with closing(results):
-                for result in results:
-                    record = self._loaded.record(result)
-                    tally.add(record)
-                    lines.add(record.index, self._loaded.line(record))
-                    self.on_record(record)
+            results = judging.one_by_one(inputs, held, lost) if is_one_by_one else judging.whole(inputs)
+            begun = time.monotonic()
+            tally = self._write(results, lines)
             if not judging.is_complete:
                 return PartResult(part=part, outcome="stopped", done=None)
             path = lines.write(self.run.format)
-            done = DonePart(
-                part=part,
-                file=part_name(part, attempt, self.run.format),
-                first_index=inputs[0].index,
-                inputs=len(inputs),
-                records=lines.count,
-                sha256=_sha256(path),
-                counts={kind: tally.kinds[kind] for kind in ("nsfw", "safe", "review", "error")},
-                codes=dict(tally.codes),
-                run_key=self._loaded.facts.run_key,
-                run_id=self._loaded.facts.run_id,
-                host=socket.gethostname(),
-                device=self._device,
-                ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
-                seconds=round(time.monotonic() - begun, 3),
-            )
+            done = self._done(part, attempt, inputs, tally, path, seconds=time.monotonic() - begun)
             is_mine = commit(self._store, done, path)
         for name in lost:
             self._store.delete(name)
         if is_mine:
             return PartResult(part=part, outcome="committed", done=done)
         return PartResult(part=part, outcome="known", done=read_done(self._store, part))
+
+    def _write(self, results: Generator[Result, None, None], lines: PartLines) -> Tally:
+        """Add the records of results to the lines of a part; return their counts."""
+        tally = Tally()
+        with closing(results):
+            for result in results:
+                record = self._loaded.record(result)
+                tally.add(record)
+                lines.add(record.index, self._loaded.line(record))
+                self.on_record(record)
+        return tally
+
+    def _done(
+        self, part: int, attempt: str, inputs: list[PlannedInput], tally: Tally, path: Path, *, seconds: float
+    ) -> DonePart:
+        """Return the commit of a part whose records are in a local file."""
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return DonePart(
+            part=part,
+            file=part_name(part, attempt, self.run.format),
+            first_index=inputs[0].index,
+            inputs=len(inputs),
+            records=tally.total,
+            sha256=sha256,
+            counts={kind: tally.kinds[kind] for kind in ("nsfw", "safe", "review", "error")},
+            codes=dict(tally.codes),
+            run_key=self._loaded.facts.run_key,
+            run_id=self._loaded.facts.run_id,
+            host=socket.gethostname(),
+            device=self._device,
+            ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=round(seconds, 3),
+        )
 
     def _items(self, inputs: list[PlannedInput], stack: ExitStack) -> Iterator[Item | Failure]:
         settings = self._loaded.settings
@@ -319,8 +330,3 @@ def _worker_lost(planned: PlannedInput) -> Failure:
     )  # fmt: skip
     message = f"{INPUT_LOSSES} processes ended while they judged this input alone"
     return Failure(item=item, stage="decode", code="worker_lost", message=message)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,9 +14,6 @@ from typing import Final, TypeAlias
 IN_FLIGHT: Final = 2
 """Parts that a worker holds: the one it judges, and the next, so that it does not wait for the engine."""
 
-WHOLE_LOSSES: Final = 2
-"""After so many lost workers a part is judged input by input."""
-
 MAX_LOSSES: Final = 100
 """After so many lost workers a part is given up. Each input may take two; a part with more than some dozens
 of such inputs has another fault, and each loss costs the loading of the models."""
@@ -39,7 +36,6 @@ class JudgePart:
 
     worker: int
     part: int
-    one_by_one: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +169,7 @@ class PartSchedule:
     def _give_one(self, number: int, worker: _Worker) -> JudgePart:
         part = self._waiting.popleft()
         worker.parts.append(part)
-        return JudgePart(number, part, one_by_one=self._losses.get(part, 0) >= WHOLE_LOSSES)
+        return JudgePart(number, part)
 
     def _end(self) -> Iterator[Action]:
         """End workers without a part, down to the minimum."""

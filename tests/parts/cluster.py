@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from clipmod_cli.parts.judge import INPUT_LOSSES, WHOLE_LOSSES
 from clipmod_cli.parts.schedule import EndWorker, JudgePart, PartSchedule, StartWorker
 
 
@@ -16,11 +17,13 @@ class Node:
     Attributes:
         parts: given to it; it judges the first.
         left: inputs of that part that it has not judged; None before it has begun.
+        one_by_one: it judges that part input by input.
     """
 
     is_ready: bool = False
     parts: list[JudgePart] = field(default_factory=list)
     left: list[int] | None = None
+    one_by_one: bool = False
     judged: dict[int, str] = field(default_factory=dict)
 
 
@@ -30,6 +33,7 @@ class Cluster:
     Attributes:
         committed: by index, what became of each input: `judged` or `worker_lost`.
         commits: how often each part was committed.
+        lost: how many workers were lost while they judged each part.
         begun: how often each input was begun where parts were judged input by input, and not ended.
     """
 
@@ -41,8 +45,8 @@ class Cluster:
         self.workers: dict[int, Node] = {}
         self.committed: dict[int, str] = {}
         self.commits: Counter[int] = Counter()
+        self.lost: Counter[int] = Counter()
         self.begun: Counter[int] = Counter()
-        self.killed: Counter[int] = Counter()
 
     def act(self) -> None:
         """Do what the schedule wants, and check what it may want at all."""
@@ -54,7 +58,7 @@ class Cluster:
                     self.workers[worker] = Node()
                 case EndWorker(worker):
                     assert not self.workers.pop(worker).parts
-                case JudgePart(worker, part, _):
+                case JudgePart(worker, part):
                     node = self.workers[worker]
                     assert node.is_ready
                     node.parts.append(action)
@@ -77,6 +81,7 @@ class Cluster:
         now = node.parts[0]
         if node.left is None:
             node.left, node.judged = list(self.inputs[now.part]), {}
+            node.one_by_one = self.lost[now.part] >= WHOLE_LOSSES
         if not node.left:
             if not self.commits[now.part]:  # create-if-absent
                 self.committed |= node.judged
@@ -86,7 +91,7 @@ class Cluster:
             self.schedule.done(worker, now.part)
             return
         index = node.left[0]
-        if now.one_by_one and self.begun[index] >= 2:
+        if node.one_by_one and self.begun[index] >= INPUT_LOSSES:
             node.judged[index] = "worker_lost"
         elif index in self.poison:
             self.kill(worker)
@@ -98,7 +103,9 @@ class Cluster:
     def kill(self, worker: int) -> None:
         """End a worker's process, whatever it does."""
         node = self.workers.pop(worker)
-        if node.left and node.parts[0].one_by_one:
+        if node.left is not None:
+            self.lost[node.parts[0].part] += 1
+        if node.left and node.one_by_one:
             self.begun[node.left[0]] += 1
         self.schedule.lost(worker)
 

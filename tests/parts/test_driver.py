@@ -17,7 +17,7 @@ from clipmod_cli.parts.schedule import PartSchedule
 Answer = dict[str, Any] | None
 
 
-def committed(worker: int, part: int | None, *, one_by_one: bool) -> Answer:
+def committed(worker: int, part: int | None) -> Answer:
     """Answer as a worker that can do everything."""
     return {"pid": worker, "host": "here", "outcome": "committed", "records": 10}
 
@@ -26,19 +26,19 @@ def committed(worker: int, part: int | None, *, one_by_one: bool) -> Answer:
 class Pool:
     """Workers that answer by a function, one call after the other."""
 
-    answer: Callable[..., Answer] = committed
+    answer: Callable[[int, int | None], Answer] = committed
     room: int = 1
-    calls: deque[tuple[int, int | None, bool]] = field(default_factory=deque)
+    calls: deque[tuple[int, int | None]] = field(default_factory=deque)
     alive: set[int] = field(default_factory=set)
     is_stopped: bool = False
 
     def start(self, worker: int) -> None:
         self.alive.add(worker)
-        self.calls.append((worker, None, False))
+        self.calls.append((worker, None))
 
-    def give(self, worker: int, part: int, *, one_by_one: bool) -> None:
+    def give(self, worker: int, part: int) -> None:
         assert worker in self.alive
-        self.calls.append((worker, part, one_by_one))
+        self.calls.append((worker, part))
 
     def end(self, worker: int) -> None:
         self.alive.remove(worker)
@@ -52,10 +52,10 @@ class Pool:
     def wait(self, _: float) -> Iterator[Heard]:
         if not self.calls:
             return
-        worker, part, one_by_one = self.calls.popleft()
+        worker, part = self.calls.popleft()
         if worker not in self.alive:
             return
-        answer = self.answer(worker, part, one_by_one=one_by_one)
+        answer = self.answer(worker, part)
         if answer is None:
             self.alive.remove(worker)
         yield Heard(worker, part, answer)
@@ -92,12 +92,11 @@ def test_each_part_is_told_once() -> None:
     assert [part for part, _ in told.done] == list(range(5))
 
 
-def test_a_part_that_takes_its_workers_down_is_judged_input_by_input() -> None:
+def test_a_part_whose_workers_are_lost_is_judged_by_another_one() -> None:
     told = Told()
 
-    def answer(worker: int, part: int | None, *, one_by_one: bool) -> Answer:
-        dies = part == 1 and not one_by_one
-        return None if dies else committed(worker, part, one_by_one=one_by_one)
+    def answer(worker: int, part: int | None) -> Answer:
+        return None if part == 1 and worker < 2 else committed(worker, part)
 
     told.driver(3, Pool(answer)).run()
     assert sorted(part for part, _ in told.done) == [0, 1, 2]
@@ -107,7 +106,7 @@ def test_a_part_that_takes_its_workers_down_is_judged_input_by_input() -> None:
 def test_a_node_that_cannot_judge_takes_no_part_and_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
     told = Told()
 
-    def answer(worker: int, part: int | None, *, one_by_one: bool) -> Answer:
+    def answer(worker: int, part: int | None) -> Answer:
         return {"pid": worker, "host": "odd", "error": "another run_key", "exit_code": 2}
 
     driver = told.driver(3, Pool(answer))
@@ -122,10 +121,10 @@ def test_a_stop_leaves_the_part_in_flight() -> None:
     told = Told()
     pool = Pool()
 
-    def answer(worker: int, part: int | None, *, one_by_one: bool) -> Answer:
+    def answer(worker: int, part: int | None) -> Answer:
         if pool.is_stopped:
             return {"pid": worker, "host": "here", "outcome": "stopped"}
-        return committed(worker, part, one_by_one=one_by_one)
+        return committed(worker, part)
 
     pool.answer = answer
     driver = told.driver(9, pool, lambda: len(told.done) == 2)
@@ -141,7 +140,7 @@ def test_a_worker_that_does_not_stop_is_not_waited_for(monkeypatch: pytest.Monke
     class Busy(Pool):
         def wait(self, _: float) -> Iterator[Heard]:
             while self.calls:
-                worker, part, _ = self.calls.popleft()
+                worker, part = self.calls.popleft()
                 if part is None:
                     yield Heard(worker, None, {"pid": 1, "host": "here"})
 
@@ -158,11 +157,11 @@ def test_the_number_of_workers_follows_the_room(monkeypatch: pytest.MonkeyPatch)
     pool = Pool()
     most = 0
 
-    def answer(worker: int, part: int | None, *, one_by_one: bool) -> Answer:
+    def answer(worker: int, part: int | None) -> Answer:
         nonlocal most
         most = max(most, len(pool.alive))
         pool.room = 4 if len(told.done) < 20 else 1
-        return committed(worker, part, one_by_one=one_by_one)
+        return committed(worker, part)
 
     pool.answer = answer
     told.driver(40, pool, grows=True).run()

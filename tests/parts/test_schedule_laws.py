@@ -12,7 +12,6 @@ from clipmod_cli.parts.schedule import (
     IN_FLIGHT,
     MAX_FAILED_STARTS,
     MAX_LOSSES,
-    WHOLE_LOSSES,
     EndWorker,
     JudgePart,
     PartSchedule,
@@ -151,30 +150,28 @@ def test_a_worker_holds_two_parts_and_the_last_ones_are_shared() -> None:
     assert [(a.worker, a.part) for a in given if isinstance(a, JudgePart)] == [(0, 0), (1, 1), (0, 2), (1, 3)]
     assert schedule.in_flight == 2 * IN_FLIGHT
     schedule.done(1, 1)
-    assert schedule.next_actions() == [JudgePart(1, 4, one_by_one=False)]
+    assert schedule.next_actions() == [JudgePart(1, 4)]
 
 
 def test_a_second_part_is_left_to_workers_that_are_starting() -> None:
     schedule = PartSchedule([0, 1], minimum=2, maximum=2)
     schedule.next_actions()
     schedule.ready(0)
-    assert schedule.next_actions() == [JudgePart(0, 0, one_by_one=False)]
+    assert schedule.next_actions() == [JudgePart(0, 0)]
     schedule.ready(1)
-    assert schedule.next_actions() == [JudgePart(1, 1, one_by_one=False)]
+    assert schedule.next_actions() == [JudgePart(1, 1)]
 
 
 def test_only_the_part_that_was_judged_has_lost_its_worker() -> None:
     schedule = PartSchedule([0, 1], minimum=1, maximum=1)
-    for worker in range(WHOLE_LOSSES):
+    for worker in range(2 * MAX_LOSSES - 1):
+        assert not schedule.given_up
         schedule.next_actions()
         schedule.ready(worker)
-        given = schedule.next_actions()
         first = worker % 2  # the part that was judged waits behind the other
-        assert given == [JudgePart(worker, p, one_by_one=False) for p in (first, 1 - first)]
+        assert schedule.next_actions() == [JudgePart(worker, part) for part in (first, 1 - first)]
         schedule.lost(worker)
-    schedule.next_actions()
-    schedule.ready(WHOLE_LOSSES)
-    assert [a.one_by_one for a in schedule.next_actions() if isinstance(a, JudgePart)] == [False, False]
+    assert schedule.given_up == [0]
 
 
 def test_workers_double_up_to_the_maximum_and_end_when_idle() -> None:

@@ -64,9 +64,9 @@ class PartActor:
         """Load the models; answer with this process, or what keeps this node from judging."""
         return _answer(self._open)
 
-    def judge(self, part: int, one_by_one: bool) -> str:  # noqa: FBT001 — engines pass positions
+    def judge(self, part: int) -> str:
         """Judge and commit a part; answer with its counts."""
-        return _answer(lambda: self._judge_part(part, one_by_one=one_by_one))
+        return _answer(lambda: self._judge_part(part))
 
     def stop(self) -> None:
         """End the part in flight after its batch; called by another thread."""
@@ -83,12 +83,12 @@ class PartActor:
         self._judge = PartJudge.open(resolve(self._flags), open_part_store(self._out))
         return {}
 
-    def _judge_part(self, part: int, *, one_by_one: bool) -> dict[str, Any]:
+    def _judge_part(self, part: int) -> dict[str, Any]:
         if self._judge is None:
             raise AssertionError("a part came before the models were loaded")
         if self._stopped.is_set():  # it was waiting behind the part that was stopped
             return {"outcome": "stopped"}
-        result = self._judge.judge(part, one_by_one=one_by_one, stopped=self._stopped.is_set)
+        result = self._judge.judge(part, stopped=self._stopped.is_set)
         if result.done is None:
             return {"outcome": result.outcome}
         return {"outcome": result.outcome, "records": result.done.records, "counts": result.done.counts}

@@ -57,7 +57,7 @@ class Workers(Protocol):
         """Start a worker; `wait` tells when its models are loaded."""
         ...
 
-    def give(self, worker: int, part: int, *, one_by_one: bool) -> None:
+    def give(self, worker: int, part: int) -> None:
         """Let a worker judge a part after those that it has."""
         ...
 
@@ -130,8 +130,8 @@ class Driver:
             match action:
                 case StartWorker(worker):
                     self.workers.start(worker)
-                case JudgePart(worker, part, one_by_one):
-                    self.workers.give(worker, part, one_by_one=one_by_one)
+                case JudgePart(worker, part):
+                    self.workers.give(worker, part)
                 case EndWorker(worker):
                     self.workers.end(worker)
                 case _:

@@ -167,9 +167,9 @@ class RayCluster:
         handle = self._handles[worker] = self._class.remote(*self._arguments, max(int(self.actor.cpus), 1))
         self._calls[handle.open.remote()] = (worker, None)
 
-    def give(self, worker: int, part: int, *, one_by_one: bool) -> None:
+    def give(self, worker: int, part: int) -> None:
         """Let an actor judge a part after those that it has."""
-        call = self._handles[worker].judge.remote(part, one_by_one)
+        call = self._handles[worker].judge.remote(part)
         self._calls[call] = (worker, part)
 
     def end(self, worker: int) -> None:
