@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterator
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -80,7 +81,10 @@ def read_done(store: PartStore, part: int) -> DonePart | None:
     try:
         return DonePart.model_validate_json(content)
     except ValidationError as error:
-        raise OutputMismatchError(f"{store.name}/{done_name(part)} does not commit a part") from error
+        raise OutputMismatchError(
+            f"{store.name}/{done_name(part)} is damaged. Delete it, and give the command of the scan again: it "
+            "judges that part again"
+        ) from error
 
 
 def list_done(store: PartStore) -> list[int]:
@@ -104,39 +108,26 @@ def commit(store: PartStore, done: DonePart, path: Path) -> bool:
     return False
 
 
-def remove_orphans(store: PartStore) -> int:
-    """Delete what attempts left that can never be committed, since another one was; return how many files."""
+def remove_orphans(store: PartStore) -> None:
+    """Delete what attempts left that can never be committed, since another one was."""
+    for name in [*_orphaned_files(store), *_orphaned_notes(store)]:
+        store.delete(name)
+
+
+def _orphaned_files(store: PartStore) -> Iterator[str]:
+    """Yield the files of parts that were committed with another file."""
     files = [(int(match[1]), match[0]) for match in map(_FILE.fullmatch, store.list("parts")) if match]
-    count = 0
     for part, group in itertools.groupby(files, key=itemgetter(0)):
         names = [name for _, name in group]
-        done = read_done(store, part) if len(names) > 1 else None
-        for name in names if done is not None else []:
-            if done is not None and name != done.file:
-                store.delete(name)
-                count += 1
-    for name in store.list("attempts"):
-        note = _NOTE.fullmatch(name)
-        if note is None or store.read(done_name(int(note[1]))) is None:
+        if len(names) > 1 and (done := read_done(store, part)) is not None:
+            yield from (name for name in names if name != done.file)
+
+
+def _orphaned_notes(store: PartStore) -> Iterator[str]:
+    """Yield the notes of lost processes about parts that are committed."""
+    for match in map(_NOTE.fullmatch, store.list("attempts")):
+        if match is None or store.read(done_name(int(match[1]))) is None:
             continue
-        content = store.read(name)
-        if content is not None and is_lost(store, name, content):
-            store.delete(name)
-            count += 1
-    return count
-
-
-def counts_of(parts: list[DonePart]) -> dict[str, Any]:
-    """Return the sums over some parts: inputs, records, counts and codes."""
-    counts: dict[str, int] = {}
-    codes: dict[str, int] = {}
-    for part in parts:
-        for sums, values in ((counts, part.counts), (codes, part.codes)):
-            for name, value in values.items():
-                sums[name] = sums.get(name, 0) + value
-    return {
-        "inputs": sum(part.inputs for part in parts),
-        "records": sum(part.records for part in parts),
-        "counts": counts,
-        "codes": codes,
-    }
+        content = store.read(match[0])
+        if content is not None and is_lost(store, match[0], content):
+            yield match[0]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from clipmod_cli.errors import OutputMismatchError
-from clipmod_cli.parts.commit import DonePart, counts_of, list_done, read_done
+from clipmod_cli.parts.commit import DonePart, list_done, read_done
 from clipmod_cli.parts.run_file import RunFile, require_run_file
 from clipmod_cli.parts.store import PartStore
+from clipmod_cli.runs.tally import Tally
 
 READERS: Final = 16
 """Threads that read commits: a store takes some 50 ms for each."""
@@ -22,18 +23,13 @@ class PartsOverview:
     """The state of a run in parts.
 
     Attributes:
-        done: the commits, by number.
+        done: the commits that were read, by number.
         missing: numbers of parts that no process has committed.
     """
 
     run: RunFile
     done: tuple[DonePart, ...]
     missing: tuple[int, ...]
-
-    @property
-    def failed(self) -> int:
-        """Records with an error, of all generations."""
-        return sum(part.counts.get("error", 0) for part in self.done)
 
     @property
     def rate(self) -> float | None:
@@ -54,6 +50,7 @@ class PartsOverview:
 
     def describe(self) -> dict[str, Any]:
         """Return the overview as a JSON object."""
+        tally = tally_of(self.done)
         return {
             "run_key": self.run.run_key,
             "parts": self.run.parts,
@@ -61,13 +58,21 @@ class PartsOverview:
             "missing": list(self.missing),
             "shards": self.run.shards.count,
             "missing_shards": ranges(self.missing_shards()),
-            **counts_of(list(self.done)),
+            "inputs": sum(part.inputs for part in self.done),
+            "records": tally.total,
+            "counts": dict(tally.kinds),
+            "codes": dict(tally.codes),
             "records_per_second": None if self.rate is None else round(self.rate, 2),
         }
 
 
-def read_overview(store: PartStore) -> PartsOverview:
+def read_overview(store: PartStore, shard: Collection[int] | None = None) -> PartsOverview:
     """Return the state of the run of a store.
+
+    Args:
+        store: of the run.
+        shard: the parts whose commits are read; None for all. In a bucket each takes a request, so a shard
+            does not read those of all others.
 
     Raises:
         UsageError: nothing was planned.
@@ -76,7 +81,7 @@ def read_overview(store: PartStore) -> PartsOverview:
     """
     run = require_run_file(store)
     numbers = [number for number in list_done(store) if number < run.parts]
-    done = tuple(_read_all(store, numbers))
+    done = tuple(_read_all(store, [part for part in numbers if shard is None or part in shard]))
     missing = tuple(sorted(set(range(run.parts)).difference(numbers)))
     return PartsOverview(run, done, missing)
 
@@ -85,8 +90,19 @@ def _read_all(store: PartStore, numbers: Iterable[int]) -> Iterator[DonePart]:
     with ThreadPoolExecutor(READERS) as threads:
         for done in threads.map(lambda number: read_done(store, number), numbers):
             if done is None:
-                raise OutputMismatchError(f"a commit in {store.name}/done was deleted meanwhile")
+                raise OutputMismatchError(f"a file in {store.name}/done was deleted meanwhile. Try again")
             yield done
+
+
+def tally_of(parts: Iterable[DonePart]) -> Tally:
+    """Return the counts of the records of parts."""
+    tally = Tally()
+    for part in parts:
+        tally.kinds.update(part.counts)
+        tally.codes.update(part.codes)
+        tally.total += part.records
+        tally.ok += part.records - part.counts.get("error", 0)
+    return tally
 
 
 def ranges(numbers: Iterable[int]) -> str:

@@ -214,7 +214,7 @@ class Plan:
             UsageError: there is no such part.
             OutputMismatchError: the plan is not the one that was written.
         """
-        return list(self._query(self._file_of(part), f"WHERE part = {part} "))
+        return list(self._query(self.run.file_of(part), f"WHERE part = {part} "))
 
     def all_inputs(self, file: PlanFile) -> Iterator[PlannedInput]:
         """Yield the inputs of one file of the plan, by part and index; raises as `inputs`."""
@@ -246,12 +246,6 @@ class Plan:
                 )
             self._opened = file.name
         yield self._path
-
-    def _file_of(self, part: int) -> PlanFile:
-        for file in self.run.generations[self.run.generation_of(part)].files:
-            if part < file.first_part + file.parts:
-                return file
-        raise AssertionError(part)
 
 
 def quoted(path: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
@@ -60,8 +61,8 @@ class Generation(_Row):
 
     @property
     def parts(self) -> int:
-        """How many parts it has, with consecutive numbers."""
-        return sum(file.parts for file in self.files)
+        """How many parts it has, with consecutive numbers; called for each part, so not a sum over files."""
+        return self.files[-1].first_part + self.files[-1].parts - self.first_part if self.files else 0
 
 
 class Shards(_Row):
@@ -121,12 +122,15 @@ class RunFile(_Row):
                 return number
         raise UsageError(f"there is no part {part}; the plan has {self.parts}")
 
+    def file_of(self, part: int) -> PlanFile:
+        """Return the file of the plan that has a part; raises as `generation_of`."""
+        files = self.generations[self.generation_of(part)].files
+        return files[bisect_right(files, part, key=lambda file: file.first_part) - 1]
+
     def inputs_of(self, part: int) -> int:
         """Return how many inputs a part has; raises as `generation_of`."""
-        for file in self.generations[self.generation_of(part)].files:
-            if part < file.first_part + file.parts:
-                return min(self.part_size, file.inputs - (part - file.first_part) * self.part_size)
-        raise AssertionError(part)
+        file = self.file_of(part)
+        return min(self.part_size, file.inputs - (part - file.first_part) * self.part_size)
 
     def shard_of(self, part: int, count: int) -> int:
         """Return which of `count` shards, from 0, a part is for: runs of parts within its generation."""
@@ -154,7 +158,9 @@ def parse_run_file(content: bytes, where: str) -> RunFile:
         document = json.loads(content)
         own = document.pop("parts")
         if document.pop("schema") != CARD_SCHEMA:
-            raise OutputMismatchError(f"{where}/{RUN_FILE} is of another version of clipmod")
+            raise OutputMismatchError(
+                f"{where}/{RUN_FILE} is of another version of clipmod. Use that one, or name another output"
+            )
         del document["plan_sha256"]
         facts = {} if document["run_key"] is None else document
         # JSON has no tuples, which a strict model asks for in Python values
@@ -184,7 +190,7 @@ def require_run_file(store: PartStore) -> RunFile:
     """
     run = read_run_file(store)
     if run is None:
-        raise UsageError(f"{store.name} holds no run in parts: it has no {RUN_FILE}")
+        raise UsageError(f"{store.name} holds no run in parts: it has no {RUN_FILE}. Name the -o of one")
     return run
 
 
@@ -203,7 +209,10 @@ def change_run_file(store: PartStore, change: Callable[[RunFile], RunFile]) -> R
         changed = change(run)
         if changed == run or store.replace(RUN_FILE, content, changed.to_bytes()):
             return changed
-    raise OutputError(f"cannot change {store.name}/{RUN_FILE}: other processes change it, or it is gone")
+    raise OutputError(
+        f"cannot change {store.name}/{RUN_FILE}: other processes change it, or it was deleted. Give the command "
+        "again"
+    )
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

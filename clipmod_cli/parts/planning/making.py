@@ -108,7 +108,7 @@ class Planner:
                 ordered = self._in_order_of_parts(counted)
                 return add_generation(self._store, run, "extend", ordered, counted=counted, check=lease.check)
 
-    def retry(self, find: Callable[[RunFile], Collection[int]], *, generations: int) -> RunFile:
+    def retry(self, find: Callable[[], Collection[int]], *, generations: int) -> RunFile:
         """Plan failed inputs again, unless another process has planned a generation; return the run file.
 
         Args:
@@ -125,7 +125,7 @@ class Planner:
                 return run
             plan = Plan(self._store, run)
             with closing(plan):
-                inputs = self._in_order_of_parts(_again(plan, find(run)))
+                inputs = self._in_order_of_parts(_again(plan, find()))
                 return add_generation(self._store, run, "retry", inputs, check=lease.check)
 
     def _plan_first(self, lease: HeldFile) -> RunFile:

@@ -1,11 +1,10 @@
-"""A run in parts as a command sees it: missing parts are judged, failures again, and the end is told."""
+"""The course of a command over parts: judge what is missing, retry what failed, print the outcome."""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from clipmod_cli.cli.signals import StopRequest
@@ -13,14 +12,13 @@ from clipmod_cli.cli.terminal.progress import RunProgress, choose_progress
 from clipmod_cli.cli.terminal.stdout import say
 from clipmod_cli.cli.terminal.summary import say_how_to_resume
 from clipmod_cli.errors import ExitCode
-from clipmod_cli.parts.commit import DonePart, list_done, remove_orphans
+from clipmod_cli.parts.commit import list_done, remove_orphans
 from clipmod_cli.parts.merge import failed_indices
-from clipmod_cli.parts.overview import PartsOverview, read_overview
+from clipmod_cli.parts.overview import PartsOverview, read_overview, tally_of
 from clipmod_cli.parts.planning.making import Planner
 from clipmod_cli.parts.planning.shards import Shard, parts_of
 from clipmod_cli.parts.run_file import RunFile, require_run_file
 from clipmod_cli.parts.store import PartStore
-from clipmod_cli.runs.tally import Tally
 from clipmod_cli.settings.reading import Resolved
 
 
@@ -41,12 +39,12 @@ class PartsRun(ABC):
     progress: RunProgress = field(default_factory=RunProgress)
 
     @abstractmethod
-    def judge_parts(self, run: RunFile, parts: Sequence[int]) -> None:
+    def judge_parts(self, parts: Sequence[int]) -> None:
         """Judge parts that are not done, until the stop request; fill `judged`."""
 
     @abstractmethod
     def print_outcome(self, overview: PartsOverview, seconds: float) -> None:
-        """Print what the records came to; `overview` is of the whole run."""
+        """Print what the records came to; `overview` has the commits of the shard."""
 
     def fault(self) -> ExitCode:
         """Return the exit code of a fault that left parts; OK without one."""
@@ -61,7 +59,8 @@ class PartsRun(ABC):
         self._judge(run)
         if settings.retry and not is_retrying and not self.stop.requested():
             self._retry(generations)
-        overview = read_overview(self.store)
+        shard = set(parts_of(require_run_file(self.store), self.shard))
+        overview = read_overview(self.store, shard)
         if not settings.quiet:
             self.print_outcome(overview, time.monotonic() - start)
         if not overview.missing:
@@ -83,41 +82,29 @@ class PartsRun(ABC):
         committed = set(list_done(self.store))
         missing = [part for part in parts_of(run, self.shard) if part not in committed]
         self.progress = choose_progress(settings.progress, quiet=settings.quiet, done=0)
+        self.progress.set_total(sum(run.inputs_of(part) for part in missing))
         self.stop.in_flight = True
         try:
-            self.judge_parts(run, missing)
+            self.judge_parts(missing)
         finally:
             self.stop.in_flight = False
             self.progress.close()
 
     def _retry(self, generations: int) -> None:
-        overview = read_overview(self.store)
-        if overview.missing:
+        missing = read_overview(self.store, ()).missing
+        if missing:
             say(
-                f"clipmod: nothing is retried while {len(overview.missing):,} parts are missing. Give the "
-                "same command when all are done"
+                f"clipmod: nothing is retried while {len(missing):,} parts are missing. Give the same command "
+                "when all are done"
             )
             return
 
-        def find(_: RunFile) -> set[int]:
+        def find() -> set[int]:
             return failed_indices(self.store, read_overview(self.store), self.resolved.settings.retry)
 
         self._judge(self.planner.retry(find, generations=generations))
 
     def _exit_code(self, overview: PartsOverview) -> ExitCode:
-        """Return the exit code over all parts of this share that are done."""
-        own = set(parts_of(overview.run, self.shard))
-        tally = tally_of(part for part in overview.done if part.part in own)
-        return tally.exit_code(self.resolved.settings.fail_on, self.planner.skipped.has_media)
-
-
-def tally_of(parts: Iterable[DonePart]) -> Tally:
-    """Return the counts of the records of parts."""
-    tally = Tally()
-    for part in parts:
-        tally.kinds.update(part.counts)
-        tally.codes.update(part.codes)
-        tally.total += part.records
-        tally.ok += part.records - part.counts.get("error", 0)
-    tally.kinds = +Counter(tally.kinds)
-    return tally
+        """Return the exit code over all parts of the shard that are done."""
+        fail_on = self.resolved.settings.fail_on
+        return tally_of(overview.done).exit_code(fail_on, self.planner.skipped.has_media)

@@ -23,7 +23,6 @@ from clipmod_cli.parts.engine.ray import RayCluster, RayOptions, check_address, 
 from clipmod_cli.parts.held import mark_lost
 from clipmod_cli.parts.overview import PartsOverview, ranges
 from clipmod_cli.parts.planning.making import Planner
-from clipmod_cli.parts.run_file import RunFile
 from clipmod_cli.parts.schedule import MAX_LOSSES, PartSchedule
 from clipmod_cli.parts.store import PartStore
 from clipmod_cli.settings.reading import Resolved, actors_of
@@ -85,14 +84,13 @@ class _RayRun(PartsRun):
     cluster: RayCluster
     faults: list[ExitCode] = field(default_factory=list)
 
-    def judge_parts(self, run: RunFile, parts: Sequence[int]) -> None:
+    def judge_parts(self, parts: Sequence[int]) -> None:
         """Hand the parts to actors until each is done, or no actor takes them."""
         if not parts:
             return
         least, most = self.options.minimum, self.options.maximum
         schedule = PartSchedule(parts, minimum=least, maximum=most or least)
         counts = Counter[str]()
-        self.progress.set_total(sum(run.inputs_of(part) for part in parts))
 
         def done(part: int, answer: Mapping[str, Any]) -> None:
             if answer["outcome"] == "committed":

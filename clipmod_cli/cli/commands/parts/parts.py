@@ -60,7 +60,7 @@ def overview_lines(overview: PartsOverview) -> Iterator[str]:
     yield f"Safe     {counts.get('safe', 0):,}"
     yield f"review   {counts.get('review', 0):,}"
     codes = ", ".join(f"{code} {count}" for code, count in sorted(facts["codes"].items()))
-    yield f"failed   {overview.failed:,}" + (f"  ({codes})" if codes else "")
+    yield f"failed   {counts.get('error', 0):,}" + (f"  ({codes})" if codes else "")
     if overview.missing:
         yield f"missing  {len(overview.missing):,}: {ranges(overview.missing)}"
         if tasks := ranges(overview.missing_shards()):

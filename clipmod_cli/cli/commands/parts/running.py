@@ -1,4 +1,4 @@
-"""One process of `scan` or `urls` that judges parts: plans or waits for the plan, and commits its share."""
+"""One process of `scan` or `urls` that judges parts: plans or waits for the plan, and commits its shard."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def run_parts(resolved: Resolved, named: Sequence[str], command: Command) -> Exi
                 judge = _open_judge(resolved, store)
             freeze_gc()
             with closing(judge):
-                return _Share(resolved, store, planner, shard, stop, judge=judge).judge_all()
+                return _ShardRun(resolved, store, planner, shard, stop, judge=judge).judge_all()
         except Interrupted as e:
             say_how_to_resume(settings, e.exit_code)
             return e.exit_code
@@ -120,18 +120,19 @@ def _open_judge(resolved: Resolved, store: PartStore) -> PartJudge:
 
 
 @dataclass(kw_only=True)
-class _Share(PartsRun):
+class _ShardRun(PartsRun):
     """Parts that this process judges itself."""
 
     judge: PartJudge
     tally: Tally = field(default_factory=Tally)
 
-    def judge_parts(self, run: RunFile, parts: Sequence[int]) -> None:  # noqa: ARG002
+    def judge_parts(self, parts: Sequence[int]) -> None:
         """Judge one after the other."""
         self.judge.on_record = self._count
-        for part in parts:
+        for number, part in enumerate(parts):
             if self.stop.requested():
                 break
+            self.progress.parts = f"{number:,} of {len(parts):,} parts"
             result = self.judge.judge(part, stopped=self.stop.requested)
             if result.done is not None:
                 self.judged.add(part)
@@ -140,7 +141,8 @@ class _Share(PartsRun):
         """Print the records of this process."""
         skipped = Skipped(reasons=self.planner.skipped.reasons + self.judge.skipped.reasons)
         print_summary(self.tally, skipped, seconds, done=0)
-        done, parts = len(overview.done), overview.run.parts
+        parts = overview.run.parts
+        done = parts - len(overview.missing)
         say(f"clipmod: {len(self.judged):,} parts judged; {done:,} of {parts:,} are done")
 
     def _count(self, record: Record) -> None:
