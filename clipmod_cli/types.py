@@ -242,18 +242,6 @@ class Detections:
 Seen: TypeAlias = Embedding | LabelScores | Detections
 
 
-def is_finite(seen: Seen) -> bool:
-    """Return whether all numbers in a piece of evidence are finite: nothing else may be judged by."""
-    match seen:
-        case Embedding(vector=vector):
-            return bool(np.all(np.isfinite(vector)))
-        case LabelScores(scores=scores):
-            return bool(np.all(np.isfinite(list(scores.values()))))
-        case Detections(found=found):
-            return bool(np.all(np.isfinite([d.score for d in found])))
-    raise AssertionError(f"unknown evidence {seen!r}")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evidence:
     """What every member of the ensemble saw in one view of a frame; knows no policy.

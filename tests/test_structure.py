@@ -15,7 +15,7 @@ import clipmod_cli
 ROOT = Path(clipmod_cli.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 MAX_FILES = 12
-MAX_LINES = 420
+MAX_LINES = 400
 
 
 def module_of(path: Path) -> str:

@@ -23,6 +23,7 @@ from typing import Final, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmod_cli.ensemble.cache import is_finite
 from clipmod_cli.ensemble.forward import (
     ModelOutput,
     ModelRunner,
@@ -32,7 +33,7 @@ from clipmod_cli.ensemble.forward import (
 )
 from clipmod_cli.errors import DeviceLostError, ErrorCode
 from clipmod_cli.models.seam import Model
-from clipmod_cli.types import Evidence, Failure, Frame, Seen, is_finite
+from clipmod_cli.types import Evidence, Failure, Frame, Seen
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol, Self
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from clipmod_cli import __version__
 from clipmod_cli.models.seam import Model
-from clipmod_cli.types import Embedding, Frame, Geometry, LabelScores, Seen, is_finite
+from clipmod_cli.types import Detections, Embedding, Frame, Geometry, LabelScores, Seen
 
 KEY_BYTES: Final = 16
 """Of BLAKE2b: two pictures that share a key are not found, by chance or on purpose (2^64 tries)."""
@@ -29,6 +31,18 @@ ENTRY_BYTES: Final = 400
 
 SCORE_BYTES: Final = 200
 """Of a label's score, or of one detection."""
+
+
+def is_finite(seen: Seen) -> bool:
+    """Return whether all numbers in a piece of evidence are finite: nothing else may be judged by."""
+    match seen:
+        case Embedding(vector=vector):
+            return bool(np.all(np.isfinite(vector)))
+        case LabelScores(scores=scores):
+            return bool(np.all(np.isfinite(list(scores.values()))))
+        case Detections(found=found):
+            return bool(np.all(np.isfinite([d.score for d in found])))
+    raise AssertionError(f"unknown evidence {seen!r}")
 
 
 class EvidenceStorage(Protocol):

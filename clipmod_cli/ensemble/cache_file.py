@@ -21,8 +21,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from clipmod_cli.ensemble.cache import is_finite
 from clipmod_cli.errors import OutputError
-from clipmod_cli.types import Detection, Detections, Embedding, LabelScores, Seen, is_finite
+from clipmod_cli.types import Detection, Detections, Embedding, LabelScores, Seen
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clipmod_cli.errors import OutputError
+from clipmod_cli.errors import OutputError, OutputMismatchError
 from clipmod_cli.output.resuming.files import Compression, check_compression, member_of
-from clipmod_cli.output.resuming.removed import put_back
-from clipmod_cli.output.resuming.resume import DoneInputs, ResumeOptions, clear_or_refuse, read_done
+from clipmod_cli.output.resuming.removed import put_back, removed_path
+from clipmod_cli.output.resuming.resume import DoneInputs, ResumeOptions, read_done
 from clipmod_cli.records import Record
 
 log = logging.getLogger(__name__)
@@ -159,6 +159,25 @@ def open_device(path: Path) -> StreamSink:
 def _open(path: Path, flags: int) -> int:
     try:
         return os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o666)
+    except OSError as e:
+        raise OutputError(f"cannot write to {path}: {e.strerror}") from e
+
+
+def clear_or_refuse(path: Path, options: ResumeOptions) -> None:
+    """Empty an existing output with `overwrite`, or refuse one that must not be continued.
+
+    Raises:
+        OutputMismatchError: it has content, and `resume` is `no`.
+        OutputError: it cannot be written.
+    """
+    try:
+        if options.overwrite and path.exists():
+            os.truncate(path, 0)
+            removed_path(path).unlink(missing_ok=True)
+        elif options.resume == "no" and path.exists() and path.stat().st_size:
+            raise OutputMismatchError(
+                f"{path} exists; --overwrite discards its content, --resume continues it"
+            )
     except OSError as e:
         raise OutputError(f"cannot write to {path}: {e.strerror}") from e
 

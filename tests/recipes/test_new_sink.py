@@ -8,7 +8,8 @@ from typing import TextIO
 import pytest
 
 from clipmod_cli.output.base import SINKS
-from clipmod_cli.output.resuming.resume import DoneInputs, ResumeOptions, clear_or_refuse
+from clipmod_cli.output.jsonl import clear_or_refuse
+from clipmod_cli.output.resuming.resume import DoneInputs, ResumeOptions
 from clipmod_cli.records import Record
 from tests.end_to_end.command import SAMPLES, SHAPE_OPTIONS, Command
 

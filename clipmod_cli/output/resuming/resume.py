@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import secrets
 from array import array
 from base64 import b64decode
@@ -32,7 +31,7 @@ from clipmod_cli.output.resuming.lines import (
 )
 from clipmod_cli.output.resuming.moved import MovedFiles
 from clipmod_cli.output.resuming.names import InputNames, Scope, working_directory
-from clipmod_cli.output.resuming.removed import keep_removed, put_back, removed_path
+from clipmod_cli.output.resuming.removed import keep_removed, put_back
 from clipmod_cli.output.resuming.rewrite import remove_ranges
 from clipmod_cli.records import read_name, write_name
 from clipmod_cli.sources.base import Skipped
@@ -205,25 +204,6 @@ class DoneInputs:
         """Return the hash of an input's content and outcome."""
         text = f"{content}\0{outcome}".encode()
         return hashlib.blake2b(key + text, key=self.salt, digest_size=16).digest()
-
-
-def clear_or_refuse(path: Path, options: ResumeOptions) -> None:
-    """Empty an existing output with `overwrite`, or refuse one that must not be continued.
-
-    Raises:
-        OutputMismatchError: it has content, and `resume` is `no`.
-        OutputError: it cannot be written.
-    """
-    try:
-        if options.overwrite and path.exists():
-            os.truncate(path, 0)
-            removed_path(path).unlink(missing_ok=True)
-        elif options.resume == "no" and path.exists() and path.stat().st_size:
-            raise OutputMismatchError(
-                f"{path} exists; --overwrite discards its content, --resume continues it"
-            )
-    except OSError as e:
-        raise OutputError(f"cannot write to {path}: {e.strerror}") from e
 
 
 def read_done(path: Path, run_key: str, options: ResumeOptions) -> DoneInputs:
