@@ -230,7 +230,7 @@ ERROR_CODES: Final[dict[ErrorCode, ErrorInfo]] = {
         http_status=504,
     ),
     "worker_lost": ErrorInfo(
-        "The processes of a run in parts that judged this input alone ended without a word, twice.",
+        "Two processes of a run in parts ended while they judged this input alone.",
         "Look at their logs, often for memory; judge it again with `--retry worker_lost`.",
         retryable=True,
         http_status=500,

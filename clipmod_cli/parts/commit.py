@@ -12,7 +12,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clipmod_cli.errors import OutputMismatchError
-from clipmod_cli.parts.held import is_lost
+from clipmod_cli.parts.heartbeat import is_lost
 from clipmod_cli.parts.store import PartStore
 
 DONE_SCHEMA: Final = "clipmod-part/1"

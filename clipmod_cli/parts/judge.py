@@ -28,7 +28,7 @@ from clipmod_cli.models.hub.client import SILENT, DownloadProgress, Hub
 from clipmod_cli.models.specs import AUTO, parse_models
 from clipmod_cli.output.resuming.names import working_directory
 from clipmod_cli.parts.commit import DonePart, commit, part_name, read_done
-from clipmod_cli.parts.held import HeldFile, is_lost
+from clipmod_cli.parts.heartbeat import HeartbeatFile, is_lost
 from clipmod_cli.parts.part_file import PartLines
 from clipmod_cli.parts.plan import Plan, PlannedInput
 from clipmod_cli.parts.planning.listing import open_files, url_items
@@ -152,15 +152,15 @@ class PartJudge:
         lost = lost_attempts(self._store, part)
         is_one_by_one = len(lost) >= WHOLE_LOSSES
         attempt = uuid.uuid4().hex[:16]
-        held = HeldFile.create(
+        note = HeartbeatFile.create(
             self._store, f"attempts/part-{part:06}.{attempt}.json", one_by_one=is_one_by_one, index=None
         )
-        if held is None:
+        if note is None:
             raise AssertionError(attempt)
-        with held, PartLines() as lines:
+        with note, PartLines() as lines:
             inputs = self._plan.inputs(part)
             judging = _Judging(self._loaded, self._items, stopped)
-            results = judging.one_by_one(inputs, held, lost) if is_one_by_one else judging.whole(inputs)
+            results = judging.one_by_one(inputs, note, lost) if is_one_by_one else judging.whole(inputs)
             begun = time.monotonic()
             tally = self._write(results, lines)
             if not judging.is_complete:
@@ -252,18 +252,18 @@ class _Judging:
             raise AssertionError(f"{taken['items']} items and {taken['results']} results")
 
     def one_by_one(
-        self, inputs: list[PlannedInput], held: HeldFile, lost: Mapping[str, Mapping[str, Any]]
+        self, inputs: list[PlannedInput], note: HeartbeatFile, lost: Mapping[str, Mapping[str, Any]]
     ) -> Generator[Result, None, None]:
         """Yield the results of one input after the other, each noted before it is begun."""
-        losses = Counter(note.get("index") for note in lost.values())
+        losses = Counter(one.get("index") for one in lost.values())
         for one in inputs:
             if losses[one.index] >= INPUT_LOSSES:
                 yield _worker_lost(one)
                 continue
-            held.set(one_by_one=True, index=one.index)
+            note.set(one_by_one=True, index=one.index)
             self.is_complete = False
             results = list(self.whole([one]))
-            held.set(one_by_one=True, index=None)  # what follows is not this input's fault
+            note.set(one_by_one=True, index=None)  # what follows is not this input's fault
             yield from results
             if not self.is_complete:
                 return

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from clipmod_cli.errors import OutputError, OutputMismatchError, SettingsError, UsageError
 from clipmod_cli.parts import plan as plan_module
-from clipmod_cli.parts.held import HeldFile, is_lost, this_process
+from clipmod_cli.parts.heartbeat import HeartbeatFile, is_lost, this_process
 from clipmod_cli.parts.overview import ranges
 from clipmod_cli.parts.plan import Plan, PlannedInput, write_plan
 from clipmod_cli.parts.planning.shards import Shard, parts_of, read_shard
@@ -135,22 +135,22 @@ def test_ranges_name_each_number_once(numbers: set[int]) -> None:
 
 def test_a_file_of_a_process_that_is_gone_is_taken_and_no_other(tmp_path: Path) -> None:
     store = LocalStore(str(tmp_path))
-    with HeldFile.create(store, "lease", what="plan") or pytest.fail("it was not taken") as held:
-        assert HeldFile.take(store, "lease") is None
+    with HeartbeatFile.create(store, "lease", what="plan") or pytest.fail("it was not taken") as held:
+        assert HeartbeatFile.take(store, "lease") is None
         held.set(what="more")
         assert json.loads(store.read("lease") or b"")["what"] == "more"
     assert store.read("lease") is None
     gone = {**this_process(), "pid": 2**22 + 1, "beat": 0}  # more than the kernel gives
     store.create("lease", json.dumps(gone).encode())
-    with HeldFile.take(store, "lease") or pytest.fail("it was not taken") as held:
+    with HeartbeatFile.take(store, "lease") or pytest.fail("it was not taken") as held:
         assert not held.is_lost
         held.check()
     store.create("far", json.dumps({**gone, "host": "another machine"}).encode())
-    assert HeldFile.take(store, "far") is None
+    assert HeartbeatFile.take(store, "far") is None
     path = tmp_path / "far"
     os.utime(path, (0, path.stat().st_mtime - 1000))
     assert is_lost(store, "far", path.read_bytes())
-    taken = HeldFile.take(store, "far")
+    taken = HeartbeatFile.take(store, "far")
     assert taken is not None
     with taken:
         store.delete("far")

@@ -15,7 +15,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
 from clipmod_cli.errors import ClipmodError
-from clipmod_cli.parts.held import this_process
+from clipmod_cli.parts.heartbeat import this_process
 from clipmod_cli.settings.definition import Settings, option_of
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from clipmod_cli.errors import OutputMismatchError
 from clipmod_cli.output.resuming.names import working_directory
-from clipmod_cli.parts.held import HeldFile
+from clipmod_cli.parts.heartbeat import HeartbeatFile
 from clipmod_cli.parts.plan import (
     COLUMNS,
     Plan,
@@ -128,7 +128,7 @@ class Planner:
                 inputs = self._in_order_of_parts(_again(plan, find()))
                 return add_generation(self._store, run, "retry", inputs, check=lease.check)
 
-    def _plan_first(self, lease: HeldFile) -> RunFile:
+    def _plan_first(self, lease: HeartbeatFile) -> RunFile:
         settings = self._settings
         counted = CountedInputs(list_planned(self._command, self._named, settings, self.skipped))
         ordered = self._in_order_of_parts(counted)
@@ -171,20 +171,20 @@ class Planner:
             )
 
     @contextmanager
-    def _lease(self) -> Iterator[HeldFile | None]:
-        held = HeldFile.take(self._store, LEASE)
-        if held is None:
+    def _lease(self) -> Iterator[HeartbeatFile | None]:
+        lease = HeartbeatFile.take(self._store, LEASE)
+        if lease is None:
             yield None
             return
-        with held:
-            yield held
+        with lease:
+            yield lease
 
     @contextmanager
-    def _waiting_for_lease(self) -> Iterator[HeldFile]:
-        while (held := HeldFile.take(self._store, LEASE)) is None:
+    def _waiting_for_lease(self) -> Iterator[HeartbeatFile]:
+        while (lease := HeartbeatFile.take(self._store, LEASE)) is None:
             time.sleep(WAIT_S)
-        with held:
-            yield held
+        with lease:
+            yield lease
 
 
 class CountedInputs:

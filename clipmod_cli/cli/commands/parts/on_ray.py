@@ -20,7 +20,7 @@ from clipmod_cli.errors import ExitCode, UsageError
 from clipmod_cli.parts.engine.actor import flags_of
 from clipmod_cli.parts.engine.drive import Driver
 from clipmod_cli.parts.engine.ray import RayCluster, RayOptions, check_address, ray_cluster, require_ray
-from clipmod_cli.parts.held import mark_lost
+from clipmod_cli.parts.heartbeat import mark_lost
 from clipmod_cli.parts.overview import PartsOverview, ranges
 from clipmod_cli.parts.planning.making import Planner
 from clipmod_cli.parts.schedule import MAX_LOSSES, PartSchedule

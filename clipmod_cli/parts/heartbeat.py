@@ -1,6 +1,6 @@
-"""Files that a process keeps fresh while it works, so that others see when it was lost.
+"""Heartbeat files: a process rewrites its file while it works, so that others see when it was lost.
 
-A process is lost if it ran on this machine and is gone, or if its file was not written for `LOST_AFTER_S`.
+A process is lost if it ran on this machine and has ended, or if its file was not written for `LOST_AFTER_S`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _is_gone(holder: dict[str, Any]) -> bool:
     return False
 
 
-class HeldFile:
+class HeartbeatFile:
     """A file of this process in a store, with the fields of `this_process` and others."""
 
     def __init__(self, store: PartStore, name: str, content: bytes) -> None:
@@ -58,7 +58,7 @@ class HeldFile:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self.is_lost = False
-        self._thread = threading.Thread(target=self._beat, name="clipmod-held-file", daemon=True)
+        self._thread = threading.Thread(target=self._beat, name="clipmod-heartbeat", daemon=True)
         self._thread.start()
 
     @classmethod
@@ -90,9 +90,11 @@ class HeldFile:
     def check(self) -> None:
         """Raise OutputError if another process has taken the file."""
         with self._lock:
-            self._replace(_again(self._content))
+            self._replace(_with_next_beat(self._content))
         if self.is_lost:
-            raise OutputError(f"another process has taken over {self._store.name}/{self._name}")
+            raise OutputError(
+                f"another process has taken over {self._store.name}/{self._name}. Give the command again"
+            )
 
     def __enter__(self) -> Self:
         """Do nothing more."""
@@ -116,7 +118,7 @@ class HeldFile:
     def _beat(self) -> None:
         while not self._closed.wait(BEAT_S) and not self.is_lost:
             with self._lock, contextlib.suppress(OutputError):  # the next beat may reach the store
-                self._replace(_again(self._content))
+                self._replace(_with_next_beat(self._content))
 
     def _replace(self, content: bytes) -> None:
         if self.is_lost:
@@ -142,7 +144,7 @@ def mark_lost(store: PartStore, folder: str, process: Mapping[str, Any]) -> None
 
     Args:
         store: holds the files.
-        folder: of files that are held.
+        folder: of heartbeat files.
         process: of `this_process`.
     """
     for name in store.list(folder):
@@ -158,7 +160,7 @@ def _content(fields: dict[str, Any], beat: int) -> bytes:
     return json.dumps({**this_process(), **fields, "beat": beat}).encode()
 
 
-def _again(content: bytes) -> bytes:
+def _with_next_beat(content: bytes) -> bytes:
     """Return the same fields with the next beat, for no two contents of a file are equal."""
     fields = json.loads(content)
     return json.dumps({**fields, "beat": fields["beat"] + 1}).encode()
