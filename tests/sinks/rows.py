@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from clipmod_cli.output.history.folder import load_inventory, part_path, parts_by_run
+from clipmod_cli.output.history.folder import load_inventory, journal_path, journals_by_run
 from clipmod_cli.output.history.rows import RunInfo, record_line
 from clipmod_cli.output.history.run import HistoryRun
 from clipmod_cli.output.history.store import HistoryStore
@@ -57,16 +57,16 @@ def warnings_in(log: pytest.LogCaptureFixture) -> list[str]:
 
 
 def stored(count: int, run_id: str = RUN.run_id, *, at: float | None = None) -> list[bytes]:
-    """Return the lines of records in a part, written at one time in seconds."""
+    """Return the lines of records in a journal, written at one time in seconds."""
     written_us = round((time.time() if at is None else at) * 1e6)
     return [record_line(line, written_us) for line in lines(count, run_id)]
 
 
 def leave_behind(store: HistoryStore, content: bytes, **known: Any) -> None:
-    """Leave what a killed run leaves: a part, and a lock that no process holds."""
+    """Leave what a killed run leaves: a journal, and a lock that no process holds."""
     writer = RunWriter(store.folder, info(**known))
     writer._lock.release()
-    with part_path(store.folder, known.get("run_id", RUN.run_id), 0).open("ab") as file:
+    with journal_path(store.folder, known.get("run_id", RUN.run_id), 0).open("ab") as file:
         file.write(content)
 
 
@@ -83,9 +83,9 @@ def files_no_longer_than(size: int) -> Iterator[None]:
 
 def seal_all(store: HistoryStore) -> None:
     """Seal what ended runs left, and assert that nothing is left to be sealed."""
-    assert store.tend(timeout_s=30)
+    assert store.maintain(timeout_s=30)
     done = load_inventory(store.folder).done
     open_ = [
-        path.name for parts in parts_by_run(store.folder).values() for path in parts if path.name not in done
+        path.name for journals in journals_by_run(store.folder).values() for path in journals if path.name not in done
     ]
     assert open_ == []

@@ -26,7 +26,7 @@ def test_a_busy_store_is_left_to_the_next(
         run = HistoryRun(store, info())
         run.add(lines(1)[0])
         run.finish({}, 0)
-        assert not store.tend()
+        assert not store.maintain()
         assert numbers(store) == [0], "a query needs no lock"
     assert warnings_in(caplog) == []
     assert (numbers(store), ending(store)) == ([0], ("finished", 0))
@@ -126,8 +126,8 @@ def test_a_full_disk_costs_the_rows_that_did_not_fit_and_no_other(
 ) -> None:
     run = HistoryRun(store, info())
     given = lines(8)
-    (part,) = store.folder.glob("*.jsonl")
-    with files_no_longer_than(part.stat().st_size + len(given[0]) * 3 + 500):
+    (journal,) = store.folder.glob("*.jsonl")
+    with files_no_longer_than(journal.stat().st_size + len(given[0]) * 3 + 500):
         for line in given[:6]:
             run.add(line)
     run.add(given[6])

@@ -89,7 +89,7 @@ def test_a_running_run_forgets_what_it_has_not_sealed(store: HistoryStore) -> No
     assert numbers(store) == [0, 2], "at once"
     assert store.query("SELECT command FROM runs").rows == [(None,)]
     run.tick()
-    assert store.tend()
+    assert store.maintain()
     assert b"photos/1.jpg" not in content_of(store), "and soon from the disk"
     assert store.forget(sha256=f"{2:064x}").records == 1
     run.add(lines(4)[3])
@@ -107,7 +107,7 @@ def test_what_a_killed_run_left_is_forgotten_too(store: HistoryStore) -> None:
     assert b"photos/1.jpg" not in content_of(store)
 
 
-def test_a_part_that_cannot_be_read_is_not_called_forgotten(store: HistoryStore) -> None:
+def test_a_journal_that_cannot_be_read_is_not_called_forgotten(store: HistoryStore) -> None:
     fill(store, 1)
     (store.folder / f"{RUN.run_id}.000001.jsonl").mkdir()
     with pytest.raises(OutputError, match="cannot use"):

@@ -123,7 +123,7 @@ def test_the_same_picture_sent_once_more_is_another_matter(store: HistoryStore, 
     again = hosted("picture-new-4", name="b.jpg")
     keep_files(data, again)
     expected = [(1,)], [(None,), ("b.jpg is invalid",)]
-    for step in (lambda: None, run.tick, store.tend, lambda: run.finish({}, 0)):
+    for step in (lambda: None, run.tick, store.maintain, lambda: run.finish({}, 0)):
         step()
         items = store.query('SELECT "index" FROM items').rows
         assert (items, store.query("SELECT error FROM requests ORDER BY number").rows) == expected

@@ -73,7 +73,7 @@ def test_duckdb_reads_the_file_while_a_run_is_writing(store: HistoryStore) -> No
 def test_the_catalogue_is_written_only_when_its_text_changes(store: HistoryStore) -> None:
     fill(store, 2)
     written = store.path.stat().st_mtime_ns
-    assert store.tend()
+    assert store.maintain()
     store.stats()
     assert store.path.stat().st_mtime_ns == written
     fill(store, 2, "another")
@@ -134,20 +134,20 @@ def test_a_year_of_small_runs_leaves_few_files(store: HistoryStore, monkeypatch:
     monkeypatch.setattr(keeper, "SMALL_FILES", (8, 64))
     for number in range(25):
         leave_behind(store, b"".join(stored(2, f"run-{number}")), run_id=f"run-{number}")
-        store.tend()
+        store.maintain()
         assert len(sealed(store)) <= 2 * keeper.MOST_SMALL
     now = time.time() + 3600
     store.clock = lambda: now
-    store.tend()
+    store.maintain()
     assert len(list(store.folder.iterdir())) <= 2 * keeper.MOST_SMALL + 3
     assert store.stats()["totals"]["inputs"] == 50
     assert store.stats()["totals"]["runs"] == 25
 
 
-def test_no_process_takes_the_open_part_of_another(store: HistoryStore) -> None:
+def test_no_process_takes_the_open_journal_of_another(store: HistoryStore) -> None:
     run = HistoryRun(store, info())
     run.add(lines(1)[0])
-    assert store.tend(timeout_s=30)
+    assert store.maintain(timeout_s=30)
     assert sealed(store) == []
     run.add(lines(2)[1])
     run.finish({}, 0)
@@ -182,14 +182,14 @@ def test_a_torn_last_line_takes_nothing_with_it(store: HistoryStore, cut: int) -
 def test_a_line_after_a_torn_one_is_whole(store: HistoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that is full, and refuses even to cut off the part of a line that it took."""
     run = HistoryRun(store, info())
-    part = run._writer._part  # type: ignore[union-attr]
+    journal = run._writer._journal  # type: ignore[union-attr]
     first, second, third = lines(3)
     run.add(first)
     with monkeypatch.context() as patch:
         patch.setattr("os.ftruncate", refuse)
         patch.setattr("os.write", lambda descriptor, line: WRITE(descriptor, line[:100]))
         run.add(second)
-    assert part._torn
+    assert journal._torn
     run.add(third)
     run.finish({}, 0)
     assert numbers(store) == [0, 2]
@@ -199,7 +199,7 @@ def refuse(*_: object) -> None:
     raise OSError(28, "No space left on device")
 
 
-def test_garbage_in_a_part_takes_nothing_with_it(store: HistoryStore) -> None:
+def test_garbage_in_a_journal_takes_nothing_with_it(store: HistoryStore) -> None:
     first, second, third = stored(3)
     leave_behind(store, first + b"\0" * 100 + b"\n" + second + b"\xff\xfe{}\n[]\nnull\n{}\n" + third)
     assert numbers(store) == [0, 1, 2]
@@ -207,19 +207,19 @@ def test_garbage_in_a_part_takes_nothing_with_it(store: HistoryStore) -> None:
     assert numbers(store) == [0, 1, 2]
 
 
-def test_a_part_that_is_left_after_it_was_sealed_adds_nothing(store: HistoryStore) -> None:
+def test_a_journal_that_is_left_after_it_was_sealed_adds_nothing(store: HistoryStore) -> None:
     """As if the process had been killed between the inventory and the removal."""
     leave_behind(store, b"".join(stored(3)))
     seal_all(store)
-    (part,) = store.folder.glob("*.jsonl")
-    assert store.tend()
+    (journal,) = store.folder.glob("*.jsonl")
+    assert store.maintain()
     assert numbers(store) == [0, 1, 2]
-    assert part.exists(), "another program may be about to read it"
+    assert journal.exists(), "another program may be about to read it"
     now = time.time() + 3600
     store.clock = lambda: now
-    assert store.tend()
+    assert store.maintain()
     assert numbers(store) == [0, 1, 2]
-    assert not part.exists()
+    assert not journal.exists()
     assert load_inventory(store.folder).done == ()
 
 
@@ -231,7 +231,7 @@ def test_a_file_that_no_inventory_names_is_removed_and_never_read(store: History
     assert numbers(store) == [0, 1]
     now = time.time() + 3600
     store.clock = lambda: now
-    assert store.tend()
+    assert store.maintain()
     assert not (store.folder / "left.parquet").exists()
     assert numbers(store) == [0, 1]
 
@@ -261,7 +261,7 @@ def test_killed_processes_lose_and_double_nothing(tmp_path: Path, kills: int) ->
             writer.kill()
             said += [line for line in writer.stdout if line.endswith("\n")]
         taken[run_id] = len(said)
-    assert store.tend()
+    assert store.maintain()
     kept = dict(store.query("SELECT run_id, count(*) FROM items GROUP BY ALL").rows)
     distinct = dict(store.query('SELECT run_id, count(DISTINCT "index") FROM items GROUP BY ALL').rows)
     assert kept == distinct

@@ -183,7 +183,7 @@ def test_a_torn_line_and_garbage_take_nothing_with_them(store: HistoryStore) -> 
     line = request_line(REQUEST, RUN.run_id, 0, 1)
     leave_behind(store, b"\0\xff{}\n{}\n" + line + line[:-20])
     assert store.serve_stats()["total_requests"] == 1
-    assert store.tend()
+    assert store.maintain()
     assert store.serve_stats()["total_requests"] == 1
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.output.history.folder import PRIVATE_FILE, Inventory, Snapshot, take_snapshot
-from clipmod_cli.output.history.views import VIEWS, comments, hosted_folders, parts_of, statements
+from clipmod_cli.output.history.views import VIEWS, comments, hosted_folders, journal_rows, statements
 from clipmod_cli.output.parquet import quoted
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ TRIES: Final = 5
 """Of a query whose files another process has just replaced."""
 
 LOADED_BYTES: Final = 1 << 28
-"""Of parts that are read into memory for several queries."""
+"""Of journals that are read into memory for several queries."""
 
 MEMORY: Final = "1GB"
 
@@ -97,18 +97,18 @@ def write_catalogue(path: Path, snapshot: Snapshot) -> Inventory:
         return inventory
     if not check_catalogue(path, inventory):
         return inventory
-    part = snapshot.folder / f".{token_hex(8)}.duckdb"
+    temporary = snapshot.folder / f".{token_hex(8)}.duckdb"
     try:
-        with connect(part) as connection:
+        with connect(temporary) as connection:
             connection.execute("BEGIN")
             for statement in made:
                 connection.execute(statement)
             connection.execute("COMMIT")
-        part.chmod(PRIVATE_FILE)
+        temporary.chmod(PRIVATE_FILE)
         Path(f"{path}.wal").unlink(missing_ok=True)  # left from a file that was removed
-        part.replace(path)
+        temporary.replace(path)
     finally:
-        for left in (part, Path(f"{part}.wal")):
+        for left in (temporary, Path(f"{temporary}.wal")):
             with suppress(OSError):
                 left.unlink(missing_ok=True)
     return replace(inventory, catalogue=[digest, *_stamp(path)]).save(snapshot.folder)
@@ -125,7 +125,7 @@ def read(
     work: Callable[[DuckDBPyConnection], T],
     *,
     load: bool = False,
-    parts: bool = True,
+    journals: bool = True,
 ) -> T:
     """Return what `work` makes of the rows, again if files were replaced meanwhile.
 
@@ -133,8 +133,8 @@ def read(
         path: the catalogue, which is only checked.
         folder: of the files.
         work: is given a connection that can reach nothing but these files.
-        load: read parts once, for several queries.
-        parts: False leaves out the rows of parts.
+        load: read journals once, for several queries.
+        journals: False leaves out the rows of journals.
 
     Raises:
         UsageError: the catalogue is something else.
@@ -147,7 +147,7 @@ def read(
         check_catalogue(path, snapshot.inventory)
         try:
             with connect() as connection:
-                _open(connection, snapshot if parts else replace(snapshot, parts=()), load=load)
+                _open(connection, snapshot if journals else replace(snapshot, journals=()), load=load)
                 return work(connection)
         except duckdb.IOException:
             if attempt + 1 == TRIES:
@@ -179,15 +179,15 @@ def select(connection: DuckDBPyConnection, sql: str) -> tuple[tuple[str, ...], l
 
 def _open(connection: DuckDBPyConnection, snapshot: Snapshot, *, load: bool) -> None:
     """Make the views, and lock the connection."""
-    parts = ""
-    if load and snapshot.parts and sum(path.stat().st_size for path in snapshot.parts) <= LOADED_BYTES:
-        query = parts_of(snapshot.parts, snapshot.inventory.erasures)
+    journals = ""
+    if load and snapshot.journals and sum(path.stat().st_size for path in snapshot.journals) <= LOADED_BYTES:
+        query = journal_rows(snapshot.journals, snapshot.inventory.erasures)
         connection.execute(f"CREATE TEMP TABLE loaded AS {query}")
-        parts = "SELECT * FROM loaded"
-    for statement in statements(snapshot, parts):
+        journals = "SELECT * FROM loaded"
+    for statement in statements(snapshot, journals):
         connection.execute(statement.replace("VIEW", "TEMP VIEW", 1))
     for statement in (
-        f"SET allowed_paths = {_listed([*snapshot.sealed, *snapshot.parts])}",
+        f"SET allowed_paths = {_listed([*snapshot.sealed, *snapshot.journals])}",
         f"SET allowed_directories = {_listed(hosted_folders(snapshot))}",
         "SET enable_external_access = false",
         "SET lock_configuration = true",

@@ -1,13 +1,13 @@
 """The folder of the history: its files, the locks of its runs, and the inventory of what counts.
 
     FILE.duckdb                          the catalogue: views over what follows
-    FILE.duckdb.runs/RUN.000000.jsonl    rows of a run, appended by its process alone
+    FILE.duckdb.runs/RUN.000000.jsonl    a journal: rows of a run, appended by its process alone
     FILE.duckdb.runs/RUN.lock            held by that process
     FILE.duckdb.runs/*.parquet           sealed rows
-    FILE.duckdb.runs/inventory.json       which files count; replaced whole, with the lock `.lock` held
+    FILE.duckdb.runs/inventory.json      which files count; replaced whole, with the lock `.lock` held
 
-A sealed file counts once the inventory names it, and the parts that it was made of no longer from then on: so
-a process that is killed at any moment leaves each row in one place that counts. Files that the inventory does
+A sealed file counts once the inventory names it, and the journals that it was made of no longer from then on:
+so a process that is killed at any moment leaves each row in one place that counts. Files that the inventory does
 not name are removed by `clipmod_cli.output.history.keeper`.
 """
 
@@ -31,7 +31,7 @@ INVENTORY: Final = "inventory.json"
 PRIVATE_FILE: Final = 0o600  # File names and their scores are private to the user.
 PRIVATE_FOLDER: Final = 0o700
 RUN_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")  # It becomes part of file names.
-PART: Final = re.compile(rf"({RUN_ID.pattern})\.([0-9]{{6,}})\.jsonl")
+JOURNAL: Final = re.compile(rf"({RUN_ID.pattern})\.([0-9]{{6,}})\.jsonl")
 ORPHAN_S: Final = 3600.0
 # A lock file alone belongs to a writer that has just started, or to one that was killed then. Starting never
 # takes an hour.
@@ -68,23 +68,23 @@ def try_lock_run(folder: Path, run_id: str) -> Iterator[bool]:
         lock.release()
 
 
-def part_path(folder: Path, run_id: str, number: int) -> Path:
-    """Return the path of a part of a run's rows."""
+def journal_path(folder: Path, run_id: str, number: int) -> Path:
+    """Return the path of a journal of a run's rows."""
     return folder / f"{run_id}.{number:06d}.jsonl"
 
 
-def parts_by_run(folder: Path) -> dict[str, list[Path]]:
-    """Return the parts of each run that has any, in their order."""
+def journals_by_run(folder: Path) -> dict[str, list[Path]]:
+    """Return the journals of each run that has any, in their order."""
     found: dict[str, list[tuple[int, Path]]] = {}
     for path in folder.glob("*.jsonl"):
-        if match := PART.fullmatch(path.name):
+        if match := JOURNAL.fullmatch(path.name):
             found.setdefault(match[1], []).append((int(match[2]), path))
     return {run_id: [path for _, path in sorted(found[run_id])] for run_id in sorted(found)}
 
 
 def remove_locks(folder: Path) -> None:
-    """Remove the locks of runs that have no parts any more."""
-    known = parts_by_run(folder)
+    """Remove the locks of runs that have no journals any more."""
+    known = journals_by_run(folder)
     for path in folder.glob("[!.]*.lock"):
         with suppress(OSError):
             if path.stem not in known and time.time() - path.stat().st_mtime > ORPHAN_S:
@@ -111,14 +111,14 @@ class SealedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erasure:
-    """Rows of parts to leave out, until all parts of that time are sealed without them.
+    """Rows of journals to leave out, until all journals of that time are sealed without them.
 
     Attributes:
         at_us: rows that are written later are not meant: the same picture may be sent again.
         by: what is compared.
         digest: SHA-256 of the name or of the content's hash, which are being erased themselves.
         before_us: rows from before this time.
-        parts: those that had rows at that time.
+        journals: those that had rows at that time.
         commands: the runs whose command line contains the name.
     """
 
@@ -126,7 +126,7 @@ class Erasure:
     by: ErasedBy
     digest: str | None = None
     before_us: int | None = None
-    parts: tuple[str, ...] = ()
+    journals: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
 
 
@@ -136,7 +136,7 @@ class Inventory:
 
     Attributes:
         files: the sealed ones.
-        done: the parts whose rows are in `files`, as long as they exist.
+        done: the journals whose rows are in `files`, as long as they exist.
         erasures: of rows that are not sealed yet.
         data_folders: where services keep hosted pictures.
         catalogue: digest of its text, with its size and time of change once it was written.
@@ -190,16 +190,16 @@ def load_inventory(folder: Path) -> Inventory:
 
 
 def _erasure(found: dict[str, Any]) -> Erasure:
-    return Erasure(**{**found, "parts": tuple(found["parts"]), "commands": tuple(found["commands"])})
+    return Erasure(**{**found, "journals": tuple(found["journals"]), "commands": tuple(found["commands"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """The rows at one moment: a inventory, and the parts that it does not name as done."""
+    """The rows at one moment: an inventory, and the journals that it does not name as done."""
 
     folder: Path
     inventory: Inventory
-    parts: tuple[Path, ...]
+    journals: tuple[Path, ...]
 
     @property
     def sealed(self) -> list[Path]:
@@ -209,8 +209,8 @@ class Snapshot:
 
 def snapshot_of(folder: Path, inventory: Inventory) -> Snapshot:
     """Return the rows of a folder by its inventory."""
-    parts = tuple(path for paths in open_parts(folder, inventory).values() for path in paths)
-    return Snapshot(folder=folder, inventory=inventory, parts=parts)
+    journals = tuple(path for paths in open_journals(folder, inventory).values() for path in paths)
+    return Snapshot(folder=folder, inventory=inventory, journals=journals)
 
 
 def take_snapshot(folder: Path) -> Snapshot:
@@ -223,11 +223,11 @@ def take_snapshot(folder: Path) -> Snapshot:
         inventory = now
 
 
-def open_parts(folder: Path, inventory: Inventory) -> dict[str, list[Path]]:
-    """Return the parts of each run that are not done."""
+def open_journals(folder: Path, inventory: Inventory) -> dict[str, list[Path]]:
+    """Return the journals of each run that are not done."""
     done = set(inventory.done)
     found = {
-        run_id: [path for path in parts if path.name not in done]
-        for run_id, parts in parts_by_run(folder).items()
+        run_id: [path for path in journals if path.name not in done]
+        for run_id, journals in journals_by_run(folder).items()
     }
-    return {run_id: parts for run_id, parts in found.items() if parts}
+    return {run_id: journals for run_id, journals in found.items() if journals}

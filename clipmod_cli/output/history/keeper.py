@@ -1,4 +1,4 @@
-"""Keeps the files of the history: seals parts, merges small files, erases rows, removes what counts no more.
+"""Maintains the files of the history: seals journals, merges small files, erases rows, removes what is left.
 
 Everything here happens while the folder's lock is held. New files are complete and on the disk before the
 inventory names them; old ones are removed after that.
@@ -26,7 +26,7 @@ from clipmod_cli.output.history.folder import (
     SealedFile,
     Snapshot,
     load_inventory,
-    open_parts,
+    open_journals,
     remove_locks,
     snapshot_of,
     try_lock_run,
@@ -36,7 +36,7 @@ from clipmod_cli.output.history.views import (
     NO_PICTURE,
     NO_ROWS,
     parquet,
-    parts_of,
+    journal_rows,
     sealed_rows,
     statements,
     without_texts,
@@ -52,7 +52,7 @@ SMALL_FILES: Final = (1_000, 10_000)
 
 MOST_SMALL: Final = 10
 SEALED_BYTES: Final = 1 << 28
-"""Of parts that are sealed into one file."""
+"""Of journals that are sealed into one file."""
 
 GRACE_S: Final = 60.0
 """How long files stay that count no more: a query by another program may be about to open them."""
@@ -61,7 +61,7 @@ UNFINISHED: Final = (".part", ".duckdb", ".wal")
 """Suffixes of files that are renamed when they are complete."""
 
 END_BYTES: Final = 1 << 16
-"""Of a part, in which the line of how its run ended is, if there is one."""
+"""Of a journal, in which the line of how its run ended is, if there is one."""
 
 
 class Keeper:
@@ -101,28 +101,28 @@ class Keeper:
                 self._save(data_folders=(*self.inventory.data_folders, name))
 
     def seal(self) -> None:
-        """Seal the parts that nothing is appended to any more.
+        """Seal the journals that nothing is appended to any more.
 
         Raises:
-            duckdb.Error: a file cannot be written; the parts stay.
+            duckdb.Error: a file cannot be written; the journals stay.
             OSError: likewise.
         """
         with ExitStack() as locks:
             closed: list[Path] = []
             ended: list[str] = []
-            for run_id, parts in open_parts(self._folder, self.inventory).items():
+            for run_id, journals in open_journals(self._folder, self.inventory).items():
                 if locks.enter_context(try_lock_run(self._folder, run_id)):
-                    _end(parts[-1])
+                    _end(journals[-1])
                     ended.append(run_id)
-                closed += parts if run_id in ended else parts[:-1]
+                closed += journals if run_id in ended else journals[:-1]
             for group in _groups(closed):
-                query = parts_of(group, self.inventory.erasures)
+                query = journal_rows(group, self.inventory.erasures)
                 self._replace(query, done=[path.name for path in group])
             for run_id in ended:
                 (self._folder / f"{run_id}.lock").unlink(missing_ok=True)
         if self.inventory.erasures:
-            still_open = {path.name for path in self.snapshot().parts}
-            kept = tuple(one for one in self.inventory.erasures if still_open.intersection(one.parts))
+            still_open = {path.name for path in self.snapshot().journals}
+            kept = tuple(one for one in self.inventory.erasures if still_open.intersection(one.journals))
             if kept != self.inventory.erasures:
                 self._save(erasures=kept)
             self.clean(at_once=True)
@@ -135,11 +135,11 @@ class Keeper:
                 small.sort(key=lambda file: file.first_us)
                 self._replace(self._rows_of(small), gone=small)
 
-    def erase(self, by: ErasedBy, value: str | float, *, in_parts: bool = True) -> int:
+    def erase(self, by: ErasedBy, value: str | float, *, in_journals: bool = True) -> int:
         """Erase rows: of a name, of a content, or from before a time in seconds; return how many records.
 
-        Rows of parts that are being written are left out from now on, and stay on the disk until those are
-        sealed; with `in_parts` false they are not meant. Raises as `seal`.
+        Rows of journals that are being written are left out from now on, and stay on the disk until those are
+        sealed; with `in_journals` false they are not meant. Raises as `seal`.
         """
         at_us = round(self._clock() * 1e6)
         match by:
@@ -163,13 +163,13 @@ class Keeper:
         self.make_views()
         found = f'SELECT count(*) FROM stored_rows WHERE "schema" IS NOT NULL AND ({meant})'
         records = self.number(found)
-        if (parts := self.snapshot().parts) and in_parts:
+        if (journals := self.snapshot().journals) and in_journals:
             named: list[Any] = []
             if by == "source":
-                listed = f"SELECT DISTINCT run.run_id FROM ({parts_of(parts)}) WHERE contains(run.command, ?)"
+                listed = f"SELECT DISTINCT run.run_id FROM ({journal_rows(journals)}) WHERE contains(run.command, ?)"
                 named = self.connection.execute(listed, [write_name(str(value))[0]]).fetchall()
             one = replace(
-                one, parts=tuple(path.name for path in parts), commands=tuple(run_id for (run_id,) in named)
+                one, journals=tuple(path.name for path in journals), commands=tuple(run_id for (run_id,) in named)
             )
             self._save(erasures=(*self.inventory.erasures, one))
         self._rewrite(f"({meant}){texts}", f"coalesce({meant}, false)", changed)
@@ -179,7 +179,7 @@ class Keeper:
     def erase_days(self, before: float) -> None:
         """Erase all rows from before a time in seconds, if there are any. Raises as `seal`."""
         if any(file.first_us < before * 1e6 for file in self.inventory.files):
-            self.erase("before", before, in_parts=False)
+            self.erase("before", before, in_journals=False)
 
     def add(self, query: str) -> None:
         """Add the rows of a query as a sealed file. Raises as `seal`."""
@@ -238,7 +238,7 @@ class Keeper:
         return sealed_rows([self._folder / file.name for file in files])
 
     def _replace(self, query: str, *, gone: Sequence[SealedFile] = (), done: Sequence[str] = ()) -> None:
-        """Write a sealed file, and let it count in place of other files and parts."""
+        """Write a sealed file, and let it count in place of other files and journals."""
         path = self._folder / f"{token_hex(16)}.parquet"
         try:
             rows = self.number(f"COPY ({query}) TO {quoted(str(path))} ({PARQUET_FORM}, USE_TMP_FILE false)")
@@ -270,9 +270,9 @@ class Keeper:
         self.inventory = replace(self.inventory, **changes).save(self._folder)
 
 
-def _end(part: Path) -> None:
-    """Add to the last part of a run whose writer has ended that it was killed, if no end is there."""
-    with part.open("rb+") as file:
+def _end(journal: Path) -> None:
+    """Add to the last journal of a run whose writer has ended that it was killed, if no end is there."""
+    with journal.open("rb+") as file:
         first = _run_row(file.readline())
         file.seek(max(0, file.seek(0, os.SEEK_END) - END_BYTES))
         *_, last, torn = [b"", *file.read().split(b"\n")]
@@ -290,13 +290,13 @@ def _run_row(line: bytes) -> dict[str, Any]:
     return row if isinstance(row, dict) and isinstance(row.get("run"), dict) else {}
 
 
-def _groups(parts: Sequence[Path]) -> Iterator[list[Path]]:
-    """Yield parts that are sealed together."""
+def _groups(journals: Sequence[Path]) -> Iterator[list[Path]]:
+    """Yield journals that are sealed together."""
     group: list[Path] = []
     size = 0
-    for part in parts:
-        group.append(part)
-        size += part.stat().st_size
+    for journal in journals:
+        group.append(journal)
+        size += journal.stat().st_size
         if size >= SEALED_BYTES:
             yield group
             group, size = [], 0

@@ -25,13 +25,13 @@ from clipmod_cli.settings.definition import Settings
 
 SEAL_ROWS: Final = 100_000
 SEAL_S: Final = 86_400.0
-"""A part is sealed when it has so many rows, or is so old."""
+"""A journal is sealed when it has so many rows, or is so old."""
 
 TICK_S: Final = 15.0
-"""How often that is asked, and whether rows of the part were erased: then it is sealed too."""
+"""How often that is asked, and whether rows of the journal were erased: then it is sealed too."""
 
-TEND_S: Final = 3600.0
-"""How often the files are tended while nothing is to be sealed: old rows, runs that were killed."""
+MAINTAIN_S: Final = 3600.0
+"""How often the files are maintained while nothing is to be sealed: old rows, runs that were killed."""
 
 EXIT_LOCK_TIMEOUT_S: Final = 2.0  # A finished scan must exit; the next process seals what is left.
 
@@ -52,7 +52,7 @@ class HistoryRun:
         self._requests = count()
         self._warned = False
         self._lost = 0
-        self._begun = self._tended = store.clock()
+        self._begun = self._maintained = store.clock()
         self._writer = None if discard else self._open()
         self._stopping = False
         self._ticking = threading.Lock()
@@ -83,7 +83,7 @@ class HistoryRun:
         self._writer.check()
 
     def tick(self) -> None:
-        """Seal the open part if it is time for that, and tend the files."""
+        """Seal the open journal if it is time for that, and maintain the files."""
         if self._writer is None:
             return
         with self._ticking:
@@ -103,7 +103,7 @@ class HistoryRun:
             )
             try:
                 self._writer.close(ended)
-                self._store.tend(timeout_s=EXIT_LOCK_TIMEOUT_S, merge=False)
+                self._store.maintain(timeout_s=EXIT_LOCK_TIMEOUT_S, merge=False)
             except (ClipmodError, OSError) as error:
                 self._warn(error)
         if self._lost and not self._discard:
@@ -112,14 +112,14 @@ class HistoryRun:
     def _tick(self, writer: RunWriter) -> None:
         now = self._store.clock()
         try:
-            erased, named = self._store.must_seal(writer.part, self._info.facts.run_id)
+            erased, named = self._store.must_seal(writer.journal, self._info.facts.run_id)
             if named:
                 writer.hide_command()
             if erased or writer.rows >= SEAL_ROWS or now - self._begun >= SEAL_S:
                 writer.roll()
-                self._begun, self._tended = now, 0.0
-            if now - self._tended >= TEND_S and self._store.tend():
-                self._tended = now
+                self._begun, self._maintained = now, 0.0
+            if now - self._maintained >= MAINTAIN_S and self._store.maintain():
+                self._maintained = now
         except (ClipmodError, OSError) as error:
             self._warn(error)
 
@@ -156,7 +156,7 @@ class HistoryRun:
         # Importing DuckDB registers an exit handler that interrupts all its connections. Exit handlers run
         # last in, first out, so this one, registered after it, lets DuckDB finish first.
         atexit.register(self._stop)
-        self._tended = 0.0  # the catalogue is to have the new part
+        self._maintained = 0.0  # the catalogue is to have the new journal
         while not self._stopping:
             self.tick()
             self._wake.wait(self._tick_s)

@@ -87,7 +87,7 @@ class HistoryStore:
         """Whether there are any files."""
         return self.path.exists() or self.folder.exists()
 
-    def tend(self, *, timeout_s: float = 0.0, merge: bool = True) -> bool:
+    def maintain(self, *, timeout_s: float = 0.0, merge: bool = True) -> bool:
         """Seal what ended runs left, merge small files, delete old rows, and write the catalogue.
 
         Returns False if the lock was not free in time.
@@ -154,12 +154,12 @@ class HistoryStore:
                 records = keeper.erase("sha256", chosen.sha256 or "")
         return EraseResult(records=records, image_ids=image_ids)
 
-    def must_seal(self, part: str, run_id: str) -> tuple[bool, bool]:
-        """Return whether rows of a part were erased, and whether the run's command line was."""
+    def must_seal(self, journal: str, run_id: str) -> tuple[bool, bool]:
+        """Return whether rows of a journal were erased, and whether the run's command line was."""
         with self._explaining():
             erasures = load_inventory(self.folder).erasures
         return (
-            any(part in one.parts for one in erasures),
+            any(journal in one.journals for one in erasures),
             any(run_id in one.commands for one in erasures),
         )
 
@@ -169,13 +169,13 @@ class HistoryStore:
         Raises:
             UsageError: the query is wrong, or is not one that only reads.
         """
-        self._tend_to_read()
+        self._seal_before_reading()
         columns, rows = self._read(lambda connection: select(connection, sql))
         return QueryResult(columns=columns, rows=rows)
 
     def stats(self) -> dict[str, Any]:
         """Return the statistics that `clipmod_cli.output.history.stats.collect` describes."""
-        self._tend_to_read()
+        self._seal_before_reading()
         return self._read(lambda connection: collect(connection, self.path, self.size), load=True)
 
     def serve_stats(self, hosted: int | None = None) -> dict[str, Any]:
@@ -188,7 +188,7 @@ class HistoryStore:
         def count(connection: DuckDBPyConnection) -> None:
             connection.execute("SELECT count(*) FROM stored_rows").fetchall()
 
-        self._read(count, parts=False)
+        self._read(count, journals=False)
 
     @property
     def size(self) -> int:
@@ -196,16 +196,16 @@ class HistoryStore:
         files = [self.path, *(self.folder.iterdir() if self.folder.exists() else ())]
         return sum(path.stat().st_size for path in files if path.is_file())
 
-    def _tend_to_read(self) -> None:
+    def _seal_before_reading(self) -> None:
         """Seal what ended runs left, where that is possible: so that their end is known."""
         try:
-            self.tend()
+            self.maintain()
         except (ClipmodError, OSError) as error:
             log.debug("the files beside %s stay as they are: %s", self.path, error)
 
-    def _read(self, work: Callable[[DuckDBPyConnection], T], *, load: bool = False, parts: bool = True) -> T:
+    def _read(self, work: Callable[[DuckDBPyConnection], T], *, load: bool = False, journals: bool = True) -> T:
         with self._explaining():
-            return read(self.path, self.folder, work, load=load, parts=parts)
+            return read(self.path, self.folder, work, load=load, journals=journals)
 
     @contextmanager
     def _keeping(self, timeout_s: float) -> Iterator[Keeper]:
@@ -220,14 +220,14 @@ class HistoryStore:
         try:
             with connect(threads="1") as connection:
                 keeper = Keeper(self.folder, connection, self.clock)
-                self._show_new_parts(keeper)
+                self._show_new_journals(keeper)
                 yield keeper
                 write_catalogue(self.path, keeper.snapshot())
         finally:
             lock.release()
 
-    def _show_new_parts(self, keeper: Keeper) -> None:
-        """Write the catalogue before other parts are sealed, which may take seconds."""
+    def _show_new_journals(self, keeper: Keeper) -> None:
+        """Write the catalogue before other journals are sealed, which may take seconds."""
         import duckdb
 
         try:

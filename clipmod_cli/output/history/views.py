@@ -1,4 +1,4 @@
-"""The tables of the history, as SQL: views over sealed files, parts and the files beside hosted pictures.
+"""The tables of the history, as SQL: views over sealed files, journals and the files beside hosted pictures.
 
 The same text makes the catalogue and the connection of a query. Names and conditions come from the code;
 paths and values are quoted.
@@ -45,7 +45,7 @@ ROW_COLUMNS: Final = {
     "run": _struct(RUN_COLUMNS),
     "request": _struct(REQUEST_COLUMNS),
 }
-"""Of the lines of parts and of sealed files: a row is a record, a run or a request."""
+"""Of the lines of journals and of sealed files: a row is a record, a run or a request."""
 
 IS_RECORD: Final = (
     '"schema" = \'clipmod/1\' AND run_id IS NOT NULL AND "index" IS NOT NULL AND source IS NOT NULL '
@@ -59,19 +59,19 @@ IS_ROW: Final = f"""written_us IS NOT NULL AND (({IS_RECORD})
 
 NAME_OF: Final = "coalesce(source_b64, source)"
 ENDINGS: Final = "['rebuilt', 'killed', 'finished']"
-"""How runs ended, the last counts: a run has a row in each of its parts."""
+"""How runs ended, the last counts: a run has a row in each of its journals."""
 
 
-def statements(snapshot: Snapshot, parts: str = "") -> list[str]:
+def statements(snapshot: Snapshot, journals: str = "") -> list[str]:
     """Return the statements that make the views of a snapshot.
 
     Args:
         snapshot: names the files.
-        parts: a query of the rows of its parts, if not the files themselves.
+        journals: a query of the rows of its journals, if not the files themselves.
     """
     rows = [sealed_rows(snapshot.sealed)]
-    if snapshot.parts:
-        rows.append(parts or parts_of(snapshot.parts, snapshot.inventory.erasures))
+    if snapshot.journals:
+        rows.append(journals or journal_rows(snapshot.journals, snapshot.inventory.erasures))
     return [
         f"CREATE OR REPLACE VIEW stored_rows AS {' UNION ALL BY NAME '.join(rows)}",
         *(f"CREATE OR REPLACE VIEW {name} AS {query}" for name, query in TABLES.items()),
@@ -121,8 +121,8 @@ TABLES: Final = {
 }
 
 
-def parts_of(parts: Sequence[Path], erasures: Sequence[Erasure] = ()) -> str:
-    """Return a query of the rows of parts, without those that are erased."""
+def journal_rows(journals: Sequence[Path], erasures: Sequence[Erasure] = ()) -> str:
+    """Return a query of the rows of journals, without those that are erased."""
     hidden = "".join(f" AND NOT ({_erased(one)})" for one in erasures)
     columns = {name: f'"{name}"' for name in ROW_COLUMNS}
     if sources := [one for one in erasures if one.by == "source"]:
@@ -135,7 +135,7 @@ def parts_of(parts: Sequence[Path], erasures: Sequence[Erasure] = ()) -> str:
             hidden_command = _without("run", RUN_COLUMNS, "command")
             columns["run"] = f"CASE WHEN {meant} THEN {hidden_command} ELSE run END"
     listed = ", ".join(f'{value} AS "{name}"' for name, value in columns.items())
-    return f"SELECT {listed} FROM {lines(parts, ROW_COLUMNS)} WHERE {IS_ROW}{hidden}"
+    return f"SELECT {listed} FROM {lines(journals, ROW_COLUMNS)} WHERE {IS_ROW}{hidden}"
 
 
 def sealed_rows(files: Sequence[Path], *, with_names: bool = False) -> str:

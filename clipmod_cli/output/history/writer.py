@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from clipmod_cli.output.history.folder import PRIVATE_FILE, RUN_ID, make_private, part_path, run_lock
+from clipmod_cli.output.history.folder import PRIVATE_FILE, RUN_ID, make_private, journal_path, run_lock
 from clipmod_cli.output.history.rows import RunInfo, run_line
 
 LONGEST_LINE: Final = 1 << 25
@@ -23,11 +23,11 @@ class RunWriter:
     """Appends rows; safe to call from several threads.
 
     Attributes:
-        rows: how many the open part has.
+        rows: how many the open journal has.
     """
 
     def __init__(self, folder: Path, info: RunInfo) -> None:
-        """Lock the run's id and create its first part.
+        """Lock the run's id and create its first journal.
 
         Raises:
             OSError: the folder cannot be written, or another process writes this run.
@@ -44,7 +44,7 @@ class RunWriter:
         self._lock = run_lock(folder, self._run_id)
         self._lock.acquire(timeout=0)
         try:
-            self._part = _Part(part_path(folder, self._run_id, 0), run_line(info))
+            self._journal = _Journal(journal_path(folder, self._run_id, 0), run_line(info))
         except BaseException:
             self._lock.release()
             raise
@@ -59,7 +59,7 @@ class RunWriter:
         if len(line) > LONGEST_LINE:
             raise OSError(errno.EFBIG, f"a row of {len(line):,} bytes is too long for the statistics")
         with self._mutex:
-            self._part.append(line)
+            self._journal.append(line)
             self.rows += 1
 
     def check(self) -> None:
@@ -69,27 +69,27 @@ class RunWriter:
             OSError: they cannot be written, for example because the disk is full.
         """
         with self._mutex:
-            self._part.check()
+            self._journal.check()
 
     @property
-    def part(self) -> str:
-        """The name of the open part."""
-        return self._part.path.name
+    def journal(self) -> str:
+        """The name of the open journal."""
+        return self._journal.path.name
 
     def hide_command(self) -> None:
         """Write the command line no more: it contains a name that was erased."""
         self._info = replace(self._info, command=None)
 
     def roll(self) -> None:
-        """Begin a new part. Nothing is appended to the one before from now on.
+        """Begin a new journal. Nothing is appended to the one before from now on.
 
         Raises:
-            OSError: the new part cannot be created; rows go on to the old one.
+            OSError: the new journal cannot be created; rows go on to the old one.
         """
         with self._mutex:
-            fresh = _Part(part_path(self._folder, self._run_id, self._number + 1), run_line(self._info))
-            self._part.close()
-            self._part = fresh
+            fresh = _Journal(journal_path(self._folder, self._run_id, self._number + 1), run_line(self._info))
+            self._journal.close()
+            self._journal = fresh
             self._number += 1
             self.rows = 0
 
@@ -97,19 +97,19 @@ class RunWriter:
         """Write how the run ended, and release its lock.
 
         Raises:
-            OSError: that cannot be written, or the part was removed meanwhile.
+            OSError: that cannot be written, or the journal was removed meanwhile.
         """
         with self._mutex:
             try:
                 self._info = replace(ended, command=self._info.command)
-                self._part.append(run_line(self._info))
-                self._part.path.stat()
+                self._journal.append(run_line(self._info))
+                self._journal.path.stat()
             finally:
-                self._part.close()
+                self._journal.close()
                 self._lock.release()
 
 
-class _Part:
+class _Journal:
     """One file of whole lines."""
 
     def __init__(self, path: Path, first: bytes) -> None:
@@ -123,14 +123,14 @@ class _Part:
         self._torn = False
         if path.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-        part = path.with_name(f".{path.name}.part")
-        self._descriptor = os.open(part, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
+        unfinished = path.with_name(f".{path.name}.part")
+        self._descriptor = os.open(unfinished, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
         try:
             self.append(first)
-            part.rename(path)
+            unfinished.rename(path)
         except BaseException:
             self.close()
-            part.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
             raise
 
     def append(self, line: bytes) -> None:
