@@ -17,6 +17,7 @@ from clipmod_cli.atomic import atomic_file
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.columns import columns_of
 from clipmod_cli.output.compact import COMPACT_SCHEMA, FIELDS
+from clipmod_cli.output.database import connect, first_line
 from clipmod_cli.records import Record
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ GROUP_ROWS: Final = 20_480
 """Rows that are in memory together, 50 MB of lines; six times as many take 1 % less space."""
 
 FETCHED_ROWS: Final = 2_048
-MEMORY: Final = "1GB"
 LEAST_LINE_BYTES: Final = 1 << 20
 """DuckDB reserves a few times the longest line for each thread."""
 
@@ -101,7 +101,7 @@ def read_lines(path: Path) -> Iterator[bytes]:
 
     Raises:
         UsageError: it is damaged, or not a Parquet file of records.
-        OutputError: it takes more memory than `MEMORY`, and no temporary file can be written.
+        OutputError: it takes more memory than DuckDB may use, and no temporary file can be written.
     """
     with _database(path) as connection:
         file = f"read_parquet({quoted(str(path))})"
@@ -159,21 +159,13 @@ def _database(path: Path) -> Iterator[DuckDBPyConnection]:
     import duckdb
 
     with tempfile.TemporaryDirectory(prefix="clipmod-") as spilled:
-        config: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": MEMORY,
-            "temp_directory": spilled,
-            "autoinstall_known_extensions": "false",
-        }
         try:
-            with duckdb.connect(config=config) as connection:
+            with connect(spill=spilled) as connection:
                 yield connection
         except duckdb.OutOfMemoryException as error:
             raise OutputError(f"not enough memory for the records of {path}: {error}") from error
         except duckdb.IOException as error:
-            raise OutputError(f"cannot write {path}: {_first_line(error)}") from error
+            raise OutputError(f"cannot write {path}: {first_line(error)}") from error
         except duckdb.Error as error:
-            raise UsageError(f"{path}: {_first_line(error)}") from error
+            raise UsageError(f"{path}: {first_line(error)}") from error
 
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

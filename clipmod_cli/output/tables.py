@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from clipmod_cli.atomic import atomic_file
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.columns import columns_of
+from clipmod_cli.output.database import connect
 from clipmod_cli.output.export import escaped_formula
 from clipmod_cli.output.parquet import PARQUET_FORM, quoted
 
@@ -53,8 +54,6 @@ def write_rows(path: Path, model: type[BaseModel], rows: Iterable[BaseModel]) ->
 
 
 def _copy(lines: Path, model: type[BaseModel], file: IO[bytes], ending: str) -> None:
-    import duckdb
-
     columns = columns_of(model)
     types = ", ".join(f"'{one.name}': '{one.type}'" for one in columns)
     cells = [
@@ -62,7 +61,7 @@ def _copy(lines: Path, model: type[BaseModel], file: IO[bytes], ending: str) -> 
         for one in columns
     ]
     listed = ", ".join(f'{cell} AS "{one.name}"' for cell, one in zip(cells, columns, strict=True))
-    with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as connection:
+    with connect() as connection:
         connection.execute(
             f"COPY (SELECT {listed} FROM read_json({quoted(str(lines))}, format = 'newline_delimited', "  # noqa: S608
             f"columns = {{{types}}})) TO {quoted(file.name)} ({FORMS[ending]}, USE_TMP_FILE false)"

@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from typing import Final
 
 from clipmod_cli.errors import SettingsError
-from clipmod_cli.output.originals import Originals
+from clipmod_cli.runs.originals import Originals
 from clipmod_cli.settings.definition import Settings
 from clipmod_cli.sources.base import Skipped
 from clipmod_cli.sources.lists import read_urls

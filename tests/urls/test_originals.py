@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.errors import OutputError
-from clipmod_cli.output.originals import Originals
+from clipmod_cli.runs.originals import Originals
 from clipmod_cli.types import Failure, Item
 from tests.urls.kit import picture
 from tests.urls.test_fetch import MP4

@@ -19,6 +19,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from clipmod_cli.errors import UsageError
+from clipmod_cli.output.database import connect, first_line
 from clipmod_cli.output.history.folder import PRIVATE_FILE, Inventory, Snapshot, take_snapshot
 from clipmod_cli.output.history.views import VIEWS, comments, hosted_folders, journal_rows, statements
 from clipmod_cli.output.parquet import quoted
@@ -32,23 +33,7 @@ TRIES: Final = 5
 LOADED_BYTES: Final = 1 << 28
 """Of journals that are read into memory for several queries."""
 
-MEMORY: Final = "1GB"
-
-
 T = TypeVar("T")
-
-
-def connect(path: Path | str = ":memory:", *, read_only: bool = False, **config: Any) -> DuckDBPyConnection:
-    """Return a connection that installs and loads nothing.
-
-    Raises:
-        duckdb.Error: the file cannot be opened.
-    """
-    import duckdb
-
-    no_extensions = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
-    limits = {"memory_limit": MEMORY, "temp_directory": ""}
-    return duckdb.connect(str(path), read_only=read_only, config={**no_extensions, **limits, **config})
 
 
 def check_catalogue(path: Path, inventory: Inventory) -> bool:
@@ -70,9 +55,8 @@ def check_catalogue(path: Path, inventory: Inventory) -> bool:
     except duckdb.Error as error:
         if "Could not set lock" in str(error):
             return False
-        reason = str(error).strip().partition("\n")[0]
         raise UsageError(
-            f"cannot use the statistics database {path} ({reason}). Remove it if it is damaged: it is only a "
+            f"cannot use the statistics database {path} ({first_line(error)}). Remove it if it is damaged: it is only a "
             f"catalogue of the files in {path}.runs, and is written again"
         ) from error
     if tables or not {name for (name,) in views} <= set(VIEWS):

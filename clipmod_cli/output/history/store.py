@@ -21,7 +21,8 @@ import platformdirs
 from filelock import Timeout
 
 from clipmod_cli.errors import ClipmodError, OutputError, UsageError
-from clipmod_cli.output.history.catalogue import connect, read, select, write_catalogue
+from clipmod_cli.output.database import INTERRUPTED, connect, first_line
+from clipmod_cli.output.history.catalogue import read, select, write_catalogue
 from clipmod_cli.output.history.folder import load_inventory, lock_file, make_private
 from clipmod_cli.output.history.hosted_files import EraseFilter, EraseResult, remove_chosen
 from clipmod_cli.output.history.keeper import Keeper
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 LOCK_TIMEOUT_S: Final = 30.0  # For commands that change something: how long another may hold the lock.
-INTERRUPTED: Final = "Query interrupted"  # DuckDB raises RuntimeError with this in place of KeyboardInterrupt
 DAY_S: Final = 86_400.0
 
 log = logging.getLogger(__name__)
@@ -249,8 +249,7 @@ class HistoryStore:
         try:
             yield
         except duckdb.Error as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise OutputError(f"cannot use the files in {self.folder}: {reason}") from error
+            raise OutputError(f"cannot use the files in {self.folder}: {first_line(error)}") from error
         except OSError as error:
             raise OutputError(f"cannot use the files in {self.folder}: {error}") from error
         except RuntimeError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from clipmod_cli.output.columns import column_types, columns_of
+from clipmod_cli.output.database import no_rows
 from clipmod_cli.output.history.folder import Erasure, Snapshot
 from clipmod_cli.output.history.rows import HostedRow, RequestRow, RunInfo
 from clipmod_cli.output.history.writer import LONGEST_LINE
@@ -200,14 +201,9 @@ def _listed(paths: Sequence[Path]) -> str:
     return f"[{', '.join(quoted(glob.escape(str(path))) for path in paths)}]"
 
 
-def _nothing(columns: Mapping[str, str]) -> str:
-    listed = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in columns.items())
-    return f"SELECT {listed} WHERE false"
-
-
 def _hosted(folders: Sequence[Path]) -> str:
     if not folders:
-        return _nothing({**HOSTED_COLUMNS, "data_folder": "VARCHAR"})
+        return no_rows({**HOSTED_COLUMNS, "data_folder": "VARCHAR"})
     patterns = ", ".join(quoted(f"{glob.escape(str(folder))}/*.json") for folder in folders)
     listed = ", ".join(f"{quoted(name)}: {quoted(kind)}" for name, kind in HOSTED_COLUMNS.items())
     return (
@@ -217,5 +213,5 @@ def _hosted(folders: Sequence[Path]) -> str:
     )
 
 
-NO_ROWS: Final = _nothing(ROW_COLUMNS)
+NO_ROWS: Final = no_rows(ROW_COLUMNS)
 """No row, with all columns: files of another version may lack some."""

@@ -28,10 +28,7 @@ from clipmod_cli.output.resuming.files import (
     part_path,
     records_path,
 )
-from clipmod_cli.records import SCHEMA_NAME
-
-LINE_START: Final = f'{{"schema":"{SCHEMA_NAME}'.encode()
-"""How clipmod writes a record. A line that another program has rewritten is parsed to be recognised."""
+from clipmod_cli.output.resuming.lines import LINE_START
 
 PIECE_BYTES: Final = 1 << 20
 PARQUET_LINES: Final = 500
@@ -178,6 +175,7 @@ class _Lines:
             if not line.strip():
                 self.is_clean = False
                 continue
+            # a line that another program has rewritten is parsed to be recognised
             if not (line.startswith(LINE_START) and line.endswith(b"}")) and not _is_record(line):
                 raise self._foreign(number, line)
             yield line

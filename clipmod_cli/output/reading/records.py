@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.columns import columns_of
+from clipmod_cli.output.database import INTERRUPTED, connect, first_line, no_rows
 from clipmod_cli.output.history.store import QueryResult
 from clipmod_cli.output.parquet import quoted
 from clipmod_cli.output.reading.cards import RunCards, read_cards
@@ -22,12 +23,8 @@ from clipmod_cli.records import Record
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-MEMORY: Final = "1GB"
 LEAST_OBJECT_BYTES: Final = 1 << 20
 """DuckDB reserves a few times the longest line for each thread."""
-
-INTERRUPTED: Final = "Query interrupted"
-"""DuckDB raises RuntimeError with this in place of KeyboardInterrupt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +86,7 @@ class RecordReader:
         except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
             raise UsageError(self._explain(error)) from error
         except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
-            raise OutputError(f"cannot go through the records: {_first_line(error)}") from error
+            raise OutputError(f"cannot go through the records: {first_line(error)}") from error
         except duckdb.Error as error:
             raise UsageError(str(error).strip()) from error
         except RuntimeError as error:
@@ -102,20 +99,12 @@ class RecordReader:
         for file in self.files:
             if (number := find_invalid_line(file.path)) is not None:
                 return f"{file.name} line {number} is not valid JSON. Remove it, or scan its input again"
-        return f"a record cannot be read: {_first_line(error)}"
+        return f"a record cannot be read: {first_line(error)}"
 
 
 def open_database(folder: Path) -> DuckDBPyConnection:
     """Return a database in memory, which writes what exceeds `MEMORY` to a folder."""
-    import duckdb
-
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": MEMORY,
-        "temp_directory": str(folder / "spilled"),
-        "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false",
-    }
-    return duckdb.connect(config=config)
+    return connect(spill=folder / "spilled")
 
 
 @contextmanager
@@ -147,8 +136,7 @@ def _view_of(files: Sequence[RecordFile], cards: RunCards) -> str:
     columns = {column.name: column.type for column in columns_of(Record)}
     paths = ", ".join(quoted(glob.escape(str(file.path.resolve()))) for file in files if file.count)
     if not paths:
-        listed = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in columns.items())
-        return f"SELECT {listed} WHERE false"
+        return no_rows(columns)
     listed = ", ".join(f"'{name}': '{kind}'" for name, kind in columns.items())
     longest = max(LEAST_OBJECT_BYTES, *(file.longest for file in files)) + 1
     return (
@@ -156,6 +144,3 @@ def _view_of(files: Sequence[RecordFile], cards: RunCards) -> str:
         f"compression = 'none', maximum_object_size = {longest}, columns = {{{listed}}})"
     )
 
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
