@@ -1,8 +1,8 @@
 """Judges parts: loads the models once, and commits each part whole or not at all.
 
-Of a part that was begun and neither committed nor given up a note is left (`attempts/`). After two lost
-processes it is judged input by input, and an input at which two of those were lost becomes a `worker_lost`
-record.
+A process writes a note (`attempts/`) when it begins a part and deletes it at the end; a lost process leaves it.
+After two lost processes the part is judged input by input, and an input at which two of those were lost
+becomes a `worker_lost` record.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -77,7 +77,7 @@ class Planner:
         """
         told = False
         while (run := read_run_file(self._store)) is None:
-            with self._lease() as lease:
+            with HeartbeatFile.take(self._store, LEASE) or nullcontext() as lease:
                 if lease is not None:
                     run = read_run_file(self._store) or self._plan_first(lease)
                     break
@@ -169,15 +169,6 @@ class Planner:
                 f"{self._store.name} is a run over other inputs: {'; '.join(different)}. Give the command "
                 "that planned it, or name another output"
             )
-
-    @contextmanager
-    def _lease(self) -> Iterator[HeartbeatFile | None]:
-        lease = HeartbeatFile.take(self._store, LEASE)
-        if lease is None:
-            yield None
-            return
-        with lease:
-            yield lease
 
     @contextmanager
     def _waiting_for_lease(self) -> Iterator[HeartbeatFile]:
