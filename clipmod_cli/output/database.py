@@ -1,4 +1,4 @@
-"""DuckDB as all of this package use it: connections without extensions, and pieces of SQL. Knows no record."""
+"""Connections of DuckDB without extensions, and pieces of SQL. Knows no record."""
 
 from __future__ import annotations
 

@@ -168,4 +168,3 @@ def _database(path: Path) -> Iterator[DuckDBPyConnection]:
             raise OutputError(f"cannot write {path}: {first_line(error)}") from error
         except duckdb.Error as error:
             raise UsageError(f"{path}: {first_line(error)}") from error
-

@@ -82,8 +82,8 @@ def read_done(store: PartStore, part: int) -> DonePart | None:
         return DonePart.model_validate_json(content)
     except ValidationError as error:
         raise OutputMismatchError(
-            f"{store.name}/{done_name(part)} is damaged. Delete it, and give the command of the scan again: it "
-            "judges that part again"
+            f"{store.name}/{done_name(part)} is damaged. Delete it, and give the command of the scan again: "
+            "it judges that part again"
         ) from error
 
 

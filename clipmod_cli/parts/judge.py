@@ -1,7 +1,7 @@
 """Judges parts: loads the models once, and commits each part whole or not at all.
 
-A process writes a note (`attempts/`) when it begins a part and deletes it at the end; a lost process leaves it.
-After two lost processes the part is judged input by input, and an input at which two of those were lost
+A process writes a note (`attempts/`) when it begins a part and deletes it at the end; a lost process leaves
+it. After two lost processes the part is judged input by input, and an input at which two of those were lost
 becomes a `worker_lost` record.
 """
 

@@ -210,8 +210,8 @@ def change_run_file(store: PartStore, change: Callable[[RunFile], RunFile]) -> R
         if changed == run or store.replace(RUN_FILE, content, changed.to_bytes()):
             return changed
     raise OutputError(
-        f"cannot change {store.name}/{RUN_FILE}: other processes change it, or it was deleted. Give the command "
-        "again"
+        f"cannot change {store.name}/{RUN_FILE}: other processes change it, or it was deleted. Give the "
+        "command again"
     )
 
 

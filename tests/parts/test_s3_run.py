@@ -46,7 +46,10 @@ def test_two_shards_judge_a_bucket_into_a_bucket_as_one_plain_scan_does(
     s3.asked.clear()
     again = scan(clipmod, s3, ROOT + "in/", "-o", OUT, "--shard", "1/2")
     assert again.code == 0, again.stderr
-    assert not any(one.path.startswith("/uploads/in/") for one in s3.asked if one.method == "GET")
+    fetched = set(s3.gets())
+    assert not any(key.startswith("in/") for key in fetched)
+    own = {f"results/run 1/done/part-{part:06}.json" for part in range(-(-told["parts"] // 2))}
+    assert {key for key in fetched if "/done/" in key} == own  # not those of the other shard
 
 
 def test_a_server_without_conditional_writes_is_refused_before_anything_is_judged(

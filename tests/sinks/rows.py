@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from clipmod_cli.output.history.folder import load_inventory, journal_path, journals_by_run
+from clipmod_cli.output.history.folder import journal_path, journals_by_run, load_inventory
 from clipmod_cli.output.history.rows import RunInfo, record_line
 from clipmod_cli.output.history.run import HistoryRun
 from clipmod_cli.output.history.store import HistoryStore
@@ -86,6 +86,9 @@ def seal_all(store: HistoryStore) -> None:
     assert store.maintain(timeout_s=30)
     done = load_inventory(store.folder).done
     open_ = [
-        path.name for journals in journals_by_run(store.folder).values() for path in journals if path.name not in done
+        path.name
+        for journals in journals_by_run(store.folder).values()
+        for path in journals
+        if path.name not in done
     ]
     assert open_ == []

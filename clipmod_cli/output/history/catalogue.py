@@ -56,8 +56,8 @@ def check_catalogue(path: Path, inventory: Inventory) -> bool:
         if "Could not set lock" in str(error):
             return False
         raise UsageError(
-            f"cannot use the statistics database {path} ({first_line(error)}). Remove it if it is damaged: it is only a "
-            f"catalogue of the files in {path}.runs, and is written again"
+            f"cannot use the statistics database {path} ({first_line(error)}). Remove it if it is damaged: "
+            f"it is only a catalogue of the files in {path}.runs, and is written again"
         ) from error
     if tables or not {name for (name,) in views} <= set(VIEWS):
         raise UsageError(

@@ -7,8 +7,8 @@
     FILE.duckdb.runs/inventory.json      which files count; replaced whole, with the lock `.lock` held
 
 A sealed file counts once the inventory names it, and the journals that it was made of no longer from then on:
-so a process that is killed at any moment leaves each row in one place that counts. Files that the inventory does
-not name are removed by `clipmod_cli.output.history.keeper`.
+so a process that is killed at any moment leaves each row in one place that counts. Files that the inventory
+does not name are removed by `clipmod_cli.output.history.keeper`.
 """
 
 from __future__ import annotations

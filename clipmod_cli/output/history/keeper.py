@@ -35,8 +35,8 @@ from clipmod_cli.output.history.views import (
     NAME_OF,
     NO_PICTURE,
     NO_ROWS,
-    parquet,
     journal_rows,
+    parquet,
     sealed_rows,
     statements,
     without_texts,
@@ -166,10 +166,13 @@ class Keeper:
         if (journals := self.snapshot().journals) and in_journals:
             named: list[Any] = []
             if by == "source":
-                listed = f"SELECT DISTINCT run.run_id FROM ({journal_rows(journals)}) WHERE contains(run.command, ?)"
+                rows = journal_rows(journals)
+                listed = f"SELECT DISTINCT run.run_id FROM ({rows}) WHERE contains(run.command, ?)"
                 named = self.connection.execute(listed, [write_name(str(value))[0]]).fetchall()
             one = replace(
-                one, journals=tuple(path.name for path in journals), commands=tuple(run_id for (run_id,) in named)
+                one,
+                journals=tuple(path.name for path in journals),
+                commands=tuple(run_id for (run_id,) in named),
             )
             self._save(erasures=(*self.inventory.erasures, one))
         self._rewrite(f"({meant}){texts}", f"coalesce({meant}, false)", changed)

@@ -203,7 +203,9 @@ class HistoryStore:
         except (ClipmodError, OSError) as error:
             log.debug("the files beside %s stay as they are: %s", self.path, error)
 
-    def _read(self, work: Callable[[DuckDBPyConnection], T], *, load: bool = False, journals: bool = True) -> T:
+    def _read(
+        self, work: Callable[[DuckDBPyConnection], T], *, load: bool = False, journals: bool = True
+    ) -> T:
         with self._explaining():
             return read(self.path, self.folder, work, load=load, journals=journals)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from clipmod_cli.output.history.folder import PRIVATE_FILE, RUN_ID, make_private, journal_path, run_lock
+from clipmod_cli.output.history.folder import PRIVATE_FILE, RUN_ID, journal_path, make_private, run_lock
 from clipmod_cli.output.history.rows import RunInfo, run_line
 
 LONGEST_LINE: Final = 1 << 25
@@ -124,7 +124,9 @@ class _Journal:
         if path.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
         unfinished = path.with_name(f".{path.name}.part")
-        self._descriptor = os.open(unfinished, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
+        self._descriptor = os.open(
+            unfinished, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE
+        )
         try:
             self.append(first)
             unfinished.rename(path)

@@ -143,4 +143,3 @@ def _view_of(files: Sequence[RecordFile], cards: RunCards) -> str:
         f"SELECT * {cards.filled_in}FROM read_json([{paths}], format = 'newline_delimited', "
         f"compression = 'none', maximum_object_size = {longest}, columns = {{{listed}}})"
     )
-

@@ -94,8 +94,8 @@ class PartsRun(ABC):
         missing = read_overview(self.store, ()).missing
         if missing:
             say(
-                f"clipmod: nothing is retried while {len(missing):,} parts are missing. Give the same command "
-                "when all are done"
+                f"clipmod: nothing is retried while {len(missing):,} parts are missing. Give the same "
+                "command when all are done"
             )
             return
 
