@@ -96,9 +96,10 @@ def _title(process: psutil.Process) -> str:
 @contextmanager
 def ray_nodes(folder: Path, environment: Mapping[str, str]) -> Iterator[RayNodes]:
     """Give a cluster while the context lasts."""
+    (folder / "ray").mkdir(parents=True)  # Ray writes the address there, and does not make it
     with subprocess.Popen(
         [sys.executable, "-m", "tests.parts.ray_nodes", str(folder)],
-        env={**environment, **VARIABLES},
+        env={**environment, **VARIABLES, "RAY_TMPDIR": str(folder)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -13,9 +13,15 @@ import pytest
 
 from clipmod_cli.errors import UsageError
 from clipmod_cli.parts.engine.actor import flags_of
+from clipmod_cli.parts.engine.hosts import shared_hosts
 from clipmod_cli.parts.engine.ray import RayOptions, RayRoom, check_address, room_of_actor
+from clipmod_cli.parts.plan import PlannedInput, write_plan
+from clipmod_cli.parts.run_file import Generation
+from clipmod_cli.parts.store import LocalStore
 from clipmod_cli.settings.definition import Settings, option_of
 from clipmod_cli.settings.reading import Resolved, resolve
+from clipmod_cli.sources.base import SourceInput
+from tests.parts.test_plan import run_of
 from tests.setting_values import sample_of
 
 
@@ -127,3 +133,20 @@ def test_rays_own_variable_names_the_cluster(monkeypatch: pytest.MonkeyPatch) ->
     assert [check_address(given) for given in (None, "auto", "10.0.0.2:6379")] == [
         "10.0.0.1:6379", "10.0.0.1:6379", "10.0.0.2:6379",
     ]  # fmt: skip
+
+
+def test_parts_that_share_a_host_are_known_in_all_generations(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path))
+
+    def plan(hosts: str, number: int) -> Generation:
+        inputs = [
+            PlannedInput(index=n, listed=SourceInput(source="u"), group=host.strip("-"))
+            for n, host in enumerate(hosts)
+        ]
+        files = write_plan(inputs, store, part_size=2, first_file=number, first_part=5 * number)
+        return Generation(kind="extend" if number else "first", files=files)
+
+    run = run_of(plan("aaabbc--d-", 0), plan("ec", 1))
+    assert shared_hosts(store, run, range(6)) == {0: {"a"}, 1: {"a", "b"}, 2: {"b", "c"}, 5: {"c"}}
+    assert shared_hosts(store, run, [0, 2, 4, 5]) == {2: {"c"}, 5: {"c"}}
+    assert shared_hosts(store, run, [3]) == {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Container, Mapping, Sequence
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from clipmod_cli.parts.schedule import (
     IN_FLIGHT,
     MAX_FAILED_STARTS,
+    MAX_IN_A_ROW,
     MAX_LOSSES,
     EndWorker,
     JudgePart,
@@ -30,9 +32,17 @@ events = st.lists(
 )
 
 
-def cluster_of(sizes: dict[int, int], actors: tuple[int, int], poison: frozenset[int]) -> Cluster:
+groups = st.dictionaries(st.integers(0, 7), st.sets(st.sampled_from("abc")))
+
+
+def cluster_of(
+    sizes: dict[int, int],
+    actors: tuple[int, int],
+    poison: frozenset[int] = frozenset(),
+    groups: Mapping[int, set[str]] | None = None,
+) -> Cluster:
     minimum, maximum = actors
-    return Cluster(sizes, PartSchedule(sizes, minimum=minimum, maximum=maximum), poison)
+    return Cluster(sizes, PartSchedule(sizes, minimum=minimum, maximum=maximum, groups=groups or {}), poison)
 
 
 def happen(cluster: Cluster, event: str, number: int) -> None:
@@ -108,7 +118,7 @@ def test_law_whatever_dies_it_ends_and_nothing_is_judged_twice(
 def test_law_no_worker_waits_while_a_part_does(
     sizes: dict[int, int], actors: tuple[int, int], happening: Sequence[tuple[str, int]]
 ) -> None:
-    cluster = cluster_of(sizes, actors, frozenset())
+    cluster = cluster_of(sizes, actors)
     for event, number in happening:
         cluster.act()
         held = sum(len(node.parts) for node in cluster.workers.values())
@@ -120,11 +130,35 @@ def test_law_no_worker_waits_while_a_part_does(
         happen(cluster, event, number)
 
 
+@given(sizes=sizes, actors=actors, happening=events, groups=groups)
+def test_law_a_group_is_held_by_one_worker_and_a_free_part_by_one_that_holds_none(
+    sizes: dict[int, int],
+    actors: tuple[int, int],
+    happening: Sequence[tuple[str, int]],
+    groups: dict[int, set[str]],
+) -> None:
+    cluster = cluster_of(sizes, actors, groups=groups)
+    for event, number in happening:
+        cluster.act()
+        held = [
+            {group for given in node.parts for group in groups.get(given.part, ())}
+            for node in cluster.workers.values()
+        ]
+        assert sum(map(len, held)) == len(set().union(*held))
+        given = {given.part for node in cluster.workers.values() for given in node.parts}
+        waiting = set(sizes) - set(cluster.commits) - given
+        if any(node.is_ready and not node.parts for node in cluster.workers.values()):
+            assert all(groups.get(part, set()) & set().union(*held) for part in waiting)
+        happen(cluster, event, number)
+    finish(cluster)
+    assert len(cluster.commits) == len(sizes) or cluster.schedule.cannot_start
+
+
 @given(sizes=sizes, actors=actors, happening=events)
 def test_law_a_stopped_schedule_gives_nothing_more_and_ends_with_what_is_in_flight(
     sizes: dict[int, int], actors: tuple[int, int], happening: Sequence[tuple[str, int]]
 ) -> None:
-    cluster = cluster_of(sizes, actors, frozenset())
+    cluster = cluster_of(sizes, actors)
     for event, number in happening:
         cluster.act()
         happen(cluster, event, number)
@@ -221,16 +255,47 @@ def test_workers_that_all_refuse_end_the_run() -> None:
     assert (schedule.ended, schedule.left) == (True, 9)
 
 
-def test_a_part_that_takes_all_workers_down_is_given_up() -> None:
-    schedule = PartSchedule([7], minimum=1, maximum=1)
-    worker = 0
+def lose_all(schedule: PartSchedule, good: Container[int] = ()) -> int:
+    """Let workers judge good parts and be lost at others, until the schedule ends; return the losses."""
+    losses, given = 0, deque[JudgePart]()
     while not schedule.ended:
-        schedule.next_actions()
-        schedule.ready(worker)
-        schedule.next_actions()
-        schedule.lost(worker)
-        worker += 1
-    assert (worker, schedule.given_up) == (MAX_LOSSES, [7])
+        for action in schedule.next_actions():
+            match action:
+                case StartWorker(worker):
+                    schedule.ready(worker)
+                case JudgePart():
+                    given.append(action)
+        while given:
+            now = given.popleft()
+            if now.part in good:
+                schedule.done(now.worker, now.part)
+            else:
+                schedule.lost(now.worker)
+                losses += 1
+                given = deque(one for one in given if one.worker != now.worker)
+    return losses
+
+
+def test_a_part_that_takes_all_workers_down_is_given_up_and_the_others_are_judged() -> None:
+    schedule = PartSchedule(range(9), minimum=1, maximum=1)
+    assert lose_all(schedule, good=set(range(9)) - {7}) == MAX_LOSSES
+    assert (schedule.given_up, schedule.left) == ([7], 0)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_that_all_die_while_they_judge_end_the_run(workers: int) -> None:
+    schedule = PartSchedule(range(500), minimum=workers, maximum=workers)
+    assert MAX_IN_A_ROW * workers <= lose_all(schedule) < (MAX_IN_A_ROW + 1) * workers
+    assert (schedule.left, schedule.given_up) == (500, [])
+    assert schedule.lost_in_a_row >= MAX_IN_A_ROW * workers
+
+
+def test_many_parts_with_poison_do_not_end_a_run_that_judged_some() -> None:
+    poison = frozenset(range(3, 300, 3))
+    cluster = cluster_of(dict.fromkeys(range(100), 3), (1, 1), poison)
+    finish(cluster)
+    assert {index for index, what in cluster.committed.items() if what == "worker_lost"} == poison
+    assert len(cluster.commits) == 100
 
 
 def test_workers_that_never_start_end_the_run() -> None:

@@ -19,10 +19,12 @@ from clipmod_cli.cli.usage.effects import check_policy
 from clipmod_cli.errors import ExitCode, UsageError
 from clipmod_cli.parts.engine.actor import flags_of
 from clipmod_cli.parts.engine.drive import Driver
+from clipmod_cli.parts.engine.hosts import shared_hosts
 from clipmod_cli.parts.engine.ray import RayCluster, RayOptions, check_address, ray_cluster, require_ray
 from clipmod_cli.parts.heartbeat import mark_lost
 from clipmod_cli.parts.overview import PartsOverview, ranges
 from clipmod_cli.parts.planning.making import Planner
+from clipmod_cli.parts.run_file import require_run_file
 from clipmod_cli.parts.schedule import MAX_LOSSES, PartSchedule
 from clipmod_cli.parts.store import PartStore
 from clipmod_cli.settings.reading import Resolved, actors_of
@@ -89,7 +91,9 @@ class _RayRun(PartsRun):
         if not parts:
             return
         least, most = self.options.minimum, self.options.maximum
-        schedule = PartSchedule(parts, minimum=least, maximum=most or least)
+        run = require_run_file(self.store)
+        hosts = shared_hosts(self.store, run, parts) if run.command == "urls" and most != 1 else {}
+        schedule = PartSchedule(parts, minimum=least, maximum=most or least, groups=hosts)
         counts = Counter[str]()
 
         def done(part: int, answer: Mapping[str, Any]) -> None:
@@ -133,7 +137,11 @@ class _RayRun(PartsRun):
         if not schedule.left or self.stop.requested():
             return
         reason = self.cluster.last_loss
-        if reason and not self.faults:
+        if schedule.lost_in_a_row:
+            lost = f"{schedule.lost_in_a_row} actors in a row ended while they judged"
+            log.error("%s, and no part was done in between. The last one: %s", lost, reason)
+            self.faults.append(ExitCode.USAGE)
+        elif reason and not self.faults:
             log.error("no actor could be started: %s", reason)
             self.faults.append(ExitCode.USAGE)
         log.error("%d parts are left. The same command goes on", schedule.left)
