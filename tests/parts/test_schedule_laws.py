@@ -197,15 +197,20 @@ def test_a_second_part_is_left_to_workers_that_are_starting() -> None:
 
 
 def test_only_the_part_that_was_judged_has_lost_its_worker() -> None:
-    schedule = PartSchedule([0, 1], minimum=1, maximum=1)
-    for worker in range(2 * MAX_LOSSES - 1):
-        assert not schedule.given_up
-        schedule.next_actions()
+    schedule = PartSchedule([2, 0, 1], minimum=1, maximum=1)
+    schedule.next_actions()
+    schedule.ready(0)
+    schedule.next_actions()
+    schedule.done(0, 2)
+    assert schedule.next_actions() == [JudgePart(0, 1)]
+    schedule.lost(0)
+    for worker in range(1, MAX_LOSSES):
+        assert schedule.next_actions() == [StartWorker(worker)]
         schedule.ready(worker)
         first = worker % 2  # the part that was judged waits behind the other
         assert schedule.next_actions() == [JudgePart(worker, part) for part in (first, 1 - first)]
         schedule.lost(worker)
-    assert schedule.given_up == [0]
+    assert (schedule.ended, schedule.left, schedule.given_up) == (True, 2, [])
 
 
 def test_workers_double_up_to_the_maximum_and_end_when_idle() -> None:
