@@ -11,9 +11,10 @@ import os
 import socket
 import sys
 import threading
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 
 from clipmod_cli.errors import ClipmodError, DeviceLostError, OutputError
@@ -64,7 +65,7 @@ class HeartbeatFile:
     @classmethod
     def create(cls, store: PartStore, name: str, **fields: Any) -> Self | None:
         """Create the file; return None if there is one of this name."""
-        content = _content(fields, 0)
+        content = _content(fields)
         return cls(store, name, content) if store.create(name, content) else None
 
     @classmethod
@@ -75,17 +76,17 @@ class HeartbeatFile:
         before = store.read(name)
         if before is None or not is_lost(store, name, before):
             return None
-        content = _content(fields, 0)
+        content = _content(fields)
         return cls(store, name, content) if store.replace(name, before, content) else None
 
     def set(self, **fields: Any) -> None:
-        """Write other fields.
+        """Write other values of some fields.
 
         Raises:
             OutputError: the file cannot be written.
         """
         with self._lock:
-            self._replace(_content(fields, 0))
+            self._replace(_with_next_beat(self._content, fields))
 
     def check(self) -> None:
         """Raise OutputError if another process has taken the file."""
@@ -111,7 +112,7 @@ class HeartbeatFile:
         )
         with contextlib.suppress(OutputError):
             if is_fault:
-                self._replace(json.dumps({**json.loads(self._content), "pid": None}).encode())
+                self._replace(_with_next_beat(self._content, {"pid": None}))
             elif not self.is_lost:
                 self._store.delete(self._name)
 
@@ -121,12 +122,23 @@ class HeartbeatFile:
                 self._replace(_with_next_beat(self._content))
 
     def _replace(self, content: bytes) -> None:
+        """Write the content, unless another process has taken the file."""
         if self.is_lost:
             return
-        if self._store.replace(self._name, self._content, content):
-            self._content = content
-        else:
-            self.is_lost = True
+        if not self._store.replace(self._name, self._content, content):
+            # A write that failed may have taken place all the same: then the file is still this process's.
+            found = self._store.read(self._name)
+            if found is None or not self._is_own(found) or not self._store.replace(self._name, found, content):
+                self.is_lost = True
+                return
+        self._content = content
+
+    def _is_own(self, found: bytes) -> bool:
+        """Return whether this object has written a content of the file."""
+        with contextlib.suppress(ValueError):
+            holder, own = json.loads(found), json.loads(self._content)
+            return isinstance(holder, dict) and all(holder.get(key) == own[key] for key in ("pid", "holder"))
+        return False
 
 
 def is_lost(store: PartStore, name: str, content: bytes) -> bool:
@@ -156,11 +168,11 @@ def mark_lost(store: PartStore, folder: str, process: Mapping[str, Any]) -> None
             store.replace(name, content, json.dumps({**holder, "pid": None}).encode())
 
 
-def _content(fields: dict[str, Any], beat: int) -> bytes:
-    return json.dumps({**this_process(), **fields, "beat": beat}).encode()
+def _content(fields: Mapping[str, Any]) -> bytes:
+    return json.dumps({**this_process(), **fields, "holder": uuid.uuid4().hex, "beat": 0}).encode()
 
 
-def _with_next_beat(content: bytes) -> bytes:
-    """Return the same fields with the next beat, for no two contents of a file are equal."""
-    fields = json.loads(content)
-    return json.dumps({**fields, "beat": fields["beat"] + 1}).encode()
+def _with_next_beat(content: bytes, fields: Mapping[str, Any] = MappingProxyType({})) -> bytes:
+    """Return a content with some other fields and the next beat, for no two contents of a file are equal."""
+    before = json.loads(content)
+    return json.dumps({**before, **fields, "beat": before["beat"] + 1}).encode()

@@ -20,49 +20,50 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from clipmod_cli.parts.commit import DonePart, commit, list_done, part_name, read_done, remove_orphans
 from clipmod_cli.parts.store import PartStore, open_part_store
 from tests.stores.servers import BUCKET, serving_s3
 
-MOMENTS = ("before the file", "after the file", "after the commit", "before deleting")
+WRITES = ("put", "create", "delete")
 DEAD = 9
-
-
-def name_of(part: int) -> str:
-    return f"done/part-{part:06}.json"
 
 
 def work(store: PartStore, rounds: int, deaths: float) -> None:
     """Commit every part that is not done; print the parts that this process has committed."""
-    done = set(store.list("done"))
-    die = _chance_to_die(deaths / len(MOMENTS))
+    done = set(list_done(store))
+    for write in WRITES:
+        setattr(store, write, _dying(write, getattr(store, write), deaths / len(WRITES) / 2))
     for part in range(rounds):
-        if name_of(part) in done:
+        if part in done:
             continue
-        file = f"parts/part-{part:06}.{uuid.uuid4().hex}"
-        content = os.urandom(2000)
-        die(0)
         with tempfile.NamedTemporaryFile(delete=False) as local:
-            local.write(content)
-        store.put(file, Path(local.name))
-        die(1)
-        commit = {"file": file, "sha256": hashlib.sha256(content).hexdigest(), "records": part}
-        if store.create(name_of(part), json.dumps(commit).encode()):
-            die(2)
-            print(json.dumps([part, file]), flush=True)
-        else:
-            die(3)
-            store.delete(file)
-            print(json.dumps("lost"), flush=True)
+            local.write(os.urandom(2000))
+        path = Path(local.name)
+        one = DonePart(
+            part=part, file=part_name(part, uuid.uuid4().hex, "jsonl"), first_index=part, inputs=1, records=part,
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(), counts={}, codes={}, run_key="", run_id="",
+            host="", device="cpu", ended_at="", seconds=0.0,
+        )  # fmt: skip
+        print(json.dumps([part, one.file] if commit(store, one, path) else "lost"), flush=True)
 
 
-def _chance_to_die(chance: float) -> Callable[[int], None]:
-    def die(moment: int) -> None:
+def _dying(name: str, write: Callable[..., Any], chance: float) -> Callable[..., Any]:
+    """Return a method of a store that ends the process before or after some of its calls."""
+
+    def die(moment: str) -> None:
         if random.random() < chance:
-            print(json.dumps(f"died {MOMENTS[moment]}"), flush=True)
+            print(json.dumps(f"died {moment} {name}"), flush=True)
             os._exit(DEAD)
 
-    return die
+    def call(*values: Any) -> Any:
+        die("before")
+        answer = write(*values)
+        die("after")
+        return answer
+
+    return call
 
 
 def race(name: str, *, rounds: int, workers: int, deaths: float) -> Counter[str]:
@@ -71,45 +72,49 @@ def race(name: str, *, rounds: int, workers: int, deaths: float) -> Counter[str]
     words += ["--rounds", str(rounds), "--deaths", str(deaths)]
     counts: Counter[str] = Counter()
     won: list[tuple[int, str]] = []
-    waiting = {start(words) for _ in range(workers)}
-    while waiting:
-        process = waiting.pop()
-        printed, told = process.communicate(timeout=300)
-        for line in printed.splitlines():
-            given = json.loads(line)
-            if isinstance(given, str):
-                counts[given] += 1
-            else:
-                won.append((given[0], given[1]))
-        if process.returncode == DEAD:
-            waiting.add(start(words))
-        elif process.returncode:
-            raise AssertionError(told)
+    with tempfile.TemporaryDirectory() as folder:  # the dead leave files in it
+        waiting = {start(words, folder) for _ in range(workers)}
+        while waiting:
+            process = waiting.pop()
+            printed, told = process.communicate(timeout=300)
+            for line in printed.splitlines():
+                given = json.loads(line)
+                if isinstance(given, str):
+                    counts[given] += 1
+                else:
+                    won.append((given[0], given[1]))
+            if process.returncode == DEAD:
+                waiting.add(start(words, folder))
+            elif process.returncode:
+                raise AssertionError(told)
     counts["won"] = len(won)
     return counts + check(open_part_store(name), won, rounds)
 
 
-def start(words: Sequence[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(words: Sequence[str], folder: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "TMPDIR": folder}
+    return subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def check(store: PartStore, won: Sequence[tuple[int, str]], rounds: int) -> Counter[str]:
     """Return how many parts are done, how many files are left over, and how much is wrong."""
     counts: Counter[str] = Counter()
-    commits = {}
+    commits: dict[int, str] = {}
     for part in range(rounds):
-        if (content := store.read(name_of(part))) is None:
+        if (done := read_done(store, part)) is None:
             counts["missing"] += 1
             continue
-        commit = commits[part] = json.loads(content)
+        commits[part] = done.file
         counts["done"] += 1
-        file = store.read(commit["file"])
-        is_right = file is not None and hashlib.sha256(file).hexdigest() == commit["sha256"]
-        counts["wrong"] += not is_right or commit["records"] != part
+        content = store.read(done.file)
+        is_right = content is not None and hashlib.sha256(content).hexdigest() == done.sha256
+        counts["wrong"] += not is_right or done.records != part
     counts["wrong"] += len(won) - len(dict(won))  # two that both believe that they committed it
-    counts["wrong"] += sum(commits[part]["file"] != file for part, file in won)
-    files = set(store.list("parts"))
-    counts["left over"] = len(files - {commit["file"] for commit in commits.values()})
+    counts["wrong"] += sum(commits[part] != file for part, file in won)
+    counts["left over"] = len(set(store.list("parts")).difference(commits.values()))
+    counts["wrong"] += remove_orphans(store) != counts["left over"]
     return counts
 
 

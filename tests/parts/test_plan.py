@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from clipmod_cli.errors import OutputError, OutputMismatchError, SettingsError, UsageError
 from clipmod_cli.parts import plan as plan_module
-from clipmod_cli.parts.heartbeat import HeartbeatFile, is_lost, this_process
+from clipmod_cli.parts.heartbeat import HeartbeatFile, is_lost, mark_lost, this_process
 from clipmod_cli.parts.overview import ranges
 from clipmod_cli.parts.plan import Plan, PlannedInput, write_plan
 from clipmod_cli.parts.planning.shards import Shard, parts_of, read_shard
@@ -131,6 +131,32 @@ def test_ranges_name_each_number_once(numbers: set[int]) -> None:
         first, _, last = part.partition("-")
         read += range(int(first), int(last or first) + 1)
     assert read == sorted(numbers)
+
+
+class UnansweredStore(LocalStore):
+    """Does what it is told, and fails to say so while it is cut off."""
+
+    is_cut_off = False
+
+    def replace(self, name: str, old: bytes, new: bytes) -> bool:
+        is_replaced = super().replace(name, old, new)
+        if self.is_cut_off:
+            raise OutputError("no answer")
+        return is_replaced
+
+
+def test_a_write_without_an_answer_does_not_cost_the_file(tmp_path: Path) -> None:
+    store = UnansweredStore(str(tmp_path))
+    with HeartbeatFile.create(store, "held/lease", index=None) or pytest.fail("it was not taken") as held:
+        for index in range(2):
+            store.is_cut_off = True
+            with pytest.raises(OutputError, match="no answer"):
+                held.set(index=index)
+            store.is_cut_off = False
+            held.check()
+        mark_lost(store, "held", this_process())
+        with pytest.raises(OutputError, match="taken over"):
+            held.check()
 
 
 def test_a_file_of_a_process_that_is_gone_is_taken_and_no_other(tmp_path: Path) -> None:
