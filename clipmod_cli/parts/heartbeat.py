@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeGuard
 
 from clipmod_cli.errors import ClipmodError, DeviceLostError, OutputError
 from clipmod_cli.parts.store import PartStore
@@ -128,15 +128,14 @@ class HeartbeatFile:
         if not self._store.replace(self._name, self._content, content):
             # A write that failed may have taken place all the same: then the file is still this process's.
             found = self._store.read(self._name)
-            if found is None or not self._is_own(found) or not self._store.replace(self._name, found, content):
-                self.is_lost = True
-                return
-        self._content = content
+            self.is_lost = not self._is_own(found) or not self._store.replace(self._name, found, content)
+        if not self.is_lost:
+            self._content = content
 
-    def _is_own(self, found: bytes) -> bool:
+    def _is_own(self, found: bytes | None) -> TypeGuard[bytes]:
         """Return whether this object has written a content of the file."""
         with contextlib.suppress(ValueError):
-            holder, own = json.loads(found), json.loads(self._content)
+            holder, own = json.loads(found or b"null"), json.loads(self._content)
             return isinstance(holder, dict) and all(holder.get(key) == own[key] for key in ("pid", "holder"))
         return False
 

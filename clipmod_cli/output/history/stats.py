@@ -18,27 +18,42 @@ STATS_SCHEMA: Final = "clipmod-stats/1"
 LAST_RUNS: Final = 10  # What fits on a screen.
 LAST_DAYS: Final = 30
 
-OUTCOMES: Final = """
-    count(*) AS inputs,
-    count(*) FILTER (final_decision = 'NSFW') AS nsfw,
-    count(*) FILTER (needs_review) AS review,
-    count(*) FILTER (status = 'error') AS errors
+COUNTED: Final = """
+    CREATE OR REPLACE TEMP TABLE counted AS
+    SELECT run_id, judged_at::DATE AS day, policy, policy_hash, ensemble_category, decided_by, status,
+        final_decision, needs_review, degraded, error.code AS code, error.retryable AS retryable,
+        review_reasons, list_transform(matches, lambda match: match.bank) AS banks,
+        count(*) AS number, min(judged_at) AS since, max(judged_at) AS until
+    FROM items GROUP BY ALL
+"""
+"""Items that are alike in all that is counted are one row, so that the files are read once for all counts."""
+
+
+def _inputs(condition: str = "true") -> str:
+    return f"coalesce(sum(number) FILTER ({condition}), 0)"
+
+
+OUTCOMES: Final = f"""
+    {_inputs()} AS inputs,
+    {_inputs("final_decision = 'NSFW'")} AS nsfw,
+    {_inputs("needs_review")} AS review,
+    {_inputs("status = 'error'")} AS errors
 """
 TOTALS: Final = f"""
     SELECT {OUTCOMES},
-        count(*) FILTER (final_decision = 'Safe') AS safe,
-        count(*) FILTER (status = 'ok' AND final_decision IS NULL) AS undecided,
-        count(*) FILTER (degraded) AS degraded,
-        (SELECT count(*) FROM runs) AS runs,
-        min(judged_at) AS since, max(judged_at) AS until
-    FROM items
+        {_inputs("final_decision = 'Safe'")} AS safe,
+        {_inputs("status = 'ok' AND final_decision IS NULL")} AS undecided,
+        {_inputs("degraded")} AS degraded,
+        (SELECT count(*) FROM {{runs}}) AS runs,
+        min(since) AS since, max(until) AS until
+    FROM counted
 """
 CATEGORIES: Final = f"""
     SELECT policy, ensemble_category AS category, {OUTCOMES}
-    FROM items WHERE decided_by = 'models' GROUP BY ALL ORDER BY policy, inputs DESC, category
+    FROM counted WHERE decided_by = 'models' GROUP BY ALL ORDER BY policy, inputs DESC, category
 """
 POLICIES: Final = (
-    f"SELECT policy, policy_hash, {OUTCOMES} FROM items GROUP BY ALL ORDER BY inputs DESC, policy"
+    f"SELECT policy, policy_hash, {OUTCOMES} FROM counted GROUP BY ALL ORDER BY inputs DESC, policy"
 )
 # Evidence from the cache has a forward time of 0.
 MODELS: Final = """
@@ -48,29 +63,30 @@ MODELS: Final = """
     FROM (SELECT unnest(map_entries(per_model_predictions)) AS entry FROM items)
     GROUP BY ALL ORDER BY inputs DESC, model
 """
-LATENCY: Final = """
+TIMES: Final = """
     SELECT quantile_cont(total_time_ms, 0.5) AS p50, quantile_cont(total_time_ms, 0.95) AS p95,
-        quantile_cont(total_time_ms, 0.99) AS p99
+        quantile_cont(total_time_ms, 0.99) AS p99,
+        avg(decode_time_ms) AS decode, avg(inference_time_ms) AS inference
     FROM items
 """
-COST: Final = "SELECT avg(decode_time_ms) AS decode, avg(inference_time_ms) AS inference FROM items"
-ERRORS: Final = """
-    SELECT error.code AS code, count(*) AS inputs, any_value(error.retryable) AS retryable
-    FROM items WHERE status = 'error' GROUP BY ALL ORDER BY inputs DESC, code
+ERRORS: Final = f"""
+    SELECT code, {_inputs()} AS inputs, any_value(retryable) AS retryable
+    FROM counted WHERE status = 'error' GROUP BY ALL ORDER BY inputs DESC, code
 """
-BANKS: Final = """
-    SELECT match.bank AS bank, decided_by AS kind, count(*) AS inputs
-    FROM (SELECT decided_by, unnest(matches) AS match FROM items)
+BANKS: Final = f"""
+    SELECT bank, decided_by AS kind, {_inputs()} AS inputs
+    FROM (SELECT decided_by, number, unnest(banks) AS bank FROM counted)
     GROUP BY ALL ORDER BY inputs DESC, bank, kind
 """
-REASONS: Final = """
-    SELECT reason, count(*) AS inputs FROM (SELECT unnest(review_reasons) AS reason FROM items)
+REASONS: Final = f"""
+    SELECT reason, {_inputs()} AS inputs
+    FROM (SELECT number, unnest(review_reasons) AS reason FROM counted)
     GROUP BY reason ORDER BY list_position(?, any_value(reason))
 """
 RUNS: Final = f"""
     WITH last AS (SELECT * FROM runs ORDER BY started_at DESC, run_id LIMIT {LAST_RUNS}),
         judged AS (
-            SELECT run_id, {OUTCOMES} FROM items WHERE run_id IN (SELECT run_id FROM last) GROUP BY run_id
+            SELECT run_id, {OUTCOMES} FROM counted WHERE run_id IN (SELECT run_id FROM last) GROUP BY run_id
         )
     SELECT run_id, started_at, finished_at, command, models, policy, version, ended, exit_code,
         coalesce(inputs, 0) AS inputs, coalesce(nsfw, 0) AS nsfw, coalesce(review, 0) AS review,
@@ -79,12 +95,12 @@ RUNS: Final = f"""
     FROM last LEFT JOIN judged USING (run_id) ORDER BY started_at DESC, run_id
 """
 DAYS: Final = f"""
-    WITH ends AS (SELECT min(judged_at)::DATE AS first, max(judged_at)::DATE AS final FROM items),
+    WITH ends AS (SELECT min(day) AS first, max(day) AS final FROM counted),
         shown AS (SELECT greatest(first, final - {LAST_DAYS - 1}) AS first, final FROM ends),
         days AS (SELECT unnest(range(first, final + 1, INTERVAL 1 DAY))::DATE AS day FROM shown)
-    SELECT strftime(day, '%Y-%m-%d') AS day, count(run_id) AS inputs,
-        count(*) FILTER (final_decision = 'NSFW') AS nsfw
-    FROM days LEFT JOIN items ON judged_at::DATE = day GROUP BY ALL ORDER BY day
+    SELECT strftime(day, '%Y-%m-%d') AS day, {_inputs()} AS inputs,
+        {_inputs("final_decision = 'NSFW'")} AS nsfw
+    FROM days LEFT JOIN counted USING (day) GROUP BY ALL ORDER BY day
 """
 
 
@@ -111,15 +127,22 @@ def collect(connection: DuckDBPyConnection, path: Path, size: int) -> dict[str, 
     }
 
 
-def collect_items(connection: DuckDBPyConnection) -> dict[str, Any]:
-    """Return what the tables `items` and `runs` tell of the inputs: the keys of `collect` up to `runs`."""
+def collect_items(connection: DuckDBPyConnection, runs: str = "runs") -> dict[str, Any]:
+    """Return what the table `items` tells of the inputs: the keys of `collect` up to `runs`.
+
+    Args:
+        connection: has the table; it gets the temporary table `counted`.
+        runs: SQL for the runs, a row each.
+    """
+    connection.execute(COUNTED)
+    times = _rows(connection, TIMES)[0]
     return {
-        "totals": _rows(connection, TOTALS)[0],
+        "totals": _rows(connection, TOTALS.format(runs=runs))[0],
         "categories": _rows(connection, CATEGORIES),
         "policies": _rows(connection, POLICIES),
         "models": _rows(connection, MODELS),
-        "latency_ms": _rows(connection, LATENCY)[0],
-        "cost_ms": _rows(connection, COST)[0],
+        "latency_ms": {name: times[name] for name in ("p50", "p95", "p99")},
+        "cost_ms": {name: times[name] for name in ("decode", "inference")},
         "errors": _rows(connection, ERRORS),
         "review_reasons": _rows(connection, REASONS, list(get_args(ReviewReason))),
         "banks": _rows(connection, BANKS),

@@ -13,6 +13,8 @@ NEEDED: Final = (
     "decode_time_ms", "inference_time_ms", "error", "review_reasons", "decided_by", "matches",
 )  # fmt: skip
 
+RUNS: Final = "(SELECT DISTINCT run_id FROM counted WHERE run_id IS NOT NULL)"
+
 
 def count_records(reader: RecordReader) -> dict[str, Any]:
     """Return counts by outcome, category, policy, model, error and reason for review.
@@ -26,15 +28,15 @@ def count_records(reader: RecordReader) -> dict[str, Any]:
         OutputError: more is needed than memory, and no temporary file can be written.
     """
     columns = ", ".join(f'"{name}"' for name in NEEDED)
-    # Read once: each query over the view would parse all lines again.
+    # Of lines each query over the view would parse all of them again.
+    kind = "VIEW" if reader.is_columnar else "TABLE"
     reader.execute(
-        f"CREATE TABLE items AS SELECT {columns}, NULL::TIMESTAMP AS judged_at FROM records"  # noqa: S608
+        f"CREATE {kind} items AS SELECT {columns}, NULL::TIMESTAMP AS judged_at FROM records"  # noqa: S608
     )
-    reader.execute("CREATE VIEW runs AS SELECT DISTINCT run_id FROM items WHERE run_id IS NOT NULL")
     names = list(dict.fromkeys(file.name for file in reader.files))  # all parts have the name of their run
     return {
         "schema": STATS_SCHEMA,
         "records": names,
         "last_runs": reader.cards.last_counts(),
-        **collect_items(reader.connection),
+        **collect_items(reader.connection, RUNS),
     }

@@ -54,7 +54,7 @@ def open_part_files(
             cards = RunCards({name: RunCard(Path(name), dict(facts))})
             connection.execute(f"CREATE VIEW records AS {_view_of(parts, cards, is_parquet=is_parquet)}")
             files = tuple(RecordFile(name=name, path=one.path, count=one.count, longest=0) for one in parts)
-            yield RecordReader(connection, files, cards)
+            yield RecordReader(connection, files, cards, is_columnar=is_parquet)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

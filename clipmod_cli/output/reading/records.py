@@ -29,11 +29,16 @@ LEAST_OBJECT_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class RecordReader:
-    """The records of some outputs: the view `records` of a DuckDB database in memory."""
+    """The records of some outputs: the view `records` of a DuckDB database in memory.
+
+    Attributes:
+        is_columnar: a query reads only the columns that it names, not all lines.
+    """
 
     connection: DuckDBPyConnection
     files: tuple[RecordFile, ...]
     cards: RunCards
+    is_columnar: bool = False
 
     @property
     def count(self) -> int:
