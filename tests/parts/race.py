@@ -2,8 +2,8 @@
 
     python -m tests.parts.race [--rounds 100] [--workers 4] [--deaths 0.2] [--s3] [--loss 0.1]
 
-A round is one part. Each worker writes a file of its own and commits it; the loser deletes its file. A worker
-that dies is started again, as a cluster does.
+A round is one part. Each worker writes a file of its own and commits it; the loser deletes its file. All
+begin together. A worker that dies is started again, as a cluster does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from typing import Any
 
 from clipmod_cli.parts.commit import DonePart, commit, list_done, part_name, read_done, remove_orphans
 from clipmod_cli.parts.store import PartStore, open_part_store
-from tests.stores.servers import BUCKET, serving_s3
 
 WRITES = ("put", "create", "delete")
 DEAD = 9
@@ -33,6 +32,9 @@ DEAD = 9
 def work(store: PartStore, rounds: int, deaths: float) -> None:
     """Commit every part that is not done; print the parts that this process has committed."""
     done = set(list_done(store))
+    store.create("begun", b"")  # after what is loaded with the first request
+    print(json.dumps("ready"), flush=True)
+    sys.stdin.readline()
     for write in WRITES:
         setattr(store, write, _dying(write, getattr(store, write), deaths / len(WRITES) / 2))
     for part in range(rounds):
@@ -74,9 +76,16 @@ def race(name: str, *, rounds: int, workers: int, deaths: float) -> Counter[str]
     won: list[tuple[int, str]] = []
     with tempfile.TemporaryDirectory() as folder:  # the dead leave files in it
         waiting = {start(words, folder) for _ in range(workers)}
+        for process in waiting:
+            assert process.stdout is not None
+            process.stdout.readline()
+        for process in waiting:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
         while waiting:
             process = waiting.pop()
-            printed, told = process.communicate(timeout=300)
+            printed, told = process.communicate("go\n", timeout=300)
             for line in printed.splitlines():
                 given = json.loads(line)
                 if isinstance(given, str):
@@ -93,7 +102,8 @@ def race(name: str, *, rounds: int, workers: int, deaths: float) -> Counter[str]
 
 def start(words: Sequence[str], folder: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "TMPDIR": folder}
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
 def check(store: PartStore, won: Sequence[tuple[int, str]], rounds: int) -> Counter[str]:
@@ -131,6 +141,8 @@ def main() -> None:
         return
     limits = {"rounds": given.rounds, "workers": given.workers, "deaths": given.deaths}
     if given.s3:
+        from tests.stores.servers import BUCKET, serving_s3  # moto takes a second to load
+
         with serving_s3() as server:
             os.environ.update(server.environment)
             server.loss = given.loss

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 from pathlib import Path
 
@@ -43,22 +42,6 @@ def test_age_is_by_the_clock_of_the_file_system(store: PartStore, tmp_path: Path
     assert age is not None
     assert age >= 1000
     assert list(store.list("")) == ["lease"]
-
-
-def create_all(folder: str, content: bytes, names: int) -> list[int]:
-    store = LocalStore(folder)
-    return [n for n in range(names) if store.create(f"done/{n}", content)]
-
-
-def test_of_many_processes_that_create_one_does(tmp_path: Path) -> None:
-    contents = [bytes([65 + n]) * 10_000 for n in range(4)]
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
-        won = pool.starmap(create_all, [(str(tmp_path), content, 50) for content in contents])
-    assert sorted(n for names in won for n in names) == list(range(50))
-    for content, names in zip(contents, won, strict=True):
-        for n in names:
-            assert (tmp_path / "done" / str(n)).read_bytes() == content
-    assert len(list((tmp_path / "done").iterdir())) == 50  # no temporary file is left
 
 
 def test_a_link_whose_answer_was_lost_counts(store: PartStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def run_of(*generations: Generation, shards: Shards | None = None) -> RunFile:
     )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     listed=st.lists(inputs, max_size=20),
     size=st.integers(1, 7),

@@ -19,10 +19,30 @@ from tests.reading.test_report import Tags
 PICTURES = TINY / "pictures"
 
 
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[Path, bytes]]:
+    """A folder, and its files as the scans left them: one test scans for all."""
+    return tmp_path_factory.mktemp("nights"), {}
+
+
 @pytest.fixture
-def nightly(clipmod: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def nightly(
+    clipmod: Command, nights: tuple[Path, dict[Path, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """An output of three nights in a folder: one file went, one came. Its records are compact."""
-    monkeypatch.chdir(tmp_path)
+    folder, files = nights
+    if not files:
+        scan_three_nights(clipmod, folder, monkeypatch)
+        files |= {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    for path in [path for path in folder.iterdir() if path.is_file()]:
+        path.unlink()
+    for path, content in files.items():
+        path.write_bytes(content)
+    return folder / "out.jsonl"
+
+
+def scan_three_nights(clipmod: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
     shutil.copytree(PICTURES, "photos")
     words = ("scan", "photos", *SHAPE_OPTIONS, "--record", "compact", "-o", "out.jsonl")
     assert clipmod(*words).code == 0
@@ -31,7 +51,6 @@ def nightly(clipmod: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     shutil.copy(PICTURES / "red-circle.jpg", "photos/red-new.jpg")
     assert clipmod(*words).code == 0
     monkeypatch.chdir("/")
-    return tmp_path / "out.jsonl"
 
 
 def test_stats_tell_what_is_new_and_gone(clipmod: Command, nightly: Path) -> None:

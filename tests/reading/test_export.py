@@ -164,8 +164,8 @@ def test_scan_names_export_for_what_it_does_not_write(clipmod: Command, tmp_path
     assert "`clipmod export`" in run.stderr
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(found=st.lists(results, max_size=4))
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(found=st.lists(results, max_size=16))
 def test_any_record_is_the_same_in_parquet(found: list[Result], tmp_path: Path) -> None:
     lines = [to_line(to_record(one, RUN, frames_detail=True)) for one in found]
     (tmp_path / "any.jsonl").write_bytes(b"".join(lines))

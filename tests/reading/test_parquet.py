@@ -36,8 +36,8 @@ def changed(line: bytes, **fields: Any) -> bytes:
     )
 
 
-@given(st.lists(results, max_size=20), st.booleans())
-@settings(max_examples=20, deadline=None)
+@given(st.lists(results, max_size=40), st.booleans())
+@settings(max_examples=10, deadline=None)
 def test_any_record_comes_back_as_the_same_line(given_results: list[Any], compact: bool) -> None:
     records = [to_record(one, RUN, frames_detail=True) for one in given_results]
     lines = [compact_line(one) if compact else to_line(one) for one in records]
@@ -54,8 +54,8 @@ JSON_VALUES = st.recursive(
 FIELDS = st.dictionaries(st.sampled_from([*json.loads(all_lines()[1]), "new", ""]), JSON_VALUES, max_size=5)
 
 
-@given(st.lists(FIELDS, max_size=20))
-@settings(max_examples=20, deadline=None)
+@given(st.lists(FIELDS, max_size=40))
+@settings(max_examples=10, deadline=None)
 def test_lines_of_later_versions_come_back_unchanged(others: list[dict[str, Any]]) -> None:
     lines = [*(changed(all_lines()[1], **fields) for fields in others), *all_lines()]
     assert there_and_back(lines) == lines

@@ -24,11 +24,19 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", GUIDE, flags=re.MULTILINE | re.DOTALL)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for a scan that serves all tests."""
+    return tmp_path_factory.mktemp("whole")
+
+
 @pytest.fixture
-def scanned(clipmod: Command, tmp_path: Path) -> Path:
+def scanned(clipmod: Command, whole: Path, tmp_path: Path) -> Path:
     """A folder with the output of a scan."""
-    output = tmp_path / "results.jsonl"
-    assert clipmod("scan", TINY / "pictures", *SHAPE_OPTIONS, "-o", output).code == 0
+    output = whole / "results.jsonl"
+    if not output.exists():
+        assert clipmod("scan", TINY / "pictures", *SHAPE_OPTIONS, "-o", output).code == 0
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 

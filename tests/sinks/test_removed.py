@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipmod_cli.errors import OutputError
@@ -167,6 +167,7 @@ def test_what_is_no_input_any_more_does_not_come_back(before: str, ends: bool, r
 NAMES = st.lists(st.sampled_from("abcde"), unique=True)
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(NAMES, st.sampled_from(["ends", "killed", "torn"])), max_size=6))
 def test_each_input_that_had_a_record_has_one(steps: list[tuple[list[str], str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

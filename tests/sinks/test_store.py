@@ -47,8 +47,8 @@ def test_every_field_of_a_record_has_its_column() -> None:
     assert list(ITEM_COLUMNS) == [name for name in names if name != "segments"]
 
 
-@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(found=st.lists(results, min_size=3, max_size=12), detail=st.booleans())
+@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(found=st.lists(results, min_size=10, max_size=30), detail=st.booleans())
 def test_a_record_comes_back_from_the_store_as_it_was(
     found: list[Result], detail: bool, tmp_path: Path
 ) -> None:

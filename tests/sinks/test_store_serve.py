@@ -40,28 +40,32 @@ def test_requests_are_kept_as_they_were(store: HistoryStore) -> None:
     ]
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    name=NAMES, request_id=st.text(max_size=20), time_ms=st.floats(), status=st.integers(100, 599),
-    moment=st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)),  # noqa: DTZ001 -- any zone's
-)  # fmt: skip
-def test_whatever_a_request_says_it_is_one_row(
-    store: HistoryStore, name: str, request_id: str, time_ms: float, status: int, moment: datetime
-) -> None:
+REQUESTS = st.fixed_dictionaries(
+    {
+        "name": NAMES,
+        "time_ms": st.floats(),
+        "status": st.integers(100, 599),
+        "moment": st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)),  # noqa: DTZ001 -- any zone's
+    }
+)
+
+
+@settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(said=st.lists(REQUESTS, min_size=8, max_size=20))
+def test_whatever_a_request_says_it_is_one_row(store: HistoryStore, said: list[dict[str, Any]]) -> None:
     before = store.serve_stats()["total_requests"]
     run = HistoryRun(store, info(f"run-{before}"))
-    changes: dict[str, Any] = {
-        "endpoint": name,
-        "error": name,
-        "judged_by": name,
-        "requested_at": moment,
-        "time_ms": time_ms,
-    }
-    run.add_request(request(0, status=status, **changes))
+    for number, one in enumerate(said):
+        texts = dict.fromkeys(("endpoint", "error", "judged_by"), one["name"])
+        times = {"requested_at": one["moment"], "time_ms": one["time_ms"]}
+        run.add_request(request(number, status=one["status"], **texts, **times))
     run.finish({}, 0)
-    assert store.serve_stats()["total_requests"] == before + 1
-    kept = store.query(f"SELECT time_ms FROM requests WHERE run_id = 'run-{before}'").rows  # noqa: S608
-    assert kept == [(time_ms if math.isfinite(time_ms) else None,)]
+    assert store.serve_stats()["total_requests"] == before + len(said)
+    query = f"SELECT time_ms FROM requests WHERE run_id = 'run-{before}' ORDER BY number"  # noqa: S608
+    times_ms = [one["time_ms"] for one in said]
+    assert [row[0] for row in store.query(query).rows] == [
+        time_ms if math.isfinite(time_ms) else None for time_ms in times_ms
+    ]
 
 
 def test_a_client_that_repeats_an_id_is_counted_each_time(store: HistoryStore) -> None:
