@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -93,9 +94,9 @@ class ReplayedExit:
     def _exits(self, item: Item, stage: str) -> bool:
         if stage not in self.shares:
             return False
-        place = list(self.shares).index(stage)
-        # of those that are left after the stages before it
-        return bool((item.index * GOLDEN * (1 + place * np.sqrt(2))) % 1.0 < self.shares[stage])
+        shares = list(self.shares.values())[: list(self.shares).index(stage) + 1]
+        left = math.prod(1 - share for share in shares)  # each is of those that the stages before it left
+        return item.index * GOLDEN % 1.0 >= left
 
     def watch(self, evidence: Iterable[Evidence | Settled]) -> Iterable[Evidence | Settled]:
         """Return the evidence as it is: nothing is learnt from it."""

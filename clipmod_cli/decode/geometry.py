@@ -5,6 +5,7 @@ Sizes are (height, width). "Stored" is the order of pixels in the file, "display
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -100,6 +101,15 @@ def scaled_size(geometry: Geometry, height: int, width: int) -> tuple[int, int]:
                 return _rounded(height / ratio, width / ratio)
             shorter_side = max(int(geometry.size[0] * min(height, width) / max(height, width)), 1)
             return (shorter_side, geometry.size[0]) if height <= width else (geometry.size[0], shorter_side)
+
+
+def padded_size(geometry: Geometry, height: int, width: int) -> tuple[int, int]:
+    """Return the (height, width) to which `corner` pads a scaled picture on the fast path."""
+    if geometry.stride is None:
+        return geometry.size
+    padded = (math.ceil(side / geometry.stride) * geometry.stride for side in (height, width))
+    most_height, most_width = geometry.size
+    return min(next(padded), most_height), min(next(padded), most_width)
 
 
 def crop_window(geometry: Geometry, height: int, width: int) -> PixelWindow:

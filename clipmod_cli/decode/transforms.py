@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipmod_cli.decode.geometry import UPRIGHT, Orientation, PixelWindow, crop_window, scaled_size
+from clipmod_cli.decode.geometry import (
+    UPRIGHT,
+    Orientation,
+    PixelWindow,
+    crop_window,
+    padded_size,
+    scaled_size,
+)
 from clipmod_cli.errors import ItemError
 from clipmod_cli.types import Box, Geometry, UnseenReason
 
@@ -158,7 +165,7 @@ def make_input(picture: Picture, geometry: Geometry, *, exact: bool) -> Pixels:
         return _crop_or_pad(_resize_exactly(upright, geometry, target), geometry)
     if geometry.fit == "corner":
         resized = _resize_fast(picture, replace(geometry, crop=None), target)
-        return _crop_or_pad(_in_corner(resized, geometry.size, geometry.fill), geometry)
+        return _crop_or_pad(_in_corner(resized, padded_size(geometry, *target), geometry.fill), geometry)
     return _pad(_resize_fast(picture, geometry, target), geometry)
 
 

@@ -1,7 +1,8 @@
 """The body-part detector that ships in the `nudenet` package, through onnxruntime in batches.
 
 Its arithmetic (channel order, padding, thresholds, suppression of overlaps) is that of
-`nudenet.NudeDetector`; its resize is antialiased on the fast path (docs/design-notes.md).
+`nudenet.NudeDetector`; on the fast path its resize is antialiased, and the padding that makes the picture a
+square ends at the next multiple of 32 (docs/design-notes.md).
 """
 
 from __future__ import annotations
@@ -32,10 +33,13 @@ NUDENET = "nudenet"
 SIDE = 320
 """Pixels on a side of the model's input (the `320n` model)."""
 
+STRIDE = 32
+"""Of the model's coarsest feature map: it takes sides that are multiples of it."""
+
 MOST_AT_ONCE = 64
 """Pictures in one pass of a GPU. It gains nothing beyond, and a batch may be made for several GPUs."""
 
-GEOMETRY = Geometry(fit="corner", size=(SIDE, SIDE), resample="bilinear", engine="opencv")
+GEOMETRY = Geometry(fit="corner", size=(SIDE, SIDE), resample="bilinear", engine="opencv", stride=STRIDE)
 LABELS = (
     "FEMALE_GENITALIA_COVERED",
     "FACE_FEMALE",
@@ -118,19 +122,28 @@ class NudeNetModel(ImmediateModel):
 
     def infer(self, frames: Sequence[Frame]) -> Sequence[Detections]:
         """Return what was found in each frame, boxes in original pixels."""
-        if self._threads is None:
-            shares = [frames[i : i + MOST_AT_ONCE] for i in range(0, len(frames), MOST_AT_ONCE)]
-            return [one for share in shares for one in self._detect(share)]
-        return [one for (one,) in self._threads.map(self._detect, [[frame] for frame in frames])]
+        if self._threads is not None:
+            return [one for (one,) in self._threads.map(self._detect, [[frame] for frame in frames])]
+        of_shape: dict[tuple[int, ...], list[Frame]] = {}
+        for frame in frames:
+            of_shape.setdefault(frame.inputs[self.geometry].shape, []).append(frame)
+        found: dict[int, Detections] = {}
+        for alike in of_shape.values():
+            for i in range(0, len(alike), MOST_AT_ONCE):
+                share = alike[i : i + MOST_AT_ONCE]
+                found.update(zip(map(id, share), self._detect(share), strict=True))
+        return [found[id(frame)] for frame in frames]
 
     def _detect(self, frames: Sequence[Frame]) -> list[Detections]:
         import cv2
 
         crops = [frame.inputs[self.geometry] for frame in frames]
-        if any(crop.shape != (SIDE, SIDE, 3) for crop in crops):  # the model itself takes others too
-            raise ValueError(f"the detector takes pictures of {SIDE} x {SIDE} pixels")
+        if any(
+            max(crop.shape[:2]) != SIDE or any(side % STRIDE for side in crop.shape[:2]) for crop in crops
+        ):
+            raise ValueError(f"the detector takes {SIDE} pixels by a multiple of {STRIDE}, up to {SIDE}")
         # The package hands the model blue first (it swaps the channels twice); the scores depend on it.
-        blob = cv2.dnn.blobFromImages(crops, 1 / 255, swapRB=True)  # (B, 3, 320, 320)
+        blob = cv2.dnn.blobFromImages(crops, 1 / 255, swapRB=True)  # (B, 3, H, W)
         (outputs,) = self._session.run(None, {self._session.get_inputs()[0].name: blob})  # (B, 22, boxes)
         return [_read(output, frame) for output, frame in zip(outputs, frames, strict=True)]
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from clipmod_cli.decode.geometry import scaled_size
 from clipmod_cli.decode.transforms import Picture, make_input
 from clipmod_cli.types import Geometry
 from tests.decode.photographs import DETECTOR, PHOTOGRAPHS, TOWER, photograph
@@ -87,6 +91,22 @@ def test_a_panorama_is_cut_and_not_scaled_whole() -> None:
     panorama = photograph("coffee.png", (6000, 300))
     data = encode(panorama, "PNG")
     assert differences(data, TOWER).max() <= 3
+
+
+@given(height=st.integers(1, 400), width=st.integers(1, 400), fill=st.sampled_from([0, 114]))
+def test_padding_up_to_a_stride_leaves_out_padding_only(height: int, width: int, fill: int) -> None:
+    pixels = np.random.default_rng(height * 401 + width).integers(1, 256, (height, width, 3), np.uint8)
+    picture = Picture(pixels=pixels, size=(height, width))
+    square = replace(DETECTOR, fill=fill)
+    whole = make_input(picture, square, exact=False)
+    kept = make_input(picture, replace(square, stride=32), exact=False)
+    rows, columns = kept.shape[:2]
+    assert rows % 32 == columns % 32 == 0
+    assert (kept == whole[:rows, :columns]).all()
+    assert (whole[rows:] == fill).all()
+    assert (whole[:, columns:] == fill).all()
+    wanted = scaled_size(square, height, width)
+    assert all(0 <= have - want < 32 for have, want in zip((rows, columns), wanted, strict=True))
 
 
 def test_padding_is_of_the_wanted_grey() -> None:

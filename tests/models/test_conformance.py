@@ -72,7 +72,12 @@ def test_the_view_is_what_was_asked_for(model: Model, pictures: list[Path]) -> N
     for frame in backends.look(model, pictures, exact=False):
         geometry = frame.inputs[model.geometry]
         assert geometry.dtype == np.uint8
-        assert geometry.shape == (*(model.geometry.crop or model.geometry.size), 3)
+        size = model.geometry.crop or model.geometry.size
+        if model.geometry.stride is None:
+            assert geometry.shape == (*size, 3)
+        else:
+            assert max(geometry.shape) == max(size)
+            assert geometry.shape[0] % model.geometry.stride == geometry.shape[1] % model.geometry.stride == 0
 
 
 def test_numbers_mean_what_the_seam_says(model: Model, pictures: list[Path]) -> None:

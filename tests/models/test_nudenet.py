@@ -20,7 +20,8 @@ from tests.models import backends
 
 def test_threads_find_what_a_batch_finds(pictures: list[Path]) -> None:
     model = backends.load_nudenet()
-    frames = backends.look(model, pictures) * 3
+    frames = [*backends.look(model, pictures), *backends.look(model, pictures, exact=False)] * 2
+    assert len({frame.inputs[model.geometry].shape for frame in frames}) > 1
     together = replace(model, _threads=None).infer(frames)
     for one, other in zip(model.infer(frames), together, strict=True):
         assert [d.label for d in one.found] == [d.label for d in other.found]
@@ -31,8 +32,10 @@ def test_another_size_is_refused(pictures: list[Path]) -> None:
     model = backends.load_nudenet()
     (frame, *_) = backends.look(model, pictures)
     larger = replace(frame, inputs={model.geometry: np.zeros((640, 640, 3), np.uint8)})
-    with pytest.raises(ValueError, match="320 x 320"):
+    with pytest.raises(ValueError, match="320 pixels"):
         model.infer([frame, larger])
+    with pytest.raises(ValueError, match="multiple of 32"):
+        model.infer([replace(frame, inputs={model.geometry: np.zeros((320, 200, 3), np.uint8)})])
 
 
 def test_its_runtime_reports_to_nobody(tmp_path: Path) -> None:

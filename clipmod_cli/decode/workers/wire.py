@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from clipmod_cli.decode.geometry import padded_size
 from clipmod_cli.decode.limits import MAX_VIEWS
 from clipmod_cli.decode.workers.child import MAX_TEXT
 from clipmod_cli.decode.workers.shared_memory import SharedBlock
@@ -161,9 +162,14 @@ def _check_shapes(shapes: Sequence[tuple[int, int]], geometries: Sequence[Geomet
     if len(shapes) != len(geometries):
         _refuse("wrong number of views")
     for (height, width), geometry in zip(shapes, geometries, strict=True):
-        fixed = geometry.crop or (geometry.size if geometry.fit in {"squash", "corner"} else None)
-        if not 0 < height * width <= MAX_VIEW_PIXELS or fixed not in {None, (height, width)}:
+        if not 0 < height * width <= MAX_VIEW_PIXELS or not _may_be(height, width, geometry):
             _refuse("wrong size of a view")
+
+
+def _may_be(height: int, width: int, geometry: Geometry) -> bool:
+    if geometry.crop is None and geometry.fit == "corner":
+        return (height, width) in {geometry.size, padded_size(geometry, height, width)}
+    return (geometry.crop or (geometry.size if geometry.fit == "squash" else None)) in {None, (height, width)}
 
 
 def _read_pixels(

@@ -54,6 +54,10 @@ MOST_SMALL: Final = 10
 SEALED_BYTES: Final = 1 << 28
 """Of journals that are sealed into one file."""
 
+FEW_JOURNALS: Final = 16
+FEW_BYTES: Final = 1 << 20
+"""Fewer journals of ended runs, with fewer bytes, are sealed when more have come."""
+
 GRACE_S: Final = 60.0
 """How long files stay that count no more: a query by another program may be about to open them."""
 
@@ -100,8 +104,11 @@ class Keeper:
             if (name := str(data_folder)) not in self.inventory.data_folders:
                 self._save(data_folders=(*self.inventory.data_folders, name))
 
-    def seal(self) -> None:
+    def seal(self, *, few: bool = True) -> None:
         """Seal the journals that nothing is appended to any more.
+
+        Args:
+            few: also if they are fewer than `FEW_JOURNALS`, have less than `FEW_BYTES` and no row was erased.
 
         Raises:
             duckdb.Error: a file cannot be written; the journals stay.
@@ -115,6 +122,8 @@ class Keeper:
                     _end(journals[-1])
                     ended.append(run_id)
                 closed += journals if run_id in ended else journals[:-1]
+            if not few and not self.inventory.erasures and _are_few(closed):
+                return
             for group in _groups(closed):
                 query = journal_rows(group, self.inventory.erasures)
                 self._replace(query, done=[path.name for path in group])
@@ -291,6 +300,10 @@ def _run_row(line: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return row if isinstance(row, dict) and isinstance(row.get("run"), dict) else {}
+
+
+def _are_few(journals: Sequence[Path]) -> bool:
+    return len(journals) < FEW_JOURNALS and sum(path.stat().st_size for path in journals) < FEW_BYTES
 
 
 def _groups(journals: Sequence[Path]) -> Iterator[list[Path]]:

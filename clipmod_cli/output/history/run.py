@@ -30,6 +30,9 @@ SEAL_S: Final = 86_400.0
 TICK_S: Final = 15.0
 """How often that is asked, and whether rows of the journal were erased: then it is sealed too."""
 
+FIRST_TICK_S: Final = 1.0
+"""Until the catalogue has a new run; one that is shorter does all at its end."""
+
 MAINTAIN_S: Final = 3600.0
 """How often the files are maintained while nothing is to be sealed: old rows, runs that were killed."""
 
@@ -151,6 +154,8 @@ class HistoryRun:
             return None
 
     def _keep_sealing(self) -> None:
+        if self._wake.wait(min(FIRST_TICK_S, self._tick_s)) and self._stopping:
+            return
         import duckdb  # noqa: F401
 
         # Importing DuckDB registers an exit handler that interrupts all its connections. Exit handlers run

@@ -96,7 +96,7 @@ class HistoryStore:
             return True
         try:
             with self._explaining(), self._keeping(timeout_s) as keeper:
-                keeper.seal()
+                keeper.seal(few=self.retention_days is not None)
                 if merge:
                     keeper.merge_small()
                 if self.retention_days is not None:
