@@ -12,7 +12,7 @@ import pytest
 from clipmod_cli.errors import UsageError
 from clipmod_cli.output.history.run import HistoryRun
 from clipmod_cli.output.history.store import HistoryStore
-from tests.sinks.rows import fill, info, leave_behind, numbers, stored
+from tests.sinks.rows import fill, info, leave_behind, numbers, seal_all, stored
 
 CHANGES = [
     "DELETE FROM items",
@@ -68,6 +68,7 @@ def test_a_query_of_a_store_that_is_not_there_reaches_no_file(
 
 def test_a_query_cannot_overwrite_the_files_that_it_reads(store: HistoryStore, tmp_path: Path) -> None:
     fill(store, 2)
+    seal_all(store)
     (sealed,) = store.folder.glob("*.parquet")
     for statement in ("COPY (SELECT 1) TO '{0}'", "EXPLAIN ANALYZE COPY (SELECT 1) TO '{0}'"):
         refused(store, statement.format(str(sealed).replace("'", "''")), tmp_path)

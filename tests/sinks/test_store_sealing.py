@@ -16,6 +16,7 @@ import pytest
 
 from clipmod_cli.output.history import keeper
 from clipmod_cli.output.history.folder import load_inventory
+from clipmod_cli.output.history.keeper import FEW_JOURNALS
 from clipmod_cli.output.history.run import SEAL_S, HistoryRun
 from clipmod_cli.output.history.store import HistoryStore
 from tests.sinks.rows import (
@@ -70,8 +71,28 @@ def test_duckdb_reads_the_file_while_a_run_is_writing(store: HistoryStore) -> No
         assert connection.execute(described).fetchall()[0][0]
 
 
+def test_short_runs_are_sealed_together(store: HistoryStore) -> None:
+    for number in range(FEW_JOURNALS - 1):
+        fill(store, 1, f"run{number}")
+    assert len(list(store.folder.glob("*.jsonl"))) == FEW_JOURNALS - 1
+    assert not list(store.folder.glob("*.parquet"))
+    with duckdb.connect(str(store.path), read_only=True) as connection:
+        ended = connection.execute("SELECT ended, count(*) FROM runs GROUP BY ALL").fetchall()
+    assert ended == [("finished", FEW_JOURNALS - 1)]
+    fill(store, 1, "last")
+    (sealed,) = load_inventory(store.folder).files
+    assert sealed.rows == 3 * FEW_JOURNALS  # of each run a record, how it began and how it ended
+    assert store.stats()["totals"]["inputs"] == FEW_JOURNALS
+
+
+def test_a_short_run_is_sealed_at_once_where_rows_are_not_kept(store: HistoryStore) -> None:
+    fill(HistoryStore(store.path, retention_days=1), 1)
+    assert [file.rows for file in load_inventory(store.folder).files] == [3]
+
+
 def test_the_catalogue_is_written_only_when_its_text_changes(store: HistoryStore) -> None:
     fill(store, 2)
+    seal_all(store)
     written = store.path.stat().st_mtime_ns
     assert store.maintain()
     store.stats()
@@ -227,6 +248,7 @@ def test_a_journal_that_is_left_after_it_was_sealed_adds_nothing(store: HistoryS
 def test_a_file_that_no_inventory_names_is_removed_and_never_read(store: HistoryStore) -> None:
     """As if the process had been killed between sealing and the inventory."""
     fill(store, 2)
+    seal_all(store)
     (path,) = store.folder.glob("*.parquet")
     (store.folder / "left.parquet").write_bytes(path.read_bytes())
     assert numbers(store) == [0, 1]

@@ -19,7 +19,7 @@ from clipmod_cli.output.history.store import HistoryStore
 from clipmod_cli.records import to_line, to_record
 from clipmod_cli.settings.reading import resolve
 from tests.results import RUN, plain_failure, plain_verdict
-from tests.sinks.rows import fill, info, leave_behind, warnings_in
+from tests.sinks.rows import fill, info, leave_behind, seal_all, warnings_in
 from tests.sinks.serve import NOW, REQUEST, hosted, keep_files, request, serving
 
 NAMES = st.text(max_size=30) | st.binary(min_size=1, max_size=10).map(os.fsdecode)
@@ -123,6 +123,7 @@ def test_the_numbers_of_serve_leave_out_scans(store: HistoryStore) -> None:
     keep_files(store.path.parent, hosted("two", expires_at=NOW - timedelta(seconds=1)))
     HistoryStore(store.path, data_folder=store.path.parent).register()
     run.finish({}, 0)
+    seal_all(store)
     assert store.serve_stats() == store.stats()["serve"]
     assert store.serve_stats(hosted=7)["total_images_hosted"] == 7
     found = store.serve_stats()

@@ -56,6 +56,7 @@ class HistoryRun:
         self._warned = False
         self._lost = 0
         self._begun = self._maintained = store.clock()
+        self._listed = False  # in the catalogue
         self._writer = None if discard else self._open()
         self._stopping = False
         self._ticking = threading.Lock()
@@ -106,7 +107,7 @@ class HistoryRun:
             )
             try:
                 self._writer.close(ended)
-                self._store.maintain(timeout_s=EXIT_LOCK_TIMEOUT_S, merge=False)
+                self._store.maintain(timeout_s=EXIT_LOCK_TIMEOUT_S, few=False)
             except (ClipmodError, OSError) as error:
                 self._warn(error)
         if self._lost and not self._discard:
@@ -121,8 +122,11 @@ class HistoryRun:
             if erased or writer.rows >= SEAL_ROWS or now - self._begun >= SEAL_S:
                 writer.roll()
                 self._begun, self._maintained = now, 0.0
-            if now - self._maintained >= MAINTAIN_S and self._store.maintain():
-                self._maintained = now
+            if now - self._maintained >= MAINTAIN_S:
+                if self._store.maintain():
+                    self._maintained, self._listed = now, True
+            elif not self._listed:
+                self._listed = self._store.maintain(few=False)
         except (ClipmodError, OSError) as error:
             self._warn(error)
 
@@ -161,7 +165,6 @@ class HistoryRun:
         # Importing DuckDB registers an exit handler that interrupts all its connections. Exit handlers run
         # last in, first out, so this one, registered after it, lets DuckDB finish first.
         atexit.register(self._stop)
-        self._maintained = 0.0  # the catalogue is to have the new journal
         while not self._stopping:
             self.tick()
             self._wake.wait(self._tick_s)

@@ -87,18 +87,22 @@ class HistoryStore:
         """Whether there are any files."""
         return self.path.exists() or self.folder.exists()
 
-    def maintain(self, *, timeout_s: float = 0.0, merge: bool = True) -> bool:
+    def maintain(self, *, timeout_s: float = 0.0, few: bool = True) -> bool:
         """Seal what ended runs left, merge small files, delete old rows, and write the catalogue.
 
-        Returns False if the lock was not free in time.
+        Args:
+            timeout_s: how long to wait for the lock, in seconds.
+            few: also if what ended runs left is little (`Keeper.seal`), where all rows are kept.
+
+        Returns:
+            Whether the lock was free in time.
         """
         if not self.folder.exists():
             return True
         try:
             with self._explaining(), self._keeping(timeout_s) as keeper:
-                keeper.seal(few=self.retention_days is not None)
-                if merge:
-                    keeper.merge_small()
+                keeper.seal(few=few or self.retention_days is not None)
+                keeper.merge_small()
                 if self.retention_days is not None:
                     self._erase_old(keeper)
                 keeper.clean()
