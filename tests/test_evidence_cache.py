@@ -110,14 +110,18 @@ def test_a_picture_that_differs_in_one_bit_is_shown() -> None:
     assert model.calls == [1, 1]
 
 
-def test_a_picture_of_another_size_is_shown_since_boxes_depend_on_it() -> None:
-    shelf, model = Shelf(), RedDetector()
+@pytest.mark.parametrize(
+    ("model", "calls"), [(RedDetector(), [2]), (RedClassifier(), [1]), (RedEmbedder(), [1])]
+)
+def test_equal_views_are_shown_once_but_to_a_detector_whose_boxes_depend_on_their_place(
+    model: AnyColourModel, calls: list[int]
+) -> None:
     (frame,) = frames(20)
-    larger = replace(frame, view=View(box=Box(0, 0, 640, 480)))
-    one = runner(shelf)
-    one.run(model, [frame])
-    one.run(model, [larger])
-    assert model.calls == [1, 1]
+    beside = replace(frame, view=View(box=Box(0, 0, 640, 480)))
+    first, second = runner(Shelf()).run(model, [frame, beside])
+    assert model.calls == calls
+    assert first.seen is not None
+    assert is_same(first.seen, second.seen)  # the colour of both
 
 
 def test_pixels_count_and_not_how_they_lie_in_memory() -> None:

@@ -146,7 +146,10 @@ class EvidenceCache:
 
     def _look_up_in_memory(self, model: Model, frames: Sequence[Frame]) -> CacheLookup:
         identity = repr((__version__, model.spec, model.revision, model.dtype)).encode()
-        keys = [_blake2b(identity + self._hash(frame, model.geometry)) for frame in frames]
+        keys = [
+            _blake2b(identity + _place_for(model, frame) + self._hash(frame, model.geometry))
+            for frame in frames
+        ]
         known = self.memory.get(keys)
         missing = {key: frame for key, frame in zip(keys, frames, strict=True) if key not in known}
         return CacheLookup(keys, known, missing)
@@ -159,11 +162,15 @@ class EvidenceCache:
         return hashes[geometry]
 
 
+def _place_for(model: Model, frame: Frame) -> bytes:
+    """Return what a model can know of a view beside its pixels: its place, if it tells boxes."""
+    return repr(tuple(frame.view.box)).encode() if model.kind == "detector" else b""
+
+
 def _hash_of(frame: Frame, geometry: Geometry) -> bytes:
-    """Return what identifies all that a model can know of a view: its pixels, and its place for boxes."""
     pixels = frame.inputs[geometry]
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
-    digest.update(repr((tuple(frame.view.box), pixels.shape)).encode())
+    digest.update(repr(pixels.shape).encode())
     digest.update(pixels.tobytes() if not pixels.flags.c_contiguous else pixels.data)
     return digest.digest()
 
