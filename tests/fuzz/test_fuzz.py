@@ -1,4 +1,7 @@
-"""A few seconds of fuzzing for each target. Longer by hand: `python -m tests.fuzz TARGET --seconds 300`."""
+"""The seeds of each target; with `pytest -m slow` a few seconds of fuzzing, each time with other inputs.
+
+Longer by hand: `python -m tests.fuzz TARGET --seconds 300`.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,7 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_nothing_but_what_is_promised_comes_of_any_bytes(name: str, ends: dict[str, tuple[int, str]]) -> None:
     code, said = ends[name]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.end_to_end.command import ROOT, TINY_ENSEMBLE, read_records
+from tests.end_to_end.command import ROOT, TINY_L, read_records
 from tests.end_to_end.test_tune_head import draw
 
 GUIDE = (ROOT / "docs" / "teach.md").read_text(encoding="utf-8")
@@ -37,7 +37,7 @@ def test_the_commands_run_in_order(tmp_path: Path) -> None:
                 "PATH": f"{programs}:/usr/bin:/bin",
                 "HOME": str(tmp_path),
                 "PYTHONPATH": str(ROOT),
-                "CLIPMOD_MODELS": TINY_ENSEMBLE,
+                "CLIPMOD_MODELS": TINY_L,
                 "CLIPMOD_NO_DB": "true",
                 "CLIPMOD_ISOLATE": "false",
                 "OMP_NUM_THREADS": "1",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +20,6 @@ from tests.server.test_serving_process import Running, running
 from tests.slowness import slowness
 from tests.video.films import write_film
 
-Hole = Callable[[], AbstractContextManager[str]]
 HERE = ("--policy", str(SHAPES), "--models", TINY_L, "--no-isolate")
 NOTHING_HERE = ("--policy", "nsfw", "--no-isolate")
 DEFAULT = "Falconsai/nsfw_image_detection"
@@ -40,14 +38,6 @@ CLASSIFYING = (
 VIDEO = "/api/video-classification"
 
 
-@pytest.fixture(scope="module", params=[refusing_port, black_hole])
-def address(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where there is no hub worth the name."""
-    hole: Hole = request.param
-    with hole() as one:
-        yield one
-
-
 def ask(service: Running, path: str, field: str = "", data: bytes = RED_CIRCLE) -> tuple[int, str]:
     """Return the status and text of an answer, which has to come in time; to a field a picture goes along."""
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=PROMISE_S * slowness())
@@ -64,11 +54,12 @@ def ask(service: Running, path: str, field: str = "", data: bytes = RED_CIRCLE) 
         connection.close()
 
 
-def test_every_endpoint_answers_or_names_the_command(
-    clipmod: Command, address: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    film = write_film(tmp_path_factory.mktemp("film") / "a.mp4", [plain("red")]).read_bytes()
-    with running(clipmod, base=HERE, HF_ENDPOINT=address, HF_HOME=str(clipmod.home)) as service:
+def test_every_endpoint_answers_or_names_the_command(clipmod: Command, tmp_path: Path) -> None:
+    film = write_film(tmp_path / "a.mp4", [plain("red")]).read_bytes()
+    with (
+        black_hole() as address,
+        running(clipmod, base=HERE, HF_ENDPOINT=address, HF_HOME=str(clipmod.home)) as service,
+    ):
         assert {path: ask(service, path)[0] for path in GETS} == dict.fromkeys(GETS, 200)
         for path, field in JUDGING:
             status, text = ask(service, path, field)
@@ -84,9 +75,12 @@ def test_every_endpoint_answers_or_names_the_command(
         assert status == 200
 
 
-def test_without_any_weights_it_starts_with_the_light_models(clipmod: Command, address: str) -> None:
+def test_without_any_weights_it_starts_with_the_light_models(clipmod: Command) -> None:
     pytest.importorskip("nudenet")
-    with running(clipmod, base=NOTHING_HERE, HF_ENDPOINT=address, HF_HOME=str(clipmod.home)) as service:
+    with (
+        refusing_port() as address,
+        running(clipmod, base=NOTHING_HERE, HF_ENDPOINT=address, HF_HOME=str(clipmod.home)) as service,
+    ):
         assert ask(service, "/readyz")[0] == 200
         status, text = ask(service, "/predict/single", "file")
         assert (status, list(json.loads(text)["results"])) == (200, ["embedded_ensemble"])

@@ -21,7 +21,7 @@ from tests.server.classifier.making import gif, only_tiny, png, save_colour_clas
 from tests.server.conftest import opened
 from tests.server.ensemble.pictures import RED_CIRCLE
 
-EXAMPLES = 10
+EXAMPLES = 5
 """For each endpoint, besides those that cover each parameter's limits one by one."""
 
 ACCEPTED = ["2xx", "400", "404"]

@@ -20,7 +20,7 @@ from clipmod_cli.sources.lists import CHUNK_BYTES, read_list, read_urls
 from clipmod_cli.sources.registry import expand
 from tests.sources.inputs import only_items
 
-MANY = 200_000
+MANY = 100_000
 BYTES_A_PATH = 64
 """What is promised; a list that were held whole would cost more for the names alone."""
 
