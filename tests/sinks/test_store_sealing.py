@@ -136,13 +136,13 @@ def test_a_service_runs_for_a_week(tmp_path: Path) -> None:
     now = start = datetime(2026, 3, 2, 9, tzinfo=UTC).timestamp()
     store = HistoryStore(tmp_path / "x.duckdb", retention_days=3, clock=lambda: now)
     run = HistoryRun(store, info("serve-run"), tick_s=3600)
-    for hour in range(0, 7 * 24, 4):
+    for hour in range(0, 7 * 24, 8):
         now = start + hour * 3600
         for line in lines(2, "serve-run"):
             run.add(line.replace(b'"index":', b'"index":%d' % hour, 1))
         run.add_request(request(hour))
         run.tick()
-        if hour % 24 == 20:
+        if hour % 24 == 16:
             days = store.query("SELECT DISTINCT judged_at::DATE FROM items ORDER BY 1").rows
             assert 3 <= len(days) <= 5 or hour < 3 * 24
             assert len(list(store.folder.iterdir())) < 20
