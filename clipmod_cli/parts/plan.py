@@ -1,7 +1,7 @@
 """The plan of a run in parts: the inputs of each part, in Parquet files of bounded size.
 
-A row is an input as its source listed it, or a URL of a list; an archive is one. `clipmod_cli.parts.listing`
-finds the rows.
+A row is an input as its source listed it, or a URL of a list; an archive is one.
+`clipmod_cli.parts.planning.listing` finds the rows.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from clipmod_cli.errors import OutputError, OutputMismatchError
+from clipmod_cli.output.database import connect, first_line
+from clipmod_cli.output.parquet import quoted
 from clipmod_cli.parts.run_file import PlanFile, RunFile
 from clipmod_cli.parts.store import PartStore
 from clipmod_cli.records import read_name, write_name
@@ -97,25 +99,25 @@ class PlannedInput:
 
 @contextmanager
 def plan_database() -> Iterator[tuple[DuckDBPyConnection, Path]]:
-    """Give a DuckDB connection of little memory, and a temporary folder that lasts as long."""
+    """Give a DuckDB connection of little memory, and a temporary folder that lasts as long.
+
+    Raises:
+        OutputError: DuckDB cannot do what is asked of it in the block, as on a full disk.
+    """
     import duckdb
 
     with tempfile.TemporaryDirectory(prefix="clipmod-plan-") as folder:
-        config: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": "300MB",
-            "threads": 1,
-            "temp_directory": str(Path(folder, "spilled")),
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-        }
-        with duckdb.connect(config=config) as connection:
-            yield connection, Path(folder)
+        try:
+            with connect(spill=Path(folder, "spilled"), memory_limit="300MB", threads="1") as connection:
+                yield connection, Path(folder)
+        except duckdb.Error as error:
+            raise OutputError(f"cannot read or write the plan in {folder}: {first_line(error)}") from error
 
 
 def json_rows(path: Path) -> str:
     """Return SQL that reads lines of `to_line`."""
     listed = ", ".join(f"'{name}': '{kind}'" for name, kind in COLUMNS.items())
-    return f"read_json('{path}', format = 'newline_delimited', columns = {{{listed}}})"
+    return f"read_json({literal_of(path)}, format = 'newline_delimited', columns = {{{listed}}})"
 
 
 def write_lines(
@@ -172,7 +174,7 @@ def write_plan(
             count = write_lines(chunk, lines, first_part=first_part, part_size=part_size)
             if not count:
                 break
-            connection.execute(f"COPY (FROM {json_rows(lines)}) TO '{target}' ({PLAN_FORM})")
+            connection.execute(f"COPY (FROM {json_rows(lines)}) TO {quoted(str(target))} ({PLAN_FORM})")
             check()
             file = _put(store, first_file + len(files), target.read_bytes(), first_part, count, part_size)
             files.append(file)
@@ -221,11 +223,9 @@ class Plan:
         yield from self._query(file, "")
 
     def _query(self, file: PlanFile, where: str) -> Iterator[PlannedInput]:
-        import duckdb
-
         names = ", ".join(f'"{name}"' for name in COLUMNS)
-        with self.opened(file) as path, duckdb.connect(config={"threads": 1}) as connection:
-            sql = f"SELECT {names} FROM read_parquet('{quoted(path)}') {where}ORDER BY part, \"index\""  # noqa: S608
+        with self.opened(file) as path, plan_database() as (connection, _):
+            sql = f'SELECT {names} FROM read_parquet({literal_of(path)}) {where}ORDER BY part, "index"'  # noqa: S608
             yield from query_inputs(connection, sql)
 
     def close(self) -> None:
@@ -248,6 +248,6 @@ class Plan:
         yield self._path
 
 
-def quoted(path: Path) -> str:
-    """Return a path for a string of SQL that is not a pattern."""
-    return glob.escape(str(path)).replace("'", "''")
+def literal_of(path: Path) -> str:
+    """Return a path as a literal of SQL that is no pattern of other files."""
+    return quoted(glob.escape(str(path)))

@@ -83,6 +83,17 @@ def test_a_plan_that_was_changed_is_refused(tmp_path: Path) -> None:
         plan.inputs(1)
 
 
+def test_the_temporary_folder_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = tmp_path / "it's [1]*"
+    odd.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(odd))
+    store = LocalStore(str(odd / "run"))
+    planned = [PlannedInput(index=0, listed=SourceInput(source="a"))]
+    run = run_of(Generation(kind="first", files=write_plan(planned, store, part_size=1)))
+    with closing(Plan(store, run)) as plan:
+        assert plan.inputs(0) == planned
+
+
 def generation_of(first_part: int, parts: int) -> Generation:
     file = {"name": "n", "sha256": "s", "first_part": first_part, "parts": parts, "inputs": parts}
     return Generation.model_validate_json(json.dumps({"kind": "extend", "files": [file]}))
