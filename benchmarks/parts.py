@@ -30,7 +30,7 @@ from benchmarks.records import drawn_verdict
 from clipmod_cli.parts.commit import DonePart, commit, part_name
 from clipmod_cli.parts.part_file import PartLines, with_index
 from clipmod_cli.parts.run_file import RunFile, change_run_file, require_run_file
-from clipmod_cli.parts.store import PartStore, open_part_store
+from clipmod_cli.parts.store import PartStore, open_part_store, sha256_of
 from clipmod_cli.records import RunFacts, to_line, to_record
 
 BUCKET = "pictures"
@@ -151,8 +151,8 @@ def _commit(store: PartStore, run: RunFile, part: int, lines: list[bytes], facts
         path = kept.write(run.format)
         done = DonePart(
             part=part, file=part_name(part, "0" * 16, run.format), first_index=first, inputs=len(lines),
-            records=len(lines), sha256="0" * 64, counts={}, codes={}, run_key=facts.run_key,
-            run_id=facts.run_id, host="benchmark", device="cpu", ended_at=datetime.now(UTC).isoformat(),
+            records=len(lines), sha256=sha256_of(path), counts={}, codes={}, run_key=facts.run_key,
+            run_id=facts.run_id, host="benchmark", device="cpu", ended_at=datetime.now(UTC),
             seconds=1.0,
         )  # fmt: skip
         if not commit(store, done, path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Final
 import duckdb
 
 from clipmod_cli.errors import UsageError
+from clipmod_cli.output.reading.files import check_file
+from clipmod_cli.output.resuming.files import whole_records
 
 _COLUMNS: Final = {
     "source": "VARCHAR",
@@ -89,10 +93,15 @@ def compare(before: Path, after: Path, *, show: int) -> RecordChanges:
 
     Raises:
         UsageError: a file holds something else than records.
+        OutputError: a temporary copy of a table cannot be written.
     """
     try:
-        with duckdb.connect() as con:
-            found = {"before": str(before), "after": str(after), "columns": _COLUMNS}
+        with tempfile.TemporaryDirectory(prefix="clipmod-") as folder, duckdb.connect() as con:
+            before_path, after_path = (
+                glob.escape(str(check_file(str(whole_records(one)), Path(folder)).path))
+                for one in (before, after)
+            )
+            found = {"before": before_path, "after": after_path, "columns": _COLUMNS}
             con.execute(f"CREATE TEMP TABLE joined AS {_JOINED}", found)
             counts = con.execute(
                 "SELECT before, after, count(*) FROM joined GROUP BY ALL ORDER BY 3 DESC, before, after"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import glob
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from clipmod_cli.errors import UsageError
+from clipmod_cli.records import write_name
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -38,6 +42,33 @@ def connect(
         "autoload_known_extensions": "false",
     }
     return duckdb.connect(str(path), read_only=read_only, config=fixed | config)
+
+
+def quoted(text: str) -> str:
+    """Return a text as a literal of SQL.
+
+    Raises:
+        UsageError: it is no Unicode, as the name of a file that is not UTF-8.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{write_name(text)[0]}: DuckDB, which reads and writes tables, opens no file whose path is not "
+            "UTF-8. Rename it"
+        ) from error
+    return "'" + text.replace("'", "''") + "'"
+
+
+def quoted_path(path: Path) -> str:
+    """Return a path for SQL that reads the file: DuckDB takes it as a pattern. Raises as `quoted`."""
+    return quoted(glob.escape(str(path)))
+
+
+def quoted_list(paths: Iterable[Path]) -> str:
+    """Return the list of the paths that a locked connection may read: DuckDB checks their patterns, too."""
+    names = dict.fromkeys(name for path in map(str, paths) for name in (path, glob.escape(path)))
+    return f"[{', '.join(map(quoted, names))}]"
 
 
 def no_rows(columns: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ from typing import IO, Final
 from clipmod_cli.atomic import atomic_file
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.columns import columns_of
+from clipmod_cli.output.database import quoted
 from clipmod_cli.output.parquet import PARQUET_FORM, convert_lines
 from clipmod_cli.output.reading.records import RecordReader
 from clipmod_cli.output.resuming.files import Compression, compressing
@@ -230,8 +231,8 @@ def _typed(rows: TableRows) -> str:
 
 
 def _copy(rows: TableRows, listed: str, file: IO[bytes], form: str) -> None:
-    path = file.name.replace("'", "''")
-    rows.reader.execute(f"COPY (SELECT {listed} FROM {rows.view}) TO '{path}' ({form}, USE_TMP_FILE false)")  # noqa: S608
+    target = quoted(file.name)
+    rows.reader.execute(f"COPY (SELECT {listed} FROM {rows.view}) TO {target} ({form}, USE_TMP_FILE false)")  # noqa: S608
 
 
 def _copy_lines(reader: RecordReader, file: IO[bytes], compression: Compression) -> None:

@@ -17,7 +17,7 @@ from clipmod_cli.atomic import atomic_file
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.columns import columns_of
 from clipmod_cli.output.compact import COMPACT_SCHEMA, FIELDS
-from clipmod_cli.output.database import connect, first_line
+from clipmod_cli.output.database import connect, first_line, quoted, quoted_path
 from clipmod_cli.records import Record
 
 if TYPE_CHECKING:
@@ -104,9 +104,9 @@ def read_lines(path: Path) -> Iterator[bytes]:
         OutputError: it takes more memory than DuckDB may use, and no temporary file can be written.
     """
     with _database(path) as connection:
-        file = f"read_parquet({quoted(str(path))})"
+        file = f"read_parquet({quoted_path(path)})"
         compact = connection.execute(
-            f"SELECT decode(value) FROM parquet_kv_metadata({quoted(str(path))}) "  # noqa: S608
+            f"SELECT decode(value) FROM parquet_kv_metadata({quoted_path(path)}) "  # noqa: S608
             f"WHERE decode(key) = '{COMPACT_KEY}'"
         ).fetchone()
         if compact is None:
@@ -119,15 +119,10 @@ def read_lines(path: Path) -> Iterator[bytes]:
                 yield text.encode() + b"\n"
 
 
-def quoted(text: str) -> str:
-    """Return a text as a literal of SQL."""
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _typed_lines(files: Sequence[Path]) -> str:
     """Return SQL for lines with their columns; a value of another type than its column's is null there."""
     types = quoted(json.dumps({column.name: column.type for column in columns_of(Record)}))
-    paths = ", ".join(quoted(str(path)) for path in files)
+    paths = ", ".join(map(quoted_path, files))
     longest = max([LEAST_LINE_BYTES, *map(_longest_line, files)]) + 1
     return (
         f"SELECT CAST(json AS VARCHAR) AS line, unnest(TRY(json_transform(json, {types}))) "  # noqa: S608

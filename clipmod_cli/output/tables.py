@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from clipmod_cli.atomic import atomic_file
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.columns import columns_of
-from clipmod_cli.output.database import connect
+from clipmod_cli.output.database import connect, quoted
 from clipmod_cli.output.export import escaped_formula
-from clipmod_cli.output.parquet import PARQUET_FORM, quoted
+from clipmod_cli.output.parquet import PARQUET_FORM
 
 FORMS: Final = {
     ".csv": "FORMAT csv, HEADER true",

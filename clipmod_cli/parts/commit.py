@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from clipmod_cli.errors import OutputMismatchError
 from clipmod_cli.parts.heartbeat import is_lost
-from clipmod_cli.parts.store import PartStore
+from clipmod_cli.parts.store import PartStore, checked_file
 
 DONE_SCHEMA: Final = "clipmod-part/1"
 _DONE: Final = re.compile(r"done/part-(\d{6,})\.json")
@@ -51,7 +52,7 @@ class DonePart(BaseModel):
     run_id: str
     host: str
     device: str
-    ended_at: str
+    ended_at: AwareDatetime
     seconds: float
 
     def to_bytes(self) -> bytes:
@@ -73,18 +74,36 @@ def read_done(store: PartStore, part: int) -> DonePart | None:
     """Return the commit of a part, None if there is none.
 
     Raises:
-        OutputMismatchError: the file is not one.
+        OutputMismatchError: the file is not one, or that of another part.
     """
     content = store.read(done_name(part))
     if content is None:
         return None
     try:
-        return DonePart.model_validate_json(content)
+        done = DonePart.model_validate_json(content)
     except ValidationError as error:
-        raise OutputMismatchError(
-            f"{store.name}/{done_name(part)} is damaged. Delete it, and give the command of the scan again: "
-            "it judges that part again"
-        ) from error
+        raise wrong_commit(store, part) from error
+    file = _FILE.fullmatch(done.file)
+    if done.part != part or file is None or int(file[1]) != part:
+        raise wrong_commit(store, part)
+    return done
+
+
+def wrong_commit(store: PartStore, part: int) -> OutputMismatchError:
+    """Return the error for a commit that is not what its name says."""
+    return OutputMismatchError(
+        f"{store.name}{done_name(part)} does not commit part {part} of this run. {judge_again(store, part)}"
+    )
+
+
+def committed_file(store: PartStore, done: DonePart) -> AbstractContextManager[Path]:
+    """Give a local path of the records of a part; raises as `checked_file`."""
+    return checked_file(store, done.file, done.sha256, judge_again(store, done.part))
+
+
+def judge_again(store: PartStore, part: int) -> str:
+    """Return a sentence that tells how a part is judged again."""
+    return f"Delete {store.name}{done_name(part)} and give the command of the run again: it judges this part"
 
 
 def list_done(store: PartStore) -> list[int]:

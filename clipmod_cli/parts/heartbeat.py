@@ -94,7 +94,7 @@ class HeartbeatFile:
             self._replace(_with_next_beat(self._content))
         if self.is_lost:
             raise OutputError(
-                f"another process has taken over {self._store.name}/{self._name}. Give the command again"
+                f"another process has taken over {self._store.name}{self._name}. Give the command again"
             )
 
     def __enter__(self) -> Self:

@@ -7,7 +7,6 @@ becomes a `worker_lost` record.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import socket
 import time
@@ -33,7 +32,7 @@ from clipmod_cli.parts.part_file import PartLines
 from clipmod_cli.parts.plan import Plan, PlannedInput
 from clipmod_cli.parts.planning.listing import open_files, url_items
 from clipmod_cli.parts.run_file import RunFile, change_run_file, require_run_file
-from clipmod_cli.parts.store import PartStore
+from clipmod_cli.parts.store import PartStore, sha256_of
 from clipmod_cli.pipeline import start_decoders
 from clipmod_cli.records import Record, write_name
 from clipmod_cli.results import Result
@@ -189,22 +188,20 @@ class PartJudge:
         self, part: int, attempt: str, inputs: list[PlannedInput], tally: Tally, path: Path, *, seconds: float
     ) -> DonePart:
         """Return the commit of a part whose records are in a local file."""
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         return DonePart(
             part=part,
             file=part_name(part, attempt, self.run.format),
             first_index=inputs[0].index,
             inputs=len(inputs),
             records=tally.total,
-            sha256=sha256,
+            sha256=sha256_of(path),
             counts={kind: tally.kinds[kind] for kind in ("nsfw", "safe", "review", "error")},
             codes=dict(tally.codes),
             run_key=self._loaded.facts.run_key,
             run_id=self._loaded.facts.run_id,
             host=socket.gethostname(),
             device=self._device,
-            ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            ended_at=datetime.now(UTC).replace(microsecond=0),
             seconds=round(seconds, 3),
         )
 

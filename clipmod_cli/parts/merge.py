@@ -15,8 +15,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from clipmod_cli.errors import OutputError, OutputMismatchError
-from clipmod_cli.parts.commit import DonePart
+from clipmod_cli.errors import OutputError
+from clipmod_cli.parts.commit import DonePart, committed_file
 from clipmod_cli.parts.overview import PartsOverview
 from clipmod_cli.parts.part_file import index_of, read_part, with_index
 from clipmod_cli.parts.run_file import RunFile
@@ -74,7 +74,7 @@ def open_parts(store: PartStore, overview: PartsOverview) -> Iterator[RecordRead
     with ExitStack() as stack:
         parts = [
             FilePart(
-                path=stack.enter_context(store.get(part.file)),
+                path=stack.enter_context(committed_file(store, part)),
                 count=part.records,
                 generation=run.generation_of(part.part),
             )
@@ -127,15 +127,9 @@ def _generation(store: PartStore, run: RunFile, number: int, done: Iterable[Done
 
 
 def _part(store: PartStore, run: RunFile, part: DonePart) -> Iterator[Indexed]:
-    count = 0
-    with store.get(part.file) as path:
+    with committed_file(store, part) as path:
         for line in read_part(path, run.format):
-            count += 1
             yield index_of(line), line
-    if count != part.records:
-        raise OutputMismatchError(
-            f"{store.name}/{part.file} has {count} records, and {part.records} were committed"
-        )
 
 
 def _sorted(lines: Iterable[Indexed]) -> Iterator[Indexed]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 from clipmod_cli.errors import OutputMismatchError
-from clipmod_cli.parts.commit import DonePart, list_done, read_done
+from clipmod_cli.parts.commit import DonePart, judge_again, list_done, read_done, wrong_commit
 from clipmod_cli.parts.run_file import RunFile, require_run_file
 from clipmod_cli.parts.store import PartStore
 from clipmod_cli.runs.tally import Tally
@@ -36,7 +35,7 @@ class PartsOverview:
         """Records a second over the time in which the parts were judged; None if that is not known."""
         if not self.done:
             return None
-        ends = [(datetime.fromisoformat(part.ended_at).timestamp(), part.seconds) for part in self.done]
+        ends = [(part.ended_at.timestamp(), part.seconds) for part in self.done]
         seconds = max(end for end, _ in ends) - min(end - taken for end, taken in ends)
         return sum(part.records for part in self.done) / seconds if seconds > 0 else None
 
@@ -82,6 +81,12 @@ def read_overview(store: PartStore, shard: Collection[int] | None = None) -> Par
     run = require_run_file(store)
     numbers = [number for number in list_done(store) if number < run.parts]
     done = tuple(_read_all(store, [part for part in numbers if shard is None or part in shard]))
+    files = None if shard is not None else set(store.list("parts"))
+    for part in done:
+        if files is not None and part.file not in files:
+            raise OutputMismatchError(f"{store.name}{part.file} is gone. {judge_again(store, part.part)}")
+        if part.run_key != run.run_key or part.inputs != run.inputs_of(part.part):
+            raise wrong_commit(store, part.part)
     missing = tuple(sorted(set(range(run.parts)).difference(numbers)))
     return PartsOverview(run, done, missing)
 
@@ -90,7 +95,7 @@ def _read_all(store: PartStore, numbers: Iterable[int]) -> Iterator[DonePart]:
     with ThreadPoolExecutor(READERS) as threads:
         for done in threads.map(lambda number: read_done(store, number), numbers):
             if done is None:
-                raise OutputMismatchError(f"a file in {store.name}/done was deleted meanwhile. Try again")
+                raise OutputMismatchError(f"a file in {store.name}done was deleted meanwhile. Try again")
             yield done
 
 

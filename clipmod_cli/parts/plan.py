@@ -6,7 +6,6 @@ A row is an input as its source listed it, or a URL of a list; an archive is one
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import itertools
 import json
@@ -17,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from clipmod_cli.errors import OutputError, OutputMismatchError
-from clipmod_cli.output.database import connect, first_line
-from clipmod_cli.output.parquet import quoted
+from clipmod_cli.errors import OutputError
+from clipmod_cli.output.database import connect, first_line, quoted, quoted_path
 from clipmod_cli.parts.run_file import PlanFile, RunFile
-from clipmod_cli.parts.store import PartStore
+from clipmod_cli.parts.store import PartStore, checked_file
 from clipmod_cli.records import read_name, write_name
 from clipmod_cli.sources.base import SourceInput
 
@@ -117,7 +115,7 @@ def plan_database() -> Iterator[tuple[DuckDBPyConnection, Path]]:
 def json_rows(path: Path) -> str:
     """Return SQL that reads lines of `to_line`."""
     listed = ", ".join(f"'{name}': '{kind}'" for name, kind in COLUMNS.items())
-    return f"read_json({literal_of(path)}, format = 'newline_delimited', columns = {{{listed}}})"
+    return f"read_json({quoted_path(path)}, format = 'newline_delimited', columns = {{{listed}}})"
 
 
 def write_lines(
@@ -189,7 +187,7 @@ def _put(
     if not store.create(name, content):
         store.delete(name)  # of a lister that was lost: no run file names it
         if not store.create(name, content):
-            raise OutputError(f"another process writes {store.name}/{name}")
+            raise OutputError(f"another process writes {store.name}{name}")
     return PlanFile(
         name=name,
         sha256=hashlib.sha256(content).hexdigest(),
@@ -225,7 +223,7 @@ class Plan:
     def _query(self, file: PlanFile, where: str) -> Iterator[PlannedInput]:
         names = ", ".join(f'"{name}"' for name in COLUMNS)
         with self.opened(file) as path, plan_database() as (connection, _):
-            sql = f'SELECT {names} FROM read_parquet({literal_of(path)}) {where}ORDER BY part, "index"'  # noqa: S608
+            sql = f'SELECT {names} FROM read_parquet({quoted_path(path)}) {where}ORDER BY part, "index"'  # noqa: S608
             yield from query_inputs(connection, sql)
 
     def close(self) -> None:
@@ -238,16 +236,7 @@ class Plan:
         """Give a local copy of a file of the plan, whose content was checked."""
         if self._opened != file.name:
             self.close()
-            self._path = self._open.enter_context(self._store.get(file.name))
-            if hashlib.sha256(self._path.read_bytes()).hexdigest() != file.sha256:
-                raise OutputMismatchError(
-                    f"{self._store.name}/{file.name} is not the plan that was written. Plan again into "
-                    "another output"
-                )
+            checked = checked_file(self._store, file.name, file.sha256, "Plan again into another output")
+            self._path = self._open.enter_context(checked)
             self._opened = file.name
         yield self._path
-
-
-def literal_of(path: Path) -> str:
-    """Return a path as a literal of SQL that is no pattern of other files."""
-    return quoted(glob.escape(str(path)))

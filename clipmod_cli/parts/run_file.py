@@ -111,6 +111,12 @@ class RunFile(_Row):
         """How many parts there are; their numbers begin with 0."""
         return sum(generation.parts for generation in self.generations)
 
+    @property
+    def plan_sha256(self) -> str:
+        """The digest of the files of the plan."""
+        hashes = (file.sha256 for generation in self.generations for file in generation.files)
+        return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
     def generation_of(self, part: int) -> int:
         """Return the number of the generation of a part.
 
@@ -140,11 +146,7 @@ class RunFile(_Row):
     def to_bytes(self) -> bytes:
         """Return the content of the file."""
         own = self.model_dump(mode="json", exclude={"facts"})
-        digest = hashlib.sha256()
-        for generation in self.generations:
-            for file in generation.files:
-                digest.update(file.sha256.encode())
-        document = {"schema": CARD_SCHEMA, "run_key": None, **self.facts, "plan_sha256": digest.hexdigest()}
+        document = {"schema": CARD_SCHEMA, "run_key": None, **self.facts, "plan_sha256": self.plan_sha256}
         return json.dumps({**document, "parts": own}, indent=1).encode() + b"\n"
 
 
@@ -159,16 +161,19 @@ def parse_run_file(content: bytes, where: str) -> RunFile:
         own = document.pop("parts")
         if document.pop("schema") != CARD_SCHEMA:
             raise OutputMismatchError(
-                f"{where}/{RUN_FILE} is of another version of clipmod. Use that one, or name another output"
+                f"{where}{RUN_FILE} is of another version of clipmod. Use that one, or name another output"
             )
-        del document["plan_sha256"]
+        digest = document.pop("plan_sha256")
         facts = {} if document["run_key"] is None else document
         # JSON has no tuples, which a strict model asks for in Python values
-        return RunFile.model_validate_json(json.dumps({**own, "facts": facts}))
+        run = RunFile.model_validate_json(json.dumps({**own, "facts": facts}))
     except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
         raise OutputMismatchError(
-            f"{where}/{RUN_FILE} is not that of a run in parts. Name another output"
+            f"{where}{RUN_FILE} is not that of a run in parts. Name another output"
         ) from error
+    if run.plan_sha256 != digest:
+        raise OutputMismatchError(f"{where}{RUN_FILE} was edited: it names another plan. Name another output")
+    return run
 
 
 def read_run_file(store: PartStore) -> RunFile | None:
@@ -210,7 +215,7 @@ def change_run_file(store: PartStore, change: Callable[[RunFile], RunFile]) -> R
         if changed == run or store.replace(RUN_FILE, content, changed.to_bytes()):
             return changed
     raise OutputError(
-        f"cannot change {store.name}/{RUN_FILE}: other processes change it, or it was deleted. Give the "
+        f"cannot change {store.name}{RUN_FILE}: other processes change it, or it was deleted. Give the "
         "command again"
     )
 

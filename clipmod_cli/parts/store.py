@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
 from clipmod_cli.atomic import atomic_file
-from clipmod_cli.errors import OutputError, UsageError
+from clipmod_cli.errors import OutputError, OutputMismatchError, UsageError
+from clipmod_cli.output.database import quoted
 
 NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 """How a file system without hard links refuses one."""
@@ -29,7 +31,7 @@ class PartStore(Protocol):
     cannot be read or written.
 
     Attributes:
-        name: as the user named it.
+        name: as the user named it, with a slash at its end.
     """
 
     name: str
@@ -83,7 +85,7 @@ class LocalStore:
         Args:
             name: a path, as the user gave it.
         """
-        self.name = name
+        self.name = f"{name.rstrip('/')}/"
         self._folder = Path(name).expanduser()
 
     def read(self, name: str) -> bytes | None:
@@ -200,15 +202,50 @@ class LocalStore:
         return OutputError(f"cannot {action} {self._path(name)}: {error.strerror or error}")
 
 
+def sha256_of(path: Path) -> str:
+    """Return the hash of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def checked_file(store: PartStore, name: str, sha256: str, advice: str) -> Iterator[Path]:
+    """Give a local path of a file that was written once and must be as it was then.
+
+    Args:
+        store: holds it.
+        name: of the file.
+        sha256: its hash.
+        advice: a sentence for people, what to do if it is another one.
+
+    Raises:
+        OutputMismatchError: it is gone or was changed.
+        OutputError: it cannot be read.
+    """
+    with ExitStack() as stack:
+        try:
+            path = stack.enter_context(store.get(name))
+        except OutputError as error:
+            if store.read(name) is not None:
+                raise
+            raise OutputMismatchError(f"{store.name}{name} is gone. {advice}") from error
+        if sha256_of(path) != sha256:
+            raise OutputMismatchError(f"{store.name}{name} was changed after it was written. {advice}")
+        yield path
+
+
 def open_part_store(name: str) -> PartStore:
     """Return the store of a run in parts by the scheme of its name.
 
     Raises:
-        UsageError: there is no store of this scheme.
+        UsageError: there is no store of this scheme, or a file has the name.
         MissingPackageError: its package is not installed.
     """
     scheme, separator, _ = name.partition("://")
     if not separator:
+        if (path := Path(name).expanduser()).exists() and not path.is_dir():
+            raise UsageError(f"{name} is a file. A run in parts is a folder: name its -o")
+        quoted(name)  # DuckDB reads the files of the run
         return LocalStore(name)
     if scheme != "s3":
         raise UsageError(f"-o {name}: parts are written to folders and to s3://, not to {scheme}://")

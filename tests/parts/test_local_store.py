@@ -75,6 +75,6 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 
 def test_the_scheme_names_the_store(tmp_path: Path) -> None:
-    assert open_part_store(str(tmp_path)).name == str(tmp_path)
+    assert open_part_store(str(tmp_path)).name == f"{tmp_path}/"
     with pytest.raises(UsageError, match="ftp://"):
         open_part_store("ftp://host/run")

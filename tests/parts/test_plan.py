@@ -77,7 +77,7 @@ def test_a_plan_that_was_changed_is_refused(tmp_path: Path) -> None:
     planned = [PlannedInput(index=0, listed=SourceInput(source="a"))]
     run = run_of(Generation(kind="first", files=write_plan(planned, store, part_size=1)))
     write_plan([PlannedInput(index=0, listed=SourceInput(source="b"))], store, part_size=1)
-    with closing(Plan(store, run)) as plan, pytest.raises(OutputMismatchError, match="not the plan"):
+    with closing(Plan(store, run)) as plan, pytest.raises(OutputMismatchError, match="was changed"):
         plan.inputs(0)
     with closing(Plan(store, run)) as plan, pytest.raises(UsageError, match="no part 1"):
         plan.inputs(1)

@@ -7,9 +7,8 @@ written when its text changes, whole or not at all; a program that has it open k
 
 from __future__ import annotations
 
-import glob
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -19,10 +18,9 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from clipmod_cli.errors import UsageError
-from clipmod_cli.output.database import connect, first_line
+from clipmod_cli.output.database import connect, first_line, quoted_list
 from clipmod_cli.output.history.folder import PRIVATE_FILE, Inventory, Snapshot, take_snapshot
 from clipmod_cli.output.history.views import VIEWS, comments, hosted_folders, journal_rows, statements
-from clipmod_cli.output.parquet import quoted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -171,18 +169,12 @@ def _open(connection: DuckDBPyConnection, snapshot: Snapshot, *, load: bool) -> 
     for statement in statements(snapshot, journals):
         connection.execute(statement.replace("VIEW", "TEMP VIEW", 1))
     for statement in (
-        f"SET allowed_paths = {_listed([*snapshot.sealed, *snapshot.journals])}",
-        f"SET allowed_directories = {_listed(hosted_folders(snapshot))}",
+        f"SET allowed_paths = {quoted_list([*snapshot.sealed, *snapshot.journals])}",
+        f"SET allowed_directories = {quoted_list(hosted_folders(snapshot))}",
         "SET enable_external_access = false",
         "SET lock_configuration = true",
     ):
         connection.execute(statement)
-
-
-def _listed(paths: Sequence[Path]) -> str:
-    """Return paths as SQL, also as the patterns that match them alone: DuckDB checks these too."""
-    names = dict.fromkeys(name for path in map(str, paths) for name in (path, glob.escape(path)))
-    return f"[{', '.join(map(quoted, names))}]"
 
 
 def _execute(connection: DuckDBPyConnection, sql: str) -> DuckDBPyConnection:

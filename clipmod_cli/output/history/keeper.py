@@ -19,6 +19,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 
+from clipmod_cli.output.database import quoted
 from clipmod_cli.output.history.folder import (
     PRIVATE_FILE,
     ErasedBy,
@@ -41,7 +42,7 @@ from clipmod_cli.output.history.views import (
     statements,
     without_texts,
 )
-from clipmod_cli.output.parquet import PARQUET_FORM, quoted
+from clipmod_cli.output.parquet import PARQUET_FORM
 from clipmod_cli.records import write_name
 
 if TYPE_CHECKING:

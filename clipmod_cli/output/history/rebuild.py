@@ -4,12 +4,17 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from clipmod_cli.output.compact import COMPACT_SCHEMA
 from clipmod_cli.output.history.keeper import Keeper
 from clipmod_cli.output.history.views import IS_RECORD, RECORD_COLUMNS, RUN_COLUMNS, lines, struct_of
+from clipmod_cli.output.parquet import PARQUET_MAGIC, read_lines
+from clipmod_cli.output.resuming.files import whole_records
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -42,7 +47,7 @@ class RebuildResult(NamedTuple):
 
 
 def rebuild_from(keeper: Keeper, path: Path) -> RebuildResult:
-    """Add the records of a JSON Lines output that are not there. Records of a run that still runs are known.
+    """Add the records of an output that are not there. Records of a run that still runs are known.
 
     Raises:
         duckdb.Error: a file cannot be read or written.
@@ -52,10 +57,11 @@ def rebuild_from(keeper: Keeper, path: Path) -> RebuildResult:
     keeper.make_views()
     # The file's time is the best guess for a run that the history does not know.
     written_us = path.stat().st_mtime_ns // 1000
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE staged AS SELECT *, {written_us} AS written_us "
-        f"FROM {lines([path.resolve()], RECORD_COLUMNS, LONGEST_RECORD)}"
-    )
+    with _as_lines(path) as file:
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE staged AS SELECT *, {written_us} AS written_us "
+            f"FROM {lines([file], RECORD_COLUMNS, LONGEST_RECORD)}"
+        )
     compact = _drop(connection, f"\"schema\" = '{COMPACT_SCHEMA}'")
     invalid = _drop(connection, f"({IS_RECORD}) IS NOT TRUE")
     total = keeper.number("SELECT count(*) FROM staged")
@@ -74,6 +80,21 @@ def rebuild_from(keeper: Keeper, path: Path) -> RebuildResult:
     if added:
         keeper.add(f"SELECT * FROM staged UNION ALL BY NAME {NEW_RUNS}")
     return RebuildResult(added=added, known=total - added, invalid=invalid, compact=compact)
+
+
+@contextmanager
+def _as_lines(output: Path) -> Iterator[Path]:
+    """Give a file of the lines of an output: itself, or a temporary one of a table."""
+    records = whole_records(output)
+    with records.open("rb") as file:
+        is_table = file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
+    if not is_table:
+        yield output.resolve()
+        return
+    with tempfile.NamedTemporaryFile(prefix="clipmod-", suffix=".jsonl") as copy:
+        copy.writelines(read_lines(records))
+        copy.flush()
+        yield Path(copy.name)
 
 
 def _drop(connection: DuckDBPyConnection, condition: str) -> int:

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from clipmod_cli.output.columns import column_types, columns_of
-from clipmod_cli.output.database import no_rows
+from clipmod_cli.output.database import no_rows, quoted, quoted_path
 from clipmod_cli.output.history.folder import Erasure, Snapshot
 from clipmod_cli.output.history.rows import HostedRow, RequestRow, RunInfo
 from clipmod_cli.output.history.writer import LONGEST_LINE
-from clipmod_cli.output.parquet import quoted
 from clipmod_cli.records import Record
 from clipmod_cli.records.parts import SegmentRow
 
@@ -198,7 +197,7 @@ def parquet(paths: Sequence[Path], more: str = "") -> str:
 
 def _listed(paths: Sequence[Path]) -> str:
     """Return a list of patterns that each match one path alone: DuckDB takes a path as a pattern."""
-    return f"[{', '.join(quoted(glob.escape(str(path))) for path in paths)}]"
+    return f"[{', '.join(map(quoted_path, paths))}]"
 
 
 def _hosted(folders: Sequence[Path]) -> str:

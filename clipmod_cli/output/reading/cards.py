@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from clipmod_cli.output.parquet import quoted
+from clipmod_cli.output.database import quoted
 from clipmod_cli.output.resuming.card import RunCard, card_path
 from clipmod_cli.output.resuming.moved import MovedFiles
 from clipmod_cli.output.resuming.names import InputNames, working_directory

@@ -30,6 +30,9 @@ from clipmod_cli.output.resuming.files import (
 )
 from clipmod_cli.output.resuming.lines import LINE_START
 
+PARTS_CARD: Final = "run.json"
+"""The run card of a run in parts, in its folder."""
+
 PIECE_BYTES: Final = 1 << 20
 PARQUET_LINES: Final = 500
 
@@ -128,6 +131,11 @@ def _write(copy: IO[bytes], line: bytes) -> None:
 def _open(name: str) -> IO[bytes]:
     if name == "-":
         return open(0, "rb", closefd=False)
+    if "://" in name or Path(name, PARTS_CARD).is_file():
+        raise UsageError(
+            f"{name} is no file of records. `clipmod stats --from {name}` reads those of a run in parts; "
+            f"all commands read the file that `clipmod merge {name} -o all.jsonl` makes of them"
+        )
     if Path(name).is_dir():
         raise UsageError(f"{name} is a folder; name the output of a scan, as results.jsonl")
     return Path(name).open("rb")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clipmod_cli.output.columns import columns_of
-from clipmod_cli.output.parquet import quoted
+from clipmod_cli.output.database import quoted_path
 from clipmod_cli.output.reading.cards import RunCards
 from clipmod_cli.output.reading.files import RecordFile
 from clipmod_cli.output.reading.records import RecordReader, open_database
@@ -79,9 +79,7 @@ def _view_of(parts: Sequence[FilePart], cards: RunCards, *, is_parquet: bool) ->
 
 
 def _table_of(paths: Sequence[Path], columns: Mapping[str, str], *, is_parquet: bool) -> str:
-    import glob
-
-    listed = ", ".join(quoted(glob.escape(str(path.resolve()))) for path in paths)
+    listed = ", ".join(quoted_path(path.resolve()) for path in paths)
     if is_parquet:
         return f"read_parquet([{listed}], union_by_name = true)"
     types = ", ".join(f"'{name}': '{kind}'" for name, kind in columns.items())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.columns import columns_of
-from clipmod_cli.output.database import INTERRUPTED, connect, first_line, no_rows
+from clipmod_cli.output.database import INTERRUPTED, connect, first_line, no_rows, quoted_list, quoted_path
 from clipmod_cli.output.history.store import QueryResult
-from clipmod_cli.output.parquet import quoted
 from clipmod_cli.output.reading.cards import RunCards, read_cards
 from clipmod_cli.output.reading.files import RecordFile, check_file, check_once, find_invalid_line
 from clipmod_cli.records import Record
@@ -74,9 +72,8 @@ class RecordReader:
 
     def lock(self) -> None:
         """Allow no other file than those of the records, and no change of that."""
-        listed = ", ".join(quoted(str(file.path.resolve())) for file in self.files)
         for statement in (
-            f"SET allowed_paths = [{listed}]",
+            f"SET allowed_paths = {quoted_list(file.path.resolve() for file in self.files)}",
             "SET enable_external_access = false",
             "SET lock_configuration = true",
         ):
@@ -139,7 +136,7 @@ def open_records(names: Sequence[str]) -> Iterator[RecordReader]:
 
 def _view_of(files: Sequence[RecordFile], cards: RunCards) -> str:
     columns = {column.name: column.type for column in columns_of(Record)}
-    paths = ", ".join(quoted(glob.escape(str(file.path.resolve()))) for file in files if file.count)
+    paths = ", ".join(quoted_path(file.path.resolve()) for file in files if file.count)
     if not paths:
         return no_rows(columns)
     listed = ", ".join(f"'{name}': '{kind}'" for name, kind in columns.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,23 +78,25 @@ class RunCard:
             OutputError: it cannot be written.
         """
         self.facts = dict(facts)
-        directory, encoded = (
-            (None, None) if conditions.directory is None else write_name(conditions.directory)
-        )
-        self.runs.append(
-            {
-                "run_id": run_id,
-                "started_at": _now(),
-                "ended_at": None,
-                "exit_code": None,
-                "command": write_name(command)[0],
-                "directory": directory,
-                "directory_b64": encoded,
-                "folders": [[*write_name(name), *write_name(real)] for name, real in conditions.folders],
-                "abilities": sorted(conditions.abilities),
-                "counts": None,
-            }
-        )
+        self.runs.append(_entry(run_id, command, conditions))
+        self._write()
+
+    def merge(
+        self, facts: Mapping[str, Any], runs: Iterable[str], command: str, conditions: RunConditions
+    ) -> None:
+        """Replace the card by that of an output which was made of the records of several runs, and write it.
+
+        Args:
+            facts: as in `begin`, the same of all.
+            runs: their run_ids.
+            command: that made the output.
+            conditions: of all runs.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        ended = {"ended_at": _now(), "exit_code": int(ExitCode.OK)}
+        self.facts, self.runs = dict(facts), [_entry(one, command, conditions) | ended for one in runs]
         self._write()
 
     def end(self, exit_code: int, counts: Mapping[str, int]) -> None:
@@ -142,6 +144,23 @@ class RunCard:
                 file.write(json.dumps(fields, indent=1, ensure_ascii=False).encode() + b"\n")
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
+
+
+def _entry(run_id: str, command: str, conditions: RunConditions) -> dict[str, Any]:
+    """Return a run that has begun."""
+    directory, encoded = (None, None) if conditions.directory is None else write_name(conditions.directory)
+    return {
+        "run_id": run_id,
+        "started_at": _now(),
+        "ended_at": None,
+        "exit_code": None,
+        "command": write_name(command)[0],
+        "directory": directory,
+        "directory_b64": encoded,
+        "folders": [[*write_name(name), *write_name(real)] for name, real in conditions.folders],
+        "abilities": sorted(conditions.abilities),
+        "counts": None,
+    }
 
 
 def _until_complete(runs: Iterator[dict[str, Any]]) -> Iterator[str]:

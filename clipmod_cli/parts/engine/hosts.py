@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Collection
 from contextlib import closing
 
-from clipmod_cli.parts.plan import Plan, literal_of, plan_database
+from clipmod_cli.output.database import quoted_path
+from clipmod_cli.parts.plan import Plan, plan_database
 from clipmod_cli.parts.run_file import RunFile
 from clipmod_cli.parts.store import PartStore
 
@@ -30,7 +31,7 @@ def shared_hosts(store: PartStore, run: RunFile, parts: Collection[int]) -> dict
         connection.execute("CREATE TABLE hosts (host VARCHAR, part INTEGER)")
         for file in files:
             with plan.opened(file) as path:
-                rows = f"""read_parquet({literal_of(path)}) WHERE "group" <> ''"""
+                rows = f"""read_parquet({quoted_path(path)}) WHERE "group" <> ''"""
                 connection.execute(f'INSERT INTO hosts SELECT DISTINCT "group", part FROM {rows}')  # noqa: S608
         connection.execute("DELETE FROM hosts WHERE NOT list_contains($1::INTEGER[], part)", [sorted(wanted)])
         answer = connection.execute("SELECT host, list(part) FROM hosts GROUP BY host HAVING count(*) > 1")

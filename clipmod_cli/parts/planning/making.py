@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from clipmod_cli.errors import OutputMismatchError
 from clipmod_cli.output.resuming.names import working_directory
+from clipmod_cli.parts.commit import list_done
 from clipmod_cli.parts.heartbeat import HeartbeatFile
 from clipmod_cli.parts.plan import (
     COLUMNS,
@@ -130,6 +131,11 @@ class Planner:
 
     def _plan_first(self, lease: HeartbeatFile) -> RunFile:
         settings = self._settings
+        if list_done(self._store):  # of other inputs perhaps, which would count as these
+            raise OutputMismatchError(
+                f"{self._store.name} holds committed parts of a run whose {RUN_FILE} is gone. Put that back, "
+                "or name another output"
+            )
         counted = CountedInputs(list_planned(self._command, self._named, settings, self.skipped))
         ordered = self._in_order_of_parts(counted)
         files = write_plan(ordered, self._store, part_size=settings.part_size, check=lease.check)

@@ -106,5 +106,9 @@ class PartsRun(ABC):
 
     def _exit_code(self, overview: PartsOverview) -> ExitCode:
         """Return the exit code over all parts of the shard that are done."""
-        fail_on = self.resolved.settings.fail_on
-        return tally_of(overview.done).exit_code(fail_on, self.planner.skipped.has_media)
+        settings, tally = self.resolved.settings, tally_of(overview.done)
+        if settings.retry and tally.codes and not overview.missing:
+            whole = read_overview(self.store)  # also those parts of other shards that were judged again
+            if not failed_indices(self.store, whole, ["errors"]):
+                tally.codes.clear()
+        return tally.exit_code(settings.fail_on, self.planner.skipped.has_media)

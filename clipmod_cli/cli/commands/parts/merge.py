@@ -30,8 +30,11 @@ def merge(
     """Write the records of all parts into one file, in the order of the input."""
     from clipmod_cli.atomic import atomic_file
     from clipmod_cli.cli.output_paths import check_result_path
+    from clipmod_cli.cli.terminal.summary import command_line
     from clipmod_cli.errors import OutputError, UsageError
     from clipmod_cli.output.parquet import write_parquet
+    from clipmod_cli.output.resuming.card import RunCard
+    from clipmod_cli.output.resuming.resume import RunConditions
     from clipmod_cli.parts.merge import merged_lines
     from clipmod_cli.parts.overview import ranges, read_overview
     from clipmod_cli.parts.store import open_part_store
@@ -46,6 +49,8 @@ def merge(
             f"{len(overview.missing):,} of {overview.run.parts:,} parts are missing: "
             f"{ranges(overview.missing)}. Judge them by the command that planned {folder}, or --allow-missing"
         )
+    run = overview.run
+    card = RunCard.read(output)
     count = 0
 
     def counted() -> Iterator[bytes]:
@@ -62,6 +67,9 @@ def merge(
                 file.writelines(counted())
     except OSError as error:
         raise OutputError(f"cannot write to {output}: {error.strerror}") from error
+    directory = None if run.command == "urls" else run.directory
+    runs = dict.fromkeys(part.run_id for part in overview.done)
+    card.merge(run.facts, runs, command_line(), RunConditions(directory=directory))
     typer.echo(f"{count:,} records written to {output}", err=True)
     if overview.missing:
         typer.echo(f"{len(overview.missing):,} parts are missing: {ranges(overview.missing)}", err=True)

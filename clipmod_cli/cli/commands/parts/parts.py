@@ -61,6 +61,8 @@ def overview_lines(overview: PartsOverview) -> Iterator[str]:
     yield f"review   {counts.get('review', 0):,}"
     codes = ", ".join(f"{code} {count}" for code, count in sorted(facts["codes"].items()))
     yield f"failed   {counts.get('error', 0):,}" + (f"  ({codes})" if codes else "")
+    if len(overview.run.generations) > 1:
+        yield "all generations are counted; `stats --from` counts the newest records of each input"
     if overview.missing:
         yield f"missing  {len(overview.missing):,}: {ranges(overview.missing)}"
         if tasks := ranges(overview.missing_shards()):

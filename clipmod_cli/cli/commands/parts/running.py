@@ -139,8 +139,9 @@ class _ShardRun(PartsRun):
 
     def print_outcome(self, overview: PartsOverview, seconds: float) -> None:
         """Print the records of this process."""
-        skipped = Skipped(reasons=self.planner.skipped.reasons + self.judge.skipped.reasons)
-        print_summary(self.tally, skipped, seconds, done=0)
+        if self.tally.total or not overview.run.parts:
+            skipped = Skipped(reasons=self.planner.skipped.reasons + self.judge.skipped.reasons)
+            print_summary(self.tally, skipped, seconds, done=0)
         parts = overview.run.parts
         done = parts - len(overview.missing)
         say(f"clipmod: {len(self.judged):,} parts judged; {done:,} of {parts:,} are done")

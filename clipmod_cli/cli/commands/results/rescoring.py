@@ -31,7 +31,6 @@ from clipmod_cli.judge.prepare import criteria_of
 from clipmod_cli.models.hub.client import Hub
 from clipmod_cli.output.compact import record_line
 from clipmod_cli.output.jsonl import StreamSink
-from clipmod_cli.output.resuming.files import whole_records
 from clipmod_cli.output.resuming.names import working_directory
 from clipmod_cli.output.resuming.resume import RunConditions
 from clipmod_cli.pipeline import decided_by, run_key_of
@@ -81,7 +80,7 @@ def rescore_folder(
         exit_code = _Rescoring(stored, criteria, output, banks).write()
         if against is not None and output.path is not None:
             is_json = settings.json or not stdout.is_terminal
-            print_changes(compare(against, whole_records(output.path), show=show), stdout, as_json=is_json)
+            print_changes(compare(against, output.path, show=show), stdout, as_json=is_json)
     return exit_code
 
 
