@@ -19,6 +19,7 @@ import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def work(store: PartStore, rounds: int, deaths: float) -> None:
         one = DonePart(
             part=part, file=part_name(part, uuid.uuid4().hex, "jsonl"), first_index=part, inputs=1, records=1,
             sha256=hashlib.sha256(path.read_bytes()).hexdigest(), counts={}, codes={}, run_key="", run_id="",
-            host="", device="cpu", ended_at="", seconds=0.0,
+            host="", device="cpu", ended_at=datetime.now(UTC), seconds=0.0,
         )  # fmt: skip
         print(json.dumps([part, one.file] if commit(store, one, path) else "lost"), flush=True)
 

@@ -13,6 +13,7 @@ import pytest
 
 from clipmod_cli.errors import DeviceLostError
 from clipmod_cli.output.parquet import read_lines
+from clipmod_cli.output.resuming.card import RunCard
 from clipmod_cli.runs.loaded import LoadedRun
 from clipmod_cli.types import Failure, Item
 from tests.end_to_end.command import SHAPE_OPTIONS, TINY, Command, Record, read_records
@@ -129,6 +130,10 @@ def test_the_plan_is_used_and_extended(clipmod: Command, folder: Path, tmp_path:
     assert [record["source"] for record in records] == [*names, str(folder / "aaa.png")]
     assert [record["index"] for record in records] == list(range(6))
     assert records[2]["final_decision"] == "NSFW"
+    card = RunCard.read(tmp_path / "merged.jsonl")
+    assert card.facts["run_key"] == records[0]["run_key"]
+    assert {one.directory for one in card.conditions.values()} == {str(Path.cwd())}
+    assert set(card.conditions) == {record["run_id"] for record in records}
     query = "SELECT count(*) AS records, count_if(final_decision = 'NSFW') AS nsfw FROM records"
     rows = clipmod("stats", "--from", f"{out}/", "--sql", query).stdout
     assert json.loads(rows) == {"records": 6, "nsfw": 1}
@@ -151,7 +156,8 @@ def test_failed_inputs_are_retried_in_a_generation_of_their_own(
     assert clipmod(*words, "--retry", "timeout").code == 3
     assert len(list((out / "done").iterdir())) == 2  # no input failed so
     retried = clipmod(*words, "--retry", "errors")
-    assert len(list((out / "done").iterdir())) == 3, retried.stderr
+    assert retried.code == 0, retried.stderr
+    assert len(list((out / "done").iterdir())) == 3
     records = merged(clipmod, out)
     assert [record["source"] for record in records] == names
     assert [record["status"] for record in records] == ["ok"] * 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +17,13 @@ from hypothesis import strategies as st
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.compact import compact_line
 from clipmod_cli.output.parquet import EXACT_LINE, read_lines, write_parquet
+from clipmod_cli.output.reading.records import open_records
 from clipmod_cli.records import to_line, to_record
 from tests.reading.conftest import all_lines
 from tests.reading.test_export import rows_of
 from tests.results import RUN, results
+
+LINES = all_lines()
 
 
 def there_and_back(lines: Sequence[bytes]) -> list[bytes]:
@@ -115,3 +119,25 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="no-folder"):
         write_parquet(all_lines(), tmp_path / "no-folder" / "x.parquet")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.parquet", "torn.parquet"]
+
+
+@pytest.mark.parametrize("name", ["out[1].parquet", "o*t?.parquet", "it's.parquet", "line\n.parquet"])
+def test_a_name_is_no_pattern(name: str, tmp_path: Path) -> None:
+    path, other = tmp_path / name, tmp_path / "out1.parquet"
+    write_parquet(LINES[:1], other)
+    write_parquet(LINES, path)
+    assert list(read_lines(path)) == LINES
+    with open_records([str(path)]) as reader:
+        assert reader.count == len(LINES)
+    plain = path.with_suffix(".jsonl")
+    plain.write_bytes(b"".join(LINES))
+    with open_records([str(plain)]) as reader:
+        reader.lock()
+        assert len(reader.rows("FROM records")) == len(LINES)
+
+
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.parquet")
+    with pytest.raises(UsageError, match="path is not UTF-8"):
+        write_parquet(LINES, path)
+    assert list(tmp_path.iterdir()) == []

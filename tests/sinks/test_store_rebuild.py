@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from random import Random
 
@@ -11,6 +12,7 @@ from clipmod_cli.errors import UsageError
 from clipmod_cli.output.history.rebuild import RebuildResult
 from clipmod_cli.output.history.run import HistoryRun
 from clipmod_cli.output.history.store import HistoryStore
+from clipmod_cli.output.parquet import write_parquet
 from tests.results import RUN
 from tests.sinks.rows import ending, fill, info, lines, numbers
 
@@ -80,3 +82,14 @@ def test_a_file_that_is_no_output_adds_nothing(store: HistoryStore, tmp_path: Pa
     added = store.rebuild([picture])
     assert (added.added, added.known) == (0, 0)
     assert added.invalid > 0
+
+
+def test_tables_and_compressed_outputs_add_what_can_be_read(store: HistoryStore, tmp_path: Path) -> None:
+    table, torn = tmp_path / "a.parquet", tmp_path / "b.jsonl.gz"
+    write_parquet(lines(3), table)
+    torn.write_bytes(b"".join(gzip.compress(line) for line in lines(2, "another"))[:-100])
+    assert store.rebuild([table, torn]) == RebuildResult(added=4)
+    damaged = tmp_path / "c.jsonl.gz"
+    damaged.write_bytes(gzip.compress(b"".join(lines(1, "third"))) + b"more")
+    with pytest.raises(UsageError, match="damaged"):
+        store.rebuild([damaged])

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from clipmod_cli.output.compact import COMPACT_SCHEMA
 from clipmod_cli.output.history.keeper import Keeper
 from clipmod_cli.output.history.views import IS_RECORD, RECORD_COLUMNS, RUN_COLUMNS, lines, struct_of
-from clipmod_cli.output.parquet import PARQUET_MAGIC, read_lines
-from clipmod_cli.output.resuming.files import whole_records
+from clipmod_cli.output.parquet import PARQUET_MAGIC
+from clipmod_cli.output.resuming.files import MAGIC, MAGIC_BYTES, whole_records
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -84,17 +84,17 @@ def rebuild_from(keeper: Keeper, path: Path) -> RebuildResult:
 
 @contextmanager
 def _as_lines(output: Path) -> Iterator[Path]:
-    """Give a file of the lines of an output: itself, or a temporary one of a table."""
-    records = whole_records(output)
+    """Give a file of the lines of an output: itself, or a temporary one of what is compressed or a table."""
+    from clipmod_cli.output.reading.files import check_file
+
+    records = whole_records(output) if whole_records(output).exists() else output
     with records.open("rb") as file:
-        is_table = file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
-    if not is_table:
+        is_plain = not file.read(MAGIC_BYTES).startswith((*MAGIC, PARQUET_MAGIC))
+    if is_plain:
         yield output.resolve()
         return
-    with tempfile.NamedTemporaryFile(prefix="clipmod-", suffix=".jsonl") as copy:
-        copy.writelines(read_lines(records))
-        copy.flush()
-        yield Path(copy.name)
+    with tempfile.TemporaryDirectory(prefix="clipmod-") as folder:
+        yield check_file(str(records), Path(folder)).path
 
 
 def _drop(connection: DuckDBPyConnection, condition: str) -> int:
