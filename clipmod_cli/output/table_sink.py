@@ -15,6 +15,7 @@ from typing import Final
 
 from clipmod_cli.atomic import atomic_file, remove_unfinished
 from clipmod_cli.errors import ClipmodError, OutputError, OutputMismatchError, UsageError
+from clipmod_cli.output.database import quoted
 from clipmod_cli.output.export import ExportOptions, export
 from clipmod_cli.output.jsonl import JsonlSink
 from clipmod_cli.output.parquet import convert_lines, read_lines
@@ -55,6 +56,8 @@ class ParquetSink:
     """A Parquet file."""
 
     def __init__(self, path: Path, options: ResumeOptions) -> None:
+        """Raise UsageError if DuckDB cannot open a file of this path."""
+        quoted(str(path))  # before anything is judged
         self.path = path
         self.records = path  # whole, of the runs that have finished
         self.lines_path = part_path(path)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from clipmod_cli.errors import OutputError, OutputMismatchError, UsageError
 from clipmod_cli.output.resuming.card import CARD_SCHEMA
 from clipmod_cli.parts.store import PartStore
+from clipmod_cli.records import write_name
 
 RUN_FILE: Final = "run.json"
 MOST_SWAPS: Final = 1000
@@ -147,7 +148,8 @@ class RunFile(_Row):
         """Return the content of the file."""
         own = self.model_dump(mode="json", exclude={"facts"})
         document = {"schema": CARD_SCHEMA, "run_key": None, **self.facts, "plan_sha256": self.plan_sha256}
-        return json.dumps({**document, "parts": own}, indent=1).encode() + b"\n"
+        text = json.dumps({**document, "parts": own}, indent=1, ensure_ascii=False)
+        return write_name(text)[0].encode() + b"\n"  # a folder's name may be no Unicode
 
 
 def parse_run_file(content: bytes, where: str) -> RunFile:

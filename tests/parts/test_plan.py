@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,11 @@ from clipmod_cli.parts import plan as plan_module
 from clipmod_cli.parts.heartbeat import HeartbeatFile, is_lost, mark_lost, this_process
 from clipmod_cli.parts.overview import ranges
 from clipmod_cli.parts.plan import Plan, PlannedInput, write_plan
+from clipmod_cli.parts.planning.listing import describe_inputs
 from clipmod_cli.parts.planning.shards import Shard, parts_of, read_shard
 from clipmod_cli.parts.run_file import Generation, RunFile, Shards, parse_run_file
 from clipmod_cli.parts.store import LocalStore
+from clipmod_cli.settings.definition import Settings
 from clipmod_cli.sources.base import SourceInput
 
 names = st.binary(min_size=1, max_size=20).map(os.fsdecode)
@@ -193,3 +196,11 @@ def test_a_file_of_a_process_that_is_gone_is_taken_and_no_other(tmp_path: Path) 
         store.delete("far")
         with pytest.raises(OutputError, match="taken over"):
             taken.check()
+
+
+def test_names_that_are_not_utf_8_are_those_of_the_run_file() -> None:
+    odd = os.fsdecode(b"\xff")
+    given_settings = replace(Settings(), exclude=(odd,), files_from=odd)
+    inputs = describe_inputs("scan", [odd], given_settings)
+    run = run_of().model_copy(update={"inputs": inputs, "facts": {"run_key": "k", "policy": {"folder": odd}}})
+    assert parse_run_file(run.to_bytes(), "x").inputs == inputs

@@ -88,7 +88,7 @@ def test_tables_and_compressed_outputs_add_what_can_be_read(store: HistoryStore,
     table, torn = tmp_path / "a.parquet", tmp_path / "b.jsonl.gz"
     write_parquet(lines(3), table)
     torn.write_bytes(b"".join(gzip.compress(line) for line in lines(2, "another"))[:-100])
-    assert store.rebuild([table, torn]) == RebuildResult(added=4)
+    assert store.rebuild([table, torn]) == RebuildResult(added=4, invalid=1)
     damaged = tmp_path / "c.jsonl.gz"
     damaged.write_bytes(gzip.compress(b"".join(lines(1, "third"))) + b"more")
     with pytest.raises(UsageError, match="damaged"):

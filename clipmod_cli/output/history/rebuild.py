@@ -6,15 +6,24 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from clipmod_cli.errors import UsageError
 from clipmod_cli.output.compact import COMPACT_SCHEMA
 from clipmod_cli.output.history.keeper import Keeper
 from clipmod_cli.output.history.views import IS_RECORD, RECORD_COLUMNS, RUN_COLUMNS, lines, struct_of
-from clipmod_cli.output.parquet import PARQUET_MAGIC
-from clipmod_cli.output.resuming.files import MAGIC, MAGIC_BYTES, whole_records
+from clipmod_cli.output.parquet import PARQUET_MAGIC, read_lines
+from clipmod_cli.output.resuming.files import (
+    DAMAGE,
+    MAGIC,
+    MAGIC_BYTES,
+    PIECE_BYTES,
+    compression_of,
+    decompressing,
+    whole_records,
+)
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -84,17 +93,36 @@ def rebuild_from(keeper: Keeper, path: Path) -> RebuildResult:
 
 @contextmanager
 def _as_lines(output: Path) -> Iterator[Path]:
-    """Give a file of the lines of an output: itself, or a temporary one of what is compressed or a table."""
-    from clipmod_cli.output.reading.files import check_file
+    """Give a file of the lines of an output: itself, or a temporary one of what is compressed or a table.
 
+    Raises:
+        UsageError: it is damaged.
+    """
     records = whole_records(output) if whole_records(output).exists() else output
     with records.open("rb") as file:
         is_plain = not file.read(MAGIC_BYTES).startswith((*MAGIC, PARQUET_MAGIC))
     if is_plain:
         yield output.resolve()
         return
-    with tempfile.TemporaryDirectory(prefix="clipmod-") as folder:
-        yield check_file(str(records), Path(folder)).path
+    with tempfile.NamedTemporaryFile(prefix="clipmod-", suffix=".jsonl") as copy:
+        try:
+            copy.writelines(_content(records))
+        except DAMAGE as error:
+            raise UsageError(f"{records} is damaged and cannot be decompressed: {error}") from error
+        copy.flush()
+        yield Path(copy.name)
+
+
+def _content(records: Path) -> Iterator[bytes]:
+    """Yield the lines of a table, or what a compressed file holds: it ends early after a kill."""
+    kind = compression_of(records)
+    if kind == "none":
+        yield from read_lines(records)
+        return
+    with records.open("rb") as file, suppress(EOFError):
+        stream = decompressing(file, kind)
+        while piece := stream.read1(PIECE_BYTES):
+            yield piece
 
 
 def _drop(connection: DuckDBPyConnection, condition: str) -> int:

@@ -42,8 +42,14 @@ Command = Literal["scan", "urls"]
 def describe_inputs(command: Command, named: Sequence[str], settings: Settings) -> dict[str, Any]:
     """Return what the run file says of the inputs."""
     listed = {name: getattr(settings, name) for name in LISTING_SETTINGS[command]}
-    values = {name: list(value) if isinstance(value, tuple) else value for name, value in listed.items()}
-    return {"sources": [write_name(name)[0] for name in named], **values}
+    return {"sources": _as_json(tuple(named)), **{name: _as_json(value) for name, value in listed.items()}}
+
+
+def _as_json(value: Any) -> Any:
+    """Return a setting as JSON gives it back: names may hold bytes that are not UTF-8."""
+    if isinstance(value, tuple):
+        return [_as_json(one) for one in value]
+    return write_name(value)[0] if isinstance(value, str) else value
 
 
 def list_planned(
