@@ -137,11 +137,11 @@ def _sorted(lines: Iterable[Indexed]) -> Iterator[Indexed]:
     with tempfile.TemporaryDirectory(prefix="clipmod-merge-") as folder:
         buckets: set[int] = set()
         try:
-            for index, line in lines:
-                bucket = index // BUCKET_INDICES
+            # the lines of a part are in order, so that many neighbours share a bucket
+            for bucket, group in itertools.groupby(lines, key=lambda one: one[0] // BUCKET_INDICES):
                 buckets.add(bucket)
                 with Path(folder, str(bucket)).open("ab") as file:
-                    file.write(line)
+                    file.writelines(map(itemgetter(1), group))
         except OSError as error:
             raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
         for bucket in sorted(buckets):
