@@ -1,10 +1,11 @@
-"""Writing a file whole or not at all."""
+"""Writing a file whole or not at all, and temporary files."""
 
 from __future__ import annotations
 
 import glob
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,6 +40,29 @@ def atomic_file(path: Path, *, mode: int | None = None, sync: bool = False) -> I
         with suppress(OSError):
             part.unlink()
         raise
+
+
+@contextmanager
+def temporary_file(folder: Path | None = None, *, prefix: str = "clipmod-") -> Iterator[IO[bytes]]:
+    """Give a new file that is removed when the block ends, also where the disk is full.
+
+    `tempfile.NamedTemporaryFile` leaves it behind, and prints a traceback, if its buffer cannot be written on
+    closing. Flush the file before it is read by its name.
+
+    Args:
+        folder: to hold it; by default that of the system for temporary files.
+        prefix: of the name of a folder of its own in which it is.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    with tempfile.TemporaryDirectory(dir=folder, prefix=prefix) as own:
+        file = Path(own, "lines").open("w+b")  # noqa: SIM115 - closed below
+        try:
+            yield file
+        finally:
+            with suppress(OSError):
+                file.close()
 
 
 def remove_unfinished(path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clipmod_cli.atomic import atomic_file, remove_unfinished
+from clipmod_cli.atomic import atomic_file, remove_unfinished, temporary_file
 
 
 def test_a_file_appears_at_the_end_and_replaces_the_old_one(tmp_path: Path) -> None:
@@ -66,3 +66,18 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) ->
         remove_unfinished(path)
         assert not part.exists(), "the names are those that a writer gives"
         part.touch()
+
+
+def write_to_full_disk(folder: Path) -> None:
+    with temporary_file(folder) as file:
+        with Path("/dev/full").open("wb") as full:
+            os.dup2(full.fileno(), file.fileno())
+        file.write(b"new")  # into the buffer, which cannot be written
+        raise RuntimeError
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_temporary_file_is_removed_though_the_disk_is_full(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        write_to_full_disk(tmp_path)
+    assert list(tmp_path.iterdir()) == []

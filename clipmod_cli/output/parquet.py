@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from clipmod_cli.atomic import atomic_file
+from clipmod_cli.atomic import atomic_file, temporary_file
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.columns import columns_of
 from clipmod_cli.output.compact import COMPACT_SCHEMA, FIELDS
@@ -57,7 +57,7 @@ def write_parquet(lines: Iterable[bytes], path: Path) -> None:
     """
     try:
         with (
-            tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".lines") as copy,
+            temporary_file(path.parent, prefix=f".{path.name}.") as copy,
             atomic_file(path, sync=True) as file,
         ):
             copy.writelines(lines)

@@ -7,13 +7,12 @@ them: a Parquet file itself, for a CSV file, which has not all of a record, the 
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from clipmod_cli.atomic import atomic_file, remove_unfinished
+from clipmod_cli.atomic import atomic_file, remove_unfinished, temporary_file
 from clipmod_cli.errors import ClipmodError, OutputError, OutputMismatchError, UsageError
 from clipmod_cli.output.database import quoted
 from clipmod_cli.output.export import ExportOptions, export
@@ -43,7 +42,7 @@ def lines_of(output: Path) -> Iterator[Path]:
     elif part_path(output).exists() or not records.exists():
         yield part_path(output)
     else:
-        with tempfile.NamedTemporaryFile(prefix="clipmod-", suffix=".jsonl") as file:
+        with temporary_file() as file:
             try:
                 file.writelines(read_lines(records))
                 file.flush()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Final
 
 from pydantic import BaseModel
 
-from clipmod_cli.atomic import atomic_file
+from clipmod_cli.atomic import atomic_file, temporary_file
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.columns import columns_of
 from clipmod_cli.output.database import connect, quoted
@@ -44,7 +43,7 @@ def write_rows(path: Path, model: type[BaseModel], rows: Iterable[BaseModel]) ->
         OutputError: it cannot be written.
     """
     try:
-        with tempfile.NamedTemporaryFile(suffix=".jsonl") as lines, atomic_file(path, sync=True) as file:
+        with temporary_file() as lines, atomic_file(path, sync=True) as file:
             for row in rows:
                 lines.write(row.model_dump_json().encode() + b"\n")
             lines.flush()

@@ -7,6 +7,7 @@ import re
 import tempfile
 from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Literal, Self
@@ -23,9 +24,16 @@ class PartLines:
     """Collects the lines of a part in a temporary file. Memory does not grow with their length."""
 
     def __init__(self) -> None:
-        """Create a temporary folder."""
-        self._folder = tempfile.TemporaryDirectory(prefix="clipmod-part-")
-        self._file: IO[bytes] = Path(self._folder.name, "lines").open("w+b")  # noqa: SIM115 - closed below
+        """Create a temporary folder.
+
+        Raises:
+            OutputError: it cannot be created.
+        """
+        try:
+            self._folder = tempfile.TemporaryDirectory(prefix="clipmod-part-")
+            self._file: IO[bytes] = Path(self._folder.name, "lines").open("w+b")  # noqa: SIM115 - closed below
+        except OSError as error:
+            raise OutputError(f"cannot write to {tempfile.gettempdir()}: {error.strerror}") from error
         self._indices, self._ends = array("q"), array("q", [0])
 
     def __enter__(self) -> Self:
@@ -36,7 +44,8 @@ class PartLines:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Remove the folder."""
-        self._file.close()
+        with suppress(OSError):  # of a full disk: the call that wrote has told it
+            self._file.close()
         self._folder.cleanup()
 
     @property

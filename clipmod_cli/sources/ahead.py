@@ -110,11 +110,13 @@ def prefetch(
     *,
     threads: int,
     ahead: int,
+    at_once: Callable[[G], R | None] = lambda _: None,
     cost: Callable[[G], int] = lambda _: 0,
     max_bytes: int = 0,
 ) -> Generator[R, None, None]:
     """Yield the results of `work` on each item, in their order; what it raises is raised in its place.
 
+    `at_once` gives the result of an item that needs no work, None for any other: no thread is begun for it.
     A slow producer holds back no finished result. No thread outlives the iteration by more than the work
     it has started. At most `ahead` results are started and not taken; until then they hold `cost(item)`
     bytes, of at most `max_bytes` in all.
@@ -125,14 +127,12 @@ def prefetch(
 
     def run() -> None:
         while (task := tasks.get()) is not None and not window.closed:
-            item, future = task
-            try:
-                future.set_result(work(item))
-            except BaseException as e:  # noqa: BLE001 — raised again in the consumer's thread
-                future.set_exception(e)
+            _settle(*task, work)
 
     def start(item: G) -> Callable[[], R]:
         nonlocal started
+        if (result := at_once(item)) is not None:
+            return lambda: result
         future: Future[R] = Future()
         tasks.put((item, future))
         if started < threads:
@@ -145,6 +145,13 @@ def prefetch(
             tasks.put(None)
 
     return _read_ahead(items, start, window, cost=cost, end=end, thread="clipmod-ahead-feed")
+
+
+def _settle(item: G, future: Future[R], work: Callable[[G], R]) -> None:
+    try:
+        future.set_result(work(item))
+    except BaseException as e:  # noqa: BLE001 — raised again in the consumer's thread
+        future.set_exception(e)
 
 
 def walk_ahead(

@@ -67,7 +67,6 @@ def test_shards_killed_and_stopped_again_and_again_make_a_plain_scan(
     assert clipmod("parts", f"{out}/", "--missing").stdout == b""
     done = [json.loads(path.read_bytes()) for path in (out / "done").iterdir()]
     assert sum(one["records"] for one in done) == PICTURES
-    print(f"{in_parts} of {KILLS} kills within a part; codes {[one['codes'] for one in done]}")
     # at two kills while one input is judged alone, that input is taken for the reason
     assert clipmod(*words, "--retry", "worker_lost").code == 0
     records = merged(clipmod, out)

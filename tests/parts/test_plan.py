@@ -17,6 +17,7 @@ from clipmod_cli.errors import OutputError, OutputMismatchError, SettingsError, 
 from clipmod_cli.parts import plan as plan_module
 from clipmod_cli.parts.heartbeat import HeartbeatFile, is_lost, mark_lost, this_process
 from clipmod_cli.parts.overview import ranges
+from clipmod_cli.parts.part_file import PartLines
 from clipmod_cli.parts.plan import Plan, PlannedInput, write_plan
 from clipmod_cli.parts.planning.listing import describe_inputs
 from clipmod_cli.parts.planning.shards import Shard, parts_of, read_shard
@@ -204,3 +205,20 @@ def test_names_that_are_not_utf_8_are_those_of_the_run_file() -> None:
     inputs = describe_inputs("scan", [odd], given_settings)
     run = run_of().model_copy(update={"inputs": inputs, "facts": {"run_key": "k", "policy": {"folder": odd}}})
     assert parse_run_file(run.to_bytes(), "x").inputs == inputs
+
+
+def judge_on_full_disk(held: HeartbeatFile) -> None:
+    with held, PartLines() as lines:
+        with Path("/dev/full").open("wb") as full:
+            os.dup2(full.fileno(), lines._file.fileno())
+        for index in range(100):
+            lines.add(index, bytes(1000))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_temporary_disk_is_no_fault_of_the_part(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path))
+    held = HeartbeatFile.create(store, "attempt") or pytest.fail("it was not taken")
+    with pytest.raises(OutputError, match="No space left"):
+        judge_on_full_disk(held)
+    assert store.read("attempt") is None  # else the part would be judged input by input after two of them

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.parquet import write_parquet
 from clipmod_cli.output.reading.counts import count_records
 from clipmod_cli.output.reading.part_files import FilePart, open_part_files
@@ -121,3 +122,20 @@ def test_statistics_of_parts_are_counted_record_by_record(
         taken = [one["inference_time_ms"] for one in asked if one["inference_time_ms"]]
         assert row["inputs"] == len(asked)
         assert [row["mean_ms"], row["p95_ms"]] == pytest.approx([np.mean(taken), np.quantile(taken, 0.95)])
+
+
+def test_a_damaged_part_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "part.parquet"
+    write_parquet([to_line(to_record(plain_verdict(0), RUN))], path)
+    parts = [FilePart(path=path, count=1, generation=0)]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(UsageError, match=r"part\.parquet"):  # noqa: SIM117 - it is raised on opening
+        with open_part_files("run", parts, is_parquet=True, facts={}):
+            pass
+    path.write_bytes(whole[:4] + bytes(200) + whole[204:])
+    with (
+        open_part_files("run", parts, is_parquet=True, facts={}) as reader,
+        pytest.raises((UsageError, OutputError)),
+    ):
+        count_records(reader)

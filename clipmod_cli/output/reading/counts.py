@@ -34,9 +34,11 @@ def count_records(reader: RecordReader) -> dict[str, Any]:
         f"CREATE {kind} items AS SELECT {columns}, NULL::TIMESTAMP AS judged_at FROM records"  # noqa: S608
     )
     names = list(dict.fromkeys(file.name for file in reader.files))  # all parts have the name of their run
+    with reader.translated():
+        items = collect_items(reader.connection, RUNS)
     return {
         "schema": STATS_SCHEMA,
         "records": names,
         "last_runs": reader.cards.last_counts(),
-        **collect_items(reader.connection, RUNS),
+        **items,
     }

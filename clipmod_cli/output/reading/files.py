@@ -12,6 +12,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, cast
@@ -110,11 +111,15 @@ def find_invalid_line(path: Path) -> int | None:
 
 def _copy(lines: _Lines, name: str, folder: Path) -> RecordFile:
     count = 0
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".jsonl", delete=False) as copy:
+    copy = tempfile.NamedTemporaryFile(dir=folder, suffix=".jsonl", delete=False)  # noqa: SIM115 - closed below
+    try:
         for line in lines:
             _write(copy, line + b"\n")
             count += 1
         _write(copy, b"")
+    finally:
+        with suppress(OSError):  # of a full disk: `_write` has told it
+            copy.close()
     return RecordFile(name=name, path=Path(copy.name), count=count, longest=lines.longest, note=lines.note)
 
 

@@ -46,15 +46,17 @@ def open_part_files(
         facts: of the run, which compact records do not repeat.
 
     Raises:
+        UsageError: a Parquet file is damaged.
         OutputError: a temporary file cannot be written.
     """
     folder = Path(tempfile.mkdtemp(prefix="clipmod-"))
     try:
         with open_database(folder) as connection:
             cards = RunCards({name: RunCard(Path(name), dict(facts))})
-            connection.execute(f"CREATE VIEW records AS {_view_of(parts, cards, is_parquet=is_parquet)}")
             files = tuple(RecordFile(name=name, path=one.path, count=one.count, longest=0) for one in parts)
-            yield RecordReader(connection, files, cards, is_columnar=is_parquet)
+            reader = RecordReader(connection, files, cards, is_columnar=is_parquet)
+            reader.execute(f"CREATE VIEW records AS {_view_of(parts, cards, is_parquet=is_parquet)}")
+            yield reader
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -50,7 +50,7 @@ class RecordReader:
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> None:
         """Run a statement; raises as `rows`."""
-        with self._translated():
+        with self.translated():
             self.connection.execute(sql, values)
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
@@ -65,7 +65,7 @@ class RecordReader:
 
     def query(self, sql: str, values: Sequence[Any] = ()) -> QueryResult:
         """Return the columns and rows of a query; two columns may have the same name. Raises as `rows`."""
-        with self._translated():
+        with self.translated():
             answer = self.connection.execute(sql, values)
             names = tuple(column[0] for column in answer.description or ())
             return QueryResult(columns=names, rows=answer.fetchall())
@@ -80,7 +80,8 @@ class RecordReader:
             self.connection.execute(statement)
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def translated(self) -> Iterator[None]:
+        """Raise errors of DuckDB as `rows` does."""
         import duckdb
 
         try:
@@ -98,7 +99,7 @@ class RecordReader:
 
     def _explain(self, error: Exception) -> str:
         """Return which line is no record; DuckDB's own line numbers are off by one for some faults."""
-        for file in self.files:
+        for file in self.files if not self.is_columnar else ():
             if (number := find_invalid_line(file.path)) is not None:
                 return f"{file.name} line {number} is not valid JSON. Remove it, or scan its input again"
         return f"a record cannot be read: {first_line(error)}"

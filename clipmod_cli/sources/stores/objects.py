@@ -95,9 +95,13 @@ async def _read_s3_body(body: Any, max_bytes: int) -> bytes:
 
 def _s3_client(tries: int) -> Any:
     import s3fs
+    from aiobotocore.session import AioSession
     from botocore.session import Session
 
+    session = AioSession()
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_parse_time)
     fs = s3fs.S3FileSystem(
+        session=session,
         anon=Session().get_credentials() is None,
         skip_instance_cache=True,
         use_listings_cache=False,
@@ -110,6 +114,17 @@ def _s3_client(tries: int) -> Any:
     )
     fs.retries = 1
     return fs
+
+
+def _parse_time(text: str) -> datetime:
+    """Return a time of S3; botocore's own parser takes half of the processor time of a listing."""
+    from botocore.utils import parse_timestamp
+
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:  # of a header, as Sun, 30 Aug 2026 18:00:00 GMT
+        parsed: datetime = parse_timestamp(text)
+        return parsed
 
 
 def _s3_entries(page: Mapping[str, Any]) -> list[ObjectEntry]:

@@ -282,7 +282,7 @@ def _walk_store(
         yield _sniff(_InputObject(source=name.with_key(found.key), store=store, entry=found))
         return
     listed = _list_folder(name, store, rules, skipped, found)
-    for given in prefetch(listed, _sniff, threads=THREADS, ahead=AHEAD):
+    for given in prefetch(listed, _sniff, threads=THREADS, ahead=AHEAD, at_once=_by_key):
         if given.unread and (reason := rules.skips_unread(given.unread)):
             skipped.add_unread(reason)
         elif given.kind is None and given.error is None:
@@ -324,12 +324,18 @@ def _list_folder(
         raise missing or ItemError("not_found", "there is no object below this name")
 
 
+def _by_key(given: _InputObject) -> _InputObject | None:
+    """Return an input with its kind if that shows without its first bytes."""
+    kind = kind_of(b"", given.entry.key)
+    return replace(given, kind=kind) if kind in ("picture", "video") or not given.entry.size else None
+
+
 def _sniff(given: _InputObject) -> _InputObject:
     """Return an input with its kind; reads the first bytes only if the key does not show the kind."""
+    if (shown := _by_key(given)) is not None:
+        return shown
     store, entry = given.store, given.entry
     kind = kind_of(b"", entry.key)
-    if kind in ("picture", "video") or not entry.size:
-        return replace(given, kind=kind)
     try:
         head = read_with_retry(store, entry, 0, min(UNREAD_HEAD_BYTES, entry.size))
     except ItemError as error:
