@@ -65,10 +65,15 @@ def test_tiny_clips_agree_with_open_clip(name: str, tmp_path: Path, pictures: li
     assert np.abs(np.array(ours) - np.array(theirs)).max() < 2e-3  # after the float16 grid
 
 
-def test_vit_b_32_agrees_with_open_clip(random_vit_b_32: Path, tmp_path: Path, pictures: list[Path]) -> None:
+@pytest.fixture(scope="module")
+def vit_b_32(random_vit_b_32: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """The model of that folder; it embeds each prompt once, which takes it seconds."""
+    return backends.load_folder(random_vit_b_32, tmp_path_factory.mktemp("cache"))
+
+
+def test_vit_b_32_agrees_with_open_clip(vit_b_32: Model, random_vit_b_32: Path, pictures: list[Path]) -> None:
     policy = load_policy("nsfw")
-    model = backends.load_folder(random_vit_b_32, tmp_path / "cache")
-    ours = np.array(judge_alone(model, policy, pictures, exact=True))
+    ours = np.array(judge_alone(vit_b_32, policy, pictures, exact=True))
     theirs = np.array(open_clip_recipe(random_vit_b_32, policy, pictures))
     assert np.abs(ours - theirs).max() < 1e-3
     assert np.ptp(ours, axis=0).max() > 1e-3  # the pictures are told apart, so agreement means something
@@ -149,11 +154,10 @@ def test_fast_decoding_moves_scores_little(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(1280, 853), (4000, 3000)], ids=["web", "12 megapixels"])
 def test_fast_decoding_moves_vit_b_32_by_less_than_promised(
-    size: tuple[int, int], random_vit_b_32: Path, tmp_path: Path
+    size: tuple[int, int], vit_b_32: Model, tmp_path: Path
 ) -> None:
     policy = load_policy("nsfw")
-    model = backends.load_folder(random_vit_b_32, tmp_path / "cache")
     paths = _save(backends.photographs(), size, tmp_path)
-    fast = np.array(judge_alone(model, policy, paths, exact=False))
-    exact = np.array(judge_alone(model, policy, paths, exact=True))
+    fast = np.array(judge_alone(vit_b_32, policy, paths, exact=False))
+    exact = np.array(judge_alone(vit_b_32, policy, paths, exact=True))
     assert 0 < np.abs(fast - exact).max() < 0.003
