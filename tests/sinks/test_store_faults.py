@@ -157,3 +157,55 @@ def test_where_no_store_can_be_a_question_says_so(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot use"):
         store.rebuild([tmp_path / "file"])
     assert store.stats()["totals"]["inputs"] == 0
+
+
+def test_a_damaged_sealed_file_is_named_and_the_rest_counts_without_it(
+    store: HistoryStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for run_id in ("first", "second"):
+        fill(store, 2, run_id)
+        store.maintain()
+    sealed = sorted(store.folder.glob("*.parquet"))
+    assert len(sealed) == 2
+    sealed[0].write_bytes(sealed[0].read_bytes()[:-20])
+    with pytest.raises(OutputError, match=rf"{sealed[0].name} is damaged .* Move it away"):
+        store.stats()
+    with pytest.raises(OutputError, match="Move it away"):
+        store.forget(source="x")
+    sealed[0].unlink()
+    (lost,) = {"first", "second"} - {run["run_id"] for run in store.stats()["runs"]}
+    assert "lacks 1 of its files" in warnings_in(caplog)[-1]
+    ((source,),) = store.query('SELECT source FROM items WHERE "index" = 0').rows
+    assert store.forget(source=source).records == 1
+    output = tmp_path / "out.jsonl"
+    output.write_bytes(b"".join(lines(2, lost)))
+    store.rebuild([output])
+    assert numbers(store, lost) == [0, 1]
+    fill(store, 1, "third")
+    assert store.maintain()
+
+
+def test_what_is_not_ours_stays(store: HistoryStore) -> None:
+    fill(store, 1)
+    store.maintain()
+    others = [store.folder / name for name in ("mine.parquet", "notes.duckdb", "a.part", "b.jsonl")]
+    for path in others:
+        path.write_bytes(b"mine")
+        os.utime(path, (0, 0))
+    assert store.maintain()
+    assert [path.read_bytes() for path in others] == [b"mine"] * 4
+
+
+def test_sealed_files_are_not_removed_for_want_of_an_inventory(store: HistoryStore) -> None:
+    fill(store, 1)
+    store.maintain()
+    inventory = store.folder / "inventory.json"
+    content = inventory.read_bytes()
+    inventory.unlink()
+    for path in store.folder.iterdir():
+        os.utime(path, (0, 0))
+    with pytest.raises(OutputError, match="is gone"):
+        store.stats()
+    fill(store, 1, "second")
+    inventory.write_bytes(content)
+    assert (numbers(store), numbers(store, "second")) == ([0], [0])

@@ -250,12 +250,13 @@ def test_a_file_that_no_inventory_names_is_removed_and_never_read(store: History
     fill(store, 2)
     seal_all(store)
     (path,) = store.folder.glob("*.parquet")
-    (store.folder / "left.parquet").write_bytes(path.read_bytes())
+    left = store.folder / f"{'0' * 32}.parquet"
+    left.write_bytes(path.read_bytes())
     assert numbers(store) == [0, 1]
     now = time.time() + 3600
     store.clock = lambda: now
     assert store.maintain()
-    assert not (store.folder / "left.parquet").exists()
+    assert not left.exists()
     assert numbers(store) == [0, 1]
 
 

@@ -32,6 +32,7 @@ PRIVATE_FILE: Final = 0o600  # File names and their scores are private to the us
 PRIVATE_FOLDER: Final = 0o700
 RUN_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")  # It becomes part of file names.
 JOURNAL: Final = re.compile(rf"({RUN_ID.pattern})\.([0-9]{{6,}})\.jsonl")
+SEALED: Final = re.compile(r"[0-9a-f]{32}\.parquet")
 ORPHAN_S: Final = 3600.0
 # A lock file alone belongs to a writer that has just started, or to one that was killed then. Starting never
 # takes an hour.
@@ -166,7 +167,7 @@ def load_inventory(folder: Path) -> Inventory:
     """Return the inventory of a folder; an empty one if it has none.
 
     Raises:
-        OutputError: it is damaged.
+        OutputError: it is damaged, or gone from among sealed files.
         OSError: it cannot be read.
     """
     path = folder / INVENTORY
@@ -180,7 +181,12 @@ def load_inventory(folder: Path) -> Inventory:
             catalogue=found["catalogue"],
             version=found["version"],
         )
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if any(SEALED.fullmatch(one.name) for one in folder.glob("*.parquet")):
+            raise OutputError(
+                f"{path}, which names the files that count, is gone. Put it back; or remove the folder, and "
+                "rebuild the statistics from your outputs: clipmod stats --rebuild FILE"
+            ) from error
         return Inventory()
     except (ValueError, KeyError, TypeError) as error:
         raise OutputError(
@@ -195,22 +201,30 @@ def _erasure(found: dict[str, Any]) -> Erasure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """The rows at one moment: an inventory, and the journals that it does not name as done."""
+    """The rows at one moment.
+
+    Attributes:
+        sealed: the files that the inventory names and that exist.
+        journals: those that the inventory does not name as done.
+    """
 
     folder: Path
     inventory: Inventory
+    sealed: tuple[Path, ...]
     journals: tuple[Path, ...]
 
     @property
-    def sealed(self) -> list[Path]:
-        """The sealed files."""
-        return [self.folder / file.name for file in self.inventory.files]
+    def gone(self) -> list[SealedFile]:
+        """The files that the inventory names and that somebody has removed."""
+        known = {path.name for path in self.sealed}
+        return [file for file in self.inventory.files if file.name not in known]
 
 
 def snapshot_of(folder: Path, inventory: Inventory) -> Snapshot:
     """Return the rows of a folder by its inventory."""
     journals = tuple(path for paths in open_journals(folder, inventory).values() for path in paths)
-    return Snapshot(folder=folder, inventory=inventory, journals=journals)
+    sealed = tuple(path for file in inventory.files if (path := folder / file.name).exists())
+    return Snapshot(folder=folder, inventory=inventory, sealed=sealed, journals=journals)
 
 
 def take_snapshot(folder: Path) -> Snapshot:

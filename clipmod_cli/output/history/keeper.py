@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from clipmod_cli.output.database import quoted
 from clipmod_cli.output.history.folder import (
     PRIVATE_FILE,
+    SEALED,
     ErasedBy,
     Erasure,
     SealedFile,
@@ -140,7 +141,8 @@ class Keeper:
     def merge_small(self) -> None:
         """Merge small files into larger ones. Raises as `seal`."""
         for most in SMALL_FILES:
-            small = [file for file in self.inventory.files if file.rows < most]
+            there = {path.name for path in self.snapshot().sealed}
+            small = [file for file in self.inventory.files if file.rows < most and file.name in there]
             if len(small) >= MOST_SMALL:
                 small.sort(key=lambda file: file.first_us)
                 self._replace(self._rows_of(small), gone=small)
@@ -204,8 +206,9 @@ class Keeper:
         done = set(self.inventory.done)
         latest = self._clock() - GRACE_S
         for path in self._folder.iterdir():
-            counts_no_more = path.name in done or (path.suffix == ".parquet" and path.name not in counting)
-            if counts_no_more or path.suffix in UNFINISHED:
+            counts_no_more = path.name in done or (SEALED.fullmatch(path.name) and path.name not in counting)
+            is_unfinished = path.name.startswith(".") and path.suffix in UNFINISHED
+            if counts_no_more or is_unfinished:
                 with suppress(OSError):
                     if (at_once and counts_no_more) or path.stat().st_mtime <= latest:
                         path.unlink()
@@ -235,7 +238,7 @@ class Keeper:
 
     def _rewrite(self, touched: str, erased: str, changed: dict[str, str]) -> None:
         """Replace the files with touched rows by files without the erased ones; no byte of these is left."""
-        if not self.inventory.files:
+        if not self.snapshot().sealed:
             return
         found = self.connection.execute(
             "SELECT DISTINCT parse_filename(filename) "
@@ -252,6 +255,8 @@ class Keeper:
 
     def _replace(self, query: str, *, gone: Sequence[SealedFile] = (), done: Sequence[str] = ()) -> None:
         """Write a sealed file, and let it count in place of other files and journals."""
+        if not self.inventory.version:
+            self._save()  # sealed files without an inventory are taken for those of a lost one
         path = self._folder / f"{token_hex(16)}.parquet"
         try:
             rows = self.number(f"COPY ({query}) TO {quoted(str(path))} ({PARQUET_FORM}, USE_TMP_FILE false)")

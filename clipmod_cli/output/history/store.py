@@ -23,11 +23,12 @@ from filelock import Timeout
 from clipmod_cli.errors import ClipmodError, OutputError, UsageError
 from clipmod_cli.output.database import INTERRUPTED, connect, first_line
 from clipmod_cli.output.history.catalogue import read, select, write_catalogue
-from clipmod_cli.output.history.folder import load_inventory, lock_file, make_private
+from clipmod_cli.output.history.folder import load_inventory, lock_file, make_private, take_snapshot
 from clipmod_cli.output.history.hosted_files import EraseFilter, EraseResult, remove_chosen
 from clipmod_cli.output.history.keeper import Keeper
 from clipmod_cli.output.history.rebuild import RebuildResult, rebuild_from
 from clipmod_cli.output.history.stats import collect, collect_serve
+from clipmod_cli.output.history.views import parquet
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -206,6 +207,16 @@ class HistoryStore:
             self.maintain()
         except (ClipmodError, OSError) as error:
             log.debug("the files beside %s stay as they are: %s", self.path, error)
+        with self._explaining():
+            gone = take_snapshot(self.folder).gone
+        if gone:
+            log.warning(
+                "%s lacks %d of its files, and with them %s rows. To add them from an output again: "
+                "clipmod stats --rebuild FILE",
+                self.folder,
+                len(gone),
+                f"{sum(file.rows for file in gone):,}",
+            )
 
     def _read(
         self, work: Callable[[DuckDBPyConnection], T], *, load: bool = False, journals: bool = True
@@ -255,13 +266,30 @@ class HistoryStore:
         try:
             yield
         except duckdb.Error as error:
-            raise OutputError(f"cannot use the files in {self.folder}: {first_line(error)}") from error
+            told = self._damage() or f"cannot use the files in {self.folder}: {first_line(error)}"
+            raise OutputError(told) from error
         except OSError as error:
             raise OutputError(f"cannot use the files in {self.folder}: {error}") from error
         except RuntimeError as error:
             if str(error) == INTERRUPTED:
                 raise KeyboardInterrupt from error
             raise
+
+    def _damage(self) -> str:
+        """Return which sealed file cannot be read and what to do, for people; empty if all can."""
+        import duckdb
+
+        rows = {file.name: file.rows for file in load_inventory(self.folder).files}
+        for path in take_snapshot(self.folder).sealed:
+            try:
+                with connect() as connection:
+                    connection.execute(f"SELECT bit_xor(hash(rows)) FROM {parquet([path])} AS rows")  # noqa: S608
+            except duckdb.Error as error:
+                return (
+                    f"{path} is damaged ({first_line(error)}). Move it away to go on without its "
+                    f"{rows[path.name]:,} rows; clipmod stats --rebuild FILE adds them from an output again"
+                )
+        return ""
 
 
 class _BusyError(OutputError):
