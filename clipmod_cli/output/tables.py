@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from clipmod_cli.atomic import atomic_file, temporary_file
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.columns import columns_of
-from clipmod_cli.output.database import connect, quoted
+from clipmod_cli.output.database import connect, quoted, quoted_path
 from clipmod_cli.output.export import escaped_formula
 from clipmod_cli.output.parquet import PARQUET_FORM
 
@@ -62,6 +62,6 @@ def _copy(lines: Path, model: type[BaseModel], file: IO[bytes], ending: str) -> 
     listed = ", ".join(f'{cell} AS "{one.name}"' for cell, one in zip(cells, columns, strict=True))
     with connect() as connection:
         connection.execute(
-            f"COPY (SELECT {listed} FROM read_json({quoted(str(lines))}, format = 'newline_delimited', "  # noqa: S608
+            f"COPY (SELECT {listed} FROM read_json({quoted_path(lines)}, format = 'newline_delimited', "  # noqa: S608
             f"columns = {{{types}}})) TO {quoted(file.name)} ({FORMS[ending]}, USE_TMP_FILE false)"
         )

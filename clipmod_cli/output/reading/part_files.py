@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clipmod_cli.output.columns import columns_of
-from clipmod_cli.output.database import quoted_path
+from clipmod_cli.output.database import no_rows, quoted_path
 from clipmod_cli.output.reading.cards import RunCards
 from clipmod_cli.output.reading.files import RecordFile
 from clipmod_cli.output.reading.records import RecordReader, open_database
@@ -65,8 +65,7 @@ def _view_of(parts: Sequence[FilePart], cards: RunCards, *, is_parquet: bool) ->
     columns = {column.name: column.type for column in columns_of(Record)}
     generations = sorted({part.generation for part in parts if part.count})
     if not generations:
-        listed = ", ".join(f'NULL::{kind} AS "{column}"' for column, kind in columns.items())
-        return f"SELECT {listed} WHERE false"
+        return no_rows(columns)
     tables = {}
     for number in generations:
         paths = [part.path for part in parts if part.generation == number and part.count]
