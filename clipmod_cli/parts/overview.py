@@ -81,7 +81,7 @@ def read_overview(store: PartStore, shard: Collection[int] | None = None) -> Par
     run = require_run_file(store)
     numbers = [number for number in list_done(store) if number < run.parts]
     done = tuple(_read_all(store, [part for part in numbers if shard is None or part in shard]))
-    files = None if shard is not None else set(store.list("parts"))
+    files = set(store.list("parts")) if len(done) == len(numbers) else None
     for part in done:
         if files is not None and part.file not in files:
             raise OutputMismatchError(f"{store.name}{part.file} is gone. {judge_again(store, part.part)}")

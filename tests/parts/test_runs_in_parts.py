@@ -130,6 +130,8 @@ def test_the_plan_is_used_and_extended(clipmod: Command, folder: Path, tmp_path:
     assert [record["source"] for record in records] == [*names, str(folder / "aaa.png")]
     assert [record["index"] for record in records] == list(range(6))
     assert records[2]["final_decision"] == "NSFW"
+    plan = out / "plan" / "plan-000000.parquet"
+    assert clipmod("merge", out, "-o", plan, "--overwrite").code == 2
     card = RunCard.read(tmp_path / "merged.jsonl")
     assert card.facts["run_key"] == records[0]["run_key"]
     assert {one.directory for one in card.conditions.values()} == {str(Path.cwd())}
@@ -158,6 +160,7 @@ def test_failed_inputs_are_retried_in_a_generation_of_their_own(
     retried = clipmod(*words, "--retry", "errors")
     assert retried.code == 0, retried.stderr
     assert len(list((out / "done").iterdir())) == 3
+    assert clipmod(*words).code == 0  # as it was left
     records = merged(clipmod, out)
     assert [record["source"] for record in records] == names
     assert [record["status"] for record in records] == ["ok"] * 4

@@ -107,7 +107,8 @@ class PartsRun(ABC):
     def _exit_code(self, overview: PartsOverview) -> ExitCode:
         """Return the exit code over all parts of the shard that are done."""
         settings, tally = self.resolved.settings, tally_of(overview.done)
-        if settings.retry and tally.codes and not overview.missing:
+        counts_all = self.shard is None or settings.retry  # not in each of many tasks: it reads all parts
+        if counts_all and tally.codes and len(overview.run.generations) > 1 and not overview.missing:
             whole = read_overview(self.store)  # also those parts of other shards that were judged again
             if not failed_indices(self.store, whole, ["errors"]):
                 tally.codes.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -28,20 +28,15 @@ def merge(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file")] = False,
 ) -> None:
     """Write the records of all parts into one file, in the order of the input."""
-    from clipmod_cli.atomic import atomic_file
-    from clipmod_cli.cli.output_paths import check_result_path
     from clipmod_cli.cli.terminal.summary import command_line
-    from clipmod_cli.errors import OutputError, UsageError
-    from clipmod_cli.output.parquet import write_parquet
+    from clipmod_cli.errors import UsageError
     from clipmod_cli.output.resuming.card import RunCard
     from clipmod_cli.output.resuming.resume import RunConditions
     from clipmod_cli.parts.merge import merged_lines
     from clipmod_cli.parts.overview import ranges, read_overview
     from clipmod_cli.parts.store import open_part_store
 
-    if output.suffix.lower() not in {".jsonl", ".parquet"}:
-        raise UsageError(f"-o must end in .jsonl or .parquet, not {output.name!r}")
-    check_result_path(output, [], overwrite=overwrite)
+    _check_output(output, Path(folder), overwrite=overwrite)
     store = open_part_store(folder)
     overview = read_overview(store)
     if overview.missing and not allow_missing:
@@ -49,13 +44,40 @@ def merge(
             f"{len(overview.missing):,} of {overview.run.parts:,} parts are missing: "
             f"{ranges(overview.missing)}. Judge them by the command that planned {folder}, or --allow-missing"
         )
-    run = overview.run
-    card = RunCard.read(output)
+    run, card = overview.run, RunCard.read(output)
+    count = _write(output, merged_lines(store, overview))
+    directory = None if run.command == "urls" else run.directory
+    runs = dict.fromkeys(part.run_id for part in overview.done)
+    card.merge(run.facts, runs, command_line(), RunConditions(directory=directory))
+    typer.echo(f"{count:,} records written to {output}", err=True)
+    if overview.missing:
+        typer.echo(f"{len(overview.missing):,} parts are missing: {ranges(overview.missing)}", err=True)
+
+
+def _check_output(output: Path, folder: Path, *, overwrite: bool) -> None:
+    from clipmod_cli.cli.output_paths import check_result_path
+    from clipmod_cli.errors import UsageError
+
+    if output.suffix.lower() not in {".jsonl", ".parquet"}:
+        raise UsageError(
+            f"-o must end in .jsonl or .parquet, not {output.name!r}. `clipmod export` makes others of these"
+        )
+    check_result_path(output, [], overwrite=overwrite)
+    if folder.expanduser().resolve() in output.resolve().parent.parents:
+        raise UsageError(f"-o {output} is among the files of the run. Give another path")
+
+
+def _write(output: Path, lines: Iterable[bytes]) -> int:
+    """Write lines to a file, whole or not at all; return how many."""
+    from clipmod_cli.atomic import atomic_file
+    from clipmod_cli.errors import OutputError
+    from clipmod_cli.output.parquet import write_parquet
+
     count = 0
 
     def counted() -> Iterator[bytes]:
         nonlocal count
-        for line in merged_lines(store, overview):
+        for line in lines:
             count += 1
             yield line
 
@@ -67,9 +89,4 @@ def merge(
                 file.writelines(counted())
     except OSError as error:
         raise OutputError(f"cannot write to {output}: {error.strerror}") from error
-    directory = None if run.command == "urls" else run.directory
-    runs = dict.fromkeys(part.run_id for part in overview.done)
-    card.merge(run.facts, runs, command_line(), RunConditions(directory=directory))
-    typer.echo(f"{count:,} records written to {output}", err=True)
-    if overview.missing:
-        typer.echo(f"{len(overview.missing):,} parts are missing: {ranges(overview.missing)}", err=True)
+    return count
