@@ -14,7 +14,7 @@ import pytest
 from clipmod_cli.errors import UsageError
 from clipmod_cli.parts.engine.actor import flags_of
 from clipmod_cli.parts.engine.hosts import shared_hosts
-from clipmod_cli.parts.engine.ray import RayOptions, RayRoom, check_address, room_of_actor
+from clipmod_cli.parts.engine.ray import RayOptions, RayRoom, check_address, reason_of_loss, room_of_actor
 from clipmod_cli.parts.plan import PlannedInput, write_plan
 from clipmod_cli.parts.run_file import Generation
 from clipmod_cli.parts.store import LocalStore
@@ -150,3 +150,17 @@ def test_parts_that_share_a_host_are_known_in_all_generations(tmp_path: Path) ->
     assert shared_hosts(store, run, range(6)) == {0: {"a"}, 1: {"a", "b"}, 2: {"b", "c"}, 5: {"c"}}
     assert shared_hosts(store, run, [0, 2, 4, 5]) == {2: {"c"}, 5: {"c"}}
     assert shared_hosts(store, run, [3]) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            f"It died.\n\tclass_name: PartActor\n\tpid: 12\nIts process has ended.\nExit {'x' * 500}",
+            f"Its process has ended. Exit {'x' * 272}",
+        ),
+        ("Killed: the node is low on memory.\n", "Killed: the node is low on memory."),
+    ],
+)  # fmt: skip
+def test_a_loss_is_told_without_what_only_ray_knows(text: str, reason: str) -> None:
+    assert reason_of_loss(text) == reason

@@ -287,6 +287,7 @@ def test_relative_paths_belong_to_the_directory_of_the_plan(
         (("--shard", "3/2"), "I must be from 1 to N"),
         (("--shard", "x"), "--shard must be I/N"),
         (("--part-size", "0"), "--part-size must be at least 1"),
+        (("--models", "opensfw"), "'opensfw' is not a model"),
     ],
 )
 def test_what_parts_do_not_have_is_refused(

@@ -35,6 +35,7 @@ READ_AT_IMPORT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_NUM_REDIS_GET_RETRIES": "1",  # each waits 40 seconds for a cluster that does not answer
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # its default warns that it will change
+    "RAY_COLOR_PREFIX": "0",  # what it prints goes into a log
 }
 """Ray's own variables, where the user has not set them."""
 
@@ -190,7 +191,7 @@ class RayCluster:
         calls = list(self._calls)
         self._ray.wait(calls, num_returns=1, timeout=timeout_s)
         ended, _ = self._ray.wait(calls, num_returns=len(calls), timeout=0)
-        lost: dict[int, str] = {}
+        lost: dict[int, tuple[int | None, str]] = {}
         for call in ended:
             worker, part = self._calls.pop(call, (None, None))  # the caller may have ended it meanwhile
             if worker is None:
@@ -201,12 +202,13 @@ class RayCluster:
                 log.debug("worker %d raised", worker, exc_info=error)
                 answer = {"host": f"worker {worker}", "error": _last_line(error), "exit_code": ExitCode.BUG}
             except self._ray.exceptions.RayError as error:
-                lost[worker] = str(error)
+                lost.setdefault(worker, (part, reason_of_loss(str(error))))  # it judged the first
                 continue
             yield Heard(worker, part, answer)
-        for worker, reason in lost.items():
-            self.last_loss = " ".join(reason.split())[:LOGGED]
-            _to_log(f"worker {worker} is lost: {self.last_loss}")
+        for worker, (part, reason) in lost.items():
+            self.last_loss = reason
+            what = "loaded the models" if part is None else f"judged part {part}"
+            log.warning("actor %d was lost while it %s: %s", worker, what, reason)
             if worker in self._handles:
                 self.end(worker)
                 yield Heard(worker, None, None)
@@ -244,6 +246,15 @@ def _connect(address: str | None) -> Any:
     finally:
         signal.signal(signal.SIGTERM, handler)  # Ray's own ends the process
     return ray
+
+
+def reason_of_loss(text: str) -> str:
+    """Return why an actor was lost, in one line, from Ray's message: its first line only says that it was.
+
+    Lines of facts begin with a tab; they are left out.
+    """
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("\t")]
+    return " ".join(" ".join(lines[1:] or lines).split())[:LOGGED]
 
 
 def _first_line(error: Exception) -> str:

@@ -149,4 +149,5 @@ class _RayRun(PartsRun):
     def _say_waiting(self) -> None:
         if not self.resolved.settings.quiet:
             actor, room = self.cluster.actor, self.cluster.capacity()
-            say(f"clipmod: no actor is ready yet. Each needs {actor}; there is room for {room:,}")
+            with self.progress.hidden():
+                say(f"clipmod: no actor is ready yet. Each needs {actor}; there is room for {room:,}")

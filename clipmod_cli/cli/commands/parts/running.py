@@ -15,6 +15,7 @@ from clipmod_cli.cli.terminal.stdout import say, take_stdout
 from clipmod_cli.cli.terminal.summary import print_summary, say_how_to_resume
 from clipmod_cli.cli.usage.effects import check_models, check_policy, check_values
 from clipmod_cli.errors import ExitCode, UsageError
+from clipmod_cli.models.specs import parse_models
 from clipmod_cli.parts.judge import PartJudge
 from clipmod_cli.parts.overview import PartsOverview
 from clipmod_cli.parts.planning.listing import Command
@@ -45,6 +46,7 @@ def run_parts(resolved: Resolved, named: Sequence[str], command: Command) -> Exi
     """
     settings = resolved.settings
     check_values(settings)
+    parse_models(settings.models)  # a wrong name is known before the inputs are listed
     _check_settings(resolved)
     shard = read_shard(settings.shard, os.environ)
     store = open_part_store(settings.output or "")
