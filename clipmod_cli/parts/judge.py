@@ -259,9 +259,8 @@ class _Judging:
                 continue
             note.set(one_by_one=True, index=one.index)
             self.is_complete = False
-            results = list(self.whole([one]))
-            note.set(one_by_one=True, index=None)  # what follows is not this input's fault
-            yield from results
+            yield from self.whole([one])
+            note.set(one_by_one=True, index=None)  # its records are made; what follows is not its fault
             if not self.is_complete:
                 return
         self.is_complete = True

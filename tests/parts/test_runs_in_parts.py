@@ -14,6 +14,7 @@ import pytest
 from clipmod_cli.errors import DeviceLostError
 from clipmod_cli.output.parquet import read_lines
 from clipmod_cli.output.resuming.card import RunCard
+from clipmod_cli.results import Result
 from clipmod_cli.runs.loaded import LoadedRun
 from clipmod_cli.types import Failure, Item
 from tests.end_to_end.command import SHAPE_OPTIONS, TINY, Command, Record, read_records
@@ -185,31 +186,44 @@ def test_a_process_with_another_run_key_takes_no_part(clipmod: Command, folder: 
     assert "other inputs: sources" in other.stderr
 
 
-@pytest.fixture
-def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Makes the process of a run fail when it comes to an input."""
+def fail_at_the_models(name: str) -> tuple[str, Any]:
+    """Return what makes a process fail when its models come to an input."""
     results = LoadedRun.results
 
-    def make(name: str) -> None:
-        def judge(self: LoadedRun, items: Iterable[Item | Failure], **options: Any) -> Any:
-            def watched() -> Iterator[Item | Failure]:
-                for item in items:
-                    if isinstance(item, Item) and item.source.endswith(name):
-                        raise DeviceLostError("the device is lost")
-                    yield item
+    def judge(self: LoadedRun, items: Iterable[Item | Failure], **options: Any) -> Any:
+        def watched() -> Iterator[Item | Failure]:
+            for item in items:
+                if isinstance(item, Item) and item.source.endswith(name):
+                    raise DeviceLostError("the device is lost")
+                yield item
 
-            return results(self, watched(), **options)
+        return results(self, watched(), **options)
 
-        monkeypatch.setattr(LoadedRun, "results", judge)
-
-    return make
+    return "results", judge
 
 
+def fail_at_the_record(name: str) -> tuple[str, Any]:
+    """Return what makes a process fail when it makes the record of an input that was judged."""
+    record = LoadedRun.record
+
+    def make_record(self: LoadedRun, result: Result, **options: Any) -> Any:
+        if not isinstance(result, Failure) and result.item.source.endswith(name):
+            raise DeviceLostError("the device is lost")
+        return record(self, result, **options)
+
+    return "record", make_record
+
+
+@pytest.mark.parametrize("fail", [fail_at_the_models, fail_at_the_record])
 def test_an_input_that_takes_its_process_down_becomes_a_record(
-    clipmod: Command, folder: Path, tmp_path: Path, poison: Callable[[str], None]
+    clipmod: Command,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fail: Callable[[str], tuple[str, Any]],
 ) -> None:
     names = make_pictures(folder, 5)
-    poison("0002.png")
+    monkeypatch.setattr(LoadedRun, *fail("0002.png"))
     out = tmp_path / "run"
     words = ("scan", folder, *OPTIONS, "-o", f"{out}/", "--part-size", "4")
     codes = [clipmod(*words).code for _ in range(5)]
