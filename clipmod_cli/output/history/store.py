@@ -126,7 +126,10 @@ class HistoryStore:
         """
         for path in paths:
             if not path.is_file() or not os.access(path, os.R_OK):
-                raise UsageError(f"{path} is not a readable file; --rebuild takes the outputs of scans")
+                raise UsageError(
+                    f"{path} is not a readable file; --rebuild takes the outputs of scans, and what "
+                    "`clipmod merge` makes of a run in parts"
+                )
         with self._explaining():
             make_private(self.folder)
             with self._keeping(LOCK_TIMEOUT_S) as keeper:

@@ -86,6 +86,15 @@ def check_file(name: str, folder: Path) -> RecordFile:
         raise UsageError(f"cannot read the records in {name}: {error.strerror or error}") from error
 
 
+def refuse_parts(name: str) -> None:
+    """Raise UsageError if a run in parts is named where a file of records is needed."""
+    if "://" in name or Path(name, PARTS_CARD).is_file():
+        raise UsageError(
+            f"{name} is no file of records. `clipmod stats --from {name}` reads those of a run in parts; "
+            f"all commands read the file that `clipmod merge {name} -o all.jsonl` makes of them"
+        )
+
+
 def check_once(names: Iterable[str]) -> None:
     """Raise UsageError if an output is named twice."""
     seen: set[str] = set()
@@ -136,11 +145,7 @@ def _write(copy: IO[bytes], line: bytes) -> None:
 def _open(name: str) -> IO[bytes]:
     if name == "-":
         return open(0, "rb", closefd=False)
-    if "://" in name or Path(name, PARTS_CARD).is_file():
-        raise UsageError(
-            f"{name} is no file of records. `clipmod stats --from {name}` reads those of a run in parts; "
-            f"all commands read the file that `clipmod merge {name} -o all.jsonl` makes of them"
-        )
+    refuse_parts(name)
     if Path(name).is_dir():
         raise UsageError(f"{name} is a folder; name the output of a scan, as results.jsonl")
     return Path(name).open("rb")

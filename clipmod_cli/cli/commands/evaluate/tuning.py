@@ -40,6 +40,7 @@ from clipmod_cli.evaluate.tuning.tuned_policy import scored_by, scored_by_policy
 from clipmod_cli.evidence.folder import open_folder
 from clipmod_cli.judge.policy.tuning import PlattCalibration, Promise, Tuning
 from clipmod_cli.judge.policy.values import Policy, policy_notes
+from clipmod_cli.output.reading.files import refuse_parts
 from clipmod_cli.settings.reading import Resolved
 
 
@@ -50,6 +51,7 @@ def inputs_named(name: str, resolved: Resolved) -> TuningInputs:
         ClipmodError: they do not tell what gave the scores, or the policy does not suit the evidence.
     """
     folder = evidence_in([name])
+    refuse_parts(name)
     if folder is None and not Path(name).expanduser().is_file():
         raise UsageError(f"{name} is neither records (.jsonl) nor a folder of `scan --evidence`")
     if folder is None:

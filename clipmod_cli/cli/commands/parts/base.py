@@ -11,7 +11,7 @@ from clipmod_cli.cli.signals import StopRequest
 from clipmod_cli.cli.terminal.progress import RunProgress, choose_progress
 from clipmod_cli.cli.terminal.stdout import say
 from clipmod_cli.cli.terminal.summary import say_how_to_resume
-from clipmod_cli.errors import ExitCode
+from clipmod_cli.errors import ExitCode, OutputError
 from clipmod_cli.parts.commit import list_done, remove_orphans
 from clipmod_cli.parts.merge import failed_indices
 from clipmod_cli.parts.overview import PartsOverview, read_overview, tally_of
@@ -86,6 +86,8 @@ class PartsRun(ABC):
         self.stop.in_flight = True
         try:
             self.judge_parts(missing)
+        except OutputError as error:
+            raise OutputError(f"{error}. What is done stays: the same command goes on from there") from error
         finally:
             self.stop.in_flight = False
             self.progress.close()

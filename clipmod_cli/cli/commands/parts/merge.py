@@ -28,8 +28,10 @@ def merge(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file")] = False,
 ) -> None:
     """Write the records of all parts into one file, in the order of the input."""
+    from clipmod_cli.atomic import remove_unfinished
     from clipmod_cli.cli.terminal.summary import command_line
     from clipmod_cli.errors import UsageError
+    from clipmod_cli.output.lock import OutputLock
     from clipmod_cli.output.resuming.card import RunCard
     from clipmod_cli.output.resuming.resume import RunConditions
     from clipmod_cli.parts.merge import merged_lines
@@ -44,11 +46,13 @@ def merge(
             f"{len(overview.missing):,} of {overview.run.parts:,} parts are missing: "
             f"{ranges(overview.missing)}. Judge them by the command that planned {folder}, or --allow-missing"
         )
-    run, card = overview.run, RunCard.read(output)
-    count = _write(output, merged_lines(store, overview))
-    directory = None if run.command == "urls" else run.directory
-    runs = dict.fromkeys(part.run_id for part in overview.done)
-    card.merge(run.facts, runs, command_line(), RunConditions(directory=directory))
+    with OutputLock(output):
+        remove_unfinished(output)
+        run, card = overview.run, RunCard.read(output)
+        count = _write(output, merged_lines(store, overview))
+        directory = None if run.command == "urls" else run.directory
+        runs = dict.fromkeys(part.run_id for part in overview.done)
+        card.merge(run.facts, runs, command_line(), RunConditions(directory=directory))
     typer.echo(f"{count:,} records written to {output}", err=True)
     if overview.missing:
         typer.echo(f"{len(overview.missing):,} parts are missing: {ranges(overview.missing)}", err=True)

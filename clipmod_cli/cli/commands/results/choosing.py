@@ -79,8 +79,10 @@ def card_of(name: str) -> RunCard:
     Raises:
         UsageError: the output does not exist.
     """
+    from clipmod_cli.output.reading.files import refuse_parts
     from clipmod_cli.output.resuming.card import RunCard, card_path
 
+    refuse_parts(name)
     path = Path(name)
     if name != "-" and not path.exists():
         raise UsageError(f"{name} does not exist; RECORDS are outputs of scan and urls")
