@@ -123,7 +123,7 @@ def _typed_lines(files: Sequence[Path]) -> str:
     """Return SQL for lines with their columns; a value of another type than its column's is null there."""
     types = quoted(json.dumps({column.name: column.type for column in columns_of(Record)}))
     paths = ", ".join(map(quoted_path, files))
-    longest = max([LEAST_LINE_BYTES, *map(_longest_line, files)]) + 1
+    longest = max([LEAST_LINE_BYTES, *map(longest_line, files)]) + 1
     return (
         f"SELECT CAST(json AS VARCHAR) AS line, unnest(TRY(json_transform(json, {types}))) "  # noqa: S608
         f"FROM read_json_objects([{paths}], format = 'newline_delimited', compression = 'none', "
@@ -131,7 +131,8 @@ def _typed_lines(files: Sequence[Path]) -> str:
     )
 
 
-def _longest_line(path: Path) -> int:
+def longest_line(path: Path) -> int:
+    """Return the length of the longest line of a file, in bytes."""
     with path.open("rb") as file:
         return max(map(len, file), default=0)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from clipmod_cli.errors import OutputError, UsageError
+from clipmod_cli.output import database
 from clipmod_cli.output.parquet import write_parquet
 from clipmod_cli.output.reading.counts import count_records
 from clipmod_cli.output.reading.part_files import FilePart, open_part_files
@@ -122,6 +123,16 @@ def test_statistics_of_parts_are_counted_record_by_record(
         taken = [one["inference_time_ms"] for one in asked if one["inference_time_ms"]]
         assert row["inputs"] == len(asked)
         assert [row["mean_ms"], row["p95_ms"]] == pytest.approx([np.mean(taken), np.quantile(taken, 0.95)])
+
+
+def test_a_part_of_lines_may_be_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "MEMORY", "200MB")
+    path, line = tmp_path / "part.jsonl", to_line(to_record(plain_verdict(0), RUN))
+    count = 150_000_000 // len(line)
+    path.write_bytes(line * count)
+    parts = [FilePart(path=path, count=count, generation=0)]
+    with open_part_files("run", parts, is_parquet=False, facts={}) as reader:
+        assert reader.rows("SELECT count(final_decision) AS n FROM records") == [{"n": count}]
 
 
 def test_a_damaged_part_is_named(tmp_path: Path) -> None:

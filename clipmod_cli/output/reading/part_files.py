@@ -12,6 +12,7 @@ from typing import Any
 
 from clipmod_cli.output.columns import columns_of
 from clipmod_cli.output.database import no_rows, quoted_path
+from clipmod_cli.output.parquet import LEAST_LINE_BYTES, longest_line
 from clipmod_cli.output.reading.cards import RunCards
 from clipmod_cli.output.reading.files import RecordFile
 from clipmod_cli.output.reading.records import RecordReader, open_database
@@ -84,8 +85,8 @@ def _table_of(paths: Sequence[Path], columns: Mapping[str, str], *, is_parquet: 
     if is_parquet:
         return f"read_parquet([{listed}], union_by_name = true)"
     types = ", ".join(f"'{name}': '{kind}'" for name, kind in columns.items())
-    longest = max(path.stat().st_size for path in paths) + 1
+    longest = max([LEAST_LINE_BYTES, *map(longest_line, paths)]) + 1
     return (
         f"read_json([{listed}], format = 'newline_delimited', compression = 'none', "
-        f"maximum_object_size = {max(longest, 1 << 20)}, columns = {{{types}}})"
+        f"maximum_object_size = {longest}, columns = {{{types}}})"
     )
