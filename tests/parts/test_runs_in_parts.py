@@ -136,6 +136,7 @@ def test_the_plan_is_used_and_extended(clipmod: Command, folder: Path, tmp_path:
     card = RunCard.read(tmp_path / "merged.jsonl")
     assert card.facts["run_key"] == records[0]["run_key"]
     assert {one.directory for one in card.conditions.values()} == {str(Path.cwd())}
+    assert {one.folders for one in card.conditions.values()} == {((str(folder), str(folder.resolve())),)}
     assert set(card.conditions) == {record["run_id"] for record in records}
     query = "SELECT count(*) AS records, count_if(final_decision = 'NSFW') AS nsfw FROM records"
     rows = clipmod("stats", "--from", f"{out}/", "--sql", query).stdout

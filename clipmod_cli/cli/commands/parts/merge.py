@@ -33,6 +33,7 @@ def merge(
     from clipmod_cli.errors import UsageError
     from clipmod_cli.output.lock import OutputLock
     from clipmod_cli.output.resuming.card import RunCard
+    from clipmod_cli.output.resuming.names import folders_in, working_directory
     from clipmod_cli.output.resuming.resume import RunConditions
     from clipmod_cli.parts.merge import merged_lines
     from clipmod_cli.parts.overview import ranges, read_overview
@@ -51,8 +52,12 @@ def merge(
         run, card = overview.run, RunCard.read(output)
         count = _write(output, merged_lines(store, overview))
         directory = None if run.command == "urls" else run.directory
+        is_here = directory == working_directory()  # else its relative names are none of this process
+        conditions = RunConditions(
+            directory=directory, folders=folders_in(run.inputs["sources"] if is_here else ())
+        )
         runs = dict.fromkeys(part.run_id for part in overview.done)
-        card.merge(run.facts, runs, command_line(), RunConditions(directory=directory))
+        card.merge(run.facts, runs, command_line(), conditions)
     typer.echo(f"{count:,} records written to {output}", err=True)
     if overview.missing:
         typer.echo(f"{len(overview.missing):,} parts are missing: {ranges(overview.missing)}", err=True)
