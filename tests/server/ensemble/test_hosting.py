@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import io
 import itertools
@@ -14,8 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 
+from clipmod_cli.server.apis.ensemble.image import OpenFileResponse
 from clipmod_cli.settings.reading import Resolved
 from tests.end_to_end.command import SAMPLES
 from tests.server.conftest import client_of, opened
@@ -161,6 +164,19 @@ def test_a_deleted_picture_is_gone_with_its_prediction_and_its_row(
     assert not prediction.exists()
     assert hosted() == before - 1
     assert client.get(other["image_url"]).status_code == 200
+
+
+def test_the_file_is_closed_if_the_caller_left_before_its_first_byte(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"picture")
+    file = (tmp_path / "a").open("rb")
+
+    async def has_left(_: object = None) -> Any:
+        raise OSError("the connection is gone")
+
+    answer = OpenFileResponse(file, headers={}, media_type="image/png")
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(answer({"type": "http", "asgi": {"spec_version": "2.4"}}, has_left, has_left))
+    assert file.closed
 
 
 def test_the_limits_are_in_the_configuration(client: TestClient) -> None:

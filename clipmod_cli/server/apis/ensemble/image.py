@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Mapping
+from functools import partial
 from typing import IO, Final
 
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from clipmod_cli.server.apis.ensemble.shapes import ProblemAnswer
 from clipmod_cli.server.hosting.pictures import MEDIA_TYPES
@@ -55,11 +57,25 @@ async def image(image_id: str, request: Request, storage: Stored) -> Response:
     if _has_it(request, tag):
         file.close()
         return Response(status_code=304, headers=headers)
-    return StreamingResponse(
-        _chunks(file),
+    return OpenFileResponse(
+        file,
         media_type=MEDIA_TYPES[hosted.format],
         headers={**headers, "Content-Length": str(hosted.bytes)},
     )
+
+
+class OpenFileResponse(StreamingResponse):
+    """Sends an open file, and closes it also if the caller left before the first byte."""
+
+    def __init__(self, file: IO[bytes], *, headers: Mapping[str, str], media_type: str) -> None:
+        """Take the file over."""
+        super().__init__(iter(partial(file.read, CHUNK_BYTES), b""), headers=headers, media_type=media_type)
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the file."""
+        with self._file:
+            await super().__call__(scope, receive, send)
 
 
 def _has_it(request: Request, tag: str) -> bool:
@@ -91,9 +107,3 @@ async def delete_image(image_id: str, storage: Stored) -> Response:
     if not found:
         raise problem(404, "Image not found")
     return Response(status_code=204)
-
-
-def _chunks(file: IO[bytes]) -> Iterator[bytes]:
-    with file:
-        while chunk := file.read(CHUNK_BYTES):
-            yield chunk
