@@ -12,6 +12,7 @@ from typing import Final
 import duckdb
 
 from clipmod_cli.errors import UsageError
+from clipmod_cli.evidence.folder import open_database
 from clipmod_cli.output.reading.files import check_file
 from clipmod_cli.output.resuming.files import whole_records
 
@@ -96,7 +97,7 @@ def compare(before: Path, after: Path, *, show: int) -> RecordChanges:
         OutputError: a temporary copy of a table cannot be written.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="clipmod-") as folder, duckdb.connect() as con:
+        with tempfile.TemporaryDirectory(prefix="clipmod-") as folder, open_database(spill=folder) as con:
             before_path, after_path = (
                 glob.escape(str(check_file(str(whole_records(one)), Path(folder)).path))
                 for one in (before, after)

@@ -28,15 +28,23 @@ from clipmod_cli.atomic import atomic_file
 from clipmod_cli.errors import EvidenceError, OutputError
 from clipmod_cli.evidence.identity import EvidenceIdentity, StoredMember, read_identity
 from clipmod_cli.evidence.rows import COLUMNS, ItemEvidence, Vectors, from_row
+from clipmod_cli.output.database import connect
 from clipmod_cli.records import read_name
 
 ROWS_AT_ONCE: Final = 1_000
 """Rows that are turned into Python objects at a time."""
 _SUPERSEDED: Final = "superseded.json"
+_MEMORY: Final = "80%"
+"""DuckDB asks for gigabytes before it reads a row group of nested lists, and uses a few megabytes of them."""
 _INPUTS: Final = (
     "SELECT file_row_number, source, source_b64, member, member_b64, media.sha256, media.kind "
     "FROM read_parquet($path, file_row_number = true)"
 )
+
+
+def open_database(**config: Any) -> duckdb.DuckDBPyConnection:
+    """Return a connection for queries over evidence; see `clipmod_cli.output.database.connect`."""
+    return connect(memory_limit=_MEMORY, **config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +117,7 @@ def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         with lines.open("wb") as file:
             for row in rows:
                 file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
-        with duckdb.connect() as con:
+        with open_database() as con:
             con.execute(
                 "COPY (SELECT * FROM read_json($lines, format = 'newline_delimited', columns = $columns, "
                 "maximum_object_size = 1000000000)) TO $written (FORMAT parquet, COMPRESSION zstd)",
@@ -185,7 +193,7 @@ def read_rows(
     wanted = "" if rows is None else "WHERE list_contains($rows, file_row_number)"
     values = {"path": str(part.rows)} | ({} if rows is None else {"rows": rows})
     try:
-        with duckdb.connect() as con:
+        with open_database() as con:
             found = con.execute(
                 f"SELECT {named} FROM read_parquet($path, file_row_number = true) {wanted}",  # noqa: S608
                 values,
@@ -229,7 +237,7 @@ def stored_inputs(stored: EvidenceFolder) -> Iterator[StoredInput]:
     for part in parts_of(stored.path):
         gone = stored.superseded.get(part.rows.name, frozenset())
         try:
-            with duckdb.connect() as con:
+            with open_database() as con:
                 found = con.execute(_INPUTS, {"path": str(part.rows)})
                 while rows := found.fetchmany(ROWS_AT_ONCE):
                     for row, source, source_b64, member, member_b64, sha256, kind in rows:

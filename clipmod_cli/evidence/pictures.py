@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import EvidenceError
-from clipmod_cli.evidence.folder import EvidenceFolder, EvidencePart, StoredInput, parts_of, read_vectors
+from clipmod_cli.evidence.folder import (
+    EvidenceFolder,
+    EvidencePart,
+    StoredInput,
+    open_database,
+    parts_of,
+    read_vectors,
+)
 
 _STILLS: Final = """
     SELECT file_row_number AS row, media.sha256 AS sha256, first_row,
@@ -58,7 +65,7 @@ def picture_vectors(stored: EvidenceFolder) -> Iterator[PictureVectors]:
             f"{stored.path} holds no embeddings: none of its models "
             f"({', '.join(member.name for member in stored.identity.members)}) is a text-image model"
         )
-    with duckdb.connect(config={"threads": 1}) as con:  # a part is one row group
+    with open_database(threads="1") as con:  # a part is one row group
         for part in parts_of(stored.path):
             vectors = read_vectors(part, stored.identity.members)
             gone = stored.superseded.get(part.rows.name, frozenset())
@@ -138,7 +145,7 @@ def embeddings_of(
 def _places(part: EvidencePart, rows: Sequence[int]) -> dict[int, _Place]:
     """Return where the embeddings are of those rows that were seen whole."""
     try:
-        with duckdb.connect() as con:
+        with open_database() as con:
             found = con.execute(_PLACES, {"path": str(part.rows), "rows": rows}).fetchall()
     except duckdb.Error as e:
         raise EvidenceError(f"{part.rows} is damaged: {e}") from e

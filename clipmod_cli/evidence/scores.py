@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import EvidenceError
-from clipmod_cli.evidence.folder import EvidenceFolder, EvidencePart, parts_of, read_rows, read_vectors
+from clipmod_cli.evidence.folder import (
+    EvidenceFolder,
+    EvidencePart,
+    open_database,
+    parts_of,
+    read_rows,
+    read_vectors,
+)
 from clipmod_cli.evidence.identity import StoredMember
 from clipmod_cli.evidence.rescore import judge_one
 from clipmod_cli.evidence.rows import Vectors, from_row
@@ -69,7 +76,7 @@ def score_parts(stored: EvidenceFolder, criteria: Criteria) -> Iterator[PartScor
     Raises:
         EvidenceError: a part is damaged, or its embeddings are missing.
     """
-    with duckdb.connect(config={"threads": 1}) as con:  # a part is one row group
+    with open_database(threads="1") as con:  # a part is one row group
         for part in parts_of(stored.path):
             yield _PartScorer(stored, part, criteria, con).score()
 
