@@ -57,6 +57,7 @@ class PartsOverview:
             "missing": list(self.missing),
             "shards": self.run.shards.count,
             "missing_shards": ranges(self.missing_shards()),
+            "planned": sum(file.inputs for one in self.run.generations for file in one.files),
             "inputs": sum(part.inputs for part in self.done),
             "records": tally.total,
             "counts": dict(tally.kinds),

@@ -38,7 +38,7 @@ def test_two_shards_judge_a_bucket_into_a_bucket_as_one_plain_scan_does(
         run = scan(clipmod, s3, ROOT + "in/", "-o", OUT, "--shard", shard, "--part-size", "3")
         assert run.code == 0, run.stderr
     told = json.loads(clipmod("parts", OUT, "--json", env=s3.environment).stdout)
-    assert (told["inputs"], told["records"]) == (len(keys), len(keys))
+    assert (told["planned"], told["inputs"], told["records"]) == (len(keys),) * 3
     run = clipmod("merge", OUT, "-o", merged, env=s3.environment)
     assert run.code == 0, run.stderr
     both = [read_records(path.read_bytes()) for path in (plain, merged)]

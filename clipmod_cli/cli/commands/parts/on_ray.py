@@ -133,7 +133,7 @@ class _RayRun(PartsRun):
         if schedule.given_up:
             numbers = ranges(sorted(schedule.given_up))
             log.error("parts %s are left: each took down %d actors in turn", numbers, MAX_LOSSES)
-            self.faults.append(ExitCode.SOME_FAILED)
+            self.faults.append(ExitCode.USAGE)
         if not schedule.left or self.stop.requested():
             return
         reason = self.cluster.last_loss

@@ -55,7 +55,8 @@ def overview_lines(overview: PartsOverview) -> Iterator[str]:
     rate = "" if overview.rate is None else f", {overview.rate:.1f}/s"
     counts = facts["counts"]
     yield f"done     {len(overview.done):,} of {overview.run.parts:,} parts"
-    yield f"records  {facts['records']:,} of {facts['inputs']:,} inputs{rate}"
+    yield f"inputs   {facts['inputs']:,} of {facts['planned']:,}"
+    yield f"records  {facts['records']:,}{rate}"
     yield f"NSFW     {counts.get('nsfw', 0):,}"
     yield f"Safe     {counts.get('safe', 0):,}"
     yield f"review   {counts.get('review', 0):,}"
