@@ -21,6 +21,7 @@ from clipmod_cli.bench.models import BenchModels, with_bench_policy
 from clipmod_cli.bench.pictures import items_of
 from clipmod_cli.bench.stages import run_once
 from clipmod_cli.decode.coverage import plan_views
+from clipmod_cli.decode.geometry import padded_size, scaled_size
 from clipmod_cli.decode.limits import Coverage, DecodeOptions
 from clipmod_cli.ensemble.cache import DUPLICATE_CACHE_BYTES
 from clipmod_cli.ensemble.ensemble import Ensemble, Member
@@ -337,16 +338,19 @@ def _clipmod(
             views = len(plan_views(size, loaded.ensemble.geometries, coverage).boxes)
             for model in models:
                 # as clipmod, not in the main thread: its OpenMP spins on busy cores
-                thread.submit(_compute, model, len(paths) * views, batch).result()
+                thread.submit(_compute, model, len(paths) * views, batch, size).result()
 
         yield Sides(theirs, ours, arithmetic)
 
 
-def _compute(model: Any, count: int, batch: int) -> None:
-    """Run a model on `count` pictures whose tensors are ready, as clipmod runs it."""
+def _compute(model: Any, count: int, batch: int, size: tuple[int, int]) -> None:
+    """Run a model on `count` pictures of a (height, width) whose tensors are ready, as clipmod runs it."""
     if hasattr(model, "_session"):
         (given,) = model._session.get_inputs()  # noqa: SLF001
-        sides = model.geometry.size if model.kind == "detector" else model.description.input_size
+        if model.kind == "detector":
+            sides = padded_size(model.geometry, *scaled_size(model.geometry, *size))
+        else:
+            sides = model.description.input_size
         shape = (1, 3, *sides) if given.shape[1] == 3 else (1, *sides, 3)
         tensor = np.random.default_rng(0).random(shape, np.float32)
         list(model._threads.map(partial(model._session.run, None), [{given.name: tensor}] * count))  # noqa: SLF001
