@@ -66,7 +66,7 @@ def temporary_file(folder: Path | None = None, *, prefix: str = "clipmod-") -> I
 
 
 def remove_unfinished(path: Path) -> None:
-    """Remove what killed writers of `path` left beside it; the caller knows that nobody writes it now."""
+    """Remove what killed writers of `path` left beside it; the caller knows that no process writes it now."""
     for part in path.parent.glob(f".{glob.escape(path.name)}.{'?' * _RANDOM}.part"):
         with suppress(OSError):
             part.unlink()
@@ -77,7 +77,7 @@ _RANDOM = 8
 
 
 def _for_its_owner(name: str, flags: int) -> int:
-    """Open a new file that nobody else may read."""
+    """Open a new file that no other user may read."""
     return os.open(name, flags, 0o600)
 
 
