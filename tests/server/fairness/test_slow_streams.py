@@ -17,6 +17,9 @@ from tests.server.test_serving_process import KEY, PICTURE, Running, form, runni
 
 OTHER = "another-key-of-somebody-else"
 SLOW = 64
+AT_ONCE = 16
+"""Streams whose first picture is judged at once: fewer than one caller may have places."""
+
 PATIENCE_S = 120.0
 
 
@@ -44,8 +47,10 @@ class SlowStream:
 
     def first_line(self) -> dict[str, object]:
         """Return the line of the first picture."""
+        told_before = b""
         while not (line := self._lines.readline()).startswith(b"data: "):
-            assert line, "the stream ended"
+            assert line, f"the stream ended after {told_before!r}"
+            told_before += line
         told: dict[str, object] = json.loads(line[6:])
         return told
 
@@ -79,11 +84,13 @@ def judged(service: Running, key: str) -> int:
 
 def test_slow_streams_shut_nobody_out(service_with_keys: Running) -> None:
     service = service_with_keys
+    streams: list[SlowStream] = []
     with ThreadPoolExecutor(SLOW) as pool:
-        streams = list(pool.map(SlowStream, [service.port] * SLOW))
         try:
-            firsts = list(pool.map(SlowStream.first_line, streams))
-            assert {one["image"] for one in firsts} == {"first.png"}
+            for _ in range(SLOW // AT_ONCE):
+                several = [SlowStream(service.port) for _ in range(AT_ONCE)]
+                streams += several
+                assert {one["image"] for one in pool.map(SlowStream.first_line, several)} == {"first.png"}
             for _ in range(3):  # none of them has ended, and the honest client is answered at once
                 for stream in streams:
                     stream.drip()
