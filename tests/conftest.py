@@ -39,6 +39,15 @@ def pytest_configure() -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name cases with binary content by their argument and number.
+
+    Their bytes may hold the time, as gzip's do; then pytest-xdist's workers would not agree on the tests.
+    """
+    is_binary = isinstance(val, bytes) and not (val.isascii() and val.decode("ascii").isprintable())
+    return argname if is_binary else None
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the server of decoding workers; it imports while the first tests run."""
     if len(session.items) < MANY or "forkserver" not in multiprocessing.get_all_start_methods():
