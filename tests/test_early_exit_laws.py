@@ -171,12 +171,23 @@ def test_law_no_view_of_a_still_could_have_changed_the_outcome(
             assert outcome([[*one, *rest] for one, rest in zip(said, pair, strict=True)]) == early
 
 
+def leaning(unsafe: float) -> tuple[float, ...]:
+    return (1 - unsafe, 0.0, unsafe, 0.0)
+
+
 @pytest.mark.parametrize(
     ("views", "decided"),
     [
         ([(SAFE, SAFE), (SAFE, SAFE)], True),
         ([(UNSAFE, UNSAFE), (SAFE, SAFE)], True),  # NSFW, and whichever decides needs no review
         ([(UNSAFE, SAFE), (SAFE, SAFE)], False),  # the last member decides about the first view
+        (
+            [(UNSAFE, UNSAFE), (UNSAFE, SAFE)],
+            True,
+        ),  # it is NSFW by 0.75 at least, and the other is at 0.65 at most
+        ([(UNSAFE, UNSAFE), (SAFE, UNSAFE)], True),  # 0.60 at most
+        ([(leaning(0.9), leaning(0.9)), (UNSAFE, SAFE)], True),  # 0.675 at least
+        ([(leaning(0.8), leaning(0.8)), (UNSAFE, SAFE)], False),  # 0.60 at least: the other may decide
         ([(SAFE, SAFE)], False),  # of two: the other one is not in this batch
     ],
 )
@@ -187,6 +198,15 @@ def test_a_still_is_decided_with_all_its_views(
     frames = [replace(frame_of(0.5), media=media_of(views=2), inputs={})] * len(views)
     seen = {f"m{i}": [saw(*one[i]) for one in views] for i in range(2)}
     assert list(criteria.outcome_is_certain(frames, seen)) == [decided] * len(views)
+
+
+def test_each_view_counts_for_thresholds_of_categories() -> None:
+    """The second view has 0.225 to 0.475 of gore: under its threshold, in its band or over it."""
+    frames = [replace(frame_of(0.5), media=media_of(views=2), inputs={})] * 2
+    seen = {f"m{i}": [saw(*UNSAFE), saw(0.7, 0.0, 0.0, 0.3)] for i in range(2)}
+    for own, decided in (({}, True), ({"gore": (0.35, 0.02)}, False)):
+        criteria = criteria_of(policy_of(own=own), weights=USUAL)
+        assert list(criteria.outcome_is_certain(frames, seen)) == [decided] * 2
 
 
 @given(
@@ -209,10 +229,6 @@ def test_law_a_label_without_a_category_is_never_missed(
             event("decided early")
             assert outcome_of(criteria, seen[:asked])[:2] == full[:2]
             assert max(weird[:asked]) > 0.5, "one that was not asked could have had most without a category"
-
-
-def leaning(unsafe: float) -> tuple[float, ...]:
-    return (1 - unsafe, 0.0, unsafe, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipmod_cli.errors import SettingsError
-from clipmod_cli.judge.certainty import PartialScores, certain_outcomes
+from clipmod_cli.judge.certainty import MARGIN, PartialScores, certain_outcomes, score_bounds
 from clipmod_cli.judge.policy.values import CategoryThreshold, Policy
 from clipmod_cli.judge.readers import (
     ComparedTexts,
@@ -111,8 +111,9 @@ class Criteria:
         """Return, for each frame, whether no model that was not run can change decision or review.
 
         Which of several views of a still decides depends on the scores of all. So none of these is certain
-        unless all are in the batch, and whichever decides, the outcome is the same: each has a certain
-        decision, and each certainly needs no review, or the still needs it whatever its scores are.
+        unless all are in the batch, and whichever decides, the outcome is the same: each that may decide has
+        a certain decision, and each certainly needs no review, or the still needs it whatever its scores are.
+        Beside a view that is certainly NSFW, none with a certainly lower score decides.
 
         Args:
             frames: the frames of one batch.
@@ -141,7 +142,10 @@ class Criteria:
         if any(member.has_unmapped for member in self.judges if member.name not in seen):
             reviewed &= review  # else they could add this reason
             clear &= False
-        return _of_stills(frames, reviewed, clear, review)
+        low, high = score_bounds(partial, self.unsafe, independent=self.policy.is_independent)
+        # where categories have thresholds of their own, each view counts, whatever its unsafe score
+        is_hit = (low >= self.threshold + MARGIN) & (not self.category_thresholds)
+        return _of_stills(frames, reviewed, clear, review, bounds=(np.where(is_hit, low, 0.0), high))
 
     def _own_scores(
         self, member: WeightedReader, seen: Sequence[Seen], shares: Probabilities
@@ -242,6 +246,8 @@ def _of_stills(
     reviewed: NDArray[np.bool_],
     clear: NDArray[np.bool_],
     forced: NDArray[np.bool_],
+    *,
+    bounds: tuple[NDArray[np.float64], NDArray[np.float64]],
 ) -> NDArray[np.bool_]:
     """Return, for each frame, whether it belongs to a still whose outcome is certain.
 
@@ -250,7 +256,10 @@ def _of_stills(
         reviewed: `(n,)`, frames with a certain decision that certainly need review.
         clear: `(n,)`, those that certainly need none.
         forced: `(n,)`, frames for which their item needs review whatever its scores are.
+        bounds: `(n,)` each, the lowest unsafe score of frames that are certainly NSFW (of others 0.0), and
+            the highest of all.
     """
+    hit_from, high = bounds
     of_item: dict[Item, list[int]] = {}
     for at, frame in enumerate(frames):
         of_item.setdefault(frame.item, []).append(at)
@@ -258,6 +267,7 @@ def _of_stills(
     for views in of_item.values():
         media = frames[views[0]].media
         if media.kind == "image" and media.views == len(views):
-            is_same = len(views) == 1 or forced[views].any() or clear[views].all()
-            certain[views] = is_same and (reviewed | clear)[views].all()
+            deciding = [at for at in views if not high[at] < hit_from[views].max() - MARGIN]
+            is_same = len(deciding) == 1 or forced[views].any() or clear[deciding].all()
+            certain[views] = is_same and (reviewed | clear)[deciding].all()
     return certain
