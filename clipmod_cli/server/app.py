@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from anyio import CapacityLimiter
@@ -50,29 +50,11 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
         *access_log_of(settings),
     ]
 
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        try:
-            with noting_requests():
-                async with open_storage(settings) as storage:
-                    metrics.watch_files("hosted", storage.hosting)
-                    metrics.watch_files("predictions", storage.predictions)
-                    yield {
-                        "service": service,
-                        "settings": settings,
-                        "threads": CapacityLimiter(settings.max_requests),
-                        "download_threads": CapacityLimiter(settings.max_requests),
-                        "storage": storage,
-                        **dialects_state,
-                    }
-        finally:
-            service.close()
-
     app = FastAPI(
         title="clipmod",
         version=__version__,
         description=DESCRIPTION,
-        lifespan=lifespan,
+        lifespan=_lifespan_of(service, settings, metrics, dialects_state),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -92,3 +74,29 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
     app.include_router(gate.login)
     app.include_router(ui)
     return app
+
+
+def _lifespan_of(
+    service: Service, settings: Settings, metrics: Metrics, dialects_state: Mapping[str, Any]
+) -> Callable[[FastAPI], AbstractAsyncContextManager[dict[str, Any]]]:
+    """Return a lifespan that opens the storage, yields the state of requests and closes the service."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        try:
+            with noting_requests():
+                async with open_storage(settings) as storage:
+                    metrics.watch_files("hosted", storage.hosting)
+                    metrics.watch_files("predictions", storage.predictions)
+                    yield {
+                        "service": service,
+                        "settings": settings,
+                        "threads": CapacityLimiter(settings.max_requests),
+                        "download_threads": CapacityLimiter(settings.max_requests),
+                        "storage": storage,
+                        **dialects_state,
+                    }
+        finally:
+            service.close()
+
+    return lifespan

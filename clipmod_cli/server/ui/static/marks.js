@@ -18,7 +18,7 @@ export function badges(result) {
 
 const badge = (state, words) => make("span", { className: `badge ${state}` }, icon(state), words);
 
-/** Returns in short why a person should look at it; nothing where nobody need. */
+/** Returns in short why a person should look at it; nothing if review is not needed. */
 export function reasons({ review_reasons: codes = [], final_decision: decision, needs_review: looked }) {
   const words = codes.map((code) => reason(code)[0]).join("; ");
   const said = looked && decision === "Safe" ? `${words}; else Safe` : words;

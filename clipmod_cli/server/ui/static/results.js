@@ -11,7 +11,7 @@ const ORDERS = {
   score: (a, b) => score(b) - score(a) || a.id - b.id,
 };
 
-const score = (result) => result.answer?.unsafe_score ?? 2; // errors first: nobody knows what they are
+const score = (result) => result.answer?.unsafe_score ?? 2; // errors first: they have no score
 
 export class Results {
   constructor() {
