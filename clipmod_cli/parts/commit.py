@@ -128,7 +128,8 @@ def commit(store: PartStore, done: DonePart, path: Path) -> bool:
 
 
 def remove_orphans(store: PartStore) -> None:
-    """Delete what attempts left that can never be committed, since another one was."""
+    """Delete what attempts left that can never be committed, since another one was or they were killed."""
+    store.remove_unfinished()
     for name in [*_orphaned_files(store), *_orphaned_notes(store)]:
         store.delete(name)
 

@@ -128,6 +128,9 @@ class S3PartStore:
         with self._errors(name):
             self._bucket.call("delete_object", Key=self._key(name))
 
+    def remove_unfinished(self) -> None:
+        """Delete nothing: uploads that were not completed are removed by a lifecycle rule of the bucket."""
+
     def age_s(self, name: str) -> float | None:
         """Return how long ago a name was written, in seconds by the store's clock; None if there is none."""
         with self._errors(name):

@@ -11,6 +11,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -19,6 +20,9 @@ from typing import Final, Protocol
 from clipmod_cli.atomic import atomic_file
 from clipmod_cli.errors import OutputError, OutputMismatchError, UsageError
 from clipmod_cli.output.database import quoted
+
+UNFINISHED_FOR_S: Final = 24 * 60 * 60
+"""After this time a file that was begun beside the one it was to become is that of a killed process."""
 
 NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 """How a file system without hard links refuses one."""
@@ -65,6 +69,10 @@ class PartStore(Protocol):
 
     def delete(self, name: str) -> None:
         """Delete a file; no error if there is none."""
+        ...
+
+    def remove_unfinished(self) -> None:
+        """Delete the files that killed processes began a day ago or earlier."""
         ...
 
     def age_s(self, name: str) -> float | None:
@@ -146,6 +154,13 @@ class LocalStore:
             self._path(name).unlink(missing_ok=True)
         except OSError as error:
             raise self._error("delete", name, error) from error
+
+    def remove_unfinished(self) -> None:
+        """Delete the hidden `.part` files that were last written a day ago or earlier."""
+        for path in self._folder.rglob(".*.part"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime >= UNFINISHED_FOR_S:
+                    path.unlink()
 
     def age_s(self, name: str) -> float | None:
         """Return the seconds since it was last written; the clock is that of the file system."""

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.errors import OutputError, UsageError
-from clipmod_cli.parts.store import LocalStore, PartStore, open_part_store
+from clipmod_cli.parts.commit import remove_orphans
+from clipmod_cli.parts.store import UNFINISHED_FOR_S, LocalStore, PartStore, open_part_store
 
 
 @pytest.fixture
@@ -78,3 +79,17 @@ def test_the_scheme_names_the_store(tmp_path: Path) -> None:
     assert open_part_store(str(tmp_path)).name == f"{tmp_path}/"
     with pytest.raises(UsageError, match="ftp://"):
         open_part_store("ftp://host/run")
+
+
+def test_files_of_killed_processes_are_removed_after_a_day(store: PartStore, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    store.create("done/part-000000.json", b"{}")
+    files = {"old": run / "done/.part-000001.json.a.part", "new": run / "done/.part-000002.json.b.part"}
+    files["old of the run"] = run / ".run.json.c.part"
+    for name, path in files.items():
+        path.write_bytes(b"")
+        if name != "new":
+            os.utime(path, (0, path.stat().st_mtime - UNFINISHED_FOR_S))
+    remove_orphans(store)
+    assert [name for name, path in files.items() if path.exists()] == ["new"]
+    assert list(store.list("")) == ["done/part-000000.json"]
