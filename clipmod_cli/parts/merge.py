@@ -21,6 +21,7 @@ from clipmod_cli.parts.overview import PartsOverview
 from clipmod_cli.parts.part_file import index_of, read_part, with_index
 from clipmod_cli.parts.run_file import RunFile
 from clipmod_cli.parts.store import PartStore
+from clipmod_cli.runs.tally import kinds_of
 
 if TYPE_CHECKING:
     from clipmod_cli.output.reading.records import RecordReader
@@ -41,22 +42,28 @@ def merged_lines(store: PartStore, overview: PartsOverview) -> Iterator[bytes]:
         OutputMismatchError: a file is not what was committed.
         OutputError: a file cannot be read, or a temporary one written.
     """
-    run, done = overview.run, overview.done
+    is_of_files = overview.run.command != "urls"
+    written = 0
+    further = 0  # records of archives beyond the first of each
+    for index, lines in _newest(store, overview.run, overview.done):
+        first = index + further if overview.missing else written
+        for position, line in enumerate(lines):
+            yield with_index(line, first + position) if is_of_files else line
+            written += 1
+            further += position > 0
+
+
+def _newest(
+    store: PartStore, run: RunFile, done: Collection[DonePart]
+) -> Iterator[tuple[int, Iterator[bytes]]]:
+    """Yield each index of these parts in order, with the lines of its latest generation among them."""
     streams = [
         _keyed(_generation(store, run, number, done), number) for number in range(len(run.generations))
     ]
-    written = 0
-    further = 0  # records of archives beyond the first of each
-    for index, group in itertools.groupby(heapq.merge(*streams, key=itemgetter(0, 1)), key=itemgetter(0)):
-        newest: int | None = None
-        first = index + further if overview.missing else written
-        for position, (_, generation, line) in enumerate(group):
-            newest = generation if newest is None else newest
-            if generation != newest:
-                break
-            yield line if run.command == "urls" else with_index(line, first + position)
-            written += 1
-            further += position > 0
+    merged = heapq.merge(*streams, key=itemgetter(0, 1))
+    for index, lines in itertools.groupby(merged, key=itemgetter(0)):
+        _, latest = next(itertools.groupby(lines, key=itemgetter(1)))
+        yield index, map(itemgetter(2), latest)
 
 
 def _keyed(lines: Iterable[Indexed], generation: int) -> Iterator[tuple[int, int, bytes]]:
@@ -94,16 +101,22 @@ def failed_indices(store: PartStore, overview: PartsOverview, codes: Collection[
     """
     run = overview.run
     wanted = None if "errors" in codes else set(codes)
-    failed: set[int] = set()
-    for number in range(len(run.generations)):
-        # of the first generation only parts with such errors count, later ones take the place of others
-        done = [part for part in overview.done if number or _has(part, wanted)]
-        for index, group in itertools.groupby(_generation(store, run, number, done), key=itemgetter(0)):
-            if any(_fails(line, wanted) for _, line in group):
-                failed.add(index)
-            else:
-                failed.discard(index)
-    return failed
+    done = [part for part in overview.done if run.generation_of(part.part) or _has(part, wanted)]
+    return {
+        index for index, lines in _newest(store, run, done) if any(_fails(line, wanted) for line in lines)
+    }
+
+
+def has_newest(store: PartStore, overview: PartsOverview, kind: str) -> bool:
+    """Return whether a planned input has newest records of a kind, as `--fail-on` names it."""
+    run = overview.run
+    done = [part for part in overview.done if run.generation_of(part.part) or part.counts.get(kind)]
+    return any(
+        kind
+        in kinds_of(record["final_decision"], record["status"], needs_review=bool(record["needs_review"]))
+        for _, lines in _newest(store, run, done)
+        for record in map(json.loads, lines)
+    )
 
 
 def _has(part: DonePart, codes: set[str] | None) -> bool:

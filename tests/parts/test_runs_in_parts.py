@@ -171,6 +171,29 @@ def test_failed_inputs_are_retried_in_a_generation_of_their_own(
     assert [json.loads(row) for row in rows] == [{"index": n, "status": "ok"} for n in range(4)]
 
 
+def test_the_exit_code_is_that_of_the_newest_records(clipmod: Command, folder: Path, tmp_path: Path) -> None:
+    names = make_pictures(folder, 3)
+    blue = Path(names[0]).read_bytes()
+    shutil.copy(TINY / "pictures" / "red-circle.jpg", names[1])
+    Path(names[2]).write_bytes(blue[:40])
+    failing = ("--fail-on", "nsfw", "--fail-on", "error")
+    words = ("scan", folder, *OPTIONS, "-o", f"{tmp_path}/run/", "--part-size", "2", *failing)
+    assert clipmod(*words, "--extend").code == 1
+    Path(names[2]).write_bytes(blue)
+    assert clipmod(*words, "--extend").code == 1  # there is no error any more, but something NSFW
+    Path(names[1]).write_bytes(blue)
+    assert clipmod(*words, "--extend").code == 0
+    assert clipmod(*words).code == 0
+    assert clipmod(*words, "--shard", "1/2").code == 1  # a shard tells of all that it has judged
+    shutil.copy(TINY / "pictures" / "red-circle.jpg", names[0])
+    assert clipmod(*words, "--extend").code == 1
+    assert [record["final_decision"] for record in merged(clipmod, tmp_path / "run")] == [
+        "NSFW",
+        "Safe",
+        "Safe",
+    ]
+
+
 def test_a_process_with_another_run_key_takes_no_part(clipmod: Command, folder: Path, tmp_path: Path) -> None:
     make_pictures(folder, 2)
     out = tmp_path / "run"

@@ -13,7 +13,7 @@ from clipmod_cli.cli.terminal.stdout import say
 from clipmod_cli.cli.terminal.summary import say_how_to_resume
 from clipmod_cli.errors import ExitCode, OutputError
 from clipmod_cli.parts.commit import list_done, remove_orphans
-from clipmod_cli.parts.merge import failed_indices
+from clipmod_cli.parts.merge import failed_indices, has_newest
 from clipmod_cli.parts.overview import PartsOverview, read_overview, tally_of
 from clipmod_cli.parts.planning.making import Planner
 from clipmod_cli.parts.planning.shards import Shard, parts_of
@@ -107,11 +107,14 @@ class PartsRun(ABC):
         self._judge(self.planner.retry(find, generations=generations))
 
     def _exit_code(self, overview: PartsOverview) -> ExitCode:
-        """Return the exit code over all parts of the shard that are done."""
+        """Return the exit code over all parts of the shard that are done, by the newest records."""
         settings, tally = self.resolved.settings, tally_of(overview.done)
         counts_all = self.shard is None or settings.retry  # not in each of many tasks: it reads all parts
-        if counts_all and tally.codes and len(overview.run.generations) > 1 and not overview.missing:
+        if counts_all and len(overview.run.generations) > 1 and not overview.missing:
             whole = read_overview(self.store)  # also those parts of other shards that were judged again
-            if not failed_indices(self.store, whole, ["errors"]):
+            for kind in {"error", *settings.fail_on}:
+                if tally.kinds[kind] and not has_newest(self.store, whole, kind):
+                    del tally.kinds[kind]
+            if not tally.kinds["error"]:
                 tally.codes.clear()
         return tally.exit_code(settings.fail_on, self.planner.skipped.has_media)
