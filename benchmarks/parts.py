@@ -4,13 +4,15 @@
 
 A server on the loopback lists a bucket of so many pictures as S3 does, and the real command plans them. Then
 each part gets as many records, drawn as in `benchmarks.records`, and the real command counts them by
-`stats --from`. Prints one JSON object: seconds and processor seconds of each command with all its threads,
-its peak of resident memory, and the sizes of what it wrote.
+`stats --from` and makes one Parquet file of them by `merge`. Prints one JSON object: seconds and processor
+seconds of each command with all its threads, its peak of resident memory, and the sizes of what it wrote;
+`hidden_mb` is what `merge` held at most beside its output until that was complete, itself included.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -18,6 +20,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -58,8 +61,9 @@ def main() -> None:
         _judge(store, wanted.inputs)
         stats = _command("stats", "--from", out, "--json")
         stats["bytes_a_record"] = round(_size(store, out, "parts") / wanted.inputs, 1)
+        merge = _merge(out, Path(folder, "all.parquet"))
         facts = {"inputs": wanted.inputs, "parts": wanted.parts, "cores": os.cpu_count()}
-        print(json.dumps({**facts, "plan": plan, "stats": stats}))
+        print(json.dumps({**facts, "plan": plan, "stats": stats, "merge": merge}))
 
 
 def _command(*words: str, **environment: str) -> dict[str, float]:
@@ -105,6 +109,29 @@ def _plan(out: str, inputs: int, parts: int) -> dict[str, float]:
     finally:
         server.terminate()
         server.join()
+
+
+def _merge(out: str, target: Path) -> dict[str, float]:
+    """Merge the parts into a Parquet file; also return how much space hidden files took meanwhile."""
+    most, done = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not done.wait(0.05):
+            with contextlib.suppress(OSError):  # a file that is gone
+                hidden = [path for path in target.parent.rglob(".*") if out not in f"{path}/"]
+                files = {one for path in hidden for one in (path, *path.glob("*")) if one.is_file()}
+                most = max(most, sum(one.stat().st_size for one in files))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        merged = _command("merge", out, "-o", str(target))
+    finally:
+        done.set()
+        watcher.join()
+    size = target.stat().st_size
+    return {**merged, "mb": round(size / 1e6, 1), "hidden_mb": round(most / 1e6, 1)}
 
 
 def _serve(inputs: int, port: multiprocessing.sharedctypes.Synchronized[int]) -> None:

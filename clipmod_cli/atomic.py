@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -43,20 +44,21 @@ def atomic_file(path: Path, *, mode: int | None = None, sync: bool = False) -> I
 
 
 @contextmanager
-def temporary_file(folder: Path | None = None, *, prefix: str = "clipmod-") -> Iterator[IO[bytes]]:
+def temporary_file(folder: Path | None = None, *, of: Path | None = None) -> Iterator[IO[bytes]]:
     """Give a new file that is removed when the block ends, also where the disk is full.
 
     `tempfile.NamedTemporaryFile` leaves it behind, and prints a traceback, if its buffer cannot be written on
     closing. Flush the file before it is read by its name.
 
     Args:
-        folder: to hold it; by default that of the system for temporary files.
-        prefix: of the name of a folder of its own in which it is.
+        folder: to hold it, in a folder of its own; by default that of the system for temporary files.
+        of: a file that is made from it: if this process is killed, `remove_unfinished` of that removes it.
 
     Raises:
         OSError: it cannot be created.
     """
-    with tempfile.TemporaryDirectory(dir=folder, prefix=prefix) as own:
+    prefix, suffix = ("clipmod-", None) if of is None else (f".{of.name}.", ".part")
+    with tempfile.TemporaryDirectory(dir=folder, prefix=prefix, suffix=suffix) as own:
         file = Path(own, "lines").open("w+b")  # noqa: SIM115 - closed below
         try:
             yield file
@@ -69,11 +71,11 @@ def remove_unfinished(path: Path) -> None:
     """Remove what killed writers of `path` left beside it; the caller knows that no process writes it now."""
     for part in path.parent.glob(f".{glob.escape(path.name)}.{'?' * _RANDOM}.part"):
         with suppress(OSError):
-            part.unlink()
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 _RANDOM = 8
-"""Random characters in a name."""
+"""Random characters in a name, as many as those of `tempfile`."""
 
 
 def _for_its_owner(name: str, flags: int) -> int:

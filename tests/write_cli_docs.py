@@ -15,7 +15,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from clipmod_cli import errors
+from clipmod_cli.cli.main import app
 from clipmod_cli.cli.options import PANELS
 from clipmod_cli.settings.definition import ENV_PREFIX, SERVE_DEFAULTS, Settings, flag_of
 
@@ -25,53 +28,19 @@ ERROR_DOCS = FOLDER / "errors.md"
 SETTINGS_DOCS = FOLDER / "settings.md"
 SETTINGS_MARK = "## All settings\n"
 """What follows it in the page is generated."""
-COMMANDS = (
-    (),
-    ("scan",),
-    ("urls",),
-    ("serve",),
-    ("list",),
-    ("report",),
-    ("review",),
-    ("review", "export"),
-    ("export",),
-    ("dedupe",),
-    ("apply",),
-    ("apply", "undo"),
-    ("stats",),
-    ("stats", "forget"),
-    ("models",),
-    ("models", "list"),
-    ("models", "download"),
-    ("models", "verify"),
-    ("policies",),
-    ("policies", "list"),
-    ("policies", "show"),
-    ("policies", "check"),
-    ("policies", "test"),
-    ("policies", "diff"),
-    ("bench",),
-    ("allow",),
-    ("deny",),
-    ("rescore",),
-    ("eval",),
-    ("tune",),
-    ("tune", "head"),
-    ("doctor",),
-    ("schema",),
-    ("config", "show"),
-)
-WITH_SETTINGS = (
-    ("scan",),
-    ("urls",),
-    ("serve",),
-    ("policies", "test"),
-    ("bench",),
-    ("rescore",),
-    ("eval",),
-    ("config", "show"),
-)
-"""The commands that have `--help-all`."""
+
+
+def _commands(command: Any, name: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """Yield the names of a command and of all below it, in the order of help; True with `--help-all`."""
+    yield name, any("--help-all" in one.opts for one in command.params)
+    if hasattr(command, "list_commands"):
+        context = typer.Context(command)
+        for word in command.list_commands(context):
+            yield from _commands(command.get_command(context, word), (*name, word))
+
+
+WITH_HELP_ALL = dict(_commands(typer.main.get_command(app)))
+COMMANDS = tuple(WITH_HELP_ALL)
 
 HEAD = """# The command line
 
@@ -116,7 +85,8 @@ class Help:
 def read_helps() -> dict[tuple[str, ...], Help]:
     """Return the help of each command, at a fixed width and without colour; one process gives them all."""
     environment = {**os.environ, "COLUMNS": "110", "NO_COLOR": "1", "TERM": "dumb"}
-    words = [sys.executable, "-c", ASKING, json.dumps(COMMANDS), json.dumps(WITH_SETTINGS)]
+    full = [name for name, has in WITH_HELP_ALL.items() if has]
+    words = [sys.executable, "-c", ASKING, json.dumps(COMMANDS), json.dumps(full)]
     run = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=120)
     answers = zip(COMMANDS, json.loads(run.stdout), strict=True)
     return {command: Help(code, text.rstrip(), frozenset(names)) for command, (code, text, names) in answers}

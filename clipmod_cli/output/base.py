@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from clipmod_cli.errors import UsageError
+from clipmod_cli.atomic import atomic_file, remove_unfinished
+from clipmod_cli.errors import OutputError, UsageError
+from clipmod_cli.output.export import ExportOptions, export
 from clipmod_cli.output.jsonl import JsonlSink
+from clipmod_cli.output.parquet import write_parquet
+from clipmod_cli.output.reading.records import open_records
+from clipmod_cli.output.resuming.files import ENDINGS, compressing, whole_records
 from clipmod_cli.output.resuming.resume import DoneInputs, ResumeOptions
-from clipmod_cli.output.table_sink import CsvSink, ParquetSink
+from clipmod_cli.output.table_sink import TABLES, CsvSink, ParquetSink
 from clipmod_cli.records import Record
 
 
@@ -68,6 +74,37 @@ SINKS: dict[str, SinkFactory] = {
     ".csv": CsvSink,
 }
 """By suffix in lower case; the longest match is used."""
+
+
+def write_output(lines: Iterable[bytes], path: Path) -> int:
+    """Write an output of any of these formats at once, in the place of one that is there; return its records.
+
+    Args:
+        lines: of its records, UTF-8 JSON, each with its newline.
+        path: the output. With a CSV file its records are written beside it, as `CsvSink` does.
+
+    Raises:
+        UsageError: no format has its suffix, or a line is not JSON.
+        OutputError: it cannot be written.
+    """
+    sink_for(path.name)
+    counter = count()
+    lines = (line for line, _ in zip(lines, counter, strict=False))
+    try:
+        if path.suffix.lower() in TABLES:
+            records = whole_records(path)
+            remove_unfinished(records)
+            write_parquet(lines, records)
+            if records != path:
+                with open_records([str(records)]) as reader:
+                    export(reader, path, ExportOptions())
+        else:
+            kind = ENDINGS.get(path.suffix.lower(), "none")
+            with atomic_file(path, sync=True) as file, compressing(file, kind) as stream:
+                stream.writelines(lines)
+    except OSError as error:
+        raise OutputError(f"cannot write to {path}: {error.strerror or error}") from error
+    return next(counter)
 
 
 def sink_for(name: str) -> SinkFactory:

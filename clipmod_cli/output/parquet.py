@@ -18,6 +18,7 @@ from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.columns import columns_of
 from clipmod_cli.output.compact import COMPACT_SCHEMA, FIELDS
 from clipmod_cli.output.database import connect, first_line, quoted, quoted_path
+from clipmod_cli.output.resuming.files import Compression, compressing, decompressing
 from clipmod_cli.records import Record
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def write_parquet(lines: Iterable[bytes], path: Path) -> None:
 
     Args:
         lines: UTF-8 JSON, each with its newline, full and compact records mixed.
-        path: the file; the lines are copied to its folder for as long as this takes.
+        path: the file; for as long as this takes, its folder holds a compressed copy of the lines.
 
     Raises:
         OutputError: it cannot be written.
@@ -57,23 +58,27 @@ def write_parquet(lines: Iterable[bytes], path: Path) -> None:
     """
     try:
         with (
-            temporary_file(path.parent, prefix=f".{path.name}.") as copy,
+            temporary_file(path.parent, of=path) as copy,
             atomic_file(path, sync=True) as file,
         ):
-            copy.writelines(lines)
+            with compressing(copy, "zstd") as stream:
+                stream.writelines(lines)
             copy.flush()
-            convert_lines([Path(copy.name)], Path(file.name))
+            convert_lines([Path(copy.name)], Path(file.name), compression="zstd")
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def convert_lines(files: Sequence[Path], path: Path, *, replaced: str = "") -> None:
+def convert_lines(
+    files: Sequence[Path], path: Path, *, replaced: str = "", compression: Compression = "none"
+) -> None:
     """Write files of record lines as one Parquet file, not atomically; see `write_parquet`.
 
     Args:
         files: JSON Lines, whole lines only.
         path: the Parquet file.
         replaced: SQL, `REPLACE (...)` on the columns of a record; the lines that are read back are the same.
+        compression: of the files.
 
     Raises:
         OutputError: it cannot be written.
@@ -84,7 +89,7 @@ def convert_lines(files: Sequence[Path], path: Path, *, replaced: str = "") -> N
     rebuilt = _rebuilt_line(columns, FIELDS)
     select = (
         f"SELECT {listed}, CASE WHEN {rebuilt} = line THEN NULL ELSE line END AS {EXACT_LINE} "  # noqa: S608
-        f"FROM (SELECT * {replaced}FROM ({_typed_lines(files)}))"
+        f"FROM (SELECT * {replaced}FROM ({_typed_lines(files, compression)}))"
     )
     metadata = f"{{{COMPACT_KEY}: {quoted(json.dumps(FIELDS))}}}"
     with _database(path) as connection:
@@ -119,22 +124,22 @@ def read_lines(path: Path) -> Iterator[bytes]:
                 yield text.encode() + b"\n"
 
 
-def _typed_lines(files: Sequence[Path]) -> str:
+def _typed_lines(files: Sequence[Path], compression: Compression) -> str:
     """Return SQL for lines with their columns; a value of another type than its column's is null there."""
     types = quoted(json.dumps({column.name: column.type for column in columns_of(Record)}))
     paths = ", ".join(map(quoted_path, files))
-    longest = max([LEAST_LINE_BYTES, *map(longest_line, files)]) + 1
+    longest = max([LEAST_LINE_BYTES, *(longest_line(one, compression) for one in files)]) + 1
     return (
         f"SELECT CAST(json AS VARCHAR) AS line, unnest(TRY(json_transform(json, {types}))) "  # noqa: S608
-        f"FROM read_json_objects([{paths}], format = 'newline_delimited', compression = 'none', "
+        f"FROM read_json_objects([{paths}], format = 'newline_delimited', compression = '{compression}', "
         f"maximum_object_size = {longest})"
     )
 
 
-def longest_line(path: Path) -> int:
-    """Return the length of the longest line of a file, in bytes."""
+def longest_line(path: Path, compression: Compression = "none") -> int:
+    """Return the length of the longest line of a file, in bytes without its compression."""
     with path.open("rb") as file:
-        return max(map(len, file), default=0)
+        return max(map(len, decompressing(file, compression)), default=0)
 
 
 def _rebuilt_line(columns: Sequence[str], compact: Sequence[str]) -> str:

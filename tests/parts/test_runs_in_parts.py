@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 from clipmod_cli.errors import DeviceLostError
 from clipmod_cli.output.parquet import read_lines
 from clipmod_cli.output.resuming.card import RunCard
+from clipmod_cli.output.resuming.files import open_lines, whole_records
 from clipmod_cli.results import Result
 from clipmod_cli.runs.loaded import LoadedRun
 from clipmod_cli.types import Failure, Item
@@ -81,7 +84,7 @@ def test_three_shards_of_which_one_is_killed_make_a_plain_scan(
     assert clipmod(*words, "--shard", "2/3").code == 0
     assert clipmod("parts", f"{out}/", "--missing").stdout == b""
     assert list((out / "attempts").glob("*.json")) == []
-    assert len(list((out / "parts").iterdir())) == 21  # what the killed process left is removed
+    assert len(list((out / "parts").glob("[!.]*"))) == 21  # what the killed process left is removed
     scanned = clipmod("scan", folder, *ALONE, "-q", "--no-db", "--json").records
     assert without_run_fields(merged(clipmod, out)) == without_run_fields(scanned)
 
@@ -169,6 +172,46 @@ def test_failed_inputs_are_retried_in_a_generation_of_their_own(
     query = 'SELECT "index", status FROM records ORDER BY "index"'
     rows = clipmod("stats", "--from", f"{out}/", "--sql", query).stdout.decode().splitlines()
     assert [json.loads(row) for row in rows] == [{"index": n, "status": "ok"} for n in range(4)]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz", "jsonl.zst", "parquet", "csv"])
+def test_a_merged_output_is_as_that_of_a_scan(
+    clipmod: Command, folder: Path, tmp_path: Path, ending: str
+) -> None:
+    names = make_pictures(folder, 5)
+    Path(names[3]).write_bytes(b"no picture")
+    out, whole, alone = tmp_path / "run", tmp_path / f"merged.{ending}", tmp_path / f"plain.{ending}"
+    assert clipmod("scan", folder, *OPTIONS, "-o", f"{out}/", "--part-size", "2").code == 3
+    killed = tmp_path / f".{whole.name}.abcdefgh.part"
+    killed.mkdir()
+    (killed / "lines").write_bytes(b"{")
+    merge = clipmod("merge", out, "-o", whole)
+    assert (merge.code, f"5 records written to {whole}" in merge.stderr) == (0, True)
+    assert clipmod("merge", out, "-o", whole).code == 2  # it is there
+    assert clipmod("scan", folder, *PLAIN, "-o", alone).code == 3
+    assert read_table(whole) == read_table(alone)
+    beside = {path.name.replace("merged", "plain") for path in tmp_path.glob("[!.]*merged*")}
+    assert {path.name for path in tmp_path.glob("plain*")} >= beside
+    assert not killed.exists()
+    Path(names[3]).write_bytes(Path(names[0]).read_bytes())
+    assert clipmod("scan", folder, *PLAIN, "-o", whole).code == 0
+    records = [json.loads(line) for line in decoded_lines(whole_records(whole))]
+    assert sorted(Counter(record["run_id"] for record in records).values()) == [1, 4]  # one is retried
+
+
+def read_table(path: Path) -> list[dict[str, str]] | list[list[list[tuple[str, Any]]]]:
+    """Return the rows of a CSV file, or the records of an output, without the fields of a run."""
+    if path.suffix != ".csv":
+        return [without_run_fields(map(json.loads, decoded_lines(path)))]
+    with path.open(newline="") as file:
+        return [{k: v for k, v in row.items() if k not in OF_THE_RUN} for row in csv.DictReader(file)]
+
+
+def decoded_lines(path: Path) -> list[bytes]:
+    if path.suffix == ".parquet":
+        return list(read_lines(path))
+    with open_lines(path) as file:
+        return list(file)
 
 
 def test_the_exit_code_is_that_of_the_newest_records(clipmod: Command, folder: Path, tmp_path: Path) -> None:

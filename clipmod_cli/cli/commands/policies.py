@@ -48,7 +48,9 @@ def list_policies(*, as_json: AsJson = False) -> None:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A built-in policy.", autocompletion=complete_policy)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A built-in policy.", autocompletion=complete_policy)
+    ],
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -64,7 +66,7 @@ def show(
 
 @app.command()
 def check(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Policy files (TOML).")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Policy files (TOML).")],
     *,
     as_json: AsJson = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import Any, TypeAlias
@@ -24,6 +25,10 @@ _ALL = "clipmod.help_all"
 
 class PlainCommand(TyperCommand):
     """A command whose options are listed by the panel that each one names."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words of the usage line; Typer puts required arguments into braces."""
+        return [re.sub(r"^\{(.*)\}", r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments and options."""

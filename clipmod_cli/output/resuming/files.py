@@ -129,7 +129,9 @@ def compressing(file: IO[bytes], kind: Compression) -> AbstractContextManager[An
         case "gzip":
             return gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file, mtime=0)
         case "zstd":
-            return zstd.ZstdFile(file, "w", options={zstd.CompressionParameter.checksum_flag: 1})
+            stream = zstd.ZstdFile(file, "w", options={zstd.CompressionParameter.checksum_flag: 1})
+            stream.write(b"")  # so that there is a frame, also without content
+            return stream
 
 
 def member_of(lines: bytes, kind: Compression) -> bytes:

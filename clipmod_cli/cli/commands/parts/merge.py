@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +12,7 @@ EXAMPLES = """
 Examples:
   clipmod merge OUT/ -o all.jsonl     in the order of the input
   clipmod merge OUT/ -o all.parquet   a tenth of the size
+  clipmod merge OUT/ -o all.csv       for spreadsheets
 """
 
 
@@ -20,7 +20,13 @@ def merge(
     folder: Annotated[str, typer.Argument(metavar="OUT/", help="the -o of a run in parts")],
     *,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="write to this file: .jsonl or .parquet")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="write to this file; its ending chooses the format as in scan",
+        ),
     ],
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="also while parts are missing")
@@ -31,6 +37,7 @@ def merge(
     from clipmod_cli.atomic import remove_unfinished
     from clipmod_cli.cli.terminal.summary import command_line
     from clipmod_cli.errors import UsageError
+    from clipmod_cli.output.base import write_output
     from clipmod_cli.output.lock import OutputLock
     from clipmod_cli.output.resuming.card import RunCard
     from clipmod_cli.output.resuming.names import folders_in, working_directory
@@ -50,7 +57,7 @@ def merge(
     with OutputLock(output):
         remove_unfinished(output)
         run, card = overview.run, RunCard.read(output)
-        count = _write(output, merged_lines(store, overview))
+        count = write_output(merged_lines(store, overview), output)
         directory = None if run.command == "urls" else run.directory
         is_here = directory == working_directory()  # else its relative names are none of this process
         conditions = RunConditions(
@@ -66,36 +73,11 @@ def merge(
 def _check_output(output: Path, folder: Path, *, overwrite: bool) -> None:
     from clipmod_cli.cli.output_paths import check_result_path
     from clipmod_cli.errors import UsageError
+    from clipmod_cli.output.base import sink_for
+    from clipmod_cli.output.resuming.files import whole_records
 
-    if output.suffix.lower() not in {".jsonl", ".parquet"}:
-        raise UsageError(
-            f"-o must end in .jsonl or .parquet, not {output.name!r}. `clipmod export` makes others of these"
-        )
-    check_result_path(output, [], overwrite=overwrite)
+    sink_for(output.name)
+    for path in {output, whole_records(output)}:
+        check_result_path(path, [], overwrite=overwrite)
     if folder.expanduser().resolve() in output.resolve().parent.parents:
         raise UsageError(f"-o {output} is among the files of the run. Give another path")
-
-
-def _write(output: Path, lines: Iterable[bytes]) -> int:
-    """Write lines to a file, whole or not at all; return how many."""
-    from clipmod_cli.atomic import atomic_file
-    from clipmod_cli.errors import OutputError
-    from clipmod_cli.output.parquet import write_parquet
-
-    count = 0
-
-    def counted() -> Iterator[bytes]:
-        nonlocal count
-        for line in lines:
-            count += 1
-            yield line
-
-    try:
-        if output.suffix.lower() == ".parquet":
-            write_parquet(counted(), output)
-        else:
-            with atomic_file(output, sync=True) as file:
-                file.writelines(counted())
-    except OSError as error:
-        raise OutputError(f"cannot write to {output}: {error.strerror}") from error
-    return count

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 \b
 Examples:
-  clipmod parts OUT/                               what is done
+  clipmod parts OUT/                                      what is done
   sbatch --array=$(clipmod parts OUT/ --missing) job.sh   the rest again
 """
 
