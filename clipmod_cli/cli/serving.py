@@ -1,4 +1,4 @@
-"""Runs the HTTP application in uvicorn until SIGINT or SIGTERM.
+"""Runs the HTTP application in uvicorn until SIGINT, SIGTERM or SIGHUP.
 
 A first signal: new requests are answered 503 for the time of draining, then the port is closed; requests in
 progress are finished. A second one closes the port at once; a second Ctrl-C ends the process.
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
+from clipmod_cli.cli.signals import caught_signals
 from clipmod_cli.cli.terminal.stdout import say
 from clipmod_cli.errors import ExitCode, UsageError
 from clipmod_cli.server.protocol.connection import Connection
@@ -184,7 +185,7 @@ class _StartupCheck:
 def _handle_signals(server: _Server) -> Iterator[None]:
     """Handle signals before uvicorn installs its handlers, and after."""
     before: dict[int, Any] = {
-        number: signal.signal(number, server.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, server.handle_exit) for number in caught_signals()
     }
     try:
         yield

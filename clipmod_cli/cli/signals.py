@@ -84,14 +84,17 @@ class StopRequest:
             return True
 
 
+def caught_signals() -> list[signal.Signals]:
+    """Return the signals that stop a command; under nohup SIGHUP is ignored, and stays so."""
+    return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 @contextmanager
 def catch_signals() -> Iterator[StopRequest]:
     """Give a `StopRequest` that signals set while the context lasts; a second Ctrl-C ends the process."""
     stop = StopRequest()
-    # under nohup SIGHUP is ignored, and stays so
-    caught = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     with _signal_thread(stop):
-        before = {number: signal.signal(number, stop.handle) for number in caught}
+        before = {number: signal.signal(number, stop.handle) for number in caught_signals()}
         try:
             yield stop
         finally:

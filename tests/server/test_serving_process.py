@@ -111,15 +111,20 @@ def form(*pictures: Path) -> tuple[bytes, str]:
 PICTURE = next(iter(sorted((TINY / "pictures").glob("*.png"))))
 
 
-def test_requests_in_flight_get_their_answers_and_then_it_ends(clipmod: Command) -> None:
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=["terminated", "terminal closed"]
+)
+def test_requests_in_flight_get_their_answers_and_then_it_ends(
+    clipmod: Command, number: signal.Signals, code: int
+) -> None:
     body, kind = form(PICTURE)
     half, rest = body[: len(body) // 2], body[len(body) // 2 :]
     with running(clipmod) as service, ThreadPoolExecutor(IN_FLIGHT) as pool:
         begun = [_send_half(service.port, half, len(body), kind) for _ in range(IN_FLIGHT)]
         wait_until_taken(service, IN_FLIGHT)
-        service.process.terminate()
+        service.process.send_signal(number)
         answers = list(pool.map(lambda one: _send_rest(one, rest), begun))
-        assert service.process.wait(PATIENCE_S) == 143
+        assert service.process.wait(PATIENCE_S) == code
     assert [status for status, _ in answers] == [200] * IN_FLIGHT
     assert all(json.loads(text)["results"] for _, text in answers)
 
