@@ -12,7 +12,7 @@ from clipmod_cli.atomic import atomic_file
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.reading.withheld import withheld_path
 from clipmod_cli.output.resuming.card import card_path
-from clipmod_cli.output.resuming.files import part_path, records_path
+from clipmod_cli.output.resuming.files import ENDINGS, part_path, records_path
 from clipmod_cli.output.resuming.gone import gone_path
 from clipmod_cli.output.resuming.moved import moved_path
 from clipmod_cli.settings.definition import Settings
@@ -113,9 +113,12 @@ def _check_media(option: str, path: Path) -> None:
             known = sniff(file.read(HEAD_BYTES))
     except OSError:
         return
-    if known is not None:
+    is_lines = path.suffix.lower() in ENDINGS and path.stem.lower().endswith(".jsonl")
+    if known is not None and not is_lines:
+        article = "an" if known.kind[0] in "aeiou" else "a"
         raise UsageError(
-            f"{option} {path} is a {known.kind} file and would be overwritten. Give {option} another path"
+            f"{option} {path} is {article} {known.kind} file and would be overwritten. "
+            f"Give {option} another path"
         )
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import glob
+import json
+import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +18,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 MEMORY: Final = "1GB"
+
+NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 INTERRUPTED: Final = "Query interrupted"
 """DuckDB raises RuntimeError with this in place of KeyboardInterrupt."""
@@ -78,5 +84,14 @@ def no_rows(columns: Mapping[str, str]) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Return what DuckDB says of an error, without the query."""
-    return str(error).strip().partition("\n")[0]
+    """Return what DuckDB says of an error, without the query and its code's place."""
+    line = str(error).strip().partition("\n")[0]
+    nested = re.search(r'"exception_message":"((?:[^"\\]|\\.)*)"', line)
+    return json.loads(f'"{nested[1]}"') if nested else line
+
+
+def raise_full_disk(error: Exception) -> None:
+    """Raise the OSError of a full disk if that is what DuckDB's error is about."""
+    for code in NO_SPACE:
+        if (reason := os.strerror(code)) in str(error):
+            raise OSError(code, reason) from error

@@ -17,7 +17,7 @@ from clipmod_cli.atomic import atomic_file, temporary_file
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.columns import columns_of
 from clipmod_cli.output.compact import COMPACT_SCHEMA, FIELDS
-from clipmod_cli.output.database import connect, first_line, quoted, quoted_path
+from clipmod_cli.output.database import connect, first_line, quoted, quoted_path, raise_full_disk
 from clipmod_cli.output.resuming.files import Compression, compressing, decompressing
 from clipmod_cli.records import Record
 
@@ -81,6 +81,7 @@ def convert_lines(
         compression: of the files.
 
     Raises:
+        OSError: the disk is full.
         OutputError: it cannot be written.
         UsageError: a line is not JSON.
     """
@@ -156,7 +157,11 @@ def _as_json(columns: Sequence[str]) -> str:
 
 @contextmanager
 def _database(path: Path) -> Iterator[DuckDBPyConnection]:
-    """Give a database in memory to write or read a Parquet file with; its errors are translated."""
+    """Give a database in memory to write or read a Parquet file with; its errors are translated.
+
+    Raises:
+        OSError: a disk is full.
+    """
     import duckdb
 
     with tempfile.TemporaryDirectory(prefix="clipmod-") as spilled:
@@ -166,6 +171,7 @@ def _database(path: Path) -> Iterator[DuckDBPyConnection]:
         except duckdb.OutOfMemoryException as error:
             raise OutputError(f"not enough memory for the records of {path}: {error}") from error
         except duckdb.IOException as error:
+            raise_full_disk(error)
             raise OutputError(f"cannot write {path}: {first_line(error)}") from error
         except duckdb.Error as error:
             raise UsageError(f"{path}: {first_line(error)}") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from clipmod_cli.review.applying.undo import moves_to_undo, undo_moves
 from tests.applying.conftest import Apply, Judged
 from tests.applying.trees import files_in, judge, make_tree, other_device, snapshot
 from tests.end_to_end.command import Command
+from tests.full_disk import files_no_longer_than
 
 Attack = Callable[[], object]
 
@@ -263,12 +263,8 @@ def test_a_full_disk_stops_and_the_next_run_goes_on(clipmod: Command, tmp_path: 
     before = snapshot(tree)
     with other_device(tmp_path) as target:
         words = ("apply", output, "--nsfw", "--move", target / "kept", "--yes")
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-        try:
+        with files_no_longer_than(100_000):
             run = clipmod(*words)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert run.code == 5
         assert f"no room for {big}: {os.strerror(errno.EFBIG)}" in run.stderr
         assert "1 file moved" in run.stdout.decode()
@@ -282,12 +278,8 @@ def test_a_full_disk_stops_and_the_next_run_goes_on(clipmod: Command, tmp_path: 
 
 
 def test_a_manifest_that_cannot_be_written_moves_nothing(apply: Apply, judged: Judged) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (900, hard))
-    try:
+    with files_no_longer_than(900):
         run = apply()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert run.code == 5
     assert str(judged.manifest) in run.stderr
     assert judged.manifest.read_bytes() == b""

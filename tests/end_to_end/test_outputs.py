@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,21 +22,12 @@ from tests.end_to_end.killing import (
     records_in,
     sources,
 )
+from tests.full_disk import files_no_longer_than
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits, pipes and devices of POSIX")
 
 
 # --- what cannot be written
-
-
-@contextmanager
-def files_no_longer_than(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @contextmanager

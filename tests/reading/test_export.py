@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
-import resource
-import subprocess
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from clipmod_cli.output.reading.records import open_records
 from clipmod_cli.records import Record, to_line, to_record
 from clipmod_cli.results import Result
 from tests.end_to_end.command import Command
+from tests.full_disk import files_no_longer_than
 from tests.reading.conftest import all_lines
 from tests.results import RUN, results
 
@@ -137,24 +137,25 @@ def test_what_would_destroy_or_not_work_is_refused(
     assert {path.name: path.read_bytes() for path in Path().iterdir()} == before
 
 
-def test_an_old_file_is_replaced_when_asked(clipmod: Command, records: Path, tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text("old " * 100_000, encoding="utf-8")
-    assert clipmod("export", records, "-o", tmp_path / "x.csv", "--overwrite").code == 0
-    assert len(cells_of(tmp_path / "x.csv")) == 10
+@pytest.mark.parametrize("ending", ["csv", "parquet", "jsonl", "jsonl.gz", "jsonl.zst"])
+def test_an_old_file_is_replaced_when_asked(
+    clipmod: Command, records: Path, tmp_path: Path, ending: str
+) -> None:
+    path = tmp_path / f"x.{ending}"
+    assert clipmod("export", records, "-o", path, "--columns", "source").code == 0
+    assert clipmod("export", records, "-o", path, "--overwrite").code == 0
+    whole = tmp_path / f"y.{ending}"
+    assert clipmod("export", records, "-o", whole).code == 0
+    assert path.read_bytes() == whole.read_bytes()
 
 
 def test_a_full_disk_leaves_nothing(clipmod: Command, records: Path, tmp_path: Path) -> None:
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-
     for name in ("x.csv", "x.parquet", "x.jsonl.gz", "x.jsonl"):
-        run = subprocess.run(
-            [sys.executable, "-m", "clipmod_cli", "export", str(records), "-o", str(tmp_path / name)],
-            env=clipmod.environment,
-            capture_output=True,
-            preexec_fn=limit,
-        )
-        assert run.returncode == 5, run.stderr
+        with files_no_longer_than(1000):
+            run = clipmod.process("export", records, "-o", tmp_path / name)
+        assert run.code == 5, run.stderr
+        told = f"clipmod: error: cannot write {tmp_path / name}: {os.strerror(errno.EFBIG)}\n"
+        assert run.stderr == told
     assert [path.name for path in tmp_path.iterdir()] == [records.name]
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import resource
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -68,17 +65,6 @@ def leave_behind(store: HistoryStore, content: bytes, **known: Any) -> None:
     writer._lock.release()
     with journal_path(store.folder, known.get("run_id", RUN.run_id), 0).open("ab") as file:
         file.write(content)
-
-
-@contextmanager
-def files_no_longer_than(size: int) -> Iterator[None]:
-    """Let no file grow beyond so many bytes, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def seal_all(store: HistoryStore) -> None:

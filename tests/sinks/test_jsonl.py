@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +22,7 @@ from clipmod_cli.output.jsonl import (
     open_file,
 )
 from clipmod_cli.output.lock import OutputLock
+from tests.full_disk import files_no_longer_than
 
 HOLD = """
 import sys
@@ -33,17 +32,6 @@ with OutputLock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
-
-
-@contextmanager
-def disk_of(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond `size` bytes: a write that would is cut short, then refused."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))  # Python ignores the signal that goes with it
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture
@@ -78,7 +66,7 @@ def test_a_line_that_does_not_fit_is_cut_back(room: int, output: Path) -> None:
     output.write_bytes(b"old\n")
     sink = open_file(output)
     sink.write(b"first\n")
-    with disk_of(10 + room), pytest.raises(OutputError, match=f"cannot write to {output}: "):
+    with files_no_longer_than(10 + room), pytest.raises(OutputError, match=f"cannot write to {output}: "):
         sink.write(b"too long\n")
     assert output.read_bytes() == b"old\nfirst\n"
     sink.write(b"later\n")  # there is room again, and no half line before it
@@ -88,7 +76,7 @@ def test_a_line_that_does_not_fit_is_cut_back(room: int, output: Path) -> None:
 
 def test_an_output_error_ends_with_exit_code_5(output: Path) -> None:
     sink = open_file(output)
-    with disk_of(3), pytest.raises(OutputError) as told:
+    with files_no_longer_than(3), pytest.raises(OutputError) as told:
         sink.write(b"line\n")
     assert told.value.exit_code == 5
     sink.close()

@@ -14,9 +14,9 @@ from clipmod_cli.output.resuming.removed import removed_path
 from clipmod_cli.output.resuming.resume import ResumeOptions, read_done
 from clipmod_cli.records import to_line, to_record
 from clipmod_cli.runs.tally import Tally
+from tests.full_disk import files_no_longer_than
 from tests.results import RUN, plain_verdict
 from tests.sinks.outputs import KEY, URLS, failed_line, line_of, missing, read
-from tests.sinks.test_jsonl import disk_of
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_a_rewrite_that_does_not_fit_leaves_everything_as_it_was(
 ) -> None:
     content = line_of("a") * count + failed_line("x", "timeout") + line_of("b") * (count + 1)
     output.write_bytes(content)
-    with disk_of(room), pytest.raises(OutputError, match="cannot read or rewrite"):
+    with files_no_longer_than(room), pytest.raises(OutputError, match="cannot read or rewrite"):
         read(output)
     assert output.read_bytes() == content
     read(output)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import gzip
 import os
-import resource
 import subprocess
 import sys
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from clipmod_cli.output.resuming.gone import gone_path, prune
 from clipmod_cli.output.resuming.resume import DoneInputs, ResumeOptions, RunConditions
 from clipmod_cli.records import Record, to_line, to_record
 from clipmod_cli.sources.base import Skipped
+from tests.full_disk import files_no_longer_than
 from tests.results import RUN, plain_failure, plain_verdict
 from tests.sinks.outputs import KEY, URLS, missing
 
@@ -279,23 +279,14 @@ def test_lines_are_appended_in_members(output: Path) -> None:
         assert list(file) == lines
 
 
-@pytest.fixture
-def small_disk() -> Iterator[Any]:
-    """Return what lets no file of this process grow over a size."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("ending", COMPRESSED)
-def test_a_full_disk_leaves_whole_members(tmp_path: Path, ending: str, small_disk: Any) -> None:
+def test_a_full_disk_leaves_whole_members(tmp_path: Path, ending: str) -> None:
     output = tmp_path / f"out{ending}"
     write(output, judged("a"))
     whole = output.read_bytes()
     sink, _ = opened(output)
     sink.write(judged("b"), to_line(judged("b")))
-    small_disk(len(whole) + 10)
-    with pytest.raises(OutputError, match="cannot write to"):
+    with files_no_longer_than(len(whole) + 10), pytest.raises(OutputError, match="cannot write to"):
         sink.close()
     assert output.read_bytes() == whole
 
@@ -312,16 +303,15 @@ def test_a_table_appears_when_the_run_has_ended(tmp_path: Path, ending: str) -> 
 
 
 @pytest.mark.parametrize("ending", TABLES)
-def test_a_full_disk_at_the_end_keeps_the_lines(tmp_path: Path, ending: str, small_disk: Any) -> None:
+def test_a_full_disk_at_the_end_keeps_the_lines(tmp_path: Path, ending: str) -> None:
     output = tmp_path / f"out{ending}"
     sink, _ = opened(output)
     for record in (one := judged("a"), two := judged("b")):
         sink.write(record, to_line(record))
     sink.close()
-    small_disk(5000)
-    with pytest.raises(OutputError, match=r"All records are in .*\.jsonl\.part; the same command goes on"):
+    told = r"All records are in .*\.jsonl\.part; the same command goes on"
+    with files_no_longer_than(5000), pytest.raises(OutputError, match=told):
         sink.complete()
-    small_disk(1 << 30)
     assert [path.name for path in tmp_path.iterdir()] == [f"out{ending}.jsonl.part"]
     assert part_path(output).read_bytes() == to_line(one) + to_line(two)
     assert write(output).count == 2

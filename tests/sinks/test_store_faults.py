@@ -14,7 +14,8 @@ from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.history.folder import lock_file
 from clipmod_cli.output.history.run import HistoryRun
 from clipmod_cli.output.history.store import HistoryStore
-from tests.sinks.rows import ending, files_no_longer_than, fill, info, lines, numbers, warnings_in
+from tests.full_disk import files_no_longer_than
+from tests.sinks.rows import ending, fill, info, lines, numbers, warnings_in
 
 
 def test_a_busy_store_is_left_to_the_next(

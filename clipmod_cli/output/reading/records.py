@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clipmod_cli.errors import OutputError, UsageError
 from clipmod_cli.output.columns import columns_of
-from clipmod_cli.output.database import INTERRUPTED, connect, first_line, no_rows, quoted_list, quoted_path
+from clipmod_cli.output.database import (
+    INTERRUPTED,
+    connect,
+    first_line,
+    no_rows,
+    quoted_list,
+    quoted_path,
+    raise_full_disk,
+)
 from clipmod_cli.output.history.store import QueryResult
 from clipmod_cli.output.reading.cards import RunCards, read_cards
 from clipmod_cli.output.reading.files import RecordFile, check_file, check_once, find_invalid_line
@@ -58,6 +66,7 @@ class RecordReader:
 
         Raises:
             UsageError: a record has a field of the wrong type, or a line is no JSON.
+            OSError: the disk is full.
             OutputError: a file cannot be written: a result, or what exceeds the memory limit.
         """
         answer = self.query(sql, values)
@@ -89,6 +98,7 @@ class RecordReader:
         except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
             raise UsageError(self._explain(error)) from error
         except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+            raise_full_disk(error)
             raise OutputError(f"cannot go through the records: {first_line(error)}") from error
         except duckdb.Error as error:
             raise UsageError(str(error).strip()) from error

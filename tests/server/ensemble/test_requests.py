@@ -19,10 +19,10 @@ from clipmod_cli.server.forms.spooled import SpooledPieces
 from clipmod_cli.server.service import Service
 from clipmod_cli.settings.reading import Resolved
 from clipmod_cli.types import Frame
+from tests.full_disk import files_no_longer_than
 from tests.server.conftest import client_of, opened, served
 from tests.server.ensemble.pictures import ANIMATION, BLUE_SQUARE, CUT, EVERYTHING, RED_CIRCLE, TEXT, VIDEO
 from tests.server.listening import WAIT_S, wait_until
-from tests.sinks.rows import files_no_longer_than
 
 HOSTILE = (
     "../../../etc/passwd",
