@@ -20,7 +20,8 @@ from clipmod_cli.evidence.identity import FILE_NAME as EVIDENCE_FILE
 from clipmod_cli.judge.policy.reading import BUILTIN, load_policy, parse_policy, policy_from_classes
 from clipmod_cli.judge.policy.values import Policy
 from clipmod_cli.output.reading.cards import RunCards, read_cards
-from clipmod_cli.output.reading.files import check_file
+from clipmod_cli.output.reading.files import PARTS_CARD, check_file, refuse_parts
+from clipmod_cli.output.resuming.files import records_path
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +54,13 @@ def are_records(names: Sequence[str]) -> bool:
     """Return whether these are outputs of a scan, by their endings; `-` is too.
 
     Raises:
-        UsageError: some are and some are not.
+        UsageError: some are and some are not, or one is the folder of a run in parts, or a CSV file of a scan.
     """
+    for name in names:
+        if Path(name, PARTS_CARD).is_file():
+            refuse_parts(name)
+        if name.lower().endswith(".csv") and (kept := records_path(Path(name))).is_file():
+            raise UsageError(f"{name} is a table for other programs. Its records are in {kept}: name that")
     found = {name == STDIN or name.lower().endswith(RECORD_SUFFIXES) for name in names}
     if len(found) > 1:
         raise UsageError("give records (.jsonl, .parquet) or what to scan, not both")

@@ -260,3 +260,20 @@ def test_a_category_over_its_own_threshold_is_found(clipmod: Command, labels: Pa
     found = numbers(clipmod("eval", records, "--labels", labels, "--positive", "explicit", "--json", "-"))
     assert found["quality"]["explicit"]["ensemble"]["recall"]["value"] == 1
     assert found["quality"]["explicit"]["ensemble"]["auroc"]["value"] == 1
+
+
+def test_what_is_no_file_of_records_is_refused_not_scanned(
+    clipmod: Command, records: Path, labels: Path, tmp_path: Path
+) -> None:
+    parts = tmp_path / "run"
+    parts.mkdir()
+    (parts / "run.json").write_text("{}")
+    refused = clipmod("eval", f"{parts}/", "--labels", labels)
+    assert (refused.code, f"clipmod merge {parts}/ -o all.jsonl" in refused.stderr) == (2, True)
+    against = clipmod("rescore", tmp_path / "EV", "--against", parts)
+    assert (against.code, f"clipmod merge {parts} -o all.jsonl" in against.stderr) == (2, True)
+    scanned = tmp_path / "out.csv"
+    scanned.write_text("source\n")
+    records.rename(tmp_path / "out.csv.records.parquet")
+    refused = clipmod("eval", scanned, "--labels", labels)
+    assert (refused.code, f"Its records are in {scanned}.records.parquet" in refused.stderr) == (2, True)

@@ -166,6 +166,12 @@ def test_failed_inputs_are_retried_in_a_generation_of_their_own(
     assert retried.code == 0, retried.stderr
     assert len(list((out / "done").iterdir())) == 3
     assert clipmod(*words).code == 0  # as it was left
+    assert clipmod(*words, "--extend").code == 0
+    assert len(list((out / "done").iterdir())) == 4  # one input has changed since it was listed
+    shutil.copy(names[0], names[3])
+    assert clipmod(*words, "--retry", "errors", "--extend").code == 0
+    plan = json.loads((out / "run.json").read_text())["parts"]["generations"]
+    assert [[file["inputs"] for file in one["files"]] for one in plan] == [[4], [1], [1], [1]]
     records = merged(clipmod, out)
     assert [record["source"] for record in records] == names
     assert [record["status"] for record in records] == ["ok"] * 4

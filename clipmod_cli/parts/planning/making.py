@@ -233,10 +233,14 @@ def add_generation(
 
 
 def latest_inputs(plan: Plan) -> Iterator[PlannedInput]:
-    """Yield the planned inputs of a run, those of a later generation after the earlier ones."""
+    """Yield the planned inputs of a run, those of a later listing after the earlier ones.
+
+    A retry lists nothing: its inputs are those of an earlier generation, without what was known of them.
+    """
     for generation in plan.run.generations:
-        for file in generation.files:
-            yield from plan.all_inputs(file)
+        if generation.kind != "retry":
+            for file in generation.files:
+                yield from plan.all_inputs(file)
 
 
 def _new_inputs(

@@ -40,8 +40,11 @@ def rescore(
     """Judge stored evidence by another policy or threshold, without reading a picture."""
     from clipmod_cli.cli.commands.results.rescoring import rescore_folder
     from clipmod_cli.cli.terminal.logs import resolve_settings
+    from clipmod_cli.output.reading.files import refuse_parts
 
-    if against is not None and not against.is_file():
-        raise UsageError(f"--against: there is no file {against}")
+    if against is not None:
+        refuse_parts(str(against))
+        if not against.is_file():
+            raise UsageError(f"--against: there is no file {against}")
     inputs = [str(path) for path in (folder, against) if path is not None]
     raise typer.Exit(rescore_folder(resolve_settings(flags, inputs), folder, against, show))
