@@ -54,7 +54,7 @@ def are_records(names: Sequence[str]) -> bool:
     """Return whether these are outputs of a scan, by their endings; `-` is too.
 
     Raises:
-        UsageError: some are and some are not, or one is the folder of a run in parts, or a CSV file of a scan.
+        UsageError: some are and some are not, or one is a run in parts, or the CSV file of a scan.
     """
     for name in names:
         if Path(name, PARTS_CARD).is_file():
