@@ -14,7 +14,10 @@ from tests.stores.servers import FakeS3
 
 __all__ = ["clipmod", "s3"]
 
-OUT = ROOT + "results/run 1/"
+PREFIX = "results/run 1#a?b%2Fc+d&\u00e9e\u0301//"
+"""A key is a name and no more: it is no URL, no path, and is not normalised."""
+
+OUT = ROOT + PREFIX
 
 
 def comparable(value: Any) -> Any:
@@ -48,7 +51,7 @@ def test_two_shards_judge_a_bucket_into_a_bucket_as_one_plain_scan_does(
     assert again.code == 0, again.stderr
     fetched = set(s3.gets())
     assert not any(key.startswith("in/") for key in fetched)
-    own = {f"results/run 1/done/part-{part:06}.json" for part in range(-(-told["parts"] // 2))}
+    own = {f"{PREFIX}done/part-{part:06}.json" for part in range(-(-told["parts"] // 2))}
     assert {key for key in fetched if "/done/" in key} == own  # not those of the other shard
 
 
