@@ -9,22 +9,30 @@ import heapq
 import itertools
 import json
 import tempfile
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from clipmod_cli.errors import OutputError
 from clipmod_cli.parts.commit import DonePart, committed_file
-from clipmod_cli.parts.overview import PartsOverview
+from clipmod_cli.parts.overview import PartsOverview, tally_of
 from clipmod_cli.parts.part_file import index_of, read_part, with_index
+from clipmod_cli.parts.plan import Plan
 from clipmod_cli.parts.run_file import RunFile
 from clipmod_cli.parts.store import PartStore
-from clipmod_cli.runs.tally import kinds_of
+from clipmod_cli.runs.tally import Tally, kinds_of
 
 if TYPE_CHECKING:
     from clipmod_cli.output.reading.records import RecordReader
+
+OUTCOMES: Final = """
+    SELECT status, final_decision, needs_review, error.code AS code, count(*) AS count
+    FROM records GROUP BY ALL
+"""
 
 BUCKET_INDICES: Final = 50_000
 """URLs are sorted by index in memory so many at a time: 85 MB of records."""
@@ -107,16 +115,43 @@ def failed_indices(store: PartStore, overview: PartsOverview, codes: Collection[
     }
 
 
-def has_newest(store: PartStore, overview: PartsOverview, kind: str) -> bool:
-    """Return whether a planned input has newest records of a kind, as `--fail-on` names it."""
+def newest_tally(store: PartStore, overview: PartsOverview) -> Tally:
+    """Return the counts of the newest records of each planned input, of the parts that are done.
+
+    Opened are parts of later generations and those whose inputs these may have; the commits tell of others.
+    Raises as `merged_lines`.
+    """
+    if len(overview.run.generations) == 1:
+        return tally_of(overview.done)
+    again = _planned_again(store, overview)
+    tally = tally_of(part for part in overview.done if part.part not in again)
+    opened = replace(overview, done=tuple(part for part in overview.done if part.part in again))
+    with open_parts(store, opened) as reader:
+        for row in reader.rows(OUTCOMES):
+            kinds = kinds_of(row["final_decision"], row["status"], needs_review=bool(row["needs_review"]))
+            tally.kinds.update(dict.fromkeys(kinds, row["count"]))
+            tally.total += row["count"]
+            if row["code"] is None:
+                tally.ok += row["count"]
+            else:
+                tally.codes[row["code"]] += row["count"]
+    return tally
+
+
+def _planned_again(store: PartStore, overview: PartsOverview) -> set[int]:
+    """Return the parts of later generations, and of the first one those that may have inputs of these."""
     run = overview.run
-    done = [part for part in overview.done if run.generation_of(part.part) or part.counts.get(kind)]
-    return any(
-        kind
-        in kinds_of(record["final_decision"], record["status"], needs_review=bool(record["needs_review"]))
-        for _, lines in _newest(store, run, done)
-        for record in map(json.loads, lines)
-    )
+    if run.command == "urls":  # by host: the indices of a part are no range
+        return {part.part for part in overview.done}
+    is_first = [run.generation_of(part.part) == 0 for part in overview.done]
+    first = list(itertools.compress(overview.done, is_first))
+    starts = [part.first_index for part in first]
+    with closing(Plan(store, run)) as plan:
+        files = itertools.chain.from_iterable(generation.files for generation in run.generations[1:])
+        indices = (one.index for file in files for one in plan.all_inputs(file))
+        places = {bisect_right(starts, index) - 1 for index in indices}
+    later = {part.part for part, one in zip(overview.done, is_first, strict=True) if not one}
+    return later | {first[place].part for place in places if place >= 0}
 
 
 def _has(part: DonePart, codes: set[str] | None) -> bool:

@@ -47,9 +47,8 @@ class PartsOverview:
         base = 1 if shards.base is None else shards.base
         return tuple(sorted({base + self.run.shard_of(part, shards.count) for part in self.missing}))
 
-    def describe(self) -> dict[str, Any]:
-        """Return the overview as a JSON object."""
-        tally = tally_of(self.done)
+    def describe(self, tally: Tally) -> dict[str, Any]:
+        """Return the overview as a JSON object; `tally` counts the newest records of each input."""
         return {
             "run_key": self.run.run_key,
             "parts": self.run.parts,
@@ -57,10 +56,11 @@ class PartsOverview:
             "missing": list(self.missing),
             "shards": self.run.shards.count,
             "missing_shards": ranges(self.missing_shards()),
+            "generations": len(self.run.generations),
             "planned": sum(file.inputs for one in self.run.generations for file in one.files),
             "inputs": sum(part.inputs for part in self.done),
             "records": tally.total,
-            "counts": dict(tally.kinds),
+            "counts": {kind: tally.kinds[kind] for kind in ("nsfw", "safe", "review", "error")},
             "codes": dict(tally.codes),
             "records_per_second": None if self.rate is None else round(self.rate, 2),
         }

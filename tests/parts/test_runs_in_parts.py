@@ -172,6 +172,9 @@ def test_failed_inputs_are_retried_in_a_generation_of_their_own(
     assert clipmod(*words, "--retry", "errors", "--extend").code == 0
     plan = json.loads((out / "run.json").read_text())["parts"]["generations"]
     assert [[file["inputs"] for file in one["files"]] for one in plan] == [[4], [1], [1], [1]]
+    told = json.loads(clipmod("parts", f"{out}/", "--json").stdout)
+    assert told["counts"] == {"nsfw": 0, "safe": 4, "review": 0, "error": 0}
+    assert (told["codes"], told["records"], told["inputs"], told["generations"]) == ({}, 4, 7, 4)
     records = merged(clipmod, out)
     assert [record["source"] for record in records] == names
     assert [record["status"] for record in records] == ["ok"] * 4
@@ -241,6 +244,9 @@ def test_the_exit_code_is_that_of_the_newest_records(clipmod: Command, folder: P
         "Safe",
         "Safe",
     ]
+    for name in names:
+        Path(name).write_bytes(b"torn")
+    assert clipmod(*words, "--extend").code == 6  # of none is there a verdict any more
 
 
 def test_a_process_with_another_run_key_takes_no_part(clipmod: Command, folder: Path, tmp_path: Path) -> None:

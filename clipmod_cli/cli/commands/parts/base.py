@@ -13,7 +13,7 @@ from clipmod_cli.cli.terminal.stdout import say
 from clipmod_cli.cli.terminal.summary import say_how_to_resume
 from clipmod_cli.errors import ExitCode, OutputError
 from clipmod_cli.parts.commit import list_done, remove_orphans
-from clipmod_cli.parts.merge import failed_indices, has_newest
+from clipmod_cli.parts.merge import failed_indices, newest_tally
 from clipmod_cli.parts.overview import PartsOverview, read_overview, tally_of
 from clipmod_cli.parts.planning.making import Planner
 from clipmod_cli.parts.planning.shards import Shard, parts_of
@@ -111,10 +111,10 @@ class PartsRun(ABC):
         settings, tally = self.resolved.settings, tally_of(overview.done)
         counts_all = self.shard is None or settings.retry  # not in each of many tasks: it reads all parts
         if counts_all and len(overview.run.generations) > 1 and not overview.missing:
-            whole = read_overview(self.store)  # also those parts of other shards that were judged again
-            for kind in {"error", *settings.fail_on}:
-                if tally.kinds[kind] and not has_newest(self.store, whole, kind):
-                    del tally.kinds[kind]
-            if not tally.kinds["error"]:
-                tally.codes.clear()
+            # also of those parts of other shards that were judged again
+            newest = newest_tally(self.store, read_overview(self.store))
+            if self.shard is None:
+                tally = newest
+            tally.kinds &= newest.kinds
+            tally.codes &= newest.codes
         return tally.exit_code(settings.fail_on, self.planner.skipped.has_media)

@@ -22,6 +22,7 @@ from clipmod_cli.parts.engine.drive import Driver
 from clipmod_cli.parts.engine.hosts import shared_hosts
 from clipmod_cli.parts.engine.ray import RayCluster, RayOptions, check_address, ray_cluster, require_ray
 from clipmod_cli.parts.heartbeat import mark_lost
+from clipmod_cli.parts.merge import newest_tally
 from clipmod_cli.parts.overview import PartsOverview, ranges
 from clipmod_cli.parts.planning.making import Planner
 from clipmod_cli.parts.run_file import require_run_file
@@ -118,7 +119,7 @@ class _RayRun(PartsRun):
 
     def print_outcome(self, overview: PartsOverview, seconds: float) -> None:
         """Print the records of the whole run, by the commits, and how fast those of this command came."""
-        for line in overview_lines(overview):
+        for line in overview_lines(overview, overview.describe(newest_tally(self.store, overview))):
             say(line)
         records = sum(part.records for part in overview.done if part.part in self.judged)
         parts, rate = len(self.judged), records / seconds if seconds else 0.0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,39 +31,40 @@ def parts(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Show which parts of a run are done and which are missing."""
+    from clipmod_cli.parts.merge import newest_tally
     from clipmod_cli.parts.overview import ranges, read_overview
     from clipmod_cli.parts.store import open_part_store
 
-    overview = read_overview(open_part_store(folder))
-    if as_json:
-        typer.echo(json.dumps(overview.describe(), ensure_ascii=False))
-        return
+    store = open_part_store(folder)
+    overview = read_overview(store)
     if missing:
         tasks = ranges(overview.missing_shards() if overview.run.shards.count else overview.missing)
         if tasks:
             typer.echo(tasks)
         return
-    for line in overview_lines(overview):
+    facts = overview.describe(newest_tally(store, overview))
+    if as_json:
+        typer.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    for line in overview_lines(overview, facts):
         typer.echo(line)
 
 
-def overview_lines(overview: PartsOverview) -> Iterator[str]:
+def overview_lines(overview: PartsOverview, facts: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is done, what it came to, and what is missing."""
     from clipmod_cli.parts.overview import ranges
 
-    facts = overview.describe()
     rate = "" if overview.rate is None else f", {overview.rate:.1f}/s"
     counts = facts["counts"]
     yield f"done     {len(overview.done):,} of {overview.run.parts:,} parts"
-    yield f"inputs   {facts['inputs']:,} of {facts['planned']:,}"
-    yield f"records  {facts['records']:,}{rate}"
+    again = " (one that was planned again counts again)" if facts["generations"] > 1 else ""
+    yield f"inputs   {facts['inputs']:,} of {facts['planned']:,}{again}{rate}"
+    yield f"records  {facts['records']:,}"
     yield f"NSFW     {counts.get('nsfw', 0):,}"
     yield f"Safe     {counts.get('safe', 0):,}"
     yield f"review   {counts.get('review', 0):,}"
     codes = ", ".join(f"{code} {count}" for code, count in sorted(facts["codes"].items()))
     yield f"failed   {counts.get('error', 0):,}" + (f"  ({codes})" if codes else "")
-    if len(overview.run.generations) > 1:
-        yield "all generations are counted; `stats --from` counts the newest records of each input"
     if overview.missing:
         yield f"missing  {len(overview.missing):,}: {ranges(overview.missing)}"
         if tasks := ranges(overview.missing_shards()):
