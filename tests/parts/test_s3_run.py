@@ -10,7 +10,7 @@ from tests.end_to_end.command import Command, read_records
 from tests.end_to_end.conftest import clipmod
 from tests.stores.conftest import s3
 from tests.stores.kit import NUDENET, ROOT, scan
-from tests.stores.servers import FakeS3
+from tests.stores.servers import FakeS3, sample
 
 __all__ = ["clipmod", "s3"]
 
@@ -18,6 +18,12 @@ PREFIX = "results/run 1#a?b%2Fc+d&\u00e9e\u0301//"
 """A key is a name and no more: it is no URL, no path, and is not normalised."""
 
 OUT = ROOT + PREFIX
+
+ODD_KEYS = (
+    "CAT.png", "a?versionId=x.png", "a%2Fb.png", "a#1 +.png", "caf\N{LATIN SMALL LETTER E WITH ACUTE}.png",
+    "cafe\N{COMBINING ACUTE ACCENT}.png", "deep//x.png", f"{'long/' * 190}x.png",
+)  # fmt: skip
+"""Each is a name of its own, whatever a file system or a library makes of it."""
 
 
 def comparable(value: Any) -> Any:
@@ -35,6 +41,10 @@ def test_two_shards_judge_a_bucket_into_a_bucket_as_one_plain_scan_does(
     clipmod: Command, s3: FakeS3, tmp_path: Path
 ) -> None:
     keys = s3.put_samples("in/")
+    for key in ODD_KEYS:
+        s3.put(f"in/{key}", sample("cat.png"))
+    keys += ODD_KEYS
+    s3.put("in/folder/", b"")  # as consoles make them; it is no picture
     plain, merged = tmp_path / "plain.jsonl", tmp_path / "merged.jsonl"
     assert scan(clipmod, s3, ROOT + "in/", "-o", plain).code == 0
     for shard in ("1/2", "2/2"):
@@ -46,6 +56,7 @@ def test_two_shards_judge_a_bucket_into_a_bucket_as_one_plain_scan_does(
     assert run.code == 0, run.stderr
     both = [read_records(path.read_bytes()) for path in (plain, merged)]
     assert [comparable(one) for one in both[0]] == [comparable(one) for one in both[1]]
+    assert {one["source"] for one in both[0]} >= {f"{ROOT}in/{key}" for key in ODD_KEYS}
     s3.asked.clear()
     again = scan(clipmod, s3, ROOT + "in/", "-o", OUT, "--shard", "1/2")
     assert again.code == 0, again.stderr
