@@ -262,13 +262,13 @@ def open_part_store(name: str) -> PartStore:
             raise UsageError(f"{name} is a file. A run in parts is a folder: name its -o")
         quoted(name)  # DuckDB reads the files of the run
         return LocalStore(name)
-    if scheme != "s3":
-        raise UsageError(f"-o {name}: parts are written to folders and to s3://, not to {scheme}://")
-    from clipmod_cli.parts.objects import S3PartStore
+    if scheme not in {"s3", "gs"}:
+        raise UsageError(f"-o {name}: parts are written to folders, s3:// and gs://, not to {scheme}://")
+    from clipmod_cli.parts.objects.store import open_object_store
     from clipmod_cli.sources.registry import check_packages
 
     check_packages([name])
-    return S3PartStore.open(name)
+    return open_object_store(name)
 
 
 def _link(temporary: Path, path: Path) -> bool:

@@ -1,6 +1,6 @@
 """Processes that commit the same parts at once, and die before, within and after it.
 
-    python -m tests.parts.race [--rounds 100] [--workers 4] [--deaths 0.2] [--s3] [--loss 0.1]
+    python -m tests.parts.race [--rounds 100] [--workers 4] [--deaths 0.2] [--server s3|gs] [--loss 0.1]
 
 A round is one part. Each worker writes a file of its own and commits it; the loser deletes its file. All
 begin together. A worker that dies is started again, as a cluster does.
@@ -130,23 +130,25 @@ def check(store: PartStore, won: Sequence[tuple[int, str]], rounds: int) -> Coun
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--work", metavar="STORE")
-    parser.add_argument("--s3", action="store_true")
+    parser.add_argument("--server", choices=["s3", "gs"], help="else a folder")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--deaths", type=float, default=0.0, help="chance to die in a round")
-    parser.add_argument("--loss", type=float, default=0.0, help="chance that S3's answer to a write is lost")
+    parser.add_argument(
+        "--loss", type=float, default=0.0, help="chance that the server's answer to a write is lost"
+    )
     given = parser.parse_args()
     if given.work:
         work(open_part_store(given.work), given.rounds, given.deaths)
         return
     limits = {"rounds": given.rounds, "workers": given.workers, "deaths": given.deaths}
-    if given.s3:
-        from tests.stores.servers import BUCKET, serving_s3  # moto takes a second to load
+    if given.server:
+        from tests.stores.servers import BUCKET, SERVERS  # moto takes a second to load
 
-        with serving_s3() as server:
+        with SERVERS[given.server]() as server:
             os.environ.update(server.environment)
             server.loss = given.loss
-            print(dict(race(f"s3://{BUCKET}/run/", **limits)))
+            print(dict(race(f"{given.server}://{BUCKET}/run/", **limits)))
     else:
         with tempfile.TemporaryDirectory() as folder:
             print(dict(race(folder, **limits)))

@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 from clipmod_cli.errors import MissingPackageError, OutputError, UsageError
-from clipmod_cli.parts import objects
-from clipmod_cli.parts.objects import S3PartStore
 from clipmod_cli.parts.store import PartStore, open_part_store
 from tests.stores.servers import BUCKET, FakeS3, serving_s3
 
@@ -40,10 +38,11 @@ def test_the_name_is_a_folder_with_or_without_a_slash(s3: FakeS3, name: str, key
 
 
 def test_other_schemes_and_missing_packages_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="folders and to s3://, not to gs://"):
-        open_part_store("gs://bucket/run/")
-    with pytest.raises(UsageError, match="names no bucket"):
-        open_part_store("s3:///run/")
+    with pytest.raises(UsageError, match="folders, s3:// and gs://, not to hf://"):
+        open_part_store("hf://owner/name/run/")
+    for scheme in ("s3", "gs"):
+        with pytest.raises(UsageError, match=f"names no bucket. Give {scheme}://BUCKET/FOLDER/"):
+            open_part_store(f"{scheme}:///run/")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(MissingPackageError, match="s3:// needs the package s3fs"):
         open_part_store("s3://bucket/run/")
@@ -100,11 +99,16 @@ def test_a_list_is_longer_than_a_page(s3: FakeS3, store: PartStore) -> None:
     assert list(store.list("done")) == names
 
 
+def use_pieces_of(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("store", "s3", "gs"):
+        monkeypatch.setattr(f"clipmod_cli.parts.objects.{module}.PIECE_BYTES", size)
+
+
 @pytest.mark.parametrize("lost", [[], ["POST"], ["PUT", "PUT"]])
 def test_a_large_file_is_sent_in_pieces(
     s3: FakeS3, store: PartStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: list[str]
 ) -> None:
-    monkeypatch.setattr(objects, "PIECE_BYTES", 5_242_880)  # the least that S3 takes
+    use_pieces_of(5_242_880, monkeypatch)  # the least that S3 takes
     content = bytes(range(256)) * 50_000
     (tmp_path / "local").write_bytes(content)
     s3.lost += lost
@@ -117,7 +121,7 @@ def test_a_large_file_is_sent_in_pieces(
 def test_a_large_file_that_cannot_be_completed_is_given_up(
     s3: FakeS3, store: PartStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objects, "PIECE_BYTES", 1_000_000)  # too small for the server
+    use_pieces_of(1_000_000, monkeypatch)  # too small for the server
     (tmp_path / "local").write_bytes(bytes(2_500_000))
     with pytest.raises(
         OutputError, match=r"s3://uploads/run/parts/p: the store answered 400 \(EntityTooSmall\)"
@@ -139,7 +143,8 @@ def test_a_store_that_is_down_is_an_error_without_secrets(
     s3: FakeS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    store = S3PartStore(BUCKET, "run/", tries=1)
+    monkeypatch.setattr("clipmod_cli.parts.objects.s3.TRIES", 1)
+    store = open_part_store(f"s3://{BUCKET}/run/")
     with pytest.raises(OutputError) as told:
         store.create("run.json", b"")
     assert str(told.value).endswith("no connection to the store could be made")

@@ -10,23 +10,23 @@ import pytest
 
 from clipmod_cli.errors import OutputError
 from clipmod_cli.parts.store import PartStore, open_part_store
-from tests.stores.servers import BUCKET, serving_s3
+from tests.stores.servers import BUCKET, SERVERS
 
 ODD_NAMES = ("done/B", "done/a", "done/a b", "done/a#1?versionId=x", "done/a%2Fb", "done/b/c", "done/é+[*]")
 """In the order of their bytes."""
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", *SERVERS])
 def store(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[PartStore]:
     if request.param == "folder":
         yield open_part_store(str(tmp_path / "run"))
         return
-    with serving_s3() as server:
+    with SERVERS[request.param]() as server:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
-        yield open_part_store(f"s3://{BUCKET}/a run #1/")
+        yield open_part_store(f"{request.param}://{BUCKET}/a run #1/")
 
 
 def test_what_was_created_is_read(store: PartStore) -> None:

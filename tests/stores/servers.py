@@ -5,17 +5,21 @@ Every request to S3 is counted, and some can be made to fail.
 
 from __future__ import annotations
 
+import io
 import random
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from socket import SHUT_RDWR
 from typing import Any
-from urllib.parse import quote, urlencode
+from unittest import mock
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
+from gcp_storage_emulator.server import RequestHandler, create_server
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.models import s3_backends
@@ -188,9 +192,20 @@ def _running(server: BaseWSGIServer) -> Iterator[None]:
 
 @dataclass
 class FakeGs:
-    """A server of one bucket."""
+    """A server of one bucket, which keeps conditions as the emulator does not.
 
-    port: int
+    Attributes:
+        unconditional: it does not.
+        lost: so many answers to writes are lost.
+        loss: the chance that another one is.
+        asked: methods and queries of requests.
+    """
+
+    port: int = 0
+    unconditional: bool = False
+    lost: int = 0
+    loss: float = 0.0
+    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -211,14 +226,60 @@ class FakeGs:
 @contextmanager
 def serving_gs() -> Iterator[FakeGs]:
     """Run the emulator, with an empty bucket, as long as the block lasts."""
-    from gcp_storage_emulator.server import create_server
+    fake = FakeGs()
+    with mock.patch("gcp_storage_emulator.server.RequestHandler", partial(_GsRequest, fake)):
+        server = create_server("127.0.0.1", 0, in_memory=True, default_bucket=BUCKET)
+        server.start()
+        try:
+            fake.port = int(server._api._httpd.socket.getsockname()[1])
+            yield fake
+        finally:
+            server.stop()
 
-    server = create_server("127.0.0.1", 0, in_memory=True, default_bucket=BUCKET)
-    server.start()
-    try:
-        yield FakeGs(int(server._api._httpd.socket.getsockname()[1]))
-    finally:
-        server.stop()
+
+class _GsRequest(RequestHandler):  # type: ignore[misc]
+    """Checks `ifGenerationMatch` before the emulator answers; it answers one request after the other."""
+
+    def __init__(self, fake: FakeGs, *words: Any) -> None:
+        self.fake = fake
+        super().__init__(*words)
+
+    def do_GET(self) -> None:  # noqa: N802 - as http.server calls it
+        if self._is_met():
+            super().do_GET()
+
+    def do_POST(self) -> None:  # noqa: N802
+        self._write(super().do_POST)
+
+    def do_PUT(self) -> None:  # noqa: N802
+        self._write(super().do_PUT)
+
+    def _write(self, write: Callable[[], None]) -> None:
+        if not self._is_met():
+            return
+        if self.fake.lost or random.random() < self.fake.loss:
+            self.fake.lost = max(0, self.fake.lost - 1)
+            self.wfile = io.BytesIO()
+        write()
+
+    def _is_met(self) -> bool:
+        address = urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(address.query).items()}
+        self.fake.asked.append((self.command, query))
+        wanted = None if self.fake.unconditional else query.get("ifGenerationMatch")
+        key = query.get("name") or unquote(address.path.partition("/o/")[2])
+        found = self.storage.objects.get(BUCKET, {}).get(key, {"generation": "0"})
+        if wanted in {None, found["generation"]}:
+            return True
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_error(412)
+        return False
+
+
+SERVERS: dict[str, Callable[[], AbstractContextManager[FakeS3 | FakeGs]]] = {
+    "s3": serving_s3,
+    "gs": serving_gs,
+}
 
 
 def sample(name: str) -> bytes:

@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from clipmod_cli.sources.stores.base import READ_S, ObjectEntry
 from clipmod_cli.sources.stores.errors import changed
@@ -140,11 +140,12 @@ def _s3_entry(key: str, size: int, fields: Mapping[str, Any]) -> ObjectEntry:
 class GsStore:
     """A bucket of Google Cloud Storage, through gcsfs; with the application default credentials."""
 
-    def __init__(self, bucket: str) -> None:
+    def __init__(self, bucket: str, *, access: Literal["read_only", "read_write"] = "read_only") -> None:
         """Load the credentials; request no object yet."""
         self._bucket = bucket
         logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it also logs the errors that it raises
-        self._fs = _gs_client()
+        self._fs = _gs_client(access)
+        self.upload_path = f"{self._fs._location}/upload/storage/v1/b/{{}}/o"  # noqa: SLF001 - that of the emulator, too
 
     def pages(self, prefix: str) -> Iterator[Sequence[ObjectEntry]]:
         """Yield all objects below a prefix, by the bytes of their keys."""
@@ -162,33 +163,45 @@ class GsStore:
 
     def find(self, key: str) -> ObjectEntry:
         """Return the object of this key."""
-        return _gs_entry(self._call("b/{}/o/{}", self._bucket, key, json_out=True))
+        return _gs_entry(self.call("GET", "b/{}/o/{}", self._bucket, key, json_out=True))
 
     def read(self, entry: ObjectEntry, start: int, length: int) -> bytes:
         """Return a part of the object as it is stored, if it is still the same version."""
         condition = {"ifGenerationMatch": entry.version} if entry.version else {}
         # A gzip object must not be decompressed by the server: its size would differ from the listed one.
         headers = {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "gzip"}
-        _, data = self._call("b/{}/o/{}", self._bucket, entry.key, headers=headers, alt="media", **condition)
+        _, data = self.call(
+            "GET", "b/{}/o/{}", self._bucket, entry.key, headers=headers, alt="media", **condition
+        )
         if len(data) != length:
             raise changed()
         return bytes(data)
 
     def _list(self, **query: str) -> dict[str, Any]:
-        page: dict[str, Any] = self._call("b/{}/o", self._bucket, json_out=True, fields=FIELDS, **query)
+        page: dict[str, Any] = self.call("GET", "b/{}/o", self._bucket, json_out=True, fields=FIELDS, **query)
         return page
 
-    def _call(self, path: str, *names: str, **query: Any) -> Any:
+    def call(self, method: str, path: str, *names: str, **query: Any) -> Any:
+        """Send a request; return its headers and content, or with `json_out` the document that this is.
+
+        gcsfs raises FileNotFoundError for 404 and FileExistsError for 412.
+
+        Args:
+            method: of HTTP.
+            path: with a place in braces for each name.
+            names: of the bucket and the object, as they are.
+            query: parameters, and the headers, data and json of the request.
+        """
         headers = {"Accept-Encoding": "identity", **query.pop("headers", {})}
-        return self._fs.call("GET", path, *names, headers=headers, **query)
+        return self._fs.call(method, path, *names, headers=headers, **query)
 
 
-def _gs_client() -> Any:
+def _gs_client(access: str) -> Any:
     import aiohttp
     import gcsfs
 
     return gcsfs.GCSFileSystem(
-        access="read_only",
+        access=access,
         skip_instance_cache=True,
         use_listings_cache=False,
         requests_timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=READ_S),

@@ -1,0 +1,1 @@
+"""Runs in parts whose folder is in an object store."""
