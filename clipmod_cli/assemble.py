@@ -138,7 +138,7 @@ def banks_of(resolved: Resolved) -> list[BankSpec]:
 
     Raises:
         SettingsError: one is named wrongly. Only a flag may name a file by a relative path: a settings file
-            must not obey whoever put files into the working directory.
+            must not depend on who put files into the working directory.
     """
     specs = [BankSpec.parse(text) for text in resolved.settings.bank]
     if resolved.origins["bank"] != "flag":

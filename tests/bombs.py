@@ -1,4 +1,4 @@
-"""Files that ask for as much as they can of whoever judges them, and what may become of each.
+"""Files that take as much time and memory as they can, and what may become of each.
 
 Used by a test with small ones and by `benchmarks.bombs` with the largest that are allowed.
 """

@@ -1,4 +1,4 @@
-"""Members look at the same pictures; whoever fails costs its own picture and no other."""
+"""Members look at the same pictures; one that fails costs its own picture and no other."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a first run of the tiny models leaves in a user's cache, for tests that are about something else.
 
-Whoever begins with an empty cache imports open_clip, embeds all prompts and writes towers again: most of
+A test that begins with an empty cache imports open_clip, embeds all prompts and writes towers again: most of
 the time that a small service takes to start.
 """
 

@@ -22,7 +22,7 @@ from clipmod_cli.output.lock import OutputLock
 
 COLUMNS: Final = (OWN_HASH, "type", "note")
 MODE: Final = 0o600
-"""Of a new bank: its hashes tell what somebody looked at."""
+"""Of a new bank: its hashes tell what was looked at."""
 
 PATIENCE_S: Final = 30.0
 """How long another process may hold the bank."""

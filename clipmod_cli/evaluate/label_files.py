@@ -81,7 +81,7 @@ def _read(name: str, column: str) -> Iterator[LabelRow]:
 
 
 def _read_decisions(path: str) -> Iterator[LabelRow]:
-    """Yield the labels of `clipmod review`; what nobody was sure of, and what is withheld, has none.
+    """Yield the labels of `clipmod review`; undecided and withheld inputs have none.
 
     Where inputs were drawn at random, each label stands for as many as its probability tells.
     """

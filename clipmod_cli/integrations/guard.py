@@ -259,5 +259,5 @@ def _scores(check: UploadCheck) -> str:
 
 def _rewind(files: Sequence[NamedUpload]) -> None:
     for one in files:
-        with suppress(OSError, ValueError):  # a closed file is read by nobody
+        with suppress(OSError, ValueError):  # a closed file is not read again
             one.file.seek(0)

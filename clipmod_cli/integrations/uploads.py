@@ -94,7 +94,7 @@ MESSAGES: Final[Mapping[Outcome, str]] = {
     "too_large": "This file is too large.",
     "unavailable": "Files cannot be checked at the moment. Please try again later.",
 }
-"""What the sender is told: neither scores nor categories, by which somebody could try until it passes."""
+"""What the sender is told: neither scores nor categories, by which a sender could try until it passes."""
 
 
 def checked_messages(given: Mapping[Outcome, Any]) -> Mapping[Outcome, Any]:

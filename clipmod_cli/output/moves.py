@@ -21,7 +21,7 @@ _MOST: Final = 1 << 63
 """More nanoseconds than any file system has."""
 
 _DAMAGED: Final = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
-"""What a line raises that somebody else has written."""
+"""What a line of another program raises."""
 
 MoveAction: TypeAlias = Literal["move", "copy", "delete"]
 MoveState: TypeAlias = Literal["planned", "done", "left", "undoing", "undone", "purged"]

@@ -34,7 +34,7 @@ class ExportedLabel(RowModel):
 
 
 def labels_of(state: DecisionState) -> Iterator[ExportedLabel]:
-    """Yield the labels; what nobody was sure of and what is withheld has none."""
+    """Yield the labels; undecided and withheld inputs have none."""
     probabilities = inclusion_probabilities(state)
     for key, one in state.current.items():
         if one.label in {"unsafe", "safe"}:

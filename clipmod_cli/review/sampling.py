@@ -19,7 +19,7 @@ SORTED: Final[frozenset[QueueOrder]] = frozenset({"uncertain", "severity"})
 
 
 def new_seed() -> str:
-    """Return a seed for a new file of decisions: whoever uploads must not know what will be drawn."""
+    """Return a seed for a new file of decisions: uploaders must not know what will be drawn."""
     return secrets.token_hex(8)
 
 

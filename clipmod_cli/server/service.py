@@ -117,7 +117,7 @@ class Service:
 
     @property
     def unready_reason(self) -> str | None:
-        """Why a new request would not be served, for everybody to read; None if it would."""
+        """Why a new request would not be served, in words for any caller; None if it would."""
         if self.draining:
             return "the service is ending"
         full = f"all {self.load.most} places for requests are taken" if self.load.full else None

@@ -132,7 +132,7 @@ def append(path: Path) -> None:
 def test_a_file_that_is_swapped_after_it_was_hashed(
     judged: Judged, monkeypatch: pytest.MonkeyPatch, attack: Callable[[Path], None], elsewhere: bool
 ) -> None:
-    """What nobody has judged is never moved, and nothing is lost."""
+    """What was not judged is never moved, and nothing is lost."""
     path, honest = judged.paths[0], transfer.digest_of
 
     def digest(file: int) -> str:

@@ -127,7 +127,7 @@ def test_a_manifest_that_leads_out_of_its_folder_is_refused(
 def test_a_manifest_with_facts_that_no_file_has_is_refused(
     apply: Apply, undo: Apply, judged: Judged, facts: dict[str, object]
 ) -> None:
-    """Its folder may come from somebody else, and what it says is done with the rights of the user."""
+    """Its folder may come from another user, and what it says is done with the rights of the user."""
     apply()
     moved = snapshot(judged.kept)
     lines = judged.manifest.read_text().splitlines()

@@ -1,4 +1,4 @@
-"""The folder of a run of which somebody has removed, changed or swapped files: told, and never counted."""
+"""The folder of a run whose files were removed, changed or swapped: told, and never counted."""
 
 from __future__ import annotations
 

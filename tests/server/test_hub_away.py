@@ -1,4 +1,4 @@
-"""A hub that refuses, or never answers: the service starts with what is here, and keeps nobody waiting."""
+"""A hub that refuses, or never answers: the service starts with what is here, and no request waits for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Concurrent callers share forward passes; what happens to one reaches nobody else."""
+"""Concurrent callers share forward passes; what happens to one does not reach others."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_evidence_comes_back_in_order_with_failures_in_their_place() -> None:
 
 
 def test_what_was_measured_is_told_before_the_rest_of_its_batch() -> None:
-    """A caller who streams sees his first picture once it is judged, whoever else is asking."""
+    """A caller who streams sees his first picture once it is judged, whatever other callers ask."""
     again = Gate()
 
     def hold_second(frames: Sequence[Frame]) -> None:

@@ -1,4 +1,4 @@
-"""What is cut from an output, what is dropped by a rewrite, and what is nobody's but its owner's."""
+"""What is cut from an output, what is dropped by a rewrite, and what belongs to another program."""
 
 from __future__ import annotations
 

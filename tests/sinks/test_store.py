@@ -1,4 +1,4 @@
-"""What goes into the store comes out of it, and nobody else can read it."""
+"""What goes into the store comes out of it, and no other user can read it."""
 
 from __future__ import annotations
 

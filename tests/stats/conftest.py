@@ -18,7 +18,7 @@ from tests.results import RUN, plain_animation, plain_failure, plain_verdict
 
 @pytest.fixture(autouse=True)
 def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep the settings and the store of whoever runs the tests out of them."""
+    """Keep the settings and the store of the user who runs the tests out of them."""
     for name in [name for name in os.environ if name.startswith("CLIPMOD_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))

@@ -25,7 +25,7 @@ def secure() -> Iterator[Server]:
 
 @pytest.fixture
 def canary() -> Iterator[Server]:
-    """A server that nobody may ever ask."""
+    """A server that must not be asked."""
     with serving() as made:
         yield made
         assert made.asked == []

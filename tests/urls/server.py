@@ -23,7 +23,7 @@ TLS_HANDSHAKE = b"\x16"
 """The first byte of who wants a secure connection; servers tell them in plain text that there is none."""
 
 HELD_S = 120
-"""How long a connection is held that nobody ends: whoever waits for less has not waited for us."""
+"""How long a connection is held that no test ends, longer than any timeout that is tested."""
 
 Answer: TypeAlias = Callable[[socket.socket], bool]
 """Writes what it likes; returns whether the connection may be used again."""
@@ -146,7 +146,7 @@ def reply(status: int = 200, body: bytes = b"", *, length: int | None = None, **
 
 
 def redirect(to: str, status: int = 302) -> Answer:
-    """Send somebody elsewhere."""
+    """Redirect."""
     return reply(status, b"over there", location=to)
 
 
@@ -170,7 +170,7 @@ def drip(data: bytes, every_s: float) -> Answer:
 
 
 def endless(head: bytes, part: bytes, *, in_body: bool = True) -> Answer:
-    """Write for as long as somebody reads: `head`, and then `part` again and again."""
+    """Write for as long as the client reads: `head`, and then `part` again and again."""
 
     def answer(connection: socket.socket) -> bool:
         connection.sendall(b"HTTP/1.1 200 OK\r\n" + b"\r\n" * in_body + head)

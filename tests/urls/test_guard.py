@@ -98,7 +98,7 @@ def test_a_name_that_answers_differently_the_second_time_gains_nothing(
 
 
 def test_a_name_is_resolved_once_for_each_connection(server: Server) -> None:
-    """Whoever resolves a second time after the check connects to what was not checked."""
+    """A second resolution after the check would connect to an address that was not checked."""
     server.on("/a", reply(body=picture()))
     resolver = Resolver(rebinding_test=[["127.0.0.1"], ["203.0.113.9"]])
     body = fetch(f"http://rebinding.test:{server.port}/a", guarded(PRIVATE, resolver))

@@ -76,7 +76,7 @@ def suspect_labels(answers: Answers, pairs: Pairs) -> list[ListedInput]:
     if not 0 < judged.positive.sum() < len(judged.positive):
         return []
     high, low = judged.score[judged.positive].mean(), judged.score[~judged.positive].mean()
-    if high <= low:  # scores that know nothing accuse nobody
+    if high <= low:  # scores without information misjudge nothing
         return []
     suspect = np.where(judged.positive, judged.score <= low, judged.score >= high)
     distance = np.abs(judged.score - judged.positive)

@@ -215,7 +215,7 @@ class Snapshot:
 
     @property
     def gone(self) -> list[SealedFile]:
-        """The files that the inventory names and that somebody has removed."""
+        """The files that the inventory names and that do not exist any more."""
         known = {path.name for path in self.sealed}
         return [file for file in self.inventory.files if file.name not in known]
 

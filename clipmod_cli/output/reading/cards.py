@@ -96,7 +96,7 @@ class RunCards:
 
 
 def _table(value: Any) -> Mapping[str, Any]:
-    """Return a table of a card; an empty one for anything else that somebody wrote in its place."""
+    """Return a table of a card; an empty one for any other value in its place."""
     return value if isinstance(value, dict) else {}
 
 

@@ -131,7 +131,7 @@ class HostedPictures(QuotaFolder):
         return (name for name in names if IMAGE_ID.fullmatch(name) and f"{name}{_SIDECAR}" in names)
 
     def incomplete(self, names: set[str]) -> Iterator[str]:
-        """Yield what killed writers left; any other file is somebody else's."""
+        """Yield what killed writers left; any other file is not from clipmod."""
         whole = {name for key in self.complete(names) for name in (key, f"{key}{_SIDECAR}")}
         return (name for name in names - whole if _WRITTEN.fullmatch(name))
 

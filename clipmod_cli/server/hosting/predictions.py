@@ -59,7 +59,7 @@ class Predictions(QuotaFolder):
         return (self.folder / key,)
 
     def complete(self, names: set[str]) -> Iterator[str]:
-        """Yield the names of prediction files; any other file is somebody else's."""
+        """Yield the names of prediction files; any other file is not from clipmod."""
         return (name for name in names if name.endswith(_ENDING))
 
     def incomplete(self, names: set[str]) -> Iterator[str]:

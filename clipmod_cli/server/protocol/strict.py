@@ -105,7 +105,7 @@ def _fault_in(request: h11.Request, head: bytes) -> ProtocolFault | None:
             400, "The request is not valid HTTP: each header is one line that ends with CRLF"
         )
     if not request.http_version.startswith(b"1."):
-        return ProtocolFault(505, "This service speaks HTTP/1.1")
+        return ProtocolFault(505, "This service supports HTTP/1.1 only")
     if request.method == b"CONNECT":
         return ProtocolFault(501, "This service is no proxy")
     names = {name for name, _ in request.headers}

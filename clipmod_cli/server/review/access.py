@@ -1,4 +1,4 @@
-"""Who may see the page: the browser that opened the link which the terminal shows, or whoever has a key.
+"""Who may see the page: the browser that opened the link in the terminal, or a client with a key.
 
 The link is for this machine, and works once. Other devices log in with an API key, as at `clipmod serve`.
 """

@@ -1,6 +1,6 @@
 """Limits of concurrent downloads, in all and by host, pauses of hosts, and a budget of bytes in memory.
 
-Both classes belong to one event loop. Nothing here speaks HTTP.
+Both classes belong to one event loop. No HTTP requests are made here.
 """
 
 from __future__ import annotations

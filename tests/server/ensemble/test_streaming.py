@@ -1,4 +1,4 @@
-"""Streams over a real socket: who waits for whom, and what happens when somebody leaves."""
+"""Streams over a real socket: who waits for whom, and what happens when a caller leaves."""
 
 from __future__ import annotations
 

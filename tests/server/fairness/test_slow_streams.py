@@ -15,7 +15,7 @@ from tests.end_to_end.command import Command
 from tests.server.listening import BOUNDARY, END, START, part
 from tests.server.test_serving_process import KEY, PICTURE, Running, form, running
 
-OTHER = "another-key-of-somebody-else"
+OTHER = "another-key-of-another-caller"
 SLOW = 64
 AT_ONCE = 16
 """Streams whose first picture is judged at once: fewer than one caller may have places."""

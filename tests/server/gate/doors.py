@@ -16,7 +16,7 @@ from clipmod_cli.settings.definition import Settings
 JUDGING_PATHS = ("/predict/", "/classify")
 BASE = "http://127.0.0.1:8000"
 KEY = "a-key-that-is-long-enough"
-OTHER = "another-key-of-somebody-else"
+OTHER = "another-key-of-another-caller"
 
 
 class Seen:

@@ -170,7 +170,7 @@ def export(
 ) -> None:
     """Write the decisions that hold as a table of labels, a row for each content.
 
-    What nobody was sure of and what is withheld has no row.
+    Undecided and withheld inputs have no row.
     """
     from clipmod_cli.cli.output_paths import check_result_path
     from clipmod_cli.output.tables import check_table_name, write_rows

@@ -22,7 +22,7 @@ _PROPERTIES_SHOWN: Final = frozenset(
         b"cclv", b"amve",
     }
 )  # fmt: skip
-"""Sizes, colours, turns and codes of items; not what somebody wrote about them."""
+"""Sizes, colours, turns and codes of items; not texts about them."""
 
 _MOST_BOXES: Final = 64
 _MOST_STEPS: Final = 8
