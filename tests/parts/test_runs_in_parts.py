@@ -126,6 +126,8 @@ def test_the_plan_is_used_and_extended(clipmod: Command, folder: Path, tmp_path:
     commits = sorted((out / "done").iterdir())
     before = [path.read_bytes() for path in commits]
     assert [record["source"] for record in merged(clipmod, out)] == names
+    told = clipmod("scan", folder, *SHAPE_OPTIONS, "-o", f"{out}/")
+    assert (told.code, "--extend lists the inputs again" in told.stderr) == (0, True)
     shutil.copy(TINY / "pictures" / "red-circle.jpg", names[2])
     extended = clipmod(*words, "--extend")
     assert extended.code == 0, extended.stderr
@@ -260,9 +262,12 @@ def test_a_process_with_another_run_key_takes_no_part(clipmod: Command, folder: 
     assert f"run_key {key}, and this process has" in refused.stderr
     assert "threshold 0.5, now 0.123" in refused.stderr
     assert len(list((out / "done").iterdir())) == 1
-    other = clipmod("scan", folder, TINY, *OPTIONS, "-o", f"{out}/", "--shard", "2/2")
-    assert other.code == 2
-    assert "other inputs: sources" in other.stderr
+    for planned, other in (("part-size", "2"), ("format", "jsonl")):
+        refused = clipmod(*words, f"--{planned}", other)
+        assert (refused.code, f"was planned with --{planned}" in refused.stderr) == (2, True)
+    elsewhere = clipmod("scan", folder, TINY, *OPTIONS, "-o", f"{out}/", "--shard", "2/2")
+    assert elsewhere.code == 2
+    assert "other inputs: sources" in elsewhere.stderr
 
 
 def fail_at_the_models(name: str) -> tuple[str, Any]:

@@ -14,7 +14,7 @@ from clipmod_cli.cli.terminal.progress import DownloadBar
 from clipmod_cli.cli.terminal.stdout import say, take_stdout
 from clipmod_cli.cli.terminal.summary import print_summary, say_how_to_resume
 from clipmod_cli.cli.usage.effects import check_models, check_policy, check_values
-from clipmod_cli.errors import ExitCode, UsageError
+from clipmod_cli.errors import ExitCode, OutputMismatchError, UsageError
 from clipmod_cli.models.specs import parse_models
 from clipmod_cli.parts.judge import PartJudge
 from clipmod_cli.parts.overview import PartsOverview
@@ -104,6 +104,12 @@ def _plan(planner: Planner, resolved: Resolved) -> RunFile:
             say(f"clipmod: waiting for the plan of {settings.output}: another process lists the inputs")
 
     run = planner.plan(waiting=waiting)
+    for name, planned in (("format", run.format), ("part_size", run.part_size)):
+        if resolved.origins[name] == "flag" and getattr(settings, name) != planned:
+            raise OutputMismatchError(
+                f"{settings.output} was planned with {flag_of(name)} {planned}, which stays so. Leave the "
+                "option out, or name another output"
+            )
     return planner.extend() if settings.extend else run
 
 
@@ -146,7 +152,10 @@ class _ShardRun(PartsRun):
             print_summary(self.tally, skipped, seconds, done=0)
         parts = overview.run.parts
         done = parts - len(overview.missing)
-        say(f"clipmod: {len(self.judged):,} parts judged; {done:,} of {parts:,} are done")
+        # the same names on stdin, or the same folder, may be others by now
+        is_over = not self.judged and not overview.missing and not self.resolved.settings.extend
+        hint = "; --extend lists the inputs again, and judges what is new or has changed" if is_over else ""
+        say(f"clipmod: {len(self.judged):,} parts judged; {done:,} of {parts:,} are done{hint}")
 
     def _count(self, record: Record) -> None:
         self.tally.add(record)
