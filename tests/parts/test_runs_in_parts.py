@@ -241,14 +241,15 @@ def test_the_exit_code_is_that_of_the_newest_records(clipmod: Command, folder: P
     assert clipmod(*words, "--shard", "1/2").code == 1  # a shard tells of all that it has judged
     shutil.copy(TINY / "pictures" / "red-circle.jpg", names[0])
     assert clipmod(*words, "--extend").code == 1
-    assert [record["final_decision"] for record in merged(clipmod, tmp_path / "run")] == [
-        "NSFW",
-        "Safe",
-        "Safe",
-    ]
+    decisions = [record["final_decision"] for record in merged(clipmod, tmp_path / "run")]
+    assert decisions == ["NSFW", "Safe", "Safe"]
     for name in names:
         Path(name).write_bytes(b"torn")
     assert clipmod(*words, "--extend").code == 6  # of none is there a verdict any more
+    for name in names:
+        Path(name).write_bytes(blue)
+    codes = [clipmod(*words, "--retry", "errors", "--shard", f"{one}/2").code for one in (1, 2, 1, 2)]
+    assert codes[2:] == [0, 0]  # also of the one whose own records were all errors
 
 
 def test_a_process_with_another_run_key_takes_no_part(clipmod: Command, folder: Path, tmp_path: Path) -> None:

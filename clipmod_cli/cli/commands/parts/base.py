@@ -111,10 +111,6 @@ class PartsRun(ABC):
         settings, tally = self.resolved.settings, tally_of(overview.done)
         counts_all = self.shard is None or settings.retry  # not in each of many tasks: it reads all parts
         if counts_all and len(overview.run.generations) > 1 and not overview.missing:
-            # also of those parts of other shards that were judged again
-            newest = newest_tally(self.store, read_overview(self.store))
-            if self.shard is None:
-                tally = newest
-            tally.kinds &= newest.kinds
-            tally.codes &= newest.codes
+            # a retry is divided anew, so that the records of this shard may be those of another one by now
+            tally = newest_tally(self.store, read_overview(self.store))
         return tally.exit_code(settings.fail_on, self.planner.skipped.has_media)
