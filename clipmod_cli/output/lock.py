@@ -43,8 +43,8 @@ class OutputLock:
         try:
             self._lock.acquire(timeout=self._patience_s)
         except Timeout:
-            if not self.path.exists():  # filelock waits where a file system says that a new file does not exist
-                raise OutputError(f"cannot write to {self.output}: no file can be created beside it") from None
+            if not self.path.exists():  # filelock waits where creating a file gives ENOENT
+                raise OutputError(f"cannot write to {self.output}: no file can be made beside it") from None
             raise OutputError(f"{self.output} is being written by {self._holder()}") from None
         except OSError as e:
             raise OutputError(f"cannot write beside {self.output}: {e.strerror}") from e

@@ -177,7 +177,7 @@ def test_a_second_process_is_refused_by_the_first_ones_name(
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which no file can be created")
 def test_a_folder_that_takes_no_file_is_not_called_another_process() -> None:
-    with pytest.raises(OutputError, match="no file can be created beside it"):
+    with pytest.raises(OutputError, match="no file can be made beside it"):
         OutputLock(Path("/proc/out.jsonl")).__enter__()
 
 
