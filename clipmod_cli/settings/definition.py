@@ -23,7 +23,7 @@ Group: TypeAlias = Literal[
 
 Wanted: TypeAlias = Literal["nsfw", "review", "safe", "error"]
 Retried: TypeAlias = Literal["errors", ErrorCode]
-FailOn: TypeAlias = Literal[Wanted, "new-nsfw"]
+FailOn: TypeAlias = Literal["nsfw", "review", "error", "new-nsfw"]
 
 DEFAULT_POLICY = "nsfw"
 SERVE_DEFAULTS: Mapping[str, Any] = MappingProxyType({"policy": "female-presence"})

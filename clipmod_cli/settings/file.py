@@ -58,7 +58,8 @@ def read_settings_file(named: str | None) -> SettingsFile:
         text = path.read_text(encoding="utf-8-sig")
         values = tomllib.loads(text)
     except (OSError, RuntimeError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
-        raise SettingsError(f"cannot read the settings file {path}: {e}") from e
+        reason = getattr(e, "strerror", None) or e
+        raise SettingsError(f"cannot read the settings file {path}: {reason}") from e
     lines = {str(keys[0]): line for keys, line in locate(text).items() if len(keys) == 1}
     file = SettingsFile(path, values, lines)
     if unknown := [name for name in values if name not in KEYS]:

@@ -180,14 +180,7 @@ _RANGES: Final[tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...]]
 """A message, the condition that it is about, and the settings that have to meet it."""
 
 
-def _faults(settings: Settings, place: Place) -> Iterator[str]:
-    """Yield messages for values that are out of range."""
-    if "safe" in settings.fail_on:
-        yield f"{place('fail_on')} takes nsfw, review, error or new-nsfw, not safe"
-    yield from _number_faults(settings, place)
-
-
-def _number_faults(settings: Settings, place: Callable[[str], str]) -> Iterator[str]:
+def _faults(settings: Settings, place: Callable[[str], str]) -> Iterator[str]:
     """Yield messages for numbers that are out of range."""
     for name in ("batch_size", "workers"):
         try:

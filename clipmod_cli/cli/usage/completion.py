@@ -45,7 +45,7 @@ OFFERED: Final[dict[str, tuple[str, ...]]] = {
     "coverage": ("full", "centre", "tiles="),
     "batch_size": ("auto",),
     "workers": ("auto",),
-    "fail_on": tuple(kind for kind in get_args(FailOn) if kind != "safe"),
+    "fail_on": get_args(FailOn),
 }
 """By setting whose type does not list its values; others follow from the type."""
 
