@@ -58,6 +58,8 @@ def test_what_a_killed_run_has_judged_is_kept(clipmod: Command, folder: Path, tm
     judged = part.read_bytes().count(b"\n")
     assert "a run has not finished" not in (listed := clipmod("list", part, "--safe")).stderr
     assert listed.code == 0
+    refused = clipmod("apply", out, "--safe", "--move", tmp_path / "safe")
+    assert (refused.code, f"has not ended; its records are in {part}" in refused.stderr) == (2, True)
     run = clipmod(*words)
     assert (run.code, f"resuming {out}: " in run.stderr) == (0, True)
     assert not part.exists()

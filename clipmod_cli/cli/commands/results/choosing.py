@@ -81,10 +81,13 @@ def card_of(name: str) -> RunCard:
     """
     from clipmod_cli.output.reading.files import refuse_parts
     from clipmod_cli.output.resuming.card import RunCard, card_path
+    from clipmod_cli.output.resuming.files import part_path
 
     refuse_parts(name)
     path = Path(name)
     if name != "-" and not path.exists():
+        if (unfinished := part_path(path)).exists():
+            raise UsageError(f"the run that writes {name} has not ended; its records are in {unfinished}")
         raise UsageError(f"{name} does not exist; RECORDS are outputs of scan and urls")
     return RunCard(card_path(path)) if name == "-" else RunCard.read(path)
 
