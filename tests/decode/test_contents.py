@@ -117,6 +117,11 @@ RED: dict[str, tuple[bytes, list[str]]] = {
     "a JPEG in a PNG's own chunk": (png_with(blue(), b"prVw", b"--" + RED_JPEG), ["JPEG"]),
     "a JPEG in a PNG's end": (BLUE_PNG[:-12] + png_chunk(b"IEND", RED_JPEG), ["JPEG"]),
     "a film behind a PNG": (BLUE_PNG + film(), ["MP4"]),
+    "a GIF behind a GIF without an end": (encode(blue(), "GIF")[:-1] + encode(red(), "GIF"), ["GIF"]),
+    "zeros between them, in place of the end": (
+        encode(blue(), "GIF")[:-1] + bytes(30) + encode(red(), "GIF"),
+        ["GIF"],
+    ),
     "a JPEG behind a GIF": (encode(blue(), "GIF") + RED_JPEG, ["JPEG"]),
     "a JPEG behind a BMP": (BMP + RED_JPEG, ["JPEG"]),
     "a JPEG in front of a BMP's pixels": (
@@ -242,6 +247,15 @@ UNREAD: dict[str, bytes] = {
     "a RAR in a comment": jpeg(blue(), (0xFE, b"Rar!\x1a\x07\x01\0" + bytes(100))),
     "a 7-Zip archive behind a GIF": encode(blue(), "GIF") + b"7z\xbc\xaf\x27\x1c" + bytes(100),
     "a zip behind a film": film("blue") + archive(),
+    "a JPEG over two segments": jpeg(
+        blue(),
+        (0xEB, b"JP1" + RED_JPEG[: len(RED_JPEG) * 2 // 3]),
+        (0xEB, b"JP2" + RED_JPEG[len(RED_JPEG) * 2 // 3 :]),
+    ),
+    "a thumbnail of raw pixels": jpeg(blue(), (0xE0, b"JFXX\0\x13" + bytes([80, 80]) + red(80).tobytes())),
+    "a thumbnail with a palette": jpeg(
+        blue(), (0xE0, b"JFXX\0\x11" + bytes([80, 80]) + bytes(768 + 80 * 80))
+    ),
     "an attached zip": matroska_with_attachment("a.ttf", "font/ttf", archive()),
     "a PDF": BLUE_JPEG + b"%PDF-1.4 and so on",
     "an SVG": BLUE_JPEG + b'<svg xmlns="http://www.w3.org/2000/svg"/>',

@@ -79,26 +79,37 @@ _GIF_BLOCK = re.compile(rb"[\x21\x2c\x3b]")
 
 
 def gif_layout(data: bytes) -> Layout:
-    """Return the layout of a GIF (GIF89a specification, sections 15 to 27)."""
-    return Layout(end=gif_end(data, 0, len(data)))
+    """Return the layout of a GIF (GIF89a specification, sections 15 to 27).
+
+    At bytes that are no block, browsers stop and show what came before: what is behind them can be a file.
+    """
+    end, odd = _gif_ends(data, 0, len(data))
+    return Layout(end=end, hidden=((odd, end),))
 
 
 def gif_end(data: bytes, start: int, end: int) -> int:
     """Return where the GIF at `start` ends."""
+    return _gif_ends(data, start, end)[0]
+
+
+def _gif_ends(data: bytes, start: int, end: int) -> tuple[int, int]:
+    """Return where the GIF at `start` ends, for decoders that go on at odd bytes and for others."""
+    odd = end
     at = start + 13 + colour_table_bytes(data[start + 10] if start + 10 < end else 0)
     while at < end:
         kind = data[at]
         if kind == 0x3B:
-            return at + 1
+            return at + 1, min(odd, at + 1)
         if kind == 0x21:
             at = skip_sub_blocks(data, at + 2)
         elif kind == 0x2C:
             flags = data[at + 9] if at + 9 < end else 0
             at = skip_sub_blocks(data, at + 11 + colour_table_bytes(flags))
         else:  # decoders look for the next block they know
+            odd = min(odd, at)
             match = _GIF_BLOCK.search(data, at, end)
             at = match.start() if match else end
-    return end
+    return end, odd
 
 
 _BMP_HEADER_BYTES = 14

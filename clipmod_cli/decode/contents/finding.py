@@ -13,7 +13,7 @@ from itertools import islice
 from clipmod_cli.decode.contents.chunks import bmp_layout, gif_layout, png_layout, webp_layout
 from clipmod_cli.decode.contents.films import asf_layout, avi_layout, matroska_layout, whole_layout
 from clipmod_cli.decode.contents.iso import iso_layout
-from clipmod_cli.decode.contents.jpeg import jpeg_layout
+from clipmod_cli.decode.contents.jpeg import is_torn_jpeg, jpeg_layout
 from clipmod_cli.decode.contents.parts import Contents, Layout, Part, Role
 from clipmod_cli.decode.contents.search import films_within, holds_archive, is_unexplained, search
 from clipmod_cli.decode.contents.tiff import tiff_layout
@@ -79,6 +79,7 @@ def _find(read: Read, length: int, known: Format, *, data: bytes | None, depth: 
         found, more = search(span, everywhere=False)
         parts += [_declared(part.within(start), "preview") for part in found]
         unread = unread or more or len(span) < min(end, length) - start or holds_archive(span)
+        unread = unread or any(is_torn_jpeg(span, part) for part in found)
         left -= len(span)
     if layout.end < length:
         start = max(layout.end - _OVERLAP_BYTES, 1)

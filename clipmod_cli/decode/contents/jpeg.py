@@ -30,10 +30,22 @@ _DECLARED_MAPS = re.compile(rb"""Semantic\s*[=>]\s*["']?(?:GainMap|Depth|Confide
 _JFIF_BARE_BYTES = 14
 """Of a JFIF segment without a thumbnail of raw pixels."""
 
+_RAW_THUMBNAILS = (b"JFXX\0\x11", b"JFXX\0\x13")
+"""Thumbnails of raw pixels with a palette and without one (JFIF 1.02, extensions)."""
+
 
 def jpeg_end(data: bytes, at: int, end: int) -> int | None:
     """Return where the JPEG at `at` ends, None if no decoder would find a picture in it."""
     return read_jpeg(data, at, end).end
+
+
+def is_torn_jpeg(data: bytes, part: Part) -> bool:
+    """Return whether a part is a JPEG that goes on where `data` ends: in the next segment of its metadata."""
+    return (
+        part.format.name == "JPEG"
+        and part.end >= len(data)
+        and not read_jpeg(data, part.offset, part.end).complete
+    )
 
 
 def jpeg_layout(data: bytes) -> Layout:
@@ -51,6 +63,8 @@ def jpeg_layout(data: bytes) -> Layout:
             roles += _roles_of_mpf(data, body + len(_MPF), close)
         elif data.startswith(b"JFIF\0", body):
             unread = unread or (close - body > _JFIF_BARE_BYTES and all(data[body + 12 : body + 14]))
+        elif data.startswith(_RAW_THUMBNAILS, body):
+            unread = True
         elif _DECLARED_MAPS.search(data, body, close):
             trailing_role = "map"
     end, scan = _end_and_scan(data, segments)
