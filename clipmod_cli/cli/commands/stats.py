@@ -67,7 +67,7 @@ def stats(
             "--sql",
             metavar="QUERY",
             help="Run a read-only query and print a table on a terminal, else JSON Lines. "
-            "Tables: runs, items, segments, requests, hosted; with RECORDS: records.",
+            "Tables: runs, items, segments, requests, hosted; with RECORDS or --from: records.",
         ),
     ] = None,
     parts: Annotated[

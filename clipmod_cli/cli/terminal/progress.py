@@ -219,6 +219,11 @@ def amount(size: int, seconds: float) -> str:
     return f"{size / 1e6:.1f} MB, {size / 1e6 / max(seconds, 1e-9):.1f} MB/s"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with what it counts: `1 input`, `2 inputs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Return a time as text: `1 h 05 min`, `3 min 20 s`, `4.1 s`."""
     if seconds >= 3600:

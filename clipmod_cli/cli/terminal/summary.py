@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import get_args
 
-from clipmod_cli.cli.terminal.progress import amount, duration
+from clipmod_cli.cli.terminal.progress import amount, counted, duration
 from clipmod_cli.cli.terminal.stdout import plain, say
 from clipmod_cli.errors import ExitCode
 from clipmod_cli.runs.tally import Tally
@@ -61,9 +61,8 @@ def print_summary(
     console.print(table)
     rate = tally.judged / seconds if seconds > 0 else 0.0
     came = "" if received is None else f"; downloaded {amount(received, seconds)}"
-    say(
-        f"{tally.judged} inputs ({tally.pictures} pictures scored) in {duration(seconds)}, {rate:.1f}/s{came}"
-    )
+    judged = f"{counted(tally.judged, 'input')} ({counted(tally.pictures, 'picture')} scored)"
+    say(f"{judged} in {duration(seconds)}, {rate:.1f}/s{came}")
 
 
 def _rows(tally: Tally, skipped: Counter[str], done: int, dropped: int) -> dict[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from clipmod_cli.assemble import freeze_gc, policy_of
 from clipmod_cli.cli.commands.parts.base import PartsRun
 from clipmod_cli.cli.signals import Interrupted, catch_signals
-from clipmod_cli.cli.terminal.progress import DownloadBar
+from clipmod_cli.cli.terminal.progress import DownloadBar, counted
 from clipmod_cli.cli.terminal.stdout import say, take_stdout
 from clipmod_cli.cli.terminal.summary import print_summary, say_how_to_resume
 from clipmod_cli.cli.usage.effects import check_models, check_policy, check_values
@@ -116,7 +116,8 @@ def _plan(planner: Planner, resolved: Resolved) -> RunFile:
 def _say_plan(run: RunFile, resolved: Resolved) -> None:
     if not resolved.settings.quiet:
         inputs = sum(file.inputs for file in run.generations[0].files)
-        say(f"clipmod: {resolved.settings.output}: {inputs:,} inputs planned, {run.parts:,} parts in all")
+        planned = f"{counted(inputs, 'input')} planned, {counted(run.parts, 'part')} in all"
+        say(f"clipmod: {resolved.settings.output}: {planned}")
 
 
 def _open_judge(resolved: Resolved, store: PartStore) -> PartJudge:
@@ -155,7 +156,7 @@ class _ShardRun(PartsRun):
         # the same names on stdin, or the same folder, may be others by now
         is_over = not self.judged and not overview.missing and not self.resolved.settings.extend
         hint = "; --extend lists the inputs again, and judges what is new or has changed" if is_over else ""
-        say(f"clipmod: {len(self.judged):,} parts judged; {done:,} of {parts:,} are done{hint}")
+        say(f"clipmod: {counted(len(self.judged), 'part')} judged; {done:,} of {parts:,} are done{hint}")
 
     def _count(self, record: Record) -> None:
         self.tally.add(record)
