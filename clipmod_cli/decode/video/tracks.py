@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from clipmod_cli.decode.limits import FrameSampling
+from clipmod_cli.decode.video.motion_jpeg import hides_pictures
 from clipmod_cli.errors import ItemError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class VideoTrack:
         clock: turns timestamps into times.
         waiting: packets of a group that may not be needed, and how many bytes they are.
         running: all packets of this group are decoded.
+        hides_pictures: packets have pictures beside those that were decoded.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class VideoTrack:
         """Decode `stream` as `sampling` says; key frames further apart than `max_gap_s` are filled."""
         self.stream = stream
         self.lost: str | None = None
+        self.hides_pictures = False
         self.stamps = array("q")
         self._is_sorted = False
         self.first_s, self.end_s = math.inf, 0.0
@@ -233,12 +236,14 @@ class VideoTrack:
         import av
 
         try:
-            return list(packet.decode())
+            frames = list(packet.decode())
         except MemoryError:
             raise
         except av.error.FFmpegError as error:
             self.lose(f"a frame cannot be decoded ({error.strerror})")
             return []
+        self.hides_pictures = self.hides_pictures or any(hides_pictures(packet, one) for one in frames)
+        return frames
 
     def drain(self) -> list[VideoFrame]:
         """Return the frames that the decoder still holds, and make it ready for a new group."""

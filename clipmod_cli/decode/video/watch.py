@@ -153,6 +153,8 @@ class VideoWatcher:
                     shots = self._collect()
             except ItemError as error:
                 problem = problem or error
+        if any(track.hides_pictures for track in self._tracks.values()):
+            self._job.media.note_unseen("other_content")
         lost = self._lost or next((track.lost for track in self._tracks.values() if track.lost), None)
         if lost is not None:
             problem = problem or not_all(lost)
