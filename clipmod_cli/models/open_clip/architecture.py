@@ -70,7 +70,7 @@ def architecture_of(spec: ModelSpec) -> Architecture:
         config = open_clip.get_model_config(spec.arch)
         known = open_clip.get_pretrained_cfg(spec.arch, spec.tag) or {}
     if config is None:
-        raise SpecError(f"open_clip knows no architecture {spec.arch}")
+        raise SpecError(f"open_clip has no architecture {spec.arch}")
     visual = _build_on_meta(config, quick_gelu=bool(known.get("quick_gelu")))
     default = asdict(PreprocessCfg(size=visual.image_size))
     return Architecture(visual, {**default, **{k: v for k, v in known.items() if k in default and v}})

@@ -111,6 +111,6 @@ class PartsRun(ABC):
         settings, tally = self.resolved.settings, tally_of(overview.done)
         counts_all = self.shard is None or settings.retry  # not in each of many tasks: it reads all parts
         if counts_all and len(overview.run.generations) > 1 and not overview.missing:
-            # a retry is divided anew, so that the records of this shard may be those of another one by now
+            # a retry is divided among the shards again: records of this one may be those of another by now
             tally = newest_tally(self.store, read_overview(self.store))
         return tally.exit_code(settings.fail_on, self.planner.skipped.has_media)

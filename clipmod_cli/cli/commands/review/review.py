@@ -279,7 +279,7 @@ def _kinds(only: str) -> tuple[ReviewKind, ...]:
     names = [name.strip() for name in only.split(",") if name.strip()]
     for name in names:
         if name not in KINDS:
-            raise UsageError(f"--only knows {', '.join(KINDS)}, not {name!r}{did_you_mean(name, KINDS)}")
+            raise UsageError(f"--only takes {', '.join(KINDS)}, not {name!r}{did_you_mean(name, KINDS)}")
     if not names:
         raise UsageError(f"--only names one or more of {', '.join(KINDS)}")
     return tuple(kind for kind in KINDS if kind in names)

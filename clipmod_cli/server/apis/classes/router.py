@@ -151,7 +151,7 @@ def _find(classifiers: Classifiers, name: str) -> AllowedModel:
     if name == ALL_MODELS:
         raise problem(
             503,
-            "No text-image model is loaded at this service, so it knows no words. This brings some, for "
+            "No text-image model is loaded at this service, so it cannot take words. This brings some, for "
             "its next start with --models ensemble: clipmod models download ensemble",
         )
     if (one := classifiers.find(name)) is None:
