@@ -218,8 +218,9 @@ def cropped_matroska(left: int) -> bytes:
     at = data.index(width)
     added = b"\x54\xcc\x81" + bytes((SIDE - left,))
     grown = bytearray(data[:at] + added + data[at:])
-    for ident in (b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0"):
-        start = data.rindex(ident, 0, at) + len(ident)
+    uid = data.rindex(b"\x73\xc5\x88", 0, at)  # random, so that it can hold the ID of the track
+    for ident, end in ((b"\x18\x53\x80\x67", at), (b"\x16\x54\xae\x6b", at), (b"\xae", uid), (b"\xe0", at)):
+        start = data.rindex(ident, 0, end) + len(ident)
         wide = 9 - data[start].bit_length()
         size = int.from_bytes(data[start : start + wide], "big") + len(added)
         grown[start : start + wide] = size.to_bytes(wide, "big")
