@@ -14,6 +14,14 @@ import pytest
 from tests.decode.pictures import media
 from tests.video.films import scene, seen, write_film
 
+STYLES = """[Script Info]
+ScriptType: v4.00+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize
+Style: D,Arial,20
+[Events]
+Format: Layer, Start, End, Style, Text
+"""
 WORDS = b"1\n00:00:01,000 --> 00:00:03,000\nHello\n"
 
 
@@ -38,10 +46,27 @@ def disc() -> bytes:
     )
 
 
-@pytest.mark.parametrize(("subtitles", "unseen"), [(disc(), ("other_content",)), (WORDS, ())])
+def script(text: str) -> bytes:
+    return f"{STYLES}Dialogue: 0,0:00:01.00,0:00:03.00,D,{text}\n".encode()
+
+
+UNSEEN = ("other_content",)
+
+
+@pytest.mark.parametrize(
+    ("subtitles", "unseen"),
+    [
+        (disc(), UNSEEN),
+        (WORDS, ()),
+        (script(r"{\p1}m 0 0 l 90 0 90 90{\p0}"), UNSEEN),
+        (script(r"{\an7\p (+04)}m 0 0 l 90 0 90 90"), UNSEEN),
+        (script(r"{\iclip(1, m 0 0 l 90 0 90 90)}words"), UNSEEN),
+        (script(r"{\pos(9,9)\p0\pbo1\clip(0,0,90,90)\i1}words, C:\p"), ()),
+    ],
+)
 def test_drawn_subtitles_are_told(tmp_path: Path, subtitles: bytes, unseen: tuple[str, ...]) -> None:
     film, both = write_film(tmp_path / "film.mkv", scene(60)), tmp_path / "both.mkv"
-    form = "sup" if subtitles.startswith(b"PG") else "srt"
+    form = {b"PG": "sup", b"1\n": "srt"}.get(subtitles[:2], "ass")
     with (
         av.open(str(film)) as pictures,
         av.open(io.BytesIO(subtitles), format=form) as words,

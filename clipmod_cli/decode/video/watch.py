@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from clipmod_cli.decode.coverage import frames_that_fit, most_views
 from clipmod_cli.decode.job import DecodeJob, Shot
@@ -33,16 +33,15 @@ from clipmod_cli.decode.video.frames import (
     make_thumbnail,
     may_be_transparent,
 )
+from clipmod_cli.decode.video.subtitles import are_pictures, draws, may_draw
 from clipmod_cli.decode.video.tracks import SpanTrack, VideoTrack
 from clipmod_cli.decode.views import make_all_views
 from clipmod_cli.errors import ItemError
 from clipmod_cli.types import ViewInputs
 
 if TYPE_CHECKING:
-    from av.codec import CodecContext
     from av.container import InputContainer
     from av.packet import Packet
-    from av.subtitles.stream import SubtitleStream
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
@@ -121,7 +120,10 @@ class VideoWatcher:
         self._container, self._job = container, job
         self._large, self._small = VideoReformatter(), VideoReformatter()
         streams = _find_streams(container, job)
-        if any(_is_drawn(stream) for stream in container.streams.subtitles):
+        self._scripts = {one.index: one for one in container.streams.subtitles if may_draw(one)}
+        for script in self._scripts.values():
+            self._note_drawing(script.codec_context.extradata or b"")
+        if any(map(are_pictures, container.streams.subtitles)):
             job.media.note_unseen("other_content")
         self._lost = (
             f"only its first {MOST_TRACKS} video streams are scored" if len(streams) > MOST_TRACKS else None
@@ -167,7 +169,8 @@ class VideoWatcher:
         import av
 
         try:
-            for packet in self._container.demux(tuple(track.stream for track in self._tracks.values())):
+            films = (track.stream for track in self._tracks.values())
+            for packet in self._container.demux((*films, *self._scripts.values())):
                 check_time(self._job)
                 self._hurry_if_late()
                 if packet.size:
@@ -184,6 +187,10 @@ class VideoWatcher:
             for time_s, frame in track.finish():
                 self._offer(index, time_s, frame)
 
+    def _note_drawing(self, script: bytes) -> None:
+        if draws(script):
+            self._job.media.note_unseen("other_content")
+
     def _hurry_if_late(self) -> None:
         """Decode key frames alone once most of the time is gone."""
         job = self._job
@@ -194,8 +201,11 @@ class VideoWatcher:
                 if track.take_key_frames():
                     job.media.frames_sampling = f"{job.options.frames.mode}, key"
 
-    def _take(self, packet: Packet[VideoStream]) -> None:
+    def _take(self, packet: Packet[Any]) -> None:
         index = packet.stream_index
+        if index in self._scripts:
+            self._note_drawing(bytes(packet))
+            return
         if packet.is_keyframe and packet.has_sidedata("encryption_info"):
             raise ItemError("encrypted", "this video is encrypted")
         for time_s, frame in self._tracks[index].feed(packet):
@@ -354,12 +364,6 @@ def _find_streams(container: InputContainer, job: DecodeJob) -> list[VideoStream
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"max_pixels": str(limits.max_video_side**2)}
     return streams
-
-
-def _is_drawn(subtitles: SubtitleStream) -> bool:
-    """Return whether subtitles are pictures, which can show anything: those of discs and broadcasts."""
-    context = cast("CodecContext | None", subtitles.codec_context)
-    return context is not None and context.codec.bitmap_sub
 
 
 def _too_large(width: int, height: int, most: int) -> str:
