@@ -33,7 +33,7 @@ from tests.decode.colour_profiles import (
     grey_profile,
     two_faced_profile,
 )
-from tests.decode.pictures import encode, frames, png, quarters
+from tests.decode.pictures import encode, frames, png, png_chunk, quarters
 from tests.decode.shown import DISC, GRAIN, SIZE, Pixels, ink, is_disc, of_file, shown
 
 
@@ -177,6 +177,15 @@ def test_chunks_of_a_png_say_what_its_colours_are() -> None:
     narrow = shown(grey_png((b"cICP", bytes((1, 13, 0, 0)))))
     wanted = np.clip((GRAIN.astype(int) - 16) * 255 / 219, 0, 255)
     assert np.abs(narrow[next(iter(narrow))] - wanted).max() <= 4
+
+
+def test_srgb_that_viewers_ignore_overrules_no_gamma() -> None:
+    """It says what cannot be, or comes behind the palette or the pixels (PNG 3, 5.6 and 11.3.2.5)."""
+    pixels = png(SIZE, SIZE, 8, 2, GRAIN.tobytes(), GAMMA)
+    late = pixels[:-12] + png_chunk(*PERCEPTUAL) + pixels[-12:]
+    behind_palette = png(SIZE, SIZE, 8, 2, GRAIN.tobytes(), GAMMA, (b"PLTE", bytes(6)), PERCEPTUAL)
+    for found in (grey_png((b"sRGB", b"\x09"), GAMMA), of_file(late), of_file(behind_palette)):
+        assert shown(found)["profile"].mean() < 30
 
 
 @pytest.mark.parametrize(

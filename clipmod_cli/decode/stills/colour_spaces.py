@@ -60,7 +60,10 @@ _BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]], np.float64
 )
 
-_PNG_COLOURS = frozenset({b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"tRNS"})
+_PNG_COLOURS = frozenset({b"cICP", b"iCCP", b"gAMA", b"cHRM", b"tRNS"})
+_PNG_INTENTS = frozenset({b"\0", b"\1", b"\2", b"\3"})
+"""What sRGB can say; viewers ignore any other."""
+
 _SIXTEEN_BIT_RGB = b"\x10\x02"
 """The depth and colour type of a PNG's header."""
 
@@ -127,14 +130,19 @@ def _of_tiff(tags: Any) -> ColourSpaces:
 def _of_png(data: bytes) -> ColourSpaces:
     """Return a PNG's colours; where a chunk is there twice, both count.
 
+    Viewers ignore sRGB or a profile behind the palette or the pixels: it does not overrule the calibration.
     A transparent colour of 16 bits a channel is unusable: of both Pillow keeps half.
     """
     chunks: dict[bytes, list[bytes]] = {}
+    is_early, is_overruled = True, False
     for kind, start, end in png_chunks(data):
+        is_early = is_early and kind not in {b"PLTE", b"IDAT"}
+        if is_early and (kind == b"iCCP" or (kind == b"sRGB" and data[start:end] in _PNG_INTENTS)):
+            is_overruled = True
         if kind in _PNG_COLOURS:
             chunks.setdefault(kind, []).append(data[start:end])
     parts = [_of_chunk(kind, body) for kind in (b"cICP", b"iCCP") for body in chunks.get(kind, ())]
-    if not chunks.keys() & {b"iCCP", b"sRGB"}:
+    if not is_overruled:
         parts.append(_calibrated(chunks))
     blurred = b"tRNS" in chunks and data[24:26] == _SIXTEEN_BIT_RGB
     return _join(*parts, ColourSpaces(unusable=blurred))
