@@ -227,6 +227,44 @@ def cropped_matroska(left: int) -> bytes:
     return bytes(grown)
 
 
+def retyped_matroska(kind: int) -> bytes:
+    """Return a film of a red circle whose track declares another type."""
+    data = film(form="matroska")
+    assert data.count(b"\x83\x81\x01") == 1
+    return data.replace(b"\x83\x81\x01", b"\x83\x81" + bytes((kind,)))
+
+
+TRANSPARENT = Image.merge("RGBA", [Image.new("L", (SIDE, SIDE), 255)] * 3 + [red().convert("L")])
+PALETTED = encode(blue().quantize(4), "PNG", transparency=0)
+
+
+def png_twice(kind: bytes) -> bytes:
+    """Return a PNG with a palette and transparency, of which one chunk is there twice."""
+    at = PALETTED.index(kind) - 4
+    end = at + 12 + int.from_bytes(PALETTED[at : at + 4], "big")
+    return PALETTED[:end] + PALETTED[at:]
+
+
+def denied_alpha(*, lossless: bool) -> bytes:
+    """Return a WebP of alpha whose header does not name it."""
+    data = encode(TRANSPARENT, "WEBP", lossless=lossless, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0")
+    assert data[12:16] == b"VP8X"
+    assert data[20] & 0x10
+    return data[:20] + bytes((data[20] & ~0x10,)) + data[21:]
+
+
+def tiff_with_a_tag_twice() -> bytes:
+    """Return a TIFF that says twice where its pixels are, which two decoders take for two pictures."""
+    data = bytearray(encode(blue(), "TIFF"))
+    first = int.from_bytes(data[4:8], "little")
+    count = int.from_bytes(data[first : first + 2], "little")
+    entries = [bytes(data[first + 2 + 12 * n : first + 14 + 12 * n]) for n in range(count)]
+    place = next(n for n, entry in enumerate(entries) if entry[:2] == struct.pack("<H", 273))
+    entries.insert(place, entries[place])
+    data[4:8] = len(data).to_bytes(4, "little")
+    return bytes(data) + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+
+
 def rle_bitmap(picture: Image.Image, *, declared: int = 0, spill: bytes = b"", profile: bytes = b"") -> bytes:
     """Return a BMP of runs of one pixel.
 

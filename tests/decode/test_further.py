@@ -13,6 +13,8 @@ from clipmod_cli.decode.item import decode_item
 from clipmod_cli.decode.limits import MAX_SCORED_FRAMES, DecodeOptions, parse_frames
 from clipmod_cli.types import Failure, Frame, Item
 from tests.decode.containers import (
+    PALETTED,
+    TRANSPARENT,
     blue,
     exif_with_thumbnail,
     film,
@@ -70,6 +72,13 @@ def test_what_is_not_decoded_is_said(label: str) -> None:
     if UNREAD[label]:
         end = results(UNREAD[label], coverage=CENTRE, heic=True)[-1]
         assert isinstance(end, Failure) or media(end).unseen == ("other_content",)
+
+
+@pytest.mark.parametrize(
+    "data", [PALETTED, encode(TRANSPARENT, "WEBP"), encode(TRANSPARENT, "WEBP", lossless=True)]
+)
+def test_declared_transparency_needs_no_review(data: bytes) -> None:
+    assert media(shown(data)[-1]).unseen == ()
 
 
 @pytest.mark.parametrize("label", CONTROLS)

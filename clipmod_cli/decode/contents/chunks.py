@@ -16,9 +16,15 @@ MAX_CHUNKS = 100_000
 """That are walked in a file; rows of pixels are written in far fewer."""
 
 _PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"fdAT"})
+_PNG_ONCE = (b"IHDR", b"PLTE", b"tRNS")
+"""Of two, some decoders take the first and some the last."""
+
 _WEBP_PIXELS = frozenset({b"VP8 ", b"VP8L", b"ALPH", b"ANMF"})
-_WEBP_MOVES = 0x02
-"""The flag of an animation in the VP8X chunk (WebP container specification)."""
+_WEBP_MOVES, _WEBP_ALPHA = 0x02, 0x10
+"""The flags of an animation and of alpha in the VP8X chunk (WebP container specification)."""
+
+_VP8L_ALPHA = 1 << 28
+"""Of the four bytes behind the signature's (WebP lossless bitstream specification, 3)."""
 
 
 def png_layout(data: bytes) -> Layout:
@@ -44,35 +50,50 @@ def png_layout(data: bytes) -> Layout:
         counts[kind] += 1
         before = kind
     more = counts[b"fcTL"] > max(declared, 1) or (counts[b"fdAT"] > 0 and not declared)
-    unread = more or counts.total() >= MAX_CHUNKS
+    twice = any(counts[kind] > 1 for kind in _PNG_ONCE)
+    unread = more or twice or counts.total() >= MAX_CHUNKS
     return Layout(end=end, hidden=tuple(hidden), parts=tuple(parts), unread=unread)
 
 
 def webp_layout(data: bytes) -> Layout:
-    """Return the layout of a WebP; where it holds a still beside its frames, one of both is unread."""
+    """Return the layout of a WebP.
+
+    Where it holds a still beside its frames, one of both is unread. So is alpha that its header denies: some
+    decoders apply it, others leave it out.
+    """
     end = min(8 + int.from_bytes(data[4:8], "little"), len(data))
     end += end & 1 if end < len(data) else 0
     hidden: list[Span] = []
     parts: list[Part] = []
     counts: Counter[bytes] = Counter()
-    moves = False
+    moves, opaque, transparent = False, False, False
     for kind, start, stop in islice(riff_chunks(data[:end]), MAX_CHUNKS):
         close = min(stop, end)
         match kind:
             case b"VP8X":
-                moves = bool(int.from_bytes(data[start : start + 1], "little") & _WEBP_MOVES)
+                flags = int.from_bytes(data[start : start + 1], "little")
+                moves, opaque = bool(flags & _WEBP_MOVES), not flags & _WEBP_ALPHA
             case b"EXIF":
                 offset = 6 if data.startswith(b"Exif\0\0", start) else 0
                 parts += exif_thumbnails(data, start + offset, close)
             case _:
                 pass
         counts[kind] += 1
+        transparent = transparent or _has_alpha(data, kind, start)
         if kind not in _WEBP_PIXELS:
             hidden.append((start, close))
     stills, frames = counts[b"VP8 "] + counts[b"VP8L"], counts[b"ANMF"]
     more = stills > 1 or (frames > 0 and (stills > 0 or not moves))
-    unread = more or counts.total() >= MAX_CHUNKS
+    unread = more or (opaque and transparent) or counts.total() >= MAX_CHUNKS
     return Layout(end=end, hidden=tuple(hidden), parts=tuple(parts), unread=unread)
+
+
+def _has_alpha(data: bytes, kind: bytes, start: int) -> bool:
+    """Return whether a chunk of a WebP holds alpha, or a frame that begins with such a chunk."""
+    if kind == b"ANMF":
+        kind, start = data[start + 16 : start + 20], start + 24
+    size_and_alpha = int.from_bytes(data[start + 1 : start + 5], "little")
+    return kind == b"ALPH" or (kind == b"VP8L" and bool(size_and_alpha & _VP8L_ALPHA))
 
 
 _GIF_BLOCK = re.compile(rb"[\x21\x2c\x3b]")

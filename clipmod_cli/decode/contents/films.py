@@ -18,6 +18,10 @@ _MAX_ELEMENTS = 1_000_000
 
 _EBML, _SEGMENT, _CLUSTER, _VOID = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xEC
 _TRACKS, _TRACK, _VIDEO, _WIDTH, _HEIGHT = 0x1654AE6B, 0xAE, 0xE0, 0xB0, 0xBA
+_TRACK_TYPE, _CODEC = 0x83, 0x86
+_PICTURES = 1
+"""The type of a track of pictures (RFC 9559, 27.6)."""
+
 _ACROSS, _DOWN = (0x54CC, 0x54DD), (0x54BB, 0x54AA)
 """What is cut from the left and right, and from the top and bottom, in pixels."""
 
@@ -46,6 +50,7 @@ def matroska_layout(read: Read, length: int) -> Layout:
             hidden.append((body, min(at, length)))
         if ident == _TRACKS:
             unread = unread or _cuts_pictures(read, body, min(at, length))
+            unread = unread or _denies_pictures(read, body, min(at, length))
         if ident == _ATTACHMENTS:
             found, archives = _attachments(read, body, min(at, length))
             parts += found
@@ -62,6 +67,17 @@ def _cuts_pictures(read: Read, start: int, end: int) -> bool:
             width, height = values.get(_WIDTH, 0), values.get(_HEIGHT, 0)
             left = width - sum(values.get(side, 0) for side in _ACROSS)
             if is_cut((width, height), (left, height - sum(values.get(side, 0) for side in _DOWN))):
+                return True
+    return False
+
+
+def _denies_pictures(read: Read, start: int, end: int) -> bool:
+    """Return whether a track of another type has a codec of pictures: FFmpeg does not decode it."""
+    for entry, first, last in _children(read, start, end):
+        if entry == _TRACK:
+            fields = {one: read(at, min(stop - at, 8)) for one, at, stop in _children(read, first, last)}
+            is_coded = fields.get(_CODEC, b"").startswith(b"V_")
+            if is_coded and int.from_bytes(fields.get(_TRACK_TYPE, b""), "big") != _PICTURES:
                 return True
     return False
 

@@ -101,11 +101,13 @@ class _Directory:
         tags: the values of those that hold whole numbers.
         spans: what it occupies, with the values that lie elsewhere.
         following: where the next one of the chain is, 0 at its end.
+        doubled: whether a tag is there twice; some decoders take the first, some the last.
     """
 
     tags: dict[int, list[int]]
     spans: list[Span]
     following: int
+    doubled: bool = False
 
     def get(self, tag: int, default: int = 0) -> int:
         """Return the first value of a tag."""
@@ -132,7 +134,9 @@ def tiff_layout(data: bytes) -> Layout:
                         others.append((at, found))
     used: list[Span] = [(0, 16 if tiff.big else 8)]
     pixels: list[Span] = []
+    doubled = False
     for _, directory in (*pages, *others):
+        doubled = doubled or (directory.doubled and directory.has_pixels)
         used += directory.spans
         pixels += _pixel_spans(directory, len(data))
     end = min(max(close for _, close in (*used, *pixels)), len(data))
@@ -140,7 +144,7 @@ def tiff_layout(data: bytes) -> Layout:
         end=end if pages else len(data),
         hidden=tuple(gaps(pixels, 0, end)),
         parts=tuple(_part(tiff, at) for at, found in others if found.has_pixels),
-        unread=len(known) >= _MAX_IFDS or tiff.budget[0] <= 0,
+        unread=doubled or len(known) >= _MAX_IFDS or tiff.budget[0] <= 0,
     )
 
 
@@ -200,6 +204,7 @@ def _read(tiff: TiffReader, at: int) -> _Directory | None:
     if tiff.start + link > tiff.end or tiff.budget[0] <= 0:
         return None
     tags: dict[int, list[int]] = {}
+    present: set[int] = set()
     spans = [(tiff.start + at, tiff.start + link + place_bytes)]
     for entry in range(at + count_bytes, link, entry_bytes):
         kind, count = tiff.number(entry + 2, 2), tiff.number(entry + 4, place_bytes)
@@ -209,11 +214,12 @@ def _read(tiff: TiffReader, at: int) -> _Directory | None:
             place = tiff.number(place, place_bytes)
             spans.append((tiff.start + place, tiff.start + place + width * count))
         tag = tiff.number(entry, 2)
+        present.add(tag)
         if tag in _TAGS_READ and kind in _UNSIGNED and tiff.start + place + width * count <= tiff.end:
             count = min(count, tiff.budget[0])
             tiff.budget[0] -= count
             tags[tag] = [tiff.number(place + width * one, width) for one in range(count)]
-    return _Directory(tags, spans, tiff.number(link, place_bytes))
+    return _Directory(tags, spans, tiff.number(link, place_bytes), doubled=len(present) < entries)
 
 
 def _pixel_spans(directory: _Directory, end: int) -> Iterator[Span]:
